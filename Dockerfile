@@ -1,0 +1,23 @@
+# The same Python as the one constraints.txt was resolved with.
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+RUN python -m venv /opt/odin-ws
+WORKDIR /build
+COPY pyproject.toml constraints.txt ./
+COPY src src
+RUN /opt/odin-ws/bin/pip install --no-cache-dir --constraint constraints.txt .
+
+FROM ${PYTHON_IMAGE}
+# No home, no shell, and a number, so that an orchestrator can see it is not root.
+RUN useradd --system --no-create-home --shell /usr/sbin/nologin --uid 10001 odin
+COPY --from=build /opt/odin-ws /opt/odin-ws
+ENV PATH=/opt/odin-ws/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 10001
+# WebSocket; health, metrics and console.
+EXPOSE 3002 3003
+# In exec form, so that SIGTERM reaches the server and not a shell.
+ENTRYPOINT ["odin-ws"]
+CMD ["serve"]

@@ -1,0 +1,52 @@
+# On a bare machine: Python >= 3.11, make, and for `make test` Java 17 and Maven. `make help` lists.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+KAFKA := tests/kafka
+JARS := $(KAFKA)/libs/.copied
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(INSTALLED) ## .venv with odin-ws (editable) and all that development needs, pinned
+
+demo: setup ## a broker, a publisher, the server and a client, on this machine
+	$(BIN)/odin-ws demo
+
+test: setup $(JARS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
+	$(BIN)/pytest $(ARGS)
+
+check: setup ## what needs no test run: format, lint, types, import contracts, compose file
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose/compose.yaml
+
+format: setup ## writes the format and the lint fixes that are safe
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## removes what make made
+	rm -rf $(VENV) $(KAFKA)/libs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Without Maven the tests that need Apache Kafka are skipped (or fail, under ODIN_REQUIRE_KAFKA=1).
+$(JARS): $(KAFKA)/pom.xml
+	rm -rf $(@D)
+	@if command -v mvn >/dev/null; then \
+		echo 'Copying the jars of Apache Kafka (54 MB)'; \
+		mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=libs && touch $@; \
+	else \
+		echo 'Maven is missing: no Apache Kafka for the tests' >&2; \
+	fi

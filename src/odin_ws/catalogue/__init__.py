@@ -1,0 +1,26 @@
+"""What there is to subscribe to: topics, categories, event types, bundles, channels, patterns."""
+
+from odin_ws.catalogue.loading import CatalogueError, default_catalogue, load_catalogue
+from odin_ws.catalogue.model import Catalogue, Topic
+from odin_ws.catalogue.names import (
+    MAX_TOKEN_BYTES,
+    InvalidName,
+    NameCode,
+    channel_name,
+    check_token,
+    is_token,
+)
+
+__all__ = [
+    "MAX_TOKEN_BYTES",
+    "Catalogue",
+    "CatalogueError",
+    "InvalidName",
+    "NameCode",
+    "Topic",
+    "channel_name",
+    "check_token",
+    "default_catalogue",
+    "is_token",
+    "load_catalogue",
+]

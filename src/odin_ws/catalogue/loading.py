@@ -1,0 +1,113 @@
+"""The catalogue's file: TOML, checked on the way in."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from odin_ws.catalogue.model import Catalogue, Topic
+from odin_ws.catalogue.names import ANY
+
+__all__ = ["CatalogueError", "default_catalogue", "load_catalogue"]
+
+
+class CatalogueError(ValueError):
+    """A catalogue file that cannot be served; the message names the place in it."""
+
+
+@cache
+def default_catalogue() -> Catalogue:
+    """The topics of the Odin platform."""
+    return load_catalogue(files("odin_ws.catalogue").joinpath("odin.toml").read_text("utf-8"))
+
+
+def load_catalogue(text: str) -> Catalogue:
+    """Read a catalogue from TOML like the package's `odin.toml`. Raises CatalogueError."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        msg = f"not TOML: {error}"
+        raise CatalogueError(msg) from error
+    _only(document, {"subject", "topics", "bundles"}, "the catalogue")
+    rows = document.get("topics", [])
+    if not isinstance(rows, list) or not rows:
+        msg = "topics: at least one [[topics]] is needed"
+        raise CatalogueError(msg)
+    topics = [_topic(row, f"topics[{index}]") for index, row in enumerate(rows)]
+    _unique((topic.name for topic in topics), "topic name")
+    _unique((topic.category for topic in topics), "category")
+    _unique((event for topic in topics for event in topic.events), "event type")
+    return Catalogue(
+        topics={topic.name: topic for topic in topics},
+        bundles=_bundles(document.get("bundles", {}), {topic.category for topic in topics}),
+        subject_prefix=_text(document.get("subject", "odin.token"), "subject"),
+    )
+
+
+def _topic(row: Any, place: str) -> Topic:
+    if not isinstance(row, dict):
+        msg = f"{place}: a table is needed"
+        raise CatalogueError(msg)
+    _only(row, {"name", "category", "events"}, place)
+    return Topic(
+        name=_text(row.get("name"), f"{place}.name"),
+        category=_word(row.get("category"), f"{place}.category"),
+        events=_texts(row.get("events", []), f"{place}.events"),
+    )
+
+
+def _bundles(table: Any, categories: set[str]) -> dict[str, tuple[str, ...]]:
+    if not isinstance(table, dict):
+        msg = "bundles: a table is needed"
+        raise CatalogueError(msg)
+    bundles = {}
+    for name, members in table.items():
+        place = f"bundles.{name}"
+        if _word(name, place) in categories:
+            msg = f"{place}: is the name of a category too"
+            raise CatalogueError(msg)
+        bundles[name] = _texts(members, place)
+        if unknown := set(bundles[name]) - categories:
+            msg = f"{place}: unknown category {', '.join(sorted(unknown))}"
+            raise CatalogueError(msg)
+    return bundles
+
+
+def _only(table: dict[str, Any], allowed: set[str], place: str) -> None:
+    if unknown := set(table) - allowed:
+        msg = f"{place}: unknown key {', '.join(sorted(unknown))}; allowed: {', '.join(sorted(allowed))}"
+        raise CatalogueError(msg)
+
+
+def _text(value: Any, place: str) -> str:
+    if not isinstance(value, str) or not value:
+        msg = f"{place}: a text is needed, not {value!r}"
+        raise CatalogueError(msg)
+    return value
+
+
+def _word(value: Any, place: str) -> str:
+    """A category or bundle: it is what follows the last dot, so it has none itself."""
+    word = _text(value, place)
+    if "." in word or ANY in word:
+        msg = f"{place}: {word!r} may hold neither a dot nor a *"
+        raise CatalogueError(msg)
+    return word
+
+
+def _texts(value: Any, place: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        msg = f"{place}: a list of texts is needed, not {value!r}"
+        raise CatalogueError(msg)
+    return tuple(_text(item, place) for item in value)
+
+
+def _unique(names: Iterable[str], what: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        msg = f"{what} given twice: {', '.join(twice)}"
+        raise CatalogueError(msg)

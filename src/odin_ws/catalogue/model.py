@@ -1,0 +1,107 @@
+"""The catalogue: which topics there are, and which patterns a client's names stand for.
+
+A *pattern* is what the subscription index knows: `BTC.trade`, `*.trade`, `BTC.*` or `*.*`.
+Everything else a client may write (bundles, topics, `BTC.TRADING`) expands to patterns here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from odin_ws.catalogue.names import (
+    ANY,
+    InvalidName,
+    NameCode,
+    channel_name,
+    check_token,
+    split_channel,
+)
+
+__all__ = ["Catalogue", "Topic"]
+
+
+@attrs.frozen
+class Topic:
+    """One Kafka topic: its category and the event types its publishers are known to send."""
+
+    name: str
+    category: str
+    events: tuple[str, ...]
+
+
+@attrs.frozen
+class Catalogue:
+    """All that can be subscribed to. Built by `load_catalogue`, which checks it."""
+
+    topics: Mapping[str, Topic]
+    bundles: Mapping[str, tuple[str, ...]]
+    subject_prefix: str
+    categories: Mapping[str, Topic] = attrs.field(init=False)
+    event_types: Mapping[str, Topic] = attrs.field(init=False)
+
+    @categories.default
+    def _by_category(self) -> dict[str, Topic]:
+        return {topic.category: topic for topic in self.topics.values()}
+
+    @event_types.default
+    def _by_event_type(self) -> dict[str, Topic]:
+        return {event: topic for topic in self.topics.values() for event in topic.events}
+
+    def subject(self, token: str, category: str) -> str:
+        """The name of a channel in logs and in tools of the v0 era."""
+        return f"{self.subject_prefix}.{token}.{category}"
+
+    def bundle_topics(self, bundle: str) -> tuple[Topic, ...]:
+        """The topics a bundle reads from, in the catalogue's order of its categories."""
+        return tuple(self.categories[name] for name in self._bundle(bundle))
+
+    def expand_channel(self, name: str) -> tuple[str, ...]:
+        """Patterns of one entry of `channels`: a channel, a pattern or a bundle.
+
+        `BTC.trade`, `*.trade`, `BTC.*`, `*.*`, `BTC.TRADING`, `*.TRADING` or `TRADING`.
+        Raises InvalidName.
+        """
+        if name in self.bundles:
+            return self.expand_bundle(name)
+        if "." not in name:
+            message = (
+                "neither a bundle ("
+                + ", ".join(self.bundles)
+                + ") nor a channel {token}.{category}"
+            )
+            raise InvalidName(name, NameCode.INVALID_CHANNEL, message)
+        token, suffix = split_channel(name)
+        if token != ANY:
+            check_token(token, name)
+        if suffix == ANY or suffix in self.categories:
+            return (channel_name(token, suffix),)
+        if suffix in self.bundles:
+            return tuple(channel_name(token, category) for category in self.bundles[suffix])
+        message = (
+            f"unknown category {suffix!r}: one of {', '.join(self.categories)}, "
+            f"a bundle ({', '.join(self.bundles)}) or *"
+        )
+        raise InvalidName(name, NameCode.INVALID_CHANNEL, message)
+
+    def expand_topic(self, name: str, tokens: Sequence[str] = (ANY,)) -> tuple[str, ...]:
+        """Patterns of one entry of `topics`, narrowed to `tokens`. Raises InvalidName."""
+        topic = self.topics.get(name)
+        if topic is None:
+            message = f"unknown topic: one of {', '.join(self.topics)}"
+            raise InvalidName(name, NameCode.UNKNOWN_TOPIC, message)
+        return tuple(channel_name(token, topic.category) for token in tokens)
+
+    def expand_bundle(self, name: str, tokens: Sequence[str] = (ANY,)) -> tuple[str, ...]:
+        """Patterns of one entry of `bundles`, narrowed to `tokens`. Raises InvalidName."""
+        return tuple(
+            channel_name(token, category) for category in self._bundle(name) for token in tokens
+        )
+
+    def _bundle(self, name: str) -> tuple[str, ...]:
+        try:
+            return self.bundles[name]
+        except KeyError:
+            message = f"unknown bundle: one of {', '.join(self.bundles)}"
+            raise InvalidName(name, NameCode.UNKNOWN_BUNDLE, message) from None

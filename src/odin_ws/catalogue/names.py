@@ -1,0 +1,77 @@
+"""Tokens and channel names: how they are made, split and judged."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import attrs
+
+__all__ = [
+    "ANY",
+    "MAX_TOKEN_BYTES",
+    "InvalidName",
+    "NameCode",
+    "channel_name",
+    "check_token",
+    "is_token",
+    "split_channel",
+]
+
+ANY = "*"
+
+# The protocol's limit (docs/protocol.md, "Names"); an address or a ticker is far shorter.
+MAX_TOKEN_BYTES = 128
+
+
+class NameCode(StrEnum):
+    """Why a name was rejected, as the protocol spells it."""
+
+    INVALID_CHANNEL = "INVALID_CHANNEL"
+    UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
+    UNKNOWN_BUNDLE = "UNKNOWN_BUNDLE"
+
+
+@attrs.define
+class InvalidName(ValueError):
+    """A name no subscription can be made of; `message` says what is allowed instead."""
+
+    name: str
+    code: NameCode
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def is_token(text: str) -> bool:
+    """Whether `text` can be a token: 1 to 128 bytes of UTF-8 without a `*`."""
+    # Every character is at least one byte: most names are settled without encoding them.
+    if not text or len(text) > MAX_TOKEN_BYTES or ANY in text:
+        return False
+    return text.isascii() or len(text.encode()) <= MAX_TOKEN_BYTES
+
+
+def check_token(text: str, name: str) -> str:
+    """Return `text` if it is a token; otherwise raise InvalidName for `name`, which holds it."""
+    if is_token(text):
+        return text
+    if not text:
+        wrong = "the token is empty"
+    elif ANY in text:
+        wrong = "a * stands for the whole token and cannot be part of one"
+    else:
+        wrong = f"a token has at most {MAX_TOKEN_BYTES} bytes"
+    raise InvalidName(name, NameCode.INVALID_CHANNEL, wrong)
+
+
+def channel_name(token: str, category: str) -> str:
+    """The channel of a token's records in one category: `BTC.trade`."""
+    return f"{token}.{category}"
+
+
+def split_channel(name: str) -> tuple[str, str]:
+    """Token and category of a channel name, split at the *last* dot: tokens may contain dots."""
+    token, dot, suffix = name.rpartition(".")
+    if not dot:
+        raise InvalidName(name, NameCode.INVALID_CHANNEL, "a channel is {token}.{category}")
+    return token, suffix

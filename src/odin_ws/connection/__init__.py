@@ -1,0 +1,1 @@
+"""One subscriber's connection, from accept to close."""

@@ -1,0 +1,63 @@
+"""Who may come in: judged from the head, answered before the upgrade."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final
+
+import attrs
+
+from odin_ws.connection.head import Head, Refusal, check_upgrade
+from odin_ws.protocol.envelope import Dialect
+
+__all__ = ["Admission"]
+
+# Clients turned away come back spread over these seconds, not all at once.
+_RETRY_AFTER: Final = (2, 10)
+
+
+@attrs.define(eq=False)
+class Admission:
+    """Counts who is in and says who may still come.
+
+    `overload` names a limit that is passed at the moment ("memory"), or None.
+    """
+
+    max_connections: int
+    overload: Callable[[], str | None]
+    active: int = 0
+    refused: Counter[str] = attrs.field(factory=Counter)
+    draining: bool = False
+
+    @contextmanager
+    def admit(self, head: Head) -> Iterator[Dialect]:
+        """Hold a place for the length of the block. Raises Refusal, also for what is no upgrade."""
+        check_upgrade(head)
+        dialect = _dialect(head)
+        if self.draining:
+            raise _busy("draining", "the server is restarting")
+        if self.active >= self.max_connections:
+            raise _busy("max_connections", f"all {self.max_connections} places are taken")
+        if (limit := self.overload()) is not None:
+            raise _busy(limit, f"the server is short of {limit}")
+        self.active += 1
+        try:
+            yield dialect
+        finally:
+            self.active -= 1
+
+
+def _dialect(head: Head) -> Dialect:
+    version = head.query.get("v", "1")
+    if version not in {"0", "1"}:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"v: 0 or 1, not {version}")
+    return Dialect(int(version))
+
+
+def _busy(label: str, text: str) -> Refusal:
+    seconds = random.randint(*_RETRY_AFTER)  # noqa: S311 -- jitter, not a secret
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [("Retry-After", str(seconds))])

@@ -1,0 +1,119 @@
+"""The closed table of reasons a connection ends.
+
+Close frames, metric labels, log fields and docs/protocol.md all come from it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+from functools import cached_property
+from typing import Final
+
+import attrs
+
+from odin_ws.protocol.frames import close_frame
+
+__all__ = ["Close", "CloseReason", "Initiator", "reason_of_close"]
+
+
+class Initiator(StrEnum):
+    """Who ended a connection: the `initiated_by` label."""
+
+    SERVER = "server"
+    CLIENT = "client"
+    NETWORK = "network"
+
+
+@attrs.frozen(slots=False)
+class CloseReason:
+    """One way to end. `label` names it in metrics and logs; `text` is the close frame's reason.
+
+    `advice` is what the client should do. `flush`: what waits in the outbox is sent first.
+    """
+
+    code: int
+    label: str
+    by: Initiator
+    text: str
+    advice: str
+    flush: bool = True
+
+    @cached_property
+    def frame(self) -> bytes:
+        """The close frame, the same bytes for everybody."""
+        return close_frame(self.code, self.text)
+
+
+class Close(Enum):
+    """Every reason there is."""
+
+    CLIENT = CloseReason(1000, "client_closed", Initiator.CLIENT, "", "nothing: it closed itself")
+    LOST = CloseReason(1006, "connection_lost", Initiator.NETWORK, "", "resume with back-off")
+    PROTOCOL = CloseReason(
+        1002, "protocol_error", Initiator.SERVER, "not a valid WebSocket frame", "fix itself"
+    )
+    BINARY = CloseReason(
+        1003, "binary_frame", Initiator.SERVER, "commands are text frames", "fix itself"
+    )
+    NOT_UTF8 = CloseReason(
+        1007, "not_utf8", Initiator.SERVER, "a text frame was not UTF-8", "fix itself"
+    )
+    SLOW = CloseReason(
+        1008,
+        "slow",
+        Initiator.SERVER,
+        "slow: messages waited too long to be taken",
+        "read faster or ask for less, then resume",
+        flush=False,
+    )
+    FLOODING = CloseReason(
+        1008, "flooding", Initiator.SERVER, "flooding: too many commands", "slow down, then resume"
+    )
+    BAD_COMMANDS = CloseReason(
+        1008,
+        "bad_commands",
+        Initiator.SERVER,
+        "too many bad messages in a row",
+        "fix itself, then resume",
+    )
+    TOO_LARGE = CloseReason(
+        1009, "message_too_large", Initiator.SERVER, "message too large", "fix itself"
+    )
+    INTERNAL = CloseReason(
+        1011,
+        "internal_error",
+        Initiator.SERVER,
+        "internal error",
+        "resume with back-off",
+        flush=False,
+    )
+    DRAINING = CloseReason(
+        1012, "draining", Initiator.SERVER, "the server is restarting", "resume, on any instance"
+    )
+    NO_PONG = CloseReason(
+        4408,
+        "no_pong",
+        Initiator.SERVER,
+        "nothing was heard for too long",
+        "resume",
+        flush=False,
+    )
+
+
+# Closes that the WebSocket library begins for us, by the code it sends.
+_BY_LIBRARY: Final = {1002: Close.PROTOCOL, 1007: Close.NOT_UTF8, 1009: Close.TOO_LARGE}
+
+# trio-websocket's own words; the client's 1009 would say that *our* messages are too large for it.
+_TOO_LARGE_TEXT: Final = "Exceeded maximum message size"
+
+
+def reason_of_close(code: int, text: str, sent: int | None) -> Close:
+    """Why a connection ended that we did not end through this table.
+
+    `code` and `text`: what the library says of it, 1006 where the stream ended without a close
+    frame from the peer. `sent`: the code of the close frame that the library sent, if it did.
+    """
+    ended_by_library = code == Close.LOST.value.code or text.startswith(_TOO_LARGE_TEXT)
+    if ended_by_library and sent in _BY_LIBRARY:
+        return _BY_LIBRARY[sent]
+    return Close.LOST if code == Close.LOST.value.code else Close.CLIENT

@@ -1,0 +1,142 @@
+"""One connection's life: head, admission, upgrade, session, close. Nothing of it escapes."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+import trio
+import trio_websocket
+
+from odin_ws.connection.closing import Close, reason_of_close
+from odin_ws.connection.head import Head
+from odin_ws.connection.outbox import Outbox
+from odin_ws.connection.session import Session
+from odin_ws.connection.stream import OutboxStream
+from odin_ws.connection.transport import Transport
+from odin_ws.hub import Subscriber
+from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.frames import PING
+
+__all__ = ["CLOSE_SECONDS", "Connection"]
+
+# How long a peer may take to take what is left and to answer a close: a round trip and some.
+CLOSE_SECONDS: Final = 5.0
+
+# After a close that the peer may not have read yet, its bytes are thrown away for so long: closing
+# a socket with unread bytes resets it, and the reset overtakes the close frame.
+_LINGER_SECONDS: Final = 1.0
+
+# A command fits; what does not comes in several reads.
+_READ_BYTES: Final = 4096
+
+
+class Connection:
+    """An upgraded connection. `closing` is the reason of its end, set once."""
+
+    __slots__ = (
+        "_nursery",
+        "_scope",
+        "_transport",
+        "bytes_received",
+        "closing",
+        "heard_at",
+        "opened_at",
+        "outbox",
+        "peer",
+        "subscriber",
+    )
+
+    def __init__(
+        self, transport: Transport, peer: str, dialect: Dialect, *, outbox_bytes: int, grace: float
+    ) -> None:
+        self.peer = peer
+        self.closing: Close | None = None
+        self.opened_at = self.heard_at = trio.current_time()
+        self.bytes_received = 0
+        self.outbox = Outbox(
+            transport,
+            limit=outbox_bytes,
+            grace=grace,
+            wake=self._start_draining,
+            slow=self._too_slow,
+        )
+        self.subscriber = Subscriber(self.outbox.write, dialect)
+        self._transport = transport
+        self._nursery: trio.Nursery | None = None
+        self._scope = trio.CancelScope()
+
+    # ---- called from outside: by the keepalive, the drain, the hub through the outbox
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self.outbox.write(PING)
+
+    def close(self, reason: Close) -> None:
+        """Begin to close; the first reason stands. Never waits: the rest is this one's own task."""
+        if self.closing is None:
+            self.closing = reason
+            self.outbox.finish(reason.value.frame, flush=reason.value.flush)
+            self._scope.deadline = trio.current_time() + CLOSE_SECONDS
+
+    def _too_slow(self) -> None:
+        self.close(Close.SLOW)
+
+    def _start_draining(self) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self.outbox.drain)
+
+    def _heard(self, size: int) -> None:
+        self.heard_at = trio.current_time()
+        self.bytes_received += size
+
+    # ---- its own task
+
+    async def run(self, head: Head, session: Session, *, max_frame_bytes: int) -> None:
+        """Upgrade, then serve until the connection has ended; `closing` says how."""
+        stream = OutboxStream(self._transport, self.outbox, head.raw, self._heard)
+        with self._scope:
+            try:
+                async with trio.open_nursery() as self._nursery:
+                    request = await trio_websocket.wrap_server_stream(
+                        self._nursery,
+                        stream,
+                        # The reader waits while a command is carried out: back-pressure.
+                        message_queue_size=0,
+                        max_message_size=max_frame_bytes,
+                        receive_buffer_size=_READ_BYTES,
+                    )
+                    websocket = await request.accept()
+                    await session.run(websocket)
+                    self._conclude(stream, websocket.closed)
+            finally:
+                self._nursery = None
+            if stream.close_sent in _UNREAD_BEHIND:
+                await self._linger()
+
+    async def fail(self) -> None:
+        """Close after an error of ours, so that the client knows; `run` has ended."""
+        self.close(Close.INTERNAL)
+        with trio.move_on_after(_LINGER_SECONDS):
+            await self.outbox.drain()
+            await self._linger()
+
+    def _conclude(self, stream: OutboxStream, closed: trio_websocket.CloseReason | None) -> None:
+        """Say why it ended, where we did not end it ourselves, and take no more to send."""
+        if self.closing is None:
+            code = Close.LOST.value.code if closed is None else int(closed.code)
+            text = "" if closed is None else closed.reason or ""
+            self.closing = reason_of_close(code, text, stream.close_sent)
+            self.outbox.finish(b"", flush=True)
+            self._scope.deadline = trio.current_time() + CLOSE_SECONDS
+
+    async def _linger(self) -> None:
+        """Let the peer read our last words."""
+        self._transport.send_eof()
+        with trio.move_on_after(_LINGER_SECONDS), contextlib.suppress(trio.BrokenResourceError):
+            while await self._transport.receive_some(_READ_BYTES):
+                pass
+
+
+# Codes the WebSocket library closes with by itself, at a point where the peer's bytes are unread.
+_UNREAD_BEHIND: Final = {1002, 1007, 1009}

@@ -1,0 +1,165 @@
+"""The HTTP request head, read by ourselves: under a size and a time limit, before any upgrade."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+import attrs
+import h11
+import trio
+
+from odin_ws.connection.transport import Transport
+
+__all__ = ["PATH", "Head", "Refusal", "check_upgrade", "read_head", "refuse"]
+
+PATH: Final = "/ws"
+
+# Nobody's head needs more header lines; h11 itself only limits their bytes.
+_MAX_HEADERS: Final = 100
+
+# RFC 6455, 4.1: the key is 16 random bytes in base64.
+_KEY_BYTES: Final = 16
+
+
+@attrs.define
+class Refusal(Exception):
+    """An answer instead of the upgrade. `label` names it in metrics."""
+
+    status: HTTPStatus
+    label: str
+    text: str
+    headers: Sequence[tuple[str, str]] = ()
+
+
+@attrs.frozen
+class Head:
+    """A request head. `raw` is every byte read, with what came after the head.
+
+    Header names are lower case; of a repeated header `headers` has the values joined by commas.
+    """
+
+    raw: bytes
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+async def read_head(transport: Transport, *, max_bytes: int, seconds: float) -> Head | None:
+    """Read and parse one head; None where the peer left before it was whole. Raises Refusal."""
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=max_bytes)
+    raw = bytearray()
+    with trio.move_on_after(seconds):
+        while True:
+            event = _next_event(parser)
+            if isinstance(event, h11.Request):
+                return _head(event, bytes(raw))
+            data = await transport.receive_some(max_bytes)
+            if not data:
+                return None
+            raw += data
+            parser.receive_data(data)
+    raise Refusal(
+        HTTPStatus.REQUEST_TIMEOUT, "head_timeout", f"the request did not come in {seconds:g} s"
+    )
+
+
+def _next_event(parser: h11.Connection) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+    try:
+        return parser.next_event()
+    except h11.RemoteProtocolError as error:
+        if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            raise Refusal(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "request too large"
+            ) from error
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"bad request: {error}") from error
+
+
+def _head(request: h11.Request, raw: bytes) -> Head:
+    if len(request.headers) > _MAX_HEADERS:
+        raise Refusal(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "head_too_large",
+            f"more than {_MAX_HEADERS} headers",
+        )
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in request.headers:
+        name = raw_name.decode("ascii")  # h11 lets nothing else through
+        # wsproto fails on other bytes in the middle of an upgrade, where no answer is possible.
+        if not raw_value.isascii():
+            raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"{name}: not ASCII")
+        value = raw_value.decode("ascii")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    try:
+        target = urlsplit(request.target.decode("ascii"))
+        query = dict(parse_qsl(target.query, keep_blank_values=True, errors="strict"))
+    except ValueError as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "the target is no URL") from error
+    if request.http_version != b"1.1":
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "HTTP/1.1 is needed")
+    return Head(raw, request.method.decode("ascii"), target.path, query, headers)
+
+
+def check_upgrade(head: Head) -> None:
+    """Check that a head asks for a WebSocket here, as RFC 6455, 4.2.1 says. Raises Refusal."""
+    if head.path != PATH:
+        raise Refusal(
+            HTTPStatus.NOT_FOUND, "not_found", f"nothing here; the WebSocket is at {PATH}"
+        )
+    if head.method != "GET":
+        raise Refusal(
+            HTTPStatus.METHOD_NOT_ALLOWED, "bad_method", "GET is needed", [("Allow", "GET")]
+        )
+    if head.headers.get("content-length", "0") != "0" or "transfer-encoding" in head.headers:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "a body has no place here")
+    wants = head.headers.get("upgrade", "").lower()
+    connection = {word.strip() for word in head.headers.get("connection", "").lower().split(",")}
+    if wants != "websocket" or "upgrade" not in connection:
+        raise Refusal(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "no_upgrade",
+            "a WebSocket upgrade is needed",
+            [("Upgrade", "websocket")],
+        )
+    if head.headers.get("sec-websocket-version") != "13":
+        raise Refusal(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "bad_version",
+            "WebSocket version 13 is needed",
+            [("Sec-WebSocket-Version", "13")],
+        )
+    if not _is_key(head.headers.get("sec-websocket-key", "")):
+        raise Refusal(
+            HTTPStatus.BAD_REQUEST, "bad_request", "Sec-WebSocket-Key: 16 bytes in base64"
+        )
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == _KEY_BYTES
+    except binascii.Error:
+        return False
+
+
+def refuse(refusal: Refusal) -> bytes:
+    """The response that says so, as bytes."""
+    body = f"{refusal.text}\n".encode("ascii", "backslashreplace")
+    connection = h11.Connection(h11.SERVER)
+    head = connection.send(
+        h11.Response(
+            status_code=refusal.status,
+            reason=refusal.status.phrase.encode(),
+            headers=[
+                ("Content-Type", "text/plain; charset=us-ascii"),
+                ("Content-Length", str(len(body))),
+                ("Connection", "close"),
+                *refusal.headers,
+            ],
+        )
+    )
+    return (head or b"") + body

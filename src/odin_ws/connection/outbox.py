@@ -1,0 +1,137 @@
+"""The one way out of a connection: bytes go to the kernel at once, or wait here in order."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from odin_ws.connection.transport import Transport
+
+__all__ = ["Outbox"]
+
+# Small writes that wait are joined up to this size: one system call instead of a hundred.
+_JOIN_BYTES = 64 << 10
+
+
+class Outbox:
+    """Owns the sending side of one transport; messages, answers, pings and closes share its order.
+
+    On the fast path no task wakes up: `write` hands the bytes to the kernel. What the kernel
+    refuses is kept, and `wake` is called, which must let `drain` run in a task.
+
+    A subscriber is slow when more comes while over `limit` bytes wait, or when its oldest waiting
+    write is older than `grace` seconds; then `slow` is called once. One write alone never makes it
+    slow, however large. Neither callback may wait.
+    """
+
+    __slots__ = (
+        "_finished",
+        "_grace",
+        "_limit",
+        "_slow",
+        "_transport",
+        "_waiting",
+        "_wake",
+        "backlog",
+        "bytes_sent",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        limit: int,
+        grace: float,
+        wake: Callable[[], None],
+        slow: Callable[[], None],
+    ) -> None:
+        self.backlog = 0
+        self.bytes_sent = 0
+        self._transport = transport
+        self._limit = limit
+        self._grace = grace
+        self._wake = wake
+        self._slow = slow
+        self._finished = False
+        # Writes the kernel did not take whole, each with the time it came.
+        self._waiting: deque[tuple[memoryview, float]] | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, now or in its turn; ignored once the outbox is finished or broken."""
+        if self._finished:
+            return
+        if self._waiting is None:
+            try:
+                sent = self._transport.send_nowait(data)
+            except trio.BrokenResourceError:
+                # The reader sees the end of the stream too, and ends the connection.
+                self._finished = True
+                return
+            self.bytes_sent += sent
+            if sent == len(data):
+                return
+            self._waiting = deque()
+            self._append(memoryview(data)[sent:])
+            self._wake()
+        elif self.backlog > self._limit:
+            self._slow()
+        else:
+            self._append(memoryview(data))
+
+    def finish(self, last: bytes, *, flush: bool) -> None:
+        """Send `last` and nothing after it.
+
+        Without `flush` the waiting writes are thrown away, but for the rest of one that the
+        kernel has begun: a frame cut off would make the last one unreadable.
+        """
+        if self._waiting is not None and not flush:
+            while len(self._waiting) > 1:
+                self.backlog -= len(self._waiting.pop()[0])
+        if self._waiting is not None:
+            self._append(memoryview(last))
+        else:
+            self.write(last)
+        self._finished = True
+
+    async def drain(self) -> None:
+        """Send what waits, in order, until nothing does."""
+        while self._waiting:
+            deadline = math.inf if self._finished else self._waiting[0][1] + self._grace
+            with trio.move_on_at(deadline) as scope:
+                await self._transport.wait_writable()
+            if scope.cancelled_caught:
+                self._slow()
+                continue
+            try:
+                while self._waiting and self._send_some(self._waiting):
+                    pass
+            except trio.BrokenResourceError:
+                self.backlog = 0
+                self._finished = True
+                break
+        self._waiting = None
+
+    def _send_some(self, waiting: deque[tuple[memoryview, float]]) -> bool:
+        """Offer the kernel the oldest writes as one; whether it took them whole."""
+        data, since = waiting.popleft()
+        if len(data) < _JOIN_BYTES and waiting:
+            parts = [data]
+            size = len(data)
+            while waiting and size < _JOIN_BYTES:
+                parts.append(waiting.popleft()[0])
+                size += len(parts[-1])
+            data = memoryview(b"".join(parts))
+        sent = self._transport.send_nowait(data)
+        self.bytes_sent += sent
+        self.backlog -= sent
+        if sent < len(data):
+            waiting.appendleft((data[sent:], since))
+        return sent == len(data)
+
+    def _append(self, data: memoryview) -> None:
+        assert self._waiting is not None
+        self._waiting.append((data, trio.current_time()))
+        self.backlog += len(data)

@@ -1,0 +1,180 @@
+"""All connections: who is connected, how they are served, and how they are sent away."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+import structlog
+import trio
+
+from odin_ws.catalogue import Catalogue
+from odin_ws.connection.admission import Admission
+from odin_ws.connection.closing import Close
+from odin_ws.connection.connection import Connection
+from odin_ws.connection.head import Head, Refusal, read_head, refuse
+from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.session import Session, SessionLimits, SessionStats
+from odin_ws.connection.transport import Transport
+from odin_ws.distribution import Distribution
+from odin_ws.hub import Hub
+from odin_ws.protocol.envelope import Dialect
+
+__all__ = ["ConnectionLimits", "ConnectionServer", "ConnectionStats"]
+
+log = structlog.get_logger("odin_ws.connection")
+
+# Every so often the drain sends some away.
+_WAVE_SECONDS: Final = 0.1
+
+# From a page that was closed at once to a week of streaming, in seconds.
+_DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
+
+
+@attrs.frozen
+class ConnectionLimits:
+    """What every connection is held to. Sizes in bytes, times in seconds."""
+
+    head_bytes: int
+    head_seconds: float
+    frame_bytes: int
+    outbox_bytes: int
+    outbox_seconds: float
+    session: SessionLimits
+
+
+@attrs.define(eq=False)
+class ConnectionStats:
+    """What happened to connections since the start; each is counted once, when it ends."""
+
+    opened: int = 0
+    closed: Counter[Close] = attrs.field(factory=Counter)
+    errors: int = 0
+    bytes_sent: int = 0  # of ended connections
+    bytes_received: int = 0  # of ended connections
+    duration: Distribution = attrs.field(factory=lambda: Distribution(_DURATION_BOUNDS))
+    sessions: SessionStats = attrs.field(factory=SessionStats)
+
+
+class ConnectionServer:
+    """Serves connections, each contained: what fails in one ends that one."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        catalogue: Catalogue,
+        admission: Admission,
+        keepalive: Keepalive,
+        limits: ConnectionLimits,
+    ) -> None:
+        self.stats = ConnectionStats()
+        self.admission = admission
+        self.connections: set[Connection] = set()
+        self._hub = hub
+        self._catalogue = catalogue
+        self.keepalive = keepalive
+        self._limits = limits
+
+    async def serve(self, transport: Transport, peer: str) -> None:
+        """The whole life of one connection. Raises nothing but cancellation."""
+        try:
+            await self._admit(transport, peer)
+        except* trio.BrokenResourceError:
+            # The peer went away before the upgrade: there is no connection to count.
+            log.debug("lost before the upgrade", peer=peer)
+        except* Exception:  # the boundary: one connection's bug is not the others'
+            self.stats.errors += 1
+            log.exception("a connection failed", peer=peer)
+        finally:
+            transport.close()
+
+    async def _admit(self, transport: Transport, peer: str) -> None:
+        limits = self._limits
+        try:
+            head = await read_head(
+                transport, max_bytes=limits.head_bytes, seconds=limits.head_seconds
+            )
+            if head is None:
+                return
+            with self.admission.admit(head) as dialect:
+                await self._serve_upgraded(transport, peer, head, dialect)
+        except Refusal as refusal:
+            self.admission.refused[refusal.label] += 1
+            log.debug("refused", peer=peer, status=int(refusal.status), reason=refusal.label)
+            await _send_last(transport, refuse(refusal))
+
+    async def _serve_upgraded(
+        self, transport: Transport, peer: str, head: Head, dialect: Dialect
+    ) -> None:
+        limits = self._limits
+        connection = Connection(
+            transport,
+            peer,
+            dialect,
+            outbox_bytes=limits.outbox_bytes,
+            grace=limits.outbox_seconds,
+        )
+        session = Session(
+            connection,
+            connection.subscriber,
+            self._hub,
+            self._catalogue,
+            limits.session,
+            self.stats.sessions,
+        )
+        with self._registered(connection):
+            try:
+                await connection.run(head, session, max_frame_bytes=limits.frame_bytes)
+            except* Exception:  # to say 1011 while the socket is still there; reported above
+                await connection.fail()
+                raise
+
+    @contextmanager
+    def _registered(self, connection: Connection) -> Iterator[None]:
+        stats = self.stats
+        stats.opened += 1
+        self.connections.add(connection)
+        try:
+            with self.keepalive.watch(connection):
+                yield
+        finally:
+            self.connections.remove(connection)
+            self._hub.leave(connection.subscriber)
+            # Cancelled before anything closed it, so the process is going down: its last chance.
+            connection.close(Close.DRAINING)
+            reason = connection.closing or Close.DRAINING
+            stats.closed[reason] += 1
+            stats.duration.observe(trio.current_time() - connection.opened_at)
+            stats.bytes_sent += connection.outbox.bytes_sent
+            stats.bytes_received += connection.bytes_received
+            log.debug("closed", peer=connection.peer, reason=reason.value.label)
+
+    async def send_away(self, seconds: float) -> None:
+        """Begin to close everybody, in waves spread over `seconds`, so that not all return at once."""
+        self.admission.draining = True
+        waiting = list(self.connections)
+        waves = max(1, round(seconds / _WAVE_SECONDS))
+        size = math.ceil(len(waiting) / waves)
+        while waiting:
+            wave, waiting = waiting[:size], waiting[size:]
+            for connection in wave:
+                connection.close(Close.DRAINING)
+            if waiting:
+                await trio.sleep(_WAVE_SECONDS)
+
+
+async def _send_last(transport: Transport, data: bytes) -> None:
+    """Send a refusal and let the peer read it; it has no say in how long that takes."""
+    with trio.move_on_after(1):
+        view = memoryview(data)
+        while view:
+            view = view[transport.send_nowait(view) :]
+            if view:
+                await transport.wait_writable()
+        transport.send_eof()
+        while await transport.receive_some(4096):
+            pass

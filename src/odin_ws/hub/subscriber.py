@@ -1,0 +1,27 @@
+"""One subscriber, as the hub sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from odin_ws.protocol.envelope import Dialect, Message
+
+__all__ = ["Subscriber"]
+
+
+class Subscriber:
+    """Who gets messages: its patterns, its sequence number, and where its bytes go.
+
+    `deliver` takes whole frames, never waits and never raises: it is the connection's outbox.
+    `due` is what the running dispatch cycle still has to write to this subscriber; it is shared
+    with others who get the same, so it is replaced, never changed.
+    """
+
+    __slots__ = ("deliver", "dialect", "due", "patterns", "seq")
+
+    def __init__(self, deliver: Callable[[bytes], None], dialect: Dialect = Dialect.V1) -> None:
+        self.deliver = deliver
+        self.dialect = dialect
+        self.patterns: set[str] = set()
+        self.seq = 0
+        self.due: Sequence[Message] | None = None

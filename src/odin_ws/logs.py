@@ -1,0 +1,77 @@
+"""Logging: structlog for our lines, the libraries' lines through the same renderer, less often."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any, Final
+
+import structlog
+
+__all__ = ["configure_logging"]
+
+# A library repeats a line as long as its cause lasts (aiokafka: 40 a second while a broker is
+# away); our own lines say once what changed.
+_REPEAT_SECONDS: Final = 30.0
+
+
+def configure_logging(level: str, style: str) -> None:
+    """Log to stderr from `level` on (debug, info, warning, error), as `json` or `text`."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderers: list[Any] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if style == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    handler.addFilter(_Repeats())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # At info these speak of every connection, request or fetch.
+    for chatty in ("trio-websocket", "hypercorn.access", "asyncio", "trio_asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Its warnings are about single requests; what they mean for the feed we say ourselves.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+
+
+class _Repeats(logging.Filter):
+    """Lets each line of a library through once in a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to print a record; ours always."""
+        if record.name.startswith("odin_ws"):
+            return True
+        key = record.name, str(record.msg)
+        now = time.monotonic()
+        if now - self._last.get(key, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
+            return False
+        self._last[key] = now
+        return True

@@ -1,0 +1,1 @@
+"""Health and metrics for operators. It only reads; it changes nothing of what it shows."""

@@ -1,0 +1,73 @@
+"""The ops port: an ASGI app under Hypercorn."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from http import HTTPStatus
+from logging import getLogger
+
+import hypercorn
+import trio
+from hypercorn.trio import serve
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from odin_ws.ops.health import health_report
+from odin_ws.ops.metrics import metrics_registry, metrics_text
+from odin_ws.ops.view import View
+
+__all__ = ["ops_app", "serve_ops"]
+
+
+def ops_app(view: View) -> Starlette:
+    """The pages: `/health`, `/health/live`, `/health/ready`, `/metrics`."""
+    registry = metrics_registry(view)
+
+    async def health(_request: Request) -> Response:
+        report = health_report(view)
+        status = HTTPStatus.OK if report["healthy"] else HTTPStatus.SERVICE_UNAVAILABLE
+        return JSONResponse(report, status)
+
+    async def live(_request: Request) -> Response:
+        return PlainTextResponse("live\n")
+
+    async def ready(_request: Request) -> Response:
+        if view.ready:
+            return PlainTextResponse("ready\n")
+        why = "draining" if view.draining else f"kafka: {view.feed.reason}"
+        return PlainTextResponse(f"not ready: {why}\n", HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def metrics(_request: Request) -> Response:
+        return Response(metrics_text(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(
+        routes=[
+            Route("/health", health),
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Route("/metrics", metrics),
+        ]
+    )
+
+
+@asynccontextmanager
+async def serve_ops(view: View, listening: socket.socket) -> AsyncIterator[None]:
+    """Serve the pages on a listening socket for the length of the block."""
+    config = hypercorn.Config()
+    # Hypercorn takes over and closes the descriptor it is given: let it have one of its own.
+    config.bind = [f"fd://{listening.dup().detach()}"]
+    config.errorlog = getLogger("hypercorn.error")
+    config.graceful_timeout = 1  # a health check in flight; nothing here takes longer
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(
+            partial(serve, ops_app(view), config, shutdown_trigger=stop.wait, mode="asgi")  # type: ignore[arg-type]
+        )
+        yield
+        stop.set()

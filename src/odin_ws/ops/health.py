@@ -1,0 +1,133 @@
+"""Health: the original server's JSON schema, with true values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import trio
+
+from odin_ws.connection.closing import Close
+from odin_ws.ops.view import View
+
+__all__ = ["health_report"]
+
+# Above these shares an operator should look; nothing is refused yet.
+_WARN_PERCENT: Final = 90.0
+
+_MIB: Final = 1 << 20
+
+
+def health_report(view: View) -> dict[str, Any]:
+    """The report. `status`: healthy; degraded, with `warnings`; or unhealthy, with `errors`."""
+    checks = _checks(view)
+    errors = _errors(view)
+    warnings = _warnings(view, checks)
+    status = "unhealthy" if errors else "degraded" if warnings else "healthy"
+    return {
+        "status": status,
+        "healthy": not errors,
+        "checks": checks,
+        "observability": _observability(view),
+        "warnings": warnings,
+        "errors": errors,
+        "uptime": round(trio.current_time() - view.started_at, 3),
+    }
+
+
+def _errors(view: View) -> list[str]:
+    if view.kafka_is_live:
+        return []
+    feed = view.feed
+    seconds = trio.current_time() - feed.since
+    return [f"kafka: {feed.status.value} for {seconds:.0f} s: {feed.reason}"]
+
+
+def _warnings(view: View, checks: dict[str, Any]) -> list[str]:
+    feed = view.feed
+    warnings = [
+        f"{name}: {checks[name]['percentage']:.0f}%"
+        for name in ("capacity", "memory", "cpu")
+        if not checks[name]["healthy"]
+    ]
+    if feed.missing_topics:
+        warnings.append(f"kafka: topics do not exist: {', '.join(sorted(feed.missing_topics))}")
+    if feed.paced:
+        rate = view.settings.ws_max_kafka_rate
+        warnings.append(f"kafka: paced: WS_MAX_KAFKA_RATE={rate:g} holds records back")
+    if view.draining:
+        warnings.append("draining")
+    return warnings
+
+
+def _checks(view: View) -> dict[str, Any]:
+    settings, resources = view.settings, view.resources
+    active = view.server.admission.active
+    capacity = 100 * active / settings.ws_max_connections
+    memory = 100 * resources.memory_bytes / resources.memory_limit
+    return {
+        "kafka": {
+            "status": "running" if view.kafka_is_live else "stopped",
+            "healthy": view.kafka_is_live,
+            "feed": view.feed.status.value,
+            "paced": view.feed.paced,
+            "lag": dict(view.feed.lag),
+            "lost_records": view.feed.lost_records,
+            "partitions": view.hub.partitions(view.hub.topics),
+        },
+        "capacity": {
+            "current": active,
+            "max": settings.ws_max_connections,
+            "percentage": round(capacity, 1),
+            "healthy": capacity < _WARN_PERCENT,
+        },
+        "tasks": {"current": trio.lowlevel.current_statistics().tasks_living},
+        "memory": {
+            "used_mb": round(resources.memory_bytes / _MIB, 1),
+            "limit_mb": round(resources.memory_limit / _MIB, 1),
+            "percentage": round(memory, 1),
+            "healthy": memory < _WARN_PERCENT,
+        },
+        "cpu": {
+            "percentage": round(resources.cpu_percent, 1),
+            "threshold": _WARN_PERCENT,
+            "healthy": resources.cpu_percent < _WARN_PERCENT,
+        },
+        "limits": {
+            "max_kafka_rate": settings.ws_max_kafka_rate,
+            "max_broadcast_rate": settings.ws_max_broadcast_rate,
+            "max_connections": settings.ws_max_connections,
+            "max_subscriptions": settings.ws_max_subscriptions,
+            "max_frame_bytes": settings.ws_max_frame_bytes,
+            "outbox_bytes": settings.ws_outbox_bytes,
+            "cpu_cores": resources.cpu_limit,
+        },
+    }
+
+
+def _observability(view: View) -> dict[str, Any]:
+    closed = view.server.stats.closed
+    backlogs = view.backlogs()
+    return {
+        "disconnects": {
+            "total": closed.total(),
+            "by_reason": {close.value.label: count for close, count in closed.items()},
+        },
+        "slow": {
+            "disconnected": closed[Close.SLOW],
+            "backlogged": sum(backlog > 0 for backlog in backlogs),
+        },
+        "outbox": {
+            "samples": len(backlogs),
+            "avg": round(sum(backlogs) / max(1, len(backlogs)), 1),
+            "p50": _quantile(backlogs, 0.5),
+            "p95": _quantile(backlogs, 0.95),
+            "p99": _quantile(backlogs, 0.99),
+            "max": backlogs[-1] if backlogs else 0,
+        },
+    }
+
+
+def _quantile(ascending: Sequence[int], share: float) -> int:
+    return ascending[math.ceil(share * len(ascending)) - 1] if ascending else 0

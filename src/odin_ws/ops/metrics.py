@@ -1,0 +1,172 @@
+"""Prometheus metrics, read from the service's own counts when somebody asks.
+
+The hot path counts in plain integers and knows no metrics library. Names are the original
+server's where they still mean something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from odin_ws.connection.closing import Close
+from odin_ws.distribution import Distribution
+from odin_ws.ops.view import View
+
+__all__ = ["metrics_registry", "metrics_text"]
+
+
+def metrics_registry(view: View) -> CollectorRegistry:
+    """A registry of everything there is to know about one service."""
+    registry = CollectorRegistry()
+    registry.register(_ServiceCollector(view))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def metrics_text(registry: CollectorRegistry) -> bytes:
+    """The metrics in Prometheus' text format."""
+    return generate_latest(registry)
+
+
+class _ServiceCollector(Collector):
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._connections()
+        yield from self._messages()
+        yield from self._capacity()
+        yield from self._kafka()
+        yield from self._delivery()
+
+    def _connections(self) -> Iterator[Metric]:
+        server = self._view.server
+        stats = server.stats
+        yield _counter("ws_connections", "Connections upgraded", stats.opened)
+        yield _gauge("ws_connections_active", "Connections open now", server.admission.active)
+        yield _gauge(
+            "ws_connections_max", "WS_MAX_CONNECTIONS", self._view.settings.ws_max_connections
+        )
+        yield _counter(
+            "ws_connections_failed",
+            "Connections refused before the upgrade",
+            server.admission.refused.total(),
+        )
+        disconnects = CounterMetricFamily(
+            "ws_disconnects", "Connections ended", labels=["reason", "initiated_by"]
+        )
+        for close in Close:
+            reason = close.value
+            disconnects.add_metric([reason.label, reason.by], stats.closed[close])
+        yield disconnects
+        yield _histogram("ws_connection_duration_seconds", "How long they lasted", stats.duration)
+        yield _counter("ws_slow_clients_disconnected", "Closed as slow", stats.closed[Close.SLOW])
+        yield _counter("ws_errors", "Connections ended by an error of ours", stats.errors)
+
+    def _messages(self) -> Iterator[Metric]:
+        view = self._view
+        sessions = view.server.stats.sessions
+        yield _counter(
+            "ws_messages_sent", "Messages given to subscribers", view.hub.stats.messages_sent
+        )
+        yield _counter("ws_messages_received", "Commands from clients", sessions.commands)
+        yield _counter("ws_commands_refused", "Commands answered with an error", sessions.refused)
+        yield _counter(
+            "ws_rate_limited_messages", "Commands over a client's rate", sessions.rate_limited
+        )
+        yield _counter("ws_bytes_sent", "Bytes written to sockets", view.bytes_sent())
+        yield _counter("ws_bytes_received", "Bytes read from clients", view.bytes_received())
+
+    def _capacity(self) -> Iterator[Metric]:
+        view = self._view
+        most, active = view.settings.ws_max_connections, view.server.admission.active
+        resources = view.resources
+        yield _gauge("ws_capacity_max_connections", "Connections that may be open", most)
+        yield _gauge(
+            "ws_capacity_headroom_percent", "Share still free", 100 * (most - active) / most
+        )
+        yield _labelled_counter(
+            "ws_capacity_rejections",
+            "Connections refused before the upgrade",
+            "reason",
+            view.server.admission.refused,
+        )
+        yield _gauge("ws_memory_bytes", "Memory in use", resources.memory_bytes)
+        yield _gauge("ws_memory_limit_bytes", "Memory allowed", resources.memory_limit)
+        yield _gauge("ws_cpu_usage_percent", "CPU in use, of WS_CPU_LIMIT", resources.cpu_percent)
+
+    def _kafka(self) -> Iterator[Metric]:
+        feed, stats = self._view.feed, self._view.hub.stats
+        yield _gauge("ws_kafka_connected", "1 while the feed is live", self._view.kafka_is_live)
+        yield _gauge("ws_kafka_paced", "1 while WS_MAX_KAFKA_RATE holds records back", feed.paced)
+        yield _labelled_counter(
+            "ws_kafka_messages_received", "Records read", "topic", stats.received
+        )
+        yield _labelled_counter(
+            "ws_kafka_messages_failed", "Records passed by", "reason", stats.unreadable
+        )
+        yield _counter(
+            "ws_kafka_unknown_event_types",
+            "Records delivered whose type their topic does not list",
+            stats.unknown_types,
+        )
+        yield _counter(
+            "ws_kafka_records_lost", "Records deleted before they were read", feed.lost_records
+        )
+        lag = GaugeMetricFamily(
+            "ws_kafka_lag_records", "Records not read yet, at the last probe", labels=["topic"]
+        )
+        for topic, records in feed.lag.items():
+            lag.add_metric([topic], records)
+        yield lag
+
+    def _delivery(self) -> Iterator[Metric]:
+        hub = self._view.hub
+        yield _histogram(
+            "ws_record_age_seconds", "Age of records when they were delivered", hub.stats.age
+        )
+        yield _histogram("ws_dispatch_cycle_seconds", "Time of a dispatch cycle", hub.stats.cycle)
+        yield _gauge("ws_subscribed_patterns", "Patterns that have a subscriber", hub.patterns)
+        backlogs = self._view.backlogs()
+        yield _gauge("ws_outbox_backlog_bytes", "Bytes waiting in all outboxes", sum(backlogs))
+        yield _gauge(
+            "ws_outbox_backlog_max_bytes",
+            "Bytes waiting in the fullest outbox",
+            backlogs[-1] if backlogs else 0,
+        )
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _labelled_counter(
+    name: str, text: str, label: str, counts: Mapping[Any, int]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
+
+
+def _histogram(name: str, text: str, values: Distribution) -> HistogramMetricFamily:
+    buckets = []
+    seen = 0
+    for bound, count in zip((*map(str, values.bounds), "+Inf"), values.counts, strict=True):
+        seen += count
+        buckets.append((bound, seen))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=values.total)

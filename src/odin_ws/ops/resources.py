@@ -1,0 +1,109 @@
+"""CPU and memory of this container (cgroup v2), or of this process where nothing limits it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+import trio
+
+__all__ = ["Resources", "own_cgroup"]
+
+Reader = Callable[[Path], float | None]
+
+# How often CPU and memory are looked at. The original's 15 s let 1,500 connections too many in.
+_SAMPLE_SECONDS: Final = 1.0
+
+
+class Resources:
+    """What is used and what is allowed.
+
+    `cpu_limit` (cores) and `memory_limit` (bytes): 0 means the container's limit, else the
+    machine's. `cgroup`: the folder of our control group, None where there is none.
+    """
+
+    def __init__(self, cpu_limit: float, memory_limit: int, cgroup: Path | None) -> None:
+        self._process = psutil.Process()
+        self._cgroup = cgroup
+        quota = _smallest(cgroup, "cpu.max", _read_quota)
+        ceiling = _smallest(cgroup, "memory.max", _read_number)
+        self._limited_cpu = quota is not None
+        self._limited_memory = ceiling is not None
+        self.cpu_limit = cpu_limit or quota or float(os.cpu_count() or 1)
+        self.memory_limit = memory_limit or int(ceiling or psutil.virtual_memory().total)
+        self.cpu_percent = 0.0
+        self.memory_bytes = self._memory_used()
+
+    def overload(self) -> str | None:
+        """Which limit is passed: "memory" or None."""
+        return "memory" if self.memory_bytes >= self.memory_limit else None
+
+    async def run(self) -> None:
+        """Sample until cancelled."""
+        used, at = self._cpu_used(), time.monotonic()
+        while True:
+            await trio.sleep(_SAMPLE_SECONDS)
+            used_now, now = self._cpu_used(), time.monotonic()
+            # In virtual time no real time passes between two samples.
+            elapsed = max(now - at, 1e-3)
+            self.cpu_percent = 100 * (used_now - used) / elapsed / self.cpu_limit
+            self.memory_bytes = self._memory_used()
+            used, at = used_now, now
+
+    def _cpu_used(self) -> float:
+        """CPU seconds used since some point in the past."""
+        if self._cgroup is not None and self._limited_cpu:
+            return _read_table(self._cgroup / "cpu.stat")["usage_usec"] / 1e6
+        times = self._process.cpu_times()
+        return times.user + times.system
+
+    def _memory_used(self) -> int:
+        """The container's working set, as Kubernetes counts it, or our resident memory."""
+        if self._cgroup is not None and self._limited_memory:
+            current = int((self._cgroup / "memory.current").read_text())
+            return current - _read_table(self._cgroup / "memory.stat").get("inactive_file", 0)
+        return int(self._process.memory_info().rss)
+
+
+def own_cgroup(
+    root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc/self/cgroup")
+) -> Path | None:
+    """The folder of this process's control group (v2); None where there is none."""
+    if not proc.exists():
+        return None
+    for line in proc.read_text().splitlines():
+        if line.startswith("0::/"):
+            folder = root / line.removeprefix("0::/")
+            return folder if (folder / "cpu.stat").exists() else None
+    return None
+
+
+def _smallest(cgroup: Path | None, name: str, read: Reader) -> float | None:
+    """The tightest limit of a control group and its parents."""
+    limits = [limit for file in _upwards(cgroup, name) if (limit := read(file)) is not None]
+    return min(limits, default=None)
+
+
+def _upwards(cgroup: Path | None, name: str) -> Iterator[Path]:
+    while cgroup is not None and (cgroup / "cgroup.controllers").exists():
+        if (cgroup / name).exists():
+            yield cgroup / name
+        cgroup = cgroup.parent
+
+
+def _read_number(file: Path) -> float | None:
+    text = file.read_text().strip()
+    return None if text == "max" else float(text)
+
+
+def _read_quota(file: Path) -> float | None:
+    quota, period = file.read_text().split()
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _read_table(file: Path) -> dict[str, int]:
+    return {name: int(value) for name, value in map(str.split, file.read_text().splitlines())}

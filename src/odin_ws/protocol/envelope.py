@@ -1,0 +1,85 @@
+"""The envelope around a record, written once for all its subscribers.
+
+A message begins with `{"seq":n`, which differs per subscriber; all that follows is the *tail* and
+is shared. The record's value stands in it byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Final
+
+import orjson
+
+from odin_ws.catalogue import channel_name
+from odin_ws.protocol.frames import text_header
+from odin_ws.records import Record
+
+__all__ = ["Dialect", "Message", "encode_messages"]
+
+_HEAD: Final = b'{"seq":'
+
+
+class Dialect(IntEnum):
+    """Which envelope a connection speaks: `/ws?v=0` or the default."""
+
+    V0 = 0
+    V1 = 1
+
+
+class Message:
+    """One record as it is sent, but for the sequence number.
+
+    `order` numbers the messages of one dispatch cycle, so that several audiences' messages can be
+    merged again into the order they came in; `wanted` says that somebody subscribed to it.
+    """
+
+    __slots__ = ("_tails", "category", "channel", "order", "record", "token", "value", "wanted")
+
+    def __init__(self, record: Record, token: str, category: str, value: bytes) -> None:
+        self.record = record
+        self.value = value
+        self.token = token
+        self.category = category
+        self.channel = channel_name(token, category)
+        self.order = 0
+        self.wanted = False
+        self._tails: list[bytes | None] = [None, None]
+
+    def tail(self, dialect: Dialect) -> bytes:
+        """What follows the sequence number; made when a subscriber of that dialect first needs it."""
+        tail = self._tails[dialect]
+        if tail is None:
+            write = _v1_tail if dialect is Dialect.V1 else _v0_tail
+            tail = self._tails[dialect] = write(self)
+        return tail
+
+
+def _v1_tail(message: Message) -> bytes:
+    record = message.record
+    return b',"ts":%d,"type":"message","channel":%b,"pos":"%d-%d","data":%b}' % (
+        record.timestamp,
+        orjson.dumps(message.channel),
+        record.partition,
+        record.offset,
+        message.value,
+    )
+
+
+def _v0_tail(message: Message) -> bytes:
+    # The original server gave every message this type and priority; its clients match on them.
+    return b',"ts":%d,"type":"price:update","priority":1,"data":%b}' % (
+        message.record.timestamp,
+        message.value,
+    )
+
+
+def encode_messages(messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
+    """The frames of `messages`, one after another, numbered `seq`, `seq + 1`, …"""
+    parts = []
+    for number, message in enumerate(messages, seq):
+        text = b"%b%d%b" % (_HEAD, number, message.tail(dialect))
+        parts.append(text_header(len(text)))
+        parts.append(text)
+    return b"".join(parts)

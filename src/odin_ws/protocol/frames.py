@@ -1,0 +1,38 @@
+"""RFC 6455 frames as a server sends them: unmasked, unfragmented, so one body serves everyone."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+__all__ = ["PING", "close_frame", "text_frame", "text_header"]
+
+_TEXT: Final = 0x81  # FIN and opcode 1
+_CLOSE: Final = 0x88  # FIN and opcode 8
+PING: Final = b"\x89\x00"  # FIN and opcode 9, no payload: any byte that comes back is life
+
+_pack_medium = struct.Struct("!BBH").pack
+_pack_long = struct.Struct("!BBQ").pack
+
+# A control frame holds 125 bytes, two of which are the code (RFC 6455, 5.5).
+_MAX_REASON_BYTES: Final = 123
+
+
+def text_header(length: int) -> bytes:
+    """The header of a text frame whose payload has `length` bytes."""
+    if length < 126:  # noqa: PLR2004 -- RFC 6455, 5.2: 126 and 127 announce a longer length field
+        return bytes((_TEXT, length))
+    if length < 1 << 16:
+        return _pack_medium(_TEXT, 126, length)
+    return _pack_long(_TEXT, 127, length)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A whole text frame."""
+    return text_header(len(payload)) + payload
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A close frame; a reason too long for a control frame is cut at a character."""
+    text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
+    return struct.pack("!BBH", _CLOSE, 2 + len(text), code) + text

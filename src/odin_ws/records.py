@@ -1,0 +1,51 @@
+"""What moves through the house: records and the positions they stand at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import attrs
+
+__all__ = ["Assignment", "Batch", "Record", "TopicPartition"]
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one Kafka topic."""
+
+    topic: str
+    partition: int
+
+
+@attrs.define(eq=False)
+class Record:
+    """One Kafka record, as the broker gave it; nothing is decoded yet.
+
+    `offset` is the record's place in its partition, `timestamp` the broker's epoch milliseconds.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+@attrs.frozen
+class Batch:
+    """Records in the order they are to be delivered: by offset within each partition."""
+
+    records: Sequence[Record]
+
+
+@attrs.frozen
+class Assignment:
+    """The partitions a source reads from now on.
+
+    `positions` gives for each the offset of the last record *before* the first one that will be
+    delivered (-1 where that is offset 0). `partial` says that other instances serve the rest.
+    """
+
+    positions: Mapping[TopicPartition, int]
+    partial: bool = False

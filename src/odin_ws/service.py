@@ -1,0 +1,170 @@
+"""The one nursery: everything is opened here in order, and closed in the reverse order.
+
+What must outlive is outside: the ops port tells of everything, so it stops last; the feed goes on
+until the last subscriber has left.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import attrs
+import structlog
+import trio
+
+from odin_ws.catalogue import Catalogue
+from odin_ws.connection.admission import Admission
+from odin_ws.connection.connection import CLOSE_SECONDS
+from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.listener import accept_connections, open_listening_socket
+from odin_ws.connection.server import ConnectionLimits, ConnectionServer
+from odin_ws.connection.session import SessionLimits
+from odin_ws.hub import Hub
+from odin_ws.ops.app import serve_ops
+from odin_ws.ops.resources import Resources, own_cgroup
+from odin_ws.ops.view import View
+from odin_ws.settings import Address, Settings
+from odin_ws.source.base import Source
+from odin_ws.source.cluster import KafkaOptions
+from odin_ws.source.kafka import KafkaSource
+
+__all__ = ["Addresses", "build", "kafka_source", "run_feed", "serve"]
+
+log = structlog.get_logger("odin_ws.service")
+
+# Batches of at most 2,000 records between source and hub: enough that neither waits for the
+# other's scheduling, few enough that a busy hub stops the fetching within milliseconds.
+_CHANNEL_BATCHES: Final = 4
+
+# aiokafka's fetch over 96 partitions costs 4 ms whatever it brings. Without a broadcast rate the
+# broker gathers for this long: a tenth of that core at 50 fetches a second, 10 ms of latency.
+_SHORTEST_GATHER: Final = 0.02
+
+
+@attrs.frozen
+class Addresses:
+    """Where the service listens, with the ports it really got."""
+
+    subscribers: Address
+    ops: Address
+
+
+async def serve(
+    settings: Settings,
+    catalogue: Catalogue,
+    source: Source,
+    stop: trio.Event,
+    *,
+    task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the service until `stop` is set, then drain. Cancelling it stops at once."""
+    view = build(settings, catalogue, source)
+    with (
+        open_listening_socket(*settings.ws_ops_addr) as ops_socket,
+        open_listening_socket(*settings.ws_addr) as socket_,
+    ):
+        addresses = Addresses(_address(socket_), _address(ops_socket))
+        async with (
+            _observed(view, ops_socket),
+            run_feed(view, source),
+            _subscribers(view, socket_),
+        ):
+            log.info("serving", subscribers=str(addresses.subscribers), ops=str(addresses.ops))
+            task_status.started(addresses)
+            await stop.wait()
+            log.info("draining", connections=view.server.admission.active)
+            view.draining = True
+            # Load balancers see the readiness first; who they still send is served.
+            await trio.sleep(settings.ws_drain_delay)
+    log.info("stopped", disconnects=view.server.stats.closed.total())
+
+
+def build(settings: Settings, catalogue: Catalogue, source: Source) -> View:
+    """Make the parts and join them; nothing runs yet."""
+    rate = settings.ws_max_broadcast_rate
+    hub = Hub(
+        catalogue,
+        interval=1 / rate if rate else 0.0,
+        max_record_bytes=settings.ws_max_record_bytes,
+    )
+    resources = Resources(settings.ws_cpu_limit, settings.ws_memory_limit, own_cgroup())
+    server = ConnectionServer(
+        hub,
+        catalogue,
+        Admission(settings.ws_max_connections, resources.overload),
+        Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
+        ConnectionLimits(
+            head_bytes=settings.ws_head_max_bytes,
+            head_seconds=settings.ws_head_timeout,
+            frame_bytes=settings.ws_max_frame_bytes,
+            outbox_bytes=settings.ws_outbox_bytes,
+            outbox_seconds=settings.ws_outbox_seconds,
+            session=SessionLimits(
+                subscriptions=settings.ws_max_subscriptions,
+                command_rate=settings.ws_command_rate,
+                command_burst=settings.ws_command_burst,
+            ),
+        ),
+    )
+    return View(settings, source.feed, hub, server, resources)
+
+
+def kafka_source(settings: Settings, catalogue: Catalogue) -> KafkaSource:
+    """The source the settings ask for."""
+    rate = settings.ws_max_broadcast_rate
+    in_group = settings.kafka_assignment == "group"
+    options = KafkaOptions(
+        brokers=settings.kafka_brokers,
+        group=settings.kafka_consumer_group if in_group else None,
+        max_wait=settings.kafka_fetch_max_wait_ms / 1000,
+        # Nothing is written more often than that, so nothing need be fetched more often.
+        gather=max(_SHORTEST_GATHER, 1 / rate if rate else 0.0),
+        rate=settings.ws_max_kafka_rate,
+        probe=settings.kafka_probe_seconds,
+    )
+    return KafkaSource(catalogue, options)
+
+
+@asynccontextmanager
+async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]:
+    """Health and metrics."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(view.resources.run)
+        nursery.start_soon(view.watch_feed)
+        async with serve_ops(view, listening):
+            yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def run_feed(view: View, source: Source) -> AsyncIterator[None]:
+    """The way of the records: source, bounded channel, hub."""
+    send, receive = trio.open_memory_channel(_CHANNEL_BATCHES)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(source.run, send)
+        nursery.start_soon(view.hub.run, receive)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _subscribers(view: View, listening: socket.socket) -> AsyncIterator[None]:
+    """Accept and serve subscribers; at the end stop accepting and send them away."""
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(view.server.keepalive.run)
+            accepting.start_soon(accept_connections, listening, view.server.serve, connections)
+            yield
+            accepting.cancel_scope.cancel()
+        listening.close()
+        seconds = view.settings.ws_drain_seconds
+        connections.cancel_scope.deadline = trio.current_time() + seconds
+        await view.server.send_away(max(0.0, seconds - CLOSE_SECONDS))
+
+
+def _address(listening: socket.socket) -> Address:
+    host, port, *_ = listening.getsockname()
+    return Address("" if host == "::" else host, port)

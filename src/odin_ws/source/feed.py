@@ -1,0 +1,57 @@
+"""The truth about the feed: published by a source, read by health, metrics and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import attrs
+import structlog
+import trio
+from trio_util import AsyncValue
+
+__all__ = ["Feed", "FeedStatus"]
+
+log = structlog.get_logger("odin_ws.feed")
+
+
+class FeedStatus(StrEnum):
+    """How the feed is doing. Only `live` means that records published now arrive."""
+
+    STARTING = "starting"  # not connected to the broker yet
+    LIVE = "live"  # a bounded probe of the broker succeeded, and what it has is being read
+    STALLED = "stalled"  # it was live; the broker does not answer, or its records do not come
+    STOPPED = "stopped"  # the source has ended
+
+
+@attrs.define(eq=False)
+class Feed:
+    """What a source says of itself.
+
+    `status` can be waited on. `since` is when it took its value (trio's clock, seconds).
+    `lag`: records the broker has that were not read yet, by topic, at the last probe.
+    """
+
+    status: AsyncValue[FeedStatus] = attrs.field(factory=lambda: AsyncValue(FeedStatus.STARTING))
+    since: float = attrs.field(factory=trio.current_time)
+    reason: str = "not connected yet"
+    paced: bool = False
+    lag: Mapping[str, int] = attrs.field(factory=dict)
+    missing_topics: frozenset[str] = frozenset()
+    lost_records: int = 0
+
+    def become(self, status: FeedStatus, reason: str = "") -> None:
+        """Take a status; a change is logged once, a repetition only renews the reason."""
+        self.reason = reason
+        if status is self.status.value:
+            return
+        self.since = trio.current_time()
+        self.status.value = status
+        level = log.info if status is FeedStatus.LIVE else log.warning
+        level("feed is " + status, reason=reason or None)
+
+    def miss(self, topics: frozenset[str]) -> None:
+        """Say which topics of the catalogue do not exist; a change is logged once."""
+        if topics != self.missing_topics:
+            self.missing_topics = topics
+            log.warning("topics that do not exist yet", topics=sorted(topics))

