@@ -7,31 +7,34 @@ until the last subscriber has left.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import attrs
 import structlog
 import trio
 
+from odin_ws.address import Address
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.connection import CLOSE_SECONDS
 from odin_ws.connection.keepalive import Keepalive
-from odin_ws.connection.listener import accept_connections, open_listening_socket
+from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
+from odin_ws.connection.transport import Transport
 from odin_ws.hub import Hub
 from odin_ws.ops.app import serve_ops
 from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.view import View
-from odin_ws.settings import Address, Settings
+from odin_ws.settings import Settings
 from odin_ws.source.base import Source
 from odin_ws.source.cluster import KafkaOptions
 from odin_ws.source.kafka import KafkaSource
 
-__all__ = ["Addresses", "build", "kafka_source", "run_feed", "serve"]
+__all__ = ["Accept", "Addresses", "build", "kafka_source", "run_feed", "serve", "subscribers"]
 
 log = structlog.get_logger("odin_ws.service")
 
@@ -42,6 +45,10 @@ _CHANNEL_BATCHES: Final = 4
 # aiokafka's fetch over 96 partitions costs 4 ms whatever it brings. Without a broadcast rate the
 # broker gathers for this long: a tenth of that core at 50 fetches a second, 10 ms of latency.
 _SHORTEST_GATHER: Final = 0.02
+
+
+# Accepts connections until cancelled: gives each to the function, in a task of the nursery.
+Accept = Callable[[Callable[[Transport, str], Awaitable[None]], trio.Nursery], Awaitable[None]]
 
 
 @attrs.frozen
@@ -63,22 +70,15 @@ async def serve(
     """Run the service until `stop` is set, then drain. Cancelling it stops at once."""
     view = build(settings, catalogue, source)
     with (
-        open_listening_socket(*settings.ws_ops_addr) as ops_socket,
-        open_listening_socket(*settings.ws_addr) as socket_,
+        open_listening_socket(settings.ws_ops_addr) as ops_socket,
+        open_listening_socket(settings.ws_addr) as listening,
     ):
-        addresses = Addresses(_address(socket_), _address(ops_socket))
-        async with (
-            _observed(view, ops_socket),
-            run_feed(view, source),
-            _subscribers(view, socket_),
-        ):
+        addresses = Addresses(bound_address(listening), bound_address(ops_socket))
+        accept = partial(accept_connections, listening)
+        async with _observed(view, ops_socket), run_feed(view, source), subscribers(view, accept):
             log.info("serving", subscribers=str(addresses.subscribers), ops=str(addresses.ops))
             task_status.started(addresses)
             await stop.wait()
-            log.info("draining", connections=view.server.admission.active)
-            view.draining = True
-            # Load balancers see the readiness first; who they still send is served.
-            await trio.sleep(settings.ws_drain_delay)
     log.info("stopped", disconnects=view.server.stats.closed.total())
 
 
@@ -151,20 +151,18 @@ async def run_feed(view: View, source: Source) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _subscribers(view: View, listening: socket.socket) -> AsyncIterator[None]:
-    """Accept and serve subscribers; at the end stop accepting and send them away."""
+async def subscribers(view: View, accept: Accept) -> AsyncIterator[None]:
+    """Accept and serve subscribers; at the end of the block let nobody in and send all away."""
+    settings, server = view.settings, view.server
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
-            accepting.start_soon(view.server.keepalive.run)
-            accepting.start_soon(accept_connections, listening, view.server.serve, connections)
+            accepting.start_soon(server.keepalive.run)
+            accepting.start_soon(accept, server.serve, connections)
             yield
+            log.info("draining", connections=server.admission.active)
+            view.draining = True
+            # Load balancers see the readiness first; whom they still send is served.
+            await trio.sleep(settings.ws_drain_delay)
             accepting.cancel_scope.cancel()
-        listening.close()
-        seconds = view.settings.ws_drain_seconds
-        connections.cancel_scope.deadline = trio.current_time() + seconds
-        await view.server.send_away(max(0.0, seconds - CLOSE_SECONDS))
-
-
-def _address(listening: socket.socket) -> Address:
-    host, port, *_ = listening.getsockname()
-    return Address("" if host == "::" else host, port)
+        connections.cancel_scope.deadline = trio.current_time() + settings.ws_drain_seconds
+        await server.send_away(max(0.0, settings.ws_drain_seconds - CLOSE_SECONDS))

@@ -7,24 +7,15 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
-__all__ = ["Address", "Setting", "Settings", "SettingsError", "declared_settings", "load_settings"]
+from odin_ws.address import Address
+
+__all__ = ["Setting", "Settings", "SettingsError", "declared_settings", "load_settings"]
 
 T = TypeVar("T")
-
-
-class Address(NamedTuple):
-    """Where to listen; an empty host means every interface, port 0 any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """As it is written: `:3002`, `127.0.0.1:3002`, `[::1]:3002`."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class SettingsError(ValueError):

@@ -30,13 +30,11 @@ def load_catalogue(text: str) -> Catalogue:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        msg = f"not TOML: {error}"
-        raise CatalogueError(msg) from error
+        raise CatalogueError(f"not TOML: {error}") from error
     _only(document, {"subject", "topics", "bundles"}, "the catalogue")
     rows = document.get("topics", [])
     if not isinstance(rows, list) or not rows:
-        msg = "topics: at least one [[topics]] is needed"
-        raise CatalogueError(msg)
+        raise CatalogueError("topics: at least one [[topics]] is needed")
     topics = [_topic(row, f"topics[{index}]") for index, row in enumerate(rows)]
     _unique((topic.name for topic in topics), "topic name")
     _unique((topic.category for topic in topics), "category")
@@ -50,8 +48,7 @@ def load_catalogue(text: str) -> Catalogue:
 
 def _topic(row: Any, place: str) -> Topic:
     if not isinstance(row, dict):
-        msg = f"{place}: a table is needed"
-        raise CatalogueError(msg)
+        raise CatalogueError(f"{place}: a table is needed")
     _only(row, {"name", "category", "events"}, place)
     return Topic(
         name=_text(row.get("name"), f"{place}.name"),
@@ -62,8 +59,7 @@ def _topic(row: Any, place: str) -> Topic:
 
 def _bundles(table: Any, categories: set[str]) -> dict[str, tuple[str, ...]]:
     if not isinstance(table, dict):
-        msg = "bundles: a table is needed"
-        raise CatalogueError(msg)
+        raise CatalogueError("bundles: a table is needed")
     bundles = {}
     for name, members in table.items():
         place = f"bundles.{name}"
@@ -79,14 +75,15 @@ def _bundles(table: Any, categories: set[str]) -> dict[str, tuple[str, ...]]:
 
 def _only(table: dict[str, Any], allowed: set[str], place: str) -> None:
     if unknown := set(table) - allowed:
-        msg = f"{place}: unknown key {', '.join(sorted(unknown))}; allowed: {', '.join(sorted(allowed))}"
-        raise CatalogueError(msg)
+        raise CatalogueError(
+            f"{place}: unknown key {', '.join(sorted(unknown))}; "
+            f"allowed: {', '.join(sorted(allowed))}"
+        )
 
 
 def _text(value: Any, place: str) -> str:
     if not isinstance(value, str) or not value:
-        msg = f"{place}: a text is needed, not {value!r}"
-        raise CatalogueError(msg)
+        raise CatalogueError(f"{place}: a text is needed, not {value!r}")
     return value
 
 
@@ -94,20 +91,17 @@ def _word(value: Any, place: str) -> str:
     """A category or bundle: it is what follows the last dot, so it has none itself."""
     word = _text(value, place)
     if "." in word or ANY in word:
-        msg = f"{place}: {word!r} may hold neither a dot nor a *"
-        raise CatalogueError(msg)
+        raise CatalogueError(f"{place}: {word!r} may hold neither a dot nor a *")
     return word
 
 
 def _texts(value: Any, place: str) -> tuple[str, ...]:
     if not isinstance(value, list):
-        msg = f"{place}: a list of texts is needed, not {value!r}"
-        raise CatalogueError(msg)
+        raise CatalogueError(f"{place}: a list of texts is needed, not {value!r}")
     return tuple(_text(item, place) for item in value)
 
 
 def _unique(names: Iterable[str], what: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        msg = f"{what} given twice: {', '.join(twice)}"
-        raise CatalogueError(msg)
+        raise CatalogueError(f"{what} given twice: {', '.join(twice)}")

@@ -38,6 +38,7 @@ class Connection:
         "_nursery",
         "_scope",
         "_transport",
+        "_upgraded",
         "bytes_received",
         "closing",
         "heard_at",
@@ -63,6 +64,7 @@ class Connection:
         )
         self.subscriber = Subscriber(self.outbox.write, dialect)
         self._transport = transport
+        self._upgraded = False
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
 
@@ -70,14 +72,20 @@ class Connection:
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        self.outbox.write(PING)
+        if self._upgraded:
+            self.outbox.write(PING)
 
     def close(self, reason: Close) -> None:
         """Begin to close; the first reason stands. Never waits: the rest is this one's own task."""
-        if self.closing is None:
-            self.closing = reason
+        if self.closing is not None:
+            return
+        self.closing = reason
+        if self._upgraded:
             self.outbox.finish(reason.value.frame, flush=reason.value.flush)
             self._scope.deadline = trio.current_time() + CLOSE_SECONDS
+        else:
+            # No frame may come before the answer to the handshake.
+            self._scope.cancel()
 
     def _too_slow(self) -> None:
         self.close(Close.SLOW)
@@ -107,6 +115,7 @@ class Connection:
                         receive_buffer_size=_READ_BYTES,
                     )
                     websocket = await request.accept()
+                    self._upgraded = True
                     await session.run(websocket)
                     self._conclude(stream, websocket.closed)
             finally:

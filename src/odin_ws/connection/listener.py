@@ -1,4 +1,4 @@
-"""Accepting: many connections per wake-up, so that a busy dispatcher does not keep callers waiting."""
+"""Accepting: many connections per wake-up, so that callers do not wait for a busy dispatcher."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Final
 import structlog
 import trio
 
+from odin_ws.address import Address
 from odin_ws.connection.transport import SocketTransport, Transport
 
-__all__ = ["accept_connections", "open_listening_socket"]
+__all__ = ["accept_connections", "bound_address", "open_listening_socket"]
 
 log = structlog.get_logger("odin_ws.listener")
 
@@ -29,15 +30,22 @@ _EXHAUSTED_SECONDS: Final = 0.25
 
 
 @contextmanager
-def open_listening_socket(host: str, port: int) -> Iterator[socket.socket]:
+def open_listening_socket(address: Address) -> Iterator[socket.socket]:
     """A listening TCP socket; an empty host means every interface, IPv4 and IPv6."""
+    host, port = address
     dual = not host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
     with socket.create_server(
         (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
-    ) as sock:
-        sock.setblocking(False)
-        yield sock
+    ) as listening:
+        listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
+        yield listening
+
+
+def bound_address(listening: socket.socket) -> Address:
+    """Where a socket listens: the port it got where 0 was asked for."""
+    host, port, *_ = listening.getsockname()
+    return Address("" if host in {"::", "0.0.0.0"} else host, port)  # noqa: S104 -- told, not bound
 
 
 async def accept_connections(
@@ -45,21 +53,25 @@ async def accept_connections(
     serve: Callable[[Transport, str], Awaitable[None]],
     nursery: trio.Nursery,
 ) -> None:
-    """Accept until cancelled; each connection is served in a task of `nursery`, which outlives us."""
+    """Accept until cancelled, then close `listening`: callers are refused rather than kept waiting.
+
+    Each connection is served in a task of `nursery`, which outlives this.
+    """
     exhausted = False
-    while True:
-        await trio.lowlevel.wait_readable(listening)
-        try:
-            for sock, peer in _accept_some(listening):
-                exhausted = False
-                nursery.start_soon(serve, SocketTransport(sock), peer)
-        except OSError as error:
-            if error.errno not in _EXHAUSTED:
-                raise
-            if not exhausted:
-                log.exception("cannot accept: raise the limit of descriptors or memory")
-            exhausted = True
-            await trio.sleep(_EXHAUSTED_SECONDS)
+    with listening:
+        while True:
+            await trio.lowlevel.wait_readable(listening)
+            try:
+                for sock, peer in _accept_some(listening):
+                    exhausted = False
+                    nursery.start_soon(serve, SocketTransport(sock), peer)
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                if not exhausted:
+                    log.exception("cannot accept: raise the limit of descriptors or memory")
+                exhausted = True
+                await trio.sleep(_EXHAUSTED_SECONDS)
 
 
 def _accept_some(listening: socket.socket) -> Iterator[tuple[socket.socket, str]]:

@@ -74,12 +74,12 @@ class Outbox:
             if sent == len(data):
                 return
             self._waiting = deque()
-            self._append(memoryview(data)[sent:])
+            self._append(self._waiting, memoryview(data)[sent:])
             self._wake()
         elif self.backlog > self._limit:
             self._slow()
         else:
-            self._append(memoryview(data))
+            self._append(self._waiting, memoryview(data))
 
     def finish(self, last: bytes, *, flush: bool) -> None:
         """Send `last` and nothing after it.
@@ -91,7 +91,7 @@ class Outbox:
             while len(self._waiting) > 1:
                 self.backlog -= len(self._waiting.pop()[0])
         if self._waiting is not None:
-            self._append(memoryview(last))
+            self._append(self._waiting, memoryview(last))
         else:
             self.write(last)
         self._finished = True
@@ -131,7 +131,6 @@ class Outbox:
             waiting.appendleft((data[sent:], since))
         return sent == len(data)
 
-    def _append(self, data: memoryview) -> None:
-        assert self._waiting is not None
-        self._waiting.append((data, trio.current_time()))
+    def _append(self, waiting: deque[tuple[memoryview, float]], data: memoryview) -> None:
+        waiting.append((data, trio.current_time()))
         self.backlog += len(data)

@@ -119,12 +119,7 @@ class ConnectionServer:
             grace=limits.outbox_seconds,
         )
         session = Session(
-            connection,
-            connection.subscriber,
-            self._hub,
-            self._catalogue,
-            limits.session,
-            self.stats.sessions,
+            connection, self._hub, self._catalogue, limits.session, self.stats.sessions
         )
         with self._registered(connection):
             try:
@@ -154,7 +149,7 @@ class ConnectionServer:
             log.debug("closed", peer=connection.peer, reason=reason.value.label)
 
     async def send_away(self, seconds: float) -> None:
-        """Begin to close everybody, in waves spread over `seconds`, so that not all return at once."""
+        """Begin to close everybody, in waves over `seconds`, so that not all return at once."""
         self.admission.draining = True
         waiting = list(self.connections)
         waves = max(1, round(seconds / _WAVE_SECONDS))

@@ -50,29 +50,30 @@ class SessionStats:
     rate_limited: int = 0
 
 
-class Closable(Protocol):
-    """A connection, as its session sees it."""
+class Client(Protocol):
+    """A connection, as its session sees it: who gets the messages, and how it ends."""
 
-    @property
-    def closing(self) -> Close | None: ...
+    subscriber: Subscriber
+    closing: Close | None
 
-    def close(self, reason: Close) -> None: ...
+    def close(self, reason: Close) -> None:
+        """Begin to close."""
+        ...
 
 
 class Session:
     """Turns what a client says into changes of its subscriptions and into answers."""
 
-    def __init__(  # noqa: PLR0913 -- the session's surroundings, each used as it is
+    def __init__(
         self,
-        connection: Closable,
-        subscriber: Subscriber,
+        connection: Client,
         hub: Hub,
         catalogue: Catalogue,
         limits: SessionLimits,
         stats: SessionStats,
     ) -> None:
         self._connection = connection
-        self._subscriber = subscriber
+        self._subscriber = connection.subscriber
         self._hub = hub
         self._catalogue = catalogue
         self._limits = limits

@@ -44,7 +44,7 @@ class SocketTransport:
     __slots__ = ("_socket",)
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003 -- the standard library's signature
         # A message is a whole write already; waiting to fill a segment would only delay it.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock

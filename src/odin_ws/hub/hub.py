@@ -1,4 +1,4 @@
-"""The hub: takes batches of records, finds who wants each, and writes every subscriber once a cycle.
+"""The hub: takes records, finds who wants each, and writes every subscriber once a cycle.
 
 One task dispatches, so no reordering is possible. All state moves in synchronous functions; the
 only awaits are the wait for records, for the next slot, and the yields between writes.
@@ -78,7 +78,7 @@ class Hub:
             self._index.add(subscriber, pattern)
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Iterable[str]) -> bool:
-        """Take patterns away; nothing of them is written after this. False where none was there."""
+        """Take patterns away; nothing of them is written after this. False: there were none."""
         self.flush(subscriber)
         gone = [self._index.discard(subscriber, pattern) for pattern in patterns]
         return any(gone)

@@ -30,7 +30,8 @@ def subscription_ack(  # noqa: PLR0913 -- an ack has that many fields
     `positions`: `{topic: {partition: offset}}`, the offsets after which the subscription is live.
     `partitions`: `{topic: [partition]}`, given by an instance that serves only some of them.
     """
-    ack = _ack("subscription_ack", command_id, dialect, "subscribed", subscribed, rejected, count)
+    ack = _ack("subscription_ack", command_id, dialect, {"subscribed": subscribed}, rejected)
+    ack["count"] = count
     if positions is not None:
         ack["positions"] = positions
     if partitions is not None:
@@ -47,17 +48,9 @@ def unsubscription_ack(
     count: int,
 ) -> bytes:
     """`unsubscribed`: the names that took effect; `count`: patterns the connection still has."""
-    return orjson.dumps(
-        _ack(
-            "unsubscription_ack",
-            command_id,
-            dialect,
-            "unsubscribed",
-            unsubscribed,
-            rejected,
-            count,
-        )
-    )
+    ack = _ack("unsubscription_ack", command_id, dialect, {"unsubscribed": unsubscribed}, rejected)
+    ack["count"] = count
+    return orjson.dumps(ack)
 
 
 def pong(command_id: CommandId, now_ms: int) -> bytes:
@@ -72,22 +65,20 @@ def error_answer(error: CommandError) -> bytes:
     )
 
 
-def _ack(  # noqa: PLR0913 -- shared by the two acks, which differ in one name
+def _ack(
     kind: str,
     command_id: CommandId,
     dialect: Dialect,
-    verb: str,
-    names: Sequence[str],
+    done: Mapping[str, Sequence[str]],
     rejected: Sequence[Rejection],
-    count: int,
 ) -> dict[str, Any]:
-    fields: dict[str, Any] = {verb: names}
-    # The original's acks had no such field: its clients see it only where there is something to say.
+    fields: dict[str, Any] = dict(done)
+    # The original's acks had no such field: its clients see it only where it says something.
     if rejected or dialect is not Dialect.V0:
         fields["rejected"] = [
             {"name": one.name, "code": one.code, "message": one.message} for one in rejected
         ]
-    return _answer(kind, command_id, **fields, count=count)
+    return _answer(kind, command_id, **fields)
 
 
 def _answer(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Message:
         self._tails: list[bytes | None] = [None, None]
 
     def tail(self, dialect: Dialect) -> bytes:
-        """What follows the sequence number; made when a subscriber of that dialect first needs it."""
+        """What follows the sequence number; made when the first subscriber needs it."""
         tail = self._tails[dialect]
         if tail is None:
             write = _v1_tail if dialect is Dialect.V1 else _v0_tail
@@ -76,7 +76,7 @@ def _v0_tail(message: Message) -> bytes:
 
 
 def encode_messages(messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
-    """The frames of `messages`, one after another, numbered `seq`, `seq + 1`, …"""
+    """The frames of `messages`, one after another, numbered from `seq` on."""
     parts = []
     for number, message in enumerate(messages, seq):
         text = b"%b%d%b" % (_HEAD, number, message.tail(dialect))

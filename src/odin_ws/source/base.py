@@ -23,7 +23,8 @@ class Source(Protocol):
     back-pressure. It ends only by cancellation, or by an exception for a bug.
     """
 
-    @property
-    def feed(self) -> Feed: ...
+    feed: Feed
 
-    async def run(self, outbox: trio.MemorySendChannel[Batch | Assignment]) -> None: ...
+    async def run(self, outbox: trio.MemorySendChannel[Batch | Assignment]) -> None:
+        """Read until cancelled."""
+        ...

@@ -104,10 +104,17 @@ class Cluster:
             found = await aio_as_trio(ask)([aiokafka.TopicPartition(*one) for one in partitions])
         return {TopicPartition(*key): offset for key, offset in found.items()}
 
-    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read these partitions from these offsets."""
-        self._consumer.assign([aiokafka.TopicPartition(*key) for key in positions])
-        self.seek(positions)
+    def assign(self, partitions: Collection[TopicPartition]) -> None:
+        """Take these partitions, paused: `seek` places them and `resume` begins.
+
+        Comes before any question about them: a consumer that was not told of its topics looks
+        each of them up by itself, half a second a topic.
+        """
+        ours = [aiokafka.TopicPartition(*key) for key in partitions]
+        self._consumer.assign(ours)
+        self._consumer.pause(*ours)
+        # Without a position aiokafka would look for one, and report that it may not choose.
+        self.seek(dict.fromkeys(partitions, 0))
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Go on from these offsets in partitions that are assigned."""

@@ -58,7 +58,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         self._committed = {}
 
     async def on_partitions_assigned(self, assigned: Iterable[aiokafka.TopicPartition]) -> None:
-        """Go on where the group stopped; where it never was, at the end, or a new one's beginning."""
+        """Go on where the group stopped; where it never was, at the end or the beginning."""
         partitions = sorted(map(_ours, assigned))
         self._positions = await trio_as_aio(self._place)(partitions)
         self._fresh = False

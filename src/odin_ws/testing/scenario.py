@@ -1,0 +1,188 @@
+"""The whole server in memory, for tests in virtual time: a log, the hub, connections, clients.
+
+async def test_a_trade_arrives(autojump_clock):
+    async with open_scenario() as scenario:
+        client = await scenario.connect()
+        await client.subscribe(channels=["BTC.trade"])
+        scenario.publish("BTC", "trade", {"price": 1})
+        assert (await client.message())["channel"] == "BTC.trade"
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+import trio_websocket
+
+from odin_ws.catalogue import Catalogue, default_catalogue
+from odin_ws.connection.transport import Transport
+from odin_ws.ops.view import View
+from odin_ws.records import Record
+from odin_ws.service import build, run_feed, subscribers
+from odin_ws.settings import Settings
+from odin_ws.source.feed import FeedStatus
+from odin_ws.source.memory import MemoryLog, MemorySource
+from odin_ws.testing.pipes import ClientStream, transport_pair
+
+__all__ = ["Client", "Closed", "Scenario", "open_scenario"]
+
+# Virtual seconds after which a client that waits in vain gives up: tests fail instead of hanging.
+_PATIENCE: Final = 60
+
+Serve = Callable[[Transport, str], Awaitable[None]]
+
+
+class Closed(Exception):
+    """The server closed the connection, with this code and reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class Client:
+    """A WebSocket client; `stream` is its end of the wire."""
+
+    def __init__(self, websocket: trio_websocket.WebSocketConnection, stream: ClientStream) -> None:
+        self.websocket = websocket
+        self.stream = stream
+        self._answers: list[dict[str, Any]] = []
+        self._messages: list[dict[str, Any]] = []
+
+    async def send(self, text: str) -> None:
+        """Send a text frame as it is."""
+        await self.websocket.send_message(text)
+
+    async def command(self, kind: str, **data: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer; messages that come meanwhile are kept."""
+        await self.send(json.dumps({"type": kind, "data": data}))
+        return await self.answer()
+
+    async def subscribe(self, **data: Any) -> dict[str, Any]:
+        """Subscribe and wait for the ack."""
+        return await self.command("subscribe", **data)
+
+    async def unsubscribe(self, **data: Any) -> dict[str, Any]:
+        """Unsubscribe and wait for the ack."""
+        return await self.command("unsubscribe", **data)
+
+    async def message(self) -> dict[str, Any]:
+        """The next message, that is what carries a `seq`. Raises Closed."""
+        while not self._messages:
+            await self._receive()
+        return self._messages.pop(0)
+
+    async def messages(self, count: int) -> list[dict[str, Any]]:
+        """The next so many messages."""
+        return [await self.message() for _ in range(count)]
+
+    async def answer(self) -> dict[str, Any]:
+        """The next of what is not a message: an ack, an error, a pong."""
+        while not self._answers:
+            await self._receive()
+        return self._answers.pop(0)
+
+    async def silence(self, seconds: float) -> bool:
+        """Whether no message comes for so long."""
+        with trio.move_on_after(seconds):
+            self._messages.insert(0, await self.message())
+        return not self._messages
+
+    async def closed(self) -> Closed:
+        """Wait for the close, passing over messages."""
+        try:
+            while True:
+                await self._receive()
+        except Closed as closed:
+            return closed
+
+    async def _receive(self) -> None:
+        with trio.fail_after(_PATIENCE):
+            try:
+                item = json.loads(await self.websocket.get_message())
+            except trio_websocket.ConnectionClosed as error:
+                code = error.reason.code if error.reason else 1006
+                reason = error.reason.reason if error.reason else None
+                raise Closed(int(code), reason or "") from None
+        (self._messages if "seq" in item else self._answers).append(item)
+
+
+class Scenario:
+    """A running server. `log` is its Kafka; `view` is what operators see of it."""
+
+    def __init__(
+        self, view: View, log: MemoryLog, catalogue: Catalogue, nursery: trio.Nursery
+    ) -> None:
+        self.view = view
+        self.log = log
+        self._catalogue = catalogue
+        self._nursery = nursery
+        self._serve: Serve | None = None
+        self._server_nursery: trio.Nursery | None = None
+        self._accepting = trio.Event()
+
+    def publish(self, token: str, category: str, data: Any = None, *, kind: str = "") -> Record:
+        """Append an event of a token to its category's topic."""
+        topic = self._catalogue.categories[category]
+        event = {"type": kind or topic.events[0], "timestamp": 0, "data": data}
+        return self.log.append(topic.name, token.encode(), json.dumps(event).encode())
+
+    async def dial(self, capacity: int = 1 << 20) -> ClientStream:
+        """A connection to the server on which nothing was said yet."""
+        await self._accepting.wait()
+        transport, stream = transport_pair(capacity)
+        if self._serve is None or self._server_nursery is None:
+            raise ConnectionRefusedError
+        self._server_nursery.start_soon(self._serve, transport, "memory")
+        return stream
+
+    async def connect(self, path: str = "/ws", *, capacity: int = 1 << 20) -> Client:
+        """A WebSocket client. `capacity`: what the network holds before the server must wait."""
+        stream = await self.dial(capacity)
+        websocket = await trio_websocket.wrap_client_stream(
+            self._nursery,
+            stream,  # type: ignore[arg-type]  # any trio.abc.Stream does, as its docstring says
+            "test",
+            path,
+        )
+        return Client(websocket, stream)
+
+    async def accept(self, serve: Serve, nursery: trio.Nursery) -> None:
+        """The listener's part: take what `dial` brings until cancelled."""
+        self._serve, self._server_nursery = serve, nursery
+        self._accepting.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._serve = None
+
+
+@asynccontextmanager
+async def open_scenario(
+    settings: Settings | None = None,
+    *,
+    catalogue: Catalogue | None = None,
+    partitions: int = 12,
+    log: MemoryLog | None = None,
+) -> AsyncIterator[Scenario]:
+    """Run a server in memory for the length of the block; at its end the server drains.
+
+    Several scenarios may share a `log`, as instances share a Kafka.
+    """
+    settings = settings or Settings()
+    catalogue = catalogue or default_catalogue()
+    log = log or MemoryLog(catalogue.topics, partitions)
+    source = MemorySource(log, rate=settings.ws_max_kafka_rate)
+    view = build(settings, catalogue, source)
+    async with trio.open_nursery() as nursery:
+        scenario = Scenario(view, log, catalogue, nursery)
+        nursery.start_soon(view.watch_feed)
+        async with run_feed(view, source), subscribers(view, scenario.accept):
+            await view.feed.status.wait_value(FeedStatus.LIVE)
+            yield scenario
+        nursery.cancel_scope.cancel()
