@@ -100,21 +100,29 @@ class Connection:
 
     # ---- its own task
 
-    async def run(self, head: Head, session: Session, *, max_frame_bytes: int) -> None:
-        """Upgrade, then serve until the connection has ended; `closing` says how."""
+    async def run(
+        self,
+        head: Head,
+        session: Session,
+        upgrades: trio.CapacityLimiter,
+        *,
+        max_frame_bytes: int,
+    ) -> None:
+        """Upgrade in turn, then serve until the connection has ended; `closing` says how."""
         stream = OutboxStream(self._transport, self.outbox, head.raw, self._heard)
         with self._scope:
             try:
                 async with trio.open_nursery() as self._nursery:
-                    request = await trio_websocket.wrap_server_stream(
-                        self._nursery,
-                        stream,
-                        # The reader waits while a command is carried out: back-pressure.
-                        message_queue_size=0,
-                        max_message_size=max_frame_bytes,
-                        receive_buffer_size=_READ_BYTES,
-                    )
-                    websocket = await request.accept()
+                    async with upgrades:
+                        request = await trio_websocket.wrap_server_stream(
+                            self._nursery,
+                            stream,
+                            # The reader waits while a command is carried out: back-pressure.
+                            message_queue_size=0,
+                            max_message_size=max_frame_bytes,
+                            receive_buffer_size=_READ_BYTES,
+                        )
+                        websocket = await request.accept()
                     self._upgraded = True
                     await session.run(websocket)
                     self._conclude(stream, websocket.closed)

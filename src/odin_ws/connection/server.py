@@ -28,6 +28,10 @@ __all__ = ["ConnectionLimits", "ConnectionServer", "ConnectionStats"]
 
 log = structlog.get_logger("odin_ws.connection")
 
+# An upgrade is half a millisecond of CPU in some twenty steps. Taken in turn, each caller of a storm
+# is served after those before it; all at once, all of them would be served at the end.
+_UPGRADES_AT_ONCE: Final = 32
+
 # Every so often the drain sends some away.
 _WAVE_SECONDS: Final = 0.1
 
@@ -78,6 +82,7 @@ class ConnectionServer:
         self._catalogue = catalogue
         self.keepalive = keepalive
         self._limits = limits
+        self._upgrades = trio.CapacityLimiter(_UPGRADES_AT_ONCE)
 
     async def serve(self, transport: Transport, peer: str) -> None:
         """The whole life of one connection. Raises nothing but cancellation."""
@@ -123,7 +128,9 @@ class ConnectionServer:
         )
         with self._registered(connection):
             try:
-                await connection.run(head, session, max_frame_bytes=limits.frame_bytes)
+                await connection.run(
+                    head, session, self._upgrades, max_frame_bytes=limits.frame_bytes
+                )
             except* Exception:  # to say 1011 while the socket is still there; reported above
                 await connection.fail()
                 raise
