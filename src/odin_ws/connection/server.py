@@ -164,6 +164,8 @@ class ConnectionServer:
         while waiting:
             wave, waiting = waiting[:size], waiting[size:]
             for connection in wave:
+                # What this cycle still owes it comes before the close.
+                self._hub.flush(connection.subscriber)
                 connection.close(Close.DRAINING)
             if waiting:
                 await trio.sleep(_WAVE_SECONDS)

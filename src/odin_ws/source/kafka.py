@@ -134,7 +134,8 @@ class KafkaSource:
             except NoOffsetForPartitionError:
                 # The group's callback has not given this partition its place yet.
                 continue
-            resume_at = trio.current_time() + gather
+            next_fetch = trio.current_time() + gather
+            self.feed.paced = not drained and len(records) == allowed
             if member is not None and (positions := member.take_assignment()) is not None:
                 self._next = dict(positions)
                 await self._hand_over(outbox, _assignment(positions, partial=True))
@@ -145,9 +146,9 @@ class KafkaSource:
             if member is not None:
                 member.handed_over(self._next)
             bucket.spend(len(records))
-            self.feed.paced = not drained and allowed is not None and len(records) >= allowed
             if drained:
-                await trio.sleep_until(resume_at)
+                # Meanwhile the broker gathers: a fetch costs the same whatever it brings.
+                await trio.sleep_until(next_fetch)
                 cluster.resume()
 
     async def _hand_over(self, outbox: Outbox, item: Batch | Assignment) -> None:

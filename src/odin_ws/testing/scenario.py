@@ -24,6 +24,7 @@ from odin_ws.ops.view import View
 from odin_ws.records import Record
 from odin_ws.service import build, run_feed, subscribers
 from odin_ws.settings import Settings
+from odin_ws.source.base import Source
 from odin_ws.source.feed import FeedStatus
 from odin_ws.source.memory import MemoryLog, MemorySource
 from odin_ws.testing.pipes import ClientStream, transport_pair
@@ -125,6 +126,34 @@ class Scenario:
         self._serve: Serve | None = None
         self._server_nursery: trio.Nursery | None = None
         self._accepting = trio.Event()
+        self._stop = trio.Event()
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
+
+    def stop(self) -> None:
+        """What the first SIGTERM does: begin to drain."""
+        self._stop.set()
+
+    async def drain(self) -> None:
+        """Drain, and wait until the last connection has ended."""
+        self.stop()
+        await self._stopped.wait()
+
+    def cancel(self) -> None:
+        """What the second signal does: stop at once."""
+        self._scope.cancel()
+
+    async def run(
+        self, source: Source, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """The server's own task, from start to the end of its drain."""
+        view = self.view
+        with self._scope:
+            async with run_feed(view, source), subscribers(view, self.accept):
+                await view.feed.status.wait_value(FeedStatus.LIVE)
+                task_status.started()
+                await self._stop.wait()
+        self._stopped.set()
 
     def publish(self, token: str, category: str, data: Any = None, *, kind: str = "") -> Record:
         """Append an event of a token to its category's topic."""
@@ -134,12 +163,16 @@ class Scenario:
 
     async def dial(self, capacity: int = 1 << 20) -> ClientStream:
         """A connection to the server on which nothing was said yet."""
-        await self._accepting.wait()
         transport, stream = transport_pair(capacity)
+        await self.attach(transport)
+        return stream
+
+    async def attach(self, transport: Transport) -> None:
+        """Give the server a connection. Raises ConnectionRefusedError once it accepts no more."""
+        await self._accepting.wait()
         if self._serve is None or self._server_nursery is None:
             raise ConnectionRefusedError
         self._server_nursery.start_soon(self._serve, transport, "memory")
-        return stream
 
     async def connect(self, path: str = "/ws", *, capacity: int = 1 << 20) -> Client:
         """A WebSocket client. `capacity`: what the network holds before the server must wait."""
@@ -182,7 +215,7 @@ async def open_scenario(
     async with trio.open_nursery() as nursery:
         scenario = Scenario(view, log, catalogue, nursery)
         nursery.start_soon(view.watch_feed)
-        async with run_feed(view, source), subscribers(view, scenario.accept):
-            await view.feed.status.wait_value(FeedStatus.LIVE)
-            yield scenario
+        await nursery.start(scenario.run, source)
+        yield scenario
+        await scenario.drain()
         nursery.cancel_scope.cancel()

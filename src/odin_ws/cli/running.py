@@ -1,0 +1,74 @@
+"""How commands run, stop and fail: one clear line and an exit status, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from typing import IO, Any
+
+import click
+import trio
+
+__all__ = ["CommandFailed", "OutputClosed", "obey_signals", "run", "say", "write_line"]
+
+
+class CommandFailed(click.ClickException):
+    """Ends the command with exit status 1 and this one line, from whatever depth it is raised."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line to stderr, or to `file`."""
+        click.echo(f"odin-ws: {self.format_message()}", err=True, file=file)
+
+
+class OutputClosed(Exception):
+    """Whoever read our output has had enough of it, as `head` does."""
+
+
+def run(command: Callable[[], Awaitable[int]]) -> int:
+    """Run `command` under Trio; returns its exit status, 0 where nobody reads its output any more.
+
+    Raises CommandFailed alone, outside of the groups that nurseries make of it.
+    """
+    failures: list[BaseException] = []
+    try:
+        return trio.run(command)
+    except* CommandFailed as group:
+        failures.extend(_leaves(group))
+    except* OutputClosed:
+        # Python writes out what is left when it ends, and would report that this fails.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if failures:
+        raise failures[0]
+    return 0
+
+
+async def obey_signals(stop: trio.Event, scope: trio.CancelScope) -> None:
+    """SIGINT and SIGTERM: the first sets `stop`, the second cancels `scope`."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if stop.is_set():
+                scope.cancel()
+            stop.set()
+
+
+def write_line(text: str) -> None:
+    """Print a line to stdout at once. Raises OutputClosed when the reader is gone."""
+    try:
+        click.echo(text)
+    except BrokenPipeError as error:
+        raise OutputClosed from error
+
+
+def say(text: str, **style: Any) -> None:
+    """Print a line about the command's progress to stderr, in click's `style` on a terminal."""
+    click.secho(text, err=True, **style)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

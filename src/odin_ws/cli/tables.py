@@ -1,0 +1,38 @@
+"""Tables: with colour on a terminal, aligned and never folded in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["print_table"]
+
+
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]
+) -> None:
+    """Print rows under headings to stdout; `styles` has rich's style of each row."""
+    console = Console()
+    if not console.is_terminal:
+        for line in _aligned([headings, *rows]):
+            click.echo(line)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading)
+    for row, style in zip(rows, styles, strict=True):
+        # As text, so that a bracket in a value is no markup.
+        table.add_row(*map(Text, row), style=style)
+    console.print(table)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

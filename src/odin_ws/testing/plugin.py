@@ -1,0 +1,47 @@
+"""A pytest plugin: a server in memory as a fixture, in virtual time.
+
+    pytest_plugins = ["odin_ws.testing.plugin"]
+
+    @pytest.mark.odin_settings(ws_max_subscriptions=2)
+    async def test_a_trade_arrives(odin_scenario):
+        client = await odin_scenario.connect()
+        await client.subscribe(channels=["BTC.trade"])
+        odin_scenario.publish("BTC", "trade", {"price": 1})
+        assert (await client.message())["channel"] == "BTC.trade"
+
+It needs pytest-trio. Settings are given by the names of their fields in odin_ws.settings.Settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from trio.testing import MockClock
+
+from odin_ws.settings import Settings
+from odin_ws.testing.scenario import Scenario, open_scenario
+
+__all__ = ["odin_scenario", "odin_settings", "pytest_configure"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", "odin_settings(**settings): what odin_scenario runs with")
+
+
+@pytest.fixture
+def odin_settings(request: pytest.FixtureRequest) -> Settings:
+    """The settings of the marker `odin_settings`, the nearest one, over the defaults."""
+    marker = request.node.get_closest_marker("odin_settings")
+    return Settings(**marker.kwargs) if marker else Settings()
+
+
+@pytest.fixture
+async def odin_scenario(
+    autojump_clock: MockClock,  # noqa: ARG001 -- it is the clock that the test runs under
+    odin_settings: Settings,
+) -> AsyncIterator[Scenario]:
+    """A running server; it drains after the test."""
+    async with open_scenario(odin_settings) as scenario:
+        yield scenario
