@@ -8,8 +8,8 @@ from typing import Final
 import trio
 import trio_websocket
 
-from odin_ws.connection.closing import Close, reason_of_close
-from odin_ws.connection.head import Head
+from odin_ws.connection.closing import Close, Initiator, reason_of_close
+from odin_ws.connection.head import Head, upgrade_request
 from odin_ws.connection.outbox import Outbox
 from odin_ws.connection.session import Session
 from odin_ws.connection.stream import OutboxStream
@@ -109,7 +109,9 @@ class Connection:
         max_frame_bytes: int,
     ) -> None:
         """Upgrade in turn, then serve until the connection has ended; `closing` says how."""
-        stream = OutboxStream(self._transport, self.outbox, head.raw, self._heard)
+        stream = OutboxStream(
+            self._transport, self.outbox, upgrade_request(head), head.rest, self._heard
+        )
         with self._scope:
             try:
                 async with trio.open_nursery() as self._nursery:
@@ -128,7 +130,7 @@ class Connection:
                     self._conclude(stream, websocket.closed)
             finally:
                 self._nursery = None
-            if stream.close_sent in _UNREAD_BEHIND:
+            if self.closing in _UNREAD_BEHIND:
                 await self._linger()
 
     async def fail(self) -> None:
@@ -144,7 +146,10 @@ class Connection:
             code = Close.LOST.value.code if closed is None else int(closed.code)
             text = "" if closed is None else closed.reason or ""
             self.closing = reason_of_close(code, text, stream.close_sent)
-            self.outbox.finish(b"", flush=True)
+            reason = self.closing.value
+            # Of a frame it cannot read the library only stops reading: the peer hears it from us.
+            unsaid = reason.by is Initiator.SERVER and stream.close_sent is None
+            self.outbox.finish(reason.frame if unsaid else b"", flush=True)
             self._scope.deadline = trio.current_time() + CLOSE_SECONDS
 
     async def _linger(self) -> None:
@@ -155,5 +160,5 @@ class Connection:
                 pass
 
 
-# Codes the WebSocket library closes with by itself, at a point where the peer's bytes are unread.
-_UNREAD_BEHIND: Final = {1002, 1007, 1009}
+# What the WebSocket library ends by itself, at a point where the peer's bytes are unread.
+_UNREAD_BEHIND: Final = {Close.PROTOCOL, Close.NOT_UTF8, Close.TOO_LARGE}

@@ -15,7 +15,7 @@ import trio
 
 from odin_ws.connection.transport import Transport
 
-__all__ = ["PATH", "Head", "Refusal", "check_upgrade", "read_head", "refuse"]
+__all__ = ["PATH", "Head", "Refusal", "check_upgrade", "read_head", "refuse", "upgrade_request"]
 
 PATH: Final = "/ws"
 
@@ -38,31 +38,30 @@ class Refusal(Exception):
 
 @attrs.frozen
 class Head:
-    """A request head. `raw` is every byte read, with what came after the head.
+    """A request head. `rest`: the bytes that came with it and behind it.
 
     Header names are lower case; of a repeated header `headers` has the values joined by commas.
     """
 
-    raw: bytes
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    rest: bytes = b""
 
 
 async def read_head(transport: Transport, *, max_bytes: int, seconds: float) -> Head | None:
     """Read and parse one head; None where the peer left before it was whole. Raises Refusal."""
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=max_bytes)
-    raw = bytearray()
     with trio.move_on_after(seconds):
         while True:
             event = _next_event(parser)
             if isinstance(event, h11.Request):
-                return _head(event, bytes(raw))
+                rest, _ended = parser.trailing_data
+                return _head(event, rest)
             data = await transport.receive_some(max_bytes)
             if not data:
                 return None
-            raw += data
             parser.receive_data(data)
     raise Refusal(
         HTTPStatus.REQUEST_TIMEOUT, "head_timeout", f"the request did not come in {seconds:g} s"
@@ -80,7 +79,7 @@ def _next_event(parser: h11.Connection) -> type[h11.NEED_DATA | h11.PAUSED] | h1
         raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"bad request: {error}") from error
 
 
-def _head(request: h11.Request, raw: bytes) -> Head:
+def _head(request: h11.Request, rest: bytes) -> Head:
     if len(request.headers) > _MAX_HEADERS:
         raise Refusal(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -90,7 +89,7 @@ def _head(request: h11.Request, raw: bytes) -> Head:
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.headers:
         name = raw_name.decode("ascii")  # h11 lets nothing else through
-        # wsproto fails on other bytes in the middle of an upgrade, where no answer is possible.
+        # All that we look at is ASCII; RFC 9110, 5.5 leaves open what other bytes would mean.
         if not raw_value.isascii():
             raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"{name}: not ASCII")
         value = raw_value.decode("ascii")
@@ -102,7 +101,7 @@ def _head(request: h11.Request, raw: bytes) -> Head:
         raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "the target is no URL") from error
     if request.http_version != b"1.1":
         raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "HTTP/1.1 is needed")
-    return Head(raw, request.method.decode("ascii"), target.path, query, headers)
+    return Head(request.method.decode("ascii"), target.path, query, headers, rest)
 
 
 def check_upgrade(head: Head) -> None:
@@ -137,6 +136,19 @@ def check_upgrade(head: Head) -> None:
         raise Refusal(
             HTTPStatus.BAD_REQUEST, "bad_request", "Sec-WebSocket-Key: 16 bytes in base64"
         )
+
+
+def upgrade_request(head: Head) -> bytes:
+    """A head that `check_upgrade` has passed, as the WebSocket library gets it.
+
+    Only what it needs and in plain words: of two `Connection` headers it sees one, of some hosts
+    it makes an exception, and by then no answer is possible any more.
+    """
+    return (
+        f"GET {PATH} HTTP/1.1\r\nHost: ws\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Key: {head.headers['sec-websocket-key']}\r\n\r\n"
+    ).encode("ascii")
 
 
 def _is_key(text: str) -> bool:

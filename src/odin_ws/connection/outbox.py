@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from itertools import accumulate
 
 import trio
 
@@ -87,6 +88,8 @@ class Outbox:
         Without `flush` the waiting writes are thrown away, but for the rest of one that the
         kernel has begun: a frame cut off would make the last one unreadable.
         """
+        if self._finished:
+            return
         if self._waiting is not None and not flush:
             while len(self._waiting) > 1:
                 self.backlog -= len(self._waiting.pop()[0])
@@ -116,20 +119,21 @@ class Outbox:
 
     def _send_some(self, waiting: deque[tuple[memoryview, float]]) -> bool:
         """Offer the kernel the oldest writes as one; whether it took them whole."""
-        data, since = waiting.popleft()
-        if len(data) < _JOIN_BYTES and waiting:
-            parts = [data]
-            size = len(data)
-            while waiting and size < _JOIN_BYTES:
-                parts.append(waiting.popleft()[0])
-                size += len(parts[-1])
-            data = memoryview(b"".join(parts))
+        parts = [waiting.popleft()]
+        size = len(parts[0][0])
+        while waiting and size < _JOIN_BYTES:
+            parts.append(waiting.popleft())
+            size += len(parts[-1][0])
+        data = parts[0][0] if len(parts) == 1 else memoryview(b"".join(part for part, _ in parts))
         sent = self._transport.send_nowait(data)
         self.bytes_sent += sent
         self.backlog -= sent
-        if sent < len(data):
+        if sent < size:
+            # The rest is as old as the write it begins in.
+            ends = accumulate(len(part) for part, _ in parts)
+            since = next(since for end, (_, since) in zip(ends, parts, strict=True) if end > sent)
             waiting.appendleft((data[sent:], since))
-        return sent == len(data)
+        return sent == size
 
     def _append(self, waiting: deque[tuple[memoryview, float]], data: memoryview) -> None:
         waiting.append((data, trio.current_time()))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import aiokafka
@@ -14,18 +14,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from trio_asyncio import aio_as_trio
 
-from odin_ws.records import Record, TopicPartition
+from odin_ws.records import TopicPartition
+from odin_ws.source.fetching import Fetcher
 
 __all__ = ["Cluster", "ClusterFailure", "KafkaOptions", "open_cluster"]
 
 # What the broker or the network may do to any call; everything else is a bug of ours.
 ClusterFailure: Final = (KafkaError, OSError, trio.TooSlowError)
 
-# One record of a fetch and its handling cost some 5 us: a batch keeps the loop for 10 ms at most.
-_BATCH_RECORDS: Final = 2000
-
-# How long one getmany waits before the reader looks around again; a cancel does not wait for it.
-_POLL_MS: Final = 1000
+# More than any slot brings: the broker holds the fetch for the whole of its time.
+_ANY_SLOT: Final = 1 << 20
 
 # Leaving is polite, not necessary: a dead broker must not hold up the end of the process.
 _STOP_SECONDS: Final = 3
@@ -36,7 +34,7 @@ class KafkaOptions:
     """How to reach and read Kafka.
 
     `group`: the consumer group to join, None to read every partition. `max_wait`: seconds the
-    broker may hold an idle fetch. `gather`: seconds between two fetches while records come.
+    broker may hold an idle fetch. `gather`: seconds it gathers for one while records come.
     `rate`: records per second at most, 0 for any. `probe`: seconds between two probes of the
     broker, and the bound on one.
     """
@@ -62,8 +60,13 @@ class Cluster:
     """What the source asks of Kafka. Calls raise one of ClusterFailure within `bound` seconds."""
 
     def __init__(
-        self, consumer: aiokafka.AIOKafkaConsumer, admin: AIOKafkaAdminClient, bound: float
+        self,
+        consumer: aiokafka.AIOKafkaConsumer,
+        admin: AIOKafkaAdminClient,
+        fetcher: Fetcher,
+        bound: float,
     ) -> None:
+        self.fetcher = fetcher
         self._consumer = consumer
         self._admin = admin
         self._bound = bound
@@ -104,23 +107,6 @@ class Cluster:
             found = await aio_as_trio(ask)([aiokafka.TopicPartition(*one) for one in partitions])
         return {TopicPartition(*key): offset for key, offset in found.items()}
 
-    def assign(self, partitions: Collection[TopicPartition]) -> None:
-        """Take these partitions, paused: `seek` places them and `resume` begins.
-
-        Comes before any question about them: a consumer that was not told of its topics looks
-        each of them up by itself, half a second a topic.
-        """
-        ours = [aiokafka.TopicPartition(*key) for key in partitions]
-        self._consumer.assign(ours)
-        self._consumer.pause(*ours)
-        # Without a position aiokafka would look for one, and report that it may not choose.
-        self.seek(dict.fromkeys(partitions, 0))
-
-    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Go on from these offsets in partitions that are assigned."""
-        for key, offset in positions.items():
-            self._consumer.seek(aiokafka.TopicPartition(*key), offset)
-
     def subscribe(self, pattern: str, listener: aiokafka.ConsumerRebalanceListener) -> None:
         """Join the group for the topics whose names match `pattern`."""
         self._consumer.subscribe(pattern=pattern, listener=listener)
@@ -141,72 +127,55 @@ class Cluster:
                     found[key] = offset
         return found
 
-    async def fetch(self, most: int | None) -> tuple[list[Record], bool]:
-        """Records that have come, at most `most`, and whether the consumer has no more at hand.
-
-        In that case fetching is paused: the broker gathers until `resume`. A fetch over all
-        partitions costs aiokafka milliseconds whatever it brings, so it should bring much.
-        Waits about a second for the first record; none is returned where none came.
-        """
-        limit = _BATCH_RECORDS if most is None else min(most, _BATCH_RECORDS)
-        found = await aio_as_trio(self._fetch)(limit)
-        records = [
-            Record(one.topic, one.partition, one.offset, one.timestamp, one.key, one.value)
-            for several in found.values()
-            for one in several
-        ]
-        return records, len(records) < limit
-
-    async def _fetch(self, limit: int) -> dict[Any, list[Any]]:
-        found: dict[Any, list[Any]] = await self._consumer.getmany(
-            timeout_ms=_POLL_MS, max_records=limit
-        )
-        if found and sum(map(len, found.values())) < limit:
-            # No await since getmany returned: aiokafka has not sent the next fetch yet.
-            self._consumer.pause(*self._consumer.assignment())
-        return found
-
-    def resume(self) -> None:
-        """Fetch again after a pause."""
-        self._consumer.resume(*self._consumer.paused())
-
 
 @asynccontextmanager
 async def open_cluster(options: KafkaOptions) -> AsyncIterator[Cluster]:
     """Connect; raises one of ClusterFailure where that does not work within the probe's bound."""
-    consumer = await _in_asyncio(
-        lambda: aiokafka.AIOKafkaConsumer(
-            **options.client(),
-            group_id=options.group,
-            enable_auto_commit=False,
-            # Never jump in silence: the source decides where to go on, and counts what is lost.
-            auto_offset_reset="none",
-            fetch_max_wait_ms=round(options.max_wait * 1000),
-            fetch_min_bytes=1,
-            metadata_max_age_ms=30_000,
+    bound = options.probe
+    async with AsyncExitStack() as stack:
+        patient = await stack.enter_async_context(
+            _client(lambda: _consumer(options, options.max_wait, min_bytes=1), bound)
         )
+        gathering = None
+        if options.group is None:
+            gathering = await stack.enter_async_context(
+                _client(lambda: _consumer(options, options.gather, min_bytes=_ANY_SLOT), bound)
+            )
+        admin = await stack.enter_async_context(
+            _client(lambda: AIOKafkaAdminClient(**options.client()), bound)
+        )
+        yield Cluster(patient, admin, Fetcher(patient, gathering, options.gather), bound)
+
+
+def _consumer(options: KafkaOptions, wait: float, *, min_bytes: int) -> aiokafka.AIOKafkaConsumer:
+    return aiokafka.AIOKafkaConsumer(
+        **options.client(),
+        group_id=options.group,
+        enable_auto_commit=False,
+        # Never jump in silence: the source decides where to go on, and counts what is lost.
+        auto_offset_reset="none",
+        fetch_max_wait_ms=round(wait * 1000),
+        fetch_min_bytes=min_bytes,
+        metadata_max_age_ms=30_000,
+        # How often a consumer looks round with nothing to do; 200 ms cost half a percent of a core.
+        consumer_timeout_ms=1000,
     )
-    async with _started(consumer.start, consumer.stop, options.probe):
-        admin = await _in_asyncio(lambda: AIOKafkaAdminClient(**options.client()))
-        async with _started(admin.start, admin.close, options.probe):
-            yield Cluster(consumer, admin, options.probe)
-
-
-async def _in_asyncio(make: Any) -> Any:
-    """Call `make` inside the asyncio loop: aiokafka's constructors look for a running one."""
-
-    async def call() -> Any:
-        return make()
-
-    return await aio_as_trio(call)()
 
 
 @asynccontextmanager
-async def _started(start: Any, stop: Any, bound: float) -> AsyncIterator[None]:
+async def _client(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
+    """A started aiokafka client, for the length of the block."""
+
+    async def make_in_asyncio() -> Any:
+        # Its constructor looks for a running asyncio loop.
+        return make()
+
+    client = await aio_as_trio(make_in_asyncio)()
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
     try:
         with trio.fail_after(bound):
-            await aio_as_trio(start)()
-        yield
+            await aio_as_trio(client.start)()
+        yield client
     finally:
         # Also after a failed start: a client that is collected unstopped takes the loop down.
         with trio.move_on_after(_STOP_SECONDS, shield=True):
@@ -215,8 +184,3 @@ async def _started(start: Any, stop: Any, bound: float) -> AsyncIterator[None]:
             except (asyncio.CancelledError, *ClusterFailure):
                 # With the broker dead, stop() ends like this; there is nothing left to leave.
                 pass
-
-
-def records_by_partition(records: Iterable[Record]) -> dict[TopicPartition, int]:
-    """The next offset of each partition after `records`, which are in offset order."""
-    return {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}

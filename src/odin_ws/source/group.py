@@ -70,7 +70,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         new = [key for key in partitions if key not in positions]
         find = self._cluster.ends if self._fresh else self._cluster.beginnings
         positions |= await find(new)
-        self._cluster.seek(positions)
+        self._cluster.fetcher.seek(positions)
         return positions
 
 

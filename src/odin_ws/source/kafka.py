@@ -7,7 +7,7 @@ topics or partitions) ends the session, and the next goes on at the same offsets
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -23,7 +23,7 @@ from aiokafka.errors import (
 
 from odin_ws.catalogue import Catalogue
 from odin_ws.rates import TokenBucket
-from odin_ws.records import Assignment, Batch, TopicPartition
+from odin_ws.records import Assignment, Batch, Record, TopicPartition
 from odin_ws.source.backoff import Backoff
 from odin_ws.source.base import PACING_SLOT
 from odin_ws.source.cluster import (
@@ -31,7 +31,6 @@ from odin_ws.source.cluster import (
     ClusterFailure,
     KafkaOptions,
     open_cluster,
-    records_by_partition,
 )
 from odin_ws.source.feed import Feed, FeedStatus
 from odin_ws.source.group import GroupMember
@@ -89,12 +88,11 @@ class KafkaSource:
         layout = await cluster.layout(self._topics)
         member = None
         if self._options.group is None:
-            cluster.assign(layout)
+            cluster.fetcher.assign(layout)
             await self._adopt(cluster, layout)
             positions = {key: self._next[key] for key in layout}
             await outbox.send(_assignment(positions))
-            cluster.seek(positions)
-            cluster.resume()
+            cluster.fetcher.seek(positions)
         else:
             self._next.clear()
             member = GroupMember(cluster, fresh=not self._seen_layout)
@@ -119,37 +117,34 @@ class KafkaSource:
         self.feed.miss(self._topics - {key.topic for key in layout})
 
     async def _read(self, cluster: Cluster, outbox: Outbox, member: GroupMember | None) -> None:
-        rate, gather = self._options.rate, self._options.gather
-        bucket = TokenBucket(rate, rate * max(PACING_SLOT, gather), trio.current_time())
+        rate, fetcher = self._options.rate, cluster.fetcher
+        burst = rate * max(PACING_SLOT, self._options.gather)
+        bucket = TokenBucket(rate, burst, trio.current_time())
         while True:
             allowed = bucket.available(trio.current_time()) if rate else None
             if allowed == 0:
                 await trio.sleep(bucket.seconds_until_full())
                 continue
             try:
-                records, drained = await cluster.fetch(allowed)
+                records, cut_off = await fetcher.fetch(allowed)
             except OffsetOutOfRangeError as error:
                 await self._find_place(cluster, {TopicPartition(*key) for key in error.args[0]})
                 continue
             except NoOffsetForPartitionError:
                 # The group's callback has not given this partition its place yet.
                 continue
-            next_fetch = trio.current_time() + gather
-            self.feed.paced = not drained and len(records) == allowed
+            self.feed.paced = cut_off and len(records) == allowed
             if member is not None and (positions := member.take_assignment()) is not None:
                 self._next = dict(positions)
                 await self._hand_over(outbox, _assignment(positions, partial=True))
-            if not records:
-                continue
-            await self._hand_over(outbox, Batch(records))
-            self._next |= records_by_partition(records)
+            if records:
+                await self._hand_over(outbox, Batch(records))
+                self._next |= _behind(records)
+                bucket.spend(len(records))
             if member is not None:
                 member.handed_over(self._next)
-            bucket.spend(len(records))
-            if drained:
-                # Meanwhile the broker gathers: a fetch costs the same whatever it brings.
-                await trio.sleep_until(next_fetch)
-                cluster.resume()
+            if not cut_off:
+                fetcher.go_on(self._next, busy=bool(records))
 
     async def _hand_over(self, outbox: Outbox, item: Batch | Assignment) -> None:
         """Give the hub an item; while its channel is full nothing is fetched."""
@@ -159,8 +154,11 @@ class KafkaSource:
 
     async def _find_place(self, cluster: Cluster, partitions: set[TopicPartition]) -> None:
         """Go on at the oldest record left where ours is gone, and say how many that lost."""
-        beginnings = await cluster.beginnings(partitions)
+        beginnings, ends = await cluster.beginnings(partitions), await cluster.ends(partitions)
         for key, beginning in beginnings.items():
+            if beginning <= self._next.get(key, -1) <= ends[key]:
+                # The report is of a place we have left since.
+                continue
             lost = max(0, beginning - self._next.get(key, 0))
             self.feed.lost_records += lost
             log.error(
@@ -171,8 +169,8 @@ class KafkaSource:
                 position=self._next.get(key),
                 continuing_at=beginning,
             )
-        self._next |= beginnings
-        cluster.seek(beginnings)
+            self._next[key] = beginning
+        cluster.fetcher.seek({key: self._next[key] for key in partitions})
 
     # ---- the truth about it
 
@@ -227,6 +225,11 @@ class KafkaSource:
             )
         else:
             self.feed.become(FeedStatus.LIVE)
+
+
+def _behind(records: Iterable[Record]) -> dict[TopicPartition, int]:
+    """The next offset of each partition after `records`, which are in offset order."""
+    return {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}
 
 
 def _assignment(positions: Mapping[TopicPartition, int], *, partial: bool = False) -> Assignment:

@@ -1,0 +1,93 @@
+"""Fetching: patiently while little comes, gathering while much does.
+
+A fetch over 96 partitions costs aiokafka 4 ms of CPU whatever it brings, so it should bring much;
+but the first record after a pause should not wait for others. A consumer cannot change how it
+fetches, so there are two with the same partitions, of which one is paused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import aiokafka
+import trio
+from trio_asyncio import aio_as_trio
+
+from odin_ws.records import Record, TopicPartition
+
+__all__ = ["Fetcher"]
+
+# One record of a fetch and its handling cost some 5 us: a batch keeps the loop for 10 ms at most.
+_BATCH_RECORDS: Final = 2000
+
+# How long one look waits for a record; after it the feed counts as idle.
+_POLL_MS: Final = 1000
+
+
+class Fetcher:
+    """Reads the partitions of two consumers through one of them at a time.
+
+    `patient` asks the broker to answer at the first record, `gathering` to collect for a slot of
+    `gather` seconds. Where there is no second one (a group knows each member once) the patient one
+    fetches on and on, and is looked at once a slot.
+    """
+
+    def __init__(
+        self,
+        patient: aiokafka.AIOKafkaConsumer,
+        gathering: aiokafka.AIOKafkaConsumer | None,
+        gather: float,
+    ) -> None:
+        self._patient = patient
+        self._gathering = gathering
+        self._reading = patient
+        self._gather = gather
+        self._next_look = 0.0
+
+    def assign(self, partitions: Collection[TopicPartition]) -> None:
+        """Take these partitions, paused: `seek` begins.
+
+        Comes before any question about them: a consumer that was not told of its topics looks
+        each of them up by itself, half a second a topic.
+        """
+        ours = [aiokafka.TopicPartition(*key) for key in partitions]
+        for consumer in filter(None, (self._patient, self._gathering)):
+            consumer.assign(ours)
+            consumer.pause(*ours)
+            # Without a position aiokafka would look for one, and report that it may not choose.
+            for key in ours:
+                consumer.seek(key, 0)
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Go on from these offsets."""
+        for key, offset in positions.items():
+            self._reading.seek(aiokafka.TopicPartition(*key), offset)
+        self._reading.resume(*self._reading.paused())
+
+    def go_on(self, positions: Mapping[TopicPartition, int], *, busy: bool) -> None:
+        """Fetch as suits a busy or an idle feed; `positions` is where the records end so far."""
+        wanted = self._gathering if busy and self._gathering is not None else self._patient
+        if wanted is not self._reading:
+            self._reading.pause(*self._reading.assignment())
+            self._reading = wanted
+            # What the other one fetched ahead is beyond these: it is fetched anew.
+            self.seek(positions)
+
+    async def fetch(self, most: int | None) -> tuple[list[Record], bool]:
+        """Records that have come, at most `most`, and whether that limit cut them off.
+
+        Waits about a second for the first record; none is returned where none came.
+        """
+        await trio.sleep_until(self._next_look)
+        limit = _BATCH_RECORDS if most is None else min(most, _BATCH_RECORDS)
+        found = await aio_as_trio(self._reading.getmany)(timeout_ms=_POLL_MS, max_records=limit)
+        records = [
+            Record(one.topic, one.partition, one.offset, one.timestamp, one.key, one.value)
+            for several in found.values()
+            for one in several
+        ]
+        cut_off = len(records) == limit
+        if records and not cut_off and self._gathering is None:
+            self._next_look = trio.current_time() + self._gather
+        return records, cut_off
