@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 __all__ = ["TokenBucket"]
+
+# Whoever has waited as long as it was told finds what it waited for, however times were rounded.
+_ROUNDING: Final = 1e-6
 
 
 class TokenBucket:
@@ -26,7 +30,7 @@ class TokenBucket:
         """How many may happen now."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        return max(0, math.floor(self._tokens))
+        return max(0, math.floor(self._tokens + _ROUNDING))
 
     def spend(self, count: int) -> None:
         """Count what happened."""

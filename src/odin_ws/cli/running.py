@@ -11,7 +11,16 @@ from typing import IO, Any
 import click
 import trio
 
-__all__ = ["CommandFailed", "OutputClosed", "obey_signals", "run", "say", "write_line"]
+__all__ = [
+    "CommandFailed",
+    "OutputClosed",
+    "cancel_on_signal",
+    "leaves",
+    "obey_signals",
+    "run",
+    "say",
+    "write_line",
+]
 
 
 class CommandFailed(click.ClickException):
@@ -35,7 +44,7 @@ def run(command: Callable[[], Awaitable[int]]) -> int:
     try:
         return trio.run(command)
     except* CommandFailed as group:
-        failures.extend(_leaves(group))
+        failures.extend(leaves(group))
     except* OutputClosed:
         # Python writes out what is left when it ends, and would report that this fails.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,6 +62,13 @@ async def obey_signals(stop: trio.Event, scope: trio.CancelScope) -> None:
             stop.set()
 
 
+async def cancel_on_signal(scope: trio.CancelScope) -> None:
+    """SIGINT and SIGTERM cancel `scope`: for commands with nothing to drain."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
 def write_line(text: str) -> None:
     """Print a line to stdout at once. Raises OutputClosed when the reader is gone."""
     try:
@@ -66,9 +82,10 @@ def say(text: str, **style: Any) -> None:
     click.secho(text, err=True, **style)
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The exceptions in a group, however deep."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
+            yield from leaves(error)
         else:
             yield error

@@ -22,8 +22,11 @@ def print_table(
             click.echo(line)
         return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading)
+    for number, heading in enumerate(headings[:-1]):
+        # Only the last column gives way on a narrow terminal: names are there to be copied.
+        width = max(len(row[number]) for row in (headings, *rows))
+        table.add_column(heading, no_wrap=True, min_width=width)
+    table.add_column(headings[-1])
     for row, style in zip(rows, styles, strict=True):
         # As text, so that a bracket in a value is no markup.
         table.add_row(*map(Text, row), style=style)

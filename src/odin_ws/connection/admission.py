@@ -54,7 +54,7 @@ class Admission:
 def _dialect(head: Head) -> Dialect:
     version = head.query.get("v", "1")
     if version not in {"0", "1"}:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"v: 0 or 1, not {version}")
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"v: 0 or 1, not {version!r}")
     return Dialect(int(version))
 
 

@@ -142,9 +142,11 @@ class Connection:
 
     def _conclude(self, stream: OutboxStream, closed: trio_websocket.CloseReason | None) -> None:
         """Say why it ended, where we did not end it ourselves, and take no more to send."""
-        if self.closing is None:
-            code = Close.LOST.value.code if closed is None else int(closed.code)
-            text = "" if closed is None else closed.reason or ""
+        if closed is None:
+            # The reader failed: its exception is on the way.
+            self.close(Close.INTERNAL)
+        elif self.closing is None:
+            code, text = int(closed.code), closed.reason or ""
             self.closing = reason_of_close(code, text, stream.close_sent)
             reason = self.closing.value
             # Of a frame it cannot read the library only stops reading: the peer hears it from us.

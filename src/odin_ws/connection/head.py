@@ -53,15 +53,20 @@ class Head:
 async def read_head(transport: Transport, *, max_bytes: int, seconds: float) -> Head | None:
     """Read and parse one head; None where the peer left before it was whole. Raises Refusal."""
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=max_bytes)
+    received = 0
     with trio.move_on_after(seconds):
         while True:
             event = _next_event(parser)
             if isinstance(event, h11.Request):
                 rest, _ended = parser.trailing_data
+                # h11 only limits what is not whole yet.
+                if received - len(rest) > max_bytes:
+                    raise _too_large(f"more than {max_bytes} bytes")
                 return _head(event, rest)
             data = await transport.receive_some(max_bytes)
             if not data:
                 return None
+            received += len(data)
             parser.receive_data(data)
     raise Refusal(
         HTTPStatus.REQUEST_TIMEOUT, "head_timeout", f"the request did not come in {seconds:g} s"
@@ -73,19 +78,13 @@ def _next_event(parser: h11.Connection) -> type[h11.NEED_DATA | h11.PAUSED] | h1
         return parser.next_event()
     except h11.RemoteProtocolError as error:
         if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            raise Refusal(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "request too large"
-            ) from error
+            raise _too_large("request too large") from error
         raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"bad request: {error}") from error
 
 
 def _head(request: h11.Request, rest: bytes) -> Head:
     if len(request.headers) > _MAX_HEADERS:
-        raise Refusal(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "head_too_large",
-            f"more than {_MAX_HEADERS} headers",
-        )
+        raise _too_large(f"more than {_MAX_HEADERS} headers")
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.headers:
         name = raw_name.decode("ascii")  # h11 lets nothing else through
@@ -102,6 +101,10 @@ def _head(request: h11.Request, rest: bytes) -> Head:
     if request.http_version != b"1.1":
         raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "HTTP/1.1 is needed")
     return Head(request.method.decode("ascii"), target.path, query, headers, rest)
+
+
+def _too_large(text: str) -> Refusal:
+    return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", text)
 
 
 def check_upgrade(head: Head) -> None:

@@ -61,7 +61,8 @@ class Keepalive:
                 self._ping(group, trio.current_time())
 
     def _ping(self, group: set[Pingable], now: float) -> None:
-        for connection in group:
+        # A copy: what a ping or a close sets off may end a watch.
+        for connection in tuple(group):
             if now - connection.heard_at > self._timeout:
                 connection.close(Close.NO_PONG)
             else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from itertools import accumulate
 
 import trio
 
@@ -128,11 +127,12 @@ class Outbox:
         sent = self._transport.send_nowait(data)
         self.bytes_sent += sent
         self.backlog -= sent
-        if sent < size:
-            # The rest is as old as the write it begins in.
-            ends = accumulate(len(part) for part, _ in parts)
-            since = next(since for end, (_, since) in zip(ends, parts, strict=True) if end > sent)
-            waiting.appendleft((data[sent:], since))
+        left = size - sent
+        while left > 0:
+            # Each write goes back with its own age.
+            part, since = parts.pop()
+            waiting.appendleft((part[max(0, len(part) - left) :], since))
+            left -= len(part)
         return sent == size
 
     def _append(self, waiting: deque[tuple[memoryview, float]], data: memoryview) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import aiokafka
@@ -76,7 +76,7 @@ class Cluster:
 
         All topics are asked for, since asking for one by name may create it.
         """
-        with trio.fail_after(self._bound):
+        with _within(self._bound):
             described = await aio_as_trio(self._admin.describe_topics)()
         found: set[TopicPartition] = set()
         for topic in described:
@@ -103,29 +103,47 @@ class Cluster:
     ) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        with trio.fail_after(self._bound):
+        with _within(self._bound):
             found = await aio_as_trio(ask)([aiokafka.TopicPartition(*one) for one in partitions])
         return {TopicPartition(*key): offset for key, offset in found.items()}
 
-    def subscribe(self, pattern: str, listener: aiokafka.ConsumerRebalanceListener) -> None:
-        """Join the group for the topics whose names match `pattern`."""
-        self._consumer.subscribe(pattern=pattern, listener=listener)
+    def subscribe(
+        self, topics: Collection[str], listener: aiokafka.ConsumerRebalanceListener
+    ) -> None:
+        """Join the group for these topics, which exist: asking for one that does not may create it.
+
+        Not by pattern: when a topic appeared, aiokafka would forget the assignment before it gave
+        the listener a chance to commit.
+        """
+        self._consumer.subscribe(topics=list(topics), listener=listener)
 
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Store the group's positions: the offset of the next record of each partition."""
-        offsets = {aiokafka.TopicPartition(*key): offset for key, offset in positions.items()}
-        with trio.fail_after(self._bound):
-            await aio_as_trio(self._consumer.commit)(offsets)
+        """Store the group's positions: the offset of the next record of each partition.
+
+        Of partitions that a rebalance has taken away meanwhile nothing is stored.
+        """
+        with _within(self._bound):
+            await aio_as_trio(self._commit)(positions)
+
+    async def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        found = {aiokafka.TopicPartition(*key): offset for key, offset in positions.items()}
+        offsets = {key: found[key] for key in found.keys() & self._consumer.assignment()}
+        if offsets:
+            await self._consumer.commit(offsets)
 
     async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's positions, for those partitions where it stored one."""
-        found: dict[TopicPartition, int] = {}
-        with trio.fail_after(self._bound):
-            for key in partitions:
-                offset = await aio_as_trio(self._consumer.committed)(aiokafka.TopicPartition(*key))
-                if offset is not None:
-                    found[key] = offset
-        return found
+        with _within(self._bound):
+            return await aio_as_trio(self._committed)(partitions)  # type: ignore[no-any-return]
+
+    async def _committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, int | None]:
+        # aiokafka asks for one partition at a time: together they are one way there and back.
+        offsets = await asyncio.gather(
+            *(self._consumer.committed(aiokafka.TopicPartition(*key)) for key in partitions)
+        )
+        return {key: at for key, at in zip(partitions, offsets, strict=True) if at is not None}
 
 
 @asynccontextmanager
@@ -156,7 +174,8 @@ def _consumer(options: KafkaOptions, wait: float, *, min_bytes: int) -> aiokafka
         auto_offset_reset="none",
         fetch_max_wait_ms=round(wait * 1000),
         fetch_min_bytes=min_bytes,
-        metadata_max_age_ms=30_000,
+        # By this the leader of a group notices new partitions; else the probe does.
+        metadata_max_age_ms=round(options.probe * 1000) if options.group else 30_000,
         # How often a consumer looks round with nothing to do; 200 ms cost half a percent of a core.
         consumer_timeout_ms=1000,
     )
@@ -173,7 +192,7 @@ async def _client(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
     client = await aio_as_trio(make_in_asyncio)()
     stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
     try:
-        with trio.fail_after(bound):
+        with _within(bound):
             await aio_as_trio(client.start)()
         yield client
     finally:
@@ -184,3 +203,13 @@ async def _client(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
             except (asyncio.CancelledError, *ClusterFailure):
                 # With the broker dead, stop() ends like this; there is nothing left to leave.
                 pass
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise trio.TooSlowError, in words for operators, if the block takes longer."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise trio.TooSlowError(f"no answer within {seconds:g} s") from None

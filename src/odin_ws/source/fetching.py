@@ -60,9 +60,11 @@ class Fetcher:
                 consumer.seek(key, 0)
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Go on from these offsets."""
-        for key, offset in positions.items():
-            self._reading.seek(aiokafka.TopicPartition(*key), offset)
+        """Go on from these offsets, in what is assigned: a rebalance may have taken some away."""
+        for key in self._reading.assignment():
+            offset = positions.get(TopicPartition(*key))
+            if offset is not None:
+                self._reading.seek(key, offset)
         self._reading.resume(*self._reading.paused())
 
     def go_on(self, positions: Mapping[TopicPartition, int], *, busy: bool) -> None:
@@ -73,6 +75,21 @@ class Fetcher:
             self._reading = wanted
             # What the other one fetched ahead is beyond these: it is fetched anew.
             self.seek(positions)
+
+    async def passed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """How far the consumer is: also past what takes up an offset and is no record.
+
+        That is the markers that end transactions, and what compaction left of a batch.
+        """
+        return await aio_as_trio(self._passed)(partitions)  # type: ignore[no-any-return]
+
+    async def _passed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        ours = self._reading.assignment()
+        return {
+            key: await self._reading.position(aiokafka.TopicPartition(*key))
+            for key in partitions
+            if aiokafka.TopicPartition(*key) in ours
+        }
 
     async def fetch(self, most: int | None) -> tuple[list[Record], bool]:
         """Records that have come, at most `most`, and whether that limit cut them off.

@@ -6,8 +6,10 @@ topics or partitions) ends the session, and the next goes on at the same offsets
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
+from functools import partial
 from typing import Final
 
 import structlog
@@ -17,7 +19,6 @@ from aiokafka.errors import (
     IllegalArgumentError,
     IllegalStateError,
     KafkaConfigurationError,
-    NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
 
@@ -44,6 +45,9 @@ Outbox = trio.MemorySendChannel[Batch | Assignment]
 # Failures of this kind are not the broker's: retrying would hide a bug or a wrong setting.
 _BUGS: Final = (IllegalStateError, IllegalArgumentError, KafkaConfigurationError)
 
+# For the last commit of a group's member; where it fails the next owner delivers some twice.
+_LAST_COMMIT_SECONDS: Final = 2
+
 
 class KafkaSource:
     """Reads every partition of the catalogue's topics from the end, or those its group gives it."""
@@ -52,9 +56,13 @@ class KafkaSource:
         self.feed = Feed()
         self._topics = frozenset(catalogue.topics)
         self._options = options
-        # The next offset to hand on, per partition. Moves when the hub's channel took the record.
+        # The next offset to hand on, of every partition ever read. Moves when the hub's channel
+        # took the record.
         self._next: dict[TopicPartition, int] = {}
-        self._seen_layout = False
+        # The partitions that are read now.
+        self._ours: frozenset[TopicPartition] = frozenset()
+        # Those that there were when we first looked.
+        self._first_layout: frozenset[TopicPartition] | None = None
         self._handing_over = False
 
     async def run(self, outbox: Outbox) -> None:
@@ -75,82 +83,112 @@ class KafkaSource:
             self.feed.become(FeedStatus.STOPPED)
 
     def _failed(self, error: BaseException) -> None:
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        self._not_live(str(error) or type(error).__name__)
+
+    def _not_live(self, reason: str) -> None:
         never_was = self.feed.status.value is FeedStatus.STARTING
         if never_was and self.feed.reason != reason:
-            log.warning("cannot reach Kafka yet", brokers=self._options.brokers, error=reason)
+            log.warning("the feed cannot start yet", brokers=self._options.brokers, reason=reason)
         self.feed.become(FeedStatus.STARTING if never_was else FeedStatus.STALLED, reason)
 
     # ---- one session
 
     async def _session(self, cluster: Cluster, outbox: Outbox, backoff: Backoff) -> None:
         """Read until the connection fails or the layout changes."""
-        layout = await cluster.layout(self._topics)
-        member = None
-        if self._options.group is None:
-            cluster.fetcher.assign(layout)
-            await self._adopt(cluster, layout)
-            positions = {key: self._next[key] for key in layout}
-            await outbox.send(_assignment(positions))
-            cluster.fetcher.seek(positions)
-        else:
-            self._next.clear()
-            member = GroupMember(cluster, fresh=not self._seen_layout)
-            cluster.subscribe(_one_of(self._topics), member)
-        self._seen_layout = True
+        layout = frozenset(await cluster.layout(self._topics))
+        if self._first_layout is None:
+            self._first_layout = layout
         self._report(layout)
+        # A group cannot be joined for no topic.
+        if self._options.group is None or not layout:
+            await self._take_all(cluster, outbox, layout)
+            await self._run(cluster, outbox, layout, None, backoff)
+            return
+        member = GroupMember(cluster, self._next, partial(self._first_place, cluster))
+        cluster.subscribe({key.topic for key in layout}, member)
+        try:
+            await self._run(cluster, outbox, layout, member, backoff)
+        finally:
+            # Nothing is read any more: whoever takes over begins where we stopped.
+            with trio.move_on_after(_LAST_COMMIT_SECONDS, shield=True):
+                await member.commit()
+
+    async def _take_all(
+        self, cluster: Cluster, outbox: Outbox, layout: frozenset[TopicPartition]
+    ) -> None:
+        cluster.fetcher.assign(layout)
+        self._next |= await self._first_place(cluster, layout - self._next.keys())
+        positions = {key: self._next[key] for key in layout}
+        in_group = self._options.group is not None
+        await self._hand_over(outbox, _assignment(positions, partial=in_group))
+        self._ours = layout
+        cluster.fetcher.seek(positions)
+
+    async def _first_place(
+        self, cluster: Cluster, partitions: AbstractSet[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """Where to begin in partitions of which we have no position.
+
+        Those there were at the start: at the end, since what was published before is no news. One
+        that appeared later: at its beginning, since all of it was published while we were live.
+        """
+        old = partitions & (self._first_layout or frozenset())
+        return await cluster.ends(old) | await cluster.beginnings(partitions - old)
+
+    async def _run(
+        self,
+        cluster: Cluster,
+        outbox: Outbox,
+        layout: frozenset[TopicPartition],
+        member: GroupMember | None,
+        backoff: Backoff,
+    ) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, cluster, outbox, member)
             await self._watch(cluster, layout, member, backoff)
             nursery.cancel_scope.cancel()
 
-    async def _adopt(self, cluster: Cluster, layout: Collection[TopicPartition]) -> None:
-        """Find where to begin in partitions seen for the first time.
-
-        At the start that is the end: what was published before is no news. A partition that
-        appears later is read from its beginning: everything in it was published while we were live.
-        """
-        new = set(layout) - self._next.keys()
-        self._next |= await (cluster.beginnings(new) if self._seen_layout else cluster.ends(new))
-
-    def _report(self, layout: Collection[TopicPartition]) -> None:
+    def _report(self, layout: AbstractSet[TopicPartition]) -> None:
         self.feed.miss(self._topics - {key.topic for key in layout})
 
     async def _read(self, cluster: Cluster, outbox: Outbox, member: GroupMember | None) -> None:
-        rate, fetcher = self._options.rate, cluster.fetcher
+        rate = self._options.rate
         burst = rate * max(PACING_SLOT, self._options.gather)
         bucket = TokenBucket(rate, burst, trio.current_time())
+        turn = nullcontext if member is None else member.turn
         while True:
             allowed = bucket.available(trio.current_time()) if rate else None
             if allowed == 0:
                 await trio.sleep(bucket.seconds_until_full())
                 continue
-            try:
-                records, cut_off = await fetcher.fetch(allowed)
-            except OffsetOutOfRangeError as error:
-                await self._find_place(cluster, {TopicPartition(*key) for key in error.args[0]})
-                continue
-            except NoOffsetForPartitionError:
-                # The group's callback has not given this partition its place yet.
-                continue
-            self.feed.paced = cut_off and len(records) == allowed
-            if member is not None and (positions := member.take_assignment()) is not None:
-                self._next = dict(positions)
-                await self._hand_over(outbox, _assignment(positions, partial=True))
-            if records:
-                await self._hand_over(outbox, Batch(records))
-                self._next |= _behind(records)
-                bucket.spend(len(records))
-            if member is not None:
-                member.handed_over(self._next)
-            if not cut_off:
-                fetcher.go_on(self._next, busy=bool(records))
+            async with turn() as assigned:
+                if assigned is not None:
+                    self._ours = frozenset(assigned)
+                    await self._hand_over(outbox, _assignment(assigned, partial=True))
+                bucket.spend(await self._read_some(cluster, outbox, allowed))
+
+    async def _read_some(self, cluster: Cluster, outbox: Outbox, allowed: int | None) -> int:
+        """Hand on what one fetch brings, at most `allowed` records; returns how many it were."""
+        try:
+            records, cut_off = await cluster.fetcher.fetch(allowed)
+        except OffsetOutOfRangeError as error:
+            await self._find_place(cluster, {TopicPartition(*key) for key in error.args[0]})
+            return 0
+        self.feed.paced = cut_off and len(records) == allowed
+        if records:
+            await self._hand_over(outbox, Batch(records))
+            self._next |= _behind(records)
+        if not cut_off:
+            cluster.fetcher.go_on(self._next, busy=bool(records))
+        return len(records)
 
     async def _hand_over(self, outbox: Outbox, item: Batch | Assignment) -> None:
         """Give the hub an item; while its channel is full nothing is fetched."""
         self._handing_over = True
-        await outbox.send(item)
-        self._handing_over = False
+        try:
+            await outbox.send(item)
+        finally:
+            self._handing_over = False
 
     async def _find_place(self, cluster: Cluster, partitions: set[TopicPartition]) -> None:
         """Go on at the oldest record left where ours is gone, and say how many that lost."""
@@ -177,48 +215,74 @@ class KafkaSource:
     async def _watch(
         self,
         cluster: Cluster,
-        layout: set[TopicPartition],
+        layout: frozenset[TopicPartition],
         member: GroupMember | None,
         backoff: Backoff,
     ) -> None:
         """Probe the broker until the layout changes; commit for a group."""
         before: dict[TopicPartition, int] = {}
+        was_placed = True
         while True:
+            placed = member is None or member.placed.value
             try:
-                ends = await cluster.ends(self._next.keys() & layout)
-                now = await cluster.layout(self._topics)
-                if member is not None:
-                    await member.commit()
+                now = frozenset(await cluster.layout(self._topics))
+                behind = await self._behind_ends(cluster, self._ours & now)
             except* _BUGS:
                 raise
             except* ClusterFailure as failures:
-                # Our own loop may be too busy for the answer; records that come are one too.
+                # Our own loop may be too busy for the answer; records that came are one too.
                 if self._next == before or not before:
                     self._failed(_first_leaf(failures))
             else:
                 backoff.reset()
-                self._judge(ends, before)
-                before = dict(self._next)
-                # A group follows the layout by itself; a topic that vanished keeps its place.
-                if now - layout and member is None:
-                    log.info("the topics have new partitions", partitions=len(now - layout))
+                if self._must_begin_anew(layout, now):
+                    log.info("the topics have changed", partitions=len(now))
                     return
+                if placed:
+                    self._judge(behind, before)
+                elif not was_placed:
+                    self._not_live("the consumer group is sharing out its partitions")
                 self._report(now)
-            await trio.sleep(self._options.probe)
+            before = dict(self._next)
+            was_placed = placed
+            if member is not None and placed:
+                await member.commit()
+            with trio.move_on_after(self._options.probe):
+                # Live as soon as the group has given us our partitions.
+                if not placed and member is not None:
+                    await member.placed.wait_value(bool)
+                else:
+                    await trio.sleep(self._options.probe)
+
+    def _must_begin_anew(
+        self, layout: frozenset[TopicPartition], now: frozenset[TopicPartition]
+    ) -> bool:
+        if self._options.group is None:
+            return layout != now
+        # New partitions of its topics are shared out by the group itself.
+        return {key.topic for key in layout} != {key.topic for key in now}
+
+    async def _behind_ends(
+        self, cluster: Cluster, partitions: AbstractSet[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """How many records there are that were not handed on, of partitions where there are any."""
+        ends = await cluster.ends(partitions)
+        late = [key for key, end in ends.items() if end > self._next[key]]
+        # What is being handed over counts as not read, though the consumer is past it.
+        passed = {} if self._handing_over else await cluster.fetcher.passed(late)
+        behind = {key: ends[key] - max(self._next[key], passed.get(key, 0)) for key in late}
+        return {key: count for key, count in behind.items() if count > 0}
 
     def _judge(
-        self, ends: Mapping[TopicPartition, int], before: Mapping[TopicPartition, int]
+        self, behind: Mapping[TopicPartition, int], before: Mapping[TopicPartition, int]
     ) -> None:
         """Live, if what the broker has is being read, or we are the ones who do not read it."""
         lag: dict[str, int] = dict.fromkeys(self._topics, 0)
-        stuck = []
-        for key, end in ends.items():
-            behind = max(0, end - self._next.get(key, end))
-            lag[key.topic] += behind
-            if behind and before.get(key) == self._next.get(key):
-                stuck.append(key)
+        for key, count in behind.items():
+            lag[key.topic] += count
         self.feed.lag = lag
-        if stuck and before and not self._handing_over and not self.feed.paced:
+        stuck = [key for key in behind if before.get(key) == self._next[key]]
+        if stuck and not self._handing_over and not self.feed.paced:
             first = min(stuck)
             self.feed.become(
                 FeedStatus.STALLED, f"no records come from {first.topic} {first.partition}"
@@ -234,11 +298,6 @@ def _behind(records: Iterable[Record]) -> dict[TopicPartition, int]:
 
 def _assignment(positions: Mapping[TopicPartition, int], *, partial: bool = False) -> Assignment:
     return Assignment({key: offset - 1 for key, offset in positions.items()}, partial)
-
-
-def _one_of(topics: Collection[str]) -> str:
-    """A pattern for exactly these: subscribing by pattern does not create what is missing."""
-    return "^(" + "|".join(map(re.escape, sorted(topics))) + ")$"
 
 
 def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -72,7 +72,7 @@ def token_names(count: int) -> tuple[str, ...]:
 class EventGenerator:
     """Makes up events for `tokens`, of the event types of `catalogue`.
 
-    Event types come as cards from a shuffled deck: all of them appear in every round of it, 55
+    Event types come as cards from a shuffled deck: all of them appear in every round of it, 52
     events with Odin's catalogue. The first tokens are the most traded ones.
     """
 
@@ -127,6 +127,7 @@ class _Token:
         self.comments = 0
         self.favorites = random.randint(0, 500)
         self.renamed = 0
+        self.balances: dict[str, float] = {}
 
     def wallet(self) -> str:
         return self.random.choice(self.wallets)
@@ -202,7 +203,7 @@ def _name_changed(token: _Token) -> Data:
 
 def _flags_changed(token: _Token) -> Data:
     flags = ("verified", "nsfw", "trading_paused")
-    return {"flag": token.random.choice(flags), "value": token.random.random() < 0.5}
+    return {"flag": token.random.choice(flags), "value": token.random.choice((True, False))}
 
 
 def _twitter_verified(token: _Token) -> Data:
@@ -231,7 +232,7 @@ def _comment_upvoted(token: _Token) -> Data:
 
 
 def _favorite_toggled(token: _Token) -> Data:
-    favorite = not token.favorites or token.random.random() < 0.6
+    favorite = not token.favorites or token.random.choice((True, True, False))
     token.favorites += 1 if favorite else -1
     return {"favorite": favorite, "favorites": token.favorites, "wallet": token.wallet()}
 
@@ -275,9 +276,12 @@ def _trending(token: _Token) -> Data:
 
 
 def _balance_updated(token: _Token) -> Data:
-    amount = token.amount()
-    change = token.random.choice((amount, -amount))
-    return {"balance": round(amount * 3 + change, 2), "change": change, "wallet": token.wallet()}
+    wallet = token.wallet()
+    before = token.balances.get(wallet, 0.0)
+    # Nobody spends what he does not have.
+    change = max(token.random.choice((1, -1)) * token.amount(), -before) or token.amount()
+    token.balances[wallet] = balance = round(before + change, 2)
+    return {"balance": balance, "change": round(change, 2), "wallet": wallet}
 
 
 def _transfer(token: _Token) -> Data:

@@ -14,15 +14,18 @@ It needs pytest-trio. Settings are given by the names of their fields in odin_ws
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
+import trio
+from trio.abc import Clock
 from trio.testing import MockClock
 
 from odin_ws.settings import Settings
 from odin_ws.testing.scenario import Scenario, open_scenario
 
-__all__ = ["odin_scenario", "odin_settings", "pytest_configure"]
+__all__ = ["odin_scenario", "odin_settings", "pytest_configure", "pytest_itemcollected"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,18 +33,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "odin_settings(**settings): what odin_scenario runs with")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Run every test with a scenario in virtual time: nobody has to remember the clock."""
+    if isinstance(item, pytest.Function) and "odin_scenario" in item.fixturenames:
+        item.add_marker(pytest.mark.trio(run=_run_in_virtual_time), append=False)
+
+
+def _run_in_virtual_time(
+    main: Callable[..., Awaitable[Any]], *args: Any, clock: Clock | None = None, **options: Any
+) -> Any:
+    """What pytest-trio calls instead of trio.run; `clock`: where the test asked for one itself."""
+    return trio.run(main, *args, clock=clock or MockClock(autojump_threshold=0), **options)
+
+
 @pytest.fixture
 def odin_settings(request: pytest.FixtureRequest) -> Settings:
-    """The settings of the marker `odin_settings`, the nearest one, over the defaults."""
+    """The settings of the nearest marker `odin_settings`, over the defaults."""
     marker = request.node.get_closest_marker("odin_settings")
     return Settings(**marker.kwargs) if marker else Settings()
 
 
 @pytest.fixture
-async def odin_scenario(
-    autojump_clock: MockClock,  # noqa: ARG001 -- it is the clock that the test runs under
-    odin_settings: Settings,
-) -> AsyncIterator[Scenario]:
+async def odin_scenario(odin_settings: Settings) -> AsyncIterator[Scenario]:
     """A running server; it drains after the test."""
     async with open_scenario(odin_settings) as scenario:
         yield scenario

@@ -56,8 +56,11 @@ class Client:
         self._messages: list[dict[str, Any]] = []
 
     async def send(self, text: str) -> None:
-        """Send a text frame as it is."""
-        await self.websocket.send_message(text)
+        """Send a text frame as it is. Raises Closed."""
+        try:
+            await self.websocket.send_message(text)
+        except trio_websocket.ConnectionClosed as error:
+            raise _closed(error) from None
 
     async def command(self, kind: str, **data: Any) -> dict[str, Any]:
         """Send a command and wait for its answer; messages that come meanwhile are kept."""
@@ -107,10 +110,15 @@ class Client:
             try:
                 item = json.loads(await self.websocket.get_message())
             except trio_websocket.ConnectionClosed as error:
-                code = error.reason.code if error.reason else 1006
-                reason = error.reason.reason if error.reason else None
-                raise Closed(int(code), reason or "") from None
+                raise _closed(error) from None
         (self._messages if "seq" in item else self._answers).append(item)
+
+
+def _closed(error: trio_websocket.ConnectionClosed) -> Closed:
+    """What a library's exception says; 1006 where the connection ended without a close frame."""
+    if error.reason is None:
+        return Closed(1006, "")
+    return Closed(int(error.reason.code), error.reason.reason or "")
 
 
 class Scenario:

@@ -1,0 +1,246 @@
+"""`odin-ws demo`: a broker, a publisher, the server and a client, on this machine."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+import attrs
+import click
+import trio
+from rich.console import Console
+from trio_util import AsyncValue
+
+from odin_ws.address import Address
+from odin_ws.catalogue import Catalogue
+from odin_ws.cli.display import Display, open_display
+from odin_ws.cli.environment import read_catalogue, read_settings
+from odin_ws.cli.kafka import open_producer
+from odin_ws.cli.publishing import Pace, Tokens, publish_events
+from odin_ws.cli.running import CommandFailed, obey_signals, run, say, write_line
+from odin_ws.cli.subscriber import Subscriber, SubscriberClosed, open_subscriber
+from odin_ws.cli.tally import Tally
+from odin_ws.cli.text import printable
+from odin_ws.cli.topics import create_topics
+from odin_ws.logs import configure_logging
+from odin_ws.service import kafka_source, serve
+from odin_ws.settings import Settings
+from odin_ws.source.feed import FeedStatus
+from odin_ws.source.kafka import KafkaSource
+from odin_ws.testing.brokers import Broker, BrokerFailed, BrokerUnavailable, embedded_broker
+from odin_ws.testing.events import EventGenerator
+from odin_ws.testing.ports import LOOPBACK, is_free
+
+__all__ = ["demo"]
+
+_PARTITIONS: Final = 12
+
+# The embedded broker holds a fetch for as long as it may, whether records come or not.
+_FETCH_WAIT_MS: Final = 50
+
+# From the start of the service to the first probe of the broker: 0.1 s on a free machine.
+_LIVE_SECONDS: Final = 30
+
+# How long the last messages may take from the broker to the client.
+_ARRIVE_SECONDS: Final = 5
+
+
+@click.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="How long to publish; without it until Ctrl-C.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=50,
+    show_default=True,
+    help="Events per second.",
+)
+@click.option(
+    "--tokens",
+    type=Tokens(),
+    default="6",
+    show_default=True,
+    help="How many tokens to make up, or which ones.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=3002, show_default=True)
+@click.option("--ops-port", type=click.IntRange(0, 65535), default=3003, show_default=True)
+def demo(
+    seconds: float | None, rate: float, tokens: tuple[str, ...], port: int, ops_port: int
+) -> None:
+    """Run everything on this machine: broker, publisher, server and a client that follows it.
+
+    The broker is real but keeps everything in memory; the server is the one of `odin-ws serve`,
+    for this machine only, with the settings of the environment but for Kafka's and the addresses.
+    """
+    settings = attrs.evolve(
+        read_settings(say),
+        kafka_assignment="all",
+        kafka_fetch_max_wait_ms=_FETCH_WAIT_MS,
+        ws_addr=Address(LOOPBACK, port),
+        ws_ops_addr=Address(LOOPBACK, ops_port),
+        ws_max_kafka_rate=0,  # --rate says how much is published, and all of it should come
+        ws_drain_delay=0,  # no load balancer has to notice
+    )
+    for address, option in ((settings.ws_addr, "--port"), (settings.ws_ops_addr, "--ops-port")):
+        if not is_free(address.port):
+            raise CommandFailed(f"port {address.port} is in use: choose another with {option}")
+    catalogue = read_catalogue(settings)
+    events = EventGenerator(tokens, random.getrandbits(32), catalogue)
+    pace = Pace(rate, None if seconds is None else max(1, round(rate * seconds)))
+    sys.exit(run(partial(_run, settings, catalogue, events, pace)))
+
+
+async def _run(settings: Settings, catalogue: Catalogue, events: EventGenerator, pace: Pace) -> int:
+    stop = trio.Event()
+    outcome = None
+    with open_display(Console()) as display:
+        # Now, so that a warning goes around the live table and not into it.
+        configure_logging("warning", "text")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
+            display.note("starting the broker")
+            async with _broker() as broker, trio.open_nursery() as watched:
+                watched.start_soon(_watch, broker)
+                settings = attrs.evolve(settings, kafka_brokers=(broker.bootstrap,))
+                await create_topics(settings.kafka_brokers, catalogue, _PARTITIONS, 1)
+                outcome = await _Demo(settings, catalogue, events, pace, display).run(stop)
+                watched.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+    if outcome is None:
+        say("stopped at once by a second signal", fg="red")
+        return 1
+    write_line(str(outcome))
+    return 0 if outcome.complete else 1
+
+
+async def _watch(broker: Broker) -> None:
+    """Nothing more can be shown once the broker has ended by itself."""
+    status = await broker.wait()
+    raise CommandFailed(f"the broker ended by itself, with status {status}")
+
+
+@attrs.frozen
+class _Outcome:
+    """What a demo came to: how many messages the broker took, and what the client received."""
+
+    published: int
+    tally: Tally
+
+    @property
+    def complete(self) -> bool:
+        return self.tally.total == self.published and not self.tally.gaps
+
+    def __str__(self) -> str:
+        tally = self.tally
+        return (
+            f"received {tally.total} of {self.published} messages, {tally.seen_types} of "
+            f"{tally.known_types} event types, gaps {tally.gaps}"
+        )
+
+
+@asynccontextmanager
+async def _broker() -> AsyncIterator[Broker]:
+    try:
+        async with embedded_broker() as broker:
+            yield broker
+    except (BrokerUnavailable, BrokerFailed) as error:
+        raise CommandFailed(str(error)) from error
+
+
+@attrs.define(eq=False)
+class _Demo:
+    """The server and its client, and what the client has received."""
+
+    settings: Settings
+    catalogue: Catalogue
+    events: EventGenerator
+    pace: Pace
+    display: Display
+    tally: Tally = attrs.field(init=False)
+    received: AsyncValue[int] = attrs.field(factory=lambda: AsyncValue(0))
+
+    async def run(self, stop: trio.Event) -> _Outcome:
+        """Publish until `stop` or the end of the pace, then drain."""
+        source = kafka_source(self.settings, self.catalogue)
+        drain = trio.Event()
+        async with trio.open_nursery() as nursery:
+            addresses = await nursery.start(serve, self.settings, self.catalogue, source, drain)
+            await _until_live(source)
+            url = f"ws://{addresses.subscribers}/ws"
+            self.display.begin(
+                {
+                    "Kafka": ",".join(self.settings.kafka_brokers),
+                    "WebSocket": url,
+                    "health": f"http://{addresses.ops}/health",
+                    "metrics": f"http://{addresses.ops}/metrics",
+                }
+            )
+            self.tally = Tally(self.catalogue, trio.current_time())
+            async with open_subscriber(url) as subscriber, trio.open_nursery() as following:
+                await subscriber.subscribe({"channels": ["*.*"]})
+                following.start_soon(self._follow, subscriber, drain)
+                async with self._displayed():
+                    published = await self._publish(stop)
+                drain.set()
+        return _Outcome(published, self.tally)
+
+    async def _publish(self, stop: trio.Event) -> int:
+        """Publish, and wait until the client has it all; returns how much the broker took."""
+        brokers = self.settings.kafka_brokers
+        async with open_producer(brokers, self.catalogue.topics.keys()) as producer:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_on, stop, nursery.cancel_scope)
+                await publish_events(producer, self.events, self.pace)
+                nursery.cancel_scope.cancel()
+            await producer.flush()
+            with trio.move_on_after(_ARRIVE_SECONDS):
+                await self.received.wait_value(lambda count: count >= producer.delivered)
+            return producer.delivered
+
+    async def _follow(self, subscriber: Subscriber, drain: trio.Event) -> None:
+        """Count messages until the server sends us away."""
+        try:
+            while True:
+                message = await subscriber.receive()
+                if message.type == "message":
+                    self.tally.add(message.fields, time.time_ns() // 1000)
+                    self.received.value = self.tally.total
+                else:
+                    self.display.note(printable(message.text))
+        except SubscriberClosed as closed:
+            if not drain.is_set():
+                raise CommandFailed(str(closed)) from closed
+            self.display.note(str(closed))
+
+    @asynccontextmanager
+    async def _displayed(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._show)
+            yield
+            nursery.cancel_scope.cancel()
+        self.display.end(self.tally, self.tally.take_window(trio.current_time()))
+
+    async def _show(self) -> None:
+        while True:
+            await trio.sleep(self.display.interval)
+            self.display.show(self.tally, self.tally.take_window(trio.current_time()))
+
+
+async def _until_live(source: KafkaSource) -> None:
+    with trio.move_on_after(_LIVE_SECONDS):
+        await source.feed.status.wait_value(FeedStatus.LIVE)
+        return
+    raise CommandFailed(f"the server cannot read from its broker: {source.feed.reason}")
+
+
+async def _cancel_on(stop: trio.Event, scope: trio.CancelScope) -> None:
+    await stop.wait()
+    scope.cancel()

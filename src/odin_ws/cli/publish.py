@@ -1,0 +1,130 @@
+"""`odin-ws publish`: made-up events, for trying things out and for measuring."""
+
+from __future__ import annotations
+
+import random
+import sys
+from functools import partial
+from typing import Final
+
+import click
+import trio
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from odin_ws.catalogue import Catalogue
+from odin_ws.cli.environment import read_catalogue, read_settings
+from odin_ws.cli.kafka import Producer, open_admin, open_producer, silence_aiokafka
+from odin_ws.cli.publishing import Pace, Tokens, publish_events
+from odin_ws.cli.running import CommandFailed, cancel_on_signal, run, say
+from odin_ws.settings import Settings
+from odin_ws.testing.events import EventGenerator
+
+__all__ = ["publish"]
+
+# On a terminal the bar should look alive; in a log a line now and then is enough.
+_BAR_SECONDS: Final = 0.2
+_LINE_SECONDS: Final = 5
+
+
+@click.command()
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=50,
+    show_default=True,
+    help="Events per second, of all types together.",
+)
+@click.option(
+    "--tokens",
+    type=Tokens(),
+    default="6",
+    show_default=True,
+    help="How many tokens to make up, or which ones.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="How long; without it until Ctrl-C.",
+)
+@click.option("--seed", type=int, help="The same seed makes up the same events.")
+def publish(rate: float, tokens: tuple[str, ...], seconds: float | None, seed: int | None) -> None:
+    """Publish made-up events of every type to KAFKA_BROKERS, keyed by token.
+
+    `data.pub_us` of each is the time it was published at, in epoch microseconds.
+    """
+    silence_aiokafka()
+    settings = read_settings(say)
+    catalogue = read_catalogue(settings)
+    if seed is None:
+        seed = random.getrandbits(32)
+    events = EventGenerator(tokens, seed, catalogue)
+    pace = Pace(rate, None if seconds is None else max(1, round(rate * seconds)))
+    sys.exit(run(partial(_publish, settings, catalogue, events, pace)))
+
+
+async def _publish(
+    settings: Settings, catalogue: Catalogue, events: EventGenerator, pace: Pace
+) -> int:
+    brokers, topics = settings.kafka_brokers, catalogue.topics.keys()
+    async with open_admin(brokers) as admin:
+        missing = topics - await admin.existing(topics)
+    if missing:
+        raise CommandFailed(
+            f"topics do not exist: {', '.join(sorted(missing))}; `odin-ws topics create` makes them"
+        )
+    async with open_producer(brokers, topics) as producer:
+        began = trio.current_time()
+        try:
+            await _until_done_or_stopped(producer, events, pace)
+            await producer.flush()
+        finally:
+            _summarize(producer, trio.current_time() - began)
+    return 1 if producer.failed else 0
+
+
+async def _until_done_or_stopped(producer: Producer, events: EventGenerator, pace: Pace) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel_on_signal, nursery.cancel_scope)
+        nursery.start_soon(_show_progress, producer, pace)
+        await publish_events(producer, events, pace)
+        nursery.cancel_scope.cancel()
+
+
+async def _show_progress(producer: Producer, pace: Pace) -> None:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        total = "" if pace.total is None else f" of {pace.total}"
+        while True:
+            await trio.sleep(_LINE_SECONDS)
+            say(f"published {producer.delivered}{total} events{_failed(producer)}")
+    columns = (
+        TextColumn("publishing"),
+        BarColumn(),
+        TextColumn("{task.completed} events, {task.fields[rate]:.0f}/s{task.fields[failed]}"),
+        TimeElapsedColumn(),
+    )
+    began = trio.current_time()
+    with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
+        task = progress.add_task("", total=pace.total, rate=0.0, failed="")
+        while True:
+            await trio.sleep(_BAR_SECONDS)
+            progress.update(
+                task,
+                completed=producer.delivered,
+                rate=producer.delivered / (trio.current_time() - began),
+                failed=_failed(producer),
+                refresh=True,
+            )
+
+
+def _failed(producer: Producer) -> str:
+    return f", {producer.failed} failed" if producer.failed else ""
+
+
+def _summarize(producer: Producer, seconds: float) -> None:
+    rate = producer.delivered / max(seconds, 1e-6)
+    say(f"published {producer.delivered} events in {seconds:.1f} s ({rate:.0f}/s)")
+    if lost := producer.sent - producer.delivered:
+        why = f": {producer.error}" if producer.error else ""
+        say(f"the broker did not confirm {lost} more{why}", fg="red")

@@ -1,0 +1,111 @@
+"""`odin-ws topics`: the catalogue's topics in Kafka."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import click
+
+from odin_ws.catalogue import Catalogue
+from odin_ws.cli.environment import read_catalogue, read_settings
+from odin_ws.cli.kafka import ExistingTopic, open_admin, silence_aiokafka
+from odin_ws.cli.running import run, say, write_line
+from odin_ws.cli.tables import print_table
+
+__all__ = ["create_topics", "topics"]
+
+# As long as a client that comes back after a pause would want to resume from: prices age in
+# seconds, names do not. The same numbers are in compose/compose.yaml.
+_RETENTION_MS: Final = {
+    "odin.trades": 30_000,
+    "odin.balances": 30_000,
+    "odin.liquidity": 60_000,
+    "odin.community": 300_000,
+    "odin.analytics": 300_000,
+}
+_OTHER_RETENTION_MS: Final = 3_600_000
+
+
+@click.group()
+def topics() -> None:
+    """Create or list the catalogue's topics on KAFKA_BROKERS."""
+
+
+@topics.command()
+@click.option("--partitions", type=click.IntRange(1, 10_000), default=12, show_default=True)
+@click.option("--replication", type=click.IntRange(1, 100), default=1, show_default=True)
+def create(partitions: int, replication: int) -> None:
+    """Create the topics that are missing; those that exist are left alone."""
+    silence_aiokafka()
+    settings = read_settings(say)
+    command = partial(
+        _create, settings.kafka_brokers, read_catalogue(settings), partitions, replication
+    )
+    sys.exit(run(command))
+
+
+@topics.command("list")
+def list_topics() -> None:
+    """List the catalogue's topics, and which of them exist."""
+    silence_aiokafka()
+    settings = read_settings(say)
+    sys.exit(run(partial(_list, settings.kafka_brokers, read_catalogue(settings))))
+
+
+async def create_topics(
+    brokers: Sequence[str], catalogue: Catalogue, partitions: int, replication: int
+) -> Mapping[str, ExistingTopic]:
+    """Create what is missing of the catalogue's topics.
+
+    Returns the topics that existed before. Raises CommandFailed.
+    """
+    async with open_admin(brokers) as admin:
+        existing = await admin.existing(catalogue.topics.keys())
+        missing = {name: _config(name) for name in catalogue.topics if name not in existing}
+        if missing:
+            # Somebody else may have been faster.
+            others = await admin.create(missing, partitions=partitions, replication=replication)
+            existing |= await admin.existing(others) if others else {}
+    return existing
+
+
+def _config(topic: str) -> dict[str, str]:
+    retention = _RETENTION_MS.get(topic, _OTHER_RETENTION_MS)
+    return {"compression.type": "snappy", "retention.ms": str(retention)}
+
+
+async def _create(
+    brokers: Sequence[str], catalogue: Catalogue, partitions: int, replication: int
+) -> int:
+    existing = await create_topics(brokers, catalogue, partitions, replication)
+    for name in catalogue.topics:
+        if name in existing:
+            write_line(f"{name}: exists, with {_count(existing[name].partitions)}")
+        else:
+            write_line(f"{name}: created, with {_count(partitions)}")
+    return 0
+
+
+def _count(partitions: int) -> str:
+    return "1 partition" if partitions == 1 else f"{partitions} partitions"
+
+
+async def _list(brokers: Sequence[str], catalogue: Catalogue) -> int:
+    async with open_admin(brokers) as admin:
+        existing = await admin.existing(catalogue.topics.keys())
+    rows = []
+    styles = []
+    for topic in catalogue.topics.values():
+        found = existing.get(topic.name)
+        if found is None:
+            partitions, exists, style = "-", "no", "red"
+        else:
+            partitions = str(found.partitions)
+            exists, style = ("yes", "") if found.led else ("yes, without a leader", "yellow")
+        rows.append((topic.name, topic.category, partitions, exists))
+        styles.append(style)
+    print_table(("topic", "category", "partitions", "exists"), rows, styles)
+    return 0

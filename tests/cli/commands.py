@@ -1,0 +1,107 @@
+"""`odin-ws` as a child process: run to its end, or followed while it runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+__all__ = ["ODIN_WS", "Command", "Done", "run_command", "started"]
+
+ODIN_WS: Final = str(Path(sys.executable).with_name("odin-ws"))
+
+# Most commands take half a second, and the demo ten; the rest is for a busy machine.
+PATIENCE = 60.0
+
+Done = subprocess.CompletedProcess[str]
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with just these settings of ours."""
+    ours = ("KAFKA_", "WS_", "LOG_")
+    others = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return others | dict(settings)
+
+
+async def run_command(*words: str, **settings: str) -> Done:
+    """Run `odin-ws` with `words`, under `settings`, to its end."""
+    async with started([ODIN_WS, *words], **settings) as command:
+        return await command.ended()
+
+
+class Command:
+    """A command that runs, and what it has said so far."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self._process = process
+        self._said = {"out": b"", "err": b""}
+        self._open = {"out", "err"}
+        self._more = trio.Event()
+
+    async def says(self, text: str, *, on: str = "err") -> None:
+        """Wait until it has said `text` on stdout ("out") or stderr."""
+        with trio.fail_after(PATIENCE):
+            while text.encode() not in self._said[on]:
+                assert on in self._open, f"it ended without {text!r}: {self._said}"
+                await self._more.wait()
+
+    async def ended(self) -> Done:
+        """Wait for its end."""
+        with trio.fail_after(PATIENCE):
+            status = await self._process.wait()
+            while self._open:
+                await self._more.wait()
+        out, err = (said.decode() for said in self._said.values())
+        return Done(self._process.args, status, out, err)
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    async def hang_up(self) -> None:
+        """Close the pipe that its stdout goes to, as `head` does."""
+        assert self._process.stdout is not None
+        await self._process.stdout.aclose()
+
+    async def listen(self, on: str, stream: trio.abc.ReceiveStream | None) -> None:
+        """Collect what it says."""
+        assert stream is not None
+        with suppress(trio.ClosedResourceError):  # hung up
+            async for data in stream:
+                self._said[on] += data
+                self._tell()
+        self._open.remove(on)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._more.set()
+        self._more = trio.Event()
+
+
+@asynccontextmanager
+async def started(words: Sequence[str], **settings: str) -> AsyncIterator[Command]:
+    """Run a command for the length of the block at most."""
+    async with trio.open_nursery() as nursery:
+        start = partial(
+            trio.run_process,
+            words,
+            env=environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        process: trio.Process = await nursery.start(start)
+        command = Command(process)
+        nursery.start_soon(command.listen, "out", process.stdout)
+        nursery.start_soon(command.listen, "err", process.stderr)
+        yield command
+        nursery.cancel_scope.cancel()

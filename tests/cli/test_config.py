@@ -1,0 +1,78 @@
+"""`odin-ws config`, and what every command does about settings that cannot be used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from odin_ws.cli import main
+from odin_ws.settings import declared_settings
+
+
+def config(**settings: str) -> Result:
+    """Run it with just these settings."""
+    unset = dict.fromkeys(name for name in os.environ if name.startswith(("WS_", "KAFKA_")))
+    return CliRunner().invoke(main, ["config"], env=unset | settings)
+
+
+def lines(shown: Result) -> dict[str, str]:
+    """The lines of a table by their first word, without that."""
+    split = (line.split(maxsplit=1) for line in shown.stdout.splitlines())
+    return {words[0]: words[1] for words in split}
+
+
+def test_every_setting_is_one_line() -> None:
+    """In a pipe no line is folded, so that `grep` finds the whole setting."""
+    shown = config()
+    assert shown.exit_code == 0
+    names = [setting.name for _, setting in declared_settings()]
+    assert list(lines(shown)) == ["setting", *names]
+    for _, setting in declared_settings():
+        assert lines(shown)[setting.name].endswith(setting.help)
+
+
+def test_it_says_where_a_value_comes_from() -> None:
+    """A value of the environment is marked as one, beside the defaults; units are shown."""
+    shown = lines(config(WS_MAX_KAFKA_RATE="2500", WS_ADDR="[::1]:4000", KAFKA_BROKERS="a:1, b:2"))
+    assert shown["WS_MAX_KAFKA_RATE"].startswith("2500 records/s ")
+    assert "environment" in shown["WS_MAX_KAFKA_RATE"]
+    assert shown["WS_ADDR"].startswith("[::1]:4000 ")
+    assert shown["KAFKA_BROKERS"].startswith("a:1,b:2 ")
+    assert "default" in shown["WS_MAX_BROADCAST_RATE"]
+
+
+def test_unknown_names_are_one_warning() -> None:
+    """Names that may belong to others are named on stderr, and nothing else happens."""
+    shown = config(WS_FOREIGN_THING="1")
+    assert shown.exit_code == 0
+    assert shown.stderr.count("\n") == 1
+    assert "WS_FOREIGN_THING" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["config"], ["serve"], ["topics", "list"], ["publish"], ["demo"]]
+)
+def test_bad_settings_end_every_command(command: list[str]) -> None:
+    """With values out of range or a near miss of a name the status is 2, and each is named."""
+    bad = {"WS_MAX_CONNECTIONS": "none", "WS_ADDR": "3002", "KAFKA_GROUP_ID": "me"}
+    shown = CliRunner().invoke(main, command, env=bad)
+    assert shown.exit_code == 2
+    assert not shown.stdout
+    problems = shown.stderr.splitlines()
+    assert len(problems) == 3
+    assert all(line.startswith("odin-ws: ") for line in problems)
+    assert all(any(name in line for line in problems) for name in bad)
+    assert "KAFKA_CONSUMER_GROUP" in shown.stderr
+
+
+def test_a_bad_catalogue_is_named(tmp_path: Path) -> None:
+    """A catalogue that is none ends the command with 2 and the place of the mistake."""
+    path = tmp_path / "catalogue.toml"
+    path.write_text("topics = 1", encoding="utf-8")
+    shown = CliRunner().invoke(main, ["topics", "list"], env={"WS_CATALOGUE": str(path)})
+    assert shown.exit_code == 2
+    assert str(path) in shown.stderr
+    assert "topics" in shown.stderr

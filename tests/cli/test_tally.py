@@ -1,0 +1,86 @@
+"""What the demo counts, and how it shows it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.cli.display import open_display
+from odin_ws.cli.tally import Tally
+
+
+def message(
+    seq: int, category: str = "trade", kind: str = "TRADE_EXECUTED", pub_us: int = 0
+) -> dict[str, Any]:
+    """A message as a client gets it."""
+    value = {"type": kind, "timestamp": 0, "data": {"price": 1, "pub_us": pub_us}}
+    return {"type": "message", "seq": seq, "ts": 0, "channel": f"BTC.{category}", "data": value}
+
+
+def tally_of(*messages: dict[str, Any], now_us: int = 0) -> Tally:
+    """A tally that began at 0 and has counted these."""
+    tally = Tally(default_catalogue(), began=0)
+    for one in messages:
+        tally.add(one, now_us)
+    return tally
+
+
+def test_categories_and_types_are_counted() -> None:
+    """Every message counts for its category; a type of the catalogue counts as seen once."""
+    tally = tally_of(
+        message(1), message(2), message(3, "balances", "TRANSFER_COMPLETED"), message(4, kind="NEW")
+    )
+    assert tally.total == 4
+    assert tally.by_category["trade"] == 3
+    assert tally.by_category["balances"] == 1
+    assert tally.by_category["social"] == 0
+    assert (tally.seen_types, tally.known_types) == (2, 24)
+
+
+@pytest.mark.parametrize(("numbers", "gaps"), [([1, 2, 3], 0), ([1, 4], 2), ([2], 1)])
+def test_missing_numbers_are_gaps(numbers: list[int], gaps: int) -> None:
+    """Each sequence number that did not come is a gap, the first ones too."""
+    assert tally_of(*map(message, numbers)).gaps == gaps
+
+
+def test_a_window_begins_where_the_last_one_ended() -> None:
+    """Rates and latency are those since the last look."""
+    tally = tally_of(message(1), message(2, "social", "TWITTER_VERIFIED"), now_us=7_000)
+    first = tally.take_window(now=2)
+    assert (first.rate, first.by_category["trade"], first.latency_ms) == (1, 0.5, 7)
+    tally.add(message(3, pub_us=1_000), 4_000)
+    second = tally.take_window(now=3)
+    assert (second.rate, second.by_category["social"], second.latency_ms) == (1, 0, 3)
+    assert tally.take_window(now=4).latency_ms is None
+
+
+def test_in_a_pipe_it_is_a_line_a_window(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal each window is one line, with every category's rate."""
+    tally = tally_of(message(1), message(2))
+    with open_display(Console(file=io.StringIO())) as display:
+        display.begin({"health": "http://localhost/health"})
+        display.show(tally, tally.take_window(now=1))
+        display.end(tally, tally.take_window(now=1.5))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["health", "http://localhost/health"]
+    assert "2 messages" in second
+    assert "1 of 24 event types" in second
+    assert all(name in second for name in default_catalogue().categories)
+
+
+def test_on_a_terminal_it_is_a_table() -> None:
+    """On a terminal the last picture has every category, the totals and the last messages."""
+    screen = io.StringIO()
+    tally = tally_of(message(1), message(2, "social", "TWITTER_VERIFIED"))
+    with open_display(Console(file=screen, force_terminal=True, width=100)) as display:
+        display.begin({"health": "http://localhost/health"})
+        display.note("something happens")
+        display.end(tally, tally.take_window(now=1))
+    shown = screen.getvalue()
+    for text in ("http://localhost/health", "something happens", "BTC.social", "TWITTER_VERIFIED"):
+        assert text in shown
+    assert all(name in shown for name in default_catalogue().categories)

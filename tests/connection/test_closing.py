@@ -1,0 +1,107 @@
+"""The table of reasons is closed, unambiguous, and what clients are told."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from odin_ws.connection.closing import Close, Initiator, reason_of_close
+from tests.decoding import Opcode, frames
+
+# The protocol's table of close codes, and the standard's codes for what breaks the standard.
+CODES = {
+    "client_closed": 1000,
+    "connection_lost": 1006,
+    "protocol_error": 1002,
+    "binary_frame": 1003,
+    "not_utf8": 1007,
+    "slow": 1008,
+    "flooding": 1008,
+    "bad_commands": 1008,
+    "message_too_large": 1009,
+    "internal_error": 1011,
+    "draining": 1012,
+    "no_pong": 4408,
+}
+
+every_close = pytest.mark.parametrize("close", list(Close), ids=lambda close: close.name)
+
+
+def test_the_codes_are_the_protocols() -> None:
+    """Clients decide by these codes, dashboards by these labels."""
+    assert {close.value.label: close.value.code for close in Close} == CODES
+
+
+def test_a_label_means_one_reason() -> None:
+    """Metrics and logs tell every reason from every other; no member is another's alias."""
+    assert len({close.value.label for close in Close}) == len(Close) == len(Close.__members__)
+
+
+def test_reasons_of_one_code_differ_in_their_text() -> None:
+    """Where the code alone does not say it, the close frame's reason does."""
+    assert len({(close.value.code, close.value.text) for close in Close}) == len(Close)
+
+
+@every_close
+def test_a_label_can_stand_in_a_metric(close: Close) -> None:
+    """Labels are plain words, so that queries need no quoting and logs no escapes."""
+    assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", close.value.label)
+
+
+@every_close
+def test_a_client_learns_what_to_do(close: Close) -> None:
+    """Every reason has advice, and a text where we are the ones who say it."""
+    assert close.value.advice
+    assert bool(close.value.text) is (close.value.by is Initiator.SERVER)
+
+
+@pytest.mark.parametrize(
+    "close",
+    [close for close in Close if close.value.by is Initiator.SERVER],
+    ids=lambda it: it.name,
+)
+def test_failing_19_a_close_frame_carries_code_and_reason(close: Close) -> None:
+    """A client library reads the code and the text of the table from the frame."""
+    assert frames(close.value.frame) == [
+        (Opcode.CLOSE, (CODES[close.value.label], close.value.text))
+    ]
+
+
+def test_only_those_who_do_not_read_are_spared_the_flush() -> None:
+    """Who is slow or silent, or met a bug of ours, is not sent its backlog before the close."""
+    unflushed = {close for close in Close if not close.value.flush}
+    assert unflushed == {Close.SLOW, Close.NO_PONG, Close.INTERNAL}
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "sent", "reason"),
+    [
+        # The peer began it, and the library sent its code back.
+        (1000, "", 1000, Close.CLIENT),
+        (1001, "going away", 1001, Close.CLIENT),
+        (1005, "", 1000, Close.CLIENT),
+        (1005, "", None, Close.CLIENT),
+        (4000, "own code", 4000, Close.CLIENT),
+        (1002, "you broke the protocol", 1002, Close.CLIENT),
+        (1007, "", 1007, Close.CLIENT),
+        # Our message was too large for the peer.
+        (1009, "too big for me", 1009, Close.CLIENT),
+        (1009, "", 1009, Close.CLIENT),
+        # The stream ended without a close frame from the peer: whoever sent one began it.
+        (1006, "", None, Close.LOST),
+        (1006, "abnormal closure", None, Close.LOST),
+        (1006, "", 1002, Close.PROTOCOL),
+        (1006, "", 1007, Close.NOT_UTF8),
+        (1006, "", 1009, Close.TOO_LARGE),
+        (1006, "", 1000, Close.LOST),
+        # The library closes with 1009 and tells us so in its own words.
+        (1009, "Exceeded maximum message size: 64 bytes", 1009, Close.TOO_LARGE),
+        (1009, "Exceeded maximum message size", None, Close.CLIENT),
+    ],
+)
+def test_a_close_is_blamed_on_who_began_it(
+    code: int, text: str, sent: int | None, reason: Close
+) -> None:
+    """The peer's close, the library's, and a lost connection are told apart."""
+    assert reason_of_close(code, text, sent) is reason

@@ -1,0 +1,159 @@
+"""Every connection is pinged in its turn, and who says nothing for too long is closed."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.connection.closing import Close
+from odin_ws.connection.keepalive import Keepalive
+
+INTERVAL = 30.0
+TIMEOUT = 75.0
+
+
+class FakeConnection:
+    """Notes when it is pinged and closed; answers a ping where it is told to."""
+
+    def __init__(self, *, answers: bool = True) -> None:
+        self.heard_at = trio.current_time()
+        self.pinged_at: list[float] = []
+        self.closed: list[tuple[float, Close]] = []
+        self.answers = answers
+        self.when_pinged: Callable[[], None] = lambda: None
+
+    def ping(self) -> None:
+        """Answer at once."""
+        self.pinged_at.append(trio.current_time())
+        if self.answers:
+            self.heard_at = trio.current_time()
+        self.when_pinged()
+
+    def close(self, reason: Close) -> None:
+        """Begin to close."""
+        self.closed.append((trio.current_time(), reason))
+
+
+async def let_pass(keepalive: Keepalive, seconds: float) -> None:
+    """Let the keepalive run for so long, and a moment more: ticks are sums of fractions."""
+    with trio.move_on_after(seconds + 0.001):
+        await keepalive.run()
+
+
+@pytest.mark.parametrize("count", [1, 119, 120, 121, 1000])
+async def test_each_connection_is_pinged_once_an_interval(
+    autojump_clock: MockClock, count: int
+) -> None:
+    """Nobody is forgotten and nobody is pinged twice, however many there are."""
+    keepalive = Keepalive(INTERVAL, TIMEOUT)
+    connections = [FakeConnection() for _ in range(count)]
+    with ExitStack() as watched:
+        for connection in connections:
+            watched.enter_context(keepalive.watch(connection))
+        await let_pass(keepalive, 3 * INTERVAL)
+    for connection in connections:
+        assert len(connection.pinged_at) == 3
+        first, second, third = connection.pinged_at
+        assert second - first == pytest.approx(INTERVAL)
+        assert third - second == pytest.approx(INTERVAL)
+
+
+async def test_pings_are_spread_over_the_interval(autojump_clock: MockClock) -> None:
+    """There is no moment at which all are pinged: that would be a burst of writes and answers."""
+    keepalive = Keepalive(INTERVAL, TIMEOUT)
+    connections = [FakeConnection() for _ in range(1000)]
+    with ExitStack() as watched:
+        for connection in connections:
+            watched.enter_context(keepalive.watch(connection))
+        await let_pass(keepalive, INTERVAL)
+    at_once = Counter(at for connection in connections for at in connection.pinged_at)
+    assert max(at_once.values()) == math.ceil(1000 / len(at_once))
+    assert len(at_once) >= 100
+
+
+async def test_failing_14_who_answers_pings_stays_for_ever(autojump_clock: MockClock) -> None:
+    """A subscriber that only listens is not cut off."""
+    keepalive = Keepalive(INTERVAL, TIMEOUT)
+    connection = FakeConnection()
+    with keepalive.watch(connection):
+        await let_pass(keepalive, 20 * INTERVAL)
+    assert connection.closed == []
+
+
+async def test_failing_14_any_byte_counts_as_life(autojump_clock: MockClock) -> None:
+    """Who never answers a ping but says something else in time stays too."""
+    keepalive = Keepalive(INTERVAL, TIMEOUT)
+    connection = FakeConnection(answers=False)
+
+    async def talk() -> None:
+        while True:
+            await trio.sleep(TIMEOUT - INTERVAL / 2)
+            connection.heard_at = trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(talk)
+        with keepalive.watch(connection):
+            await let_pass(keepalive, 4 * TIMEOUT)
+        nursery.cancel_scope.cancel()
+    assert connection.closed == []
+    assert len(connection.pinged_at) == 4 * TIMEOUT / INTERVAL
+
+
+async def test_who_is_silent_is_closed_after_the_timeout(autojump_clock: MockClock) -> None:
+    """Not before the time-out, and within one round after it."""
+    keepalive = Keepalive(INTERVAL, TIMEOUT)
+    silent, lively = FakeConnection(answers=False), FakeConnection()
+    with keepalive.watch(silent), keepalive.watch(lively):
+        await let_pass(keepalive, TIMEOUT - 0.002)
+        assert silent.closed == []
+        with trio.move_on_after(INTERVAL):
+            await keepalive.run()
+    ((at, reason),) = silent.closed
+    assert TIMEOUT < at <= TIMEOUT + INTERVAL
+    assert reason is Close.NO_PONG
+    assert lively.closed == []
+
+
+async def test_who_has_left_is_not_pinged(autojump_clock: MockClock) -> None:
+    """The watch ends with its block, also by an exception."""
+    keepalive = Keepalive(INTERVAL, TIMEOUT)
+    connection = FakeConnection()
+    with pytest.raises(ZeroDivisionError), keepalive.watch(connection):
+        raise ZeroDivisionError
+    await let_pass(keepalive, INTERVAL)
+    assert connection.pinged_at == []
+
+
+async def test_one_may_leave_and_another_come_while_its_group_is_pinged(
+    autojump_clock: MockClock,
+) -> None:
+    """A ping that ends connections or lets new ones in does not stop the round."""
+    keepalive = Keepalive(INTERVAL, TIMEOUT)
+    connections = [FakeConnection() for _ in range(1000)]
+    late = FakeConnection()
+    with ExitStack() as watched, ExitStack() as leaving:
+        for connection in connections[:500]:
+            leaving.enter_context(keepalive.watch(connection))
+        for connection in connections[500:]:
+            watched.enter_context(keepalive.watch(connection))
+
+        def change() -> None:
+            leaving.close()
+            if not late.pinged_at and late.heard_at < math.inf:
+                late.heard_at = math.inf
+                watched.enter_context(keepalive.watch(late))
+
+        for connection in connections:
+            connection.when_pinged = change
+        await let_pass(keepalive, 2 * INTERVAL)
+    assert all(len(connection.pinged_at) == 2 for connection in connections[500:])
+    assert all(len(connection.pinged_at) <= 1 for connection in connections[:500])
+    assert late.pinged_at

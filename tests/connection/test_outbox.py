@@ -1,0 +1,345 @@
+"""The outbox sends everything in order, and says when a subscriber is too slow for that."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import trio
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.connection.outbox import Outbox
+from odin_ws.protocol.frames import close_frame, text_frame
+from tests.connection.fakes import FakeTransport
+from tests.decoding import frames, messages
+from tests.virtual_time import in_virtual_time
+
+LIMIT = 100
+GRACE = 10.0
+CLOSE = close_frame(1008, "slow")
+
+
+class Sender:
+    """An outbox with its transport, and what a connection does around it."""
+
+    def __init__(
+        self, nursery: trio.Nursery, *, room: int | None = None, limit: int = LIMIT
+    ) -> None:
+        self.transport = FakeTransport(room=room)
+        self.drains = 0
+        self.slow_at: list[float] = []
+        self._nursery = nursery
+        self.outbox = Outbox(
+            self.transport, limit=limit, grace=GRACE, wake=self._wake, slow=self._slow
+        )
+
+    def _wake(self) -> None:
+        self.drains += 1
+        self._nursery.start_soon(self.outbox.drain)
+
+    def _slow(self) -> None:
+        self.slow_at.append(trio.current_time())
+        self.outbox.finish(CLOSE, flush=False)
+
+
+def frame(number: int, size: int = 10) -> bytes:
+    """A text frame that tells its number, of `size` bytes at least."""
+    return text_frame(b'{"n":%3d%b}' % (number, b" " * (size - 9)))
+
+
+def numbers(data: bytes | bytearray) -> list[int]:
+    """The numbers of such frames."""
+    return [one["n"] for one in messages(bytes(data))]
+
+
+# ---- everything is sent, in order
+
+
+@settings(max_examples=150)
+@given(
+    writes=st.lists(st.binary(max_size=60) | st.just(b"x" * 70_000), max_size=20),
+    rooms=st.lists(st.integers(1, 80_000) | st.integers(1, 50), max_size=30),
+    at_most=st.none() | st.integers(20_000, 80_000),
+)
+@example(writes=[b"abc", b"", b"defg"], rooms=[1], at_most=1)
+def test_failing_16_what_comes_out_is_what_went_in(
+    writes: list[bytes], rooms: list[int], at_most: int | None
+) -> None:
+    """However little the kernel takes at a time, no byte is lost, doubled, or out of its place."""
+
+    async def main(_: MockClock) -> None:
+        async with trio.open_nursery() as nursery:
+            sender = Sender(nursery, room=0, limit=1 << 30)
+            sender.transport.at_most = at_most
+            todo = list(rooms)
+            for data in writes:
+                sender.outbox.write(data)
+                if todo:
+                    sender.transport.make_room(todo.pop())
+                    await trio.lowlevel.checkpoint()
+            assert sender.outbox.backlog == sum(map(len, writes)) - len(sender.transport.sent)
+            sender.transport.make_room(1 << 30)
+        assert sender.transport.sent == b"".join(writes)
+        assert sender.outbox.backlog == 0
+        assert sender.outbox.bytes_sent == len(sender.transport.sent)
+        assert not sender.slow_at
+
+    in_virtual_time(main)
+
+
+async def test_while_the_kernel_takes_all_no_task_wakes_up(autojump_clock: MockClock) -> None:
+    """On the fast path a write is one call to the kernel and is sent when it returns."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery)
+        for number in range(5):
+            sender.outbox.write(frame(number))
+        assert numbers(sender.transport.sent) == [0, 1, 2, 3, 4]
+        assert sender.transport.sends == 5
+        assert sender.drains == 0
+        assert sender.outbox.backlog == 0
+
+
+async def test_one_task_drains_at_a_time(autojump_clock: MockClock) -> None:
+    """A second drain would be a second writer on one socket."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=5)
+        for number in range(5):
+            sender.outbox.write(frame(number))
+        assert sender.drains == 1
+        sender.transport.make_room(1000)
+        await wait_all_tasks_blocked()
+        assert numbers(sender.transport.sent) == [0, 1, 2, 3, 4]
+        sender.transport.room = 0
+        sender.outbox.write(frame(5))
+        assert sender.drains == 2
+        sender.transport.make_room(1000)
+    assert numbers(sender.transport.sent) == [0, 1, 2, 3, 4, 5]
+
+
+async def test_small_writes_that_wait_go_to_the_kernel_together(
+    autojump_clock: MockClock,
+) -> None:
+    """A hundred waiting messages cost one system call, not a hundred."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=0, limit=1 << 20)
+        for number in range(100):
+            sender.outbox.write(frame(number))
+        sender.transport.make_room(1 << 20)
+    assert numbers(sender.transport.sent) == list(range(100))
+    # The write that found no room, and one for all.
+    assert sender.transport.sends == 2
+
+
+# ---- who is slow
+
+
+async def test_failing_12_a_write_over_the_limit_makes_slow_once(
+    autojump_clock: MockClock,
+) -> None:
+    """A subscriber with too much waiting is told by a close, not by missing messages."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=0)
+        sender.outbox.write(frame(0, LIMIT))
+        assert sender.outbox.backlog > LIMIT
+        for number in range(1, 4):
+            sender.outbox.write(frame(number))
+        assert len(sender.slow_at) == 1
+        sender.transport.make_room(1000)
+    assert [payload for _, payload in frames(bytes(sender.transport.sent))][1:] == [(1008, "slow")]
+
+
+async def test_at_the_limit_a_subscriber_is_not_slow_yet(autojump_clock: MockClock) -> None:
+    """Only what passes the limit does."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=0)
+        sender.outbox.write(b"x" * LIMIT)
+        sender.outbox.write(b"y")
+        assert not sender.slow_at
+        sender.outbox.write(b"z")
+        assert sender.slow_at
+        sender.transport.make_room(1000)
+
+
+async def test_one_large_write_alone_makes_nobody_slow(autojump_clock: MockClock) -> None:
+    """A burst larger than the limit is the server's doing; a subscriber that reads it may stay."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=0)
+        sender.outbox.write(frame(0, 50 * LIMIT))
+        await trio.sleep(GRACE / 2)
+        sender.transport.make_room(100 * LIMIT)
+        await wait_all_tasks_blocked()
+        sender.outbox.write(frame(1))
+        assert not sender.slow_at
+    assert numbers(sender.transport.sent) == [0, 1]
+
+
+async def test_who_takes_nothing_for_the_grace_is_slow(autojump_clock: MockClock) -> None:
+    """A subscriber far below the limit is slow when its oldest byte has waited for too long."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=0)
+        await trio.sleep(1)
+        sender.outbox.write(frame(0))
+        await trio.sleep(GRACE - 1)
+        sender.outbox.write(frame(1))
+        await trio.sleep(5)
+        assert sender.slow_at == [1 + GRACE]
+        sender.transport.make_room(1000)
+
+
+async def test_who_keeps_up_with_what_is_old_is_not_slow(autojump_clock: MockClock) -> None:
+    """It is the age of the oldest waiting write that counts, not how long something waits."""
+    size = len(frame(0))
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=0)
+        for number in range(20):
+            sender.outbox.write(frame(number))
+            await trio.sleep(GRACE / 4)
+            if number:
+                sender.transport.make_room(size)
+        await wait_all_tasks_blocked()
+        assert sender.outbox.backlog == size
+        assert not sender.slow_at
+        sender.transport.make_room(size)
+    assert numbers(sender.transport.sent) == list(range(20))
+
+
+async def test_who_takes_all_but_the_newest_byte_is_not_slow(autojump_clock: MockClock) -> None:
+    """The rest of writes that were offered together is as old as the write it belongs to."""
+    size = len(frame(0))
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=0)
+        sender.outbox.write(frame(0))
+        await trio.sleep(GRACE * 0.9)
+        sender.outbox.write(frame(1))
+        sender.transport.make_room(2 * size - 1)
+        await trio.sleep(GRACE * 0.5)
+        assert not sender.slow_at
+        await trio.sleep(GRACE)
+        assert sender.slow_at == [GRACE * 1.9]
+        sender.transport.make_room(1000)
+
+
+# ---- the end
+
+
+async def test_finishing_with_a_flush_sends_all_and_then_the_last(
+    autojump_clock: MockClock,
+) -> None:
+    """What was due before a polite close is delivered before it."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=5)
+        for number in range(3):
+            sender.outbox.write(frame(number))
+        sender.outbox.finish(CLOSE, flush=True)
+        sender.outbox.write(frame(3))
+        await trio.sleep(2 * GRACE)
+        sender.transport.make_room(1000)
+    *sent, last = frames(bytes(sender.transport.sent))
+    assert len(sent) == 3
+    assert last[1] == (1008, "slow")
+    # Who waits for the peer to take the last bytes has set a deadline of its own.
+    assert not sender.slow_at
+
+
+@settings(max_examples=100)
+@given(
+    sizes=st.lists(st.integers(9, 300) | st.just(70_000), min_size=1, max_size=10),
+    rooms=st.lists(st.integers(0, 400), min_size=1, max_size=10),
+    flush=st.booleans(),
+)
+def test_failing_16_a_last_frame_never_follows_half_of_another(
+    sizes: list[int], rooms: list[int], *, flush: bool
+) -> None:
+    """Wherever the kernel stopped, whole frames in order and then the last one come out."""
+
+    async def main(_: MockClock) -> None:
+        async with trio.open_nursery() as nursery:
+            sender = Sender(nursery, room=rooms[0], limit=1 << 30)
+            todo = list(rooms[1:])
+            for number, size in enumerate(sizes):
+                sender.outbox.write(frame(number, size))
+                if todo:
+                    sender.transport.make_room(todo.pop())
+                    await wait_all_tasks_blocked()
+            sender.outbox.finish(CLOSE, flush=flush)
+            sender.transport.make_room(1 << 30)
+        *sent, last = frames(bytes(sender.transport.sent))
+        assert last[1] == (1008, "slow")
+        texts = [text for _, text in sent]
+        written = [frames(frame(number, size))[0][1] for number, size in enumerate(sizes)]
+        assert texts == written[: len(texts)]
+        assert len(texts) == len(sizes) or not flush
+        assert sender.outbox.backlog == 0
+
+    in_virtual_time(main)
+
+
+async def test_finishing_without_a_flush_throws_away_what_was_not_begun(
+    autojump_clock: MockClock,
+) -> None:
+    """Who does not read is not sent its backlog first: the close is the next thing it can read."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=5)
+        for number in range(5):
+            sender.outbox.write(frame(number))
+        sender.outbox.finish(CLOSE, flush=False)
+        assert sender.outbox.backlog == len(frame(0)) - 5 + len(CLOSE)
+        sender.transport.make_room(1000)
+    assert bytes(sender.transport.sent) == frame(0) + CLOSE
+
+
+async def test_finishing_an_empty_outbox_sends_the_last_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    """A close frame needs no task where the kernel takes it."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery)
+        sender.outbox.finish(CLOSE, flush=True)
+        assert bytes(sender.transport.sent) == CLOSE
+
+
+async def test_after_the_end_nothing_more_is_sent(autojump_clock: MockClock) -> None:
+    """Messages, pings and a second close after the close are ignored, waiting or not."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=5)
+        sender.outbox.write(frame(0))
+        sender.outbox.finish(CLOSE, flush=True)
+        sender.outbox.write(frame(1))
+        sender.outbox.finish(close_frame(1012, "again"), flush=True)
+        sender.transport.make_room(1000)
+        await wait_all_tasks_blocked()
+        sender.outbox.write(frame(2))
+        sender.outbox.finish(close_frame(1012, "again"), flush=True)
+    assert bytes(sender.transport.sent) == frame(0) + CLOSE
+
+
+async def test_a_broken_connection_takes_writes_in_silence(autojump_clock: MockClock) -> None:
+    """The dispatcher does not stumble over who has gone; the reader ends the connection."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery)
+        sender.transport.break_off()
+        sender.outbox.write(frame(0))
+        sender.outbox.write(frame(1))
+        sender.outbox.finish(CLOSE, flush=True)
+        assert sender.transport.sends == 1
+        assert sender.outbox.backlog == 0
+        assert sender.drains == 0
+        assert not sender.slow_at
+
+
+async def test_a_connection_that_breaks_while_something_waits_ends_the_drain(
+    autojump_clock: MockClock,
+) -> None:
+    """Nothing waits any more, and nobody is called slow."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=5)
+        for number in range(3):
+            sender.outbox.write(frame(number))
+        sender.transport.break_off()
+        await wait_all_tasks_blocked()
+        sender.outbox.write(frame(3))
+        assert sender.outbox.backlog == 0
+        await trio.sleep(2 * GRACE)
+        assert not sender.slow_at
+    assert bytes(sender.transport.sent) == frame(0)[:5]

@@ -1,0 +1,168 @@
+"""Examples in the docs: each is run as a reader would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+import trio
+
+from odin_ws.address import Address
+from odin_ws.catalogue import default_catalogue, load_catalogue
+from odin_ws.service import serve
+from odin_ws.settings import Settings
+from odin_ws.source.memory import MemoryLog, MemorySource
+from tests.docs.pages import ROOT, blocks, page
+
+# How often the topic of the README's subscriber gets a record, and how long that may go on.
+PUBLISH_SECONDS = 0.1
+PATIENCE_SECONDS = 30
+
+# The name of the file that a block is the content of.
+FILE = re.compile(r"# (\S+\.(?:py|toml))\n")
+
+
+def transcripts(name: str) -> list[tuple[str, str]]:
+    """The commands that a page shows, each with the output it shows for it."""
+    found = []
+    for block in blocks(page(name), "console"):
+        for one in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+            command, _, output = one.partition("\n")
+            found.append((command, output))
+    return found
+
+
+def write_files(name: str, directory: Path) -> list[Path]:
+    """Write the files that a page shows; they begin with a comment that names them."""
+    written = []
+    for language in ("toml", "python"):
+        for block in blocks(page(name), language):
+            if (named := FILE.match(block.text)) is not None:
+                path = directory / named[1]
+                path.write_text(block.text, "utf-8")
+                written.append(path)
+    return written
+
+
+def test_the_project_of_the_testing_page(tmp_path: Path) -> None:
+    """The three files of docs/testing.md are a project whose tests pass."""
+    files = write_files("docs/testing.md", tmp_path)
+    assert [path.name for path in files] == ["pyproject.toml", "conftest.py", "test_trades.py"]
+    tests = files[-1].read_text("utf-8").count("async def test_")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{tests} passed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [pytest.param(*one, id=one[0]) for one in transcripts("docs/settings.md")],
+)
+def test_transcripts_of_the_settings_page(command: str, output: str, tmp_path: Path) -> None:
+    """Commands print what docs/settings.md shows; a line of … stands for any lines."""
+    write_files("docs/settings.md", tmp_path)
+    # Nothing of this machine's settings; odin-ws from the environment that runs the tests.
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.defpath}"}
+    words = shlex.split(command)
+    while "=" in words[0]:
+        name, _, value = words.pop(0).partition("=")
+        environment[name] = value
+    done = subprocess.run(  # noqa: S602 -- a shell finds odin-ws on the PATH, as the reader's does
+        shlex.join(words),
+        shell=True,
+        cwd=tmp_path,
+        env=environment,
+        stdout=PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert matches(output, done.stdout), f"{command} prints:\n{done.stdout}"
+
+
+def test_the_catalogue_of_the_settings_page(tmp_path: Path) -> None:
+    """The catalogue that docs/settings.md shows can be served."""
+    weather, _misspelt = write_files("docs/settings.md", tmp_path)
+    catalogue = load_catalogue(weather.read_text("utf-8"))
+    assert catalogue.expand_channel("Oslo.EVERYTHING") == ("Oslo.measurement", "Oslo.warning")
+
+
+def test_make_help() -> None:
+    """docs/testing.md shows what `make help` prints."""
+    shown = dict(transcripts("docs/testing.md"))["make help"]
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"],  # noqa: S607 -- whichever make there is
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown == done.stdout
+
+
+async def test_the_subscriber_of_the_readme() -> None:
+    """The README's Python subscriber prints the ack and then messages."""
+    (example,) = blocks(page("README.md"), "python")
+    catalogue = default_catalogue()
+    log = MemoryLog(catalogue.topics)
+    anywhere = Address("127.0.0.1", 0)
+    settings = Settings(ws_addr=anywhere, ws_ops_addr=anywhere, ws_drain_delay=0)
+    stop = trio.Event()
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with trio.open_nursery() as nursery:
+            source = MemorySource(log)
+            addresses = await nursery.start(serve, settings, catalogue, source, stop)
+            code = example.text.replace("localhost:3002", str(addresses.subscribers))
+            assert code != example.text
+            nursery.start_soon(publish_for_ever, log)
+            printed = await first_lines([sys.executable, "-u", "-c", code], 3)
+            nursery.cancel_scope.cancel()
+    ack, first, second, *_ = printed
+    assert '"type":"subscription_ack"' in ack
+    assert first.startswith('{"seq":1,')
+    assert second.startswith('{"seq":2,')
+
+
+async def publish_for_ever(log: MemoryLog) -> None:
+    """A trade now and then."""
+    while True:
+        log.append("odin.trades", b"BTC", b'{"type":"TRADE_EXECUTED"}')
+        await trio.sleep(PUBLISH_SECONDS)
+
+
+async def first_lines(command: list[str], count: int) -> list[str]:
+    """What a program prints first; then it is ended."""
+    process = await trio.lowlevel.open_process(command, stdout=PIPE)
+    try:
+        assert process.stdout is not None
+        printed = b""
+        while printed.count(b"\n") < count and (more := await process.stdout.receive_some()):
+            printed += more
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+    return printed.decode().splitlines()
+
+
+def matches(shown: str, printed: str) -> bool:
+    """Whether a program's output is what a page shows of it."""
+    pattern = "".join(
+        r"(?:.*\n)*" if line.strip() == "…" else f"{re.escape(line)}\n"
+        for line in shown.splitlines()
+    )
+    return re.fullmatch(pattern, printed) is not None

@@ -1,0 +1,173 @@
+"""Tables in the docs say what the code declares; where one does not, the right one is printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.connection.closing import Close
+from odin_ws.hub.reading import Unreadable
+from odin_ws.ops.metrics import metrics_registry
+from odin_ws.ops.view import View
+from odin_ws.protocol.commands import ErrorCode
+from odin_ws.service import build
+from odin_ws.settings import Settings, declared_settings
+from odin_ws.source.feed import FeedStatus
+from odin_ws.source.memory import MemoryLog, MemorySource
+from tests.docs.pages import ROOT, as_table, cell, page, pages, read_table
+
+SETTINGS = {setting.name: setting for _, setting in declared_settings()}
+
+
+@pytest.fixture
+async def metrics() -> dict[str, tuple[str, str]]:
+    """Type and help of every metric, by its name with its labels, as docs write it."""
+    return {name: (kind, text) for name, kind, text in _metrics(_registry())}
+
+
+def test_settings() -> None:
+    """docs/settings.md lists every setting as it is declared, in the same order."""
+    check(
+        "docs/settings.md",
+        "settings",
+        [
+            [f"`{one.name}`", _code(one.default), one.unit, cell(one.allowed), cell(one.help)]
+            for one in SETTINGS.values()
+        ],
+    )
+
+
+def test_settings_in_short() -> None:
+    """The README's settings exist, with the defaults it gives."""
+    rows = read_table(page("README.md"), "settings")
+    assert rows
+    for name, default, *_ in rows:
+        assert default == _code(SETTINGS[name.strip("`")].default)
+
+
+def test_closes() -> None:
+    """docs/protocol.md has the closing table."""
+    check(
+        "docs/protocol.md",
+        "closes",
+        [
+            [str(one.code), f"`{one.label}`", one.by, cell(one.text), cell(one.advice)]
+            for one in sorted((close.value for close in Close), key=lambda one: one.code)
+        ],
+    )
+
+
+def test_topics() -> None:
+    """docs/protocol.md has the catalogue's topics, categories and event types."""
+    check(
+        "docs/protocol.md",
+        "topics",
+        [
+            [f"`{topic.name}`", f"`{topic.category}`", " ".join(topic.events)]
+            for topic in default_catalogue().topics.values()
+        ],
+    )
+
+
+def test_bundles() -> None:
+    """docs/protocol.md has the catalogue's bundles."""
+    check(
+        "docs/protocol.md",
+        "bundles",
+        [[f"`{name}`", " ".join(names)] for name, names in default_catalogue().bundles.items()],
+    )
+
+
+def test_error_codes() -> None:
+    """docs/protocol.md explains each error code, and no other, in the order of the code."""
+    check_keys("docs/protocol.md", "errors", {code: ["", ""] for code in ErrorCode})
+
+
+def test_reasons_to_pass_a_record_by() -> None:
+    """docs/protocol.md explains each reason, and no other."""
+    check_keys("docs/protocol.md", "unreadable", {reason: [""] for reason in Unreadable})
+
+
+async def test_metrics(metrics: dict[str, tuple[str, str]]) -> None:
+    """docs/operations.md explains each metric, and no other, with its type and labels."""
+    check_keys("docs/operations.md", "metrics", {name: [*two] for name, two in metrics.items()})
+    rows = read_table(page("docs/operations.md"), "metrics")
+    assert [row[1] for row in rows] == [kind for kind, _ in metrics.values()]
+
+
+async def test_metrics_elsewhere(metrics: dict[str, tuple[str, str]]) -> None:
+    """Whatever page names a metric names one that there is."""
+    known = {name.partition("{")[0] for name in metrics}
+    known |= {f"{name}_{part}" for name in known for part in ("bucket", "count", "sum")}
+    known |= {field for field, _ in declared_settings()}
+    named = {
+        name for path in pages() for name in re.findall(r"\bws_[a-z_]+\b", path.read_text("utf-8"))
+    }
+    assert named <= known
+
+
+def test_settings_elsewhere() -> None:
+    """Whatever page names a setting names one that there is."""
+    wrong_on_purpose = {"WS_MAX_CONNECTONS", "KAFKA_GROUP_ID", "WS_FOO"}
+    for path in pages():
+        named = set(re.findall(r"\b(?:WS|KAFKA|LOG)_[A-Z_]+\b", path.read_text("utf-8")))
+        assert named - wrong_on_purpose <= SETTINGS.keys(), path.relative_to(ROOT)
+
+
+def test_log_events() -> None:
+    """The lines that docs/operations.md explains are lines the server writes."""
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    written = {f"feed is {status}" for status in FeedStatus}
+    for event, *_ in read_table(page("docs/operations.md"), "events"):
+        assert event.strip("`") in written or f'"{event.strip("`")}"' in code
+
+
+def check(name: str, table: str, expected: Sequence[Sequence[str]]) -> None:
+    """The table is exactly this."""
+    found = read_table(page(name), table)
+    if found != [list(row) for row in expected]:
+        pytest.fail(f"{name}, table {table}; right is:\n\n{as_table(expected)}\n", pytrace=False)
+
+
+def check_keys(name: str, table: str, expected: dict[str, list[str]]) -> None:
+    """The table's first column is exactly this; the others are written by hand.
+
+    The values of `expected` are what stands in a new row until somebody writes it.
+    """
+    found = {row[0]: row[1:] for row in read_table(page(name), table)}
+    keys = [f"`{key}`" for key in expected]
+    if list(found) != keys:
+        right = [
+            [key, *found.get(key, value)]
+            for key, value in zip(keys, expected.values(), strict=True)
+        ]
+        pytest.fail(f"{name}, table {table}; right is:\n\n{as_table(right)}\n", pytrace=False)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _registry() -> CollectorRegistry:
+    """The metrics of a server on which each labelled one has counted something."""
+    catalogue = default_catalogue()
+    source = MemorySource(MemoryLog(catalogue.topics))
+    view: View = build(Settings(), catalogue, source)
+    view.hub.stats.received["odin.trades"] += 1
+    view.hub.stats.unreadable[Unreadable.NO_KEY] += 1
+    view.server.admission.refused["not_found"] += 1
+    view.feed.lag = {"odin.trades": 1}
+    return metrics_registry(view)
+
+
+def _metrics(registry: CollectorRegistry) -> Iterator[tuple[str, str, str]]:
+    for family in registry.collect():
+        if not family.name.startswith("ws_"):
+            continue
+        labels = sorted(family.samples[0].labels.keys() - {"le"})
+        name = family.name + "_total" * (family.type == "counter")
+        yield name + f"{{{','.join(labels)}}}" * bool(labels), family.type, family.documentation

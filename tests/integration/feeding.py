@@ -1,0 +1,252 @@
+"""A KafkaSource that runs, what it has handed on so far, and an independent producer."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import trio
+from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.cimpl import TopicPartition as Place
+from trio_util import AsyncValue
+
+from odin_ws.catalogue import Catalogue, Topic
+from odin_ws.records import Assignment, Batch, Record, TopicPartition
+from odin_ws.source.cluster import KafkaOptions
+from odin_ws.source.feed import Feed, FeedStatus
+from odin_ws.source.kafka import KafkaSource
+
+__all__ = [
+    "Feeding",
+    "Publisher",
+    "Sent",
+    "add_partitions",
+    "count_partitions",
+    "catalogue_of",
+    "delete_records_before",
+    "eventually",
+    "every_partition",
+    "feeding",
+    "new_topics",
+    "options",
+    "publish_in_transaction",
+]
+
+# For what takes milliseconds on a free machine.
+PATIENCE = 30.0
+POLL_SECONDS = 0.02
+
+# Between two probes of the broker: short, so that tests see soon what a probe finds.
+PROBE_SECONDS = 0.5
+
+
+class Sent(NamedTuple):
+    """A record for the producer; without a partition the key decides."""
+
+    topic: str
+    key: bytes | None = b"BTC"
+    value: bytes | None = b"{}"
+    partition: int = -1
+
+
+async def eventually(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Return when `holds()` is true. Raises trio.TooSlowError when it never is."""
+    with trio.fail_after(seconds):
+        while not holds():
+            await trio.sleep(POLL_SECONDS)
+
+
+def new_topics(count: int = 1) -> list[str]:
+    """Names that no other test uses."""
+    run = uuid.uuid4().hex[:8]
+    return [f"test.{run}.{number}" for number in range(count)]
+
+
+def every_partition(topics: Iterable[str], partitions: int) -> list[TopicPartition]:
+    """All partitions of these topics."""
+    return [TopicPartition(topic, number) for topic in topics for number in range(partitions)]
+
+
+def catalogue_of(topics: Iterable[str]) -> Catalogue:
+    """A catalogue of just these topics; each is a category of its own."""
+    rows = [Topic(name, f"category{number}", ()) for number, name in enumerate(topics)]
+    return Catalogue({row.name: row for row in rows}, bundles={}, subject_prefix="test")
+
+
+def options(
+    bootstrap: str,
+    *,
+    group: str | None = None,
+    max_wait: float = 0.1,
+    rate: float = 0,
+    probe: float = PROBE_SECONDS,
+) -> KafkaOptions:
+    """How tests read, unless they are about something else: soon."""
+    return KafkaOptions((bootstrap,), group, max_wait, gather=0.02, rate=rate, probe=probe)
+
+
+class Publisher:
+    """Writes records with librdkafka, which shares no code with what reads them here.
+
+    `together`: records of one batch at most.
+    """
+
+    def __init__(self, bootstrap: str, codec: str = "none", *, together: int = 10_000) -> None:
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "compression.type": codec,
+                "batch.num.messages": together,
+                # A broker that comes back is noticed at once.
+                "reconnect.backoff.max.ms": 500,
+                # It writes of every lost connection to stderr.
+                "log_level": 0,
+                # A retry must not write a record twice: the tests count.
+                "enable.idempotence": True,
+            }
+        )
+
+    def queue(self, records: Iterable[Sent], written: list[TopicPartition]) -> None:
+        """Begin to write records; each one's place is appended once the broker has it."""
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            topic, partition = message.topic(), message.partition()
+            if error is None and topic is not None and partition is not None:
+                written.append(TopicPartition(topic, partition))
+
+        for record in records:
+            self._producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                partition=record.partition,
+                on_delivery=report,
+            )
+
+    async def flush(self, seconds: float = PATIENCE) -> None:
+        """Return when the broker has everything. Raises trio.TooSlowError."""
+        left = await trio.to_thread.run_sync(self._producer.flush, seconds, abandon_on_cancel=True)
+        if left:
+            raise trio.TooSlowError
+
+    async def publish(self, records: Sequence[Sent]) -> None:
+        """Write records, and return when the broker has every one."""
+        written: list[TopicPartition] = []
+        self.queue(records, written)
+        await self.flush()
+        assert len(written) == len(records)
+
+
+class Feeding:
+    """A running source. What it hands on is kept, as long as `takes` is true."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.takes = AsyncValue(value=True)
+        self.batches: list[Batch] = []
+        self.assignments: list[Assignment] = []
+
+    @property
+    def records(self) -> list[Record]:
+        """Every record so far, in the order of arrival."""
+        return [record for batch in self.batches for record in batch.records]
+
+    @property
+    def values(self) -> list[bytes | None]:
+        """The values of `records`."""
+        return [record.value for record in self.records]
+
+    def offsets(self) -> dict[TopicPartition, list[int]]:
+        """The offsets that came, by partition, in the order of arrival."""
+        found: dict[TopicPartition, list[int]] = {}
+        for record in self.records:
+            found.setdefault(TopicPartition(record.topic, record.partition), []).append(
+                record.offset
+            )
+        return found
+
+    async def live(self, seconds: float = PATIENCE) -> None:
+        """Wait until the feed is live."""
+        with trio.fail_after(seconds):
+            await self.feed.status.wait_value(FeedStatus.LIVE)
+
+    async def stalled(self, seconds: float = PATIENCE) -> None:
+        """Wait until the feed is stalled."""
+        with trio.fail_after(seconds):
+            await self.feed.status.wait_value(FeedStatus.STALLED)
+
+    async def received(self, count: int, seconds: float = PATIENCE) -> None:
+        """Wait until at least so many records have come."""
+        await eventually(lambda: sum(len(one.records) for one in self.batches) >= count, seconds)
+
+    async def probes(self, count: int) -> None:
+        """Wait for so many probes of the broker to succeed: each one measures the lag anew."""
+        for _ in range(count):
+            await self._probe(self.feed.lag)
+
+    async def _probe(self, before: object) -> None:
+        await eventually(lambda: self.feed.lag is not before)
+
+    async def collect(self, inbox: trio.MemoryReceiveChannel[Batch | Assignment]) -> None:
+        """The hub's part."""
+        async for item in inbox:
+            if isinstance(item, Batch):
+                self.batches.append(item)
+            else:
+                self.assignments.append(item)
+            await self.takes.wait_value(bool)
+
+
+@asynccontextmanager
+async def feeding(
+    topics: Iterable[str], options: KafkaOptions, *, live: bool = True
+) -> AsyncIterator[Feeding]:
+    """Run a source for the length of the block, which begins when it is live if `live`."""
+    source = KafkaSource(catalogue_of(topics), options)
+    feed = Feeding(source.feed)
+    # With no room but for one item, the source waits as soon as nobody takes.
+    send, receive = trio.open_memory_channel[Batch | Assignment](0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(source.run, send)
+        nursery.start_soon(feed.collect, receive)
+        if live:
+            await feed.live()
+        yield feed
+        nursery.cancel_scope.cancel()
+
+
+async def add_partitions(bootstrap: str, topic: str, total: int) -> None:
+    """Let a topic have so many partitions."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    (future,) = admin.create_partitions([NewPartitions(topic, total)]).values()
+    await trio.to_thread.run_sync(future.result)
+
+
+async def delete_records_before(bootstrap: str, topic: str, partition: int, offset: int) -> None:
+    """Delete what a partition has before this offset, as retention would."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    (future,) = admin.delete_records([Place(topic, partition, offset)]).values()
+    await trio.to_thread.run_sync(future.result)
+
+
+def count_partitions(bootstrap: str, topic: str) -> int:
+    """How many partitions of a topic have a leader."""
+    found = AdminClient({"bootstrap.servers": bootstrap}).list_topics(topic, PATIENCE).topics
+    return sum(partition.leader >= 0 for partition in found[topic].partitions.values())
+
+
+async def publish_in_transaction(bootstrap: str, *records: Sent) -> None:
+    """Write records as one transaction, and commit it."""
+
+    def publish() -> None:
+        producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": uuid.uuid4().hex})
+        producer.init_transactions(PATIENCE)
+        producer.begin_transaction()
+        for record in records:
+            producer.produce(record.topic, record.value, record.key)
+        producer.commit_transaction(PATIENCE)
+
+    await trio.to_thread.run_sync(publish)

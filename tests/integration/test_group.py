@@ -1,0 +1,228 @@
+"""KAFKA_ASSIGNMENT=group: members of a consumer group share the partitions."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+
+import pytest
+import trio
+
+from odin_ws.records import TopicPartition
+from odin_ws.source.feed import FeedStatus
+from tests.integration import kafka
+from tests.integration.feeding import (
+    Feeding,
+    Publisher,
+    Sent,
+    add_partitions,
+    count_partitions,
+    eventually,
+    every_partition,
+    feeding,
+    new_topics,
+    options,
+)
+
+PARTITIONS = 6
+
+
+@pytest.fixture
+def group() -> str:
+    """The name of a group that no other test uses."""
+    return f"group-{uuid.uuid4().hex[:8]}"
+
+
+def numbered(partitions: list[TopicPartition], count: int, first: int = 0) -> list[Sent]:
+    """So many records for each partition, its number in the value."""
+    return [
+        Sent(topic, b"BTC", b"%d" % number, partition)
+        for number in range(first, first + count)
+        for topic, partition in partitions
+    ]
+
+
+def owned(member: Feeding) -> set[TopicPartition]:
+    """The partitions that a member says it serves."""
+    return set(member.assignments[-1].positions) if member.assignments else set()
+
+
+async def shared_out(partitions: list[TopicPartition], *members: Feeding) -> None:
+    """Wait until each partition is served by one of the members, and each of them serves some."""
+    await eventually(
+        lambda: sorted(key for member in members for key in owned(member)) == sorted(partitions)
+        and all(map(owned, members))
+    )
+
+
+def delivered(*members: Feeding) -> Counter[tuple[TopicPartition, int]]:
+    """How often each record was handed on by all members together."""
+    return Counter(
+        (TopicPartition(record.topic, record.partition), record.offset)
+        for member in members
+        for record in member.records
+    )
+
+
+def once(partitions: list[TopicPartition], count: int, first: int = 0) -> Counter[object]:
+    """Each of so many records of each partition, one time."""
+    return Counter((key, offset) for key in partitions for offset in range(first, first + count))
+
+
+async def test_a_lone_member_serves_all_from_the_end(apache: str, group: str) -> None:
+    """When the feed is live, what is published arrives; what was published before does not."""
+    topics = new_topics(2)
+    await kafka.create_topics(apache, topics, 3)
+    partitions = every_partition(topics, 3)
+    publisher = Publisher(apache)
+    await publisher.publish(numbered(partitions, 20))
+    async with feeding(topics, options(apache, group=group)) as feed:
+        await publisher.publish(numbered(partitions, 20, first=20))
+        await feed.received(120)
+        assert feed.offsets() == dict.fromkeys(partitions, list(range(20, 40)))
+        assert feed.assignments[-1].partial
+        assert feed.assignments[-1].positions == dict.fromkeys(partitions, 19)
+
+
+async def test_two_members_share_the_partitions(apache: str, group: str) -> None:
+    """Each member serves half of them, and each record is delivered by exactly one of the two."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, PARTITIONS)
+    partitions = every_partition(topics, PARTITIONS)
+    settings = options(apache, group=group)
+    async with feeding(topics, settings) as one, feeding(topics, settings) as other:
+        await shared_out(partitions, one, other)
+        assert len(owned(one)) == len(owned(other)) == PARTITIONS / 2
+        await Publisher(apache).publish(numbered(partitions, 200))
+        await eventually(lambda: len(one.records) + len(other.records) >= 200 * PARTITIONS)
+        assert delivered(one, other) == once(partitions, 200)
+        assert one.offsets().keys() == owned(one)
+        assert other.offsets().keys() == owned(other)
+
+
+async def test_partitions_change_hands_without_loss_or_duplicate(apache: str, group: str) -> None:
+    """While records flow, members join and leave: each record is delivered by one of them, once."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, PARTITIONS)
+    partitions = every_partition(topics, PARTITIONS)
+    settings = options(apache, group=group)
+    publisher = Publisher(apache)
+    sent = 0
+
+    async def publish_until(scope: trio.CancelScope) -> None:
+        nonlocal sent
+        while not scope.cancel_called:
+            await publisher.publish(numbered(partitions, 5, first=sent))
+            sent += 5
+
+    scope = trio.CancelScope()
+    async with feeding(topics, settings) as first:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish_until, scope)
+            await first.received(500)
+            async with feeding(topics, settings) as second:
+                await shared_out(partitions, first, second)
+                await second.received(200)
+            await shared_out(partitions, first)
+            async with feeding(topics, settings) as third:
+                await shared_out(partitions, first, third)
+                await third.received(200)
+                scope.cancel()
+                members = first, second, third
+        await eventually(lambda: sum(delivered(*members).values()) >= sent * PARTITIONS)
+        await first.probes(2)
+        assert delivered(*members) == once(partitions, sent)
+
+
+async def test_a_member_that_is_held_up_hands_over_what_it_did_not_deliver(
+    apache: str, group: str
+) -> None:
+    """Records a member has fetched but could not hand on go to the new owner, and only to it."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, PARTITIONS)
+    partitions = every_partition(topics, PARTITIONS)
+    settings = options(apache, group=group)
+    async with feeding(topics, settings) as one:
+        await shared_out(partitions, one)
+        one.takes.value = False
+        publisher = Publisher(apache)
+        await publisher.publish(numbered(partitions, 1))
+        await eventually(lambda: one.batches)
+        await publisher.publish(numbered(partitions, 500, first=1))
+        await one.probes(2)
+        async with feeding(topics, settings) as other:
+            await eventually(lambda: len(owned(other)) == PARTITIONS / 2)
+            one.takes.value = True
+            await eventually(lambda: sum(delivered(one, other).values()) >= 501 * PARTITIONS)
+            await one.probes(2)
+            assert delivered(one, other) == once(partitions, 501)
+
+
+async def test_a_group_goes_on_where_it_stopped(apache: str, group: str) -> None:
+    """What is published while no member is there is delivered by the next one."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 2)
+    partitions = every_partition(topics, 2)
+    settings = options(apache, group=group)
+    publisher = Publisher(apache)
+    async with feeding(topics, settings) as one:
+        await publisher.publish(numbered(partitions, 10))
+        await one.received(20)
+    await publisher.publish(numbered(partitions, 10, first=10))
+    async with feeding(topics, settings) as other:
+        await other.received(20)
+        await other.probes(2)
+        assert delivered(one, other) == once(partitions, 20)
+
+
+async def test_more_partitions_are_shared_out_too(apache: str, group: str) -> None:
+    """A new partition is given to a member and read from its first record; nothing comes twice."""
+    (topic,) = topics = new_topics()
+    await kafka.create_topics(apache, topics, 2)
+    async with feeding(topics, options(apache, group=group)) as feed:
+        await Publisher(apache).publish(numbered(every_partition(topics, 2), 10))
+        await feed.received(20)
+        await add_partitions(apache, topic, 4)
+        await eventually(lambda: count_partitions(apache, topic) == 4)
+        partitions = every_partition(topics, 4)
+        await Publisher(apache).publish(numbered(partitions, 10, first=10))
+        await feed.received(60)
+        await feed.probes(2)
+        assert feed.offsets() == dict.fromkeys(partitions[:2], list(range(20))) | dict.fromkeys(
+            partitions[2:], list(range(10))
+        )
+
+
+async def test_a_topic_that_appears_later_is_shared_out_too(apache: str, group: str) -> None:
+    """It is read from its first record; those that were there before go on without a duplicate."""
+    here, later = topics = new_topics(2)
+    await kafka.create_topics(apache, [here], 2)
+    async with feeding(topics, options(apache, group=group)) as feed:
+        assert feed.feed.missing_topics == {later}
+        publisher = Publisher(apache)
+        await publisher.publish(numbered(every_partition([here], 2), 10))
+        await feed.received(20)
+        await kafka.create_topics(apache, [later], 2)
+        await publisher.publish(numbered(every_partition(topics, 2), 10, first=10))
+        await feed.received(60)
+        await feed.probes(2)
+        assert delivered(feed) == once(every_partition([here], 2), 20) + once(
+            every_partition([later], 2), 10
+        )
+        assert feed.feed.missing_topics == set()
+
+
+async def test_more_members_than_partitions(apache: str, group: str) -> None:
+    """A member that gets no partition is live all the same, and says that it serves none."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    settings = options(apache, group=group)
+    async with feeding(topics, settings) as one, feeding(topics, settings) as other:
+        await eventually(lambda: one.assignments and other.assignments)
+        await eventually(lambda: len(owned(one) | owned(other)) == 1)
+        await eventually(lambda: not (owned(one) and owned(other)))
+        await Publisher(apache).publish([Sent(topics[0])])
+        await eventually(lambda: one.records or other.records)
+        for member in one, other:
+            await member.probes(2)
+            assert member.feed.status.value is FeedStatus.LIVE

@@ -1,0 +1,358 @@
+"""The Kafka source against real brokers: everything arrives once and in order, whatever happens."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from odin_ws.records import TopicPartition
+from odin_ws.source.feed import FeedStatus
+from odin_ws.testing.brokers import embedded_broker
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from tests.integration import kafka
+from tests.integration.conftest import ApacheFactory
+from tests.integration.feeding import (
+    Publisher,
+    Sent,
+    add_partitions,
+    delete_records_before,
+    count_partitions,
+    eventually,
+    every_partition,
+    feeding,
+    new_topics,
+    options,
+    publish_in_transaction,
+)
+
+CODECS = ("gzip", "snappy", "lz4", "zstd")
+
+LAST = b"last"
+
+
+@pytest.fixture(params=["apache", "embedded"])
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    """The address of each kind of broker in turn."""
+    address: str = request.getfixturevalue(request.param)
+    return address
+
+
+def numbered(partitions: list[TopicPartition], count: int, first: int = 0) -> list[Sent]:
+    """So many records for each partition, its number in the value, mixed as publishers mix them."""
+    return [
+        Sent(topic, b"BTC", b"%d" % number, partition)
+        for number in range(first, first + count)
+        for topic, partition in partitions
+    ]
+
+
+# ---- what is read
+
+
+async def test_11_a_backlog_is_not_delivered_as_live(bootstrap: str) -> None:
+    """What was published before the start never comes; what comes after it does."""
+    topics = new_topics(2)
+    await kafka.create_topics(bootstrap, topics, 3)
+    partitions = every_partition(topics, 3)
+    # Asked for the end, the embedded broker counts a batch as one record.
+    publisher = Publisher(bootstrap, together=1)
+    await publisher.publish(numbered(partitions, 20))
+    async with feeding(topics, options(bootstrap)) as feed:
+        positions = feed.assignments[0].positions
+        assert positions == dict.fromkeys(partitions, 19)
+        assert not feed.assignments[0].partial
+        await publisher.publish(numbered(partitions, 1, first=20))
+        await feed.received(6)
+        assert feed.offsets() == dict.fromkeys(partitions, [20])
+
+
+async def test_every_partition_in_the_order_of_offsets(bootstrap: str) -> None:
+    """All records of all partitions of all topics come, each once, and in order in a partition."""
+    topics = new_topics(3)
+    await kafka.create_topics(bootstrap, topics, 4)
+    partitions = every_partition(topics, 4)
+    async with feeding(topics, options(bootstrap)) as feed:
+        await Publisher(bootstrap).publish(numbered(partitions, 200))
+        await feed.received(12 * 200)
+        assert feed.offsets() == dict.fromkeys(partitions, list(range(200)))
+        assert all(record.value == b"%d" % record.offset for record in feed.records)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+async def test_compressed_records(bootstrap: str, codec: str) -> None:
+    """Each codec's records come out as they went in."""
+    topics = new_topics()
+    await kafka.create_topics(bootstrap, topics, 1)
+    values = [b'{"number": %d, "padding": "%s"}' % (number, b"x" * 200) for number in range(50)]
+    async with feeding(topics, options(bootstrap)) as feed:
+        await Publisher(bootstrap, codec).publish([Sent(topics[0], value=one) for one in values])
+        await feed.received(50)
+        assert feed.values == values
+
+
+async def test_nothing_that_a_record_holds_stops_the_stream(bootstrap: str) -> None:
+    """Null keys and values, no JSON, no UTF-8, nothing at all, a megabyte: each is handed on."""
+    (topic,) = new_topics()
+    await kafka.create_topics(bootstrap, [topic], 1)
+    odd = [
+        (None, b"{}"),
+        (b"BTC", None),
+        (None, None),
+        (b"", b""),
+        (b"\xff\xfe", b"{}"),
+        (b"BTC", b"no JSON \x00\xff"),
+        (b"BTC", b'{"padding":"' + b"x" * 900_000 + b'"}'),
+        (b"BTC", LAST),
+    ]
+    async with feeding([topic], options(bootstrap)) as feed:
+        await Publisher(bootstrap).publish([Sent(topic, key, value, 0) for key, value in odd])
+        await feed.received(len(odd))
+        assert [(record.key, record.value) for record in feed.records] == odd
+
+
+async def test_records_carry_the_time_of_their_publication(apache: str) -> None:
+    """A record's timestamp is the broker's, in milliseconds."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    async with feeding(topics, options(apache)) as feed:
+        before = trio.current_time()
+        await Publisher(apache).publish([Sent(topics[0]), Sent(topics[0])])
+        await feed.received(2)
+        first, second = (record.timestamp for record in feed.records)
+        assert 0 <= second - first <= (trio.current_time() - before) * 1000
+
+
+async def test_a_transaction_leaves_the_feed_live(apache: str) -> None:
+    """The markers of transactions take up offsets, and are no records that fail to come."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    async with feeding(topics, options(apache)) as feed:
+        await publish_in_transaction(apache, Sent(topics[0], value=LAST))
+        await feed.received(1)
+        await feed.probes(3)
+        assert feed.feed.status.value is FeedStatus.LIVE, feed.feed.reason
+        assert feed.feed.lag == {topics[0]: 0}
+        assert feed.values == [LAST]
+
+
+# ---- topics and partitions that come and go
+
+
+async def test_11_a_topic_that_appears_later_is_read_from_its_first_record(bootstrap: str) -> None:
+    """The feed is live without it and says that it is missing; nothing of it is passed over."""
+    here, later = topics = new_topics(2)
+    await kafka.create_topics(bootstrap, [here], 2)
+    async with feeding(topics, options(bootstrap)) as feed:
+        assert feed.feed.missing_topics == {later}
+        await kafka.create_topics(bootstrap, [later], 2)
+        await Publisher(bootstrap).publish(numbered(every_partition(topics, 2), 5))
+        await feed.received(20)
+        assert feed.offsets() == dict.fromkeys(every_partition(topics, 2), [0, 1, 2, 3, 4])
+        assert feed.feed.missing_topics == set()
+        assert feed.assignments[-1].positions.keys() == set(every_partition(topics, 2))
+
+
+async def test_11_a_partition_that_appears_later_is_read_from_its_first_record(apache: str) -> None:
+    """What is published to it before we know of it is delivered; the old ones go on unharmed."""
+    (topic,) = topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    await Publisher(apache).publish(numbered(every_partition(topics, 1), 10))
+    async with feeding(topics, options(apache)) as feed:
+        await add_partitions(apache, topic, 3)
+        await eventually(lambda: count_partitions(apache, topic) == 3)
+        # Another publisher, for the one above does not know of the new partitions yet.
+        await Publisher(apache).publish(numbered(every_partition(topics, 3), 10, first=10))
+        await feed.received(30)
+        assert feed.offsets() == {
+            (topic, 0): list(range(10, 20)),
+            (topic, 1): list(range(10)),
+            (topic, 2): list(range(10)),
+        }
+
+
+async def test_a_deleted_topic_does_not_harm_the_others(apache: str) -> None:
+    """The feed stays live and says what is missing; made anew, it is read from its first record."""
+    stays, goes = topics = new_topics(2)
+    await kafka.create_topics(apache, topics, 1)
+    async with feeding(topics, options(apache)) as feed:
+        publisher = Publisher(apache)
+        await publisher.publish([Sent(stays, value=b"1"), *[Sent(goes, value=b"old")] * 9])
+        await feed.received(10)
+        await kafka.delete_topics(apache, [goes])
+        await eventually(lambda: feed.feed.missing_topics == {goes})
+        await feed.probes(3)
+        assert feed.feed.status.value is FeedStatus.LIVE, feed.feed.reason
+        await publisher.publish([Sent(stays, value=b"2")])
+        await feed.received(11)
+        await kafka.create_topics(apache, [goes], 1)
+        await Publisher(apache).publish([Sent(goes, value=b"new")])
+        await feed.received(12)
+        assert feed.values[10:] == [b"2", b"new"]
+        assert feed.feed.lost_records == 0
+        await eventually(lambda: not feed.feed.missing_topics)
+
+
+async def test_records_deleted_before_they_were_read_are_counted(apache: str) -> None:
+    """Retention overtakes a reader that is held up: it goes on behind the hole, and says its size."""
+    (topic,) = topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    publisher = Publisher(apache)
+    async with feeding(topics, options(apache)) as feed:
+        feed.takes.value = False
+        # Larger than what one fetch of a partition brings: most stay with the broker.
+        large = b"x" * 400_000
+        await publisher.publish([Sent(topic, value=large, partition=0)] * 40)
+        await eventually(lambda: feed.batches)
+        await delete_records_before(apache, topic, 0, 30)
+        feed.takes.value = True
+        await publisher.publish([Sent(topic, value=LAST, partition=0)])
+        await eventually(lambda: feed.values[-1] == LAST)
+        (offsets,) = feed.offsets().values()
+        first_gap = next(n for n, offset in enumerate(offsets) if n != offset)
+        assert offsets == [*range(first_gap), *range(30, 41)]
+        assert feed.feed.lost_records == 30 - first_gap
+        await feed.probes(2)
+        assert feed.feed.status.value is FeedStatus.LIVE
+
+
+# ---- a broker that is away
+
+
+async def test_starts_with_the_broker_away() -> None:
+    """The feed is starting and says why, tries again, and is live when the broker has come."""
+    (port,) = free_ports(1)
+    address = f"{LOOPBACK}:{port}"
+    topics = new_topics()
+    async with feeding(topics, options(address), live=False) as feed:
+        await eventually(lambda: "not connected yet" not in feed.feed.reason)
+        assert feed.feed.status.value is FeedStatus.STARTING
+        async with embedded_broker(port):
+            await feed.live()
+            await kafka.create_topics(address, topics, 2)
+            await Publisher(address).publish(numbered(every_partition(topics, 2), 3))
+            await feed.received(6)
+            assert feed.offsets() == dict.fromkeys(every_partition(topics, 2), [0, 1, 2])
+
+
+async def test_everything_arrives_once_over_a_crash_of_the_broker(
+    own_apache: ApacheFactory,
+) -> None:
+    """The feed is stalled while the broker is away, then live; nothing is lost, nothing doubled.
+
+    That holds for a reader of all partitions and for the member of a group.
+    """
+    topics = new_topics(2)
+    partitions = every_partition(topics, 3)
+    async with own_apache() as broker:
+        address = broker.bootstrap
+        await kafka.create_topics(address, topics, 3)
+        async with (
+            feeding(topics, options(address)) as reader,
+            feeding(topics, options(address, group="group")) as member,
+        ):
+            publisher = Publisher(address)
+            await publisher.publish(numbered(partitions, 50))
+            for feed in reader, member:
+                await feed.received(300)
+            await broker.kill()
+            for feed in reader, member:
+                await feed.stalled()
+                assert feed.feed.reason
+            # The publisher keeps them until the broker is back.
+            written: list[TopicPartition] = []
+            publisher.queue(numbered(partitions, 50, first=50), written)
+            await broker.start()
+            await publisher.flush()
+            for feed in reader, member:
+                await feed.live()
+            await publisher.publish(numbered(partitions, 50, first=100))
+            assert len(written) == 300
+            for feed in reader, member:
+                await feed.received(900)
+                await feed.probes(2)
+                assert feed.offsets() == dict.fromkeys(partitions, list(range(150)))
+
+
+async def test_23_a_frozen_broker_is_noticed() -> None:
+    """A broker whose connections are open but which answers nothing is stalled in bounded time."""
+    topics = new_topics()
+    async with embedded_broker() as broker:
+        await kafka.create_topics(broker.bootstrap, topics, 1)
+        async with feeding(topics, options(broker.bootstrap)) as feed:
+            broker.pause()
+            # What the last probe has found is allowed to be one interval old; the next one takes
+            # its bound for each of its two questions.
+            await feed.stalled(seconds=3 * 0.5 + 1)
+            assert feed.feed.reason == "no answer within 0.5 s"
+            broker.unpause()
+            await feed.live()
+            await Publisher(broker.bootstrap).publish([Sent(topics[0], value=LAST)])
+            await feed.received(1)
+
+
+# ---- back-pressure and pacing
+
+
+async def test_8_a_full_channel_stops_the_fetching(apache: str) -> None:
+    """While nobody takes, Kafka keeps the records: no position moves; afterwards all are there."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 2)
+    partitions = every_partition(topics, 2)
+    publisher = Publisher(apache)
+    async with feeding(topics, options(apache)) as feed:
+        feed.takes.value = False
+        await publisher.publish(numbered(partitions, 3000))
+        await feed.probes(3)
+        (lag,) = feed.feed.lag.values()
+        # One batch was taken before, and is all that has left Kafka.
+        assert len(feed.batches) == 1
+        assert lag == 6000 - len(feed.records)
+        await publisher.publish(numbered(partitions, 3000, first=3000))
+        await feed.probes(3)
+        assert feed.feed.lag == {topics[0]: lag + 6000}
+        assert feed.feed.status.value is FeedStatus.LIVE, feed.feed.reason
+        feed.takes.value = True
+        await feed.received(12_000)
+        assert feed.offsets() == dict.fromkeys(partitions, list(range(6000)))
+        await eventually(lambda: feed.feed.lag == {topics[0]: 0})
+
+
+async def test_8_a_rate_limit_delays_and_drops_nothing(apache: str) -> None:
+    """Records come no faster than allowed, the feed says that it is paced, and all of them come."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 2)
+    partitions = every_partition(topics, 2)
+    async with feeding(topics, options(apache, rate=200)) as feed:
+        # A slot's worth may come at once: that many need not wait.
+        started = trio.current_time()
+        await Publisher(apache).publish(numbered(partitions, 200))
+        await eventually(lambda: feed.feed.paced)
+        await eventually(lambda: feed.feed.lag[topics[0]] > 0)
+        await feed.received(400)
+        assert trio.current_time() - started >= (400 - 10) / 200
+        assert feed.offsets() == dict.fromkeys(partitions, list(range(200)))
+        await eventually(lambda: not feed.feed.paced)
+
+
+async def test_a_burst_of_what_is_allowed_is_not_paced_for_ever(apache: str) -> None:
+    """When exactly as many records came as were allowed at once, nothing is held back after that."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    async with feeding(topics, options(apache, rate=200)) as feed:
+        await Publisher(apache).publish(numbered(every_partition(topics, 1), 10))
+        await feed.received(10)
+        await eventually(lambda: not feed.feed.paced)
+
+
+async def test_lag_is_told_by_topic(apache: str) -> None:
+    """While nobody takes, each topic's lag is what was published to it and not handed on."""
+    first, second = topics = new_topics(2)
+    await kafka.create_topics(apache, topics, 2)
+    async with feeding(topics, options(apache)) as feed:
+        assert feed.feed.lag == {first: 0, second: 0}
+        feed.takes.value = False
+        publisher = Publisher(apache)
+        await publisher.publish([Sent(first, partition=0)])
+        await eventually(lambda: feed.batches)
+        await publisher.publish([Sent(first, partition=1)] * 7 + [Sent(second, partition=0)] * 3)
+        await eventually(lambda: feed.feed.lag == {first: 7, second: 3})

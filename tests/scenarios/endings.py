@@ -1,0 +1,103 @@
+"""Every way a connection can end, each as what one client or the server does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from odin_ws.connection.closing import Close
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.faulty import open_buggy
+from tests.scenarios.wire import Op, RawClient
+
+__all__ = ["ENDINGS", "end"]
+
+
+async def _subscriber(scenario: Scenario, *, capacity: int = 1 << 20) -> RawClient:
+    client = await RawClient.open(scenario, capacity=capacity)
+    await client.subscribe("*.trade", "BTC.*")
+    return client
+
+
+async def _close(scenario: Scenario) -> None:
+    await (await _subscriber(scenario)).send(Op.CLOSE, b"\x03\xe8")
+
+
+async def _vanish(scenario: Scenario) -> None:
+    (await _subscriber(scenario)).stream.break_off()
+
+
+async def _send_unmasked(scenario: Scenario) -> None:
+    await (await _subscriber(scenario)).send(Op.TEXT, b"{}", mask=False)
+
+
+async def _send_binary(scenario: Scenario) -> None:
+    await (await _subscriber(scenario)).send(Op.BINARY, b"{}")
+
+
+async def _send_bad_utf8(scenario: Scenario) -> None:
+    await (await _subscriber(scenario)).send(Op.TEXT, b'{"type":"\xff"}')
+
+
+async def _send_too_much(scenario: Scenario) -> None:
+    await (await _subscriber(scenario)).send(Op.TEXT, b" " * 65_537)
+
+
+async def _send_too_often(scenario: Scenario) -> None:
+    client = await _subscriber(scenario)
+    for _ in range(200):
+        await client.command("heartbeat")
+
+
+async def _send_nonsense(scenario: Scenario) -> None:
+    client = await _subscriber(scenario)
+    for _ in range(50):
+        await client.send(Op.TEXT, b"?")
+
+
+async def _read_nothing(scenario: Scenario) -> None:
+    await _subscriber(scenario, capacity=500)
+    for _ in range(20):
+        scenario.publish("BTC", "trade", "x" * 100_000)
+        await trio.sleep(0.2)
+
+
+async def _say_nothing(scenario: Scenario) -> None:
+    await _subscriber(scenario)
+    await trio.sleep(120)
+
+
+async def _meet_a_bug(scenario: Scenario) -> None:
+    client, wire = await open_buggy(scenario)
+    await client.subscribe("*.trade", "BTC.*")
+    wire.fail()
+
+
+async def _see_a_drain(scenario: Scenario) -> None:
+    await _subscriber(scenario)
+    await scenario.drain()
+
+
+# For each reason what leads to it, for one connection that has subscriptions.
+ENDINGS: Final[dict[Close, Callable[[Scenario], Awaitable[None]]]] = {
+    Close.CLIENT: _close,
+    Close.LOST: _vanish,
+    Close.PROTOCOL: _send_unmasked,
+    Close.BINARY: _send_binary,
+    Close.NOT_UTF8: _send_bad_utf8,
+    Close.SLOW: _read_nothing,
+    Close.FLOODING: _send_too_often,
+    Close.BAD_COMMANDS: _send_nonsense,
+    Close.TOO_LARGE: _send_too_much,
+    Close.INTERNAL: _meet_a_bug,
+    Close.DRAINING: _see_a_drain,
+    Close.NO_PONG: _say_nothing,
+}
+
+
+async def end(scenario: Scenario, reason: Close) -> None:
+    """Let one connection come, subscribe and end for that reason, and wait until it is over."""
+    await ENDINGS[reason](scenario)
+    await trio.sleep(30)

@@ -1,0 +1,273 @@
+"""What is published arrives: all of it, once, in order, as it is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import trio
+
+from odin_ws.testing.scenario import Client, Scenario, open_scenario
+from tests.scenarios.tables import BUNDLES, EVENTS, TOPICS
+from tests.scenarios.wire import RawClient
+
+ALL_EVENTS = [(category, kind) for category, kinds in EVENTS.items() for kind in kinds]
+
+
+def by_partition(messages: list[dict[str, Any]]) -> dict[int, list[int]]:
+    """The offsets that came, per partition, in the order they came."""
+    offsets = defaultdict(list)
+    for message in messages:
+        partition, offset = message["pos"].split("-")
+        offsets[int(partition)].append(int(offset))
+    return offsets
+
+
+def test_there_are_8_topics_and_24_event_types() -> None:
+    """The tables these tests go by are whole."""
+    assert (len(TOPICS), len(ALL_EVENTS)) == (8, 24)
+
+
+@pytest.mark.parametrize(("category", "kind"), ALL_EVENTS)
+async def test_every_event_type_is_received(
+    odin_scenario: Scenario, category: str, kind: str
+) -> None:
+    """A subscriber to a category's channel gets each of its event types from its topic."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=[f"BTC.{category}"])
+    record = odin_scenario.publish("BTC", category, {"n": 1}, kind=kind)
+    message = await client.message()
+    assert record.topic == TOPICS[category]
+    assert message["channel"] == f"BTC.{category}"
+    assert message["data"] == {"type": kind, "timestamp": 0, "data": {"n": 1}}
+    assert odin_scenario.view.hub.stats.unknown_types == 0
+
+
+async def test_a_subscriber_to_all_topics_gets_all_event_types_once(
+    odin_scenario: Scenario,
+) -> None:
+    """The eight topics by name bring all 24 event types, and none twice."""
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(topics=list(TOPICS.values()))
+    assert sorted(ack["subscribed"]) == sorted(TOPICS.values())
+    for category, kind in ALL_EVENTS:
+        odin_scenario.publish("BTC", category, kind=kind)
+    received = [message["data"]["type"] for message in await client.messages(24)]
+    assert sorted(received) == sorted(kind for _, kind in ALL_EVENTS)
+    assert await client.silence(5)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+async def test_a_bundle_brings_its_categories_and_no_other(
+    odin_scenario: Scenario, bundle: str
+) -> None:
+    """Each bundle, narrowed to a token, delivers exactly its categories of that token."""
+    client = await odin_scenario.connect()
+    await client.subscribe(bundles=[bundle], tokens=["BTC"])
+    for category in EVENTS:
+        odin_scenario.publish("BTC", category)
+        odin_scenario.publish("ETH", category)
+    channels = [message["channel"] for message in await client.messages(len(BUNDLES[bundle]))]
+    assert sorted(channels) == sorted(f"BTC.{category}" for category in BUNDLES[bundle])
+    assert await client.silence(5)
+
+
+OVERLAPPING: dict[str, tuple[dict[str, list[str]], set[str]]] = {
+    "all four forms": (
+        {"channels": ["BTC.trade", "BTC.*", "*.trade", "*.*"]},
+        {"BTC.trade", "ETH.social"},
+    ),
+    "a token's bundle": ({"channels": ["BTC.TRADING", "*.social"]}, {"BTC.trade", "ETH.social"}),
+    "a bundle of all tokens": ({"channels": ["*.PRICE_ONLY"]}, {"BTC.trade"}),
+    "a bundle and its topic": ({"channels": ["TRADING"], "topics": ["odin.trades"]}, {"BTC.trade"}),
+    "a bundle and a token": (
+        {"bundles": ["COMMUNITY"], "channels": ["BTC.*"]},
+        {"BTC.trade", "ETH.social"},
+    ),
+    "narrowed topics": (
+        {"topics": ["odin.social", "odin.trades"], "tokens": ["ETH"]},
+        {"ETH.social"},
+    ),
+    "a token nobody writes": ({"channels": ["BTC.*", "DOGE.*"]}, {"BTC.trade"}),
+}
+
+
+@pytest.mark.parametrize("case", OVERLAPPING)
+async def test_overlapping_names_deliver_each_record_once(
+    odin_scenario: Scenario, case: str
+) -> None:
+    """However many of a client's patterns a record matches, it comes once."""
+    names, expected = OVERLAPPING[case]
+    client = await odin_scenario.connect()
+    await client.subscribe(**names)
+    for token, category in (("BTC", "trade"), ("ETH", "social")):
+        odin_scenario.publish(token, category)
+    channels = [message["channel"] for message in await client.messages(len(expected))]
+    assert sorted(channels) == sorted(expected)
+    assert await client.silence(5)
+
+
+async def test_everything_of_a_token_comes_in_the_order_of_its_partition(
+    odin_scenario: Scenario,
+) -> None:
+    """400 records of 8 tokens over 20 seconds: each token's in order, each once, without a hole."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["*.trade", "T1.*"])
+    for number in range(400):
+        odin_scenario.publish(f"T{number % 8}", "trade", number)
+        await trio.sleep(0.05 if number % 7 else 0)
+    messages = await client.messages(400)
+    assert [message["seq"] for message in messages] == list(range(1, 401))
+    for token in range(8):
+        mine = [one["data"]["data"] for one in messages if one["channel"] == f"T{token}.trade"]
+        assert mine == list(range(token, 400, 8))
+
+
+async def test_an_acks_positions_are_where_the_subscription_begins(
+    odin_scenario: Scenario,
+) -> None:
+    """With records streaming, each subscriber gets exactly those after the offsets of its ack."""
+    done = trio.Event()
+    collected: list[tuple[dict[str, int], list[dict[str, Any]]]] = []
+
+    async def publish() -> None:
+        for number in range(600):
+            odin_scenario.publish(f"T{number % 40}", "trade", number)
+            await trio.sleep(0.007)
+        done.set()
+
+    async def subscribe_after(seconds: float) -> None:
+        client = await odin_scenario.connect()
+        await trio.sleep(seconds)
+        ack = await client.subscribe(topics=["odin.trades"], positions=True)
+        await done.wait()
+        messages = []
+        with trio.move_on_after(5):
+            while True:
+                messages.append(await client.message())
+        collected.append((ack["positions"]["odin.trades"], messages))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish)
+        for number in range(10):
+            nursery.start_soon(subscribe_after, number * 0.331)
+    ends = {
+        key.partition: end
+        for key, end in odin_scenario.log.ends().items()
+        if key.topic == "odin.trades"
+    }
+    assert len(collected) == 10
+    for positions, messages in collected:
+        received = by_partition(messages)
+        assert set(positions) == {str(number) for number in range(12)}
+        for partition, last in positions.items():
+            due = list(range(last + 1, ends[int(partition)]))
+            assert received[int(partition)] == due
+
+
+async def test_positions_of_an_empty_partition_are_before_its_first_record(
+    odin_scenario: Scenario,
+) -> None:
+    """-1 says that offset 0 will come; and it does."""
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=["BTC.trade"], positions=True)
+    assert set(ack["positions"]["odin.trades"].values()) == {-1}
+    record = odin_scenario.publish("BTC", "trade")
+    assert (await client.message())["pos"] == f"{record.partition}-0"
+
+
+async def test_positions_are_given_for_the_topics_asked_for_and_only_on_demand(
+    odin_scenario: Scenario,
+) -> None:
+    """An ack has positions of what it subscribes, and none unless they were wanted."""
+    client = await odin_scenario.connect()
+    assert "positions" not in await client.subscribe(channels=["BTC.trade"])
+    ack = await client.subscribe(bundles=["PRICE_ONLY"], positions=True)
+    assert set(ack["positions"]) == {"odin.trades", "odin.analytics"}
+    ack = await client.subscribe(channels=["BTC.*"], positions=True)
+    assert set(ack["positions"]) == set(TOPICS.values())
+
+
+async def test_a_value_is_passed_on_byte_for_byte(odin_scenario: Scenario) -> None:
+    """Nothing is re-encoded: spaces, escapes, number forms and key order stay as they were."""
+    value = rb'{ "type":"TRADE_EXECUTED", "data":{"b":1.10,"a":1e3, "\u00e9":"\/"},"timestamp":7 }'
+    client = await RawClient.open(odin_scenario)
+    await client.subscribe("BTC.trade")
+    odin_scenario.log.append("odin.trades", b"BTC", value, partition=5, timestamp=1767609600123)
+    expected = (
+        b'{"seq":1,"ts":1767609600123,"type":"message","channel":"BTC.trade","pos":"5-0","data":%b}'
+    )
+    assert (await client.next()).payload == expected % value
+
+
+UNREADABLE: dict[str, tuple[bytes | None, bytes | None, str]] = {
+    "no key": (None, b"{}", "no_key"),
+    "key is not UTF-8": (b"\xff", b"{}", "bad_key"),
+    "empty key": (b"", b"{}", "bad_key"),
+    "long key": (b"x" * 129, b"{}", "bad_key"),
+    "key with a star": (b"B*", b"{}", "bad_key"),
+    "tombstone": (b"BTC", None, "tombstone"),
+    "empty value": (b"BTC", b"", "not_json"),
+    "broken JSON": (b"BTC", b"{", "not_json"),
+    "value is not UTF-8": (b"BTC", b'{"type":"\xff"}', "not_json"),
+    "JSON but no object": (b"BTC", b"[1]", "not_an_object"),
+    "large value": (b"BTC", b'{"x":"' + b"x" * (256 << 10) + b'"}', "too_large"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+async def test_a_record_that_cannot_be_read_is_counted_and_passed_by(
+    odin_scenario: Scenario, case: str
+) -> None:
+    """A poison record is no message and stops nothing: the next one arrives with the next seq."""
+    key, value, reason = UNREADABLE[case]
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["*.*"])
+    odin_scenario.log.append("odin.trades", key, value)
+    odin_scenario.publish("BTC", "trade", "good")
+    message = await client.message()
+    assert (message["seq"], message["data"]["data"]) == (1, "good")
+    unreadable = odin_scenario.view.hub.stats.unreadable
+    assert {str(why): count for why, count in unreadable.items()} == {reason: 1}
+
+
+async def test_an_unknown_event_type_is_delivered_and_counted(odin_scenario: Scenario) -> None:
+    """New publishers need no new server."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    odin_scenario.publish("BTC", "trade", kind="FLASH_LOAN")
+    odin_scenario.log.append("odin.trades", b"BTC", b'{"no":"type"}')
+    assert (await client.message())["data"]["type"] == "FLASH_LOAN"
+    assert (await client.message())["data"] == {"no": "type"}
+    assert odin_scenario.view.hub.stats.unknown_types == 2
+
+
+async def test_messages_are_valid_whatever_the_token_is(odin_scenario: Scenario) -> None:
+    """Quotes, spaces, control and other characters of a token come through the channel's name."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["*.trade"])
+    tokens = ['say "hi"', "a\\b", "line\nbreak", "né", "日本", " ", ".", "x" * 128]
+    for token in tokens:
+        odin_scenario.publish(token, "trade")
+    channels = {message["channel"] for message in await client.messages(len(tokens))}
+    assert channels == {f"{token}.trade" for token in tokens}
+
+
+async def test_positions_are_the_same_on_every_instance(odin_scenario: Scenario) -> None:
+    """A record has the same pos on two servers that read one log, also one that came later."""
+    first = odin_scenario
+    first.publish("BTC", "trade", "before the second")
+    await trio.sleep(1)
+    async with open_scenario(log=first.log) as second:
+        clients: list[Client] = [await first.connect(), await second.connect()]
+        for client in clients:
+            await client.subscribe(channels=["*.trade"])
+        for number in range(30):
+            first.publish(f"T{number}", "trade", number)
+        one, other = [await client.messages(30) for client in clients]
+    assert {message["data"]["data"]: message["pos"] for message in one} == {
+        message["data"]["data"]: message["pos"] for message in other
+    }
+    assert all(a["seq"] + 1 == b["seq"] for a, b in pairwise(one))

@@ -1,0 +1,163 @@
+"""A stop: no new clients, everybody is sent away with a reason, and it ends in time."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from odin_ws.connection.closing import Close
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.ops import ask
+from tests.scenarios.wire import Op, RawClient, request, texts
+
+GOING = (1012, "the server is restarting")
+
+
+async def test_readiness_is_off_at_once(odin_scenario: Scenario) -> None:
+    """Load balancers hear of the stop before anything else happens; liveness and health go on."""
+    assert (await ask(odin_scenario, "/health/ready")).status_code == 200
+    odin_scenario.stop()
+    await wait_all_tasks_blocked()
+    assert (await ask(odin_scenario, "/health/ready")).status_code == 503
+    assert (await ask(odin_scenario, "/health/live")).status_code == 200
+    assert (await ask(odin_scenario, "/health")).json()["warnings"] == ["draining"]
+
+
+@pytest.mark.odin_settings(ws_drain_delay=4)
+async def test_for_the_delay_clients_are_let_in_and_then_nobody(odin_scenario: Scenario) -> None:
+    """Whom a load balancer still sends meanwhile is served like everybody."""
+    odin_scenario.stop()
+    await trio.sleep(3.9)
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    odin_scenario.publish("BTC", "trade", "served")
+    assert (await client.message())["data"]["data"] == "served"
+    await trio.sleep(0.2)
+    with pytest.raises(ConnectionRefusedError):
+        await odin_scenario.dial()
+    closed = await client.closed()
+    assert (closed.code, closed.reason) == GOING
+
+
+async def test_everybody_gets_what_was_due_and_then_the_reason(odin_scenario: Scenario) -> None:
+    """Records published before the close reach even a slow reader, before the 1012."""
+    clients = [await RawClient.open(odin_scenario, capacity=500) for _ in range(20)]
+    for client in clients:
+        await client.subscribe("*.trade")
+    for number in range(50):
+        odin_scenario.publish("BTC", "trade", number)
+    await trio.sleep(1)
+
+    async def read(client: RawClient) -> None:
+        *messages, last = await client.rest()
+        assert [one["data"]["data"] for one in texts(messages)] == list(range(50))
+        assert last.close == GOING
+
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(read, client)
+        nursery.start_soon(odin_scenario.drain)
+    assert odin_scenario.view.server.stats.closed == {Close.DRAINING: 20}
+
+
+@pytest.mark.odin_settings(ws_drain_delay=2)
+async def test_the_feed_goes_on_until_the_last_has_left(odin_scenario: Scenario) -> None:
+    """Records that come during the drain still reach those who are connected."""
+    client = await RawClient.open(odin_scenario)
+    await client.subscribe("*.trade")
+    odin_scenario.stop()
+    for number in range(19):
+        odin_scenario.publish("BTC", "trade", number)
+        await trio.sleep(0.1)
+    *messages, last = await client.rest()
+    assert [one["data"]["data"] for one in texts(messages)] == list(range(19))
+    assert last.close == GOING
+
+
+@pytest.mark.odin_settings(ws_drain_delay=1, ws_drain_seconds=20)
+async def test_clients_are_sent_away_in_waves(odin_scenario: Scenario) -> None:
+    """They do not all come back to the other instances in one moment."""
+    clients = [await RawClient.open(odin_scenario) for _ in range(150)]
+    started = trio.current_time()
+    times: list[float] = []
+
+    async def wait_for_close(client: RawClient) -> None:
+        assert (await client.next_but_pings()).close == GOING
+        times.append(trio.current_time() - started)
+        await client.send(Op.CLOSE, b"\x03\xf4")
+
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(wait_for_close, client)
+        odin_scenario.stop()
+    assert len(set(times)) == 150
+    assert min(times) >= 1
+    assert max(times) < 21
+
+
+@pytest.mark.odin_settings(ws_drain_delay=1, ws_drain_seconds=3)
+async def test_who_does_not_read_is_cut_off_in_time(odin_scenario: Scenario) -> None:
+    """The drain ends within WS_DRAIN_SECONDS, whoever does not take what is left."""
+    stuck = await RawClient.open(odin_scenario, capacity=300)
+    await stuck.subscribe("BTC.trade")
+    for _ in range(20):
+        odin_scenario.publish("BTC", "trade")
+    await RawClient.dial(odin_scenario, b"GET /ws HT")
+    await trio.sleep(0.5)
+    started = trio.current_time()
+    await odin_scenario.drain()
+    assert trio.current_time() - started == pytest.approx(4)
+    assert odin_scenario.view.server.stats.closed == {Close.DRAINING: 1}
+    assert len(await stuck.rest_bytes()) <= 300
+
+
+@pytest.mark.odin_settings(ws_drain_delay=30)
+async def test_without_clients_a_drain_takes_the_delay_only(odin_scenario: Scenario) -> None:
+    """Nobody to send away: it does not wait for WS_DRAIN_SECONDS."""
+    started = trio.current_time()
+    await odin_scenario.drain()
+    assert trio.current_time() - started == pytest.approx(30)
+
+
+async def test_a_head_that_comes_late_is_answered_503(odin_scenario: Scenario) -> None:
+    """Who was accepted before the end of the delay and asks after it is sent elsewhere."""
+    late = await RawClient.dial(odin_scenario, request()[:50])
+    odin_scenario.stop()
+    await trio.sleep(1.5)
+    await late.stream.send_all(request()[50:])
+    head = await late.head()
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: " in head
+    assert odin_scenario.view.server.admission.refused == {"draining": 1}
+
+
+async def test_a_second_signal_stops_at_once_and_still_says_why(odin_scenario: Scenario) -> None:
+    """Nothing is waited for; clients whose buffers take it hear 1012, the others are cut off."""
+    reading = await RawClient.open(odin_scenario)
+    stuck = await RawClient.open(odin_scenario, capacity=300)
+    await stuck.subscribe("BTC.trade")
+    for _ in range(20):
+        odin_scenario.publish("BTC", "trade")
+    await trio.sleep(0.5)
+    odin_scenario.stop()
+    await trio.sleep(0.5)
+    started = trio.current_time()
+    odin_scenario.cancel()
+    await odin_scenario.drain()
+    assert trio.current_time() == started
+    assert await reading.close_frame() == GOING
+    assert len(await stuck.rest_bytes()) <= 300
+    assert odin_scenario.view.server.stats.closed == {Close.DRAINING: 2}
+    assert odin_scenario.view.server.connections == set()
+
+
+async def test_a_close_under_way_keeps_its_reason(odin_scenario: Scenario) -> None:
+    """Who was told something else already is not told twice, nor counted twice."""
+    client = await RawClient.open(odin_scenario)
+    await client.send(Op.BINARY, b"x")
+    await trio.sleep(0.1)
+    await odin_scenario.drain()
+    (last,) = await client.rest()
+    assert last.close[0] == 1003
+    assert odin_scenario.view.server.stats.closed == {Close.BINARY: 1}

@@ -1,0 +1,255 @@
+"""What the earlier server got wrong about connections, by the numbers of its list of failings."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+
+from odin_ws.connection.closing import Close
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.endings import ENDINGS, end
+from tests.scenarios.wire import Frame, Op, RawClient, frame, request, split_frames, texts
+
+HEARTBEAT = b'{"type":"heartbeat","id":"early"}'
+
+
+async def test_failing_14_pongs_keep_a_silent_subscriber_connected(
+    odin_scenario: Scenario,
+) -> None:
+    """A client that only answers pings is still connected after an hour."""
+    client = await RawClient.open(odin_scenario)
+    await client.subscribe("BTC.trade")
+    pings = 0
+    with trio.move_on_after(3600):
+        while True:
+            ping = await client.next()
+            assert ping.op is Op.PING
+            await client.send(Op.PONG, ping.payload)
+            pings += 1
+    assert pings >= 110
+    odin_scenario.publish("BTC", "trade", "still here")
+    assert (await client.next()).json["data"]["data"] == "still here"
+
+
+async def test_failing_15_a_connection_inherits_nothing_of_an_earlier_one(
+    odin_scenario: Scenario,
+) -> None:
+    """Neither subscriptions nor waiting messages nor numbers of one that is gone."""
+    first = await RawClient.open(odin_scenario, capacity=200)
+    await first.subscribe("BTC.trade")
+    for number in range(50):
+        odin_scenario.publish("BTC", "trade", number)
+    await trio.sleep(1)
+    first.stream.break_off()
+    odin_scenario.publish("BTC", "trade", "of nobody")
+    second = await odin_scenario.connect()
+    odin_scenario.publish("BTC", "trade", "of nobody")
+    assert await second.silence(10)
+    assert (await second.subscribe(channels=["ETH.trade"]))["count"] == 1
+    odin_scenario.publish("BTC", "trade", "of nobody")
+    odin_scenario.publish("ETH", "trade", "mine")
+    message = await second.message()
+    assert (message["seq"], message["data"]["data"]) == (1, "mine")
+    assert await second.silence(10)
+
+
+async def test_failing_16_frames_of_several_writers_are_not_torn(odin_scenario: Scenario) -> None:
+    """Messages, acks, pongs and pings, interleaved over a wire that holds 7 bytes, all parse."""
+    client = await RawClient.open(odin_scenario, capacity=7)
+    await client.subscribe("*.trade")
+    received = b""
+
+    async def receive() -> None:
+        nonlocal received
+        received = await client.rest_bytes()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        for number in range(60):
+            odin_scenario.publish(f"T{number}", "trade", "x" * (number * 37 % 400))
+            await client.send(Op.PING, b"%d" % number)
+            answered = {"type": "heartbeat", "id": number}
+            await client.send(Op.TEXT, json.dumps(answered).encode())
+            await trio.sleep(0.03)
+        await trio.sleep(40)
+        await client.send(Op.CLOSE, b"\x03\xe8")
+    frames = split_frames(received)
+    said = texts(frames)
+    pongs = [one.payload for one in frames if one.op is Op.PONG]
+    assert pongs == [b"%d" % number for number in range(60)]
+    assert [text["id"] for text in said if text["type"] == "pong"] == list(range(60))
+    assert [text["seq"] for text in said if "seq" in text] == list(range(1, 61))
+    assert Frame(Op.PING, b"") in frames
+    assert frames[-1] == Frame(Op.CLOSE, b"\x03\xe8")
+
+
+@pytest.mark.odin_settings(ws_outbox_bytes=2048)
+async def test_failing_17_closing_a_slow_client_delays_nobody(odin_scenario: Scenario) -> None:
+    """While one is cut off in its own time, the others get each message the moment it is there."""
+    others = [await odin_scenario.connect() for _ in range(3)]
+    slow = await RawClient.open(odin_scenario, capacity=300)
+    for client in others:
+        await client.subscribe(channels=["BTC.trade"])
+    await slow.subscribe("BTC.trade")
+    delays = set()
+    closing_seen = False
+    for number in range(150):
+        await trio.sleep(0.1)
+        odin_scenario.publish("BTC", "trade", [number, "x" * 100])
+        published = trio.current_time()
+        for client in others:
+            assert (await client.message())["data"]["data"][0] == number
+        delays.add(trio.current_time() - published)
+        closing_seen |= any(
+            one.closing is Close.SLOW for one in odin_scenario.view.server.connections
+        )
+    assert closing_seen
+    assert len(odin_scenario.view.server.connections) == 3
+    assert delays == {0.0}
+
+
+@pytest.mark.parametrize("reason", Close, ids=lambda reason: reason.value.label)
+async def test_failing_18_an_end_is_counted_once_and_leaves_nothing(
+    odin_scenario: Scenario, reason: Close
+) -> None:
+    """Whatever ended a connection: one count under that reason, and nothing of it registered."""
+    await end(odin_scenario, reason)
+    view = odin_scenario.view
+    assert view.server.stats.closed == {reason: 1}
+    assert view.server.stats.opened == 1
+    assert view.server.stats.duration.samples == 1
+    assert view.server.connections == set()
+    assert view.server.admission.active == 0
+    assert view.hub.patterns == 0
+    assert view.server.stats.errors == (reason is Close.INTERNAL)
+
+
+def test_failing_18_every_reason_has_its_ending() -> None:
+    """The table of endings is as long as the table of reasons."""
+    assert ENDINGS.keys() == set(Close)
+
+
+async def test_failing_18_what_was_no_connection_is_not_counted_as_one(
+    odin_scenario: Scenario,
+) -> None:
+    """Refused, silent and vanished callers leave neither a place taken nor a disconnect."""
+    refused = await RawClient.dial(odin_scenario, request("/elsewhere"))
+    assert b" 404 " in await refused.head()
+    await RawClient.dial(odin_scenario, b"")
+    half = await RawClient.dial(odin_scenario, request()[:40])
+    half.stream.break_off()
+    await trio.sleep(60)
+    server = odin_scenario.view.server
+    assert (server.stats.opened, server.admission.active, server.connections) == (0, 0, set())
+    assert server.stats.closed.total() == 0
+    assert server.admission.refused == {"not_found": 1, "head_timeout": 1}
+
+
+async def test_failing_19_every_client_hears_of_a_shutdown(odin_scenario: Scenario) -> None:
+    """It ends soon, and with a code and a reason for each."""
+    clients = [await RawClient.open(odin_scenario) for _ in range(30)]
+    started = trio.current_time()
+    await odin_scenario.drain()
+    assert trio.current_time() - started <= 9
+    for client in clients:
+        assert await client.close_frame() == (1012, "the server is restarting")
+
+
+@pytest.mark.odin_settings(ws_max_frame_bytes=1000)
+async def test_failing_20_a_frame_has_a_limit(odin_scenario: Scenario) -> None:
+    """A command of 1,000 bytes is answered, one byte more closes with 1009."""
+    client = await RawClient.open(odin_scenario)
+    await client.send(Op.TEXT, HEARTBEAT.ljust(1000))
+    assert (await client.next()).json["type"] == "pong"
+    await client.send(Op.TEXT, HEARTBEAT.ljust(1001))
+    assert (await client.close_frame())[0] == 1009
+
+
+@pytest.mark.odin_settings(ws_max_frame_bytes=1000)
+async def test_failing_20_fragments_do_not_get_around_the_limit(odin_scenario: Scenario) -> None:
+    """What counts is the whole message, not its largest frame."""
+    client = await RawClient.open(odin_scenario)
+    await client.send(Op.TEXT, b" " * 600, fin=False)
+    await client.send(Op.CONTINUATION, b" " * 600, fin=False)
+    assert (await client.close_frame())[0] == 1009
+
+
+@pytest.mark.odin_settings(ws_max_subscriptions=5)
+async def test_failing_20_subscriptions_have_a_limit(odin_scenario: Scenario) -> None:
+    """What would pass it is rejected by name; the rest takes effect, and room can be made."""
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(
+        channels=["A.trade", "B.trade", "A.ALL", "C.PRICE_ONLY", "D.trade"]
+    )
+    assert ack["subscribed"] == ["A.trade", "B.trade", "C.PRICE_ONLY", "D.trade"]
+    (rejection,) = ack["rejected"]
+    assert (rejection["name"], rejection["code"]) == ("A.ALL", "TOO_MANY_SUBSCRIPTIONS")
+    assert "5" in rejection["message"]
+    assert ack["count"] == 5
+    ack = await client.subscribe(channels=["E.trade", "A.trade"])
+    assert ([one["name"] for one in ack["rejected"]], ack["count"]) == (["E.trade"], 5)
+    await client.unsubscribe(channels=["A.trade"])
+    assert (await client.subscribe(channels=["E.trade"]))["subscribed"] == ["E.trade"]
+    odin_scenario.publish("E", "trade")
+    assert (await client.message())["channel"] == "E.trade"
+
+
+async def test_failing_20_a_channel_name_has_a_limit(odin_scenario: Scenario) -> None:
+    """A token of 128 bytes can be subscribed to, one of 129 cannot."""
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=["x" * 128 + ".trade", "x" * 129 + ".trade"])
+    assert ack["subscribed"] == ["x" * 128 + ".trade"]
+    assert [one["code"] for one in ack["rejected"]] == ["INVALID_CHANNEL"]
+
+
+@pytest.mark.odin_settings(ws_max_connections=1)
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded"])
+async def test_failing_20_a_forwarded_address_opens_no_door(
+    odin_scenario: Scenario, header: str
+) -> None:
+    """Nobody gets past a limit by saying where it comes from."""
+    await odin_scenario.connect()
+    client = await RawClient.dial(odin_scenario, request(headers={header: "127.0.0.1"}))
+    assert (await client.head()).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, len(frame(Op.TEXT, HEARTBEAT))])
+async def test_failing_21_bytes_sent_with_the_handshake_are_not_lost(
+    odin_scenario: Scenario, cut: int
+) -> None:
+    """Commands in the same packet as the handshake, whole or in part, are answered in order."""
+    early = frame(Op.TEXT, HEARTBEAT)
+    client = await RawClient.dial(odin_scenario, request() + early + early[:cut])
+    assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+    await client.stream.send_all(early[cut:])
+    for _ in range(2):
+        assert (await client.next()).json["id"] == "early"
+
+
+async def test_failing_21_a_handshake_may_come_byte_by_byte(odin_scenario: Scenario) -> None:
+    """However the network cuts it, the head is read and what follows it too."""
+    client = await RawClient.dial(odin_scenario, b"")
+    for byte in request() + frame(Op.TEXT, HEARTBEAT):
+        await client.stream.send_all(bytes((byte,)))
+        await trio.sleep(0.001)
+    assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+    assert (await client.next()).json["id"] == "early"
+
+
+@pytest.mark.odin_settings(ws_max_connections=1)
+async def test_failing_22_a_full_server_answers_503_before_the_upgrade(
+    odin_scenario: Scenario,
+) -> None:
+    """An HTTP answer with Retry-After and one line of text, then the end of the stream."""
+    await odin_scenario.connect()
+    client = await RawClient.dial(odin_scenario, request())
+    status, *fields = (await client.head()).decode().split("\r\n")
+    headers = dict(field.split(": ", 1) for field in fields)
+    assert status == "HTTP/1.1 503 Service Unavailable"
+    assert 1 <= int(headers["Retry-After"]) <= 60
+    assert headers["Connection"] == "close"
+    body = await client.rest_bytes()
+    assert body == b"all 1 places are taken\n"
+    assert int(headers["Content-Length"]) == len(body)

@@ -1,0 +1,207 @@
+"""Health tells what is: the original's schema with true values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.connection.closing import Close
+from odin_ws.service import build
+from odin_ws.settings import Settings
+from odin_ws.source.feed import FeedStatus
+from odin_ws.source.memory import MemoryLog, MemorySource
+from odin_ws.testing.scenario import Scenario, open_scenario
+from tests.scenarios.endings import end
+from tests.scenarios.ops import ask, ask_view
+from tests.scenarios.wire import RawClient
+
+# The original's schema; there may be more under each.
+SCHEMA: dict[str, Any] = {
+    "status": str,
+    "healthy": bool,
+    "checks": {
+        "kafka": {"status": str, "healthy": bool},
+        "capacity": {"current": int, "max": int, "percentage": float, "healthy": bool},
+        "tasks": {"current": int},
+        "memory": {"used_mb": float, "limit_mb": float, "percentage": float, "healthy": bool},
+        "cpu": {"percentage": float, "threshold": float, "healthy": bool},
+        "limits": {"max_kafka_rate": float, "max_broadcast_rate": float},
+    },
+    "observability": {
+        "disconnects": {"total": int, "by_reason": dict},
+        "slow": dict,
+        "outbox": {"samples": int, "avg": float, "p50": int, "p95": int, "p99": int, "max": int},
+    },
+    "warnings": list,
+    "errors": list,
+    "uptime": float,
+}
+
+
+def mismatches(value: Any, schema: Any, place: str = "") -> list[str]:
+    """Where a value is not as the schema says."""
+    if not isinstance(schema, dict):
+        # JSON has one kind of number.
+        fits = isinstance(value, schema) or (schema is float and isinstance(value, int))
+        return [] if fits else [f"{place}: {value!r} is no {schema.__name__}"]
+    if not isinstance(value, dict) or not schema.keys() <= value.keys():
+        return [f"{place}: {value!r} lacks some of {list(schema)}"]
+    return [
+        line
+        for key, expected in schema.items()
+        for line in mismatches(value[key], expected, f"{place}.{key}")
+    ]
+
+
+async def health(scenario: Scenario) -> dict[str, Any]:
+    """The report, with its HTTP status."""
+    response = await ask(scenario, "/health")
+    report: dict[str, Any] = response.json()
+    return report | {"http": response.status_code}
+
+
+async def test_the_report_has_the_originals_schema(odin_scenario: Scenario) -> None:
+    """Every field that dashboards of the original read is there, of the same kind."""
+    assert mismatches(await health(odin_scenario), SCHEMA) == []
+
+
+async def test_a_running_server_is_healthy(odin_scenario: Scenario) -> None:
+    """200, no warnings and no errors; Kafka is running."""
+    report = await health(odin_scenario)
+    assert (report["http"], report["status"], report["healthy"]) == (200, "healthy", True)
+    assert (report["warnings"], report["errors"]) == ([], [])
+    assert report["checks"]["kafka"]["status"] == "running"
+    partitions = report["checks"]["kafka"]["partitions"]
+    assert {topic: len(its) for topic, its in partitions.items()} == dict.fromkeys(partitions, 12)
+    assert len(partitions) == 8
+
+
+async def test_uptime_is_in_seconds(odin_scenario: Scenario) -> None:
+    """It grows with the clock."""
+    await trio.sleep(100)
+    assert 100 <= (await health(odin_scenario))["uptime"] < 101
+
+
+@pytest.mark.odin_settings(ws_max_connections=10)
+async def test_capacity_counts_who_is_connected(odin_scenario: Scenario) -> None:
+    """Up to 90% is healthy; from there on degraded, still 200, with a warning that says what."""
+    for _ in range(8):
+        await RawClient.open(odin_scenario)
+    report = await health(odin_scenario)
+    assert report["checks"]["capacity"] == {
+        "current": 8,
+        "max": 10,
+        "percentage": 80,
+        "healthy": True,
+    }
+    assert report["status"] == "healthy"
+    await RawClient.open(odin_scenario)
+    report = await health(odin_scenario)
+    assert (report["http"], report["status"], report["healthy"]) == (200, "degraded", True)
+    assert report["warnings"] == ["capacity: 90%"]
+
+
+async def test_tasks_are_counted(odin_scenario: Scenario) -> None:
+    """Each connection's tasks show."""
+    before = (await health(odin_scenario))["checks"]["tasks"]["current"]
+    for _ in range(10):
+        await RawClient.open(odin_scenario)
+    assert (await health(odin_scenario))["checks"]["tasks"]["current"] >= before + 10
+
+
+@pytest.mark.parametrize("reason", [Close.CLIENT, Close.SLOW, Close.BINARY])
+async def test_disconnects_are_told_by_reason(odin_scenario: Scenario, reason: Close) -> None:
+    """The report counts ends by the labels of the closing table."""
+    await end(odin_scenario, reason)
+    report = (await health(odin_scenario))["observability"]
+    assert report["disconnects"] == {"total": 1, "by_reason": {reason.value.label: 1}}
+    assert report["slow"]["disconnected"] == (reason is Close.SLOW)
+
+
+async def test_outboxes_are_summed_up(odin_scenario: Scenario) -> None:
+    """Nine of ten clients have nothing waiting; the tenth has, and shows in p95 and above."""
+    clients = [await RawClient.open(odin_scenario) for _ in range(9)]
+    clients.append(await RawClient.open(odin_scenario, capacity=300))
+    for client in clients:
+        await client.subscribe("BTC.trade")
+    odin_scenario.publish("BTC", "trade", "x" * 1300)
+    await trio.sleep(1)
+    report = (await health(odin_scenario))["observability"]
+    outbox = report["outbox"]
+    assert (outbox["samples"], outbox["p50"]) == (10, 0)
+    assert 1000 < outbox["p95"] == outbox["p99"] == outbox["max"] < 1300
+    assert outbox["avg"] == pytest.approx(outbox["max"] / 10, abs=0.1)
+    assert report["slow"]["backlogged"] == 1
+
+
+@pytest.mark.odin_settings(ws_max_kafka_rate=7, ws_max_broadcast_rate=3)
+async def test_limits_are_the_settings(odin_scenario: Scenario) -> None:
+    """The rates in force are shown."""
+    limits = (await health(odin_scenario))["checks"]["limits"]
+    assert (limits["max_kafka_rate"], limits["max_broadcast_rate"]) == (7, 3)
+
+
+@pytest.mark.odin_settings(ws_max_kafka_rate=10)
+async def test_it_says_when_the_rate_holds_records_back(odin_scenario: Scenario) -> None:
+    """Paced is a warning, not an error, and goes away when the backlog is read."""
+    for _ in range(50):
+        odin_scenario.publish("BTC", "trade")
+    await trio.sleep(1)
+    report = await health(odin_scenario)
+    assert (report["http"], report["status"]) == (200, "degraded")
+    assert "WS_MAX_KAFKA_RATE=10" in report["warnings"][0]
+    await trio.sleep(30)
+    assert (await health(odin_scenario))["status"] == "healthy"
+
+
+async def test_missing_topics_are_a_warning(odin_scenario: Scenario) -> None:
+    """Which ones is said."""
+    odin_scenario.view.feed.miss(frozenset({"odin.trades", "odin.social"}))
+    report = await health(odin_scenario)
+    assert report["status"] == "degraded"
+    assert report["warnings"] == ["kafka: topics do not exist: odin.social, odin.trades"]
+
+
+async def test_live_is_200_whatever_kafka_does(odin_scenario: Scenario) -> None:
+    """A restart would not mend the broker."""
+    odin_scenario.view.feed.become(FeedStatus.STALLED, "no answer")
+    assert (await ask(odin_scenario, "/health/live")).status_code == 200
+
+
+async def test_ready_begins_with_the_feed_and_outlives_its_stall(
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+) -> None:
+    """503 before records can arrive; 200 since, also while the broker is away; 503 draining."""
+    catalogue = default_catalogue()
+    view = build(Settings(), catalogue, MemorySource(MemoryLog(catalogue.topics)))
+
+    async def ready() -> tuple[int, str]:
+        await wait_all_tasks_blocked()
+        answer = await ask_view(view, "/health/ready")
+        return answer.status_code, answer.text
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(view.watch_feed)
+        assert await ready() == (503, "not ready: kafka: not connected yet\n")
+        view.feed.become(FeedStatus.LIVE)
+        assert await ready() == (200, "ready\n")
+        view.feed.become(FeedStatus.STALLED, "no answer")
+        assert await ready() == (200, "ready\n")
+        view.draining = True
+        assert await ready() == (503, "not ready: draining\n")
+
+
+async def test_what_is_not_there_is_404(odin_scenario: Scenario) -> None:
+    """And the pages are for reading only."""
+    assert (await ask(odin_scenario, "/healthz")).status_code == 404
+
+
+async def test_two_servers_tell_of_themselves_only(odin_scenario: Scenario) -> None:
+    """Nothing in a report is shared by the process."""
+    await RawClient.open(odin_scenario)
+    async with open_scenario(log=odin_scenario.log) as other:
+        assert (await health(other))["checks"]["capacity"]["current"] == 0

@@ -1,0 +1,97 @@
+"""Who is not heard of is gone; any byte is a sign of life."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from odin_ws.connection.closing import Close
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.wire import Frame, Op, RawClient, frame
+
+PING = Frame(Op.PING, b"")
+NO_PONG = (4408, "nothing was heard for too long")
+
+
+async def test_a_silent_client_is_pinged_and_then_closed(odin_scenario: Scenario) -> None:
+    """A ping every 30 s; after 75 s without a byte, at the next ping's turn, 4408."""
+    client = await RawClient.open(odin_scenario)
+    started = trio.current_time()
+    frames = [await client.next()]
+    while frames[-1] == PING:
+        frames.append(await client.next())
+    assert 75 <= trio.current_time() - started <= 105.2
+    assert len(frames) in {3, 4}
+    assert frames[-1].close == NO_PONG
+
+
+@pytest.mark.odin_settings(ws_ping_interval=2, ws_pong_timeout=5)
+async def test_the_interval_and_the_timeout_are_settings(odin_scenario: Scenario) -> None:
+    """A ping every 2 s, closed between 5 and 7 s, and cut off 5 s after that."""
+    client = await RawClient.open(odin_scenario)
+    started = trio.current_time()
+    frames = await client.rest()
+    assert 10 <= trio.current_time() - started <= 12.2
+    assert frames[:-1] in ([PING, PING], [PING, PING, PING])
+    assert odin_scenario.view.server.stats.closed == {Close.NO_PONG: 1}
+
+
+@pytest.mark.parametrize(
+    "life",
+    [
+        frame(Op.PONG),
+        frame(Op.PONG, b"unasked"),
+        frame(Op.PING, b"mine"),
+        frame(Op.TEXT, b'{"type":"heartbeat"}'),
+        frame(Op.TEXT, b"nonsense"),
+    ],
+    ids=["pong", "unasked pong", "ping", "command", "bad command"],
+)
+async def test_any_frame_is_life(odin_scenario: Scenario, life: bytes) -> None:
+    """A client that sends something every minute stays, whatever that is."""
+    client = await RawClient.open(odin_scenario)
+    for _ in range(20):
+        await trio.sleep(60)
+        await client.stream.send_all(life)
+    assert len(odin_scenario.view.server.connections) == 1
+
+
+async def test_part_of_a_frame_is_life(odin_scenario: Scenario) -> None:
+    """A long command that trickles in over minutes is no silence."""
+    client = await RawClient.open(odin_scenario)
+    for byte in frame(Op.TEXT, b'{"type":"heartbeat","id":1}'):
+        await trio.sleep(50)
+        await client.stream.send_all(bytes((byte,)))
+    await trio.sleep(1)
+    await client.send(Op.CLOSE, b"\x03\xe8")
+    *rest, last = await client.rest()
+    assert last.op is Op.CLOSE
+    assert [one.json["id"] for one in rest if one.op is Op.TEXT] == [1]
+
+
+async def test_being_sent_messages_is_no_sign_of_life(odin_scenario: Scenario) -> None:
+    """A client that takes everything and never says a byte is closed all the same."""
+    client = await RawClient.open(odin_scenario)
+    await client.subscribe("BTC.trade")
+    for _ in range(120):
+        odin_scenario.publish("BTC", "trade")
+        await trio.sleep(1)
+    assert odin_scenario.view.server.stats.closed == {Close.NO_PONG: 1}
+    assert await client.close_frame() == NO_PONG
+
+
+@pytest.mark.odin_settings(ws_ping_interval=30)
+async def test_pings_are_spread_over_the_interval(odin_scenario: Scenario) -> None:
+    """120 clients that came at once are not pinged at once."""
+    clients = [await RawClient.open(odin_scenario) for _ in range(120)]
+    times = set()
+
+    async def wait_for_ping(client: RawClient) -> None:
+        assert await client.next() == PING
+        times.add(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(wait_for_ping, client)
+    assert len(times) == 120
+    assert max(times) - min(times) < 30

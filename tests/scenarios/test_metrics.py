@@ -1,0 +1,118 @@
+"""Metrics: the names of the original, and more; that each moves is failing 24's test."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from odin_ws.connection.closing import Close
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.endings import end
+from tests.scenarios.ops import ask, metric, metric_names, metrics
+from tests.scenarios.wire import Op, RawClient, request
+
+# Those of the original that still mean something.
+ORIGINAL = {
+    "ws_connections_total",
+    "ws_connections_active",
+    "ws_connections_max",
+    "ws_connections_failed_total",
+    "ws_disconnects_total",
+    "ws_connection_duration_seconds_count",
+    "ws_messages_sent_total",
+    "ws_messages_received_total",
+    "ws_bytes_sent_total",
+    "ws_bytes_received_total",
+    "ws_slow_clients_disconnected_total",
+    "ws_rate_limited_messages_total",
+    "ws_memory_bytes",
+    "ws_memory_limit_bytes",
+    "ws_cpu_usage_percent",
+    "ws_kafka_connected",
+    "ws_kafka_messages_received_total",
+    "ws_kafka_messages_failed_total",
+    "ws_capacity_max_connections",
+    "ws_capacity_rejections_total",
+    "ws_capacity_headroom_percent",
+    "ws_errors_total",
+}
+
+
+async def test_the_page_parses_and_has_the_originals_names(odin_scenario: Scenario) -> None:
+    """Prometheus's own parser reads it, and every name of the original is there."""
+    answer = await ask(odin_scenario, "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    families = list(text_string_to_metric_families(answer.text))
+    assert len({family.name for family in families}) == len(families)
+    assert all(family.documentation for family in families)
+    assert await metric_names(odin_scenario) >= ORIGINAL
+
+
+async def test_disconnects_have_every_reason_from_the_start(odin_scenario: Scenario) -> None:
+    """A rate over a label that appears with its first event would miss that event."""
+    labels = {
+        tuple(sorted(labels)): value
+        for (name, labels), value in (await metrics(odin_scenario)).items()
+        if name == "ws_disconnects_total"
+    }
+    assert labels == {
+        (("initiated_by", close.value.by.value), ("reason", close.value.label)): 0
+        for close in Close
+    }
+
+
+@pytest.mark.parametrize("reason", Close, ids=lambda reason: reason.value.label)
+async def test_each_disconnect_reason_has_its_own_count(
+    odin_scenario: Scenario, reason: Close
+) -> None:
+    """An end moves its reason's count and no other."""
+    await end(odin_scenario, reason)
+    counted = {
+        dict(labels)["reason"]: value
+        for (name, labels), value in (await metrics(odin_scenario)).items()
+        if name == "ws_disconnects_total" and value
+    }
+    assert counted == {reason.value.label: 1}
+
+
+async def test_bytes_and_messages_are_those_of_the_wire(odin_scenario: Scenario) -> None:
+    """What a client counts on its side is what the server says, ended connections included."""
+    sizes = []
+    for _ in range(2):
+        client = await RawClient.dial(odin_scenario, request())
+        sizes.append(len(await client.head() + b"\r\n\r\n"))
+        await client.command("subscribe", channels=["BTC.trade"])
+        for number in range(10):
+            odin_scenario.publish("BTC", "trade", number)
+        await trio.sleep(1)
+        assert await metric(odin_scenario, "ws_connections_active") == 1
+        await client.send(Op.CLOSE, b"\x03\xe8")
+        sizes.append(len(await client.rest_bytes()))
+        await trio.sleep(1)
+    assert await metric(odin_scenario, "ws_bytes_sent_total") == sum(sizes)
+    assert await metric(odin_scenario, "ws_messages_sent_total") == 20
+    assert await metric(odin_scenario, "ws_messages_received_total") == 2
+    assert await metric(odin_scenario, "ws_connections_active") == 0
+
+
+async def test_bytes_received_are_those_behind_the_head(odin_scenario: Scenario) -> None:
+    """A frame of 8 bytes adds 8."""
+    client = await RawClient.open(odin_scenario)
+    before = await metric(odin_scenario, "ws_bytes_received_total")
+    await client.send(Op.PING, b"hi")
+    await client.next()
+    assert await metric(odin_scenario, "ws_bytes_received_total") - before == 8
+
+
+async def test_a_records_age_is_measured_when_somebody_gets_it(odin_scenario: Scenario) -> None:
+    """Only what was delivered counts, by the broker's time-stamp."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    now = odin_scenario.publish("ETH", "trade").timestamp
+    odin_scenario.log.append("odin.trades", b"BTC", b"{}", timestamp=now - 7000)
+    await client.message()
+    await trio.sleep(1)
+    assert await metric(odin_scenario, "ws_record_age_seconds_count") == 1
+    assert await metric(odin_scenario, "ws_record_age_seconds_bucket", le="5") == 0
+    assert await metric(odin_scenario, "ws_record_age_seconds_bucket", le="10") == 1

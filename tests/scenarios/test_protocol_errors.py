@@ -1,0 +1,157 @@
+"""What a client must not send, and how it hears so; and what looks odd but is allowed."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from odin_ws.connection.closing import Close
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.wire import Frame, Op, RawClient, frame, request
+
+HEARTBEAT = b'{"type":"heartbeat"}'
+
+BREACHES: dict[str, tuple[bytes, Close]] = {
+    "unmasked": (frame(Op.TEXT, HEARTBEAT, mask=False), Close.PROTOCOL),
+    "reserved bit 1": (frame(Op.TEXT, HEARTBEAT, rsv=4), Close.PROTOCOL),
+    "reserved bit 3": (frame(Op.TEXT, HEARTBEAT, rsv=1), Close.PROTOCOL),
+    "reserved opcode": (frame(3, b"x"), Close.PROTOCOL),
+    "reserved control opcode": (frame(11), Close.PROTOCOL),
+    "cut ping": (frame(Op.PING, b"x", fin=False), Close.PROTOCOL),
+    "long ping": (frame(Op.PING, b"x" * 126), Close.PROTOCOL),
+    "continuation of nothing": (frame(Op.CONTINUATION, b"x"), Close.PROTOCOL),
+    "message within a message": (
+        frame(Op.TEXT, b"{", fin=False) + frame(Op.TEXT, b"}"),
+        Close.PROTOCOL,
+    ),
+    "close with half a code": (frame(Op.CLOSE, b"\x03"), Close.PROTOCOL),
+    "close with a code nobody may send": (frame(Op.CLOSE, b"\x03\xee"), Close.PROTOCOL),
+    "HTTP again": (request(), Close.PROTOCOL),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20, Close.PROTOCOL),
+    "binary": (frame(Op.BINARY, HEARTBEAT), Close.BINARY),
+    "bad UTF-8": (frame(Op.TEXT, b"\xc3("), Close.NOT_UTF8),
+    "UTF-8 that ends early": (frame(Op.TEXT, b"\xc3"), Close.NOT_UTF8),
+    "bad UTF-8 in the second part": (
+        frame(Op.TEXT, b'{"', fin=False) + frame(Op.CONTINUATION, b"\xff"),
+        Close.NOT_UTF8,
+    ),
+    "too large": (frame(Op.TEXT, b" " * 65_537), Close.TOO_LARGE),
+    "far too large": (frame(Op.TEXT, b" " * 300_000), Close.TOO_LARGE),
+}
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+async def test_a_breach_ends_that_connection_with_its_code(
+    odin_scenario: Scenario, breach: str
+) -> None:
+    """The client can read the close frame and a text; it is counted as that, not as our error."""
+    data, reason = BREACHES[breach]
+    client, other = await RawClient.open(odin_scenario), await odin_scenario.connect()
+    await client.stream.send_all(data)
+    code, text = await client.close_frame()
+    assert code == reason.value.code
+    assert text
+    await trio.sleep(10)
+    assert odin_scenario.view.server.stats.closed == {reason: 1}
+    assert odin_scenario.view.server.stats.errors == 0
+    assert (await other.command("heartbeat"))["type"] == "pong"
+
+
+async def test_what_is_due_comes_before_the_close_of_a_breach(odin_scenario: Scenario) -> None:
+    """Answers to the commands before the breach are sent, nothing comes after the close."""
+    client = await RawClient.open(odin_scenario)
+    await client.stream.send_all(frame(Op.TEXT, HEARTBEAT) * 3 + frame(Op.TEXT, b"\xff"))
+    await client.stream.send_all(frame(Op.TEXT, HEARTBEAT) * 3)
+    *answers, last = await client.rest()
+    assert [answer.json["type"] for answer in answers] == ["pong"] * 3
+    assert last.close[0] == 1007
+
+
+@pytest.mark.parametrize("payload", [b"", b"hello", b"\x00\xff" * 62])
+async def test_a_ping_is_answered_with_its_payload(odin_scenario: Scenario, payload: bytes) -> None:
+    """A pong echoes what the ping carried."""
+    client = await RawClient.open(odin_scenario)
+    await client.send(Op.PING, payload)
+    assert await client.next() == Frame(Op.PONG, payload)
+
+
+async def test_a_command_may_come_in_parts_with_a_ping_between(odin_scenario: Scenario) -> None:
+    """Fragments are put together again; control frames between them are answered at once."""
+    client = await RawClient.open(odin_scenario)
+    await client.send(Op.TEXT, b'{"type":"hear', fin=False)
+    await client.send(Op.PING, b"now")
+    assert await client.next() == Frame(Op.PONG, b"now")
+    await client.send(Op.CONTINUATION, b"", fin=False)
+    await client.send(Op.CONTINUATION, b'tbeat","id":1}')
+    assert (await client.next()).json["id"] == 1
+
+
+async def test_a_character_may_be_cut_between_two_fragments(odin_scenario: Scenario) -> None:
+    """Only the whole message has to be UTF-8."""
+    client = await RawClient.open(odin_scenario)
+    text = '{"type":"heartbeat","id":"é"}'.encode()
+    cut = text.index("é".encode()) + 1
+    await client.send(Op.TEXT, text[:cut], fin=False)
+    await client.send(Op.CONTINUATION, text[cut:])
+    assert (await client.next()).json["id"] == "é"
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        frame(Op.PING, b"late"),
+        frame(Op.TEXT, HEARTBEAT),
+        frame(Op.BINARY, HEARTBEAT),
+        frame(Op.TEXT, b"\xff"),
+        frame(Op.TEXT, b" " * 70_000),
+    ],
+    ids=["ping", "command", "binary", "breach", "too large"],
+)
+async def test_whatever_comes_after_our_close_is_harmless(
+    odin_scenario: Scenario, late: bytes
+) -> None:
+    """After the server's close it is neither answered nor an error, and the reason stands."""
+    client = await RawClient.open(odin_scenario)
+    await client.send(Op.BINARY, b"x")
+    await client.stream.send_all(late * 3)
+    frames = await client.rest()
+    assert [one.op for one in frames] == [Op.CLOSE]
+    await trio.sleep(10)
+    assert odin_scenario.view.server.stats.closed == {Close.BINARY: 1}
+    assert odin_scenario.view.server.stats.errors == 0
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe9away", b"\x0f\xa0mine"])
+async def test_a_clients_close_is_echoed_and_counted_as_its_own(
+    odin_scenario: Scenario, payload: bytes
+) -> None:
+    """Whatever code it closes with, or none, it gets that back and the stream ends."""
+    client = await RawClient.open(odin_scenario)
+    await client.send(Op.CLOSE, payload)
+    assert await client.rest() == [Frame(Op.CLOSE, payload)]
+    await trio.sleep(1)
+    assert odin_scenario.view.server.stats.closed == {Close.CLIENT: 1}
+
+
+@pytest.mark.parametrize("part", [b"", frame(Op.TEXT, HEARTBEAT)[:5]], ids=["between", "within"])
+async def test_a_peer_that_vanishes_is_counted_as_lost(
+    odin_scenario: Scenario, part: bytes
+) -> None:
+    """The stream ends without a close frame, between two frames or within one."""
+    client = await RawClient.open(odin_scenario)
+    await client.stream.send_all(part)
+    client.stream.break_off()
+    await trio.sleep(1)
+    assert odin_scenario.view.server.stats.closed == {Close.LOST: 1}
+
+
+async def test_a_peer_that_stops_sending_gets_the_answers_it_is_owed(
+    odin_scenario: Scenario,
+) -> None:
+    """Half-closed without a close frame: lost, but what it asked before is answered."""
+    client = await RawClient.open(odin_scenario)
+    await client.stream.send_all(frame(Op.TEXT, HEARTBEAT))
+    await client.stream.send_eof()
+    (answer,) = await client.rest()
+    assert answer.json["type"] == "pong"
+    assert odin_scenario.view.server.stats.closed == {Close.LOST: 1}

@@ -1,0 +1,131 @@
+"""Before the upgrade: who gets in, and what the others are answered."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.wire import RawClient, request
+
+REFUSED: dict[str, tuple[bytes, int, str]] = {
+    "another path": (request("/"), 404, "not_found"),
+    "a path below": (request("/ws/"), 404, "not_found"),
+    "another method": (request(method="POST"), 405, "bad_method"),
+    "no upgrade": (request(headers={"Upgrade": None}), 426, "no_upgrade"),
+    "another upgrade": (request(headers={"Upgrade": "h2c"}), 426, "no_upgrade"),
+    "no Connection": (request(headers={"Connection": "keep-alive"}), 426, "no_upgrade"),
+    "an old version": (request(headers={"Sec-WebSocket-Version": "8"}), 426, "bad_version"),
+    "no version": (request(headers={"Sec-WebSocket-Version": None}), 426, "bad_version"),
+    "no key": (request(headers={"Sec-WebSocket-Key": None}), 400, "bad_request"),
+    "a short key": (request(headers={"Sec-WebSocket-Key": "dGhl"}), 400, "bad_request"),
+    "no base64": (request(headers={"Sec-WebSocket-Key": "*" * 24}), 400, "bad_request"),
+    "no Host": (request(headers={"Host": None}), 400, "bad_request"),
+    "a Host that is not ASCII": (request(headers={"Host": "\xff"}), 400, "bad_request"),
+    "a Connection that is not ASCII": (
+        request(headers={"Connection": "Upgrade, \xff"}),
+        400,
+        "bad_request",
+    ),
+    "a body": (request(headers={"Content-Length": "5"}), 400, "bad_request"),
+    "a chunked body": (request(headers={"Transfer-Encoding": "chunked"}), 400, "bad_request"),
+    "HTTP/1.0": (request().replace(b"HTTP/1.1", b"HTTP/1.0"), 400, "bad_request"),
+    "another dialect": (request("/ws?v=2"), 400, "bad_request"),
+    "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400, "bad_request"),
+    "200 headers": (request(headers={f"X-{n}": "" for n in range(200)}), 431, "head_too_large"),
+    "a head of 20,000 bytes": (request(headers={"X": "x" * 20_000}), 431, "head_too_large"),
+    "an endless head": (request(headers={"X": "x" * 90_000})[:-4], 431, "head_too_large"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_request_that_is_no_upgrade_is_answered(odin_scenario: Scenario, case: str) -> None:
+    """A status, one line of plain text, the end of the stream; counted by its label."""
+    data, status, label = REFUSED[case]
+    client = await RawClient.dial(odin_scenario, data)
+    head, *fields = (await client.head()).decode("ascii").split("\r\n")
+    headers = dict(field.split(": ", 1) for field in fields)
+    assert head.startswith(f"HTTP/1.1 {status} ")
+    assert headers["Connection"] == "close"
+    assert headers["Content-Type"].startswith("text/plain")
+    body = await client.rest_bytes()
+    assert body.count(b"\n") == 1
+    assert body.endswith(b"\n")
+    assert len(body) == int(headers["Content-Length"])
+    server = odin_scenario.view.server
+    assert server.admission.refused == {label: 1}
+    assert (server.stats.opened, server.stats.errors, server.admission.active) == (0, 0, 0)
+
+
+ALLOWED: dict[str, bytes] = {
+    "the usual": request(),
+    "words in any case": request(headers={"Upgrade": "WebSocket", "Connection": "UPGRADE"}),
+    "several words": request(headers={"Connection": "keep-alive, Upgrade"}),
+    "two Connection headers": request(headers={"connection": "keep-alive"}),
+    "a strange host": request(headers={"Host": "xn--999999999"}),
+    "an IPv6 host": request(headers={"Host": "[::1]:3002"}),
+    "extensions and subprotocols": request(
+        headers={
+            "Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits",
+            "Sec-WebSocket-Protocol": "odin.v1, other",
+        }
+    ),
+    "a query": request("/ws?v=1&token=a%20b&v=1"),
+    "an absolute target": request("http://test/ws"),
+    "a head of 15,000 bytes": request(headers={"Cookie": "x" * 15_000}),
+    "50 headers": request(headers={f"X-{number}": "y" for number in range(50)}),
+}
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+async def test_a_valid_upgrade_is_accepted(odin_scenario: Scenario, case: str) -> None:
+    """101 with the key's answer (RFC 6455, 1.3), nothing negotiated, and commands work."""
+    client = await RawClient.dial(odin_scenario, ALLOWED[case])
+    head = (await client.head()).decode("ascii").lower().split("\r\n")
+    assert head[0].startswith("http/1.1 101 ")
+    assert "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=" in head
+    assert not any("extensions" in line or "protocol:" in line for line in head)
+    await client.command("heartbeat")
+    assert (await client.next()).json["type"] == "pong"
+
+
+async def test_a_slow_head_is_answered_408(odin_scenario: Scenario) -> None:
+    """5 seconds from the connection on, however the bytes trickle."""
+    client = await RawClient.dial(odin_scenario, b"")
+    started = trio.current_time()
+    for byte in request()[:9]:
+        await client.stream.send_all(bytes((byte,)))
+        await trio.sleep(0.6)
+    assert (await client.head()).startswith(b"HTTP/1.1 408 ")
+    assert trio.current_time() - started < 6
+
+
+async def test_a_storm_of_callers_is_let_in(odin_scenario: Scenario) -> None:
+    """300 at once, many more than are upgraded at a time, all get in."""
+    clients = [await RawClient.dial(odin_scenario, request()) for _ in range(300)]
+    for client in clients:
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+    assert odin_scenario.view.server.admission.active == 300
+
+
+@pytest.mark.odin_settings(ws_max_connections=2)
+async def test_a_place_given_back_can_be_taken(odin_scenario: Scenario) -> None:
+    """Full with two; when one of them leaves, the next is let in."""
+    first = await RawClient.open(odin_scenario)
+    await RawClient.open(odin_scenario)
+    refused = await RawClient.dial(odin_scenario, request())
+    assert b" 503 " in await refused.head()
+    await first.send(8, b"\x03\xe8")
+    await first.rest()
+    await RawClient.open(odin_scenario)
+    assert odin_scenario.view.server.admission.refused == {"max_connections": 1}
+
+
+@pytest.mark.odin_settings(ws_max_connections=2)
+async def test_only_upgraded_connections_take_places(odin_scenario: Scenario) -> None:
+    """Callers that say nothing or ask for something else keep nobody out."""
+    for _ in range(5):
+        await RawClient.dial(odin_scenario, b"GET")
+        await RawClient.dial(odin_scenario, request("/elsewhere"))
+    for _ in range(2):
+        await RawClient.open(odin_scenario)

@@ -1,0 +1,118 @@
+"""Made-up events are what the catalogue says there is, and the same ones for the same seed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.catalogue import default_catalogue, is_token, load_catalogue
+from odin_ws.testing.events import Event, EventGenerator, token_names
+
+NOW_US = 1_767_609_600_123_456
+TYPES = sorted(default_catalogue().event_types)
+# One round of the generator's deck.
+ROUND = 52
+
+
+def events(seed: int, count: int, tokens: tuple[str, ...] = ("BTC", "ODIN")) -> list[Event]:
+    """The first events of a generator."""
+    generator = EventGenerator(tokens, seed)
+    return [generator.next(NOW_US + number) for number in range(count)]
+
+
+def types(several: list[Event]) -> Counter[str]:
+    """How many there are of each type."""
+    return Counter(json.loads(event.value)["type"] for event in several)
+
+
+@given(event_type=st.sampled_from(TYPES), seed=st.integers(0, 2**32 - 1))
+def test_every_type_is_a_record_of_its_topic(event_type: str, seed: int) -> None:
+    """Any of the 24 types is JSON with type, timestamp and data, keyed by its token."""
+    event = EventGenerator(["BTC", "a.b"], seed).event("a.b", event_type, NOW_US)
+    assert event.topic == default_catalogue().event_types[event_type].name
+    assert event.key == b"a.b"
+    value = json.loads(event.value)
+    assert list(value) == ["type", "timestamp", "data"]
+    assert value["type"] == event_type
+    assert value["timestamp"] == NOW_US // 1000
+    assert value["data"].pop("pub_us") == NOW_US
+    assert value["data"]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_round_has_every_type(seed: int) -> None:
+    """Each type comes in every 52 events, and trades most often."""
+    counts = types(events(seed, ROUND))
+    assert sorted(counts) == TYPES
+    assert counts.most_common(1)[0][0] == "TRADE_EXECUTED"
+    assert types(events(seed, 2 * ROUND)) == counts + counts
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_same_seed_makes_up_the_same(seed: int) -> None:
+    """Two generators of one seed agree byte for byte."""
+    assert events(seed, ROUND) == events(seed, ROUND)
+
+
+def test_another_seed_makes_up_others() -> None:
+    """Seeds differ in what they make up."""
+    assert events(1, ROUND) != events(2, ROUND)
+
+
+def test_the_price_walks() -> None:
+    """Prices of one token's trades are positive, and each is near the one before."""
+    generator = EventGenerator(["BTC"], seed=1)
+    trades = [generator.event("BTC", "TRADE_EXECUTED", NOW_US) for _ in range(500)]
+    prices = [json.loads(trade.value)["data"]["price"] for trade in trades]
+    assert len(set(prices)) > 400
+    for before, after in pairwise(prices):
+        assert 0.9 < after / before < 1.1
+
+
+def test_balances_add_up() -> None:
+    """A wallet's balance is what it was before with the change, and never below nothing."""
+    generator = EventGenerator(["BTC"], seed=1)
+    balances: dict[str, float] = {}
+    for _ in range(500):
+        data = json.loads(generator.event("BTC", "BALANCE_UPDATED", NOW_US).value)["data"]
+        before = balances.get(data["wallet"], 0)
+        assert data["balance"] == pytest.approx(before + data["change"], abs=0.02)
+        assert data["balance"] >= 0
+        balances[data["wallet"]] = data["balance"]
+
+
+def test_the_first_tokens_are_the_busiest() -> None:
+    """All tokens get events, the first one most."""
+    keys = Counter(event.key for event in events(1, 2000, token_names(10)))
+    assert len(keys) == 10
+    assert keys.most_common(1)[0][0] == b"BTC"
+
+
+def test_other_domains_get_events_too() -> None:
+    """Types of another catalogue are made up as well, with a value of no meaning."""
+    catalogue = load_catalogue('[[topics]]\nname = "a"\ncategory = "b"\nevents = ["TURNED"]')
+    event = EventGenerator(["x"], 1, catalogue).next(NOW_US)
+    assert event.topic == "a"
+    assert json.loads(event.value)["type"] == "TURNED"
+
+
+def test_what_is_unknown_is_an_error() -> None:
+    """Tokens and types that the generator does not have raise KeyError."""
+    generator = EventGenerator(["BTC"], 1)
+    with pytest.raises(KeyError):
+        generator.event("ODIN", "TRADE_EXECUTED", NOW_US)
+    with pytest.raises(KeyError):
+        generator.event("BTC", "TRADE_EXECUTE", NOW_US)
+
+
+@pytest.mark.parametrize("count", [1, 12, 13, 500])
+def test_token_names_are_different_tokens(count: int) -> None:
+    """There are as many as asked for, all different, and all of them can be keys."""
+    names = token_names(count)
+    assert len(set(names)) == count
+    assert all(map(is_token, names))
