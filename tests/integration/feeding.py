@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import trio
 from confluent_kafka import KafkaError, Message, Producer
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 from confluent_kafka.cimpl import TopicPartition as Place
 from trio_util import AsyncValue
 
@@ -24,15 +25,18 @@ __all__ = [
     "Publisher",
     "Sent",
     "add_partitions",
-    "count_partitions",
     "catalogue_of",
+    "count_partitions",
     "delete_records_before",
+    "each",
     "eventually",
     "every_partition",
     "feeding",
     "new_topics",
+    "numbered",
     "options",
     "publish_in_transaction",
+    "until",
 ]
 
 # For what takes milliseconds on a free machine.
@@ -54,8 +58,19 @@ class Sent(NamedTuple):
 
 async def eventually(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Return when `holds()` is true. Raises trio.TooSlowError when it never is."""
+
+    async def ask() -> object:
+        return holds()
+
+    await until(ask, seconds)
+
+
+async def until(holds: Callable[[], Awaitable[object]], seconds: float = PATIENCE) -> None:
+    """Return when `await holds()` is true. Raises trio.TooSlowError when it never is."""
     with trio.fail_after(seconds):
-        while not holds():
+        while True:
+            if await holds():
+                return
             await trio.sleep(POLL_SECONDS)
 
 
@@ -68,6 +83,14 @@ def new_topics(count: int = 1) -> list[str]:
 def every_partition(topics: Iterable[str], partitions: int) -> list[TopicPartition]:
     """All partitions of these topics."""
     return [TopicPartition(topic, number) for topic in topics for number in range(partitions)]
+
+
+def each(
+    partitions: Iterable[TopicPartition], offsets: Iterable[int]
+) -> dict[TopicPartition, list[int]]:
+    """What `Feeding.offsets` is when these came from each partition."""
+    expected = list(offsets)
+    return {key: list(expected) for key in partitions}
 
 
 def catalogue_of(topics: Iterable[str]) -> Catalogue:
@@ -86,6 +109,16 @@ def options(
 ) -> KafkaOptions:
     """How tests read, unless they are about something else: soon."""
     return KafkaOptions((bootstrap,), group, max_wait, gather=0.02, rate=rate, probe=probe)
+
+
+def numbered(partitions: Iterable[TopicPartition], count: int, first: int = 0) -> list[Sent]:
+    """So many records for each partition, its number in the value, mixed as publishers mix them."""
+    keys = list(partitions)
+    return [
+        Sent(topic, b"BTC", b"%d" % number, partition)
+        for number in range(first, first + count)
+        for topic, partition in keys
+    ]
 
 
 class Publisher:

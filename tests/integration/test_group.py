@@ -17,10 +17,12 @@ from tests.integration.feeding import (
     Sent,
     add_partitions,
     count_partitions,
+    each,
     eventually,
     every_partition,
     feeding,
     new_topics,
+    numbered,
     options,
 )
 
@@ -33,15 +35,6 @@ def group() -> str:
     return f"group-{uuid.uuid4().hex[:8]}"
 
 
-def numbered(partitions: list[TopicPartition], count: int, first: int = 0) -> list[Sent]:
-    """So many records for each partition, its number in the value."""
-    return [
-        Sent(topic, b"BTC", b"%d" % number, partition)
-        for number in range(first, first + count)
-        for topic, partition in partitions
-    ]
-
-
 def owned(member: Feeding) -> set[TopicPartition]:
     """The partitions that a member says it serves."""
     return set(member.assignments[-1].positions) if member.assignments else set()
@@ -50,8 +43,10 @@ def owned(member: Feeding) -> set[TopicPartition]:
 async def shared_out(partitions: list[TopicPartition], *members: Feeding) -> None:
     """Wait until each partition is served by one of the members, and each of them serves some."""
     await eventually(
-        lambda: sorted(key for member in members for key in owned(member)) == sorted(partitions)
-        and all(map(owned, members))
+        lambda: (
+            sorted(key for member in members for key in owned(member)) == sorted(partitions)
+            and all(map(owned, members))
+        )
     )
 
 
@@ -79,7 +74,7 @@ async def test_a_lone_member_serves_all_from_the_end(apache: str, group: str) ->
     async with feeding(topics, options(apache, group=group)) as feed:
         await publisher.publish(numbered(partitions, 20, first=20))
         await feed.received(120)
-        assert feed.offsets() == dict.fromkeys(partitions, list(range(20, 40)))
+        assert feed.offsets() == each(partitions, list(range(20, 40)))
         assert feed.assignments[-1].partial
         assert feed.assignments[-1].positions == dict.fromkeys(partitions, 19)
 
@@ -188,7 +183,7 @@ async def test_more_partitions_are_shared_out_too(apache: str, group: str) -> No
         await Publisher(apache).publish(numbered(partitions, 10, first=10))
         await feed.received(60)
         await feed.probes(2)
-        assert feed.offsets() == dict.fromkeys(partitions[:2], list(range(20))) | dict.fromkeys(
+        assert feed.offsets() == each(partitions[:2], list(range(20))) | dict.fromkeys(
             partitions[2:], list(range(10))
         )
 

@@ -15,12 +15,14 @@ from tests.integration.feeding import (
     Publisher,
     Sent,
     add_partitions,
-    delete_records_before,
     count_partitions,
+    delete_records_before,
+    each,
     eventually,
     every_partition,
     feeding,
     new_topics,
+    numbered,
     options,
     publish_in_transaction,
 )
@@ -35,15 +37,6 @@ def bootstrap(request: pytest.FixtureRequest) -> str:
     """The address of each kind of broker in turn."""
     address: str = request.getfixturevalue(request.param)
     return address
-
-
-def numbered(partitions: list[TopicPartition], count: int, first: int = 0) -> list[Sent]:
-    """So many records for each partition, its number in the value, mixed as publishers mix them."""
-    return [
-        Sent(topic, b"BTC", b"%d" % number, partition)
-        for number in range(first, first + count)
-        for topic, partition in partitions
-    ]
 
 
 # ---- what is read
@@ -63,7 +56,7 @@ async def test_11_a_backlog_is_not_delivered_as_live(bootstrap: str) -> None:
         assert not feed.assignments[0].partial
         await publisher.publish(numbered(partitions, 1, first=20))
         await feed.received(6)
-        assert feed.offsets() == dict.fromkeys(partitions, [20])
+        assert feed.offsets() == each(partitions, [20])
 
 
 async def test_every_partition_in_the_order_of_offsets(bootstrap: str) -> None:
@@ -74,7 +67,7 @@ async def test_every_partition_in_the_order_of_offsets(bootstrap: str) -> None:
     async with feeding(topics, options(bootstrap)) as feed:
         await Publisher(bootstrap).publish(numbered(partitions, 200))
         await feed.received(12 * 200)
-        assert feed.offsets() == dict.fromkeys(partitions, list(range(200)))
+        assert feed.offsets() == each(partitions, list(range(200)))
         assert all(record.value == b"%d" % record.offset for record in feed.records)
 
 
@@ -147,7 +140,7 @@ async def test_11_a_topic_that_appears_later_is_read_from_its_first_record(boots
         await kafka.create_topics(bootstrap, [later], 2)
         await Publisher(bootstrap).publish(numbered(every_partition(topics, 2), 5))
         await feed.received(20)
-        assert feed.offsets() == dict.fromkeys(every_partition(topics, 2), [0, 1, 2, 3, 4])
+        assert feed.offsets() == each(every_partition(topics, 2), [0, 1, 2, 3, 4])
         assert feed.feed.missing_topics == set()
         assert feed.assignments[-1].positions.keys() == set(every_partition(topics, 2))
 
@@ -193,7 +186,7 @@ async def test_a_deleted_topic_does_not_harm_the_others(apache: str) -> None:
 
 
 async def test_records_deleted_before_they_were_read_are_counted(apache: str) -> None:
-    """Retention overtakes a reader that is held up: it goes on behind the hole, and says its size."""
+    """Retention overtakes a reader that is held up: it goes on behind the hole and tells its size."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     publisher = Publisher(apache)
@@ -231,7 +224,7 @@ async def test_starts_with_the_broker_away() -> None:
             await kafka.create_topics(address, topics, 2)
             await Publisher(address).publish(numbered(every_partition(topics, 2), 3))
             await feed.received(6)
-            assert feed.offsets() == dict.fromkeys(every_partition(topics, 2), [0, 1, 2])
+            assert feed.offsets() == each(every_partition(topics, 2), [0, 1, 2])
 
 
 async def test_everything_arrives_once_over_a_crash_of_the_broker(
@@ -270,7 +263,7 @@ async def test_everything_arrives_once_over_a_crash_of_the_broker(
             for feed in reader, member:
                 await feed.received(900)
                 await feed.probes(2)
-                assert feed.offsets() == dict.fromkeys(partitions, list(range(150)))
+                assert feed.offsets() == each(partitions, list(range(150)))
 
 
 async def test_23_a_frozen_broker_is_noticed() -> None:
@@ -313,7 +306,7 @@ async def test_8_a_full_channel_stops_the_fetching(apache: str) -> None:
         assert feed.feed.status.value is FeedStatus.LIVE, feed.feed.reason
         feed.takes.value = True
         await feed.received(12_000)
-        assert feed.offsets() == dict.fromkeys(partitions, list(range(6000)))
+        assert feed.offsets() == each(partitions, list(range(6000)))
         await eventually(lambda: feed.feed.lag == {topics[0]: 0})
 
 
@@ -330,12 +323,12 @@ async def test_8_a_rate_limit_delays_and_drops_nothing(apache: str) -> None:
         await eventually(lambda: feed.feed.lag[topics[0]] > 0)
         await feed.received(400)
         assert trio.current_time() - started >= (400 - 10) / 200
-        assert feed.offsets() == dict.fromkeys(partitions, list(range(200)))
+        assert feed.offsets() == each(partitions, list(range(200)))
         await eventually(lambda: not feed.feed.paced)
 
 
 async def test_a_burst_of_what_is_allowed_is_not_paced_for_ever(apache: str) -> None:
-    """When exactly as many records came as were allowed at once, nothing is held back after that."""
+    """When as many records came as are allowed at once, and no more, the feed is not paced."""
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     async with feeding(topics, options(apache, rate=200)) as feed:

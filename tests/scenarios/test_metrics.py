@@ -83,6 +83,7 @@ async def test_bytes_and_messages_are_those_of_the_wire(odin_scenario: Scenario)
         client = await RawClient.dial(odin_scenario, request())
         sizes.append(len(await client.head() + b"\r\n\r\n"))
         await client.command("subscribe", channels=["BTC.trade"])
+        await trio.sleep(1)
         for number in range(10):
             odin_scenario.publish("BTC", "trade", number)
         await trio.sleep(1)

@@ -67,6 +67,8 @@ def _bundles(table: Any, categories: set[str]) -> dict[str, tuple[str, ...]]:
             msg = f"{place}: is the name of a category too"
             raise CatalogueError(msg)
         bundles[name] = _texts(members, place)
+        if not members:
+            raise CatalogueError(f"{place}: at least one category is needed")
         if unknown := set(bundles[name]) - categories:
             msg = f"{place}: unknown category {', '.join(sorted(unknown))}"
             raise CatalogueError(msg)

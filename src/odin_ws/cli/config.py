@@ -14,7 +14,7 @@ from odin_ws.settings import declared_settings
 __all__ = ["config"]
 
 
-@click.command()
+@click.command(short_help="Print every setting and where it comes from.")
 def config() -> None:
     """Print every setting: its value, unit, where it comes from, and what it does."""
     settings = read_settings(lambda line: click.echo(line, err=True))

@@ -50,7 +50,7 @@ _LIVE_SECONDS: Final = 30
 _ARRIVE_SECONDS: Final = 5
 
 
-@click.command()
+@click.command(short_help="Run broker, publisher, server and client on this machine.")
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
@@ -70,8 +70,20 @@ _ARRIVE_SECONDS: Final = 5
     show_default=True,
     help="How many tokens to make up, or which ones.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=3002, show_default=True)
-@click.option("--ops-port", type=click.IntRange(0, 65535), default=3003, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=3002,
+    show_default=True,
+    help="Where subscribers connect; 0 for any free one.",
+)
+@click.option(
+    "--ops-port",
+    type=click.IntRange(0, 65535),
+    default=3003,
+    show_default=True,
+    help="Where health and metrics are; 0 for any free one.",
+)
 def demo(
     seconds: float | None, rate: float, tokens: tuple[str, ...], port: int, ops_port: int
 ) -> None:

@@ -27,7 +27,7 @@ _BAR_SECONDS: Final = 0.2
 _LINE_SECONDS: Final = 5
 
 
-@click.command()
+@click.command(short_help="Publish made-up events to KAFKA_BROKERS.")
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),

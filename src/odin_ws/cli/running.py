@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import IO, Any
 
 import click
+import structlog
 import trio
 
 __all__ = [
@@ -21,6 +22,9 @@ __all__ = [
     "say",
     "write_line",
 ]
+
+
+log = structlog.get_logger("odin_ws.cli")
 
 
 class CommandFailed(click.ClickException):
@@ -56,7 +60,8 @@ def run(command: Callable[[], Awaitable[int]]) -> int:
 async def obey_signals(stop: trio.Event, scope: trio.CancelScope) -> None:
     """SIGINT and SIGTERM: the first sets `stop`, the second cancels `scope`."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
+        async for number in signals:
+            log.info("signal", name=signal.Signals(number).name)
             if stop.is_set():
                 scope.cancel()
             stop.set()

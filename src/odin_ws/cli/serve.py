@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import resource
-import signal
 import sys
+from functools import partial
 from typing import Final
 
 import click
@@ -15,12 +15,14 @@ import trio
 from odin_ws import __version__
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.environment import read_catalogue, read_settings, stop_with
+from odin_ws.cli.running import CommandFailed, leaves, obey_signals, run
+from odin_ws.connection.listener import CannotListen
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka_source
 from odin_ws.service import serve as run_service
 from odin_ws.settings import Settings
 
-__all__ = ["serve", "serve_until_signalled"]
+__all__ = ["serve"]
 
 log = structlog.get_logger("odin_ws.cli")
 
@@ -28,7 +30,7 @@ log = structlog.get_logger("odin_ws.cli")
 _OTHER_DESCRIPTORS: Final = 256
 
 
-@click.command()
+@click.command(short_help="Run the server.")
 def serve() -> None:
     """Serve subscribers until SIGTERM or SIGINT; a second signal stops at once.
 
@@ -43,30 +45,23 @@ def serve() -> None:
     _raise_descriptor_limit(settings.ws_max_connections)
     log.info("starting", version=__version__, brokers=settings.kafka_brokers)
     _calm_garbage_collector()
-    sys.exit(trio.run(serve_until_signalled, settings, catalogue))
+    sys.exit(run(partial(_serve_until_signalled, settings, catalogue)))
 
 
-async def serve_until_signalled(settings: Settings, catalogue: Catalogue) -> int:
+async def _serve_until_signalled(settings: Settings, catalogue: Catalogue) -> int:
     """Run the service; returns the exit status: 0 after a drain, 1 where a signal cut it short."""
     stop = trio.Event()
     source = kafka_source(settings, catalogue)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_obey_signals, stop, nursery.cancel_scope)
-        await run_service(settings, catalogue, source, stop)
-        nursery.cancel_scope.cancel()
-        return 0
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
+            await run_service(settings, catalogue, source, stop)
+            nursery.cancel_scope.cancel()
+            return 0
+    except* CannotListen as group:
+        raise CommandFailed(str(next(leaves(group)))) from group
     log.warning("stopped at once by a second signal")
     return 1
-
-
-async def _obey_signals(stop: trio.Event, scope: trio.CancelScope) -> None:
-    """The first signal drains, the second cancels."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("signal", name=signal.Signals(number).name)
-            if stop.is_set():
-                scope.cancel()
-            stop.set()
 
 
 def _raise_descriptor_limit(connections: int) -> None:

@@ -36,8 +36,10 @@ def _several(name: str, text: str) -> Callable[[_F], _F]:
     return click.option(name, multiple=True, callback=_names, metavar="NAME,…", help=text)
 
 
-@click.command()
-@click.option("--url", default="ws://127.0.0.1:3002/ws", show_default=True)
+@click.command(short_help="Follow a server and print every message.")
+@click.option(
+    "--url", default="ws://127.0.0.1:3002/ws", show_default=True, help="The server to follow."
+)
 @_several("--channels", "Channels, patterns and bundles: BTC.trade, *.trade, BTC.*, BTC.TRADING.")
 @_several("--topics", "Kafka topics: odin.trades.")
 @_several("--bundles", "Bundles: TRADING.")

@@ -35,10 +35,25 @@ def topics() -> None:
 
 
 @topics.command()
-@click.option("--partitions", type=click.IntRange(1, 10_000), default=12, show_default=True)
-@click.option("--replication", type=click.IntRange(1, 100), default=1, show_default=True)
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 10_000),
+    default=12,
+    show_default=True,
+    help="Partitions of each topic.",
+)
+@click.option(
+    "--replication",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="Brokers that keep a copy of each partition.",
+)
 def create(partitions: int, replication: int) -> None:
-    """Create the topics that are missing; those that exist are left alone."""
+    """Create the topics that are missing.
+
+    Those that exist are left alone, whatever their partitions and settings are.
+    """
     silence_aiokafka()
     settings = read_settings(say)
     command = partial(

@@ -14,7 +14,7 @@ import trio
 from odin_ws.address import Address
 from odin_ws.connection.transport import SocketTransport, Transport
 
-__all__ = ["accept_connections", "bound_address", "open_listening_socket"]
+__all__ = ["CannotListen", "accept_connections", "bound_address", "open_listening_socket"]
 
 log = structlog.get_logger("odin_ws.listener")
 
@@ -29,17 +29,32 @@ _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _EXHAUSTED_SECONDS: Final = 0.25
 
 
+class CannotListen(Exception):
+    """An address that is in use, is not ours, or does not exist; the message says which."""
+
+
 @contextmanager
 def open_listening_socket(address: Address) -> Iterator[socket.socket]:
-    """A listening TCP socket; an empty host means every interface, IPv4 and IPv6."""
-    host, port = address
+    """A listening TCP socket; an empty host means every interface, IPv4 and IPv6.
+
+    Raises CannotListen.
+    """
+    try:
+        listening = _listen(*address)
+    except OSError as error:
+        raise CannotListen(f"cannot listen at {address}: {error.strerror or error}") from error
+    with listening:
+        yield listening
+
+
+def _listen(host: str, port: int) -> socket.socket:
     dual = not host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
-    with socket.create_server(
+    listening = socket.create_server(
         (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
-    ) as listening:
-        listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
-        yield listening
+    )
+    listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
+    return listening
 
 
 def bound_address(listening: socket.socket) -> Address:

@@ -28,8 +28,8 @@ __all__ = ["ConnectionLimits", "ConnectionServer", "ConnectionStats"]
 
 log = structlog.get_logger("odin_ws.connection")
 
-# An upgrade is half a millisecond of CPU in some twenty steps. Taken in turn, each caller of a storm
-# is served after those before it; all at once, all of them would be served at the end.
+# An upgrade is half a millisecond of CPU in some twenty steps. Taken in turn, each caller of a
+# storm is served after those before it; all at once, all of them would be served at the end.
 _UPGRADES_AT_ONCE: Final = 32
 
 # Every so often the drain sends some away.

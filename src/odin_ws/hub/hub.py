@@ -108,7 +108,7 @@ class Hub:
         return len(self._index)
 
     def flush(self, subscriber: Subscriber) -> None:
-        """Write what the running cycle still owes a subscriber, so that an answer comes after it."""
+        """Write what the running cycle still owes a subscriber: answers come after it."""
         due = subscriber.due
         if due is not None:
             subscriber.due = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -186,17 +186,17 @@ def _read_selection(data: dict[str, Any], catalogue: Catalogue) -> Selection:
 
     def resolve(name: str, expand: Callable[[str], tuple[str, ...]]) -> None:
         try:
-            wanted[name] = wanted.get(name, ()) + expand(name)
+            patterns = expand(name)
         except InvalidName as error:
             rejected.append(Rejection(error.name, ErrorCode(error.code), error.message))
+            return
+        if patterns:
+            wanted[name] = wanted.get(name, ()) + patterns
+        else:
+            message = "data.tokens leaves nothing of it: no token is given, or none is valid"
+            rejected.append(Rejection(name, ErrorCode.INVALID_CHANNEL, message))
 
-    tokens: list[str] = []
-    for token in names["tokens"]:
-        try:
-            tokens.append(check_token(token, token))
-        except InvalidName as error:
-            rejected.append(Rejection(token, ErrorCode(error.code), error.message))
-    narrowed = tuple(tokens) if "tokens" in data else ("*",)
+    narrowed = _check_tokens(names["tokens"], rejected) if "tokens" in data else ("*",)
     for name in names["channels"]:
         resolve(name, catalogue.expand_channel)
     for name in names["topics"]:
@@ -204,6 +204,17 @@ def _read_selection(data: dict[str, Any], catalogue: Catalogue) -> Selection:
     for name in names["bundles"]:
         resolve(name, lambda name: catalogue.expand_bundle(name, narrowed))
     return Selection(wanted, tuple(rejected))
+
+
+def _check_tokens(names: Sequence[str], rejected: list[Rejection]) -> tuple[str, ...]:
+    """The tokens among the names; the others are added to `rejected`."""
+    tokens: list[str] = []
+    for name in names:
+        try:
+            tokens.append(check_token(name, name))
+        except InvalidName as error:
+            rejected.append(Rejection(name, ErrorCode(error.code), error.message))
+    return tuple(tokens)
 
 
 def _read_names(data: dict[str, Any], field: str) -> list[str]:

@@ -47,8 +47,10 @@ class Feed:
             return
         self.since = trio.current_time()
         self.status.value = status
-        level = log.info if status is FeedStatus.LIVE else log.warning
-        level("feed is " + status, reason=reason or None)
+        if status is FeedStatus.STALLED:
+            log.warning("feed is stalled", reason=reason)
+        else:
+            log.info("feed is " + status)
 
     def miss(self, topics: frozenset[str]) -> None:
         """Say which topics of the catalogue do not exist; a change is logged once."""

@@ -1,0 +1,157 @@
+"""A message is the record in an envelope: valid JSON, keys in order, the value untouched."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.protocol.envelope import Dialect, Message, encode_messages
+from tests.building import TRADE, message, record
+from tests.decoding import Opcode, frames, messages
+
+text = st.text(st.characters(codec="utf-8"), max_size=20)
+tokens = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
+)
+objects = st.dictionaries(text, values, max_size=3)
+dialects = pytest.mark.parametrize("dialect", list(Dialect))
+
+
+def payload(one: Message, seq: int, dialect: Dialect) -> str:
+    """The text of a message's frame."""
+    ((opcode, content),) = frames(encode_messages([one], seq, dialect))
+    assert opcode is Opcode.TEXT
+    return str(content)
+
+
+def test_a_message_has_the_protocols_keys_in_the_protocols_order() -> None:
+    """The whole text is what docs/protocol.md shows, to the byte."""
+    value = b'{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}'
+    one = Message(record(b"BTC", value, partition=3, offset=1250), "BTC", "trade", value)
+    assert payload(one, 17, Dialect.V1) == (
+        '{"seq":17,"ts":1767609600123,"type":"message","channel":"BTC.trade","pos":"3-1250",'
+        '"data":{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}}'
+    )
+
+
+def test_the_original_envelope_is_what_it_was() -> None:
+    """Clients of the earlier server match on these fields and values."""
+    value = b'{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}'
+    one = Message(record(b"BTC", value), "BTC", "trade", value)
+    assert payload(one, 17, Dialect.V0) == (
+        '{"seq":17,"ts":1767609600123,"type":"price:update","priority":1,'
+        '"data":{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}}'
+    )
+
+
+@given(
+    token=tokens,
+    content=objects,
+    indent=st.sampled_from([None, 2]),
+    ascii_only=st.booleans(),
+    seq=st.integers(1, 2**63),
+    place=st.tuples(st.integers(0, 1000), st.integers(0, 2**63 - 1), st.integers(-1, 2**62)),
+)
+def test_failing_6_a_message_names_its_channel_and_place_whatever_they_are(  # noqa: PLR0913
+    *,
+    token: str,
+    content: dict[str, Any],
+    indent: int | None,
+    ascii_only: bool,
+    seq: int,
+    place: tuple[int, int, int],
+) -> None:
+    """Quotes, control characters and any script in a token come back; the value does not change."""
+    value = json.dumps(content, indent=indent, ensure_ascii=ascii_only).encode()
+    partition, offset, timestamp = place
+    one = Message(
+        record(token.encode(), value, partition=partition, offset=offset, timestamp=timestamp),
+        token,
+        "trade",
+        value,
+    )
+    written = payload(one, seq, Dialect.V1)
+    assert json.loads(written) == {
+        "seq": seq,
+        "ts": timestamp,
+        "type": "message",
+        "channel": f"{token}.trade",
+        "pos": f"{partition}-{offset}",
+        "data": content,
+    }
+    assert list(json.loads(written)) == ["seq", "ts", "type", "channel", "pos", "data"]
+    assert written.encode().endswith(b',"data":' + value + b"}")
+    old = payload(one, seq, Dialect.V0)
+    assert json.loads(old) == {
+        "seq": seq,
+        "ts": timestamp,
+        "type": "price:update",
+        "priority": 1,
+        "data": content,
+    }
+    assert old.encode().endswith(b',"data":' + value + b"}")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"price":0.10}',
+        b'{"big":12345678901234567890123456789}',
+        b'{ "a" :\n\t1 }',
+        b'{"a":1,"a":2}',
+        b'{"e":"\\u00e9\\/"}',
+        b" {} ",
+    ],
+)
+@dialects
+def test_a_value_is_passed_on_byte_for_byte(value: bytes, dialect: Dialect) -> None:
+    """What another encoder would write differently is left as the publisher wrote it."""
+    assert value in payload(message("BTC", value=value), 1, dialect).encode()
+
+
+@given(
+    st.lists(st.tuples(tokens, objects), max_size=5),
+    st.integers(1, 10**6),
+    st.sampled_from(list(Dialect)),
+)
+def test_several_messages_are_the_single_ones_one_after_another(
+    contents: list[tuple[str, dict[str, Any]]], seq: int, dialect: Dialect
+) -> None:
+    """One write of many messages is what as many writes would be."""
+    many = [message(token, value=json.dumps(content).encode()) for token, content in contents]
+    together = encode_messages(many, seq, dialect)
+    assert together == b"".join(
+        encode_messages([one], seq + number, dialect) for number, one in enumerate(many)
+    )
+    assert [one["seq"] for one in messages(together)] == list(range(seq, seq + len(many)))
+
+
+@pytest.mark.parametrize("size", [100, 125, 126, 127, 65_400, 65_535, 65_536, 70_000])
+@dialects
+def test_a_message_of_any_size_fits_its_frame(size: int, dialect: Dialect) -> None:
+    """The frame's length is that of the whole text, sequence number and all."""
+    value = b'{"x":"%b"}' % (b"y" * size)
+    for seq in (9, 10, 99, 100):
+        assert json.loads(payload(message("BTC", value=value), seq, dialect))["seq"] == seq
+
+
+@dialects
+def test_failing_28_what_follows_the_number_is_written_once(dialect: Dialect) -> None:
+    """The tail is the same object for every subscriber of a dialect."""
+    one = message("BTC", value=TRADE)
+    assert one.tail(dialect) is one.tail(dialect)
+
+
+def test_the_dialects_do_not_share_a_tail() -> None:
+    """Each dialect gets its own, in whatever order they are asked for."""
+    one = message("BTC")
+    assert b"price:update" in one.tail(Dialect.V0)
+    assert b"price:update" not in one.tail(Dialect.V1)
+    assert b"price:update" in one.tail(Dialect.V0)

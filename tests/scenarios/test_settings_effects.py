@@ -1,0 +1,289 @@
+"""Failing 26: settings were documented, parsed and never applied. Here each has an effect.
+
+A new setting needs a test, and a line in EFFECTS that says which.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws import service
+from odin_ws.catalogue import Catalogue, default_catalogue
+from odin_ws.cli.environment import read_catalogue
+from odin_ws.settings import declared_settings, load_settings
+from odin_ws.source.cluster import KafkaOptions
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from odin_ws.testing.scenario import Scenario, open_scenario
+from tests.cli.commands import ODIN_WS, run_command, started
+from tests.scenarios.container import Container
+from tests.scenarios.ops import ask
+from tests.scenarios.wire import RawClient, request
+
+_HERE: Final = "tests/scenarios/test_settings_effects.py"
+
+# The test that fails when a setting has no effect.
+EFFECTS: Final = {
+    "KAFKA_BROKERS": f"{_HERE}::test_kafka_settings_reach_the_source",
+    "KAFKA_ASSIGNMENT": f"{_HERE}::test_kafka_settings_reach_the_source",
+    "KAFKA_CONSUMER_GROUP": f"{_HERE}::test_kafka_settings_reach_the_source",
+    "KAFKA_FETCH_MAX_WAIT_MS": f"{_HERE}::test_kafka_settings_reach_the_source",
+    "KAFKA_PROBE_SECONDS": f"{_HERE}::test_kafka_settings_reach_the_source",
+    "WS_ADDR": f"{_HERE}::test_the_server_listens_where_it_is_told",
+    "WS_OPS_ADDR": f"{_HERE}::test_the_server_listens_where_it_is_told",
+    "WS_CATALOGUE": f"{_HERE}::test_another_catalogue_is_served",
+    "WS_MAX_CONNECTIONS": (
+        "tests/scenarios/test_failing_connections.py"
+        "::test_failing_22_a_full_server_answers_503_before_the_upgrade"
+    ),
+    "WS_MAX_KAFKA_RATE": (
+        "tests/scenarios/test_failing_delivery.py"
+        "::test_failing_08_the_kafka_rate_delays_and_drops_nothing"
+    ),
+    "WS_MAX_BROADCAST_RATE": (
+        "tests/scenarios/test_failing_delivery.py"
+        "::test_failing_08_the_broadcast_rate_delays_and_drops_nothing"
+    ),
+    "WS_MAX_RECORD_BYTES": f"{_HERE}::test_a_larger_record_is_passed_by",
+    "WS_MAX_SUBSCRIPTIONS": (
+        "tests/scenarios/test_failing_connections.py::test_failing_20_subscriptions_have_a_limit"
+    ),
+    "WS_MAX_FRAME_BYTES": (
+        "tests/scenarios/test_failing_connections.py::test_failing_20_a_frame_has_a_limit"
+    ),
+    "WS_COMMAND_RATE": f"{_HERE}::test_commands_are_limited_to_burst_and_rate",
+    "WS_COMMAND_BURST": f"{_HERE}::test_commands_are_limited_to_burst_and_rate",
+    "WS_HEAD_MAX_BYTES": f"{_HERE}::test_a_larger_head_is_refused",
+    "WS_HEAD_TIMEOUT": f"{_HERE}::test_a_slower_head_is_refused",
+    "WS_OUTBOX_BYTES": (
+        "tests/scenarios/test_slow.py::test_more_waiting_bytes_than_the_limit_close"
+    ),
+    "WS_OUTBOX_SECONDS": (
+        "tests/scenarios/test_slow.py::test_bytes_that_wait_longer_than_the_grace_close"
+    ),
+    "WS_PING_INTERVAL": (
+        "tests/scenarios/test_liveness.py::test_the_interval_and_the_timeout_are_settings"
+    ),
+    "WS_PONG_TIMEOUT": (
+        "tests/scenarios/test_liveness.py::test_the_interval_and_the_timeout_are_settings"
+    ),
+    "WS_DRAIN_DELAY": (
+        "tests/scenarios/test_drain.py::test_for_the_delay_clients_are_let_in_and_then_nobody"
+    ),
+    "WS_DRAIN_SECONDS": (
+        "tests/scenarios/test_drain.py::test_who_does_not_read_is_cut_off_in_time"
+    ),
+    "WS_CPU_LIMIT": f"{_HERE}::test_cpu_is_measured_by_the_limit",
+    "WS_MEMORY_LIMIT": f"{_HERE}::test_memory_over_the_limit_keeps_callers_out",
+    "LOG_LEVEL": f"{_HERE}::test_the_log_is_as_it_is_told",
+    "LOG_FORMAT": f"{_HERE}::test_the_log_is_as_it_is_told",
+}
+
+
+def test_failing_26_every_setting_has_a_test_that_sees_its_effect() -> None:
+    """No setting without an entry, and no entry without a setting."""
+    assert EFFECTS.keys() == {setting.name for _, setting in declared_settings()}
+
+
+@pytest.mark.parametrize("node", sorted(set(EFFECTS.values())))
+def test_failing_26_the_tests_named_exist(node: str, pytestconfig: pytest.Config) -> None:
+    """Each entry names a test function of that file."""
+    path, _, name = node.partition("::")
+    module = ast.parse((pytestconfig.rootpath / path).read_text("utf-8"))
+    assert name in {getattr(statement, "name", None) for statement in module.body}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_failing_26_a_setting_sets_the_field_of_its_name(name: str) -> None:
+    """The tests of effects give fields; an environment variable sets the one named like it."""
+    fields = {setting.name: field for field, setting in declared_settings()}
+    assert fields[name] == name.lower()
+
+
+# ---- what a scenario shows
+
+
+@pytest.mark.odin_settings(ws_max_record_bytes=1024)
+async def test_a_larger_record_is_passed_by(odin_scenario: Scenario) -> None:
+    """1,024 bytes are delivered, one more is not."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["*.*"])
+    for size in (1025, 1024):
+        odin_scenario.log.append("odin.trades", b"BTC", b'{"x":"'.ljust(size - 2, b"x") + b'"}')
+    assert len((await client.message())["data"]["x"]) == 1024 - len('{"x":""}')
+    assert await client.silence(5)
+
+
+@pytest.mark.odin_settings(ws_command_rate=2, ws_command_burst=3)
+async def test_commands_are_limited_to_burst_and_rate(odin_scenario: Scenario) -> None:
+    """Three at once, then two a second."""
+    client = await odin_scenario.connect()
+
+    async def ask_five() -> list[str]:
+        return [(await client.command("heartbeat"))["type"] for _ in range(5)]
+
+    assert await ask_five() == ["pong"] * 3 + ["error"] * 2
+    await trio.sleep(1)
+    assert await ask_five() == ["pong"] * 2 + ["error"] * 3
+    await trio.sleep(60)
+    assert await ask_five() == ["pong"] * 3 + ["error"] * 2
+
+
+@pytest.mark.odin_settings(ws_head_max_bytes=600)
+async def test_a_larger_head_is_refused(odin_scenario: Scenario) -> None:
+    """600 bytes are accepted, one more is answered 431."""
+    room = 600 - len(request(headers={"X": ""}))
+    for size, status in ((room, b"101"), (room + 1, b"431")):
+        client = await RawClient.dial(odin_scenario, request(headers={"X": "x" * size}))
+        assert (await client.head()).split()[1] == status
+
+
+@pytest.mark.odin_settings(ws_head_timeout=2)
+async def test_a_slower_head_is_refused(odin_scenario: Scenario) -> None:
+    """The answer 408 comes after 2 seconds."""
+    started_at = trio.current_time()
+    client = await RawClient.dial(odin_scenario, b"GET ")
+    assert (await client.head()).split()[1] == b"408"
+    assert trio.current_time() - started_at == 2
+
+
+@pytest.mark.odin_settings(ws_cpu_limit=4)
+async def test_cpu_is_measured_by_the_limit(
+    container: Container, odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second of CPU in a second is an eighth of 4 cores, in a container of 2 as well."""
+    clock = SimpleNamespace(monotonic=trio.current_time)
+    monkeypatch.setattr("odin_ws.ops.resources.time", clock)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(odin_scenario.view.resources.run)
+        await trio.sleep(0.5)
+        container.use(memory=0, cpu_seconds=0.5)
+        await trio.sleep(0.6)
+        checks = (await ask(odin_scenario, "/health")).json()["checks"]
+        nursery.cancel_scope.cancel()
+    assert checks["cpu"]["percentage"] == 12.5
+    assert checks["limits"]["cpu_cores"] == 4
+
+
+@pytest.mark.parametrize(("limit", "status"), [(1, b"503"), (1 << 50, b"101")])
+async def test_memory_over_the_limit_keeps_callers_out(
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+    limit: int,
+    status: bytes,
+) -> None:
+    """Any process has more than one byte, none has a pebibyte."""
+    settings, _ = load_settings({"WS_MEMORY_LIMIT": str(limit)})
+    async with open_scenario(settings) as scenario:
+        client = await RawClient.dial(scenario, request())
+        assert (await client.head()).split()[1] == status
+
+
+async def test_another_catalogue_is_served(
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+    tmp_path: Path,
+) -> None:
+    """Other topics, categories and bundles take the place of Odin's."""
+    path = tmp_path / "weather.toml"
+    path.write_text(
+        '[[topics]]\nname="weather.rain"\ncategory="rain"\nevents=["RAIN_BEGAN"]\n'
+        '[bundles]\nWET=["rain"]\n'
+    )
+    settings, _ = load_settings({"WS_CATALOGUE": str(path)})
+    async with open_scenario(settings, catalogue=read_catalogue(settings)) as scenario:
+        client = await scenario.connect()
+        ack = await client.subscribe(channels=["Bonn.WET", "BTC.trade"])
+        assert ack["subscribed"] == ["Bonn.WET"]
+        record = scenario.publish("Bonn", "rain")
+        assert record.topic == "weather.rain"
+        assert (await client.message())["channel"] == "Bonn.rain"
+
+
+# ---- what needs Kafka, sockets or a process
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"KAFKA_BROKERS": "a:1,b:2"}, {"brokers": ("a:1", "b:2")}),
+        ({"KAFKA_ASSIGNMENT": "all", "KAFKA_CONSUMER_GROUP": "mine"}, {"group": None}),
+        ({"KAFKA_ASSIGNMENT": "group"}, {"group": "ws-server-group"}),
+        ({"KAFKA_ASSIGNMENT": "group", "KAFKA_CONSUMER_GROUP": "mine"}, {"group": "mine"}),
+        ({"KAFKA_FETCH_MAX_WAIT_MS": "1500"}, {"max_wait": 1.5}),
+        ({"KAFKA_PROBE_SECONDS": "0.7"}, {"probe": 0.7}),
+        ({"WS_MAX_KAFKA_RATE": "12"}, {"rate": 12}),
+        ({"WS_MAX_BROADCAST_RATE": "4"}, {"gather": 0.25}),
+    ],
+    ids=json.dumps,
+)
+def test_kafka_settings_reach_the_source(
+    environment: dict[str, str], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the source makes of its options is seen with a real Kafka, in tests/integration."""
+    made: list[KafkaOptions] = []
+
+    def source(_catalogue: Catalogue, options: KafkaOptions) -> None:
+        made.append(options)
+
+    monkeypatch.setattr(service, "KafkaSource", source)
+    settings, _ = load_settings(environment)
+    service.kafka_source(settings, default_catalogue())
+    (options,) = made
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+async def test_the_server_listens_where_it_is_told() -> None:
+    """Subscribers at WS_ADDR, health at WS_OPS_ADDR; also while no broker answers."""
+    subscribers, ops, broker = free_ports(3)
+    settings = {
+        "KAFKA_BROKERS": f"{LOOPBACK}:{broker}",
+        "WS_ADDR": f"{LOOPBACK}:{subscribers}",
+        "WS_OPS_ADDR": f"{LOOPBACK}:{ops}",
+        "WS_DRAIN_DELAY": "0",
+    }
+    async with started([ODIN_WS, "serve"], **settings) as server:
+        await server.says('"serving"')
+        assert (await first_line(subscribers, request())).startswith(b"HTTP/1.1 101 ")
+        assert (await first_line(ops, b"GET /health/live HTTP/1.0\r\n\r\n")).split()[1] == b"200"
+        server.interrupt()
+        assert (await server.ended()).returncode == 0
+
+
+async def first_line(port: int, said: bytes) -> bytes:
+    """What a server on this machine answers."""
+    stream = await trio.open_tcp_stream(LOOPBACK, port)
+    async with stream:
+        await stream.send_all(said)
+        answer = b""
+        while b"\r\n" not in answer:
+            answer += await stream.receive_some()
+    return answer.partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("level", "style", "begins", "lines"),
+    [("info", "json", "{", 2), ("warning", "json", "{", 1), ("info", "text", "20", 2)],
+)
+async def test_the_log_is_as_it_is_told(level: str, style: str, begins: str, lines: int) -> None:
+    """A start with an unknown setting has a warning and an info line before it finds no port."""
+    (port,) = free_ports(1)
+    listener = (await trio.open_tcp_listeners(port, host=LOOPBACK))[0]
+    async with listener:
+        done = await run_command(
+            "serve",
+            WS_ADDR=f"{LOOPBACK}:{port}",
+            WS_OPS_ADDR=f"{LOOPBACK}:{port}",
+            WS_SOMETHING_ELSE="1",
+            LOG_LEVEL=level,
+            LOG_FORMAT=style,
+        )
+    ours = [line for line in done.stderr.splitlines() if re.search(r'["[]odin_ws.cli["\]]', line)]
+    assert len(ours) == lines
+    assert all(line.startswith(begins) for line in ours)
