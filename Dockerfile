@@ -16,7 +16,7 @@ ENV PATH=/opt/odin-ws/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 USER 10001
-# WebSocket; health, metrics and console.
+# WebSocket; health and metrics.
 EXPOSE 3002 3003
 # In exec form, so that SIGTERM reaches the server and not a shell.
 ENTRYPOINT ["odin-ws"]

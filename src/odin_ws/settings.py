@@ -71,7 +71,8 @@ def _number(low: float, high: float = math.inf) -> tuple[Callable[[str], float],
 
 
 def _range(low: float, high: float) -> str:
-    return f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+    # Ten digits: limits are never rounded, 16777216 stays 16777216.
+    return f"{low:.10g} or more" if high == math.inf else f"{low:.10g} to {high:.10g}"
 
 
 def _choice(*words: str) -> tuple[Callable[[str], str], str]:

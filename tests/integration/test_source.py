@@ -67,7 +67,7 @@ async def test_every_partition_in_the_order_of_offsets(bootstrap: str) -> None:
     async with feeding(topics, options(bootstrap)) as feed:
         await Publisher(bootstrap).publish(numbered(partitions, 200))
         await feed.received(12 * 200)
-        assert feed.offsets() == each(partitions, list(range(200)))
+        assert feed.offsets() == each(partitions, range(200))
         assert all(record.value == b"%d" % record.offset for record in feed.records)
 
 
@@ -186,7 +186,7 @@ async def test_a_deleted_topic_does_not_harm_the_others(apache: str) -> None:
 
 
 async def test_records_deleted_before_they_were_read_are_counted(apache: str) -> None:
-    """Retention overtakes a reader that is held up: it goes on behind the hole and tells its size."""
+    """Retention overtakes a reader that is held up: it goes on behind the hole and counts it."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     publisher = Publisher(apache)
@@ -263,7 +263,7 @@ async def test_everything_arrives_once_over_a_crash_of_the_broker(
             for feed in reader, member:
                 await feed.received(900)
                 await feed.probes(2)
-                assert feed.offsets() == each(partitions, list(range(150)))
+                assert feed.offsets() == each(partitions, range(150))
 
 
 async def test_23_a_frozen_broker_is_noticed() -> None:
@@ -306,7 +306,7 @@ async def test_8_a_full_channel_stops_the_fetching(apache: str) -> None:
         assert feed.feed.status.value is FeedStatus.LIVE, feed.feed.reason
         feed.takes.value = True
         await feed.received(12_000)
-        assert feed.offsets() == each(partitions, list(range(6000)))
+        assert feed.offsets() == each(partitions, range(6000))
         await eventually(lambda: feed.feed.lag == {topics[0]: 0})
 
 
@@ -323,7 +323,7 @@ async def test_8_a_rate_limit_delays_and_drops_nothing(apache: str) -> None:
         await eventually(lambda: feed.feed.lag[topics[0]] > 0)
         await feed.received(400)
         assert trio.current_time() - started >= (400 - 10) / 200
-        assert feed.offsets() == each(partitions, list(range(200)))
+        assert feed.offsets() == each(partitions, range(200))
         await eventually(lambda: not feed.feed.paced)
 
 

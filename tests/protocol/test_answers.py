@@ -108,6 +108,10 @@ def test_positions_are_told_only_where_asked_for(dialect: Dialect) -> None:
     answer = json.loads(full)
     assert answer["positions"] == {"odin.trades": {"0": -1, "11": 2**62}, "odin.social": {}}
     assert answer["partitions"] == {"odin.trades": [0, 11], "odin.social": []}
+    none = subscription_ack(
+        None, dialect, subscribed=[], rejected=[REJECTED], count=0, positions={}, partitions={}
+    )
+    assert json.loads(none)["positions"] == json.loads(none)["partitions"] == {}
 
 
 @every_id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -129,7 +131,7 @@ async def test_a_head_that_comes_late_is_answered_503(odin_scenario: Scenario) -
     head = await late.head()
     assert head.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nRetry-After: " in head
-    assert odin_scenario.view.server.admission.refused == {"draining": 1}
+    assert odin_scenario.view.server.admission.refused == Counter({"draining": 1})
 
 
 async def test_a_second_signal_stops_at_once_and_still_says_why(odin_scenario: Scenario) -> None:

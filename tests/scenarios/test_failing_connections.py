@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 import trio
@@ -144,7 +145,7 @@ async def test_failing_18_what_was_no_connection_is_not_counted_as_one(
     server = odin_scenario.view.server
     assert (server.stats.opened, server.admission.active, server.connections) == (0, 0, set())
     assert server.stats.closed.total() == 0
-    assert server.admission.refused == {"not_found": 1, "head_timeout": 1}
+    assert server.admission.refused == Counter({"not_found": 1, "head_timeout": 1})
 
 
 async def test_failing_19_every_client_hears_of_a_shutdown(odin_scenario: Scenario) -> None:

@@ -69,6 +69,15 @@ async def ask_for_a_page(scenario: Scenario) -> None:
     await client.head()
 
 
+async def come_late(scenario: Scenario) -> None:
+    """A caller whose head comes when the server is draining."""
+    client = await RawClient.dial(scenario, request()[:9])
+    scenario.stop()
+    await trio.sleep(1.5)
+    await client.stream.send_all(request()[9:])
+    await client.head()
+
+
 async def say(scenario: Scenario) -> None:
     """One command, a bad one."""
     client = await RawClient.open(scenario)
@@ -135,7 +144,7 @@ MOVES: dict[str, Action] = {
     "ws_bytes_sent_total": connect,
     "ws_bytes_received_total": say,
     "ws_capacity_headroom_percent": connect,
-    "ws_capacity_rejections_total": ask_for_a_page,
+    "ws_capacity_rejections_total": come_late,
     "ws_kafka_connected": lose_the_broker,
     "ws_kafka_paced": fall_behind,
     "ws_kafka_messages_received_total": deliver,
@@ -254,9 +263,24 @@ async def test_failing_27_traffic_is_not_logged(odin_scenario: Scenario) -> None
             await end(odin_scenario, reason)
         await deliver(odin_scenario)
         await ask_for_a_page(odin_scenario)
-        await fail_to_read(odin_scenario)
         await trio.sleep(10)
     assert lines_above_debug(logs) == []
+
+
+async def test_failing_27_a_broken_publisher_does_not_fill_the_log(
+    odin_scenario: Scenario,
+) -> None:
+    """1,000 unreadable records of one kind within 20 seconds are one line that says which kind."""
+    with capture_logs() as logs:
+        for _ in range(1000):
+            odin_scenario.log.append("odin.trades", None, b"{}")
+            await trio.sleep(0.02)
+    (line,) = logs
+    assert (line["log_level"], line["reason"], line["topic"]) == (
+        "warning",
+        "no_key",
+        "odin.trades",
+    )
 
 
 # ---- 28

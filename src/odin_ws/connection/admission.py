@@ -14,10 +14,14 @@ import attrs
 from odin_ws.connection.head import Head, Refusal, check_upgrade
 from odin_ws.protocol.envelope import Dialect
 
-__all__ = ["Admission"]
+__all__ = ["NO_ROOM", "Admission"]
 
 # Clients turned away come back spread over these seconds, not all at once.
 _RETRY_AFTER: Final = (2, 10)
+
+
+# The labels of what is refused for want of room.
+NO_ROOM: Final = ("draining", "max_connections", "memory")
 
 
 @attrs.define(eq=False)
@@ -30,7 +34,9 @@ class Admission:
     max_connections: int
     overload: Callable[[], str | None]
     active: int = 0
+    # By label: whatever was refused, and of that what was for want of room (503).
     refused: Counter[str] = attrs.field(factory=Counter)
+    rejected: Counter[str] = attrs.field(factory=Counter)
     draining: bool = False
 
     @contextmanager
@@ -49,6 +55,12 @@ class Admission:
             yield dialect
         finally:
             self.active -= 1
+
+    def count(self, refusal: Refusal) -> None:
+        """Count a refusal that is being sent."""
+        self.refused[refusal.label] += 1
+        if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
+            self.rejected[refusal.label] += 1
 
 
 def _dialect(head: Head) -> Dialect:

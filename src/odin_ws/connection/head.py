@@ -15,9 +15,29 @@ import trio
 
 from odin_ws.connection.transport import Transport
 
-__all__ = ["PATH", "Head", "Refusal", "check_upgrade", "read_head", "refuse", "upgrade_request"]
+__all__ = [
+    "BAD_REQUESTS",
+    "PATH",
+    "Head",
+    "Refusal",
+    "check_upgrade",
+    "read_head",
+    "refuse",
+    "upgrade_request",
+]
 
 PATH: Final = "/ws"
+
+# The labels of what is refused here; the metrics show each from the start.
+BAD_REQUESTS: Final = (
+    "bad_method",
+    "bad_request",
+    "bad_version",
+    "head_timeout",
+    "head_too_large",
+    "no_upgrade",
+    "not_found",
+)
 
 # Nobody's head needs more header lines; h11 itself only limits their bytes.
 _MAX_HEADERS: Final = 100

@@ -108,7 +108,7 @@ class ConnectionServer:
             with self.admission.admit(head) as dialect:
                 await self._serve_upgraded(transport, peer, head, dialect)
         except Refusal as refusal:
-            self.admission.refused[refusal.label] += 1
+            self.admission.count(refusal)
             log.debug("refused", peer=peer, status=int(refusal.status), reason=refusal.label)
             await _send_last(transport, refuse(refusal))
 

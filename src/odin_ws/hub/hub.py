@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import attrs
+import structlog
 import trio
 
 from odin_ws.catalogue import Catalogue, Topic
@@ -24,6 +25,8 @@ from odin_ws.records import Assignment, Batch, Record
 
 __all__ = ["Hub", "HubStats"]
 
+log = structlog.get_logger("odin_ws.hub")
+
 # The share of the event loop the dispatcher may take: above it cycles stretch, so each write
 # carries more and readers, accepts and pongs keep the rest (shared measurements: 60-70%).
 _DUTY = 0.65
@@ -35,6 +38,9 @@ _CYCLE_BYTES = 4 << 20
 # How long writes may keep the loop from the other tasks, seconds, looked at every so many writes.
 _SLICE_SECONDS = 0.005
 _SLICE_WRITES = 32
+
+# A broken publisher may send nothing else: one line of each kind in so many seconds tells it.
+_REPORT_SECONDS = 30.0
 
 # Record age at delivery and cycle time, in seconds: from "at once" to "far behind".
 _AGE_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -68,6 +74,7 @@ class Hub:
         self._max_record_bytes = max_record_bytes
         self._index = SubscriptionIndex()
         self._positions: dict[str, dict[int, int]] = {}
+        self._next_report: dict[Unreadable, float] = {}
 
     # ---- subscriptions: called by sessions, between two cycles or between two writes of one
 
@@ -173,16 +180,31 @@ class Hub:
     def _read(self, record: Record, topic: Topic) -> Message | None:
         token = read_token(record)
         if isinstance(token, Unreadable):
-            self.stats.unreadable[token] += 1
+            self._pass_by(record, token)
             return None
         content = read_value(record, self._max_record_bytes)
         if isinstance(content, Unreadable):
-            self.stats.unreadable[content] += 1
+            self._pass_by(record, content)
             return None
         value, event = content
         # Delivered all the same: new publishers must not need a new server.
         self.stats.unknown_types += event not in topic.events
         return Message(record, token, topic.category, value)
+
+    def _pass_by(self, record: Record, reason: Unreadable) -> None:
+        """Count a record that cannot be a message; of each reason one is logged now and then."""
+        self.stats.unreadable[reason] += 1
+        now = trio.current_time()
+        if now >= self._next_report.get(reason, -math.inf):
+            self._next_report[reason] = now + _REPORT_SECONDS
+            log.warning(
+                "passed by a record",
+                reason=reason,
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                so_far=self.stats.unreadable[reason],
+            )
 
     def _route(self, messages: Sequence[Message]) -> list[Subscriber]:
         """Give every subscriber what is due to it, in order and each message once.

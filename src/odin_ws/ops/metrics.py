@@ -18,8 +18,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from odin_ws.connection.admission import NO_ROOM
 from odin_ws.connection.closing import Close
+from odin_ws.connection.head import BAD_REQUESTS
 from odin_ws.distribution import Distribution
+from odin_ws.hub.reading import Unreadable
 from odin_ws.ops.view import View
 
 __all__ = ["metrics_registry", "metrics_text"]
@@ -57,10 +60,12 @@ class _ServiceCollector(Collector):
         yield _gauge(
             "ws_connections_max", "WS_MAX_CONNECTIONS", self._view.settings.ws_max_connections
         )
-        yield _counter(
+        yield _labelled_counter(
             "ws_connections_failed",
             "Connections refused before the upgrade",
-            server.admission.refused.total(),
+            "reason",
+            # Each is there from the start: an alert on its rate needs a first zero.
+            dict.fromkeys((*BAD_REQUESTS, *NO_ROOM), 0) | server.admission.refused,
         )
         disconnects = CounterMetricFamily(
             "ws_disconnects", "Connections ended", labels=["reason", "initiated_by"]
@@ -97,9 +102,9 @@ class _ServiceCollector(Collector):
         )
         yield _labelled_counter(
             "ws_capacity_rejections",
-            "Connections refused before the upgrade",
+            "Connections refused for want of room (503)",
             "reason",
-            view.server.admission.refused,
+            dict.fromkeys(NO_ROOM, 0) | view.server.admission.rejected,
         )
         yield _gauge("ws_memory_bytes", "Memory in use", resources.memory_bytes)
         yield _gauge("ws_memory_limit_bytes", "Memory allowed", resources.memory_limit)
@@ -113,7 +118,10 @@ class _ServiceCollector(Collector):
             "ws_kafka_messages_received", "Records read", "topic", stats.received
         )
         yield _labelled_counter(
-            "ws_kafka_messages_failed", "Records passed by", "reason", stats.unreadable
+            "ws_kafka_messages_failed",
+            "Records passed by",
+            "reason",
+            dict.fromkeys(Unreadable, 0) | stats.unreadable,
         )
         yield _counter(
             "ws_kafka_unknown_event_types",

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from trio_asyncio import aio_as_trio
 
 from odin_ws.records import TopicPartition
-from odin_ws.source.fetching import Fetcher
+from odin_ws.source.fetching import Fetcher, assign_paused
 
 __all__ = ["Cluster", "ClusterFailure", "KafkaOptions", "open_cluster"]
 
@@ -62,12 +62,16 @@ class Cluster:
     def __init__(
         self,
         consumer: aiokafka.AIOKafkaConsumer,
+        asking: aiokafka.AIOKafkaConsumer,
         admin: AIOKafkaAdminClient,
         fetcher: Fetcher,
         bound: float,
     ) -> None:
         self.fetcher = fetcher
         self._consumer = consumer
+        # A broker answers a connection's questions one after the other: behind a patient fetch one
+        # would wait for as long as that is held.
+        self._asking = asking
         self._admin = admin
         self._bound = bound
 
@@ -92,11 +96,11 @@ class Cluster:
 
     async def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset of each partition's next record."""
-        return await self._offsets(self._consumer.end_offsets, partitions)
+        return await self._offsets(self._asking.end_offsets, partitions)
 
     async def beginnings(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset of the oldest record that each partition still has."""
-        return await self._offsets(self._consumer.beginning_offsets, partitions)
+        return await self._offsets(self._asking.beginning_offsets, partitions)
 
     async def _offsets(
         self, ask: Any, partitions: Collection[TopicPartition]
@@ -115,6 +119,8 @@ class Cluster:
         Not by pattern: when a topic appeared, aiokafka would forget the assignment before it gave
         the listener a chance to commit.
         """
+        # Told of its topics, it need not look each of them up when it is asked about one.
+        assign_paused(self._asking, [aiokafka.TopicPartition(topic, 0) for topic in topics])
         self._consumer.subscribe(topics=list(topics), listener=listener)
 
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -151,31 +157,33 @@ async def open_cluster(options: KafkaOptions) -> AsyncIterator[Cluster]:
     """Connect; raises one of ClusterFailure where that does not work within the probe's bound."""
     bound = options.probe
     async with AsyncExitStack() as stack:
-        patient = await stack.enter_async_context(
-            _client(lambda: _consumer(options, options.max_wait, min_bytes=1), bound)
+
+        async def client(make: Callable[[], Any]) -> Any:
+            return await stack.enter_async_context(_client(make, bound))
+
+        patient = await client(
+            lambda: _consumer(options, options.max_wait, min_bytes=1, group=options.group)
         )
-        gathering = None
-        if options.group is None:
-            gathering = await stack.enter_async_context(
-                _client(lambda: _consumer(options, options.gather, min_bytes=_ANY_SLOT), bound)
-            )
-        admin = await stack.enter_async_context(
-            _client(lambda: AIOKafkaAdminClient(**options.client()), bound)
-        )
-        yield Cluster(patient, admin, Fetcher(patient, gathering, options.gather), bound)
+        gathering = await client(lambda: _consumer(options, options.gather, min_bytes=_ANY_SLOT))
+        admin = await client(lambda: AIOKafkaAdminClient(**options.client()))
+        # A group knows each of its members by one consumer: there the other one is for questions.
+        fetcher = Fetcher(patient, None if options.group else gathering, options.gather)
+        yield Cluster(patient, gathering, admin, fetcher, bound)
 
 
-def _consumer(options: KafkaOptions, wait: float, *, min_bytes: int) -> aiokafka.AIOKafkaConsumer:
+def _consumer(
+    options: KafkaOptions, wait: float, *, min_bytes: int, group: str | None = None
+) -> aiokafka.AIOKafkaConsumer:
     return aiokafka.AIOKafkaConsumer(
         **options.client(),
-        group_id=options.group,
+        group_id=group,
         enable_auto_commit=False,
         # Never jump in silence: the source decides where to go on, and counts what is lost.
         auto_offset_reset="none",
         fetch_max_wait_ms=round(wait * 1000),
         fetch_min_bytes=min_bytes,
         # By this the leader of a group notices new partitions; else the probe does.
-        metadata_max_age_ms=round(options.probe * 1000) if options.group else 30_000,
+        metadata_max_age_ms=round(options.probe * 1000) if group else 30_000,
         # How often a consumer looks round with nothing to do; 200 ms cost half a percent of a core.
         consumer_timeout_ms=1000,
     )

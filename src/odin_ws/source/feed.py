@@ -24,6 +24,9 @@ class FeedStatus(StrEnum):
     STOPPED = "stopped"  # the source has ended
 
 
+_EVENTS = {status: f"feed is {status}" for status in FeedStatus}
+
+
 @attrs.define(eq=False)
 class Feed:
     """What a source says of itself.
@@ -48,12 +51,15 @@ class Feed:
         self.since = trio.current_time()
         self.status.value = status
         if status is FeedStatus.STALLED:
-            log.warning("feed is stalled", reason=reason)
+            log.warning(_EVENTS[status], reason=reason)
         else:
-            log.info("feed is " + status)
+            log.info(_EVENTS[status])
 
     def miss(self, topics: frozenset[str]) -> None:
         """Say which topics of the catalogue do not exist; a change is logged once."""
         if topics != self.missing_topics:
             self.missing_topics = topics
-            log.warning("topics that do not exist yet", topics=sorted(topics))
+            if topics:
+                log.warning("topics that do not exist yet", topics=sorted(topics))
+            else:
+                log.info("all topics exist now")

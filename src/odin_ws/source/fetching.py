@@ -16,7 +16,7 @@ from trio_asyncio import aio_as_trio
 
 from odin_ws.records import Record, TopicPartition
 
-__all__ = ["Fetcher"]
+__all__ = ["Fetcher", "assign_paused"]
 
 # One record of a fetch and its handling cost some 5 us: a batch keeps the loop for 10 ms at most.
 _BATCH_RECORDS: Final = 2000
@@ -53,11 +53,7 @@ class Fetcher:
         """
         ours = [aiokafka.TopicPartition(*key) for key in partitions]
         for consumer in filter(None, (self._patient, self._gathering)):
-            consumer.assign(ours)
-            consumer.pause(*ours)
-            # Without a position aiokafka would look for one, and report that it may not choose.
-            for key in ours:
-                consumer.seek(key, 0)
+            assign_paused(consumer, ours)
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Go on from these offsets, in what is assigned: a rebalance may have taken some away."""
@@ -108,3 +104,14 @@ class Fetcher:
         if records and not cut_off and self._gathering is None:
             self._next_look = trio.current_time() + self._gather
         return records, cut_off
+
+
+def assign_paused(
+    consumer: aiokafka.AIOKafkaConsumer, partitions: Collection[aiokafka.TopicPartition]
+) -> None:
+    """Let a consumer know partitions without fetching them."""
+    consumer.assign(partitions)
+    consumer.pause(*partitions)
+    # Without a position aiokafka would look for one, and report that it may not choose.
+    for key in partitions:
+        consumer.seek(key, 0)

@@ -221,38 +221,52 @@ class KafkaSource:
     ) -> None:
         """Probe the broker until the layout changes; commit for a group."""
         before: dict[TopicPartition, int] = {}
-        was_placed = True
+        without = 0
         while True:
             placed = member is None or member.placed.value
-            try:
-                now = frozenset(await cluster.layout(self._topics))
-                behind = await self._behind_ends(cluster, self._ours & now)
-            except* _BUGS:
-                raise
-            except* ClusterFailure as failures:
-                # Our own loop may be too busy for the answer; records that came are one too.
-                if self._next == before or not before:
-                    self._failed(_first_leaf(failures))
-            else:
+            without = 0 if placed else without + 1
+            now = await self._probe(cluster, before, without)
+            if now is not None:
                 backoff.reset()
+                self._report(now)
                 if self._must_begin_anew(layout, now):
                     log.info("the topics have changed", partitions=len(now))
                     return
-                if placed:
-                    self._judge(behind, before)
-                elif not was_placed:
-                    self._not_live("the consumer group is sharing out its partitions")
-                self._report(now)
             before = dict(self._next)
-            was_placed = placed
-            if member is not None and placed:
-                await member.commit()
             with trio.move_on_after(self._options.probe):
-                # Live as soon as the group has given us our partitions.
-                if not placed and member is not None:
+                if member is not None and not placed:
+                    # To be live as soon as the group has given us our partitions.
                     await member.placed.wait_value(bool)
-                else:
-                    await trio.sleep(self._options.probe)
+                    continue
+                if member is not None:
+                    await member.commit()
+                await trio.sleep_forever()
+
+    async def _probe(
+        self, cluster: Cluster, before: Mapping[TopicPartition, int], without: int
+    ) -> frozenset[TopicPartition] | None:
+        """Ask for the topics' partitions and ends, and judge; None where that was not answered.
+
+        `before`: the positions at the last probe. `without`: how many probes in a row have found
+        the group sharing out its partitions; once is nothing to tell.
+        """
+        now = None
+        try:
+            layout = frozenset(await cluster.layout(self._topics))
+            behind = await self._behind_ends(cluster, self._ours & layout)
+            now = layout
+        except* _BUGS:
+            raise
+        except* ClusterFailure as failures:
+            # Our own loop may be too busy for the answer; records that came are one too.
+            if self._next == before or not before:
+                self._failed(_first_leaf(failures))
+        else:
+            if not without:
+                self._judge(behind, before)
+            elif without > 1:
+                self._not_live("the consumer group is sharing out its partitions")
+        return now
 
     def _must_begin_anew(
         self, layout: frozenset[TopicPartition], now: frozenset[TopicPartition]
@@ -297,7 +311,7 @@ def _behind(records: Iterable[Record]) -> dict[TopicPartition, int]:
 
 
 def _assignment(positions: Mapping[TopicPartition, int], *, partial: bool = False) -> Assignment:
-    return Assignment({key: offset - 1 for key, offset in positions.items()}, partial)
+    return Assignment({key: offset - 1 for key, offset in sorted(positions.items())}, partial)
 
 
 def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,0 +1,101 @@
+"""A catalogue's file is checked on the way in, and what is wrong is said with its place."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from odin_ws.catalogue import CatalogueError, default_catalogue, load_catalogue
+
+WEATHER = """
+subject = "weather"
+
+[[topics]]
+name = "stations.measured"
+category = "measured"
+events = ["RAIN", "WIND"]
+
+[[topics]]
+name = "stations.forecast"
+category = "forecast"
+
+[bundles]
+EVERYTHING = ["measured", "forecast"]
+"""
+
+
+def test_another_domain_brings_its_own_catalogue() -> None:
+    """Topics, categories, bundles and the subject are the file's, and no others."""
+    catalogue = load_catalogue(WEATHER)
+    assert list(catalogue.topics) == ["stations.measured", "stations.forecast"]
+    assert list(catalogue.categories) == ["measured", "forecast"]
+    assert catalogue.event_types.keys() == {"RAIN", "WIND"}
+    assert catalogue.topics["stations.forecast"].events == ()
+    assert catalogue.subject("oslo", "forecast") == "weather.oslo.forecast"
+    assert catalogue.expand_channel("oslo.EVERYTHING") == ("oslo.measured", "oslo.forecast")
+    assert catalogue.expand_topic("stations.measured") == ("*.measured",)
+
+
+def test_a_catalogue_may_be_one_topic() -> None:
+    """Bundles, events and the subject may be left out."""
+    catalogue = load_catalogue('[[topics]]\nname = "t"\ncategory = "c"\n')
+    assert catalogue.bundles == {}
+    assert catalogue.subject("x", "c") == "odin.token.x.c"
+
+
+def test_the_default_is_made_once() -> None:
+    """Everybody shares it, so it is compared by identity and costs nothing."""
+    assert default_catalogue() is default_catalogue()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[bundles]", "[bundles", "not TOML: .*line 13"),
+        ('subject = "weather"', "subject = 1", "subject: a text is needed, not 1"),
+        ('subject = "weather"', 'subject = ""', "subject: a text is needed, not ''"),
+        ("subject =", "prefix =", "the catalogue: unknown key prefix; allowed: .*subject"),
+        ("[bundles]", "[packages]", "the catalogue: unknown key packages; allowed: .*bundles"),
+        ("events =", "event_types =", r"topics\[0\]: unknown key event_types; allowed: .*events"),
+        ('name = "stations.measured"', "", r"topics\[0\]\.name: a text is needed, not None"),
+        ('category = "forecast"', "", r"topics\[1\]\.category: a text is needed, not None"),
+        ('category = "forecast"', "category = 7", r"topics\[1\]\.category: a text .* not 7"),
+        ('category = "forecast"', 'category = "a.b"', r"topics\[1\]\.category: 'a\.b' .* dot"),
+        ('category = "forecast"', 'category = "a*"', r"topics\[1\]\.category: 'a\*' .* \*"),
+        ('["RAIN", "WIND"]', '"RAIN"', r"topics\[0\]\.events: a list of texts .* 'RAIN'"),
+        ('["RAIN", "WIND"]', '["RAIN", 1]', r"topics\[0\]\.events: a text is needed, not 1"),
+        ('["RAIN", "WIND"]', '["RAIN", "RAIN"]', "event type given twice: RAIN"),
+        ('"stations.forecast"', '"stations.measured"', "topic name given twice: stations.measured"),
+        ('category = "forecast"', 'category = "measured"', "category given twice: measured"),
+        ('["measured", "forecast"]', '["past"]', "bundles.EVERYTHING: unknown category past"),
+        ('["measured", "forecast"]', "[]", "bundles.EVERYTHING: at least one category is needed"),
+        ('["measured", "forecast"]', '"measured"', "bundles.EVERYTHING: a list of texts"),
+        ('["measured", "forecast"]', "[1]", "bundles.EVERYTHING: a text is needed, not 1"),
+        ("EVERYTHING", '"A.B"', r"bundles\.A\.B: 'A\.B' may hold neither a dot"),
+        ("EVERYTHING", '"*"', r"bundles\.\*: '\*' may hold neither a dot nor a \*"),
+        ("EVERYTHING", "measured", "bundles.measured: is the name of a category too"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(old: str, new: str, message: str) -> None:
+    """An operator finds the line by what is said, before the server serves anything wrong."""
+    assert WEATHER.count(old) >= 1
+    with pytest.raises(CatalogueError, match=f"^{message}"):
+        load_catalogue(WEATHER.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "topics: at least one [[topics]] is needed"),
+        ("topics = []", "topics: at least one [[topics]] is needed"),
+        ("topics = 1", "topics: at least one [[topics]] is needed"),
+        ('[topics]\nname = "t"\n', "topics: at least one [[topics]] is needed"),
+        ("topics = [1]", "topics[0]: a table is needed"),
+        ('bundles = 1\n[[topics]]\nname = "t"\ncategory = "c"\n', "bundles: a table is needed"),
+    ],
+)
+def test_a_file_of_another_form_is_told_what_is_needed(text: str, message: str) -> None:
+    """There is no catalogue without a topic."""
+    with pytest.raises(CatalogueError, match=f"^{re.escape(message)}$"):
+        load_catalogue(text)
