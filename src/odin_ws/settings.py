@@ -84,11 +84,15 @@ def _choice(*words: str) -> tuple[Callable[[str], str], str]:
     return parse, "one of " + ", ".join(words)
 
 
+# A name, an IPv4 address, or an IPv6 address in brackets: no list, and no URL.
+_HOST: Final = re.compile(r"\[[^\s\[\]]+\]|[^\s:;/\[\]]+")
+
+
 def _words(text: str) -> tuple[str, ...]:
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     for word in words:
         host, _, port = word.rpartition(":")
-        if not host or not 0 < int(port) < 1 << 16:
+        if not _HOST.fullmatch(host) or not 0 < int(port) < 1 << 16:
             raise ValueError
     if not words:
         raise ValueError
@@ -103,7 +107,7 @@ def _text(text: str) -> str:
 
 def _address(text: str) -> Address:
     host, colon, port = text.rpartition(":")
-    if not colon or not 0 <= int(port) < 1 << 16:
+    if not colon or (host and not _HOST.fullmatch(host)) or not 0 <= int(port) < 1 << 16:
         raise ValueError
     return Address(host.removeprefix("[").removesuffix("]"), int(port))
 
@@ -336,18 +340,16 @@ _CONFUSIONS: Final = {
     "WS_LOG_FORMAT": "LOG_FORMAT",
 }
 
-# Set by Kubernetes for services called `ws` or `kafka`, and by Kafka's own images.
-_FOREIGN: Final = re.compile(r".*_SERVICE_(HOST|PORT.*)|(WS|KAFKA)_PORT(_.*)?|KAFKA_BROKER_ID")
-
-# One or two letters off in names of this length; KAFKA_BROKER_ID is 0.86 like KAFKA_BROKERS.
-_NEAR: Final = 0.9
+# One wrong letter or two that are swapped, in LOG_LEVEL too; more in longer names. What Kubernetes
+# sets for services, and Kafka's images set, is further off: KAFKA_BROKER_ID is 0.86 KAFKA_BROKERS.
+_NEAR: Final = 0.88
 
 
 def _meant(name: str, known: set[str]) -> str | None:
     """The setting that a name is a near miss of."""
     if name in _CONFUSIONS:
         return _CONFUSIONS[name]
-    if _FOREIGN.fullmatch(name) or not name.startswith((*_PREFIXES, "LOG_")):
-        return None
-    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)
+    # A misspelt prefix is one too; but LOGLEVEL and the like are other programs' as often as ours.
+    ours = known if name.startswith("LOG_") else {one for one in known if one.startswith(_PREFIXES)}
+    near = difflib.get_close_matches(name.upper(), ours, n=1, cutoff=_NEAR)
     return near[0] if near else None

@@ -12,6 +12,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.hub import Hub
@@ -518,6 +519,30 @@ async def test_a_poison_record_is_counted_and_passed_by(
     assert len(client.writes) == 1
 
 
+async def test_failing_27_a_publisher_that_sends_nothing_else_does_not_fill_the_log(
+    autojump_clock: MockClock,
+) -> None:
+    """Of each reason one line is logged in 30 s, with the place of a record and the count."""
+    hub = make_hub()
+    with capture_logs() as logs:
+        async with dispatching(hub) as feeder:
+            for second in range(61):
+                for number in range(20):
+                    offset = 20 * second + number
+                    await feeder.publish(record(None, partition=3, offset=offset))
+                if second == 7:
+                    await feeder.publish(record(value=None))
+                await trio.sleep(1)
+    assert [(line["reason"], line["offset"], line["so_far"]) for line in logs] == [
+        ("no_key", 0, 1),
+        ("tombstone", 0, 1),
+        ("no_key", 600, 601),
+        ("no_key", 1200, 1201),
+    ]
+    assert {line["log_level"] for line in logs} == {"warning"}
+    assert (logs[0]["topic"], logs[0]["partition"]) == ("odin.trades", 3)
+
+
 async def test_an_unknown_event_type_is_delivered_and_counted(autojump_clock: MockClock) -> None:
     """New publishers do not need a new server; another topic's type is as unknown as any."""
     hub = make_hub()
@@ -536,7 +561,7 @@ async def test_failing_24_what_is_read_and_sent_is_counted(autojump_clock: MockC
     hub = make_hub()
     for _ in range(3):
         join(hub, "*.trade")
-    now_ms = round(time.time() * 1000)
+    now_ms = int(time.time() * 1000)
     async with dispatching(hub) as feeder:
         await feeder.publish(
             record(timestamp=now_ms),

@@ -463,7 +463,7 @@ async def test_27_no_line_for_a_message_or_a_connection(topics: str, token: str)
 
 
 async def test_27_a_broker_that_is_away_is_told_of_once() -> None:
-    """Ten seconds without the broker are a handful of lines, and so is its loss."""
+    """Five seconds without the broker are a handful of lines, and so is its loss."""
     (port,) = free_ports(1)
     async with serving(f"{LOOPBACK}:{port}", ready=False) as server:
         with trio.move_on_after(5):

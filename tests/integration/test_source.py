@@ -163,8 +163,13 @@ async def test_11_a_partition_that_appears_later_is_read_from_its_first_record(a
         }
 
 
-async def test_a_deleted_topic_does_not_harm_the_others(apache: str) -> None:
-    """The feed stays live and says what is missing; made anew, it is read from its first record."""
+async def test_a_deleted_topic_does_not_harm_the_others(
+    apache: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The feed stays live and says what is missing; made anew, it is read from its first record.
+
+    Nor does aiokafka go on asking for it, a hundred times a second.
+    """
     stays, goes = topics = new_topics(2)
     await kafka.create_topics(apache, topics, 1)
     async with feeding(topics, options(apache)) as feed:
@@ -173,7 +178,10 @@ async def test_a_deleted_topic_does_not_harm_the_others(apache: str) -> None:
         await feed.received(10)
         await kafka.delete_topics(apache, [goes])
         await eventually(lambda: feed.feed.missing_topics == {goes})
+        await feed.probes(1)
+        caplog.clear()
         await feed.probes(3)
+        assert caplog.records == []
         assert feed.feed.status.value is FeedStatus.LIVE, feed.feed.reason
         await publisher.publish([Sent(stays, value=b"2")])
         await feed.received(11)
@@ -264,6 +272,17 @@ async def test_everything_arrives_once_over_a_crash_of_the_broker(
                 await feed.received(900)
                 await feed.probes(2)
                 assert feed.offsets() == each(partitions, range(150))
+
+
+async def test_23_a_patient_fetch_does_not_hold_up_the_probes(apache: str) -> None:
+    """A broker answers a connection's questions in turn: a fetch that waits has one to itself."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    async with feeding(topics, options(apache, max_wait=20)) as feed:
+        # One after the other, they would be answered in a minute.
+        with trio.fail_after(15):
+            await feed.probes(3)
+        assert feed.feed.status.value is FeedStatus.LIVE, feed.feed.reason
 
 
 async def test_23_a_frozen_broker_is_noticed() -> None:

@@ -15,8 +15,10 @@ from structlog.typing import EventDict
 from trio.testing import MockClock
 
 from odin_ws.catalogue import default_catalogue
+from odin_ws.connection import session
 from odin_ws.connection.closing import Close
 from odin_ws.hub import hub
+from odin_ws.protocol.commands import Command
 from odin_ws.protocol.envelope import Dialect, Message, encode_messages
 from odin_ws.records import Record
 from odin_ws.source.feed import FeedStatus
@@ -329,6 +331,30 @@ async def test_failing_29_an_exception_in_one_connection_ends_that_one(
     assert odin_scenario.view.server.stats.closed == {Close.INTERNAL: 1}
     odin_scenario.publish("BTC", "trade", "on it goes")
     assert (await other.message())["data"]["data"] == "on it goes"
+
+
+async def test_failing_29_a_command_that_meets_a_bug_ends_that_connection(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers before it still come over a slow wire, then 1011; another client goes on."""
+    other = await odin_scenario.connect()
+    client = await RawClient.open(odin_scenario, capacity=100)
+    await client.command("heartbeat")
+    await client.command("subscribe", channels=["nonsense"])
+    await trio.sleep(0.1)
+
+    def failing(*_arguments: object) -> Command:
+        raise ZeroDivisionError("a bug in a command")
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(session, "decode_command", failing)
+        await client.command("heartbeat")
+        *answers, last = await client.rest()
+        await trio.sleep(10)
+    assert [one.json["type"] for one in answers] == ["pong", "subscription_ack"]
+    assert last.close == (1011, "internal error")
+    assert lines_above_debug(logs) == ["a connection failed"]
+    assert (await other.command("heartbeat"))["type"] == "pong"
 
 
 async def test_failing_29_an_exception_before_the_upgrade_ends_that_caller(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -21,24 +20,23 @@ from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.cli.environment import read_catalogue
 from odin_ws.settings import declared_settings, load_settings
 from odin_ws.source.cluster import KafkaOptions
-from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.cli.commands import ODIN_WS, run_command, started
 from tests.scenarios.container import Container
 from tests.scenarios.ops import ask
 from tests.scenarios.wire import RawClient, request
 
 _HERE: Final = "tests/scenarios/test_settings_effects.py"
+_REAL: Final = "tests/integration/test_server.py"
 
 # The test that fails when a setting has no effect.
 EFFECTS: Final = {
-    "KAFKA_BROKERS": f"{_HERE}::test_kafka_settings_reach_the_source",
-    "KAFKA_ASSIGNMENT": f"{_HERE}::test_kafka_settings_reach_the_source",
-    "KAFKA_CONSUMER_GROUP": f"{_HERE}::test_kafka_settings_reach_the_source",
-    "KAFKA_FETCH_MAX_WAIT_MS": f"{_HERE}::test_kafka_settings_reach_the_source",
-    "KAFKA_PROBE_SECONDS": f"{_HERE}::test_kafka_settings_reach_the_source",
-    "WS_ADDR": f"{_HERE}::test_the_server_listens_where_it_is_told",
-    "WS_OPS_ADDR": f"{_HERE}::test_the_server_listens_where_it_is_told",
+    "KAFKA_BROKERS": f"{_REAL}::test_kafka_brokers",
+    "KAFKA_ASSIGNMENT": f"{_REAL}::test_kafka_assignment_and_consumer_group",
+    "KAFKA_CONSUMER_GROUP": f"{_REAL}::test_kafka_assignment_and_consumer_group",
+    "KAFKA_FETCH_MAX_WAIT_MS": f"{_REAL}::test_kafka_fetch_max_wait",
+    "KAFKA_PROBE_SECONDS": f"{_REAL}::test_kafka_probe_seconds",
+    "WS_ADDR": f"{_REAL}::test_the_addresses",
+    "WS_OPS_ADDR": f"{_REAL}::test_the_addresses",
     "WS_CATALOGUE": f"{_HERE}::test_another_catalogue_is_served",
     "WS_MAX_CONNECTIONS": (
         "tests/scenarios/test_failing_connections.py"
@@ -83,8 +81,8 @@ EFFECTS: Final = {
     ),
     "WS_CPU_LIMIT": f"{_HERE}::test_cpu_is_measured_by_the_limit",
     "WS_MEMORY_LIMIT": f"{_HERE}::test_memory_over_the_limit_keeps_callers_out",
-    "LOG_LEVEL": f"{_HERE}::test_the_log_is_as_it_is_told",
-    "LOG_FORMAT": f"{_HERE}::test_the_log_is_as_it_is_told",
+    "LOG_LEVEL": f"{_REAL}::test_log_level",
+    "LOG_FORMAT": f"{_REAL}::test_log_format",
 }
 
 
@@ -206,7 +204,7 @@ async def test_another_catalogue_is_served(
         assert (await client.message())["channel"] == "Bonn.rain"
 
 
-# ---- what needs Kafka, sockets or a process
+# ---- what the source gets; what it makes of that is seen in tests/integration
 
 
 @pytest.mark.parametrize(
@@ -226,7 +224,7 @@ async def test_another_catalogue_is_served(
 def test_kafka_settings_reach_the_source(
     environment: dict[str, str], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the source makes of its options is seen with a real Kafka, in tests/integration."""
+    """Each setting that is for Kafka is among the options of the source that is made."""
     made: list[KafkaOptions] = []
 
     def source(_catalogue: Catalogue, options: KafkaOptions) -> None:
@@ -237,53 +235,3 @@ def test_kafka_settings_reach_the_source(
     service.kafka_source(settings, default_catalogue())
     (options,) = made
     assert {name: getattr(options, name) for name in expected} == expected
-
-
-async def test_the_server_listens_where_it_is_told() -> None:
-    """Subscribers at WS_ADDR, health at WS_OPS_ADDR; also while no broker answers."""
-    subscribers, ops, broker = free_ports(3)
-    settings = {
-        "KAFKA_BROKERS": f"{LOOPBACK}:{broker}",
-        "WS_ADDR": f"{LOOPBACK}:{subscribers}",
-        "WS_OPS_ADDR": f"{LOOPBACK}:{ops}",
-        "WS_DRAIN_DELAY": "0",
-    }
-    async with started([ODIN_WS, "serve"], **settings) as server:
-        await server.says('"serving"')
-        assert (await first_line(subscribers, request())).startswith(b"HTTP/1.1 101 ")
-        assert (await first_line(ops, b"GET /health/live HTTP/1.0\r\n\r\n")).split()[1] == b"200"
-        server.interrupt()
-        assert (await server.ended()).returncode == 0
-
-
-async def first_line(port: int, said: bytes) -> bytes:
-    """What a server on this machine answers."""
-    stream = await trio.open_tcp_stream(LOOPBACK, port)
-    async with stream:
-        await stream.send_all(said)
-        answer = b""
-        while b"\r\n" not in answer:
-            answer += await stream.receive_some()
-    return answer.partition(b"\r\n")[0]
-
-
-@pytest.mark.parametrize(
-    ("level", "style", "begins", "lines"),
-    [("info", "json", "{", 2), ("warning", "json", "{", 1), ("info", "text", "20", 2)],
-)
-async def test_the_log_is_as_it_is_told(level: str, style: str, begins: str, lines: int) -> None:
-    """A start with an unknown setting has a warning and an info line before it finds no port."""
-    (port,) = free_ports(1)
-    listener = (await trio.open_tcp_listeners(port, host=LOOPBACK))[0]
-    async with listener:
-        done = await run_command(
-            "serve",
-            WS_ADDR=f"{LOOPBACK}:{port}",
-            WS_OPS_ADDR=f"{LOOPBACK}:{port}",
-            WS_SOMETHING_ELSE="1",
-            LOG_LEVEL=level,
-            LOG_FORMAT=style,
-        )
-    ours = [line for line in done.stderr.splitlines() if re.search(r'["[]odin_ws.cli["\]]', line)]
-    assert len(ours) == lines
-    assert all(line.startswith(begins) for line in ours)

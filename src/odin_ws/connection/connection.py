@@ -130,7 +130,7 @@ class Connection:
                     self._conclude(stream, websocket.closed)
             finally:
                 self._nursery = None
-            if self.closing in _UNREAD_BEHIND:
+            if self._has_more_to_say(stream):
                 await self._linger()
 
     async def fail(self) -> None:
@@ -154,13 +154,16 @@ class Connection:
             self.outbox.finish(reason.frame if unsaid else b"", flush=True)
             self._scope.deadline = trio.current_time() + CLOSE_SECONDS
 
+    def _has_more_to_say(self, stream: OutboxStream) -> bool:
+        """Whether the peer may have sent what nobody read: we closed, and it has not yet."""
+        # The library answers the peer's close; a close of its own can only be this one.
+        answered = stream.close_sent not in {None, Close.TOO_LARGE.value.code}
+        by = self.closing.value.by if self.closing else None
+        return by is Initiator.SERVER and not answered
+
     async def _linger(self) -> None:
         """Let the peer read our last words."""
         self._transport.send_eof()
         with trio.move_on_after(_LINGER_SECONDS), contextlib.suppress(trio.BrokenResourceError):
             while await self._transport.receive_some(_READ_BYTES):
                 pass
-
-
-# What the WebSocket library ends by itself, at a point where the peer's bytes are unread.
-_UNREAD_BEHIND: Final = {Close.PROTOCOL, Close.NOT_UTF8, Close.TOO_LARGE}

@@ -15,6 +15,7 @@ class _Pipe:
         self.data = bytearray()
         self.ended = False  # no more will be put in
         self.broken = False  # nobody takes out any more
+        self.reset = False  # what was put in is lost too
         self._changed = trio.Event()
 
     def put(self, data: bytes | bytearray | memoryview) -> int:
@@ -26,6 +27,8 @@ class _Pipe:
         return taken
 
     def take(self, most: int) -> bytes:
+        if self.reset:
+            raise trio.BrokenResourceError
         data = bytes(self.data[:most])
         del self.data[:most]
         self.change()
@@ -74,7 +77,12 @@ class MemoryTransport:
         self._out.change()
 
     def close(self) -> None:
-        """End both directions."""
+        """End both directions.
+
+        As with TCP, bytes that were not read make it a reset: what the client has not read by then
+        it never reads.
+        """
+        self._out.reset |= bool(self._in.data)
         self.send_eof()
         self._in.broken = True
         self._in.change()

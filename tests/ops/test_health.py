@@ -1,0 +1,293 @@
+"""Health says what is true of the running parts, with a reason for everything that is not well."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.connection.closing import Close
+from odin_ws.ops.health import health_report
+from odin_ws.ops.view import View
+from odin_ws.service import build, run_feed
+from odin_ws.settings import Settings
+from odin_ws.source.feed import FeedStatus
+from odin_ws.source.memory import MemoryLog, MemorySource
+
+CATALOGUE = default_catalogue()
+
+# Room for whatever else this machine does.
+ROOMY = Settings(ws_max_connections=100, ws_memory_limit=1 << 50, ws_cpu_limit=4)
+
+
+def make_view(settings: Settings = ROOMY) -> View:
+    """The parts of a service that does not run."""
+    return build(settings, CATALOGUE, MemorySource(MemoryLog(CATALOGUE.topics)))
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings = ROOMY, rate: float = 0
+) -> AsyncIterator[tuple[View, MemoryLog]]:
+    """A service whose records flow."""
+    log = MemoryLog(CATALOGUE.topics, 3)
+    source = MemorySource(log, rate)
+    view = build(settings, CATALOGUE, source)
+    async with run_feed(view, source):
+        await wait_all_tasks_blocked()
+        yield view, log
+
+
+async def test_a_service_whose_records_flow_is_healthy(autojump_clock: MockClock) -> None:
+    """There is nothing to warn of, and every partition is read."""
+    async with running() as (view, _):
+        report = health_report(view)
+    assert (report["status"], report["healthy"]) == ("healthy", True)
+    assert report["warnings"] == report["errors"] == []
+    assert report["checks"]["kafka"] == {
+        "status": "running",
+        "healthy": True,
+        "feed": "live",
+        "paced": False,
+        "lag": {},
+        "lost_records": 0,
+        "partitions": {topic: [0, 1, 2] for topic in CATALOGUE.topics},
+    }
+    for name in ("capacity", "memory", "cpu"):
+        assert report["checks"][name]["healthy"]
+
+
+async def test_a_report_has_the_originals_fields(autojump_clock: MockClock) -> None:
+    """Dashboards and scripts of the earlier server find what they look for; it is plain JSON."""
+    report = health_report(make_view())
+    assert json.loads(json.dumps(report)) == report
+    assert report.keys() == {
+        "status",
+        "healthy",
+        "checks",
+        "observability",
+        "warnings",
+        "errors",
+        "uptime",
+    }
+    assert report["checks"].keys() == {
+        "kafka",
+        "capacity",
+        "tasks",
+        "memory",
+        "cpu",
+        "limits",
+    }
+    assert report["observability"].keys() == {"disconnects", "slow", "outbox"}
+
+
+async def test_failing_23_an_object_is_no_connection(autojump_clock: MockClock) -> None:
+    """Before the feed is live the service is unhealthy, and says since when and why."""
+    view = make_view()
+    await trio.sleep(7)
+    report = health_report(view)
+    assert (report["status"], report["healthy"]) == ("unhealthy", False)
+    assert report["errors"] == ["kafka: starting for 7 s: not connected yet"]
+    assert report["checks"]["kafka"]["status"] == "stopped"
+    assert not report["checks"]["kafka"]["healthy"]
+
+
+@pytest.mark.parametrize("status", [FeedStatus.STALLED, FeedStatus.STOPPED])
+async def test_failing_23_a_feed_that_ended_is_unhealthy(
+    autojump_clock: MockClock, status: FeedStatus
+) -> None:
+    """A dead broker is seen, and so is that it is back."""
+    async with running() as (view, _):
+        view.feed.become(status, "no broker answers")
+        await trio.sleep(12.4)
+        report = health_report(view)
+        assert (report["status"], report["healthy"]) == ("unhealthy", False)
+        assert report["errors"] == [f"kafka: {status} for 12 s: no broker answers"]
+        assert report["checks"]["kafka"]["feed"] == status
+        view.feed.become(FeedStatus.LIVE)
+        assert health_report(view)["status"] == "healthy"
+
+
+def fill_places(view: View) -> None:
+    """Nine of ten places are taken."""
+    view.server.admission.active = 90
+
+
+def fill_memory(view: View) -> None:
+    """Nine tenths of the memory are used."""
+    view.resources.memory_bytes = view.resources.memory_limit * 9 // 10 + 1
+
+
+def use_cpu(view: View) -> None:
+    """Nearly all of the CPU is used."""
+    view.resources.cpu_percent = 95.4
+
+
+def miss_topics(view: View) -> None:
+    """No topic is there."""
+    view.feed.miss(frozenset(CATALOGUE.topics))
+
+
+def pace(view: View) -> None:
+    """Records are held back."""
+    view.feed.paced = True
+
+
+def drain(view: View) -> None:
+    """A stop was asked for."""
+    view.draining = True
+
+
+CONDITIONS: list[tuple[Callable[[View], None], str]] = [
+    (fill_places, "capacity: 90%"),
+    (fill_memory, "memory: 90%"),
+    (use_cpu, "cpu: 95%"),
+    (miss_topics, f"kafka: topics do not exist: {', '.join(sorted(CATALOGUE.topics))}"),
+    (pace, "kafka: paced: WS_MAX_KAFKA_RATE=1000 holds records back"),
+    (drain, "draining"),
+]
+
+
+@pytest.mark.parametrize(("condition", "warning"), CONDITIONS, ids=[name for _, name in CONDITIONS])
+async def test_each_condition_has_its_warning(
+    autojump_clock: MockClock, condition: Callable[[View], None], warning: str
+) -> None:
+    """Degraded is still healthy to a load balancer, and is explained in one sentence."""
+    async with running() as (view, _):
+        condition(view)
+        report = health_report(view)
+    assert (report["status"], report["healthy"]) == ("degraded", True)
+    assert report["warnings"] == [warning]
+    assert report["errors"] == []
+
+
+async def test_all_conditions_are_told_together(autojump_clock: MockClock) -> None:
+    """One does not hide another, and an error does not hide the warnings."""
+    view = make_view()
+    for condition, _ in CONDITIONS:
+        condition(view)
+    report = health_report(view)
+    assert report["status"] == "unhealthy"
+    assert report["warnings"] == [warning for _, warning in CONDITIONS]
+    for name in ("capacity", "memory", "cpu"):
+        assert not report["checks"][name]["healthy"]
+
+
+@pytest.mark.parametrize(("active", "healthy"), [(0, True), (89, True), (90, False), (100, False)])
+async def test_capacity_is_told_in_numbers(
+    autojump_clock: MockClock, active: int, *, healthy: bool
+) -> None:
+    """How many are in, how many may be, and the share of it."""
+    view = make_view()
+    view.server.admission.active = active
+    assert health_report(view)["checks"]["capacity"] == {
+        "current": active,
+        "max": 100,
+        "percentage": active,
+        "healthy": healthy,
+    }
+
+
+async def test_memory_is_told_in_mebibytes(autojump_clock: MockClock) -> None:
+    """What is used and what is allowed have one unit."""
+    view = make_view(Settings(ws_memory_limit=400 << 20))
+    view.resources.memory_bytes = 100 << 20
+    assert health_report(view)["checks"]["memory"] == {
+        "used_mb": 100,
+        "limit_mb": 400,
+        "percentage": 25,
+        "healthy": True,
+    }
+
+
+async def test_failing_26_the_limits_in_force_are_told(autojump_clock: MockClock) -> None:
+    """What was set is what health shows."""
+    settings = Settings(
+        ws_max_kafka_rate=7,
+        ws_max_broadcast_rate=3,
+        ws_max_connections=11,
+        ws_max_subscriptions=13,
+        ws_max_frame_bytes=170,
+        ws_outbox_bytes=1900,
+        ws_cpu_limit=2.5,
+    )
+    assert health_report(make_view(settings))["checks"]["limits"] == {
+        "max_kafka_rate": 7,
+        "max_broadcast_rate": 3,
+        "max_connections": 11,
+        "max_subscriptions": 13,
+        "max_frame_bytes": 170,
+        "outbox_bytes": 1900,
+        "cpu_cores": 2.5,
+    }
+
+
+async def test_a_rate_that_binds_is_seen(autojump_clock: MockClock) -> None:
+    """Paced while records are held back, and not after."""
+    async with running(rate=10) as (view, log):
+        for _ in range(30):
+            log.append("odin.trades", b"BTC", b"{}")
+        await trio.sleep(1.05)
+        assert health_report(view)["status"] == "degraded"
+        await trio.sleep(5)
+        log.append("odin.trades", b"BTC", b"{}")
+        await wait_all_tasks_blocked()
+        assert health_report(view)["status"] == "healthy"
+
+
+async def test_disconnects_are_told_by_reason(autojump_clock: MockClock) -> None:
+    """The labels are those of the metrics, and the slow are counted apart."""
+    view = make_view()
+    view.server.stats.closed.update({Close.SLOW: 2, Close.CLIENT: 5})
+    observability = health_report(view)["observability"]
+    assert observability["disconnects"] == {
+        "total": 7,
+        "by_reason": {"slow": 2, "client_closed": 5},
+    }
+    assert observability["slow"] == {"disconnected": 2, "backlogged": 0}
+    assert observability["outbox"] == dict.fromkeys(
+        ["samples", "avg", "p50", "p95", "p99", "max"], 0
+    )
+
+
+async def test_lag_and_losses_are_told(autojump_clock: MockClock) -> None:
+    """What the source says of itself is passed on."""
+    view = make_view()
+    view.feed.lag = {"odin.trades": 5}
+    view.feed.lost_records = 3
+    kafka = health_report(view)["checks"]["kafka"]
+    assert (kafka["lag"], kafka["lost_records"]) == ({"odin.trades": 5}, 3)
+
+
+async def test_uptime_counts_from_the_start(autojump_clock: MockClock) -> None:
+    """In seconds."""
+    view = make_view()
+    await trio.sleep(90)
+    assert health_report(view)["uptime"] == 90
+
+
+# ---- readiness
+
+
+async def test_a_service_is_ready_from_its_first_live_feed_until_it_drains(
+    autojump_clock: MockClock,
+) -> None:
+    """A broker lost later sends nobody away: the other instances have lost it too."""
+    view = make_view()
+    ready = [view.ready]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(view.watch_feed)
+        for status in (FeedStatus.STALLED, FeedStatus.LIVE, FeedStatus.STALLED):
+            view.feed.become(status)
+            await wait_all_tasks_blocked()
+            ready.append(view.ready)
+    view.draining = True
+    ready.append(view.ready)
+    assert ready == [False, False, True, True, False]

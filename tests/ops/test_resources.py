@@ -1,0 +1,213 @@
+"""CPU and memory are the container's where it has limits, and this process's where it has none."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.ops.resources import Resources, own_cgroup
+
+MIB = 1 << 20
+
+
+def make_group(  # noqa: PLR0913 -- so many files make a group
+    folder: Path,
+    *,
+    cpu_max: str | None = None,
+    memory_max: str | None = None,
+    used_seconds: float = 0.0,
+    memory: int = 100 * MIB,
+    inactive: int | None = 0,
+) -> Path:
+    """A control group as the kernel shows it; a limit of None has no file, as in the root group."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cgroup.controllers").write_text("cpu memory\n")
+    use_cpu(folder, used_seconds)
+    (folder / "memory.current").write_text(f"{memory}\n")
+    cache = "" if inactive is None else f"inactive_file {inactive}\n"
+    (folder / "memory.stat").write_text(f"anon 5\nactive_file 7\n{cache}slab 3\n")
+    for name, limit in (("cpu.max", cpu_max), ("memory.max", memory_max)):
+        if limit is not None:
+            (folder / name).write_text(f"{limit}\n")
+    return folder
+
+
+def use_cpu(folder: Path, seconds: float) -> None:
+    """Set how much CPU a group has used."""
+    usage = round(seconds * 1e6)
+    (folder / "cpu.stat").write_text(f"usage_usec {usage}\nuser_usec 1\nsystem_usec 1\n")
+
+
+# ---- limits
+
+
+@pytest.mark.parametrize(
+    ("cpu_max", "cores"), [("50000 100000", 0.5), ("200000 100000", 2.0), ("25000 50000", 0.5)]
+)
+def test_failing_25_the_cpu_limit_is_the_containers(
+    tmp_path: Path, cpu_max: str, cores: float
+) -> None:
+    """A quota per period is so many cores, whatever the host has."""
+    group = make_group(tmp_path, cpu_max=cpu_max)
+    assert Resources(0, 0, group).cpu_limit == cores
+
+
+def test_failing_25_the_memory_limit_is_the_containers(tmp_path: Path) -> None:
+    """Not the host's memory."""
+    group = make_group(tmp_path, memory_max=str(512 * MIB))
+    assert Resources(0, 0, group).memory_limit == 512 * MIB
+
+
+def test_a_parents_tighter_limit_holds(tmp_path: Path) -> None:
+    """A container's group may have no limit itself, or a wider one than the pod around it."""
+    pod = make_group(tmp_path / "pod", cpu_max="150000 100000", memory_max=str(300 * MIB))
+    slices = make_group(pod / "slice", cpu_max="max 100000", memory_max="max")
+    inner = make_group(slices / "box", cpu_max="400000 100000", memory_max=str(200 * MIB))
+    resources = Resources(0, 0, inner)
+    assert resources.cpu_limit == 1.5
+    assert resources.memory_limit == 200 * MIB
+    assert Resources(0, 0, slices).memory_limit == 300 * MIB
+
+
+@pytest.mark.parametrize("limit", [None, "max"])
+def test_without_limits_the_machines_hold(tmp_path: Path, limit: str | None) -> None:
+    """A group without limits, and the root group, which has no such files."""
+    cpu = None if limit is None else f"{limit} 100000"
+    resources = Resources(0, 0, make_group(tmp_path, cpu_max=cpu, memory_max=limit))
+    assert resources.cpu_limit == os.cpu_count()
+    assert resources.memory_limit == psutil.virtual_memory().total
+
+
+def test_without_a_group_the_machines_limits_hold() -> None:
+    """Outside of containers, on macOS too."""
+    resources = Resources(0, 0, None)
+    assert resources.cpu_limit == os.cpu_count()
+    assert resources.memory_limit == psutil.virtual_memory().total
+
+
+def test_failing_26_limits_that_are_set_win(tmp_path: Path) -> None:
+    """WS_CPU_LIMIT and WS_MEMORY_LIMIT are what they say, in a container or not."""
+    group = make_group(tmp_path, cpu_max="200000 100000", memory_max=str(512 * MIB))
+    for where in (group, None):
+        resources = Resources(0.25, 64 * MIB, where)
+        assert resources.cpu_limit == 0.25
+        assert resources.memory_limit == 64 * MIB
+
+
+# ---- use
+
+
+def test_failing_25_memory_is_the_containers_working_set(tmp_path: Path) -> None:
+    """Cache that the kernel can drop at once does not count, as in Kubernetes."""
+    group = make_group(tmp_path, memory_max=str(512 * MIB), memory=300 * MIB, inactive=120 * MIB)
+    assert Resources(0, 0, group).memory_bytes == 180 * MIB
+
+
+def test_a_kernel_that_tells_no_cache_is_believed(tmp_path: Path) -> None:
+    """All of it counts then."""
+    group = make_group(tmp_path, memory_max=str(512 * MIB), memory=300 * MIB, inactive=None)
+    assert Resources(0, 0, group).memory_bytes == 300 * MIB
+
+
+@pytest.mark.parametrize("limit", [None, "max"])
+def test_without_a_limit_memory_is_this_processs(tmp_path: Path, limit: str | None) -> None:
+    """In a group shared with everybody, its use would say nothing about us."""
+    group = make_group(tmp_path, memory_max=limit, memory=1)
+    own = psutil.Process().memory_info().rss
+    for where in (group, None):
+        assert 0.5 * own < Resources(0, 0, where).memory_bytes < 2 * own
+
+
+@pytest.mark.parametrize(
+    ("memory", "overload"), [(99, None), (100, "memory"), (101, "memory"), (0, None)]
+)
+def test_an_overload_is_named_while_it_lasts(
+    tmp_path: Path, memory: int, overload: str | None
+) -> None:
+    """At the limit there is no room for another connection."""
+    group = make_group(tmp_path, memory_max="100", memory=memory)
+    assert Resources(0, 0, group).overload() == overload
+
+
+async def test_failing_25_cpu_and_memory_are_sampled_every_second(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100% is all that the container may use; what changed is seen within a second."""
+    monkeypatch.setattr(time, "monotonic", autojump_clock.current_time)
+    group = make_group(
+        tmp_path, cpu_max="50000 100000", memory_max=str(100 * MIB), used_seconds=1000
+    )
+    resources = Resources(0, 0, group)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(resources.run)
+        await trio.sleep(0.5)
+        assert resources.cpu_percent == 0
+        use_cpu(group, 1000.25)
+        (group / "memory.current").write_text(f"{90 * MIB}\n")
+        await trio.sleep(1)
+        assert resources.cpu_percent == pytest.approx(50)
+        assert resources.memory_bytes == 90 * MIB
+        use_cpu(group, 1000.75)
+        (group / "memory.current").write_text(f"{101 * MIB}\n")
+        await trio.sleep(1)
+        assert resources.cpu_percent == pytest.approx(100)
+        assert resources.overload() == "memory"
+        await trio.sleep(1)
+        assert resources.cpu_percent == 0
+        # A busy loop samples late: what was used is divided by the time it took.
+        use_cpu(group, 1001.625)
+        autojump_clock.jump(3)
+        await wait_all_tasks_blocked()
+        assert resources.cpu_percent == pytest.approx(50)
+        nursery.cancel_scope.cancel()
+    monkeypatch.undo()
+
+
+async def test_cpu_is_measured_against_the_limit_that_is_set(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WS_CPU_LIMIT says what 100% is; what is used is still the container's."""
+    monkeypatch.setattr(time, "monotonic", autojump_clock.current_time)
+    group = make_group(tmp_path, cpu_max="200000 100000")
+    resources = Resources(4, 0, group)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(resources.run)
+        await trio.sleep(0.5)
+        use_cpu(group, 1.0)
+        await trio.sleep(1)
+        assert resources.cpu_percent == pytest.approx(25)
+        nursery.cancel_scope.cancel()
+    monkeypatch.undo()
+
+
+# ---- our group
+
+
+@pytest.mark.parametrize(
+    ("proc", "folder"),
+    [
+        ("0::/\n", ""),
+        ("0::/system.slice/odin.service\n", "system.slice/odin.service"),
+        ("12:cpu:/old\n1:name=systemd:/old\n0::/new\n", "new"),
+    ],
+)
+def test_our_group_is_found(tmp_path: Path, proc: str, folder: str) -> None:
+    """In a container's own namespace and on a host, beside version 1 groups too."""
+    (tmp_path / "proc").write_text(proc)
+    group = make_group(tmp_path / "root" / folder)
+    assert own_cgroup(tmp_path / "root", tmp_path / "proc") == group
+
+
+@pytest.mark.parametrize("proc", [None, "", "3:cpu:/old\n", "0::/gone\n"])
+def test_there_may_be_no_group(tmp_path: Path, proc: str | None) -> None:
+    """Other systems, version 1, or a group that is not mounted here."""
+    if proc is not None:
+        (tmp_path / "proc").write_text(proc)
+    make_group(tmp_path / "root")
+    assert own_cgroup(tmp_path / "root", tmp_path / "proc") is None

@@ -1,0 +1,394 @@
+"""Settings are read or the start is stopped; what is meant for us is never ignored in silence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.address import Address
+from odin_ws.settings import Setting, Settings, SettingsError, declared_settings, load_settings
+
+SETTINGS = {setting.name: (field, setting) for field, setting in declared_settings()}
+
+# For each setting of a range: its lowest and highest values, and those just beyond.
+RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
+    # name: below, lowest, highest, above
+    "KAFKA_FETCH_MAX_WAIT_MS": ("0", "1", "30000", "30001"),
+    "KAFKA_PROBE_SECONDS": ("0.09", "0.1", "60", "60.1"),
+    "WS_MAX_CONNECTIONS": ("0", "1", None, None),
+    "WS_MAX_KAFKA_RATE": ("-1", "0", None, None),
+    "WS_MAX_BROADCAST_RATE": ("-1", "0", "1000", "1000.5"),
+    "WS_MAX_RECORD_BYTES": ("1023", "1024", "16777216", "16777217"),
+    "WS_MAX_SUBSCRIPTIONS": ("0", "1", "1000000", "1000001"),
+    "WS_MAX_FRAME_BYTES": ("127", "128", "16777216", "16777217"),
+    "WS_COMMAND_RATE": ("0", "0.1", "1000000", "1000001"),
+    "WS_COMMAND_BURST": ("0", "1", "1000000", "1000001"),
+    "WS_HEAD_MAX_BYTES": ("511", "512", "1048576", "1048577"),
+    "WS_HEAD_TIMEOUT": ("0", "0.1", "60", "61"),
+    "WS_OUTBOX_BYTES": ("1023", "1024", "1073741824", "1073741825"),
+    "WS_OUTBOX_SECONDS": ("0", "0.1", "3600", "3601"),
+    "WS_PING_INTERVAL": ("0", "0.1", "74", "3601"),
+    "WS_PONG_TIMEOUT": ("0", "31", "7200", "7201"),
+    "WS_DRAIN_DELAY": ("-0.1", "0", "600", "601"),
+    "WS_DRAIN_SECONDS": ("0", "0.1", "3600", "3601"),
+    "WS_CPU_LIMIT": ("-1", "0", "4096", "4097"),
+    "WS_MEMORY_LIMIT": ("-1", "0", None, None),
+}
+CHOICES = {
+    "KAFKA_ASSIGNMENT": ["all", "group"],
+    "LOG_LEVEL": ["debug", "info", "warning", "error"],
+    "LOG_FORMAT": ["json", "text"],
+}
+INTEGERS = {
+    name for name, (field, _) in SETTINGS.items() if isinstance(getattr(Settings(), field), int)
+}
+
+
+def value_of(name: str, text: str) -> Any:
+    """What a setting is when its variable is set to `text`."""
+    settings, unknown = load_settings({name: text})
+    assert unknown == []
+    return getattr(settings, SETTINGS[name][0])
+
+
+def problems_of(**environ: str) -> list[str]:
+    """What these variables stop the start with."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environ)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+def problem_of(name: str, text: str) -> str:
+    """What one variable stops the start with."""
+    (problem,) = problems_of(**{name: text})
+    return problem
+
+
+# ---- values
+
+
+def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
+    """A new setting needs a line above or a test below."""
+    others = {"KAFKA_BROKERS", "KAFKA_CONSUMER_GROUP", "WS_ADDR", "WS_OPS_ADDR", "WS_CATALOGUE"}
+    assert RANGES.keys() | CHOICES.keys() | others == SETTINGS.keys()
+
+
+def test_without_variables_the_defaults_hold() -> None:
+    """An empty environment is a good one, and the constructor's defaults are the same."""
+    assert load_settings({}) == (Settings(), [])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_default_can_be_written_out(name: str) -> None:
+    """What the documentation shows as the default is read as the default."""
+    field, setting = SETTINGS[name]
+    assert value_of(name, setting.default) == getattr(Settings(), field)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_field_is_called_like_its_variable(name: str) -> None:
+    """One name to look for in code, documentation and deployments."""
+    field, setting = SETTINGS[name]
+    assert field == name.lower()
+    assert isinstance(setting, Setting)
+    assert setting.help
+    assert setting.allowed
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("text", ["", " ", "\t\n"])
+def test_a_variable_set_to_nothing_counts_as_not_set(name: str, text: str) -> None:
+    """Compose files and charts set what nobody gave a value."""
+    assert load_settings({name: text}) == (Settings(), [])
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_number_in_range_is_taken(name: str) -> None:
+    """The ends of a range belong to it, and spaces around a value do not matter."""
+    _, lowest, highest, _ = RANGES[name]
+    for text in (lowest, highest):
+        if text is not None:
+            assert value_of(name, text) == float(text)
+            assert value_of(name, f" {text}\n") == float(text)
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_number_out_of_range_stops_the_start(name: str) -> None:
+    """The line names the setting, the value, and what is allowed, with its unit."""
+    below, lowest, highest, above = RANGES[name]
+    unit = SETTINGS[name][1].unit
+    for text in (below, above, "-1e9", "many", "nan", "inf", "-inf", "1e999", "0x10", "1,5"):
+        if text is None:
+            continue
+        problem = problem_of(name, text)
+        assert problem.startswith(f"{name}={text}: allowed is ")
+        allowed = problem.partition("allowed is ")[2]
+        if name != "WS_PONG_TIMEOUT":
+            assert re.search(rf"\b{re.escape(lowest)}\b", allowed)
+        if highest is not None and name != "WS_PING_INTERVAL":
+            assert re.search(rf"\b{re.escape(highest)}\b", allowed)
+        assert allowed.endswith(f"({unit})")
+
+
+@pytest.mark.parametrize("name", sorted(INTEGERS))
+def test_a_count_is_no_fraction(name: str) -> None:
+    """Half a connection is a mistake, and is not rounded."""
+    assert "an integer" in problem_of(name, "2048.5")
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_is_one_of_its_words(name: str) -> None:
+    """Upper and lower case are the same; the line has all words."""
+    words = CHOICES[name]
+    for word in words:
+        assert value_of(name, word) == value_of(name, word.upper()) == word
+    for text in ("other", words[0] + "x", ",".join(words)):
+        assert problem_of(name, text) == f"{name}={text}: allowed is one of {', '.join(words)}"
+
+
+@pytest.mark.parametrize(
+    ("text", "brokers"),
+    [
+        ("kafka:9092", ("kafka:9092",)),
+        ("a:1,b:65535", ("a:1", "b:65535")),
+        (" a:9092 , b:9092, ", ("a:9092", "b:9092")),
+        ("[::1]:9092", ("[::1]:9092",)),
+    ],
+)
+def test_brokers_are_a_list(text: str, brokers: tuple[str, ...]) -> None:
+    """Several are separated by commas."""
+    assert value_of("KAFKA_BROKERS", text) == brokers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kafka",
+        "kafka:",
+        ":9092",
+        "a:9092,b",
+        "a:0",
+        "a:65536",
+        "a:x",
+        ",",
+        "a:9092;b:9092",
+        "a:9092 b:9092",
+        "PLAINTEXT://a:9092",
+        "::1:9092",
+    ],
+)
+def test_a_broker_without_a_host_or_port_stops_the_start(text: str) -> None:
+    """A client library would find that out much later."""
+    assert problem_of("KAFKA_BROKERS", text).startswith(
+        f"KAFKA_BROKERS={text}: allowed is host:port"
+    )
+
+
+@pytest.mark.parametrize("name", ["WS_ADDR", "WS_OPS_ADDR"])
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":3002", Address("", 3002)),
+        (":0", Address("", 0)),
+        ("127.0.0.1:65535", Address("127.0.0.1", 65535)),
+        ("localhost:80", Address("localhost", 80)),
+        ("[::1]:3002", Address("::1", 3002)),
+        ("[::]:3002", Address("::", 3002)),
+    ],
+)
+def test_an_address_is_read_and_written_the_same(name: str, text: str, address: Address) -> None:
+    """What the log says can be set again."""
+    assert value_of(name, text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("name", ["WS_ADDR", "WS_OPS_ADDR"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3002",
+        "localhost",
+        ":",
+        ":-1",
+        ":65536",
+        ":http",
+        "host:3002/",
+        "::1:3002",
+        "http://host:3002",
+        "a:3002,b:3002",
+    ],
+)
+def test_what_is_no_address_stops_the_start(name: str, text: str) -> None:
+    """The line says how one is written."""
+    assert problem_of(name, text) == (
+        f"{name}={text}: allowed is host:port, or :port for every interface"
+    )
+
+
+def test_a_consumer_group_is_any_text() -> None:
+    """Kafka allows nearly everything."""
+    assert value_of("KAFKA_CONSUMER_GROUP", "odin ws/blue") == "odin ws/blue"
+
+
+def test_a_catalogue_is_a_file_that_exists(tmp_path: Path) -> None:
+    """A wrong path is told at the start, a folder too."""
+    file = tmp_path / "weather.toml"
+    file.touch()
+    assert value_of("WS_CATALOGUE", str(file)) == file
+    for wrong in (tmp_path, tmp_path / "none.toml"):
+        assert problem_of("WS_CATALOGUE", str(wrong)).startswith(f"WS_CATALOGUE={wrong}: allowed")
+
+
+@pytest.mark.parametrize(("interval", "timeout"), [("30", "30"), ("80", ""), ("", "29.9")])
+def test_a_pong_has_to_have_time(interval: str, timeout: str) -> None:
+    """Two settings that are good alone and not together are both named."""
+    (problem,) = problems_of(WS_PING_INTERVAL=interval, WS_PONG_TIMEOUT=timeout)
+    assert problem.startswith(f"WS_PONG_TIMEOUT={timeout or '75'}: ")
+    assert f"WS_PING_INTERVAL={interval or '30'}" in problem
+
+
+def test_settings_can_be_made_in_code() -> None:
+    """By the names of their fields, for tests and for embedding; they do not change."""
+    settings = Settings(ws_max_connections=5, ws_addr=Address("", 0))
+    assert attrs.asdict(settings, recurse=False) == attrs.asdict(Settings(), recurse=False) | {
+        "ws_max_connections": 5,
+        "ws_addr": Address("", 0),
+    }
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        settings.ws_max_connections = 6  # type: ignore[misc]
+    with pytest.raises(SettingsError):
+        Settings(ws_ping_interval=80)
+
+
+# ---- names
+
+
+def near_misses(name: str) -> Iterator[str]:
+    """A name with one letter left out, doubled or replaced, or two letters swapped."""
+    # Below four letters a LOG_… is anybody's; see the test of names that are not ours.
+    start = len("LOG_") if name.startswith("LOG_") else 0
+    for at in range(start, len(name)):
+        yield name[:at] + name[at + 1 :]
+        yield name[:at] + name[at] + name[at:]
+        yield name[:at] + "Q" + name[at + 1 :]
+        yield name[:at] + name[at + 1 : at + 2] + name[at] + name[at + 2 :]
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS.keys() - {"WS_ADDR"}))
+def test_failing_26_a_misspelt_name_stops_the_start(name: str) -> None:
+    """Any slip in any name is told with the name that is meant."""
+    missed = sorted(set(near_misses(name)) - SETTINGS.keys())
+    problems = problems_of(**dict.fromkeys(missed, "1"))
+    assert problems == [f"{miss}: no such setting; {name} is meant" for miss in missed]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("KAFKA_GROUP_ID", "KAFKA_CONSUMER_GROUP"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_BROKERS"),
+        ("KAFKA_BROKER_LIST", "KAFKA_BROKERS"),
+        ("KAFKA_BROKER", "KAFKA_BROKERS"),
+        ("WS_KAFKA_BROKERS", "KAFKA_BROKERS"),
+        ("WS_LOG_LEVEL", "LOG_LEVEL"),
+        ("WS_LOG_FORMAT", "LOG_FORMAT"),
+        ("WS_MAX_CONECTIONS", "WS_MAX_CONNECTIONS"),
+        ("WS_ADR", "WS_ADDR"),
+        ("KAKFA_BROKERS", "KAFKA_BROKERS"),
+        ("ws_max_connections", "WS_MAX_CONNECTIONS"),
+    ],
+)
+def test_failing_26_a_known_confusion_stops_the_start(name: str, meant: str) -> None:
+    """What a deployment set in vain for the earlier server is told, whatever its value."""
+    assert problem_of(name, "x") == f"{name}: no such setting; {meant} is meant"
+    assert problem_of(name, "") == f"{name}: no such setting; {meant} is meant"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Kubernetes' links to services called `ws` and `kafka`
+        "WS_SERVICE_HOST",
+        "WS_SERVICE_PORT",
+        "WS_SERVICE_PORT_HTTP",
+        "WS_PORT",
+        "WS_PORT_3002_TCP_ADDR",
+        "KAFKA_SERVICE_HOST",
+        "KAFKA_BROKERS_SERVICE_HOST",
+        "KAFKA_PORT",
+        "KAFKA_PORT_9092_TCP_PROTO",
+        # Kafka's images
+        "KAFKA_BROKER_ID",
+        "KAFKA_LISTENERS",
+        "KAFKA_ADVERTISED_LISTENERS",
+        "KAFKA_HEAP_OPTS",
+        "KAFKA_VERSION",
+        # settings of the earlier server that there is nothing to do for
+        "WS_MAX_GOROUTINES",
+        "WS_ADDRESS_OF_NOBODY",
+    ],
+)
+def test_other_names_under_our_prefixes_are_only_reported(name: str) -> None:
+    """Others set them, so they do not stop the start; but an operator sees them."""
+    assert load_settings({name: "x"}) == (Settings(), [name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PATH", "HOME", "LOGLEVEL", "LOG_DIR", "LOG_LEVELS_OF_OTHERS", "LOGNAME", "PORT", "ADDR", ""],
+)
+def test_names_that_are_not_ours_are_nothing_to_us(name: str) -> None:
+    """Other programs' variables are neither reported nor taken for ours."""
+    assert load_settings({name: "x"}) == (Settings(), [])
+
+
+@given(st.dictionaries(st.text(st.characters(min_codepoint=65, max_codepoint=95)), st.text()))
+def test_any_environment_is_read_or_told_what_is_wrong(environ: dict[str, str]) -> None:
+    """No variable brings anything but settings or a SettingsError."""
+    problems = [""]
+    try:
+        settings, _ = load_settings(environ)
+    except SettingsError as error:
+        problems = error.problems
+    else:
+        assert isinstance(settings, Settings)
+    assert problems
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """One start is enough to see every mistake: bad values in order, then bad names."""
+    problems = problems_of(
+        WS_MAX_CONNECTIONS="0",
+        KAFKA_BROKERS="kafka",
+        KAFKA_GROUP_ID="x",
+        WS_MAX_CONECTIONS="5",
+        WS_SOMETHING_ELSE="1",
+        WS_COMMAND_BURST="10",
+    )
+    assert [re.split(r"[:=]", problem)[0] for problem in problems] == [
+        "KAFKA_BROKERS",
+        "WS_MAX_CONNECTIONS",
+        "KAFKA_GROUP_ID",
+        "WS_MAX_CONECTIONS",
+    ]
+
+
+def test_several_unknown_names_are_reported_in_order() -> None:
+    """One warning can list them."""
+    environ = {"WS_ZEBRA": "", "KAFKA_ZEBRA": "1", "WS_ANT": "2"}
+    _, unknown = load_settings(environ)
+    assert unknown == ["KAFKA_ZEBRA", "WS_ANT", "WS_ZEBRA"]
+
+
+def test_no_setting_is_a_near_miss_of_another() -> None:
+    """All of them can be set at once, as an example of each setting does."""
+    environ = {name: setting.default for name, (_, setting) in SETTINGS.items()}
+    assert load_settings(environ) == (Settings(), [])
