@@ -1,4 +1,4 @@
-"""What a client makes of the server's bytes, by `websockets`, which knows nothing of our encoder."""
+"""What a client makes of our bytes, by `websockets`, which knows nothing of our encoder."""
 
 from __future__ import annotations
 

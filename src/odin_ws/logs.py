@@ -15,6 +15,9 @@ __all__ = ["configure_logging"]
 # away); our own lines say once what changed.
 _REPEAT_SECONDS: Final = 30.0
 
+# A library that writes values into its lines has no two alike: then they are forgotten together.
+_MAX_REPEATS: Final = 1000
+
 
 def configure_logging(level: str, style: str) -> None:
     """Log to stderr from `level` on (debug, info, warning, error), as `json` or `text`."""
@@ -73,5 +76,7 @@ class _Repeats(logging.Filter):
         now = time.monotonic()
         if now - self._last.get(key, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
             return False
+        if len(self._last) >= _MAX_REPEATS:
+            self._last.clear()
         self._last[key] = now
         return True

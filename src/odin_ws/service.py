@@ -88,6 +88,8 @@ def build(settings: Settings, catalogue: Catalogue, source: Source) -> View:
     hub = Hub(
         catalogue,
         interval=1 / rate if rate else 0.0,
+        # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
+        cycle_bytes=settings.ws_outbox_bytes // 2,
         max_record_bytes=settings.ws_max_record_bytes,
     )
     resources = Resources(settings.ws_cpu_limit, settings.ws_memory_limit, own_cgroup())

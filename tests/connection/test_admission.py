@@ -149,7 +149,7 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
     admission.draining = draining
     catalogue = default_catalogue()
     server = ConnectionServer(
-        Hub(catalogue, interval=0, max_record_bytes=1024),
+        Hub(catalogue, interval=0, cycle_bytes=1024, max_record_bytes=1024),
         catalogue,
         admission,
         Keepalive(30, 75),

@@ -19,9 +19,16 @@ from tests.decoding import messages
 __all__ = ["Client", "Feeder", "dispatching", "make_hub"]
 
 
-def make_hub(interval: float = 0.0, max_record_bytes: int = 1 << 20) -> Hub:
+def make_hub(
+    interval: float = 0.0, max_record_bytes: int = 1 << 20, cycle_bytes: int = 1 << 20
+) -> Hub:
     """A hub for the platform's topics."""
-    return Hub(default_catalogue(), interval=interval, max_record_bytes=max_record_bytes)
+    return Hub(
+        default_catalogue(),
+        interval=interval,
+        cycle_bytes=cycle_bytes,
+        max_record_bytes=max_record_bytes,
+    )
 
 
 class Client:

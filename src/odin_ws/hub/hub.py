@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
 import attrs
@@ -30,10 +30,6 @@ log = structlog.get_logger("odin_ws.hub")
 # The share of the event loop the dispatcher may take: above it cycles stretch, so each write
 # carries more and readers, accepts and pongs keep the rest (shared measurements: 60-70%).
 _DUTY = 0.65
-
-# One cycle's bytes of records. A subscriber to everything gets them as one write, so it bounds
-# what one cycle can put into an outbox; what is left over waits in the channel and in Kafka.
-_CYCLE_BYTES = 4 << 20
 
 # How long writes may keep the loop from the other tasks, seconds, looked at every so many writes.
 _SLICE_SECONDS = 0.005
@@ -63,14 +59,19 @@ class Hub:
     """Subscriptions, positions and the dispatcher.
 
     `interval`: seconds between the starts of two cycles at least; 0 for none.
+    `cycle_bytes`: of records one cycle takes so many, and what is begun. A subscriber to everything
+    gets them as one write; what is left over waits here, in the channel and in Kafka.
     `max_record_bytes`: a larger value is passed by, since it would overrun every outbox.
     """
 
-    def __init__(self, catalogue: Catalogue, *, interval: float, max_record_bytes: int) -> None:
+    def __init__(
+        self, catalogue: Catalogue, *, interval: float, cycle_bytes: int, max_record_bytes: int
+    ) -> None:
         self.stats = HubStats()
         self.partial = False
         self._catalogue = catalogue
         self._interval = interval
+        self._cycle_bytes = cycle_bytes
         self._max_record_bytes = max_record_bytes
         self._index = SubscriptionIndex()
         self._positions: dict[str, dict[int, int]] = {}
@@ -130,11 +131,16 @@ class Hub:
         The first record after a pause leaves at once; those of the same slot leave together.
         """
         next_start = -math.inf
-        async for first in inbox:
-            if trio.current_time() < next_start:
-                await trio.sleep_until(next_start)
+        left: deque[Batch | Assignment] = deque()
+        while True:
+            if not left:
+                try:
+                    left.append(await inbox.receive())
+                except trio.EndOfChannel:
+                    return
+            await trio.sleep_until(max(next_start, trio.current_time()))
             started = trio.current_time()
-            messages = self._collect(first, inbox)
+            messages = self._collect(left, inbox)
             subscribers = self._route(messages)
             await self._write_all(subscribers)
             took = trio.current_time() - started
@@ -142,26 +148,34 @@ class Hub:
             next_start = started + max(self._interval, took / _DUTY)
 
     def _collect(
-        self, first: Batch | Assignment, inbox: trio.MemoryReceiveChannel[Batch | Assignment]
+        self,
+        left: deque[Batch | Assignment],
+        inbox: trio.MemoryReceiveChannel[Batch | Assignment],
     ) -> list[Message]:
-        """Read what is in the channel, up to a cycle's worth, and move the positions past it."""
+        """Read what is in the channel, up to a cycle's worth, and move the positions past it.
+
+        `left`: what the last cycle did not take, and what this one does not.
+        """
         messages: list[Message] = []
-        size = self._take(first, messages)
-        while size < _CYCLE_BYTES:
-            try:
-                size += self._take(inbox.receive_nowait(), messages)
-            except (trio.WouldBlock, trio.EndOfChannel):
-                break
+        room = self._cycle_bytes
+        while room > 0:
+            if not left:
+                try:
+                    left.append(inbox.receive_nowait())
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    break
+            room -= self._take(left, messages, room)
         return messages
 
-    def _take(self, item: Batch | Assignment, messages: list[Message]) -> int:
-        """Append an item's messages; returns its size in bytes of record values."""
+    def _take(self, left: deque[Batch | Assignment], messages: list[Message], room: int) -> int:
+        """Append the messages of the first item, up to `room` bytes of values; returns the bytes."""
+        item = left.popleft()
         if isinstance(item, Assignment):
             self._assign(item)
             return 0
         size = 0
         received = self.stats.received
-        for record in item.records:
+        for count, record in enumerate(item.records, 1):
             received[record.topic] += 1
             self._positions.setdefault(record.topic, {})[record.partition] = record.offset
             message = self._read(record, self._catalogue.topics[record.topic])
@@ -169,6 +183,9 @@ class Hub:
                 message.order = len(messages)
                 messages.append(message)
                 size += len(message.value)
+                if size >= room and count < len(item.records):
+                    left.appendleft(Batch(item.records[count:]))
+                    break
         return size
 
     def _assign(self, assignment: Assignment) -> None:
@@ -263,7 +280,8 @@ class Hub:
         self.stats.cycle.observe(took)
         now_ms = time.time() * 1000
         for message in messages:
-            if message.wanted:
+            # A record without a timestamp has -1.
+            if message.wanted and message.record.timestamp >= 0:
                 self.stats.age.observe(max(0.0, now_ms - message.record.timestamp) / 1000)
 
 

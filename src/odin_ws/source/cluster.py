@@ -180,6 +180,8 @@ def _consumer(
         enable_auto_commit=False,
         # Never jump in silence: the source decides where to go on, and counts what is lost.
         auto_offset_reset="none",
+        # What a transaction took back was never said.
+        isolation_level="read_committed",
         fetch_max_wait_ms=round(wait * 1000),
         fetch_min_bytes=min_bytes,
         # By this the leader of a group notices new partitions; else the probe does.
