@@ -168,7 +168,7 @@ class Hub:
         return messages
 
     def _take(self, left: deque[Batch | Assignment], messages: list[Message], room: int) -> int:
-        """Append the messages of the first item, up to `room` bytes of values; returns the bytes."""
+        """Append the messages of the first item, up to `room` bytes; returns their bytes."""
         item = left.popleft()
         if isinstance(item, Assignment):
             self._assign(item)
