@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import attrs
 
-__all__ = ["Assignment", "Batch", "Record", "TopicPartition"]
+__all__ = ["Assignment", "Batch", "HistoryEnd", "Item", "Record", "TopicPartition"]
 
 
 class TopicPartition(NamedTuple):
@@ -45,7 +45,20 @@ class Assignment:
 
     `positions` gives for each the offset of the last record *before* the first one that will be
     delivered (-1 where that is offset 0). `partial` says that other instances serve the rest.
+    `history` gives, for partitions of which the past is read too, the offset before its first
+    record: records up to `positions` are to be remembered, not delivered. They may come among
+    newer ones; a HistoryEnd tells that all have come.
     """
 
     positions: Mapping[TopicPartition, int]
     partial: bool = False
+    history: Mapping[TopicPartition, int] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class HistoryEnd:
+    """All of the last assignment's history has come."""
+
+
+# What a source hands on.
+Item = Assignment | Batch | HistoryEnd

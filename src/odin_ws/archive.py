@@ -1,0 +1,66 @@
+"""What can be asked of a log besides its newest records: bounds, places in time, and its past."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
+
+from odin_ws.records import Record, TopicPartition
+
+__all__ = ["Archive", "ArchiveUnavailable", "Bounds", "RecordsExpired", "Span"]
+
+
+class Bounds(NamedTuple):
+    """What a partition has: `first` is its oldest offset, `end` that of its next record."""
+
+    first: int
+    end: int
+
+
+class Span(NamedTuple):
+    """Offsets from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+class ArchiveUnavailable(Exception):
+    """The log does not answer now. What was read so far stands; the rest can be asked for later."""
+
+
+class RecordsExpired(Exception):
+    """The log no longer has the first of the records asked for: its retention took them meanwhile.
+
+    What was read so far stands.
+    """
+
+
+class Archive(Protocol):
+    """A log's past. Calls are bounded in time, and wait for their turn where many come at once.
+
+    All of them raise ArchiveUnavailable.
+    """
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """What each partition has; those that do not exist are left out."""
+        ...
+
+    async def positions_at(
+        self, topics: Collection[str], timestamp: int
+    ) -> dict[TopicPartition, int]:
+        """The offset before each partition's first record of `timestamp` (epoch ms) or later.
+
+        Partitions without such a record are left out.
+        """
+        ...
+
+    def read(
+        self, spans: Mapping[TopicPartition, Span]
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
+        """The records of these spans, in batches, by offset within each partition.
+
+        The iterator ends when all spans are through: some offsets may hold no record. It reads
+        ahead by a batch or two at most. It raises RecordsExpired too.
+        """
+        ...
