@@ -8,7 +8,7 @@ KAFKA := tests/kafka
 JARS := $(KAFKA)/libs/.copied
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test chaos check format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -20,6 +20,9 @@ demo: setup ## a broker, a publisher, the server and a client, on this machine
 
 test: setup $(JARS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	$(BIN)/pytest $(ARGS)
+
+chaos: setup $(JARS) ## breaks Kafka, instances and connections under 500 clients; ARGS="--help"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 check: setup ## what needs no test run: format, lint, types, import contracts, compose file
 	$(BIN)/ruff format --check .

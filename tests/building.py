@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from odin_ws.catalogue import default_catalogue
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import Record
 
@@ -25,7 +26,14 @@ def record(  # noqa: PLR0913 -- a record has that many fields
 
 
 def message(
-    token: str, category: str = "trade", value: bytes = TRADE, *, offset: int = 0
+    token: str,
+    category: str = "trade",
+    value: bytes = TRADE,
+    *,
+    partition: int = 0,
+    offset: int = 0,
 ) -> Message:
-    """The message of a record in that channel; its topic does not matter."""
-    return Message(record(token.encode(), value, offset=offset), token, category, value)
+    """The message of a record in that channel, in its category's topic."""
+    topic = default_catalogue().categories[category].name
+    one = record(token.encode(), value, topic=topic, partition=partition, offset=offset)
+    return Message(one, token, category, value)

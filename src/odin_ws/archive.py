@@ -42,6 +42,10 @@ class Archive(Protocol):
     All of them raise ArchiveUnavailable.
     """
 
+    async def run(self) -> None:
+        """Do what answering takes, until cancelled."""
+        ...
+
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """What each partition has; those that do not exist are left out."""
         ...
@@ -60,7 +64,9 @@ class Archive(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
         """The records of these spans, in batches, by offset within each partition.
 
-        The iterator ends when all spans are through: some offsets may hold no record. It reads
-        ahead by a batch or two at most. It raises RecordsExpired too.
+        Entering waits for the turn. The iterator ends when all spans are through: some offsets may
+        hold no record. It reads ahead by a batch or two at most. It raises RecordsExpired too, and
+        ArchiveUnavailable also where a batch is not taken for seconds while others wait to read:
+        ask again then, from where that was.
         """
         ...

@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from odin_ws.address import Address
+from odin_ws.archive import Archive
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.connection import CLOSE_SECONDS
@@ -24,19 +25,37 @@ from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
+from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.connection.transport import Transport
-from odin_ws.hub import Hub
+from odin_ws.hub import Hub, Intake, LastMessages, Retention
+from odin_ws.notices import tell_of_feed, tell_of_losses
 from odin_ws.ops.app import serve_ops
 from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.view import View
+from odin_ws.records import Item
+from odin_ws.resume import ReplayLimits, ReplayRoom
 from odin_ws.settings import Settings
+from odin_ws.source.archive import KafkaArchive
 from odin_ws.source.base import Source
 from odin_ws.source.cluster import KafkaOptions
 from odin_ws.source.kafka import KafkaSource
 
-__all__ = ["Accept", "Addresses", "build", "kafka_source", "run_feed", "serve", "subscribers"]
+__all__ = [
+    "Accept",
+    "Addresses",
+    "Upstream",
+    "build",
+    "history_records",
+    "kafka",
+    "run_feed",
+    "serve",
+    "subscribers",
+]
 
 log = structlog.get_logger("odin_ws.service")
+
+# What a retained record of a few hundred bytes takes: so many are read at the start at most.
+_RETAINED_BYTES: Final = 2048
 
 # Batches of at most 2,000 records between source and hub: enough that neither waits for the
 # other's scheduling, few enough that a busy hub stops the fetching within milliseconds.
@@ -59,63 +78,85 @@ class Addresses:
     ops: Address
 
 
+@attrs.frozen
+class Upstream:
+    """Where the records come from: as they are published, and again later."""
+
+    source: Source
+    archive: Archive
+
+
 async def serve(
     settings: Settings,
     catalogue: Catalogue,
-    source: Source,
+    upstream: Upstream,
     stop: trio.Event,
     *,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the service until `stop` is set, then drain. Cancelling it stops at once."""
-    view = build(settings, catalogue, source)
+    view = build(settings, catalogue, upstream)
     with (
         open_listening_socket(settings.ws_ops_addr) as ops_socket,
         open_listening_socket(settings.ws_addr) as listening,
     ):
         addresses = Addresses(bound_address(listening), bound_address(ops_socket))
         accept = partial(accept_connections, listening)
-        async with _observed(view, ops_socket), run_feed(view, source), subscribers(view, accept):
+        async with _observed(view, ops_socket), run_feed(view, upstream), subscribers(view, accept):
             log.info("serving", subscribers=str(addresses.subscribers), ops=str(addresses.ops))
             task_status.started(addresses)
             await stop.wait()
     log.info("stopped", disconnects=view.server.stats.closed.total())
 
 
-def build(settings: Settings, catalogue: Catalogue, source: Source) -> View:
+def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
     """Make the parts and join them; nothing runs yet."""
     rate = settings.ws_max_broadcast_rate
-    hub = Hub(
+    intake = Intake(
         catalogue,
+        Retention(catalogue, settings.ws_retention_bytes, settings.ws_retention_seconds),
+        LastMessages(catalogue, settings.ws_snapshot_bytes),
+        settings.ws_max_record_bytes,
+    )
+    hub = Hub(
+        intake,
         interval=1 / rate if rate else 0.0,
         # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
         cycle_bytes=settings.ws_outbox_bytes // 2,
-        max_record_bytes=settings.ws_max_record_bytes,
     )
     resources = Resources(settings.ws_cpu_limit, settings.ws_memory_limit, own_cgroup())
     server = ConnectionServer(
-        hub,
-        catalogue,
+        ReplayRoom(hub, upstream.archive, ReplayLimits(settings.ws_replay_max_records)),
         Admission(settings.ws_max_connections, resources.overload),
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
-        ConnectionLimits(
-            head_bytes=settings.ws_head_max_bytes,
-            head_seconds=settings.ws_head_timeout,
-            frame_bytes=settings.ws_max_frame_bytes,
-            outbox_bytes=settings.ws_outbox_bytes,
-            outbox_seconds=settings.ws_outbox_seconds,
-            session=SessionLimits(
-                subscriptions=settings.ws_max_subscriptions,
-                command_rate=settings.ws_command_rate,
-                command_burst=settings.ws_command_burst,
-            ),
-        ),
+        _limits(settings),
     )
-    return View(settings, source.feed, hub, server, resources)
+    return View(settings, upstream.source.feed, hub, server, resources)
 
 
-def kafka_source(settings: Settings, catalogue: Catalogue) -> KafkaSource:
-    """The source the settings ask for."""
+def _limits(settings: Settings) -> ConnectionLimits:
+    subscriptions = SubscriptionLimits(
+        patterns=settings.ws_max_subscriptions,
+        mark_bytes=settings.ws_outbox_mark_bytes,
+        grace=settings.ws_outbox_seconds,
+    )
+    return ConnectionLimits(
+        head_bytes=settings.ws_head_max_bytes,
+        head_seconds=settings.ws_head_timeout,
+        frame_bytes=settings.ws_max_frame_bytes,
+        outbox_bytes=settings.ws_outbox_bytes,
+        outbox_seconds=settings.ws_outbox_seconds,
+        session=SessionLimits(settings.ws_command_rate, settings.ws_command_burst, subscriptions),
+    )
+
+
+def history_records(settings: Settings) -> int:
+    """How many records of the past are read at the start at most."""
+    return settings.ws_retention_bytes // _RETAINED_BYTES
+
+
+def kafka(settings: Settings, catalogue: Catalogue) -> Upstream:
+    """The Kafka that the settings name."""
     rate = settings.ws_max_broadcast_rate
     in_group = settings.kafka_assignment == "group"
     options = KafkaOptions(
@@ -126,8 +167,12 @@ def kafka_source(settings: Settings, catalogue: Catalogue) -> KafkaSource:
         gather=max(_SHORTEST_GATHER, 1 / rate if rate else 0.0),
         rate=settings.ws_max_kafka_rate,
         probe=settings.kafka_probe_seconds,
+        history_seconds=settings.ws_retention_seconds,
+        history_records=history_records(settings),
     )
-    return KafkaSource(catalogue, options)
+    return Upstream(
+        KafkaSource(catalogue, options), KafkaArchive(options, settings.ws_replay_readers)
+    )
 
 
 @asynccontextmanager
@@ -142,12 +187,15 @@ async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]
 
 
 @asynccontextmanager
-async def run_feed(view: View, source: Source) -> AsyncIterator[None]:
-    """The way of the records: source, bounded channel, hub."""
-    send, receive = trio.open_memory_channel(_CHANNEL_BATCHES)
+async def run_feed(view: View, upstream: Upstream) -> AsyncIterator[None]:
+    """The way of the records: source, bounded channel, hub; and what there is to tell about it."""
+    send, receive = trio.open_memory_channel[Item](_CHANNEL_BATCHES)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(source.run, send)
+        nursery.start_soon(upstream.source.run, send)
+        nursery.start_soon(upstream.archive.run)
         nursery.start_soon(view.hub.run, receive)
+        nursery.start_soon(tell_of_feed, view.feed, view.server)
+        nursery.start_soon(tell_of_losses, view.hub.intake, view.server)
         yield
         nursery.cancel_scope.cancel()
 

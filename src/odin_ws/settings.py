@@ -239,6 +239,44 @@ class Settings:
         "s",
         "a subscriber whose oldest waiting byte is older than this is closed as slow",
     )
+    ws_outbox_mark_bytes: int = _setting(
+        "WS_OUTBOX_MARK_BYTES",
+        str(64 << 10),
+        _integer(0, 1024 * _MIB),
+        "bytes",
+        "with more waiting, a subscriber that asked for the latest only is sent only that",
+    )
+    ws_retention_bytes: int = _setting(
+        "WS_RETENTION_BYTES",
+        str(64 * _MIB),
+        _integer(0),
+        "bytes",
+        "memory for the recent past that returning clients are served from; 0 for none",
+    )
+    ws_retention_seconds: float = _setting(
+        "WS_RETENTION_SECONDS", "300", _number(0), "s", "how far back that may reach"
+    )
+    ws_snapshot_bytes: int = _setting(
+        "WS_SNAPSHOT_BYTES",
+        str(32 * _MIB),
+        _integer(0),
+        "bytes",
+        "memory for the last message of each channel, which snapshots are made of; 0 for none",
+    )
+    ws_replay_readers: int = _setting(
+        "WS_REPLAY_READERS",
+        "4",
+        _integer(1, 64),
+        "readers",
+        "how many clients are replayed from Kafka at once; others wait for their turn",
+    )
+    ws_replay_max_records: int = _setting(
+        "WS_REPLAY_MAX_RECORDS",
+        "1000000",
+        _integer(0),
+        "records",
+        "what one replay may read from Kafka, of all tokens; older ones are reported as lost",
+    )
     ws_ping_interval: float = _setting(
         "WS_PING_INTERVAL", "30", _number(0.1, 3600), "s", "how often each client is pinged"
     )

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import attrs
-import pytest
 import trio
 
 from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue
-from odin_ws.cli import subscriber
-from odin_ws.cli.running import CommandFailed
-from odin_ws.cli.subscriber import open_subscriber
-from odin_ws.service import Addresses, serve
+from odin_ws.service import Addresses, Upstream, serve
 from odin_ws.settings import Settings
-from odin_ws.source.memory import MemoryLog, MemorySource
+from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.cli.commands import ODIN_WS, Command, run_command, started
 
 ANY_PORT = Address(LOOPBACK, 0)
+NOWHERE = Addresses(ANY_PORT, ANY_PORT)
 VALUE = b'{"type":"TRADE_EXECUTED","timestamp":1,\n"data":{"price":0.5,"side":"\\u001b[2J"}}'
 
 
@@ -39,9 +37,10 @@ class Server:
         """Where subscribers connect."""
         return f"ws://{self.addresses.subscribers}/ws"
 
-    def trade(self, token: str = "BTC") -> None:  # noqa: S107 -- no password
-        """Publish a trade."""
-        self.log.append("odin.trades", token.encode(), VALUE)
+    def trade(self, token: str = "BTC", age: float = 0) -> None:  # noqa: S107 -- no password
+        """Publish a trade; `age`: so many seconds ago."""
+        timestamp = int((time.time() - age) * 1000)
+        self.log.append("odin.trades", token.encode(), VALUE, timestamp=timestamp)
 
     @asynccontextmanager
     async def tail(self, *words: str) -> AsyncIterator[Command]:
@@ -52,14 +51,17 @@ class Server:
 
 
 @asynccontextmanager
-async def server() -> AsyncIterator[Server]:
+async def server(
+    *, log: MemoryLog | None = None, address: Address = ANY_PORT
+) -> AsyncIterator[Server]:
     """Run one for the length of the block."""
     catalogue = default_catalogue()
-    log = MemoryLog(catalogue.topics)
-    settings = Settings(ws_addr=ANY_PORT, ws_ops_addr=ANY_PORT, ws_drain_delay=0)
+    log = log or MemoryLog(catalogue.topics)
+    upstream = Upstream(MemorySource(log), MemoryArchive(log))
+    settings = Settings(ws_addr=address, ws_ops_addr=ANY_PORT, ws_drain_delay=0)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(serve, settings, catalogue, MemorySource(log), stop)
+        addresses = await nursery.start(serve, settings, catalogue, upstream, stop)
         yield Server(log, addresses, stop)
         nursery.cancel_scope.cancel()
 
@@ -117,7 +119,7 @@ async def test_nothing_to_follow_is_a_failure() -> None:
 
 async def test_too_few_messages_are_a_failure() -> None:
     """When the time is over before the count is reached it ends with 1 and says so."""
-    async with server() as here, here.tail("--count", "2", "--seconds", "0.5") as tail:
+    async with server() as here, here.tail("--count", "2", "--seconds", "1") as tail:
         here.trade()
         done = await tail.ended()
     assert done.returncode == 1
@@ -140,12 +142,87 @@ async def test_ctrl_c_ends_it() -> None:
 
 
 async def test_the_server_says_why_it_closes() -> None:
-    """When the server drains, its code and reason are said, and the status is 1."""
-    async with server() as here, here.tail() as tail:
+    """With --no-reconnect the end of the connection is said with code and reason, status 1."""
+    async with server() as here, here.tail("--no-reconnect") as tail:
         here.stop.set()
         done = await tail.ended()
     assert done.returncode == 1
-    assert "closed by the server: 1012 the server is restarting" in done.stderr
+    assert done.stderr.splitlines()[-2:] == [
+        "disconnected: 1012 the server is restarting",
+        "0 messages",
+    ]
+
+
+async def test_it_comes_back_and_misses_nothing() -> None:
+    """After the server's restart it goes on where it was, and says what happened."""
+    async with server() as here, here.tail("--count", "2", "--json") as tail:
+        here.trade()
+        await tail.says('"seq":1', on="out")
+        here.stop.set()
+        await tail.says("disconnected: 1012 the server is restarting; trying again in ")
+        here.trade()
+        async with server(log=here.log, address=here.addresses.subscribers):
+            done = await tail.ended()
+    assert done.returncode == 0
+    assert [json.loads(line)["pos"] for line in done.stdout.splitlines()] == ["2-0", "2-1"]
+    assert re.search(r"^resumed after [0-9.]+ s, 1 messages behind$", done.stderr, re.MULTILINE)
+
+
+async def test_what_is_lost_is_said() -> None:
+    """With topic, partition, offsets and the reason; the rest is there."""
+    async with server() as here, here.tail("--count", "2") as tail:
+        here.trade()
+        await tail.says("BTC.trade", on="out")
+        here.stop.set()
+        await tail.says("trying again")
+        for _ in range(3):
+            here.trade()
+        here.log.delete_before("odin.trades", 2, 3)
+        async with server(log=here.log, address=here.addresses.subscribers):
+            done = await tail.ended()
+    assert done.returncode == 0
+    assert "lost: odin.trades 2, offsets 1 to 2 (expired)" in done.stderr
+
+
+async def test_it_begins_in_the_past() -> None:
+    """With --since what is as old as that comes first."""
+    log = MemoryLog(default_catalogue().topics)
+    before = Server(log, NOWHERE, trio.Event())
+    before.trade("OLD", age=3600)
+    before.trade("BTC", age=60)
+    async with server(log=log) as here, here.tail("--since", "10m", "--count", "2") as tail:
+        here.trade("NEW")
+        done = await tail.ended()
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["BTC.trade", "NEW.trade"]
+
+
+async def test_a_wrong_time_is_said() -> None:
+    """What is neither an age nor a time ends it with what is allowed."""
+    done = await run_command("tail", "--since", "yesterday")
+    assert done.returncode == 2
+    assert "90s, 10m, 1h, 2d" in done.stderr
+
+
+async def test_it_waits_for_a_server() -> None:
+    """One that is not there yet is tried again."""
+    (port,) = free_ports(1)
+    address = Address(LOOPBACK, port)
+    words = [ODIN_WS, "tail", "--url", f"ws://{address}/ws", "--count", "1"]
+    async with started(words) as tail:
+        await tail.says("trying again in")
+        async with server(address=address) as here:
+            await tail.says("subscribed at")
+            here.trade()
+            done = await tail.ended()
+    assert done.returncode == 0
+
+
+async def test_no_server_for_long_is_a_failure() -> None:
+    """Where --seconds are over before there was a connection it ends with 1."""
+    (nobody,) = free_ports(1)
+    done = await run_command("tail", "--url", f"ws://{LOOPBACK}:{nobody}/ws", "--seconds", "0.5")
+    assert done.returncode == 1
+    assert "no connection within 0.5 s" in done.stderr
 
 
 async def test_a_reader_that_has_had_enough_ends_it() -> None:
@@ -173,31 +250,8 @@ async def test_a_wrong_address_is_said() -> None:
             "ws://localhost:port/ws": "port",
         }
         for url, why in whys.items():
-            done = await run_command("tail", "--url", url)
+            done = await run_command("tail", "--no-reconnect", "--url", url)
             assert done.returncode == 1
             (line,) = done.stderr.splitlines()
             assert line.startswith(f"odin-ws: {url}: ")
             assert why.lower() in line.removeprefix(f"odin-ws: {url}").lower()
-
-
-async def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that takes the connection and says nothing is not waited for for ever."""
-    monkeypatch.setattr(subscriber, "_CONNECT_SECONDS", 0.1)
-    async with trio.open_nursery() as nursery:
-        serving = partial(trio.serve_tcp, _say_nothing, 0, host=LOOPBACK)
-        (listener,) = await nursery.start(serving)
-        port = listener.socket.getsockname()[1]
-        with (
-            trio.fail_after(10),
-            pytest.RaisesGroup(
-                pytest.RaisesExc(CommandFailed, match="no answer"), flatten_subgroups=True
-            ),
-        ):
-            async with open_subscriber(f"ws://{LOOPBACK}:{port}/ws"):
-                pytest.fail("it connected")
-        nursery.cancel_scope.cancel()
-
-
-async def _say_nothing(stream: trio.SocketStream) -> None:
-    async with stream:
-        await trio.sleep_forever()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,17 +10,19 @@ from rich.console import Console
 from odin_ws.catalogue import default_catalogue
 from odin_ws.cli.display import open_display
 from odin_ws.cli.tally import Tally
+from odin_ws.client import Message
+from tests.cli.messages import message_of
 
 
 def message(
     seq: int, category: str = "trade", kind: str = "TRADE_EXECUTED", pub_us: int = 0
-) -> dict[str, Any]:
+) -> Message:
     """A message as a client gets it."""
     value = {"type": kind, "timestamp": 0, "data": {"price": 1, "pub_us": pub_us}}
-    return {"type": "message", "seq": seq, "ts": 0, "channel": f"BTC.{category}", "data": value}
+    return message_of(f"BTC.{category}", value, seq=seq)
 
 
-def tally_of(*messages: dict[str, Any], now_us: int = 0) -> Tally:
+def tally_of(*messages: Message, now_us: int = 0) -> Tally:
     """A tally that began at 0 and has counted these."""
     tally = Tally(default_catalogue(), began=0)
     for one in messages:
@@ -39,12 +40,6 @@ def test_categories_and_types_are_counted() -> None:
     assert tally.by_category["balances"] == 1
     assert tally.by_category["social"] == 0
     assert (tally.seen_types, tally.known_types) == (2, 24)
-
-
-@pytest.mark.parametrize(("numbers", "gaps"), [([1, 2, 3], 0), ([1, 4], 2), ([2], 1)])
-def test_missing_numbers_are_gaps(numbers: list[int], gaps: int) -> None:
-    """Each sequence number that did not come is a gap, the first ones too."""
-    assert tally_of(*map(message, numbers)).gaps == gaps
 
 
 def test_a_window_begins_where_the_last_one_ended() -> None:

@@ -10,16 +10,18 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.head import Head, Refusal, read_head
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
-from odin_ws.hub import Hub
+from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.protocol.envelope import Dialect
+from odin_ws.resume import ReplayLimits, ReplayRoom
+from odin_ws.source.memory import MemoryArchive, MemoryLog
 from tests.connection.fakes import FakeTransport
 from tests.connection.heads import head_bytes
+from tests.hub.driving import make_hub
 
 PLACES = 2
 
@@ -147,13 +149,13 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
     """A client that may not come in reads a status; only one that may is upgraded."""
     admission = Admission(places, lambda: overload)
     admission.draining = draining
-    catalogue = default_catalogue()
     server = ConnectionServer(
-        Hub(catalogue, interval=0, cycle_bytes=1024, max_record_bytes=1024),
-        catalogue,
+        ReplayRoom(make_hub(), MemoryArchive(MemoryLog(())), ReplayLimits(1000)),
         admission,
         Keepalive(30, 75),
-        ConnectionLimits(4096, 5, 1024, 1024, 10, SessionLimits(10, 10, 10)),
+        ConnectionLimits(
+            4096, 5, 1024, 1024, 10, SessionLimits(10, 10, SubscriptionLimits(10, 0, 10))
+        ),
     )
     transport = FakeTransport([head_bytes()])
     async with trio.open_nursery() as nursery:

@@ -29,9 +29,15 @@ class Sender:
         self.transport = FakeTransport(room=room)
         self.drains = 0
         self.slow_at: list[float] = []
+        self.idle = 0
         self._nursery = nursery
         self.outbox = Outbox(
-            self.transport, limit=limit, grace=GRACE, wake=self._wake, slow=self._slow
+            self.transport,
+            limit=limit,
+            grace=GRACE,
+            wake=self._wake,
+            slow=self._slow,
+            idle=self._idle,
         )
 
     def _wake(self) -> None:
@@ -41,6 +47,10 @@ class Sender:
     def _slow(self) -> None:
         self.slow_at.append(trio.current_time())
         self.outbox.finish(CLOSE, flush=False)
+
+    def _idle(self) -> None:
+        assert self.outbox.empty
+        self.idle += 1
 
 
 def frame(number: int, size: int = 10) -> bytes:

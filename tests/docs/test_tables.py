@@ -13,11 +13,11 @@ from odin_ws.connection.closing import Close
 from odin_ws.hub.reading import Unreadable
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.ops.view import View
-from odin_ws.protocol.commands import ErrorCode
-from odin_ws.service import build
+from odin_ws.protocol.errors import ErrorCode
+from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings, declared_settings
 from odin_ws.source.feed import FeedStatus
-from odin_ws.source.memory import MemoryLog, MemorySource
+from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 from tests.docs.pages import ROOT, as_table, cell, page, pages, read_table
 
 SETTINGS = {setting.name: setting for _, setting in declared_settings()}
@@ -155,8 +155,9 @@ def _code(text: str) -> str:
 def _registry() -> CollectorRegistry:
     """The metrics of a server on which each labelled one has counted something."""
     catalogue = default_catalogue()
-    source = MemorySource(MemoryLog(catalogue.topics))
-    view: View = build(Settings(), catalogue, source)
+    log = MemoryLog(catalogue.topics)
+    upstream = Upstream(MemorySource(log), MemoryArchive(log))
+    view: View = build(Settings(), catalogue, upstream)
     view.hub.stats.received["odin.trades"] += 1
     view.hub.stats.unreadable[Unreadable.NO_KEY] += 1
     view.server.admission.refused["not_found"] += 1

@@ -11,9 +11,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.hub import Hub, Subscriber
+from odin_ws.hub import Hub, Intake, LastMessages, Retention, Subscriber
 from odin_ws.protocol.envelope import Dialect
-from odin_ws.records import Assignment, Batch, Record
+from odin_ws.records import Assignment, Batch, Item, Record
 from tests.decoding import messages
 
 __all__ = ["Client", "Feeder", "dispatching", "make_hub"]
@@ -23,12 +23,12 @@ def make_hub(
     interval: float = 0.0, max_record_bytes: int = 1 << 20, cycle_bytes: int = 1 << 20
 ) -> Hub:
     """A hub for the platform's topics."""
-    return Hub(
-        default_catalogue(),
-        interval=interval,
-        cycle_bytes=cycle_bytes,
-        max_record_bytes=max_record_bytes,
+    catalogue = default_catalogue()
+    retention = Retention(catalogue, max_bytes=1 << 30, max_age=math.inf)
+    intake = Intake(
+        catalogue, retention, LastMessages(catalogue, max_bytes=1 << 30), max_record_bytes
     )
+    return Hub(intake, interval=interval, cycle_bytes=cycle_bytes)
 
 
 class Client:
@@ -59,7 +59,7 @@ class Client:
 class Feeder:
     """The source's end of the hub's channel, which is never full."""
 
-    def __init__(self, send: trio.MemorySendChannel[Batch | Assignment]) -> None:
+    def __init__(self, send: trio.MemorySendChannel[Item]) -> None:
         self._send = send
 
     def put(self, *items: Record | Assignment) -> None:
@@ -80,7 +80,7 @@ class Feeder:
 @asynccontextmanager
 async def dispatching(hub: Hub) -> AsyncIterator[Feeder]:
     """Run the hub's dispatcher for the length of the block."""
-    send, receive = trio.open_memory_channel[Batch | Assignment](math.inf)
+    send, receive = trio.open_memory_channel[Item](math.inf)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hub.run, receive)
         yield Feeder(send)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
 from anyio.from_thread import start_blocking_portal
+from confluent_kafka.admin import AdminClient
 
 from odin_ws.testing.brokers import (
     ApacheKafka,
@@ -59,6 +61,22 @@ def own_apache(tmp_path_factory: pytest.TempPathFactory) -> ApacheFactory:
         return apache_kafka(libs, tmp_path_factory.mktemp("apache"), config=config)
 
     return run
+
+
+@pytest.fixture
+async def topics(apache: str) -> str:
+    """The address of a broker that has Odin's topics."""
+    known = AdminClient({"bootstrap.servers": apache}).list_topics(timeout=30).topics
+    missing = set(kafka.TOPICS) - known.keys()
+    if missing:
+        await kafka.create_topics(apache, missing)
+    return apache
+
+
+@pytest.fixture
+def token() -> str:
+    """A token that no other test uses."""
+    return f"T{uuid.uuid4().hex[:8]}"
 
 
 @contextmanager

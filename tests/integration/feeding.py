@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import attrs
 import trio
 from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
@@ -15,7 +16,7 @@ from confluent_kafka.cimpl import TopicPartition as Place
 from trio_util import AsyncValue
 
 from odin_ws.catalogue import Catalogue, Topic
-from odin_ws.records import Assignment, Batch, Record, TopicPartition
+from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record, TopicPartition
 from odin_ws.source.cluster import KafkaOptions
 from odin_ws.source.feed import Feed, FeedStatus
 from odin_ws.source.kafka import KafkaSource
@@ -48,12 +49,13 @@ PROBE_SECONDS = 0.5
 
 
 class Sent(NamedTuple):
-    """A record for the producer; without a partition the key decides."""
+    """A record for the producer; without a partition the key decides, without a time it is now."""
 
     topic: str
     key: bytes | None = b"BTC"
     value: bytes | None = b"{}"
     partition: int = -1
+    timestamp: int = 0
 
 
 async def eventually(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
@@ -99,16 +101,19 @@ def catalogue_of(topics: Iterable[str]) -> Catalogue:
     return Catalogue({row.name: row for row in rows}, bundles={}, subject_prefix="test")
 
 
-def options(
-    bootstrap: str,
-    *,
-    group: str | None = None,
-    max_wait: float = 0.1,
-    rate: float = 0,
-    probe: float = PROBE_SECONDS,
-) -> KafkaOptions:
-    """How tests read, unless they are about something else: soon."""
-    return KafkaOptions((bootstrap,), group, max_wait, gather=0.02, rate=rate, probe=probe)
+def options(bootstrap: str, **changes: Any) -> KafkaOptions:
+    """How tests read, unless they are about something else: soon, and without a history."""
+    usual = KafkaOptions(
+        (bootstrap,),
+        group=None,
+        max_wait=0.1,
+        gather=0.02,
+        rate=0,
+        probe=PROBE_SECONDS,
+        history_seconds=0,
+        history_records=0,
+    )
+    return attrs.evolve(usual, **changes)
 
 
 def numbered(partitions: Iterable[TopicPartition], count: int, first: int = 0) -> list[Sent]:
@@ -156,6 +161,7 @@ class Publisher:
                 record.value,
                 record.key,
                 partition=record.partition,
+                timestamp=record.timestamp,
                 on_delivery=report,
             )
 
@@ -174,13 +180,33 @@ class Publisher:
 
 
 class Feeding:
-    """A running source. What it hands on is kept, as long as `takes` is true."""
+    """A running source. What it hands on is kept in `items`, as long as `takes` is true."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
         self.takes = AsyncValue(value=True)
-        self.batches: list[Batch] = []
-        self.assignments: list[Assignment] = []
+        self.items: list[Item] = []
+
+    @property
+    def batches(self) -> list[Batch]:
+        """Every batch so far."""
+        return [item for item in self.items if isinstance(item, Batch)]
+
+    @property
+    def assignments(self) -> list[Assignment]:
+        """Every assignment so far."""
+        return [item for item in self.items if isinstance(item, Assignment)]
+
+    @property
+    def history(self) -> list[Record]:
+        """The records that came before the end of the history was told."""
+        end = next(n for n, item in enumerate(self.items) if isinstance(item, HistoryEnd))
+        return [
+            record
+            for item in self.items[:end]
+            if isinstance(item, Batch)
+            for record in item.records
+        ]
 
     @property
     def records(self) -> list[Record]:
@@ -223,13 +249,10 @@ class Feeding:
     async def _probe(self, before: object) -> None:
         await eventually(lambda: self.feed.lag is not before)
 
-    async def collect(self, inbox: trio.MemoryReceiveChannel[Batch | Assignment]) -> None:
+    async def collect(self, inbox: trio.MemoryReceiveChannel[Item]) -> None:
         """The hub's part."""
         async for item in inbox:
-            if isinstance(item, Batch):
-                self.batches.append(item)
-            else:
-                self.assignments.append(item)
+            self.items.append(item)
             await self.takes.wait_value(bool)
 
 
@@ -241,7 +264,7 @@ async def feeding(
     source = KafkaSource(catalogue_of(topics), options)
     feed = Feeding(source.feed)
     # With no room but for one item, the source waits as soon as nobody takes.
-    send, receive = trio.open_memory_channel[Batch | Assignment](0)
+    send, receive = trio.open_memory_channel[Item](0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(source.run, send)
         nursery.start_soon(feed.collect, receive)

@@ -228,7 +228,7 @@ async def test_ctrl_c_drains_the_demo() -> None:
     async with demo("--rate", "50") as (running, ports):
         await running.says("messages", on="out")
         url = f"ws://{LOOPBACK}:{ports[0]}/ws"
-        async with started([ODIN_WS, "tail", "--url", url]) as other:
+        async with started([ODIN_WS, "tail", "--no-reconnect", "--url", url]) as other:
             await other.says("subscribed at")
             running.interrupt()
             done = await running.ended()

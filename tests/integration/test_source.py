@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from odin_ws.records import TopicPartition
+from odin_ws.records import Batch, TopicPartition
 from odin_ws.source.feed import FeedStatus
 from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, free_ports
@@ -189,6 +189,7 @@ async def test_a_deleted_topic_does_not_harm_the_others(
         await Publisher(apache).publish([Sent(goes, value=b"new")])
         await feed.received(12)
         assert feed.values[10:] == [b"2", b"new"]
+        assert feed.assignments[-1].positions[TopicPartition(goes, 0)] == -1
         assert feed.feed.lost_records == 0
         await eventually(lambda: not feed.feed.missing_topics)
 
@@ -212,6 +213,10 @@ async def test_records_deleted_before_they_were_read_are_counted(apache: str) ->
         first_gap = next(n for n, offset in enumerate(offsets) if n != offset)
         assert offsets == [*range(first_gap), *range(30, 41)]
         assert feed.feed.lost_records == 30 - first_gap
+        assert feed.assignments[-1].positions == {(topic, 0): 29}
+        after = feed.items[feed.items.index(feed.assignments[-1]) + 1]
+        assert isinstance(after, Batch)
+        assert after.records[0].offset == 30
         await feed.probes(2)
         assert feed.feed.status.value is FeedStatus.LIVE
 

@@ -16,10 +16,10 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.closing import Close
 from odin_ws.ops.health import health_report
 from odin_ws.ops.view import View
-from odin_ws.service import build, run_feed
+from odin_ws.service import Upstream, build, run_feed
 from odin_ws.settings import Settings
 from odin_ws.source.feed import FeedStatus
-from odin_ws.source.memory import MemoryLog, MemorySource
+from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 
 CATALOGUE = default_catalogue()
 
@@ -29,7 +29,12 @@ ROOMY = Settings(ws_max_connections=100, ws_memory_limit=1 << 50, ws_cpu_limit=4
 
 def make_view(settings: Settings = ROOMY) -> View:
     """The parts of a service that does not run."""
-    return build(settings, CATALOGUE, MemorySource(MemoryLog(CATALOGUE.topics)))
+    return build(settings, CATALOGUE, upstream(MemoryLog(CATALOGUE.topics)))
+
+
+def upstream(log: MemoryLog, rate: float = 0) -> Upstream:
+    """Both ways to a log."""
+    return Upstream(MemorySource(log, rate), MemoryArchive(log))
 
 
 @asynccontextmanager
@@ -38,9 +43,9 @@ async def running(
 ) -> AsyncIterator[tuple[View, MemoryLog]]:
     """A service whose records flow."""
     log = MemoryLog(CATALOGUE.topics, 3)
-    source = MemorySource(log, rate)
-    view = build(settings, CATALOGUE, source)
-    async with run_feed(view, source):
+    both = upstream(log, rate)
+    view = build(settings, CATALOGUE, both)
+    async with run_feed(view, both):
         await wait_all_tasks_blocked()
         yield view, log
 
@@ -80,6 +85,8 @@ async def test_a_report_has_the_originals_fields(autojump_clock: MockClock) -> N
     assert report["checks"].keys() == {
         "kafka",
         "capacity",
+        "retention",
+        "replays",
         "tasks",
         "memory",
         "cpu",

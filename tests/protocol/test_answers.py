@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
-from odin_ws.protocol.answers import error_answer, pong, subscription_ack, unsubscription_ack
-from odin_ws.protocol.commands import CommandError, ErrorCode, Rejection
+from odin_ws.protocol.answers import (
+    Accepted,
+    error_answer,
+    pong,
+    subscription_ack,
+    unsubscription_ack,
+)
 from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.selection import Rejection
 
 REJECTED = Rejection("BTC.foo", ErrorCode.INVALID_CHANNEL, "unknown category 'foo'")
 REJECTED_JSON = {
@@ -31,11 +38,7 @@ def with_id(command_id: str | int | None) -> dict[str, Any]:
 def test_a_subscription_is_acknowledged(command_id: str | int | None) -> None:
     """Names as they were written, what was refused and why, and how many patterns there are."""
     ack = subscription_ack(
-        command_id,
-        Dialect.V1,
-        subscribed=["BTC.trade", "TRADING"],
-        rejected=[REJECTED],
-        count=4,
+        command_id, Dialect.V1, Accepted(["BTC.trade", "TRADING"], [REJECTED], count=4)
     )
     assert json.loads(ack) == {
         "type": "subscription_ack",
@@ -49,9 +52,7 @@ def test_a_subscription_is_acknowledged(command_id: str | int | None) -> None:
 @every_id
 def test_an_unsubscription_is_acknowledged(command_id: str | int | None) -> None:
     """Likewise, with `unsubscribed`."""
-    ack = unsubscription_ack(
-        command_id, Dialect.V1, unsubscribed=["BTC.trade"], rejected=[REJECTED], count=0
-    )
+    ack = unsubscription_ack(command_id, Dialect.V1, Accepted(["BTC.trade"], [REJECTED], count=0))
     assert json.loads(ack) == {
         "type": "unsubscription_ack",
         **with_id(command_id),
@@ -63,18 +64,18 @@ def test_an_unsubscription_is_acknowledged(command_id: str | int | None) -> None
 
 def test_an_ack_has_its_fields_in_the_protocols_order() -> None:
     """People read these texts too."""
-    ack = subscription_ack(
-        1,
-        Dialect.V1,
-        subscribed=["BTC.trade"],
-        rejected=[],
+    accepted = Accepted(
+        ["BTC.trade"],
+        [],
         count=1,
         positions={"odin.trades": {0: 5}},
         partitions={"odin.trades": [0]},
+        categories={"trade": "odin.trades"},
     )
-    assert ack == (
+    assert subscription_ack(1, Dialect.V1, accepted) == (
         b'{"type":"subscription_ack","id":1,"subscribed":["BTC.trade"],"rejected":[],"count":1,'
-        b'"positions":{"odin.trades":{"0":5}},"partitions":{"odin.trades":[0]}}'
+        b'"positions":{"odin.trades":{"0":5}},"partitions":{"odin.trades":[0]},'
+        b'"categories":{"trade":"odin.trades"}}'
     )
 
 
@@ -85,8 +86,8 @@ def test_the_original_acks_say_rejected_only_where_there_is_something(
 ) -> None:
     """Clients of the earlier server, which knew no such field, learn of what was refused."""
     for ack in (
-        subscription_ack(None, dialect, subscribed=[], rejected=rejected, count=0),
-        unsubscription_ack(None, dialect, unsubscribed=[], rejected=rejected, count=0),
+        subscription_ack(None, dialect, Accepted([], rejected, count=0)),
+        unsubscription_ack(None, dialect, Accepted([], rejected, count=0)),
     ):
         assert ("rejected" in json.loads(ack)) is (dialect is Dialect.V1 or bool(rejected))
 
@@ -94,24 +95,23 @@ def test_the_original_acks_say_rejected_only_where_there_is_something(
 @dialects
 def test_positions_are_told_only_where_asked_for(dialect: Dialect) -> None:
     """An offset of -1 and a topic without partitions are told as they are."""
-    plain = subscription_ack(None, dialect, subscribed=[], rejected=[], count=0)
-    assert not {"positions", "partitions"} & json.loads(plain).keys()
-    full = subscription_ack(
-        None,
-        dialect,
-        subscribed=[],
-        rejected=[],
+    plain = subscription_ack(None, dialect, Accepted([], [], count=0))
+    assert not {"positions", "partitions", "categories"} & json.loads(plain).keys()
+    full = Accepted(
+        [],
+        [],
         count=0,
         positions={"odin.trades": {0: -1, 11: 2**62}, "odin.social": {}},
         partitions={"odin.trades": [0, 11], "odin.social": []},
+        categories={"trade": "odin.trades", "social": "odin.social"},
     )
-    answer = json.loads(full)
+    answer = json.loads(subscription_ack(None, dialect, full))
     assert answer["positions"] == {"odin.trades": {"0": -1, "11": 2**62}, "odin.social": {}}
     assert answer["partitions"] == {"odin.trades": [0, 11], "odin.social": []}
-    none = subscription_ack(
-        None, dialect, subscribed=[], rejected=[REJECTED], count=0, positions={}, partitions={}
-    )
-    assert json.loads(none)["positions"] == json.loads(none)["partitions"] == {}
+    assert answer["categories"] == {"trade": "odin.trades", "social": "odin.social"}
+    none = Accepted([], [REJECTED], count=0, positions={}, partitions={}, categories={})
+    answer = json.loads(subscription_ack(None, dialect, none))
+    assert answer["positions"] == answer["partitions"] == answer["categories"] == {}
 
 
 @every_id
@@ -130,7 +130,9 @@ def test_an_error_says_what_is_wrong_and_whether_to_try_again(
     command_id: str | int | None, *, retry: bool
 ) -> None:
     """Code, sentence, and the id of the command, where it had one."""
-    error = CommandError(ErrorCode.INVALID_MESSAGE, "data: an object is needed", command_id, retry)
+    error = CommandError(
+        ErrorCode.INVALID_MESSAGE, "data: an object is needed", command_id, retry=retry
+    )
     assert json.loads(error_answer(error)) == {
         "type": "error",
         **with_id(command_id),

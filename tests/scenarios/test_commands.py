@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import trio
 
 from odin_ws.connection.closing import Close
 from odin_ws.testing.scenario import Client, Closed, Scenario
+
+# Commands that begin in the past, with what answers them.
+_PAST: Final = {
+    "snapshot": (
+        {"type": "subscribe", "data": {"channels": ["BTC.trade"], "snapshot": True}},
+        "subscription_ack",
+    ),
+    "resume": (
+        {"type": "resume", "data": {"channels": ["BTC.trade"], "positions": {}}},
+        "resume_ack",
+    ),
+    "reconnect": ({"type": "reconnect", "data": {"last_pos": {}}}, "reconnect_ack"),
+    "refused reconnect": ({"type": "reconnect", "data": {}}, "reconnect_error"),
+    "no partition": (
+        {"type": "reconnect", "data": {"last_offset": {"odin.trades": 1}}},
+        "reconnect_error",
+    ),
+    "replay": ({"type": "replay", "data": {"since": 0}}, "replay_complete"),
+}
 
 
 async def ask(client: Client, **command: Any) -> dict[str, Any]:
@@ -26,10 +45,11 @@ async def ask(client: Client, **command: Any) -> dict[str, Any]:
         ({"type": "unsubscribe", "data": {"channels": ["BTC.trade"]}}, "unsubscription_ack"),
         ({"type": "heartbeat"}, "pong"),
         ({"type": "subscribe", "data": {}}, "error"),
+        *_PAST.values(),
         ({"type": "resume", "data": {}}, "error"),
         ({"type": "dance"}, "error"),
     ],
-    ids=["subscribe", "unsubscribe", "heartbeat", "no names", "not available", "unknown"],
+    ids=["subscribe", "unsubscribe", "heartbeat", "no names", *_PAST, "no positions", "unknown"],
 )
 async def test_an_id_is_echoed(
     odin_scenario: Scenario, command: dict[str, Any], answer: str, given: str | int
@@ -75,24 +95,49 @@ async def test_a_malformed_command_is_answered_and_the_connection_goes_on(
     assert (await client.command("heartbeat"))["type"] == "pong"
 
 
-@pytest.mark.parametrize("kind", ["resume", "reconnect", "replay", "auth"])
-async def test_what_is_not_built_yet_says_so(odin_scenario: Scenario, kind: str) -> None:
-    """Commands of the protocol that this server does not know are NOT_AVAILABLE, not unknown."""
+async def test_what_the_server_has_not_says_so(odin_scenario: Scenario) -> None:
+    """A command of the protocol without this server is NOT_AVAILABLE, not unknown."""
     client = await odin_scenario.connect()
-    assert (await client.command(kind))["code"] == "NOT_AVAILABLE"
+    assert (await client.command("auth"))["code"] == "NOT_AVAILABLE"
 
 
 @pytest.mark.parametrize(
-    "field", [{"snapshot": True}, {"since_ms": 1}, {"delivery": "latest"}], ids=str
+    ("kind", "data", "answer"),
+    [
+        ("resume", {"channels": ["BTC.trade"]}, ("error", "INVALID_MESSAGE")),
+        ("resume", {"positions": {"odin.trades": {"0": 1}}}, ("error", "INVALID_MESSAGE")),
+        (
+            "resume",
+            {"channels": ["BTC.trade"], "positions": {"odin.trades": {"0": "1"}}},
+            ("error", "INVALID_MESSAGE"),
+        ),
+        ("reconnect", {"client_id": "me"}, ("reconnect_error", "invalid_request")),
+        ("reconnect", {"last_pos": {"BTC.trade": 7}}, ("reconnect_error", "invalid_request")),
+        ("replay", {"from": 0, "to": 5}, ("error", "INVALID_MESSAGE")),
+        (
+            "subscribe",
+            {"channels": ["BTC.trade"], "snapshot": "yes"},
+            ("error", "INVALID_MESSAGE"),
+        ),
+        ("subscribe", {"channels": ["BTC.trade"], "since_ms": -1}, ("error", "INVALID_MESSAGE")),
+        (
+            "subscribe",
+            {"channels": ["BTC.trade"], "delivery": "newest"},
+            ("error", "INVALID_MESSAGE"),
+        ),
+    ],
+    ids=str,
 )
-async def test_an_option_that_is_not_built_yet_says_so(
-    odin_scenario: Scenario, field: dict[str, Any]
+async def test_a_beginning_that_is_not_understood_begins_nothing(
+    odin_scenario: Scenario, kind: str, data: dict[str, Any], answer: tuple[str, str]
 ) -> None:
-    """It is not ignored: nothing is subscribed to on other terms than asked for."""
+    """It is refused as a whole: nothing is subscribed to on other terms than asked for."""
     client = await odin_scenario.connect()
-    answer = await client.subscribe(channels=["BTC.trade"], **field)
-    assert answer["code"] == "NOT_AVAILABLE"
+    said = await client.command(kind, **data)
+    assert (said["type"], said["code"]) == answer
+    assert said["message"].startswith("data")
     assert odin_scenario.view.hub.patterns == 0
+    assert (await client.command("heartbeat"))["type"] == "pong"
 
 
 async def test_bad_names_are_rejected_one_by_one(odin_scenario: Scenario) -> None:

@@ -52,8 +52,9 @@ async def test_everybody_gets_what_was_due_and_then_the_reason(odin_scenario: Sc
     await trio.sleep(1)
 
     async def read(client: RawClient) -> None:
-        *messages, last = await client.rest()
+        *messages, advice, last = await client.rest()
         assert [one["data"]["data"] for one in texts(messages)] == list(range(50))
+        assert advice.json["type"] == "reconnect"
         assert last.close == GOING
 
     async with trio.open_nursery() as nursery:
@@ -72,8 +73,9 @@ async def test_the_feed_goes_on_until_the_last_has_left(odin_scenario: Scenario)
     for number in range(19):
         odin_scenario.publish("BTC", "trade", number)
         await trio.sleep(0.1)
-    *messages, last = await client.rest()
+    *messages, advice, last = await client.rest()
     assert [one["data"]["data"] for one in texts(messages)] == list(range(19))
+    assert advice.json["type"] == "reconnect"
     assert last.close == GOING
 
 
@@ -85,7 +87,8 @@ async def test_clients_are_sent_away_in_waves(odin_scenario: Scenario) -> None:
     times: list[float] = []
 
     async def wait_for_close(client: RawClient) -> None:
-        assert (await client.next_but_pings()).close == GOING
+        assert (await client.next_but_pings()).json["type"] == "reconnect"
+        assert (await client.next()).close == GOING
         times.append(trio.current_time() - started)
         await client.send(Op.CLOSE, b"\x03\xf4")
 

@@ -10,10 +10,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.closing import Close
-from odin_ws.service import build
+from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
 from odin_ws.source.feed import FeedStatus
-from odin_ws.source.memory import MemoryLog, MemorySource
+from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.endings import end
 from tests.scenarios.ops import ask, ask_view
@@ -177,7 +177,8 @@ async def test_ready_begins_with_the_feed_and_outlives_its_stall(
 ) -> None:
     """503 before records can arrive; 200 since, also while the broker is away; 503 draining."""
     catalogue = default_catalogue()
-    view = build(Settings(), catalogue, MemorySource(MemoryLog(catalogue.topics)))
+    log = MemoryLog(catalogue.topics)
+    view = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryArchive(log)))
 
     async def ready() -> tuple[int, str]:
         await wait_all_tasks_blocked()

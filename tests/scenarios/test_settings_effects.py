@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -26,7 +27,9 @@ from tests.scenarios.ops import ask
 from tests.scenarios.wire import RawClient, request
 
 _HERE: Final = "tests/scenarios/test_settings_effects.py"
-_REAL: Final = "tests/integration/test_server.py"
+_REAL: Final = "tests/integration/test_settings_effects.py"
+_PAST: Final = "tests/scenarios/test_settings_of_the_past.py"
+_LOGGING: Final = "tests/integration/test_logging.py"
 
 # The test that fails when a setting has no effect.
 EFFECTS: Final = {
@@ -67,6 +70,12 @@ EFFECTS: Final = {
     "WS_OUTBOX_SECONDS": (
         "tests/scenarios/test_slow.py::test_bytes_that_wait_longer_than_the_grace_close"
     ),
+    "WS_OUTBOX_MARK_BYTES": f"{_PAST}::test_with_more_than_the_mark_waiting_messages_are_replaced",
+    "WS_RETENTION_BYTES": f"{_PAST}::test_what_does_not_fit_into_the_tail_comes_from_the_log",
+    "WS_RETENTION_SECONDS": f"{_PAST}::test_what_is_too_old_for_the_tail_comes_from_the_log",
+    "WS_SNAPSHOT_BYTES": f"{_PAST}::test_a_snapshot_holds_what_there_is_memory_for",
+    "WS_REPLAY_READERS": f"{_HERE}::test_settings_reach_the_archive",
+    "WS_REPLAY_MAX_RECORDS": f"{_PAST}::test_one_replay_reads_so_many_records_of_the_log",
     "WS_PING_INTERVAL": (
         "tests/scenarios/test_liveness.py::test_the_interval_and_the_timeout_are_settings"
     ),
@@ -81,8 +90,8 @@ EFFECTS: Final = {
     ),
     "WS_CPU_LIMIT": f"{_HERE}::test_cpu_is_measured_by_the_limit",
     "WS_MEMORY_LIMIT": f"{_HERE}::test_memory_over_the_limit_keeps_callers_out",
-    "LOG_LEVEL": f"{_REAL}::test_log_level",
-    "LOG_FORMAT": f"{_REAL}::test_log_format",
+    "LOG_LEVEL": f"{_LOGGING}::test_log_level",
+    "LOG_FORMAT": f"{_LOGGING}::test_log_format",
 }
 
 
@@ -218,6 +227,9 @@ async def test_another_catalogue_is_served(
         ({"KAFKA_PROBE_SECONDS": "0.7"}, {"probe": 0.7}),
         ({"WS_MAX_KAFKA_RATE": "12"}, {"rate": 12}),
         ({"WS_MAX_BROADCAST_RATE": "4"}, {"gather": 0.25}),
+        ({"WS_RETENTION_SECONDS": "30"}, {"history_seconds": 30}),
+        ({"WS_RETENTION_BYTES": "2048000"}, {"history_records": 1000}),
+        ({"WS_RETENTION_BYTES": "0"}, {"history_records": 0}),
     ],
     ids=json.dumps,
 )
@@ -225,13 +237,32 @@ def test_kafka_settings_reach_the_source(
     environment: dict[str, str], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each setting that is for Kafka is among the options of the source that is made."""
+    options, _ = made_of(environment, monkeypatch)
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+def test_settings_reach_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks the same Kafka as the source reads, with as many readers as there may be."""
+    environment = {"KAFKA_BROKERS": "a:1", "WS_REPLAY_READERS": "7"}
+    options, archive = made_of(environment, monkeypatch)
+    assert archive == (options, 7)
+    assert options.brokers == ("a:1",)
+
+
+def made_of(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[KafkaOptions, tuple[KafkaOptions, int]]:
+    """What the source, and what the archive is made of."""
     made: list[KafkaOptions] = []
 
     def source(_catalogue: Catalogue, options: KafkaOptions) -> None:
         made.append(options)
 
     monkeypatch.setattr(service, "KafkaSource", source)
+    archives = SimpleNamespace(KafkaArchive=lambda *given: given)
+    monkeypatch.setitem(sys.modules, "odin_ws.source.archive", archives)
     settings, _ = load_settings(environment)
-    service.kafka_source(settings, default_catalogue())
+    upstream = service.kafka(settings, default_catalogue())
     (options,) = made
-    assert {name: getattr(options, name) for name in expected} == expected
+    archive: Any = upstream.archive
+    return options, archive

@@ -3,15 +3,19 @@
 from odin_ws.catalogue.loading import CatalogueError, default_catalogue, load_catalogue
 from odin_ws.catalogue.model import Catalogue, Topic
 from odin_ws.catalogue.names import (
+    ANY,
     MAX_TOKEN_BYTES,
     InvalidName,
     NameCode,
     channel_name,
     check_token,
     is_token,
+    matching_patterns,
+    split_channel,
 )
 
 __all__ = [
+    "ANY",
     "MAX_TOKEN_BYTES",
     "Catalogue",
     "CatalogueError",
@@ -23,4 +27,6 @@ __all__ = [
     "default_catalogue",
     "is_token",
     "load_catalogue",
+    "matching_patterns",
+    "split_channel",
 ]

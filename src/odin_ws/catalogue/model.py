@@ -6,7 +6,7 @@ Everything else a client may write (bundles, topics, `BTC.TRADING`) expands to p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -52,6 +52,15 @@ class Catalogue:
     def subject(self, token: str, category: str) -> str:
         """The name of a channel in logs and in tools of the v0 era."""
         return f"{self.subject_prefix}.{token}.{category}"
+
+    def topics_of(self, patterns: Iterable[str]) -> list[str]:
+        """The topics that patterns read from, in the catalogue's order."""
+        endings = {split_channel(pattern)[1] for pattern in patterns}
+        return [
+            topic.name
+            for topic in self.topics.values()
+            if topic.category in endings or ANY in endings
+        ]
 
     def bundle_topics(self, bundle: str) -> tuple[Topic, ...]:
         """The topics a bundle reads from, in the catalogue's order of its categories."""

@@ -14,6 +14,7 @@ __all__ = [
     "channel_name",
     "check_token",
     "is_token",
+    "matching_patterns",
     "split_channel",
 ]
 
@@ -67,6 +68,16 @@ def check_token(text: str, name: str) -> str:
 def channel_name(token: str, category: str) -> str:
     """The channel of a token's records in one category: `BTC.trade`."""
     return f"{token}.{category}"
+
+
+def matching_patterns(token: str, category: str) -> tuple[str, str, str, str]:
+    """The four patterns that a channel's messages are sent to; the first is the channel itself."""
+    return (
+        channel_name(token, category),
+        channel_name(ANY, category),
+        channel_name(token, ANY),
+        channel_name(ANY, ANY),
+    )
 
 
 def split_channel(name: str) -> tuple[str, str]:

@@ -23,15 +23,23 @@ from odin_ws.cli.environment import read_catalogue, read_settings
 from odin_ws.cli.kafka import open_producer
 from odin_ws.cli.publishing import Pace, Tokens, publish_events
 from odin_ws.cli.running import CommandFailed, obey_signals, run, say, write_line
-from odin_ws.cli.subscriber import Subscriber, SubscriberClosed, open_subscriber
 from odin_ws.cli.tally import Tally
-from odin_ws.cli.text import printable
+from odin_ws.cli.text import describe_end, printable
 from odin_ws.cli.topics import create_topics
+from odin_ws.client import (
+    Client,
+    ClientError,
+    Disconnected,
+    Message,
+    Subscribed,
+    Subscription,
+    open_client,
+)
 from odin_ws.logs import configure_logging
-from odin_ws.service import kafka_source, serve
+from odin_ws.service import kafka, serve
 from odin_ws.settings import Settings
+from odin_ws.source.base import Source
 from odin_ws.source.feed import FeedStatus
-from odin_ws.source.kafka import KafkaSource
 from odin_ws.testing.brokers import Broker, BrokerFailed, BrokerUnavailable, embedded_broker
 from odin_ws.testing.events import EventGenerator
 from odin_ws.testing.ports import LOOPBACK, is_free
@@ -145,16 +153,17 @@ class _Outcome:
 
     published: int
     tally: Tally
+    gaps: int
 
     @property
     def complete(self) -> bool:
-        return self.tally.total == self.published and not self.tally.gaps
+        return self.tally.total == self.published and not self.gaps
 
     def __str__(self) -> str:
         tally = self.tally
         return (
             f"received {tally.total} of {self.published} messages, {tally.seen_types} of "
-            f"{tally.known_types} event types, gaps {tally.gaps}"
+            f"{tally.known_types} event types, gaps {self.gaps}"
         )
 
 
@@ -181,11 +190,11 @@ class _Demo:
 
     async def run(self, stop: trio.Event) -> _Outcome:
         """Publish until `stop` or the end of the pace, then drain."""
-        source = kafka_source(self.settings, self.catalogue)
+        upstream = kafka(self.settings, self.catalogue)
         drain = trio.Event()
         async with trio.open_nursery() as nursery:
-            addresses = await nursery.start(serve, self.settings, self.catalogue, source, drain)
-            await _until_live(source)
+            addresses = await nursery.start(serve, self.settings, self.catalogue, upstream, drain)
+            await _until_live(upstream.source)
             url = f"ws://{addresses.subscribers}/ws"
             self.display.begin(
                 {
@@ -196,13 +205,16 @@ class _Demo:
                 }
             )
             self.tally = Tally(self.catalogue, trio.current_time())
-            async with open_subscriber(url) as subscriber, trio.open_nursery() as following:
-                await subscriber.subscribe({"channels": ["*.*"]})
-                following.start_soon(self._follow, subscriber, drain)
+            everything = Subscription(channels=["*.*"])
+            async with (
+                open_client(url, everything, reconnect=False) as client,
+                trio.open_nursery() as following,
+            ):
+                await following.start(self._follow, client, drain)
                 async with self._displayed():
                     published = await self._publish(stop)
                 drain.set()
-        return _Outcome(published, self.tally)
+        return _Outcome(published, self.tally, client.gaps)
 
     async def _publish(self, stop: trio.Event) -> int:
         """Publish, and wait until the client has it all; returns how much the broker took."""
@@ -217,20 +229,24 @@ class _Demo:
                 await self.received.wait_value(lambda count: count >= producer.delivered)
             return producer.delivered
 
-    async def _follow(self, subscriber: Subscriber, drain: trio.Event) -> None:
+    async def _follow(
+        self, client: Client, drain: trio.Event, *, task_status: trio.TaskStatus[None]
+    ) -> None:
         """Count messages until the server sends us away."""
         try:
-            while True:
-                message = await subscriber.receive()
-                if message.type == "message":
-                    self.tally.add(message.fields, time.time_ns() // 1000)
-                    self.received.value = self.tally.total
-                else:
-                    self.display.note(printable(message.text))
-        except SubscriberClosed as closed:
-            if not drain.is_set():
-                raise CommandFailed(str(closed)) from closed
-            self.display.note(str(closed))
+            async for item in client:
+                match item:
+                    case Message():
+                        self.tally.add(item, time.time_ns() // 1000)
+                        self.received.value = self.tally.total
+                    case Subscribed():
+                        task_status.started()
+                    case Disconnected():
+                        self.display.note(describe_end(item))
+        except ClientError as error:
+            raise CommandFailed(printable(str(error))) from error
+        if not drain.is_set():
+            raise CommandFailed("the server has sent its client away")
 
     @asynccontextmanager
     async def _displayed(self) -> AsyncIterator[None]:
@@ -246,7 +262,7 @@ class _Demo:
             self.display.show(self.tally, self.tally.take_window(trio.current_time()))
 
 
-async def _until_live(source: KafkaSource) -> None:
+async def _until_live(source: Source) -> None:
     with trio.move_on_after(_LIVE_SECONDS):
         await source.feed.status.wait_value(FeedStatus.LIVE)
         return

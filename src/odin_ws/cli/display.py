@@ -91,7 +91,7 @@ class _Live:
             rate = f"{window.by_category[category]:.0f}"
             table.add_row(category, rate, str(total), style=colour(category))
         table.add_row("all", f"{window.rate:.0f}", str(tally.total), style="bold")
-        about = Text(f"{_types(tally)}, {_latency(window)}, gaps {tally.gaps}", "dim")
+        about = Text(f"{_types(tally)}, {_latency(window)}", "dim")
         lines = [_text(line) for line in tally.recent]
         self._live.update(Group("", table, about, "", *lines), refresh=True)
 

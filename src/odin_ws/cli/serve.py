@@ -18,7 +18,7 @@ from odin_ws.cli.environment import read_catalogue, read_settings, stop_with
 from odin_ws.cli.running import CommandFailed, leaves, obey_signals, run
 from odin_ws.connection.listener import CannotListen
 from odin_ws.logs import configure_logging
-from odin_ws.service import kafka_source
+from odin_ws.service import kafka
 from odin_ws.service import serve as run_service
 from odin_ws.settings import Settings
 
@@ -51,11 +51,10 @@ def serve() -> None:
 async def _serve_until_signalled(settings: Settings, catalogue: Catalogue) -> int:
     """Run the service; returns the exit status: 0 after a drain, 1 where a signal cut it short."""
     stop = trio.Event()
-    source = kafka_source(settings, catalogue)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
-            await run_service(settings, catalogue, source, stop)
+            await run_service(settings, catalogue, kafka(settings, catalogue), stop)
             nursery.cancel_scope.cancel()
             return 0
     except* CannotListen as group:

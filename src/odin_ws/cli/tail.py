@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -13,8 +13,23 @@ import click
 import trio
 
 from odin_ws.cli.running import CommandFailed, cancel_on_signal, run, say, write_line
-from odin_ws.cli.subscriber import Message, Subscriber, SubscriberClosed, open_subscriber
-from odin_ws.cli.text import colour, describe, printable
+from odin_ws.cli.since import Since
+from odin_ws.cli.text import colour, describe, describe_end, printable, time_of_day
+from odin_ws.client import (
+    Client,
+    ClientError,
+    ClosedByServer,
+    Disconnected,
+    FeedChange,
+    Item,
+    Message,
+    Rejection,
+    Resumed,
+    Subscribed,
+    Subscription,
+    SubscriptionRejected,
+    open_client,
+)
 
 __all__ = ["tail"]
 
@@ -44,32 +59,43 @@ def _several(name: str, text: str) -> Callable[[_F], _F]:
 @_several("--topics", "Kafka topics: odin.trades.")
 @_several("--bundles", "Bundles: TRADING.")
 @_several("--tokens", "Narrows topics and bundles; alone it means everything about these tokens.")
+@click.option(
+    "--since", type=Since(), help="Begin so long ago: 90s, 10m, 1h, 2d; or at an epoch ms."
+)
 @click.option("--json", "as_json", is_flag=True, help="The messages as they come, one a line.")
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), help="Stop after so many seconds."
 )
 @click.option("--count", type=click.IntRange(1), help="Stop after so many messages.")
+@click.option(
+    "--reconnect/--no-reconnect",
+    default=True,
+    show_default=True,
+    help="Come back after the end of a connection, and resume where it was.",
+)
 def tail(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     url: str,
     channels: list[str],
     topics: list[str],
     bundles: list[str],
     tokens: list[str],
+    since: int | None,
     as_json: bool,  # noqa: FBT001 -- a flag
     seconds: float | None,
     count: int | None,
+    reconnect: bool,  # noqa: FBT001 -- a flag
 ) -> None:
     """Subscribe and print every message; without names to everything.
 
-    Ends with 0 when it was told to end or nobody reads its output any more; with 1 when the server
-    ended it, or when --seconds were over before --count was reached.
+    Comes back by itself and goes on where it was. Ends with 0 when it was told to end or nobody
+    reads its output any more; with 1 when coming back makes no sense, with --no-reconnect when the
+    connection has ended, or when --seconds were over before --count was reached.
     """
     if not (channels or topics or bundles):
         channels = [f"{token}.*" for token in tokens] or ["*.*"]
         tokens = []
-    names = {"channels": channels, "topics": topics, "bundles": bundles, "tokens": tokens}
-    selection = {field: several for field, several in names.items() if several}
-    command = _Tail(url, selection, as_json, seconds or math.inf, count or math.inf)
+    subscription = Subscription(channels, topics, bundles, tokens, since_ms=since)
+    command = _Tail(url, subscription, reconnect, as_json, seconds or math.inf, count or math.inf)
     sys.exit(run(command.run))
 
 
@@ -78,54 +104,77 @@ class _Tail:
     """One run of the command; `seconds` and `count` are infinite where there is no such end."""
 
     url: str
-    selection: dict[str, list[str]]
+    subscription: Subscription
+    reconnect: bool
     as_json: bool
     seconds: float
     count: float
     received: int = 0
+    subscribed: bool = False
 
     async def run(self) -> int:
         """Returns the exit status."""
         status = 0
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_on_signal, nursery.cancel_scope)
-            async with open_subscriber(self.url) as subscriber:
-                try:
-                    await self._subscribe(subscriber)
-                    status = await self._follow(subscriber)
-                except SubscriberClosed as closed:
-                    say(str(closed), fg="red")
-                    status = 0 if closed.code == _NORMAL_CLOSE else 1
+            status = await self._follow()
             nursery.cancel_scope.cancel()
         say(f"{self.received} messages", dim=True)
         return status
 
-    async def _follow(self, subscriber: Subscriber) -> int:
-        with trio.move_on_after(self.seconds):
-            while self.received < self.count:
-                self._show(await subscriber.receive())
-        if self.received < self.count < math.inf:
+    async def _follow(self) -> int:
+        try:
+            async with open_client(self.url, self.subscription, reconnect=self.reconnect) as client:
+                with trio.move_on_after(self.seconds) as scope:
+                    return await self._show_all(client, scope)
+        except SubscriptionRejected as error:
+            _show_rejected(error.rejected)
+            raise CommandFailed(printable(f"nothing to follow: {error.message}")) from error
+        except ClosedByServer as error:
+            say(printable(str(error)), fg="red")
+            return 1
+        except ClientError as error:
+            raise CommandFailed(f"{self.url}: {printable(str(error))}") from error
+        if not self.subscribed:
+            raise CommandFailed(f"{self.url}: no connection within {self.seconds:g} s")
+        if self.count < math.inf:
             say(f"fewer than {self.count} within {self.seconds:g} s", fg="red")
             return 1
         return 0
 
-    async def _subscribe(self, subscriber: Subscriber) -> None:
-        answer = await subscriber.subscribe(self.selection)
-        for one in answer.rejected:
-            why = printable(f"rejected: {one['name']}: {one['message']} ({one['code']})")
-            say(why, fg="red", bold=True)
-        if not answer.subscribed:
-            raise CommandFailed("nothing to follow: the server rejected every name")
-        say(f"subscribed at {self.url}: {printable(', '.join(answer.subscribed))}", dim=True)
+    async def _show_all(self, client: Client, scope: trio.CancelScope) -> int:
+        """Until there were enough, or the connection has ended and there will be no other."""
+        end: Disconnected | None = None
+        async for item in client:
+            end = None
+            match item:
+                case Message():
+                    self._show(item)
+                    if self.received >= self.count:
+                        return 0
+                case Subscribed():
+                    # Connecting does not count.
+                    scope.deadline = trio.current_time() + self.seconds
+                    self._show_subscribed(item)
+                case Disconnected(retry_in=None):
+                    # An error may follow, which says more.
+                    end = item
+                case _:
+                    _show_event(item)
+        if end is None:
+            return 0
+        say(describe_end(end), fg="red")
+        return 0 if end.code == _NORMAL_CLOSE else 1
+
+    def _show_subscribed(self, item: Subscribed) -> None:
+        self.subscribed = True
+        _show_rejected(item.rejected)
+        say(f"subscribed at {self.url}: {printable(', '.join(item.names))}", dim=True)
 
     def _show(self, message: Message) -> None:
-        if message.type != "message":
-            # Not a record: the feed's state, or the advice to reconnect.
-            say(printable(message.text), fg="yellow")
-            return
         self.received += 1
-        if skipped := message.fields.get("skipped"):
-            say(f"{skipped} messages were skipped", fg="yellow")
+        if message.skipped:
+            say(f"{message.skipped} messages were skipped", fg="yellow")
         if self.as_json:
             # Between its tokens JSON may have line breaks, and values are passed on as they are.
             write_line(message.text.replace("\r", " ").replace("\n", " "))
@@ -133,8 +182,32 @@ class _Tail:
             write_line(_styled(message))
 
 
+def _show_rejected(rejected: Iterable[Rejection]) -> None:
+    for one in rejected:
+        why = printable(f"rejected: {one.name}: {one.message} ({one.code})")
+        say(why, fg="red", bold=True)
+
+
+def _show_event(item: Item) -> None:
+    """What happens besides messages."""
+    match item:
+        case Disconnected():
+            say(describe_end(item), dim=True)
+        case Resumed():
+            if item.seconds_away is not None:
+                missed = "" if item.replayed is None else f", {item.replayed} messages behind"
+                say(f"resumed after {item.seconds_away:.1f} s{missed}", dim=True)
+            for topic, partitions in item.lost.items():
+                for partition, (first, last) in partitions.items():
+                    where = f"{topic} {partition}, offsets {first} to {last}"
+                    say(printable(f"lost: {where} ({item.reason})"), fg="yellow")
+        case FeedChange():
+            since = "" if item.since is None else f" since {time_of_day(item.since)}"
+            say(printable(f"the server's feed is {item.status}{since}"), fg="yellow")
+
+
 def _styled(message: Message) -> str:
-    line = describe(message.fields)
+    line = describe(message)
     channel = line.channel.ljust(_CHANNEL_COLUMNS)
     event = line.event.ljust(_EVENT_COLUMNS)
     fields = line.fields

@@ -11,6 +11,7 @@ import attrs
 
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.text import Line, describe
+from odin_ws.client import Message
 
 __all__ = ["Tally", "Window"]
 
@@ -27,19 +28,17 @@ class Window:
 
 
 class Tally:
-    """Counts messages by category and event type, and the numbers missing in their sequence.
+    """Counts messages by category and event type.
 
     `began`: the time of the first window's start, on the clock of `take_window`, in seconds.
     """
 
     def __init__(self, catalogue: Catalogue, began: float) -> None:
         self.total = 0
-        self.gaps = 0
         self.by_category = Counter(dict.fromkeys(catalogue.categories, 0))
         self.event_types: Counter[str] = Counter()
         self.recent: deque[Line] = deque(maxlen=_RECENT)
         self._known = catalogue.event_types
-        self._last_seq = 0
         self._window_began = began
         self._window_counts = Counter(self.by_category)
         self._latencies: list[float] = []
@@ -54,17 +53,14 @@ class Tally:
         """How many event types the catalogue has."""
         return len(self._known)
 
-    def add(self, message: Mapping[str, Any], now_us: int) -> None:
-        """Count a `message` of docs/protocol.md, received at `now_us` (epoch microseconds)."""
+    def add(self, message: Message, now_us: int) -> None:
+        """Count a message, received at `now_us` (epoch microseconds)."""
         line = describe(message)
         self.total += 1
         self.by_category[line.category] += 1
         self.event_types[line.event] += 1
         self.recent.append(line)
-        seq = message["seq"]
-        self.gaps += seq - self._last_seq - 1
-        self._last_seq = seq
-        if (published_us := _published_us(message)) is not None:
+        if (published_us := _published_us(message.data)) is not None:
             self._latencies.append((now_us - published_us) / 1000)
 
     def take_window(self, now: float) -> Window:
@@ -83,8 +79,8 @@ class Tally:
         return window
 
 
-def _published_us(message: Mapping[str, Any]) -> int | None:
-    match message.get("data"):
+def _published_us(value: Any) -> int | None:
+    match value:
         case {"data": {"pub_us": int(published_us)}}:
             return published_us
         case _:

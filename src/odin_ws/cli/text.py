@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-__all__ = ["Line", "colour", "describe", "printable"]
+from odin_ws.client import Disconnected, Message
+
+__all__ = ["Line", "colour", "describe", "describe_end", "printable", "time_of_day"]
+
+# Stands for an end without a close frame: the reason says it all.
+_ABNORMAL: Final = 1006
 
 # Known to click and to rich by the same names.
 _COLOURS: Final = {
@@ -44,25 +48,39 @@ class Line(NamedTuple):
         return self.channel.rpartition(".")[2]
 
 
-def describe(message: Mapping[str, Any]) -> Line:
-    """The line of a `message` of docs/protocol.md; nothing is assumed about the record's value."""
-    value = message.get("data")
-    event, data = "", value
-    if isinstance(value, dict):
-        event = str(value.get("type", ""))
-        data = value.get("data", value)
+def describe(message: Message) -> Line:
+    """The line of a message; nothing is assumed about the record's value."""
+    event, data = "", message.data
+    if isinstance(data, dict):
+        event = str(data.get("type", ""))
+        data = data.get("data", data)
     if isinstance(data, dict):
         shown = [(name, field) for name, field in data.items() if name not in _HIDDEN]
         fields = "  ".join(f"{name}={_short(field)}" for name, field in shown[:_FIELDS])
     else:
         fields = _short(data)
-    when = datetime.fromtimestamp(message.get("ts", 0) / 1000, UTC).astimezone()
     return Line(
-        when.strftime("%H:%M:%S.") + f"{when.microsecond // 1000:03}",
-        printable(str(message.get("channel", ""))),
+        time_of_day(message.timestamp),
+        printable(message.channel),
         printable(event),
         printable(fields),
     )
+
+
+def describe_end(end: Disconnected) -> str:
+    """How a connection ended, and when there will be another one."""
+    code = "" if end.code == _ABNORMAL else str(end.code)
+    why = " ".join(filter(None, ("disconnected:", code, printable(end.reason))))
+    return why if end.retry_in is None else f"{why}; trying again in {end.retry_in:.1f} s"
+
+
+def time_of_day(timestamp: int) -> str:
+    """Local time to the millisecond, of epoch ms; publishers may set one of no year we know."""
+    try:
+        when = datetime.fromtimestamp(timestamp / 1000, UTC).astimezone()
+    except (OverflowError, ValueError):
+        return "--:--:--.---"
+    return when.strftime("%H:%M:%S.") + f"{when.microsecond // 1000:03}"
 
 
 def colour(category: str) -> str:

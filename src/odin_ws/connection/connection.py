@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -14,7 +15,7 @@ from odin_ws.connection.outbox import Outbox
 from odin_ws.connection.session import Session
 from odin_ws.connection.stream import OutboxStream
 from odin_ws.connection.transport import Transport
-from odin_ws.hub import Subscriber
+from odin_ws.hub import Hub, Subscriber
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import PING
 
@@ -32,11 +33,19 @@ _READ_BYTES: Final = 4096
 
 
 class Connection:
-    """An upgraded connection. `closing` is the reason of its end, set once."""
+    """An upgraded connection. `closing` is the reason of its end, set once.
+
+    `taken` is called whenever the peer has taken all that was written to it, `greeting` once it is
+    upgraded.
+    """
 
     __slots__ = (
+        "_greet",
         "_nursery",
+        "_room",
         "_scope",
+        "_taken",
+        "_task",
         "_transport",
         "_upgraded",
         "bytes_received",
@@ -48,8 +57,16 @@ class Connection:
         "subscriber",
     )
 
-    def __init__(
-        self, transport: Transport, peer: str, dialect: Dialect, *, outbox_bytes: int, grace: float
+    def __init__(  # noqa: PLR0913 -- one of each of what it is made of
+        self,
+        transport: Transport,
+        peer: str,
+        dialect: Dialect,
+        *,
+        outbox_bytes: int,
+        grace: float,
+        taken: Callable[[Subscriber], None],
+        greeting: Callable[[Connection], None],
     ) -> None:
         self.peer = peer
         self.closing: Close | None = None
@@ -61,11 +78,17 @@ class Connection:
             grace=grace,
             wake=self._start_draining,
             slow=self._too_slow,
+            idle=self._idle,
         )
         self.subscriber = Subscriber(self.outbox.write, dialect)
+        self._taken = taken
+        self._greet = greeting
         self._transport = transport
         self._upgraded = False
+        # Set when the peer has taken what it was sent; made by whoever waits for it.
+        self._room: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
+        self._task: trio.CancelScope | None = None
         self._scope = trio.CancelScope()
 
     # ---- called from outside: by the keepalive, the drain, the hub through the outbox
@@ -75,17 +98,65 @@ class Connection:
         if self._upgraded:
             self.outbox.write(PING)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent to it."""
+        return self._upgraded and self.closing is None
+
+    def tell(self, frame: bytes, hub: Hub) -> None:
+        """Say something after all that is due."""
+        if self.is_open:
+            hub.flush(self.subscriber)
+            self.outbox.write(frame)
+
     def close(self, reason: Close) -> None:
         """Begin to close; the first reason stands. Never waits: the rest is this one's own task."""
         if self.closing is not None:
             return
         self.closing = reason
+        self._end_task()
         if self._upgraded:
             self.outbox.finish(reason.value.frame, flush=reason.value.flush)
             self._scope.deadline = trio.current_time() + CLOSE_SECONDS
         else:
             # No frame may come before the answer to the handshake.
             self._scope.cancel()
+
+    # ---- called by its session and its replays
+
+    async def room(self) -> None:
+        """Wait until the peer has taken what it was sent."""
+        await trio.lowlevel.checkpoint()
+        while not self.outbox.empty:
+            if self._room is None:
+                self._room = trio.Event()
+            await self._room.wait()
+
+    def start(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a task, one at a time, that is cancelled when the connection begins to close."""
+        if self._nursery is not None and self.closing is None:
+            self._task = trio.CancelScope()
+            self._nursery.start_soon(self._run_task, task, self._task)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether it is being sent something of the past, or waits for that."""
+        return self._task is not None
+
+    async def _run_task(self, task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+        with scope:
+            await task()
+        self._task = None
+
+    def _end_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _idle(self) -> None:
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+        self._taken(self.subscriber)
 
     def _too_slow(self) -> None:
         self.close(Close.SLOW)
@@ -126,6 +197,7 @@ class Connection:
                         )
                         websocket = await request.accept()
                     self._upgraded = True
+                    self._greet(self)
                     await session.run(websocket)
                     self._conclude(stream, websocket.closed)
             finally:
@@ -148,6 +220,7 @@ class Connection:
         elif self.closing is None:
             code, text = int(closed.code), closed.reason or ""
             self.closing = reason_of_close(code, text, stream.close_sent)
+            self._end_task()
             reason = self.closing.value
             # Of a frame it cannot read the library only stops reading: the peer hears it from us.
             unsaid = reason.by is Initiator.SERVER and stream.close_sent is None

@@ -24,12 +24,12 @@ class Outbox:
 
     A subscriber is slow when more comes while over `limit` bytes wait, or when its oldest waiting
     write is older than `grace` seconds; then `slow` is called once. One write alone never makes it
-    slow, however large. Neither callback may wait.
+    slow, however large. `idle` is called when nothing waits any more. None of them may wait.
     """
 
     __slots__ = (
         "_finished",
-        "_grace",
+        "_idle",
         "_limit",
         "_slow",
         "_transport",
@@ -37,9 +37,10 @@ class Outbox:
         "_wake",
         "backlog",
         "bytes_sent",
+        "grace",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- three events of its life among them
         self,
         transport: Transport,
         *,
@@ -47,17 +48,29 @@ class Outbox:
         grace: float,
         wake: Callable[[], None],
         slow: Callable[[], None],
+        idle: Callable[[], None],
     ) -> None:
         self.backlog = 0
         self.bytes_sent = 0
         self._transport = transport
         self._limit = limit
-        self._grace = grace
+        self.grace = grace
         self._wake = wake
         self._slow = slow
+        self._idle = idle
         self._finished = False
         # Writes the kernel did not take whole, each with the time it came.
         self._waiting: deque[tuple[memoryview, float]] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return self._waiting is None
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the oldest waiting write came (trio's clock, seconds); None where nothing waits."""
+        return self._waiting[0][1] if self._waiting else None
 
     def write(self, data: bytes) -> None:
         """Send `data`, now or in its turn; ignored once the outbox is finished or broken."""
@@ -101,11 +114,13 @@ class Outbox:
     async def drain(self) -> None:
         """Send what waits, in order, until nothing does."""
         while self._waiting:
-            deadline = math.inf if self._finished else self._waiting[0][1] + self._grace
+            deadline = math.inf if self._finished else self._waiting[0][1] + self.grace
             with trio.move_on_at(deadline) as scope:
                 await self._transport.wait_writable()
             if scope.cancelled_caught:
-                self._slow()
+                # It may have been allowed more time meanwhile.
+                if trio.current_time() >= self._waiting[0][1] + self.grace:
+                    self._slow()
                 continue
             try:
                 while self._waiting and self._send_some(self._waiting):
@@ -115,6 +130,7 @@ class Outbox:
                 self._finished = True
                 break
         self._waiting = None
+        self._idle()
 
     def _send_some(self, waiting: deque[tuple[memoryview, float]]) -> bool:
         """Offer the kernel the oldest writes as one; whether it took them whole."""

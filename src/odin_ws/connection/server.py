@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ import attrs
 import structlog
 import trio
 
-from odin_ws.catalogue import Catalogue
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.closing import Close
 from odin_ws.connection.connection import Connection
@@ -21,8 +21,10 @@ from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.session import Session, SessionLimits, SessionStats
 from odin_ws.connection.transport import Transport
 from odin_ws.distribution import Distribution
-from odin_ws.hub import Hub
+from odin_ws.protocol.answers import reconnect_advice
 from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.frames import text_frame
+from odin_ws.resume import ReplayRoom
 
 __all__ = ["ConnectionLimits", "ConnectionServer", "ConnectionStats"]
 
@@ -34,6 +36,14 @@ _UPGRADES_AT_ONCE: Final = 32
 
 # Every so often the drain sends some away.
 _WAVE_SECONDS: Final = 0.1
+
+# After a drain no more than so many clients a second come back: below what an instance upgrades
+# while it serves others (docs/performance.md); a second of jitter at least breaks up each wave.
+_RETURNS: Final = 1000
+_LEAST_JITTER_SECONDS: Final = 1.0
+
+# Announcements are rare: so many writes at a time keep the loop for a millisecond or two.
+_ANNOUNCE_SLICE: Final = 200
 
 # From a page that was closed at once to a week of streaming, in seconds.
 _DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
@@ -68,20 +78,19 @@ class ConnectionServer:
     """Serves connections, each contained: what fails in one ends that one."""
 
     def __init__(
-        self,
-        hub: Hub,
-        catalogue: Catalogue,
-        admission: Admission,
-        keepalive: Keepalive,
-        limits: ConnectionLimits,
+        self, room: ReplayRoom, admission: Admission, keepalive: Keepalive, limits: ConnectionLimits
     ) -> None:
         self.stats = ConnectionStats()
         self.admission = admission
-        self.connections: set[Connection] = set()
-        self._hub = hub
-        self._catalogue = catalogue
         self.keepalive = keepalive
+        self.replays = room.stats
+        self.connections: set[Connection] = set()
+        self._room = room
+        self._hub = room.hub
+        self._taken = room.hub.release
         self._limits = limits
+        # What everybody has been told and newcomers are told too.
+        self._standing: bytes | None = None
         self._upgrades = trio.CapacityLimiter(_UPGRADES_AT_ONCE)
 
     async def serve(self, transport: Transport, peer: str) -> None:
@@ -122,10 +131,10 @@ class ConnectionServer:
             dialect,
             outbox_bytes=limits.outbox_bytes,
             grace=limits.outbox_seconds,
+            taken=self._taken,
+            greeting=self._greeting,
         )
-        session = Session(
-            connection, self._hub, self._catalogue, limits.session, self.stats.sessions
-        )
+        session = Session(connection, self._room, limits.session, self.stats.sessions)
         with self._registered(connection):
             try:
                 await connection.run(
@@ -155,20 +164,45 @@ class ConnectionServer:
             stats.bytes_received += connection.bytes_received
             log.debug("closed", peer=connection.peer, reason=reason.value.label)
 
+    async def announce(self, payload: bytes, *, standing: bool = False) -> None:
+        """Tell everybody, in order with their messages; `standing`: and who comes after it.
+
+        It stands until the next announcement.
+        """
+        self._standing = payload if standing else None
+        frame = text_frame(payload)
+        # Who opens from here on is greeted with what stands.
+        there = [connection for connection in self.connections if connection.is_open]
+        for count, connection in enumerate(there, 1):
+            connection.tell(frame, self._hub)
+            if not count % _ANNOUNCE_SLICE:
+                await trio.lowlevel.checkpoint()
+
     async def send_away(self, seconds: float) -> None:
-        """Begin to close everybody, in waves over `seconds`, so that not all return at once."""
+        """Begin to close everybody, in waves over `seconds`, so that not all return at once.
+
+        Each is told when to come back: after the waves and their jitter it is `_RETURNS` clients a
+        second at most.
+        """
         self.admission.draining = True
         waiting = list(self.connections)
+        jitter = max(_LEAST_JITTER_SECONDS, len(waiting) / _RETURNS - seconds)
         waves = max(1, round(seconds / _WAVE_SECONDS))
         size = math.ceil(len(waiting) / waves)
         while waiting:
             wave, waiting = waiting[:size], waiting[size:]
             for connection in wave:
-                # What this cycle still owes it comes before the close.
-                self._hub.flush(connection.subscriber)
+                after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
+                # What this cycle still owes it comes before the advice and the close.
+                connection.tell(text_frame(reconnect_advice(after_ms)), self._hub)
                 connection.close(Close.DRAINING)
             if waiting:
                 await trio.sleep(_WAVE_SECONDS)
+
+    def _greeting(self, connection: Connection) -> None:
+        """What a newcomer has to know."""
+        if self._standing is not None:
+            connection.tell(text_frame(self._standing), self._hub)
 
 
 async def _send_last(transport: Transport, data: bytes) -> None:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 import attrs
 import trio
 import trio_websocket
 
-from odin_ws.catalogue import Catalogue
+from odin_ws.connection import subscriptions
 from odin_ws.connection.closing import Close
-from odin_ws.hub import Hub, Subscriber
-from odin_ws.protocol.answers import error_answer, pong, subscription_ack, unsubscription_ack
-from odin_ws.protocol.commands import (
-    CommandError,
-    ErrorCode,
-    Heartbeat,
-    Rejection,
-    Subscribe,
-    Unsubscribe,
-    decode_command,
-)
+from odin_ws.connection.subscriptions import SubscriptionLimits, Subscriptions
+from odin_ws.protocol.answers import error_answer, pong
+from odin_ws.protocol.commands import Heartbeat, Unsubscribe, decode_command
+from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.frames import text_frame
 from odin_ws.rates import TokenBucket
+from odin_ws.resume import ReplayRoom
 
 __all__ = ["Session", "SessionLimits", "SessionStats"]
 
@@ -34,11 +27,11 @@ _MAX_REFUSED_IN_A_ROW: Final = 50
 
 @attrs.frozen
 class SessionLimits:
-    """What one client may ask for: patterns at once, commands per second and in a burst."""
+    """What one client may ask for: commands per second and in a burst, and subscriptions."""
 
-    subscriptions: int
     command_rate: float
     command_burst: int
+    subscriptions: SubscriptionLimits
 
 
 @attrs.define(eq=False)
@@ -50,10 +43,9 @@ class SessionStats:
     rate_limited: int = 0
 
 
-class Client(Protocol):
+class Client(subscriptions.Client, Protocol):
     """A connection, as its session sees it: who gets the messages, and how it ends."""
 
-    subscriber: Subscriber
     closing: Close | None
 
     def close(self, reason: Close) -> None:
@@ -62,22 +54,17 @@ class Client(Protocol):
 
 
 class Session:
-    """Turns what a client says into changes of its subscriptions and into answers."""
+    """Reads what a client says, has it carried out, and answers."""
 
     def __init__(
-        self,
-        connection: Client,
-        hub: Hub,
-        catalogue: Catalogue,
-        limits: SessionLimits,
-        stats: SessionStats,
+        self, connection: Client, room: ReplayRoom, limits: SessionLimits, stats: SessionStats
     ) -> None:
         self._connection = connection
         self._subscriber = connection.subscriber
-        self._hub = hub
-        self._catalogue = catalogue
+        self._hub = room.hub
         self._limits = limits
         self._stats = stats
+        self._subscriptions = Subscriptions(connection, room, limits.subscriptions, self)
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, trio.current_time())
         self._refused_in_a_row = 0
 
@@ -101,7 +88,7 @@ class Session:
             self._check_rate()
             self._carry_out(text)
         except CommandError as error:
-            self._refuse(error)
+            self.refuse(error)
         else:
             self._refused_in_a_row = 0
 
@@ -117,82 +104,25 @@ class Session:
             )
         self._bucket.spend(1)
 
-    def _refuse(self, error: CommandError) -> None:
+    def refuse(self, error: CommandError) -> None:
+        """Answer with an error; too many of them in a row end the connection."""
         self._stats.refused += 1
         self._refused_in_a_row += 1
-        self._answer(error_answer(error))
+        self.answer(error_answer(error))
         if self._refused_in_a_row >= _MAX_REFUSED_IN_A_ROW:
             flood = error.code is ErrorCode.RATE_LIMIT_EXCEEDED
             self._connection.close(Close.FLOODING if flood else Close.BAD_COMMANDS)
 
     def _carry_out(self, text: str) -> None:
-        match decode_command(text, self._catalogue):
-            case Subscribe() as command:
-                self._subscribe(command)
-            case Unsubscribe() as command:
-                self._unsubscribe(command)
+        match decode_command(text, self._hub.intake.catalogue):
             case Heartbeat(command_id):
-                self._answer(pong(command_id, time.time_ns() // 1_000_000))
+                self.answer(pong(command_id, time.time_ns() // 1_000_000))
+            case Unsubscribe() as command:
+                self._subscriptions.end(command)
+            case command:
+                self._subscriptions.begin(command)
 
-    def _subscribe(self, command: Subscribe) -> None:
-        subscriber = self._subscriber
-        rejected = list(command.selection.rejected)
-        accepted: dict[str, Sequence[str]] = {}
-        patterns = set(subscriber.patterns)
-        for name, wanted in command.selection.wanted.items():
-            if len(patterns.union(wanted)) > self._limits.subscriptions:
-                message = f"at most {self._limits.subscriptions} subscriptions per connection"
-                rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
-            else:
-                patterns.update(wanted)
-                accepted[name] = wanted
-        self._hub.subscribe(
-            subscriber, (pattern for wanted in accepted.values() for pattern in wanted)
-        )
-        topics = self._topics(accepted)
-        self._answer(
-            subscription_ack(
-                command.id,
-                subscriber.dialect,
-                subscribed=list(accepted),
-                rejected=rejected,
-                count=len(subscriber.patterns),
-                positions=self._hub.positions(topics) if command.positions else None,
-                partitions=self._hub.partitions(topics) if self._hub.partial else None,
-            )
-        )
-
-    def _unsubscribe(self, command: Unsubscribe) -> None:
-        subscriber = self._subscriber
-        rejected = list(command.selection.rejected)
-        gone = []
-        for name, patterns in command.selection.wanted.items():
-            if self._hub.unsubscribe(subscriber, patterns):
-                gone.append(name)
-            else:
-                rejected.append(Rejection(name, ErrorCode.NOT_SUBSCRIBED, "not subscribed"))
-        self._answer(
-            unsubscription_ack(
-                command.id,
-                subscriber.dialect,
-                unsubscribed=gone,
-                rejected=rejected,
-                count=len(subscriber.patterns),
-            )
-        )
-
-    def _topics(self, accepted: dict[str, Sequence[str]]) -> list[str]:
-        """The topics that patterns read from, in the catalogue's order."""
-        endings = {
-            pattern.rpartition(".")[2] for patterns in accepted.values() for pattern in patterns
-        }
-        return [
-            topic.name
-            for topic in self._catalogue.topics.values()
-            if topic.category in endings or "*" in endings
-        ]
-
-    def _answer(self, payload: bytes) -> None:
+    def answer(self, payload: bytes) -> None:
         """Answer after everything that is due: a client may rely on that order."""
         self._hub.flush(self._subscriber)
         self._subscriber.deliver(text_frame(payload))

@@ -1,6 +1,21 @@
-"""From batches of records to subscribers: the index of who wants what, and the dispatcher."""
+"""From batches of records to subscribers: who wants what, the dispatcher, and the recent past."""
 
-from odin_ws.hub.hub import Hub, HubStats
+from odin_ws.hub.conflation import Conflation
+from odin_ws.hub.hub import Hub
+from odin_ws.hub.intake import Intake
+from odin_ws.hub.last import LastMessages
+from odin_ws.hub.retention import Retention
+from odin_ws.hub.stats import HubStats
 from odin_ws.hub.subscriber import Subscriber
+from odin_ws.hub.want import Want
 
-__all__ = ["Hub", "HubStats", "Subscriber"]
+__all__ = [
+    "Conflation",
+    "Hub",
+    "HubStats",
+    "Intake",
+    "LastMessages",
+    "Retention",
+    "Subscriber",
+    "Want",
+]

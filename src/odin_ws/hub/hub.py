@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 
-import attrs
-import structlog
 import trio
 
-from odin_ws.catalogue import Catalogue, Topic
-from odin_ws.distribution import Distribution
-from odin_ws.hub.index import Audience, SubscriptionIndex
-from odin_ws.hub.reading import Unreadable, read_token, read_value
+from odin_ws.hub.index import SubscriptionIndex
+from odin_ws.hub.intake import Intake
+from odin_ws.hub.routing import route
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.protocol.envelope import Dialect, Message, encode_messages
-from odin_ws.records import Assignment, Batch, Record
+from odin_ws.records import Item
 
-__all__ = ["Hub", "HubStats"]
-
-log = structlog.get_logger("odin_ws.hub")
+__all__ = ["Hub"]
 
 # The share of the event loop the dispatcher may take: above it cycles stretch, so each write
 # carries more and readers, accepts and pongs keep the rest (shared measurements: 60-70%).
@@ -35,25 +30,6 @@ _DUTY = 0.65
 _SLICE_SECONDS = 0.005
 _SLICE_WRITES = 32
 
-# A broken publisher may send nothing else: one line of each kind in so many seconds tells it.
-_REPORT_SECONDS = 30.0
-
-# Record age at delivery and cycle time, in seconds: from "at once" to "far behind".
-_AGE_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_CYCLE_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-
-
-@attrs.define(eq=False)
-class HubStats:
-    """What the hub has done so far; counts since the start."""
-
-    received: Counter[str] = attrs.field(factory=Counter)  # records by topic
-    unreadable: Counter[Unreadable] = attrs.field(factory=Counter)
-    unknown_types: int = 0
-    messages_sent: int = 0
-    age: Distribution = attrs.field(factory=lambda: Distribution(_AGE_BOUNDS))
-    cycle: Distribution = attrs.field(factory=lambda: Distribution(_CYCLE_BOUNDS))
-
 
 class Hub:
     """Subscriptions, positions and the dispatcher.
@@ -61,21 +37,17 @@ class Hub:
     `interval`: seconds between the starts of two cycles at least; 0 for none.
     `cycle_bytes`: of records one cycle takes so many, and what is begun. A subscriber to everything
     gets them as one write; what is left over waits here, in the channel and in Kafka.
-    `max_record_bytes`: a larger value is passed by, since it would overrun every outbox.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, *, interval: float, cycle_bytes: int, max_record_bytes: int
-    ) -> None:
-        self.stats = HubStats()
-        self.partial = False
-        self._catalogue = catalogue
+    def __init__(self, intake: Intake, *, interval: float, cycle_bytes: int) -> None:
+        self.intake = intake
+        self.retention = intake.retention
+        self.stats = intake.stats
         self._interval = interval
         self._cycle_bytes = cycle_bytes
-        self._max_record_bytes = max_record_bytes
         self._index = SubscriptionIndex()
-        self._positions: dict[str, dict[int, int]] = {}
-        self._next_report: dict[Unreadable, float] = {}
+        # What was encoded last to be replayed: many who were cut off together want the same.
+        self._replayed: tuple[Sequence[Message], int, Dialect, bytes] = ((), 0, Dialect.V1, b"")
 
     # ---- subscriptions: called by sessions, between two cycles or between two writes of one
 
@@ -84,11 +56,13 @@ class Hub:
         self.flush(subscriber)
         for pattern in patterns:
             self._index.add(subscriber, pattern)
+        subscriber.window_order = self.intake.order
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Iterable[str]) -> bool:
         """Take patterns away; nothing of them is written after this. False: there were none."""
         self.flush(subscriber)
         gone = [self._index.discard(subscriber, pattern) for pattern in patterns]
+        subscriber.window_order = self.intake.order
         return any(gone)
 
     def leave(self, subscriber: Subscriber) -> None:
@@ -99,39 +73,93 @@ class Hub:
 
     def positions(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
         """Per topic and partition the last offset dispatched; -1 before a partition's first."""
-        return {topic: dict(self._positions.get(topic, {})) for topic in topics}
+        return {topic: dict(self.intake.positions.get(topic, {})) for topic in topics}
 
     def partitions(self, topics: Iterable[str]) -> dict[str, list[int]]:
         """Per topic the partitions this instance reads."""
-        return {topic: sorted(self._positions.get(topic, ())) for topic in topics}
+        return {topic: sorted(self.intake.positions.get(topic, ())) for topic in topics}
+
+    def categories(self, topics: Iterable[str]) -> dict[str, str]:
+        """The topic of each of these topics' categories."""
+        return {self.intake.catalogue.topics[topic].category: topic for topic in topics}
+
+    @property
+    def partial(self) -> bool:
+        """Whether other instances serve the rest of the partitions."""
+        return self.intake.partial
 
     @property
     def topics(self) -> list[str]:
         """Every topic of the catalogue."""
-        return list(self._catalogue.topics)
+        return list(self.intake.catalogue.topics)
 
     @property
     def patterns(self) -> int:
         """How many different patterns have a subscriber."""
         return len(self._index)
 
+    # ---- what one subscriber is sent
+
     def flush(self, subscriber: Subscriber) -> None:
         """Write what the running cycle still owes a subscriber: answers come after it."""
         due = subscriber.due
         if due is not None:
             subscriber.due = None
-            data = encode_messages(due, subscriber.seq + 1, subscriber.dialect)
-            self._deliver(subscriber, data, len(due))
+            self._write(subscriber, due)
+        self.release(subscriber)
+
+    def release(self, subscriber: Subscriber) -> None:
+        """Write what conflation holds back: the subscriber can take it, or has asked something."""
+        conflation = subscriber.conflation
+        if conflation is not None and conflation.waiting:
+            messages, skipped = conflation.take()
+            self.send(subscriber, messages, skipped=skipped)
+
+    def send(
+        self,
+        subscriber: Subscriber,
+        messages: Sequence[Message],
+        *,
+        replay: bool = False,
+        skipped: int = 0,
+    ) -> None:
+        """Number messages and write them; `skipped` numbers before them are left out."""
+        seq = subscriber.seq + skipped + 1
+        if replay:
+            data = self._encode_replay(messages, seq, subscriber.dialect)
+        else:
+            data = encode_messages(messages, seq, subscriber.dialect, skipped=skipped)
+        subscriber.seq += skipped
+        if replay or skipped:
+            subscriber.window_order = self.intake.order
+        self._deliver(subscriber, data, len(messages))
+
+    def sent(self, subscriber: Subscriber) -> tuple[int, list[Message]]:
+        """What a subscriber was sent and is still kept, and the number of the first of it.
+
+        It reaches back to the last change of the subscriptions, replay or skipped message.
+        """
+        self.flush(subscriber)
+        since = max(subscriber.window_order, self.intake.even_order)
+        messages = self.retention.since(subscriber.patterns, since)
+        return subscriber.seq - len(messages) + 1, messages
+
+    def _encode_replay(self, messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
+        known, known_seq, known_dialect, data = self._replayed
+        if seq != known_seq or dialect is not known_dialect or messages != known:
+            data = encode_messages(messages, seq, dialect, replay=True)
+            self._replayed = messages, seq, dialect, data
+        return data
 
     # ---- the dispatcher
 
-    async def run(self, inbox: trio.MemoryReceiveChannel[Batch | Assignment]) -> None:
+    async def run(self, inbox: trio.MemoryReceiveChannel[Item]) -> None:
         """Dispatch until the channel ends: a cycle for what has come, then a pause, and again.
 
         The first record after a pause leaves at once; those of the same slot leave together.
         """
         next_start = -math.inf
-        left: deque[Batch | Assignment] = deque()
+        left: deque[Item] = deque()
         while True:
             if not left:
                 try:
@@ -141,17 +169,13 @@ class Hub:
             await trio.sleep_until(max(next_start, trio.current_time()))
             started = trio.current_time()
             messages = self._collect(left, inbox)
-            subscribers = self._route(messages)
+            subscribers = route(self._index, messages)
             await self._write_all(subscribers)
             took = trio.current_time() - started
             self._measure(messages, took)
             next_start = started + max(self._interval, took / _DUTY)
 
-    def _collect(
-        self,
-        left: deque[Batch | Assignment],
-        inbox: trio.MemoryReceiveChannel[Batch | Assignment],
-    ) -> list[Message]:
+    def _collect(self, left: deque[Item], inbox: trio.MemoryReceiveChannel[Item]) -> list[Message]:
         """Read what is in the channel, up to a cycle's worth, and move the positions past it.
 
         `left`: what the last cycle did not take, and what this one does not.
@@ -164,90 +188,8 @@ class Hub:
                     left.append(inbox.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
-            room -= self._take(left, messages, room)
+            room -= self.intake.take(left, messages, room)
         return messages
-
-    def _take(self, left: deque[Batch | Assignment], messages: list[Message], room: int) -> int:
-        """Append the messages of the first item, up to `room` bytes; returns their bytes."""
-        item = left.popleft()
-        if isinstance(item, Assignment):
-            self._assign(item)
-            return 0
-        size = 0
-        received = self.stats.received
-        for count, record in enumerate(item.records, 1):
-            received[record.topic] += 1
-            self._positions.setdefault(record.topic, {})[record.partition] = record.offset
-            message = self._read(record, self._catalogue.topics[record.topic])
-            if message is not None:
-                message.order = len(messages)
-                messages.append(message)
-                size += len(message.value)
-                if size >= room and count < len(item.records):
-                    left.appendleft(Batch(item.records[count:]))
-                    break
-        return size
-
-    def _assign(self, assignment: Assignment) -> None:
-        self.partial = assignment.partial
-        self._positions = {}
-        for (topic, partition), offset in assignment.positions.items():
-            self._positions.setdefault(topic, {})[partition] = offset
-
-    def _read(self, record: Record, topic: Topic) -> Message | None:
-        token = read_token(record)
-        if isinstance(token, Unreadable):
-            self._pass_by(record, token)
-            return None
-        content = read_value(record, self._max_record_bytes)
-        if isinstance(content, Unreadable):
-            self._pass_by(record, content)
-            return None
-        value, event = content
-        # Delivered all the same: new publishers must not need a new server.
-        self.stats.unknown_types += event not in topic.events
-        return Message(record, token, topic.category, value)
-
-    def _pass_by(self, record: Record, reason: Unreadable) -> None:
-        """Count a record that cannot be a message; of each reason one is logged now and then."""
-        self.stats.unreadable[reason] += 1
-        now = trio.current_time()
-        if now >= self._next_report.get(reason, -math.inf):
-            self._next_report[reason] = now + _REPORT_SECONDS
-            log.warning(
-                "passed by a record",
-                reason=reason,
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                so_far=self.stats.unreadable[reason],
-            )
-
-    def _route(self, messages: Sequence[Message]) -> list[Subscriber]:
-        """Give every subscriber what is due to it, in order and each message once.
-
-        Subscribers of one audience share one list. Only who is in several audiences with something
-        due needs another, and those who share that combination share it too.
-        """
-        audiences: list[Audience] = []
-        for message in messages:
-            for audience in self._index.matching(message):
-                if not audience.due:
-                    audiences.append(audience)
-                audience.due.append(message)
-                message.wanted = True
-        subscribers: list[Subscriber] = []
-        merger = _Merger()
-        for audience in audiences:
-            due = audience.due
-            audience.due = []
-            for subscriber in audience.members:
-                if subscriber.due is None:
-                    subscriber.due = due
-                    subscribers.append(subscriber)
-                else:
-                    subscriber.due = merger.merge(subscriber.due, due)
-        return subscribers
 
     async def _write_all(self, subscribers: Sequence[Subscriber]) -> None:
         """Write each subscriber what is due to it; who was flushed or left meanwhile owes nothing.
@@ -262,6 +204,9 @@ class Hub:
             if due is None:
                 continue
             subscriber.due = None
+            if subscriber.conflation is not None:
+                self._write(subscriber, due)
+                continue
             seq, dialect = subscriber.seq, subscriber.dialect
             if due is not shared or seq != shared_seq or dialect is not shared_dialect:
                 shared, shared_seq, shared_dialect = due, seq, dialect
@@ -270,6 +215,13 @@ class Hub:
             if not count % _SLICE_WRITES and trio.current_time() > slice_end:
                 await trio.lowlevel.checkpoint()
                 slice_end = trio.current_time() + _SLICE_SECONDS
+
+    def _write(self, subscriber: Subscriber, due: Sequence[Message]) -> None:
+        conflation = subscriber.conflation
+        if conflation is not None and conflation.holding:
+            self.stats.messages_skipped += conflation.add(due)
+        else:
+            self.send(subscriber, due)
 
     def _deliver(self, subscriber: Subscriber, data: bytes, messages: int) -> None:
         subscriber.seq += messages
@@ -283,23 +235,3 @@ class Hub:
             # A record without a timestamp has -1.
             if message.wanted and message.record.timestamp >= 0:
                 self.stats.age.observe(max(0.0, now_ms - message.record.timestamp) / 1000)
-
-
-class _Merger:
-    """Merges lists of due messages, each pair of lists once per cycle."""
-
-    def __init__(self) -> None:
-        # The lists are kept beside the result: an id is only unique while its object lives.
-        self._merged: dict[
-            tuple[int, int], tuple[Sequence[Message], Sequence[Message], Sequence[Message]]
-        ] = {}
-
-    def merge(self, first: Sequence[Message], second: Sequence[Message]) -> Sequence[Message]:
-        """Both lists' messages, each once, in the cycle's order."""
-        key = id(first), id(second)
-        known = self._merged.get(key)
-        if known is None:
-            both = {message.order: message for message in (*first, *second)}
-            known = [both[order] for order in sorted(both)], first, second
-            self._merged[key] = known
-        return known[0]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from odin_ws.catalogue.names import ANY, channel_name
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.protocol.envelope import Message
 
@@ -60,12 +59,7 @@ class SubscriptionIndex:
     def matching(self, message: Message) -> Iterator[Audience]:
         """The audiences of a message's channel; at most four."""
         find = self._audiences.get
-        for pattern in (
-            message.channel,
-            channel_name(ANY, message.category),
-            channel_name(message.token, ANY),
-            channel_name(ANY, ANY),
-        ):
+        for pattern in message.patterns:
             audience = find(pattern)
             if audience is not None:
                 yield audience

@@ -1,4 +1,4 @@
-"""Reading a record: what it is a message of, or why it cannot be one."""
+"""Reading a record: the message it makes, or why it makes none."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from enum import StrEnum
 
 import orjson
 
-from odin_ws.catalogue import is_token
+from odin_ws.catalogue import Topic, is_token
+from odin_ws.protocol.envelope import Message
 from odin_ws.records import Record
 
-__all__ = ["Unreadable", "read_token", "read_value"]
+__all__ = ["Unreadable", "read_message", "read_token", "read_value"]
 
 
 class Unreadable(StrEnum):
@@ -21,6 +22,20 @@ class Unreadable(StrEnum):
     TOO_LARGE = "too_large"
     NOT_JSON = "not_json"  # it would break the frame of every subscriber
     NOT_AN_OBJECT = "not_an_object"
+
+
+def read_message(
+    record: Record, topic: Topic, max_bytes: int
+) -> tuple[Message, object] | Unreadable:
+    """The message a record of `topic` makes, and its event type, whatever that may be."""
+    token = read_token(record)
+    if isinstance(token, Unreadable):
+        return token
+    content = read_value(record, max_bytes)
+    if isinstance(content, Unreadable):
+        return content
+    value, event = content
+    return Message(record, token, topic.category, value), event
 
 
 def read_token(record: Record) -> str | Unreadable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from odin_ws.hub.conflation import Conflation
 from odin_ws.protocol.envelope import Dialect, Message
 
 __all__ = ["Subscriber"]
@@ -14,10 +15,12 @@ class Subscriber:
 
     `deliver` takes whole frames, never waits and never raises: it is the connection's outbox.
     `due` is what the running dispatch cycle still has to write to this subscriber; it is shared
-    with others who get the same, so it is replaced, never changed.
+    with others who get the same, so it is replaced, never changed. `conflation`: where it asked
+    for the latest only. `window_order`: since that place in the hub's order its numbers run without
+    a hole under the same patterns, so that what it was sent can be found again.
     """
 
-    __slots__ = ("deliver", "dialect", "due", "patterns", "seq")
+    __slots__ = ("conflation", "deliver", "dialect", "due", "patterns", "seq", "window_order")
 
     def __init__(self, deliver: Callable[[bytes], None], dialect: Dialect = Dialect.V1) -> None:
         self.deliver = deliver
@@ -25,3 +28,5 @@ class Subscriber:
         self.patterns: set[str] = set()
         self.seq = 0
         self.due: Sequence[Message] | None = None
+        self.conflation: Conflation | None = None
+        self.window_order = 0

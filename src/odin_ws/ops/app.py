@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from odin_ws.ops.clients import InvalidQuery, clients_report, read_limit
 from odin_ws.ops.health import health_report
 from odin_ws.ops.metrics import metrics_registry, metrics_text
 from odin_ws.ops.view import View
@@ -26,7 +27,7 @@ __all__ = ["ops_app", "serve_ops"]
 
 
 def ops_app(view: View) -> Starlette:
-    """The pages: `/health`, `/health/live`, `/health/ready`, `/metrics`."""
+    """The pages: `/health`, `/health/live`, `/health/ready`, `/metrics`, `/clients`."""
     registry = metrics_registry(view)
 
     async def health(_request: Request) -> Response:
@@ -46,12 +47,20 @@ def ops_app(view: View) -> Starlette:
     async def metrics(_request: Request) -> Response:
         return Response(metrics_text(registry), media_type=CONTENT_TYPE_LATEST)
 
+    async def clients(request: Request) -> Response:
+        try:
+            limit = read_limit(request.query_params)
+        except InvalidQuery as problem:
+            return PlainTextResponse(f"{problem}\n", HTTPStatus.BAD_REQUEST)
+        return JSONResponse(clients_report(view, limit))
+
     return Starlette(
         routes=[
             Route("/health", health),
             Route("/health/live", live),
             Route("/health/ready", ready),
             Route("/metrics", metrics),
+            Route("/clients", clients),
         ]
     )
 

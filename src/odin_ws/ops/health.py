@@ -82,6 +82,8 @@ def _checks(view: View) -> dict[str, Any]:
             "percentage": round(capacity, 1),
             "healthy": capacity < _WARN_PERCENT,
         },
+        "retention": _retention(view),
+        "replays": {"active": view.server.replays.active},
         "tasks": {"current": trio.lowlevel.current_statistics().tasks_living},
         "memory": {
             "used_mb": round(resources.memory_bytes / _MIB, 1),
@@ -103,6 +105,17 @@ def _checks(view: View) -> dict[str, Any]:
             "outbox_bytes": settings.ws_outbox_bytes,
             "cpu_cores": resources.cpu_limit,
         },
+    }
+
+
+def _retention(view: View) -> dict[str, Any]:
+    retention = view.hub.retention
+    oldest = retention.oldest
+    return {
+        "messages": len(retention),
+        "bytes": retention.size,
+        "max_bytes": view.settings.ws_retention_bytes,
+        "oldest_seconds": 0 if oldest is None else round(trio.current_time() - oldest, 3),
     }
 
 

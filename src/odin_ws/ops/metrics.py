@@ -7,7 +7,7 @@ server's where they still mean something.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -24,8 +24,13 @@ from odin_ws.connection.head import BAD_REQUESTS
 from odin_ws.distribution import Distribution
 from odin_ws.hub.reading import Unreadable
 from odin_ws.ops.view import View
+from odin_ws.resume import Reason
+from odin_ws.resume.limits import RECOVERED
 
 __all__ = ["metrics_registry", "metrics_text"]
+
+# What a client is told of a replay that cannot begin, in lower case.
+_NOT_AVAILABLE: Final = "not_available"
 
 
 def metrics_registry(view: View) -> CollectorRegistry:
@@ -51,6 +56,7 @@ class _ServiceCollector(Collector):
         yield from self._capacity()
         yield from self._kafka()
         yield from self._delivery()
+        yield from self._past()
 
     def _connections(self) -> Iterator[Metric]:
         server = self._view.server
@@ -83,6 +89,11 @@ class _ServiceCollector(Collector):
         sessions = view.server.stats.sessions
         yield _counter(
             "ws_messages_sent", "Messages given to subscribers", view.hub.stats.messages_sent
+        )
+        yield _counter(
+            "ws_messages_skipped",
+            "Messages that newer ones replaced, for subscribers to the latest",
+            view.hub.stats.messages_skipped,
         )
         yield _counter("ws_messages_received", "Commands from clients", sessions.commands)
         yield _counter("ws_commands_refused", "Commands answered with an error", sessions.refused)
@@ -151,6 +162,29 @@ class _ServiceCollector(Collector):
             "ws_outbox_backlog_max_bytes",
             "Bytes waiting in the fullest outbox",
             backlogs[-1] if backlogs else 0,
+        )
+
+    def _past(self) -> Iterator[Metric]:
+        hub, replays = self._view.hub, self._view.server.replays
+        yield _gauge("ws_retention_messages", "Messages kept for replays", len(hub.retention))
+        yield _gauge("ws_retention_bytes", "Memory that they take", hub.retention.size)
+        yield _gauge(
+            "ws_snapshot_channels", "Channels whose last message is kept", len(hub.intake.last)
+        )
+        yield _gauge("ws_replays_active", "Replays under way, or waiting", replays.active)
+        yield _labelled_counter(
+            "ws_replays",
+            "Replays begun, or refused for want of Kafka",
+            "result",
+            dict.fromkeys((RECOVERED, *Reason), 0)
+            | replays.results
+            | {_NOT_AVAILABLE: replays.not_now},
+        )
+        yield _labelled_counter(
+            "ws_replayed_messages",
+            "Messages replayed, by where they came from",
+            "from",
+            {"tail": replays.from_tail, "archive": replays.from_archive},
         )
 
 

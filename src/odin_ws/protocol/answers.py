@@ -1,84 +1,195 @@
-"""What the server says besides messages: acks, pongs and errors, as JSON payloads."""
+"""What the server says besides messages, as JSON payloads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+import attrs
 import orjson
 
-from odin_ws.protocol.commands import CommandError, Rejection
+from odin_ws.archive import Span
 from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.selection import Rejection
 
-__all__ = ["error_answer", "pong", "subscription_ack", "unsubscription_ack"]
+__all__ = [
+    "Accepted",
+    "Lost",
+    "Replayed",
+    "error_answer",
+    "feed_notice",
+    "lost_notice",
+    "pong",
+    "reconnect_ack",
+    "reconnect_advice",
+    "replay_complete",
+    "replay_incomplete",
+    "resend_incomplete",
+    "resume_ack",
+    "subscription_ack",
+    "unsubscription_ack",
+]
 
 CommandId = str | int | None
 
+# `{topic: {partition: offset}}`
+Positions = Mapping[str, Mapping[int, int]]
 
-def subscription_ack(  # noqa: PLR0913 -- an ack has that many fields
-    command_id: CommandId,
-    dialect: Dialect,
-    *,
-    subscribed: Sequence[str],
-    rejected: Sequence[Rejection],
-    count: int,
-    positions: Mapping[str, Mapping[int, int]] | None = None,
-    partitions: Mapping[str, Sequence[int]] | None = None,
-) -> bytes:
-    """`subscribed`: the names that took effect; `count`: patterns the connection now has.
+# The SDK's codes of a `reconnect_error`.
+_RECONNECT_CODES: Final = {
+    ErrorCode.NOT_AVAILABLE: "not_available",
+    ErrorCode.RATE_LIMIT_EXCEEDED: "rate_limited",
+}
 
-    `positions`: `{topic: {partition: offset}}`, the offsets after which the subscription is live.
-    `partitions`: `{topic: [partition]}`, given by an instance that serves only some of them.
+
+@attrs.frozen
+class Accepted:
+    """What took effect of a command's names.
+
+    `names`: as the client wrote them. `count`: patterns the connection has then. `positions`: the
+    offsets after which they are live. `partitions`: by topic, given by an instance that serves only
+    some. `categories`: the topic of each, so that a message's `pos` can be told to belong to it.
     """
-    ack = _ack("subscription_ack", command_id, dialect, {"subscribed": subscribed}, rejected)
-    ack["count"] = count
-    if positions is not None:
-        ack["positions"] = positions
-    if partitions is not None:
-        ack["partitions"] = partitions
-    return orjson.dumps(ack, option=orjson.OPT_NON_STR_KEYS)
+
+    names: Sequence[str]
+    rejected: Sequence[Rejection]
+    count: int
+    positions: Positions | None = None
+    partitions: Mapping[str, Sequence[int]] | None = None
+    categories: Mapping[str, str] | None = None
 
 
-def unsubscription_ack(
+@attrs.frozen
+class Lost:
+    """Records that cannot be had, by topic and partition, and why."""
+
+    spans: Mapping[str, Mapping[int, Span]]
+    reason: str
+
+
+@attrs.frozen
+class Replayed:
+    """How a replay begins. `messages`: how many follow that are replayed; None: not known yet."""
+
+    messages: int | None
+    lost: Lost | None = None
+
+
+def subscription_ack(
     command_id: CommandId,
     dialect: Dialect,
-    *,
-    unsubscribed: Sequence[str],
-    rejected: Sequence[Rejection],
-    count: int,
+    accepted: Accepted,
+    replayed: Replayed | None = None,
 ) -> bytes:
-    """`unsubscribed`: the names that took effect; `count`: patterns the connection still has."""
-    ack = _ack("unsubscription_ack", command_id, dialect, {"unsubscribed": unsubscribed}, rejected)
-    ack["count"] = count
-    return orjson.dumps(ack)
+    """The answer to `subscribe`; `replayed`: where it begins in the past."""
+    ack = _ack("subscription_ack", command_id, dialect, "subscribed", accepted)
+    if replayed is not None:
+        ack |= _replay_fields(replayed)
+    return _dump(ack)
+
+
+def resume_ack(
+    command_id: CommandId, dialect: Dialect, accepted: Accepted, replayed: Replayed
+) -> bytes:
+    """The answer to `resume`; the replayed messages follow it."""
+    ack = _ack("resume_ack", command_id, dialect, "subscribed", accepted)
+    return _dump(ack | {"recovered": replayed.lost is None} | _replay_fields(replayed))
+
+
+def reconnect_ack(command_id: CommandId, replayed: Replayed) -> bytes:
+    """The answer to `reconnect`."""
+    lost = replayed.lost
+    message = "everything missed follows" if lost is None else f"some is lost: {lost.reason}"
+    ack = _answer(
+        "reconnect_ack",
+        command_id,
+        status="completed" if lost is None else "incomplete",
+        messages_replayed=replayed.messages or 0,
+        message=message,
+    )
+    return _dump(ack if lost is None else ack | _lost_fields(lost))
+
+
+def unsubscription_ack(command_id: CommandId, dialect: Dialect, accepted: Accepted) -> bytes:
+    """The answer to `unsubscribe`; `accepted.count`: patterns the connection still has."""
+    return _dump(_ack("unsubscription_ack", command_id, dialect, "unsubscribed", accepted))
+
+
+def replay_complete(command_id: CommandId, count: int) -> bytes:
+    """After the last replayed message, where the ack could not say how many they would be."""
+    return _dump(_answer("replay_complete", command_id, count=count))
+
+
+def replay_incomplete(command_id: CommandId, count: int, lost: Lost) -> bytes:
+    """After the replayed messages, where the log deleted some of the rest meanwhile."""
+    return _dump(_answer("replay_incomplete", command_id, count=count) | _lost_fields(lost))
+
+
+def resend_incomplete(command_id: CommandId, count: int, missing: tuple[int, int]) -> bytes:
+    """After `count` messages sent again, where those numbered from..to are not kept any more."""
+    return _dump(_answer("replay_incomplete", command_id, count=count, missing=list(missing)))
 
 
 def pong(command_id: CommandId, now_ms: int) -> bytes:
     """The answer to `heartbeat`; `now_ms`: the server's clock, epoch milliseconds."""
-    return orjson.dumps(_answer("pong", command_id, ts=now_ms))
+    return _dump(_answer("pong", command_id, ts=now_ms))
 
 
 def error_answer(error: CommandError) -> bytes:
     """The answer to a command that could not be carried out."""
-    return orjson.dumps(
+    if error.command == "reconnect":
+        code = _RECONNECT_CODES.get(error.code, "invalid_request")
+        return _dump(_answer("reconnect_error", error.id, code=code, message=error.message))
+    return _dump(
         _answer("error", error.id, code=error.code, message=error.message, retry=error.retry)
     )
 
 
+def feed_notice(status: str, since_ms: int) -> bytes:
+    """The feed has changed: `stalled` or `live`, since then (epoch ms)."""
+    return _dump(_answer("feed", None, status=status, since=since_ms))
+
+
+def lost_notice(lost: Lost) -> bytes:
+    """Records that the log deleted before the server could read them."""
+    return _dump(_answer("feed", None, status="lost") | _lost_fields(lost))
+
+
+def reconnect_advice(after_ms: int) -> bytes:
+    """Before a close 1012: when to come back."""
+    return _dump(_answer("reconnect", None, data={"after_ms": after_ms, "reason": "draining"}))
+
+
 def _ack(
-    kind: str,
-    command_id: CommandId,
-    dialect: Dialect,
-    done: Mapping[str, Sequence[str]],
-    rejected: Sequence[Rejection],
+    kind: str, command_id: CommandId, dialect: Dialect, done: str, accepted: Accepted
 ) -> dict[str, Any]:
-    fields: dict[str, Any] = dict(done)
+    fields: dict[str, Any] = {done: accepted.names}
     # The original's acks had no such field: its clients see it only where it says something.
-    if rejected or dialect is not Dialect.V0:
+    if accepted.rejected or dialect is not Dialect.V0:
         fields["rejected"] = [
-            {"name": one.name, "code": one.code, "message": one.message} for one in rejected
+            {"name": one.name, "code": one.code, "message": one.message}
+            for one in accepted.rejected
         ]
+    fields["count"] = accepted.count
+    for field in ("positions", "partitions", "categories"):
+        value = getattr(accepted, field)
+        if value is not None:
+            fields[field] = value
     return _answer(kind, command_id, **fields)
+
+
+def _replay_fields(replayed: Replayed) -> dict[str, Any]:
+    lost = {} if replayed.lost is None else _lost_fields(replayed.lost)
+    return {"replayed": replayed.messages} | lost
+
+
+def _lost_fields(lost: Lost) -> dict[str, Any]:
+    spans = {
+        topic: {partition: list(span) for partition, span in partitions.items()}
+        for topic, partitions in lost.spans.items()
+    }
+    return {"lost": spans, "reason": lost.reason}
 
 
 def _answer(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]:
@@ -86,3 +197,8 @@ def _answer(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]:
     if command_id is not None:
         answer["id"] = command_id
     return answer | fields
+
+
+def _dump(answer: Mapping[str, Any]) -> bytes:
+    # Partitions are numbers.
+    return orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS)

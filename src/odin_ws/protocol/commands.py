@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from typing import Any, Final
 
 import attrs
 import orjson
 
-from odin_ws.catalogue import Catalogue, InvalidName, check_token
+from odin_ws.catalogue import Catalogue
+from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
+from odin_ws.protocol.selection import NAMES, Selection, read_selection
+from odin_ws.records import TopicPartition
 
 __all__ = [
     "Command",
-    "CommandError",
-    "ErrorCode",
+    "Delivery",
     "Heartbeat",
-    "Rejection",
-    "Selection",
+    "Reconnect",
+    "Resend",
+    "Resume",
     "Subscribe",
     "Unsubscribe",
     "decode_command",
@@ -26,66 +30,72 @@ __all__ = [
 # An id is echoed in the answer: long enough for a UUID with a prefix, too short to be a payload.
 _MAX_ID_LENGTH: Final = 128
 
+# Sequence numbers and epoch milliseconds; beyond it JSON numbers lose digits in browsers.
+_MAX_NUMBER: Final = (1 << 53) - 1
 
-class ErrorCode(StrEnum):
-    """The codes of `error` answers and of `rejected` names."""
-
-    INVALID_JSON = "INVALID_JSON"
-    INVALID_MESSAGE = "INVALID_MESSAGE"
-    UNKNOWN_TYPE = "UNKNOWN_TYPE"
-    INVALID_CHANNEL = "INVALID_CHANNEL"
-    UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
-    UNKNOWN_BUNDLE = "UNKNOWN_BUNDLE"
-    NOT_SUBSCRIBED = "NOT_SUBSCRIBED"
-    TOO_MANY_SUBSCRIPTIONS = "TOO_MANY_SUBSCRIPTIONS"
-    RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
-    NOT_AVAILABLE = "NOT_AVAILABLE"
+CommandId = str | int | None
 
 
-@attrs.define
-class CommandError(Exception):
-    """A command that is answered with `error`; `id` is the command's, where it could be read."""
+class Delivery(StrEnum):
+    """What a connection is sent while it does not take everything."""
 
-    code: ErrorCode
-    message: str
-    id: str | int | None = None
-    retry: bool = False
-
-    def __str__(self) -> str:
-        return self.message
-
-
-@attrs.frozen
-class Rejection:
-    """One name that did not take effect, and why."""
-
-    name: str
-    code: ErrorCode
-    message: str
-
-
-@attrs.frozen
-class Selection:
-    """Names as the client wrote them, each with the patterns it stands for, and the bad ones."""
-
-    wanted: Mapping[str, tuple[str, ...]]
-    rejected: tuple[Rejection, ...]
+    ALL = "all"
+    LATEST = "latest"
 
 
 @attrs.frozen
 class Subscribe:
-    """Start sending what `selection` names; `positions`: say from which offsets on it is live."""
+    """Start sending what `selection` names.
 
-    id: str | int | None
+    `positions`: say from which offsets on it is live. `snapshot`: begin with the last message of
+    each channel. `since_ms`: begin with the messages of that time (epoch ms). `delivery`: None
+    leaves the connection's as it is.
+    """
+
+    id: CommandId
     selection: Selection
-    positions: bool
+    positions: bool = False
+    snapshot: bool = False
+    since_ms: int | None = None
+    delivery: Delivery | None = None
+
+
+@attrs.frozen
+class Resume:
+    """Send what `selection` names, beginning behind `positions`."""
+
+    id: CommandId
+    selection: Selection
+    positions: Mapping[TopicPartition, int]
+    delivery: Delivery | None = None
+
+
+@attrs.frozen
+class Reconnect:
+    """The SDK's resume: channels, each with the position of its last message.
+
+    `last_offsets`: version 0's, by topic; None where the client sent `last_pos`.
+    """
+
+    id: CommandId
+    last_positions: Mapping[str, Mapping[TopicPartition, int]]
+    last_offsets: Mapping[str, int] | None = None
+
+
+@attrs.frozen
+class Resend:
+    """`replay`: send again what had these sequence numbers; `last` is None for "to the newest"."""
+
+    id: CommandId
+    first: int
+    last: int | None
 
 
 @attrs.frozen
 class Unsubscribe:
     """Stop sending what `selection` names."""
 
-    id: str | int | None
+    id: CommandId
     selection: Selection
 
 
@@ -93,10 +103,10 @@ class Unsubscribe:
 class Heartbeat:
     """Asks for a `pong`."""
 
-    id: str | int | None
+    id: CommandId
 
 
-Command = Subscribe | Unsubscribe | Heartbeat
+Command = Subscribe | Resume | Reconnect | Resend | Unsubscribe | Heartbeat
 
 
 def decode_command(text: str, catalogue: Catalogue) -> Command:
@@ -115,9 +125,7 @@ def decode_command(text: str, catalogue: Catalogue) -> Command:
         raise
 
 
-def _read_command(
-    message: dict[str, Any], command_id: str | int | None, catalogue: Catalogue
-) -> Command:
+def _read_command(message: dict[str, Any], command_id: CommandId, catalogue: Catalogue) -> Command:
     _check_fields(message, {"type", "id", "data"}, "a command")
     kind = message.get("type")
     if not isinstance(kind, str) or kind not in _READERS:
@@ -125,13 +133,23 @@ def _read_command(
             raise CommandError(ErrorCode.NOT_AVAILABLE, f"{kind} is not available on this server")
         allowed = ", ".join(_READERS)
         raise CommandError(ErrorCode.UNKNOWN_TYPE, f"type: {kind!r} is none of {allowed}")
-    data = message.get("data", {})
+    try:
+        return _read_data(kind, command_id, message.get("data", {}), catalogue)
+    except CommandError as error:
+        error.command = kind
+        raise
+
+
+def _read_data(kind: str, command_id: CommandId, data: Any, catalogue: Catalogue) -> Command:
     if not isinstance(data, dict):
         raise CommandError(ErrorCode.INVALID_MESSAGE, "data: an object is needed")
-    return _READERS[kind](command_id, data, catalogue)
+    fields, read = _READERS[kind]
+    if fields is not None:
+        _check_fields(data, fields, f"data of {kind}")
+    return read(command_id, data, catalogue)
 
 
-def _read_id(message: dict[str, Any]) -> str | int | None:
+def _read_id(message: dict[str, Any]) -> CommandId:
     command_id = message.get("id")
     if command_id is None or (isinstance(command_id, int) and not isinstance(command_id, bool)):
         return command_id
@@ -143,92 +161,89 @@ def _read_id(message: dict[str, Any]) -> str | int | None:
     )
 
 
-def _read_subscribe(
-    command_id: str | int | None, data: dict[str, Any], catalogue: Catalogue
-) -> Subscribe:
-    _check_fields(data, {*_NAMES, "positions", *_SUBSCRIBE_LATER}, "data of subscribe")
-    for field, usual in _SUBSCRIBE_LATER.items():
-        if data.get(field, usual) != usual:
+def _read_subscribe(command_id: CommandId, data: dict[str, Any], catalogue: Catalogue) -> Subscribe:
+    snapshot, since = _flag(data, "snapshot"), data.get("since_ms")
+    if since is not None:
+        since = _number(data, "since_ms", 0)
+        if snapshot:
             raise CommandError(
-                ErrorCode.NOT_AVAILABLE, f"data.{field}: not available on this server"
+                ErrorCode.INVALID_MESSAGE, "data.snapshot: not together with since_ms"
             )
-    positions = data.get("positions", False)
-    if not isinstance(positions, bool):
-        raise CommandError(ErrorCode.INVALID_MESSAGE, "data.positions: true or false")
-    return Subscribe(command_id, _read_selection(data, catalogue), positions)
+    return Subscribe(
+        command_id,
+        read_selection(data, catalogue),
+        _flag(data, "positions"),
+        snapshot,
+        since,
+        _delivery(data),
+    )
+
+
+def _read_resume(command_id: CommandId, data: dict[str, Any], catalogue: Catalogue) -> Resume:
+    positions = read_positions(data.get("positions"), catalogue)
+    return Resume(command_id, read_selection(data, catalogue), positions, _delivery(data))
+
+
+def _read_reconnect(command_id: CommandId, data: dict[str, Any], catalogue: Catalogue) -> Reconnect:
+    client_id = data.get("client_id", "")
+    if not isinstance(client_id, str) or len(client_id) > _MAX_ID_LENGTH:
+        raise CommandError(
+            ErrorCode.INVALID_MESSAGE,
+            f"data.client_id: a string of at most {_MAX_ID_LENGTH} characters",
+        )
+    if "last_offset" in data and "last_pos" not in data:
+        return Reconnect(command_id, {}, read_last_offsets(data["last_offset"], catalogue))
+    return Reconnect(command_id, read_last_positions(data.get("last_pos"), catalogue))
+
+
+def _read_resend(command_id: CommandId, data: dict[str, Any], _catalogue: Catalogue) -> Resend:
+    if "since" in data:
+        if data.keys() != {"since"}:
+            raise CommandError(ErrorCode.INVALID_MESSAGE, "data.since: not with from and to")
+        return Resend(command_id, _number(data, "since", 0) + 1, None)
+    first, last = _number(data, "from", 1), _number(data, "to", 1)
+    if last < first:
+        raise CommandError(ErrorCode.INVALID_MESSAGE, "data.to: not before data.from")
+    return Resend(command_id, first, last)
 
 
 def _read_unsubscribe(
-    command_id: str | int | None, data: dict[str, Any], catalogue: Catalogue
+    command_id: CommandId, data: dict[str, Any], catalogue: Catalogue
 ) -> Unsubscribe:
-    _check_fields(data, {*_NAMES}, "data of unsubscribe")
-    return Unsubscribe(command_id, _read_selection(data, catalogue))
+    return Unsubscribe(command_id, read_selection(data, catalogue))
 
 
 def _read_heartbeat(
-    command_id: str | int | None, _data: dict[str, Any], _catalogue: Catalogue
+    command_id: CommandId, _data: dict[str, Any], _catalogue: Catalogue
 ) -> Heartbeat:
     return Heartbeat(command_id)
 
 
-def _read_selection(data: dict[str, Any], catalogue: Catalogue) -> Selection:
-    names = {field: _read_names(data, field) for field in _NAMES}
-    if not any(field in data for field in ("channels", "topics", "bundles")):
-        raise CommandError(
-            ErrorCode.INVALID_MESSAGE, "data: at least one of channels, topics, bundles is needed"
-        )
-    if names["tokens"] and not (names["topics"] or names["bundles"]):
-        raise CommandError(
-            ErrorCode.INVALID_MESSAGE, "data.tokens: narrows topics and bundles; none is given"
-        )
-    wanted: dict[str, tuple[str, ...]] = {}
-    rejected: list[Rejection] = []
-
-    def resolve(name: str, expand: Callable[[str], tuple[str, ...]]) -> None:
-        try:
-            patterns = expand(name)
-        except InvalidName as error:
-            rejected.append(Rejection(error.name, ErrorCode(error.code), error.message))
-            return
-        if patterns:
-            wanted[name] = wanted.get(name, ()) + patterns
-        else:
-            message = "data.tokens leaves nothing of it: no token is given, or none is valid"
-            rejected.append(Rejection(name, ErrorCode.INVALID_CHANNEL, message))
-
-    narrowed = _check_tokens(names["tokens"], rejected) if "tokens" in data else ("*",)
-    for name in names["channels"]:
-        resolve(name, catalogue.expand_channel)
-    for name in names["topics"]:
-        resolve(name, lambda name: catalogue.expand_topic(name, narrowed))
-    for name in names["bundles"]:
-        resolve(name, lambda name: catalogue.expand_bundle(name, narrowed))
-    return Selection(wanted, tuple(rejected))
+def _flag(data: dict[str, Any], field: str) -> bool:
+    value = data.get(field, False)
+    if not isinstance(value, bool):
+        raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.{field}: true or false")
+    return value
 
 
-def _check_tokens(names: Sequence[str], rejected: list[Rejection]) -> tuple[str, ...]:
-    """The tokens among the names; the others are added to `rejected`."""
-    tokens: list[str] = []
-    for name in names:
-        try:
-            tokens.append(check_token(name, name))
-        except InvalidName as error:
-            rejected.append(Rejection(name, ErrorCode(error.code), error.message))
-    return tuple(tokens)
+def _number(data: dict[str, Any], field: str, low: int) -> int:
+    value = data.get(field)
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= _MAX_NUMBER:
+        return value
+    raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.{field}: an integer, {low} or more")
 
 
-def _read_names(data: dict[str, Any], field: str) -> list[str]:
-    """A list of texts, each once: repeating a topic must not multiply it with every token."""
-    names = data.get(field, [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.{field}: a list of strings is needed")
-    if len(names) > _MAX_NAMES:
-        raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.{field}: at most {_MAX_NAMES} names")
-    return list(dict.fromkeys(names))
+def _delivery(data: dict[str, Any]) -> Delivery | None:
+    value = data.get("delivery")
+    if value is None:
+        return None
+    if value in tuple(Delivery):
+        return Delivery(value)
+    raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.delivery: one of {', '.join(Delivery)}")
 
 
-def _check_fields(table: dict[str, Any], allowed: set[str], place: str) -> None:
-    if unknown := table.keys() - allowed:
+def _check_fields(table: dict[str, Any], allowed: Collection[str], place: str) -> None:
+    if unknown := table.keys() - set(allowed):
         raise CommandError(
             ErrorCode.INVALID_MESSAGE,
             f"{place}: unknown field {', '.join(sorted(unknown))}; "
@@ -236,18 +251,19 @@ def _check_fields(table: dict[str, Any], allowed: set[str], place: str) -> None:
         )
 
 
-_NAMES: Final = ("channels", "topics", "bundles", "tokens")
+_NOT_AVAILABLE: Final = frozenset({"auth"})
 
-# A command is answered name by name, each with a sentence: this bounds what one may ask for.
-_MAX_NAMES: Final = 1024
+_Reader = Callable[[CommandId, dict[str, Any], Catalogue], Command]
 
-# Fields of subscribe that the resume issue brings; their usual values are accepted already.
-_SUBSCRIBE_LATER: Final = {"snapshot": False, "since_ms": None, "delivery": "all"}
-
-_NOT_AVAILABLE: Final = frozenset({"resume", "reconnect", "replay", "auth"})
-
-_READERS: Final[dict[str, Callable[[str | int | None, dict[str, Any], Catalogue], Command]]] = {
-    "subscribe": _read_subscribe,
-    "unsubscribe": _read_unsubscribe,
-    "heartbeat": _read_heartbeat,
+# Per command the fields of its data; None where they do not matter.
+_READERS: Final[dict[str, tuple[Collection[str] | None, _Reader]]] = {
+    "subscribe": (
+        (*NAMES, "positions", "snapshot", "since_ms", "delivery"),
+        _read_subscribe,
+    ),
+    "resume": ((*NAMES, "positions", "delivery"), _read_resume),
+    "reconnect": (("client_id", "last_pos", "last_offset"), _read_reconnect),
+    "replay": (("from", "to", "since"), _read_resend),
+    "unsubscribe": (NAMES, _read_unsubscribe),
+    "heartbeat": (None, _read_heartbeat),
 }

@@ -1,7 +1,7 @@
 """The envelope around a record, written once for all its subscribers.
 
-A message begins with `{"seq":n`, which differs per subscriber; all that follows is the *tail* and
-is shared. The record's value stands in it byte for byte.
+A message begins with `{"seq":n` and what else differs per subscriber (`replay`, `skipped`); all
+that follows is the *tail* and is shared. The record's value stands in it byte for byte.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from odin_ws.catalogue import channel_name
+from odin_ws.catalogue import channel_name, matching_patterns
 from odin_ws.protocol.frames import text_header
 from odin_ws.records import Record
 
@@ -31,8 +31,8 @@ class Dialect(IntEnum):
 class Message:
     """One record as it is sent, but for the sequence number.
 
-    `order` numbers the messages of one dispatch cycle, so that several audiences' messages can be
-    merged again into the order they came in; `wanted` says that somebody subscribed to it.
+    `order` numbers all messages of the hub, so that those of several audiences or partitions can
+    be merged again into the order they came in; `wanted` says that somebody subscribed to it.
     """
 
     __slots__ = ("_tails", "category", "channel", "order", "record", "token", "value", "wanted")
@@ -46,6 +46,11 @@ class Message:
         self.order = 0
         self.wanted = False
         self._tails: list[bytes | None] = [None, None]
+
+    @property
+    def patterns(self) -> tuple[str, str, str, str]:
+        """Whoever subscribed to one of these gets it."""
+        return matching_patterns(self.token, self.category)
 
     def tail(self, dialect: Dialect) -> bytes:
         """What follows the sequence number; made when the first subscriber needs it."""
@@ -75,11 +80,25 @@ def _v0_tail(message: Message) -> bytes:
     )
 
 
-def encode_messages(messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
-    """The frames of `messages`, one after another, numbered from `seq` on."""
+def encode_messages(
+    messages: Sequence[Message],
+    seq: int,
+    dialect: Dialect,
+    *,
+    replay: bool = False,
+    skipped: int = 0,
+) -> bytes:
+    """The frames of `messages`, one after another, numbered from `seq` on.
+
+    `replay`: they were sent, or could have been, before. `skipped`: how many numbers before `seq`
+    were left out.
+    """
+    mark = b',"replay":true' if replay else b""
+    first = b',"skipped":%d%b' % (skipped, mark) if skipped else mark
     parts = []
     for number, message in enumerate(messages, seq):
-        text = b"%b%d%b" % (_HEAD, number, message.tail(dialect))
+        text = b"%b%d%b%b" % (_HEAD, number, first, message.tail(dialect))
         parts.append(text_header(len(text)))
         parts.append(text)
+        first = mark
     return b"".join(parts)

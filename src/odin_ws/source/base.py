@@ -6,7 +6,7 @@ from typing import Protocol
 
 import trio
 
-from odin_ws.records import Assignment, Batch
+from odin_ws.records import Item
 from odin_ws.source.feed import Feed
 
 __all__ = ["PACING_SLOT", "Source"]
@@ -18,13 +18,17 @@ PACING_SLOT = 0.05
 class Source(Protocol):
     """Reads records and hands them on in batches.
 
-    `feed` says how it is doing. `run` first sends an Assignment, then Batches, and another
-    Assignment whenever the partitions change. It waits while the channel is full: that is the
-    back-pressure. It ends only by cancellation, or by an exception for a bug.
+    `feed` says how it is doing. `run` first sends an Assignment, then Batches, and a HistoryEnd
+    once the first assignment's history has come: at once where there is none. Another Assignment
+    comes whenever the partitions change, or the place in one of them is not behind its last record:
+    records were deleted before they were read, or a topic was recreated.
+
+    It waits while the channel is full: that is the back-pressure. It ends only by cancellation, or
+    by an exception for a bug.
     """
 
     feed: Feed
 
-    async def run(self, outbox: trio.MemorySendChannel[Batch | Assignment]) -> None:
+    async def run(self, outbox: trio.MemorySendChannel[Item]) -> None:
         """Read until cancelled."""
         ...

@@ -11,19 +11,43 @@ import aiokafka
 import attrs
 import trio
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    IllegalArgumentError,
+    IllegalStateError,
+    KafkaConfigurationError,
+    KafkaError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from trio_asyncio import aio_as_trio
 
 from odin_ws.records import TopicPartition
 from odin_ws.source.fetching import Fetcher, assign_paused
 
-__all__ = ["Cluster", "ClusterFailure", "KafkaOptions", "open_cluster"]
+__all__ = [
+    "BUGS",
+    "Cluster",
+    "ClusterFailure",
+    "KafkaOptions",
+    "Questions",
+    "first_leaf",
+    "make_consumer",
+    "open_cluster",
+    "running",
+    "within",
+]
 
 # What the broker or the network may do to any call; everything else is a bug of ours.
 ClusterFailure: Final = (KafkaError, OSError, trio.TooSlowError)
 
+# KafkaErrors that are not the broker's: retrying would hide a bug or a wrong setting.
+BUGS: Final = (IllegalStateError, IllegalArgumentError, KafkaConfigurationError)
+
 # More than any slot brings: the broker holds the fetch for the whole of its time.
 _ANY_SLOT: Final = 1 << 20
+
+# What Kafka's format has room for.
+_LAST_TIMESTAMP: Final = (1 << 63) - 1
 
 # Leaving is polite, not necessary: a dead broker must not hold up the end of the process.
 _STOP_SECONDS: Final = 3
@@ -36,7 +60,9 @@ class KafkaOptions:
     `group`: the consumer group to join, None to read every partition. `max_wait`: seconds the
     broker may hold an idle fetch. `gather`: seconds it gathers for one while records come.
     `rate`: records per second at most, 0 for any. `probe`: seconds between two probes of the
-    broker, and the bound on one.
+    broker, and the bound on one. `history_seconds` and `history_records`: what was published before
+    the start is read from so long ago, and no more of it; 0 in either for none. A member of a group
+    reads none: it goes on where the group stopped.
     """
 
     brokers: tuple[str, ...]
@@ -45,6 +71,8 @@ class KafkaOptions:
     gather: float
     rate: float
     probe: float
+    history_seconds: float
+    history_records: int
 
     def client(self) -> dict[str, Any]:
         """The arguments every aiokafka client takes."""
@@ -56,22 +84,17 @@ class KafkaOptions:
         }
 
 
-class Cluster:
-    """What the source asks of Kafka. Calls raise one of ClusterFailure within `bound` seconds."""
+class Questions:
+    """What can be asked of Kafka. Calls raise one of ClusterFailure within `bound` seconds.
+
+    `consumer` has been told of the topics that are asked about: else it looks each of them up by
+    itself, half a second a topic.
+    """
 
     def __init__(
-        self,
-        consumer: aiokafka.AIOKafkaConsumer,
-        asking: aiokafka.AIOKafkaConsumer,
-        admin: AIOKafkaAdminClient,
-        fetcher: Fetcher,
-        bound: float,
+        self, consumer: aiokafka.AIOKafkaConsumer, admin: AIOKafkaAdminClient, bound: float
     ) -> None:
-        self.fetcher = fetcher
-        self._consumer = consumer
-        # A broker answers a connection's questions one after the other: behind a patient fetch one
-        # would wait for as long as that is held.
-        self._asking = asking
+        self._asking = consumer
         self._admin = admin
         self._bound = bound
 
@@ -80,7 +103,7 @@ class Cluster:
 
         All topics are asked for, since asking for one by name may create it.
         """
-        with _within(self._bound):
+        with within(self._bound):
             described = await aio_as_trio(self._admin.describe_topics)()
         found: set[TopicPartition] = set()
         for topic in described:
@@ -102,14 +125,45 @@ class Cluster:
         """The offset of the oldest record that each partition still has."""
         return await self._offsets(self._asking.beginning_offsets, partitions)
 
+    async def first_since(
+        self, partitions: Collection[TopicPartition], timestamp: int
+    ) -> dict[TopicPartition, int]:
+        """The offset of each partition's first record of `timestamp` (epoch ms) or later.
+
+        Partitions without such a record are left out.
+        """
+        at = min(max(0, timestamp), _LAST_TIMESTAMP)
+        since = {aiokafka.TopicPartition(*key): at for key in partitions}
+        with within(self._bound):
+            found = await aio_as_trio(self._asking.offsets_for_times)(since)
+        return {TopicPartition(*key): place.offset for key, place in found.items() if place}
+
     async def _offsets(
         self, ask: Any, partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        with _within(self._bound):
+        with within(self._bound):
             found = await aio_as_trio(ask)([aiokafka.TopicPartition(*one) for one in partitions])
         return {TopicPartition(*key): offset for key, offset in found.items()}
+
+
+class Cluster(Questions):
+    """What the source asks of Kafka, and does with it, under the same bound."""
+
+    def __init__(
+        self,
+        consumer: aiokafka.AIOKafkaConsumer,
+        asking: aiokafka.AIOKafkaConsumer,
+        admin: AIOKafkaAdminClient,
+        fetcher: Fetcher,
+        bound: float,
+    ) -> None:
+        # A broker answers a connection's questions one after the other: behind a patient fetch one
+        # would wait for as long as that is held.
+        super().__init__(asking, admin, bound)
+        self.fetcher = fetcher
+        self._consumer = consumer
 
     def subscribe(
         self, topics: Collection[str], listener: aiokafka.ConsumerRebalanceListener
@@ -128,7 +182,7 @@ class Cluster:
 
         Of partitions that a rebalance has taken away meanwhile nothing is stored.
         """
-        with _within(self._bound):
+        with within(self._bound):
             await aio_as_trio(self._commit)(positions)
 
     async def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -139,7 +193,7 @@ class Cluster:
 
     async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's positions, for those partitions where it stored one."""
-        with _within(self._bound):
+        with within(self._bound):
             return await aio_as_trio(self._committed)(partitions)  # type: ignore[no-any-return]
 
     async def _committed(
@@ -159,21 +213,29 @@ async def open_cluster(options: KafkaOptions) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
 
         async def client(make: Callable[[], Any]) -> Any:
-            return await stack.enter_async_context(_client(make, bound))
+            return await stack.enter_async_context(running(make, bound))
 
         patient = await client(
-            lambda: _consumer(options, options.max_wait, min_bytes=1, group=options.group)
+            lambda: make_consumer(options, options.max_wait, group=options.group)
         )
-        gathering = await client(lambda: _consumer(options, options.gather, min_bytes=_ANY_SLOT))
+        gathering = await client(
+            lambda: make_consumer(options, options.gather, min_bytes=_ANY_SLOT)
+        )
         admin = await client(lambda: AIOKafkaAdminClient(**options.client()))
         # A group knows each of its members by one consumer: there the other one is for questions.
         fetcher = Fetcher(patient, None if options.group else gathering, options.gather)
         yield Cluster(patient, gathering, admin, fetcher, bound)
 
 
-def _consumer(
-    options: KafkaOptions, wait: float, *, min_bytes: int, group: str | None = None
+def make_consumer(
+    options: KafkaOptions,
+    wait: float,
+    *,
+    min_bytes: int = 1,
+    group: str | None = None,
+    **others: Any,
 ) -> aiokafka.AIOKafkaConsumer:
+    """Make a consumer, in asyncio; `wait`: seconds the broker may hold a fetch."""
     return aiokafka.AIOKafkaConsumer(
         **options.client(),
         group_id=group,
@@ -188,11 +250,12 @@ def _consumer(
         metadata_max_age_ms=round(options.probe * 1000) if group else 30_000,
         # How often a consumer looks round with nothing to do; 200 ms cost half a percent of a core.
         consumer_timeout_ms=1000,
+        **others,
     )
 
 
 @asynccontextmanager
-async def _client(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
+async def running(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
     """A started aiokafka client, for the length of the block."""
 
     async def make_in_asyncio() -> Any:
@@ -202,7 +265,7 @@ async def _client(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
     client = await aio_as_trio(make_in_asyncio)()
     stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
     try:
-        with _within(bound):
+        with within(bound):
             await aio_as_trio(client.start)()
         yield client
     finally:
@@ -216,10 +279,18 @@ async def _client(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
 
 
 @contextmanager
-def _within(seconds: float) -> Iterator[None]:
+def within(seconds: float) -> Iterator[None]:
     """Raise trio.TooSlowError, in words for operators, if the block takes longer."""
     try:
         with trio.fail_after(seconds):
             yield
     except trio.TooSlowError:
         raise trio.TooSlowError(f"no answer within {seconds:g} s") from None
+
+
+def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception that is no group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -7,7 +7,7 @@ fetches, so there are two with the same partitions, of which one is paused.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import aiokafka
@@ -16,7 +16,7 @@ from trio_asyncio import aio_as_trio
 
 from odin_ws.records import Record, TopicPartition
 
-__all__ = ["Fetcher", "assign_paused"]
+__all__ = ["Fetcher", "assign_paused", "records_of"]
 
 # One record of a fetch and its handling cost some 5 us: a batch keeps the loop for 10 ms at most.
 _BATCH_RECORDS: Final = 2000
@@ -95,15 +95,22 @@ class Fetcher:
         await trio.sleep_until(self._next_look)
         limit = _BATCH_RECORDS if most is None else min(most, _BATCH_RECORDS)
         found = await aio_as_trio(self._reading.getmany)(timeout_ms=_POLL_MS, max_records=limit)
-        records = [
-            Record(one.topic, one.partition, one.offset, one.timestamp, one.key, one.value)
-            for several in found.values()
-            for one in several
-        ]
+        records = records_of(found)
         cut_off = len(records) == limit
         if records and not cut_off and self._gathering is None:
             self._next_look = trio.current_time() + self._gather
         return records, cut_off
+
+
+def records_of(
+    found: Mapping[aiokafka.TopicPartition, Sequence[aiokafka.ConsumerRecord]],
+) -> list[Record]:
+    """What `getmany` has found."""
+    return [
+        Record(one.topic, one.partition, one.offset, one.timestamp, one.key, one.value)
+        for several in found.values()
+        for one in several
+    ]
 
 
 def assign_paused(

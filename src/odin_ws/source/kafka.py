@@ -6,6 +6,7 @@ topics or partitions) ends the session, and the next goes on at the same offsets
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
@@ -15,50 +16,50 @@ from typing import Final
 import structlog
 import trio
 import trio_asyncio
-from aiokafka.errors import (
-    IllegalArgumentError,
-    IllegalStateError,
-    KafkaConfigurationError,
-    OffsetOutOfRangeError,
-)
+from aiokafka.errors import OffsetOutOfRangeError
 
+from odin_ws.archive import Bounds
 from odin_ws.catalogue import Catalogue
 from odin_ws.rates import TokenBucket
-from odin_ws.records import Assignment, Batch, Record, TopicPartition
+from odin_ws.records import Batch, HistoryEnd, Item, Record, TopicPartition
 from odin_ws.source.backoff import Backoff
 from odin_ws.source.base import PACING_SLOT
 from odin_ws.source.cluster import (
+    BUGS,
     Cluster,
     ClusterFailure,
     KafkaOptions,
+    first_leaf,
     open_cluster,
 )
 from odin_ws.source.feed import Feed, FeedStatus
 from odin_ws.source.group import GroupMember
+from odin_ws.source.places import Places, history_starts
 
 __all__ = ["KafkaSource"]
 
 log = structlog.get_logger("odin_ws.source")
 
-Outbox = trio.MemorySendChannel[Batch | Assignment]
-
-# Failures of this kind are not the broker's: retrying would hide a bug or a wrong setting.
-_BUGS: Final = (IllegalStateError, IllegalArgumentError, KafkaConfigurationError)
+Outbox = trio.MemorySendChannel[Item]
 
 # For the last commit of a group's member; where it fails the next owner delivers some twice.
 _LAST_COMMIT_SECONDS: Final = 2
 
 
 class KafkaSource:
-    """Reads every partition of the catalogue's topics from the end, or those its group gives it."""
+    """Reads every partition of the catalogue's topics, or those its group gives it.
+
+    It begins at the ends there are at the start, or with a history before them.
+    """
 
     def __init__(self, catalogue: Catalogue, options: KafkaOptions) -> None:
         self.feed = Feed()
         self._topics = frozenset(catalogue.topics)
         self._options = options
-        # The next offset to hand on, of every partition ever read. Moves when the hub's channel
-        # took the record.
-        self._next: dict[TopicPartition, int] = {}
+        self._in_group = options.group is not None
+        # They move when the hub's channel took the record.
+        self._places = Places()
+        self._history_ended = trio.Event()
         # The partitions that are read now.
         self._ours: frozenset[TopicPartition] = frozenset()
         # Those that there were when we first looked.
@@ -74,10 +75,10 @@ class KafkaSource:
                     try:
                         async with open_cluster(self._options) as cluster:
                             await self._session(cluster, outbox, backoff)
-                    except* _BUGS:
+                    except* BUGS:
                         raise
                     except* ClusterFailure as failures:
-                        self._failed(_first_leaf(failures))
+                        self._failed(first_leaf(failures))
                     await trio.sleep(backoff.next())
         finally:
             self.feed.become(FeedStatus.STOPPED)
@@ -100,11 +101,11 @@ class KafkaSource:
             self._first_layout = layout
         self._report(layout)
         # A group cannot be joined for no topic.
-        if self._options.group is None or not layout:
+        if not self._in_group or not layout:
             await self._take_all(cluster, outbox, layout)
             await self._run(cluster, outbox, layout, None, backoff)
             return
-        member = GroupMember(cluster, self._next, partial(self._first_place, cluster))
+        member = GroupMember(cluster, self._places.next, partial(self._first_place, cluster))
         cluster.subscribe({key.topic for key in layout}, member)
         try:
             await self._run(cluster, outbox, layout, member, backoff)
@@ -117,12 +118,32 @@ class KafkaSource:
         self, cluster: Cluster, outbox: Outbox, layout: frozenset[TopicPartition]
     ) -> None:
         cluster.fetcher.assign(layout)
-        self._next |= await self._first_place(cluster, layout - self._next.keys())
-        positions = {key: self._next[key] for key in layout}
-        in_group = self._options.group is not None
-        await self._hand_over(outbox, _assignment(positions, partial=in_group))
+        places = self._places
+        for key in places.history.keys() - layout:
+            # Should the topic come back, what it has then is new.
+            places.skip_history(key)
+        is_first = not places.next and not self._history_ended.is_set()
+        new = await self._first_place(cluster, layout - places.next.keys())
+        if is_first:
+            starts = await self._history_starts(cluster, new)
+            assignment = places.begin(starts, new, partial=self._in_group)
+        else:
+            places.next |= new
+            assignment = places.assignment(layout, partial=self._in_group)
+        await self._hand_over(outbox, assignment)
         self._ours = layout
-        cluster.fetcher.seek(positions)
+        cluster.fetcher.seek({key: places.next[key] for key in layout})
+
+    async def _history_starts(
+        self, cluster: Cluster, ends: Mapping[TopicPartition, int]
+    ) -> Mapping[TopicPartition, int]:
+        seconds, most = self._options.history_seconds, self._options.history_records
+        if not seconds or not most:
+            return ends
+        beginnings = await cluster.beginnings(ends.keys())
+        since = await cluster.first_since(ends.keys(), int((time.time() - seconds) * 1000))
+        bounds = {key: Bounds(beginnings[key], end) for key, end in ends.items()}
+        return history_starts(bounds, since, most)
 
     async def _first_place(
         self, cluster: Cluster, partitions: AbstractSet[TopicPartition]
@@ -157,32 +178,41 @@ class KafkaSource:
         bucket = TokenBucket(rate, burst, trio.current_time())
         turn = nullcontext if member is None else member.turn
         while True:
-            allowed = bucket.available(trio.current_time()) if rate else None
+            # History is not broadcast: it need not wait.
+            paced = rate and not self._places.history
+            allowed = bucket.available(trio.current_time()) if paced else None
             if allowed == 0:
                 await trio.sleep(bucket.seconds_until_full())
                 continue
             async with turn() as assigned:
                 if assigned is not None:
                     self._ours = frozenset(assigned)
-                    await self._hand_over(outbox, _assignment(assigned, partial=True))
-                bucket.spend(await self._read_some(cluster, outbox, allowed))
+                    assignment = self._places.assignment(assigned, partial=True)
+                    await self._hand_over(outbox, assignment)
+                await self._end_history(outbox)
+                count = await self._read_some(cluster, outbox, allowed)
+                bucket.spend(count if paced else 0)
 
     async def _read_some(self, cluster: Cluster, outbox: Outbox, allowed: int | None) -> int:
         """Hand on what one fetch brings, at most `allowed` records; returns how many it were."""
         try:
             records, cut_off = await cluster.fetcher.fetch(allowed)
         except OffsetOutOfRangeError as error:
-            await self._find_place(cluster, {TopicPartition(*key) for key in error.args[0]})
+            gone = {TopicPartition(*key) for key in error.args[0]}
+            await self._find_place(cluster, outbox, gone)
             return 0
         self.feed.paced = cut_off and len(records) == allowed
         if records:
             await self._hand_over(outbox, Batch(records))
-            self._next |= _behind(records)
+            self._places.next |= _behind(records)
+        if self._places.history:
+            late = self._ours & self._places.history.keys()
+            self._places.pass_history(await cluster.fetcher.passed(late))
         if not cut_off:
-            cluster.fetcher.go_on(self._next, busy=bool(records))
+            cluster.fetcher.go_on(self._places.next, busy=bool(records))
         return len(records)
 
-    async def _hand_over(self, outbox: Outbox, item: Batch | Assignment) -> None:
+    async def _hand_over(self, outbox: Outbox, item: Item) -> None:
         """Give the hub an item; while its channel is full nothing is fetched."""
         self._handing_over = True
         try:
@@ -190,25 +220,40 @@ class KafkaSource:
         finally:
             self._handing_over = False
 
-    async def _find_place(self, cluster: Cluster, partitions: set[TopicPartition]) -> None:
+    async def _end_history(self, outbox: Outbox) -> None:
+        """Tell that all of the history has come, once."""
+        if not self._places.history and not self._history_ended.is_set():
+            await self._hand_over(outbox, HistoryEnd())
+            self._history_ended.set()
+
+    async def _find_place(
+        self, cluster: Cluster, outbox: Outbox, partitions: AbstractSet[TopicPartition]
+    ) -> None:
         """Go on at the oldest record left where ours is gone, and say how many that lost."""
+        places = self._places
         beginnings, ends = await cluster.beginnings(partitions), await cluster.ends(partitions)
-        for key, beginning in beginnings.items():
-            if beginning <= self._next.get(key, -1) <= ends[key]:
-                # The report is of a place we have left since.
-                continue
-            lost = max(0, beginning - self._next.get(key, 0))
-            self.feed.lost_records += lost
-            log.error(
-                "records were deleted before they were read" if lost else "a topic was recreated",
-                topic=key.topic,
-                partition=key.partition,
-                lost=lost,
-                position=self._next.get(key),
-                continuing_at=beginning,
-            )
-            self._next[key] = beginning
-        cluster.fetcher.seek({key: self._next[key] for key in partitions})
+        # The report may be of a place we have left since.
+        jumps = places.gone({key: Bounds(beginnings[key], end) for key, end in ends.items()})
+        if jumps:
+            after = places.assignment_after(jumps, self._ours, partial=self._in_group)
+            await self._hand_over(outbox, after)
+            for key, to in jumps.items():
+                self._report_jump(key, to)
+            places.jump(jumps)
+        cluster.fetcher.seek({key: places.next[key] for key in partitions})
+
+    def _report_jump(self, key: TopicPartition, to: int) -> None:
+        lost = self._places.lost(key, to)
+        self.feed.lost_records += lost
+        place = self._places.next[key]
+        log.error(
+            "a topic was recreated" if to < place else "records were deleted before they were read",
+            topic=key.topic,
+            partition=key.partition,
+            lost=lost,
+            position=place,
+            continuing_at=to,
+        )
 
     # ---- the truth about it
 
@@ -232,7 +277,7 @@ class KafkaSource:
                 if self._must_begin_anew(layout, now):
                     log.info("the topics have changed", partitions=len(now))
                     return
-            before = dict(self._next)
+            before = dict(self._places.next)
             with trio.move_on_after(self._options.probe):
                 if member is not None and not placed:
                     # To be live as soon as the group has given us our partitions.
@@ -240,6 +285,11 @@ class KafkaSource:
                     continue
                 if member is not None:
                     await member.commit()
+                if not self._history_ended.is_set():
+                    # To be live as soon as it has come.
+                    await self._history_ended.wait()
+                    before = {}
+                    continue
                 await trio.sleep_forever()
 
     async def _probe(
@@ -255,12 +305,12 @@ class KafkaSource:
             layout = frozenset(await cluster.layout(self._topics))
             behind = await self._behind_ends(cluster, self._ours & layout)
             now = layout
-        except* _BUGS:
+        except* BUGS:
             raise
         except* ClusterFailure as failures:
             # Our own loop may be too busy for the answer; records that came are one too.
-            if self._next == before or not before:
-                self._failed(_first_leaf(failures))
+            if self._places.next == before or not before:
+                self._failed(first_leaf(failures))
         else:
             if not without:
                 self._judge(behind, before)
@@ -271,7 +321,7 @@ class KafkaSource:
     def _must_begin_anew(
         self, layout: frozenset[TopicPartition], now: frozenset[TopicPartition]
     ) -> bool:
-        if self._options.group is None:
+        if not self._in_group:
             return layout != now
         # New partitions of its topics are shared out by the group itself.
         return {key.topic for key in layout} != {key.topic for key in now}
@@ -281,10 +331,10 @@ class KafkaSource:
     ) -> dict[TopicPartition, int]:
         """How many records there are that were not handed on, of partitions where there are any."""
         ends = await cluster.ends(partitions)
-        late = [key for key, end in ends.items() if end > self._next[key]]
+        late = [key for key, end in ends.items() if end > self._places.next[key]]
         # What is being handed over counts as not read, though the consumer is past it.
         passed = {} if self._handing_over else await cluster.fetcher.passed(late)
-        behind = {key: ends[key] - max(self._next[key], passed.get(key, 0)) for key in late}
+        behind = {key: ends[key] - max(self._places.next[key], passed.get(key, 0)) for key in late}
         return {key: count for key, count in behind.items() if count > 0}
 
     def _judge(
@@ -295,7 +345,10 @@ class KafkaSource:
         for key, count in behind.items():
             lag[key.topic] += count
         self.feed.lag = lag
-        stuck = [key for key in behind if before.get(key) == self._next[key]]
+        if not self._history_ended.is_set():
+            self.feed.become(FeedStatus.STARTING, "reading what was published before the start")
+            return
+        stuck = [key for key in behind if before.get(key) == self._places.next[key]]
         if stuck and not self._handing_over and not self.feed.paced:
             first = min(stuck)
             self.feed.become(
@@ -308,14 +361,3 @@ class KafkaSource:
 def _behind(records: Iterable[Record]) -> dict[TopicPartition, int]:
     """The next offset of each partition after `records`, which are in offset order."""
     return {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}
-
-
-def _assignment(positions: Mapping[TopicPartition, int], *, partial: bool = False) -> Assignment:
-    return Assignment({key: offset - 1 for key, offset in sorted(positions.items())}, partial)
-
-
-def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

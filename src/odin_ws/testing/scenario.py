@@ -11,7 +11,7 @@ async def test_a_trade_arrives(autojump_clock):
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -20,19 +20,20 @@ import trio_websocket
 
 from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.connection.transport import Transport
-from odin_ws.ops.view import View
 from odin_ws.records import Record
-from odin_ws.service import build, run_feed, subscribers
+from odin_ws.service import Upstream, build, history_records, run_feed, subscribers
 from odin_ws.settings import Settings
-from odin_ws.source.base import Source
 from odin_ws.source.feed import FeedStatus
-from odin_ws.source.memory import MemoryLog, MemorySource
+from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.pipes import ClientStream, transport_pair
 
 __all__ = ["Client", "Closed", "Scenario", "open_scenario"]
 
 # Virtual seconds after which a client that waits in vain gives up: tests fail instead of hanging.
 _PATIENCE: Final = 60
+
+# As acks give them, or with numbers for the partitions.
+Positions = Mapping[str, Mapping[Any, int]]
 
 Serve = Callable[[Transport, str], Awaitable[None]]
 
@@ -70,6 +71,10 @@ class Client:
     async def subscribe(self, **data: Any) -> dict[str, Any]:
         """Subscribe and wait for the ack."""
         return await self.command("subscribe", **data)
+
+    async def resume(self, positions: Positions, **data: Any) -> dict[str, Any]:
+        """Resume behind `{topic: {partition: offset}}` and wait for the ack."""
+        return await self.command("resume", positions=positions, **data)
 
     async def unsubscribe(self, **data: Any) -> dict[str, Any]:
         """Unsubscribe and wait for the ack."""
@@ -122,14 +127,26 @@ def _closed(error: trio_websocket.ConnectionClosed) -> Closed:
 
 
 class Scenario:
-    """A running server. `log` is its Kafka; `view` is what operators see of it."""
+    """A running server. `log` is its Kafka; `view` is what operators see of it.
+
+    `source` and `archive` are its two ways to the log: each can be made to fail.
+    """
 
     def __init__(
-        self, view: View, log: MemoryLog, catalogue: Catalogue, nursery: trio.Nursery
+        self, settings: Settings, log: MemoryLog, catalogue: Catalogue, nursery: trio.Nursery
     ) -> None:
-        self.view = view
         self.log = log
+        self.source = MemorySource(
+            log,
+            rate=settings.ws_max_kafka_rate,
+            history_seconds=settings.ws_retention_seconds,
+            history_records=history_records(settings),
+        )
+        self.archive = MemoryArchive(log)
+        self._upstream = Upstream(self.source, self.archive)
+        self.view = build(settings, catalogue, self._upstream)
         self._catalogue = catalogue
+        self._transports: list[Transport] = []
         self._nursery = nursery
         self._serve: Serve | None = None
         self._server_nursery: trio.Nursery | None = None
@@ -151,13 +168,17 @@ class Scenario:
         """What the second signal does: stop at once."""
         self._scope.cancel()
 
-    async def run(
-        self, source: Source, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    def crash(self) -> None:
+        """What SIGKILL does: every connection is cut, and nobody hears why."""
+        for transport in self._transports:
+            transport.close()
+        self.cancel()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The server's own task, from start to the end of its drain."""
         view = self.view
         with self._scope:
-            async with run_feed(view, source), subscribers(view, self.accept):
+            async with run_feed(view, self._upstream), subscribers(view, self.accept):
                 await view.feed.status.wait_value(FeedStatus.LIVE)
                 task_status.started()
                 await self._stop.wait()
@@ -180,6 +201,7 @@ class Scenario:
         await self._accepting.wait()
         if self._serve is None or self._server_nursery is None:
             raise ConnectionRefusedError
+        self._transports.append(transport)
         self._server_nursery.start_soon(self._serve, transport, "memory")
 
     async def connect(self, path: str = "/ws", *, capacity: int = 1 << 20) -> Client:
@@ -218,12 +240,10 @@ async def open_scenario(
     settings = settings or Settings()
     catalogue = catalogue or default_catalogue()
     log = log or MemoryLog(catalogue.topics, partitions)
-    source = MemorySource(log, rate=settings.ws_max_kafka_rate)
-    view = build(settings, catalogue, source)
     async with trio.open_nursery() as nursery:
-        scenario = Scenario(view, log, catalogue, nursery)
-        nursery.start_soon(view.watch_feed)
-        await nursery.start(scenario.run, source)
+        scenario = Scenario(settings, log, catalogue, nursery)
+        nursery.start_soon(scenario.view.watch_feed)
+        await nursery.start(scenario.run)
         yield scenario
         await scenario.drain()
         nursery.cancel_scope.cancel()

@@ -1,0 +1,100 @@
+// Follows an odin-ws server, and comes back to where it was: client-js.md says how to use it.
+
+// After these another connection would end the same way: protocol.md, Closes.
+const FINAL = new Set([1000, 1002, 1003, 1007, 1009, 4401, 4403]);
+
+export class OdinFeed {
+  onmessage = (message) => {}; // a record: {seq, ts, channel, pos, data, replay?, skipped?}
+  onnotice = (notice) => {}; // all else that happens, by its `type`
+  duplicates = 0; // messages that had come before; they were dropped
+  #options; #socket; #timer; #topics; #seq; #advice; #snapshot; #tries = 0;
+
+  // backoff: the first and the longest wait, silence: when to ask for a sign of life; milliseconds.
+  constructor(url, subscription, { positions = {}, ...options } = {}) {
+    this.positions = structuredClone(positions); // {topic: {partition: offset}}
+    this.#options = { url, subscription, backoff: [200, 15_000], silence: 10_000, ...options };
+    this.#connect();
+  }
+
+  close() {
+    clearTimeout(this.#timer);
+    Object.assign(this.#socket, { onopen: null, onmessage: null, onclose: null, onerror: null });
+    this.#socket.close(); // its end may take a while, and concerns nobody
+  }
+
+  #connect() {
+    const socket = (this.#socket = new WebSocket(this.#options.url));
+    [this.#topics, this.#seq, this.#advice] = [null, 0, null];
+    socket.onopen = () => this.#ask();
+    socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
+    socket.onclose = socket.onerror = ({ code = 1006, reason }) => this.#leave(code, reason);
+    this.#listen(true);
+  }
+
+  #leave(code, reason = "") {
+    this.close();
+    const [first, longest] = this.#options.backoff;
+    const jittered = Math.random() * Math.min(longest, first * 2 ** this.#tries++);
+    const retry_ms = FINAL.has(code) ? null : (this.#advice ?? jittered);
+    if (retry_ms !== null) this.#timer = setTimeout(() => this.#connect(), retry_ms);
+    this.onnotice({ type: "disconnected", code, reason, retry_ms });
+  }
+
+  #listen(wasAsked = false) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      if (wasAsked) return this.#leave(1006, "nothing was heard for too long");
+      this.#socket.send('{"type":"heartbeat"}');
+      this.#listen(true);
+    }, this.#options.silence);
+  }
+
+  #ask() {
+    const { snapshot, since_ms, ...names } = this.#options.subscription;
+    const isFirst = Object.keys(this.positions).length === 0;
+    const from = isFirst ? { snapshot, since_ms, positions: true } : { positions: this.positions };
+    this.#snapshot = isFirst && snapshot;
+    const command = { type: isFirst ? "subscribe" : "resume", data: { ...names, ...from } };
+    this.#socket.send(JSON.stringify(command));
+    this.#listen();
+  }
+
+  #receive(item) {
+    this.#listen();
+    if (item.type === "message") return this.#take(item);
+    if (item.type === "pong") return void (this.#tries = 0);
+    if (!this.#topics && (item.subscribed || item.type === "error")) return this.#begin(item);
+    if (item.type === "reconnect") this.#advice = item.data.after_ms;
+    const onwards = ([, end], at) => Math.max(end, at); // what follows this loss came before it
+    if (item.type === "replay_incomplete") this.#move(item.lost, onwards);
+    this.onnotice(item);
+  }
+
+  #begin(answer) {
+    const refusal = !answer.subscribed?.length && (answer.rejected?.[0] ?? answer);
+    const { code, message, retry } = refusal;
+    if (refusal) return this.#leave(retry ? 1013 : 1000, `${code}: ${message}`);
+    this.#topics = answer.categories;
+    this.#move(answer.positions, (offset) => offset);
+    this.#move(answer.lost, ([, end]) => end);
+    this.onnotice(answer);
+  }
+
+  #take(message) {
+    const { seq, skipped = 0, channel, pos, replay } = message;
+    if (seq !== this.#seq + 1 + skipped) return this.#leave(4000, `gap before message ${seq}`);
+    [this.#seq, this.#tries] = [seq, 0];
+    const kept = (this.positions[this.#topics[channel.split(".").at(-1)]] ??= {});
+    const [partition, offset] = pos.split("-").map(Number); // exact up to 2^53
+    if (offset <= kept[partition] && !(replay && this.#snapshot)) return void this.duplicates++;
+    kept[partition] = Math.max(offset, kept[partition] ?? -1);
+    this.onmessage(message);
+  }
+
+  #move(topics, where) {
+    for (const topic in topics) {
+      const kept = (this.positions[topic] ??= {});
+      for (const p in topics[topic]) kept[p] = where(topics[topic][p], kept[p] ?? -1);
+    }
+  }
+}

@@ -1,0 +1,48 @@
+"""A client that does the whole of docs/protocol.md: see docs/client.md."""
+
+from __future__ import annotations
+
+from odin_ws.client.client import Client, open_client
+from odin_ws.client.errors import (
+    ClientError,
+    ClosedByServer,
+    ConnectFailed,
+    InvalidUrl,
+    ProtocolViolated,
+    Refused,
+    Rejection,
+    SubscriptionRejected,
+)
+from odin_ws.client.items import (
+    Disconnected,
+    FeedChange,
+    Item,
+    Lost,
+    Message,
+    Positions,
+    Resumed,
+    Subscribed,
+)
+from odin_ws.client.subscription import Subscription
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "ClosedByServer",
+    "ConnectFailed",
+    "Disconnected",
+    "FeedChange",
+    "InvalidUrl",
+    "Item",
+    "Lost",
+    "Message",
+    "Positions",
+    "ProtocolViolated",
+    "Refused",
+    "Rejection",
+    "Resumed",
+    "Subscribed",
+    "Subscription",
+    "SubscriptionRejected",
+    "open_client",
+]

@@ -1,0 +1,198 @@
+"""The client: an async iterator over everything that happens on a subscription."""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from types import TracebackType
+from typing import Final
+
+import trio
+
+from odin_ws.client.connection import Connect, dial
+from odin_ws.client.errors import ClientError
+from odin_ws.client.items import Item, Message
+from odin_ws.client.positions import GivenPositions, Ledger
+from odin_ws.client.pump import Pump, Timing
+from odin_ws.client.session import Counts
+from odin_ws.client.subscription import Subscription
+from odin_ws.client.url import read_url
+
+__all__ = ["Client", "open_client"]
+
+# Batches that wait for the consumer, each one read of the socket: 1 MiB of text at the very most.
+_WAITING_BATCHES: Final = 16
+
+
+class Client:
+    """Iterate over it for every Item, or over `messages()`; get it from `open_client`.
+
+    The iteration ends where the client will not come back; with a ClientError if that is not as it
+    should be. Waiting can be cancelled, nothing is lost by that.
+    """
+
+    def __init__(
+        self,
+        received: trio.MemoryReceiveChannel[Sequence[Item]],
+        ledger: Ledger,
+        counts: Counts,
+    ) -> None:
+        self.error: ClientError | None = None  # why it will not come back
+        self._received = received
+        self._batch: Iterator[Item] = iter(())
+        self._ledger = ledger
+        self._counts = counts
+
+    @property
+    def positions(self) -> dict[str, dict[int, int]]:
+        """`{topic: {partition: offset}}` of what was taken: to be given to `open_client` later.
+
+        Empty before the first Subscribed.
+        """
+        return self._ledger.positions()
+
+    @property
+    def connections(self) -> int:
+        """How many connections there were on which the subscription took effect."""
+        return self._counts.connections
+
+    @property
+    def duplicates(self) -> int:
+        """How many messages came that had come before; they are passed over."""
+        return self._counts.duplicates
+
+    @property
+    def gaps(self) -> int:
+        """How many sequence numbers did not come.
+
+        What is missing may be any message, so the client leaves that connection and resumes.
+        """
+        return self._counts.gaps
+
+    @property
+    def skipped(self) -> int:
+        """How many messages the server left out because newer ones took their place."""
+        return self._counts.skipped
+
+    @property
+    def lost(self) -> int:
+        """How many offsets the server could not bring any more: see Resumed."""
+        return self._counts.lost
+
+    def __aiter__(self) -> Client:
+        return self
+
+    async def __anext__(self) -> Item:
+        while True:
+            # Where a batch is there, nothing is waited for: a task switch costs more than a parse.
+            for item in self._batch:
+                self._ledger.follow(item)
+                return item
+            try:
+                self._batch = iter(await self._received.receive())
+            except trio.EndOfChannel:
+                if self.error is not None:
+                    raise self.error from None
+                raise StopAsyncIteration from None
+
+    def messages(self) -> AsyncIterator[Message]:
+        """Only the messages. What was lost or skipped is seen in the counts."""
+        return _Messages(self)
+
+
+class _Messages(AsyncIterator[Message]):
+    """No generator: one that is left half-way has to be closed, or Python complains."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def __anext__(self) -> Message:
+        while True:
+            item = await anext(self._client)
+            if type(item) is Message:
+                return item
+
+
+def open_client(  # noqa: PLR0913 -- each has its usual value
+    url: str,
+    subscription: Subscription,
+    *,
+    positions: GivenPositions | None = None,
+    reconnect: bool = True,
+    connect_seconds: float = 10,
+    silence_seconds: float = 10,
+    backoff_base: float = 0.2,
+    backoff_cap: float = 15,
+    connect: Connect | None = None,
+    tls: ssl.SSLContext | None = None,
+    rng: random.Random | None = None,
+) -> AbstractAsyncContextManager[Client]:
+    """Follow `subscription` at `url` (ws: or wss:) for the length of the block.
+
+    `positions`: resume from there, as Client.positions were earlier. `reconnect`: come back after
+    every end, and every failure to connect, that may pass; else the first one is the last.
+    `connect_seconds`: for dialling and handshake together. `silence_seconds`: after so long
+    without a byte the server is asked whether it is there, and has as long to answer.
+    `backoff_base`, `backoff_cap`: seconds that the wait before the first attempt, and before any,
+    is shorter than. `connect`: dials instead of us. Raises InvalidUrl.
+    """
+    place = read_url(url)
+    counts = Counts()
+    send, received = trio.open_memory_channel[Sequence[Item]](_WAITING_BATCHES)
+    pump = Pump(
+        connect=connect or partial(dial, place, tls),
+        place=place,
+        subscription=subscription,
+        reconnect=reconnect,
+        timing=Timing(connect_seconds, silence_seconds, backoff_base, backoff_cap),
+        rng=rng or random.Random(),  # noqa: S311 -- jitter, not a secret
+        ledger=Ledger(positions),
+        counts=counts,
+        channel=send,
+    )
+    return _Opening(Client(received, Ledger(positions), counts), pump)
+
+
+class _Opening(AbstractAsyncContextManager[Client]):
+    """Runs the pump beside the block.
+
+    A class, because what the block raises should come out as it is: of a nursery's own block it
+    would come out in a group.
+    """
+
+    def __init__(self, client: Client, pump: Pump) -> None:
+        self._client = client
+        self._pump = pump
+        self._manager = trio.open_nursery()
+        self._scope = trio.CancelScope()
+
+    async def __aenter__(self) -> Client:
+        nursery = await self._manager.__aenter__()
+        self._scope = nursery.cancel_scope
+        nursery.start_soon(self._run)
+        return self._client
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if self._scope.cancel_called:
+            # A bug in the pump has cancelled the block: the nursery has to see that.
+            return await self._manager.__aexit__(kind, error, traceback)
+        self._scope.cancel()
+        await self._manager.__aexit__(None, None, None)
+        return None
+
+    async def _run(self) -> None:
+        with self._pump.channel:
+            try:
+                await self._pump.run()
+            except ClientError as error:
+                self._client.error = error

@@ -1,0 +1,74 @@
+"""Which ends of a connection a client comes back from: the tables of docs/protocol.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+__all__ = [
+    "ABNORMAL",
+    "LONGEST_WAIT",
+    "NORMAL",
+    "VIOLATION",
+    "Ended",
+    "Unacceptable",
+    "is_lasting_close",
+    "is_lasting_refusal",
+    "retry_after",
+]
+
+NORMAL: Final = 1000
+VIOLATION: Final = 1002
+ABNORMAL: Final = 1006  # RFC 6455, 7.1.5: no close frame came
+
+_POLICY: Final = 1008
+
+# Something is wrong with this client or with what it may do; it would be told the same again:
+# framing, kind of frame, UTF-8, size, extensions, token, permission.
+_LASTING: Final = frozenset({VIOLATION, 1003, 1007, 1009, 1010, 4401, 4403})
+
+# 1008 is said of three things; who was slow or flooding may come back, this is for a fixed client.
+_BAD_COMMANDS: Final = "too many bad messages"
+
+# Time-outs, overload, and what a proxy says of a server that is away.
+_PASSING_REFUSALS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+# A day: who asks a client to wait for longer than that has made a mistake.
+LONGEST_WAIT: Final = 86_400.0
+
+
+@attrs.frozen
+class Ended(Exception):
+    """The server or the network has ended the connection."""
+
+    code: int
+    reason: str
+
+
+@attrs.frozen
+class Unacceptable(Exception):
+    """We end the connection with `code`. `lasting`: it would be the same on another one."""
+
+    code: int
+    reason: str
+    lasting: bool
+
+
+def is_lasting_close(code: int, reason: str) -> bool:
+    """Whether coming back after this close frame makes no sense."""
+    return code in _LASTING or (code == _POLICY and reason.startswith(_BAD_COMMANDS))
+
+
+def is_lasting_refusal(status: int) -> bool:
+    """Whether asking again makes no sense after this HTTP status."""
+    return status not in _PASSING_REFUSALS
+
+
+def retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float:
+    """The seconds of a Retry-After header, 0 where there is none; a date in it is passed over."""
+    for name, value in headers:
+        if name.lower() == b"retry-after" and value.isdigit():
+            return min(float(value), LONGEST_WAIT)
+    return 0

@@ -1,0 +1,92 @@
+"""What a client raises when it cannot go on."""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = [
+    "ClientError",
+    "ClosedByServer",
+    "ConnectFailed",
+    "InvalidUrl",
+    "ProtocolViolated",
+    "Refused",
+    "Rejection",
+    "SubscriptionRejected",
+]
+
+
+class ClientError(Exception):
+    """Why a client does not come back, or was never there."""
+
+
+class InvalidUrl(ClientError):
+    """The URL is no WebSocket's."""
+
+
+@attrs.frozen
+class ConnectFailed(ClientError):
+    """No connection came about.
+
+    `lasting`: trying again cannot help. `retry_after`: not before so many seconds.
+    """
+
+    reason: str
+    lasting: bool = False
+    retry_after: float = 0
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@attrs.frozen
+class Refused(ConnectFailed):
+    """The server answered with another HTTP status than 101; `text` is the start of its body."""
+
+    status: int = 0
+    text: str = ""
+
+
+@attrs.frozen
+class Rejection:
+    """One name that did not take effect: why, as a code of docs/protocol.md and as a sentence."""
+
+    name: str
+    code: str
+    message: str
+
+
+@attrs.frozen
+class SubscriptionRejected(ClientError):
+    """The server does not carry out the subscription.
+
+    `rejected`: its names one by one, where every one was rejected; otherwise the whole was wrong.
+    """
+
+    code: str
+    message: str
+    rejected: tuple[Rejection, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})"
+
+
+@attrs.frozen
+class ClosedByServer(ClientError):
+    """The server closed with a code after which coming back does not help."""
+
+    code: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"closed by the server: {self.code} {self.reason}".rstrip()
+
+
+@attrs.frozen
+class ProtocolViolated(ClientError):
+    """What the server sends is not the protocol of odin-ws."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"what the server sends is not the protocol of odin-ws: {self.reason}"

@@ -1,0 +1,103 @@
+"""What a client yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from odin_ws.client.errors import Rejection
+
+__all__ = [
+    "Disconnected",
+    "FeedChange",
+    "Item",
+    "Lost",
+    "Message",
+    "Positions",
+    "Resumed",
+    "Subscribed",
+]
+
+# `{topic: {partition: offset}}`
+Positions = Mapping[str, Mapping[int, int]]
+
+# `{topic: {partition: (first, last)}}`, both included.
+Lost = Mapping[str, Mapping[int, tuple[int, int]]]
+
+
+@attrs.define(frozen=False, eq=False)  # thousands a second: a frozen one takes four times as long
+class Message:
+    """One Kafka record. `data` is its value; `text` is all that came, with the value as it was.
+
+    `timestamp`: epoch ms. `seq` counts the messages of a connection; `skipped` of them the server
+    left out before this one, because newer ones took their place. `replay`: from before the
+    connection was live.
+    """
+
+    channel: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    seq: int
+    replay: bool
+    skipped: int
+    data: Any
+    text: str = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Subscribed:
+    """The subscription has taken effect, but for the names in `rejected`.
+
+    `positions`: what follows comes after these.
+    """
+
+    names: tuple[str, ...]
+    rejected: tuple[Rejection, ...]
+    positions: Positions
+
+
+@attrs.frozen
+class Resumed:
+    """The client is back where it was, but for what is `lost`: then `recovered` is false.
+
+    `replayed`: how many of the messages that follow are old, None where that is not known yet.
+    A loss that is found out later comes as one of these too, without names. `reason`: why
+    something is lost, empty otherwise. `seconds_away`: None for such a loss, and where the client
+    was opened with positions. `positions`: those that this has moved.
+    """
+
+    recovered: bool
+    replayed: int | None
+    lost: Lost
+    reason: str
+    seconds_away: float | None
+    names: tuple[str, ...]
+    rejected: tuple[Rejection, ...]
+    positions: Positions
+
+
+@attrs.frozen
+class FeedChange:
+    """The server has lost its Kafka ("stalled") or has it back ("live"), `since` (epoch ms)."""
+
+    status: str
+    since: int | None
+
+
+@attrs.frozen
+class Disconnected:
+    """A connection has ended, or one did not come about; 1006 stands for no close frame.
+
+    `retry_in`: seconds until the next attempt; None where there is none.
+    """
+
+    code: int
+    reason: str
+    retry_in: float | None
+
+
+Item = Message | Subscribed | Resumed | FeedChange | Disconnected

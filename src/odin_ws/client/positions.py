@@ -1,0 +1,51 @@
+"""Where a client is, in each partition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from odin_ws.client.items import Item, Message, Positions, Resumed, Subscribed
+
+__all__ = ["GivenPositions", "Ledger"]
+
+# JSON has no numbers as keys: what was kept in a file comes back with partitions as text.
+GivenPositions = Positions | Mapping[str, Mapping[str, int]]
+
+
+class Ledger:
+    """The offset of the last record per topic and partition; -1 stands before the first record."""
+
+    __slots__ = ("_offsets",)
+
+    def __init__(self, positions: GivenPositions | None = None) -> None:
+        self._offsets: dict[str, dict[int, int]] = {}
+        for topic, partitions in (positions or {}).items():
+            offsets = {int(partition): offset for partition, offset in partitions.items()}
+            self._offsets[topic] = offsets
+
+    def __bool__(self) -> bool:
+        return bool(self._offsets)
+
+    def advance(self, message: Message) -> bool:
+        """Move on to a message; whether that was a move, else it came before."""
+        partitions = self._offsets.setdefault(message.topic, {})
+        if message.offset <= partitions.get(message.partition, -1):
+            return False
+        partitions[message.partition] = message.offset
+        return True
+
+    def follow(self, item: Item) -> None:
+        """Move to where one is after `item`."""
+        if type(item) is Message:
+            self.advance(item)
+        elif isinstance(item, Subscribed | Resumed):
+            for topic, partitions in item.positions.items():
+                self._offsets.setdefault(topic, {}).update(partitions)
+
+    def offset(self, topic: str, partition: int) -> int:
+        """The position in one partition, -1 where there is none."""
+        return self._offsets.get(topic, {}).get(partition, -1)
+
+    def positions(self) -> dict[str, dict[int, int]]:
+        """A copy."""
+        return {topic: dict(partitions) for topic, partitions in self._offsets.items()}

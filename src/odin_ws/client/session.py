@@ -1,0 +1,248 @@
+"""The protocol's side of one connection, without its I/O: what to ask, and what answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import attrs
+import orjson
+
+from odin_ws.client.endings import LONGEST_WAIT, VIOLATION, Unacceptable
+from odin_ws.client.errors import Rejection, SubscriptionRejected
+from odin_ws.client.items import FeedChange, Item, Lost, Message, Positions, Resumed, Subscribed
+from odin_ws.client.positions import Ledger
+from odin_ws.client.subscription import Subscription
+
+__all__ = ["HEARTBEAT", "Counts", "Session"]
+
+HEARTBEAT: Final = '{"type":"heartbeat"}'
+
+# One command of ours is under way at a time; those that nobody waits for have no id.
+_ID: Final = 1
+
+
+T = TypeVar("T")
+
+
+@attrs.define
+class Counts:
+    """What a client has met so far, over all its connections."""
+
+    connections: int = 0  # on which a subscription took effect
+    duplicates: int = 0  # messages that had come before; they were passed over
+    gaps: int = 0  # sequence numbers that did not come; the connection was given up for them
+    skipped: int = 0  # messages that the server said it left out
+    lost: int = 0  # offsets that the server said it could not bring any more
+
+
+class Session:
+    """One connection. `ledger` moves with what is received; who has positions resumes.
+
+    `left_at`: when the last connection ended, on the clock of `take`.
+    """
+
+    def __init__(
+        self, subscription: Subscription, ledger: Ledger, counts: Counts, left_at: float | None
+    ) -> None:
+        self.accepted = False  # the subscription has taken effect
+        self.put_off = False  # the server wants to be asked again later
+        self.delivered = False  # a message has come
+        self.advice: float | None = None  # the server asks to come back after so many seconds
+        self._subscription = subscription
+        self._ledger = ledger
+        self._counts = counts
+        self._left_at = left_at
+        self._resuming = bool(ledger)
+        self._topics: Mapping[str, str] = {}
+        self._seq = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether an answer to our command is due."""
+        return not (self.accepted or self.put_off)
+
+    def command(self) -> str:
+        """What to send first, and again where it was put off."""
+        self.put_off = False
+        data = self._subscription.names()
+        if self._resuming:
+            positions = self._ledger.positions()
+            data["positions"] = {
+                topic: {str(partition): offset for partition, offset in partitions.items()}
+                for topic, partitions in positions.items()
+            }
+        else:
+            data |= self._subscription.beginning()
+            data["positions"] = True
+        kind = "resume" if self._resuming else "subscribe"
+        return orjson.dumps({"type": kind, "id": _ID, "data": data}).decode()
+
+    def take(self, text: str, now: float) -> Item | None:
+        """What the server has sent, if the consumer should know of it.
+
+        Raises Unacceptable where it is not the protocol or messages are missing before it, and
+        SubscriptionRejected.
+        """
+        try:
+            fields = orjson.loads(text)
+            if fields["type"] == "message":
+                return self._message(fields, text)
+            return self._notice(fields, now)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # Whatever has another shape than it should shows as one of these.
+            why = f"{type(error).__name__}: {error} in {text[:80]!r}"
+            raise Unacceptable(VIOLATION, why, lasting=True) from error
+
+    def _message(self, fields: dict[str, Any], text: str) -> Message | None:
+        partition, _, offset = fields["pos"].partition("-")
+        channel: str = fields["channel"]
+        message = Message(
+            channel,
+            self._topics[channel.rpartition(".")[2]],
+            int(partition),
+            int(offset),
+            int(fields["ts"]),
+            int(fields["seq"]),
+            fields.get("replay") is True,
+            int(fields.get("skipped", 0)),
+            fields["data"],
+            text,
+        )
+        self._count(message)
+        self.delivered = True
+        if self._ledger.advance(message) or self._is_snapshot(message):
+            return message
+        self._counts.duplicates += 1
+        return None
+
+    def _count(self, message: Message) -> None:
+        missing = message.seq - (self._seq + 1 + message.skipped)
+        if missing:
+            # Taking it would move the position past what is missing: on a new connection it comes.
+            self._counts.gaps += max(1, missing)
+            why = f"message {message.seq} came after {self._seq}, with {message.skipped} skipped"
+            raise Unacceptable(VIOLATION, why, lasting=False)
+        self._counts.skipped += message.skipped
+        self._seq = message.seq
+
+    def _is_snapshot(self, message: Message) -> bool:
+        return message.replay and self._subscription.snapshot and not self._resuming
+
+    def _notice(self, fields: dict[str, Any], now: float) -> Item | None:
+        match fields["type"]:
+            case "subscription_ack" | "resume_ack" if self.asked:
+                return self._accept(fields, now)
+            case "error" if self.asked and fields.get("id", _ID) == _ID:
+                self._refuse(fields)
+            case "replay_incomplete" if self.accepted:
+                return self._lose_of_replay(fields)
+            case "feed" if fields["status"] == "lost":
+                return self._lose_of_feed(fields)
+            case "feed":
+                return FeedChange(str(fields["status"]), fields.get("since"))
+            case "reconnect":
+                seconds = float(fields["data"]["after_ms"]) / 1000
+                self.advice = min(max(0.0, seconds), LONGEST_WAIT)
+            case _ if "seq" in fields:
+                raise ValueError("a message of another kind")  # version 0's have no position
+            case _:
+                pass  # pong, replay_complete, and what a newer server may have to say
+        return None
+
+    def _accept(self, fields: dict[str, Any], now: float) -> Subscribed | Resumed:
+        names = tuple(fields["subscribed"])
+        rejected = tuple(
+            Rejection(str(one["name"]), str(one["code"]), str(one["message"]))
+            for one in fields.get("rejected", ())
+        )
+        if not names:
+            code = rejected[0].code if rejected else ""
+            raise SubscriptionRejected(code, "the server rejected every name", rejected)
+        self._topics = {str(name): str(topic) for name, topic in fields["categories"].items()}
+        positions = _by_partition(fields.get("positions", {}), int)
+        item: Subscribed | Resumed = Subscribed(names, rejected, positions)
+        if self._resuming:
+            lost = _by_partition(fields.get("lost", {}), _span)
+            for topic, partitions in lost.items():
+                ends = {partition: last for partition, (_, last) in partitions.items()}
+                positions[topic] = positions.get(topic, {}) | ends
+            away = None if self._left_at is None else now - self._left_at
+            item = Resumed(
+                recovered=bool(fields["recovered"]),
+                replayed=fields["replayed"],
+                lost=lost,
+                reason=str(fields.get("reason", "")),
+                seconds_away=away,
+                names=names,
+                rejected=rejected,
+                positions=positions,
+            )
+            self._counts.lost += _size(lost)
+        self._ledger.follow(item)
+        self._counts.connections += 1
+        self.accepted = True
+        return item
+
+    def _refuse(self, fields: dict[str, Any]) -> None:
+        if not fields.get("retry", False):
+            raise SubscriptionRejected(str(fields["code"]), str(fields["message"]))
+        self.put_off = True
+
+    def _lose_of_replay(self, fields: dict[str, Any]) -> Resumed:
+        """Kafka has deleted some of a long replay before it was its turn."""
+        lost = _by_partition(fields["lost"], _span)
+        # It is said at the replay's end, when what follows the loss has come.
+        positions = {
+            topic: {
+                partition: max(last, self._ledger.offset(topic, partition))
+                for partition, (_, last) in partitions.items()
+            }
+            for topic, partitions in lost.items()
+        }
+        return self._lose(fields, lost, positions)
+
+    def _lose_of_feed(self, fields: dict[str, Any]) -> Resumed | None:
+        """Kafka has deleted records before the server could read them; everybody is told."""
+        followed = set(self._topics.values())
+        lost = {
+            topic: partitions
+            for topic, partitions in _by_partition(fields["lost"], _span).items()
+            if topic in followed
+        }
+        # A replay may still be on its way there: only messages move the position.
+        return self._lose(fields, lost, {}) if lost else None
+
+    def _lose(self, fields: dict[str, Any], lost: Lost, positions: Positions) -> Resumed:
+        item = Resumed(
+            recovered=False,
+            replayed=None,
+            lost=lost,
+            reason=str(fields["reason"]),
+            seconds_away=None,
+            names=(),
+            rejected=(),
+            positions=positions,
+        )
+        self._ledger.follow(item)
+        self._counts.lost += _size(lost)
+        return item
+
+
+def _by_partition(
+    topics: Mapping[str, Mapping[str, Any]], read: Callable[[Any], T]
+) -> dict[str, dict[int, T]]:
+    return {
+        str(topic): {int(partition): read(value) for partition, value in partitions.items()}
+        for topic, partitions in topics.items()
+    }
+
+
+def _span(value: Any) -> tuple[int, int]:
+    first, last = value
+    return int(first), int(last)
+
+
+def _size(lost: Lost) -> int:
+    spans = [span for partitions in lost.values() for span in partitions.values()]
+    return sum(max(0, last - first + 1) for first, last in spans)

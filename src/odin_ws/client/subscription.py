@@ -1,0 +1,63 @@
+"""What a client asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import attrs
+
+__all__ = ["Subscription"]
+
+
+def _names(given: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        # It would be taken for its characters.
+        raise TypeError(f"names are given as a list, not as one string: {given!r}")
+    return tuple(given)
+
+
+@attrs.frozen
+class Subscription:
+    """Names as in a `subscribe` of docs/protocol.md; at least one channel, topic or bundle.
+
+    `tokens` narrows topics and bundles. `delivery`: None is the server's usual, "all". A first
+    connection without positions begins with the last message of each channel (`snapshot`), or with
+    what is as old as `since_ms` (epoch ms), else with what is published next.
+    """
+
+    channels: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    topics: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    bundles: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    tokens: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    delivery: Literal["all", "latest"] | None = None
+    snapshot: bool = False
+    since_ms: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.channels or self.topics or self.bundles):
+            raise ValueError("at least one of channels, topics and bundles is needed")
+        if self.snapshot and self.since_ms is not None:
+            raise ValueError("snapshot and since_ms are two ways to begin: only one can be had")
+
+    def names(self) -> dict[str, Any]:
+        """The fields that subscribe and resume have in common."""
+        several = {
+            "channels": self.channels,
+            "topics": self.topics,
+            "bundles": self.bundles,
+            "tokens": self.tokens,
+        }
+        fields: dict[str, Any] = {field: names for field, names in several.items() if names}
+        if self.delivery is not None:
+            fields["delivery"] = self.delivery
+        return fields
+
+    def beginning(self) -> dict[str, Any]:
+        """The fields that say with what a subscribe begins."""
+        fields: dict[str, Any] = {}
+        if self.snapshot:
+            fields["snapshot"] = True
+        if self.since_ms is not None:
+            fields["since_ms"] = self.since_ms
+        return fields

@@ -1,0 +1,106 @@
+"""A command whose subscriptions begin in the past: its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from odin_ws.hub import Hub, Subscriber
+from odin_ws.protocol.answers import (
+    Accepted,
+    Lost,
+    Replayed,
+    reconnect_ack,
+    replay_complete,
+    replay_incomplete,
+    resume_ack,
+    subscription_ack,
+)
+from odin_ws.protocol.commands import Reconnect, Resume, Subscribe
+from odin_ws.protocol.errors import CommandError
+from odin_ws.protocol.selection import Rejection
+from odin_ws.records import TopicPartition
+from odin_ws.resume import Beginning
+
+__all__ = ["Answers", "Past"]
+
+
+class Answers(Protocol):
+    """Who speaks to the client."""
+
+    def answer(self, payload: bytes) -> None:
+        """Answer, after everything that is due."""
+        ...
+
+    def refuse(self, error: CommandError) -> None:
+        """Answer with an error."""
+        ...
+
+
+@attrs.frozen
+class Past:
+    """What a command asks for, and how it is told how that goes. See resume.Listener.
+
+    `names` and `rejected`: of the command's, as the client wrote them. `topics`: what they read.
+    """
+
+    command: Subscribe | Resume | Reconnect
+    beginning: Beginning
+    names: Sequence[str]
+    rejected: Sequence[Rejection]
+    topics: Sequence[str]
+    hub: Hub
+    subscriber: Subscriber
+    answers: Answers
+
+    def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
+        """Say what follows."""
+        command, dialect = self.command, self.subscriber.dialect
+        if isinstance(command, Reconnect):
+            ack = reconnect_ack(command.id, replayed)
+        elif isinstance(command, Resume):
+            # Of the partitions it named the client knows better: it is not there yet.
+            unnamed = _by_topic(self._live(), without=command.positions)
+            ack = resume_ack(command.id, dialect, self._accepted(unnamed), replayed)
+        else:
+            # Where it begins: whoever is cut off before the end of it can resume from there.
+            positions = _by_topic(self._live() | dict(start)) if command.positions else None
+            ack = subscription_ack(command.id, dialect, self._accepted(positions), replayed)
+        self.answers.answer(ack)
+
+    def ended(self, count: int, lost: Lost | None) -> None:
+        """Say how many messages it was, or what was lost on the way."""
+        if lost is None:
+            self.answers.answer(replay_complete(self.command.id, count))
+        else:
+            self.answers.answer(replay_incomplete(self.command.id, count, lost))
+
+    def _accepted(self, positions: Mapping[str, Mapping[int, int]] | None) -> Accepted:
+        hub, topics = self.hub, self.topics
+        return Accepted(
+            self.names,
+            self.rejected,
+            len(self.subscriber.patterns.union(self.beginning.want.patterns)),
+            positions,
+            hub.partitions(topics) if hub.partial else None,
+            hub.categories(topics) if positions is not None else None,
+        )
+
+    def _live(self) -> dict[TopicPartition, int]:
+        return {
+            TopicPartition(topic, partition): offset
+            for topic, partitions in self.hub.positions(self.topics).items()
+            for partition, offset in partitions.items()
+        }
+
+
+def _by_topic(
+    positions: Mapping[TopicPartition, int], without: Mapping[TopicPartition, int] | None = None
+) -> dict[str, dict[int, int]]:
+    found: dict[str, dict[int, int]] = {}
+    for key, offset in positions.items():
+        if without is None or key not in without:
+            found.setdefault(key.topic, {})[key.partition] = offset
+    return found

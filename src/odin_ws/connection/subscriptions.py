@@ -1,0 +1,308 @@
+"""One client's subscriptions: how they begin, live or in the past, and how they end."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+import attrs
+
+from odin_ws.connection.outbox import Outbox
+from odin_ws.connection.past import Answers, Past
+from odin_ws.hub import Conflation, Want
+from odin_ws.protocol.answers import (
+    Accepted,
+    replay_complete,
+    resend_incomplete,
+    subscription_ack,
+    unsubscription_ack,
+)
+from odin_ws.protocol.commands import Delivery, Reconnect, Resend, Resume, Subscribe, Unsubscribe
+from odin_ws.protocol.envelope import encode_messages
+from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.selection import Rejection, Selection
+from odin_ws.records import TopicPartition
+from odin_ws.resume import Beginning, Caller, NotNow, Replay, ReplayRoom
+
+__all__ = ["Beginner", "Client", "SubscriptionLimits", "Subscriptions"]
+
+# While a replay is under way, what would begin another waits for it.
+_MAX_WAITING: Final = 100
+
+# Of messages sent again, so many at once; then the client must have taken them.
+_RESEND_MESSAGES: Final = 100
+
+Job = Callable[[], Awaitable[None]]
+Names = dict[str, Sequence[str]]
+
+# The commands that let something be sent.
+Beginner = Subscribe | Resume | Reconnect | Resend
+
+
+@attrs.frozen
+class SubscriptionLimits:
+    """What one client may have.
+
+    `patterns`: at most. `mark_bytes`: with more waiting, a connection that asked for the latest
+    only is sent no more. `grace`: seconds that another one's oldest byte may wait.
+    """
+
+    patterns: int
+    mark_bytes: int
+    grace: float
+
+
+class Client(Caller, Protocol):
+    """A connection, as its subscriptions see it."""
+
+    outbox: Outbox
+
+    def start(self, task: Job) -> None:
+        """Run a task that ends with the connection."""
+        ...
+
+
+class Subscriptions:
+    """Carries out the commands that change what a client gets."""
+
+    __slots__ = (
+        "_answers",
+        "_busy",
+        "_client",
+        "_hub",
+        "_limits",
+        "_replay",
+        "_room",
+        "_subscriber",
+        "_waiting",
+    )
+
+    def __init__(
+        self, client: Client, room: ReplayRoom, limits: SubscriptionLimits, answers: Answers
+    ) -> None:
+        self._client = client
+        self._subscriber = client.subscriber
+        self._room = room
+        self._hub = room.hub
+        self._limits = limits
+        self._answers = answers
+        self._replay: Replay | None = None
+        self._busy = False
+        self._waiting: deque[Beginner] | None = None
+
+    def begin(self, command: Beginner) -> None:
+        """Start sending, now or when the replay that is under way has ended."""
+        if not self._busy:
+            job = self._job(command)
+            if job is not None:
+                self._busy = True
+                self._client.start(partial(self._work, job))
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+        if len(self._waiting) >= _MAX_WAITING:
+            message = "too many commands wait for the end of a replay; this one was ignored"
+            raise CommandError(ErrorCode.RATE_LIMIT_EXCEEDED, message, command.id, retry=True)
+        self._waiting.append(command)
+
+    def end(self, command: Unsubscribe) -> None:
+        """Stop sending, also what is only on its way to be live."""
+        subscriber, replay = self._subscriber, self._replay
+        rejected = list(command.selection.rejected)
+        gone = []
+        for name, patterns in command.selection.wanted.items():
+            was_live = self._hub.unsubscribe(subscriber, patterns)
+            was_coming = replay is not None and replay.drop(patterns)
+            if was_live or was_coming:
+                gone.append(name)
+            else:
+                rejected.append(Rejection(name, ErrorCode.NOT_SUBSCRIBED, "not subscribed"))
+        count = len(subscriber.patterns.union(replay.patterns if replay else ()))
+        self._answers.answer(
+            unsubscription_ack(command.id, subscriber.dialect, Accepted(gone, rejected, count))
+        )
+
+    # ---- what takes time: one after the other, in a task of the connection's
+
+    async def _work(self, job: Job | None) -> None:
+        """Do a job, then what has come meanwhile."""
+        while job is not None:
+            await job()
+            job = None
+            while job is None and self._waiting:
+                try:
+                    job = self._job(self._waiting.popleft())
+                except CommandError as error:
+                    self._answers.refuse(error)
+        self._busy = False
+
+    def _job(self, command: Beginner) -> Job | None:
+        """Carry a command out where that takes no time; else return what is to be done for it."""
+        match command:
+            case Subscribe(snapshot=False, since_ms=None) if self._can_tell(command):
+                self._subscribe(command)
+                return None
+            case Resend():
+                return partial(self._send_again, command)
+            case Reconnect():
+                return partial(self._run, self._reconnection(command))
+            case _:
+                return partial(self._run, self._past(command))
+
+    async def _run(self, past: Past) -> None:
+        self._replay = Replay(self._room, self._client, past.beginning, past)
+        try:
+            await self._replay.run()
+        except NotNow:
+            message = "the log does not answer in time, or too many ask; nothing has changed"
+            error = CommandError(ErrorCode.NOT_AVAILABLE, message, past.command.id, retry=True)
+            if isinstance(past.command, Reconnect):
+                error.command = "reconnect"
+            self._answers.refuse(error)
+        finally:
+            self._replay = None
+
+    async def _send_again(self, command: Resend) -> None:
+        subscriber = self._subscriber
+        oldest, messages = self._hub.sent(subscriber)
+        last = subscriber.seq if command.last is None else min(command.last, subscriber.seq)
+        first = max(command.first, oldest)
+        wanted = messages[first - oldest : last - oldest + 1]
+        for begin in range(0, len(wanted), _RESEND_MESSAGES):
+            await self._client.room()
+            several = wanted[begin : begin + _RESEND_MESSAGES]
+            self._hub.flush(subscriber)
+            subscriber.deliver(
+                encode_messages(several, first + begin, subscriber.dialect, replay=True)
+            )
+        if command.first < oldest:
+            missing = command.first, min(oldest - 1, last)
+            answer = resend_incomplete(command.id, len(wanted), missing)
+        else:
+            answer = replay_complete(command.id, len(wanted))
+        self._answers.answer(answer)
+
+    # ---- what takes none
+
+    def _can_tell(self, command: Subscribe) -> bool:
+        """Whether we know where we are, where the client wants to know it."""
+        return not command.positions or self._hub.intake.filled.is_set()
+
+    def _subscribe(self, command: Subscribe) -> None:
+        subscriber, hub = self._subscriber, self._hub
+        names, rejected = self._admit(command.selection)
+        self._deliver_as(command.delivery)
+        hub.subscribe(subscriber, _patterns(names))
+        topics = hub.intake.catalogue.topics_of(_patterns(names))
+        accepted = Accepted(
+            list(names),
+            rejected,
+            len(subscriber.patterns),
+            hub.positions(topics) if command.positions else None,
+            hub.partitions(topics) if hub.partial else None,
+            hub.categories(topics) if command.positions else None,
+        )
+        self._answers.answer(subscription_ack(command.id, subscriber.dialect, accepted))
+
+    def _past(self, command: Subscribe | Resume) -> Past:
+        """What is live already is not begun again: nothing comes twice."""
+        names, rejected = self._admit(command.selection)
+        self._deliver_as(command.delivery)
+        topics = self._hub.intake.catalogue.topics_of(_patterns(names))
+        positions: dict[TopicPartition, int] = {}
+        if isinstance(command, Resume):
+            positions = {key: at for key, at in command.positions.items() if key.topic in topics}
+        want = Want(dict.fromkeys(self._new(_patterns(names)), positions))
+        if isinstance(command, Resume):
+            beginning = Beginning(want)
+        else:
+            since = command.since_ms
+            beginning = Beginning(want, since, live=since is None, snapshot=command.snapshot)
+        return self._begin_in(command, beginning, list(names), rejected)
+
+    def _reconnection(self, command: Reconnect) -> Past:
+        starts = {channel: dict(positions) for channel, positions in command.last_positions.items()}
+        if command.last_offsets is not None:
+            starts = {
+                f"*.{self._hub.intake.catalogue.topics[topic].category}": {
+                    self._only_partition(topic, command): offset
+                }
+                for topic, offset in command.last_offsets.items()
+            }
+        if len(self._subscriber.patterns.union(starts)) > self._limits.patterns:
+            raise CommandError(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                f"at most {self._limits.patterns} subscriptions per connection",
+                command.id,
+                command="reconnect",
+            )
+        want = Want({pattern: starts[pattern] for pattern in self._new(list(starts))})
+        return self._begin_in(command, Beginning(want), list(starts), [])
+
+    def _begin_in(
+        self,
+        command: Subscribe | Resume | Reconnect,
+        beginning: Beginning,
+        names: Sequence[str],
+        rejected: Sequence[Rejection],
+    ) -> Past:
+        topics = self._hub.intake.catalogue.topics_of(beginning.want.patterns)
+        return Past(
+            command,
+            beginning,
+            names,
+            rejected,
+            topics,
+            self._hub,
+            self._subscriber,
+            self._answers,
+        )
+
+    def _only_partition(self, topic: str, command: Reconnect) -> TopicPartition:
+        partitions = self._hub.partitions([topic])[topic]
+        if len(partitions) != 1:
+            raise CommandError(
+                ErrorCode.INVALID_MESSAGE,
+                f"data.last_offset.{topic}: an offset says nothing without its partition, of which "
+                f"there are {len(partitions)}; send last_pos, or resume with positions",
+                command.id,
+                command="reconnect",
+            )
+        return TopicPartition(topic, partitions[0])
+
+    def _admit(self, selection: Selection) -> tuple[Names, list[Rejection]]:
+        """The names there is room for, with their patterns, and the others."""
+        rejected = list(selection.rejected)
+        names: Names = {}
+        patterns = set(self._subscriber.patterns)
+        for name, wanted in selection.wanted.items():
+            if len(patterns.union(wanted)) > self._limits.patterns:
+                message = f"at most {self._limits.patterns} subscriptions per connection"
+                rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
+            else:
+                patterns.update(wanted)
+                names[name] = wanted
+        return names, rejected
+
+    def _new(self, patterns: Sequence[str]) -> list[str]:
+        return [one for one in patterns if one not in self._subscriber.patterns]
+
+    def _deliver_as(self, delivery: Delivery | None) -> None:
+        """Change what the connection is sent while it is behind; None leaves it."""
+        subscriber, outbox = self._subscriber, self._client.outbox
+        if delivery is Delivery.LATEST and subscriber.conflation is None:
+            mark = self._limits.mark_bytes
+            subscriber.conflation = Conflation(lambda: outbox.backlog > mark)
+            # It is never late: what is old is replaced.
+            outbox.grace = math.inf
+        elif delivery is Delivery.ALL and subscriber.conflation is not None:
+            self._hub.flush(subscriber)
+            subscriber.conflation = None
+            outbox.grace = self._limits.grace
+
+
+def _patterns(names: Mapping[str, Sequence[str]]) -> list[str]:
+    return [pattern for patterns in names.values() for pattern in patterns]

@@ -1,0 +1,50 @@
+"""Conflation: what `delivery: "latest"` does while a subscriber is behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from odin_ws.protocol.envelope import Message
+
+__all__ = ["Conflation"]
+
+
+class Conflation:
+    """The newest waiting message of each channel, for a subscriber that has not taken the rest.
+
+    `behind`: whether more waits to be taken than is allowed. `skipped`: how many messages newer
+    ones have replaced.
+    """
+
+    __slots__ = ("_behind", "_waiting", "skipped")
+
+    def __init__(self, behind: Callable[[], bool]) -> None:
+        self.skipped = 0
+        self._behind = behind
+        self._waiting: dict[str, Message] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait, each of another channel."""
+        return len(self._waiting)
+
+    @property
+    def holding(self) -> bool:
+        """Whether more messages have to wait: some do already, or the subscriber is behind."""
+        return bool(self._waiting) or self._behind()
+
+    def add(self, messages: Iterable[Message]) -> int:
+        """Let messages wait; returns how many they replaced."""
+        replaced = 0
+        for message in messages:
+            # Taken out first, so that those that wait stand in the order they came.
+            replaced += self._waiting.pop(message.channel, None) is not None
+            self._waiting[message.channel] = message
+        self.skipped += replaced
+        return replaced
+
+    def take(self) -> tuple[Sequence[Message], int]:
+        """All that waits, in order, and how many messages were skipped before."""
+        messages, skipped = list(self._waiting.values()), self.skipped
+        self._waiting, self.skipped = {}, 0
+        return messages, skipped

@@ -1,0 +1,64 @@
+"""The last message of each channel: the state a subscriber with `snapshot` begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import attrgetter
+
+from odin_ws.catalogue import ANY, Catalogue, channel_name, split_channel
+from odin_ws.hub.retention import message_bytes
+from odin_ws.protocol.envelope import Message
+
+__all__ = ["LastMessages"]
+
+
+class LastMessages:
+    """The newest message of each channel, up to `max_bytes`: the longest unchanged go first."""
+
+    def __init__(self, catalogue: Catalogue, max_bytes: int) -> None:
+        self.size = 0
+        self._catalogue = catalogue
+        self._max_bytes = max_bytes
+        # In the order of their last change.
+        self._last: dict[str, Message] = {}
+
+    def __len__(self) -> int:
+        """How many channels have one."""
+        return len(self._last)
+
+    def remember(self, message: Message) -> None:
+        """A channel has changed."""
+        self.forget(message.channel)
+        self._last[message.channel] = message
+        self.size += message_bytes(message)
+        while self.size > self._max_bytes:
+            self.forget(next(iter(self._last)))
+
+    def forget(self, channel: str) -> None:
+        """A channel is no more: its key was deleted (a null value)."""
+        gone = self._last.pop(channel, None)
+        if gone is not None:
+            self.size -= message_bytes(gone)
+
+    def forget_category(self, category: str) -> None:
+        """Its topic was recreated: what its channels were is no state any more."""
+        for message in [one for one in self._last.values() if one.category == category]:
+            self.forget(message.channel)
+
+    def matching(self, patterns: Iterable[str]) -> list[Message]:
+        """The last messages of all channels that a pattern matches, each once, in order."""
+        found: dict[str, Message] = {}
+        wild: set[str] = set()
+        for pattern in patterns:
+            token, ending = split_channel(pattern)
+            categories = self._catalogue.categories if ending == ANY else (ending,)
+            if token == ANY:
+                wild.update(categories)
+                continue
+            for category in categories:
+                channel = channel_name(token, category)
+                if channel in self._last:
+                    found[channel] = self._last[channel]
+        if wild:
+            found |= {name: one for name, one in self._last.items() if one.category in wild}
+        return sorted(found.values(), key=attrgetter("order"))

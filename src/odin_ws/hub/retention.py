@@ -1,0 +1,224 @@
+"""The hot tail: messages of the last while, kept for clients that come back."""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from operator import attrgetter
+from typing import Final
+
+from odin_ws.catalogue import ANY, Catalogue, channel_name, split_channel
+from odin_ws.hub.want import Want
+from odin_ws.protocol.envelope import Message
+from odin_ws.records import TopicPartition
+
+__all__ = ["Retention", "message_bytes"]
+
+# What a message costs besides its value: the objects around it and its places in three queues.
+_OVERHEAD_BYTES: Final = 900
+
+# Forgotten places at the front of a queue are cleared away when they are half of it, and at least
+# so many: a queue of few messages costs more to move than to keep.
+_CLEAR_AT: Final = 32
+
+_ORDER = attrgetter("order")
+
+
+def message_bytes(message: Message) -> int:
+    """What keeping a message takes: its value stands in the record and in what is sent of it."""
+    return 2 * len(message.value) + _OVERHEAD_BYTES
+
+
+class _Queue:
+    """Messages of one partition, by offset and by order; read from any place, let go in front."""
+
+    __slots__ = ("_first", "_messages")
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._first = 0
+
+    def __len__(self) -> int:
+        return len(self._messages) - self._first
+
+    def append(self, message: Message) -> None:
+        self._messages.append(message)
+
+    def forget_first(self) -> None:
+        self._first += 1
+        if self._first >= _CLEAR_AT and self._first * 2 >= len(self._messages):
+            del self._messages[: self._first]
+            self._first = 0
+
+    def after_offset(self, offset: int) -> int:
+        """The place of the first message beyond an offset."""
+        return bisect_right(self._messages, offset, self._first, key=_offset)
+
+    def after_order(self, order: int) -> int:
+        """The place of the first message beyond a place in the hub's order."""
+        return bisect_right(self._messages, order, self._first, key=_ORDER)
+
+    def count_from(self, place: int) -> int:
+        return len(self._messages) - place
+
+    def read_from(self, place: int) -> Iterator[Message]:
+        """What stands from a place on; the queue may not change meanwhile."""
+        messages = self._messages
+        for number in range(place, len(messages)):
+            yield messages[number]
+
+
+def _offset(message: Message) -> int:
+    return message.record.offset
+
+
+class Retention:
+    """Messages of all connections' past, up to a size and an age; the oldest go first.
+
+    `max_bytes`: of `message_bytes`. `max_age`: seconds, by the clock given to `keep`. Messages are
+    found by channel and by partition, without a scan.
+    """
+
+    def __init__(self, catalogue: Catalogue, max_bytes: int, max_age: float) -> None:
+        self.size = 0
+        self._catalogue = catalogue
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        self._kept: deque[tuple[float, Message]] = deque()
+        self._channels: dict[str, dict[int, _Queue]] = {}
+        self._partitions: dict[str, dict[int, _Queue]] = {}
+        self._floors: dict[TopicPartition, int] = {}
+
+    def __len__(self) -> int:
+        """How many messages are kept."""
+        return len(self._kept)
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest message was kept, by the clock given to `keep`; None where none is."""
+        return self._kept[0][0] if self._kept else None
+
+    def begin(self, key: TopicPartition, offset: int) -> None:
+        """From now on a partition's messages after `offset` are given to `keep`, all of them."""
+        self.drop(key)
+        self._floors[key] = offset
+
+    def drop(self, key: TopicPartition) -> None:
+        """Forget a partition."""
+        self._floors.pop(key, None)
+        gone = self._partitions.get(key.topic, {}).pop(key.partition, None)
+        if not gone:
+            return
+        kept = [item for item in self._kept if _partition(item[1]) != key]
+        self._kept = deque(kept)
+        self.size = sum(message_bytes(message) for _, message in kept)
+        for channel in {message.channel for message in gone.read_from(gone.after_order(-1))}:
+            self._forget_queue(channel, key.partition)
+
+    def keep(self, message: Message, now: float) -> None:
+        """Keep one more message, and let go of what is too much or too old."""
+        record = message.record
+        self._kept.append((now, message))
+        for queues in (
+            self._channels.setdefault(message.channel, {}),
+            self._partitions.setdefault(record.topic, {}),
+        ):
+            queue = queues.get(record.partition)
+            if queue is None:
+                queue = queues[record.partition] = _Queue()
+            queue.append(message)
+        self.size += message_bytes(message)
+        self.trim(now)
+
+    def trim(self, now: float) -> None:
+        """Let go of what is too much or too old."""
+        kept = self._kept
+        while kept and (self.size > self._max_bytes or kept[0][0] < now - self._max_age):
+            _, message = kept.popleft()
+            self.size -= message_bytes(message)
+            record = message.record
+            self._floors[_partition(message)] = record.offset
+            self._partitions[record.topic][record.partition].forget_first()
+            queue = self._channels[message.channel][record.partition]
+            queue.forget_first()
+            if not queue:
+                self._forget_queue(message.channel, record.partition)
+
+    def floor(self, key: TopicPartition) -> int | None:
+        """The offset after which all of a partition's messages are here; None for no partition."""
+        return self._floors.get(key)
+
+    def count(self, want: Want) -> int:
+        """How many of the messages here are wanted."""
+        return sum(queue.count_from(place) for queue, place in self._wanted(want))
+
+    def messages(self, want: Want) -> Iterator[Message]:
+        """The messages here that are wanted, in order; nothing may be kept while it is read."""
+        return _merged(self._wanted(want))
+
+    def since(self, patterns: Collection[str], order: int) -> list[Message]:
+        """The messages of these patterns that came after `order`, in order."""
+        return list(_merged(self._places(patterns, lambda _, __, queue: queue.after_order(order))))
+
+    def _forget_queue(self, channel: str, partition: int) -> None:
+        """There is no end of tokens, and most are quiet."""
+        queues = self._channels[channel]
+        del queues[partition]
+        if not queues:
+            del self._channels[channel]
+
+    def _wanted(self, want: Want) -> Iterator[tuple[_Queue, int]]:
+        def place(pattern: str, key: TopicPartition, queue: _Queue) -> int | None:
+            after = want.after(pattern, key)
+            return None if after is None else queue.after_offset(after)
+
+        return self._places(want.patterns, place)
+
+    def _places(
+        self,
+        patterns: Iterable[str],
+        place: Callable[[str, TopicPartition, _Queue], int | None],
+    ) -> Iterator[tuple[_Queue, int]]:
+        """The queues of the patterns' messages, each once, and where reading begins in each."""
+        for pattern, topic, queues in self._matching(patterns):
+            for partition, queue in queues.items():
+                begin = place(pattern, TopicPartition(topic, partition), queue)
+                if begin is not None:
+                    yield queue, begin
+
+    def _matching(self, patterns: Iterable[str]) -> Iterator[tuple[str, str, dict[int, _Queue]]]:
+        """By pattern and topic: a topic's partitions for `*`, else a channel's; no overlaps."""
+        categories = self._catalogue.categories
+        split = [(pattern, *split_channel(pattern)) for pattern in patterns]
+        all_of = {
+            category: pattern
+            for pattern, token, ending in split
+            if token == ANY
+            for category in (categories if ending == ANY else (ending,))
+        }
+        for category, pattern in all_of.items():
+            topic = categories[category].name
+            if topic in self._partitions:
+                yield pattern, topic, self._partitions[topic]
+        channels = {
+            (token, category): pattern
+            for pattern, token, ending in split
+            if token != ANY
+            for category in (categories if ending == ANY else (ending,))
+            if category not in all_of
+        }
+        for (token, category), pattern in channels.items():
+            queues = self._channels.get(channel_name(token, category))
+            if queues is not None:
+                yield pattern, categories[category].name, queues
+
+
+def _merged(places: Iterator[tuple[_Queue, int]]) -> Iterator[Message]:
+    readers = [queue.read_from(place) for queue, place in places if queue.count_from(place)]
+    return readers[0] if len(readers) == 1 else heapq.merge(*readers, key=_ORDER)
+
+
+def _partition(message: Message) -> TopicPartition:
+    return TopicPartition(message.record.topic, message.record.partition)

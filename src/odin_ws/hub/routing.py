@@ -1,0 +1,58 @@
+"""From messages to subscribers: who gets what, as lists that are shared where they are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from odin_ws.hub.index import Audience, SubscriptionIndex
+from odin_ws.hub.subscriber import Subscriber
+from odin_ws.protocol.envelope import Message
+
+__all__ = ["route"]
+
+
+def route(index: SubscriptionIndex, messages: Sequence[Message]) -> list[Subscriber]:
+    """Give every subscriber what is due to it, in order and each message once.
+
+    Subscribers of one audience share one list. Only who is in several audiences with something
+    due needs another, and those who share that combination share it too.
+    """
+    audiences: list[Audience] = []
+    for message in messages:
+        for audience in index.matching(message):
+            if not audience.due:
+                audiences.append(audience)
+            audience.due.append(message)
+            message.wanted = True
+    subscribers: list[Subscriber] = []
+    merger = _Merger()
+    for audience in audiences:
+        due = audience.due
+        audience.due = []
+        for subscriber in audience.members:
+            if subscriber.due is None:
+                subscriber.due = due
+                subscribers.append(subscriber)
+            else:
+                subscriber.due = merger.merge(subscriber.due, due)
+    return subscribers
+
+
+class _Merger:
+    """Merges lists of due messages, each pair of lists once per cycle."""
+
+    def __init__(self) -> None:
+        # The lists are kept beside the result: an id is only unique while its object lives.
+        self._merged: dict[
+            tuple[int, int], tuple[Sequence[Message], Sequence[Message], Sequence[Message]]
+        ] = {}
+
+    def merge(self, first: Sequence[Message], second: Sequence[Message]) -> Sequence[Message]:
+        """Both lists' messages, each once, in the cycle's order."""
+        key = id(first), id(second)
+        known = self._merged.get(key)
+        if known is None:
+            both = {message.order: message for message in (*first, *second)}
+            known = [both[order] for order in sorted(both)], first, second
+            self._merged[key] = known
+        return known[0]

@@ -1,0 +1,29 @@
+"""What the hub has done so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import attrs
+
+from odin_ws.distribution import Distribution
+from odin_ws.hub.reading import Unreadable
+
+__all__ = ["HubStats"]
+
+# Record age at delivery and cycle time, in seconds: from "at once" to "far behind".
+_AGE_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_CYCLE_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+
+
+@attrs.define(eq=False)
+class HubStats:
+    """Counts since the start."""
+
+    received: Counter[str] = attrs.field(factory=Counter)  # records by topic
+    unreadable: Counter[Unreadable] = attrs.field(factory=Counter)
+    unknown_types: int = 0
+    messages_sent: int = 0
+    messages_skipped: int = 0  # replaced by newer ones, for subscribers that asked for the latest
+    age: Distribution = attrs.field(factory=lambda: Distribution(_AGE_BOUNDS))
+    cycle: Distribution = attrs.field(factory=lambda: Distribution(_CYCLE_BOUNDS))

@@ -1,0 +1,91 @@
+"""What a client that comes back still has to get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from odin_ws.protocol.envelope import Message
+from odin_ws.records import TopicPartition
+
+__all__ = ["Want"]
+
+# `{partition: offset of the last record received}`
+Positions = dict[TopicPartition, int]
+
+
+class Want:
+    """Patterns, each with the positions after which it is wanted; it shrinks as messages are given.
+
+    A partition that a pattern has no position for is not wanted. Patterns that overlap share one
+    mapping of positions: each message is wanted once.
+    """
+
+    def __init__(self, starts: Mapping[str, Positions]) -> None:
+        self._starts = dict(starts)
+        # Up to here everything of a partition was given.
+        self._reached: Positions = {}
+
+    @property
+    def patterns(self) -> Iterable[str]:
+        """The patterns that are wanted."""
+        return self._starts.keys()
+
+    def drop(self, patterns: Iterable[str]) -> bool:
+        """Want these no more; whether any of them was wanted."""
+        gone = [self._starts.pop(pattern, None) is not None for pattern in patterns]
+        return any(gone)
+
+    def after(self, pattern: str, key: TopicPartition) -> int | None:
+        """The offset after which a pattern's messages are wanted; None where none are."""
+        start = self._starts[pattern].get(key)
+        return None if start is None else max(start, self._reached.get(key, start))
+
+    def positions(self) -> Positions:
+        """Per partition the lowest offset after which anything of it is wanted."""
+        return self._positions(min)
+
+    def highest(self) -> Positions:
+        """Per partition the highest offset after which anything of it is wanted."""
+        return self._positions(max)
+
+    def begin(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Want what comes after these positions too, of all patterns."""
+        for starts in self._distinct():
+            starts.update(positions)
+
+    def advance(self, key: TopicPartition, offset: int) -> None:
+        """Nothing of a partition is wanted up to `offset` any more."""
+        self._reached[key] = max(offset, self._reached.get(key, offset))
+
+    def place(self, key: TopicPartition, offset: int | None) -> None:
+        """Want what comes after `offset`, wherever that is; with None, nothing of the partition."""
+        self._reached.pop(key, None)
+        for starts in self._distinct():
+            if starts.pop(key, None) is not None and offset is not None:
+                starts[key] = offset
+
+    def includes(self, message: Message) -> bool:
+        """Whether a message is wanted."""
+        record = message.record
+        key = TopicPartition(record.topic, record.partition)
+        for pattern in message.patterns:
+            if pattern in self._starts:
+                after = self.after(pattern, key)
+                if after is not None and record.offset > after:
+                    return True
+        return False
+
+    def asks_for(self, patterns: Iterable[str]) -> bool:
+        """Whether one of these patterns is wanted."""
+        return any(pattern in self._starts for pattern in patterns)
+
+    def _positions(self, choose: Callable[[int, int], int]) -> Positions:
+        found: Positions = {}
+        for starts in self._distinct():
+            for key, offset in starts.items():
+                found[key] = choose(offset, found.get(key, offset))
+        return {key: max(offset, self._reached.get(key, offset)) for key, offset in found.items()}
+
+    def _distinct(self) -> Iterable[Positions]:
+        """Each mapping of positions once, however many patterns share it."""
+        return {id(starts): starts for starts in self._starts.values()}.values()

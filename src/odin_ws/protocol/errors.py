@@ -1,0 +1,42 @@
+"""Why a command was not carried out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import attrs
+
+__all__ = ["CommandError", "ErrorCode"]
+
+
+class ErrorCode(StrEnum):
+    """The codes of `error` answers and of `rejected` names."""
+
+    INVALID_JSON = "INVALID_JSON"
+    INVALID_MESSAGE = "INVALID_MESSAGE"
+    UNKNOWN_TYPE = "UNKNOWN_TYPE"
+    INVALID_CHANNEL = "INVALID_CHANNEL"
+    UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
+    UNKNOWN_BUNDLE = "UNKNOWN_BUNDLE"
+    NOT_SUBSCRIBED = "NOT_SUBSCRIBED"
+    TOO_MANY_SUBSCRIPTIONS = "TOO_MANY_SUBSCRIPTIONS"
+    RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
+    NOT_AVAILABLE = "NOT_AVAILABLE"
+
+
+@attrs.define
+class CommandError(Exception):
+    """A command that is answered with an error.
+
+    `id` and `command` (its type) are the command's, where they could be read. `retry`: the same
+    command may succeed later.
+    """
+
+    code: ErrorCode
+    message: str
+    id: str | int | None = None
+    command: str | None = None
+    retry: bool = False
+
+    def __str__(self) -> str:
+        return self.message

@@ -1,0 +1,83 @@
+"""Positions as clients write them: where in each partition they are."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from odin_ws.catalogue import Catalogue, is_token
+from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.records import TopicPartition
+
+__all__ = ["read_last_offsets", "read_last_positions", "read_positions"]
+
+# Kafka numbers partitions with 31 bits and offsets with 63.
+_MAX_PARTITION: Final = (1 << 31) - 1
+_MAX_OFFSET: Final = (1 << 63) - 1
+
+_NUMBER: Final = r"0|[1-9][0-9]{0,18}"
+_PARTITION: Final = re.compile(_NUMBER, re.ASCII)
+_POS: Final = re.compile(rf"({_NUMBER})-({_NUMBER})", re.ASCII)
+
+
+def read_positions(value: object, catalogue: Catalogue) -> dict[TopicPartition, int]:
+    """`{topic: {partition: last offset received}}`; -1 stands before a partition's first record.
+
+    Raises CommandError.
+    """
+    if not isinstance(value, dict):
+        raise _invalid("data.positions", "an object {topic: {partition: offset}} is needed")
+    positions = {}
+    for topic, partitions in value.items():
+        where = f"data.positions.{topic}"
+        if topic not in catalogue.topics:
+            raise _invalid(where, f"unknown topic: one of {', '.join(catalogue.topics)}")
+        if not isinstance(partitions, dict):
+            raise _invalid(where, "an object {partition: offset} is needed")
+        for name, offset in partitions.items():
+            if not _PARTITION.fullmatch(name) or int(name) > _MAX_PARTITION:
+                raise _invalid(where, f"{name!r} is no partition: a number from 0 on")
+            positions[TopicPartition(topic, int(name))] = _offset(offset, f"{where}.{name}")
+    return positions
+
+
+def read_last_positions(
+    value: object, catalogue: Catalogue
+) -> dict[str, dict[TopicPartition, int]]:
+    """`{channel: pos of the last message received}`, by channel. Raises CommandError."""
+    if not isinstance(value, dict):
+        raise _invalid("data.last_pos", 'an object {channel: "partition-offset"} is needed')
+    positions = {}
+    for channel, pos in value.items():
+        where = f"data.last_pos.{channel}"
+        token, _, category = channel.rpartition(".")
+        if not is_token(token) or category not in catalogue.categories:
+            raise _invalid(where, "a channel {token}.{category} is needed")
+        found = _POS.fullmatch(pos) if isinstance(pos, str) else None
+        if not found or int(found[1]) > _MAX_PARTITION or int(found[2]) > _MAX_OFFSET:
+            raise _invalid(where, 'the pos of a message is needed, "partition-offset"')
+        key = TopicPartition(catalogue.categories[category].name, int(found[1]))
+        positions[channel] = {key: int(found[2])}
+    return positions
+
+
+def read_last_offsets(value: object, catalogue: Catalogue) -> dict[str, int]:
+    """Version 0's `{topic: offset}`. Raises CommandError."""
+    if not isinstance(value, dict):
+        raise _invalid("data.last_offset", "an object {topic: offset} is needed")
+    for topic, offset in value.items():
+        if topic not in catalogue.topics:
+            known = ", ".join(catalogue.topics)
+            raise _invalid(f"data.last_offset.{topic}", f"unknown topic: one of {known}")
+        _offset(offset, f"data.last_offset.{topic}")
+    return value
+
+
+def _offset(value: Any, where: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and -1 <= value <= _MAX_OFFSET:
+        return value
+    raise _invalid(where, "an offset is needed: an integer, -1 or more")
+
+
+def _invalid(where: str, allowed: str) -> CommandError:
+    return CommandError(ErrorCode.INVALID_MESSAGE, f"{where}: {allowed}")

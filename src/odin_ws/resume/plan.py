@@ -1,0 +1,101 @@
+"""Judging where a client wants to begin: what of it can be had, and what is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+import attrs
+
+from odin_ws.archive import Bounds, Span
+from odin_ws.hub import Want
+from odin_ws.records import TopicPartition
+
+__all__ = ["Losses", "Reason", "judge_past", "judge_unknown"]
+
+
+class Reason(StrEnum):
+    """Why records cannot be had; the first of them is told where there are several."""
+
+    UNKNOWN_POSITION = "unknown_position"  # no such partition, or it never was that far
+    EXPIRED = "expired"  # the log's retention took them
+    TOO_MANY = "too_many"  # more than one replay may read
+
+
+@attrs.define
+class Losses:
+    """What is lost so far, and why."""
+
+    spans: dict[TopicPartition, Span] = attrs.field(factory=dict)
+    reasons: set[Reason] = attrs.field(factory=set)
+
+    def add(self, reason: Reason, key: TopicPartition, span: Span) -> None:
+        """Lose some more; what is lost of one partition stands together."""
+        known = self.spans.get(key)
+        self.spans[key] = span if known is None else Span(known.first, span.last)
+        self.reasons.add(reason)
+
+    def unknown(self, key: TopicPartition, span: Span) -> None:
+        """A position that nobody ever had."""
+        self.add(Reason.UNKNOWN_POSITION, key, span)
+
+    @property
+    def reason(self) -> Reason | None:
+        """The one that is told."""
+        return next((reason for reason in Reason if reason in self.reasons), None)
+
+    def by_topic(self) -> dict[str, dict[int, Span]]:
+        """`{topic: {partition: span}}`."""
+        found: dict[str, dict[int, Span]] = {}
+        for key, span in sorted(self.spans.items()):
+            found.setdefault(key.topic, {})[key.partition] = span
+        return found
+
+
+def judge_unknown(
+    want: Want,
+    losses: Losses,
+    ahead: Mapping[TopicPartition, int],
+    live: Callable[[TopicPartition], int | None],
+    bounds: Mapping[TopicPartition, Bounds],
+) -> None:
+    """Judge positions ahead of ours: those beyond the log's end belong to another life of a topic.
+
+    Nothing that it has now was given to the client; it is not known what the client wants of it.
+    So it is told of what there is, and goes on live.
+    """
+    for key, offset in ahead.items():
+        has = bounds.get(key, Bounds(0, 0))
+        here = live(key)
+        if offset >= has.end and here is not None:
+            losses.unknown(key, Span(has.first, here))
+            want.place(key, here)
+
+
+def judge_past(
+    want: Want,
+    losses: Losses,
+    needed: Mapping[TopicPartition, Span],
+    bounds: Mapping[TopicPartition, Bounds],
+    most: int,
+) -> None:
+    """Judge the spans needed of the log: what it no longer has, and what is over `most` records.
+
+    Of those the newest are kept, an equal share of each partition.
+    """
+    left: dict[TopicPartition, Span] = {}
+    for key, span in needed.items():
+        first = bounds[key].first if key in bounds else span.last + 1
+        if first > span.first:
+            gone = Span(span.first, min(first - 1, span.last))
+            losses.add(Reason.EXPIRED, key, gone)
+            want.advance(key, gone.last)
+        if first <= span.last:
+            left[key] = Span(max(first, span.first), span.last)
+    if sum(span.last - span.first + 1 for span in left.values()) > most:
+        share = most // len(left)
+        for key, span in left.items():
+            last = span.last - share
+            if last >= span.first:
+                losses.add(Reason.TOO_MANY, key, Span(span.first, last))
+                want.advance(key, last)

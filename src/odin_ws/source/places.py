@@ -1,0 +1,124 @@
+"""Where a source stands in each partition, and how much of the past it reads first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from odin_ws.archive import Bounds
+from odin_ws.records import Assignment, TopicPartition
+
+__all__ = ["Places", "history_starts", "share_out"]
+
+
+class Places:
+    """The places of every partition ever read, each the offset of the next record to hand on.
+
+    `history`: for partitions whose past is still being read, the end it had at the start: records
+    before it are to be remembered, later ones to be delivered.
+    """
+
+    def __init__(self) -> None:
+        self.next: dict[TopicPartition, int] = {}
+        self.history: dict[TopicPartition, int] = {}
+
+    def begin(
+        self,
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        *,
+        partial: bool = False,
+    ) -> Assignment:
+        """Read from `starts`, the first time; what is before `ends` is history."""
+        self.next |= starts
+        self.history |= {key: end for key, end in ends.items() if starts[key] < end}
+        history = {key: start - 1 for key, start in starts.items()} if self.history else {}
+        return self.assignment(starts, history=history, partial=partial)
+
+    def assignment(
+        self,
+        partitions: Iterable[TopicPartition],
+        *,
+        history: Mapping[TopicPartition, int] | None = None,
+        partial: bool = False,
+    ) -> Assignment:
+        """What to tell of these partitions."""
+        positions = {key: self._live(key) - 1 for key in sorted(partitions)}
+        return Assignment(positions, partial, history or {})
+
+    def gone(self, bounds: Mapping[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
+        """The partitions whose next record is not there any more, and the oldest that is."""
+        return {
+            key: has.first
+            for key, has in bounds.items()
+            if key in self.next and not has.first <= self.next[key] <= has.end
+        }
+
+    def assignment_after(
+        self,
+        jumps: Mapping[TopicPartition, int],
+        partitions: Iterable[TopicPartition],
+        *,
+        partial: bool = False,
+    ) -> Assignment:
+        """What to tell before these jumps are made."""
+        after = Places()
+        after.next, after.history = dict(self.next), dict(self.history)
+        after.jump(jumps)
+        # Also where no history is left: of what was remembered the rest is missing.
+        history = {key: to - 1 for key, to in jumps.items() if key in self.history}
+        return after.assignment(partitions, history=history, partial=partial)
+
+    def jump(self, jumps: Mapping[TopicPartition, int]) -> None:
+        """Go on somewhere else.
+
+        Forward, over records that were deleted: what is left of a history is still to be read.
+        Back, where a topic was recreated: all that it has now is new.
+        """
+        for key, to in jumps.items():
+            if not self.next[key] <= to < self.history.get(key, 0):
+                self.history.pop(key, None)
+            self.next[key] = to
+
+    def lost(self, key: TopicPartition, to: int) -> int:
+        """How many records that should have been delivered a jump leaves out."""
+        return max(0, to - self._live(key))
+
+    def pass_history(self, reached: Mapping[TopicPartition, int]) -> None:
+        """Leave the histories that are through, by `next` or by where the reading is.
+
+        That is also past what is no record: a history may end with the marker of a transaction.
+        """
+        for key, end in list(self.history.items()):
+            if max(reached.get(key, 0), self.next[key]) >= end:
+                self.skip_history(key)
+
+    def skip_history(self, key: TopicPartition) -> None:
+        """Go on behind a history, if we are not past it."""
+        self.next[key] = max(self.next[key], self.history.pop(key))
+
+    def _live(self, key: TopicPartition) -> int:
+        return max(self.next[key], self.history.get(key, 0))
+
+
+def history_starts(
+    bounds: Mapping[TopicPartition, Bounds], since: Mapping[TopicPartition, int], most: int
+) -> dict[TopicPartition, int]:
+    """Where to begin so that there are `most` records to the ends, and none before `since`.
+
+    A partition without a `since` has nothing that is young enough.
+    """
+    young = {
+        key: max(0, has.end - max(has.first, since[key])) if key in since else 0
+        for key, has in bounds.items()
+    }
+    shares = share_out(young, most)
+    return {key: has.end - shares[key] for key, has in bounds.items()}
+
+
+def share_out(wanted: Mapping[TopicPartition, int], total: int) -> dict[TopicPartition, int]:
+    """Parts of `total`, none larger than what is wanted: who wants little leaves more to others."""
+    shares: dict[TopicPartition, int] = {}
+    for key in sorted(wanted, key=lambda key: wanted[key]):
+        shares[key] = min(wanted[key], total // (len(wanted) - len(shares)))
+        total -= shares[key]
+    return shares

@@ -1,0 +1,116 @@
+"""`python -m tests.chaos`: break everything, and see whether anybody lost anything."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+import attrs
+import click
+import trio
+from rich.console import Console
+
+from odin_ws.cli.running import leaves
+from odin_ws.testing.brokers import BrokerFailed, BrokerUnavailable
+from tests.chaos import faults, plan
+from tests.chaos.course import Outcome, run_course
+from tests.chaos.crowd import WorkerFailed
+from tests.chaos.faults import Fault
+from tests.chaos.haproxy import find_haproxy
+from tests.chaos.instances import InstanceFailed
+from tests.chaos.publisher import Mismatch
+from tests.chaos.report import as_markdown, show
+
+
+class Interrupted(Exception):
+    """By Ctrl-C or SIGTERM."""
+
+
+# What leaves nothing to be judged.
+NO_RUN = (
+    BrokerUnavailable,
+    BrokerFailed,
+    InstanceFailed,
+    WorkerFailed,
+    Mismatch,
+    Interrupted,
+    trio.TooSlowError,
+)
+
+
+class NoRun(click.ClickException):
+    """Says why; exit status 2."""
+
+    exit_code = 2
+
+
+async def _run(size: plan.Plan, chosen: list[Fault], directory: Path, console: Console) -> Outcome:
+    began = trio.current_time()
+
+    def say(text: str) -> None:
+        console.print(f"{trio.current_time() - began:6.1f} s  {text}", markup=False)
+
+    outcomes: list[Outcome] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_obey_signals, nursery.cancel_scope)
+        outcomes.append(await run_course(size, chosen, directory, say))
+        nursery.cancel_scope.cancel()
+    if not outcomes:
+        raise Interrupted("interrupted")
+    return outcomes[0]
+
+
+async def _obey_signals(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+@click.command()
+@click.option("--clients", type=click.IntRange(1), default=plan.FULL.clients, show_default=True)
+@click.option("--only", multiple=True, help="A fault, by its name; several times for several.")
+@click.option("--markdown", is_flag=True, help="Print the report for docs/reliability.md.")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A folder that does not exist yet, for logs and journals; they are deleted otherwise.",
+)
+def _main(*, clients: int, only: tuple[str, ...], markdown: bool, keep: Path | None) -> None:
+    """Run Kafka, three instances behind HAProxy, a publisher and clients; break each in turn.
+
+    Exit status: 0 when nothing was lost, 1 when something was, 2 when there was no run.
+    """
+    if find_haproxy() is None:
+        raise NoRun("HAProxy is missing: install the package `haproxy`")
+    names = {fault.name: fault for fault in faults.ALL}
+    if unknown := set(only) - names.keys():
+        raise click.UsageError(f"no fault {', '.join(unknown)}: there are {', '.join(names)}")
+    chosen = [fault for name, fault in names.items() if not only or name in only]
+    size = attrs.evolve(plan.FULL, clients=clients)
+    console = Console(stderr=True)
+    if keep is not None:
+        keep.mkdir(parents=True)
+    place = nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory(prefix="odin-chaos-")
+    reasons: list[str] = []
+    outcomes: list[Outcome] = []
+    with place as directory:
+        try:
+            outcomes.append(trio.run(partial(_run, size, chosen, Path(directory), console)))
+        except* NO_RUN as errors:
+            reasons += map(str, leaves(errors))
+    if reasons:
+        raise NoRun("\n".join(reasons))
+    (outcome,) = outcomes
+    if markdown:
+        click.echo(as_markdown(outcome.assessment, outcome.windows))
+    show(console, outcome.assessment, outcome.windows)
+    console.print(f"connections left after the clients: {outcome.left}")
+    sys.exit(0 if outcome.assessment.good and not outcome.left else 1)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,154 @@
+"""Instances of `odin-ws serve` that are started, drained, killed and frozen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from odin_ws.testing.processes import ChildProcess
+from tests.integration.feeding import until
+
+__all__ = ["Instance", "InstanceFailed", "program", "run_instances"]
+
+NAMES: Final = ("one", "two", "three")
+
+# A start takes a second on a free machine.
+READY_SECONDS: Final = 60
+ANSWER_SECONDS: Final = 5
+
+# WS_DRAIN_DELAY + WS_DRAIN_SECONDS are 9; the rest is for a busy machine.
+DRAINED_SECONDS: Final = 20
+
+# The defaults, but for what would take minutes: a half-open connection is noticed after 12 s
+# (and not 75) and a broker that has gone after one probe of 2 s (and not 5).
+SETTINGS: Final[dict[str, str]] = {
+    "WS_DRAIN_DELAY": "1",
+    "WS_DRAIN_SECONDS": "8",
+    "WS_PING_INTERVAL": "5",
+    "WS_PONG_TIMEOUT": "12",
+    "KAFKA_PROBE_SECONDS": "2",
+    # The catch-up after an outage is to last as long as it needs, and not as a brake says.
+    "WS_MAX_KAFKA_RATE": "0",
+}
+
+
+def program(command: list[str], environ: Mapping[str, str]) -> list[str]:
+    """A command with nothing but this in its environment."""
+    env = shutil.which("env") or "/usr/bin/env"
+    path = os.environ.get("PATH", os.defpath)
+    return [env, "-i", f"PATH={path}", *(f"{k}={v}" for k, v in environ.items()), *command]
+
+
+class InstanceFailed(RuntimeError):
+    """It ended by itself, or not as it should; the message says how."""
+
+
+class Instance:
+    """One instance, at the same ports however often it is started."""
+
+    def __init__(self, name: str, bootstrap: str, directory: Path) -> None:
+        self.name: Final = name
+        self.port, self.ops_port = free_ports(2)
+        environ = SETTINGS | {
+            **({"PYTHONPATH": os.environ["SNAP"]} if "SNAP" in os.environ else {}),
+            "KAFKA_BROKERS": bootstrap,
+            "WS_ADDR": f"{LOOPBACK}:{self.port}",
+            "WS_OPS_ADDR": f"{LOOPBACK}:{self.ops_port}",
+        }
+        command = [str(Path(sys.executable).with_name("odin-ws")), "serve"]
+        self.log: Final = directory / f"instance-{name}.log"
+        self._process = ChildProcess(program(command, environ), self.log)
+
+    async def start(self) -> None:
+        """Start it, and return when it is ready.
+
+        Raises:
+            InstanceFailed: it ended instead.
+            trio.TooSlowError: it was not ready within `READY_SECONDS`.
+        """
+        await self._process.start()
+        await until(self._is_ready, READY_SECONDS)
+
+    async def drain(self) -> None:
+        """Ask it to end, as a rolling restart does, and wait until it has.
+
+        Raises:
+            InstanceFailed: its exit status was not 0.
+            trio.TooSlowError: it had not ended in `DRAINED_SECONDS`.
+        """
+        self._process.signal(signal.SIGTERM)
+        with trio.fail_after(DRAINED_SECONDS):
+            status = await self._process.wait()
+        if status != 0:
+            raise InstanceFailed(
+                f"{self.name} drained with status {status}:\n{self._process.tail()}"
+            )
+
+    async def kill(self) -> None:
+        """End it with SIGKILL."""
+        await self._process.kill()
+
+    def freeze(self) -> None:
+        """Stop it where it is: connections stay open, nothing is answered."""
+        self._process.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        self._process.signal(signal.SIGCONT)
+
+    async def connections(self) -> int:
+        """How many clients are connected."""
+        return int(await self.metric("ws_connections_active"))
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """A metric, of all its samples with these labels together."""
+        text = (await self._get("/metrics")).text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    async def _is_ready(self) -> bool:
+        if not self._process.running:
+            raise InstanceFailed(f"{self.name} ended:\n{self._process.tail()}")
+        try:
+            return (await self._get("/health/ready")).is_success
+        except httpx.TransportError:
+            return False
+
+    async def _get(self, path: str) -> httpx.Response:
+        async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS) as client:
+            return await client.get(f"http://{LOOPBACK}:{self.ops_port}{path}")
+
+
+@asynccontextmanager
+async def run_instances(
+    count: int, bootstrap: str, directory: Path
+) -> AsyncIterator[list[Instance]]:
+    """Run so many instances, which are killed at the end of the block."""
+    instances = [Instance(name, bootstrap, directory) for name in NAMES[:count]]
+    async with AsyncExitStack() as stack:
+        for instance in instances:
+            stack.push_async_callback(_killed, instance)
+        async with trio.open_nursery() as nursery:
+            for instance in instances:
+                nursery.start_soon(instance.start)
+        yield instances
+
+
+async def _killed(instance: Instance) -> None:
+    with trio.CancelScope(shield=True):  # bounded by the kernel's work after SIGKILL
+        await instance.kill()

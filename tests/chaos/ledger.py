@@ -1,0 +1,164 @@
+"""What every client should have got, held against what it got. No I/O, no clock."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import attrs
+
+__all__ = ["Ledger", "Position", "Verdict", "longest_silence", "pack", "quantile", "unpack"]
+
+# Position in one integer: topic, partition (16 bits), offset (40 bits: 2,000 years at 10/s).
+_OFFSET_BITS: Final = 40
+_PLACE_BITS: Final = 16
+
+# Position by (topic, partition): {(topic, partition): offset}.
+Positions = Mapping[tuple[str, int], int]
+
+
+class Position(NamedTuple):
+    """Where a record is."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+def pack(topic: int, partition: int, offset: int) -> int:
+    """A position as one integer; those of one partition sort as their offsets do."""
+    return (((topic << _PLACE_BITS) | partition) << _OFFSET_BITS) | offset
+
+
+def unpack(packed: int) -> tuple[int, int, int]:
+    """The topic's number, partition and offset that `pack` was given."""
+    place, offset = packed >> _OFFSET_BITS, packed & ((1 << _OFFSET_BITS) - 1)
+    return place >> _PLACE_BITS, place & ((1 << _PLACE_BITS) - 1), offset
+
+
+@attrs.frozen
+class Verdict:
+    """What was wrong with what one client got; the positions are packed.
+
+    `missing`: asked for and never received.
+    `duplicated`: received more than once, each further time.
+    `disordered`: received for the first time after a later record of its partition.
+    `foreign`: received and not asked for, or published before the subscription began.
+    """
+
+    expected: int
+    missing: list[int]
+    duplicated: list[int]
+    disordered: list[int]
+    foreign: list[int]
+
+    @property
+    def good(self) -> bool:
+        """Whether the client got each record exactly once and in order."""
+        return not (self.missing or self.duplicated or self.disordered or self.foreign)
+
+
+class Ledger:
+    """Every record that was published. `topics`: their names, by the numbers in `pack`."""
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        self.topics: Final = tuple(topics)
+        self._of_channel: defaultdict[str, list[int]] = defaultdict(list)
+        self._published: dict[int, float] = {}
+
+    def add(self, channel: str, position: int, when: float) -> None:
+        """Note a record of a channel at a packed position; `when`: its broker had it by then."""
+        self._of_channel[channel].append(position)
+        self._published[position] = when
+
+    def __len__(self) -> int:
+        return len(self._published)
+
+    def __contains__(self, position: int) -> bool:
+        return position in self._published
+
+    def published(self, position: int) -> float:
+        """When the broker had the record."""
+        return self._published[position]
+
+    def positions(self) -> Iterable[int]:
+        """Of every record."""
+        return self._published.keys()
+
+    def named(self, position: int) -> Position:
+        """A packed position in words."""
+        topic, partition, offset = unpack(position)
+        return Position(self.topics[topic], partition, offset)
+
+    def expected(self, patterns: Iterable[str], start: Positions) -> set[int]:
+        """What a subscriber to these patterns gets, subscribed after the offsets in `start`."""
+        after = {
+            pack(self.topics.index(topic), partition, 0) >> _OFFSET_BITS: offset
+            for (topic, partition), offset in start.items()
+            if topic in self.topics
+        }
+        return {
+            position
+            for channel in self._matching(patterns)
+            for position in self._of_channel[channel]
+            if position & ((1 << _OFFSET_BITS) - 1) > after.get(position >> _OFFSET_BITS, -1)
+        }
+
+    def _matching(self, patterns: Iterable[str]) -> Iterator[str]:
+        wanted = [tuple(pattern.rsplit(".", 1)) for pattern in patterns]
+        for channel in self._of_channel:
+            token, category = channel.rsplit(".", 1)
+            if any(t in {"*", token} and c in {"*", category} for t, c in wanted):
+                yield channel
+
+    def judge(self, patterns: Iterable[str], start: Positions, received: Iterable[int]) -> Verdict:
+        """Compare with what came, packed, in the order in which it came."""
+        expected = self.expected(patterns, start)
+        seen: set[int] = set()
+        duplicated, disordered = [], []
+        last: dict[int, int] = {}
+        for position in received:
+            place = position >> _OFFSET_BITS
+            if position in seen:
+                duplicated.append(position)
+                continue
+            seen.add(position)
+            if position < last.get(place, -1):
+                disordered.append(position)
+            else:
+                last[place] = position
+        return Verdict(
+            expected=len(expected),
+            missing=sorted(expected - seen),
+            duplicated=duplicated,
+            disordered=disordered,
+            foreign=sorted(seen - expected),
+        )
+
+
+def longest_silence(times: array[float], begin: float, end: float) -> float:
+    """The longest time without a message that touches the interval, in seconds.
+
+    `times`: when messages came, ascending. A silence that began before counts in full; one that
+    is not over counts up to `end`.
+    """
+    first = bisect_right(times, begin)
+    last = bisect_right(times, end)
+    longest = 0.0
+    before = times[first - 1] if first else begin
+    for index in range(first, last):
+        when = times[index]
+        longest = max(longest, when - before)
+        before = when
+    return max(longest, end - before)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that this share of the values does not exceed; 0 of none."""
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

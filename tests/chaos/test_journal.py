@@ -1,0 +1,37 @@
+"""Journals come out of their files as they went in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.chaos.journal import Journal, load_journals, save_journals
+from tests.chaos.ledger import pack
+
+
+def test_journals_survive_their_file(tmp_path: Path) -> None:
+    """Messages, replays and events of several clients are read back, in their order."""
+    first, second = Journal("first"), Journal("second")
+    first.event("subscribed", positions={"odin.trades": {"3": 41}})
+    first.message("odin.trades", 3, 42, replay=False)
+    first.message("odin.liquidity", 4, 7, replay=True)
+    first.event("closed", code=1012, reason="draining")
+    first.told = {"duplicates": 1}
+    save_journals(tmp_path / "journals", [first, second])
+
+    read, empty = load_journals(tmp_path / "journals")
+    assert read.name == "first"
+    assert list(read.positions) == [pack(0, 3, 42), pack(1, 4, 7)]
+    assert read.times == first.times
+    assert read.replays == first.times[1:]
+    assert read.events == first.events
+    assert read.told == first.told
+    assert (empty.name, len(empty.positions), empty.events) == ("second", 0, [])
+
+
+def test_the_start_is_the_first_subscription() -> None:
+    """What a client is owed begins where it first subscribed, however often it comes back."""
+    journal = Journal("one")
+    assert journal.start is None
+    journal.event("subscribed", positions={"odin.trades": {"3": 41}})
+    journal.event("subscribed", positions={"odin.trades": {"3": 99}})
+    assert journal.start == {("odin.trades", 3): 41}

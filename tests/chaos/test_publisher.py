@@ -1,0 +1,61 @@
+"""The publisher's list is only taken for the truth where the broker took everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.ledger import pack
+from tests.chaos.publisher import Acknowledged, Mismatch, load_ledger, save_list, streams
+
+RATES = {"trade": 10.0, "liquidity": 0.5}
+
+
+def test_streams_are_spread_over_time() -> None:
+    """Each token has a channel per category; no two of one category are due together."""
+    found = streams(["T00", "T01"], RATES)
+    assert [(one.channel, one.topic, one.key, one.rate, one.phase) for one in found] == [
+        ("T00.trade", "odin.trades", b"T00", 10, 0),
+        ("T01.trade", "odin.trades", b"T01", 10, 0.05),
+        ("T00.liquidity", "odin.liquidity", b"T00", 0.5, 0),
+        ("T01.liquidity", "odin.liquidity", b"T01", 0.5, 1),
+    ]
+
+
+def listed(directory: Path, **changes: Any) -> None:
+    """Write the list of two records, one of them perhaps with something wrong."""
+    noted = Acknowledged()
+    for stream, position in [(0, pack(0, 3, 7)), (1, pack(0, 4, 8))]:
+        noted.streams.append(stream)
+        noted.positions.append(changes.get("position", position))
+        noted.times.append(1.5)
+    noted.failed.extend(changes.get("failed", []))
+    channels = ["T00.trade", "T01.trade"]
+    save_list(directory, channels, noted, changes.get("sent", 2), changes.get("left", 0))
+
+
+def test_the_list_becomes_a_ledger(tmp_path: Path) -> None:
+    """What the broker took is what clients are owed."""
+    listed(tmp_path)
+    ledger = load_ledger(tmp_path)
+    assert len(ledger) == 2
+    assert ledger.expected(["T01.trade"], {}) == {pack(0, 4, 8)}
+    assert ledger.published(pack(0, 3, 7)) == 1.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"sent": 3}, id="one not taken"),
+        pytest.param({"left": 1}, id="one still waiting"),
+        pytest.param({"failed": ["no"]}, id="one refused"),
+        pytest.param({"position": pack(0, 3, 7)}, id="one offset twice"),
+    ],
+)
+def test_a_list_that_is_not_the_truth(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Where something else may be in Kafka than the list says, there is no judgement."""
+    listed(tmp_path, **change)
+    with pytest.raises(Mismatch):
+        load_ledger(tmp_path)

@@ -1,0 +1,140 @@
+"""A TCP proxy that delays, cuts, and swallows: what happens to connections on their way."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Final
+
+import trio
+
+from odin_ws.testing.ports import LOOPBACK
+
+__all__ = ["Wire", "open_wire"]
+
+# What is on its way in one direction; a sender waits when there is more.
+_CHUNKS_ON_THE_WAY: Final = 1000
+
+# struct linger: a close throws away what is not sent, and resets the connection.
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+# When it is due, and what it is.
+_Chunk = tuple[float, bytes | bytearray]
+
+
+class _Link:
+    """One connection through the wire."""
+
+    def __init__(self, ends: tuple[trio.SocketStream, trio.SocketStream]) -> None:
+        self.ends = ends
+        self.frozen = False
+        self.scope = trio.CancelScope()
+
+    def cut(self) -> None:
+        for end in self.ends:
+            end.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.scope.cancel()
+
+
+class Wire:
+    """Leads to `targets` (ports) in turn, passing by those that refuse.
+
+    `delay`: seconds that all bytes take, in each direction; it may change at any time.
+    """
+
+    def __init__(self, targets: Sequence[int]) -> None:
+        self.delay = 0.0
+        self._targets = list(targets)
+        self._links: set[_Link] = set()
+
+    @property
+    def connections(self) -> int:
+        """How many go through it now."""
+        return len(self._links)
+
+    def freeze(self) -> int:
+        """Swallow from now on what the present connections carry, in both directions.
+
+        Neither side hears of it, nor of the other's end. Returns how many they are.
+        """
+        for link in self._links:
+            link.frozen = True
+        return len(self._links)
+
+    def cut(self) -> int:
+        """Reset the present connections on both sides; returns how many they were."""
+        count = len(self._links)
+        for link in list(self._links):
+            link.cut()
+        return count
+
+    async def serve(self, near: trio.SocketStream) -> None:
+        """Carry one connection until both sides have ended it."""
+        far = await self._connect()
+        if far is None:
+            await trio.aclose_forcefully(near)
+            return
+        link = _Link((near, far))
+        self._links.add(link)
+        try:
+            with link.scope:
+                async with near, far, trio.open_nursery() as nursery:
+                    nursery.start_soon(self._carry, link, near, far)
+                    nursery.start_soon(self._carry, link, far, near)
+        finally:
+            self._links.discard(link)
+
+    async def _connect(self) -> trio.SocketStream | None:
+        for _ in self._targets:
+            port = self._targets.pop(0)
+            self._targets.append(port)
+            with suppress(OSError):
+                return await trio.open_tcp_stream(LOOPBACK, port)
+        return None
+
+    async def _carry(self, link: _Link, source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        send, receive = trio.open_memory_channel[_Chunk](_CHUNKS_ON_THE_WAY)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._deliver, link, receive, sink)
+            async with send:
+                with suppress(trio.BrokenResourceError):
+                    async for chunk in source:
+                        if not link.frozen:
+                            await send.send((trio.current_time() + self.delay, chunk))
+        if link.frozen:
+            return  # the other side does not hear of it
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await sink.send_eof()
+
+    async def _deliver(
+        self,
+        link: _Link,
+        chunks: trio.MemoryReceiveChannel[_Chunk],
+        sink: trio.SocketStream,
+    ) -> None:
+        async with aclosing(chunks):
+            async for due, chunk in chunks:
+                await trio.sleep_until(due)
+                if link.frozen:
+                    continue
+                try:
+                    await sink.send_all(chunk)
+                except trio.BrokenResourceError:
+                    # A side that is gone is told to the other as it was to us.
+                    link.scope.cancel()
+                    return
+
+
+@asynccontextmanager
+async def open_wire(targets: Sequence[int]) -> AsyncIterator[tuple[Wire, int]]:
+    """Run a wire for the length of the block; gives it with its own port."""
+    wire = Wire(targets)
+    async with trio.open_nursery() as nursery:
+        # A burst of clients that come back at once has to fit.
+        listeners = await trio.open_tcp_listeners(0, host=LOOPBACK, backlog=1024)
+        nursery.start_soon(trio.serve_listeners, wire.serve, listeners)
+        yield wire, listeners[0].socket.getsockname()[1]
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,147 @@
+"""Whatever a server says, a session yields an item, says nothing, or ends in one of two ways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.client import Message, SubscriptionRejected
+from odin_ws.client.endings import Unacceptable
+from odin_ws.client.positions import Ledger
+from odin_ws.client.session import Counts, Session
+from tests.client.fake import TRADES, message_text
+
+ACK = {
+    "type": "subscription_ack",
+    "id": 1,
+    "subscribed": ["*.trade"],
+    "rejected": [],
+    "count": 1,
+    "positions": {"odin.trades": {"0": 9}},
+    "categories": {"trade": "odin.trades"},
+}
+SCALAR = st.sampled_from([None, True, 0, 1, -1, 1.5, 2**63, 1e300, "", "1", "1-2", "lost", "\x00"])
+JSON = SCALAR | st.sampled_from(
+    [
+        [],
+        [[]],
+        {},
+        {"": None},
+        {"trade": "odin.trades"},
+        {"odin.trades": {"0": [1, 2]}},
+        {"odin.trades": {"0": 1}},
+        {"odin.trades": {"x": 1}},
+        {"odin.trades": [1]},
+        {"after_ms": "soon"},
+        {"after_ms": -1},
+        ["*.trade"],
+        [{"name": 1, "code": 2, "message": 3}],
+    ]
+)
+FIELDS = {
+    "id": JSON,
+    "subscribed": JSON,
+    "rejected": JSON,
+    "positions": JSON,
+    "categories": JSON,
+    "recovered": JSON,
+    "replayed": JSON,
+    "lost": JSON,
+    "reason": JSON,
+    "status": JSON,
+    "since": JSON,
+    "data": JSON,
+    "seq": JSON,
+    "skipped": JSON,
+    "channel": JSON,
+    "pos": JSON,
+    "ts": JSON,
+    "code": JSON,
+    "message": JSON,
+    "retry": JSON,
+}
+TYPES = st.sampled_from(
+    [
+        "message",
+        "subscription_ack",
+        "resume_ack",
+        "error",
+        "feed",
+        "reconnect",
+        "replay_incomplete",
+        "replay_complete",
+        "pong",
+        "price:update",
+    ]
+)
+SPEECH = JSON | TYPES.flatmap(
+    lambda kind: st.fixed_dictionaries({"type": st.just(kind)}, optional=FIELDS)
+)
+
+
+def accepted() -> tuple[Session, Counts]:
+    """A session whose subscription has taken effect."""
+    counts = Counts()
+    session = Session(TRADES, Ledger(), counts, None)
+    session.command()
+    session.take(orjson.dumps(ACK).decode(), 0)
+    return session, counts
+
+
+@given(st.booleans(), st.lists(SPEECH, max_size=5))
+def test_nothing_surprises_it(resuming: bool, said: list[Any]) -> None:  # noqa: FBT001 -- drawn
+    """No other exception, whatever stands in the fields."""
+    session = Session(TRADES, Ledger({"odin.trades": {0: 5}} if resuming else {}), Counts(), 0)
+    session.command()
+    for one in said:
+        try:
+            session.take(orjson.dumps(one).decode(), 1)
+        except (Unacceptable, SubscriptionRejected):
+            return
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 30), st.sampled_from([0, 0, 0, 1, 5])),
+        max_size=60,
+    )
+)
+def test_each_offset_comes_once(received: list[tuple[int, int, int]]) -> None:
+    """In rising order per partition; the rest is counted as duplicates, and nothing as a gap."""
+    session, counts = accepted()
+    largest = {0: 9}
+    seq = yielded = 0
+    for partition, offset, skipped in received:
+        seq += 1 + skipped
+        more: dict[str, Any] = {"skipped": skipped} if skipped else {}
+        item = session.take(message_text(seq, f"{partition}-{offset}", **more), 0)
+        if offset > largest.get(partition, -1):
+            assert isinstance(item, Message)
+            assert (item.partition, item.offset) == (partition, offset)
+            largest[partition] = offset
+            yielded += 1
+        else:
+            assert item is None
+    assert counts.duplicates == len(received) - yielded
+    assert counts.skipped == sum(skipped for _, _, skipped in received)
+    assert counts.gaps == 0
+
+
+@given(st.integers(0, 5), st.integers(-3, 20), st.integers(0, 5))
+def test_a_wrong_number_is_a_gap(before: int, seq: int, skipped: int) -> None:
+    """Also where it goes back or is said to be more than it is; then the message is not taken."""
+    session, counts = accepted()
+    for number in range(1, before + 1):
+        session.take(message_text(number, f"1-{number}"), 0)
+    text = message_text(seq, "1-30", skipped=skipped)
+    if seq == before + 1 + skipped:
+        assert session.take(text, 0) is not None
+        return
+    with pytest.raises(Unacceptable) as raised:
+        session.take(text, 0)
+    assert not raised.value.lasting
+    assert counts.gaps == max(1, seq - before - 1 - skipped)

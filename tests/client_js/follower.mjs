@@ -1,0 +1,21 @@
+// Follows a server with an OdinFeed and prints what happens, a JSON object a line.
+// It closes the feed when it is told "close", and ends when neither feed nor input is left.
+import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
+
+const [file, given] = process.argv.slice(2);
+const { OdinFeed } = await import(pathToFileURL(file));
+const { url, subscription, options, random } = JSON.parse(given);
+if (random !== null) Math.random = () => random;
+
+const feed = new OdinFeed(url, subscription, options);
+const tell = (kind) => (item) => {
+  const { positions, duplicates } = feed;
+  console.log(JSON.stringify({ kind, item, positions, duplicates }));
+};
+feed.onmessage = tell("message");
+feed.onnotice = tell("notice");
+
+for await (const line of createInterface({ input: process.stdin })) {
+  if (line === "close") feed.close();
+}

@@ -1,0 +1,51 @@
+"""A network that cuts connections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+import trio
+
+from odin_ws.address import Address
+from odin_ws.testing.ports import LOOPBACK
+
+__all__ = ["cutting_relay"]
+
+# Less than a message: a cut falls anywhere.
+_READ_BYTES = 100
+
+
+@asynccontextmanager
+async def cutting_relay(target: Address, first: int, more: int) -> AsyncIterator[Address]:
+    """Relay to `target`, from the address that the block gets.
+
+    Each connection is cut when so many bytes have come from the target: the first after `first`,
+    each further one after `more` bytes more than the one before. So there is an end to it.
+    """
+    left = first
+
+    async def relay(near: trio.SocketStream) -> None:
+        nonlocal left
+        allowed, left = left, left + more
+        # What is cut is reset, and either side may see it first.
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with near, await trio.open_tcp_stream(*target) as far:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_pass_on, near, far)
+                    while allowed > 0 and (data := await far.receive_some(_READ_BYTES)):
+                        await near.send_all(data[:allowed])
+                        allowed -= len(data)
+                    nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, relay, 0, host=LOOPBACK))
+        yield Address(LOOPBACK, listener.socket.getsockname()[1])
+        nursery.cancel_scope.cancel()
+
+
+async def _pass_on(near: trio.SocketStream, far: trio.SocketStream) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        async for data in near:
+            await far.send_all(data)

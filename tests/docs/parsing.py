@@ -1,0 +1,36 @@
+"""What a server reads, as it says itself where it is asked for something else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.protocol.commands import decode_command
+from odin_ws.protocol.errors import CommandError
+
+__all__ = ["command_fields", "commands"]
+
+
+def commands() -> list[str]:
+    """The types of commands."""
+    _, _, names = _complaint({"type": "?"}).partition(" is none of ")
+    return names.split(", ")
+
+
+def command_fields(command: str) -> set[str] | None:
+    """The fields that a command's data may have; None where any will do."""
+    try:
+        decode_command(json.dumps({"type": command, "data": {"?": 0}}), default_catalogue())
+    except CommandError as error:
+        _, _, names = error.message.partition("; allowed: ")
+        return set(names.split(", "))
+    return None
+
+
+def _complaint(command: dict[str, Any]) -> str:
+    try:
+        decode_command(json.dumps(command), default_catalogue())
+    except CommandError as error:
+        return error.message
+    raise AssertionError(f"{command} is no mistake")

@@ -1,0 +1,97 @@
+"""The examples of docs/client.md, run as a reader would run them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from odin_ws.address import Address
+from odin_ws.catalogue import default_catalogue
+from odin_ws.client import open_client
+from odin_ws.service import Upstream, serve
+from odin_ws.settings import Settings
+from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.ports import LOOPBACK
+from tests.cli.commands import started
+from tests.docs.pages import blocks, page
+
+PAGE = "docs/client.md"
+VALUE = b'{"type":"TRADE_EXECUTED","timestamp":1,"data":{"price":1}}'
+
+
+def written(name: str, directory: Path) -> Path:
+    """The example of that name, in a file."""
+    (found,) = (one.text for one in blocks(page(PAGE), "python") if f"# {name}\n" in one.text)
+    path = directory / name
+    path.write_text(found, "utf-8")
+    return path
+
+
+@asynccontextmanager
+async def server() -> AsyncIterator[tuple[MemoryLog, str]]:
+    """One on a real port; its log, and its URL."""
+    catalogue = default_catalogue()
+    log = MemoryLog(catalogue.topics)
+    upstream = Upstream(MemorySource(log), MemoryArchive(log))
+    free = Address(LOOPBACK, 0)
+    settings = Settings(ws_addr=free, ws_ops_addr=free, ws_drain_delay=0)
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(serve, settings, catalogue, upstream, trio.Event())
+        yield log, f"ws://{addresses.subscribers}/ws"
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_first_example(tmp_path: Path) -> None:
+    """It prints the trades."""
+    words = [sys.executable, str(written("follow.py", tmp_path))]
+    async with (
+        server() as (log, url),
+        started([*words, url]) as following,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_publish, log)
+        await following.says("BTC.trade {'type': 'TRADE_EXECUTED'", on="out")
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_second_example(tmp_path: Path) -> None:
+    """Two processes, one after the other, print every offset once."""
+    words = [sys.executable, str(written("keep.py", tmp_path))]
+    printed = ""
+    async with server() as (log, url), trio.open_nursery() as nursery:
+        nursery.start_soon(_publish, log)
+        for _ in range(2):
+            async with started([*words, url, str(tmp_path / "kept"), "3"]) as following:
+                done = await following.ended()
+                assert done.returncode == 0, done.stderr
+                printed += done.stdout
+        nursery.cancel_scope.cancel()
+    offsets = [int(line.split()[1]) for line in printed.splitlines()]
+    assert offsets == list(range(offsets[0], offsets[0] + 6))
+
+
+async def _publish(log: MemoryLog) -> None:
+    """Until cancelled: the examples do not say when they have subscribed."""
+    while True:
+        log.append("odin.trades", b"BTC", VALUE)
+        await trio.sleep(0.05)
+
+
+def test_every_option_is_there() -> None:
+    """The table has each option of open_client, with its default where that is a number."""
+    rows = re.findall(r"^\| (`.*) \| (.*) \| .* \|$", page(PAGE), re.MULTILINE)
+    shown: dict[str, str] = {}
+    for names, defaults in rows:
+        options = re.findall(r"`(\w+)`", names)
+        shown |= dict(zip(options, defaults.split(", ") * len(options), strict=False))
+    parameters = list(inspect.signature(open_client).parameters.values())[2:]
+    assert shown.keys() == {one.name for one in parameters}
+    for one in parameters:
+        if isinstance(one.default, int | float) and not isinstance(one.default, bool):
+            assert float(shown[one.name]) == one.default

@@ -1,0 +1,204 @@
+"""Subscriptions, batches and pauses in any order: what was acknowledged is what arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from odin_ws.hub import Hub
+from odin_ws.records import Record
+from tests.building import record
+from tests.hub.driving import Client, Feeder, dispatching, make_hub
+from tests.virtual_time import in_virtual_time
+
+SLOT = 0.05
+
+TOPICS = {"trade": "odin.trades", "social": "odin.social"}
+TOKENS = ("BTC", "ETH", "a.b")
+PATTERNS = [f"{token}.{category}" for token in (*TOKENS, "*") for category in (*TOPICS, "*")]
+CLIENTS = 3
+
+
+@attrs.frozen
+class Join:
+    """A client subscribes."""
+
+    client: int
+    patterns: tuple[str, ...]
+
+
+@attrs.frozen
+class Part:
+    """A client unsubscribes."""
+
+    client: int
+    patterns: tuple[str, ...]
+
+
+@attrs.frozen
+class Publish:
+    """A batch comes; at its first delivery some subscriptions change, in mid-cycle."""
+
+    channels: tuple[tuple[str, str, int], ...]  # token, category, partition
+    meanwhile: tuple[Join | Part, ...]
+
+
+@attrs.frozen
+class Pause:
+    """Time passes."""
+
+    seconds: float
+
+
+changes = st.builds(
+    lambda kind, client, patterns: kind(client, tuple(patterns)),
+    st.sampled_from([Join, Part]),
+    st.integers(0, CLIENTS - 1),
+    st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=4),
+)
+batches = st.builds(
+    Publish,
+    st.lists(
+        st.tuples(st.sampled_from(TOKENS), st.sampled_from(list(TOPICS)), st.integers(0, 1)),
+        min_size=1,
+        max_size=5,
+    ).map(tuple),
+    st.lists(changes, max_size=2).map(tuple),
+)
+pauses = st.builds(Pause, st.sampled_from([0.0, SLOT / 3, SLOT * 2]))
+
+
+class Contract:
+    """What the acknowledged positions promise each client, beside the hub that has to keep it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.clients = [Client() for _ in range(CLIENTS)]
+        self.log: list[Record] = []
+        self._next = dict.fromkeys([(t, p) for t in TOPICS.values() for p in (0, 1)], 0)
+        # Per client and pattern: the positions it was live after, and those it ended at, if so.
+        self._live: list[dict[str, dict[tuple[str, int], int]]] = [{} for _ in self.clients]
+        self._promised: list[set[int]] = [set() for _ in self.clients]
+
+    def change(self, change: Join | Part) -> None:
+        """Let a client subscribe or unsubscribe, and note from or up to where."""
+        subscriber = self.clients[change.client].subscriber
+        live = self._live[change.client]
+        if isinstance(change, Join):
+            self.hub.subscribe(subscriber, change.patterns)
+            for pattern in change.patterns:
+                live.setdefault(pattern, self._positions())
+        else:
+            there = self.hub.unsubscribe(subscriber, change.patterns)
+            assert there == any(pattern in live for pattern in change.patterns)
+            for pattern in set(change.patterns) & live.keys():
+                self._promise(change.client, pattern, live.pop(pattern))
+
+    def append(self, publish: Publish) -> list[Record]:
+        """The next records of these channels."""
+        records: list[Record] = []
+        for token, category, partition in publish.channels:
+            place = TOPICS[category], partition
+            records.append(
+                record(
+                    token.encode(),
+                    topic=place[0],
+                    partition=partition,
+                    offset=self._next[place],
+                    timestamp=len(self.log) + len(records),
+                )
+            )
+            self._next[place] += 1
+        self.log += records
+        return records
+
+    def check(self) -> None:
+        """Each client has what it was promised, once, in the order of arrival, numbered from 1."""
+        # Records are told apart by their timestamp, which is their place in the log.
+        assert self._positions() == {place: end - 1 for place, end in self._next.items()}
+        for number, client in enumerate(self.clients):
+            for pattern, start in self._live[number].items():
+                self._promise(number, pattern, start)
+            received = client.messages
+            assert [one["ts"] for one in received] == sorted(self._promised[number])
+            assert [one["seq"] for one in received] == list(range(1, len(received) + 1))
+
+    def _positions(self) -> dict[tuple[str, int], int]:
+        positions = self.hub.positions(TOPICS.values())
+        return {
+            (topic, partition): positions[topic].get(partition, -1)
+            for topic, partition in self._next
+        }
+
+    def _promise(self, client: int, pattern: str, start: dict[tuple[str, int], int]) -> None:
+        token, category = pattern.rsplit(".", 1)
+        end = self._positions()
+        for number, one in enumerate(self.log):
+            place = one.topic, one.partition
+            if (
+                token in {"*", (one.key or b"").decode()}
+                and (category == "*" or TOPICS[category] == one.topic)
+                and start[place] < one.offset <= end[place]
+            ):
+                self._promised[client].add(number)
+
+
+async def play(steps: Iterable[Join | Part | Publish | Pause], interval: float) -> None:
+    """Carry out the steps on a hub, and check what its clients got."""
+    hub = make_hub(interval)
+    contract = Contract(hub)
+    meanwhile: list[Join | Part] = []
+
+    def interrupt() -> None:
+        todo, meanwhile[:] = list(meanwhile), []
+        for change in todo:
+            contract.change(change)
+
+    for client in contract.clients:
+        client.received = interrupt  # type: ignore[method-assign]
+    async with dispatching(hub) as feeder:
+        for step in steps:
+            await carry_out(step, contract, feeder, meanwhile)
+        meanwhile.clear()
+        await trio.sleep(1)
+        contract.check()
+
+
+async def carry_out(
+    step: Join | Part | Publish | Pause,
+    contract: Contract,
+    feeder: Feeder,
+    meanwhile: list[Join | Part],
+) -> None:
+    """One step."""
+    match step:
+        case Publish():
+            meanwhile[:] = step.meanwhile
+            feeder.put(*contract.append(step))
+        case Pause():
+            await trio.sleep(step.seconds)
+        case _:
+            # Between two cycles: what would flush here has no part in a cycle.
+            meanwhile.clear()
+            contract.change(step)
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(changes | batches | batches | pauses, max_size=15),
+    st.sampled_from([0.0, SLOT]),
+)
+def test_any_interleaving_gives_each_subscriber_exactly_its_records(
+    steps: list[Join | Part | Publish | Pause], interval: float
+) -> None:
+    """What lies behind a subscription's positions and up to its end arrives, once and in order."""
+
+    async def main(_: MockClock) -> None:
+        await play(steps, interval)
+
+    in_virtual_time(main)

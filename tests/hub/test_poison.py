@@ -1,0 +1,68 @@
+"""A record that cannot be delivered is passed by, counted, and now and then told of."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from odin_ws.hub.reading import Unreadable
+from odin_ws.records import Record
+from tests.building import record
+from tests.hub.driving import dispatching, make_hub
+from tests.hub.joining import join
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (record(None), Unreadable.NO_KEY),
+        (record(b"\xff"), Unreadable.BAD_KEY),
+        (record(value=None), Unreadable.TOMBSTONE),
+        (record(value=b'{"x":"' + b"x" * 1024 + b'"}'), Unreadable.TOO_LARGE),
+        (record(value=b"{"), Unreadable.NOT_JSON),
+        (record(value=b"[]"), Unreadable.NOT_AN_OBJECT),
+    ],
+    ids=lambda value: str(value) if isinstance(value, Unreadable) else "",
+)
+async def test_a_poison_record_is_counted_and_passed_by(
+    autojump_clock: MockClock, bad: Record, reason: Unreadable
+) -> None:
+    """It stops neither the stream nor the positions, and those around it arrive."""
+    hub = make_hub(max_record_bytes=1024)
+    client = join(hub, "*.*")
+    poison = Record(bad.topic, 0, 1, bad.timestamp, bad.key, bad.value)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0), poison, record(offset=2))
+        assert client.positions == ["0-0", "0-2"]
+        await feeder.publish(Record(bad.topic, 0, 3, bad.timestamp, bad.key, bad.value))
+        assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 3}}
+    assert hub.stats.unreadable == {reason: 2}
+    assert len(client.writes) == 1
+
+
+async def test_failing_27_a_publisher_that_sends_nothing_else_does_not_fill_the_log(
+    autojump_clock: MockClock,
+) -> None:
+    """Of each reason one line is logged in 30 s, with the place of a record and the count."""
+    hub = make_hub()
+    with capture_logs() as logs:
+        async with dispatching(hub) as feeder:
+            for second in range(61):
+                for number in range(20):
+                    offset = 20 * second + number
+                    await feeder.publish(record(None, partition=3, offset=offset))
+                if second == 7:
+                    await feeder.publish(record(value=None))
+                await trio.sleep(1)
+    assert [(line["reason"], line["offset"], line["so_far"]) for line in logs] == [
+        ("no_key", 0, 1),
+        ("tombstone", 0, 1),
+        ("no_key", 600, 601),
+        ("no_key", 1200, 1201),
+    ]
+    assert {line["log_level"] for line in logs} == {"warning"}
+    assert (logs[0]["topic"], logs[0]["partition"]) == ("odin.trades", 3)

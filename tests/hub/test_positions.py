@@ -1,0 +1,44 @@
+"""The hub says what it reads and how far it is."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from trio.testing import MockClock
+
+from odin_ws.records import Assignment, TopicPartition
+from tests.building import record
+from tests.hub.driving import dispatching, make_hub
+
+
+async def test_an_assignment_says_what_is_read_and_from_where(autojump_clock: MockClock) -> None:
+    """Positions and partitions are those of the last assignment: none of an earlier one is left."""
+    hub = make_hub()
+    async with dispatching(hub) as feeder:
+        await feeder.publish(
+            Assignment({TopicPartition("odin.trades", 1): 4, TopicPartition("odin.trades", 0): -1})
+        )
+        assert hub.partitions(["odin.trades", "odin.social"]) == {
+            "odin.trades": [0, 1],
+            "odin.social": [],
+        }
+        assert hub.positions(["odin.trades"]) == {"odin.trades": {0: -1, 1: 4}}
+        assert not hub.partial
+        await feeder.publish(Assignment({TopicPartition("odin.social", 3): 9}, partial=True))
+        assert hub.positions(["odin.trades", "odin.social"]) == {
+            "odin.trades": {},
+            "odin.social": {3: 9},
+        }
+        assert hub.partial
+
+
+async def test_positions_that_were_told_do_not_change_behind_ones_back(
+    autojump_clock: MockClock,
+) -> None:
+    """An acknowledgement holds the offsets of its moment."""
+    hub = make_hub()
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=1))
+        told = hub.positions(["odin.trades"])
+        await feeder.publish(record(offset=2))
+    assert told == {"odin.trades": {0: 1}}

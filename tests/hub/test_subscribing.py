@@ -1,0 +1,195 @@
+"""Subscribing, leaving and being answered, between cycles and in the middle of one."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.testing.scenario import Scenario
+from tests.building import record
+from tests.hub.driving import Client, dispatching, make_hub
+from tests.hub.joining import Interrupting, join
+
+
+async def test_a_subscription_is_live_from_the_positions_it_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    """Nothing at or before the acknowledged offsets comes, and everything after them."""
+    hub = make_hub()
+    client = Client()
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=7), record(partition=1, offset=3))
+        join(hub, "*.trade", client=client)
+        assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 7, 1: 3}}
+        await feeder.publish(record(offset=8), record(partition=1, offset=4))
+    assert client.positions == ["0-8", "1-4"]
+
+
+async def test_subscribing_in_the_middle_of_a_cycle_joins_behind_it(
+    autojump_clock: MockClock,
+) -> None:
+    """The acknowledged positions hold the running cycle already, and none of it is sent."""
+    hub = make_hub()
+    late = Client()
+    acknowledged: list[dict[str, dict[int, int]]] = []
+
+    def subscribe() -> None:
+        join(hub, "*.*", client=late)
+        acknowledged.append(hub.positions(["odin.trades"]))
+
+    join(hub, "BTC.trade", client=Interrupting(subscribe))
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0), record(offset=1))
+        assert acknowledged == [{"odin.trades": {0: 1}}]
+        assert late.writes == []
+        await feeder.publish(record(offset=2))
+    assert late.positions == ["0-2"]
+    assert [one["seq"] for one in late.messages] == [1]
+
+
+async def test_subscribing_to_more_in_the_middle_of_a_cycle_loses_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """What the cycle still owed is written, and written once, before the new pattern is live."""
+    hub = make_hub()
+    late = Client()
+    sent_before_the_answer: list[list[str]] = []
+
+    def subscribe() -> None:
+        hub.subscribe(late.subscriber, ["*.*"])
+        sent_before_the_answer.append(late.positions)
+
+    join(hub, "BTC.trade", client=Interrupting(subscribe))
+    join(hub, "BTC.trade", client=late)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(b"BTC", offset=0), record(b"ETH", offset=1))
+        await feeder.publish(record(b"BTC", offset=2), record(b"ETH", offset=3))
+    assert sent_before_the_answer == [["0-0"]]
+    assert late.positions == ["0-0", "0-2", "0-3"]
+
+
+async def test_nothing_is_sent_after_unsubscribing_between_cycles(
+    autojump_clock: MockClock,
+) -> None:
+    """Records that had come but were not dispatched yet are not sent either."""
+    hub = make_hub()
+    client = join(hub, "*.*")
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0))
+        feeder.put(record(offset=1))
+        assert hub.unsubscribe(client.subscriber, ["*.*"])
+        await feeder.publish(record(offset=2))
+    assert client.positions == ["0-0"]
+
+
+async def test_nothing_is_sent_after_unsubscribing_in_the_middle_of_a_cycle(
+    autojump_clock: MockClock,
+) -> None:
+    """What the running cycle owes is sent before the unsubscription returns, and nothing after."""
+    hub = make_hub()
+    leaving = Client()
+    sent_before_the_answer: list[int] = []
+
+    def unsubscribe() -> None:
+        assert hub.unsubscribe(leaving.subscriber, ["BTC.trade"])
+        sent_before_the_answer.append(len(leaving.writes))
+
+    join(hub, "BTC.trade", client=Interrupting(unsubscribe))
+    join(hub, "BTC.trade", client=leaving)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0), record(offset=1))
+        await feeder.publish(record(offset=2))
+    assert leaving.positions == ["0-0", "0-1"]
+    assert sent_before_the_answer == [len(leaving.writes)] == [1]
+
+
+async def test_unsubscribing_from_one_pattern_leaves_the_others(autojump_clock: MockClock) -> None:
+    """A record that another pattern still asks for goes on coming."""
+    hub = make_hub()
+    client = join(hub, "BTC.trade", "*.trade")
+    async with dispatching(hub) as feeder:
+        assert hub.unsubscribe(client.subscriber, ["BTC.trade"])
+        assert not hub.unsubscribe(client.subscriber, ["BTC.trade"])
+        await feeder.publish(record())
+    assert client.positions == ["0-0"]
+
+
+async def test_a_flush_writes_what_is_due_at_once_and_once(autojump_clock: MockClock) -> None:
+    """An answer given in the middle of a cycle comes after the messages that were due before it."""
+    hub = make_hub()
+    asking = Client()
+    join(hub, "*.*", client=Interrupting(lambda: hub.flush(asking.subscriber)))
+    behind = [join(hub, "*.*") for _ in range(3)]
+    join(hub, "*.*", client=asking)
+    order: list[Client] = []
+    for client in (*behind, asking):
+        client.received = lambda client=client: order.append(client)  # type: ignore[method-assign,misc]
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record())
+        assert order == [asking, *behind]
+        hub.flush(asking.subscriber)
+    assert asking.positions == ["0-0"]
+
+
+async def test_who_leaves_in_the_middle_of_a_cycle_gets_nothing_more(
+    autojump_clock: MockClock,
+) -> None:
+    """A connection that ended is not written to, and its patterns are forgotten."""
+    hub = make_hub()
+    gone, stays = Client(), Client()
+    join(hub, "BTC.trade", client=Interrupting(lambda: hub.leave(gone.subscriber)))
+    join(hub, "*.*", "*.trade", client=gone)
+    join(hub, "*.*", client=stays)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0))
+        assert hub.patterns == 2
+        await feeder.publish(record(offset=1))
+    assert gone.writes == []
+    assert stays.positions == ["0-0", "0-1"]
+
+
+async def test_leaving_twice_or_without_a_subscription_does_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """The end of a connection need not know what it had asked for."""
+    hub = make_hub()
+    client = join(hub, "*.*")
+    hub.leave(client.subscriber)
+    hub.leave(client.subscriber)
+    hub.leave(Client().subscriber)
+    assert hub.patterns == 0
+
+
+@pytest.mark.parametrize(("command", "answer"), [("heartbeat", "pong"), ("nonsense", "error")])
+async def test_an_answer_in_the_middle_of_a_cycle_comes_after_the_messages_of_that_cycle(
+    odin_scenario: Scenario, autojump_clock: MockClock, command: str, answer: str
+) -> None:
+    """Also of a command that changes no subscription: clients rely on that order."""
+    hub = odin_scenario.view.hub
+    sessions = odin_scenario.view.server.stats.sessions
+    carried_out: list[int] = []
+
+    class Slow(Client):
+        def received(self) -> None:
+            autojump_clock.jump(0.001)
+            carried_out.append(sessions.commands)
+
+    asking = await odin_scenario.connect()
+    async with trio.open_nursery() as nursery:
+        text = json.dumps({"type": command})
+        join(hub, "*.*", client=Interrupting(lambda: nursery.start_soon(asking.send, text)))
+        # Each 32 of them are a slice, after which the others get one turn; a command takes several.
+        for _ in range(1000):
+            join(hub, "*.*", client=Slow())
+        await asking.subscribe(channels=["*.*"])
+        odin_scenario.publish("BTC", "trade")
+        received = [json.loads(await asking.websocket.get_message())["type"] for _ in range(2)]
+    assert received == ["message", answer]
+    # It was carried out while the cycle ran, before it was the client's turn.
+    assert carried_out == sorted(carried_out)
+    assert (carried_out[0], carried_out[-1]) == (1, 2)

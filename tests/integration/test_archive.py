@@ -1,0 +1,208 @@
+"""Kafka's past, read from real brokers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+
+from odin_ws.archive import Archive, ArchiveUnavailable, Span
+from odin_ws.records import Record, TopicPartition
+from odin_ws.source.archive import KafkaArchive
+from odin_ws.source.cluster import KafkaOptions
+from odin_ws.testing.brokers import embedded_broker
+from tests.integration import kafka
+from tests.integration.conftest import ApacheFactory
+from tests.integration.feeding import (
+    Publisher,
+    Sent,
+    delete_records_before,
+    eventually,
+    every_partition,
+    new_topics,
+    numbered,
+    options,
+    publish_in_transaction,
+)
+from tests.source.archive_contract import ArchiveContract, read_all
+
+
+@asynccontextmanager
+async def running(options: KafkaOptions, readers: int = 1) -> AsyncIterator[KafkaArchive]:
+    """An archive that runs for the length of the block."""
+    archive = KafkaArchive(options, readers)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(archive.run)
+        yield archive
+        nursery.cancel_scope.cancel()
+
+
+async def exhaust(batches: AsyncIterator[Sequence[Record]]) -> None:
+    """Take what comes until the end."""
+    async for _ in batches:
+        pass
+
+
+@attrs.frozen
+class KafkaPast:
+    """A Past in Kafka."""
+
+    bootstrap: str
+    topic: str
+    archive: Archive
+
+    async def publish(self, partition: int, count: int, timestamp: int = 1_000) -> None:
+        """See Past."""
+        records = [
+            Sent(self.topic, b"BTC", b"%d" % number, partition, timestamp + number * 1_000)
+            for number in range(count)
+        ]
+        await Publisher(self.bootstrap).publish(records)
+
+    async def delete_before(self, partition: int, offset: int) -> None:
+        """See Past."""
+        await delete_records_before(self.bootstrap, self.topic, partition, offset)
+
+
+@pytest.fixture
+async def past(apache: str) -> AsyncIterator[KafkaPast]:
+    """A new topic in Apache Kafka, and an archive of one reader."""
+    (topic,) = new_topics()
+    await kafka.create_topics(apache, [topic], 2)
+    async with running(options(apache)) as archive:
+        yield KafkaPast(apache, topic, archive)
+
+
+class TestKafkaArchive(ArchiveContract):
+    """It is an archive."""
+
+
+async def test_offsets_without_a_record(apache: str) -> None:
+    """A span ends where the reading is past it, though the last offset is a transaction's mark."""
+    (topic,) = new_topics()
+    await kafka.create_topics(apache, [topic], 1)
+    (key,) = every_partition([topic], 1)
+    for _ in range(2):
+        await publish_in_transaction(apache, Sent(topic), Sent(topic))
+    async with running(options(apache)) as archive:
+        assert await archive.bounds([key]) == {key: (0, 6)}
+        for span, offsets in (
+            (Span(0, 5), [0, 1, 3, 4]),
+            (Span(1, 2), [1]),
+            (Span(2, 2), []),
+            (Span(5, 5), []),
+            (Span(0, 3), [0, 1, 3]),
+        ):
+            assert [record.offset for record in await read_all(archive, {key: span})] == offsets
+
+
+async def test_many_read_at_once_with_few_readers(apache: str) -> None:
+    """Each gets its own records, all of them, from many partitions."""
+    topics = new_topics(2)
+    await kafka.create_topics(apache, topics, 6)
+    partitions = every_partition(topics, 6)
+    await Publisher(apache).publish(numbered(partitions, 300))
+    read: dict[int, list[Record]] = {}
+
+    async with running(options(apache), readers=2) as archive:
+
+        async def read_from(first: int) -> None:
+            read[first] = await read_all(archive, dict.fromkeys(partitions, Span(first, 299)))
+
+        async with trio.open_nursery() as nursery:
+            for first in range(12):
+                nursery.start_soon(read_from, first)
+    for first, records in read.items():
+        for key in partitions:
+            offsets = [one.offset for one in records if (one.topic, one.partition) == key]
+            assert offsets == list(range(first, 300))
+
+
+async def test_who_does_not_take_lets_others_read(apache: str) -> None:
+    """It hears so after some seconds; what it has had stands, and it can ask for the rest."""
+    (topic,) = new_topics()
+    await kafka.create_topics(apache, [topic], 1)
+    (key,) = every_partition([topic], 1)
+    await Publisher(apache).publish(numbered([key], 5000))
+    received: list[Record] = []
+    async with running(options(apache)) as archive:
+        async with archive.read({key: Span(0, 4999)}) as batches:
+            received += await anext(batches)
+            with trio.fail_after(15):
+                assert await archive.bounds([key]) == {key: (0, 5000)}
+            # What was on its way when its turn ended.
+            received += await anext(batches)
+            with pytest.raises(ArchiveUnavailable, match="not taken"):
+                await anext(batches)
+        received += await read_all(archive, {key: Span(received[-1].offset + 1, 4999)})
+    assert [record.offset for record in received] == list(range(5000))
+
+
+async def test_a_broker_that_goes_away_and_comes_back(own_apache: ApacheFactory) -> None:
+    """Whoever asks or reads meanwhile hears soon that it cannot be had now; then all is well."""
+    (topic,) = new_topics()
+    async with own_apache() as broker:
+        await kafka.create_topics(broker.bootstrap, [topic], 1)
+        (key,) = every_partition([topic], 1)
+        # Larger than what one fetch brings.
+        large = [Sent(topic, value=b"x" * 400_000, partition=0)] * 40
+        await Publisher(broker.bootstrap).publish(large)
+        async with running(options(broker.bootstrap)) as archive:
+            async with archive.read({key: Span(0, 39)}) as batches:
+                await anext(batches)
+                await broker.kill()
+                with trio.fail_after(5), pytest.raises(ArchiveUnavailable, match=r"\w"):
+                    await exhaust(batches)
+            with trio.fail_after(5), pytest.raises(ArchiveUnavailable, match=r"\w"):
+                await archive.bounds([key])
+            await broker.start()
+            assert await archive.bounds([key]) == {key: (0, 40)}
+            assert len(await read_all(archive, {key: Span(0, 39)})) == 40
+
+
+async def test_a_broker_that_answers_nothing() -> None:
+    """A question is bounded; the reason is for operators."""
+    async with embedded_broker() as broker, running(options(broker.bootstrap)) as archive:
+        key = TopicPartition(new_topics()[0], 0)
+        assert await archive.bounds([key]) == {}
+        broker.pause()
+        with trio.fail_after(5), pytest.raises(ArchiveUnavailable, match=r"no answer within 0.5 s"):
+            await archive.bounds([key])
+        broker.unpause()
+        assert await archive.bounds([key]) == {}
+
+
+async def test_an_archive_that_has_stopped(apache: str) -> None:
+    """Whoever still asks, or waits for a turn or an answer, hears so."""
+    archive = KafkaArchive(options(apache), readers=1)
+    (topic,) = new_topics()
+    await kafka.create_topics(apache, [topic], 1)
+    (key,) = every_partition([topic], 1)
+    await Publisher(apache).publish(numbered([key], 5000))
+    ended: list[str] = []
+
+    async def ask() -> None:
+        with pytest.raises(ArchiveUnavailable, match="stopping"):
+            await archive.bounds([key])
+        ended.append("waiting")
+
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
+
+            async def run() -> None:
+                with scope:
+                    await archive.run()
+
+            nursery.start_soon(run)
+            async with archive.read({key: Span(0, 4999)}) as batches:
+                await anext(batches)
+                outer.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+                with pytest.raises(ArchiveUnavailable, match="stopping"):
+                    await exhaust(batches)
+    await eventually(lambda: ended == ["waiting"])
+    await ask()

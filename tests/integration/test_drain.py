@@ -1,0 +1,67 @@
+"""How a real server ends: by signals, with Kafka there or not."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import trio
+
+from odin_ws.testing.brokers import embedded_broker
+from tests.integration import kafka
+from tests.integration.events import event
+from tests.integration.feeding import Publisher, eventually
+from tests.integration.serving import connected, serving
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_19_a_signal_drains(topics: str, token: str, number: signal.Signals) -> None:
+    """Not ready first and still serving; then a close 1012 for everybody, and exit status 0."""
+    async with serving(topics, WS_DRAIN_DELAY="1.5", WS_DRAIN_SECONDS="5") as server:
+        async with connected(server) as client:
+            await client.subscribe(channels=[f"{token}.trade"])
+            server.signal(number)
+            signalled = trio.current_time()
+            await server.answers("/health/ready", 503)
+            assert (await server.get("/health/live")).status_code == 200
+            # Load balancers have yet to notice: whom they still send is served.
+            async with connected(server) as late:
+                await late.subscribe(channels=[f"{token}.trade"])
+                await Publisher(topics).publish([event(token, "trade")])
+                for one in client, late:
+                    await one.received(1)
+                    assert await one.ended() == (1012, "the server is restarting")
+        assert trio.current_time() - signalled >= 1.5
+        assert await server.ended(1.5 + 5 - (trio.current_time() - signalled)) == 0
+        assert "Traceback" not in server.output
+        assert server.events("stopped")[0]["disconnects"] == 2
+
+
+async def test_a_second_signal_ends_at_once(topics: str) -> None:
+    """During a long drain another signal ends the process, with status 1 and no traceback."""
+    async with serving(topics, WS_DRAIN_DELAY="60") as server, connected(server) as client:
+        server.signal(signal.SIGTERM)
+        await eventually(lambda: server.events("draining"))
+        server.signal(signal.SIGTERM)
+        assert await server.ended(5) == 1
+        assert "Traceback" not in server.output
+        await client.ended()
+
+
+@pytest.mark.parametrize("away", ["killed", "frozen"])
+async def test_19_a_dead_broker_does_not_hold_up_the_end(away: str) -> None:
+    """The drain is as quick as with a broker, in order, whether it refuses or does not answer."""
+    async with embedded_broker() as broker:
+        await kafka.create_topics(broker.bootstrap, ["odin.trades"], 1)
+        async with serving(broker.bootstrap, WS_DRAIN_SECONDS="5") as server:
+            async with connected(server) as client:
+                if away == "killed":
+                    await broker.kill()
+                else:
+                    broker.pause()
+                await server.answers("/health", 503)
+                signalled = trio.current_time()
+                server.signal(signal.SIGTERM)
+                assert (await client.ended())[0] == 1012
+            assert await server.ended(5 - (trio.current_time() - signalled)) == 0
+            assert "Traceback" not in server.output

@@ -1,0 +1,170 @@
+"""What was published before the start: the source reads it first, and says where it ends."""
+
+from __future__ import annotations
+
+import time
+
+from odin_ws.source.feed import FeedStatus
+from tests.integration import kafka
+from tests.integration.feeding import (
+    Feeding,
+    Publisher,
+    Sent,
+    delete_records_before,
+    each,
+    eventually,
+    every_partition,
+    feeding,
+    new_topics,
+    numbered,
+    options,
+    publish_in_transaction,
+)
+
+# Of all that a test publishes.
+ALL = {"history_seconds": 600.0, "history_records": 1_000_000}
+
+
+def aged(partitions: int, *ages: float) -> list[Sent]:
+    """For each age a record that is so many seconds old, in each partition of a topic to come."""
+    now = time.time()
+    return [
+        Sent("", value=b"%d" % age, partition=number, timestamp=int((now - age) * 1000))
+        for age in ages
+        for number in range(partitions)
+    ]
+
+
+async def test_history_is_what_is_young_enough(apache: str) -> None:
+    """The assignment tells where it begins and ends; then its end is told; then comes news."""
+    (topic,) = topics = new_topics()
+    await kafka.create_topics(apache, topics, 2)
+    first, second = every_partition(topics, 2)
+    publisher = Publisher(apache)
+    await publisher.publish([one._replace(topic=topic) for one in aged(1, 300, 90, 50, 40)])
+    recent = options(apache, history_seconds=60, history_records=1000)
+    async with feeding(topics, recent) as feed:
+        (assignment,) = feed.assignments
+        assert assignment.positions == {first: 3, second: -1}
+        assert assignment.history == {first: 1, second: -1}
+        assert [record.value for record in feed.history] == [b"50", b"40"]
+        await publisher.publish(numbered([first], 1, first=4))
+        await feed.received(3)
+        assert feed.offsets() == {first: [2, 3, 4]}
+
+
+async def test_history_is_no_more_than_so_many_records(apache: str) -> None:
+    """The newest of each partition; one that has few leaves its share to the others."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 3)
+    few, *many = every_partition(topics, 3)
+    await Publisher(apache).publish(numbered([few], 10) + numbered(many, 100))
+    async with feeding(topics, options(apache, history_seconds=600, history_records=60)) as feed:
+        assert feed.offsets() == {few: list(range(10))} | each(many, range(75, 100))
+        assert len(feed.history) == 60
+
+
+async def test_without_a_history_its_end_comes_at_once(apache: str) -> None:
+    """Also where there is no topic at all."""
+    there, not_there = topics = new_topics(2)
+    await kafka.create_topics(apache, [there], 1)
+    await Publisher(apache).publish(numbered(every_partition([there], 1), 5))
+    for names in topics, [not_there]:
+        async with feeding(names, options(apache)) as feed:
+            assert feed.history == []
+            assert feed.assignments[0].history == {}
+    async with feeding([not_there], options(apache, group="group")) as feed:
+        assert feed.history == []
+        assert feed.assignments[0].partial
+
+
+async def test_a_member_of_a_group_has_no_history(apache: str) -> None:
+    """It goes on where the group stopped, and the end of the history is told all the same."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    await Publisher(apache).publish(numbered(every_partition(topics, 1), 5))
+    async with feeding(topics, options(apache, group=topics[0], **ALL)) as feed:
+        assert feed.history == []
+        assert feed.assignments[0].history == {}
+
+
+async def test_a_history_may_end_with_a_marker(apache: str) -> None:
+    """The end of a transaction takes up an offset and is no record to wait for."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    (key,) = every_partition(topics, 1)
+    await publish_in_transaction(apache, Sent(topics[0]))
+    async with feeding(topics, options(apache, **ALL)) as feed:
+        assert feed.assignments[0].positions == {key: 1}
+        assert len(feed.history) == 1
+        await Publisher(apache).publish([Sent(topics[0])])
+        await feed.received(2)
+        assert feed.offsets() == {key: [0, 2]}
+        await feed.probes(2)
+        assert feed.feed.status.value is FeedStatus.LIVE, feed.feed.reason
+
+
+async def test_the_feed_is_starting_until_the_history_is_read(apache: str) -> None:
+    """However long the hub takes for it; the rate limit does not hold it up."""
+    topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    await Publisher(apache).publish(numbered(every_partition(topics, 1), 5000))
+    async with feeding(topics, options(apache, rate=1, **ALL), live=False) as feed:
+        feed.takes.value = False
+        await feed.probes(3)
+        assert feed.feed.status.value is FeedStatus.STARTING
+        assert feed.feed.reason == "reading what was published before the start"
+        assert feed.feed.lag == {topics[0]: 5000}
+        feed.takes.value = True
+        await feed.live(10)
+        assert len(feed.history) == 5000
+
+
+async def hold_at_the_start(feed: Feeding) -> None:
+    """Take nothing after the first assignment."""
+    feed.takes.value = False
+    await eventually(lambda: feed.assignments)
+
+
+async def test_a_history_goes_on_after_an_interruption(apache: str) -> None:
+    """What is published meanwhile is news; nothing is missing or doubled, no position goes back."""
+    old, new = topics = new_topics(2)
+    await kafka.create_topics(apache, [old], 2)
+    partitions = every_partition([old], 2)
+    await Publisher(apache).publish(numbered(partitions, 100))
+    async with feeding(topics, options(apache, **ALL), live=False) as feed:
+        await hold_at_the_start(feed)
+        await kafka.create_topics(apache, [new], 1)
+        (later,) = every_partition([new], 1)
+        await Publisher(apache).publish(numbered([*partitions, later], 10, first=100))
+        await eventually(lambda: feed.feed.missing_topics == set())
+        feed.takes.value = True
+        await feed.received(2 * 110 + 10)
+        await feed.live()
+        begun, again = feed.assignments
+        assert begun.positions == dict.fromkeys(partitions, 99)
+        assert begun.history == dict.fromkeys(partitions, -1)
+        assert again.positions == {**begun.positions, later: -1}
+        assert again.history == {}
+        assert feed.offsets() == each(partitions, range(110)) | {later: list(range(10))}
+        assert len(feed.history) >= 200
+
+
+async def test_a_history_that_is_deleted_meanwhile(apache: str) -> None:
+    """It goes on with what is left of it, the position stays, and nothing counts as lost."""
+    (topic,) = topics = new_topics()
+    await kafka.create_topics(apache, topics, 1)
+    (key,) = every_partition(topics, 1)
+    # Larger than what one fetch of a partition brings: most stay with the broker.
+    large = b"x" * 400_000
+    await Publisher(apache).publish([Sent(topic, value=large, partition=0)] * 40)
+    async with feeding(topics, options(apache, **ALL), live=False) as feed:
+        await hold_at_the_start(feed)
+        await delete_records_before(apache, topic, 0, 30)
+        feed.takes.value = True
+        await feed.live()
+        assert feed.assignments[-1].positions == {key: 39}
+        assert feed.assignments[-1].history == {key: 29}
+        assert feed.offsets()[key][-10:] == list(range(30, 40))
+        assert len(feed.history) < 40
+        assert feed.feed.lost_records == 0

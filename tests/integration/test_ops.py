@@ -1,0 +1,73 @@
+"""What operators see of a real server: health and metrics tell what really happens."""
+
+from __future__ import annotations
+
+import json
+
+from odin_ws.testing.brokers import embedded_broker
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from tests.integration import kafka
+from tests.integration.events import event
+from tests.integration.feeding import Publisher
+from tests.integration.serving import Server, connected, serving
+from tests.integration.watching import closed
+
+
+async def test_23_health_tells_the_truth_about_kafka(token: str) -> None:
+    """Without a broker: stopped and not ready; with it: running; without it again: stopped.
+
+    Clients stay connected throughout, and are answered.
+    """
+    (port,) = free_ports(1)
+    async with serving(f"{LOOPBACK}:{port}", ready=False) as server, connected(server) as client:
+        await client.subscribe(channels=[f"{token}.trade"])
+        await expect_kafka(server, "stopped", 503)
+        assert (await server.get("/health/ready")).status_code == 503
+        async with embedded_broker(port) as broker:
+            await kafka.create_topics(broker.bootstrap)
+            await server.answers("/health/ready")
+            await expect_kafka(server, "running", 200)
+            await Publisher(broker.bootstrap).publish([event(token, "trade", number=1)])
+            await client.received(1)
+            await broker.kill()
+            await server.answers("/health", 503)
+            await expect_kafka(server, "stopped", 503)
+            # Nobody is sent away: the other instances have lost it too.
+            assert (await server.get("/health/ready")).status_code == 200
+            assert (await client.command("heartbeat"))["type"] == "pong"
+            await broker.start()
+            await server.answers("/health", 200)
+            await expect_kafka(server, "running", 200)
+        assert client.closed is None
+
+
+async def expect_kafka(server: Server, status: str, code: int) -> None:
+    """Health, its status code and the metric say the same."""
+    response = await server.get("/health")
+    report = response.json()
+    assert response.status_code == code, report
+    assert report["checks"]["kafka"]["status"] == status, report
+    assert report["healthy"] is (status == "running")
+    assert bool(report["errors"]) is (status == "stopped")
+    assert await server.metric("ws_kafka_connected") == (status == "running")
+
+
+async def test_24_metrics_count_what_was_delivered(topics: str, token: str) -> None:
+    """Records by topic, messages, bytes, connections and lag are what really happened."""
+    async with serving(topics) as server:
+        async with connected(server) as client:
+            await client.subscribe(channels=[f"{token}.trade"])
+            await Publisher(topics).publish([event(token, "trade", number=n) for n in range(50)])
+            await client.received(50)
+            size = sum(len(json.dumps(one, separators=(",", ":"))) for one in client.messages)
+            assert await server.metric("ws_messages_sent_total") == 50
+            assert await server.metric("ws_bytes_sent_total") > size
+            assert await server.metric("ws_connections_active") == 1
+            assert (
+                await server.metric("ws_kafka_messages_received_total", topic="odin.trades") == 50
+            )
+            assert await server.metric("ws_kafka_lag_records") == 0
+            assert await server.metric("ws_record_age_seconds_count") == 50
+        await closed(server, 1)
+        assert await server.metric("ws_connections_active") == 0
+        assert await server.metric("ws_disconnects_total") == 1

@@ -1,0 +1,176 @@
+"""The page of clients: who keeps up and who does not, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import trio
+
+from odin_ws.ops.clients import InvalidQuery, read_limit
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.ops import ask
+from tests.scenarios.wire import RawClient
+
+
+async def page(scenario: Scenario, query: str = "") -> dict[str, Any]:
+    """What `/clients` says."""
+    answer = await ask(scenario, f"/clients{query}")
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def slow_client(scenario: Scenario, *channels: str, **data: Any) -> RawClient:
+    """A subscriber that reads nothing, on a network that holds 4 KiB."""
+    client = await RawClient.open(scenario, capacity=4096)
+    await client.command("subscribe", channels=channels, **data)
+    await client.next()
+    return client
+
+
+async def test_nobody_is_connected(odin_scenario: Scenario) -> None:
+    """There are totals, all 0, and no clients."""
+    assert await page(odin_scenario) == {
+        "totals": dict.fromkeys(
+            ["connections", "backlogged", "backlog_bytes", "replaying", "latest"], 0
+        ),
+        "clients": [],
+    }
+
+
+async def test_a_client_that_keeps_up(odin_scenario: Scenario) -> None:
+    """What it has, what it was sent, how long it is there and when it last said something."""
+    client = await odin_scenario.connect()
+    await trio.sleep(2)
+    await client.subscribe(channels=["BTC.trade", "ETH.*"])
+    for _ in range(3):
+        odin_scenario.publish("BTC", "trade")
+    await client.messages(3)
+    await trio.sleep(5)
+    found = await page(odin_scenario)
+    assert found["totals"] == {
+        "connections": 1,
+        "backlogged": 0,
+        "backlog_bytes": 0,
+        "replaying": 0,
+        "latest": 0,
+    }
+    (one,) = found["clients"]
+    heard, connected = one.pop("heard_seconds"), one.pop("connected_seconds")
+    assert one == {
+        "peer": "memory",
+        "backlog_bytes": 0,
+        "waiting_seconds": 0,
+        "seq": 3,
+        "patterns": 2,
+        "delivery": "all",
+        "held_messages": 0,
+        "replaying": False,
+    }
+    # It may have answered a ping since.
+    assert 0 <= heard <= connected - 2
+    assert connected == pytest.approx(7, abs=0.5)
+
+
+async def test_a_slow_client_is_seen(odin_scenario: Scenario) -> None:
+    """How much waits for it and for how long."""
+    await slow_client(odin_scenario, "BTC.trade")
+    await trio.sleep(5)
+    odin_scenario.publish("BTC", "trade", "x" * 10_000)
+    await trio.sleep(3)
+    odin_scenario.publish("BTC", "trade", "x" * 10_000)
+    await trio.sleep(4)
+    found = await page(odin_scenario)
+    (one,) = found["clients"]
+    assert 2 * 10_000 - 4096 < one["backlog_bytes"] < 2 * 10_200
+    assert one["waiting_seconds"] == pytest.approx(7, abs=0.1)
+    assert one["seq"] == 2
+    assert found["totals"]["backlogged"] == 1
+    assert found["totals"]["backlog_bytes"] == one["backlog_bytes"]
+
+
+async def test_the_most_bytes_come_first(odin_scenario: Scenario) -> None:
+    """Then who has been there longest; the totals are those of all, whatever the limit."""
+    clients = {}
+    for token in ("A", "B", "C", "D"):
+        clients[token] = await slow_client(odin_scenario, f"{token}.trade")
+        await trio.sleep(1)
+    for token, size in (("B", 20_000), ("C", 30_000)):
+        odin_scenario.publish(token, "trade", "x" * size)
+    await trio.sleep(1)
+    found = await page(odin_scenario)
+    ages = [round(one["connected_seconds"]) for one in found["clients"]]
+    assert ages == [3, 4, 5, 2]
+    shorter = await page(odin_scenario, "?limit=1")
+    assert [round(one["connected_seconds"]) for one in shorter["clients"]] == [3]
+    assert shorter["totals"] == found["totals"]
+
+
+async def test_twenty_are_listed(odin_scenario: Scenario) -> None:
+    """More where more are asked for."""
+    for _ in range(25):
+        await RawClient.open(odin_scenario)
+    assert len((await page(odin_scenario))["clients"]) == 20
+    assert len((await page(odin_scenario, "?limit=1000"))["clients"]) == 25
+
+
+@pytest.mark.odin_settings(ws_outbox_mark_bytes=1000)
+async def test_who_asked_for_the_latest_is_seen(odin_scenario: Scenario) -> None:
+    """With how many messages are held back for it."""
+    await slow_client(odin_scenario, "*.trade", delivery="latest")
+    odin_scenario.publish("BTC", "trade", "x" * 10_000)
+    await trio.sleep(1)
+    for token in ("BTC", "ETH", "BTC"):
+        odin_scenario.publish(token, "trade")
+    await trio.sleep(1)
+    found = await page(odin_scenario)
+    (one,) = found["clients"]
+    assert (one["delivery"], one["held_messages"]) == ("latest", 2)
+    assert found["totals"]["latest"] == 1
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_who_is_replayed_is_seen(odin_scenario: Scenario) -> None:
+    """From the command until it is live."""
+    record = odin_scenario.publish("BTC", "trade")
+    await trio.sleep(1)
+    client = await RawClient.open(odin_scenario)
+    odin_scenario.archive.hold()
+    positions = {record.topic: {record.partition: -1}}
+    await client.command("resume", channels=["BTC.trade"], positions=positions)
+    await trio.sleep(1)
+    seen = [await page(odin_scenario)]
+    odin_scenario.archive.release()
+    await trio.sleep(1)
+    seen.append(await page(odin_scenario))
+    assert (await client.next()).json["replayed"] == 1
+    assert [one["totals"]["replaying"] for one in seen] == [1, 0]
+    assert [one["clients"][0]["replaying"] for one in seen] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("query", "limit"), [({}, 20), ({"limit": "1"}, 1), ({"limit": "1000"}, 1000)]
+)
+def test_a_limit(query: Mapping[str, str], limit: int) -> None:
+    """Twenty where none is given; from one to a thousand."""
+    assert read_limit(query) == limit
+
+
+@pytest.mark.parametrize("text", ["0", "1001", "-1", "", "ten", "1.5", "٣", "²", "9" * 5000])
+def test_a_bad_limit(text: str) -> None:
+    """It is told what is allowed."""
+    with pytest.raises(InvalidQuery, match=r"^limit=.*: allowed is an integer, 1 to 1000$"):
+        read_limit({"limit": text})
+
+
+async def test_bad_questions_are_answered_400(odin_scenario: Scenario) -> None:
+    """With a line that says what is wrong, also for a misspelt parameter."""
+    answer = await ask(odin_scenario, "/clients?limit=all")
+    assert (answer.status_code, answer.text) == (
+        400,
+        "limit=all: allowed is an integer, 1 to 1000\n",
+    )
+    answer = await ask(odin_scenario, "/clients?limt=5")
+    assert (answer.status_code, answer.text) == (400, "unknown parameter limt; allowed: limit\n")

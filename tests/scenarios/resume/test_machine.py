@@ -1,0 +1,268 @@
+"""Whatever happens in whatever order: who comes back gets exactly its records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.records import Record
+from odin_ws.settings import Settings
+from odin_ws.source.memory import MemoryLog
+from odin_ws.testing.scenario import Closed, Scenario, open_scenario
+from tests.scenarios.resume.following import Follower
+from tests.virtual_time import in_virtual_time
+
+TOKENS = ("BTC", "ETH", "a.b")
+CATEGORIES = ("trade", "social")
+PARTITIONS = 2
+INSTANCES = 2
+
+PATTERNS = [f"{token}.{category}" for token in (*TOKENS, "*") for category in (*CATEGORIES, "*")]
+
+# What an instance keeps: nothing, some five messages, or all.
+RETAINED = (0, 5000, 1 << 20)
+
+
+@attrs.frozen
+class Publish:
+    """Records of some tokens and categories, each of so many bytes."""
+
+    channels: tuple[tuple[str, str, int], ...]
+    size: int
+
+
+@attrs.frozen
+class Come:
+    """A client that is away comes to an instance, over a pipe of some capacity."""
+
+    client: int
+    instance: int
+    capacity: int
+    pause: float
+
+
+@attrs.frozen
+class Break:
+    """A client's connection is lost."""
+
+    client: int
+
+
+@attrs.frozen
+class Crash:
+    """An instance dies, and a new one takes its place."""
+
+    instance: int
+    retained: int
+
+
+@attrs.frozen
+class Source:
+    """An instance's broker goes or comes, for what it reads now."""
+
+    instance: int
+    there: bool
+
+
+@attrs.frozen
+class Archive:
+    """The same, for what it reads of the past; `held`: it does not answer, nor fail."""
+
+    instance: int
+    there: bool
+    held: bool
+
+
+@attrs.frozen
+class Delete:
+    """The log's retention takes the oldest records of a partition."""
+
+    topic: int
+    partition: int
+    share: float
+
+
+@attrs.frozen
+class Pause:
+    """Time passes."""
+
+    seconds: float
+
+
+Action = Publish | Come | Break | Crash | Source | Archive | Delete | Pause
+
+clients = st.integers(0, 2)
+instances = st.integers(0, INSTANCES - 1)
+channels = st.tuples(
+    st.sampled_from(TOKENS), st.sampled_from(CATEGORIES), st.integers(0, PARTITIONS - 1)
+)
+actions: st.SearchStrategy[Action] = st.one_of(
+    st.builds(
+        Publish,
+        st.lists(channels, min_size=1, max_size=12).map(tuple),
+        st.sampled_from([0, 0, 0, 700, 30_000]),
+    ),
+    st.builds(
+        Come, clients, instances, st.sampled_from([1 << 20, 1 << 20, 3000, 500]), st.just(0.0)
+    ),
+    st.builds(Come, clients, instances, st.just(500), st.sampled_from([0.02, 0.2])),
+    st.builds(Break, clients),
+    st.builds(Crash, instances, st.sampled_from(RETAINED)),
+    st.builds(Source, instances, st.booleans()),
+    st.builds(Archive, instances, st.booleans(), st.booleans()),
+    st.builds(Pause, st.sampled_from([0.0, 0.0, 0.01, 0.06, 0.7, 40.0])),
+)
+deletions = st.builds(Delete, st.integers(0, 1), st.integers(0, PARTITIONS - 1), st.floats(0, 1))
+
+
+class Place:
+    """Where an instance runs, one after the other."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self._scope = trio.CancelScope()
+        self.scenario: Scenario
+
+    async def run(
+        self, retained: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """One of them."""
+        settings = Settings(ws_retention_bytes=retained, ws_outbox_bytes=20_000)
+        with trio.CancelScope() as self._scope:
+            async with open_scenario(settings, log=self._log) as self.scenario:
+                task_status.started()
+                await trio.sleep_forever()
+
+    def crash(self) -> None:
+        """End it."""
+        self.scenario.crash()
+        self._scope.cancel()
+
+
+class World:
+    """A log, two instances, three clients."""
+
+    def __init__(self, nursery: trio.Nursery, followers: list[Follower]) -> None:
+        self.records: list[Record] = []
+        self._nursery = nursery
+        self._log = MemoryLog(default_catalogue().topics, PARTITIONS)
+        self._places = [Place(self._log) for _ in range(INSTANCES)]
+        self._followers = followers
+
+    async def start(self, retained: tuple[int, ...]) -> None:
+        """Start the instances."""
+        for place, size in zip(self._places, retained, strict=True):
+            await self._nursery.start(place.run, size)
+
+    async def do(self, action: Action) -> None:
+        """Let something happen."""
+        catalogue = default_catalogue()
+        match action:
+            case Publish(channels, size):
+                value = b'{"x":"%b"}' % (b"x" * size)
+                for token, category, partition in channels:
+                    topic = catalogue.categories[category].name
+                    self.records.append(
+                        self._log.append(topic, token.encode(), value, partition=partition)
+                    )
+            case Come(client, instance, capacity, pause):
+                await self._come(self._followers[client], instance, capacity, pause)
+            case Break(client):
+                self._followers[client].break_off()
+            case Crash(instance, retained):
+                place = self._places[instance]
+                place.crash()
+                await self._nursery.start(place.run, retained)
+            case Source(instance, there):
+                source = self._places[instance].scenario.source
+                (source.find_broker if there else source.lose_broker)()
+            case Archive(instance, there, held):
+                archive = self._places[instance].scenario.archive
+                (archive.hold if held else archive.release)()
+                (archive.recover if there else archive.fail)()
+            case Delete(topic, partition, share):
+                name = catalogue.categories[CATEGORIES[topic]].name
+                has = self._log.bounds()[name, partition]  # type: ignore[index]  # the same tuple
+                self._log.delete_before(name, partition, has.first + round(share * (has.end - has.first)))
+            case Pause(seconds):
+                await trio.sleep(seconds)
+
+    async def _come(
+        self, follower: Follower, instance: int, capacity: int, pause: float
+    ) -> None:
+        follower.break_off()
+        follower.pause = pause
+        await follower.come(
+            self._nursery, self._places[instance].scenario, capacity=capacity
+        )
+
+    async def settle(self) -> None:
+        """Let everything be well again, and everybody come back until they have it all."""
+        for place in self._places:
+            place.scenario.source.find_broker()
+            place.scenario.archive.release()
+            place.scenario.archive.recover()
+        for number, follower in enumerate(self._followers):
+            follower.pause = 0.0
+            with trio.fail_after(600):
+                while follower.closed or not follower.live:
+                    await self._come(follower, number % INSTANCES, 1 << 20, 0.0)
+                    await trio.sleep(35)
+        await trio.sleep(35)
+        for place in self._places:
+            place.crash()
+
+
+def play(followers: list[Follower], retained: tuple[int, ...], plan: list[Action]) -> None:
+    """Let it all happen, and see what the clients have got."""
+
+    async def main(_clock: MockClock) -> None:
+        # It takes far less: this is for a server that hangs.
+        with trio.fail_after(7200):
+            await live()
+
+    async def live() -> None:
+        async with trio.open_nursery() as nursery:
+            world = World(nursery, followers)
+            await world.start(retained)
+            for action in plan:
+                await world.do(action)
+            await world.settle()
+            nursery.cancel_scope.cancel()
+        for follower in followers:
+            follower.check(world.records)
+
+    in_virtual_time(main)
+
+
+names = st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3, unique=True)
+crowds = st.lists(names, min_size=3, max_size=3)
+retentions = st.tuples(*[st.sampled_from(RETAINED)] * INSTANCES)
+
+
+@given(crowds, retentions, st.lists(actions, max_size=25))
+@settings(max_examples=60, deadline=None)
+def test_everybody_gets_exactly_their_records(
+    crowd: list[list[str]], retained: tuple[int, ...], plan: list[Action]
+) -> None:
+    """Nothing is missing, nothing comes twice, and all of a partition comes in order."""
+    followers = [Follower(*patterns) for patterns in crowd]
+    play(followers, retained, plan)
+    assert not any(follower.lost for follower in followers)
+
+
+@given(crowds, retentions, st.lists(actions | deletions, max_size=25))
+@settings(max_examples=30, deadline=None)
+def test_what_the_log_deletes_is_told(
+    crowd: list[list[str]], retained: tuple[int, ...], plan: list[Action]
+) -> None:
+    """Where retention takes records too, what does not come is told to be lost."""
+    play([Follower(*patterns) for patterns in crowd], retained, plan)

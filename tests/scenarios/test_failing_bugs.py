@@ -1,0 +1,129 @@
+"""What the earlier server got wrong about its own bugs, by the numbers of its list of failings."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.connection import session
+from odin_ws.connection.closing import Close
+from odin_ws.hub import hub
+from odin_ws.protocol.commands import Command
+from odin_ws.records import Record
+from odin_ws.source.memory import MemoryLog
+from odin_ws.testing.scenario import Scenario, open_scenario
+from tests.scenarios.faulty import open_buggy
+from tests.scenarios.logs import lines_above_debug
+from tests.scenarios.wire import RawClient, request
+
+
+async def test_failing_29_an_exception_in_one_connection_ends_that_one(
+    odin_scenario: Scenario,
+) -> None:
+    """It hears 1011, is counted and logged once with a traceback; all others go on."""
+    other = await odin_scenario.connect()
+    await other.subscribe(channels=["BTC.trade"])
+    client, wire = await open_buggy(odin_scenario)
+    await client.subscribe("BTC.trade")
+    with capture_logs() as logs:
+        wire.fail()
+        assert await client.close_frame() == (1011, "internal error")
+        await trio.sleep(10)
+    (line,) = [line for line in logs if line["log_level"] != "debug"]
+    assert (line["event"], line["log_level"]) == ("a connection failed", "error")
+    assert line["exc_info"]
+    assert odin_scenario.view.server.stats.errors == 1
+    assert odin_scenario.view.server.stats.closed == {Close.INTERNAL: 1}
+    odin_scenario.publish("BTC", "trade", "on it goes")
+    assert (await other.message())["data"]["data"] == "on it goes"
+
+
+async def test_failing_29_a_command_that_meets_a_bug_ends_that_connection(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers before it still come over a slow wire, then 1011; another client goes on."""
+    other = await odin_scenario.connect()
+    client = await RawClient.open(odin_scenario, capacity=100)
+    await client.command("heartbeat")
+    await client.command("subscribe", channels=["nonsense"])
+    await trio.sleep(0.1)
+
+    def failing(*_arguments: object) -> Command:
+        raise ZeroDivisionError("a bug in a command")
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(session, "decode_command", failing)
+        await client.command("heartbeat")
+        *answers, last = await client.rest()
+        await trio.sleep(10)
+    assert [one.json["type"] for one in answers] == ["pong", "subscription_ack"]
+    assert last.close == (1011, "internal error")
+    assert lines_above_debug(logs) == ["a connection failed"]
+    assert (await other.command("heartbeat"))["type"] == "pong"
+
+
+async def test_failing_29_an_exception_before_the_upgrade_ends_that_caller(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug while a head is judged costs one caller its connection, and nobody else's."""
+    other = await odin_scenario.connect()
+
+    def overload() -> str | None:
+        raise ZeroDivisionError("a bug in admission")
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(odin_scenario.view.server.admission, "overload", overload)
+        client = await RawClient.dial(odin_scenario, request())
+        assert await client.rest_bytes() == b""
+    assert lines_above_debug(logs) == ["a connection failed"]
+    assert odin_scenario.view.server.stats.errors == 1
+    assert (await other.command("heartbeat"))["type"] == "pong"
+    await RawClient.open(odin_scenario)
+
+
+async def test_failing_29_a_bug_in_the_hub_ends_the_service(
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not swallowed: the exception comes out; clients hear that they should come back."""
+
+    def failing(*_arguments: object) -> bytes:
+        raise ZeroDivisionError("a bug in the hub")
+
+    monkeypatch.setattr(hub, "encode_messages", failing)
+    streams: list[RawClient] = []
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(ZeroDivisionError, match="a bug in the hub"), flatten_subgroups=True
+    ):
+        async with open_scenario() as scenario:
+            streams.append(await RawClient.open(scenario))
+            await streams[0].subscribe("BTC.trade")
+            scenario.publish("BTC", "trade")
+            await trio.sleep(60)
+    assert (await streams[0].close_frame())[0] == 1012
+
+
+class BuggyLog(MemoryLog):
+    """A log that cannot be read."""
+
+    def read(self, *_arguments: object) -> list[Record]:
+        """Fail."""
+        raise ZeroDivisionError("a bug in the source")
+
+
+async def test_failing_29_a_bug_in_the_source_ends_the_service(
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+) -> None:
+    """It is not swallowed: the exception comes out; clients hear that they should come back."""
+    streams: list[RawClient] = []
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(ZeroDivisionError, match="a bug in the source"), flatten_subgroups=True
+    ):
+        async with open_scenario(log=BuggyLog(default_catalogue().topics)) as scenario:
+            streams.append(await RawClient.open(scenario))
+            scenario.publish("BTC", "trade")
+            await trio.sleep(60)
+    assert (await streams[0].close_frame())[0] == 1012

@@ -1,0 +1,34 @@
+"""What the earlier server got wrong about encoding, by the numbers of its list of failings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+
+from odin_ws.hub import hub
+from odin_ws.protocol.envelope import Dialect, Message, encode_messages
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.wire import RawClient
+
+
+async def test_failing_28_a_message_is_encoded_once_for_all(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """50 subscribers to one channel share one encoding of each write, value and frame."""
+    encoded: list[int] = []
+
+    def counting(messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
+        encoded.append(len(messages))
+        return encode_messages(messages, seq, dialect)
+
+    monkeypatch.setattr(hub, "encode_messages", counting)
+    clients = [await RawClient.open(odin_scenario) for _ in range(50)]
+    for client in clients:
+        await client.subscribe("BTC.trade")
+    for _ in range(3):
+        odin_scenario.publish("BTC", "trade")
+        await trio.sleep(1)
+    assert encoded == [1, 1, 1]
+    assert len({(await client.next()).payload for client in clients}) == 1

@@ -1,0 +1,58 @@
+"""What the earlier server got wrong about metrics, by the numbers of its list of failings."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.container import Container
+from tests.scenarios.moves import MOVES
+from tests.scenarios.ops import metric, metric_names
+
+# Those that a setting decides, with what they show.
+FIXED = {
+    "ws_connections_max": 7,
+    "ws_capacity_max_connections": 7,
+    "ws_memory_limit_bytes": 1 << 40,
+}
+
+# Those that sampling moves.
+SAMPLED = {"ws_memory_bytes", "ws_cpu_usage_percent"}
+
+
+async def test_failing_24_every_metric_has_a_test_that_sees_it_move(
+    odin_scenario: Scenario,
+) -> None:
+    """The tables of the three tests that follow name every metric there is, and no other."""
+    assert await metric_names(odin_scenario) == MOVES.keys() | FIXED.keys() | SAMPLED
+
+
+@pytest.mark.parametrize("name", MOVES)
+async def test_failing_24_a_metric_moves(odin_scenario: Scenario, name: str) -> None:
+    """What a metric tells of changes it."""
+    before = await metric(odin_scenario, name)
+    await MOVES[name](odin_scenario)
+    assert await metric(odin_scenario, name) != before
+
+
+@pytest.mark.odin_settings(ws_max_connections=7, ws_memory_limit=1 << 40)
+@pytest.mark.parametrize("name", FIXED)
+async def test_failing_24_a_metric_shows_its_setting(odin_scenario: Scenario, name: str) -> None:
+    """Limits are shown as they are in force."""
+    assert await metric(odin_scenario, name) == FIXED[name]
+
+
+async def test_failing_24_memory_and_cpu_are_sampled(
+    container: Container, odin_scenario: Scenario
+) -> None:
+    """Both show what the container uses, a second later."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(odin_scenario.view.resources.run)
+        await trio.sleep(0.5)
+        assert await metric(odin_scenario, "ws_memory_bytes") == 0
+        container.use(memory=300_000, cpu_seconds=9)
+        await trio.sleep(0.6)
+        assert await metric(odin_scenario, "ws_memory_bytes") == 300_000
+        assert await metric(odin_scenario, "ws_cpu_usage_percent") > 0
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,142 @@
+"""What metrics and health tell of replays, of the past that is kept, and of conflation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.ops import ask, metric, metrics
+from tests.scenarios.wire import RawClient
+
+
+async def results(scenario: Scenario) -> dict[str, float]:
+    """Replays by result, the zeros left out."""
+    return {
+        dict(labels)["result"]: value
+        for (name, labels), value in (await metrics(scenario)).items()
+        if name == "ws_replays_total" and value
+    }
+
+
+async def checks(scenario: Scenario, name: str) -> dict[str, Any]:
+    """One of health's checks."""
+    found: dict[str, Any] = (await ask(scenario, "/health")).json()["checks"][name]
+    return found
+
+
+async def trade(scenario: Scenario, count: int) -> dict[str, dict[int, int]]:
+    """Publish trades; returns the position before the first of all."""
+    records = [scenario.publish("BTC", "trade", number) for number in range(count)]
+    await trio.sleep(1)
+    return {records[0].topic: {records[0].partition: records[0].offset - 1}}
+
+
+async def test_each_result_is_there_from_the_start(odin_scenario: Scenario) -> None:
+    """A rate over a label that appears with its first event would miss that event."""
+    found = {
+        dict(labels)["result"]: value
+        for (name, labels), value in (await metrics(odin_scenario)).items()
+        if name == "ws_replays_total"
+    }
+    assert found == dict.fromkeys(
+        ["recovered", "expired", "unknown_position", "too_many", "not_available"], 0
+    )
+
+
+async def test_a_replay_from_memory(odin_scenario: Scenario) -> None:
+    """It counts as recovered, and its messages as the tail's."""
+    client = await odin_scenario.connect()
+    await client.resume(await trade(odin_scenario, 3), channels=["BTC.trade"])
+    await client.messages(3)
+    assert await results(odin_scenario) == {"recovered": 1}
+    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "tail"}) == 3
+    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "archive"}) == 0
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_a_replay_from_kafka(odin_scenario: Scenario) -> None:
+    """Its messages count as the archive's."""
+    client = await odin_scenario.connect()
+    await client.resume(await trade(odin_scenario, 3), channels=["BTC.trade"])
+    await client.messages(3)
+    assert await results(odin_scenario) == {"recovered": 1}
+    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "tail"}) == 0
+    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "archive"}) == 3
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0, ws_replay_max_records=2)
+async def test_what_is_lost_counts_by_its_reason(odin_scenario: Scenario) -> None:
+    """Deleted by Kafka, more than one replay may read, or a position that nobody ever had."""
+    positions = await trade(odin_scenario, 5)
+    client = await odin_scenario.connect()
+    ack = await client.resume(positions, channels=["BTC.trade"])
+    assert ack["reason"] == "too_many"
+    client = await odin_scenario.connect()
+    ack = await client.resume({"odin.trades": {"99": 1}}, channels=["BTC.trade"])
+    assert ack["reason"] == "unknown_position"
+    (partition,) = positions["odin.trades"]
+    odin_scenario.log.delete_before("odin.trades", partition, 4)
+    client = await odin_scenario.connect()
+    ack = await client.resume(positions, channels=["BTC.trade"])
+    assert ack["reason"] == "expired"
+    assert await results(odin_scenario) == {"too_many": 1, "unknown_position": 1, "expired": 1}
+
+
+async def test_a_replay_that_cannot_begin(odin_scenario: Scenario) -> None:
+    """It counts too, as not available."""
+    odin_scenario.archive.fail()
+    client = await odin_scenario.connect()
+    answer = await client.subscribe(channels=["BTC.trade"], since_ms=0)
+    assert (answer["code"], answer["retry"]) == ("NOT_AVAILABLE", True)
+    assert await results(odin_scenario) == {"not_available": 1}
+    assert await metric(odin_scenario, "ws_replays_active") == 0
+
+
+async def test_replays_under_way_are_told(odin_scenario: Scenario) -> None:
+    """By health and metrics, until they have ended."""
+    odin_scenario.archive.hold()
+    for _ in range(2):
+        client = await RawClient.open(odin_scenario)
+        await client.command("subscribe", channels=["BTC.trade"], since_ms=0)
+    await trio.sleep(1)
+    seen = [await checks(odin_scenario, "replays")]
+    assert await metric(odin_scenario, "ws_replays_active") == 2
+    odin_scenario.archive.release()
+    await trio.sleep(1)
+    seen.append(await checks(odin_scenario, "replays"))
+    assert seen == [{"active": 2}, {"active": 0}]
+
+
+@pytest.mark.odin_settings(ws_retention_seconds=60, ws_retention_bytes=5000)
+async def test_what_is_kept_is_told(odin_scenario: Scenario) -> None:
+    """How many messages, what they take of what they may, and how old the oldest of them is."""
+    empty = {"messages": 0, "bytes": 0, "max_bytes": 5000, "oldest_seconds": 0}
+    assert await checks(odin_scenario, "retention") == empty
+    for token in ("BTC", "ETH"):
+        odin_scenario.log.append("odin.trades", token.encode(), b'{"n":12345}')
+        await trio.sleep(10)
+    found = await checks(odin_scenario, "retention")
+    assert found.pop("oldest_seconds") == pytest.approx(20, abs=0.1)
+    assert found == {"messages": 2, "bytes": 2 * (2 * 11 + 900), "max_bytes": 5000}
+    assert await metric(odin_scenario, "ws_retention_messages") == 2
+    assert await metric(odin_scenario, "ws_retention_bytes") == found["bytes"]
+    assert await metric(odin_scenario, "ws_snapshot_channels") == 2
+
+
+@pytest.mark.odin_settings(ws_outbox_mark_bytes=1000)
+async def test_messages_that_were_replaced_are_counted(odin_scenario: Scenario) -> None:
+    """As many as the client is told that it has skipped."""
+    client = await RawClient.open(odin_scenario, capacity=4096)
+    await client.command("subscribe", channels=["BTC.trade"], delivery="latest")
+    await client.next()
+    for size in (10_000, 1, 1, 1):
+        odin_scenario.publish("BTC", "trade", "x" * size)
+        await trio.sleep(1)
+    assert (await client.next()).json["seq"] == 1
+    newest = (await client.next_but_pings()).json
+    assert (newest["seq"], newest["skipped"]) == (4, 2)
+    assert await metric(odin_scenario, "ws_messages_skipped_total") == 2
+    assert await metric(odin_scenario, "ws_messages_sent_total") == 2
