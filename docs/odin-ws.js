@@ -1,5 +1,7 @@
 // Follows an odin-ws server, and comes back to where it was: client-js.md says how to use it.
 
+const MADE_ANEW = "unknown_position"; // a topic was deleted, and its offsets begin at 0 again
+
 // After these another connection would end the same way: protocol.md, Closes.
 const FINAL = new Set([1000, 1002, 1003, 1007, 1009, 4401, 4403]);
 
@@ -9,7 +11,7 @@ export class OdinFeed {
   duplicates = 0; // messages that had come before; they were dropped
   #options; #socket; #timer; #topics; #seq; #advice; #snapshot; #tries = 0;
 
-  // backoff: the first and the longest wait, silence: when to ask for a sign of life; milliseconds.
+  // Milliseconds: backoff, the first and the longest wait; silence, when to ask for a sign of life.
   constructor(url, subscription, { positions = {}, ...options } = {}) {
     this.positions = structuredClone(positions); // {topic: {partition: offset}}
     this.#options = { url, subscription, backoff: [200, 15_000], silence: 10_000, ...options };
@@ -31,7 +33,7 @@ export class OdinFeed {
     this.#listen(true);
   }
 
-  #leave(code, reason = "") {
+  #leave(code, reason = "the connection failed") {
     this.close();
     const [first, longest] = this.#options.backoff;
     const jittered = Math.random() * Math.min(longest, first * 2 ** this.#tries++);
@@ -65,8 +67,7 @@ export class OdinFeed {
     if (item.type === "pong") return void (this.#tries = 0);
     if (!this.#topics && (item.subscribed || item.type === "error")) return this.#begin(item);
     if (item.type === "reconnect") this.#advice = item.data.after_ms;
-    const onwards = ([, end], at) => Math.max(end, at); // what follows this loss came before it
-    if (item.type === "replay_incomplete") this.#move(item.lost, onwards);
+    if (item.type === "replay_incomplete" || item.reason === MADE_ANEW) this.#lose(item);
     this.onnotice(item);
   }
 
@@ -75,8 +76,9 @@ export class OdinFeed {
     const { code, message, retry } = refusal;
     if (refusal) return this.#leave(retry ? 1013 : 1000, `${code}: ${message}`);
     this.#topics = answer.categories;
-    this.#move(answer.positions, (offset) => offset);
-    this.#move(answer.lost, ([, end]) => end);
+    const { positions } = answer;
+    for (const topic in positions) Object.assign((this.positions[topic] ??= {}), positions[topic]);
+    this.#lose(answer);
     this.onnotice(answer);
   }
 
@@ -91,10 +93,11 @@ export class OdinFeed {
     this.onmessage(message);
   }
 
-  #move(topics, where) {
-    for (const topic in topics) {
-      const kept = (this.positions[topic] ??= {});
-      for (const p in topics[topic]) kept[p] = where(topics[topic][p], kept[p] ?? -1);
+  #lose({ lost, reason }) {
+    for (const topic in lost) {
+      const kept = this.positions[topic] ?? {}; // nothing is kept of what is not followed
+      const from = reason === MADE_ANEW ? {} : kept; // else what follows the loss may have come
+      for (const p in lost[topic]) kept[p] = Math.max(lost[topic][p][1], from[p] ?? -1);
     }
   }
 }

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 
 import trio
 
-from odin_ws.archive import Span
 from odin_ws.connection.server import ConnectionServer
-from odin_ws.hub import Intake
+from odin_ws.hub import Intake, Jumps
 from odin_ws.protocol.answers import Lost, feed_notice, lost_notice
-from odin_ws.records import TopicPartition
 from odin_ws.resume import Losses, Reason
 from odin_ws.source.feed import Feed, FeedStatus
 
@@ -24,21 +21,26 @@ async def tell_of_feed(feed: Feed, server: ConnectionServer) -> None:
     await feed.status.wait_value(FeedStatus.LIVE)
     while True:
         await feed.status.wait_value(FeedStatus.STALLED)
-        await server.announce(feed_notice("stalled", _epoch_ms(feed.since)), standing=True)
+        server.standing = feed_notice("stalled", _epoch_ms(feed.since))
+        await server.announce(server.standing)
         await feed.status.wait_value(FeedStatus.LIVE)
+        server.standing = None
         await server.announce(feed_notice("live", _epoch_ms(feed.since)))
 
 
 async def tell_of_losses(intake: Intake, server: ConnectionServer) -> None:
-    """Say which records the log deleted before they were read."""
+    """Say which records the log deleted before they were read, and which topics began anew."""
     # The hub does not wait; a loss is rare, and each is told.
-    send, receive = trio.open_memory_channel[Mapping[TopicPartition, Span]](math.inf)
-    intake.lost = send.send_nowait
-    async for spans in receive:
-        losses = Losses()
-        for key, span in spans.items():
-            losses.add(Reason.EXPIRED, key, span)
-        await server.announce(lost_notice(Lost(losses.by_topic(), Reason.EXPIRED)))
+    send, receive = trio.open_memory_channel[Jumps](math.inf)
+    intake.jumped = send.send_nowait
+    async for jumps in receive:
+        for reason, spans in (
+            (Reason.EXPIRED, jumps.over),
+            (Reason.UNKNOWN_POSITION, jumps.back),
+        ):
+            if spans:
+                losses = Losses(dict(spans), {reason})
+                await server.announce(lost_notice(Lost(losses.by_topic(), reason)))
 
 
 def _epoch_ms(at: float) -> int:

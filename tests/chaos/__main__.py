@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import attrs
 import click
 import trio
 from rich.console import Console
@@ -88,28 +88,40 @@ def _main(*, clients: int, only: tuple[str, ...], markdown: bool, keep: Path | N
         raise NoRun("HAProxy is missing: install the package `haproxy`")
     names = {fault.name: fault for fault in faults.ALL}
     if unknown := set(only) - names.keys():
-        raise click.UsageError(f"no fault {', '.join(unknown)}: there are {', '.join(names)}")
+        raise NoRun(f"no fault {', '.join(unknown)}: there are {', '.join(names)}")
     chosen = [fault for name, fault in names.items() if not only or name in only]
-    size = attrs.evolve(plan.FULL, clients=clients)
     console = Console(stderr=True)
-    if keep is not None:
-        keep.mkdir(parents=True)
-    place = nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory(prefix="odin-chaos-")
-    reasons: list[str] = []
-    outcomes: list[Outcome] = []
-    with place as directory:
-        try:
-            outcomes.append(trio.run(partial(_run, size, chosen, Path(directory), console)))
-        except* NO_RUN as errors:
-            reasons += map(str, leaves(errors))
-    if reasons:
-        raise NoRun("\n".join(reasons))
-    (outcome,) = outcomes
+    with _place(keep) as directory:
+        outcome = _outcome(partial(_run, plan.FULL.of(clients), chosen, directory, console))
     if markdown:
         click.echo(as_markdown(outcome.assessment, outcome.windows))
     show(console, outcome.assessment, outcome.windows)
     console.print(f"connections left after the clients: {outcome.left}")
     sys.exit(0 if outcome.assessment.good and not outcome.left else 1)
+
+
+@contextmanager
+def _place(keep: Path | None) -> Iterator[Path]:
+    """Where everything is written."""
+    if keep is not None:
+        keep.mkdir(parents=True)
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="odin-chaos-") as directory:
+        yield Path(directory)
+
+
+def _outcome(perform: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    reasons: list[str] = []
+    outcomes: list[Outcome] = []
+    try:
+        outcomes.append(trio.run(perform))
+    except* NO_RUN as errors:
+        reasons += [str(error) or type(error).__name__ for error in leaves(errors)]
+    # Out here, for what is raised in `except*` is wrapped, and click would not know it.
+    if reasons:
+        raise NoRun("\n".join(reasons))
+    return outcomes[0]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A client by the book: docs/protocol.md and the `websockets` library, nothing of odin_ws.
+"""A client by the book: docs/protocol.md and the sans-I/O part of `websockets`, nothing of odin_ws.
 
 What our own client and our server misunderstand together is seen by these.
 """
@@ -9,27 +9,120 @@ import copy
 import json
 import random
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import orjson
 import trio
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
-from websockets.trio.client import ClientConnection, connect
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import parse_uri
 
 from tests.chaos.journal import HEARTBEAT, LOST, Journal
 from tests.chaos.plan import TOPICS, Seat
 
 __all__ = ["follow"]
 
-# A connection that has not answered a ping for so long is given up.
-PING_SECONDS: Final = 5
-PONG_SECONDS: Final = 5
+# After so long without a byte the server is asked (ping), and given up after as long again.
+SILENCE_SECONDS: Final = 5
 
-# Opening one takes milliseconds; behind a balancer that waits for a silent instance, 5 seconds.
+# Opening takes milliseconds; behind a balancer that waits for a silent instance, 5 seconds.
 OPEN_SECONDS: Final = 10
-CLOSE_SECONDS: Final = 1
+SEND_SECONDS: Final = 5
 
 # Between two attempts: at random up to this, which doubles from the first to the second.
 FIRST_RETRY_SECONDS: Final = 0.2
 LAST_RETRY_SECONDS: Final = 3.0
+
+READ_BYTES: Final = 65536
+
+
+class Refused(Exception):
+    """The server did not upgrade the connection."""
+
+
+class Ended(Exception):
+    """The connection has ended, without a close frame, or because we gave it up."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+class _Socket:
+    """A WebSocket on a TCP stream."""
+
+    def __init__(self, stream: trio.SocketStream, url: str) -> None:
+        self._stream = stream
+        self._protocol = ClientProtocol(parse_uri(url), max_size=None)
+
+    async def upgrade(self) -> None:
+        """Raises Refused or Ended."""
+        self._protocol.send_request(self._protocol.connect())
+        await self._flush()
+        while self._protocol.state is State.CONNECTING:
+            await self._read()
+            for event in self._protocol.events_received():
+                if isinstance(event, Response) and event.status_code != 101:
+                    raise Refused(f"{event.status_code} {bytes(event.body or b'')[:100]!r}")
+            if isinstance(error := self._protocol.handshake_exc, InvalidHandshake):
+                raise Refused(str(error))
+
+    async def send(self, command: dict[str, Any]) -> None:
+        """Send a command."""
+        self._protocol.send_text(orjson.dumps(command))
+        await self._flush()
+
+    async def receive(self) -> list[dict[str, Any]]:
+        """What comes next, at least one item. Raises Ended."""
+        while True:
+            items = self._items()
+            if (close := self._protocol.close_rcvd) is not None and not items:
+                await self._flush()
+                raise Ended(close.code, close.reason)
+            if items:
+                return items
+            await self._read()
+
+    def _items(self) -> list[dict[str, Any]]:
+        return [
+            orjson.loads(event.data)
+            for event in self._protocol.events_received()
+            if isinstance(event, Frame) and event.opcode is Opcode.TEXT
+        ]
+
+    async def _read(self) -> None:
+        for asked in (False, True):
+            with trio.move_on_after(SILENCE_SECONDS):
+                try:
+                    data = await self._stream.receive_some(READ_BYTES)
+                except trio.BrokenResourceError:
+                    data = b""
+                if not data:
+                    raise Ended(LOST, "")
+                self._protocol.receive_data(bytes(data))
+                # The pong that a ping of the server asks for.
+                await self._flush()
+                return
+            if not asked:
+                self._protocol.send_ping(b"?")
+                await self._flush()
+        raise Ended(HEARTBEAT, f"nothing for {2 * SILENCE_SECONDS} s")
+
+    async def _flush(self) -> None:
+        data = b"".join(self._protocol.data_to_send())
+        if not data:
+            return
+        with trio.move_on_after(SEND_SECONDS):
+            try:
+                await self._stream.send_all(data)
+            except trio.BrokenResourceError:
+                return  # reading tells how it ended
+            return
+        raise Ended(HEARTBEAT, f"nothing was taken for {SEND_SECONDS} s")
 
 
 class _Follower:
@@ -42,25 +135,16 @@ class _Follower:
         self.retry = FIRST_RETRY_SECONDS
 
     async def run(self) -> None:
+        place = urlsplit(self.seat.url)
         while True:
             self.come_back_after = None
             try:
-                async with connect(
-                    self.seat.url,
-                    proxy=None,
-                    compression=None,
-                    open_timeout=OPEN_SECONDS,
-                    close_timeout=CLOSE_SECONDS,
-                    ping_interval=PING_SECONDS,
-                    ping_timeout=PONG_SECONDS,
-                    # No pause in reading: a pong would wait behind messages, and look lost.
-                    max_queue=None,
-                ) as websocket:
-                    await self.converse(websocket)
-            except ConnectionClosed as closed:
-                self.note_close(closed)
-            except (OSError, InvalidHandshake, InvalidMessage, EOFError) as error:
-                self.journal.event("refused", reason=f"{type(error).__name__}: {error}")
+                stream = await trio.open_tcp_stream(place.hostname or "", place.port or 80)
+            except OSError as error:
+                self.journal.event("refused", reason=str(error))
+            else:
+                async with stream:
+                    await self.stay(_Socket(stream, self.seat.url))
             await trio.sleep(self.pause())
 
     def pause(self) -> float:
@@ -69,34 +153,35 @@ class _Follower:
         self.retry = min(self.retry * 2, LAST_RETRY_SECONDS)
         return random.uniform(0, self.retry)  # noqa: S311 -- spreads a crowd, keeps no secret
 
-    def note_close(self, closed: ConnectionClosed) -> None:
-        if closed.rcvd is not None:
-            code, reason = closed.rcvd.code, closed.rcvd.reason
-        elif closed.sent is not None:
-            # Nobody but the library's keepalive closes a connection of ours.
-            code, reason = HEARTBEAT, closed.sent.reason
-        else:
-            code, reason = LOST, ""
-        self.journal.event("closed", code=code, reason=reason)
+    async def stay(self, socket: _Socket) -> None:
+        try:
+            with trio.fail_after(OPEN_SECONDS):
+                await socket.upgrade()
+        except (Refused, Ended, trio.TooSlowError) as error:
+            self.journal.event("refused", reason=f"{type(error).__name__} {error}")
+            return
+        try:
+            await self.converse(socket)
+        except Ended as ended:
+            self.journal.event("closed", code=ended.code, reason=ended.reason)
 
-    async def converse(self, websocket: ClientConnection) -> None:
-        await websocket.send(self.command())
+    async def converse(self, socket: _Socket) -> None:
+        await socket.send(self.command())
         while True:
-            item = json.loads(await websocket.recv())
-            if item["type"] == "error" and item["retry"]:
-                # The server cannot look at its past just now.
-                self.journal.event("put off", message=item["message"])
-                await trio.sleep(self.pause())
-                await websocket.send(self.command())
-            else:
-                self.take(item)
+            for item in await socket.receive():
+                if item["type"] == "error" and item["retry"]:
+                    # The server cannot look at its past just now.
+                    self.journal.event("put off", message=item["message"])
+                    await trio.sleep(self.pause())
+                    await socket.send(self.command())
+                else:
+                    self.take(item)
 
-    def command(self) -> str:
+    def command(self) -> dict[str, Any]:
         """What to say first: resume, or subscribe where there is nothing to go on from."""
         kind = "resume" if self.positions else "subscribe"
-        positions = self.positions or True
-        data = {"channels": self.seat.channels, "positions": positions}
-        return json.dumps({"type": kind, "id": 1, "data": data})
+        data = {"channels": self.seat.channels, "positions": self.positions or True}
+        return {"type": kind, "id": 1, "data": data}
 
     def take(self, item: dict[str, Any]) -> None:
         match item["type"]:

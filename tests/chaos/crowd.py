@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -139,7 +140,9 @@ async def run_clients(plan: Plan, directory: Path, stage: Stage) -> AsyncIterato
         attrs.evolve(seat, url=stage.urls[_way(number, far, plan.wired)])
         for number, seat in enumerate(seats(plan))
     ]
-    groups = [taken[far + number :: plan.processes] for number in range(plan.processes)]
+    # Neighbours together: every fourth is by hand, and no process is to have all of these.
+    size = math.ceil((len(taken) - far) / plan.processes)
+    groups = [taken[first : first + size] for first in range(far, len(taken), size)]
     workers = [_worker(f"clients-{n}", group, directory) for n, group in enumerate(groups)]
     if stage.namespace is not None and far:
         workers.append(_worker("clients-far", taken[:far], directory, stage.namespace.inside))

@@ -61,7 +61,6 @@ class Instance:
         self.name: Final = name
         self.port, self.ops_port = free_ports(2)
         environ = SETTINGS | {
-            **({"PYTHONPATH": os.environ["SNAP"]} if "SNAP" in os.environ else {}),
             "KAFKA_BROKERS": bootstrap,
             "WS_ADDR": f"{LOOPBACK}:{self.port}",
             "WS_OPS_ADDR": f"{LOOPBACK}:{self.ops_port}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,6 +56,12 @@ class Plan:
     wired: int
     calm: float
     processes: int
+
+    def of(self, clients: int) -> Plan:
+        """The same with another number of clients."""
+        share = clients / self.clients
+        far, wired = math.ceil(self.far * share), math.ceil(self.wired * share)
+        return attrs.evolve(self, clients=clients, far=far, wired=wired)
 
     @property
     def names(self) -> list[str]:

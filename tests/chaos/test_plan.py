@@ -25,6 +25,12 @@ def test_the_crowd_is_the_same_in_every_run() -> None:
     assert seats(SHORT) == seats(SHORT)
 
 
+def test_a_smaller_crowd_is_spread_alike() -> None:
+    """With a tenth of the clients a tenth of them is behind the wire, and far."""
+    small = FULL.of(50)
+    assert (small.clients, small.wired, small.far) == (50, 6, 5)
+
+
 def test_seats_survive_their_file(tmp_path: Path) -> None:
     """Another process gets the same seats."""
     crowd = [attrs.evolve(seat, url=f"ws://{seat.name}") for seat in seats(SHORT)]

@@ -85,10 +85,20 @@ async def test_what_comes_with_the_handshake_is_read(server: FakeServer) -> None
     """Frames in one piece with the answer are not lost."""
     frames = text_frame(ACK) + text_frame(message_text(1, "0-1").encode())
     async with server.follow() as client:
-        await upgraded(server, frames + close_frame(1012, "again"))
+        nothing = text_frame(message_text(2, "0-2").encode())  # behind a close
+        await upgraded(server, frames + close_frame(1012, "again") + nothing)
         await take(client, Subscribed)
         assert await take_offsets(client, 1) == [1]
         assert (await take(client, Disconnected)).reason == "again"
+
+
+async def test_a_close_without_a_code(server: FakeServer) -> None:
+    """It says nothing against coming back, and is answered."""
+    async with server.follow() as client:
+        stream = await upgraded(server, text_frame(ACK) + b"\x88\x00")
+        await take(client, Subscribed)
+        assert await take(client, Disconnected) == Disconnected(1005, "", 0.2)
+        assert bytes(await stream.receive_some())[0] in {0x81, 0x88}
 
 
 async def test_a_message_may_come_in_pieces(server: FakeServer) -> None:
@@ -135,7 +145,7 @@ async def test_frames_that_cannot_be_read(
         stream = await upgraded(server, text_frame(ACK))
         await take(client, Subscribed)
         await stream.receive_some()  # the subscribe
-        await stream.send_all(frame)
+        await stream.send_all(frame + text_frame(message_text(1, "0-1").encode()))
         lost = await take(client, Disconnected)
         assert (lost.code, lost.retry_in is None) == (code, lasting)
         said = bytes(await stream.receive_some())
@@ -144,6 +154,18 @@ async def test_frames_that_cannot_be_read(
         assert bytes(a ^ b for a, b in zip(said[6:8], mask, strict=False)) == code.to_bytes(2)
         if lasting:
             assert isinstance(await ending(client), ProtocolViolated)
+
+
+async def test_what_came_before_a_gap_counts(server: FakeServer) -> None:
+    """Also where both were in one read."""
+    frames = [text_frame(message_text(seq, f"0-{seq}").encode()) for seq in (1, 2, 5)]
+    async with server.follow() as client:
+        await upgraded(server, text_frame(ACK) + b"".join(frames))
+        await take(client, Subscribed)
+        assert await take_offsets(client, 2) == [1, 2]
+        assert (await take(client, Disconnected)).code == 1002
+        command = await (await server.visit()).accept()
+        assert command["data"]["positions"] == {"odin.trades": {"0": 2}}
 
 
 async def test_a_message_has_a_largest_size(

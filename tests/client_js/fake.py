@@ -57,8 +57,9 @@ class Visit:
         return command
 
     async def message(self, seq: int, pos: str, channel: str = "BTC.trade", **more: Any) -> None:
-        """Send a message."""
-        await self.say("message", seq=seq, ts=seq, channel=channel, pos=pos, data={}, **more)
+        """Send a message, with an empty record unless `data` is given."""
+        head = {"seq": seq, "ts": seq, "channel": channel, "pos": pos, "data": {}}
+        await self.say("message", **head | more)
 
     async def close(self, code: int) -> None:
         """Close as a server does."""

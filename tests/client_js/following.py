@@ -90,13 +90,13 @@ class Follower:
         assert said.kind == "message", said
         return said
 
-    async def messages(self, count: int) -> list[dict[str, Any]]:
+    async def messages(self, count: int) -> list[Said]:
         """The next so many messages, whatever notices come between them."""
-        found: list[dict[str, Any]] = []
+        found: list[Said] = []
         while len(found) < count:
             said = await self.said()
             if said.kind == "message":
-                found.append(said.item)
+                found.append(said)
         return found
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from math import inf
 
 import trio
 
@@ -29,15 +30,10 @@ async def cutting_relay(target: Address, first: int, more: int) -> AsyncIterator
     async def relay(near: trio.SocketStream) -> None:
         nonlocal left
         allowed, left = left, left + more
-        # What is cut is reset, and either side may see it first.
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async with near, await trio.open_tcp_stream(*target) as far:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_pass_on, near, far)
-                    while allowed > 0 and (data := await far.receive_some(_READ_BYTES)):
-                        await near.send_all(data[:allowed])
-                        allowed -= len(data)
-                    nursery.cancel_scope.cancel()
+        async with near, await trio.open_tcp_stream(*target) as far, trio.open_nursery() as nursery:
+            nursery.start_soon(_pass_on, near, far)
+            await _pass_on(far, near, allowed)
+            nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(partial(trio.serve_tcp, relay, 0, host=LOOPBACK))
@@ -45,7 +41,9 @@ async def cutting_relay(target: Address, first: int, more: int) -> AsyncIterator
         nursery.cancel_scope.cancel()
 
 
-async def _pass_on(near: trio.SocketStream, far: trio.SocketStream) -> None:
+async def _pass_on(source: trio.SocketStream, sink: trio.SocketStream, most: float = inf) -> None:
+    """Until so many bytes have been passed on, or either side is gone."""
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        async for data in near:
-            await far.send_all(data)
+        while most > 0 and (data := await source.receive_some(_READ_BYTES)):
+            most -= len(data)
+            await sink.send_all(data)

@@ -239,7 +239,7 @@ async def test_back_off(server: FakeServer, random: float) -> None:
     async with server.follow(random=random, backoff=[2, 10]) as follower:
         left = [(await follower.notice("disconnected")).item for _ in range(5)]
     assert [one["retry_ms"] for one in left] == [random * most for most in (2, 4, 8, 10, 10)]
-    assert {one["code"] for one in left} == {1006}
+    assert {(one["code"], one["reason"]) for one in left} == {(1006, "the connection failed")}
 
 
 async def test_a_message_resets_the_back_off(server: FakeServer) -> None:
@@ -254,6 +254,21 @@ async def test_a_message_resets_the_back_off(server: FakeServer) -> None:
             await visit.cut()
             waits.append((await follower.notice("disconnected")).item["retry_ms"])
     assert waits == [2, 4, 2, 4]
+
+
+async def test_a_connection_that_holds_resets_the_back_off(server: FakeServer) -> None:
+    """Where nothing is published an answered heartbeat does it."""
+    options: dict[str, Any] = {"random": 1, "backoff": [2, 100], "silence": SILENCE_MS}
+    async with server.follow(**options) as follower:
+        waits = []
+        for stays in (False, False, True):
+            visit = await begun(server, follower)
+            if stays:
+                await visit.command()
+                await visit.say("pong", ts=1)
+            await visit.close(1012)
+            waits.append((await follower.notice("disconnected")).item["retry_ms"])
+    assert waits == [2, 4, 2]
 
 
 async def test_it_asks_again_where_the_log_does_not_answer(server: FakeServer) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import attrs
 import pytest
@@ -14,18 +12,18 @@ import trio
 
 from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue
-from odin_ws.service import Addresses, Upstream, serve
+from odin_ws.service import Upstream, serve
 from odin_ws.settings import Settings
 from odin_ws.source.feed import FeedStatus
 from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.ports import LOOPBACK
-from tests.client_js.fake import FakeServer
-from tests.client_js.following import PATIENCE, follow
+from tests.client_js.following import PATIENCE, Said, follow
 from tests.client_js.relay import cutting_relay
 
 CATALOGUE = default_catalogue()
 TOKENS = ("BTC", "ETH", "a.b.c")
-ALL = {"topics": ["odin.trades", "odin.balances"]}
+TOPICS = ("odin.trades", "odin.balances")
+ALL = {"topics": TOPICS}
 
 # Nobody else's port, and no time for a load balancer to notice.
 SETTINGS = Settings(
@@ -36,7 +34,7 @@ SETTINGS = Settings(
 class Instance:
     """A server that reads a log, and can be ended in two ways."""
 
-    def __init__(self, log: MemoryLog, port: int, history_seconds: float) -> None:
+    def __init__(self, log: MemoryLog, port: int = 0, history_seconds: float = 0) -> None:
         self.source = MemorySource(log, history_seconds=history_seconds, history_records=10_000)
         self._upstream = Upstream(self.source, MemoryArchive(log))
         self._settings = attrs.evolve(SETTINGS, ws_addr=Address(LOOPBACK, port))
@@ -48,7 +46,7 @@ class Instance:
         """Serve; it has started once the log is followed."""
         with self._scope:
             async with trio.open_nursery() as nursery:
-                addresses: Addresses = await nursery.start(
+                addresses = await nursery.start(
                     serve, self._settings, CATALOGUE, self._upstream, self._stop
                 )
                 await self.source.feed.status.wait_value(FeedStatus.LIVE)
@@ -70,17 +68,6 @@ class Instance:
             await self._ended.wait()
 
 
-@asynccontextmanager
-async def running(
-    log: MemoryLog, port: int = 0, history_seconds: float = 0
-) -> AsyncIterator[tuple[Instance, Address]]:
-    """Run a server for the length of the block, if that does not end it."""
-    instance = Instance(log, port, history_seconds)
-    async with trio.open_nursery() as nursery:
-        yield instance, await nursery.start(instance.run)
-        await instance.cancel()
-
-
 class Publisher:
     """Writes numbered events of all tokens to two topics."""
 
@@ -91,62 +78,89 @@ class Publisher:
     def publish(self, count: int) -> None:
         """Publish so many more."""
         for number in range(self.published, self.published + count):
-            topic = ALL["topics"][number // len(TOKENS) % 2]
+            topic = TOPICS[number // len(TOKENS) % 2]
             value = {"type": "TEST", "timestamp": 0, "data": number}
             token = TOKENS[number % len(TOKENS)].encode()
             self.log.append(topic, token, json.dumps(value).encode())
         self.published += count
 
 
-def check(messages: Sequence[dict[str, Any]], numbers: Iterable[int]) -> None:
-    """Fail unless these came, each once, and those of a channel in their order."""
+def check(received: Sequence[Said], count: int) -> None:
+    """Fail unless so many came, each once without the client's help, a channel's in order."""
     by_channel: dict[str, list[int]] = defaultdict(list)
-    for message in messages:
-        by_channel[message["channel"]].append(message["data"]["data"])
+    for message in received:
+        by_channel[message.item["channel"]].append(message.item["data"]["data"])
     assert all(several == sorted(several) for several in by_channel.values())
-    assert sorted(one for several in by_channel.values() for one in several) == list(numbers)
+    numbers = [number for several in by_channel.values() for number in several]
+    assert sorted(numbers) == list(range(count))
+    assert received[-1].duplicates == 0
 
 
-async def test_connections_that_are_cut(node: list[str]) -> None:
+async def test_connections_that_are_cut(nursery: trio.Nursery, node: list[str]) -> None:
     """However often and wherever connections are cut, every record comes once and in order."""
     publisher = Publisher()
+    instance = Instance(publisher.log)
+    address = await nursery.start(instance.run)
+    received: list[Said] = []
     async with (
-        running(publisher.log) as (_instance, address),
         cutting_relay(address, first=2000, more=1000) as relay,
         follow(node, f"ws://{relay}/ws", ALL) as follower,
     ):
         await follower.notice("subscription_ack")
-        messages: list[dict[str, Any]] = []
-        cuts = 0
-        for _ in range(20):
+        resumed = 0
+        while publisher.published < 400:
             publisher.publish(20)
-            while len(messages) < publisher.published:
+            while len(received) < publisher.published:
                 said = await follower.said()
                 if said.kind == "message":
-                    messages.append(said.item)
-                else:
-                    cuts += said.item["type"] == "disconnected"
-    check(messages, range(publisher.published))
-    assert cuts > 5
-    assert said.duplicates == 0
+                    received.append(said)
+                resumed += said.item["type"] == "resume_ack"
+    check(received, publisher.published)
+    assert resumed > 5
 
 
 @pytest.mark.parametrize("history_seconds", [0, 300])
-async def test_servers_that_end(node: list[str], history_seconds: float) -> None:
-    """What is published while a server is away comes from the next one, whether that has it in
-    memory or has to ask the log.
-    """
+async def test_servers_that_end(
+    nursery: trio.Nursery, node: list[str], history_seconds: float
+) -> None:
+    """What is published while no server is there comes from the next: its memory, or its log."""
     publisher = Publisher()
-    port, url = 0, ""
-    messages: list[dict[str, Any]] = []
-    async with running(publisher.log) as (instance, address):
-        port, url = address.port, f"ws://{address}/ws"
-        async with follow(node, url, ALL) as follower:
-            await follower.notice("subscription_ack")
-            for end in (Instance.drain, Instance.cancel):
-                publisher.publish(50)
-                messages += await follower.messages(50)
-                await end(instance)
-                publisher.publish(50)
-                async with running(publisher.log, port, history_seconds) as (instance, _address):
-                    pass
+    instance = Instance(publisher.log)
+    address = await nursery.start(instance.run)
+    async with follow(node, f"ws://{address}/ws", ALL) as follower:
+        await follower.notice("subscription_ack")
+        received = []
+        for end in (Instance.drain, Instance.cancel):
+            publisher.publish(50)
+            received += await follower.messages(10)
+            await end(instance)
+            publisher.publish(50)
+            instance = Instance(publisher.log, address.port, history_seconds)
+            await nursery.start(instance.run)
+            publisher.publish(50)
+            received += await follower.messages(140)
+        await follower.close()
+        assert not [one for one in await follower.ended() if one.kind == "message"]
+    check(received, publisher.published)
+
+
+async def test_what_the_log_deleted(nursery: trio.Nursery, node: list[str]) -> None:
+    """Records that were deleted meanwhile are told as lost, and the others come."""
+    publisher = Publisher()
+    instance = Instance(publisher.log)
+    address = await nursery.start(instance.run)
+    async with follow(node, f"ws://{address}/ws", ALL) as follower:
+        await follower.notice("subscription_ack")
+        await instance.cancel()
+        await follower.notice("disconnected")
+        last = [publisher.log.append("odin.trades", b"BTC", b"{}") for _ in range(9)][-1]
+        publisher.log.delete_before("odin.trades", last.partition, last.offset - 1)
+        await nursery.start(Instance(publisher.log, address.port).run)
+        while (ack := await follower.said()).item["type"] != "resume_ack":
+            assert ack.item["type"] == "disconnected"
+        messages = await follower.messages(2)
+    assert ack.item["recovered"] is False
+    assert ack.item["lost"] == {"odin.trades": {str(last.partition): [0, last.offset - 2]}}
+    assert [one.item["pos"] for one in messages] == [
+        f"{last.partition}-{offset}" for offset in (last.offset - 1, last.offset)
+    ]

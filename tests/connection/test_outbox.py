@@ -1,4 +1,4 @@
-"""The outbox sends everything in order, and says when a subscriber is too slow for that."""
+"""The outbox sends everything in order, and ends with the last word whole."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -9,59 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.connection.outbox import Outbox
-from odin_ws.protocol.frames import close_frame, text_frame
-from tests.connection.fakes import FakeTransport
-from tests.decoding import frames, messages
+from odin_ws.protocol.frames import close_frame
+from tests.connection.sending import CLOSE, GRACE, Sender, frame, numbers
+from tests.decoding import frames
 from tests.virtual_time import in_virtual_time
-
-LIMIT = 100
-GRACE = 10.0
-CLOSE = close_frame(1008, "slow")
-
-
-class Sender:
-    """An outbox with its transport, and what a connection does around it."""
-
-    def __init__(
-        self, nursery: trio.Nursery, *, room: int | None = None, limit: int = LIMIT
-    ) -> None:
-        self.transport = FakeTransport(room=room)
-        self.drains = 0
-        self.slow_at: list[float] = []
-        self.idle = 0
-        self._nursery = nursery
-        self.outbox = Outbox(
-            self.transport,
-            limit=limit,
-            grace=GRACE,
-            wake=self._wake,
-            slow=self._slow,
-            idle=self._idle,
-        )
-
-    def _wake(self) -> None:
-        self.drains += 1
-        self._nursery.start_soon(self.outbox.drain)
-
-    def _slow(self) -> None:
-        self.slow_at.append(trio.current_time())
-        self.outbox.finish(CLOSE, flush=False)
-
-    def _idle(self) -> None:
-        assert self.outbox.empty
-        self.idle += 1
-
-
-def frame(number: int, size: int = 10) -> bytes:
-    """A text frame that tells its number, of `size` bytes at least."""
-    return text_frame(b'{"n":%3d%b}' % (number, b" " * (size - 9)))
-
-
-def numbers(data: bytes | bytearray) -> list[int]:
-    """The numbers of such frames."""
-    return [one["n"] for one in messages(bytes(data))]
-
 
 # ---- everything is sent, in order
 
@@ -139,95 +90,6 @@ async def test_small_writes_that_wait_go_to_the_kernel_together(
     assert numbers(sender.transport.sent) == list(range(100))
     # The write that found no room, and one for all.
     assert sender.transport.sends == 2
-
-
-# ---- who is slow
-
-
-async def test_failing_12_a_write_over_the_limit_makes_slow_once(
-    autojump_clock: MockClock,
-) -> None:
-    """A subscriber with too much waiting is told by a close, not by missing messages."""
-    async with trio.open_nursery() as nursery:
-        sender = Sender(nursery, room=0)
-        sender.outbox.write(frame(0, LIMIT))
-        assert sender.outbox.backlog > LIMIT
-        for number in range(1, 4):
-            sender.outbox.write(frame(number))
-        assert len(sender.slow_at) == 1
-        sender.transport.make_room(1000)
-    assert [payload for _, payload in frames(bytes(sender.transport.sent))][1:] == [(1008, "slow")]
-
-
-async def test_at_the_limit_a_subscriber_is_not_slow_yet(autojump_clock: MockClock) -> None:
-    """Only what passes the limit does."""
-    async with trio.open_nursery() as nursery:
-        sender = Sender(nursery, room=0)
-        sender.outbox.write(b"x" * LIMIT)
-        sender.outbox.write(b"y")
-        assert not sender.slow_at
-        sender.outbox.write(b"z")
-        assert sender.slow_at
-        sender.transport.make_room(1000)
-
-
-async def test_one_large_write_alone_makes_nobody_slow(autojump_clock: MockClock) -> None:
-    """A burst larger than the limit is the server's doing; a subscriber that reads it may stay."""
-    async with trio.open_nursery() as nursery:
-        sender = Sender(nursery, room=0)
-        sender.outbox.write(frame(0, 50 * LIMIT))
-        await trio.sleep(GRACE / 2)
-        sender.transport.make_room(100 * LIMIT)
-        await wait_all_tasks_blocked()
-        sender.outbox.write(frame(1))
-        assert not sender.slow_at
-    assert numbers(sender.transport.sent) == [0, 1]
-
-
-async def test_who_takes_nothing_for_the_grace_is_slow(autojump_clock: MockClock) -> None:
-    """A subscriber far below the limit is slow when its oldest byte has waited for too long."""
-    async with trio.open_nursery() as nursery:
-        sender = Sender(nursery, room=0)
-        await trio.sleep(1)
-        sender.outbox.write(frame(0))
-        await trio.sleep(GRACE - 1)
-        sender.outbox.write(frame(1))
-        await trio.sleep(5)
-        assert sender.slow_at == [1 + GRACE]
-        sender.transport.make_room(1000)
-
-
-async def test_who_keeps_up_with_what_is_old_is_not_slow(autojump_clock: MockClock) -> None:
-    """It is the age of the oldest waiting write that counts, not how long something waits."""
-    size = len(frame(0))
-    async with trio.open_nursery() as nursery:
-        sender = Sender(nursery, room=0)
-        for number in range(20):
-            sender.outbox.write(frame(number))
-            await trio.sleep(GRACE / 4)
-            if number:
-                sender.transport.make_room(size)
-        await wait_all_tasks_blocked()
-        assert sender.outbox.backlog == size
-        assert not sender.slow_at
-        sender.transport.make_room(size)
-    assert numbers(sender.transport.sent) == list(range(20))
-
-
-async def test_who_takes_all_but_the_newest_byte_is_not_slow(autojump_clock: MockClock) -> None:
-    """The rest of writes that were offered together is as old as the write it belongs to."""
-    size = len(frame(0))
-    async with trio.open_nursery() as nursery:
-        sender = Sender(nursery, room=0)
-        sender.outbox.write(frame(0))
-        await trio.sleep(GRACE * 0.9)
-        sender.outbox.write(frame(1))
-        sender.transport.make_room(2 * size - 1)
-        await trio.sleep(GRACE * 0.5)
-        assert not sender.slow_at
-        await trio.sleep(GRACE)
-        assert sender.slow_at == [GRACE * 1.9]
-        sender.transport.make_room(1000)
 
 
 # ---- the end

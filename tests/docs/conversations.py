@@ -40,8 +40,10 @@ FIRST_TRADE_MS: Final = 1795476748106
 # Long enough for all that is on its way, in virtual time.
 SETTLE_SECONDS: Final = 2
 
+# Blocks in a language too, so that where they end is not taken for a beginning.
 _BLOCK: Final = re.compile(
-    r"(?:^<!-- before: (?P<before>.*?) -->\n)?^```\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:^<!-- before: (?P<before>.*) -->\n)?^```(?P<language>\w*)\n(?P<text>[\s\S]*?)^```$",
+    re.MULTILINE,
 )
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CLOCK: Final = re.compile(r'("(?:ts|since|after_ms)":)\d+')
@@ -75,7 +77,7 @@ def conversations(name: str) -> list[Conversation]:
     found = []
     for block in _BLOCK.finditer(text):
         lines = tuple(line for line in block["text"].splitlines() if line)
-        if any(line.startswith(("→", "←")) for line in lines):
+        if not block["language"] and any(line.startswith(("→", "←")) for line in lines):
             heading = _HEADING.findall(text[: block.start()])[-1]
             before = tuple(_split(block["before"])) if block["before"] else ()
             found.append(Conversation(heading, before, lines))

@@ -15,9 +15,9 @@ import trio
 
 from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue, load_catalogue
-from odin_ws.service import serve
+from odin_ws.service import Upstream, serve
 from odin_ws.settings import Settings
-from odin_ws.source.memory import MemoryLog, MemorySource
+from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 from tests.docs.pages import ROOT, blocks, page
 
 # How often the topic of the README's subscriber gets a record, and how long that may go on.
@@ -124,8 +124,8 @@ async def test_the_subscriber_of_the_readme() -> None:
     stop = trio.Event()
     with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
-            source = MemorySource(log)
-            addresses = await nursery.start(serve, settings, catalogue, source, stop)
+            upstream = Upstream(MemorySource(log), MemoryArchive(log))
+            addresses = await nursery.start(serve, settings, catalogue, upstream, stop)
             code = example.text.replace("localhost:3002", str(addresses.subscribers))
             assert code != example.text
             nursery.start_soon(publish_for_ever, log)

@@ -11,14 +11,19 @@ from prometheus_client import CollectorRegistry
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.closing import Close
 from odin_ws.hub.reading import Unreadable
+from odin_ws.hub.retention import message_bytes
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.ops.view import View
 from odin_ws.protocol.errors import ErrorCode
+from odin_ws.protocol.selection import NAMES
+from odin_ws.resume import Reason
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings, declared_settings
 from odin_ws.source.feed import FeedStatus
 from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from tests.building import message
 from tests.docs.pages import ROOT, as_table, cell, page, pages, read_table
+from tests.docs.parsing import command_fields, commands
 
 SETTINGS = {setting.name: setting for _, setting in declared_settings()}
 
@@ -118,6 +123,34 @@ def test_settings_elsewhere() -> None:
         assert named - wrong_on_purpose <= SETTINGS.keys(), path.relative_to(ROOT)
 
 
+def test_what_memory_keeps() -> None:
+    """docs/operations.md says how many messages fit into memory, and how far back that reaches."""
+    rows = []
+    for size in (300, 1000, 4000):
+        takes = message_bytes(message("BTC", value=b"x" * size))
+        fit = Settings().ws_retention_bytes // takes
+        times = [f"{fit / rate:.0f} s" for rate in (100, 1000)]
+        rows.append([f"{size} bytes", f"{takes} bytes", f"{fit:,}", *times])
+    check("docs/operations.md", "retention", rows)
+
+
+def test_reasons_of_losses() -> None:
+    """docs/protocol.md explains each reason, in the order in which they are told."""
+    check_keys("docs/protocol.md", "reasons", {reason: ["", ""] for reason in Reason})
+
+
+def test_commands() -> None:
+    """docs/protocol.md lists each command with the fields of its data, and no other."""
+    rows = read_table(page("docs/protocol.md"), "commands")
+    assert [command for row in rows for command in _in_code(row[0])] == commands()
+    for name, fields, _ in rows:
+        (command,) = _in_code(name)
+        expected = command_fields(command)
+        if expected is not None:
+            names = set(NAMES) if fields.startswith("names") else set()
+            assert names | set(_in_code(fields)) == expected, command
+
+
 def test_log_events() -> None:
     """The lines that docs/operations.md explains are lines the server writes."""
     code = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
@@ -146,6 +179,10 @@ def check_keys(name: str, table: str, expected: dict[str, list[str]]) -> None:
             for key, value in zip(keys, expected.values(), strict=True)
         ]
         pytest.fail(f"{name}, table {table}; right is:\n\n{as_table(right)}\n", pytrace=False)
+
+
+def _in_code(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
 
 
 def _code(text: str) -> str:

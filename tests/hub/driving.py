@@ -13,18 +13,21 @@ from trio.testing import wait_all_tasks_blocked
 from odin_ws.catalogue import default_catalogue
 from odin_ws.hub import Hub, Intake, LastMessages, Retention, Subscriber
 from odin_ws.protocol.envelope import Dialect
-from odin_ws.records import Assignment, Batch, Item, Record
+from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record
 from tests.decoding import messages
 
 __all__ = ["Client", "Feeder", "dispatching", "make_hub"]
 
 
 def make_hub(
-    interval: float = 0.0, max_record_bytes: int = 1 << 20, cycle_bytes: int = 1 << 20
+    interval: float = 0.0,
+    max_record_bytes: int = 1 << 20,
+    cycle_bytes: int = 1 << 20,
+    retention_bytes: int = 1 << 30,
 ) -> Hub:
     """A hub for the platform's topics."""
     catalogue = default_catalogue()
-    retention = Retention(catalogue, max_bytes=1 << 30, max_age=math.inf)
+    retention = Retention(catalogue, retention_bytes, max_age=math.inf)
     intake = Intake(
         catalogue, retention, LastMessages(catalogue, max_bytes=1 << 30), max_record_bytes
     )
@@ -62,16 +65,16 @@ class Feeder:
     def __init__(self, send: trio.MemorySendChannel[Item]) -> None:
         self._send = send
 
-    def put(self, *items: Record | Assignment) -> None:
+    def put(self, *items: Record | Assignment | HistoryEnd) -> None:
         """Put one batch of records, or an assignment, into the channel; the hub has not seen it."""
         for item in items:
-            if isinstance(item, Assignment):
+            if not isinstance(item, Record):
                 self._send.send_nowait(item)
         records = [item for item in items if isinstance(item, Record)]
         if records:
             self._send.send_nowait(Batch(records))
 
-    async def publish(self, *items: Record | Assignment) -> None:
+    async def publish(self, *items: Record | Assignment | HistoryEnd) -> None:
         """Put one batch in and let the hub do what it does without time passing."""
         self.put(*items)
         await wait_all_tasks_blocked()

@@ -20,7 +20,6 @@ from tests.integration.feeding import (
     Publisher,
     Sent,
     delete_records_before,
-    eventually,
     every_partition,
     new_topics,
     numbered,
@@ -173,36 +172,3 @@ async def test_a_broker_that_answers_nothing() -> None:
             await archive.bounds([key])
         broker.unpause()
         assert await archive.bounds([key]) == {}
-
-
-async def test_an_archive_that_has_stopped(apache: str) -> None:
-    """Whoever still asks, or waits for a turn or an answer, hears so."""
-    archive = KafkaArchive(options(apache), readers=1)
-    (topic,) = new_topics()
-    await kafka.create_topics(apache, [topic], 1)
-    (key,) = every_partition([topic], 1)
-    await Publisher(apache).publish(numbered([key], 5000))
-    ended: list[str] = []
-
-    async def ask() -> None:
-        with pytest.raises(ArchiveUnavailable, match="stopping"):
-            await archive.bounds([key])
-        ended.append("waiting")
-
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
-
-            async def run() -> None:
-                with scope:
-                    await archive.run()
-
-            nursery.start_soon(run)
-            async with archive.read({key: Span(0, 4999)}) as batches:
-                await anext(batches)
-                outer.start_soon(ask)
-                await trio.testing.wait_all_tasks_blocked()
-                scope.cancel()
-                with pytest.raises(ArchiveUnavailable, match="stopping"):
-                    await exhaust(batches)
-    await eventually(lambda: ended == ["waiting"])
-    await ask()

@@ -7,10 +7,21 @@ from typing import Any
 
 import pytest
 
+from odin_ws.archive import Span
 from odin_ws.protocol.answers import (
     Accepted,
+    Lost,
+    Replayed,
     error_answer,
+    feed_notice,
+    lost_notice,
     pong,
+    reconnect_ack,
+    reconnect_advice,
+    replay_complete,
+    replay_incomplete,
+    resend_incomplete,
+    resume_ack,
     subscription_ack,
     unsubscription_ack,
 )
@@ -142,7 +153,138 @@ def test_an_error_says_what_is_wrong_and_whether_to_try_again(
     }
 
 
+@every_id
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (ErrorCode.NOT_AVAILABLE, "not_available"),
+        (ErrorCode.RATE_LIMIT_EXCEEDED, "rate_limited"),
+        (ErrorCode.INVALID_MESSAGE, "invalid_request"),
+        (ErrorCode.TOO_MANY_SUBSCRIPTIONS, "invalid_request"),
+    ],
+)
+def test_a_refused_reconnect_has_its_own_error(
+    command_id: str | int | None, code: ErrorCode, said: str
+) -> None:
+    """With the codes that the SDK knows."""
+    error = CommandError(code, "data.last_pos: no", command_id, command="reconnect", retry=True)
+    assert json.loads(error_answer(error)) == {
+        "type": "reconnect_error",
+        **with_id(command_id),
+        "code": said,
+        "message": "data.last_pos: no",
+    }
+
+
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_every_code_is_written_as_its_name(code: ErrorCode) -> None:
     """Clients compare texts."""
     assert json.loads(error_answer(CommandError(code, "")))["code"] == code.name
+
+
+# ---- beginnings in the past
+
+ACCEPTED = Accepted(["BTC.trade"], [], count=1)
+LOST = Lost({"odin.trades": {0: Span(3, 9), 11: Span(0, 0)}}, "expired")
+LOST_JSON = b'"lost":{"odin.trades":{"0":[3,9],"11":[0,0]}},"reason":"expired"'
+ACCEPTED_JSON = b'"subscribed":["BTC.trade"],"rejected":[],"count":1'
+
+
+@pytest.mark.parametrize(
+    ("replayed", "fields"),
+    [
+        (Replayed(7), b'"replayed":7'),
+        (Replayed(0), b'"replayed":0'),
+        (Replayed(None), b'"replayed":null'),
+        (Replayed(7, LOST), b'"replayed":7,' + LOST_JSON),
+        (Replayed(None, LOST), b'"replayed":null,' + LOST_JSON),
+    ],
+    ids=["some", "none", "not known yet", "lost", "lost and not known yet"],
+)
+def test_an_ack_says_what_follows(replayed: Replayed, fields: bytes) -> None:
+    """How many messages are replayed, and what is lost and why; `recovered` says if nothing is."""
+    assert subscription_ack(1, Dialect.V1, ACCEPTED, replayed) == (
+        b'{"type":"subscription_ack","id":1,%b,%b}' % (ACCEPTED_JSON, fields)
+    )
+    recovered = b"true" if replayed.lost is None else b"false"
+    assert resume_ack(1, Dialect.V1, ACCEPTED, replayed) == (
+        b'{"type":"resume_ack","id":1,%b,"recovered":%b,%b}' % (ACCEPTED_JSON, recovered, fields)
+    )
+
+
+def test_a_resume_is_acknowledged_as_a_subscription_is() -> None:
+    """Rejected names, positions and partitions stand before what follows."""
+    accepted = Accepted(
+        ["BTC.trade"],
+        [REJECTED],
+        count=1,
+        positions={"odin.trades": {0: 5}},
+        partitions={"odin.trades": [0]},
+        categories={"trade": "odin.trades"},
+    )
+    ack = json.loads(resume_ack("r", Dialect.V1, accepted, Replayed(0)))
+    assert list(ack) == [
+        "type",
+        "id",
+        "subscribed",
+        "rejected",
+        "count",
+        "positions",
+        "partitions",
+        "categories",
+        "recovered",
+        "replayed",
+    ]
+    assert ack["rejected"] == [REJECTED_JSON]
+    assert ack["positions"] == {"odin.trades": {"0": 5}}
+
+
+@every_id
+def test_a_reconnect_is_acknowledged(command_id: str | int | None) -> None:
+    """In the SDK's words; a count that is not known yet is 0."""
+    for messages, said in ((7, 7), (0, 0), (None, 0)):
+        assert json.loads(reconnect_ack(command_id, Replayed(messages))) == {
+            "type": "reconnect_ack",
+            **with_id(command_id),
+            "status": "completed",
+            "messages_replayed": said,
+            "message": "everything missed follows",
+        }
+
+
+def test_a_reconnect_that_lost_something_says_so() -> None:
+    """What, and why."""
+    assert reconnect_ack(1, Replayed(7, LOST)) == (
+        b'{"type":"reconnect_ack","id":1,"status":"incomplete","messages_replayed":7,'
+        b'"message":"some is lost: expired",%b}' % LOST_JSON
+    )
+
+
+def test_the_end_of_a_replay_is_told_with_its_count() -> None:
+    """And with what was lost on the way, or is not kept any more."""
+    assert replay_complete(1, 5) == b'{"type":"replay_complete","id":1,"count":5}'
+    assert replay_complete(None, 0) == b'{"type":"replay_complete","count":0}'
+    assert replay_incomplete("x", 5, LOST) == (
+        b'{"type":"replay_incomplete","id":"x","count":5,%b}' % LOST_JSON
+    )
+    assert resend_incomplete(1, 5, (3, 9)) == (
+        b'{"type":"replay_incomplete","id":1,"count":5,"missing":[3,9]}'
+    )
+
+
+# ---- notices: nobody asked, so there is no id
+
+
+def test_notices_tell_of_the_feed() -> None:
+    """That it stalled or is back, since when, and what the log deleted before it was read."""
+    assert feed_notice("stalled", 1_767_609_600_123) == (
+        b'{"type":"feed","status":"stalled","since":1767609600123}'
+    )
+    assert lost_notice(LOST) == b'{"type":"feed","status":"lost",%b}' % LOST_JSON
+
+
+def test_an_advice_says_when_to_come_back() -> None:
+    """In milliseconds."""
+    assert reconnect_advice(1840) == (
+        b'{"type":"reconnect","data":{"after_ms":1840,"reason":"draining"}}'
+    )

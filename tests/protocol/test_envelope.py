@@ -133,6 +133,28 @@ def test_several_messages_are_the_single_ones_one_after_another(
     assert [one["seq"] for one in messages(together)] == list(range(seq, seq + len(many)))
 
 
+@pytest.mark.parametrize(
+    ("marks", "first", "second"),
+    [
+        ({}, "", ""),
+        ({"replay": True}, ',"replay":true', ',"replay":true'),
+        ({"skipped": 5}, ',"skipped":5', ""),
+        ({"replay": True, "skipped": 5}, ',"skipped":5,"replay":true', ',"replay":true'),
+    ],
+    ids=["plain", "replay", "skipped", "both"],
+)
+@dialects
+def test_what_a_message_is_to_its_subscriber_stands_behind_its_number(
+    dialect: Dialect, marks: dict[str, Any], first: str, second: str
+) -> None:
+    """All are marked as replayed; only the first follows numbers that were left out."""
+    many = [message("BTC", offset=offset) for offset in range(2)]
+    data = encode_messages(many, 17, dialect, **marks)
+    texts = [str(content) for _, content in frames(data)]
+    for text_, number, mark, one in zip(texts, (17, 18), (first, second), many, strict=True):
+        assert text_ == f'{{"seq":{number}{mark}' + one.tail(dialect).decode()
+
+
 @pytest.mark.parametrize("size", [100, 125, 126, 127, 65_400, 65_535, 65_536, 70_000])
 @dialects
 def test_a_message_of_any_size_fits_its_frame(size: int, dialect: Dialect) -> None:

@@ -182,13 +182,10 @@ class _Opening(AbstractAsyncContextManager[Client]):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
-        if self._scope.cancel_called:
-            # A bug in the pump has cancelled the block: the nursery has to see that.
-            return await self._manager.__aexit__(kind, error, traceback)
+    ) -> None:
         self._scope.cancel()
+        # Only a bug in the pump is raised here; it has cancelled the block, and says why.
         await self._manager.__aexit__(None, None, None)
-        return None
 
     async def _run(self) -> None:
         with self._pump.channel:

@@ -29,15 +29,16 @@ class Outbox:
 
     __slots__ = (
         "_finished",
+        "_grace",
         "_idle",
         "_limit",
+        "_scope",
         "_slow",
         "_transport",
         "_waiting",
         "_wake",
         "backlog",
         "bytes_sent",
-        "grace",
     )
 
     def __init__(  # noqa: PLR0913 -- three events of its life among them
@@ -54,13 +55,26 @@ class Outbox:
         self.bytes_sent = 0
         self._transport = transport
         self._limit = limit
-        self.grace = grace
+        self._grace = grace
         self._wake = wake
         self._slow = slow
         self._idle = idle
         self._finished = False
         # Writes the kernel did not take whole, each with the time it came.
         self._waiting: deque[tuple[memoryview, float]] | None = None
+        # The drain's wait for the kernel.
+        self._scope: trio.CancelScope | None = None
+
+    @property
+    def grace(self) -> float:
+        """Seconds that a write may wait; a change holds for what waits already."""
+        return self._grace
+
+    @grace.setter
+    def grace(self, seconds: float) -> None:
+        self._grace = seconds
+        if self._scope is not None:
+            self._scope.deadline = self._deadline()
 
     @property
     def empty(self) -> bool:
@@ -114,12 +128,11 @@ class Outbox:
     async def drain(self) -> None:
         """Send what waits, in order, until nothing does."""
         while self._waiting:
-            deadline = math.inf if self._finished else self._waiting[0][1] + self.grace
-            with trio.move_on_at(deadline) as scope:
+            with trio.move_on_at(self._deadline()) as self._scope:
                 await self._transport.wait_writable()
-            if scope.cancelled_caught:
-                # It may have been allowed more time meanwhile.
-                if trio.current_time() >= self._waiting[0][1] + self.grace:
+            if self._scope.cancelled_caught:
+                # It may have been finished meanwhile.
+                if trio.current_time() >= self._deadline():
                     self._slow()
                 continue
             try:
@@ -131,6 +144,12 @@ class Outbox:
                 break
         self._waiting = None
         self._idle()
+
+    def _deadline(self) -> float:
+        """When the oldest write has waited too long; once finished, others look at the time."""
+        if self._finished or not self._waiting:
+            return math.inf
+        return self._waiting[0][1] + self._grace
 
     def _send_some(self, waiting: deque[tuple[memoryview, float]]) -> bool:
         """Offer the kernel the oldest writes as one; whether it took them whole."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -44,6 +44,7 @@ class Past:
     """What a command asks for, and how it is told how that goes. See resume.Listener.
 
     `names` and `rejected`: of the command's, as the client wrote them. `topics`: what they read.
+    `settle`: what else takes effect with them.
     """
 
     command: Subscribe | Resume | Reconnect
@@ -54,19 +55,22 @@ class Past:
     hub: Hub
     subscriber: Subscriber
     answers: Answers
+    settle: Callable[[], None]
 
     def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
         """Say what follows."""
         command, dialect = self.command, self.subscriber.dialect
+        self.settle()
+        # Where it begins: whoever is cut off before the end of it can resume from there.
+        begins = self._live() | dict(start)
         if isinstance(command, Reconnect):
             ack = reconnect_ack(command.id, replayed)
         elif isinstance(command, Resume):
-            # Of the partitions it named the client knows better: it is not there yet.
-            unnamed = _by_topic(self._live(), without=command.positions)
-            ack = resume_ack(command.id, dialect, self._accepted(unnamed), replayed)
+            # Only what the client does not know: the others are where it said.
+            news = dict(begins.items() - command.positions.items())
+            ack = resume_ack(command.id, dialect, self._accepted(_by_topic(news)), replayed)
         else:
-            # Where it begins: whoever is cut off before the end of it can resume from there.
-            positions = _by_topic(self._live() | dict(start)) if command.positions else None
+            positions = _by_topic(begins) if command.positions else None
             ack = subscription_ack(command.id, dialect, self._accepted(positions), replayed)
         self.answers.answer(ack)
 
@@ -96,11 +100,8 @@ class Past:
         }
 
 
-def _by_topic(
-    positions: Mapping[TopicPartition, int], without: Mapping[TopicPartition, int] | None = None
-) -> dict[str, dict[int, int]]:
+def _by_topic(positions: Mapping[TopicPartition, int]) -> dict[str, dict[int, int]]:
     found: dict[str, dict[int, int]] = {}
-    for key, offset in positions.items():
-        if without is None or key not in without:
-            found.setdefault(key.topic, {})[key.partition] = offset
+    for key, offset in sorted(positions.items()):
+        found.setdefault(key.topic, {})[key.partition] = offset
     return found

@@ -89,8 +89,8 @@ class ConnectionServer:
         self._hub = room.hub
         self._taken = room.hub.release
         self._limits = limits
-        # What everybody has been told and newcomers are told too.
-        self._standing: bytes | None = None
+        # What newcomers are told first.
+        self.standing: bytes | None = None
         self._upgrades = trio.CapacityLimiter(_UPGRADES_AT_ONCE)
 
     async def serve(self, transport: Transport, peer: str) -> None:
@@ -164,14 +164,9 @@ class ConnectionServer:
             stats.bytes_received += connection.bytes_received
             log.debug("closed", peer=connection.peer, reason=reason.value.label)
 
-    async def announce(self, payload: bytes, *, standing: bool = False) -> None:
-        """Tell everybody, in order with their messages; `standing`: and who comes after it.
-
-        It stands until the next announcement.
-        """
-        self._standing = payload if standing else None
+    async def announce(self, payload: bytes) -> None:
+        """Tell everybody who is there, in order with their messages."""
         frame = text_frame(payload)
-        # Who opens from here on is greeted with what stands.
         there = [connection for connection in self.connections if connection.is_open]
         for count, connection in enumerate(there, 1):
             connection.tell(frame, self._hub)
@@ -201,8 +196,8 @@ class ConnectionServer:
 
     def _greeting(self, connection: Connection) -> None:
         """What a newcomer has to know."""
-        if self._standing is not None:
-            connection.tell(text_frame(self._standing), self._hub)
+        if self.standing is not None:
+            connection.tell(text_frame(self.standing), self._hub)
 
 
 async def _send_last(transport: Transport, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -91,7 +91,7 @@ class Subscriptions:
         self._answers = answers
         self._replay: Replay | None = None
         self._busy = False
-        self._waiting: deque[Beginner] | None = None
+        self._waiting: deque[Beginner | Unsubscribe] | None = None
 
     def begin(self, command: Beginner) -> None:
         """Start sending, now or when the replay that is under way has ended."""
@@ -100,16 +100,26 @@ class Subscriptions:
             if job is not None:
                 self._busy = True
                 self._client.start(partial(self._work, job))
-            return
+        else:
+            self._wait(command)
+
+    def _wait(self, command: Beginner | Unsubscribe) -> None:
         if self._waiting is None:
             self._waiting = deque()
         if len(self._waiting) >= _MAX_WAITING:
             message = "too many commands wait for the end of a replay; this one was ignored"
-            raise CommandError(ErrorCode.RATE_LIMIT_EXCEEDED, message, command.id, retry=True)
+            raise _not_now(command, ErrorCode.RATE_LIMIT_EXCEEDED, message)
         self._waiting.append(command)
 
     def end(self, command: Unsubscribe) -> None:
-        """Stop sending, also what is only on its way to be live."""
+        """Stop sending, also what is only on its way to be live; what waits ends in its turn."""
+        waiting = {pattern for one in self._waiting or () for pattern in _names_of(one)}
+        if waiting.isdisjoint(_names_of(command)):
+            self._end(command)
+        else:
+            self._wait(command)
+
+    def _end(self, command: Unsubscribe) -> None:
         subscriber, replay = self._subscriber, self._replay
         rejected = list(command.selection.rejected)
         gone = []
@@ -139,29 +149,33 @@ class Subscriptions:
                     self._answers.refuse(error)
         self._busy = False
 
-    def _job(self, command: Beginner) -> Job | None:
+    def _job(self, command: Beginner | Unsubscribe) -> Job | None:
         """Carry a command out where that takes no time; else return what is to be done for it."""
         match command:
+            case Unsubscribe():
+                self._end(command)
+                return None
             case Subscribe(snapshot=False, since_ms=None) if self._can_tell(command):
                 self._subscribe(command)
                 return None
             case Resend():
                 return partial(self._send_again, command)
             case Reconnect():
-                return partial(self._run, self._reconnection(command))
+                return self._replaying(self._reconnection(command))
             case _:
-                return partial(self._run, self._past(command))
+                return self._replaying(self._past(command))
 
-    async def _run(self, past: Past) -> None:
+    def _replaying(self, past: Past) -> Job:
+        # It can be unsubscribed from now on, not only when its task has had a turn.
         self._replay = Replay(self._room, self._client, past.beginning, past)
+        return partial(self._run, self._replay, past.command)
+
+    async def _run(self, replay: Replay, command: Subscribe | Resume | Reconnect) -> None:
         try:
-            await self._replay.run()
+            await replay.run()
         except NotNow:
             message = "the log does not answer in time, or too many ask; nothing has changed"
-            error = CommandError(ErrorCode.NOT_AVAILABLE, message, past.command.id, retry=True)
-            if isinstance(past.command, Reconnect):
-                error.command = "reconnect"
-            self._answers.refuse(error)
+            self._answers.refuse(_not_now(command, ErrorCode.NOT_AVAILABLE, message))
         finally:
             self._replay = None
 
@@ -170,7 +184,7 @@ class Subscriptions:
         oldest, messages = self._hub.sent(subscriber)
         last = subscriber.seq if command.last is None else min(command.last, subscriber.seq)
         first = max(command.first, oldest)
-        wanted = messages[first - oldest : last - oldest + 1]
+        wanted = messages[first - oldest : max(0, last - oldest + 1)]
         for begin in range(0, len(wanted), _RESEND_MESSAGES):
             await self._client.room()
             several = wanted[begin : begin + _RESEND_MESSAGES]
@@ -210,14 +224,13 @@ class Subscriptions:
     def _past(self, command: Subscribe | Resume) -> Past:
         """What is live already is not begun again: nothing comes twice."""
         names, rejected = self._admit(command.selection)
-        self._deliver_as(command.delivery)
         topics = self._hub.intake.catalogue.topics_of(_patterns(names))
         positions: dict[TopicPartition, int] = {}
         if isinstance(command, Resume):
             positions = {key: at for key, at in command.positions.items() if key.topic in topics}
         want = Want(dict.fromkeys(self._new(_patterns(names)), positions))
         if isinstance(command, Resume):
-            beginning = Beginning(want)
+            beginning = Beginning(want, live=True)
         else:
             since = command.since_ms
             beginning = Beginning(want, since, live=since is None, snapshot=command.snapshot)
@@ -250,6 +263,7 @@ class Subscriptions:
         rejected: Sequence[Rejection],
     ) -> Past:
         topics = self._hub.intake.catalogue.topics_of(beginning.want.patterns)
+        delivery = None if isinstance(command, Reconnect) else command.delivery
         return Past(
             command,
             beginning,
@@ -259,6 +273,7 @@ class Subscriptions:
             self._hub,
             self._subscriber,
             self._answers,
+            partial(self._deliver_as, delivery),
         )
 
     def _only_partition(self, topic: str, command: Reconnect) -> TopicPartition:
@@ -302,6 +317,23 @@ class Subscriptions:
             self._hub.flush(subscriber)
             subscriber.conflation = None
             outbox.grace = self._limits.grace
+
+
+def _not_now(command: Beginner | Unsubscribe, code: ErrorCode, message: str) -> CommandError:
+    """Nothing is wrong with the command; a reconnect has errors of its own."""
+    kind = "reconnect" if isinstance(command, Reconnect) else None
+    return CommandError(code, message, command.id, kind, retry=True)
+
+
+def _names_of(command: Beginner | Unsubscribe) -> Iterable[str]:
+    """The patterns that a command begins or ends."""
+    match command:
+        case Resend():
+            return ()
+        case Reconnect():
+            return command.last_positions
+        case _:
+            return _patterns(command.selection.wanted)
 
 
 def _patterns(names: Mapping[str, Sequence[str]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from odin_ws.hub.conflation import Conflation
 from odin_ws.hub.hub import Hub
-from odin_ws.hub.intake import Intake
+from odin_ws.hub.intake import Intake, Jumps
 from odin_ws.hub.last import LastMessages
 from odin_ws.hub.retention import Retention
 from odin_ws.hub.stats import HubStats
@@ -14,6 +14,7 @@ __all__ = [
     "Hub",
     "HubStats",
     "Intake",
+    "Jumps",
     "LastMessages",
     "Retention",
     "Subscriber",

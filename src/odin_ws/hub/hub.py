@@ -204,14 +204,14 @@ class Hub:
             if due is None:
                 continue
             subscriber.due = None
+            seq, dialect = subscriber.seq, subscriber.dialect
             if subscriber.conflation is not None:
                 self._write(subscriber, due)
-                continue
-            seq, dialect = subscriber.seq, subscriber.dialect
-            if due is not shared or seq != shared_seq or dialect is not shared_dialect:
-                shared, shared_seq, shared_dialect = due, seq, dialect
-                data = encode_messages(due, seq + 1, dialect)
-            self._deliver(subscriber, data, len(due))
+            else:
+                if due is not shared or seq != shared_seq or dialect is not shared_dialect:
+                    shared, shared_seq, shared_dialect = due, seq, dialect
+                    data = encode_messages(due, seq + 1, dialect)
+                self._deliver(subscriber, data, len(due))
             if not count % _SLICE_WRITES and trio.current_time() > slice_end:
                 await trio.lowlevel.checkpoint()
                 slice_end = trio.current_time() + _SLICE_SECONDS

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 
+import attrs
 import structlog
 import trio
 
@@ -18,7 +19,7 @@ from odin_ws.hub.stats import HubStats
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "Jumps"]
 
 log = structlog.get_logger("odin_ws.hub")
 
@@ -26,13 +27,23 @@ log = structlog.get_logger("odin_ws.hub")
 _REPORT_SECONDS = 30.0
 
 
+@attrs.frozen
+class Jumps:
+    """Where positions did not go on. `over`: records that the log deleted before we read them.
+
+    `back`: what there is in partitions that began anew, up to where they are live.
+    """
+
+    over: Mapping[TopicPartition, Span]
+    back: Mapping[TopicPartition, Span]
+
+
 class Intake:
     """Takes what the source hands on, keeps the past, and knows how far that is.
 
     `order` counts the messages there ever were. `even_order`: since that place in it, all that came
     was news and nothing of it was taken back. `filled` is set once the first assignment's history
-    has come: from then on retention is complete. `lost` is called with records that the log
-    deleted before we read them.
+    has come: from then on retention is complete. `jumped` is called where positions do not go on.
     """
 
     def __init__(
@@ -46,7 +57,7 @@ class Intake:
         self.partial = False
         self.order = self.even_order = 0
         self.filled = trio.Event()
-        self.lost: Callable[[Mapping[TopicPartition, Span]], None] = _tell_nobody
+        self.jumped: Callable[[Jumps], None] = _tell_nobody
         self._positions: dict[str, dict[int, int]] = {}
         self._moved = trio.Event()
         self._next_report: dict[Unreadable, float] = {}
@@ -106,6 +117,8 @@ class Intake:
             self.last.remember(message)
             if is_news:
                 messages.append(message)
+            else:
+                self.even_order = self.order
             size += len(message.value)
             if size >= room:
                 break
@@ -125,19 +138,24 @@ class Intake:
                 self.retention.begin(key, assignment.history[key])
             elif before.get(key) != offset:
                 self.retention.begin(key, offset)
-            if offset < before.get(key, -1):
-                # The topic was recreated.
-                self.last.forget_category(self.catalogue.topics[key.topic].category)
         for key in before.keys() - assignment.positions.keys():
             self.retention.drop(key)
-        jumps = {
-            key: Span(before[key] + 1, offset)
-            for key, offset in assignment.positions.items()
-            if key in before and before[key] < offset
-        }
         # A member of a group goes on where another one stopped.
-        if jumps and not assignment.partial:
-            self.lost(jumps)
+        if not assignment.partial:
+            self._tell_of_jumps(before, assignment.positions)
+
+    def _tell_of_jumps(
+        self, before: Mapping[TopicPartition, int], now: Mapping[TopicPartition, int]
+    ) -> None:
+        both = [(key, before[key], now[key]) for key in before.keys() & now.keys()]
+        jumps = Jumps(
+            over={key: Span(old + 1, new) for key, old, new in both if old < new},
+            back={key: Span(0, new) for key, old, new in both if new < old},
+        )
+        for key in jumps.back:
+            self.last.forget_category(self.catalogue.topics[key.topic].category)
+        if jumps.over or jumps.back:
+            self.jumped(jumps)
 
     def _read(self, record: Record, topic: Topic) -> Message | None:
         content = read_message(record, topic, self.max_record_bytes)
@@ -169,5 +187,5 @@ class Intake:
             )
 
 
-def _tell_nobody(_lost: Mapping[TopicPartition, Span]) -> None:
+def _tell_nobody(_jumps: Jumps) -> None:
     """Where nobody is connected yet."""

@@ -49,9 +49,9 @@ class Want:
         return self._positions(max)
 
     def begin(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Want what comes after these positions too, of all patterns."""
+        """Want what comes after these too, of all patterns, where they had no position."""
         for starts in self._distinct():
-            starts.update(positions)
+            starts.update({**positions, **starts})
 
     def advance(self, key: TopicPartition, offset: int) -> None:
         """Nothing of a partition is wanted up to `offset` any more."""

@@ -74,6 +74,9 @@ class Replay:
         self._room = room
         self._hub = room.hub
         self._caller = caller
+        # What is live already, and how far that came where the client has unsubscribed meanwhile.
+        self._beside = set(caller.subscriber.patterns)
+        self._until: dict[str, Mapping[str, Mapping[int, int]]] = {}
         self._want = beginning.want
         self._beginning = beginning
         self._listener = listener
@@ -96,6 +99,10 @@ class Replay:
 
     def drop(self, patterns: Iterable[str]) -> bool:
         """The client has unsubscribed; whether any of these was to become live."""
+        for pattern in self._beside.intersection(patterns):
+            self._beside.remove(pattern)
+            topics = self._hub.intake.catalogue.topics_of([pattern])
+            self._until[pattern] = self._hub.positions(topics)
         dropped = self._want.drop(patterns)
         left = set(self._want.patterns)
         self._held = [one for one in self._held if not left.isdisjoint(one.patterns)]
@@ -131,6 +138,8 @@ class Replay:
 
     async def _deliver(self) -> None:
         while True:
+            # Not only at the start: a topic may be recreated meanwhile.
+            await self._start.reach()
             if self._start.below_tail():
                 await self._read_archive()
             elif not self._begun:
@@ -173,7 +182,11 @@ class Replay:
         except ArchiveUnavailable:
             await pause()
         except RecordsExpired:
+            needed = self._start.below_tail()
             await self._start.judge()
+            if self._start.below_tail() == needed:
+                # The log is another than the tail's: the source will notice.
+                await pause()
         else:
             # Not every offset holds a record.
             for key, span in spans.items():
@@ -206,18 +219,22 @@ class Replay:
             self._room.stats.from_archive += 1
 
     def _has(self, message: Message) -> bool:
-        """Whether the caller gets it anyway: what is live already comes once."""
-        patterns = self._caller.subscriber.patterns
-        return bool(patterns) and not patterns.isdisjoint(message.patterns)
+        """Whether the caller gets it anyway, or did: what is live already comes once."""
+        patterns, record = message.patterns, message.record
+        return not self._beside.isdisjoint(patterns) or any(
+            record.offset <= self._until[pattern].get(record.topic, {}).get(record.partition, -1)
+            for pattern in patterns
+            if pattern in self._until
+        )
 
     def _tail(self) -> Iterator[Message]:
         tail = self._hub.retention.messages(self._want)
-        if self._caller.subscriber.patterns:
+        if self._beside or self._until:
             return (message for message in tail if not self._has(message))
         return tail
 
     def _count_tail(self) -> int:
-        if self._caller.subscriber.patterns:
+        if self._beside or self._until:
             return sum(1 for _ in self._tail())
         return self._hub.retention.count(self._want)
 

@@ -42,8 +42,9 @@ class ReplayRoom:
 class Beginning:
     """What is to become live, and from where on.
 
-    `since`: with the messages of that time (epoch ms). `live`: with what is newest; `snapshot`: and
-    the last message of each channel before it. Without these the positions in `want` say it.
+    The positions in `want` say it. In partitions that have none there, `since`: with the messages
+    of that time (epoch ms); `live`: with what is newest; `snapshot`: and the last message of each
+    channel before it.
     """
 
     want: Want
@@ -81,7 +82,7 @@ class Start:
             self._want.begin(live)
             if beginning.snapshot:
                 snapshot = intake.last.matching(self._want.patterns)
-        await self._reach()
+        await self.reach()
         await self.judge()
         return snapshot
 
@@ -100,15 +101,10 @@ class Start:
             if (end := floor(key)) is not None and offset < end
         }
 
-    async def _reach(self) -> None:
+    async def reach(self) -> None:
         """Wait until we are where the client is, unless nobody ever was."""
+        await self._meet()
         intake = self._hub.intake
-        for key in self._want.highest():
-            if intake.position(key) is None:
-                # A member of a group leaves those of others to them.
-                if not intake.partial:
-                    self.losses.unknown(key, Span(0, -1))
-                self._want.place(key, None)
         while self._ahead():
             with trio.move_on_after(_AHEAD_SECONDS) as scope:
                 while self._ahead():
@@ -117,6 +113,23 @@ class Start:
                 keys = list(self._ahead())
                 bounds = await self._ask(partial(self._archive.bounds, keys))
                 judge_unknown(self._want, self.losses, self._ahead(), intake.position, bounds)
+
+    async def _meet(self) -> None:
+        """Wait for partitions that the log has and we have not noticed yet; give up the others."""
+        intake = self._hub.intake
+        unknown = [key for key in self._want.positions() if intake.position(key) is None]
+        # A member of a group leaves those of others to them.
+        if unknown and not intake.partial:
+            bounds = await self._ask(partial(self._archive.bounds, unknown))
+            for key in unknown:
+                # Who had nothing of it has lost nothing.
+                if key not in bounds and self._want.highest()[key] >= 0:
+                    self.losses.unknown(key, Span(0, -1))
+            while any(intake.position(key) is None for key in bounds):
+                await intake.wait_moved()
+        for key in unknown:
+            if intake.position(key) is None:
+                self._want.place(key, None)
 
     def _ahead(self) -> dict[TopicPartition, int]:
         """The positions that we have not reached."""

@@ -69,9 +69,11 @@ class KafkaArchive:
 
     async def run(self) -> None:
         """See Archive."""
-        async with self._jobs, trio_asyncio.open_loop(), trio.open_nursery() as nursery:
-            for _ in range(self._readers):
-                nursery.start_soon(self._work)
+        # Not `async with`: cancelled, that would put Cancelled in the place of a bug.
+        with self._jobs:
+            async with trio_asyncio.open_loop(), trio.open_nursery() as nursery:
+                for _ in range(self._readers):
+                    nursery.start_soon(self._work)
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """See Archive."""

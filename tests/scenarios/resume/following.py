@@ -16,7 +16,18 @@ from odin_ws.records import Record, TopicPartition
 from odin_ws.source.memory import MemoryLog
 from odin_ws.testing.scenario import Client, Closed, Scenario
 
-__all__ = ["Follower", "after", "by_topic", "everything", "offsets_of", "place_of", "wanted"]
+__all__ = [
+    "Follower",
+    "after",
+    "all_messages",
+    "by_topic",
+    "everything",
+    "key_of",
+    "offsets_of",
+    "place_of",
+    "say",
+    "wanted",
+]
 
 _CATALOGUE: Final = default_catalogue()
 
@@ -30,6 +41,11 @@ def place_of(message: Mapping[str, Any]) -> tuple[TopicPartition, int]:
     return TopicPartition(_CATALOGUE.categories[category].name, int(partition)), int(offset)
 
 
+def key_of(record: Record) -> TopicPartition:
+    """Where a record is."""
+    return TopicPartition(record.topic, record.partition)
+
+
 def by_topic(positions: Positions) -> dict[str, dict[int, int]]:
     """As a `resume` wants them."""
     found: dict[str, dict[int, int]] = defaultdict(dict)
@@ -40,7 +56,7 @@ def by_topic(positions: Positions) -> dict[str, dict[int, int]]:
 
 def after(*records: Record, less: int = 0) -> dict[str, dict[int, int]]:
     """Where a client is that has got these records, or stands so much before them."""
-    return by_topic({TopicPartition(one.topic, one.partition): one.offset - less for one in records})
+    return by_topic({key_of(one): one.offset - less for one in records})
 
 
 def everything(log: MemoryLog) -> list[Record]:
@@ -57,7 +73,7 @@ def wanted(
     for record in records:
         assert record.key is not None
         category = _CATALOGUE.topics[record.topic].category
-        key = TopicPartition(record.topic, record.partition)
+        key = key_of(record)
         is_asked_for = asked.intersection(matching_patterns(record.key.decode(), category))
         if is_asked_for and key in starts and record.offset > starts[key]:
             found[key].append(record.offset)
@@ -71,6 +87,19 @@ def offsets_of(messages: Iterable[Mapping[str, Any]]) -> dict[TopicPartition, li
         key, offset = place_of(message)
         found[key].append(offset)
     return dict(found)
+
+
+async def say(client: Client, kind: str, **data: Any) -> None:
+    """Send a command, without waiting for its answer."""
+    await client.send(json.dumps({"type": kind, "data": data}))
+
+
+async def all_messages(client: Client, seconds: float = 5) -> list[dict[str, Any]]:
+    """Every message that comes until none has come for so long."""
+    found = []
+    while not await client.silence(seconds):
+        found.append(await client.message())
+    return found
 
 
 class Follower:
@@ -115,7 +144,7 @@ class Follower:
     async def say(self, kind: str, **data: Any) -> None:
         """Send a command; its answer is among the items."""
         assert self._client is not None
-        await self._client.send(json.dumps({"type": kind, "data": data}))
+        await say(self._client, kind, **data)
 
     def break_off(self) -> None:
         """End the connection as a network does."""

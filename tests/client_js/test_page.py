@@ -1,0 +1,65 @@
+"""docs/odin-ws.js as a file, and the page about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import trio
+
+from tests.client_js.fake import FakeServer
+from tests.client_js.following import CLIENT, PATIENCE
+from tests.docs.pages import blocks, page
+
+# What the example uses of a browser; the page is left when the feed has had a message.
+BROWSER = """
+const storage = { odin: %s };
+globalThis.localStorage = {
+  getItem: (key) => storage[key] ?? null,
+  setItem: (key, value) => { console.log(value); process.exit(); },
+};
+let leave;
+globalThis.addEventListener = (_event, listener) => { leave = listener; };
+console.warn = () => leave();
+"""
+
+
+def test_its_size() -> None:
+    """It can be read in one go: at most 100 lines of at most 100 characters."""
+    lines = CLIENT.read_text("utf-8").splitlines()
+    assert len(lines) <= 100
+    assert max(map(len, lines)) <= 100
+
+
+def test_it_needs_nothing() -> None:
+    """It imports nothing."""
+    assert "import" not in CLIENT.read_text("utf-8")
+
+
+async def test_the_example(server: FakeServer, node: list[str], tmp_path: Path) -> None:
+    """The page's example goes on from what is stored, and stores what came with where it is."""
+    (example,) = blocks(page("docs/client-js.md"), "js")
+    code = example.text.replace("ws://localhost:3002/ws", server.url)
+    assert code != example.text
+    stored = {"prices": {"ETH.trade": "7"}, "positions": {"odin.trades": {"0": 4}}}
+    (tmp_path / "odin-ws.js").write_bytes(CLIENT.read_bytes())
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "browser.js").write_text(BROWSER % json.dumps(json.dumps(stored)))
+    (tmp_path / "page.js").write_text('import "./browser.js";\n' + code)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(visit_of_the_example, server)
+        with trio.fail_after(PATIENCE):
+            done = await trio.run_process([*node, str(tmp_path / "page.js")], capture_stdout=True)
+    assert json.loads(done.stdout) == {
+        "prices": {"ETH.trade": "7", "BTC.trade": "0.1"},
+        "positions": {"odin.trades": {"0": 9}},
+    }
+
+
+async def visit_of_the_example(server: FakeServer) -> None:
+    """Send it a trade, and then tell it of a loss."""
+    visit = await server.visit()
+    command = await visit.accept()
+    assert command["data"]["positions"] == {"odin.trades": {"0": 4}}
+    await visit.message(1, "0-9", data={"data": {"price": "0.1"}})
+    await visit.say("feed", status="lost", lost={}, reason="expired")

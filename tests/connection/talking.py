@@ -1,0 +1,165 @@
+"""A client's subscriptions with all that is around them made plain: a log, a hub and a wire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.connection.outbox import Outbox
+from odin_ws.connection.subscriptions import SubscriptionLimits, Subscriptions
+from odin_ws.hub import Hub, Subscriber
+from odin_ws.protocol.answers import error_answer
+from odin_ws.protocol.commands import Heartbeat, Unsubscribe, decode_command
+from odin_ws.protocol.errors import CommandError
+from odin_ws.protocol.frames import text_frame
+from odin_ws.records import Assignment, HistoryEnd
+from odin_ws.resume import ReplayLimits, ReplayRoom
+from odin_ws.source.memory import MemoryArchive, MemoryLog
+from tests.connection.fakes import FakeTransport
+from tests.decoding import messages
+from tests.hub.driving import Feeder, dispatching, make_hub
+
+__all__ = ["GRACE", "MARK", "House", "Talker", "open_house"]
+
+CATALOGUE: Final = default_catalogue()
+GRACE: Final = 10.0
+MARK: Final = 500
+
+
+class House:
+    """A log of two partitions, its archive, and a hub that reads it."""
+
+    def __init__(
+        self, nursery: trio.Nursery, log: MemoryLog, hub: Hub, feeder: Feeder, patterns: int
+    ) -> None:
+        self.log = log
+        self.hub = hub
+        self.archive = MemoryArchive(log)
+        self.room = ReplayRoom(hub, self.archive, ReplayLimits(1000))
+        self.feeder = feeder
+        self.nursery = nursery
+        self.limits = SubscriptionLimits(patterns, MARK, GRACE)
+
+    async def publish(self, *tokens: str, category: str = "trade") -> None:
+        """One record of each token, in partition 0, and let the hub deliver them."""
+        topic = CATALOGUE.categories[category].name
+        value = json.dumps({"type": "", "data": {}}).encode()
+        await self.feeder.publish(
+            *(self.log.append(topic, one.encode(), value, partition=0) for one in tokens)
+        )
+
+
+class Talker:
+    """A connection without its head and frames; `received` is all that it was sent.
+
+    `takes`: how many bytes the wire takes until `take`; None: any number.
+    """
+
+    def __init__(self, house: House, takes: int | None = None) -> None:
+        self.transport = FakeTransport(room=takes)
+        self.tasks = 0
+        self.slow = False
+        self._hub = house.hub
+        self._nursery = house.nursery
+        self._idle = trio.Event()
+        self.outbox = Outbox(
+            self.transport,
+            limit=1 << 30,
+            grace=GRACE,
+            wake=self._wake,
+            slow=self._too_slow,
+            idle=self._has_room,
+        )
+        self.subscriber = Subscriber(self.outbox.write)
+        self.subscriptions = Subscriptions(self, house.room, house.limits, self)
+
+    # ---- for the test
+
+    @property
+    def received(self) -> list[dict[str, Any]]:
+        """Messages and answers, in order."""
+        return messages(bytes(self.transport.sent))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The place of each message and the type of each answer, in order."""
+        return [one.get("pos", one["type"]) for one in self.received]
+
+    def say(self, kind: str, command_id: int | None = None, **data: Any) -> None:
+        """Send a command; nothing waits, so nothing that takes time has been done yet."""
+        text = json.dumps({"type": kind, "id": command_id, "data": data})
+        try:
+            command = decode_command(text, CATALOGUE)
+            assert not isinstance(command, Heartbeat)
+            if isinstance(command, Unsubscribe):
+                self.subscriptions.end(command)
+            else:
+                self.subscriptions.begin(command)
+        except CommandError as error:
+            self.refuse(error)
+
+    async def ask(self, kind: str, command_id: int | None = None, **data: Any) -> dict[str, Any]:
+        """Send a command and return the first that comes then, without time passing."""
+        before = len(self.received)
+        self.say(kind, command_id, **data)
+        await wait_all_tasks_blocked()
+        return self.received[before]
+
+    def take(self, size: int = 1 << 30) -> None:
+        """Let the wire take so many bytes more."""
+        self.transport.make_room(size)
+
+    # ---- for the subscriptions: see Client and Answers
+
+    async def room(self) -> None:
+        """Wait until the wire has taken all."""
+        await trio.lowlevel.checkpoint()
+        while not self.outbox.empty:
+            await self._idle.wait()
+
+    def start(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run it."""
+        self.tasks += 1
+        self._nursery.start_soon(task)
+
+    def answer(self, payload: bytes) -> None:
+        """After all that is due."""
+        self._hub.flush(self.subscriber)
+        self.outbox.write(text_frame(payload))
+
+    def refuse(self, error: CommandError) -> None:
+        """Likewise."""
+        self.answer(error_answer(error))
+
+    def _wake(self) -> None:
+        self._nursery.start_soon(self.outbox.drain)
+
+    def _too_slow(self) -> None:
+        self.slow = True
+        self.outbox.finish(b"", flush=True)
+
+    def _has_room(self) -> None:
+        self._idle.set()
+        self._idle = trio.Event()
+        self._hub.release(self.subscriber)
+
+
+@asynccontextmanager
+async def open_house(
+    *, patterns: int = 1024, retention_bytes: int = 1 << 30, filled: bool = True
+) -> AsyncIterator[House]:
+    """Run the hub for the length of the block. `filled`: it knows where it is."""
+    log = MemoryLog(CATALOGUE.topics, 2)
+    hub = make_hub(retention_bytes=retention_bytes)
+    async with trio.open_nursery() as nursery, dispatching(hub) as feeder:
+        await feeder.publish(Assignment(dict.fromkeys(log.ends(), -1)))
+        if filled:
+            await feeder.publish(HistoryEnd())
+        yield House(nursery, log, hub, feeder, patterns)
+        nursery.cancel_scope.cancel()

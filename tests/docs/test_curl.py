@@ -1,0 +1,63 @@
+"""What docs show of curl: a server answers so."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from typing import Any
+
+import pytest
+
+from odin_ws.testing.scenario import Scenario
+from tests.docs.test_examples import transcripts
+from tests.scenarios.ops import ask
+from tests.scenarios.wire import RawClient, request
+
+OPS = [
+    pytest.param(shlex.split(command.partition(" | ")[0])[-1], output, id=command)
+    for command, output in transcripts("docs/operations.md")
+    if command.startswith("curl ")
+]
+
+
+def fields(value: Any, place: str = "") -> set[str]:
+    """The place of every field in a JSON value; lists are looked at by their first item."""
+    if isinstance(value, list):
+        return fields(value[0], f"{place}[]") if value else set()
+    if not isinstance(value, dict):
+        return set()
+    found = set()
+    for name, inner in value.items():
+        found |= {f"{place}.{name}"} | fields(inner, f"{place}.{name}")
+    return found
+
+
+@pytest.mark.parametrize(("url", "shown"), OPS)
+async def test_pages_of_the_ops_port(odin_scenario: Scenario, url: str, shown: str) -> None:
+    """Every field that is shown is there; none is left out but where it says so with …."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade", "ETH.trade"])
+    # The log in memory is not asked for its ends.
+    odin_scenario.view.feed.lag = {"odin.trades": 0}
+    host, slash, path = url.partition("/")
+    assert (host, slash) == ("localhost:3003", "/")
+    there = fields((await ask(odin_scenario, f"/{path}")).json())
+    expected = fields(json.loads(re.sub(r",?\s*…", "", shown)))
+    assert expected
+    assert expected <= there
+    if "…" not in shown:
+        assert expected == there
+
+
+async def test_a_refusal(odin_scenario: Scenario) -> None:
+    """docs/protocol.md shows it byte for byte."""
+    shown = dict(transcripts("docs/protocol.md"))["curl -i localhost:3002/ws"]
+    head = request(headers={"Connection": None, "Upgrade": None})
+    client = await RawClient.dial(odin_scenario, head)
+    assert (await client.rest_bytes()).decode().replace("\r\n", "\n") == shown
+
+
+def test_there_are_pages() -> None:
+    """Health and clients are shown."""
+    assert len(OPS) == 2

@@ -1,0 +1,121 @@
+"""Who asked for the latest only and is behind gets the newest of each channel, and how many not."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from odin_ws.hub import Conflation, Hub
+from tests.building import message, record
+from tests.hub.driving import Client, dispatching, make_hub
+from tests.hub.joining import join
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=5), max_size=6))
+def test_the_newest_of_each_channel_waits_in_the_order_they_came(batches: list[list[str]]) -> None:
+    """What is replaced is counted; what is taken is gone."""
+    conflation = Conflation(lambda: False)
+    offset = 0
+    waiting: dict[str, int] = {}
+    for tokens in batches:
+        numbered = list(enumerate(tokens, offset))
+        offset += len(tokens)
+        before = len(waiting)
+        for number, token in numbered:
+            waiting.pop(token, None)
+            waiting[token] = number
+        replaced = conflation.add([message(token, offset=number) for number, token in numbered])
+        assert replaced == before + len(tokens) - len(waiting)
+    assert conflation.waiting == len(waiting)
+    assert conflation.holding is bool(waiting)
+    messages, skipped = conflation.take()
+    assert {one.token: one.record.offset for one in messages} == waiting
+    assert [one.record.offset for one in messages] == list(waiting.values())
+    assert skipped == offset - len(waiting)
+    assert not conflation.waiting
+    assert conflation.take() == ([], 0)
+
+
+class Slow(Client):
+    """A client that asked for the latest, and takes something when a test says so."""
+
+    def __init__(self, hub: Hub, *patterns: str) -> None:
+        super().__init__()
+        self.behind = False
+        self.subscriber.conflation = Conflation(lambda: self.behind)
+        join(hub, *patterns, client=self)
+
+    def numbers(self) -> list[tuple[int, int, str]]:
+        """Sequence number, skipped ones before it, and place of every message so far."""
+        return [(one["seq"], one.get("skipped", 0), one["pos"]) for one in self.messages]
+
+
+async def test_who_keeps_up_gets_everything(autojump_clock: MockClock) -> None:
+    """Nothing is replaced that was not behind anything."""
+    hub = make_hub()
+    client = Slow(hub, "*.*")
+    async with dispatching(hub) as feeder:
+        for offset in range(3):
+            await feeder.publish(record(offset=2 * offset), record(offset=2 * offset + 1))
+    assert client.numbers() == [(number + 1, 0, f"0-{number}") for number in range(6)]
+    assert hub.stats.messages_skipped == 0
+
+
+async def test_who_is_behind_is_told_how_many_were_skipped(autojump_clock: MockClock) -> None:
+    """The first of what comes then says it, and the numbers say the same."""
+    hub = make_hub()
+    client, other = Slow(hub, "*.*"), join(hub, "*.*")
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0))
+        client.behind = True
+        for offset in range(1, 9):
+            await feeder.publish(record(b"BTC" if offset % 2 else b"ETH", offset=offset))
+        assert len(client.writes) == 1
+        client.behind = False
+        hub.release(client.subscriber)
+        await feeder.publish(record(offset=9))
+    assert client.numbers() == [(1, 0, "0-0"), (8, 6, "0-7"), (9, 0, "0-8"), (10, 0, "0-9")]
+    assert "skipped" not in client.messages[2]
+    assert hub.stats.messages_skipped == 6
+    assert hub.stats.messages_sent == 4 + 10
+    assert other.positions == [f"0-{offset}" for offset in range(10)]
+
+
+async def test_what_waits_is_not_overtaken(autojump_clock: MockClock) -> None:
+    """While something waits, more of it waits too, although the client has taken all by then."""
+    hub = make_hub()
+    client = Slow(hub, "*.*")
+    async with dispatching(hub) as feeder:
+        client.behind = True
+        await feeder.publish(record(b"BTC", offset=0))
+        client.behind = False
+        await feeder.publish(record(b"ETH", offset=1))
+        assert client.writes == []
+        hub.release(client.subscriber)
+    assert client.numbers() == [(1, 0, "0-0"), (2, 0, "0-1")]
+
+
+async def test_who_is_answered_gets_first_what_waits(autojump_clock: MockClock) -> None:
+    """An answer comes after everything before it, also for who is behind."""
+    hub = make_hub()
+    client = Slow(hub, "*.*")
+    client.behind = True
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0), record(offset=1))
+        hub.flush(client.subscriber)
+    assert client.numbers() == [(2, 1, "0-1")]
+
+
+async def test_who_leaves_a_pattern_gets_first_what_waits_of_it(autojump_clock: MockClock) -> None:
+    """And nothing of it after that."""
+    hub = make_hub()
+    client = Slow(hub, "*.trade")
+    client.behind = True
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0))
+        hub.unsubscribe(client.subscriber, ["*.trade"])
+        hub.release(client.subscriber)
+    assert client.positions == ["0-0"]

@@ -1,0 +1,124 @@
+"""What a subscriber was sent is found again under its numbers, or not at all."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+from trio.testing import MockClock
+
+from odin_ws.hub import Conflation, Hub
+from odin_ws.records import Assignment, TopicPartition
+from tests.building import message, record
+from tests.hub.driving import Client, dispatching, make_hub
+from tests.hub.joining import Interrupting, join
+
+FIRST, SECOND = (TopicPartition("odin.trades", number) for number in (0, 1))
+
+
+def sent_again(hub: Hub, client: Client) -> dict[int, str]:
+    """Number and place of each message that can be sent again."""
+    first, messages = hub.sent(client.subscriber)
+    return {
+        number: f"{one.record.partition}-{one.record.offset}"
+        for number, one in enumerate(messages, first)
+    }
+
+
+def received(client: Client) -> dict[int, str]:
+    """Number and place of each message that came."""
+    return {one["seq"]: one["pos"] for one in client.messages}
+
+
+async def test_all_that_was_sent_is_found(autojump_clock: MockClock) -> None:
+    """Of the client's own patterns, overlapping or not, and nothing else."""
+    hub = make_hub()
+    client = join(hub, "BTC.*", "*.trade")
+    async with dispatching(hub) as feeder:
+        assert sent_again(hub, client) == {}
+        assert hub.sent(client.subscriber)[0] == 1
+        for offset in range(5):
+            await feeder.publish(
+                record(b"BTC", offset=offset),
+                record(b"ETH", partition=1, offset=offset),
+                record(b"BTC", topic="odin.social", partition=2, offset=offset),
+                record(b"ETH", topic="odin.social", partition=3, offset=offset),
+            )
+    assert len(received(client)) == 15
+    assert sent_again(hub, client) == received(client)
+
+
+@pytest.mark.parametrize("change", ["subscribe", "unsubscribe", "replay", "skip", "assignment"])
+async def test_it_reaches_back_to_the_last_change(autojump_clock: MockClock, change: str) -> None:
+    """What was sent before cannot be told from what was not; all since then can."""
+    hub = make_hub()
+    client = join(hub, "BTC.trade", "ETH.trade")
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0), record(b"ETH", offset=1))
+        match change:
+            case "subscribe":
+                hub.subscribe(client.subscriber, ["DOGE.trade"])
+            case "unsubscribe":
+                hub.unsubscribe(client.subscriber, ["ETH.trade"])
+            case "replay":
+                hub.send(client.subscriber, [message("BTC", offset=0)], replay=True)
+            case "skip":
+                hub.send(client.subscriber, [message("BTC", offset=1)], skipped=3)
+            case "assignment":
+                await feeder.publish(Assignment({FIRST: 1}))
+        before = client.subscriber.seq
+        await feeder.publish(record(offset=2), record(offset=3))
+    again = sent_again(hub, client)
+    assert again == {before + 1: "0-2", before + 2: "0-3"}
+    assert again.items() <= received(client).items()
+
+
+async def test_what_is_not_kept_is_not_found(autojump_clock: MockClock) -> None:
+    """The numbers of what is are right all the same."""
+    hub = make_hub()
+    client = join(hub, "*.trade")
+    async with dispatching(hub) as feeder:
+        await feeder.publish(*(record(offset=offset) for offset in range(5)))
+        hub.retention.trim(-1)
+        assert len(sent_again(hub, client)) == 5
+        hub.retention.drop(FIRST)
+        await feeder.publish(record(offset=5))
+    assert sent_again(hub, client) == {6: "0-5"}
+
+
+async def test_history_that_comes_meanwhile_was_not_sent(autojump_clock: MockClock) -> None:
+    """A client that subscribed before all of it had come was sent the news among it."""
+    hub = make_hub()
+    async with dispatching(hub) as feeder:
+        await feeder.publish(Assignment({FIRST: 4, SECOND: -1}, history={FIRST: -1, SECOND: -1}))
+        client = join(hub, "*.trade")
+        await feeder.publish(record(partition=1, offset=0))
+        await feeder.publish(*(record(offset=offset) for offset in range(3)))
+        await feeder.publish(record(partition=1, offset=1))
+    assert received(client) == {1: "1-0", 2: "1-1"}
+    assert sent_again(hub, client).items() <= received(client).items()
+
+
+async def test_what_the_running_cycle_owes_is_sent_first(autojump_clock: MockClock) -> None:
+    """Asked for in the middle of a cycle, its messages have their numbers already."""
+    hub = make_hub()
+    asking = Client()
+    found: list[dict[int, str]] = []
+    join(hub, "*.*", client=Interrupting(lambda: found.append(sent_again(hub, asking))))
+    join(hub, "*.trade", client=asking)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0), record(offset=1))
+    assert found == [{1: "0-0", 2: "0-1"}] == [received(asking)]
+
+
+async def test_what_conflation_held_back_is_sent_first(autojump_clock: MockClock) -> None:
+    """And what it replaced is not found: it was never sent."""
+    hub = make_hub()
+    client = join(hub, "*.*")
+    behind = True
+    client.subscriber.conflation = Conflation(lambda: behind)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0), record(offset=1))
+        again = sent_again(hub, client)
+        assert received(client) == {2: "0-1"}
+        assert again.items() <= received(client).items()

@@ -1,0 +1,139 @@
+"""Unsubscribing while a replay is under way ends it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import trio
+
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.resume.following import (
+    Follower,
+    after,
+    all_messages,
+    key_of,
+    offsets_of,
+    say,
+)
+from tests.scenarios.resume.test_moments import publish
+from tests.scenarios.wire import Op, RawClient, frame, texts
+
+
+def behind_the_answer(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What came after the unsubscription_ack."""
+    kinds = [item["type"] for item in items]
+    return items[kinds.index("unsubscription_ack") + 1 :]
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_before_the_answer(odin_scenario: Scenario) -> None:
+    """Nothing of it comes, neither what was missed nor what is published later."""
+    records = await publish(odin_scenario, 5)
+    client = await odin_scenario.connect()
+    odin_scenario.archive.hold()
+    await say(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
+    await trio.sleep(1)
+    ack = await client.unsubscribe(channels=["BTC.trade"])
+    assert (ack["unsubscribed"], ack["count"]) == (["BTC.trade"], 0)
+    odin_scenario.archive.release()
+    assert (await client.answer())["count"] == 0
+    await publish(odin_scenario, 2)
+    assert await client.silence(30)
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_in_one_breath(odin_scenario: Scenario) -> None:
+    """Also where both commands come together, whatever runs first."""
+    records = await publish(odin_scenario, 5)
+    commands = [
+        {"type": "resume", "data": {"positions": after(records[0]), "channels": ["BTC.trade"]}},
+        {"type": "unsubscribe", "data": {"channels": ["BTC.trade"]}},
+    ]
+    both = b"".join(frame(Op.TEXT, json.dumps(one).encode()) for one in commands)
+    for _ in range(20):
+        client = await RawClient.open(odin_scenario)
+        await client.stream.send_all(both)
+        await trio.sleep(1)
+        odin_scenario.publish("BTC", "trade")
+        await trio.sleep(1)
+        await client.send(Op.CLOSE, b"\x03\xe8")
+        items = texts(await client.rest())
+        (ack,) = (one for one in items if one["type"] == "unsubscription_ack")
+        assert ack["unsubscribed"] == ["BTC.trade"]
+        assert not [one for one in behind_the_answer(items) if "seq" in one]
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_what_still_waits(odin_scenario: Scenario) -> None:
+    """Commands are carried out in their order: what waits is not revived by its turn."""
+    records = await publish(odin_scenario, 5)
+    client = await odin_scenario.connect()
+    odin_scenario.archive.hold()
+    await say(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
+    await say(client, "subscribe", channels=["ETH.trade"])
+    await say(client, "unsubscribe", channels=["ETH.trade"])
+    await trio.sleep(1)
+    odin_scenario.archive.release()
+    answers = [await client.answer() for _ in range(3)]
+    assert [one["type"] for one in answers] == [
+        "resume_ack",
+        "subscription_ack",
+        "unsubscription_ack",
+    ]
+    assert (answers[2]["unsubscribed"], answers[2]["count"]) == (["ETH.trade"], 1)
+    await client.messages(4)
+    await publish(odin_scenario, 1, "ETH")
+    assert await client.silence(30)
+
+
+async def test_amid_the_messages(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
+    """What is on its way comes before the answer, and nothing after it."""
+    for number in range(50):
+        odin_scenario.publish("BTC", "trade", [number, "x" * 10_000])
+    await trio.sleep(1)
+    follower = Follower("BTC.trade")
+    follower.starts, follower.positions = {}, {key_of(odin_scenario.publish("BTC", "trade")): -1}
+    follower.pause = 0.1
+    await follower.come(nursery, odin_scenario, capacity=2000)
+    await trio.sleep(0.5)
+    await follower.say("unsubscribe", channels=["BTC.trade"])
+    await trio.sleep(60)
+    await publish(odin_scenario, 3)
+    assert behind_the_answer(follower.items) == []
+    assert 0 < len(follower.messages) < 50
+
+
+async def test_one_of_several(odin_scenario: Scenario) -> None:
+    """The rest of the replay goes on, and is live afterwards."""
+    odin_scenario.archive.hold()
+    one, other = await publish(odin_scenario, 5), await publish(odin_scenario, 5, "ETH")
+    client = await odin_scenario.connect()
+    await say(client, "subscribe", channels=["BTC.trade", "ETH.trade"], since_ms=0)
+    await trio.sleep(1)
+    assert (await client.unsubscribe(channels=["BTC.trade"]))["count"] == 1
+    odin_scenario.archive.release()
+    await publish(odin_scenario, 1)
+    await publish(odin_scenario, 1, "ETH")
+    assert offsets_of(await all_messages(client)) == {key_of(other[0]): [0, 1, 2, 3, 4, 5]}
+    assert key_of(one[0]) != key_of(other[0])
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_of_what_is_live_beside_it(odin_scenario: Scenario) -> None:
+    """What a wider replay left out for it, since it was live, neither misses nor comes twice."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    records = await publish(odin_scenario, 3)
+    odin_scenario.archive.hold()
+    await say(
+        client, "resume", positions=after(records[0], less=1), channels=["*.trade"]
+    )
+    await publish(odin_scenario, 2)
+    await client.unsubscribe(channels=["BTC.trade"])
+    await publish(odin_scenario, 2)
+    odin_scenario.archive.release()
+    await publish(odin_scenario, 2)
+    found = offsets_of(await all_messages(client))
+    assert found == {key_of(records[0]): list(range(9))}
