@@ -1,7 +1,5 @@
 // Follows an odin-ws server, and comes back to where it was: client-js.md says how to use it.
 
-const MADE_ANEW = "unknown_position"; // a topic was deleted, and its offsets begin at 0 again
-
 // After these another connection would end the same way: protocol.md, Closes.
 const FINAL = new Set([1000, 1002, 1003, 1007, 1009, 4401, 4403]);
 
@@ -64,20 +62,19 @@ export class OdinFeed {
   #receive(item) {
     this.#listen();
     if (item.type === "message") return this.#take(item);
+    for (const [topic, partitions] of Object.entries(item.positions ?? {}))
+      this.positions[topic] = { ...this.positions[topic], ...partitions };
     if (item.type === "pong") return void (this.#tries = 0);
     if (!this.#topics && (item.subscribed || item.type === "error")) return this.#begin(item);
     if (item.type === "reconnect") this.#advice = item.data.after_ms;
-    if (item.type === "replay_incomplete" || item.reason === MADE_ANEW) this.#lose(item);
+    if (item.type === "replay_incomplete" || item.reason === "unknown_position") this.#lose(item);
     this.onnotice(item);
   }
 
   #begin(answer) {
-    const refusal = !answer.subscribed?.length && (answer.rejected?.[0] ?? answer);
-    const { code, message, retry } = refusal;
-    if (refusal) return this.#leave(retry ? 1013 : 1000, `${code}: ${message}`);
+    const error = !answer.subscribed?.length && (answer.rejected?.[0] ?? answer);
+    if (error) return this.#leave(error.retry ? 1013 : 1000, `${error.code}: ${error.message}`);
     this.#topics = answer.categories;
-    const { positions } = answer;
-    for (const topic in positions) Object.assign((this.positions[topic] ??= {}), positions[topic]);
     this.#lose(answer);
     this.onnotice(answer);
   }
@@ -94,10 +91,10 @@ export class OdinFeed {
   }
 
   #lose({ lost, reason }) {
+    const isNew = reason === "unknown_position"; // made anew: its offsets begin at 0 again
     for (const topic in lost) {
       const kept = this.positions[topic] ?? {}; // nothing is kept of what is not followed
-      const from = reason === MADE_ANEW ? {} : kept; // else what follows the loss may have come
-      for (const p in lost[topic]) kept[p] = Math.max(lost[topic][p][1], from[p] ?? -1);
+      for (const p in lost[topic]) kept[p] = Math.max(lost[topic][p][1], isNew ? -1 : kept[p]);
     }
   }
 }

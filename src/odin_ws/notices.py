@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import trio
 
 from odin_ws.connection.server import ConnectionServer
-from odin_ws.hub import Intake, Jumps
+from odin_ws.hub import Jumps
 from odin_ws.protocol.answers import Lost, feed_notice, lost_notice
 from odin_ws.resume import Losses, Reason
 from odin_ws.source.feed import Feed, FeedStatus
 
-__all__ = ["tell_of_feed", "tell_of_losses"]
+__all__ = ["tell_of_feed", "tell_of_jumps"]
 
 
 async def tell_of_feed(feed: Feed, server: ConnectionServer) -> None:
@@ -28,19 +27,19 @@ async def tell_of_feed(feed: Feed, server: ConnectionServer) -> None:
         await server.announce(feed_notice("live", _epoch_ms(feed.since)))
 
 
-async def tell_of_losses(intake: Intake, server: ConnectionServer) -> None:
-    """Say which records the log deleted before they were read, and which topics began anew."""
-    # The hub does not wait; a loss is rare, and each is told.
-    send, receive = trio.open_memory_channel[Jumps](math.inf)
-    intake.jumped = send.send_nowait
-    async for jumps in receive:
-        for reason, spans in (
-            (Reason.EXPIRED, jumps.over),
-            (Reason.UNKNOWN_POSITION, jumps.back),
-        ):
-            if spans:
-                losses = Losses(dict(spans), {reason})
-                await server.announce(lost_notice(Lost(losses.by_topic(), reason)))
+def tell_of_jumps(server: ConnectionServer, jumps: Jumps) -> None:
+    """Say which records the log deleted before they were read, and which topics began anew.
+
+    Called by the hub before it sends what comes after: a client has to know first that offsets
+    begin again.
+    """
+    for reason, spans in (
+        (Reason.EXPIRED, jumps.over),
+        (Reason.UNKNOWN_POSITION, jumps.back),
+    ):
+        if spans:
+            losses = Losses(dict(spans), {reason})
+            server.announce_now(lost_notice(Lost(losses.by_topic(), reason)))
 
 
 def _epoch_ms(at: float) -> int:

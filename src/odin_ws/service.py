@@ -28,7 +28,7 @@ from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.connection.transport import Transport
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
-from odin_ws.notices import tell_of_feed, tell_of_losses
+from odin_ws.notices import tell_of_feed, tell_of_jumps
 from odin_ws.ops.app import serve_ops
 from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.view import View
@@ -131,6 +131,7 @@ def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
         _limits(settings),
     )
+    intake.jumped = partial(tell_of_jumps, server)
     return View(settings, upstream.source.feed, hub, server, resources)
 
 
@@ -195,7 +196,6 @@ async def run_feed(view: View, upstream: Upstream) -> AsyncIterator[None]:
         nursery.start_soon(upstream.archive.run)
         nursery.start_soon(view.hub.run, receive)
         nursery.start_soon(tell_of_feed, view.feed, view.server)
-        nursery.start_soon(tell_of_losses, view.hub.intake, view.server)
         yield
         nursery.cancel_scope.cancel()
 
@@ -207,6 +207,7 @@ async def subscribers(view: View, accept: Accept) -> AsyncIterator[None]:
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
             accepting.start_soon(server.keepalive.run)
+            accepting.start_soon(server.tell_positions, settings.ws_positions_interval)
             accepting.start_soon(accept, server.serve, connections)
             yield
             log.info("draining", connections=server.admission.active)

@@ -277,6 +277,13 @@ class Settings:
         "records",
         "what one replay may read from Kafka, of all tokens; older ones are reported as lost",
     )
+    ws_positions_interval: float = _setting(
+        "WS_POSITIONS_INTERVAL",
+        "10",
+        _number(0.1, 3600),
+        "s",
+        "how often a client that asked for positions is told how far it is",
+    )
     ws_ping_interval: float = _setting(
         "WS_PING_INTERVAL", "30", _number(0.1, 3600), "s", "how often each client is pinged"
     )

@@ -20,7 +20,7 @@ from tests.chaos import faults, plan
 from tests.chaos.course import Outcome, run_course
 from tests.chaos.crowd import WorkerFailed
 from tests.chaos.faults import Fault
-from tests.chaos.haproxy import find_haproxy
+from tests.chaos.haproxy import HAProxyFailed, find_haproxy
 from tests.chaos.instances import InstanceFailed
 from tests.chaos.publisher import Mismatch
 from tests.chaos.report import as_markdown, show
@@ -34,6 +34,7 @@ class Interrupted(Exception):
 NO_RUN = (
     BrokerUnavailable,
     BrokerFailed,
+    HAProxyFailed,
     InstanceFailed,
     WorkerFailed,
     Mismatch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
 from tests.integration.feeding import eventually, until
 
-__all__ = ["HAProxy", "find_haproxy", "haproxy"]
+__all__ = ["HAProxy", "HAProxyFailed", "find_haproxy", "haproxy"]
 
 # Debian puts it where only root looks for programs.
 PLACES: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -71,6 +72,10 @@ def find_haproxy() -> str | None:
     return shutil.which("haproxy", path=PLACES)
 
 
+class HAProxyFailed(RuntimeError):
+    """It did not start; the message ends with its output."""
+
+
 class HAProxy:
     """A running balancer. `port`: where subscribers connect."""
 
@@ -111,28 +116,28 @@ async def haproxy(
 ) -> AsyncIterator[HAProxy]:
     """Run it over instances: name, port, ops port. `hosts`: where to listen besides loopback."""
     (port,) = free_ports(1)
-    # In the folder of the run its path can be too long for the kernel (107 bytes), so: relative.
-    control = directory / "haproxy.sock"
     configuration = directory / "haproxy.cfg"
-    configuration.write_text(
-        CONFIGURATION.format(
+    process = ChildProcess([program, "-db", "-f", str(configuration)], directory / "haproxy.log")
+    # Not in `directory`: the kernel takes a socket's path of 107 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="odin-haproxy-") as short:
+        control = Path(short, "socket")
+        servers = [
+            f"    server {name} {LOOPBACK}:{port} port {ops}" for name, port, ops in instances
+        ]
+        text = CONFIGURATION.format(
             control=control,
             binds="\n".join(f"    bind {host}:{port}" for host in (LOOPBACK, *hosts)),
-            servers="\n".join(
-                f"    server {name} {LOOPBACK}:{port} port {ops}" for name, port, ops in instances
-            ),
-        ),
-        "utf-8",
-    )
-    process = ChildProcess([program, "-db", "-f", str(configuration)], directory / "haproxy.log")
-    try:
-        await process.start()
-        balancer = HAProxy(port, control)
-        await eventually(lambda: control.exists() or not process.running, READY_SECONDS)
-        if not process.running:
-            raise RuntimeError(f"HAProxy ended:\n{process.tail()}")
-        await balancer.sends_to([name for name, _, _ in instances])
-        yield balancer
-    finally:
-        with trio.CancelScope(shield=True):  # bounded by STOP_SECONDS
-            await process.end(STOP_SECONDS)
+            servers="\n".join(servers),
+        )
+        configuration.write_text(text, "utf-8")
+        try:
+            await process.start()
+            balancer = HAProxy(port, control)
+            await eventually(lambda: control.exists() or not process.running, READY_SECONDS)
+            if not process.running:
+                raise HAProxyFailed(f"HAProxy ended:\n{process.tail()}")
+            await balancer.sends_to([name for name, _, _ in instances])
+            yield balancer
+        finally:
+            with trio.CancelScope(shield=True):  # bounded by STOP_SECONDS
+                await process.end(STOP_SECONDS)

@@ -129,7 +129,7 @@ async def test_a_loss_in_the_middle_of_a_replay(server: FakeServer) -> None:
 
 
 async def test_notices_of_the_feed_are_handed_on(server: FakeServer) -> None:
-    """They come before and after the answer, and move no position, not even those of losses."""
+    """They come before and after the answer; where records expired, a replay may be before them."""
     lost = {"odin.trades": {"0": [5, 90]}}
     async with server.follow(positions=START) as follower:
         visit = await server.visit()
@@ -143,13 +143,23 @@ async def test_notices_of_the_feed_are_handed_on(server: FakeServer) -> None:
     assert told.positions == START
 
 
+async def test_a_topic_that_was_made_anew(server: FakeServer) -> None:
+    """Where a topic that is followed begins at 0 again, its records are no duplicates."""
+    lost = {"odin.trades": {"0": [0, -1]}, "odin.social": {"0": [0, -1]}}
+    async with server.follow(positions=START) as follower:
+        visit = await begun(server, follower)
+        await visit.say("feed", status="lost", lost=lost, reason="unknown_position")
+        assert (await follower.notice("feed")).positions == {"odin.trades": {"0": -1, "1": -1}}
+        await visit.message(1, "0-0")
+        assert (await follower.message()).duplicates == 0
+
+
 async def test_a_gap(server: FakeServer) -> None:
     """What does not follow the message before is not taken: a resume brings what is missing."""
     async with server.follow() as follower:
         visit = await begun(server, follower, positions=START)
         await visit.message(1, "0-5")
         await visit.message(3, "0-7")
-        await visit.message(4, "0-8")
         await follower.message()
         left = await follower.notice("disconnected")
         assert left.item["reason"] == "gap before message 3"

@@ -185,6 +185,21 @@ async def test_what_is_on_its_way_can_be_unsubscribed(
     assert house.hub.patterns == 1
 
 
+async def test_what_waits_is_unsubscribed_in_its_turn(autojump_clock: MockClock) -> None:
+    """Or it would begin after its end; what does not wait is ended at once."""
+    async with open_house(retention_bytes=0) as house:
+        client = await begin_a_long_replay(house)
+        client.say("subscribe", 2, channels=["ETH.trade"])
+        client.say("unsubscribe", 3, channels=["ETH.trade"])
+        client.say("unsubscribe", 4, channels=["BTC.trade"])
+        assert [one["id"] for one in client.received] == [4]
+        house.archive.release()
+        await wait_all_tasks_blocked()
+        assert [one["id"] for one in client.received] == [4, 1, 2, 3]
+        assert client.received[-1]["unsubscribed"] == ["ETH.trade"]
+        assert house.hub.patterns == 0
+
+
 async def test_of_what_was_held_already_the_rest_is_dropped(autojump_clock: MockClock) -> None:
     """A client that reads slowly and unsubscribes is not sent what it does not want any more."""
     async with open_house(retention_bytes=0) as house:
@@ -212,16 +227,16 @@ async def test_there_is_room_for_so_many_patterns(
     """Names are taken as long as there is; those live already take no more of it."""
     kind, data, answer = BEGINNINGS[beginning]
     channels = ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade", "DOGE.trade"]
-    async with open_house(patterns=4) as house:
+    async with open_house(patterns=5) as house:
         client = Talker(house)
-        await client.ask("subscribe", channels=["BTC.trade"])
+        await client.ask("subscribe", channels=["BTC.trade", "OTHER.trade"])
         ack = await client.ask(kind, 1, **data | {"channels": channels})
         assert ack["type"] == answer
         assert ack["subscribed"] == ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade"]
         assert [(one["name"], one["code"]) for one in ack["rejected"]] == [
             ("DOGE.trade", "TOO_MANY_SUBSCRIPTIONS")
         ]
-        assert ack["count"] == len(client.subscriber.patterns) == 4
+        assert ack["count"] == len(client.subscriber.patterns) == 5
 
 
 @pytest.mark.parametrize("count", [3, 4])

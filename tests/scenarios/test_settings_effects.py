@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -259,8 +258,7 @@ def made_of(
         made.append(options)
 
     monkeypatch.setattr(service, "KafkaSource", source)
-    archives = SimpleNamespace(KafkaArchive=lambda *given: given)
-    monkeypatch.setitem(sys.modules, "odin_ws.source.archive", archives)
+    monkeypatch.setattr(service, "KafkaArchive", lambda *given: given)
     settings, _ = load_settings(environment)
     upstream = service.kafka(settings, default_catalogue())
     (options,) = made

@@ -14,7 +14,7 @@ import trio
 
 from odin_ws.client.connection import Connect, dial
 from odin_ws.client.errors import ClientError
-from odin_ws.client.items import Item, Message
+from odin_ws.client.items import Item, Message, Reached
 from odin_ws.client.positions import GivenPositions, Ledger
 from odin_ws.client.pump import Pump, Timing
 from odin_ws.client.session import Counts
@@ -36,13 +36,13 @@ class Client:
 
     def __init__(
         self,
-        received: trio.MemoryReceiveChannel[Sequence[Item]],
+        received: trio.MemoryReceiveChannel[Sequence[Item | Reached]],
         ledger: Ledger,
         counts: Counts,
     ) -> None:
         self.error: ClientError | None = None  # why it will not come back
         self._received = received
-        self._batch: Iterator[Item] = iter(())
+        self._batch: Iterator[Item | Reached] = iter(())
         self._ledger = ledger
         self._counts = counts
 
@@ -90,7 +90,8 @@ class Client:
             # Where a batch is there, nothing is waited for: a task switch costs more than a parse.
             for item in self._batch:
                 self._ledger.follow(item)
-                return item
+                if not isinstance(item, Reached):
+                    return item
             try:
                 self._batch = iter(await self._received.receive())
             except trio.EndOfChannel:
@@ -143,7 +144,7 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     """
     place = read_url(url)
     counts = Counts()
-    send, received = trio.open_memory_channel[Sequence[Item]](_WAITING_BATCHES)
+    send, received = trio.open_memory_channel[Sequence[Item | Reached]](_WAITING_BATCHES)
     pump = Pump(
         connect=connect or partial(dial, place, tls),
         place=place,

@@ -16,6 +16,7 @@ __all__ = [
     "Lost",
     "Message",
     "Positions",
+    "Reached",
     "Resumed",
     "Subscribed",
 ]
@@ -77,6 +78,13 @@ class Resumed:
     seconds_away: float | None
     names: tuple[str, ...]
     rejected: tuple[Rejection, ...]
+    positions: Positions
+
+
+@attrs.frozen
+class Reached:
+    """Everything up to these positions has come. Only moves the client's own."""
+
     positions: Positions
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from odin_ws.client.items import Item, Message, Positions, Resumed, Subscribed
+from odin_ws.client.items import Item, Message, Positions, Reached, Resumed, Subscribed
 
 __all__ = ["GivenPositions", "Ledger"]
 
@@ -34,11 +34,11 @@ class Ledger:
         partitions[message.partition] = message.offset
         return True
 
-    def follow(self, item: Item) -> None:
+    def follow(self, item: Item | Reached) -> None:
         """Move to where one is after `item`."""
         if type(item) is Message:
             self.advance(item)
-        elif isinstance(item, Subscribed | Resumed):
+        elif isinstance(item, Subscribed | Resumed | Reached):
             for topic, partitions in item.positions.items():
                 self._offsets.setdefault(topic, {}).update(partitions)
 

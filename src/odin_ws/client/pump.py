@@ -19,7 +19,7 @@ from odin_ws.client.errors import (
     ProtocolViolated,
     SubscriptionRejected,
 )
-from odin_ws.client.items import Disconnected, Item
+from odin_ws.client.items import Disconnected, Item, Reached
 from odin_ws.client.positions import Ledger
 from odin_ws.client.session import HEARTBEAT, Counts, Session
 from odin_ws.client.subscription import Subscription
@@ -73,7 +73,7 @@ class Pump:
     rng: random.Random
     ledger: Ledger
     counts: Counts
-    channel: trio.MemorySendChannel[Sequence[Item]]
+    channel: trio.MemorySendChannel[Sequence[Item | Reached]]
     _backoff: Backoff = attrs.field(init=False)
     _left_at: float | None = attrs.field(init=False, default=None)
 
@@ -150,7 +150,7 @@ class Pump:
     async def _pass_on(self, session: Session, texts: Sequence[str]) -> None:
         """Waits while the consumer has enough: then nothing is read, and the server notices."""
         now = trio.current_time()
-        items: list[Item] = []
+        items: list[Item | Reached] = []
         try:
             for text in texts:
                 item = session.take(text, now)

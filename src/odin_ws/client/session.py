@@ -10,7 +10,16 @@ import orjson
 
 from odin_ws.client.endings import LONGEST_WAIT, VIOLATION, Unacceptable
 from odin_ws.client.errors import Rejection, SubscriptionRejected
-from odin_ws.client.items import FeedChange, Item, Lost, Message, Positions, Resumed, Subscribed
+from odin_ws.client.items import (
+    FeedChange,
+    Item,
+    Lost,
+    Message,
+    Positions,
+    Reached,
+    Resumed,
+    Subscribed,
+)
 from odin_ws.client.positions import Ledger
 from odin_ws.client.subscription import Subscription
 
@@ -78,7 +87,7 @@ class Session:
         kind = "resume" if self._resuming else "subscribe"
         return orjson.dumps({"type": kind, "id": _ID, "data": data}).decode()
 
-    def take(self, text: str, now: float) -> Item | None:
+    def take(self, text: str, now: float) -> Item | Reached | None:
         """What the server has sent, if the consumer should know of it.
 
         Raises Unacceptable where it is not the protocol or messages are missing before it, and
@@ -129,7 +138,7 @@ class Session:
     def _is_snapshot(self, message: Message) -> bool:
         return message.replay and self._subscription.snapshot and not self._resuming
 
-    def _notice(self, fields: dict[str, Any], now: float) -> Item | None:
+    def _notice(self, fields: dict[str, Any], now: float) -> Item | Reached | None:
         match fields["type"]:
             case "subscription_ack" | "resume_ack" if self.asked:
                 return self._accept(fields, now)
@@ -141,6 +150,8 @@ class Session:
                 return self._lose_of_feed(fields)
             case "feed":
                 return FeedChange(str(fields["status"]), fields.get("since"))
+            case "positions":
+                return self._reach(fields)
             case "reconnect":
                 seconds = float(fields["data"]["after_ms"]) / 1000
                 self.advice = min(max(0.0, seconds), LONGEST_WAIT)
@@ -149,6 +160,11 @@ class Session:
             case _:
                 pass  # pong, replay_complete, and what a newer server may have to say
         return None
+
+    def _reach(self, fields: dict[str, Any]) -> Reached:
+        reached = Reached(_by_partition(fields["positions"], int))
+        self._ledger.follow(reached)
+        return reached
 
     def _accept(self, fields: dict[str, Any], now: float) -> Subscribed | Resumed:
         names = tuple(fields["subscribed"])
@@ -161,15 +177,16 @@ class Session:
             raise SubscriptionRejected(code, "the server rejected every name", rejected)
         self._topics = {str(name): str(topic) for name, topic in fields["categories"].items()}
         positions = _by_partition(fields.get("positions", {}), int)
+        lost = _by_partition(fields.get("lost", {}), _span)
         item: Subscribed | Resumed = Subscribed(names, rejected, positions)
-        if self._resuming:
-            lost = _by_partition(fields.get("lost", {}), _span)
+        # A subscription that begins at a time may find some of it gone.
+        if self._resuming or lost:
             for topic, partitions in lost.items():
                 ends = {partition: last for partition, (_, last) in partitions.items()}
                 positions[topic] = positions.get(topic, {}) | ends
             away = None if self._left_at is None else now - self._left_at
             item = Resumed(
-                recovered=bool(fields["recovered"]),
+                recovered=not lost,
                 replayed=fields["replayed"],
                 lost=lost,
                 reason=str(fields.get("reason", "")),
@@ -210,8 +227,14 @@ class Session:
             for topic, partitions in _by_partition(fields["lost"], _span).items()
             if topic in followed
         }
-        # A replay may still be on its way there: only messages move the position.
-        return self._lose(fields, lost, {}) if lost else None
+        # Of a topic that began anew the old positions say nothing. Else a replay may still be on
+        # its way there: only messages move the position.
+        anew = fields["reason"] == "unknown_position"
+        positions = {
+            topic: {partition: last for partition, (_, last) in partitions.items()}
+            for topic, partitions in (lost.items() if anew else ())
+        }
+        return self._lose(fields, lost, positions) if lost else None
 
     def _lose(self, fields: dict[str, Any], lost: Lost, positions: Positions) -> Resumed:
         item = Resumed(

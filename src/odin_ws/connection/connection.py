@@ -103,6 +103,13 @@ class Connection:
         """Whether messages can be sent to it."""
         return self._upgraded and self.closing is None
 
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether it has been sent, or is being sent, everything up to the hub's positions."""
+        conflation = self.subscriber.conflation
+        holds_back = conflation is not None and conflation.holding
+        return bool(self.subscriber.patterns) and not (self.replaying or holds_back)
+
     def tell(self, frame: bytes, hub: Hub) -> None:
         """Say something after all that is due."""
         if self.is_open:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -21,7 +21,7 @@ from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.session import Session, SessionLimits, SessionStats
 from odin_ws.connection.transport import Transport
 from odin_ws.distribution import Distribution
-from odin_ws.protocol.answers import reconnect_advice
+from odin_ws.protocol.answers import positions_notice, reconnect_advice
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import text_frame
 from odin_ws.resume import ReplayRoom
@@ -41,6 +41,9 @@ _WAVE_SECONDS: Final = 0.1
 # while it serves others (docs/performance.md); a second of jitter at least breaks up each wave.
 _RETURNS: Final = 1000
 _LEAST_JITTER_SECONDS: Final = 1.0
+
+# Of those who keep positions, so many are told at a time: of 12,000 in 10 s, 24 times a second.
+_POSITIONS_SLICE: Final = 50
 
 # Announcements are rare: so many writes at a time keep the loop for a millisecond or two.
 _ANNOUNCE_SLICE: Final = 200
@@ -167,11 +170,44 @@ class ConnectionServer:
     async def announce(self, payload: bytes) -> None:
         """Tell everybody who is there, in order with their messages."""
         frame = text_frame(payload)
-        there = [connection for connection in self.connections if connection.is_open]
-        for count, connection in enumerate(there, 1):
+        for count, connection in enumerate(self._open(), 1):
             connection.tell(frame, self._hub)
             if not count % _ANNOUNCE_SLICE:
                 await trio.lowlevel.checkpoint()
+
+    def announce_now(self, payload: bytes) -> None:
+        """Tell everybody before anything else happens: for what is as rare as it is urgent."""
+        frame = text_frame(payload)
+        for connection in self._open():
+            connection.tell(frame, self._hub)
+
+    def _open(self) -> list[Connection]:
+        # Who opens from here on is greeted with what stands.
+        return [connection for connection in self.connections if connection.is_open]
+
+    async def tell_positions(self, interval: float) -> None:
+        """Tell those who keep positions how far they are, each every `interval` seconds.
+
+        Else a quiet partition's position would be as old as the subscription: to resume from it,
+        all of the log since then would have to be read.
+        """
+        while True:
+            following = [one for one in self.connections if one.subscriber.follows]
+            slices = range(0, max(1, len(following)), _POSITIONS_SLICE)
+            for begin in slices:
+                await trio.sleep(interval / len(slices))
+                self._tell_positions(following[begin : begin + _POSITIONS_SLICE])
+
+    def _tell_positions(self, connections: Sequence[Connection]) -> None:
+        frames: dict[tuple[str, ...], bytes] = {}
+        for connection in connections:
+            if not connection.is_up_to_date:
+                continue
+            topics = tuple(self._hub.intake.catalogue.topics_of(connection.subscriber.patterns))
+            frame = frames.get(topics)
+            if frame is None:
+                frame = frames[topics] = text_frame(positions_notice(self._hub.positions(topics)))
+            connection.tell(frame, self._hub)
 
     async def send_away(self, seconds: float) -> None:
         """Begin to close everybody, in waves over `seconds`, so that not all return at once.

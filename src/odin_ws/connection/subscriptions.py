@@ -210,6 +210,7 @@ class Subscriptions:
         names, rejected = self._admit(command.selection)
         self._deliver_as(command.delivery)
         hub.subscribe(subscriber, _patterns(names))
+        subscriber.follows |= command.positions
         topics = hub.intake.catalogue.topics_of(_patterns(names))
         accepted = Accepted(
             list(names),

@@ -17,10 +17,20 @@ class Subscriber:
     `due` is what the running dispatch cycle still has to write to this subscriber; it is shared
     with others who get the same, so it is replaced, never changed. `conflation`: where it asked
     for the latest only. `window_order`: since that place in the hub's order its numbers run without
-    a hole under the same patterns, so that what it was sent can be found again.
+    a hole under the same patterns, so that what it was sent can be found again. `follows`: it keeps
+    positions, so it is told them from time to time.
     """
 
-    __slots__ = ("conflation", "deliver", "dialect", "due", "patterns", "seq", "window_order")
+    __slots__ = (
+        "conflation",
+        "deliver",
+        "dialect",
+        "due",
+        "follows",
+        "patterns",
+        "seq",
+        "window_order",
+    )
 
     def __init__(self, deliver: Callable[[bytes], None], dialect: Dialect = Dialect.V1) -> None:
         self.deliver = deliver
@@ -30,3 +40,4 @@ class Subscriber:
         self.due: Sequence[Message] | None = None
         self.conflation: Conflation | None = None
         self.window_order = 0
+        self.follows = False

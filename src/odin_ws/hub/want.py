@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
@@ -24,6 +24,8 @@ class Want:
         self._starts = dict(starts)
         # Up to here everything of a partition was given.
         self._reached: Positions = {}
+        # What `positions` said last; None after a change.
+        self._lowest: Positions | None = None
 
     @property
     def patterns(self) -> Iterable[str]:
@@ -32,6 +34,7 @@ class Want:
 
     def drop(self, patterns: Iterable[str]) -> bool:
         """Want these no more; whether any of them was wanted."""
+        self._lowest = None
         gone = [self._starts.pop(pattern, None) is not None for pattern in patterns]
         return any(gone)
 
@@ -40,12 +43,16 @@ class Want:
         start = self._starts[pattern].get(key)
         return None if start is None else max(start, self._reached.get(key, start))
 
-    def positions(self) -> Positions:
+    def positions(self) -> Mapping[TopicPartition, int]:
         """Per partition the lowest offset after which anything of it is wanted."""
-        return self._positions(min)
+        if self._lowest is None:
+            self._lowest = self._positions(min)
+        return self._lowest
 
-    def highest(self) -> Positions:
+    def highest(self) -> Mapping[TopicPartition, int]:
         """Per partition the highest offset after which anything of it is wanted."""
+        if len(self._distinct()) == 1:
+            return self.positions()
         return self._positions(max)
 
     def begin(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -55,10 +62,12 @@ class Want:
 
     def advance(self, key: TopicPartition, offset: int) -> None:
         """Nothing of a partition is wanted up to `offset` any more."""
+        self._lowest = None
         self._reached[key] = max(offset, self._reached.get(key, offset))
 
     def place(self, key: TopicPartition, offset: int | None) -> None:
         """Want what comes after `offset`, wherever that is; with None, nothing of the partition."""
+        self._lowest = None
         self._reached.pop(key, None)
         for starts in self._distinct():
             if starts.pop(key, None) is not None and offset is not None:
@@ -86,6 +95,6 @@ class Want:
                 found[key] = choose(offset, found.get(key, offset))
         return {key: max(offset, self._reached.get(key, offset)) for key, offset in found.items()}
 
-    def _distinct(self) -> Iterable[Positions]:
+    def _distinct(self) -> Collection[Positions]:
         """Each mapping of positions once, however many patterns share it."""
         return {id(starts): starts for starts in self._starts.values()}.values()

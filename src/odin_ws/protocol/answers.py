@@ -21,6 +21,7 @@ __all__ = [
     "feed_notice",
     "lost_notice",
     "pong",
+    "positions_notice",
     "reconnect_ack",
     "reconnect_advice",
     "replay_complete",
@@ -154,6 +155,11 @@ def feed_notice(status: str, since_ms: int) -> bytes:
 def lost_notice(lost: Lost) -> bytes:
     """Records that the log deleted before the server could read them."""
     return _dump(_answer("feed", None, status="lost") | _lost_fields(lost))
+
+
+def positions_notice(positions: Positions) -> bytes:
+    """Everything of the subscriptions up to these offsets has been sent."""
+    return _dump(_answer("positions", None, positions=positions))
 
 
 def reconnect_advice(after_ms: int) -> bytes:

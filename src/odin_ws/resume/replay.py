@@ -85,11 +85,12 @@ class Replay:
         self._held: list[Message] = []
         self._held_bytes = 0
         self._has_read = False
-        self._first: dict[TopicPartition, int] = {}
+        self._first: Mapping[TopicPartition, int] = {}
         self._begun = False
         self._announced: int | None = None
         self._count = 0
         # Up to here it is a replay, beyond it is news that had to wait.
+        self._horizon_order = 0
         self._horizon: dict[TopicPartition, int] = {}
 
     @property
@@ -155,6 +156,7 @@ class Replay:
         self._begun = True
         self._patience.deadline = math.inf
         self._announced = count
+        self._horizon_order = self._hub.intake.order
         position = self._hub.intake.position
         for key in self._want.positions():
             live = position(key)
@@ -277,6 +279,9 @@ class Replay:
             self._hub.send(self._caller.subscriber, chunk, replay=replay)
 
     def _is_replay(self, message: Message) -> bool:
+        if message.order:
+            return message.order <= self._horizon_order
+        # Of the log's messages the hub has made no others.
         record = message.record
         key = TopicPartition(record.topic, record.partition)
         return record.offset <= self._horizon.get(key, record.offset)

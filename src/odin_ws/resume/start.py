@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final, TypeVar
 
@@ -68,23 +68,26 @@ class Start:
         intake = self._hub.intake
         await intake.filled.wait()
         topics = intake.catalogue.topics_of(self._want.patterns)
-        live = {
-            TopicPartition(topic, partition): offset
-            for topic in topics
-            for partition, offset in intake.positions.get(topic, {}).items()
-        }
         snapshot: list[Message] = []
         if beginning.since is not None:
             ask = partial(self._archive.positions_at, topics, beginning.since)
             found = await self._ask(ask)
+            live = self._live(topics)
             self._want.begin({key: found.get(key, offset) for key, offset in live.items()})
         elif beginning.live:
-            self._want.begin(live)
+            self._want.begin(self._live(topics))
             if beginning.snapshot:
                 snapshot = intake.last.matching(self._want.patterns)
         await self.reach()
         await self.judge()
         return snapshot
+
+    def _live(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
+        return {
+            TopicPartition(topic, partition): offset
+            for topic in topics
+            for partition, offset in self._hub.intake.positions.get(topic, {}).items()
+        }
 
     async def judge(self) -> None:
         """Give up what the log does not have any more, or what is too much."""

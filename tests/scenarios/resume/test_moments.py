@@ -114,7 +114,6 @@ async def test_from_before_the_first_record(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
-@pytest.mark.odin_settings(ws_retention_bytes=0)
 async def test_partitions_that_are_not_named_begin_at_the_answer(
     odin_scenario: Scenario, retained: int
 ) -> None:

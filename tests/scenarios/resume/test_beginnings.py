@@ -1,0 +1,266 @@
+"""Beginning with a time, with the state there is, or with exact positions."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import trio
+
+from odin_ws.settings import Settings
+from odin_ws.testing.scenario import Scenario, open_scenario
+from tests.scenarios.resume.following import (
+    Follower,
+    after,
+    all_messages,
+    everything,
+    key_of,
+    offsets_of,
+    say,
+    wanted,
+)
+from tests.scenarios.resume.test_moments import publish
+
+RETAINED = [0, 5_200, 1 << 20]
+
+
+def put(scenario: Scenario, token: str, timestamp: int, data: str = "") -> None:
+    """A trade of a certain time."""
+    value = b'{"type":"TRADE_EXECUTED","timestamp":0,"data":"%b"}' % data.encode()
+    scenario.log.append("odin.trades", token.encode(), value, timestamp=timestamp)
+
+
+@pytest.mark.parametrize("retained", RETAINED)
+@pytest.mark.parametrize(
+    ("since", "first"),
+    [(0, 0), (1000, 0), (1001, 1), (1500, 5), (1501, 6), (1900, 9), (1901, 10), (10**13, 10)],
+)
+async def test_since_a_time(
+    odin_scenario: Scenario, retained: int, since: int, first: int
+) -> None:
+    """What is as old comes first, from its first record on; then what is published."""
+    settings = Settings(ws_retention_bytes=retained)
+    async with open_scenario(settings, log=odin_scenario.log) as scenario:
+        for number in range(10):
+            put(scenario, "BTC", 1000 + 100 * number)
+            put(scenario, "ETH", 1000 + 100 * number)
+        await trio.sleep(1)
+        client = await scenario.connect()
+        ack = await client.subscribe(channels=["BTC.trade"], since_ms=since)
+        assert (ack["replayed"], "positions" in ack) == (10 - first, False)
+        await publish(scenario, 2)
+        messages = await all_messages(client)
+        (found,) = offsets_of(messages).values()
+        assert found == list(range(first, 12))
+        assert [bool(one.get("replay")) for one in messages] == [True] * (10 - first) + [False] * 2
+
+
+async def test_since_a_time_before_what_is_left(odin_scenario: Scenario) -> None:
+    """What retention took was never asked for by its offset: it begins with what there is."""
+    settings = Settings(ws_retention_bytes=0)
+    async with open_scenario(settings, log=odin_scenario.log) as scenario:
+        records = await publish(scenario, 10)
+        scenario.log.delete_before(records[0].topic, records[0].partition, 4)
+        client = await scenario.connect()
+        ack = await client.subscribe(channels=["BTC.trade"], since_ms=0)
+        assert (ack["replayed"], "lost" in ack) == (6, False)
+        assert offsets_of(await all_messages(client)) == {key_of(records[0]): [4, 5, 6, 7, 8, 9]}
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_since_a_time_while_records_come(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """None of those that come while the log is asked is missing."""
+    await publish(odin_scenario, 5)
+    odin_scenario.archive.hold()
+    follower = Follower("*.trade")
+    await follower.come(nursery, odin_scenario, since_ms=0)
+    await trio.sleep(1)
+    await publish(odin_scenario, 5)
+    await publish(odin_scenario, 5, "ETH")
+    odin_scenario.archive.release()
+    await trio.sleep(1)
+    await publish(odin_scenario, 1)
+    follower.check(everything(odin_scenario.log))
+    starts = {key: -1 for key in odin_scenario.log.ends()}
+    records = everything(odin_scenario.log)
+    assert offsets_of(follower.messages) == wanted(records, ["*.trade"], starts)
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_who_is_cut_off_amid_it_goes_on_from_its_answer(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """The positions of the answer are where the past begins, so a resume has the rest of it."""
+    for number in range(200):
+        odin_scenario.publish(f"T{number % 20}", "trade", "x" * 2000)
+    await trio.sleep(2)
+    follower = Follower("*.trade")
+    follower.pause = 0.1
+    await follower.come(nursery, odin_scenario, capacity=2000, since_ms=0)
+    await trio.sleep(5)
+    follower.break_off()
+    assert 0 < len(follower.messages) < 200
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(60)
+    follower.check(everything(odin_scenario.log))
+    assert len(follower.messages) == 200
+
+
+async def test_a_snapshot_and_then_news(odin_scenario: Scenario) -> None:
+    """The last message of each channel as `replay`, then every message behind it, none twice."""
+    for number in range(5):
+        await publish(odin_scenario, 1, "BTC")
+        await publish(odin_scenario, 1, f"T{number}")
+    odin_scenario.publish("BTC", "social")
+    await trio.sleep(1)
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=["*.trade"], snapshot=True, positions=True)
+    assert ack["replayed"] == 6
+    for _ in range(2):
+        await publish(odin_scenario, 1, "BTC")
+    messages = await all_messages(client)
+    state, news = messages[:6], messages[6:]
+    assert all(message["replay"] for message in state)
+    assert {(one["channel"], one["pos"].split("-")[1]) for one in state if "BTC" in str(one)} == {
+        ("BTC.trade", "4")
+    }
+    assert len({one["channel"] for one in state}) == 6
+    assert [(one["channel"], "replay" in one) for one in news] == [("BTC.trade", False)] * 2
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    [
+        (["BTC.trade"], {"BTC.trade"}),
+        (["BTC.*"], {"BTC.trade", "BTC.social"}),
+        (["*.trade"], {"BTC.trade", "a.b.trade"}),
+        (["*.*"], {"BTC.trade", "BTC.social", "a.b.trade", "ETH.social"}),
+        (["*.trade", "BTC.*"], {"BTC.trade", "BTC.social", "a.b.trade"}),
+        (["*.trade", "BTC.trade", "a.b.*"], {"BTC.trade", "a.b.trade"}),
+        (["nobody.trade"], set()),
+    ],
+)
+async def test_a_snapshot_of_patterns(
+    odin_scenario: Scenario, channels: list[str], expected: set[str]
+) -> None:
+    """Each channel that a pattern matches comes once, also where several do."""
+    for token, category in (
+        ("BTC", "trade"),
+        ("BTC", "trade"),
+        ("BTC", "social"),
+        ("a.b", "trade"),
+        ("ETH", "social"),
+    ):
+        odin_scenario.publish(token, category)
+    await trio.sleep(1)
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=channels, snapshot=True)
+    found = [message["channel"] for message in await all_messages(client)]
+    assert ack["replayed"] == len(found)
+    assert sorted(found) == sorted(expected)
+
+
+async def test_a_tombstone_takes_a_channel_out(odin_scenario: Scenario) -> None:
+    """A key that was deleted has no state any more, until it has one again."""
+    await publish(odin_scenario, 2)
+    await publish(odin_scenario, 2, "ETH")
+    odin_scenario.log.append("odin.trades", b"BTC", None)
+    await trio.sleep(1)
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["*.trade"], snapshot=True)
+    assert {one["channel"] for one in await all_messages(client)} == {"ETH.trade"}
+    await publish(odin_scenario, 1)
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["*.trade"], snapshot=True)
+    assert {one["channel"] for one in await all_messages(client)} == {"BTC.trade", "ETH.trade"}
+
+
+async def test_an_instance_knows_the_state_from_its_start(odin_scenario: Scenario) -> None:
+    """What it read of the log's past when it started counts."""
+    await publish(odin_scenario, 3)
+    odin_scenario.log.append("odin.trades", b"ETH", b"{}")
+    odin_scenario.log.append("odin.trades", b"ETH", None)
+    async with open_scenario(log=odin_scenario.log) as late:
+        client = await late.connect()
+        ack = await client.subscribe(channels=["*.trade"], snapshot=True)
+        assert ack["replayed"] == 1
+        assert (await client.message())["pos"].endswith("-2")
+
+
+async def test_a_recreated_topic_has_no_state(odin_scenario: Scenario) -> None:
+    """What its channels were is gone with it."""
+    (record,) = await publish(odin_scenario, 1)
+    odin_scenario.publish("BTC", "social")
+    odin_scenario.log.recreate(record.topic)
+    await trio.sleep(1)
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.*"], snapshot=True)
+    assert {one["channel"] for one in await all_messages(client)} == {"BTC.social"}
+
+
+@pytest.mark.odin_settings(ws_snapshot_bytes=0)
+async def test_without_memory_for_it_there_is_no_state(odin_scenario: Scenario) -> None:
+    """WS_SNAPSHOT_BYTES=0: a snapshot is empty, and what is published comes."""
+    await publish(odin_scenario, 3)
+    client = await odin_scenario.connect()
+    assert (await client.subscribe(channels=["BTC.trade"], snapshot=True))["replayed"] == 0
+    await publish(odin_scenario, 1)
+    assert len(await all_messages(client)) == 1
+
+
+async def test_positions_are_exactly_where_it_is_live(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Whenever one subscribes amid a stream: the first record behind the positions is the first."""
+    followers = [Follower("BTC.trade", "*.social") for _ in range(20)]
+    for number in range(100):
+        odin_scenario.publish("BTC", "trade", number)
+        odin_scenario.publish(f"T{number % 5}", "social", number)
+        if number % 5 == 0:
+            await followers[number // 5].come(nursery, odin_scenario)
+        await trio.sleep(0.013)
+    await trio.sleep(2)
+    records = everything(odin_scenario.log)
+    for follower in followers:
+        follower.check(records)
+    starts = [tuple((follower.starts or {}).values()) for follower in followers]
+    assert len(set(starts)) == 20
+
+
+async def test_positions_come_only_when_asked_for(odin_scenario: Scenario) -> None:
+    """With them the topics of the categories are named; of the topics subscribed, no others."""
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=["BTC.trade"])
+    assert "positions" not in ack
+    assert "categories" not in ack
+    ack = await client.subscribe(channels=["BTC.social"], positions=True)
+    assert ack["positions"].keys() == {"odin.social"}
+    assert ack["categories"] == {"social": "odin.social"}
+
+
+async def test_a_time_and_the_state_do_not_go_together(odin_scenario: Scenario) -> None:
+    """They are two ways to begin."""
+    client = await odin_scenario.connect()
+    error = await client.subscribe(channels=["BTC.trade"], snapshot=True, since_ms=1)
+    assert (error["code"], error["message"]) == (
+        "INVALID_MESSAGE",
+        "data.snapshot: not together with since_ms",
+    )
+
+
+async def test_what_is_live_is_not_begun_again(odin_scenario: Scenario) -> None:
+    """Whatever a second command asks for, no message comes twice."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    records = await publish(odin_scenario, 3)
+    for data in (
+        {"channels": ["BTC.trade"], "since_ms": 0},
+        {"channels": ["BTC.*"], "snapshot": True},
+        {"channels": ["*.trade"], "since_ms": int(time.time() * 1000) - 60_000},
+    ):
+        await say(client, "subscribe", **data)
+    await say(client, "resume", channels=["BTC.trade"], positions=after(records[0], less=1))
+    await publish(odin_scenario, 1)
+    assert offsets_of(await all_messages(client)) == {key_of(records[0]): [0, 1, 2, 3]}

@@ -1,0 +1,89 @@
+"""Replays of more than can be counted first."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.resume.following import everything, key_of
+from tests.scenarios.resume.test_archive_failing import following
+
+pytestmark = pytest.mark.odin_settings(ws_retention_bytes=0)
+
+
+async def publish_long(scenario: Scenario, count: int) -> None:
+    """Publish records of 1,000 bytes, of seven tokens."""
+    for number in range(count):
+        scenario.publish(f"T{number % 7}", "trade", [number, "x" * 1000])
+    await trio.sleep(count / 1000 + 1)
+
+
+@pytest.mark.parametrize("tokens", [1, 7])
+async def test_the_count_comes_at_the_end(
+    odin_scenario: Scenario, nursery: trio.Nursery, tokens: int
+) -> None:
+    """Of more than 1 MiB the answer does not say how many; replay_complete does, after the last."""
+    await publish_long(odin_scenario, 7 * 1500)
+    records = everything(odin_scenario.log)
+    follower = await following(records, *[f"T{number}.trade" for number in range(tokens)])
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(10)
+    follower.check(records)
+    ack, *messages, complete = follower.items
+    assert (ack["recovered"], ack["replayed"]) == (True, None)
+    assert complete == {"type": "replay_complete", "count": 1500 * tokens}
+    assert len(messages) == 1500 * tokens
+    assert all(message["replay"] for message in messages)
+
+
+async def test_less_is_counted_first(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
+    """Of less than 1 MiB the answer says how many follow, and nothing comes after them."""
+    await publish_long(odin_scenario, 7 * 900)
+    records = everything(odin_scenario.log)
+    follower = await following(records, "T0.trade")
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(10)
+    ack, *messages = follower.items
+    assert ack["replayed"] == len(messages) == 900
+    assert all(message.get("replay") for message in messages)
+
+
+async def test_what_came_meanwhile_is_no_replay(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """News that had to wait comes behind it without `replay` and is not counted."""
+    await publish_long(odin_scenario, 7 * 500)
+    follower = await following(everything(odin_scenario.log), "*.trade")
+    follower.pause = 0.001
+    await follower.come(nursery, odin_scenario, capacity=20_000)
+    for number in range(200):
+        odin_scenario.publish(f"T{number % 7}", "trade", "news")
+        await trio.sleep(0.05)
+    await trio.sleep(10)
+    follower.check(everything(odin_scenario.log))
+    (complete,) = [item for item in follower.items if item["type"] == "replay_complete"]
+    marked = [item for item in follower.items if item.get("replay")]
+    assert complete["count"] == len(marked)
+    assert [item["seq"] for item in follower.messages] == list(range(1, 3701))
+    # Those published before the answer came are of the past, too.
+    assert 0 <= len(marked) - 3500 < 20
+
+
+async def test_messages_of_a_long_replay_keep_their_bytes(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """A record's value and time are the same from the log as they were live."""
+    live = await odin_scenario.connect()
+    await live.subscribe(channels=["*.trade"])
+    await publish_long(odin_scenario, 50)
+    messages = {message["pos"]: message for message in await live.messages(50)}
+    follower = await following(everything(odin_scenario.log), "*.trade")
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(1)
+    for message in follower.messages:
+        was = messages[message["pos"]]
+        same = {key: value for key, value in message.items() if key not in {"seq", "replay"}}
+        assert same == {key: value for key, value in was.items() if key != "seq"}
+    assert len(follower.messages) == 50
+    assert key_of(everything(odin_scenario.log)[0]) in follower.positions

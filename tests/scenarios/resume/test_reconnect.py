@@ -1,0 +1,154 @@
+"""`reconnect`, the SDK's form of resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from odin_ws.testing.scenario import Scenario, open_scenario
+from tests.scenarios.resume.following import all_messages, key_of, offsets_of, say
+from tests.scenarios.resume.test_moments import publish
+
+
+def pos(record: Any) -> str:
+    """As a message gives it."""
+    return f"{record.partition}-{record.offset}"
+
+
+@pytest.mark.parametrize("retained", [0, 1 << 20])
+async def test_each_channel_from_its_own_position(odin_scenario: Scenario, retained: int) -> None:
+    """Each goes on behind its last message, also where two share a partition."""
+    odin_scenario.view.hub.retention._max_bytes = retained
+    btc = await publish(odin_scenario, 5)
+    same = [
+        odin_scenario.log.append(one.topic, b"ETH", b"{}", partition=one.partition) for one in btc
+    ]
+    await trio.sleep(1)
+    client = await odin_scenario.connect()
+    ack = await client.command(
+        "reconnect",
+        client_id="me",
+        last_pos={"BTC.trade": pos(btc[1]), "ETH.trade": pos(same[3])},
+    )
+    assert ack == {
+        "type": "reconnect_ack",
+        "status": "completed",
+        "messages_replayed": 4,
+        "message": "everything missed follows",
+    }
+    await publish(odin_scenario, 1)
+    assert offsets_of(await all_messages(client)) == {key_of(btc[0]): [2, 3, 4, 9, 10]}
+
+
+async def test_without_a_position_nothing_is_subscribed(odin_scenario: Scenario) -> None:
+    """Empty last_pos: it is acknowledged, and nothing comes."""
+    client = await odin_scenario.connect()
+    ack = await client.command("reconnect", client_id="me", last_pos={})
+    assert (ack["status"], ack["messages_replayed"]) == ("completed", 0)
+    await publish(odin_scenario, 1)
+    assert await client.silence(5)
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_what_is_lost_is_told(odin_scenario: Scenario) -> None:
+    """The status says that it is not all, and the range is there for who wants it."""
+    records = await publish(odin_scenario, 5)
+    odin_scenario.log.delete_before(records[0].topic, records[0].partition, 3)
+    client = await odin_scenario.connect()
+    ack = await client.command("reconnect", last_pos={"BTC.trade": pos(records[0])})
+    assert (ack["status"], ack["messages_replayed"]) == ("incomplete", 2)
+    assert (ack["message"], ack["reason"]) == ("some is lost: expired", "expired")
+    assert ack["lost"] == {records[0].topic: {str(records[0].partition): [1, 2]}}
+
+
+@pytest.mark.parametrize("dialect", ["/ws", "/ws?v=0"])
+async def test_an_offset_of_a_topic_with_one_partition(
+    odin_scenario: Scenario, dialect: str
+) -> None:
+    """Version 0's form says enough there: everything of the topic behind it follows."""
+    async with open_scenario(partitions=1) as scenario:
+        for number in range(6):
+            scenario.publish(f"T{number % 2}", "trade", number)
+        await trio.sleep(1)
+        client = await scenario.connect(dialect)
+        ack = await client.command("reconnect", last_offset={"odin.trades": 2})
+        assert (ack["type"], ack["messages_replayed"]) == ("reconnect_ack", 3)
+        scenario.publish("T9", "trade", 6)
+        assert [one["data"]["data"] for one in await client.messages(4)] == [3, 4, 5, 6]
+    assert odin_scenario.view.server.connections == set()
+
+
+async def test_an_offset_of_a_topic_with_twelve_partitions(odin_scenario: Scenario) -> None:
+    """It says nothing there (failing 3): the error says so, with the id, and what to do."""
+    client = await odin_scenario.connect("/ws?v=0")
+    await client.send(
+        '{"type":"reconnect","id":"r1","data":{"client_id":"x","last_offset":{"odin.trades":2}}}'
+    )
+    error = await client.answer()
+    assert (error["type"], error["id"], error["code"]) == ("reconnect_error", "r1", "invalid_request")
+    assert "12" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ({}, "data.last_pos"),
+        ({"last_pos": ["BTC.trade"]}, "data.last_pos"),
+        ({"last_pos": {"BTC": "2-3"}}, "data.last_pos.BTC"),
+        ({"last_pos": {".trade": "2-3"}}, "data.last_pos..trade"),
+        ({"last_pos": {"*.trade": "2-3"}}, "data.last_pos.*.trade"),
+        ({"last_pos": {"x" * 129 + ".trade": "2-3"}}, "data.last_pos."),
+        ({"last_pos": {"BTC.nothing": "2-3"}}, "data.last_pos.BTC.nothing"),
+        ({"last_pos": {"BTC.trade": "2"}}, "data.last_pos.BTC.trade"),
+        ({"last_pos": {"BTC.trade": 23}}, "data.last_pos.BTC.trade"),
+        ({"last_pos": {"BTC.trade": "2--1"}}, "data.last_pos.BTC.trade"),
+        ({"last_pos": {"BTC.trade": f"2-{1 << 63}"}}, "data.last_pos.BTC.trade"),
+        ({"last_offset": {"odin.trades": "3"}}, "data.last_offset.odin.trades"),
+        ({"last_offset": {"trades": 3}}, "data.last_offset.trades"),
+        ({"client_id": 5, "last_pos": {}}, "data.client_id"),
+    ],
+)
+async def test_what_cannot_be_read(
+    odin_scenario: Scenario, data: dict[str, Any], named: str
+) -> None:
+    """A reconnect_error names the field."""
+    client = await odin_scenario.connect()
+    error = await client.command("reconnect", **data)
+    assert (error["type"], error["code"]) == ("reconnect_error", "invalid_request")
+    assert error["message"].startswith(named)
+
+
+@pytest.mark.odin_settings(ws_max_subscriptions=2)
+async def test_no_more_channels_than_subscriptions(odin_scenario: Scenario) -> None:
+    """More than WS_MAX_SUBSCRIPTIONS are refused together: half a reconnect would be a hole."""
+    client = await odin_scenario.connect()
+    last_pos = {f"T{number}.trade": "0-1" for number in range(3)}
+    error = await client.command("reconnect", last_pos=last_pos)
+    assert (error["type"], error["code"]) == ("reconnect_error", "invalid_request")
+    await publish(odin_scenario, 1, "T0")
+    assert await client.silence(5)
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_it_can_be_unsubscribed_from_while_it_waits(odin_scenario: Scenario) -> None:
+    """Behind another replay a reconnect has its turn, and what ends it has so too."""
+    records = await publish(odin_scenario, 3)
+    odin_scenario.archive.hold()
+    client = await odin_scenario.connect()
+    await say(client, "subscribe", channels=["ETH.trade"], since_ms=0)
+    await say(client, "reconnect", last_pos={"BTC.trade": pos(records[0])})
+    await say(client, "unsubscribe", channels=["BTC.trade"])
+    await trio.sleep(1)
+    odin_scenario.archive.release()
+    await trio.sleep(1)
+    await publish(odin_scenario, 1)
+    answers = [await client.answer() for _ in range(3)]
+    assert [one["type"] for one in answers] == [
+        "subscription_ack",
+        "reconnect_ack",
+        "unsubscription_ack",
+    ]
+    assert answers[2]["unsubscribed"] == ["BTC.trade"]
+    assert len(await all_messages(client)) == 2

@@ -1,0 +1,135 @@
+"""A client that takes a replay slowly costs nobody else anything."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from odin_ws.connection.closing import Close
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.resume.following import Follower, all_messages, everything, key_of
+from tests.scenarios.wire import RawClient
+
+SLOW = (1008, "slow: messages waited too long to be taken")
+
+# Of the tail or the log so much is written at once, and of the log so much is held.
+CHUNK_BYTES = 64 << 10
+HELD_BYTES = 1 << 20
+RECORD_BYTES = 5_000
+
+
+async def behind(scenario: Scenario, count: int) -> Follower:
+    """A client that has missed so many records, of 5,000 bytes each."""
+    records = [
+        scenario.publish("BTC", "trade", "x" * RECORD_BYTES, kind=f"K{number}")
+        for number in range(count)
+    ]
+    await trio.sleep(5)
+    follower = Follower("BTC.trade")
+    follower.starts = {key_of(records[0]): -1}
+    follower.positions = dict(follower.starts)
+    return follower
+
+
+@pytest.mark.parametrize("retained", ["tail", "log"])
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_memory_is_bounded(
+    odin_scenario: Scenario, nursery: trio.Nursery, retained: str
+) -> None:
+    """Of 2 MB little more than a chunk waits for the client at any time, and it gets all of it."""
+    if retained == "tail":
+        odin_scenario.view.hub.retention._max_bytes = 1 << 30
+    follower = await behind(odin_scenario, 400)
+    follower.pause = 0.02
+    await follower.come(nursery, odin_scenario, capacity=4000)
+    await trio.sleep(0.5)
+    (connection,) = odin_scenario.view.server.connections
+    backlogs = []
+    while len(follower.messages) < 400:
+        backlogs.append(connection.outbox.backlog)
+        await trio.sleep(0.1)
+    assert CHUNK_BYTES / 2 < max(backlogs) < CHUNK_BYTES + 2 * RECORD_BYTES
+    follower.check(everything(odin_scenario.log))
+    assert follower.closed is None
+
+
+@pytest.mark.parametrize("seconds", [1.0, 30.0])
+async def test_others_get_what_is_live_at_once(
+    odin_scenario: Scenario, nursery: trio.Nursery, seconds: float
+) -> None:
+    """While one is replayed 20 MB and hardly reads, no message to another is late."""
+    follower = await behind(odin_scenario, 400)
+    follower.pause = seconds
+    other = await odin_scenario.connect()
+    await other.subscribe(channels=["ETH.trade"])
+    await follower.come(nursery, odin_scenario, capacity=2000)
+    await trio.sleep(0.5)
+    for number in range(50):
+        odin_scenario.publish("ETH", "trade", number)
+        published = trio.current_time()
+        assert (await other.message())["data"]["data"] == number
+        assert trio.current_time() == published
+        await trio.sleep(0.1)
+
+
+@pytest.mark.odin_settings(ws_outbox_seconds=10)
+async def test_who_takes_some_is_not_slow(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
+    """At 8 KB a second a replay takes minutes, in which live ones wait; nobody is cut off."""
+    follower = await behind(odin_scenario, 200)
+    follower.pause = RECORD_BYTES / 8_000
+    await follower.come(nursery, odin_scenario, capacity=2000)
+    for _ in range(12):
+        odin_scenario.publish("BTC", "trade", "live")
+        await trio.sleep(10)
+    await trio.sleep(60)
+    assert follower.closed is None
+    follower.check(everything(odin_scenario.log))
+
+
+@pytest.mark.odin_settings(ws_outbox_seconds=10)
+async def test_who_takes_nothing_is_slow(odin_scenario: Scenario) -> None:
+    """After WS_OUTBOX_SECONDS it is closed, and the replay ends with it."""
+    await behind(odin_scenario, 100)
+    client = await RawClient.open(odin_scenario, capacity=2000)
+    await client.command("subscribe", channels=["BTC.trade"], since_ms=0)
+    await trio.sleep(9)
+    (connection,) = odin_scenario.view.server.connections
+    assert connection.closing is None
+    assert odin_scenario.view.server.replays.active == 1
+    await trio.sleep(2)
+    assert connection.closing is Close.SLOW
+    assert odin_scenario.view.server.replays.active == 0
+    assert await client.close_frame() == SLOW
+
+
+async def test_a_client_that_vanishes_ends_its_replay(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Nothing of it is left, also where it waited for the log."""
+    follower = await behind(odin_scenario, 100)
+    follower.pause = 1.0
+    await follower.come(nursery, odin_scenario, capacity=2000)
+    odin_scenario.archive.hold()
+    waiting = await RawClient.open(odin_scenario)
+    await waiting.command("subscribe", channels=["BTC.trade"], since_ms=0)
+    await trio.sleep(1)
+    assert odin_scenario.view.server.replays.active == 2
+    follower.break_off()
+    waiting.stream.break_off()
+    await trio.sleep(1)
+    assert odin_scenario.view.server.replays.active == 0
+    assert odin_scenario.view.server.connections == set()
+    assert odin_scenario.view.hub.patterns == 0
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_the_reader_of_the_log_waits_for_the_client(odin_scenario: Scenario) -> None:
+    """Of 10 MB in the log it has read a part only while the client takes nothing."""
+    await behind(odin_scenario, 2000)
+    client = await odin_scenario.connect(capacity=2000)
+    await client.subscribe(channels=["BTC.trade"], since_ms=0)
+    await trio.sleep(3)
+    read = odin_scenario.view.server.replays.from_archive
+    # The reader of the log gives batches of 500 records.
+    assert read * RECORD_BYTES < HELD_BYTES + 500 * RECORD_BYTES
+    assert len(await all_messages(client)) == 2000
