@@ -200,6 +200,10 @@ class _Follower:
                     lost=item.get("lost"),
                     reason=item.get("reason"),
                 )
+            case "positions":
+                for topic, offsets in item["positions"].items():
+                    for partition, offset in offsets.items():
+                        self.reach(topic, partition, offset)
             case "reconnect":
                 self.come_back_after = item["data"]["after_ms"] / 1000
             case "feed" if item["status"] in {"stalled", "live"}:
@@ -215,8 +219,11 @@ class _Follower:
         partition, _, offset = item["pos"].partition("-")
         number = int(offset)
         self.journal.message(topic, int(partition), number, replay=item.get("replay", False))
+        self.reach(topic, partition, number)
+
+    def reach(self, topic: str, partition: str, offset: int) -> None:
         kept = self.positions.setdefault(topic, {})
-        kept[partition] = max(number, kept.get(partition, -1))
+        kept[partition] = max(offset, kept.get(partition, -1))
 
 
 async def follow(seat: Seat, journal: Journal) -> None:

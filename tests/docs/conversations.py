@@ -228,6 +228,10 @@ class _Stage:
         partition, offset = map(int, found["pos"].split("-"))
         self._log.delete_before("odin.trades", partition, offset)
 
+    async def wait(self, _found: re.Match[str]) -> None:
+        """Time passes, virtually."""
+        await trio.sleep(10)
+
     async def stop(self, _found: re.Match[str]) -> None:
         """SIGTERM."""
         self._scenario.stop()
@@ -250,6 +254,7 @@ _EVENTS: Final[dict[str, _Act]] = {
     r"Kafka does not answer": _Stage.lose_kafka,
     r"Kafka is back": _Stage.find_kafka,
     r"Kafka deletes what is before (?P<pos>\d+-\d+)": _Stage.delete,
+    r"ten seconds pass": _Stage.wait,
     r"the instance is asked to stop": _Stage.stop,
 }
 

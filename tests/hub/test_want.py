@@ -62,13 +62,39 @@ def test_what_was_given_is_wanted_no_more() -> None:
     assert TRADES[2] not in want.positions()
 
 
-def test_a_beginning_is_every_patterns() -> None:
-    """Also of those that share their positions."""
+def test_a_beginning_is_where_there_was_no_position() -> None:
+    """Of all patterns, also of those that share their positions."""
     shared = {TRADES[0]: 5}
     want = Want({"*.trade": shared, "BTC.trade": shared, "BTC.social": {SOCIAL: 1}})
-    want.begin({TRADES[1]: 3, SOCIAL: 4})
-    assert want.positions() == {TRADES[0]: 5, TRADES[1]: 3, SOCIAL: 4}
-    assert want.after("BTC.trade", TRADES[1]) == 3
+    want.begin({TRADES[0]: 9, TRADES[1]: 3, SOCIAL: 4})
+    assert want.positions() == {TRADES[0]: 5, TRADES[1]: 3, SOCIAL: 1}
+    assert want.after("*.trade", TRADES[1]) == want.after("BTC.trade", TRADES[1]) == 3
+
+
+def test_positions_are_those_of_now() -> None:
+    """Whatever was asked before, and whatever has changed since."""
+    want = Want({"BTC.trade": {TRADES[0]: 5}, "ETH.trade": {TRADES[0]: 9}})
+    seen = []
+
+    def look() -> None:
+        seen.append((dict(want.positions()), dict(want.highest())))
+
+    look()
+    want.begin({TRADES[1]: 3})
+    look()
+    want.advance(TRADES[0], 7)
+    look()
+    want.drop(["ETH.trade"])
+    look()
+    want.place(TRADES[0], 2)
+    look()
+    assert seen == [
+        ({TRADES[0]: 5}, {TRADES[0]: 9}),
+        ({TRADES[0]: 5, TRADES[1]: 3}, {TRADES[0]: 9, TRADES[1]: 3}),
+        ({TRADES[0]: 7, TRADES[1]: 3}, {TRADES[0]: 9, TRADES[1]: 3}),
+        ({TRADES[0]: 7, TRADES[1]: 3}, {TRADES[0]: 7, TRADES[1]: 3}),
+        ({TRADES[0]: 2, TRADES[1]: 3}, {TRADES[0]: 2, TRADES[1]: 3}),
+    ]
 
 
 @pytest.mark.parametrize("offset", [2, 20, -1, None])

@@ -16,6 +16,7 @@ from odin_ws.protocol.answers import (
     feed_notice,
     lost_notice,
     pong,
+    positions_notice,
     reconnect_ack,
     reconnect_advice,
     replay_complete,
@@ -276,9 +277,12 @@ def test_the_end_of_a_replay_is_told_with_its_count() -> None:
 
 
 def test_notices_tell_of_the_feed() -> None:
-    """That it stalled or is back, since when, and what the log deleted before it was read."""
+    """That it stalled or is back, how far all was sent, and what was deleted before it was read."""
     assert feed_notice("stalled", 1_767_609_600_123) == (
         b'{"type":"feed","status":"stalled","since":1767609600123}'
+    )
+    assert positions_notice({"odin.trades": {0: -1, 11: 5}}) == (
+        b'{"type":"positions","positions":{"odin.trades":{"0":-1,"11":5}}}'
     )
     assert lost_notice(LOST) == b'{"type":"feed","status":"lost",%b}' % LOST_JSON
 

@@ -75,6 +75,7 @@ EFFECTS: Final = {
     "WS_SNAPSHOT_BYTES": f"{_PAST}::test_a_snapshot_holds_what_there_is_memory_for",
     "WS_REPLAY_READERS": f"{_HERE}::test_settings_reach_the_archive",
     "WS_REPLAY_MAX_RECORDS": f"{_PAST}::test_one_replay_reads_so_many_records_of_the_log",
+    "WS_POSITIONS_INTERVAL": f"{_PAST}::test_positions_are_told_at_an_interval",
     "WS_PING_INTERVAL": (
         "tests/scenarios/test_liveness.py::test_the_interval_and_the_timeout_are_settings"
     ),

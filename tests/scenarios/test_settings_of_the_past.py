@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -98,3 +99,21 @@ async def test_with_more_than_the_mark_waiting_messages_are_replaced(
         (backlog,) = scenario.view.backlogs()
         assert mark < backlog <= mark + 1200
         assert scenario.view.hub.stats.messages_skipped > 20
+
+
+@pytest.mark.odin_settings(ws_positions_interval=3)
+async def test_positions_are_told_at_an_interval(odin_scenario: Scenario) -> None:
+    """To those who asked for them, every 3 seconds, also where nothing is published."""
+    client, other = await odin_scenario.connect(), await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"], positions=True)
+    await other.subscribe(channels=["BTC.trade"])
+    await client.answer()
+    record = odin_scenario.publish("ETH", "trade")
+    told_at = []
+    for _ in range(3):
+        notice = await client.answer()
+        assert notice["type"] == "positions"
+        assert notice["positions"]["odin.trades"][str(record.partition)] == record.offset
+        told_at.append(trio.current_time())
+    assert [later - earlier for earlier, later in pairwise(told_at)] == pytest.approx([3, 3])
+    assert (await other.command("heartbeat"))["type"] == "pong"

@@ -43,13 +43,14 @@ class Answers(Protocol):
 class Past:
     """What a command asks for, and how it is told how that goes. See resume.Listener.
 
-    `names` and `rejected`: of the command's, as the client wrote them. `topics`: what they read.
+    `names` (with their patterns) and `rejected`: of the command's, as the client wrote them.
+    `topics`: what the names read.
     `settle`: what else takes effect with them.
     """
 
     command: Subscribe | Resume | Reconnect
     beginning: Beginning
-    names: Sequence[str]
+    names: Mapping[str, Sequence[str]]
     rejected: Sequence[Rejection]
     topics: Sequence[str]
     hub: Hub
@@ -74,19 +75,22 @@ class Past:
             ack = subscription_ack(command.id, dialect, self._accepted(positions), replayed)
         self.answers.answer(ack)
 
-    def ended(self, count: int, lost: Lost | None) -> None:
-        """Say how many messages it was, or what was lost on the way."""
-        if lost is None:
-            self.answers.answer(replay_complete(self.command.id, count))
-        else:
-            self.answers.answer(replay_incomplete(self.command.id, count, lost))
+    def lost(self, count: int, lost: Lost) -> None:
+        """Say what was lost on the way, before what is behind it comes."""
+        self.answers.answer(replay_incomplete(self.command.id, count, lost))
+
+    def ended(self, count: int) -> None:
+        """Say how many messages it was."""
+        self.answers.answer(replay_complete(self.command.id, count))
 
     def _accepted(self, positions: Mapping[str, Mapping[int, int]] | None) -> Accepted:
         hub, topics = self.hub, self.topics
+        # Some may have been unsubscribed while the log was asked.
+        patterns = self.subscriber.patterns.union(self.beginning.want.patterns)
         return Accepted(
-            self.names,
+            [name for name, several in self.names.items() if not patterns.isdisjoint(several)],
             self.rejected,
-            len(self.subscriber.patterns.union(self.beginning.want.patterns)),
+            len(patterns),
             positions,
             hub.partitions(topics) if hub.partial else None,
             hub.categories(topics) if positions is not None else None,

@@ -235,7 +235,7 @@ class Subscriptions:
         else:
             since = command.since_ms
             beginning = Beginning(want, since, live=since is None, snapshot=command.snapshot)
-        return self._begin_in(command, beginning, list(names), rejected)
+        return self._begin_in(command, beginning, names, rejected)
 
     def _reconnection(self, command: Reconnect) -> Past:
         starts = {channel: dict(positions) for channel, positions in command.last_positions.items()}
@@ -254,16 +254,17 @@ class Subscriptions:
                 command="reconnect",
             )
         want = Want({pattern: starts[pattern] for pattern in self._new(list(starts))})
-        return self._begin_in(command, Beginning(want), list(starts), [])
+        names: Names = {pattern: (pattern,) for pattern in starts}
+        return self._begin_in(command, Beginning(want), names, [])
 
     def _begin_in(
         self,
         command: Subscribe | Resume | Reconnect,
         beginning: Beginning,
-        names: Sequence[str],
+        names: Names,
         rejected: Sequence[Rejection],
     ) -> Past:
-        topics = self._hub.intake.catalogue.topics_of(beginning.want.patterns)
+        topics = self._hub.intake.catalogue.topics_of(_patterns(names))
         delivery = None if isinstance(command, Reconnect) else command.delivery
         return Past(
             command,

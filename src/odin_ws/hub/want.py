@@ -57,6 +57,7 @@ class Want:
 
     def begin(self, positions: Mapping[TopicPartition, int]) -> None:
         """Want what comes after these too, of all patterns, where they had no position."""
+        self._lowest = None
         for starts in self._distinct():
             starts.update({**positions, **starts})
 

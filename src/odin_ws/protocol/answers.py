@@ -123,7 +123,7 @@ def replay_complete(command_id: CommandId, count: int) -> bytes:
 
 
 def replay_incomplete(command_id: CommandId, count: int, lost: Lost) -> bytes:
-    """After the replayed messages, where the log deleted some of the rest meanwhile."""
+    """After `count` replayed messages, where the log has deleted what would be next meanwhile."""
     return _dump(_answer("replay_incomplete", command_id, count=count) | _lost_fields(lost))
 
 

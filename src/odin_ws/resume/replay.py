@@ -57,11 +57,12 @@ class Listener(Protocol):
         """Before the first message; called once. It begins after the offsets of `start`."""
         ...
 
-    def ended(self, count: int, lost: Lost | None) -> None:
-        """After the last of `count` replayed messages, if `begun` could not tell how many.
+    def lost(self, count: int, lost: Lost) -> None:
+        """After `count` replayed messages: what `begun` could not tell of is lost behind them."""
+        ...
 
-        `lost`: what the log deleted meanwhile; then it is called in any case.
-        """
+    def ended(self, count: int) -> None:
+        """After the last of `count` replayed messages, if `begun` could not tell how many."""
         ...
 
 
@@ -120,8 +121,8 @@ class Replay:
             raise
         finally:
             stats.active -= 1
-        if self._announced is None or self._start.losses.spans:
-            self._listener.ended(self._count, self._lost())
+        if self._announced is None:
+            self._listener.ended(self._count)
 
     async def _run(self) -> None:
         # Until it has begun; from then on only the caller's own slowness bounds it.
@@ -141,6 +142,8 @@ class Replay:
         while True:
             # Not only at the start: a topic may be recreated meanwhile.
             await self._start.reach()
+            if self._begun:
+                await self._tell_losses()
             if self._start.below_tail():
                 await self._read_archive()
             elif not self._begun:
@@ -151,6 +154,14 @@ class Replay:
                 return
             else:
                 await self._caller.room()
+
+    async def _tell_losses(self) -> None:
+        """A client that is cut off behind a hole must have heard of it, or it never would."""
+        if self._start.losses.spans:
+            await self._send_held()
+            lost = self._lost()
+            if lost is not None:
+                self._listener.lost(self._count, lost)
 
     def _begin(self, count: int | None) -> None:
         self._begun = True
@@ -273,6 +284,8 @@ class Replay:
         return False
 
     def _send(self, messages: Sequence[Message]) -> None:
+        # What is live and due already comes first: newer messages do not overtake it.
+        self._hub.flush(self._caller.subscriber)
         for replay, several in groupby(messages, self._is_replay):
             chunk = list(several)
             self._count += len(chunk) if replay else 0

@@ -35,6 +35,7 @@ from odin_ws.source.cluster import (
 from odin_ws.source.feed import Feed, FeedStatus
 from odin_ws.source.group import GroupMember
 from odin_ws.source.places import Places, history_starts
+from odin_ws.source.progress import Progress
 
 __all__ = ["KafkaSource"]
 
@@ -265,19 +266,18 @@ class KafkaSource:
         backoff: Backoff,
     ) -> None:
         """Probe the broker until the layout changes; commit for a group."""
-        before: dict[TopicPartition, int] = {}
+        progress = Progress()
         without = 0
         while True:
             placed = member is None or member.placed.value
             without = 0 if placed else without + 1
-            now = await self._probe(cluster, before, without)
+            now = await self._probe(cluster, progress, without)
             if now is not None:
                 backoff.reset()
                 self._report(now)
                 if self._must_begin_anew(layout, now):
                     log.info("the topics have changed", partitions=len(now))
                     return
-            before = dict(self._places.next)
             with trio.move_on_after(self._options.probe):
                 if member is not None and not placed:
                     # To be live as soon as the group has given us our partitions.
@@ -288,19 +288,20 @@ class KafkaSource:
                 if not self._history_ended.is_set():
                     # To be live as soon as it has come.
                     await self._history_ended.wait()
-                    before = {}
+                    progress = Progress()
                     continue
                 await trio.sleep_forever()
 
     async def _probe(
-        self, cluster: Cluster, before: Mapping[TopicPartition, int], without: int
+        self, cluster: Cluster, progress: Progress, without: int
     ) -> frozenset[TopicPartition] | None:
         """Ask for the topics' partitions and ends, and judge; None where that was not answered.
 
-        `before`: the positions at the last probe. `without`: how many probes in a row have found
-        the group sharing out its partitions; once is nothing to tell.
+        `progress`: since the last probe. `without`: how many probes in a row have found the group
+        sharing out its partitions; once is nothing to tell.
         """
         now = None
+        behind: Mapping[TopicPartition, int] = {}
         try:
             layout = frozenset(await cluster.layout(self._topics))
             behind = await self._behind_ends(cluster, self._ours & layout)
@@ -309,13 +310,14 @@ class KafkaSource:
             raise
         except* ClusterFailure as failures:
             # Our own loop may be too busy for the answer; records that came are one too.
-            if self._places.next == before or not before:
+            if not progress.moved(self._places.next):
                 self._failed(first_leaf(failures))
         else:
             if not without:
-                self._judge(behind, before)
+                self._judge(behind, progress)
             elif without > 1:
                 self._not_live("the consumer group is sharing out its partitions")
+        progress.note(self._places.next, behind)
         return now
 
     def _must_begin_anew(
@@ -337,9 +339,7 @@ class KafkaSource:
         behind = {key: ends[key] - max(self._places.next[key], passed.get(key, 0)) for key in late}
         return {key: count for key, count in behind.items() if count > 0}
 
-    def _judge(
-        self, behind: Mapping[TopicPartition, int], before: Mapping[TopicPartition, int]
-    ) -> None:
+    def _judge(self, behind: Mapping[TopicPartition, int], progress: Progress) -> None:
         """Live, if what the broker has is being read, or we are the ones who do not read it."""
         lag: dict[str, int] = dict.fromkeys(self._topics, 0)
         for key, count in behind.items():
@@ -348,7 +348,8 @@ class KafkaSource:
         if not self._history_ended.is_set():
             self.feed.become(FeedStatus.STARTING, "reading what was published before the start")
             return
-        stuck = [key for key in behind if before.get(key) == self._places.next[key]]
+        stalled = self.feed.status.value is FeedStatus.STALLED
+        stuck = progress.stuck(self._places.next, behind, stalled=stalled)
         if stuck and not self._handing_over and not self.feed.paced:
             first = min(stuck)
             self.feed.become(

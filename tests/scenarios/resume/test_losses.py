@@ -87,7 +87,7 @@ async def test_only_other_tokens_expired(odin_scenario: Scenario) -> None:
 
 @no_tail
 async def test_expired_amid_a_replay(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """What goes while the client is slow is told at the end, and the rest comes."""
+    """What goes while the client is slow is told before anything behind it comes, then the rest."""
     for number in range(3000):
         odin_scenario.publish("BTC", "trade", [number, "x" * 1000])
     await trio.sleep(5)
@@ -100,13 +100,17 @@ async def test_expired_amid_a_replay(odin_scenario: Scenario, nursery: trio.Nurs
     await trio.sleep(60)
     odin_scenario.publish("BTC", "trade", "live")
     await trio.sleep(1)
-    ack, *_, said = follower.answers
+    ack, said, complete = follower.answers
     assert (ack["recovered"], ack["replayed"]) == (True, None)
-    count = sum(item.get("replay", False) for item in follower.items)
-    assert (said["type"], said["count"], said["reason"]) == ("replay_incomplete", count, "expired")
+    assert (said["type"], said["reason"]) == ("replay_incomplete", "expired")
     ((_, span),) = said["lost"][first.topic].items()
-    assert offsets_of(follower.messages)[key_of(first)] == [*range(span[0]), *range(2800, 3001)]
     assert span[1] == 2799
+    place = follower.items.index(said)
+    assert said["count"] == place - 1
+    assert offsets_of(follower.items[1:place])[key_of(first)] == list(range(span[0]))
+    assert offsets_of(follower.messages)[key_of(first)] == [*range(span[0]), *range(2800, 3001)]
+    count = sum(item.get("replay", False) for item in follower.items)
+    assert complete == {"type": "replay_complete", "count": count}
 
 
 async def test_expired_from_the_tail_amid_a_replay(

@@ -1,0 +1,167 @@
+"""An instance goes, with a word or without one: its clients go on elsewhere and lose nothing."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from odin_ws.settings import Settings
+from odin_ws.testing.scenario import Scenario, open_scenario
+from tests.scenarios.resume.following import Follower, everything
+from tests.scenarios.wire import Op, RawClient, texts
+
+GOING = (1012, "the server is restarting")
+
+
+async def test_advice_comes_before_the_close(odin_scenario: Scenario) -> None:
+    """Everybody is told when to come back, each at its own time, and nothing follows but 1012."""
+    clients = [await RawClient.open(odin_scenario) for _ in range(50)]
+    for client in clients:
+        await client.subscribe("*.trade")
+    odin_scenario.publish("BTC", "trade")
+    await trio.sleep(1)
+    odin_scenario.stop()
+    delays = []
+    for client in clients:
+        frames = await client.rest()
+        assert frames[-1].close == GOING
+        message, advice = texts(frames)
+        assert message["seq"] == 1
+        assert advice["type"] == "reconnect"
+        assert advice["data"]["reason"] == "draining"
+        delays.append(advice["data"]["after_ms"])
+    assert len(set(delays)) > 40
+    assert all(0 <= delay <= 1000 for delay in delays)
+
+
+@pytest.mark.odin_settings(ws_drain_seconds=5.5, ws_drain_delay=0)
+async def test_many_are_asked_to_come_back_over_a_longer_time(odin_scenario: Scenario) -> None:
+    """No more than a thousand a second come back to the others, so 2,000 take two seconds."""
+    clients = [await RawClient.open(odin_scenario) for _ in range(2000)]
+    started = trio.current_time()
+    returns = []
+
+    async def leave(client: RawClient) -> None:
+        advice = (await client.next()).json
+        returns.append(trio.current_time() - started + advice["data"]["after_ms"] / 1000)
+        assert (await client.next()).close == GOING
+        await client.send(Op.CLOSE, b"\x03\xf4")
+
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(leave, client)
+        odin_scenario.stop()
+    assert 1.5 < max(returns) < 2.1
+    assert sum(at < 1 for at in returns) < 1400
+
+
+@pytest.mark.parametrize("retained", [0, 1 << 20])
+async def test_nothing_is_lost_by_a_drain(
+    odin_scenario: Scenario, nursery: trio.Nursery, retained: int
+) -> None:
+    """Subscribers of an instance that is stopped amid a stream go on at another one."""
+    async with open_scenario(
+        Settings(ws_retention_bytes=retained), log=odin_scenario.log
+    ) as another:
+        followers = [Follower("*.trade") for _ in range(10)]
+        for follower in followers:
+            await follower.come(nursery, odin_scenario)
+
+        async def publish() -> None:
+            for number in range(300):
+                another.publish(f"T{number % 7}", "trade", number)
+                await trio.sleep(0.02)
+
+        nursery.start_soon(publish)
+        await trio.sleep(2)
+        odin_scenario.stop()
+        for follower in followers:
+            while follower.closed is None:
+                await trio.sleep(0.1)
+            assert (follower.closed.code, follower.closed.reason) == GOING
+            advice = follower.items[-1]
+            assert advice["type"] == "reconnect"
+            await trio.sleep(advice["data"]["after_ms"] / 1000)
+            await follower.come(nursery, another)
+        await trio.sleep(10)
+        for follower in followers:
+            follower.check(everything(odin_scenario.log))
+
+
+@pytest.mark.parametrize("retained", [0, 1 << 20])
+async def test_nothing_is_lost_by_a_drain_amid_a_replay(
+    odin_scenario: Scenario, nursery: trio.Nursery, retained: int
+) -> None:
+    """Who has got half of what it missed gets the other half elsewhere."""
+    settings = Settings(ws_retention_bytes=retained)
+    async with open_scenario(settings, log=odin_scenario.log) as first:
+        follower = Follower("*.trade")
+        await follower.come(nursery, first)
+        await trio.sleep(1)
+        follower.break_off()
+        for number in range(200):
+            first.publish(f"T{number % 20}", "trade", "x" * 5000)
+        await trio.sleep(2)
+        follower.pause = 0.05
+        await follower.come(nursery, first, capacity=3000)
+        await trio.sleep(2)
+        await first.drain()
+        assert (await gone(follower)) == GOING
+        assert follower.items[-1]["type"] == "reconnect"
+        assert 0 < len(follower.messages) < 200
+        assert first.view.server.replays.active == 0
+        await follower.come(nursery, odin_scenario)
+        await trio.sleep(30)
+        follower.check(everything(odin_scenario.log))
+
+
+async def gone(follower: Follower) -> tuple[int, str]:
+    """How its connection ends, once it has read what there is."""
+    while follower.closed is None:
+        await trio.sleep(1)
+    return follower.closed.code, follower.closed.reason
+
+
+async def test_a_replay_that_waits_does_not_hold_up_a_drain(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Whoever waits for the log is sent away like everybody."""
+    settings = Settings(ws_retention_bytes=0)
+    async with open_scenario(settings, log=odin_scenario.log) as first:
+        first.publish("BTC", "trade")
+        await trio.sleep(1)
+        first.archive.hold()
+        follower = Follower("BTC.trade")
+        await follower.come(nursery, first, since_ms=0)
+        await trio.sleep(1)
+        started = trio.current_time()
+        await first.drain()
+        assert trio.current_time() - started < 5
+        assert follower.closed
+        assert follower.closed.code == 1012
+
+
+async def test_nothing_is_lost_by_a_crash(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
+    """Nobody hears why, and everybody gets the rest elsewhere, or from its successor."""
+    async with open_scenario(log=odin_scenario.log) as another:
+        followers = [Follower("*.trade", pause=0.01 * number) for number in range(10)]
+        for follower in followers:
+            await follower.come(nursery, odin_scenario, capacity=3000)
+
+        async def publish() -> None:
+            for number in range(400):
+                another.publish(f"T{number % 7}", "trade", [number, "x" * 300])
+                await trio.sleep(0.01)
+
+        nursery.start_soon(publish)
+        await trio.sleep(1.5)
+        odin_scenario.crash()
+        await trio.sleep(10)
+        assert {follower.closed.code if follower.closed else 0 for follower in followers} == {1006}
+        async with open_scenario(log=odin_scenario.log) as successor:
+            for number, follower in enumerate(followers):
+                follower.pause = 0
+                await follower.come(nursery, another if number % 2 else successor)
+            await trio.sleep(10)
+            for follower in followers:
+                follower.check(everything(odin_scenario.log))

@@ -1,0 +1,185 @@
+"""What subscribers hear when the broker is away, and what they get afterwards."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import trio
+
+from odin_ws.records import Record
+from odin_ws.source.feed import FeedStatus
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.resume.following import (
+    Follower,
+    all_messages,
+    everything,
+    key_of,
+    offsets_of,
+)
+from tests.scenarios.resume.test_moments import publish
+
+
+def notices(follower: Follower) -> list[str]:
+    """The states of the feed that it was told."""
+    return [item["status"] for item in follower.items if item["type"] == "feed"]
+
+
+async def crowd(scenario: Scenario, nursery: trio.Nursery) -> list[Follower]:
+    """Some clients; one has no subscription."""
+    followers = [Follower("BTC.trade"), Follower("*.*"), Follower()]
+    for follower in followers:
+        await follower.come(nursery, scenario)
+    await trio.sleep(1)
+    return followers
+
+
+async def test_stalled_and_live_are_told_once(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """To everybody, however often the source says so."""
+    followers = await crowd(odin_scenario, nursery)
+    for _ in range(3):
+        odin_scenario.source.lose_broker()
+        await trio.sleep(20)
+    assert [notices(follower) for follower in followers] == [["stalled"]] * 3
+    for _ in range(3):
+        odin_scenario.source.find_broker()
+        await trio.sleep(20)
+    assert [notices(follower) for follower in followers] == [["stalled", "live"]] * 3
+    told = [item for item in followers[0].items if item["type"] == "feed"]
+    assert all(abs(one["since"] / 1000 - time.time()) < 60 for one in told)
+
+
+async def test_who_comes_meanwhile_is_told(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
+    """First of all it hears that the feed has stalled, and then that it is live."""
+    odin_scenario.source.lose_broker()
+    await trio.sleep(10)
+    follower = Follower("BTC.trade")
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(1)
+    assert [item["type"] for item in follower.items] == ["feed", "subscription_ack"]
+    odin_scenario.source.find_broker()
+    await trio.sleep(1)
+    late = Follower("BTC.trade")
+    await late.come(nursery, odin_scenario)
+    await trio.sleep(1)
+    assert (notices(follower), notices(late)) == (["stalled", "live"], [])
+
+
+async def test_each_outage_is_told(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
+    """Three outages are three pairs, also to who came during the first."""
+    (follower, *_) = await crowd(odin_scenario, nursery)
+    for _ in range(3):
+        odin_scenario.source.lose_broker()
+        await trio.sleep(1)
+        odin_scenario.source.find_broker()
+        await trio.sleep(1)
+    assert notices(follower) == ["stalled", "live"] * 3
+
+
+async def test_what_was_published_meanwhile_comes_once(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """A broker that did not answer had the records all the time."""
+    followers = await crowd(odin_scenario, nursery)
+    await publish(odin_scenario, 3)
+    odin_scenario.source.lose_broker()
+    for number in range(700):
+        odin_scenario.publish(f"T{number % 3}", "trade", number)
+        odin_scenario.publish("BTC", "trade", number)
+    await trio.sleep(60)
+    assert len(followers[1].messages) <= 3 + 50
+    odin_scenario.source.find_broker()
+    await trio.sleep(5)
+    for follower in followers[:2]:
+        follower.check(everything(odin_scenario.log))
+
+
+def lost(item: dict[str, Any], record: Record) -> list[int]:
+    """The range that an item says is lost of a record's partition."""
+    found: list[int] = item["lost"][record.topic][str(record.partition)]
+    return found
+
+
+async def test_what_was_deleted_meanwhile_is_told(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Everybody hears which records will never come, once, before anything behind them comes."""
+    followers = await crowd(odin_scenario, nursery)
+    records = await publish(odin_scenario, 4)
+    odin_scenario.source.lose_broker()
+    records += [odin_scenario.publish("BTC", "trade") for _ in range(10)]
+    odin_scenario.log.delete_before(records[0].topic, records[0].partition, 9)
+    await trio.sleep(10)
+    odin_scenario.source.find_broker()
+    await trio.sleep(5)
+    for follower in followers:
+        assert notices(follower) == ["stalled", "live", "lost"]
+        (notice,) = [item for item in follower.items if item.get("status") == "lost"]
+        assert (notice["reason"], lost(notice, records[0])) == ("expired", [4, 8])
+    for follower in followers[:2]:
+        assert offsets_of(follower.messages)[key_of(records[0])] == [0, 1, 2, 3, *range(9, 14)]
+        place = next(n for n, item in enumerate(follower.items) if item.get("status") == "lost")
+        assert offsets_of([one for one in follower.items[place:] if "seq" in one]) == {
+            key_of(records[0]): list(range(9, 14))
+        }
+    assert odin_scenario.view.feed.lost_records == 5
+
+
+async def test_a_resume_across_what_was_deleted(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Who was away when it was told is told in its answer."""
+    follower = Follower("BTC.trade")
+    await follower.come(nursery, odin_scenario)
+    records = await publish(odin_scenario, 4)
+    follower.break_off()
+    odin_scenario.source.lose_broker()
+    records += [odin_scenario.publish("BTC", "trade") for _ in range(10)]
+    odin_scenario.log.delete_before(records[0].topic, records[0].partition, 9)
+    odin_scenario.source.find_broker()
+    await trio.sleep(5)
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(2)
+    ack = follower.answers[0]
+    assert (ack["recovered"], ack["replayed"]) == (False, 5)
+    assert lost(ack, records[0]) == [4, 8]
+    follower.check(records)
+
+
+async def test_a_recreated_topic_is_told(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
+    """Who is connected hears that offsets begin again, before they do."""
+    (follower, *_) = await crowd(odin_scenario, nursery)
+    records = await publish(odin_scenario, 4)
+    odin_scenario.log.recreate(records[0].topic)
+    await publish(odin_scenario, 2)
+    (notice,) = [item for item in follower.items if item.get("status") == "lost"]
+    assert notice["reason"] == "unknown_position"
+    place = follower.items.index(notice)
+    assert [one["pos"].split("-")[1] for one in follower.items[place + 1 :]] == ["0", "1"]
+
+
+async def test_connections_stay(odin_scenario: Scenario) -> None:
+    """An outage ends no connection, and commands are answered meanwhile."""
+    client = await odin_scenario.connect()
+    odin_scenario.source.lose_broker()
+    await trio.sleep(200)
+    assert odin_scenario.view.feed.status.value is FeedStatus.STALLED
+    assert (await client.answer())["type"] == "feed"
+    assert (await client.subscribe(channels=["BTC.trade"]))["count"] == 1
+    assert (await client.command("heartbeat"))["type"] == "pong"
+    assert odin_scenario.view.server.stats.closed.total() == 0
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_snapshots_go_on(odin_scenario: Scenario) -> None:
+    """The state there is needs no broker."""
+    await publish(odin_scenario, 3)
+    odin_scenario.source.lose_broker()
+    odin_scenario.archive.fail()
+    client = await odin_scenario.connect()
+    assert (await client.answer())["status"] == "stalled"
+    assert (await client.subscribe(channels=["BTC.trade"], snapshot=True))["replayed"] == 1
+    assert len(await all_messages(client)) == 1
