@@ -218,7 +218,8 @@ class _Follower:
         topic = TOPICS[item["channel"].rpartition(".")[2]]
         partition, _, offset = item["pos"].partition("-")
         number = int(offset)
-        self.journal.message(topic, int(partition), number, replay=item.get("replay", False))
+        replay = item.get("replay", False)
+        self.journal.message(topic, int(partition), number, item["ts"], replay=replay)
         self.reach(topic, partition, number)
 
     def reach(self, topic: str, partition: str, offset: int) -> None:

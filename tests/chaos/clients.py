@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -57,6 +58,8 @@ async def _tell(directory: Path, journals: list[Journal]) -> None:
         counts = {
             "subscribed": sum(journal.start is not None for journal in journals),
             "messages": sum(len(journal.positions) for journal in journals),
+            # How old the last message of the one is that is furthest behind, or not connected.
+            "behind": time.time() - min((one.published for one in journals), default=0),
         }
         write_progress(directory, counts)
         await trio.sleep(PROGRESS_SECONDS)

@@ -22,12 +22,13 @@ from tests.integration.feeding import until
 
 __all__ = ["Outcome", "run_course"]
 
-# No message for so long, with nothing published: they are all there, or will never be.
-SETTLED_SECONDS: Final = 5
+# No message for so long, with nothing published: they are all there, or will never be. Everybody
+# has caught up before, so nobody is just waiting for the next attempt to connect.
+SETTLED_SECONDS: Final = 3
 SETTLING_SECONDS: Final = 60
 POLL_SECONDS: Final = 0.5
 
-# After the clients have gone an instance may take WS_PONG_TIMEOUT (12 s) to know of one.
+# After the clients have gone an instance may take WS_PONG_TIMEOUT (20 s) to know of one.
 EMPTY_SECONDS: Final = 30
 
 
@@ -52,7 +53,7 @@ async def run_course(
         async with run_publisher(plan, directory, stage) as publisher:
             say(f"{plan.clients} clients subscribe")
             async with run_clients(plan, directory, stage) as clients:
-                windows = await _strike_all(plan, faults, stage, say)
+                windows = await _strike_all(plan, faults, stage, clients, say)
                 say("the publisher ends")
                 await _settle(publisher, clients)
                 journals = await clients.finish()
@@ -64,11 +65,17 @@ async def run_course(
 
 
 async def _strike_all(
-    plan: Plan, faults: Sequence[Fault], stage: Stage, say: Callable[[str], None]
+    plan: Plan,
+    faults: Sequence[Fault],
+    stage: Stage,
+    clients: Clients,
+    say: Callable[[str], None],
 ) -> list[Window]:
+    """Strike each when everybody has caught up with the one before: what it does is its own."""
     began = time.monotonic()
     say("nothing, for comparison")
     await trio.sleep(plan.calm)
+    await clients.catch_up()
     windows = [Window("none", "", began, time.monotonic(), struck=plan.calm)]
     for fault in faults:
         began = time.monotonic()
@@ -81,6 +88,7 @@ async def _strike_all(
             continue
         struck = time.monotonic() - began
         await trio.sleep(plan.calm)
+        await clients.catch_up()
         codes, most = explained.codes, explained.most
         until = time.monotonic()
         windows.append(Window(fault.name, fault.does, began, until, struck, codes, most))

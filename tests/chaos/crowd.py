@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,12 @@ ROOT: Final = Path(__file__).parents[2]
 
 # To write down what it has: a million messages are 16 MB.
 END_SECONDS: Final = 60
+
+# The progress of clients is as old as half a second, and they have a message every 50 ms.
+UP_TO_DATE_SECONDS: Final = 1.5
+
+# Who has not caught up by then is in the next fault's figures too.
+CATCH_UP_SECONDS: Final = 60
 
 # 500 clients arrive in 3 seconds on a free machine.
 ARRIVED_SECONDS: Final = 120
@@ -120,6 +126,14 @@ class Clients:
         """A count of their progress, all together."""
         return sum(worker.progress.get(name, 0) for worker in self.workers)
 
+    async def catch_up(self) -> None:
+        """Return when everybody has what was published just now, or will not have it soon."""
+        with suppress(trio.TooSlowError):
+            await eventually(lambda: self._behind() < UP_TO_DATE_SECONDS, CATCH_UP_SECONDS)
+
+    def _behind(self) -> float:
+        return max(worker.progress.get("behind", 0) for worker in self.workers)
+
     async def finish(self) -> list[Journal]:
         """End them, and read what they noted."""
         async with trio.open_nursery() as nursery:
@@ -141,8 +155,11 @@ async def run_clients(plan: Plan, directory: Path, stage: Stage) -> AsyncIterato
         for number, seat in enumerate(seats(plan))
     ]
     # Neighbours together: every fourth is by hand, and no process is to have all of these.
-    size = math.ceil((len(taken) - far) / plan.processes)
-    groups = [taken[first : first + size] for first in range(far, len(taken), size)]
+    ordinary = [seat for seat in taken[far:] if not seat.everything]
+    size = math.ceil(len(ordinary) / plan.processes)
+    groups = [ordinary[first : first + size] for first in range(0, len(ordinary), size)]
+    # Among hundreds of others in one process, who takes everything would get too few turns.
+    groups += [[seat] for seat in taken[far:] if seat.everything]
     workers = [_worker(f"clients-{n}", group, directory) for n, group in enumerate(groups)]
     if stage.namespace is not None and far:
         workers.append(_worker("clients-far", taken[:far], directory, stage.namespace.inside))

@@ -15,10 +15,10 @@ __all__ = ["ALL", "SHORT", "Explained", "Fault", "Skipped"]
 
 FROZEN_SECONDS: Final = 20
 OUTAGE_SECONDS: Final = 10
-SHORT_OUTAGE_SECONDS: Final = 3
+SHORT_OUTAGE_SECONDS: Final = 2
 
-# An instance notices a half-open connection after WS_PONG_TIMEOUT (12 s), and looks now and then.
-HALF_OPEN_SECONDS: Final = 20
+# An instance notices a half-open connection after WS_PONG_TIMEOUT (20 s), and looks now and then.
+HALF_OPEN_SECONDS: Final = 28
 IMPAIRED_SECONDS: Final = 30
 
 DELAY_SECONDS: Final = 0.05

@@ -30,13 +30,15 @@ ANSWER_SECONDS: Final = 5
 # WS_DRAIN_DELAY + WS_DRAIN_SECONDS are 9; the rest is for a busy machine.
 DRAINED_SECONDS: Final = 20
 
-# The defaults, but for what would take minutes: a half-open connection is noticed after 12 s
-# (and not 75) and a broker that has gone after one probe of 2 s (and not 5).
+# The defaults, but for what would take minutes: a half-open connection is noticed after 20 s
+# (and not 75; it has to be more than clients that share two cores are behind after an outage, for
+# they answer a ping when they have read what is before it) and a broker that has gone after one
+# probe of 2 s (and not 5).
 SETTINGS: Final[dict[str, str]] = {
     "WS_DRAIN_DELAY": "1",
     "WS_DRAIN_SECONDS": "8",
     "WS_PING_INTERVAL": "5",
-    "WS_PONG_TIMEOUT": "12",
+    "WS_PONG_TIMEOUT": "20",
     "KAFKA_PROBE_SECONDS": "2",
     # The catch-up after an outage is to last as long as it needs, and not as a brake says.
     "WS_MAX_KAFKA_RATE": "0",

@@ -45,12 +45,17 @@ class Journal:
         self.times: array[float] = array("d")
         self.replays: array[float] = array("d")
         self.events: list[Event] = []
+        # When the last message was published, epoch seconds; not kept in the file.
+        self.published = 0.0
         # What the library says that it has dropped or missed by itself.
         self.told: dict[str, int] = {}
 
-    def message(self, topic: str, partition: int, offset: int, *, replay: bool) -> None:
-        """Note a message that has come now."""
+    def message(
+        self, topic: str, partition: int, offset: int, timestamp: int, *, replay: bool
+    ) -> None:
+        """Note a message that has come now; `timestamp`: when it was published, epoch ms."""
         now = time.monotonic()
+        self.published = timestamp / 1000
         self.positions.append(pack(_NUMBERS[topic], partition, offset))
         self.times.append(now)
         if replay:

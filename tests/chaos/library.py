@@ -36,7 +36,9 @@ class _Follower:
     def take(self, item: Item) -> None:
         match item:
             case Message():
-                self.journal.message(item.topic, item.partition, item.offset, replay=item.replay)
+                self.journal.message(
+                    item.topic, item.partition, item.offset, item.timestamp, replay=item.replay
+                )
             case Subscribed():
                 self.connected = True
                 self.journal.event("subscribed", positions=item.positions)

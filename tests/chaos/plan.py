@@ -26,6 +26,7 @@ BY_HAND: Final = 4
 
 # Whoever takes everything costs as much as 25 others, so there are few of them.
 EVERYTHING: Final = 250
+EVERYTHING_CHANNELS: Final = ("*.trade",)
 
 # One client in so many subscribes to all categories of its tokens: positions of two topics.
 ALL_CATEGORIES: Final = 10
@@ -78,7 +79,7 @@ FULL: Final = Plan(
     far=50,
     wired=60,
     calm=10,
-    processes=2,
+    processes=4,
 )
 SHORT: Final = Plan(
     instances=2,
@@ -88,7 +89,7 @@ SHORT: Final = Plan(
     quiet_rate=0.5,
     far=0,
     wired=8,
-    calm=2,
+    calm=1,
     processes=1,
 )
 
@@ -102,6 +103,11 @@ class Seat:
     way: Way
     url: str = ""
 
+    @property
+    def everything(self) -> bool:
+        """Whether it takes the trades of every token."""
+        return self.channels == EVERYTHING_CHANNELS
+
 
 def seats(plan: Plan) -> list[Seat]:
     """The clients of a run, without their addresses; the same ones for the same plan."""
@@ -113,7 +119,7 @@ def _seat(plan: Plan, number: int, choose: random.Random) -> Seat:
     way: Way = "by hand" if number % BY_HAND == 0 else "library"
     name = f"c{number:03}"
     if number % EVERYTHING == EVERYTHING // 2:
-        return Seat(name, ("*.trade",), way)
+        return Seat(name, EVERYTHING_CHANNELS, way)
     category = "*" if number % ALL_CATEGORIES == 1 else "trade"
     tokens = choose.sample(plan.names, min(choose.choice(TOKENS), plan.tokens))
     return Seat(name, tuple(f"{token}.{category}" for token in tokens), way)

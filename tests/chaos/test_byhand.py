@@ -67,7 +67,7 @@ async def test_it_resumes_with_the_largest_offsets() -> None:
         start = {"odin.trades": {"0": 3, "1": 3, "2": 3}}
         await say(connection, type="subscription_ack", positions=start, **ACK)
         for offset in (4, 5):
-            await say(connection, type="message", channel="A.trade", pos=f"0-{offset}")
+            await say(connection, type="message", channel="A.trade", pos=f"0-{offset}", ts=1)
         reached = {"odin.trades": {"0": 4, "1": 9}}
         await say(connection, type="positions", positions=reached)
         await connection.aclose(1012)

@@ -12,8 +12,8 @@ def test_journals_survive_their_file(tmp_path: Path) -> None:
     """Messages, replays and events of several clients are read back, in their order."""
     first, second = Journal("first"), Journal("second")
     first.event("subscribed", positions={"odin.trades": {"3": 41}})
-    first.message("odin.trades", 3, 42, replay=False)
-    first.message("odin.liquidity", 4, 7, replay=True)
+    first.message("odin.trades", 3, 42, 1, replay=False)
+    first.message("odin.liquidity", 4, 7, 2, replay=True)
     first.event("closed", code=1012, reason="draining")
     first.told = {"duplicates": 1}
     save_journals(tmp_path / "journals", [first, second])

@@ -117,3 +117,18 @@ async def test_positions_are_told_at_an_interval(odin_scenario: Scenario) -> Non
         told_at.append(trio.current_time())
     assert [later - earlier for earlier, later in pairwise(told_at)] == pytest.approx([3, 3])
     assert (await other.command("heartbeat"))["type"] == "pong"
+
+
+@pytest.mark.odin_settings(ws_positions_interval=3)
+async def test_whose_subscription_begins_in_the_past_is_told_positions_too(
+    odin_scenario: Scenario,
+) -> None:
+    """Who resumes, and who asks for a snapshot with positions: else they would resume from old."""
+    resumed, begun = await odin_scenario.connect(), await odin_scenario.connect()
+    await resumed.resume({"odin.trades": dict.fromkeys(range(12), -1)}, channels=["BTC.trade"])
+    await begun.subscribe(channels=["BTC.trade"], positions=True, snapshot=True)
+    record = odin_scenario.publish("ETH", "trade")
+    for client in (resumed, begun):
+        notice = await client.answer()
+        assert notice["type"] == "positions"
+        assert notice["positions"]["odin.trades"][str(record.partition)] == record.offset

@@ -208,9 +208,8 @@ class Subscriptions:
     def _subscribe(self, command: Subscribe) -> None:
         subscriber, hub = self._subscriber, self._hub
         names, rejected = self._admit(command.selection)
-        self._deliver_as(command.delivery)
+        self._settle(command)
         hub.subscribe(subscriber, _patterns(names))
-        subscriber.follows |= command.positions
         topics = hub.intake.catalogue.topics_of(_patterns(names))
         accepted = Accepted(
             list(names),
@@ -265,7 +264,6 @@ class Subscriptions:
         rejected: Sequence[Rejection],
     ) -> Past:
         topics = self._hub.intake.catalogue.topics_of(_patterns(names))
-        delivery = None if isinstance(command, Reconnect) else command.delivery
         return Past(
             command,
             beginning,
@@ -275,7 +273,7 @@ class Subscriptions:
             self._hub,
             self._subscriber,
             self._answers,
-            partial(self._deliver_as, delivery),
+            partial(self._settle, command),
         )
 
     def _only_partition(self, topic: str, command: Reconnect) -> TopicPartition:
@@ -306,6 +304,13 @@ class Subscriptions:
 
     def _new(self, patterns: Sequence[str]) -> list[str]:
         return [one for one in patterns if one not in self._subscriber.patterns]
+
+    def _settle(self, command: Subscribe | Resume | Reconnect) -> None:
+        """What takes effect with a command's subscriptions; a reconnect changes nothing else."""
+        if not isinstance(command, Reconnect):
+            # Who resumes keeps positions, and has to be told of them as before.
+            self._subscriber.follows |= isinstance(command, Resume) or command.positions
+            self._deliver_as(command.delivery)
 
     def _deliver_as(self, delivery: Delivery | None) -> None:
         """Change what the connection is sent while it is behind; None leaves it."""

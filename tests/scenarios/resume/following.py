@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import attrs
 import trio
 import trio_websocket
 
@@ -22,9 +23,12 @@ __all__ = [
     "all_messages",
     "by_topic",
     "everything",
+    "following",
     "key_of",
     "offsets_of",
     "place_of",
+    "publish",
+    "publish_long",
     "say",
     "wanted",
 ]
@@ -102,38 +106,88 @@ async def all_messages(client: Client, seconds: float = 5) -> list[dict[str, Any
     return found
 
 
+async def publish(scenario: Scenario, count: int, of: str = "BTC") -> list[Record]:
+    """Publish some trades of a token, and let them be read."""
+    records = [scenario.publish(of, "trade", number) for number in range(count)]
+    await trio.sleep(1)
+    return records
+
+
+async def publish_long(scenario: Scenario, count: int) -> None:
+    """Publish records of 1,000 bytes, of seven tokens."""
+    for number in range(count):
+        scenario.publish(f"T{number % 7}", "trade", [number, "x" * 1000])
+    await trio.sleep(count / 1000 + 1)
+
+
+@attrs.define
+class Interest:
+    """A pattern, from the positions behind which it was acknowledged to those where it ended."""
+
+    pattern: str
+    starts: dict[TopicPartition, int]
+    ends: Positions | None = None
+
+    def offsets(self, records: Iterable[Record]) -> Iterator[tuple[TopicPartition, int]]:
+        """The places of its records."""
+        for key, offsets in wanted(records, [self.pattern], self.starts).items():
+            for offset in offsets:
+                if self.ends is None or offset <= self.ends.get(key, offset):
+                    yield key, offset
+
+
 class Follower:
     """Subscribes the first time and resumes from then on, as the protocol tells clients to.
 
     `items`: all that its last connection brought, in order. `messages`: those of all connections.
-    `pause`: seconds between two reads. `closed`: how the last connection ended, None while it is
-    there; `live`: its ack has come.
+    `pause`: seconds between two reads. `live`: its ack has come.
     """
 
     def __init__(self, *channels: str, pause: float = 0.0) -> None:
-        self.channels = channels
+        self.interests: list[Interest] = []
+        self._channels = channels
         self.pause = pause
         self.positions: dict[TopicPartition, int] = {}
-        self.starts: dict[TopicPartition, int] | None = None
         self.messages: list[dict[str, Any]] = []
         self.lost: dict[TopicPartition, list[Span]] = defaultdict(list)
         self.items: list[dict[str, Any]] = []
         self.live = False
-        self.closed: Closed | None = None
+        self._closed: Closed | None = None
+        self._gone = trio.Event()
         self._client: Client | None = None
 
     @property
+    def channels(self) -> list[str]:
+        """What it wants now."""
+        if not self.interests:
+            return list(self._channels)
+        return list({one.pattern: None for one in self.interests if one.ends is None})
+
+    @property
+    def closed(self) -> Closed | None:
+        """How the last connection ended; None while it is there."""
+        return self._closed
+
+    async def gone(self) -> tuple[int, str]:
+        """Wait until the connection has ended and all of it is read; code and reason."""
+        with trio.fail_after(600):
+            await self._gone.wait()
+        assert self._closed
+        return self._closed.code, self._closed.reason
+
+    @property
     def answers(self) -> list[dict[str, Any]]:
-        """What came on the last connection and is no message."""
-        return [item for item in self.items if "seq" not in item]
+        """What came on the last connection besides messages and notes of where it is."""
+        return [one for one in self.items if "seq" not in one and one["type"] != "positions"]
 
     async def come(
         self, nursery: trio.Nursery, scenario: Scenario, *, capacity: int = 1 << 20, **data: Any
     ) -> None:
         """Connect, ask with `data` added, and read in a task of the nursery."""
-        self.items, self.live, self.closed = [], False, None
+        self.items, self.live = [], False
+        self._closed, self._gone = None, trio.Event()
         client = self._client = await scenario.connect(capacity=capacity)
-        if self.starts is None:
+        if not self.interests:
             ask = {"type": "subscribe", "data": {"positions": True}}
         else:
             ask = {"type": "resume", "data": {"positions": by_topic(self.positions)}}
@@ -151,7 +205,11 @@ class Follower:
         client, self._client = self._client, None
         if client is not None:
             client.stream.break_off()
-            self.closed = Closed(1006, "")
+            self._close(1006, "")
+
+    def _close(self, code: int, reason: str) -> None:
+        self._closed = Closed(code, reason)
+        self._gone.set()
 
     async def _read(self, client: Client) -> None:
         while True:
@@ -159,10 +217,9 @@ class Follower:
                 text = await client.websocket.get_message()
             except trio_websocket.ConnectionClosed as error:
                 if client is self._client:
-                    reason = error.reason
-                    self.closed = (
-                        Closed(int(reason.code), reason.reason or "") if reason else Closed(1006, "")
-                    )
+                    # Without a close frame the library makes none up.
+                    said = error.reason
+                    self._close(int(said.code) if said else 1006, (said and said.reason) or "")
                 return
             if client is not self._client:
                 return
@@ -186,26 +243,43 @@ class Follower:
                 moved[key] = span.last
             elif item["type"] == "replay_incomplete":
                 moved[key] = max(span.last, self.positions.get(key, -1))
-        if item["type"] in {"subscription_ack", "resume_ack"}:
-            self.live = True
-            if self.starts is None:
-                self.starts = dict(moved)
         self.positions |= moved
+        self._follow(item, moved)
+
+    def _follow(self, item: dict[str, Any], moved: Positions) -> None:
+        match item["type"]:
+            case "subscription_ack":
+                self.live = True
+                self.interests += [Interest(name, dict(moved)) for name in item["subscribed"]]
+            case "resume_ack":
+                self.live = True
+                for one in self.interests:
+                    one.starts = {**moved, **one.starts}
+            case "unsubscription_ack":
+                # In each partition all came up to here, and no more of it does.
+                for one in self.interests:
+                    if one.ends is None and one.pattern in item["unsubscribed"]:
+                        one.ends = dict(self.positions)
 
     def check(self, records: Iterable[Record]) -> None:
         """Of `records` it has got its own, each once and in order, or was told they are lost."""
-        assert self.starts is not None
+        assert self.interests
         got = offsets_of(self.messages)
-        ought = {
-            key: [
-                offset
-                for offset in offsets
-                if offset in got.get(key, ())
-                or not any(lost.first <= offset <= lost.last for lost in self.lost[key])
-            ]
-            for key, offsets in wanted(records, self.channels, self.starts).items()
-        }
-        assert got == {key: offsets for key, offsets in ought.items() if offsets}
+        asked = {place for one in self.interests for place in one.offsets(records)}
+        ought: dict[TopicPartition, list[int]] = defaultdict(list)
+        for key, offset in sorted(asked):
+            is_lost = any(span.first <= offset <= span.last for span in self.lost.get(key, ()))
+            if offset in got.get(key, ()) or not is_lost:
+                ought[key].append(offset)
+        assert got == ought
+
+
+def following(records: Iterable[Record], *channels: str) -> Follower:
+    """A client that has got no record yet of these partitions."""
+    follower = Follower(*channels)
+    follower.positions = {key_of(one): -1 for one in records}
+    follower.interests = [Interest(name, dict(follower.positions)) for name in channels]
+    return follower
 
 
 def _places(topics: Mapping[str, Mapping[str, Any]]) -> dict[TopicPartition, Any]:

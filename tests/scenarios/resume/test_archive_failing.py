@@ -7,38 +7,27 @@ from typing import Any
 import pytest
 import trio
 
-from odin_ws.records import Record
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.resume.following import (
-    Follower,
     after,
     all_messages,
     everything,
+    following,
     key_of,
     offsets_of,
+    publish,
     say,
 )
-from tests.scenarios.resume.test_moments import publish
 
 pytestmark = pytest.mark.odin_settings(ws_retention_bytes=0)
 
 
-async def following(records: list[Record], *channels: str) -> Follower:
-    """A client that has got none of these records yet."""
-    follower = Follower(*channels)
-    follower.starts = {key_of(one): -1 for one in records}
-    follower.positions = dict(follower.starts)
-    return follower
-
-
 @pytest.mark.parametrize("seconds", [1, 25])
-async def test_it_recovers(
-    odin_scenario: Scenario, nursery: trio.Nursery, seconds: float
-) -> None:
+async def test_it_recovers(odin_scenario: Scenario, nursery: trio.Nursery, seconds: float) -> None:
     """Within half a minute the client only waits: then it gets everything."""
     records = await publish(odin_scenario, 20)
     odin_scenario.archive.fail()
-    follower = await following(records, "BTC.trade")
+    follower = following(records, "BTC.trade")
     await follower.come(nursery, odin_scenario)
     await trio.sleep(seconds)
     await publish(odin_scenario, 3)
@@ -55,7 +44,7 @@ async def test_it_fails_and_recovers_again_and_again(
     for number in range(3000):
         odin_scenario.publish(f"T{number % 5}", "trade", [number, "x" * 1000])
     await trio.sleep(5)
-    follower = await following(everything(odin_scenario.log), "*.trade")
+    follower = following(everything(odin_scenario.log), "*.trade")
     follower.pause = 0.001
     await follower.come(nursery, odin_scenario, capacity=20_000)
     for _ in range(20):
@@ -81,9 +70,7 @@ async def test_it_fails_for_good(odin_scenario: Scenario, delivery: str) -> None
     client = await odin_scenario.connect()
     await client.subscribe(channels=["ETH.trade"])
     asked = trio.current_time()
-    error = await client.resume(
-        after(records[0]), channels=["BTC.trade"], delivery=delivery
-    )
+    error = await client.resume(after(records[0]), channels=["BTC.trade"], delivery=delivery)
     assert (error["type"], error["code"], error["retry"]) == ("error", "NOT_AVAILABLE", True)
     assert trio.current_time() - asked == pytest.approx(30, abs=2)
     (connection,) = odin_scenario.view.server.connections

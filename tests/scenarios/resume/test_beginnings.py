@@ -16,10 +16,10 @@ from tests.scenarios.resume.following import (
     everything,
     key_of,
     offsets_of,
+    publish,
     say,
     wanted,
 )
-from tests.scenarios.resume.test_moments import publish
 
 RETAINED = [0, 5_200, 1 << 20]
 
@@ -35,9 +35,7 @@ def put(scenario: Scenario, token: str, timestamp: int, data: str = "") -> None:
     ("since", "first"),
     [(0, 0), (1000, 0), (1001, 1), (1500, 5), (1501, 6), (1900, 9), (1901, 10), (10**13, 10)],
 )
-async def test_since_a_time(
-    odin_scenario: Scenario, retained: int, since: int, first: int
-) -> None:
+async def test_since_a_time(odin_scenario: Scenario, retained: int, since: int, first: int) -> None:
     """What is as old comes first, from its first record on; then what is published."""
     settings = Settings(ws_retention_bytes=retained)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
@@ -83,7 +81,7 @@ async def test_since_a_time_while_records_come(
     await trio.sleep(1)
     await publish(odin_scenario, 1)
     follower.check(everything(odin_scenario.log))
-    starts = {key: -1 for key in odin_scenario.log.ends()}
+    starts = dict.fromkeys(odin_scenario.log.ends(), -1)
     records = everything(odin_scenario.log)
     assert offsets_of(follower.messages) == wanted(records, ["*.trade"], starts)
 
@@ -225,7 +223,7 @@ async def test_positions_are_exactly_where_it_is_live(
     records = everything(odin_scenario.log)
     for follower in followers:
         follower.check(records)
-    starts = [tuple((follower.starts or {}).values()) for follower in followers]
+    starts = [tuple(follower.interests[0].starts.values()) for follower in followers]
     assert len(set(starts)) == 20
 
 

@@ -35,9 +35,12 @@ async def test_advice_comes_before_the_close(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_drain_seconds=5.5, ws_drain_delay=0)
-async def test_many_are_asked_to_come_back_over_a_longer_time(odin_scenario: Scenario) -> None:
-    """No more than a thousand a second come back to the others, so 2,000 take two seconds."""
-    clients = [await RawClient.open(odin_scenario) for _ in range(2000)]
+async def test_many_are_asked_to_come_back_over_a_longer_time(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than so many a second come back to the others: 100 at 50 take two seconds."""
+    monkeypatch.setattr("odin_ws.connection.server._RETURNS", 50)
+    clients = [await RawClient.open(odin_scenario) for _ in range(100)]
     started = trio.current_time()
     returns = []
 
@@ -52,7 +55,7 @@ async def test_many_are_asked_to_come_back_over_a_longer_time(odin_scenario: Sce
             nursery.start_soon(leave, client)
         odin_scenario.stop()
     assert 1.5 < max(returns) < 2.1
-    assert sum(at < 1 for at in returns) < 1400
+    assert 20 < sum(at < 1 for at in returns) < 80
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
@@ -76,9 +79,7 @@ async def test_nothing_is_lost_by_a_drain(
         await trio.sleep(2)
         odin_scenario.stop()
         for follower in followers:
-            while follower.closed is None:
-                await trio.sleep(0.1)
-            assert (follower.closed.code, follower.closed.reason) == GOING
+            assert await follower.gone() == GOING
             advice = follower.items[-1]
             assert advice["type"] == "reconnect"
             await trio.sleep(advice["data"]["after_ms"] / 1000)
@@ -106,20 +107,13 @@ async def test_nothing_is_lost_by_a_drain_amid_a_replay(
         await follower.come(nursery, first, capacity=3000)
         await trio.sleep(2)
         await first.drain()
-        assert (await gone(follower)) == GOING
+        assert await follower.gone() == GOING
         assert follower.items[-1]["type"] == "reconnect"
         assert 0 < len(follower.messages) < 200
         assert first.view.server.replays.active == 0
         await follower.come(nursery, odin_scenario)
         await trio.sleep(30)
         follower.check(everything(odin_scenario.log))
-
-
-async def gone(follower: Follower) -> tuple[int, str]:
-    """How its connection ends, once it has read what there is."""
-    while follower.closed is None:
-        await trio.sleep(1)
-    return follower.closed.code, follower.closed.reason
 
 
 async def test_a_replay_that_waits_does_not_hold_up_a_drain(

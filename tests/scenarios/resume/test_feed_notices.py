@@ -17,8 +17,8 @@ from tests.scenarios.resume.following import (
     everything,
     key_of,
     offsets_of,
+    publish,
 )
-from tests.scenarios.resume.test_moments import publish
 
 
 def notices(follower: Follower) -> list[str]:

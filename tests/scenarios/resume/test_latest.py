@@ -7,10 +7,22 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from odin_ws.connection.closing import Close
+from odin_ws.hub import Conflation
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.resume.following import Follower, all_messages, everything, offsets_of, place_of
+from tests.building import record
+from tests.hub.driving import Client as HubClient
+from tests.hub.driving import dispatching, make_hub
+from tests.hub.joining import join
+from tests.scenarios.resume.following import (
+    Follower,
+    all_messages,
+    everything,
+    offsets_of,
+    place_of,
+)
 
 TOKENS = 5
 
@@ -70,9 +82,7 @@ async def test_who_is_behind_gets_the_newest_of_each_channel(
 
 
 @slow
-async def test_who_keeps_up_gets_everything(
-    odin_scenario: Scenario, nursery: trio.Nursery
-) -> None:
+async def test_who_keeps_up_gets_everything(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """Nothing is left out of what it has taken in time."""
     follower = Follower("*.trade")
     await follower.come(nursery, odin_scenario, delivery="latest")
@@ -94,8 +104,8 @@ async def test_it_is_behind_by_little(odin_scenario: Scenario, nursery: trio.Nur
         odin_scenario.publish("BTC", "trade", [number, "x" * 500])
         before = len(follower.messages)
         await trio.sleep(0.05)
-        for message in follower.messages[before:]:
-            ages.append(trio.current_time() - published[message["data"]["data"][0]])
+        came = follower.messages[before:]
+        ages += [trio.current_time() - published[one["data"]["data"][0]] for one in came]
     assert max(ages) < 5
     assert len(ages) > 100
 
@@ -159,7 +169,7 @@ async def test_back_to_all_while_stuck(odin_scenario: Scenario) -> None:
 
 @slow
 async def test_a_resume_of_the_latest(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """Who comes back is replayed everything, in the pace it takes it; then it is conflated again."""
+    """Who comes back is replayed everything, in the pace it takes it; then it is the latest."""
     follower = await slow_subscriber(odin_scenario, nursery)
     follower.break_off()
     await flood(odin_scenario, 100)
@@ -194,3 +204,27 @@ async def test_with_all_a_slow_client_is_closed_and_loses_nothing(
     await trio.sleep(60)
     follower.check(everything(odin_scenario.log))
     assert follower.closed is None
+
+
+async def test_writing_to_many_of_them_lets_the_others_run(autojump_clock: MockClock) -> None:
+    """Like a cycle's writes to everybody else: readers, accepts and pongs get their turn."""
+
+    class Slow(HubClient):
+        def received(self) -> None:
+            autojump_clock.jump(0.001)
+
+    hub = make_hub()
+    clients = [join(hub, "*.*", client=Slow()) for _ in range(200)]
+    for client in clients:
+        client.subscriber.conflation = Conflation(lambda: False)
+    written_meanwhile: list[int] = []
+
+    async def look() -> None:
+        await trio.sleep(0.01)
+        written_meanwhile.append(sum(len(client.writes) for client in clients))
+
+    async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await feeder.publish(record())
+    assert 0 < written_meanwhile[0] < 200
+    assert all(len(client.writes) == 1 for client in clients)

@@ -6,17 +6,14 @@ import pytest
 import trio
 
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.resume.following import everything, key_of
-from tests.scenarios.resume.test_archive_failing import following
+from tests.scenarios.resume.following import (
+    everything,
+    following,
+    key_of,
+    publish_long,
+)
 
 pytestmark = pytest.mark.odin_settings(ws_retention_bytes=0)
-
-
-async def publish_long(scenario: Scenario, count: int) -> None:
-    """Publish records of 1,000 bytes, of seven tokens."""
-    for number in range(count):
-        scenario.publish(f"T{number % 7}", "trade", [number, "x" * 1000])
-    await trio.sleep(count / 1000 + 1)
 
 
 @pytest.mark.parametrize("tokens", [1, 7])
@@ -26,7 +23,7 @@ async def test_the_count_comes_at_the_end(
     """Of more than 1 MiB the answer does not say how many; replay_complete does, after the last."""
     await publish_long(odin_scenario, 7 * 1500)
     records = everything(odin_scenario.log)
-    follower = await following(records, *[f"T{number}.trade" for number in range(tokens)])
+    follower = following(records, *[f"T{number}.trade" for number in range(tokens)])
     await follower.come(nursery, odin_scenario)
     await trio.sleep(10)
     follower.check(records)
@@ -41,7 +38,7 @@ async def test_less_is_counted_first(odin_scenario: Scenario, nursery: trio.Nurs
     """Of less than 1 MiB the answer says how many follow, and nothing comes after them."""
     await publish_long(odin_scenario, 7 * 900)
     records = everything(odin_scenario.log)
-    follower = await following(records, "T0.trade")
+    follower = following(records, "T0.trade")
     await follower.come(nursery, odin_scenario)
     await trio.sleep(10)
     ack, *messages = follower.items
@@ -54,7 +51,7 @@ async def test_what_came_meanwhile_is_no_replay(
 ) -> None:
     """News that had to wait comes behind it without `replay` and is not counted."""
     await publish_long(odin_scenario, 7 * 500)
-    follower = await following(everything(odin_scenario.log), "*.trade")
+    follower = following(everything(odin_scenario.log), "*.trade")
     follower.pause = 0.001
     await follower.come(nursery, odin_scenario, capacity=20_000)
     for number in range(200):
@@ -78,7 +75,7 @@ async def test_messages_of_a_long_replay_keep_their_bytes(
     await live.subscribe(channels=["*.trade"])
     await publish_long(odin_scenario, 50)
     messages = {message["pos"]: message for message in await live.messages(50)}
-    follower = await following(everything(odin_scenario.log), "*.trade")
+    follower = following(everything(odin_scenario.log), "*.trade")
     await follower.come(nursery, odin_scenario)
     await trio.sleep(1)
     for message in follower.messages:

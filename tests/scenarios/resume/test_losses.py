@@ -15,12 +15,12 @@ from tests.scenarios.resume.following import (
     after,
     all_messages,
     everything,
+    following,
     key_of,
     offsets_of,
+    publish,
     say,
 )
-from tests.scenarios.resume.test_archive_failing import following
-from tests.scenarios.resume.test_moments import publish
 
 no_tail = pytest.mark.odin_settings(ws_retention_bytes=0)
 
@@ -92,7 +92,7 @@ async def test_expired_amid_a_replay(odin_scenario: Scenario, nursery: trio.Nurs
         odin_scenario.publish("BTC", "trade", [number, "x" * 1000])
     await trio.sleep(5)
     first = everything(odin_scenario.log)[0]
-    follower = await following([first], "BTC.trade")
+    follower = following([first], "BTC.trade")
     follower.pause = 0.01
     await follower.come(nursery, odin_scenario, capacity=20_000)
     await trio.sleep(2)
@@ -123,7 +123,7 @@ async def test_expired_from_the_tail_amid_a_replay(
             scenario.publish("BTC", "trade", [number, "x" * 5000])
         await trio.sleep(2)
         first = everything(scenario.log)[0]
-        follower = await following([first], "BTC.trade")
+        follower = following([first], "BTC.trade")
         follower.pause = 0.1
         await follower.come(nursery, scenario, capacity=5000)
         await trio.sleep(0.5)
@@ -172,9 +172,7 @@ async def test_a_partition_that_does_not_exist(odin_scenario: Scenario) -> None:
     assert await next_offsets(client, odin_scenario) == [2, 3, 4, 5]
 
 
-async def test_a_topic_that_was_recreated(
-    odin_scenario: Scenario, nursery: trio.Nursery
-) -> None:
+async def test_a_topic_that_was_recreated(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """Its old positions mean nothing: it is told, nothing of it is replayed, and news comes."""
     follower = Follower("BTC.trade")
     await follower.come(nursery, odin_scenario)
@@ -274,9 +272,7 @@ async def test_none_is_allowed(odin_scenario: Scenario) -> None:
         ({"odin.trades": {"1": 1 << 63}}, "data.positions.odin.trades.1"),
     ],
 )
-async def test_positions_that_are_none(
-    odin_scenario: Scenario, positions: Any, named: str
-) -> None:
+async def test_positions_that_are_none(odin_scenario: Scenario, positions: Any, named: str) -> None:
     """The error names the field; nothing changes and the connection goes on."""
     client = await odin_scenario.connect()
     error = await client.command("resume", positions=positions, channels=["BTC.trade"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import trio
 
-from odin_ws.records import Record
 from odin_ws.settings import Settings
 from odin_ws.testing.scenario import Client, Scenario, open_scenario
 from tests.scenarios.resume.following import (
@@ -15,18 +14,12 @@ from tests.scenarios.resume.following import (
     everything,
     key_of,
     offsets_of,
+    publish,
     say,
 )
 
 # A message of these tests takes about 1,000 bytes of the tail.
 THREE_MESSAGES = 3_200
-
-
-async def publish(scenario: Scenario, count: int, token: str = "BTC") -> list[Record]:
-    """Publish some trades and let them be read."""
-    records = [scenario.publish(token, "trade", number) for number in range(count)]
-    await trio.sleep(1)
-    return records
 
 
 async def offsets(client: Client, count: int) -> list[int]:
@@ -121,8 +114,7 @@ async def test_partitions_that_are_not_named_begin_at_the_answer(
     async with open_scenario(
         Settings(ws_retention_bytes=retained), log=odin_scenario.log
     ) as scenario:
-        for _ in range(20):
-            btc = scenario.publish("BTC", "trade", "x" * 20_000)
+        btc = [scenario.publish("BTC", "trade", "x" * 20_000) for _ in range(20)][-1]
         (eth, _) = await publish(scenario, 2, "ETH")
         assert btc.partition != eth.partition
         client = await scenario.connect(capacity=2000)

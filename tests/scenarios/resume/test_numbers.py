@@ -8,8 +8,7 @@ import pytest
 import trio
 
 from odin_ws.testing.scenario import Client, Scenario
-from tests.scenarios.resume.following import after, all_messages
-from tests.scenarios.resume.test_moments import publish
+from tests.scenarios.resume.following import after, all_messages, publish
 
 
 async def subscriber(scenario: Scenario, count: int, path: str = "/ws") -> Client:

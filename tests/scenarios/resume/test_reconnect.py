@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import trio
 
+from odin_ws.settings import Settings
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import all_messages, key_of, offsets_of, say
-from tests.scenarios.resume.test_moments import publish
+from tests.scenarios.resume.following import all_messages, key_of, offsets_of, publish, say
 
 
 def pos(record: Any) -> str:
@@ -17,10 +17,11 @@ def pos(record: Any) -> str:
     return f"{record.partition}-{record.offset}"
 
 
-@pytest.mark.parametrize("retained", [0, 1 << 20])
-async def test_each_channel_from_its_own_position(odin_scenario: Scenario, retained: int) -> None:
+@pytest.mark.parametrize(
+    "odin_settings", [Settings(), Settings(ws_retention_bytes=0)], ids=["tail", "log"]
+)
+async def test_each_channel_from_its_own_position(odin_scenario: Scenario) -> None:
     """Each goes on behind its last message, also where two share a partition."""
-    odin_scenario.view.hub.retention._max_bytes = retained
     btc = await publish(odin_scenario, 5)
     same = [
         odin_scenario.log.append(one.topic, b"ETH", b"{}", partition=one.partition) for one in btc
@@ -87,7 +88,11 @@ async def test_an_offset_of_a_topic_with_twelve_partitions(odin_scenario: Scenar
         '{"type":"reconnect","id":"r1","data":{"client_id":"x","last_offset":{"odin.trades":2}}}'
     )
     error = await client.answer()
-    assert (error["type"], error["id"], error["code"]) == ("reconnect_error", "r1", "invalid_request")
+    assert (error["type"], error["id"], error["code"]) == (
+        "reconnect_error",
+        "r1",
+        "invalid_request",
+    )
     assert "12" in error["message"]
 
 

@@ -6,8 +6,9 @@ import pytest
 import trio
 
 from odin_ws.connection.closing import Close
+from odin_ws.settings import Settings
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.resume.following import Follower, all_messages, everything, key_of
+from tests.scenarios.resume.following import Follower, all_messages, everything, following
 from tests.scenarios.wire import RawClient
 
 SLOW = (1008, "slow: messages waited too long to be taken")
@@ -25,20 +26,14 @@ async def behind(scenario: Scenario, count: int) -> Follower:
         for number in range(count)
     ]
     await trio.sleep(5)
-    follower = Follower("BTC.trade")
-    follower.starts = {key_of(records[0]): -1}
-    follower.positions = dict(follower.starts)
-    return follower
+    return following(records, "BTC.trade")
 
 
-@pytest.mark.parametrize("retained", ["tail", "log"])
-@pytest.mark.odin_settings(ws_retention_bytes=0)
-async def test_memory_is_bounded(
-    odin_scenario: Scenario, nursery: trio.Nursery, retained: str
-) -> None:
+@pytest.mark.parametrize(
+    "odin_settings", [Settings(), Settings(ws_retention_bytes=0)], ids=["tail", "log"]
+)
+async def test_memory_is_bounded(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """Of 2 MB little more than a chunk waits for the client at any time, and it gets all of it."""
-    if retained == "tail":
-        odin_scenario.view.hub.retention._max_bytes = 1 << 30
     follower = await behind(odin_scenario, 400)
     follower.pause = 0.02
     await follower.come(nursery, odin_scenario, capacity=4000)

@@ -10,14 +10,14 @@ import trio
 
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.resume.following import (
-    Follower,
     after,
     all_messages,
+    following,
     key_of,
     offsets_of,
+    publish,
     say,
 )
-from tests.scenarios.resume.test_moments import publish
 from tests.scenarios.wire import Op, RawClient, frame, texts
 
 
@@ -93,8 +93,7 @@ async def test_amid_the_messages(odin_scenario: Scenario, nursery: trio.Nursery)
     for number in range(50):
         odin_scenario.publish("BTC", "trade", [number, "x" * 10_000])
     await trio.sleep(1)
-    follower = Follower("BTC.trade")
-    follower.starts, follower.positions = {}, {key_of(odin_scenario.publish("BTC", "trade")): -1}
+    follower = following([odin_scenario.publish("BTC", "trade")], "BTC.trade")
     follower.pause = 0.1
     await follower.come(nursery, odin_scenario, capacity=2000)
     await trio.sleep(0.5)
@@ -127,9 +126,7 @@ async def test_of_what_is_live_beside_it(odin_scenario: Scenario) -> None:
     await client.subscribe(channels=["BTC.trade"])
     records = await publish(odin_scenario, 3)
     odin_scenario.archive.hold()
-    await say(
-        client, "resume", positions=after(records[0], less=1), channels=["*.trade"]
-    )
+    await say(client, "resume", positions=after(records[0], less=1), channels=["*.trade"])
     await publish(odin_scenario, 2)
     await client.unsubscribe(channels=["BTC.trade"])
     await publish(odin_scenario, 2)

@@ -120,9 +120,7 @@ async def test_on_an_instance_that_is_behind(
         assert has_it_all(follower, odin_scenario.log)
 
 
-async def test_on_an_instance_that_is_paced(
-    odin_scenario: Scenario, nursery: trio.Nursery
-) -> None:
+async def test_on_an_instance_that_is_paced(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """The same where WS_MAX_KAFKA_RATE has left it behind."""
     async with open_scenario(Settings(ws_max_kafka_rate=2), log=odin_scenario.log) as paced:
         follower = await miss_some(odin_scenario, nursery)
