@@ -19,11 +19,13 @@ from trio.testing import memory_stream_pair
 from odin_ws.client import Client, ClientError, Message, Subscription, open_client
 
 __all__ = [
+    "START",
     "TRADES",
     "FakeServer",
     "Highest",
     "Visit",
     "answer_by_hand",
+    "begin",
     "ending",
     "message_text",
     "take",
@@ -218,3 +220,14 @@ async def ending(client: Client) -> ClientError | None:
         except ClientError as error:
             return error
         return None
+
+
+# Where the first connection begins.
+START = {"odin.trades": {"0": 4, "1": -1}}
+
+
+async def begin(server: FakeServer) -> Visit:
+    """The first connection, subscribed."""
+    visit = await server.visit()
+    await visit.accept(START)
+    return visit

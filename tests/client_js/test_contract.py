@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.client_js.fake import TRADES, FakeServer, Visit
-from tests.client_js.following import Follower
+from tests.client_js.beginning import begun
+from tests.client_js.fake import TRADES, FakeServer
 
 START = {"odin.trades": {"0": 4, "1": -1}}
 
@@ -20,14 +20,6 @@ SILENCE_MS = 1000
 
 # More than any test may take.
 NEVER_MS = 600_000
-
-
-async def begun(server: FakeServer, follower: Follower, **more: Any) -> Visit:
-    """A connection whose subscription has taken effect."""
-    visit = await server.visit()
-    command = await visit.accept(**more)
-    await follower.notice(f"{'subscription' if command['type'] == 'subscribe' else 'resume'}_ack")
-    return visit
 
 
 # ---- where it is
@@ -367,49 +359,3 @@ async def test_close_while_it_waits(server: FakeServer) -> None:
         await follower.notice("disconnected")
         await follower.close()
         assert await follower.ended() == []
-
-
-# ---- whether the server is there
-
-
-async def test_a_sign_of_life(server: FakeServer) -> None:
-    """After a silence it asks, again and again as long as it is answered."""
-    async with server.follow(silence=SILENCE_MS) as follower:
-        visit = await begun(server, follower)
-        for _ in range(2):
-            asked_at = trio.current_time()
-            assert await visit.command() == {"type": "heartbeat"}
-            assert trio.current_time() - asked_at > SILENCE_MS / 1000 / 2
-            await visit.say("pong", ts=1)
-        await visit.message(1, "0-0")
-        await follower.message()
-
-
-async def test_anything_is_a_sign_of_life(server: FakeServer) -> None:
-    """What comes after it has asked is an answer, whatever it is."""
-    async with server.follow(silence=SILENCE_MS) as follower:
-        visit = await begun(server, follower)
-        assert await visit.command() == {"type": "heartbeat"}
-        await visit.message(1, "0-0")
-        await follower.message()
-        assert await visit.command() == {"type": "heartbeat"}
-
-
-async def test_a_silent_server_is_left(server: FakeServer) -> None:
-    """Without any answer for as long again, it leaves and resumes."""
-    async with server.follow(silence=SILENCE_MS) as follower:
-        visit = await begun(server, follower, positions=START)
-        assert await visit.command() == {"type": "heartbeat"}
-        left = await follower.notice("disconnected")
-        assert (left.item["code"], left.item["reason"]) == (1006, "nothing was heard for too long")
-        assert (await (await server.visit()).command())["type"] == "resume"
-
-
-async def test_a_silent_handshake_is_left(server: FakeServer) -> None:
-    """A connection that does not come about is given up after a silence."""
-    # A moment later: what Node gave up a millisecond ago would delay the next.
-    async with server.follow(silence=SILENCE_MS, backoff=[100, 100], random=1) as follower:
-        stream = await server.accepted()
-        await follower.notice("disconnected")
-        await begun(server, follower)
-        await stream.aclose()
