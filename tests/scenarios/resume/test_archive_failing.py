@@ -109,6 +109,33 @@ async def test_every_kind_of_beginning_says_so(
         assert (error["type"], error["code"], error["retry"]) == ("error", "NOT_AVAILABLE", True)
 
 
+async def test_it_falls_silent_amid_the_reading(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """What was read by then is not thrown away: the answer comes, and the rest when it can."""
+    for number in range(3000):
+        odin_scenario.publish("BTC", "trade", number)
+    await trio.sleep(4)
+    follower = following(everything(odin_scenario.log)[:1], "BTC.trade")
+    stats = odin_scenario.view.server.replays
+
+    async def hold() -> None:
+        while not stats.from_archive:
+            await trio.lowlevel.checkpoint()
+        odin_scenario.archive.hold()
+
+    nursery.start_soon(hold)
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(31)
+    assert 0 < stats.from_archive < 3000
+    (ack,) = follower.answers
+    assert (ack["recovered"], ack["replayed"]) == (True, None)
+    odin_scenario.archive.release()
+    await trio.sleep(2)
+    follower.check(everything(odin_scenario.log))
+    assert follower.answers[-1] == {"type": "replay_complete", "count": 3000}
+
+
 async def test_what_waits_has_its_turn_after_a_failure(odin_scenario: Scenario) -> None:
     """A subscribe behind a resume that could not be had is carried out."""
     records = await publish(odin_scenario, 2)

@@ -140,8 +140,11 @@ async def test_expired_from_the_tail_amid_a_replay(
         assert offsets_of(follower.messages)[key_of(first)] == [*range(span[0]), 50]
 
 
+@pytest.mark.parametrize("beyond", [1, 72])
 @pytest.mark.parametrize("retained", [0, 1 << 20])
-async def test_a_position_beyond_the_end(odin_scenario: Scenario, retained: int) -> None:
+async def test_a_position_beyond_the_end(
+    odin_scenario: Scenario, retained: int, beyond: int
+) -> None:
     """Nobody ever was there: nothing is replayed, the next record comes, and here is what there is.
 
     The answer's position replaces the client's, so that it does not ask for it again.
@@ -150,7 +153,7 @@ async def test_a_position_beyond_the_end(odin_scenario: Scenario, retained: int)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
         records = await publish(scenario, 5)
         client = await scenario.connect()
-        ack = await client.resume(after(records[0], less=-77), channels=["BTC.trade"])
+        ack = await client.resume(after(records[-1], less=-beyond), channels=["BTC.trade"])
         assert (ack["recovered"], ack["replayed"]) == (False, 0)
         assert (ack["reason"], ack["lost"]) == ("unknown_position", lost(records[0], 0, 4))
         assert ack["positions"][records[0].topic][str(records[0].partition)] == 4

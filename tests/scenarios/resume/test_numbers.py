@@ -87,6 +87,31 @@ async def test_beyond_the_window(
     assert numbers(await all_messages(client)) == expected
 
 
+@pytest.mark.odin_settings(ws_retention_bytes=26_000)
+async def test_all_of_it_beyond_the_window(odin_scenario: Scenario) -> None:
+    """Where nothing of it is left, nothing else comes in its place."""
+    client = await subscriber(odin_scenario, 30)
+    answer = await client.command("replay", **{"from": 1, "to": 2})
+    assert answer == {"type": "replay_incomplete", "count": 0, "missing": [1, 2]}
+    assert await all_messages(client) == []
+
+
+@pytest.mark.odin_settings(ws_outbox_mark_bytes=1000)
+async def test_not_beyond_what_was_skipped(odin_scenario: Scenario) -> None:
+    """With delivery latest numbers have holes: what is before the last one is not made up."""
+    client = await odin_scenario.connect(capacity=1000)
+    await client.subscribe(channels=["*.trade"], delivery="latest")
+    for number in range(100):
+        odin_scenario.publish("BTC", "trade", number)
+        await trio.sleep(0.06)
+    messages = await all_messages(client)
+    assert any("skipped" in message for message in messages)
+    answer = await client.command("replay", since=0)
+    assert (answer["type"], answer["missing"][0]) == ("replay_incomplete", 1)
+    again = await all_messages(client)
+    assert numbers(again) == numbers(messages)[len(messages) - len(again) :]
+
+
 async def test_not_beyond_a_change_of_subscriptions(odin_scenario: Scenario) -> None:
     """What was sent under other subscriptions is not made up from those of now."""
     client = await subscriber(odin_scenario, 5)

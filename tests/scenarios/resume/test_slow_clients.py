@@ -48,6 +48,28 @@ async def test_memory_is_bounded(odin_scenario: Scenario, nursery: trio.Nursery)
     assert follower.closed is None
 
 
+@pytest.mark.odin_settings(ws_positions_interval=0.5)
+async def test_positions_are_not_told_ahead_of_it(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Also who has something live hears of no position while a replay has not come there."""
+    await behind(odin_scenario, 100)
+    follower = Follower("ETH.trade")
+    await follower.come(nursery, odin_scenario, capacity=4000)
+    await trio.sleep(3)
+    assert [item for item in follower.items if item["type"] == "positions"]
+    follower.items.clear()
+    follower.pause = 0.1
+    await follower.say("subscribe", channels=["BTC.trade"], since_ms=0)
+    await trio.sleep(5)
+    place = next(n for n, one in enumerate(follower.items) if one["type"] == "subscription_ack")
+    assert 0 < len(follower.messages) < 50
+    assert {item["type"] for item in follower.items[place + 1 :]} == {"message"}
+    await trio.sleep(20)
+    assert follower.items[-1]["type"] == "positions"
+    assert len(follower.messages) == 100
+
+
 @pytest.mark.parametrize("seconds", [1.0, 30.0])
 async def test_others_get_what_is_live_at_once(
     odin_scenario: Scenario, nursery: trio.Nursery, seconds: float

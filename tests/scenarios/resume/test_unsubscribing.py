@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from odin_ws.settings import Settings
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.resume.following import (
     after,
@@ -88,6 +89,9 @@ async def test_what_still_waits(odin_scenario: Scenario) -> None:
     assert await client.silence(30)
 
 
+@pytest.mark.parametrize(
+    "odin_settings", [Settings(), Settings(ws_retention_bytes=0)], ids=["tail", "log"]
+)
 async def test_amid_the_messages(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """What is on its way comes before the answer, and nothing after it."""
     for number in range(50):
