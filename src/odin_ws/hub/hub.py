@@ -31,6 +31,10 @@ _SLICE_SECONDS = 0.005
 _SLICE_WRITES = 32
 
 
+# Who was cut off together comes back to the same few chunks of the past, at the same numbers.
+_REPLAYS_KNOWN = 8
+
+
 class Hub:
     """Subscriptions, positions and the dispatcher.
 
@@ -47,7 +51,9 @@ class Hub:
         self._cycle_bytes = cycle_bytes
         self._index = SubscriptionIndex()
         # What was encoded last to be replayed: many who were cut off together want the same.
-        self._replayed: tuple[Sequence[Message], int, Dialect, bytes] = ((), 0, Dialect.V1, b"")
+        self._replayed: deque[tuple[int, Dialect, Sequence[Message], bytes]] = deque(
+            maxlen=_REPLAYS_KNOWN
+        )
 
     # ---- subscriptions: called by sessions, between two cycles or between two writes of one
 
@@ -145,10 +151,11 @@ class Hub:
         return subscriber.seq - len(messages) + 1, messages
 
     def _encode_replay(self, messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
-        known, known_seq, known_dialect, data = self._replayed
-        if seq != known_seq or dialect is not known_dialect or messages != known:
-            data = encode_messages(messages, seq, dialect, replay=True)
-            self._replayed = messages, seq, dialect, data
+        for known_seq, known_dialect, known, data in self._replayed:
+            if seq == known_seq and dialect is known_dialect and messages == known:
+                return data
+        data = encode_messages(messages, seq, dialect, replay=True)
+        self._replayed.append((seq, dialect, messages, data))
         return data
 
     # ---- the dispatcher
