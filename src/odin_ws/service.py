@@ -33,7 +33,7 @@ from odin_ws.ops.app import serve_ops
 from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.view import View
 from odin_ws.records import Item
-from odin_ws.resume import ReplayLimits, ReplayRoom
+from odin_ws.resume import ReplayContext, ReplayLimits
 from odin_ws.settings import Settings
 from odin_ws.source.archive import KafkaArchive
 from odin_ws.source.base import Source
@@ -126,7 +126,7 @@ def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
     )
     resources = Resources(settings.ws_cpu_limit, settings.ws_memory_limit, own_cgroup())
     server = ConnectionServer(
-        ReplayRoom(hub, upstream.archive, ReplayLimits(settings.ws_replay_max_records)),
+        ReplayContext(hub, upstream.archive, ReplayLimits(settings.ws_replay_max_records)),
         Admission(settings.ws_max_connections, resources.overload),
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
         _limits(settings),

@@ -19,7 +19,7 @@ from odin_ws.protocol.commands import Heartbeat, Unsubscribe, decode_command
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.frames import text_frame
 from odin_ws.records import Assignment, HistoryEnd
-from odin_ws.resume import ReplayLimits, ReplayRoom
+from odin_ws.resume import ReplayContext, ReplayLimits
 from odin_ws.source.memory import MemoryArchive, MemoryLog
 from tests.connection.fakes import FakeTransport
 from tests.decoding import messages
@@ -41,7 +41,7 @@ class House:
         self.log = log
         self.hub = hub
         self.archive = MemoryArchive(log)
-        self.room = ReplayRoom(hub, self.archive, ReplayLimits(1000))
+        self.context = ReplayContext(hub, self.archive, ReplayLimits(1000))
         self.feeder = feeder
         self.nursery = nursery
         self.limits = SubscriptionLimits(patterns, MARK, GRACE)
@@ -74,10 +74,10 @@ class Talker:
             grace=GRACE,
             wake=self._wake,
             slow=self._too_slow,
-            idle=self._has_room,
+            idle=self._is_drained,
         )
         self.subscriber = Subscriber(self.outbox.write)
-        self.subscriptions = Subscriptions(self, house.room, house.limits, self)
+        self.subscriptions = Subscriptions(self, house.context, house.limits, self)
 
     # ---- for the test
 
@@ -117,7 +117,7 @@ class Talker:
 
     # ---- for the subscriptions: see Client and Answers
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Wait until the wire has taken all."""
         await trio.lowlevel.checkpoint()
         while not self.outbox.empty:
@@ -144,7 +144,7 @@ class Talker:
         self.slow = True
         self.outbox.finish(b"", flush=True)
 
-    def _has_room(self) -> None:
+    def _is_drained(self) -> None:
         self._idle.set()
         self._idle = trio.Event()
         self._hub.release(self.subscriber)

@@ -17,7 +17,7 @@ from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.protocol.envelope import Dialect
-from odin_ws.resume import ReplayLimits, ReplayRoom
+from odin_ws.resume import ReplayContext, ReplayLimits
 from odin_ws.source.memory import MemoryArchive, MemoryLog
 from tests.connection.fakes import FakeTransport
 from tests.connection.heads import head_bytes
@@ -150,7 +150,7 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
     admission = Admission(places, lambda: overload)
     admission.draining = draining
     server = ConnectionServer(
-        ReplayRoom(make_hub(), MemoryArchive(MemoryLog(())), ReplayLimits(1000)),
+        ReplayContext(make_hub(), MemoryArchive(MemoryLog(())), ReplayLimits(1000)),
         admission,
         Keepalive(30, 75),
         ConnectionLimits(

@@ -140,7 +140,7 @@ async def test_where_the_log_does_not_answer_nothing_begins(
         assert refused.get("retry", True)
         assert (ack["type"], ack["count"]) == ("subscription_ack", 1)
         assert house.hub.patterns == 1
-        assert house.room.stats.not_now == 1
+        assert house.context.stats.not_now == 1
 
 
 async def test_positions_are_told_once_they_are_known(autojump_clock: MockClock) -> None:

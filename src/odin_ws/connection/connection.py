@@ -40,9 +40,9 @@ class Connection:
     """
 
     __slots__ = (
+        "_drained",
         "_greet",
         "_nursery",
-        "_room",
         "_scope",
         "_taken",
         "_task",
@@ -86,7 +86,7 @@ class Connection:
         self._transport = transport
         self._upgraded = False
         # Set when the peer has taken what it was sent; made by whoever waits for it.
-        self._room: trio.Event | None = None
+        self._drained: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
         self._task: trio.CancelScope | None = None
         self._scope = trio.CancelScope()
@@ -131,13 +131,13 @@ class Connection:
 
     # ---- called by its session and its replays
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Wait until the peer has taken what it was sent."""
         await trio.lowlevel.checkpoint()
         while not self.outbox.empty:
-            if self._room is None:
-                self._room = trio.Event()
-            await self._room.wait()
+            if self._drained is None:
+                self._drained = trio.Event()
+            await self._drained.wait()
 
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run a task, one at a time, that is cancelled when the connection begins to close."""
@@ -160,9 +160,9 @@ class Connection:
             self._task.cancel()
 
     def _idle(self) -> None:
-        if self._room is not None:
-            self._room.set()
-            self._room = None
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
         self._taken(self.subscriber)
 
     def _too_slow(self) -> None:

@@ -24,7 +24,7 @@ from odin_ws.distribution import Distribution
 from odin_ws.protocol.answers import positions_notice, reconnect_advice
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import text_frame
-from odin_ws.resume import ReplayRoom
+from odin_ws.resume import ReplayContext
 
 __all__ = ["ConnectionLimits", "ConnectionServer", "ConnectionStats"]
 
@@ -81,16 +81,20 @@ class ConnectionServer:
     """Serves connections, each contained: what fails in one ends that one."""
 
     def __init__(
-        self, room: ReplayRoom, admission: Admission, keepalive: Keepalive, limits: ConnectionLimits
+        self,
+        context: ReplayContext,
+        admission: Admission,
+        keepalive: Keepalive,
+        limits: ConnectionLimits,
     ) -> None:
         self.stats = ConnectionStats()
         self.admission = admission
         self.keepalive = keepalive
-        self.replays = room.stats
+        self.replays = context.stats
         self.connections: set[Connection] = set()
-        self._room = room
-        self._hub = room.hub
-        self._taken = room.hub.release
+        self._context = context
+        self._hub = context.hub
+        self._taken = context.hub.release
         self._limits = limits
         # What newcomers are told first.
         self.standing: bytes | None = None
@@ -137,7 +141,7 @@ class ConnectionServer:
             taken=self._taken,
             greeting=self._greeting,
         )
-        session = Session(connection, self._room, limits.session, self.stats.sessions)
+        session = Session(connection, self._context, limits.session, self.stats.sessions)
         with self._registered(connection):
             try:
                 await connection.run(

@@ -17,7 +17,7 @@ from odin_ws.protocol.commands import Heartbeat, Unsubscribe, decode_command
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.frames import text_frame
 from odin_ws.rates import TokenBucket
-from odin_ws.resume import ReplayRoom
+from odin_ws.resume import ReplayContext
 
 __all__ = ["Session", "SessionLimits", "SessionStats"]
 
@@ -57,14 +57,14 @@ class Session:
     """Reads what a client says, has it carried out, and answers."""
 
     def __init__(
-        self, connection: Client, room: ReplayRoom, limits: SessionLimits, stats: SessionStats
+        self, connection: Client, context: ReplayContext, limits: SessionLimits, stats: SessionStats
     ) -> None:
         self._connection = connection
         self._subscriber = connection.subscriber
-        self._hub = room.hub
+        self._hub = context.hub
         self._limits = limits
         self._stats = stats
-        self._subscriptions = Subscriptions(connection, room, limits.subscriptions, self)
+        self._subscriptions = Subscriptions(connection, context, limits.subscriptions, self)
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, trio.current_time())
         self._refused_in_a_row = 0
 

@@ -25,7 +25,7 @@ from odin_ws.protocol.envelope import encode_messages
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.selection import Rejection, Selection
 from odin_ws.records import TopicPartition
-from odin_ws.resume import Beginning, Caller, NotNow, Replay, ReplayRoom
+from odin_ws.resume import Beginning, Caller, NotNow, Replay, ReplayContext
 
 __all__ = ["Beginner", "Client", "SubscriptionLimits", "Subscriptions"]
 
@@ -72,21 +72,21 @@ class Subscriptions:
         "_answers",
         "_busy",
         "_client",
+        "_context",
         "_hub",
         "_limits",
         "_replay",
-        "_room",
         "_subscriber",
         "_waiting",
     )
 
     def __init__(
-        self, client: Client, room: ReplayRoom, limits: SubscriptionLimits, answers: Answers
+        self, client: Client, context: ReplayContext, limits: SubscriptionLimits, answers: Answers
     ) -> None:
         self._client = client
         self._subscriber = client.subscriber
-        self._room = room
-        self._hub = room.hub
+        self._context = context
+        self._hub = context.hub
         self._limits = limits
         self._answers = answers
         self._replay: Replay | None = None
@@ -167,7 +167,7 @@ class Subscriptions:
 
     def _replaying(self, past: Past) -> Job:
         # It can be unsubscribed from now on, not only when its task has had a turn.
-        self._replay = Replay(self._room, self._client, past.beginning, past)
+        self._replay = Replay(self._context, self._client, past.beginning, past)
         return partial(self._run, self._replay, past.command)
 
     async def _run(self, replay: Replay, command: Subscribe | Resume | Reconnect) -> None:
@@ -186,7 +186,7 @@ class Subscriptions:
         first = max(command.first, oldest)
         wanted = messages[first - oldest : max(0, last - oldest + 1)]
         for begin in range(0, len(wanted), _RESEND_MESSAGES):
-            await self._client.room()
+            await self._client.drained()
             several = wanted[begin : begin + _RESEND_MESSAGES]
             self._hub.flush(subscriber)
             subscriber.deliver(

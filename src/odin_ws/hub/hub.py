@@ -30,7 +30,6 @@ _DUTY = 0.65
 _SLICE_SECONDS = 0.005
 _SLICE_WRITES = 32
 
-
 # Who was cut off together comes back to the same few chunks of the past, at the same numbers.
 _REPLAYS_KNOWN = 8
 

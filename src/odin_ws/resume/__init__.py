@@ -3,7 +3,7 @@
 from odin_ws.resume.limits import ReplayLimits, ReplayStats
 from odin_ws.resume.plan import Losses, Reason
 from odin_ws.resume.replay import Caller, NotNow, Replay
-from odin_ws.resume.start import Beginning, ReplayRoom
+from odin_ws.resume.start import Beginning, ReplayContext
 
 __all__ = [
     "Beginning",
@@ -12,7 +12,7 @@ __all__ = [
     "NotNow",
     "Reason",
     "Replay",
+    "ReplayContext",
     "ReplayLimits",
-    "ReplayRoom",
     "ReplayStats",
 ]

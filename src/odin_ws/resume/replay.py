@@ -21,7 +21,7 @@ from odin_ws.protocol.envelope import Message
 from odin_ws.records import Record, TopicPartition
 from odin_ws.resume.limits import RECOVERED
 from odin_ws.resume.plan import Losses
-from odin_ws.resume.start import Beginning, ReplayRoom, Start, pause
+from odin_ws.resume.start import Beginning, ReplayContext, Start, pause
 
 __all__ = ["Caller", "Listener", "NotNow", "Replay"]
 
@@ -41,7 +41,7 @@ class Caller(Protocol):
 
     subscriber: Subscriber
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Wait until it has taken what it was sent."""
         ...
 
@@ -70,10 +70,10 @@ class Replay:
     """Brings a caller what it wants, and makes that live."""
 
     def __init__(
-        self, room: ReplayRoom, caller: Caller, beginning: Beginning, listener: Listener
+        self, context: ReplayContext, caller: Caller, beginning: Beginning, listener: Listener
     ) -> None:
-        self._room = room
-        self._hub = room.hub
+        self._context = context
+        self._hub = context.hub
         self._caller = caller
         # What is live already, and how far that came where the client has unsubscribed meanwhile.
         self._beside = set(caller.subscriber.patterns)
@@ -81,7 +81,7 @@ class Replay:
         self._want = beginning.want
         self._beginning = beginning
         self._listener = listener
-        self._start = Start(room, beginning.want)
+        self._start = Start(context, beginning.want)
         self._patience = trio.CancelScope()
         self._held: list[Message] = []
         self._held_bytes = 0
@@ -112,7 +112,7 @@ class Replay:
 
     async def run(self) -> None:
         """Until live. Raises NotNow before it has begun; cancelled when the caller goes."""
-        stats = self._room.stats
+        stats = self._context.stats
         stats.active += 1
         try:
             await self._run()
@@ -153,7 +153,7 @@ class Replay:
             elif self._send_tail():
                 return
             else:
-                await self._caller.room()
+                await self._caller.drained()
 
     async def _tell_losses(self) -> None:
         """A client that is cut off behind a hole must have heard of it, or it never would."""
@@ -174,7 +174,7 @@ class Replay:
             if live is not None:
                 self._horizon[key] = live
         reason = self._start.losses.reason
-        self._room.stats.results[RECOVERED if reason is None else reason] += 1
+        self._context.stats.results[RECOVERED if reason is None else reason] += 1
         self._listener.begun(Replayed(count, self._lost()), self._first)
 
     def _lost(self) -> Lost | None:
@@ -187,7 +187,7 @@ class Replay:
         """Read from the log what the tail does not have; what was read stands if it fails."""
         spans = self._start.below_tail()
         try:
-            async with self._room.archive.read(spans) as batches:
+            async with self._context.archive.read(spans) as batches:
                 async for records in batches:
                     await self._take(records)
                     if not self._want.patterns:
@@ -229,7 +229,7 @@ class Replay:
         if self._want.includes(message) and not self._has(message):
             self._held.append(message)
             self._held_bytes += len(message.value)
-            self._room.stats.from_archive += 1
+            self._context.stats.from_archive += 1
 
     def _has(self, message: Message) -> bool:
         """Whether the caller gets it anyway, or did: what is live already comes once."""
@@ -253,7 +253,7 @@ class Replay:
 
     async def _send_held(self) -> None:
         while self._held:
-            await self._caller.room()
+            await self._caller.drained()
             count = size = 0
             while count < len(self._held) and size < _CHUNK_BYTES:
                 size += len(self._held[count].value)
@@ -273,7 +273,7 @@ class Replay:
                 break
             chunk.append(message)
             size += len(message.value)
-        self._room.stats.from_tail += len(chunk)
+        self._context.stats.from_tail += len(chunk)
         self._send(chunk)
         if is_last:
             self._hub.subscribe(self._caller.subscriber, list(self._want.patterns))

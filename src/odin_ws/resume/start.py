@@ -17,7 +17,7 @@ from odin_ws.records import TopicPartition
 from odin_ws.resume.limits import ReplayLimits, ReplayStats
 from odin_ws.resume.plan import Losses, judge_past, judge_unknown
 
-__all__ = ["Beginning", "ReplayRoom", "Start", "pause"]
+__all__ = ["Beginning", "ReplayContext", "Start", "pause"]
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ _RETRY_SECONDS: Final = (0.5, 1.5)
 
 
 @attrs.frozen
-class ReplayRoom:
+class ReplayContext:
     """What all replays share."""
 
     hub: Hub
@@ -56,11 +56,11 @@ class Beginning:
 class Start:
     """Finds the place of a beginning, and what of it is lost. `want` moves there."""
 
-    def __init__(self, room: ReplayRoom, want: Want) -> None:
+    def __init__(self, context: ReplayContext, want: Want) -> None:
         self.losses = Losses()
-        self._hub = room.hub
-        self._archive = room.archive
-        self._most = room.limits.records
+        self._hub = context.hub
+        self._archive = context.archive
+        self._most = context.limits.records
         self._want = want
 
     async def find(self, beginning: Beginning) -> list[Message]:

@@ -1,0 +1,92 @@
+"""Members of a consumer group: what resumes there while the group shares out its partitions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from trio.testing import wait_all_tasks_blocked
+
+from odin_ws.records import Assignment, TopicPartition
+from tests.connection.talking import House, Talker, open_house
+
+TRADES = "odin.trades"
+FROM_THE_START = {TRADES: {"0": -1, "1": -1}}
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+async def own(house: House, **positions: int) -> None:
+    """The group gives us these partitions, after these offsets: `p0=4`."""
+    ours = {TopicPartition(TRADES, int(name[1:])): at for name, at in positions.items()}
+    await house.feeder.publish(Assignment(ours, partial=True))
+
+
+async def trade(house: House, partition: int, count: int = 1) -> None:
+    """So many trades in one partition, delivered where they are ours."""
+    value = json.dumps({"type": "", "data": {}}).encode()
+    for _ in range(count):
+        record = house.log.append(TRADES, b"BTC", value, partition=partition)
+        await house.feeder.publish(record)
+
+
+def positions(client: Talker) -> list[str]:
+    """The `pos` of every message."""
+    return [one["pos"] for one in client.received if one["type"] == "message"]
+
+
+def ack(client: Talker) -> dict[str, Any]:
+    """The answer to resume."""
+    return next(one for one in client.received if one["type"] == "resume_ack")
+
+
+async def test_what_others_serve_is_theirs() -> None:
+    """A member replays its own partitions, names them, and calls nothing of the others lost."""
+    async with open_house() as house:
+        await own(house, p0=-1)
+        await trade(house, 0, 3)
+        client = Talker(house)
+        await client.ask("resume", channels=["*.trade"], positions=FROM_THE_START)
+        assert ack(client)["recovered"] is True
+        assert ack(client)["partitions"] == {TRADES: [0]}
+        assert positions(client) == ["0-0", "0-1", "0-2"]
+
+
+async def test_a_partition_is_taken_away_during_a_replay() -> None:
+    """The replay ends with what is left to us; of the other one nothing is left out before it."""
+    async with open_house(retention_bytes=0) as house:
+        await own(house, p0=-1, p1=-1)
+        await trade(house, 0, 3)
+        await trade(house, 1, 3)
+        house.archive.hold()
+        client = Talker(house)
+        client.say("resume", channels=["*.trade"], positions=FROM_THE_START)
+        await wait_all_tasks_blocked()
+        await own(house, p0=2)
+        house.archive.release()
+        await wait_all_tasks_blocked()
+        await trade(house, 0)
+        mine = [one for one in positions(client) if one.startswith("0-")]
+        theirs = [one for one in positions(client) if one.startswith("1-")]
+        assert mine == ["0-0", "0-1", "0-2", "0-3"]
+        assert theirs == ["1-0", "1-1", "1-2"][: len(theirs)]
+
+
+async def test_a_partition_comes_during_a_replay() -> None:
+    """It is live from where the group stopped, and the replay of the others goes on."""
+    async with open_house(retention_bytes=0) as house:
+        await own(house, p0=-1)
+        await trade(house, 0, 2)
+        house.archive.hold()
+        client = Talker(house)
+        client.say("resume", channels=["*.trade"], positions={TRADES: {"0": -1}})
+        await wait_all_tasks_blocked()
+        await own(house, p0=1, p1=4)
+        house.archive.release()
+        await wait_all_tasks_blocked()
+        for _ in range(5):
+            house.log.append(TRADES, b"BTC", b"{}", partition=1)
+        await trade(house, 1)
+        assert positions(client) == ["0-0", "0-1", "1-5"]
+        assert ack(client)["recovered"] is True
