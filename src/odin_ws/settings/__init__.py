@@ -1,0 +1,6 @@
+"""Every setting: its name, unit, default and range; read from environment variables."""
+
+from odin_ws.settings.kinds import Setting, SettingsError
+from odin_ws.settings.loading import Settings, declared_settings, load_settings
+
+__all__ = ["Setting", "Settings", "SettingsError", "declared_settings", "load_settings"]

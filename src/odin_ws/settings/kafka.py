@@ -1,0 +1,65 @@
+"""How Kafka is reached and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from odin_ws.settings.kinds import BROKERS, FILE, MIB, TEXT, choice, integer, number, setting
+
+__all__ = ["KafkaSettings"]
+
+
+@attrs.frozen(slots=False)  # several are bases of one class
+class KafkaSettings:
+    """See odin_ws.settings.Settings."""
+
+    kafka_brokers: tuple[str, ...] = setting(
+        "KAFKA_BROKERS", "localhost:9092", BROKERS, "", "brokers to begin with"
+    )
+    kafka_assignment: str = setting(
+        "KAFKA_ASSIGNMENT",
+        "all",
+        choice("all", "group"),
+        "",
+        "all: every instance reads every partition; group: the consumer group shares them out",
+    )
+    kafka_consumer_group: str = setting(
+        "KAFKA_CONSUMER_GROUP",
+        "ws-server-group",
+        TEXT,
+        "",
+        "the consumer group to join with KAFKA_ASSIGNMENT=group",
+    )
+    kafka_fetch_max_wait_ms: int = setting(
+        "KAFKA_FETCH_MAX_WAIT_MS",
+        "500",
+        integer(1, 30_000),
+        "ms",
+        "how long the broker may hold a fetch while no record comes",
+    )
+    kafka_probe_seconds: float = setting(
+        "KAFKA_PROBE_SECONDS",
+        "5",
+        number(0.1, 60),
+        "s",
+        "how often the broker is probed, and how long it may take to answer",
+    )
+    ws_catalogue: Path | None = setting(
+        "WS_CATALOGUE", "", FILE, "", "topics, categories and bundles (TOML); Odin's by default"
+    )
+    ws_max_kafka_rate: float = setting(
+        "WS_MAX_KAFKA_RATE",
+        "1000",
+        number(0),
+        "records/s",
+        "reading is slowed down to this; 0 for no limit",
+    )
+    ws_max_record_bytes: int = setting(
+        "WS_MAX_RECORD_BYTES",
+        str(256 << 10),
+        integer(1024, 16 * MIB),
+        "bytes",
+        "a record with a larger value is passed by and counted",
+    )

@@ -1,0 +1,98 @@
+"""All settings together, read from environment variables."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+
+from odin_ws.settings.kafka import KafkaSettings
+from odin_ws.settings.kinds import Setting, SettingsError
+from odin_ws.settings.past import PastSettings
+from odin_ws.settings.process import ProcessSettings
+from odin_ws.settings.subscribers import SubscriberSettings
+
+__all__ = ["Settings", "declared_settings", "load_settings"]
+
+# In the order in which they are shown.
+_SECTIONS: Final = (KafkaSettings, SubscriberSettings, PastSettings, ProcessSettings)
+
+
+@attrs.frozen
+class Settings(KafkaSettings, SubscriberSettings, PastSettings, ProcessSettings):
+    """The server's settings. Every one can be given to the constructor too, by its field's name."""
+
+    def __attrs_post_init__(self) -> None:
+        """Check what takes two settings to judge."""
+        if self.ws_pong_timeout <= self.ws_ping_interval:
+            problem = (
+                f"WS_PONG_TIMEOUT={self.ws_pong_timeout:g}: must be more than "
+                f"WS_PING_INTERVAL={self.ws_ping_interval:g}, or no pong could be in time"
+            )
+            raise SettingsError([problem])
+
+
+def declared_settings() -> Iterator[tuple[str, Setting]]:
+    """Every setting with the name of its field."""
+    for section in _SECTIONS:
+        for field in attrs.fields(section):
+            yield field.name, field.metadata[Setting]
+
+
+def load_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Settings from environment variables, and the unknown names among those under our prefixes.
+
+    A variable that is set but empty counts as not set. Raises SettingsError with every problem:
+    values out of range, and names that are a near miss of a known one.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field, setting in declared_settings():
+        text = environ.get(setting.name, "").strip()
+        if not text:
+            continue
+        try:
+            values[field] = setting.parse(text)
+        except ValueError:
+            unit = f" ({setting.unit})" if setting.unit else ""
+            problems.append(f"{setting.name}={text}: allowed is {setting.allowed}{unit}")
+    known = {setting.name for _, setting in declared_settings()}
+    unknown = []
+    for name in sorted(environ.keys() - known):
+        if (meant := _meant(name, known)) is not None:
+            problems.append(f"{name}: no such setting; {meant} is meant")
+        elif name.startswith(_PREFIXES):
+            unknown.append(name)
+    if problems:
+        raise SettingsError(problems)
+    return Settings(**values), unknown
+
+
+_PREFIXES: Final = ("WS_", "KAFKA_")
+
+# What other programs call our settings; KAFKA_GROUP_ID is what the original's deployment set in
+# vain while its code read KAFKA_CONSUMER_GROUP.
+_CONFUSIONS: Final = {
+    "KAFKA_GROUP_ID": "KAFKA_CONSUMER_GROUP",
+    "KAFKA_BOOTSTRAP_SERVERS": "KAFKA_BROKERS",
+    "KAFKA_BROKER_LIST": "KAFKA_BROKERS",
+    "WS_KAFKA_BROKERS": "KAFKA_BROKERS",
+    "WS_LOG_LEVEL": "LOG_LEVEL",
+    "WS_LOG_FORMAT": "LOG_FORMAT",
+}
+
+# One wrong letter or two that are swapped, in LOG_LEVEL too; more in longer names. What Kubernetes
+# sets for services, and Kafka's images set, is further off: KAFKA_BROKER_ID is 0.86 KAFKA_BROKERS.
+_NEAR: Final = 0.88
+
+
+def _meant(name: str, known: set[str]) -> str | None:
+    """The setting that a name is a near miss of."""
+    if name in _CONFUSIONS:
+        return _CONFUSIONS[name]
+    # A misspelt prefix is one too; but LOGLEVEL and the like are other programs' as often as ours.
+    ours = known if name.startswith("LOG_") else {one for one in known if one.startswith(_PREFIXES)}
+    near = difflib.get_close_matches(name.upper(), ours, n=1, cutoff=_NEAR)
+    return near[0] if near else None

@@ -1,0 +1,51 @@
+"""The process: its ops port, its limits, its end, its log."""
+
+from __future__ import annotations
+
+import attrs
+
+from odin_ws.address import Address
+from odin_ws.settings.kinds import ADDRESS, choice, integer, number, setting
+
+__all__ = ["ProcessSettings"]
+
+
+@attrs.frozen(slots=False)  # several are bases of one class
+class ProcessSettings:
+    """See odin_ws.settings.Settings."""
+
+    ws_ops_addr: Address = setting(
+        "WS_OPS_ADDR", ":3003", ADDRESS, "", "where health and metrics are"
+    )
+    ws_drain_delay: float = setting(
+        "WS_DRAIN_DELAY",
+        "1",
+        number(0, 600),
+        "s",
+        "from SIGTERM until no more are accepted: for load balancers to notice",
+    )
+    ws_drain_seconds: float = setting(
+        "WS_DRAIN_SECONDS",
+        "8",
+        number(0.1, 3600),
+        "s",
+        "how long sending clients away may take after that; then the rest is cut off",
+    )
+    ws_cpu_limit: float = setting(
+        "WS_CPU_LIMIT",
+        "0",
+        number(0, 4096),
+        "cores",
+        "what 100% CPU means in health and metrics; 0: the container's limit, else the machine's",
+    )
+    ws_memory_limit: int = setting(
+        "WS_MEMORY_LIMIT",
+        "0",
+        integer(0),
+        "bytes",
+        "above this new connections get 503; 0: the container's limit, else the machine's",
+    )
+    log_level: str = setting(
+        "LOG_LEVEL", "info", choice("debug", "info", "warning", "error"), "", "what is logged"
+    )
+    log_format: str = setting("LOG_FORMAT", "json", choice("json", "text"), "", "how")

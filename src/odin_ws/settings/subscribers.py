@@ -1,0 +1,88 @@
+"""What one subscriber, and all of them together, may have."""
+
+from __future__ import annotations
+
+import attrs
+
+from odin_ws.address import Address
+from odin_ws.settings.kinds import ADDRESS, MIB, integer, number, setting
+
+__all__ = ["SubscriberSettings"]
+
+
+@attrs.frozen(slots=False)  # several are bases of one class
+class SubscriberSettings:
+    """See odin_ws.settings.Settings."""
+
+    ws_addr: Address = setting("WS_ADDR", ":3002", ADDRESS, "", "where subscribers connect")
+    ws_max_connections: int = setting(
+        "WS_MAX_CONNECTIONS", "12000", integer(1), "connections", "more are answered 503"
+    )
+    ws_max_broadcast_rate: float = setting(
+        "WS_MAX_BROADCAST_RATE",
+        "20",
+        number(0, 1000),
+        "cycles/s",
+        "the most often one subscriber is written to; 0 for no limit",
+    )
+    ws_max_subscriptions: int = setting(
+        "WS_MAX_SUBSCRIPTIONS",
+        "1024",
+        integer(1, 1_000_000),
+        "patterns",
+        "what one connection may subscribe to",
+    )
+    ws_max_frame_bytes: int = setting(
+        "WS_MAX_FRAME_BYTES",
+        str(64 << 10),
+        integer(128, 16 * MIB),
+        "bytes",
+        "a larger command closes with 1009",
+    )
+    ws_command_rate: float = setting(
+        "WS_COMMAND_RATE", "10", number(0.1, 1e6), "commands/s", "what one client may send"
+    )
+    ws_command_burst: int = setting(
+        "WS_COMMAND_BURST", "100", integer(1, 1_000_000), "commands", "and at once"
+    )
+    ws_head_max_bytes: int = setting(
+        "WS_HEAD_MAX_BYTES",
+        str(16 << 10),
+        integer(512, MIB),
+        "bytes",
+        "a larger request head is answered 431",
+    )
+    ws_head_timeout: float = setting(
+        "WS_HEAD_TIMEOUT", "5", number(0.1, 60), "s", "a slower request head is answered 408"
+    )
+    ws_outbox_bytes: int = setting(
+        "WS_OUTBOX_BYTES",
+        str(MIB),
+        integer(1024, 1024 * MIB),
+        "bytes",
+        "a subscriber with more waiting than this is closed as slow",
+    )
+    ws_outbox_seconds: float = setting(
+        "WS_OUTBOX_SECONDS",
+        "10",
+        number(0.1, 3600),
+        "s",
+        "a subscriber whose oldest waiting byte is older than this is closed as slow",
+    )
+    ws_outbox_mark_bytes: int = setting(
+        "WS_OUTBOX_MARK_BYTES",
+        str(64 << 10),
+        integer(0, 1024 * MIB),
+        "bytes",
+        "with more waiting, a subscriber that asked for the latest only is sent only that",
+    )
+    ws_ping_interval: float = setting(
+        "WS_PING_INTERVAL", "30", number(0.1, 3600), "s", "how often each client is pinged"
+    )
+    ws_pong_timeout: float = setting(
+        "WS_PONG_TIMEOUT",
+        "75",
+        number(0.1, 7200),
+        "s",
+        "a client not heard of for so long is closed; more than WS_PING_INTERVAL",
+    )
