@@ -44,6 +44,19 @@ def test_it_says_where_a_value_comes_from() -> None:
     assert "default" in shown["WS_MAX_BROADCAST_RATE"]
 
 
+def test_a_secret_is_not_shown(tmp_path: Path) -> None:
+    """Only that there is one, and whether it comes from the environment or from a file."""
+    file = tmp_path / "password"
+    value = "correct horse"
+    file.write_text(value, encoding="utf-8")
+    given = config(KAFKA_SASL_PASSWORD=value)
+    filed = config(KAFKA_SASL_PASSWORD_FILE=str(file))
+    assert lines(given)["KAFKA_SASL_PASSWORD"].split()[:2] == ["***", "environment"]
+    assert lines(filed)["KAFKA_SASL_PASSWORD"].split()[:2] == ["***", "file"]
+    assert lines(config())["KAFKA_SASL_PASSWORD"].split()[:2] == ["-", "default"]
+    assert value not in given.output + filed.output
+
+
 def test_unknown_names_are_one_warning() -> None:
     """Names that may belong to others are named on stderr, and nothing else happens."""
     shown = config(WS_FOREIGN_THING="1")

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import attrs
 
 from odin_ws.address import Address
+from odin_ws.settings.secrets import Secret
 
 __all__ = [
     "ADDRESS",
     "BROKERS",
     "FILE",
     "MIB",
+    "OPTIONAL_TEXT",
     "TEXT",
     "Setting",
     "SettingsError",
     "choice",
     "integer",
     "number",
+    "secret",
     "setting",
 ]
 
@@ -39,7 +42,10 @@ class SettingsError(ValueError):
 
 @attrs.frozen
 class Setting:
-    """One setting as `odin-ws config` and docs/settings.md show it. `allowed` says it in words."""
+    """One setting as `odin-ws config` and docs/settings.md show it. `allowed` says it in words.
+
+    `file_name`: the variable that names a file with the value instead; only secrets have one.
+    """
 
     name: str
     default: str
@@ -47,6 +53,15 @@ class Setting:
     help: str
     allowed: str
     parse: Callable[[str], Any]
+    file_name: str | None = None
+
+    def origin(self, environ: Mapping[str, str]) -> str:
+        """Where its value comes from: environment, file, or default."""
+        if environ.get(self.name, "").strip():
+            return "environment"
+        if self.file_name and environ.get(self.file_name, "").strip():
+            return "file"
+        return "default"
 
 
 def setting(
@@ -54,9 +69,21 @@ def setting(
 ) -> T:
     """A field of an attrs class for one setting; `kind` is one of those below."""
     parse, allowed = kind
-    declared = Setting(name, default, unit, help_, allowed, parse)
-    field: T = attrs.field(default=parse(default), kw_only=True, metadata={Setting: declared})
+    field: T = _field(Setting(name, default, unit, help_, allowed, parse))
     return field
+
+
+def secret(name: str, help_: str) -> Secret | None:
+    """A field for a secret, which there is none of by default; `name`_FILE can name its file."""
+    file_name = f"{name}_FILE"
+    allowed = f"a secret, also in a file: {file_name}"
+    field: Secret | None = _field(Setting(name, "", "", help_, allowed, _secret, file_name))
+    return field
+
+
+def _field(declared: Setting) -> Any:
+    default = declared.parse(declared.default)
+    return attrs.field(default=default, kw_only=True, metadata={Setting: declared})
 
 
 # ---- kinds of values: how a text is read, and what is allowed in words
@@ -130,6 +157,11 @@ def _address(text: str) -> Address:
     return Address(host.removeprefix("[").removesuffix("]"), int(port))
 
 
+def _secret(text: str) -> Secret | None:
+    # What a shell or an editor put behind it is no part of it, as in a file.
+    return Secret(text.rstrip("\r\n")) if text.strip() else None
+
+
 def _optional_file(text: str) -> Path | None:
     if not text:
         return None
@@ -141,6 +173,7 @@ def _optional_file(text: str) -> Path | None:
 
 BROKERS: Final = (_words, "host:port, several separated by commas")
 TEXT: Final = (_text, "a text that is not empty")
+OPTIONAL_TEXT: Final = (str, "any text, or nothing")
 ADDRESS: Final = (_address, "host:port, or :port for every interface")
 FILE: Final = (_optional_file, "the path of a file that exists, or nothing")
 
