@@ -16,11 +16,16 @@ import attrs
 import structlog
 import trio
 
+from odin_ws.access.authority import open_authority
+from odin_ws.access.grants import full_grant
+from odin_ws.access.origins import Origins
 from odin_ws.address import Address
 from odin_ws.archive import Archive
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.connection import CLOSE_SECONDS
+from odin_ws.connection.doorkeeper import Doorkeeper, DoorRules
+from odin_ws.connection.expiry import Expiry
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
@@ -110,7 +115,7 @@ async def serve(
 
 
 def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
-    """Make the parts and join them; nothing runs yet."""
+    """Make the parts and join them; nothing runs yet. Raises SettingsError."""
     rate = settings.ws_max_broadcast_rate
     intake = Intake(
         catalogue,
@@ -130,9 +135,21 @@ def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
         Admission(settings.ws_max_connections, resources.overload),
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
         _limits(settings),
+        _doorkeeper(settings, catalogue, hub),
     )
     intake.jumped = partial(tell_of_jumps, server)
     return View(settings, upstream.source.feed, hub, server, resources)
+
+
+def _doorkeeper(settings: Settings, catalogue: Catalogue, hub: Hub) -> Doorkeeper:
+    rules = DoorRules(
+        full_grant(catalogue),
+        Origins(settings.ws_origins),
+        settings.ws_max_connections_per_user,
+        settings.ws_token_in_query,
+    )
+    authority = open_authority(settings, catalogue)
+    return Doorkeeper(authority, rules, Expiry(hub, settings.ws_token_notice))
 
 
 def _limits(settings: Settings) -> ConnectionLimits:
@@ -207,6 +224,7 @@ async def subscribers(view: View, accept: Accept) -> AsyncIterator[None]:
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
             accepting.start_soon(server.keepalive.run)
+            accepting.start_soon(server.doorkeeper.run)
             accepting.start_soon(server.tell_positions, settings.ws_positions_interval)
             accepting.start_soon(accept, server.serve, connections)
             yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,13 +11,10 @@ from typing import Final
 import attrs
 
 from odin_ws.connection.head import Head, Refusal, check_upgrade
+from odin_ws.connection.retrying import retry_after
 from odin_ws.protocol.envelope import Dialect
 
 __all__ = ["NO_ROOM", "Admission"]
-
-# Clients turned away come back spread over these seconds, not all at once.
-_RETRY_AFTER: Final = (2, 10)
-
 
 # The labels of what is refused for want of room.
 NO_ROOM: Final = ("draining", "max_connections", "memory")
@@ -34,7 +30,7 @@ class Admission:
     max_connections: int
     overload: Callable[[], str | None]
     active: int = 0
-    # By label: whatever was refused, and of that what was for want of room (503).
+    # By label: whatever was refused, and of that what was for want of room.
     refused: Counter[str] = attrs.field(factory=Counter)
     rejected: Counter[str] = attrs.field(factory=Counter)
     draining: bool = False
@@ -59,7 +55,7 @@ class Admission:
     def count(self, refusal: Refusal) -> None:
         """Count a refusal that is being sent."""
         self.refused[refusal.label] += 1
-        if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
+        if refusal.label in NO_ROOM:
             self.rejected[refusal.label] += 1
 
 
@@ -71,5 +67,4 @@ def _dialect(head: Head) -> Dialect:
 
 
 def _busy(label: str, text: str) -> Refusal:
-    seconds = random.randint(*_RETRY_AFTER)  # noqa: S311 -- jitter, not a secret
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [("Retry-After", str(seconds))])
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [retry_after()])

@@ -9,7 +9,9 @@ from typing import Final
 import trio
 import trio_websocket
 
+from odin_ws.access.grants import Grant
 from odin_ws.connection.closing import Close, Initiator, reason_of_close
+from odin_ws.connection.credentials import select_subprotocol
 from odin_ws.connection.head import Head, upgrade_request
 from odin_ws.connection.outbox import Outbox
 from odin_ws.connection.session import Session
@@ -36,7 +38,7 @@ class Connection:
     """An upgraded connection. `closing` is the reason of its end, set once.
 
     `taken` is called whenever the peer has taken all that was written to it, `greeting` once it is
-    upgraded.
+    upgraded. `grant`: what its bearer may read, until a new token brings another.
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class Connection:
         "_upgraded",
         "bytes_received",
         "closing",
+        "grant",
         "heard_at",
         "opened_at",
         "outbox",
@@ -62,6 +65,7 @@ class Connection:
         transport: Transport,
         peer: str,
         dialect: Dialect,
+        grant: Grant,
         *,
         outbox_bytes: int,
         grace: float,
@@ -69,6 +73,7 @@ class Connection:
         greeting: Callable[[Connection], None],
     ) -> None:
         self.peer = peer
+        self.grant = grant
         self.closing: Close | None = None
         self.opened_at = self.heard_at = trio.current_time()
         self.bytes_received = 0
@@ -202,7 +207,7 @@ class Connection:
                             max_message_size=max_frame_bytes,
                             receive_buffer_size=_READ_BYTES,
                         )
-                        websocket = await request.accept()
+                        websocket = await request.accept(subprotocol=select_subprotocol(head))
                     self._upgraded = True
                     self._greet(self)
                     await session.run(websocket)

@@ -167,11 +167,17 @@ def upgrade_request(head: Head) -> bytes:
     Only what it needs and in plain words: of two `Connection` headers it sees one, of some hosts
     it makes an exception, and by then no answer is possible any more.
     """
-    return (
-        f"GET {PATH} HTTP/1.1\r\nHost: ws\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        f"Sec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Key: {head.headers['sec-websocket-key']}\r\n\r\n"
-    ).encode("ascii")
+    lines = [
+        f"GET {PATH} HTTP/1.1",
+        "Host: ws",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {head.headers['sec-websocket-key']}",
+    ]
+    if (offered := head.headers.get("sec-websocket-protocol")) is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {offered}")
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
 def _is_key(text: str) -> bool:

@@ -13,9 +13,12 @@ import attrs
 import structlog
 import trio
 
+from odin_ws.access.grants import Grant
+from odin_ws.access.revocations import Revocation
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.closing import Close
 from odin_ws.connection.connection import Connection
+from odin_ws.connection.doorkeeper import Doorkeeper
 from odin_ws.connection.head import Head, Refusal, read_head, refuse
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.session import Session, SessionLimits, SessionStats
@@ -86,10 +89,12 @@ class ConnectionServer:
         admission: Admission,
         keepalive: Keepalive,
         limits: ConnectionLimits,
+        doorkeeper: Doorkeeper,
     ) -> None:
         self.stats = ConnectionStats()
         self.admission = admission
         self.keepalive = keepalive
+        self.doorkeeper = doorkeeper
         self.replays = context.stats
         self.connections: set[Connection] = set()
         self._context = context
@@ -121,27 +126,32 @@ class ConnectionServer:
             )
             if head is None:
                 return
+            # Who finds no room is not asked who it is: that costs more than to turn it away.
             with self.admission.admit(head) as dialect:
-                await self._serve_upgraded(transport, peer, head, dialect)
+                async with self.doorkeeper.let_in(head) as grant:
+                    await self._serve_upgraded(transport, peer, head, dialect, grant)
         except Refusal as refusal:
             self.admission.count(refusal)
             log.debug("refused", peer=peer, status=int(refusal.status), reason=refusal.label)
             await _send_last(transport, refuse(refusal))
 
     async def _serve_upgraded(
-        self, transport: Transport, peer: str, head: Head, dialect: Dialect
+        self, transport: Transport, peer: str, head: Head, dialect: Dialect, grant: Grant
     ) -> None:
         limits = self._limits
         connection = Connection(
             transport,
             peer,
             dialect,
+            grant,
             outbox_bytes=limits.outbox_bytes,
             grace=limits.outbox_seconds,
             taken=self._taken,
             greeting=self._greeting,
         )
-        session = Session(connection, self._context, limits.session, self.stats.sessions)
+        session = Session(
+            connection, self._context, limits.session, self.stats.sessions, self.doorkeeper
+        )
         with self._registered(connection):
             try:
                 await connection.run(
@@ -157,7 +167,11 @@ class ConnectionServer:
         stats.opened += 1
         self.connections.add(connection)
         try:
-            with self.keepalive.watch(connection):
+            door = self.doorkeeper
+            with (
+                self.keepalive.watch(connection),
+                door.expiry.watch(connection, door.end_of(connection.grant)),
+            ):
                 yield
         finally:
             self.connections.remove(connection)
@@ -233,6 +247,13 @@ class ConnectionServer:
                 connection.close(Close.DRAINING)
             if waiting:
                 await trio.sleep(_WAVE_SECONDS)
+
+    def revoke(self, revocation: Revocation) -> int:
+        """Close everybody a revocation is about, at once; returns how many."""
+        concerned = [one for one in self.connections if revocation.concerns(one.grant)]
+        for connection in concerned:
+            connection.close(Close.REVOKED)
+        return len(concerned)
 
     def _greeting(self, connection: Connection) -> None:
         """What a newcomer has to know."""

@@ -7,18 +7,23 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 
-from odin_ws.address import Address
+from odin_ws.address import Address, is_loopback
 from odin_ws.settings.secrets import Secret
 
 __all__ = [
     "ADDRESS",
     "BROKERS",
+    "CATEGORIES",
     "FILE",
+    "FILE_OR_URL",
+    "FLAG",
     "MIB",
     "OPTIONAL_TEXT",
+    "ORIGINS",
     "TEXT",
     "Setting",
     "SettingsError",
@@ -171,10 +176,54 @@ def _optional_file(text: str) -> Path | None:
     return path
 
 
+def _flag(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError
+    return text.lower() == "true"
+
+
+def _file_or_url(text: str) -> Path | str | None:
+    if "://" not in text:
+        return _optional_file(text)
+    url = urlsplit(text)
+    # Keys that come unprotected over a network are anybody's; and no password may stand in a URL.
+    safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
+    if not (safe and url.hostname) or "@" in url.netloc:
+        raise ValueError
+    return text
+
+
+def _categories(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words:
+        raise ValueError
+    return () if words == ("none",) else words
+
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?")
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip().lower() for word in text.split(",") if word.strip())
+    if not words or not all(word == "*" or _ORIGIN.fullmatch(word) for word in words):
+        raise ValueError
+    return words
+
+
 BROKERS: Final = (_words, "host:port, several separated by commas")
 TEXT: Final = (_text, "a text that is not empty")
 OPTIONAL_TEXT: Final = (str, "any text, or nothing")
 ADDRESS: Final = (_address, "host:port, or :port for every interface")
 FILE: Final = (_optional_file, "the path of a file that exists, or nothing")
+FILE_OR_URL: Final = (
+    _file_or_url,
+    "the path of a file that exists, a https URL (http only to this machine), or nothing",
+)
+FLAG: Final = (_flag, "true or false")
+CATEGORIES: Final = (_categories, "categories separated by commas, or none")
+ORIGINS: Final = (
+    _origins,
+    "https://example.com or https://*.example.com, several separated by commas; or * for all",
+)
 
 MIB: Final = 1 << 20

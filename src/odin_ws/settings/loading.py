@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from odin_ws.settings.access import AccessSettings, access_problems
 from odin_ws.settings.kafka import KafkaSettings
 from odin_ws.settings.kafka_security import KafkaSecuritySettings
 from odin_ws.settings.kinds import Setting, SettingsError
@@ -24,6 +25,7 @@ _SECTIONS: Final = (
     KafkaSettings,
     KafkaSecuritySettings,
     SubscriberSettings,
+    AccessSettings,
     PastSettings,
     ProcessSettings,
 )
@@ -31,18 +33,25 @@ _SECTIONS: Final = (
 
 @attrs.frozen
 class Settings(
-    KafkaSettings, KafkaSecuritySettings, SubscriberSettings, PastSettings, ProcessSettings
+    KafkaSettings,
+    KafkaSecuritySettings,
+    SubscriberSettings,
+    AccessSettings,
+    PastSettings,
+    ProcessSettings,
 ):
     """The server's settings. Every one can be given to the constructor too, by its field's name."""
 
     def __attrs_post_init__(self) -> None:
-        """Check what takes two settings to judge."""
+        """Check what takes several settings to judge."""
+        problems = access_problems(self)
         if self.ws_pong_timeout <= self.ws_ping_interval:
-            problem = (
+            problems.append(
                 f"WS_PONG_TIMEOUT={self.ws_pong_timeout:g}: must be more than "
                 f"WS_PING_INTERVAL={self.ws_ping_interval:g}, or no pong could be in time"
             )
-            raise SettingsError([problem])
+        if problems:
+            raise SettingsError(problems)
 
 
 def declared_settings() -> Iterator[tuple[str, Setting]]:
