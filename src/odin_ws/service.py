@@ -109,6 +109,8 @@ async def serve(
         accept = partial(accept_connections, listening)
         async with _observed(view, ops_socket), run_feed(view, upstream), subscribers(view, accept):
             log.info("serving", subscribers=str(addresses.subscribers), ops=str(addresses.ops))
+            if view.server.doorkeeper.authority is None:
+                log.warning("nobody is asked for a token", setting="WS_AUTH=none")
             task_status.started(addresses)
             await stop.wait()
     log.info("stopped", disconnects=view.server.stats.closed.total())

@@ -44,6 +44,11 @@ class Authority:
         """Those there are now."""
         return self.fixed if self.changing is None else self.changing.current
 
+    @property
+    def key_count(self) -> int:
+        """How many those are."""
+        return 0 if self.keys is None else len(self.keys.keys)
+
     async def run(self) -> None:
         """Keep the keys up to date, where they change."""
         if self.changing is not None:

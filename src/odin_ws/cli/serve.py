@@ -14,7 +14,7 @@ import trio
 
 from odin_ws import __version__
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.environment import read_catalogue, read_settings, stop_with
+from odin_ws.cli.environment import check_access, read_catalogue, read_settings, stop_with
 from odin_ws.cli.running import CommandFailed, leaves, obey_signals, run
 from odin_ws.connection.listener import CannotListen
 from odin_ws.logs import configure_logging
@@ -39,6 +39,7 @@ def serve() -> None:
     warnings: list[str] = []
     settings = read_settings(warnings.append)
     catalogue = read_catalogue(settings)
+    check_access(settings, catalogue)
     configure_logging(settings.log_level, settings.log_format)
     for line in warnings:
         log.warning(line)
