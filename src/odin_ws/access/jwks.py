@@ -130,7 +130,7 @@ def fetch_keys(url: str) -> Fetch:
     async def fetch() -> bytes:
         text = b""
         try:
-            with trio.fail_after(_FETCH_SECONDS):
+            with trio.move_on_after(_FETCH_SECONDS) as scope:
                 async with (
                     httpx.AsyncClient(verify=context, trust_env=trust, timeout=None) as client,  # noqa: S113 -- the scope above bounds all of it
                     client.stream("GET", url, headers=_PLAIN) as response,
@@ -139,13 +139,16 @@ def fetch_keys(url: str) -> Fetch:
                     response.raise_for_status()
                     async for chunk in response.aiter_raw():
                         text += chunk
-                        _bounded(text)
-        except trio.TooSlowError:
-            raise Unreachable(f"no answer within {_FETCH_SECONDS:g} s") from None
+                        if len(text) > _MAX_BYTES:
+                            # Not a `break`: only a cancelled read closes httpx's generators.
+                            scope.cancel()
         except httpx.HTTPStatusError as error:
             raise Unreachable(f"status {error.response.status_code}") from None
         except httpx.HTTPError as error:
             raise Unreachable(f"{type(error).__name__}: {error}") from None
+        text = _bounded(text)
+        if scope.cancelled_caught:
+            raise Unreachable(f"no answer within {_FETCH_SECONDS:g} s")
         return text
 
     return fetch
