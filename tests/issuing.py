@@ -83,7 +83,9 @@ def issuer(algorithm: str, key_id: str | None = None) -> Issuer:
 
 def jwt_settings(**others: Any) -> Settings:
     """Settings of a server that takes the tokens of the issuer with the secret."""
-    return Settings(**{"ws_auth": "jwt", "ws_jwt_secret": Secret(SECRET)} | others)
+    keys = others.keys() & {"ws_jwt_secret", "ws_jwt_public_key", "ws_jwks"}
+    given: dict[str, Any] = {} if keys else {"ws_jwt_secret": Secret(SECRET)}
+    return Settings(ws_auth="jwt", **given, **others)
 
 
 def raw_token(header: Any, payload: Any, signature: bytes = b"") -> str:

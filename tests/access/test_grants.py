@@ -33,8 +33,9 @@ PRIVATE = st.sets(st.sampled_from(CATEGORIES), max_size=3)
 
 def granted(channels: Iterable[str] | None, private: Iterable[str]) -> Grant:
     """The grant of a token with this claim."""
-    given_channels = {} if channels is None else {"channels": list(channels)}
-    return grant(private=tuple(private), **given_channels)
+    if channels is None:
+        return grant(private=tuple(private))
+    return grant(private=tuple(private), channels=list(channels))
 
 
 def may_read(token: str, category: str, channels: list[str] | None, private: set[str]) -> bool:

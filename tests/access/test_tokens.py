@@ -190,7 +190,7 @@ def test_a_token_must_be_for_us(wanted: str | None, claim: Any, *, good: bool) -
     token = issuer("HS256").token(aud=claim)
     rules = TokenRules(wanted, None, 0)
     if good:
-        assert read_token(token, shared_secret(SECRET), rules)
+        assert read_token(token, shared_secret(SECRET), rules).user == "ann"
     else:
         expected = {Fault.AUDIENCE, Fault.CLAIMS}
         assert fault_of(token, shared_secret(SECRET), rules) in expected
@@ -212,7 +212,7 @@ def test_a_token_must_be_from_our_issuer(wanted: str | None, claim: Any, *, good
     token = _sign_anything(payload)
     rules = TokenRules(None, wanted, 0)
     if good:
-        assert read_token(token, shared_secret(SECRET), rules)
+        assert read_token(token, shared_secret(SECRET), rules).user == "ann"
     else:
         assert fault_of(token, shared_secret(SECRET), rules) in {Fault.ISSUER, Fault.CLAIMS}
 
