@@ -20,7 +20,7 @@ from trio.testing import MockClock
 from odin_ws.access.authority import Authority, NoKeys
 from odin_ws.access.jwks import ChangingKeys, Unreachable, fetch_keys, read_keys
 from odin_ws.access.policy import load_policy
-from odin_ws.access.tokens import Fault, InvalidToken, TokenRules
+from odin_ws.access.tokens import InvalidToken, TokenFault, TokenRules
 from odin_ws.catalogue import default_catalogue
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.issuing import Issuer, issuer
@@ -76,7 +76,7 @@ async def lets_in(one: Authority, by: Issuer) -> bool:
     try:
         await one.judge_patiently(by.token())
     except InvalidToken as error:
-        return error.fault is not Fault.UNKNOWN_KEY
+        return error.fault is not TokenFault.UNKNOWN_KEY
     return True
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.access.keys import KeySet, key_set, public_key, shared_secret
-from odin_ws.access.tokens import Fault, InvalidToken, TokenRules, find_key, read_token
+from odin_ws.access.tokens import InvalidToken, TokenFault, TokenRules, find_key, read_token
 from tests.issuing import ALGORITHMS, SECRET, Issuer, issuer, raw_token
 
 RULES: Final = TokenRules(audience=None, issuer=None, leeway=0)
@@ -24,7 +24,7 @@ def keys_of(one: Issuer) -> KeySet:
     return shared_secret(SECRET) if one.algorithm == "HS256" else public_key(one.pem)
 
 
-def fault_of(token: str, keys: KeySet, rules: TokenRules = RULES) -> Fault:
+def fault_of(token: str, keys: KeySet, rules: TokenRules = RULES) -> TokenFault:
     """What a token is refused for."""
     with pytest.raises(InvalidToken) as caught:
         read_token(token, keys, rules)
@@ -67,7 +67,7 @@ def test_another_key_of_the_same_kind_is_no_good(one: Issuer) -> None:
     other = (
         Issuer("HS256", SECRET[::-1]) if one.algorithm == "HS256" else issuer(one.algorithm, "x")
     )
-    assert fault_of(other.token(), keys_of(one)) is Fault.SIGNATURE
+    assert fault_of(other.token(), keys_of(one)) is TokenFault.SIGNATURE
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
@@ -78,7 +78,11 @@ def test_a_changed_token_is_no_good(one: Issuer, part: int) -> None:
     middle = len(parts[part]) // 2
     letter = "A" if parts[part][middle] != "A" else "B"
     parts[part] = parts[part][:middle] + letter + parts[part][middle + 1 :]
-    assert fault_of(".".join(parts), keys) in {Fault.SIGNATURE, Fault.MALFORMED, Fault.ALGORITHM}
+    assert fault_of(".".join(parts), keys) in {
+        TokenFault.SIGNATURE,
+        TokenFault.MALFORMED,
+        TokenFault.ALGORITHM,
+    }
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", None, 0, [], {}], ids=repr)
@@ -86,8 +90,8 @@ def test_no_signature_is_no_good(one: Issuer, alg: Any) -> None:
     """`none` in any writing is not an algorithm here (CVE-2015-9235)."""
     payload = {"sub": "ann", "exp": time.time() + 60}
     assert fault_of(raw_token({"alg": alg, "typ": "JWT"}, payload), keys_of(one)) in {
-        Fault.ALGORITHM,
-        Fault.MALFORMED,
+        TokenFault.ALGORITHM,
+        TokenFault.MALFORMED,
     }
 
 
@@ -101,8 +105,11 @@ def test_a_public_key_is_no_secret(of: str, hashed: str) -> None:
     for secret in (one.pem, one.pem.rstrip(), one.jwk.get("n", one.jwk.get("x", "")).encode()):
         signature = hmac.new(secret, head.encode(), sha256).digest()
         forged = head + "." + raw_token({}, {}, signature).rpartition(".")[2]
-        assert fault_of(forged, public_key(one.pem)) is Fault.ALGORITHM
-        assert fault_of(forged, key_set(_jwks(one))) in {Fault.ALGORITHM, Fault.UNKNOWN_KEY}
+        assert fault_of(forged, public_key(one.pem)) is TokenFault.ALGORITHM
+        assert fault_of(forged, key_set(_jwks(one))) in {
+            TokenFault.ALGORITHM,
+            TokenFault.UNKNOWN_KEY,
+        }
 
 
 def _jwks(*issuers: Issuer) -> bytes:
@@ -114,34 +121,34 @@ def _jwks(*issuers: Issuer) -> bytes:
 def test_a_key_is_only_used_with_its_own_algorithm(of: str, by: str) -> None:
     """A token of another kind is refused before any of its signature is looked at."""
     if of != by:
-        assert fault_of(issuer(by).token(), keys_of(issuer(of))) is Fault.ALGORITHM
+        assert fault_of(issuer(by).token(), keys_of(issuer(of))) is TokenFault.ALGORITHM
 
 
 @pytest.mark.parametrize(
     ("claims", "fault"),
     [
-        ({"exp": None}, Fault.CLAIMS),
-        ({"exp": "soon"}, Fault.MALFORMED),
-        ({"exp": -1}, Fault.EXPIRED),
-        ({"sub": None}, Fault.CLAIMS),
-        ({"sub": ""}, Fault.CLAIMS),
-        ({"sub": 7}, Fault.CLAIMS),
-        ({"sub": "x" * 257}, Fault.CLAIMS),
-        ({"jti": 7}, Fault.CLAIMS),
-        ({"jti": ""}, Fault.CLAIMS),
-        ({"channels": "*.trade"}, Fault.CLAIMS),
-        ({"channels": [1]}, Fault.CLAIMS),
-        ({"channels": {}}, Fault.CLAIMS),
-        ({"max_subscriptions": -1}, Fault.CLAIMS),
-        ({"max_subscriptions": "5"}, Fault.CLAIMS),
-        ({"max_subscriptions": True}, Fault.CLAIMS),
-        ({"max_subscriptions": 1.5}, Fault.CLAIMS),
-        ({"iat": "now"}, Fault.CLAIMS),
+        ({"exp": None}, TokenFault.CLAIMS),
+        ({"exp": "soon"}, TokenFault.MALFORMED),
+        ({"exp": -1}, TokenFault.EXPIRED),
+        ({"sub": None}, TokenFault.CLAIMS),
+        ({"sub": ""}, TokenFault.CLAIMS),
+        ({"sub": 7}, TokenFault.CLAIMS),
+        ({"sub": "x" * 257}, TokenFault.CLAIMS),
+        ({"jti": 7}, TokenFault.CLAIMS),
+        ({"jti": ""}, TokenFault.CLAIMS),
+        ({"channels": "*.trade"}, TokenFault.CLAIMS),
+        ({"channels": [1]}, TokenFault.CLAIMS),
+        ({"channels": {}}, TokenFault.CLAIMS),
+        ({"max_subscriptions": -1}, TokenFault.CLAIMS),
+        ({"max_subscriptions": "5"}, TokenFault.CLAIMS),
+        ({"max_subscriptions": True}, TokenFault.CLAIMS),
+        ({"max_subscriptions": 1.5}, TokenFault.CLAIMS),
+        ({"iat": "now"}, TokenFault.CLAIMS),
     ],
     ids=str,
 )
 def test_a_claim_that_is_not_what_it_should_be_is_no_good(
-    claims: dict[str, Any], fault: Fault
+    claims: dict[str, Any], fault: TokenFault
 ) -> None:
     """A grant that is not understood grants nothing."""
     assert fault_of(issuer("HS256").token(**claims), shared_secret(SECRET)) is fault
@@ -151,14 +158,14 @@ def test_a_claim_that_is_not_what_it_should_be_is_no_good(
     ("seconds", "claims", "fault"),
     [
         (-5, {}, None),
-        (-15, {}, Fault.EXPIRED),
+        (-15, {}, TokenFault.EXPIRED),
         (60, {"nbf": 5}, None),
-        (60, {"nbf": 15}, Fault.NOT_YET_VALID),
-        (60, {"iat": 15}, Fault.NOT_YET_VALID),
+        (60, {"nbf": 15}, TokenFault.NOT_YET_VALID),
+        (60, {"iat": 15}, TokenFault.NOT_YET_VALID),
     ],
 )
 def test_times_are_judged_with_leeway(
-    seconds: float, claims: dict[str, float], fault: Fault | None
+    seconds: float, claims: dict[str, float], fault: TokenFault | None
 ) -> None:
     """Within the ten seconds here the issuer's clock may be wrong; beyond them the token is."""
     times = {name: int(time.time() + value) for name, value in claims.items()}
@@ -192,7 +199,7 @@ def test_a_token_must_be_for_us(wanted: str | None, claim: Any, *, good: bool) -
     if good:
         assert read_token(token, shared_secret(SECRET), rules).user == "ann"
     else:
-        expected = {Fault.AUDIENCE, Fault.CLAIMS}
+        expected = {TokenFault.AUDIENCE, TokenFault.CLAIMS}
         assert fault_of(token, shared_secret(SECRET), rules) in expected
 
 
@@ -214,7 +221,10 @@ def test_a_token_must_be_from_our_issuer(wanted: str | None, claim: Any, *, good
     if good:
         assert read_token(token, shared_secret(SECRET), rules).user == "ann"
     else:
-        assert fault_of(token, shared_secret(SECRET), rules) in {Fault.ISSUER, Fault.CLAIMS}
+        assert fault_of(token, shared_secret(SECRET), rules) in {
+            TokenFault.ISSUER,
+            TokenFault.CLAIMS,
+        }
 
 
 def _sign_anything(payload: dict[str, Any]) -> str:
@@ -240,7 +250,7 @@ def _sign_anything(payload: dict[str, Any]) -> str:
 def test_a_header_that_is_not_understood_is_no_good(header: Any) -> None:
     """Extensions that must be understood and are not, and what is no header at all."""
     token = raw_token(header, {"sub": "ann", "exp": time.time() + 60}, b"x" * 32)
-    assert fault_of(token, shared_secret(SECRET)) is Fault.MALFORMED
+    assert fault_of(token, shared_secret(SECRET)) is TokenFault.MALFORMED
 
 
 ANYTHING = st.text(max_size=200) | st.tuples(
@@ -274,9 +284,9 @@ def test_the_key_is_found_by_its_id() -> None:
         assert read_token(one.token(), keys, RULES).user == "ann"
     stranger = Issuer("ES256", issuer("ES256", "e").key, "other")
     assert find_key(stranger.token(), keys) is None
-    assert fault_of(stranger.token(), keys) is Fault.UNKNOWN_KEY
+    assert fault_of(stranger.token(), keys) is TokenFault.UNKNOWN_KEY
     nameless = Issuer("ES256", issuer("ES256", "e").key)
-    assert fault_of(nameless.token(), keys) is Fault.UNKNOWN_KEY
+    assert fault_of(nameless.token(), keys) is TokenFault.UNKNOWN_KEY
 
 
 def test_a_token_without_an_id_is_for_the_only_key() -> None:
@@ -293,7 +303,7 @@ def test_keys_of_two_kinds_may_share_an_id() -> None:
     for one in issuers:
         assert read_token(one.token(), keys, RULES).user == "ann"
     third = issuer("EdDSA", "same")
-    assert fault_of(third.token(), keys) is Fault.ALGORITHM
+    assert fault_of(third.token(), keys) is TokenFault.ALGORITHM
 
 
 def test_a_single_key_is_for_every_id() -> None:

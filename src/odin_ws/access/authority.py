@@ -14,7 +14,7 @@ from odin_ws.access.jwks import ChangingKeys, Unreachable, fetch_keys, read_keys
 from odin_ws.access.keys import BadKey, KeySet, key_set, public_key, shared_secret
 from odin_ws.access.policy import Policy, PolicyError, load_policy
 from odin_ws.access.revocations import Revocation, Revocations
-from odin_ws.access.tokens import Fault, InvalidToken, TokenRules, find_key, read_token
+from odin_ws.access.tokens import InvalidToken, TokenFault, TokenRules, find_key, read_token
 from odin_ws.catalogue import Catalogue
 from odin_ws.settings import Settings, SettingsError
 
@@ -37,7 +37,7 @@ class Authority:
     fixed: KeySet | None = None
     changing: ChangingKeys | None = None
     revocations: Revocations = attrs.field(factory=Revocations)
-    faults: Counter[Fault] = attrs.field(factory=Counter)
+    faults: Counter[TokenFault] = attrs.field(factory=Counter)
 
     @property
     def keys(self) -> KeySet | None:
@@ -73,20 +73,20 @@ class Authority:
             self._count(error)
             raise
         if self.revocations.cover(grant, time.time()):
-            raise self._count(InvalidToken(Fault.REVOKED))
+            raise self._count(InvalidToken(TokenFault.REVOKED))
         return grant
 
     def judge_again(self, token: str, before: Grant) -> Grant:
         """As `judge`, for a token in place of another; it has to be the same user's."""
         grant = self.judge(token)
         if grant.user != before.user:
-            raise self._count(InvalidToken(Fault.OTHER_USER))
+            raise self._count(InvalidToken(TokenFault.OTHER_USER))
         return grant
 
     def _count(self, error: InvalidToken) -> InvalidToken:
         """Count a token that was not good; returns the same."""
         self.faults[error.fault] += 1
-        if error.fault is Fault.UNKNOWN_KEY and self.changing is not None:
+        if error.fault is TokenFault.UNKNOWN_KEY and self.changing is not None:
             self.changing.want()
         return error
 

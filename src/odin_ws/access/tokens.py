@@ -12,10 +12,10 @@ from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 from odin_ws.access.claims import BadClaims, Claims, read_claims
 from odin_ws.access.keys import Key, KeySet
 
-__all__ = ["Fault", "InvalidToken", "TokenRules", "find_key", "read_token"]
+__all__ = ["InvalidToken", "TokenFault", "TokenRules", "find_key", "read_token"]
 
 
-class Fault(StrEnum):
+class TokenFault(StrEnum):
     """What is wrong with a token: the label of the metric."""
 
     MALFORMED = "malformed"
@@ -34,10 +34,10 @@ class Fault(StrEnum):
 # What its bearer may know of it. Whoever forges tokens learns nothing of why they fail; times are
 # only looked at once the signature is good.
 _SENTENCES: Final = {
-    Fault.EXPIRED: "the token has expired",
-    Fault.NOT_YET_VALID: "the token is not valid yet",
-    Fault.REVOKED: "access was revoked",
-    Fault.OTHER_USER: "the token is another user's",
+    TokenFault.EXPIRED: "the token has expired",
+    TokenFault.NOT_YET_VALID: "the token is not valid yet",
+    TokenFault.REVOKED: "access was revoked",
+    TokenFault.OTHER_USER: "the token is another user's",
 }
 
 
@@ -45,7 +45,7 @@ _SENTENCES: Final = {
 class InvalidToken(Exception):
     """A token that lets nobody in."""
 
-    fault: Fault
+    fault: TokenFault
 
     def __str__(self) -> str:
         return _SENTENCES.get(self.fault, "the token is not valid")
@@ -64,18 +64,18 @@ class TokenRules:
 
 
 # Each before what it is a kind of.
-_FAULTS: Final[tuple[tuple[type[jwt.PyJWTError], Fault], ...]] = (
-    (jwt.InvalidSignatureError, Fault.SIGNATURE),
-    (jwt.InvalidAlgorithmError, Fault.ALGORITHM),
-    (jwt.ExpiredSignatureError, Fault.EXPIRED),
-    (jwt.ImmatureSignatureError, Fault.NOT_YET_VALID),
-    (jwt.InvalidAudienceError, Fault.AUDIENCE),
-    (jwt.InvalidIssuerError, Fault.ISSUER),
-    (jwt.MissingRequiredClaimError, Fault.CLAIMS),
-    (jwt.InvalidIssuedAtError, Fault.CLAIMS),
-    (InvalidSubjectError, Fault.CLAIMS),
-    (InvalidJTIError, Fault.CLAIMS),
-    (jwt.PyJWTError, Fault.MALFORMED),
+_FAULTS: Final[tuple[tuple[type[jwt.PyJWTError], TokenFault], ...]] = (
+    (jwt.InvalidSignatureError, TokenFault.SIGNATURE),
+    (jwt.InvalidAlgorithmError, TokenFault.ALGORITHM),
+    (jwt.ExpiredSignatureError, TokenFault.EXPIRED),
+    (jwt.ImmatureSignatureError, TokenFault.NOT_YET_VALID),
+    (jwt.InvalidAudienceError, TokenFault.AUDIENCE),
+    (jwt.InvalidIssuerError, TokenFault.ISSUER),
+    (jwt.MissingRequiredClaimError, TokenFault.CLAIMS),
+    (jwt.InvalidIssuedAtError, TokenFault.CLAIMS),
+    (InvalidSubjectError, TokenFault.CLAIMS),
+    (InvalidJTIError, TokenFault.CLAIMS),
+    (jwt.PyJWTError, TokenFault.MALFORMED),
 )
 
 
@@ -86,11 +86,11 @@ def read_token(token: str, keys: KeySet, rules: TokenRules) -> Claims:
     """
     key = find_key(token, keys)
     if key is None:
-        raise InvalidToken(Fault.UNKNOWN_KEY)
+        raise InvalidToken(TokenFault.UNKNOWN_KEY)
     try:
         return read_claims(_decode(token, key, rules))
     except BadClaims:
-        raise InvalidToken(Fault.CLAIMS) from None
+        raise InvalidToken(TokenFault.CLAIMS) from None
     except jwt.PyJWTError as error:
         raise _invalid(error) from None
 
@@ -99,7 +99,7 @@ def find_key(token: str, keys: KeySet) -> Key | None:
     """The key that a token says it is signed with, unchecked; None: not there. InvalidToken."""
     # The library encodes it first, and a surrogate cannot be.
     if not token.isascii():
-        raise InvalidToken(Fault.MALFORMED)
+        raise InvalidToken(TokenFault.MALFORMED)
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError as error:

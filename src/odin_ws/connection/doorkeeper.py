@@ -14,7 +14,7 @@ import trio
 from odin_ws.access.authority import Authority, NoKeys
 from odin_ws.access.grants import Grant
 from odin_ws.access.origins import Origins
-from odin_ws.access.tokens import Fault, InvalidToken
+from odin_ws.access.tokens import InvalidToken, TokenFault
 from odin_ws.connection.credentials import bearer_token, select_subprotocol
 from odin_ws.connection.expiry import Expiring, Expiry
 from odin_ws.connection.head import Head, Refusal
@@ -36,11 +36,11 @@ NOT_LET_IN: Final = (
 
 # Faults that the bearer of a token can do something about; to all others it is just not valid.
 _CODES: Final = {
-    Fault.EXPIRED: ErrorCode.TOKEN_EXPIRED,
-    Fault.REVOKED: ErrorCode.FORBIDDEN,
-    Fault.OTHER_USER: ErrorCode.FORBIDDEN,
+    TokenFault.EXPIRED: ErrorCode.TOKEN_EXPIRED,
+    TokenFault.REVOKED: ErrorCode.FORBIDDEN,
+    TokenFault.OTHER_USER: ErrorCode.FORBIDDEN,
     # The keys are being read anew meanwhile.
-    Fault.UNKNOWN_KEY: ErrorCode.NOT_AVAILABLE,
+    TokenFault.UNKNOWN_KEY: ErrorCode.NOT_AVAILABLE,
 }
 
 
@@ -115,7 +115,7 @@ class Doorkeeper:
                 HTTPStatus.SERVICE_UNAVAILABLE, "no_keys", text, [retry_after()]
             ) from None
         except InvalidToken as error:
-            if error.fault is Fault.REVOKED:
+            if error.fault is TokenFault.REVOKED:
                 raise Refusal(HTTPStatus.FORBIDDEN, "revoked", str(error)) from None
             challenge = f'Bearer error="invalid_token", error_description="{error}"'
             raise Refusal(

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import attrs
 import h11
 import trio
+from wsproto.utilities import generate_accept_token
 
 from odin_ws.connection.transport import Transport
 
@@ -23,7 +24,7 @@ __all__ = [
     "check_upgrade",
     "read_head",
     "refuse",
-    "upgrade_request",
+    "upgrade",
 ]
 
 PATH: Final = "/ws"
@@ -161,23 +162,17 @@ def check_upgrade(head: Head) -> None:
         )
 
 
-def upgrade_request(head: Head) -> bytes:
-    """A head that `check_upgrade` has passed, as the WebSocket library gets it.
+def upgrade(head: Head, subprotocol: str | None = None) -> bytes:
+    """The answer to a head that `check_upgrade` has passed: from its end on frames are spoken.
 
-    Only what it needs and in plain words: of two `Connection` headers it sees one, of some hosts
-    it makes an exception, and by then no answer is possible any more.
+    `subprotocol`: which one the server has selected.
     """
-    lines = [
-        f"GET {PATH} HTTP/1.1",
-        "Host: ws",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        f"Sec-WebSocket-Key: {head.headers['sec-websocket-key']}",
-    ]
-    if (offered := head.headers.get("sec-websocket-protocol")) is not None:
-        lines.append(f"Sec-WebSocket-Protocol: {offered}")
-    return "\r\n".join([*lines, "", ""]).encode("ascii")
+    selected = f"Sec-WebSocket-Protocol: {subprotocol}\r\n".encode() if subprotocol else b""
+    token = generate_accept_token(head.headers["sec-websocket-key"].encode("ascii"))
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (token, selected)
+    )
 
 
 def _is_key(text: str) -> bool:

@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from odin_ws.access.tokens import Fault
+from odin_ws.access.tokens import TokenFault
 from odin_ws.connection.admission import NO_ROOM
 from odin_ws.connection.closing import Close
 from odin_ws.connection.doorkeeper import NOT_LET_IN
@@ -93,7 +93,7 @@ class _ServiceCollector(Collector):
             "ws_tokens_refused",
             "Tokens that let nobody in, or that `auth` did not take",
             "reason",
-            dict.fromkeys(Fault, 0) | (authority.faults if authority else {}),
+            dict.fromkeys(TokenFault, 0) | (authority.faults if authority else {}),
         )
         yield _gauge(
             "ws_token_keys",
