@@ -11,13 +11,22 @@ from typing import Any, Final
 
 import attrs
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from odin_ws.settings import Secret, Settings
 
-__all__ = ["ALGORITHMS", "SECRET", "Issuer", "issuer", "jwt_settings", "raw_token"]
+__all__ = [
+    "ALGORITHMS",
+    "SECRET",
+    "TOKENS_ARE_ASKED_FOR",
+    "Issuer",
+    "issuer",
+    "jwt_settings",
+    "raw_token",
+]
 
 SECRET: Final = "a secret of thirty-two bytes or more"  # noqa: S105 -- of tests
 
@@ -86,6 +95,10 @@ def jwt_settings(**others: Any) -> Settings:
     keys = others.keys() & {"ws_jwt_secret", "ws_jwt_public_key", "ws_jwks"}
     given: dict[str, Any] = {} if keys else {"ws_jwt_secret": Secret(SECRET)}
     return Settings(ws_auth="jwt", **given, **others)
+
+
+# For scenarios: their server wants tokens of the issuer with the secret.
+TOKENS_ARE_ASKED_FOR: Final = pytest.mark.odin_settings(ws_auth="jwt", ws_jwt_secret=Secret(SECRET))
 
 
 def raw_token(header: Any, payload: Any, signature: bytes = b"") -> str:

@@ -35,6 +35,10 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     "WS_OUTBOX_BYTES": ("1023", "1024", "1073741824", "1073741825"),
     "WS_OUTBOX_SECONDS": ("0", "0.1", "3600", "3601"),
     "WS_OUTBOX_MARK_BYTES": ("-1", "0", "1073741824", "1073741825"),
+    "WS_JWKS_INTERVAL": ("9", "10", "86400", "86401"),
+    "WS_JWT_LEEWAY": ("-1", "0", "300", "301"),
+    "WS_TOKEN_NOTICE": ("-1", "0", "3600", "3601"),
+    "WS_MAX_CONNECTIONS_PER_USER": ("-1", "0", None, None),
     "WS_RETENTION_BYTES": ("-1", "0", None, None),
     "WS_RETENTION_SECONDS": ("-1", "0", None, None),
     "WS_SNAPSHOT_BYTES": ("-1", "0", None, None),
@@ -54,7 +58,7 @@ CHOICES = {
     "LOG_FORMAT": ["json", "text"],
 }
 INTEGERS = {
-    name for name, (field, _) in SETTINGS.items() if isinstance(getattr(Settings(), field), int)
+    name for name, (field, _) in SETTINGS.items() if type(getattr(Settings(), field)) is int
 }
 
 
@@ -86,6 +90,9 @@ def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
     """A new setting needs a line above or a test below."""
     others = {"KAFKA_BROKERS", "KAFKA_CONSUMER_GROUP", "WS_ADDR", "WS_OPS_ADDR", "WS_CATALOGUE"}
     others |= {"KAFKA_SASL_USERNAME"}
+    # tests/settings/test_access.py
+    others |= {"WS_AUTH", "WS_JWT_PUBLIC_KEY", "WS_JWKS", "WS_JWT_AUDIENCE", "WS_JWT_ISSUER"}
+    others |= {"WS_TOKEN_IN_QUERY", "WS_PRIVATE_CATEGORIES", "WS_POLICY", "WS_ORIGINS"}
     # tests/settings/test_secrets.py is about every secret there is.
     others |= {name for name, (_, setting) in SETTINGS.items() if setting.file_name}
     assert RANGES.keys() | CHOICES.keys() | others == SETTINGS.keys()
@@ -296,7 +303,11 @@ def near_misses(name: str) -> Iterator[str]:
 FILE_NAMES = {setting.file_name for _, setting in SETTINGS.values() if setting.file_name}
 
 
-@pytest.mark.parametrize("name", sorted((SETTINGS.keys() | FILE_NAMES) - {"WS_ADDR"}))
+# A short name is as near to others' names as to its misspelt self: those are only reported.
+SHORT = {"WS_ADDR", "WS_AUTH", "WS_JWKS"}
+
+
+@pytest.mark.parametrize("name", sorted((SETTINGS.keys() | FILE_NAMES) - SHORT))
 def test_failing_26_a_misspelt_name_stops_the_start(name: str) -> None:
     """Any slip in any name, also that of a secret's file, is told with the name that is meant."""
     missed = sorted(set(near_misses(name)) - SETTINGS.keys() - FILE_NAMES)

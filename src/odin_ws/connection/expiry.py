@@ -47,6 +47,10 @@ class Expiry:
         # When those are to be told that have not been.
         self._notices: dict[Expiring, float] = {}
 
+    def __len__(self) -> int:
+        """How many are minded."""
+        return len(self._ends)
+
     @contextmanager
     def watch(self, connection: Expiring, end: float | None) -> Iterator[None]:
         """Mind a connection's token for the length of the block."""
