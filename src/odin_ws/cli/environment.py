@@ -11,8 +11,9 @@ import click
 
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
 from odin_ws.settings import Settings, SettingsError, load_settings
+from odin_ws.source.access import KafkaAccess
 
-__all__ = ["read_catalogue", "read_settings", "stop_with"]
+__all__ = ["read_access", "read_catalogue", "read_settings", "stop_with"]
 
 
 def stop_with(*problems: str) -> NoReturn:
@@ -23,14 +24,24 @@ def stop_with(*problems: str) -> NoReturn:
 
 
 def read_settings(warn: Callable[[str], None]) -> Settings:
-    """The settings of the environment; `warn` gets one line about unknown names."""
+    """The settings of the environment; `warn` gets a line about unknown names, and about risks."""
     try:
         settings, unknown = load_settings(os.environ)
     except SettingsError as error:
         stop_with(*error.problems)
     if unknown:
         warn(f"not settings of odin-ws, ignored: {', '.join(unknown)}")
+    for warning in settings.security_warnings:
+        warn(warning)
     return settings
+
+
+def read_access(settings: Settings) -> KafkaAccess:
+    """How Kafka is reached, with the certificates that the settings name."""
+    try:
+        return KafkaAccess.of(settings)
+    except SettingsError as error:
+        stop_with(*error.problems)
 
 
 def read_catalogue(settings: Settings) -> Catalogue:

@@ -19,6 +19,7 @@ __all__ = [
     "FILE",
     "MIB",
     "OPTIONAL_TEXT",
+    "PATH",
     "TEXT",
     "Setting",
     "SettingsError",
@@ -120,11 +121,12 @@ def _range(low: float, high: float) -> str:
 
 def choice(*words: str) -> tuple[Callable[[str], str], str]:
     """One of some words, in capitals or not."""
+    known = {word.lower(): word for word in words}
 
     def parse(text: str) -> str:
-        if text.lower() not in words:
+        if text.lower() not in known:
             raise ValueError
-        return text.lower()
+        return known[text.lower()]
 
     return parse, "one of " + ", ".join(words)
 
@@ -171,10 +173,15 @@ def _optional_file(text: str) -> Path | None:
     return path
 
 
+def _optional_path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
 BROKERS: Final = (_words, "host:port, several separated by commas")
 TEXT: Final = (_text, "a text that is not empty")
 OPTIONAL_TEXT: Final = (str, "any text, or nothing")
 ADDRESS: Final = (_address, "host:port, or :port for every interface")
 FILE: Final = (_optional_file, "the path of a file that exists, or nothing")
+PATH: Final = (_optional_path, "the path of a file, or nothing")
 
 MIB: Final = 1 << 20

@@ -37,12 +37,14 @@ class Settings(
 
     def __attrs_post_init__(self) -> None:
         """Check what takes two settings to judge."""
+        problems = self.security_problems()
         if self.ws_pong_timeout <= self.ws_ping_interval:
-            problem = (
+            problems.append(
                 f"WS_PONG_TIMEOUT={self.ws_pong_timeout:g}: must be more than "
                 f"WS_PING_INTERVAL={self.ws_ping_interval:g}, or no pong could be in time"
             )
-            raise SettingsError([problem])
+        if problems:
+            raise SettingsError(problems)
 
 
 def declared_settings() -> Iterator[tuple[str, Setting]]:
