@@ -40,6 +40,7 @@ from odin_ws.ops.view import View
 from odin_ws.records import Item
 from odin_ws.resume import ReplayContext, ReplayLimits
 from odin_ws.settings import Settings
+from odin_ws.source.access import KafkaAccess
 from odin_ws.source.archive import KafkaArchive
 from odin_ws.source.base import Source
 from odin_ws.source.cluster import KafkaOptions
@@ -175,12 +176,12 @@ def history_records(settings: Settings) -> int:
     return settings.ws_retention_bytes // _RETAINED_BYTES
 
 
-def kafka(settings: Settings, catalogue: Catalogue) -> Upstream:
-    """The Kafka that the settings name."""
+def kafka(settings: Settings, catalogue: Catalogue, access: KafkaAccess) -> Upstream:
+    """The Kafka that `access` leads to, read as the settings say."""
     rate = settings.ws_max_broadcast_rate
     in_group = settings.kafka_assignment == "group"
     options = KafkaOptions(
-        brokers=settings.kafka_brokers,
+        access=access,
         group=settings.kafka_consumer_group if in_group else None,
         max_wait=settings.kafka_fetch_max_wait_ms / 1000,
         # Nothing is written more often than that, so nothing need be fetched more often.

@@ -49,8 +49,9 @@ def test_a_secret_is_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "password"
     value = "correct horse"
     file.write_text(value, encoding="utf-8")
-    given = config(KAFKA_SASL_PASSWORD=value)
-    filed = config(KAFKA_SASL_PASSWORD_FILE=str(file))
+    user = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "odin"}
+    given = config(KAFKA_SASL_PASSWORD=value, **user)
+    filed = config(KAFKA_SASL_PASSWORD_FILE=str(file), **user)
     assert lines(given)["KAFKA_SASL_PASSWORD"].split()[:2] == ["***", "environment"]
     assert lines(filed)["KAFKA_SASL_PASSWORD"].split()[:2] == ["***", "file"]
     assert lines(config())["KAFKA_SASL_PASSWORD"].split()[:2] == ["-", "default"]

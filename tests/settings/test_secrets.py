@@ -12,8 +12,11 @@ from odin_ws.settings.secrets import MAX_SECRET_BYTES
 
 SECRETS = {setting.name: field for field, setting in declared_settings() if setting.file_name}
 
-# What has to be set beside some, which would have no effect else.
-NEEDS = {"WS_JWT_SECRET": {"WS_AUTH": "jwt"}}
+# What makes sense beside a secret.
+BESIDE = {
+    "KAFKA_SASL_PASSWORD": {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "odin"},
+    "WS_JWT_SECRET": {"WS_AUTH": "jwt"},
+}
 
 # What must never be seen anywhere.
 VALUE = "correct horse"
@@ -33,7 +36,7 @@ def file(tmp_path: Path) -> Path:
 
 def secret_of(name: str, environ: dict[str, str]) -> Secret:
     """What a secret is in this environment."""
-    settings, unknown = load_settings(environ | NEEDS.get(name, {}))
+    settings, unknown = load_settings(BESIDE.get(name, {}) | environ)
     assert unknown == []
     value = getattr(settings, SECRETS[name])
     assert isinstance(value, Secret)
@@ -67,7 +70,7 @@ def test_secrets_are_equal_by_their_values() -> None:
 
 def test_settings_with_a_secret_show_none(name: str) -> None:
     """Whoever logs all settings, also as a dict, gives nothing away."""
-    settings, _ = load_settings({name: VALUE} | NEEDS.get(name, {}))
+    settings, _ = load_settings(BESIDE.get(name, {}) | {name: VALUE})
     assert VALUE not in repr(settings)
     assert VALUE not in repr(attrs.asdict(settings))
 

@@ -12,9 +12,9 @@ import click
 from odin_ws.access.authority import open_authority
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
 from odin_ws.settings import Settings, SettingsError, load_settings
+from odin_ws.source.access import KafkaAccess
 
-__all__ = ["check_access", "read_catalogue", "read_settings", "stop_with"]
-
+__all__ = ["check_authority", "read_access", "read_catalogue", "read_settings", "stop_with"]
 
 # Nobody limits how often it is guessed; so many random characters are not guessed.
 _LEAST_OPS_TOKEN: Final = 16
@@ -28,14 +28,24 @@ def stop_with(*problems: str) -> NoReturn:
 
 
 def read_settings(warn: Callable[[str], None]) -> Settings:
-    """The settings of the environment; `warn` gets one line about unknown names."""
+    """The settings of the environment; `warn` gets a line about unknown names, and about risks."""
     try:
         settings, unknown = load_settings(os.environ)
     except SettingsError as error:
         stop_with(*error.problems)
     if unknown:
         warn(f"not settings of odin-ws, ignored: {', '.join(unknown)}")
+    for warning in settings.security_warnings:
+        warn(warning)
     return settings
+
+
+def read_access(settings: Settings) -> KafkaAccess:
+    """How Kafka is reached, with the certificates that the settings name."""
+    try:
+        return KafkaAccess.of(settings)
+    except SettingsError as error:
+        stop_with(*error.problems)
 
 
 def read_catalogue(settings: Settings) -> Catalogue:
@@ -48,7 +58,7 @@ def read_catalogue(settings: Settings) -> Catalogue:
         stop_with(f"WS_CATALOGUE={settings.ws_catalogue}: {error}")
 
 
-def check_access(settings: Settings, catalogue: Catalogue) -> None:
+def check_authority(settings: Settings, catalogue: Catalogue) -> None:
     """See that what access is decided by can be used: keys, policy, categories, tokens."""
     token = settings.ws_ops_token
     if token is not None and len(token.reveal()) < _LEAST_OPS_TOKEN:

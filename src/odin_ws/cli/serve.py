@@ -14,13 +14,20 @@ import trio
 
 from odin_ws import __version__
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.environment import check_access, read_catalogue, read_settings, stop_with
+from odin_ws.cli.environment import (
+    check_authority,
+    read_access,
+    read_catalogue,
+    read_settings,
+    stop_with,
+)
 from odin_ws.cli.running import CommandFailed, leaves, obey_signals, run
 from odin_ws.connection.listener import CannotListen
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka
 from odin_ws.service import serve as run_service
 from odin_ws.settings import Settings
+from odin_ws.source.access import KafkaAccess
 
 __all__ = ["serve"]
 
@@ -39,23 +46,27 @@ def serve() -> None:
     warnings: list[str] = []
     settings = read_settings(warnings.append)
     catalogue = read_catalogue(settings)
-    check_access(settings, catalogue)
+    check_authority(settings, catalogue)
+    access = read_access(settings)
     configure_logging(settings.log_level, settings.log_format)
     for line in warnings:
         log.warning(line)
     _raise_descriptor_limit(settings.ws_max_connections)
     log.info("starting", version=__version__, brokers=settings.kafka_brokers)
     _calm_garbage_collector()
-    sys.exit(run(partial(_serve_until_signalled, settings, catalogue)))
+    sys.exit(run(partial(_serve_until_signalled, settings, catalogue, access)))
 
 
-async def _serve_until_signalled(settings: Settings, catalogue: Catalogue) -> int:
+async def _serve_until_signalled(
+    settings: Settings, catalogue: Catalogue, access: KafkaAccess
+) -> int:
     """Run the service; returns the exit status: 0 after a drain, 1 where a signal cut it short."""
     stop = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
-            await run_service(settings, catalogue, kafka(settings, catalogue), stop)
+            upstream = kafka(settings, catalogue, access)
+            await run_service(settings, catalogue, upstream, stop)
             nursery.cancel_scope.cancel()
             return 0
     except* CannotListen as group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import attrs
 
@@ -21,7 +22,10 @@ from odin_ws.settings.kinds import (
 )
 from odin_ws.settings.secrets import Secret
 
-__all__ = ["AccessSettings", "access_problems"]
+__all__ = ["AccessSettings"]
+
+# Where keys come from; with WS_AUTH=jwt it is one of them.
+_KEYS: Final = ("ws_jwt_secret", "ws_jwt_public_key", "ws_jwks")
 
 
 @attrs.frozen(slots=False)  # several are bases of one class
@@ -94,20 +98,16 @@ class AccessSettings:
         "WS_OPS_TOKEN", "the ops port then wants it as a bearer token; 16 characters or more"
     )
 
-
-# Where keys come from; with WS_AUTH=jwt it is one of them.
-_KEYS = ("ws_jwt_secret", "ws_jwt_public_key", "ws_jwks")
-
-
-def access_problems(settings: AccessSettings) -> list[str]:
-    """What takes several settings to judge."""
-    given = [field.upper() for field in _KEYS if getattr(settings, field) is not None]
-    if settings.ws_auth == "jwt":
-        names = ", ".join(field.upper() for field in _KEYS)
-        if len(given) != 1:
+    def access_problems(self) -> list[str]:
+        """What takes several settings to judge."""
+        given = [field.upper() for field in _KEYS if getattr(self, field) is not None]
+        if self.ws_auth == "jwt":
+            names = ", ".join(field.upper() for field in _KEYS)
             found = " and ".join(given) or "none"
-            return [f"WS_AUTH=jwt: exactly one of {names} is needed; there is {found}"]
-        return []
-    # Who gave a key, and misspelt or forgot WS_AUTH, would serve everybody.
-    given += ["WS_POLICY"] if settings.ws_policy is not None else []
-    return [f"{name} is set, but WS_AUTH=none: nobody would be asked for a token" for name in given]
+            problem = f"WS_AUTH=jwt: exactly one of {names} is needed; there is {found}"
+            return [] if len(given) == 1 else [problem]
+        # Who gave a key, and misspelt or forgot WS_AUTH, would serve everybody.
+        given += ["WS_POLICY"] if self.ws_policy is not None else []
+        return [
+            f"{name} is set, but WS_AUTH=none: nobody would be asked for a token" for name in given
+        ]

@@ -24,6 +24,7 @@ __all__ = [
     "MIB",
     "OPTIONAL_TEXT",
     "ORIGINS",
+    "PATH",
     "TEXT",
     "Setting",
     "SettingsError",
@@ -125,11 +126,12 @@ def _range(low: float, high: float) -> str:
 
 def choice(*words: str) -> tuple[Callable[[str], str], str]:
     """One of some words, in capitals or not."""
+    known = {word.lower(): word for word in words}
 
     def parse(text: str) -> str:
-        if text.lower() not in words:
+        if text.lower() not in known:
             raise ValueError
-        return text.lower()
+        return known[text.lower()]
 
     return parse, "one of " + ", ".join(words)
 
@@ -210,6 +212,10 @@ def _origins(text: str) -> tuple[str, ...]:
     return words
 
 
+def _optional_path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
 BROKERS: Final = (_words, "host:port, several separated by commas")
 TEXT: Final = (_text, "a text that is not empty")
 OPTIONAL_TEXT: Final = (str, "any text, or nothing")
@@ -225,5 +231,6 @@ ORIGINS: Final = (
     _origins,
     "https://example.com or https://*.example.com, several separated by commas; or * for all",
 )
+PATH: Final = (_optional_path, "the path of a file, or nothing")
 
 MIB: Final = 1 << 20

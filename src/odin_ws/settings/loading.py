@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from odin_ws.settings.access import AccessSettings, access_problems
+from odin_ws.settings.access import AccessSettings
 from odin_ws.settings.kafka import KafkaSettings
 from odin_ws.settings.kafka_security import KafkaSecuritySettings
 from odin_ws.settings.kinds import Setting, SettingsError
@@ -44,7 +44,7 @@ class Settings(
 
     def __attrs_post_init__(self) -> None:
         """Check what takes several settings to judge."""
-        problems = access_problems(self)
+        problems = self.security_problems() + self.access_problems()
         if self.ws_pong_timeout <= self.ws_ping_interval:
             problems.append(
                 f"WS_PONG_TIMEOUT={self.ws_pong_timeout:g}: must be more than "

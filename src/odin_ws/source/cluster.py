@@ -22,6 +22,7 @@ from aiokafka.errors import (
 from trio_asyncio import aio_as_trio
 
 from odin_ws.records import TopicPartition
+from odin_ws.source.access import KafkaAccess
 from odin_ws.source.fetching import Fetcher, assign_paused
 
 __all__ = [
@@ -55,7 +56,7 @@ _STOP_SECONDS: Final = 3
 
 @attrs.frozen
 class KafkaOptions:
-    """How to reach and read Kafka.
+    """How to reach Kafka (`access`) and read it.
 
     `group`: the consumer group to join, None to read every partition. `max_wait`: seconds the
     broker may hold an idle fetch. `gather`: seconds it gathers for one while records come.
@@ -65,7 +66,7 @@ class KafkaOptions:
     reads none: it goes on where the group stopped.
     """
 
-    brokers: tuple[str, ...]
+    access: KafkaAccess
     group: str | None
     max_wait: float
     gather: float
@@ -75,13 +76,9 @@ class KafkaOptions:
     history_records: int
 
     def client(self) -> dict[str, Any]:
-        """The arguments every aiokafka client takes."""
-        return {
-            "bootstrap_servers": list(self.brokers),
-            # aiokafka's default of 100 ms means 40 log lines a second while a broker is away.
-            "retry_backoff_ms": 500,
-            "client_id": "odin-ws",
-        }
+        """The arguments every aiokafka client takes. Raises OSError."""
+        # aiokafka's default of 100 ms means 40 log lines a second while a broker is away.
+        return self.access.client() | {"retry_backoff_ms": 500}
 
 
 class Questions:
