@@ -60,10 +60,18 @@ class AccessSettings:
         "WS_JWKS_INTERVAL", "300", number(10, 86_400), "s", "how often WS_JWKS is read again"
     )
     ws_jwt_audience: str = setting(
-        "WS_JWT_AUDIENCE", "", OPTIONAL_TEXT, "", "tokens must name it in aud; nothing: have no aud"
+        "WS_JWT_AUDIENCE",
+        "",
+        OPTIONAL_TEXT,
+        "",
+        "tokens must have it in aud; without it, those that have an aud are refused",
     )
     ws_jwt_issuer: str = setting(
-        "WS_JWT_ISSUER", "", OPTIONAL_TEXT, "", "tokens must have it as iss; nothing: not looked at"
+        "WS_JWT_ISSUER",
+        "",
+        OPTIONAL_TEXT,
+        "",
+        "tokens must have it as iss; without it, iss is not looked at",
     )
     ws_jwt_leeway: float = setting(
         "WS_JWT_LEEWAY", "10", number(0, 300), "s", "how far the issuer's clock may be off"
@@ -72,14 +80,18 @@ class AccessSettings:
         "WS_TOKEN_IN_QUERY", "false", FLAG, "", "whether ?token= is taken too; URLs end up in logs"
     )
     ws_token_notice: float = setting(
-        "WS_TOKEN_NOTICE", "30", number(0, 3600), "s", "how long before its end a client is told"
+        "WS_TOKEN_NOTICE",
+        "30",
+        number(0, 3600),
+        "s",
+        "how long before its token ends a client is told",
     )
     ws_private_categories: tuple[str, ...] = setting(
         "WS_PRIVATE_CATEGORIES",
         "balances",
         CATEGORIES,
         "",
-        "with WS_AUTH=jwt only for tokens that name them",
+        "with WS_AUTH=jwt only tokens that name them may read these",
     )
     ws_policy: Path | None = setting(
         "WS_POLICY", "", FILE, "", "what tokens without channels may read (TOML)"
