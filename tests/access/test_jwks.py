@@ -262,6 +262,28 @@ async def test_a_url_is_fetched_within_limits(answer: bytes, problem: str | None
     assert len(requests) == 1
 
 
+async def test_an_answer_without_end_is_not_read_on() -> None:
+    """What is under way when the limit is noticed may be a few megabytes; the rest is not read."""
+    sent = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal sent
+        async with stream:
+            await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+            with contextlib.suppress(trio.BrokenResourceError):  # where it has had enough
+                while True:
+                    await stream.send_all(b" " * (64 << 10))
+                    sent += 64 << 10
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host=LOOPBACK))
+        port = listeners[0].socket.getsockname()[1]
+        with pytest.raises(Unreachable, match="more than 131072 bytes"):
+            await fetch_keys(f"http://{LOOPBACK}:{port}/")()
+        nursery.cancel_scope.cancel()
+    assert sent < 8 << 20
+
+
 async def test_nobody_at_home_is_a_failure() -> None:
     """Told in a word, without a traceback."""
     (port,) = free_ports(1)

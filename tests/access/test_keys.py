@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm
 
 from odin_ws.access.keys import BadKey, key_set, public_key, shared_secret
 from tests.issuing import SECRET, Issuer, issuer
@@ -104,7 +105,7 @@ BAD: dict[str, Any] = {
     "for signing only": GOOD | {"key_ops": ["sign"]},
     "operations that are no list": GOOD | {"key_ops": "verify"},
     "an id that is no text": GOOD | {"kid": 7},
-    "private": GOOD | {"d": "AAAA"},
+    "private": GOOD | ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True),
     "no point": _without(GOOD, "y"),
     "not on the curve": GOOD | {"y": GOOD["x"]},
     "a number": GOOD | {"x": 7},
