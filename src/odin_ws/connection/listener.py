@@ -40,9 +40,7 @@ class CannotListen(Exception):
 
 
 @contextmanager
-def open_listening_socket(
-    address: Address, *, reuse_port: bool = False
-) -> Iterator[socket.socket]:
+def open_listening_socket(address: Address, *, reuse_port: bool = False) -> Iterator[socket.socket]:
     """A listening TCP socket; an empty host means every interface, IPv4 and IPv6.
 
     `reuse_port`: others of the same user listen there too, and the kernel spreads callers over

@@ -1,0 +1,145 @@
+"""One worker process: started, told to drain or to stop, and asked for its pages.
+
+It is told through its standard input and not by signals: those come from others too. systemd
+sends SIGTERM to every process of a unit, and a worker that counted signals would take the one that
+is passed on for a second.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+import attrs
+import httpx
+import trio
+
+__all__ = ["DRAIN", "STOP", "Answer", "Child", "NoAnswer", "OpenChild", "open_child"]
+
+# What a worker is told; the end of its input tells it that the supervisor is gone. One byte each:
+# two of them cannot be torn apart.
+DRAIN: Final = b"d"
+STOP: Final = b"s"
+
+# For a last close frame to every client, and Python's end.
+_STOP_SECONDS: Final = 5.0
+
+
+class NoAnswer(Exception):
+    """A worker's ops socket cannot be asked, or broke off."""
+
+
+@attrs.frozen
+class Answer:
+    """What a worker answered: HTTP status and body."""
+
+    status: int
+    text: str
+
+
+class Child(Protocol):
+    """A running worker."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    async def ask(self, path: str) -> Answer:
+        """Get one of its ops pages; waits without a bound. Raises NoAnswer."""
+        ...
+
+    async def tell(self, what: bytes) -> None:
+        """Tell it to DRAIN or to STOP; nothing happens where it has ended."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait for its end; returns its exit status, -N after signal N."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once."""
+        ...
+
+
+# Starts the worker with this number; at the end of the block it has ended.
+OpenChild = Callable[[int], AbstractAsyncContextManager[Child]]
+
+
+class _Process:
+    def __init__(self, process: trio.Process, client: httpx.AsyncClient) -> None:
+        self._process = process
+        self._client = client
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ask(self, path: str) -> Answer:
+        try:
+            response = await self._client.get(path)
+        except httpx.TransportError as error:
+            raise NoAnswer from error
+        return Answer(response.status_code, response.text)
+
+    async def tell(self, what: bytes) -> None:
+        assert self._process.stdin is not None  # noqa: S101 -- it was started with a pipe
+        with suppress(trio.BrokenResourceError):
+            await self._process.stdin.send_all(what)
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+@asynccontextmanager
+async def open_child(
+    command: Sequence[str], environ: Mapping[str, str], directory: Path, number: int
+) -> AsyncIterator[Child]:
+    """Run `command --number N --ops-fd FD` until it ends; at the end of the block it is stopped.
+
+    Its ops socket is `N.sock` in the directory. It listens already when the process starts, so
+    whoever asks is answered as soon as there is an answer. Raises OSError where it cannot be run.
+    """
+    path = directory / f"{number}.sock"
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.fspath(path))
+        listening.listen()
+        descriptor = listening.fileno()
+        process = await trio.lowlevel.open_process(
+            [*command, "--number", str(number), "--ops-fd", str(descriptor)],
+            stdin=subprocess.PIPE,
+            env=environ,
+            pass_fds=(descriptor,),
+            # Ctrl-C in a terminal is for the supervisor to pass on.
+            process_group=0,
+        )
+    transport = httpx.AsyncHTTPTransport(
+        uds=os.fspath(path), limits=httpx.Limits(max_keepalive_connections=0)
+    )
+    client = httpx.AsyncClient(transport=transport, base_url="http://worker", timeout=None)  # noqa: S113 -- whoever asks knows how long
+    child = _Process(process, client)
+    try:
+        yield child
+    finally:
+        with trio.CancelScope(shield=True):
+            await _end(child)
+            await client.aclose()
+
+
+async def _end(child: _Process) -> None:
+    """Let it stop at once in good order, or kill it."""
+    with trio.move_on_after(_STOP_SECONDS):
+        await child.tell(STOP)
+        await child.wait()
+        return
+    child.kill()
+    await child.wait()
