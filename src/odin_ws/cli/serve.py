@@ -79,9 +79,8 @@ async def _until_signalled(serve_: _Serve, settings: Settings, catalogue: Catalo
     except* WorkerFailed as group:
         # Several may have failed, of the same cause; each has said why.
         failed = next(leaves(group))
-        raise (CannotBegin if failed.status == WRONG_SETTINGS else CommandFailed)(
-            str(failed)
-        ) from group
+        failure = CannotBegin if failed.status == WRONG_SETTINGS else CommandFailed
+        raise failure(str(failed)) from group
     log.warning("stopped at once by a second signal")
     return 1
 

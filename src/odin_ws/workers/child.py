@@ -72,8 +72,11 @@ OpenChild = Callable[[int], AbstractAsyncContextManager[Child]]
 
 
 class _Process:
-    def __init__(self, process: trio.Process, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, process: trio.Process, orders: trio.abc.SendStream, client: httpx.AsyncClient
+    ) -> None:
         self._process = process
+        self._orders = orders
         self._client = client
 
     @property
@@ -88,9 +91,8 @@ class _Process:
         return Answer(response.status_code, response.text)
 
     async def tell(self, what: bytes) -> None:
-        assert self._process.stdin is not None  # noqa: S101 -- it was started with a pipe
         with suppress(trio.BrokenResourceError):
-            await self._process.stdin.send_all(what)
+            await self._orders.send_all(what)
 
     async def wait(self) -> int:
         return await self._process.wait()
@@ -122,17 +124,29 @@ async def open_child(
             # Ctrl-C in a terminal is for the supervisor to pass on.
             process_group=0,
         )
-    transport = httpx.AsyncHTTPTransport(
-        uds=os.fspath(path), limits=httpx.Limits(max_keepalive_connections=0)
-    )
-    client = httpx.AsyncClient(transport=transport, base_url="http://worker", timeout=None)  # noqa: S113 -- whoever asks knows how long
-    child = _Process(process, client)
+    assert process.stdin is not None  # noqa: S101 -- it is a pipe
+    client = _client(path)
+    child = _Process(process, process.stdin, client)
     try:
         yield child
     finally:
         with trio.CancelScope(shield=True):
             await _end(child)
+            await process.stdin.aclose()
             await client.aclose()
+
+
+def _client(path: Path) -> httpx.AsyncClient:
+    transport = httpx.AsyncHTTPTransport(
+        uds=os.fspath(path),
+        # Hypercorn closes idle connections, and may do so while the next request is sent.
+        limits=httpx.Limits(max_keepalive_connections=0),
+    )
+    return httpx.AsyncClient(
+        transport=transport,
+        base_url="http://worker",
+        timeout=None,  # noqa: S113 -- whoever asks knows how long
+    )
 
 
 async def _end(child: _Process) -> None:
