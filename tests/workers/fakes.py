@@ -107,7 +107,7 @@ class Crew:
     @asynccontextmanager
     async def open(self, number: int) -> AsyncIterator[FakeChild]:
         """See OpenChild."""
-        child = FakeChild(1000 + len(self.starts))
+        child = FakeChild(1000 * number + len(self.times(number)))
         self.starts.append((trio.current_time(), number, child))
         if self.fate is not None:
             child.exit(self.fate)
