@@ -11,7 +11,7 @@ import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from trio.testing import wait_all_tasks_blocked
 
-from odin_ws.workers.child import DRAIN, STOP, Answer, NoAnswer
+from odin_ws.workers.child import DRAIN, STOP, Answer, CannotStart, NoAnswer
 from odin_ws.workers.supervisor import Supervisor
 
 __all__ = ["Crew", "FakeChild", "families", "supervising"]
@@ -30,6 +30,7 @@ class FakeChild:
         self.drains = True
         self.pages: dict[str, Answer] = {
             "/metrics": Answer(200, ""),
+            "/health/live": Answer(200, "live\n"),
             "/health/ready": Answer(200, "ready\n"),
         }
         self._ended = trio.Event()
@@ -68,7 +69,10 @@ class FakeChild:
             await trio.sleep_forever()
         if self.refuses or self.ended:
             raise NoAnswer
-        return self.pages[path]
+        page = self.pages[path]
+        if page.status == 500:
+            raise NoAnswer
+        return page
 
     async def tell(self, what: bytes) -> None:
         """See Child."""
@@ -94,6 +98,7 @@ class Crew:
         self.starts: list[tuple[float, int, FakeChild]] = []
         # What befalls the next ones as soon as they have started: an exit status.
         self.fate: int | None = None
+        self.no_processes = False
         self.stop = trio.Event()
 
     def now(self, number: int) -> FakeChild:
@@ -107,6 +112,8 @@ class Crew:
     @asynccontextmanager
     async def open(self, number: int) -> AsyncIterator[FakeChild]:
         """See OpenChild."""
+        if self.no_processes:
+            raise CannotStart("Resource temporarily unavailable")
         child = FakeChild(1000 * number + len(self.times(number)))
         self.starts.append((trio.current_time(), number, child))
         if self.fate is not None:

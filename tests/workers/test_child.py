@@ -13,7 +13,7 @@ import psutil
 import pytest
 import trio
 
-from odin_ws.workers.child import DRAIN, STOP, Child, NoAnswer, open_child
+from odin_ws.workers.child import DRAIN, STOP, CannotStart, Child, NoAnswer, open_child
 
 PATIENCE = 30
 
@@ -115,7 +115,7 @@ async def test_the_place_of_a_dead_worker_can_be_taken(tmp_path: Path) -> None:
 
 
 async def test_a_program_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    """The error is the system's own."""
-    with pytest.raises(FileNotFoundError):
+    """The reason is the system's own."""
+    with pytest.raises(CannotStart, match="No such file or directory"):
         async with open_child([str(tmp_path / "nothing")], os.environ, tmp_path, 1):
             pytest.fail("it runs")

@@ -12,6 +12,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,7 +20,16 @@ import attrs
 import httpx
 import trio
 
-__all__ = ["DRAIN", "STOP", "Answer", "Child", "NoAnswer", "OpenChild", "open_child"]
+__all__ = [
+    "DRAIN",
+    "STOP",
+    "Answer",
+    "CannotStart",
+    "Child",
+    "NoAnswer",
+    "OpenChild",
+    "open_child",
+]
 
 # What a worker is told; the end of its input tells it that the supervisor is gone. One byte each:
 # two of them cannot be torn apart.
@@ -30,8 +40,12 @@ STOP: Final = b"s"
 _STOP_SECONDS: Final = 5.0
 
 
+class CannotStart(Exception):
+    """The system refuses another process; the message says why."""
+
+
 class NoAnswer(Exception):
-    """A worker's ops socket cannot be asked, or broke off."""
+    """A worker's ops socket cannot be asked, or broke off, or the page failed there."""
 
 
 @attrs.frozen
@@ -67,7 +81,7 @@ class Child(Protocol):
         ...
 
 
-# Starts the worker with this number; at the end of the block it has ended.
+# Starts the worker with this number, or raises CannotStart; at the end of the block it has ended.
 OpenChild = Callable[[int], AbstractAsyncContextManager[Child]]
 
 
@@ -88,6 +102,9 @@ class _Process:
             response = await self._client.get(path)
         except httpx.TransportError as error:
             raise NoAnswer from error
+        if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+            # The worker's log has the traceback.
+            raise NoAnswer
         return Answer(response.status_code, response.text)
 
     async def tell(self, what: bytes) -> None:
@@ -108,22 +125,13 @@ async def open_child(
     """Run `command --number N --ops-fd FD` until it ends; at the end of the block it is stopped.
 
     Its ops socket is `N.sock` in the directory. It listens already when the process starts, so
-    whoever asks is answered as soon as there is an answer. Raises OSError where it cannot be run.
+    whoever asks is answered as soon as there is an answer. Raises CannotStart.
     """
     path = directory / f"{number}.sock"
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(os.fspath(path))
-        listening.listen()
-        descriptor = listening.fileno()
-        process = await trio.lowlevel.open_process(
-            [*command, "--number", str(number), "--ops-fd", str(descriptor)],
-            stdin=subprocess.PIPE,
-            env=environ,
-            pass_fds=(descriptor,),
-            # Ctrl-C in a terminal is for the supervisor to pass on.
-            process_group=0,
-        )
+    try:
+        process = await _start([*command, "--number", str(number)], environ, path)
+    except OSError as error:
+        raise CannotStart(str(error)) from error
     assert process.stdin is not None  # noqa: S101 -- it is a pipe
     client = _client(path)
     child = _Process(process, process.stdin, client)
@@ -134,6 +142,28 @@ async def open_child(
             await _end(child)
             await process.stdin.aclose()
             await client.aclose()
+
+
+async def _start(command: Sequence[str], environ: Mapping[str, str], path: Path) -> trio.Process:
+    with _listen_at(path) as listening:
+        descriptor = listening.fileno()
+        return await trio.lowlevel.open_process(
+            [*command, "--ops-fd", str(descriptor)],
+            stdin=subprocess.PIPE,
+            env=environ,
+            pass_fds=(descriptor,),
+            # Ctrl-C in a terminal is for the supervisor to pass on.
+            process_group=0,
+        )
+
+
+def _listen_at(path: Path) -> socket.socket:
+    # The worker before left it there.
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(os.fspath(path))
+    listening.listen()
+    return listening
 
 
 def _client(path: Path) -> httpx.AsyncClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from typing import Final
 
 import attrs
@@ -11,7 +12,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from odin_ws.source.backoff import Backoff
-from odin_ws.workers.child import DRAIN, Answer, Child, NoAnswer, OpenChild
+from odin_ws.workers.child import DRAIN, Answer, CannotStart, Child, NoAnswer, OpenChild
 from odin_ws.workers.totals import Totals
 
 __all__ = ["WRONG_SETTINGS", "Supervisor", "Worker", "WorkerFailed"]
@@ -30,8 +31,8 @@ _HUNG_SECONDS: Final = 30.0
 # After an attempt that failed at once; long enough not to flood the log.
 _AGAIN_SECONDS: Final = 1.0
 
-# The first restart comes at once, for the clients; one that crashes at each start costs a start
-# (a second of CPU) every 15 to 30 s.
+# Seconds, with full jitter. The first restart comes at once, for the clients; one that crashes at
+# each start costs a start (a second of CPU) every 15 s on average.
 _BACKOFF: Final = (0.25, 30.0)
 
 # After so long a crash is a new one, and no start that failed.
@@ -133,11 +134,10 @@ class Supervisor:
         backoff = Backoff(*_BACKOFF)
         while not self.draining:
             began = trio.current_time()
-            async with self._open_child(worker.number) as child:
-                log.info("a worker starts", worker=worker.number, pid=child.pid)
-                status = await self._attend(worker, child)
+            status = await self._run_once(worker)
             if self.draining:
-                worker.drained = status == 0
+                # One that never served had nobody to send away.
+                worker.drained = status == 0 or not worker.served
                 log.info("a worker has ended", worker=worker.number, end=_described(status))
                 return
             if not worker.served:
@@ -145,6 +145,16 @@ class Supervisor:
             if trio.current_time() - began >= _STEADY_SECONDS:
                 backoff.reset()
             await self._wait_before_restart(worker, status, backoff.next())
+
+    async def _run_once(self, worker: Worker) -> int:
+        """Start a process and look after it until it ends; returns its exit status."""
+        try:
+            async with self._open_child(worker.number) as child:
+                log.info("a worker starts", worker=worker.number, pid=child.pid)
+                return await self._attend(worker, child)
+        except CannotStart as error:
+            log.error("a worker cannot be started", worker=worker.number, reason=str(error))  # noqa: TRY400 -- the reason says it all
+            return 1
 
     async def _wait_before_restart(self, worker: Worker, status: int, seconds: float) -> None:
         log.error(
@@ -158,7 +168,6 @@ class Supervisor:
             await self._stop.wait()
 
     async def _attend(self, worker: Worker, child: Child) -> int:
-        """Look after one process until it ends; returns its exit status."""
         worker.child = child
         try:
             async with trio.open_nursery() as nursery:
@@ -175,7 +184,10 @@ class Supervisor:
         """Look at it now and then; one that does not answer any more is killed."""
         while True:
             with trio.move_on_after(_HUNG_SECONDS) as patience:
-                self._saw(worker, await _insist(child, "/metrics"))
+                await _until_alive(child)
+                worker.served = True
+                with suppress(NoAnswer):  # the page failed, which is not the worker's end
+                    self._saw(worker, await child.ask("/metrics"))
             if patience.cancelled_caught:
                 log.error("a worker does not answer and is killed", worker=worker.number)
                 child.kill()
@@ -183,7 +195,6 @@ class Supervisor:
             await trio.sleep(_LOOK_SECONDS)
 
     def _saw(self, worker: Worker, answer: Answer) -> None:
-        worker.served = True
         self.totals.saw(worker.number, text_string_to_metric_families(answer.text))
 
     async def _drain_when_asked(self, worker: Worker, child: Child) -> None:
@@ -194,13 +205,15 @@ class Supervisor:
         child.kill()
 
 
-async def _insist(child: Child, path: str) -> Answer:
+async def _until_alive(child: Child) -> None:
     """Ask until there is an answer."""
     while True:
         try:
-            return await child.ask(path)
+            await child.ask("/health/live")
         except NoAnswer:
             await trio.sleep(_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _described(status: int) -> str:
