@@ -65,6 +65,17 @@ def test_a_reserved_port_is_nobody_elses() -> None:
             pytest.fail("it is taken")
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv4 only")
+def test_every_interface_is_reserved_in_both_families() -> None:
+    """Nobody else gets the IPv4 half of an address that stands for both."""
+    with (
+        reserve_port(Address("", 0)) as address,
+        pytest.raises(CannotListen, match="Address already in use"),
+        reserve_port(Address("0.0.0.0", address.port)),  # noqa: S104 -- it is what must fail
+    ):
+        pytest.fail("it is shared")
+
+
 def test_a_port_in_use_cannot_be_reserved() -> None:
     """The line says which, also while those who have it share it among them."""
     with open_listening_socket(ANY, reuse_port=True) as listening:

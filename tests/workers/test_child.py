@@ -72,11 +72,10 @@ async def test_a_worker_is_asked_and_told(tmp_path: Path) -> None:
 async def test_leaving_stops_the_worker(tmp_path: Path) -> None:
     """Also when the block is cancelled, there is no process left."""
     with trio.fail_after(PATIENCE):
-        async with program(tmp_path, OBEDIENT) as child:
-            await child.ask("/health")
-            with trio.CancelScope() as scope:
+        with trio.CancelScope() as scope:
+            async with program(tmp_path, OBEDIENT) as child:
+                await child.ask("/health")
                 scope.cancel()
-                await child.wait()
         assert not psutil.pid_exists(child.pid)
         assert await child.wait() == 7
 
