@@ -74,7 +74,8 @@ async def test_a_worker_that_has_run_well_is_replaced_soon_again(
         assert len(crew.times(1)) == before + 1
 
 
-@pytest.mark.parametrize("status", [0, 1, WRONG_SETTINGS, -9])
+# The last is a real-time signal, which has no name of its own.
+@pytest.mark.parametrize("status", [0, 1, WRONG_SETTINGS, -9, -40])
 async def test_a_worker_that_never_served_ends_everything(
     autojump_clock: MockClock, status: int
 ) -> None:

@@ -147,7 +147,7 @@ class Supervisor:
             await self._wait_before_restart(worker, status, backoff.next())
 
     async def _run_once(self, worker: Worker) -> int:
-        """Start a process and look after it until it ends; returns its exit status."""
+        """Start a process and see it to its end; returns its exit status, 1 where none started."""
         try:
             async with self._open_child(worker.number) as child:
                 log.info("a worker starts", worker=worker.number, pid=child.pid)
@@ -168,6 +168,7 @@ class Supervisor:
             await self._stop.wait()
 
     async def _attend(self, worker: Worker, child: Child) -> int:
+        """Look after a process until it ends; returns its exit status."""
         worker.child = child
         try:
             async with trio.open_nursery() as nursery:
@@ -217,4 +218,4 @@ async def _until_alive(child: Child) -> None:
 
 
 def _described(status: int) -> str:
-    return f"status {status}" if status >= 0 else signal.Signals(-status).name
+    return f"status {status}" if status >= 0 else f"signal {-status}: {signal.strsignal(-status)}"
