@@ -87,7 +87,9 @@ def _told(address: Address) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CannotListen(f"cannot listen at {address}: {error.strerror or error}") from error
+        # The standard library repeats the address in its own way.
+        why, _, _ = (error.strerror or str(error)).partition(" (while attempting")
+        raise CannotListen(f"cannot listen at {address}: {why}") from error
 
 
 def bound_address(listening: socket.socket) -> Address:
