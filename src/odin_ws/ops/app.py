@@ -14,7 +14,6 @@ import trio
 from hypercorn.trio import serve
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -22,7 +21,7 @@ from starlette.routing import Route
 from odin_ws.ops.clients import InvalidQuery, clients_report, read_limit
 from odin_ws.ops.health import health_report
 from odin_ws.ops.metrics import metrics_registry, metrics_text
-from odin_ws.ops.protection import BearerRequired
+from odin_ws.ops.protection import protection
 from odin_ws.ops.revoking import revoke
 from odin_ws.ops.view import View
 
@@ -62,7 +61,6 @@ def ops_app(view: View) -> Starlette:
     async def revocations(request: Request) -> Response:
         return await revoke(view, request)
 
-    token = view.settings.ws_ops_token
     return Starlette(
         routes=[
             Route("/health", health),
@@ -72,13 +70,13 @@ def ops_app(view: View) -> Starlette:
             Route("/clients", clients),
             Route("/revocations", revocations, methods=["POST"]),
         ],
-        middleware=[] if token is None else [Middleware(BearerRequired, token)],
+        middleware=protection(view.settings.ws_ops_token),
     )
 
 
 @asynccontextmanager
-async def serve_ops(view: View, listening: socket.socket) -> AsyncIterator[None]:
-    """Serve the pages on a listening socket for the length of the block."""
+async def serve_ops(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
+    """Serve the pages of an app on a listening socket for the length of the block."""
     config = hypercorn.Config()
     # Hypercorn takes over and closes the descriptor it is given: let it have one of its own.
     config.bind = [f"fd://{listening.dup().detach()}"]
@@ -87,7 +85,7 @@ async def serve_ops(view: View, listening: socket.socket) -> AsyncIterator[None]
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(
-            partial(serve, ops_app(view), config, shutdown_trigger=stop.wait, mode="asgi")  # type: ignore[arg-type]
+            partial(serve, app, config, shutdown_trigger=stop.wait, mode="asgi")  # type: ignore[arg-type]
         )
         yield
         stop.set()

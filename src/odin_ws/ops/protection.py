@@ -7,17 +7,23 @@ from http import HTTPStatus
 from typing import Final
 
 from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from odin_ws.settings import Secret
 
-__all__ = ["BearerRequired"]
+__all__ = ["protection"]
 
 # Probes of orchestrators and load balancers carry no secrets; these two tell them a word.
 _OPEN: Final = frozenset({"/health/live", "/health/ready"})
 
 _SCHEME: Final = "bearer "
+
+
+def protection(token: Secret | None) -> list[Middleware]:
+    """What an app of ops pages is wrapped in; nothing where there is no token."""
+    return [] if token is None else [Middleware(BearerRequired, token)]
 
 
 class BearerRequired:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from odin_ws.access.revocations import LASTS_SECONDS, Revocation, TooManyRevocations
 from odin_ws.ops.view import View
 
-__all__ = ["revoke"]
+__all__ = ["read_body", "revoke"]
 
 log = structlog.get_logger("odin_ws.ops")
 
@@ -43,7 +43,7 @@ async def revoke(view: View, request: Request) -> Response:
     if authority is None:
         return _refuse(HTTPStatus.CONFLICT, "WS_AUTH=none: there are neither users nor tokens")
     try:
-        order = _read(await _body(request))
+        order = _read(await read_body(request))
         authority.revoke(order.revocation, order.until)
     except _BadRequest as problem:
         return _refuse(HTTPStatus.BAD_REQUEST, str(problem))
@@ -65,17 +65,18 @@ def _refuse(status: HTTPStatus, text: str) -> Response:
     return PlainTextResponse(f"{text}\n", status)
 
 
-async def _body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """What was posted, or its beginning where that is more than a revocation has."""
     body = b""
     async for chunk in request.stream():
         # To its end, as HTTP wants it, but not kept.
         body = (body + chunk)[: _MAX_BYTES + 1]
-    if len(body) > _MAX_BYTES:
-        raise _BadRequest(f"at most {_MAX_BYTES} bytes")
     return body
 
 
 def _read(body: bytes) -> _Order:
+    if len(body) > _MAX_BYTES:
+        raise _BadRequest(f"at most {_MAX_BYTES} bytes")
     try:
         order = orjson.loads(body)
     except orjson.JSONDecodeError:
