@@ -43,7 +43,8 @@ class Intake:
 
     `order` counts the messages there ever were. `even_order`: since that place in it, all that came
     was news and nothing of it was taken back. `filled` is set once the first assignment's history
-    has come: from then on retention is complete. `jumped` is called where positions do not go on.
+    has come: from then on retention is complete. `jumped` is called where positions do not go on,
+    `passed_by` with a record that is news and cannot be delivered.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Intake:
         self.order = self.even_order = 0
         self.filled = trio.Event()
         self.jumped: Callable[[Jumps], None] = _tell_nobody
+        self.passed_by: Callable[[Record, Unreadable], None] = _keep_none
         self._positions: dict[str, dict[int, int]] = {}
         self._moved = trio.Event()
         self._next_report: dict[Unreadable, float] = {}
@@ -108,7 +110,7 @@ class Intake:
             is_news = record.offset > positions.get(record.partition, -1)
             if is_news:
                 positions[record.partition] = record.offset
-            message = self._read(record, self.catalogue.topics[record.topic])
+            message = self._read(record, self.catalogue.topics[record.topic], is_news=is_news)
             if message is None:
                 continue
             self.order += 1
@@ -157,10 +159,12 @@ class Intake:
         if jumps.over or jumps.back:
             self.jumped(jumps)
 
-    def _read(self, record: Record, topic: Topic) -> Message | None:
+    def _read(self, record: Record, topic: Topic, *, is_news: bool) -> Message | None:
         content = read_message(record, topic, self.max_record_bytes)
         if isinstance(content, Unreadable):
             self._pass_by(record, content)
+            if is_news:
+                self.passed_by(record, content)
             token = read_token(record)
             if content is Unreadable.TOMBSTONE and not isinstance(token, Unreadable):
                 self.last.forget(channel_name(token, topic.category))
@@ -189,3 +193,7 @@ class Intake:
 
 def _tell_nobody(_jumps: Jumps) -> None:
     """Where nobody is connected yet."""
+
+
+def _keep_none(_record: Record, _reason: Unreadable) -> None:
+    """Where there is no topic for dead letters."""

@@ -21,6 +21,7 @@ __all__ = [
     "OPTIONAL_TEXT",
     "PATH",
     "TEXT",
+    "TOPIC",
     "Setting",
     "SettingsError",
     "choice",
@@ -173,6 +174,16 @@ def _optional_file(text: str) -> Path | None:
     return path
 
 
+# Kafka's own rule.
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{0,249}")
+
+
+def _optional_topic(text: str) -> str:
+    if not _TOPIC.fullmatch(text) or text in {".", ".."}:
+        raise ValueError
+    return text
+
+
 def _optional_path(text: str) -> Path | None:
     return Path(text) if text else None
 
@@ -182,6 +193,7 @@ TEXT: Final = (_text, "a text that is not empty")
 OPTIONAL_TEXT: Final = (str, "any text, or nothing")
 ADDRESS: Final = (_address, "host:port, or :port for every interface")
 FILE: Final = (_optional_file, "the path of a file that exists, or nothing")
+TOPIC: Final = (_optional_topic, "the name of a topic, or nothing")
 PATH: Final = (_optional_path, "the path of a file, or nothing")
 
 MIB: Final = 1 << 20
