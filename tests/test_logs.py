@@ -14,7 +14,6 @@ import structlog
 from odin_ws.logs import configure_logging
 
 LIBRARIES = (
-    "trio-websocket",
     "hypercorn",
     "hypercorn.error",
     "asyncio",

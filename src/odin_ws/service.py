@@ -65,7 +65,7 @@ _CHANNEL_BATCHES: Final = 4
 
 # aiokafka's fetch over 96 partitions costs 4 ms whatever it brings. Without a broadcast rate the
 # broker still gathers for this long: a fifth of a core while records come, 7 ms of latency.
-_SHORTEST_GATHER: Final = 0.01
+_SHORTEST_GATHER: Final = 0.005
 
 
 # Accepts connections until cancelled: gives each to the function, in a task of the nursery.
