@@ -43,6 +43,11 @@ class Settings(
                 f"WS_PONG_TIMEOUT={self.ws_pong_timeout:g}: must be more than "
                 f"WS_PING_INTERVAL={self.ws_ping_interval:g}, or no pong could be in time"
             )
+        if self.ws_workers > 1 and self.kafka_assignment == "group":
+            problems.append(
+                f"KAFKA_ASSIGNMENT=group: must be all with WS_WORKERS={self.ws_workers}, or each "
+                "worker would have a share of the partitions, and nobody chooses a client's worker"
+            )
         if problems:
             raise SettingsError(problems)
 
