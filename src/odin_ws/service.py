@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Final
 
@@ -45,6 +45,7 @@ from odin_ws.source.archive import KafkaArchive
 from odin_ws.source.base import Source
 from odin_ws.source.cluster import KafkaOptions
 from odin_ws.source.kafka import KafkaSource
+from odin_ws.source.letters import DeadLetters
 
 __all__ = [
     "Accept",
@@ -87,10 +88,14 @@ class Addresses:
 
 @attrs.frozen
 class Upstream:
-    """Where the records come from: as they are published, and again later."""
+    """Where the records come from: as they are published, and again later.
+
+    `dead_letters`: where those go that cannot be delivered, if anywhere.
+    """
 
     source: Source
     archive: Archive
+    dead_letters: DeadLetters | None = None
 
 
 async def serve(
@@ -155,7 +160,11 @@ def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
         _doorkeeper(settings, catalogue, hub),
     )
     intake.jumped = partial(tell_of_jumps, server)
-    return View(settings, upstream.source.feed, hub, server, resources)
+    view = View(settings, upstream.source.feed, hub, server, resources)
+    if upstream.dead_letters is not None:
+        intake.passed_by = upstream.dead_letters.put
+        view.dead_letters = upstream.dead_letters.stats
+    return view
 
 
 def _doorkeeper(settings: Settings, catalogue: Catalogue, hub: Hub) -> Doorkeeper:
@@ -205,8 +214,11 @@ def kafka(settings: Settings, catalogue: Catalogue, access: KafkaAccess) -> Upst
         history_seconds=settings.ws_retention_seconds,
         history_records=history_records(settings),
     )
+    topic = settings.kafka_dead_letter_topic
     return Upstream(
-        KafkaSource(catalogue, options), KafkaArchive(options, settings.ws_replay_readers)
+        KafkaSource(catalogue, options),
+        KafkaArchive(options, settings.ws_replay_readers),
+        DeadLetters(access, topic, socket.gethostname()) if topic else None,
     )
 
 
@@ -225,7 +237,8 @@ async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]
 async def run_feed(view: View, upstream: Upstream) -> AsyncIterator[None]:
     """The way of the records: source, bounded channel, hub; and what there is to tell about it."""
     send, receive = trio.open_memory_channel[Item](_CHANNEL_BATCHES)
-    async with trio.open_nursery() as nursery:
+    letters = upstream.dead_letters
+    async with letters.writing() if letters else nullcontext(), trio.open_nursery() as nursery:
         nursery.start_soon(upstream.source.run, send)
         nursery.start_soon(upstream.archive.run)
         nursery.start_soon(view.hub.run, receive)

@@ -90,3 +90,13 @@ def test_a_bad_catalogue_is_named(tmp_path: Path) -> None:
     assert shown.exit_code == 2
     assert str(path) in shown.stderr
     assert "topics" in shown.stderr
+
+
+def test_dead_letters_have_a_topic_of_their_own() -> None:
+    """One of the catalogue ends the command with 2: each letter would be a dead letter again."""
+    wrong = {"KAFKA_DEAD_LETTER_TOPIC": "odin.trades"}
+    shown = CliRunner().invoke(main, ["serve"], env=wrong)
+    assert shown.exit_code == 2
+    assert shown.stderr == (
+        "odin-ws: KAFKA_DEAD_LETTER_TOPIC=odin.trades: must not be a topic of the catalogue\n"
+    )

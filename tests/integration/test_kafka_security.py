@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,18 @@ REFUSED = {
     "no-token": (by_token(None), "the file cannot be read: No such file or directory"),
     "words": (by_token("no token"), "the file has no token in it"),
 }
+
+
+@pytest.fixture(autouse=True)
+def sockets_that_are_left() -> Iterator[None]:
+    """Aiokafka does not wait until the connections that were refused have closed their sockets.
+
+    In a loop that goes on they do; that of a test ends, and they are collected here.
+    """
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def access_to(settings: dict[str, str]) -> KafkaAccess:

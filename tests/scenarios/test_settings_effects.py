@@ -40,6 +40,9 @@ EFFECTS: Final = {
     "KAFKA_CONSUMER_GROUP": f"{_REAL}::test_kafka_assignment_and_consumer_group",
     "KAFKA_FETCH_MAX_WAIT_MS": f"{_REAL}::test_kafka_fetch_max_wait",
     "KAFKA_PROBE_SECONDS": f"{_REAL}::test_kafka_probe_seconds",
+    "KAFKA_DEAD_LETTER_TOPIC": (
+        "tests/integration/test_dead_letters.py::test_kafka_dead_letter_topic"
+    ),
     "KAFKA_SECURITY_PROTOCOL": f"{_SECURITY}::test_source_and_archive_are_let_in",
     "KAFKA_SASL_MECHANISM": f"{_SECURITY}::test_source_and_archive_are_let_in",
     "KAFKA_SASL_USERNAME": f"{_SECURITY}::test_source_and_archive_are_let_in",

@@ -99,7 +99,7 @@ def problem_of(name: str, text: str) -> str:
 def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
     """A new setting needs a line above or a test below."""
     others = {"KAFKA_BROKERS", "KAFKA_CONSUMER_GROUP", "WS_ADDR", "WS_OPS_ADDR", "WS_CATALOGUE"}
-    others |= {"KAFKA_SASL_USERNAME", "KAFKA_SASL_TOKEN_FILE"}
+    others |= {"KAFKA_DEAD_LETTER_TOPIC", "KAFKA_SASL_USERNAME", "KAFKA_SASL_TOKEN_FILE"}
     others |= {f"KAFKA_SSL_{file}" for file in ("CAFILE", "CERTFILE", "KEYFILE")}
     # tests/settings/test_access.py
     others |= {"WS_AUTH", "WS_JWT_PUBLIC_KEY", "WS_JWKS", "WS_JWT_AUDIENCE", "WS_JWT_ISSUER"}
@@ -275,6 +275,16 @@ def test_a_certificate_is_a_file_that_exists(name: str, tmp_path: Path) -> None:
     wrong = tmp_path / "none.pem"
     problem = problem_of(f"KAFKA_SSL_{name}", str(wrong))
     assert problem.startswith(f"KAFKA_SSL_{name}={wrong}: allowed is the path of a file")
+
+
+def test_a_topic_is_named_as_kafka_names_them() -> None:
+    """The broker would refuse any other, letter by letter."""
+    for name in ("odin.dead_letters-2", "x" * 249):
+        assert value_of("KAFKA_DEAD_LETTER_TOPIC", name) == name
+    for name in ("x" * 250, "odin/dead", "dead letters", ".", "..", "tot\u00e9"):
+        allowed = "allowed is the name of a topic, or nothing"
+        problem = problem_of("KAFKA_DEAD_LETTER_TOPIC", name)
+        assert problem == f"KAFKA_DEAD_LETTER_TOPIC={name}: {allowed}"
 
 
 def test_a_token_may_be_written_later() -> None:

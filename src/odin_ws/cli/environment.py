@@ -55,7 +55,16 @@ def read_access(settings: Settings) -> KafkaAccess:
 
 
 def read_catalogue(settings: Settings) -> Catalogue:
-    """The catalogue the settings name."""
+    """The catalogue the settings name, in which there is no topic for dead letters."""
+    catalogue = _read_catalogue(settings)
+    dead = settings.kafka_dead_letter_topic
+    if dead in catalogue.topics:
+        # Each letter would be read as a record, and be one again.
+        stop_with(f"KAFKA_DEAD_LETTER_TOPIC={dead}: must not be a topic of the catalogue")
+    return catalogue
+
+
+def _read_catalogue(settings: Settings) -> Catalogue:
     if settings.ws_catalogue is None:
         return default_catalogue()
     try:

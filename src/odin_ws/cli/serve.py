@@ -55,7 +55,7 @@ def serve(workers: str | None) -> None:
     settings = read_settings(warnings.append, options)
     catalogue = read_catalogue(settings)
     check_authority(settings, catalogue)
-    access = read_access(settings)
+    read_access(settings)  # what is wrong with certificates is told now, and ends the start
     if settings.ws_max_connections < settings.ws_workers:
         stop_with(
             f"WS_MAX_CONNECTIONS={settings.ws_max_connections}: WS_WORKERS={settings.ws_workers} "
@@ -70,19 +70,19 @@ def serve(workers: str | None) -> None:
     log.info("starting", version=__version__, brokers=settings.kafka_brokers)
     calm_garbage_collector()
     command = _serve_with_workers if settings.ws_workers > 1 else _serve_here
-    sys.exit(run(partial(_until_signalled, partial(command, settings, catalogue, access))))
+    sys.exit(run(partial(_until_signalled, command, settings, catalogue)))
 
 
-_Serve = Callable[[trio.Event], Awaitable[bool]]
+_Serve = Callable[[Settings, Catalogue, trio.Event], Awaitable[bool]]
 
 
-async def _until_signalled(serve_: _Serve) -> int:
+async def _until_signalled(serve_: _Serve, settings: Settings, catalogue: Catalogue) -> int:
     """Serve; returns the exit status: 0 after a drain, 1 where a signal cut it short."""
     stop = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
-            drained = await serve_(stop)
+            drained = await serve_(settings, catalogue, stop)
             nursery.cancel_scope.cancel()
             return 0 if drained else 1
     except* CannotListen as group:
@@ -96,15 +96,12 @@ async def _until_signalled(serve_: _Serve) -> int:
     return 1
 
 
-async def _serve_here(
-    settings: Settings, catalogue: Catalogue, access: KafkaAccess, stop: trio.Event
-) -> bool:
-    await run_service(settings, catalogue, kafka(settings, catalogue, access), stop)
+async def _serve_here(settings: Settings, catalogue: Catalogue, stop: trio.Event) -> bool:
+    upstream = kafka(settings, catalogue, KafkaAccess.of(settings))
+    await run_service(settings, catalogue, upstream, stop)
     return True
 
 
-async def _serve_with_workers(
-    settings: Settings, _catalogue: Catalogue, _access: KafkaAccess, stop: trio.Event
-) -> bool:
-    # They read the catalogue and the credentials themselves.
+async def _serve_with_workers(settings: Settings, _catalogue: Catalogue, stop: trio.Event) -> bool:
+    # They read the catalogue themselves.
     return await serve_with_workers(settings, _WORKER, stop)

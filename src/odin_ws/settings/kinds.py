@@ -26,6 +26,7 @@ __all__ = [
     "ORIGINS",
     "PATH",
     "TEXT",
+    "TOPIC",
     "Setting",
     "SettingsError",
     "choice",
@@ -195,6 +196,16 @@ def _file_or_url(text: str) -> Path | str | None:
     return text
 
 
+# Kafka's own rule.
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{0,249}")
+
+
+def _optional_topic(text: str) -> str:
+    if not _TOPIC.fullmatch(text) or text in {".", ".."}:
+        raise ValueError
+    return text
+
+
 def _categories(text: str) -> tuple[str, ...]:
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     if not words:
@@ -231,6 +242,7 @@ ORIGINS: Final = (
     _origins,
     "https://example.com or https://*.example.com, several separated by commas; or * for all",
 )
+TOPIC: Final = (_optional_topic, "the name of a topic, or nothing")
 PATH: Final = (_optional_path, "the path of a file, or nothing")
 
 MIB: Final = 1 << 20

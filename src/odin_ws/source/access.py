@@ -33,6 +33,8 @@ __all__ = ["KafkaAccess", "Refused"]
 # Shown in the broker's log and its quotas.
 _CLIENT_ID: Final = "odin-ws"
 
+_GOODBYE_SECONDS: Final = 1
+
 
 class Refused(ConnectionError):
     """The broker does not let us in, or is not the one that we trust; says why."""
@@ -168,7 +170,8 @@ class KafkaAccess:
         try:
             cluster = await connection.send(MetadataRequest([]))
         finally:
-            connection.close()
+            # TLS says goodbye first; a broker that does not answer that is not waited for.
+            await asyncio.wait([connection.close()], timeout=_GOODBYE_SECONDS)
         # aiokafka does not look at what the broker says of a token; who is not let in is told of no
         # brokers.
         if self.token_file is not None and not cluster.brokers:

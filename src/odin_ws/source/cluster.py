@@ -16,6 +16,7 @@ from aiokafka.errors import (
     IllegalArgumentError,
     IllegalStateError,
     KafkaConfigurationError,
+    KafkaConnectionError,
     KafkaError,
     UnknownTopicOrPartitionError,
     for_code,
@@ -100,8 +101,7 @@ class Questions:
 
         All topics are asked for, since asking for one by name may create it.
         """
-        with within(self._bound):
-            described = await aio_as_trio(self._admin.describe_topics)()
+        described = await self._ask(self._admin.describe_topics)
         found: set[TopicPartition] = set()
         for topic in described:
             if topic["topic"] not in topics:
@@ -131,8 +131,7 @@ class Questions:
         """
         at = min(max(0, timestamp), _LAST_TIMESTAMP)
         since = {aiokafka.TopicPartition(*key): at for key in partitions}
-        with within(self._bound):
-            found = await aio_as_trio(self._asking.offsets_for_times)(since)
+        found = await self._ask(self._asking.offsets_for_times, since)
         return {TopicPartition(*key): place.offset for key, place in found.items() if place}
 
     async def _offsets(
@@ -140,9 +139,19 @@ class Questions:
     ) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        with within(self._bound):
-            found = await aio_as_trio(ask)([aiokafka.TopicPartition(*one) for one in partitions])
+        found = await self._ask(ask, [aiokafka.TopicPartition(*one) for one in partitions])
         return {TopicPartition(*key): offset for key, offset in found.items()}
+
+    async def _ask(self, question: Any, *args: Any) -> Any:
+        """Ask, and once more where the connection was closed.
+
+        Brokers close those whose authentication is older than they allow; the next is a new one.
+        """
+        with within(self._bound):
+            try:
+                return await aio_as_trio(question)(*args)
+            except KafkaConnectionError:
+                return await aio_as_trio(question)(*args)
 
 
 class Cluster(Questions):
