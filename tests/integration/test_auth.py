@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.trio.client import ClientConnection, connect
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
+from tests.integration.feeding import until
 from tests.integration.serving import Server, run_to_the_end, serving, started
 from tests.issuing import SECRET, Issuer, issuer
 
@@ -144,3 +145,30 @@ async def test_a_server_that_asks_nobody_says_so_at_the_start(nowhere: str) -> N
         assert server.events("nobody is asked for a token")
     async with serving(nowhere, JWT, ready=False) as asking:
         assert not asking.events("nobody is asked for a token")
+
+
+async def test_several_workers_are_one_to_operators(nowhere: str) -> None:
+    """A revocation posted once closes on all of them, and their pages want the token too."""
+    settings = JWT | {"WS_OPS_TOKEN": OPS_TOKEN, "WS_WORKERS": "2"}
+    headers = bearer(issuer("HS256").token())
+    async with serving(nowhere, settings, ready=False) as server:
+        assert (await server.get("/metrics")).status_code == 401
+        await until(lambda: _workers_answer(server))
+        async with AsyncExitStack() as clients:
+            websockets = [
+                await clients.enter_async_context(dial(server, additional_headers=headers))
+                for _ in range(8)
+            ]
+            answer = await server.post("/revocations", {"user": "ann"}, bearer(OPS_TOKEN))
+            assert (answer.status_code, answer.json()["closed"]) == (200, 8)
+            for websocket in websockets:
+                with pytest.raises(ConnectionClosed):
+                    await websocket.recv()
+        for _ in range(8):
+            assert await status_of(server, additional_headers=headers) == 403
+
+
+async def _workers_answer(server: Server) -> bool:
+    """Whether both are there; a second after the start they are."""
+    answer = await server.post("/revocations", {"user": "nobody", "until": 0}, bearer(OPS_TOKEN))
+    return answer.status_code == 200
