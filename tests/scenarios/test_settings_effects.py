@@ -6,7 +6,6 @@ A new setting needs a test, and a line in EFFECTS that says which.
 from __future__ import annotations
 
 import ast
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -19,6 +18,7 @@ from odin_ws import service
 from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.cli.environment import read_catalogue
 from odin_ws.settings import declared_settings, load_settings
+from odin_ws.source.access import KafkaAccess
 from odin_ws.source.cluster import KafkaOptions
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.container import Container
@@ -28,6 +28,7 @@ from tests.scenarios.wire import RawClient, request
 _HERE: Final = "tests/scenarios/test_settings_effects.py"
 _REAL: Final = "tests/integration/test_settings_effects.py"
 _PAST: Final = "tests/scenarios/test_settings_of_the_past.py"
+_SECURITY: Final = "tests/integration/test_kafka_security.py"
 _LOGGING: Final = "tests/integration/test_logging.py"
 
 # The test that fails when a setting has no effect.
@@ -37,6 +38,17 @@ EFFECTS: Final = {
     "KAFKA_CONSUMER_GROUP": f"{_REAL}::test_kafka_assignment_and_consumer_group",
     "KAFKA_FETCH_MAX_WAIT_MS": f"{_REAL}::test_kafka_fetch_max_wait",
     "KAFKA_PROBE_SECONDS": f"{_REAL}::test_kafka_probe_seconds",
+    "KAFKA_DEAD_LETTER_TOPIC": (
+        "tests/integration/test_dead_letters.py::test_kafka_dead_letter_topic"
+    ),
+    "KAFKA_SECURITY_PROTOCOL": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SASL_MECHANISM": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SASL_USERNAME": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SASL_PASSWORD": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SASL_TOKEN_FILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SSL_CAFILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SSL_CERTFILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SSL_KEYFILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
     "WS_ADDR": f"{_REAL}::test_the_addresses",
     "WS_OPS_ADDR": f"{_REAL}::test_the_addresses",
     "WS_CATALOGUE": f"{_HERE}::test_another_catalogue_is_served",
@@ -220,7 +232,7 @@ async def test_another_catalogue_is_served(
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({"KAFKA_BROKERS": "a:1,b:2"}, {"brokers": ("a:1", "b:2")}),
+        ({"KAFKA_BROKERS": "a:1,b:2"}, {"access": KafkaAccess(("a:1", "b:2"))}),
         ({"KAFKA_ASSIGNMENT": "all", "KAFKA_CONSUMER_GROUP": "mine"}, {"group": None}),
         ({"KAFKA_ASSIGNMENT": "group"}, {"group": "ws-server-group"}),
         ({"KAFKA_ASSIGNMENT": "group", "KAFKA_CONSUMER_GROUP": "mine"}, {"group": "mine"}),
@@ -232,7 +244,7 @@ async def test_another_catalogue_is_served(
         ({"WS_RETENTION_BYTES": "2048000"}, {"history_records": 1000}),
         ({"WS_RETENTION_BYTES": "0"}, {"history_records": 0}),
     ],
-    ids=json.dumps,
+    ids=str,
 )
 def test_kafka_settings_reach_the_source(
     environment: dict[str, str], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -247,7 +259,7 @@ def test_settings_reach_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"KAFKA_BROKERS": "a:1", "WS_REPLAY_READERS": "7"}
     options, archive = made_of(environment, monkeypatch)
     assert archive == (options, 7)
-    assert options.brokers == ("a:1",)
+    assert options.access.brokers == ("a:1",)
 
 
 def made_of(
@@ -262,7 +274,7 @@ def made_of(
     monkeypatch.setattr(service, "KafkaSource", source)
     monkeypatch.setattr(service, "KafkaArchive", lambda *given: given)
     settings, _ = load_settings(environment)
-    upstream = service.kafka(settings, default_catalogue())
+    upstream = service.kafka(settings, default_catalogue(), KafkaAccess.of(settings))
     (options,) = made
     archive: Any = upstream.archive
     return options, archive

@@ -12,8 +12,9 @@ import click
 
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
 from odin_ws.settings import Settings, SettingsError, load_settings
+from odin_ws.source.access import KafkaAccess
 
-__all__ = ["read_catalogue", "read_settings", "stop_with"]
+__all__ = ["read_access", "read_catalogue", "read_settings", "stop_with"]
 
 
 def stop_with(*problems: str) -> NoReturn:
@@ -26,7 +27,7 @@ def stop_with(*problems: str) -> NoReturn:
 def read_settings(
     warn: Callable[[str], None], options: Mapping[str, str] = MappingProxyType({})
 ) -> Settings:
-    """The settings of the environment; `warn` gets one line about unknown names.
+    """The settings of the environment; `warn` gets a line about unknown names, and about risks.
 
     `options`: settings that the command line gives, by their names; they come first.
     """
@@ -36,11 +37,30 @@ def read_settings(
         stop_with(*error.problems)
     if unknown:
         warn(f"not settings of odin-ws, ignored: {', '.join(unknown)}")
+    for warning in settings.security_warnings:
+        warn(warning)
     return settings
 
 
+def read_access(settings: Settings) -> KafkaAccess:
+    """How Kafka is reached, with the certificates that the settings name."""
+    try:
+        return KafkaAccess.of(settings)
+    except SettingsError as error:
+        stop_with(*error.problems)
+
+
 def read_catalogue(settings: Settings) -> Catalogue:
-    """The catalogue the settings name."""
+    """The catalogue the settings name, in which there is no topic for dead letters."""
+    catalogue = _read_catalogue(settings)
+    dead = settings.kafka_dead_letter_topic
+    if dead in catalogue.topics:
+        # Each letter would be read as a record, and be one again.
+        stop_with(f"KAFKA_DEAD_LETTER_TOPIC={dead}: must not be a topic of the catalogue")
+    return catalogue
+
+
+def _read_catalogue(settings: Settings) -> Catalogue:
     if settings.ws_catalogue is None:
         return default_catalogue()
     try:

@@ -13,7 +13,7 @@ import trio
 
 from odin_ws import __version__
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.environment import read_catalogue, read_settings, stop_with
+from odin_ws.cli.environment import read_access, read_catalogue, read_settings, stop_with
 from odin_ws.cli.process import calm_garbage_collector, raise_descriptor_limit
 from odin_ws.cli.running import CannotBegin, CommandFailed, leaves, obey_signals, run
 from odin_ws.connection.listener import CannotListen
@@ -21,6 +21,7 @@ from odin_ws.logs import configure_logging
 from odin_ws.service import kafka
 from odin_ws.service import serve as run_service
 from odin_ws.settings import Settings
+from odin_ws.source.access import KafkaAccess
 from odin_ws.workers.service import serve_with_workers
 from odin_ws.workers.supervisor import WRONG_SETTINGS, WorkerFailed
 
@@ -47,6 +48,7 @@ def serve(workers: str | None) -> None:
     options = {} if workers is None else {"WS_WORKERS": workers}
     settings = read_settings(warnings.append, options)
     catalogue = read_catalogue(settings)
+    read_access(settings)  # what is wrong with certificates is told now, and ends the start
     if settings.ws_max_connections < settings.ws_workers:
         stop_with(
             f"WS_MAX_CONNECTIONS={settings.ws_max_connections}: WS_WORKERS={settings.ws_workers} "
@@ -86,7 +88,8 @@ async def _until_signalled(serve_: _Serve, settings: Settings, catalogue: Catalo
 
 
 async def _serve_here(settings: Settings, catalogue: Catalogue, stop: trio.Event) -> bool:
-    await run_service(settings, catalogue, kafka(settings, catalogue), stop)
+    upstream = kafka(settings, catalogue, KafkaAccess.of(settings))
+    await run_service(settings, catalogue, upstream, stop)
     return True
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import attrs
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -133,6 +134,12 @@ class _ServiceCollector(Collector):
             "Records passed by",
             "reason",
             dict.fromkeys(Unreadable, 0) | stats.unreadable,
+        )
+        yield _labelled_counter(
+            "ws_dead_letters",
+            "Records for KAFKA_DEAD_LETTER_TOPIC: dropped for want of room, failed in Kafka",
+            "result",
+            attrs.asdict(self._view.dead_letters),
         )
         yield _counter(
             "ws_kafka_unknown_event_types",

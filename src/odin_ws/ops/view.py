@@ -10,6 +10,7 @@ from odin_ws.hub import Hub
 from odin_ws.ops.resources import Resources
 from odin_ws.settings import Settings
 from odin_ws.source.feed import Feed, FeedStatus
+from odin_ws.source.letters import DeadLetterStats
 
 __all__ = ["View"]
 
@@ -23,6 +24,7 @@ class View:
     hub: Hub
     server: ConnectionServer
     resources: Resources
+    dead_letters: DeadLetterStats = attrs.field(factory=DeadLetterStats)
     draining: bool = False
     was_live: bool = False
     started_at: float = attrs.field(factory=trio.current_time)
