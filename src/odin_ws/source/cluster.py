@@ -25,6 +25,7 @@ from trio_asyncio import aio_as_trio
 
 from odin_ws.records import TopicPartition
 from odin_ws.source.access import KafkaAccess
+from odin_ws.source.brokers import Brokers
 from odin_ws.source.fetching import Fetcher, GroupFetcher, assign_paused
 from odin_ws.source.session_fetcher import SessionFetcher
 
@@ -243,7 +244,7 @@ async def open_cluster(options: KafkaOptions) -> AsyncIterator[Cluster]:
         admin = await client(lambda: AIOKafkaAdminClient(**options.client()))
         if options.group is None:
             reading = await client(lambda: AIOKafkaClient(**options.client()))
-            fetcher = SessionFetcher(reading, options.max_wait, options.gather)
+            fetcher = SessionFetcher(Brokers(reading), options.max_wait, options.gather)
             await stack.enter_async_context(fetcher.running())
             yield Cluster(asking, admin, fetcher, bound)
         else:

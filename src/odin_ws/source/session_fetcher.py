@@ -1,4 +1,4 @@
-"""Reads every partition over aiokafka's client, with incremental fetch sessions.
+"""Reads every partition from its leader, with incremental fetch sessions.
 
 aiokafka's consumer names all partitions in each fetch, and is answered with all of them: over 96
 that is 4 ms of CPU, whatever comes. Here a fetch costs what it brings (docs/design/performance.md).
@@ -7,14 +7,13 @@ that is 4 ms of CPU, whatever comes. Here a fetch costs what it brings (docs/des
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final, Protocol
 
 import aiokafka
+import structlog
 import trio
-from aiokafka.client import AIOKafkaClient
-from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import (
     KafkaError,
     KafkaStorageError,
@@ -24,21 +23,16 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from aiokafka.protocol.api import Request
-from aiokafka.protocol.fetch import FetchRequest_v11
-from aiokafka.record.memory_records import MemoryRecords
-from trio_asyncio import aio_as_trio
 
 from odin_ws.records import Record, TopicPartition
+from odin_ws.source.brokers import PARTITION_BYTES, Fetched, FetchedPartition
 from odin_ws.source.fetch_session import FetchSession, SessionRequest
 from odin_ws.source.fetching import BATCH_RECORDS, POLL_SECONDS
+from odin_ws.source.record_batches import read_batches
 
-__all__ = ["SessionFetcher"]
+__all__ = ["Leaders", "SessionFetcher"]
 
-# Of one fetch, and of one partition in it: enough for 100,000 records of 400 bytes a second in
-# slots of 50 ms. A partition's records are read at once, which takes the loop for some 5 ms.
-_FETCH_BYTES: Final = 4 << 20
-_PARTITION_BYTES: Final = 1 << 20
+log = structlog.get_logger("odin_ws.source")
 
 # With so many records not yet handed on nothing more is fetched: two batches.
 _ENOUGH_RECORDS: Final = 2 * BATCH_RECORDS
@@ -46,65 +40,44 @@ _ENOUGH_RECORDS: Final = 2 * BATCH_RECORDS
 # Between two tries at a broker that fails, or at finding a partition's leader.
 _RETRY_SECONDS: Final = 0.5
 
-# Another broker leads the partition now, or soon: where it is said by Kafka's protocol.
-_MOVED: Final = (
-    NotLeaderForPartitionError,
-    LeaderNotAvailableError,
-    UnknownTopicOrPartitionError,
-    KafkaStorageError,
-)
-_LEADER_EPOCHS: Final = {74, 75}  # FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH
-
-_ANY_REPLICA: Final = -1
-_NO_EPOCH: Final = -1
-_NO_LOG_START: Final = -1
-_OUR_RACK: Final = ""
+# Another broker leads the partition now, or soon. The last two have no class in aiokafka:
+# FENCED_LEADER_EPOCH and UNKNOWN_LEADER_EPOCH.
+_MOVED: Final = {
+    NotLeaderForPartitionError.errno,
+    LeaderNotAvailableError.errno,
+    UnknownTopicOrPartitionError.errno,
+    KafkaStorageError.errno,
+    74,
+    75,
+}
 
 
-class _Fetch(Request[FetchRequest_v11]):  # type: ignore[misc]  # aiokafka is untyped
-    """A fetch within a session, for aiokafka's client; version 11 came with Kafka 2.3."""
+class Leaders(Protocol):
+    """The brokers: see odin_ws.source.brokers.Brokers."""
 
-    API_KEY = FetchRequest_v11.API_KEY
+    def leader(self, key: TopicPartition) -> int | None:
+        """The broker that a partition is read from."""
+        ...
 
-    def __init__(self, max_wait: float, request: SessionRequest) -> None:
-        self._max_wait_ms = round(max_wait * 1000)
-        self._request = request
+    async def look_again(self) -> None:
+        """Ask who leads what."""
+        ...
 
-    def build(self, request_struct_class: type[FetchRequest_v11]) -> FetchRequest_v11:
-        request = self._request
-        changed: dict[str, list[tuple[int, ...]]] = {}
-        for (topic, partition), offset in request.changed.items():
-            changed.setdefault(topic, []).append(
-                (partition, _NO_EPOCH, offset, _NO_LOG_START, _PARTITION_BYTES)
-            )
-        gone: dict[str, list[int]] = {}
-        for topic, partition in request.gone:
-            gone.setdefault(topic, []).append(partition)
-        at_least = 1
-        return request_struct_class(
-            _ANY_REPLICA,
-            self._max_wait_ms,
-            at_least,
-            _FETCH_BYTES,
-            READ_COMMITTED,
-            request.session,
-            request.epoch,
-            list(changed.items()),
-            list(gone.items()),
-            _OUR_RACK,
-        )
+    async def fetch(self, node: int, request: SessionRequest, max_wait: float) -> Fetched:
+        """Fetch."""
+        ...
 
 
 class SessionFetcher:
     """Reads the partitions it is told to, each from its leader. See odin_ws.source.fetching.
 
-    `client` has been started. `max_wait`: seconds the broker may hold a fetch. `gather`: seconds
-    between two fetches while records come. What a broker or the network does is retried for ever:
-    whether records come is what the source's probe judges.
+    `max_wait`: seconds a broker may hold a fetch. `gather`: seconds between two fetches while
+    records come. What a broker or the network does is retried for ever: whether records come is
+    what the source's probe judges.
     """
 
-    def __init__(self, client: AIOKafkaClient, max_wait: float, gather: float) -> None:
-        self._client = client
+    def __init__(self, brokers: Leaders, max_wait: float, gather: float) -> None:
+        self._brokers = brokers
         self._max_wait = max_wait
         self._gather = gather
         # Where the next fetch begins; what has come and was not handed on is before it.
@@ -112,6 +85,7 @@ class SessionFetcher:
         self._came: deque[Record] = deque()
         # Offsets that the broker does not have: not read until a seek.
         self._gone: dict[TopicPartition, int] = {}
+        self._failure: KafkaError | None = None
         self._something = trio.Event()
         self._room = trio.Event()
         self._regroup = trio.Event()
@@ -148,9 +122,11 @@ class SessionFetcher:
         await trio.lowlevel.checkpoint()
         limit = BATCH_RECORDS if most is None else min(most, BATCH_RECORDS)
         with trio.move_on_after(POLL_SECONDS):
-            while not self._came and not self._gone:
+            while not self._came and not self._gone and self._failure is None:
                 self._something = trio.Event()
                 await self._something.wait()
+        if self._failure is not None and not self._came:
+            raise self._failure
         if not self._came and self._gone:
             raise OffsetOutOfRangeError(
                 {aiokafka.TopicPartition(*key): offset for key, offset in self._gone.items()}
@@ -175,89 +151,74 @@ class SessionFetcher:
         """The partitions of each broker; None for those that nobody leads at the moment."""
         groups: dict[int | None, list[TopicPartition]] = {}
         for key in self._next:
-            leader = self._client.cluster.leader_for_partition(aiokafka.TopicPartition(*key))
-            groups.setdefault(None if leader == -1 else leader, []).append(key)
+            groups.setdefault(self._brokers.leader(key), []).append(key)
         return groups
 
     async def _read(self, node: int | None, keys: list[TopicPartition]) -> None:
-        """Read one broker's partitions until somebody else leads one of them."""
-        session = FetchSession()
-        stays = node is not None
-        while stays:
-            while len(self._came) >= _ENOUGH_RECORDS:
-                self._room = trio.Event()
-                await self._room.wait()
-            wanted = {key: self._next[key] for key in keys if key not in self._gone}
-            request = _Fetch(self._max_wait, session.request(wanted))
-            started = trio.current_time()
+        """Read one broker's partitions until it fails or does not lead them all any more."""
+        if node is not None:
+            session = FetchSession()
             try:
-                response = await aio_as_trio(self._client.send)(node, request)
-            except KafkaError:
+                while await self._read_some(node, keys, session):
+                    pass
+            except KafkaError as error:
                 # It is down or hangs: its partitions may have another leader by now.
-                stays = False
-            else:
-                size = 0
-                if session.answered(response.error_code, response.session_id):
-                    size, stays = await self._take(session, response.topics)
-                # More is waiting where so much has come: that need not be gathered.
-                if 0 < size < _PARTITION_BYTES // 2:
-                    await trio.sleep_until(started + self._gather)
+                log.debug("a fetch failed", node=node, error=str(error) or type(error).__name__)
         await trio.sleep(_RETRY_SECONDS)
-        await aio_as_trio(self._update_metadata)()
+        await self._brokers.look_again()
         self._regroup.set()
 
-    async def _update_metadata(self) -> None:
-        await self._client.force_metadata_update()
-
-    async def _take(self, session: FetchSession, topics: Iterable[Any]) -> tuple[int, bool]:
-        """Take what an answer holds: its bytes, and whether the broker leads all it was asked for.
-
-        Raises KafkaError for what no retry would mend.
-        """
-        size, leads = 0, True
-        for key, error_code, aborted, data in _partitions(topics):
+    async def _read_some(
+        self, node: int, keys: list[TopicPartition], session: FetchSession
+    ) -> bool:
+        """Fetch once, when there is room and a slot; whether the broker leads all of `keys`."""
+        while len(self._came) >= _ENOUGH_RECORDS:
+            # Readers of several brokers may wait for the same.
+            if self._room.is_set():
+                self._room = trio.Event()
+            await self._room.wait()
+        wanted = {key: self._next[key] for key in keys if key not in self._gone}
+        started = trio.current_time()
+        fetched = await self._brokers.fetch(node, session.request(wanted), self._max_wait)
+        if not session.answered(fetched.error, fetched.session):
+            return True
+        leads = True
+        size = 0
+        for one in fetched.partitions:
             # What was asked before a seek is not wanted any more.
-            if self._next.get(key) != session.asked(key):
-                continue
-            error = for_code(error_code)
-            if issubclass(error, OffsetOutOfRangeError):
-                self._gone[key] = self._next[key]
+            if self._next.get(one.key) == session.asked(one.key):
+                leads &= await self._take(one)
+                size += len(one.data)
+        # More is waiting where so much has come: that need not be gathered.
+        if 0 < size < PARTITION_BYTES // 2:
+            await trio.sleep_until(started + self._gather)
+        return leads
+
+    async def _take(self, one: FetchedPartition) -> bool:
+        """Take what came of a partition; False where another broker leads it."""
+        key = one.key
+        if one.error == OffsetOutOfRangeError.errno:
+            self._gone[key] = self._next[key]
+            self._something.set()
+        elif one.error in _MOVED:
+            return False
+        elif one.error:
+            self._fail(for_code(one.error)(key.topic))
+        elif one.data:
+            try:
+                records, self._next[key] = read_batches(key, one.data, self._next[key], one.aborted)
+            except KafkaError as error:
+                self._fail(error)
+            else:
+                self._came.extend(records)
                 self._something.set()
-            elif issubclass(error, _MOVED) or error_code in _LEADER_EPOCHS:
-                leads = False
-            elif error_code:
-                raise error(key.topic)
-            elif data:
-                size += len(data)
-                self._append(key, aborted, data)
-                await trio.lowlevel.checkpoint()
-        return size, leads
+            await trio.lowlevel.checkpoint()
+        return True
 
-    def _append(self, key: TopicPartition, aborted: Any, data: bytes) -> None:
-        found = PartitionRecords(
-            aiokafka.TopicPartition(*key),
-            MemoryRecords(data),
-            aborted,
-            self._next[key],
-            None,  # keys and values stay bytes
-            None,
-            True,  # noqa: FBT003 -- check the CRC
-            READ_COMMITTED,
-        )
-        topic, partition = key
-        self._came.extend(
-            Record(topic, partition, one.offset, one.timestamp, one.key, one.value) for one in found
-        )
-        # Also where that was no record: the end of a transaction takes up an offset.
-        self._next[key] = found.next_fetch_offset
+    def _fail(self, error: KafkaError) -> None:
+        """What no retry mends is the source's to tell."""
+        self._failure = error
         self._something.set()
-
-
-def _partitions(topics: Iterable[Any]) -> Iterator[tuple[TopicPartition, int, Any, bytes]]:
-    """Of each partition in an answer of version 11: key, error code, aborted transactions, data."""
-    for topic, partitions in topics:
-        for partition, error, _high, _stable, _start, aborted, _replica, data in partitions:
-            yield TopicPartition(topic, partition), error, aborted, data
 
 
 def _key(record: Record) -> TopicPartition:
