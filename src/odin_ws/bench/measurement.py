@@ -1,0 +1,124 @@
+"""What one run came to: counts and times as they were measured, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from odin_ws.bench.histogram import quantiles
+
+__all__ = ["QUANTILES", "Latency", "Measurement", "Sample"]
+
+QUANTILES = (0.5, 0.9, 0.99, 0.999)
+
+
+@attrs.frozen
+class Sample:
+    """How it stood at one moment: seconds since measuring began, and since the sample before.
+
+    `delivered`: messages a second. `p50`, `p99`: milliseconds, None without a message.
+    `rss`: bytes of the server.
+    """
+
+    at: float
+    delivered: float
+    p50: float | None
+    p99: float | None
+    rss: int
+
+
+@attrs.frozen
+class Latency:
+    """From publish to receipt, in milliseconds."""
+
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    max: float
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64], worst_us: int) -> Latency | None:
+        """The latency of a histogram; None of an empty one."""
+        found = quantiles(counts, QUANTILES)
+        return cls(*found, max=worst_us / 1000) if found else None
+
+
+@attrs.frozen(kw_only=True)
+class Measurement:
+    """One run. Times in seconds, memory in bytes; `received` while it was measured.
+
+    `latency`: of those that were not disturbed, `counts` its histogram. `back_seconds`: until all
+    that were cut off were subscribed again. `problems`: what must never happen, by name.
+    """
+
+    label: str
+    connections: int
+    subscribed: int
+    connect_seconds: float
+    rate: float
+    seconds: float
+    received: int
+    bytes: int
+    latency: Latency | None
+    counts: NDArray[np.int64] = attrs.field(repr=False)
+    cpu_seconds: float
+    rss_before: int
+    rss_connected: int
+    rss_after: int
+    load_cpu: float
+    publisher_cpu: float
+    published: int
+    back_seconds: float | None
+    refused: Mapping[str, int]
+    closes: Mapping[str, int]
+    problems: Mapping[str, int]
+    samples: Sequence[Sample] = attrs.field(repr=False)
+
+    @property
+    def delivered(self) -> float:
+        """Messages a second."""
+        return self.received / self.seconds
+
+    @property
+    def cpu_us(self) -> float | None:
+        """CPU microseconds of the server for each delivered message."""
+        return self.cpu_seconds / self.received * 1e6 if self.received else None
+
+    @property
+    def cpu_share(self) -> float:
+        """Of one core, what the server took."""
+        return self.cpu_seconds / self.seconds
+
+    @property
+    def connects(self) -> float | None:
+        """Connections made and subscribed a second."""
+        return self.subscribed / self.connect_seconds if self.connect_seconds else None
+
+    @property
+    def idle_bytes(self) -> float | None:
+        """Resident memory of the server for each connection, once all are there."""
+        return self._each(self.rss_connected)
+
+    @property
+    def streaming_bytes(self) -> float | None:
+        """The same in the end; the kept past is in it."""
+        return self._each(self.rss_after)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something was lost, doubled or out of order, or somebody was not served."""
+        return any(self.problems.values())
+
+    def _each(self, rss: int) -> float | None:
+        return (rss - self.rss_before) / self.subscribed if self.subscribed else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it but the histogram, with what follows from it."""
+        fields = attrs.asdict(self, filter=lambda field, _value: field.name != "counts")
+        derived = ("delivered", "cpu_us", "cpu_share", "connects", "idle_bytes", "streaming_bytes")
+        return fields | {name: getattr(self, name) for name in derived}

@@ -1,0 +1,97 @@
+"""Measurements as rows of a table, and what there is to say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from odin_ws.bench.measurement import Measurement
+
+__all__ = ["problems", "ratio", "rows", "warnings"]
+
+# Above this a process may be what limits the run, and not the server.
+_BUSY: Final = 0.9
+
+
+def rows(runs: Sequence[Measurement], floors: Sequence[Measurement]) -> list[list[str]]:
+    """One row a quantity: its name and its value in each of the runs; empty ones are left out."""
+    columns = [*runs, *floors]
+    table = [[name, *(_shown(value, run) for run in columns)] for name, value in _QUANTITIES]
+    ratios = [ratio(run, floors) for run in runs]
+    if any(ratios):
+        shown = ["" if one is None else f"{one:.2f} x" for one in ratios]
+        table.append(["CPU against the floor", *shown, *("" for _ in floors)])
+    return [row for row in table if any(row[1:])]
+
+
+def ratio(run: Measurement, floors: Sequence[Measurement]) -> float | None:
+    """CPU per message against the floor's mean; None where there is no message or no floor."""
+    costs = [floor.cpu_us for floor in floors if floor.cpu_us is not None]
+    if run.cpu_us is None or not costs:
+        return None
+    return run.cpu_us * len(costs) / sum(costs)
+
+
+def problems(run: Measurement) -> list[str]:
+    """What must not happen and did; a line each."""
+    return [
+        f"{run.label}: {count} {name.replace('_', ' ')}"
+        for name, count in run.problems.items()
+        if count
+    ]
+
+
+def warnings(run: Measurement) -> list[str]:
+    """Why the figures of a run may not be the server's."""
+    found = [
+        f"{run.label}: the {who} took {share:.0%} of a core: it may be what limits this run"
+        for who, share in (("load", run.load_cpu), ("publisher", run.publisher_cpu))
+        if share > _BUSY
+    ]
+    if run.rate and run.published < run.rate * run.seconds * _BUSY:
+        found.append(
+            f"{run.label}: only {run.published / run.seconds:.0f} records a second were published"
+        )
+    return found
+
+
+def _shown(value: Callable[[Measurement], str | None], run: Measurement) -> str:
+    return value(run) or ""
+
+
+def _milliseconds(name: str) -> Callable[[Measurement], str | None]:
+    def value(run: Measurement) -> str | None:
+        return None if run.latency is None else f"{getattr(run.latency, name):.1f} ms"
+
+    return value
+
+
+def _kilobytes(value: float | None) -> str | None:
+    return None if value is None else f"{value / 1000:.1f} KB"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} x {name}" for name, count in counts.items())
+
+
+_QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str | None]]]] = (
+    ("connections", lambda run: f"{run.subscribed:,}"),
+    ("connects", lambda run: run.connects and f"{run.connects:,.0f}/s"),
+    ("published", lambda run: run.published and f"{run.rate:,.0f}/s" or None),
+    ("delivered", lambda run: run.received and f"{run.delivered:,.0f}/s" or None),
+    ("latency p50", _milliseconds("p50")),
+    ("latency p90", _milliseconds("p90")),
+    ("latency p99", _milliseconds("p99")),
+    ("latency p99.9", _milliseconds("p999")),
+    ("latency max", _milliseconds("max")),
+    ("all back after", lambda run: run.back_seconds and f"{run.back_seconds:.1f} s"),
+    ("CPU", lambda run: f"{run.cpu_share:.1%}"),
+    ("CPU per message", lambda run: run.cpu_us and f"{run.cpu_us:.2f} us"),
+    ("memory", lambda run: f"{run.rss_after / 1e6:.0f} MB"),
+    ("memory per idle connection", lambda run: _kilobytes(run.idle_bytes)),
+    ("memory per connection, in the end", lambda run: _kilobytes(run.streaming_bytes)),
+    ("refused", lambda run: _counts(run.refused)),
+    ("closes by code", lambda run: _counts(run.closes)),
+    ("load's CPU", lambda run: f"{run.load_cpu:.0%}"),
+    ("publisher's CPU", lambda run: run.published and f"{run.publisher_cpu:.0%}" or None),
+)

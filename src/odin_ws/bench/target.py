@@ -1,0 +1,77 @@
+"""What is measured: where it listens, and which processes it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+
+import attrs
+import psutil
+import trio
+
+from odin_ws.bench.errors import BenchFailed
+
+__all__ = ["Cores", "Target", "Usage", "answers", "pinned"]
+
+
+@attrs.frozen
+class Cores:
+    """Which cores the server has to itself, and which all else; empty: any."""
+
+    server: Sequence[int] = ()
+    others: Sequence[int] = ()
+
+    @classmethod
+    def split(cls) -> Cores:
+        """The first core for the server, where there are two and `taskset`."""
+        first, *others = sorted(os.sched_getaffinity(0))
+        if not others or shutil.which("taskset") is None:
+            return cls()
+        return cls([first], others)
+
+
+def pinned(cores: Sequence[int]) -> list[str]:
+    """The words before a command that keep it on these cores."""
+    return ["taskset", "-c", ",".join(map(str, cores))] if cores else []
+
+
+@attrs.frozen
+class Usage:
+    """CPU seconds since they began, and resident bytes, of some processes together."""
+
+    cpu: float
+    rss: int
+
+
+@attrs.frozen
+class Target:
+    """A server's WebSocket endpoint. `pids`: its processes, whose children count too."""
+
+    host: str
+    port: int
+    path: str
+    pids: tuple[int, ...]
+
+    def usage(self) -> Usage:
+        """What its processes have taken. Raises BenchFailed when one has ended."""
+        cpu, rss = 0.0, 0
+        try:
+            for pid in self.pids:
+                process = psutil.Process(pid)
+                for one in (process, *process.children(recursive=True)):
+                    times = one.cpu_times()
+                    cpu += times.user + times.system
+                    rss += one.memory_info().rss
+        except psutil.NoSuchProcess as error:
+            raise BenchFailed(f"the server's process {error.pid} has ended") from error
+        return Usage(cpu, rss)
+
+
+async def answers(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody listens there."""
+    try:
+        await (await trio.open_tcp_stream(host, port)).aclose()
+    except OSError:
+        return False
+    return True
