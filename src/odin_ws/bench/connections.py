@@ -20,7 +20,7 @@ import orjson
 
 from odin_ws.bench.draining import NOBODY, Ready
 from odin_ws.bench.plans import LoadPlan
-from odin_ws.bench.reader import CLOSE, PING, TEXT, TORN, Post, Tables
+from odin_ws.bench.reader import CLOSE, PING, TEXT, TORN, Tables
 from odin_ws.bench.subscriptions import Subscription
 
 __all__ = ["Connections", "Phase"]
@@ -64,14 +64,13 @@ class Connections:
         epoll: select.epoll,
         ready: Ready,
         tables: Tables,
-        post: Post,
     ) -> None:
         self._plan = plan
         self._subscriptions = subscriptions
         self._epoll = epoll
         self._ready = ready
         self._tables = tables
-        self._post = post
+        self._post = tables.post
         self._sockets: list[socket.socket | None] = [None] * plan.count
         self._number: dict[int, int] = {}
         self._pending: deque[int] = deque()
@@ -87,7 +86,6 @@ class Connections:
         self.closes: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.rejected = 0
-        self.dropped = 0
         self.subscribed_at = 0.0
 
     @property
@@ -131,7 +129,6 @@ class Connections:
             self._tables.seq[number] = 0
             self._tables.rest_length[number] = 0
             self._returning.add(number)
-            self.dropped += 1
         self.connect(range(0))
         self._pending.extend(sorted(self._returning))
 
@@ -264,7 +261,6 @@ class Connections:
         head = (
             struct.pack("!BB", 0x80 | opcode, 0x80 | size)
             if size < 126
-            # noqa: PLR2004
             else (struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size))
         )
         self._socket(number).send(head + bytes(4) + payload)

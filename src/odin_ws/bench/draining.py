@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 import numba.experimental.function_type  # noqa: F401 -- makes numba take a _Function
 import numpy as np
 from numba import int32, int64, uintp
-from numba.types import WrapperAddressProtocol
+from numba.core.types import WrapperAddressProtocol
 
 from odin_ws.bench.compiling import compiled
-from odin_ws.bench.reader import LONGEST_FRAME, Bytes, Ints, Post, Tables, parse
+from odin_ws.bench.reader import LONGEST_FRAME, Bytes, Ints, Tables, parse
 
 __all__ = ["NOBODY", "Ready", "drain"]
 
@@ -47,10 +47,11 @@ class _Function(WrapperAddressProtocol):
     """
 
     def __init__(self, name: str, signature: Any) -> None:
-        self._address = ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value
+        function = getattr(ctypes.CDLL(None), name)
+        self._address = ctypes.cast(function, ctypes.c_void_p).value or 0
         self._signature = signature
 
-    def __wrapper_address__(self) -> int | None:
+    def __wrapper_address__(self) -> int:
         """Where it is."""
         return self._address
 
@@ -77,8 +78,10 @@ class Calls(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """Buffers of `drain`, and whose each descriptor is. Shapes in brackets."""
+    """An epoll set, buffers, and whose each descriptor is. Shapes in brackets."""
 
+    calls: Calls
+    epoll: int
     events: Ints  # [any] of _EVENT
     arena: Bytes  # [any] what one connection has sent
     clock: Ints  # [2] seconds and nanoseconds
@@ -86,9 +89,11 @@ class Ready(NamedTuple):
     attention: Ints  # [any] descriptors that Python has to look at
 
     @classmethod
-    def empty(cls, descriptors: int) -> Ready:
-        """Buffers for descriptors below this number, which are nobody's."""
+    def empty(cls, epoll: int, descriptors: int) -> Ready:
+        """Buffers for an epoll set of descriptors below this number, which are nobody's."""
         return cls(
+            calls=Calls.of_libc(),
+            epoll=epoll,
             events=np.zeros(_EVENTS, _EVENT),
             arena=np.zeros(LONGEST_FRAME + _CHUNK, np.uint8),
             clock=np.zeros(2, np.int64),
@@ -98,19 +103,20 @@ class Ready(NamedTuple):
 
 
 @compiled
-def drain(calls: Calls, epoll: int, ready: Ready, tables: Tables, post: Post, until_us: int) -> int:
+def drain(ready: Ready, tables: Tables, until_us: int) -> int:
     """Read connections until Python is needed or that time (epoch us) has come.
 
     Returns how many descriptors in `ready.attention` are for Python: those of nobody, and those
-    that have ended. What `post` has in it is for Python too.
+    that have ended. What is in `tables.post` is for Python too.
     """
     attention = 0
-    now = _now_us(calls, ready)
+    post = tables.post
+    now = _now_us(ready)
     while attention == 0 and post.used[1] == 0 and now < until_us:
         # Rounded up: a wait of nothing would be a busy one.
         wait = (until_us - now + 999) // 1000
-        count = calls.epoll_wait(
-            int32(epoll), ready.events.ctypes.data, int32(len(ready.events)), int32(wait)
+        count = ready.calls.epoll_wait(
+            int32(ready.epoll), ready.events.ctypes.data, int32(len(ready.events)), int32(wait)
         )
         for number in range(count):
             descriptor = ready.events[number].descriptor
@@ -118,33 +124,31 @@ def drain(calls: Calls, epoll: int, ready: Ready, tables: Tables, post: Post, un
             # The next one has to find room for all that one read can bring.
             if len(post.text) - post.used[0] < len(ready.arena):
                 break
-            if connection == NOBODY or not _read(
-                calls, descriptor, connection, ready, tables, post
-            ):
+            if connection == NOBODY or not _read(descriptor, connection, ready, tables):
                 ready.attention[attention] = descriptor
                 attention += 1
-        now = _now_us(calls, ready)
+        now = _now_us(ready)
     return attention
 
 
 @compiled
-def _read(
-    calls: Calls, descriptor: int, connection: int, ready: Ready, tables: Tables, post: Post
-) -> bool:
+def _read(descriptor: int, connection: int, ready: Ready, tables: Tables) -> bool:
     """Read once from a connection; False where nothing could be read."""
     begun = tables.rest_length[connection]
-    got = calls.recv(int32(descriptor), ready.arena[begun:].ctypes.data, uintp(_CHUNK), int32(0))
+    got = ready.calls.recv(
+        int32(descriptor), ready.arena[begun:].ctypes.data, uintp(_CHUNK), int32(0)
+    )
     if got <= 0:
         return False
     ready.arena[:begun] = tables.rest[connection, :begun]
     end = begun + got
-    taken = parse(ready.arena, end, connection, _now_us(calls, ready), tables, post)
+    taken = parse(ready.arena, end, connection, _now_us(ready), tables)
     tables.rest[connection, : end - taken] = ready.arena[taken:end]
     tables.rest_length[connection] = end - taken
     return True
 
 
 @compiled
-def _now_us(calls: Calls, ready: Ready) -> int:
-    calls.clock_gettime(int32(_CLOCK_REALTIME), ready.clock.ctypes.data)
-    return ready.clock[0] * 1_000_000 + ready.clock[1] // 1000
+def _now_us(ready: Ready) -> int:
+    ready.calls.clock_gettime(int32(_CLOCK_REALTIME), ready.clock.ctypes.data)
+    return int(ready.clock[0] * 1_000_000 + ready.clock[1] // 1000)

@@ -35,7 +35,8 @@ def upper_bounds() -> NDArray[np.int64]:
     """The largest value of each bin, in microseconds."""
     number = np.arange(BINS, dtype=np.int64)
     shift = np.maximum(number // _PER_DOUBLING - 1, 0)
-    return ((number - shift * _PER_DOUBLING + 1) << shift) - 1
+    bounds: NDArray[np.int64] = ((number - shift * _PER_DOUBLING + 1) << shift) - 1
+    return bounds
 
 
 def quantiles(counts: NDArray[np.int64], shares: Sequence[float]) -> list[float]:

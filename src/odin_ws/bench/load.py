@@ -15,20 +15,16 @@ import numpy as np
 import orjson
 
 from odin_ws.bench.connections import Connections, Phase
-from odin_ws.bench.draining import Calls, Ready, drain
+from odin_ws.bench.draining import Ready, drain
 from odin_ws.bench.histogram import quantiles
 from odin_ws.bench.plans import LoadPlan, Reader, read_plan, tell
-from odin_ws.bench.reader import UNKNOWN, Post, Problem, Tables
+from odin_ws.bench.reader import UNKNOWN, Problem, Tables
 from odin_ws.bench.subscriptions import subscriptions
 
 __all__ = ["main"]
 
 # Between two lines about how it stands.
 _STATUS_SECONDS: Final = 0.5
-
-# Room for a few reads of answers; one read brings 256 KiB at most.
-_POST_BYTES: Final = 4 << 20
-_POST_LETTERS: Final = 1 << 20
 
 # Longest wait in compiled code while nothing is due.
 _TICK_SECONDS: Final = 0.1
@@ -46,7 +42,6 @@ class Load:
         starts = np.cumsum([0, *map(len, channels)])
         affected = max(0, min(plan.count, plan.affected - plan.first))
         self._affected = range(affected)
-        self._calls = Calls.of_libc()
         self._tables = Tables.empty(
             starts,
             np.concatenate([*channels, np.zeros(0, np.int64)]),
@@ -56,19 +51,16 @@ class Load:
         )
         if plan.from_start:
             self._tables.numbers[:] = 0
-        self._post = Post.empty(_POST_BYTES, _POST_LETTERS)
         self._epoll = select.epoll()
-        self._ready = Ready.empty(_raise_descriptor_limit())
+        self._ready = Ready.empty(self._epoll.fileno(), _raise_descriptor_limit())
         self._epoll.register(sys.stdin.fileno(), select.EPOLLIN)
-        self._connections = Connections(
-            plan, mine, self._epoll, self._ready, self._tables, self._post
-        )
+        self._connections = Connections(plan, mine, self._epoll, self._ready, self._tables)
         self._latency_before = self._tables.latency.copy()
         self._next_status = 0.0
         self._settle_until: float | None = None
         self._published = np.zeros(0, np.int64)
         # Compiled or read from disk now, and not when the first message comes.
-        drain(self._calls, self._epoll.fileno(), self._ready, self._tables, self._post, 1)
+        drain(self._ready, self._tables, 1)
 
     def run(self) -> None:
         """Do as told until told to finish, or whoever tells is gone."""
@@ -76,21 +68,14 @@ class Load:
         while not self._reader.ended:
             wait = min(self._connections.start_due(), _TICK_SECONDS)
             until = time.time() + wait
-            count = drain(
-                self._calls,
-                self._epoll.fileno(),
-                self._ready,
-                self._tables,
-                self._post,
-                int(until * 1_000_000),
-            )
+            count = drain(self._ready, self._tables, int(until * 1_000_000))
             for descriptor in self._ready.attention[:count].tolist():
                 if descriptor == sys.stdin.fileno():
                     for line in self._reader.lines():
                         self._obey(orjson.loads(line))
                 else:
                     self._connections.attend(descriptor)
-            if self._post.used[1]:
+            if self._tables.post.used[1]:
                 self._connections.read_post()
             now = time.monotonic()
             if now >= self._next_status:
@@ -106,20 +91,27 @@ class Load:
         match command:
             case {"do": "connect"}:
                 self._connections.connect(range(self._plan.count))
+                self._tell_done()
             case {"do": "drop"}:
                 self._connections.drop(self._affected)
+                self._tell_done()
             case {"do": "stall"}:
                 self._connections.stall(self._affected)
+                self._tell_done()
             case {"do": "measure"}:
                 self._tables.latency[:] = 0
                 self._tables.worst[:] = 0
                 self._latency_before[:] = 0
-                self._tell_totals("measuring")
+                self._tell_totals()
             case {"do": "measured"}:
-                self._tell_totals("measured", latency=self._tables.latency)
+                self._tell_totals()
             case {"do": "settle"}:
                 self._published = np.array(command["published"], np.int64)
                 self._settle_until = time.monotonic() + command["seconds"]
+
+    def _tell_done(self) -> None:
+        self._tell_status()
+        tell(event="done")
 
     def _missing(self) -> int:
         """Of the last records of each channel, those that have not come."""
@@ -146,15 +138,16 @@ class Load:
             subscribed_at=connections.subscribed_at,
         )
 
-    def _tell_totals(self, event: str, **more: Any) -> None:
+    def _tell_totals(self) -> None:
+        tables = self._tables
         tell(
-            event=event,
-            received=self._tables.received,
-            volume=self._tables.volume[0],
-            worst=self._tables.worst,
+            event="totals",
+            received=tables.received,
+            worst=tables.worst,
+            latency=tables.latency,
+            volume=tables.volume[0],
             cpu=time.process_time(),
             at=time.monotonic(),
-            **more,
         )
 
     def _tell_result(self) -> None:
@@ -168,7 +161,6 @@ class Load:
             problems={**problems, "missing": self._missing(), "rejected": connections.rejected},
             closes=connections.closes,
             refused=connections.refused,
-            dropped=connections.dropped,
         )
 
 

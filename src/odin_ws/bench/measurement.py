@@ -39,20 +39,23 @@ class Latency:
     p90: float
     p99: float
     p999: float
-    max: float
+    worst: float
 
     @classmethod
     def of(cls, counts: NDArray[np.int64], worst_us: int) -> Latency | None:
         """The latency of a histogram; None of an empty one."""
-        found = quantiles(counts, QUANTILES)
-        return cls(*found, max=worst_us / 1000) if found else None
+        if not counts.any():
+            return None
+        p50, p90, p99, p999 = quantiles(counts, QUANTILES)
+        return cls(p50, p90, p99, p999, worst_us / 1000)
 
 
 @attrs.frozen(kw_only=True)
 class Measurement:
     """One run. Times in seconds, memory in bytes; `received` while it was measured.
 
-    `latency`: of those that were not disturbed, `counts` its histogram. `back_seconds`: until all
+    `latency`: of those that were not disturbed, `counts` its histogram. `others_cpu`: how busy the
+    cores were that the server does not have to itself. `back_seconds`: until all
     that were cut off were subscribed again. `problems`: what must never happen, by name.
     """
 
@@ -72,6 +75,7 @@ class Measurement:
     rss_after: int
     load_cpu: float
     publisher_cpu: float
+    others_cpu: float
     published: int
     back_seconds: float | None
     refused: Mapping[str, int]

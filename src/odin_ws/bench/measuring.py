@@ -2,146 +2,73 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
 
-import attrs
-import numpy as np
 import trio
 
+from odin_ws.bench.crew import Crew, Place, open_crew
 from odin_ws.bench.measurement import Latency, Measurement, Sample
-from odin_ws.bench.plans import LoadPlan, PublishPlan
 from odin_ws.bench.scenarios import Disturbance, Run
-from odin_ws.bench.naming import names_for
-from odin_ws.bench.shapes import Names, Shape
-from odin_ws.bench.target import Cores, Target
-from odin_ws.bench.workers import Worker, open_worker
+from odin_ws.bench.target import Target, busy_seconds
 
-__all__ = ["Bench", "Progress"]
-
-_PARTITIONS: Final = 12
+__all__ = ["measure"]
 
 # Besides what the connect rate asks for: a server that is slower than that is no failure yet.
 _CONNECT_SECONDS: Final = 60
 
-# How long the last messages may take, and those that were cut off to come back.
-_SETTLE_SECONDS: Final = 20
+# How long those that were cut off may take to come back.
 _BACK_SECONDS: Final = 60
 
 _POLL_SECONDS: Final = 0.05
 _SAMPLE_SECONDS: Final = 1.0
 
-# What a run is doing, and how far it is: a share, or None.
-Progress = Callable[[str, float | None], None]
+
+async def measure(run: Run, target: Target, brokers: str | None, place: Place) -> Measurement:
+    """Carry out a run against a server; without `brokers`, against the floor.
+
+    Raises:
+        BenchFailed: a process has ended.
+    """
+    place.progress(f"{run.label}: starting", None)
+    async with open_crew(run, target, brokers, place) as crew:
+        return await _Steps(run, target, crew, place).all()
 
 
-@attrs.frozen
-class Bench:
-    """Where runs take place. `loaders`: processes that hold the connections."""
-
-    directory: Path
-    cores: Cores
-    loaders: int
-    progress: Progress
-
-    async def measure(self, run: Run, target: Target, brokers: str | None) -> Measurement:
-        """Carry out a run against a server; without `brokers`, against the floor.
-
-        Raises:
-            BenchFailed: a process has ended.
-        """
-        names = names_for(run.shape)
-        async with AsyncExitStack() as stack:
-            self.progress(f"{run.label}: starting", None)
-            publisher = None
-            if brokers is not None and run.rate:
-                publish = PublishPlan(
-                    brokers,
-                    run.rate,
-                    run.burst,
-                    run.record_bytes,
-                    run.shape,
-                    names,
-                    _PARTITIONS,
-                )
-                publisher = await stack.enter_async_context(
-                    open_worker("publishing", publish, self.directory, self.cores.others)
-                )
-            loads = [
-                await stack.enter_async_context(
-                    open_worker("load", plan, self.directory, self.cores.others)
-                )
-                for plan in self._load_plans(run, target, names, floor=brokers is None)
-            ]
-            return await _Measuring(run, target, publisher, loads, self.progress).run_it()
-
-    def _load_plans(
-        self, run: Run, target: Target, names: Names, *, floor: bool
-    ) -> Iterable[LoadPlan]:
-        bounds = [run.connections * part // self.loaders for part in range(self.loaders + 1)]
-        for first, after in zip(bounds, bounds[1:], strict=False):
-            yield LoadPlan(
-                host=target.host,
-                port=target.port,
-                path=target.path,
-                total=run.connections,
-                first=first,
-                count=after - first,
-                affected=run.affected,
-                connect_rate=run.connect_rate / self.loaders,
-                in_flight=max(1, run.in_flight // self.loaders),
-                shape=Shape() if floor else run.shape,
-                names=names,
-                partitions=_PARTITIONS,
-                subscribe=not floor,
-                positions=run.disturbance is Disturbance.DROP,
-                from_start=not floor and not run.stream_first,
-            )
-
-
-class _Measuring:
+class _Steps:
     """The steps of one run."""
 
-    def __init__(
-        self,
-        run: Run,
-        target: Target,
-        publisher: Worker | None,
-        loads: Sequence[Worker],
-        progress: Progress,
-    ) -> None:
+    def __init__(self, run: Run, target: Target, crew: Crew, place: Place) -> None:
         self._run = run
         self._target = target
-        self._publisher = publisher
-        self._loads = loads
-        self._progress = progress
+        self._crew = crew
+        self._place = place
         self._samples: list[Sample] = []
 
-    async def run_it(self) -> Measurement:
-        run, target = self._run, self._target
+    async def all(self) -> Measurement:
+        """Connect, publish, warm up, measure, and wait for the last message."""
+        run, target, crew, others = self._run, self._target, self._crew, self._place.cores.others
         before = target.usage()
         if run.stream_first:
-            await self._publish()
+            await crew.publish()
         connect_seconds = await self._connect()
-        connected = target.usage()
-        subscribed = self._count("subscribed")
+        connected, subscribed = target.usage(), crew.count("subscribed")
         if not run.stream_first:
-            await self._publish()
+            await crew.publish()
         await self._wait("warming up", run.warmup)
-        begin = await self._totals("measure", "measuring")
-        usage_begin, publisher_begin = target.usage(), self._publisher_cpu()
+        begin = await crew.totals("measure")
+        usage, publisher, busy = target.usage(), crew.publisher_cpu, busy_seconds(others)
         async with self._sampled():
-            back = await self._disturbed(run.seconds)
-        end = await self._totals("measured", "measured")
-        usage_end, publisher_end = target.usage(), self._publisher_cpu()
-        published, results = await self._settle()
-        seconds = end["at"] - begin["at"]
-        counts = end["latency"]
+            back_seconds = await self._disturb()
+        end = await crew.totals("measured")
+        seconds = end.at - begin.at
+        after = target.usage()
+        publisher_cpu = (crew.publisher_cpu - publisher) / seconds
+        others_cpu = (busy_seconds(others) - busy) / seconds / max(1, len(others))
+        self._tell("waiting for the last messages", None)
+        ending = await crew.end()
         return Measurement(
             label=run.label,
             connections=run.connections,
@@ -149,114 +76,78 @@ class _Measuring:
             connect_seconds=connect_seconds,
             rate=run.rate,
             seconds=seconds,
-            received=int((end["received"] - begin["received"]).sum()),
-            bytes=end["volume"] - begin["volume"],
-            latency=Latency.of(counts[0], int(end["worst"][0])),
-            counts=counts[0],
-            cpu_seconds=usage_end.cpu - usage_begin.cpu,
+            received=int((end.received - begin.received).sum()),
+            bytes=end.volume - begin.volume,
+            latency=Latency.of(end.latency[0], int(end.worst[0])),
+            counts=end.latency[0],
+            cpu_seconds=after.cpu - usage.cpu,
             rss_before=before.rss,
             rss_connected=connected.rss,
-            rss_after=usage_end.rss,
-            load_cpu=(end["cpu"] - begin["cpu"]) / seconds,
-            publisher_cpu=(publisher_end - publisher_begin) / seconds,
-            published=published,
-            back_seconds=back,
-            refused=_added(result["refused"] for result in results),
-            closes=_added(result["closes"] for result in results),
-            problems=_added(result["problems"] for result in results)
-            | {"not connected": run.connections - subscribed},
+            rss_after=after.rss,
+            load_cpu=(end.cpu - begin.cpu) / seconds,
+            publisher_cpu=publisher_cpu,
+            others_cpu=others_cpu,
+            published=ending.published,
+            back_seconds=back_seconds,
+            refused=ending.refused,
+            closes=ending.closes,
+            problems={**ending.problems, **self._absent(subscribed, back_seconds)},
             samples=self._samples,
         )
 
-    # ---- the steps
+    def _absent(self, subscribed: int, back_seconds: float | None) -> dict[str, int]:
+        missing = self._run.connections - self._crew.count("subscribed")
+        never = self._run.connections - subscribed
+        is_storm = self._run.disturbance is Disturbance.DROP
+        return {
+            "never_subscribed": never,
+            "not_back": missing if is_storm and back_seconds is None else 0,
+            "closed": 0 if is_storm or self._run.affected else missing - never,
+        }
 
     async def _connect(self) -> float:
-        """Connect all; returns how long it took until the last was subscribed, or the patience."""
+        """Connect all; returns how long it took until the last one was subscribed."""
         run = self._run
         begun = time.monotonic()
-        for load in self._loads:
-            await load.tell("connect")
-        with trio.move_on_after(run.connections / run.connect_rate + _CONNECT_SECONDS):
-            while (count := self._count("subscribed")) < run.connections:
-                self._progress(f"{run.label}: connecting", count / run.connections)
-                await trio.sleep(_POLL_SECONDS)
-        latest = max(load.status.get("subscribed_at", 0.0) for load in self._loads)
-        return max(0.0, latest - begun)
+        await self._crew.tell("connect")
+        await self._until_subscribed(
+            "connecting", run.connections / run.connect_rate + _CONNECT_SECONDS
+        )
+        return max(0.0, self._crew.subscribed_at - begun)
 
-    async def _publish(self) -> None:
-        if self._publisher is not None:
-            await self._publisher.tell("start")
-
-    async def _disturbed(self, seconds: float) -> float | None:
-        """Let the run go on; returns after how long those that were cut off were all back."""
-        run = self._run
-        if run.disturbance is Disturbance.NONE:
-            await self._wait("measuring", seconds)
-            return None
+    async def _disturb(self) -> float | None:
+        """Let the run go on; returns after how long all that were cut off were back."""
         begun = time.monotonic()
-        for load in self._loads:
-            await load.tell("drop" if run.disturbance is Disturbance.DROP else "stall")
         back = None
-        if run.disturbance is Disturbance.DROP:
-            with trio.move_on_after(_BACK_SECONDS):
-                await trio.sleep(2 * _SAMPLE_SECONDS)  # until the loads say who is gone
-                while (count := self._count("subscribed")) < run.connections:
-                    self._progress(f"{run.label}: coming back", count / run.connections)
-                    await trio.sleep(_POLL_SECONDS)
-                back = max(load.status["subscribed_at"] for load in self._loads) - begun
-        await self._wait("measuring", max(0.0, begun + seconds - time.monotonic()))
-        return back if back is not None or run.disturbance is Disturbance.STALL else math.inf
+        match self._run.disturbance:
+            case Disturbance.STALL:
+                await self._crew.tell("stall")
+            case Disturbance.DROP:
+                await self._crew.tell("drop")
+                if await self._until_subscribed("coming back", _BACK_SECONDS):
+                    back = self._crew.subscribed_at - begun
+            case Disturbance.NONE:
+                pass
+        await self._wait("measuring", self._run.seconds - (time.monotonic() - begun))
+        return back
 
-    async def _settle(self) -> tuple[int, list[dict[str, Any]]]:
-        """Stop publishing, and wait until everybody has everything."""
-        self._progress(f"{self._run.label}: waiting for the last messages", None)
-        channels = [0] * self._run.shape.channels
-        failed = 0
-        if self._publisher is not None:
-            await self._publisher.tell("stop")
-            result = await self._publisher.hears("result")
-            channels, failed = result["published"], result["failed"]
-        results = []
-        for load in self._loads:
-            await load.tell("settle", published=channels, seconds=_SETTLE_SECONDS)
-        for load in self._loads:
-            results.append(await load.hears("result", 2 * _SETTLE_SECONDS))
-        results[0]["problems"]["not published"] = failed
-        return sum(channels), results
+    async def _until_subscribed(self, what: str, patience: float) -> bool:
+        """Wait until all are; False when it took too long."""
+        with trio.move_on_after(patience):
+            while (count := self._crew.count("subscribed")) < self._run.connections:
+                self._tell(what, count / self._run.connections)
+                await trio.sleep(_POLL_SECONDS)
+            return True
+        return False
 
     async def _wait(self, what: str, seconds: float) -> None:
         begun = time.monotonic()
         while (gone := time.monotonic() - begun) < seconds:
-            self._progress(f"{self._run.label}: {what}", gone / seconds)
+            self._tell(what, gone / seconds)
             await trio.sleep(min(_POLL_SECONDS, seconds - gone))
 
-    # ---- what the processes say
-
-    def _count(self, name: str) -> int:
-        return sum(load.status.get(name, 0) for load in self._loads)
-
-    def _publisher_cpu(self) -> float:
-        if self._publisher is None:
-            return 0.0
-        return float(self._publisher.status.get("cpu", 0.0))
-
-    async def _totals(self, do: str, event: str) -> dict[str, Any]:
-        for load in self._loads:
-            await load.tell(do)
-        all_said = [await load.hears(event) for load in self._loads]
-        added = {
-            name: sum(np.array(said[name], np.int64) for said in all_said)
-            for name in ("received", "latency")
-            if name in all_said[0]
-        }
-        return {
-            **added,
-            "worst": np.max([said["worst"] for said in all_said], axis=0),
-            "volume": sum(said["volume"] for said in all_said),
-            # The busiest one is what could be the bottleneck.
-            "cpu": max(said["cpu"] for said in all_said),
-            "at": all_said[0]["at"],
-        }
+    def _tell(self, what: str, share: float | None) -> None:
+        self._place.progress(f"{self._run.label}: {what}", share)
 
     @asynccontextmanager
     async def _sampled(self) -> AsyncIterator[None]:
@@ -268,25 +159,18 @@ class _Measuring:
 
     async def _take_samples(self) -> None:
         begun = last = time.monotonic()
-        received = self._count("received")
+        received = self._crew.count("received")
         while True:
             await trio.sleep(_SAMPLE_SECONDS)
-            now, count = time.monotonic(), self._count("received")
-            said = [load.status["latency"] for load in self._loads if load.status["latency"]]
+            now, count = time.monotonic(), self._crew.count("received")
+            latencies = self._crew.latencies
             self._samples.append(
                 Sample(
-                    now - begun,
-                    (count - received) / (now - last),
-                    max((one[0] for one in said), default=None),
-                    max((one[1] for one in said), default=None),
-                    self._target.usage().rss,
+                    at=now - begun,
+                    delivered=(count - received) / (now - last),
+                    p50=max((p50 for p50, _ in latencies), default=None),
+                    p99=max((p99 for _, p99 in latencies), default=None),
+                    rss=self._target.usage().rss,
                 )
             )
             last, received = now, count
-
-
-def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
-    return dict(total)

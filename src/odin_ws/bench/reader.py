@@ -40,12 +40,17 @@ TORN: Final = 255
 # A frame that has begun to arrive is kept for its connection until the rest is there.
 LONGEST_FRAME: Final = 32 * 1024
 
+# Room for frames that are no messages: for several reads, which bring 256 KiB at most.
+_POST_BYTES: Final = 4 << 20
+
+# Disturbed connections are not in the others' latency.
+_GROUPS: Final = 2
+
 # Nothing has come yet, so anything may be the first.
 UNKNOWN: Final = -1
 
 _DIGIT_0: Final = 48
 _DIGIT_9: Final = 57
-_QUOTE: Final = 34
 
 # RFC 6455, 5.2.
 _FIN: Final = 0x80
@@ -53,14 +58,16 @@ _OPCODE: Final = 0x0F
 _LENGTH: Final = 0x7F
 _MEDIUM: Final = 126
 _LONG: Final = 127
+_SHORTEST_FRAME: Final = 2
+_LONGEST_HEADER: Final = 10
 
 # The fields that are looked for: `{"seq":`, `"pos":"`, and our own records' `"k":`, `"n":` and
 # `"pub_us":`, in this order.
 _SEQ: Final = np.frombuffer(b'{"seq":', np.uint8)
 _POS: Final = np.frombuffer(b'"pos":"', np.uint8)
 _CHANNEL: Final = np.frombuffer(b'"k":', np.uint8)
-_NUMBER: Final = np.frombuffer(b',"n":', np.uint8)
-_PUBLISHED: Final = np.frombuffer(b',"pub_us":', np.uint8)
+_NUMBER: Final = np.frombuffer(b'"n":', np.uint8)
+_PUBLISHED: Final = np.frombuffer(b'"pub_us":', np.uint8)
 
 
 class Problem(IntEnum):
@@ -73,6 +80,23 @@ class Problem(IntEnum):
     DISORDER = 4  # an offset was not above the one before in its partition
     UNWANTED = 5  # nobody asked for this channel here
     STRANGE = 6  # a frame that this benchmark did not cause
+
+
+class Post(NamedTuple):
+    """Frames that are no messages, for Python to read. Shapes in brackets."""
+
+    text: Bytes  # [any] the payloads, one after another
+    letters: Ints  # [any, 4] connection, opcode, and where its payload begins and ends
+    used: Ints  # [2] of each of these
+
+    @classmethod
+    def empty(cls) -> Post:
+        """Room for what some reads can bring."""
+        return cls(
+            np.zeros(_POST_BYTES, np.uint8),
+            np.zeros((_POST_BYTES // _SHORTEST_FRAME, 4), np.int64),
+            np.zeros(2, np.int64),
+        )
 
 
 class Tables(NamedTuple):
@@ -88,7 +112,7 @@ class Tables(NamedTuple):
     starts: Ints  # [connections + 1]
     keys: Ints  # [all subscriptions]
     numbers: Ints  # [all subscriptions] the last one, UNKNOWN before the first
-    group: Ints  # [connections] which latency a connection counts in
+    group: Ints  # [connections] 1 for those that are disturbed, else 0
     shape: Ints  # [2] topics, partitions
     received: Ints  # [groups] messages
     volume: Ints  # [1] bytes of messages' frames
@@ -97,6 +121,7 @@ class Tables(NamedTuple):
     problems: Ints  # [Problem]
     rest: Bytes  # [connections, LONGEST_FRAME] a frame that has begun
     rest_length: Ints  # [connections]
+    post: Post
 
     @classmethod
     def empty(
@@ -104,7 +129,6 @@ class Tables(NamedTuple):
     ) -> Tables:
         """Tables of connections that have received nothing."""
         connections = len(group)
-        groups = int(group.max(initial=0)) + 1
         return cls(
             seq=np.zeros(connections, np.int64),
             offsets=np.full((connections, topics * partitions), UNKNOWN, np.int64),
@@ -113,108 +137,79 @@ class Tables(NamedTuple):
             numbers=np.full(len(keys), UNKNOWN, np.int64),
             group=group,
             shape=np.array([topics, partitions], np.int64),
-            received=np.zeros(groups, np.int64),
+            received=np.zeros(_GROUPS, np.int64),
             volume=np.zeros(1, np.int64),
-            latency=np.zeros((groups, BINS), np.int64),
-            worst=np.zeros(groups, np.int64),
+            latency=np.zeros((_GROUPS, BINS), np.int64),
+            worst=np.zeros(_GROUPS, np.int64),
             problems=np.zeros(len(Problem), np.int64),
             # Memory that is never touched is never there.
             rest=np.zeros((connections, LONGEST_FRAME), np.uint8),
             rest_length=np.zeros(connections, np.int64),
-        )
-
-
-class Post(NamedTuple):
-    """Frames that are no messages, for Python to read. Shapes in brackets."""
-
-    text: Bytes  # [any] the payloads, one after another
-    letters: Ints  # [any, 4] connection, opcode, and where its payload begins and ends
-    used: Ints  # [2] of each of these
-
-    @classmethod
-    def empty(cls, size: int, letters: int) -> Post:
-        """Room for so many bytes and frames."""
-        return cls(
-            np.zeros(size, np.uint8), np.zeros((letters, 4), np.int64), np.zeros(2, np.int64)
+            post=Post.empty(),
         )
 
 
 @compiled
-def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables, post: Post) -> int:
+def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -> int:
     """Read the whole frames of `data[:end]`; returns how many bytes that were.
 
     Of data that is not a server's frames all is taken, and a letter with TORN is posted.
     """
     place = 0
-    while end - place >= 2:
+    while end - place >= _SHORTEST_FRAME:
         opcode = data[place] & _OPCODE
         length = np.int64(data[place + 1])
-        begin = place + 2
+        begin = place + _SHORTEST_FRAME
         # Whole frames without extensions, unmasked: the server sends nothing else.
         torn = data[place] != _FIN | opcode or length > _LONG
-        if length == _MEDIUM:
-            begin += 2
-            if end < begin:
-                break
-            length = np.int64(data[place + 2]) << 8 | np.int64(data[place + 3])
-        elif length == _LONG:
-            begin += 8
-            if end < begin:
+        if length == _MEDIUM or length == _LONG:  # noqa: PLR1714 -- numba has no sets
+            octets = 2 if length == _MEDIUM else 8
+            if end - begin < octets:
                 break
             length = np.int64(0)
-            for octet in data[place + 2 : begin]:
+            for octet in data[begin : begin + octets]:
                 length = length << 8 | np.int64(octet)
-        if torn or length < 0 or begin - place + length > LONGEST_FRAME:
-            _hand_over(data, 0, 0, connection, TORN, post)
+            begin += octets
+        if torn or length < 0 or length > LONGEST_FRAME - _LONGEST_HEADER:
+            _hand_over(data[:0], connection, TORN, tables.post)
             return end
         if end - begin < length:
             break
-        after = begin + length
-        if opcode == TEXT and _is_at(data, begin, after, _SEQ):
+        after = begin + int(length)
+        payload = data[begin:after]
+        if opcode == TEXT and _is_at(payload, 0, _SEQ):
             tables.volume[0] += after - place
-            _check(data, begin + len(_SEQ), after, connection, now_us, tables)
+            _check(payload, connection, now_us, tables)
         else:
-            _hand_over(data, begin, after, connection, opcode, post)
+            _hand_over(payload, connection, opcode, tables.post)
         place = after
     return place
 
 
 @compiled
-def _hand_over(
-    data: Bytes, begin: int, after: int, connection: int, opcode: int, post: Post
-) -> None:
-    text, letter = post.used
-    size = after - begin
-    post.text[text : text + size] = data[begin:after]
+def _hand_over(payload: Bytes, connection: int, opcode: int, post: Post) -> None:
+    begin, letter = post.used
+    after = begin + len(payload)
+    post.text[begin:after] = payload
     post.letters[letter, 0] = connection
     post.letters[letter, 1] = opcode
-    post.letters[letter, 2] = text
-    post.letters[letter, 3] = text + size
-    post.used[0] += size
+    post.letters[letter, 2] = begin
+    post.letters[letter, 3] = after
+    post.used[0] = after
     post.used[1] += 1
 
 
 @compiled
-def _check(
-    data: Bytes, place: int, after: int, connection: int, now_us: int, tables: Tables
-) -> None:
-    """Hold one message against what came before it; `place` is behind `{"seq":`."""
-    seq, place = _integer(data, place, after)
-    place = _find(data, place, after, _POS)
-    partition, place = _integer(data, place, after)
-    offset, place = _integer(data, place + 1, after)
-    place = _find(data, place, after, _CHANNEL)
-    channel, place = _integer(data, place, after)
-    if not _is_at(data, place, after, _NUMBER):
-        tables.problems[Problem.STRANGE] += 1
-        return
-    number, place = _integer(data, place + len(_NUMBER), after)
-    if not _is_at(data, place, after, _PUBLISHED):
-        tables.problems[Problem.STRANGE] += 1
-        return
-    published_us, place = _integer(data, place + len(_PUBLISHED), after)
+def _check(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None:
+    """Hold one message against what came before it."""
+    seq, place = _integer(payload, len(_SEQ))
+    partition, place = _integer(payload, _find(payload, place, _POS))
+    offset, place = _integer(payload, place + 1)
+    channel, place = _integer(payload, _find(payload, place, _CHANNEL))
+    number, place = _integer(payload, _find(payload, place, _NUMBER))
+    published_us, place = _integer(payload, _find(payload, place, _PUBLISHED))
     topics, partitions = tables.shape
-    if place > after or partition >= partitions:
+    if place > len(payload) or partition >= partitions:
         tables.problems[Problem.STRANGE] += 1
         return
     _check_seq(seq, connection, tables)
@@ -260,31 +255,31 @@ def _check_number(channel: int, number: int, connection: int, tables: Tables) ->
 
 
 @compiled
-def _integer(data: Bytes, place: int, after: int) -> tuple[int, int]:
-    """The digits at `place` as a number, and the place behind them; none count as too far."""
+def _integer(payload: Bytes, place: int) -> tuple[int, int]:
+    """The digits at `place` as a number, and the place behind them; none are too far."""
     begin = place
     value = 0
-    while place < after and _DIGIT_0 <= data[place] <= _DIGIT_9:
-        value = value * 10 + np.int64(data[place]) - _DIGIT_0
+    while place < len(payload) and _DIGIT_0 <= payload[place] <= _DIGIT_9:
+        value = value * 10 + int(payload[place]) - _DIGIT_0
         place += 1
-    return value, (place if place > begin else after + 1)
+    return value, (place if place > begin else len(payload) + 1)
 
 
 @compiled
-def _find(data: Bytes, place: int, after: int, text: Bytes) -> int:
+def _find(payload: Bytes, place: int, text: Bytes) -> int:
     """The place behind the next `text`; where there is none, too far."""
-    while place + len(text) <= after:
-        if data[place] == _QUOTE and _is_at(data, place, after, text):
+    while place + len(text) <= len(payload):
+        if _is_at(payload, place, text):
             return place + len(text)
         place += 1
-    return after + 1
+    return len(payload) + 1
 
 
 @compiled
-def _is_at(data: Bytes, place: int, after: int, text: Bytes) -> bool:
-    if place + len(text) > after:
+def _is_at(payload: Bytes, place: int, text: Bytes) -> bool:
+    if place + len(text) > len(payload):
         return False
-    for number in range(len(text)):  # noqa: SIM110 -- all() of a generator is not compiled
-        if data[place + number] != text[number]:
+    for number in range(len(text)):  # noqa: SIM110 -- numba has no generators in all()
+        if payload[place + number] != text[number]:
             return False
     return True

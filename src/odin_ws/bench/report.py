@@ -12,11 +12,14 @@ __all__ = ["problems", "ratio", "rows", "warnings"]
 # Above this a process may be what limits the run, and not the server.
 _BUSY: Final = 0.9
 
+# Several share these cores, so there is always one that could run.
+_FULL: Final = 0.97
+
 
 def rows(runs: Sequence[Measurement], floors: Sequence[Measurement]) -> list[list[str]]:
     """One row a quantity: its name and its value in each of the runs; empty ones are left out."""
     columns = [*runs, *floors]
-    table = [[name, *(_shown(value, run) for run in columns)] for name, value in _QUANTITIES]
+    table = [[name, *map(value, columns)] for name, value in _QUANTITIES]
     ratios = [ratio(run, floors) for run in runs]
     if any(ratios):
         shown = ["" if one is None else f"{one:.2f} x" for one in ratios]
@@ -48,6 +51,11 @@ def warnings(run: Measurement) -> list[str]:
         for who, share in (("load", run.load_cpu), ("publisher", run.publisher_cpu))
         if share > _BUSY
     ]
+    if run.others_cpu > _FULL:
+        found.append(
+            f"{run.label}: the cores of broker, publisher and load were busy for "
+            f"{run.others_cpu:.0%} of the time: they may be what limits this run"
+        )
     if run.rate and run.published < run.rate * run.seconds * _BUSY:
         found.append(
             f"{run.label}: only {run.published / run.seconds:.0f} records a second were published"
@@ -55,43 +63,41 @@ def warnings(run: Measurement) -> list[str]:
     return found
 
 
-def _shown(value: Callable[[Measurement], str | None], run: Measurement) -> str:
-    return value(run) or ""
+def _text(value: float | None, form: str) -> str:
+    return form.format(value) if value else ""
 
 
-def _milliseconds(name: str) -> Callable[[Measurement], str | None]:
-    def value(run: Measurement) -> str | None:
-        return None if run.latency is None else f"{getattr(run.latency, name):.1f} ms"
-
-    return value
+def _milliseconds(name: str) -> Callable[[Measurement], str]:
+    return lambda run: _text(getattr(run.latency, name, None), "{:.1f} ms")
 
 
-def _kilobytes(value: float | None) -> str | None:
-    return None if value is None else f"{value / 1000:.1f} KB"
+def _kilobytes(value: float | None) -> str:
+    return _text(value and value / 1000, "{:.1f} KB")
 
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} x {name}" for name, count in counts.items())
 
 
-_QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str | None]]]] = (
+_QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str]]]] = (
     ("connections", lambda run: f"{run.subscribed:,}"),
-    ("connects", lambda run: run.connects and f"{run.connects:,.0f}/s"),
-    ("published", lambda run: run.published and f"{run.rate:,.0f}/s" or None),
-    ("delivered", lambda run: run.received and f"{run.delivered:,.0f}/s" or None),
+    ("connects", lambda run: _text(run.connects, "{:,.0f}/s")),
+    ("records", lambda run: _text(run.published and run.rate, "{:,.0f}/s")),
+    ("delivered", lambda run: _text(run.received and run.delivered, "{:,.0f}/s")),
     ("latency p50", _milliseconds("p50")),
     ("latency p90", _milliseconds("p90")),
     ("latency p99", _milliseconds("p99")),
     ("latency p99.9", _milliseconds("p999")),
-    ("latency max", _milliseconds("max")),
-    ("all back after", lambda run: run.back_seconds and f"{run.back_seconds:.1f} s"),
+    ("latency max", _milliseconds("worst")),
+    ("all back after", lambda run: _text(run.back_seconds, "{:.1f} s")),
     ("CPU", lambda run: f"{run.cpu_share:.1%}"),
-    ("CPU per message", lambda run: run.cpu_us and f"{run.cpu_us:.2f} us"),
+    ("CPU per message", lambda run: _text(run.cpu_us, "{:.2f} us")),
     ("memory", lambda run: f"{run.rss_after / 1e6:.0f} MB"),
     ("memory per idle connection", lambda run: _kilobytes(run.idle_bytes)),
     ("memory per connection, in the end", lambda run: _kilobytes(run.streaming_bytes)),
     ("refused", lambda run: _counts(run.refused)),
     ("closes by code", lambda run: _counts(run.closes)),
+    ("other cores' CPU", lambda run: _text(run.others_cpu, "{:.0%}")),
     ("load's CPU", lambda run: f"{run.load_cpu:.0%}"),
-    ("publisher's CPU", lambda run: run.published and f"{run.publisher_cpu:.0%}" or None),
+    ("publisher's CPU", lambda run: _text(run.publisher_cpu, "{:.0%}")),
 )

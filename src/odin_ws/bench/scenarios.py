@@ -38,7 +38,7 @@ class Run:
     burst: int = 1
     record_bytes: int = 330
     broadcast_rate: float = 20
-    shape: Shape = Shape()
+    shape: Shape = attrs.field(factory=Shape)
     affected: int = 0
     disturbance: Disturbance = Disturbance.NONE
     stream_first: bool = False

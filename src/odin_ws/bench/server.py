@@ -76,7 +76,7 @@ async def _ready(port: int) -> bool:
 
     def ask() -> bool:
         try:
-            with urlopen(url, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310 -- our own URL
+            with urlopen(url, timeout=_ANSWER_SECONDS) as answer:
                 return bool(answer.status == HTTPStatus.OK)
         except (HTTPError, URLError, OSError):
             return False

@@ -11,11 +11,12 @@ from typing import Final
 import attrs
 
 from odin_ws.bench.broker import open_broker
+from odin_ws.bench.crew import Place, Progress
 from odin_ws.bench.floor import compile_floor, open_floor
 from odin_ws.bench.measurement import Measurement
-from odin_ws.bench.measuring import Bench, Progress
-from odin_ws.bench.options import Options
+from odin_ws.bench.measuring import measure
 from odin_ws.bench.naming import names_for
+from odin_ws.bench.options import Options
 from odin_ws.bench.scenarios import Disturbance, Run
 from odin_ws.bench.server import open_server
 from odin_ws.bench.subscriptions import reach
@@ -43,7 +44,7 @@ class Session:
 
     broker: str
     _brokers: str
-    _bench: Bench
+    _place: Place
     _options: Options
 
     async def measure(self, run: Run, *, floor: bool) -> Measured:
@@ -54,7 +55,7 @@ class Session:
         """
         floors = [await self._floor(run, "floor before")] if floor else []
         async with self._server(run) as target:
-            measured = await self._bench.measure(run, target, self._brokers)
+            measured = await measure(run, target, self._brokers, self._place)
         if floor:
             floors.append(await self._floor(run, "floor after"))
         return Measured(run, measured, floors)
@@ -73,12 +74,12 @@ class Session:
             "LOG_LEVEL": "warning",
             **options.settings,
         }
-        async with open_server(self._bench.directory, settings, options.cores) as target:
+        async with open_server(self._place.directory, settings, options.cores) as target:
             yield target
 
     async def _floor(self, run: Run, label: str) -> Measurement:
         """The same load on the floor: as many messages a second to each connection."""
-        directory, cores = self._bench.directory, self._options.cores
+        directory, cores = self._place.directory, self._options.cores
         rate = run.rate * reach(run.shape, names_for(run.shape), run.connections)
         calm = attrs.evolve(
             run,
@@ -90,7 +91,7 @@ class Session:
         )
         program = await compile_floor(directory)
         async with open_floor(program, rate, run.record_bytes, cores.server) as target:
-            return await self._bench.measure(calm, target, None)
+            return await measure(calm, target, None, self._place)
 
 
 @asynccontextmanager
@@ -104,5 +105,5 @@ async def open_session(options: Options, progress: Progress) -> AsyncIterator[Se
         directory = Path(name)
         progress("starting the broker", None)
         async with open_broker(options.kafka, options.libs, directory) as (address, broker):
-            bench = Bench(directory, options.cores, options.loaders, progress)
-            yield Session(broker, address, bench, options)
+            place = Place(directory, options.cores, options.loaders, progress)
+            yield Session(broker, address, place, options)

@@ -1,4 +1,4 @@
-"""Who subscribes to what, and how often each channel is published to: the same for all processes."""
+"""Who subscribes to what, and how popular each channel is: the same for all processes."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import trio
 
 from odin_ws.bench.errors import BenchFailed
 
-__all__ = ["Cores", "Target", "Usage", "answers", "pinned"]
+__all__ = ["Cores", "Target", "Usage", "answers", "busy_seconds", "pinned"]
 
 
 @attrs.frozen
@@ -66,6 +66,12 @@ class Target:
         except psutil.NoSuchProcess as error:
             raise BenchFailed(f"the server's process {error.pid} has ended") from error
         return Usage(cpu, rss)
+
+
+def busy_seconds(cores: Sequence[int]) -> float:
+    """For how long these cores have been busy since the start, together."""
+    times = psutil.cpu_times(percpu=True)
+    return sum(sum(times[core]) - times[core].idle - times[core].iowait for core in cores)
 
 
 async def answers(port: int, host: str = "127.0.0.1") -> bool:

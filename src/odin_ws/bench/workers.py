@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Worker:
 
 @asynccontextmanager
 async def open_worker(
-    name: str, plan: LoadPlan | PublishPlan, directory: Path, cores: list[int]
+    name: str, plan: LoadPlan | PublishPlan, directory: Path, cores: Sequence[int]
 ) -> AsyncIterator[Worker]:
     """Run the process of a plan, "load" or "publishing", and begin when it is ready."""
     log = directory / f"{name}.log"
