@@ -15,10 +15,7 @@ from odin_ws.testing.brokers import (
     embedded_broker,
 )
 
-__all__ = ["KAFKA_LIBS", "open_broker"]
-
-# Where `make test` and `make bench` copy Apache Kafka's jars.
-KAFKA_LIBS = Path("tests/kafka/libs")
+__all__ = ["open_broker"]
 
 
 @asynccontextmanager
@@ -33,7 +30,7 @@ async def open_broker(
     try:
         if named is not None:
             yield named, f"the broker at {named}"
-        elif shutil.which("java") is not None and any(libs.glob("kafka_*.jar")):
+        elif _has_apache(libs):
             async with apache_kafka(libs, directory) as broker:
                 yield broker.bootstrap, "Apache Kafka"
         else:
@@ -41,3 +38,7 @@ async def open_broker(
                 yield broker.bootstrap, "the embedded broker"
     except (BrokerUnavailable, BrokerFailed) as error:
         raise BenchFailed(str(error)) from error
+
+
+def _has_apache(libs: Path) -> bool:
+    return shutil.which("java") is not None and any(libs.glob("kafka_*.jar"))

@@ -25,7 +25,11 @@ from odin_ws.bench.subscriptions import Subscription
 
 __all__ = ["Connections", "Phase"]
 
+# RFC 6455, 5.2. A client masks what it sends.
 _PONG: Final = 10
+_FIN: Final = 0x80
+_MASKED: Final = 0x80
+_SHORT: Final = 125
 
 # An end without a close frame, and one of what is no WebSocket connection: names for a table.
 _NO_CLOSE: Final = 1006
@@ -257,12 +261,11 @@ class Connections:
 
     def _send(self, number: int, opcode: int, payload: bytes) -> None:
         # A key of nothing leaves the payload as it is; only proxies have to be kept from guessing.
-        size = len(payload)
-        head = (
-            struct.pack("!BB", 0x80 | opcode, 0x80 | size)
-            if size < 126
-            else (struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size))
-        )
+        length = len(payload)
+        if length <= _SHORT:
+            head = struct.pack("!BB", _FIN | opcode, _MASKED | length)
+        else:
+            head = struct.pack("!BBH", _FIN | opcode, _MASKED | (_SHORT + 1), length)
         self._socket(number).send(head + bytes(4) + payload)
 
     def _failed(self, number: int, why: str) -> None:

@@ -18,11 +18,10 @@ from odin_ws.bench.plans import LoadPlan, PublishPlan
 from odin_ws.bench.scenarios import Disturbance, Run
 from odin_ws.bench.shapes import Names, Shape
 from odin_ws.bench.target import Cores, Target
+from odin_ws.bench.topics import PARTITIONS
 from odin_ws.bench.workers import Worker, open_worker
 
 __all__ = ["Crew", "Ending", "Place", "Progress", "Totals", "open_crew"]
-
-_PARTITIONS: Final = 12
 
 # How long the last messages may take.
 _SETTLE_SECONDS: Final = 20
@@ -58,6 +57,7 @@ class Ending:
     """What was published, and how it went for the connections."""
 
     published: int
+    published_rate: float
     problems: Mapping[str, int]
     closes: Mapping[str, int]
     refused: Mapping[str, int]
@@ -87,7 +87,8 @@ class Crew:
     @property
     def subscribed_at(self) -> float:
         """When the last one subscribed, by the monotonic clock; 0 when nobody has."""
-        return max(load.status.get("subscribed_at", 0.0) for load in self._loads)
+        latest: float = max(load.status.get("subscribed_at", 0.0) for load in self._loads)
+        return latest
 
     def count(self, name: str) -> int:
         """A count in the loads' statuses, of all together."""
@@ -121,16 +122,18 @@ class Crew:
 
     async def end(self) -> Ending:
         """Stop publishing, and wait until everybody has everything, or the patience ends."""
-        channels, failed = [0] * self._channels, 0
+        channels, failed, rate = [0] * self._channels, 0, 0.0
         if self._publisher is not None:
             await self._publisher.tell("stop")
             result = await self._publisher.hears("result")
             channels, failed = result["published"], result["failed"]
+            rate = sum(channels) / result["seconds"]
         for load in self._loads:
             await load.tell("settle", published=channels, seconds=_SETTLE_SECONDS)
         said = [await load.hears("result", 2 * _SETTLE_SECONDS) for load in self._loads]
         return Ending(
             published=sum(channels),
+            published_rate=rate,
             problems=_added(one["problems"] for one in said) | {"not_published": failed},
             closes=_added(one["closes"] for one in said),
             refused=_added(one["refused"] for one in said),
@@ -151,9 +154,7 @@ async def open_crew(
 
         publisher = None
         if brokers is not None and run.rate:
-            plan = PublishPlan(
-                brokers, run.rate, run.burst, run.record_bytes, run.shape, names, _PARTITIONS
-            )
+            plan = PublishPlan(brokers, run.rate, run.burst, run.record_bytes, run.shape, names)
             publisher = await start("publishing", plan)
         plans = _load_plans(run, target, names, place.loaders, floor=brokers is None)
         loads = [await start("load", one) for one in plans]
@@ -177,7 +178,7 @@ def _load_plans(
             in_flight=max(1, run.in_flight // loaders),
             shape=Shape() if floor else run.shape,
             names=names,
-            partitions=_PARTITIONS,
+            partitions=PARTITIONS,
             subscribe=not floor,
             positions=run.disturbance is Disturbance.DROP,
             from_start=not floor and not run.stream_first,

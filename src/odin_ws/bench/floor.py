@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 import trio
 
 from odin_ws.bench.errors import BenchFailed
-from odin_ws.bench.target import Target, answers, pinned
+from odin_ws.bench.target import Target, pinned, until_ready
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
 
@@ -21,7 +22,6 @@ __all__ = ["compile_floor", "open_floor"]
 
 _SOURCE: Final = "floor.c"
 _READY_SECONDS: Final = 10
-_POLL_SECONDS: Final = 0.02
 _STOP_SECONDS: Final = 5
 
 
@@ -57,12 +57,19 @@ async def open_floor(
     process = ChildProcess(words, program.with_suffix(".log"))
     await process.start()
     try:
-        with trio.move_on_after(_READY_SECONDS):
-            while process.running and not await answers(port):
-                await trio.sleep(_POLL_SECONDS)
-        if not process.running:
-            raise BenchFailed(f"the floor has ended: {process.tail()}")
+        try:
+            await until_ready(process, partial(_listens, port), _READY_SECONDS)
+        except BenchFailed as error:
+            raise BenchFailed(f"the floor: {error}") from error
         yield Target(LOOPBACK, port, "/ws", (process.pid,))
     finally:
         with trio.CancelScope(shield=True):
             await process.end(_STOP_SECONDS)
+
+
+async def _listens(port: int) -> bool:
+    try:
+        await (await trio.open_tcp_stream(LOOPBACK, port)).aclose()
+    except OSError:
+        return False
+    return True

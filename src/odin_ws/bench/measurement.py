@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import attrs
@@ -54,9 +55,10 @@ class Latency:
 class Measurement:
     """One run. Times in seconds, memory in bytes; `received` while it was measured.
 
-    `latency`: of those that were not disturbed, `counts` its histogram. `others_cpu`: how busy the
-    cores were that the server does not have to itself. `back_seconds`: until all
-    that were cut off were subscribed again. `problems`: what must never happen, by name.
+    `latency`: of those that were not disturbed, `counts` its histogram. `load_cpu`, `publisher_cpu`
+    and `others_cpu` are shares: of a core, and of the cores that the server does not have to
+    itself. `published`: records in all, `published_rate`: a second. `back_seconds`: until all that
+    were cut off were subscribed again. `problems`: what must never happen, by name.
     """
 
     label: str
@@ -77,6 +79,7 @@ class Measurement:
     publisher_cpu: float
     others_cpu: float
     published: int
+    published_rate: float
     back_seconds: float | None
     refused: Mapping[str, int]
     closes: Mapping[str, int]
@@ -94,24 +97,39 @@ class Measurement:
         return self.cpu_seconds / self.received * 1e6 if self.received else None
 
     @property
-    def cpu_share(self) -> float:
-        """Of one core, what the server took."""
-        return self.cpu_seconds / self.seconds
-
-    @property
     def connects(self) -> float | None:
         """Connections made and subscribed a second."""
         return self.subscribed / self.connect_seconds if self.connect_seconds else None
 
     @property
-    def idle_bytes(self) -> float | None:
-        """Resident memory of the server for each connection, once all are there."""
+    def idle_kb(self) -> float | None:
+        """Resident kilobytes of the server for each connection, once all are there."""
         return self._each(self.rss_connected)
 
     @property
-    def streaming_bytes(self) -> float | None:
+    def streaming_kb(self) -> float | None:
         """The same in the end; the kept past is in it."""
         return self._each(self.rss_after)
+
+    @property
+    def rss_after_mb(self) -> float:
+        """Resident memory of the server in the end, in megabytes."""
+        return self.rss_after / 1e6
+
+    @property
+    def cpu_percent(self) -> float:
+        """Of one core, what the server took."""
+        return 100 * self.cpu_seconds / self.seconds
+
+    @property
+    def growth_percent(self) -> float | None:
+        """By how much memory grew from the second quarter of the run to the last."""
+        quarter = len(self.samples) // 4
+        if not quarter:
+            return None
+        early = fmean(sample.rss for sample in self.samples[quarter : 2 * quarter])
+        late = fmean(sample.rss for sample in self.samples[-quarter:])
+        return 100 * (late / early - 1)
 
     @property
     def failed(self) -> bool:
@@ -119,10 +137,13 @@ class Measurement:
         return any(self.problems.values())
 
     def _each(self, rss: int) -> float | None:
-        return (rss - self.rss_before) / self.subscribed if self.subscribed else None
+        return (rss - self.rss_before) / self.subscribed / 1000 if self.subscribed else None
 
     def to_json(self) -> dict[str, Any]:
         """All of it but the histogram, with what follows from it."""
         fields = attrs.asdict(self, filter=lambda field, _value: field.name != "counts")
-        derived = ("delivered", "cpu_us", "cpu_share", "connects", "idle_bytes", "streaming_bytes")
+        derived = (
+            *("delivered", "cpu_us", "cpu_percent", "connects"),
+            *("idle_kb", "streaming_kb", "growth_percent"),
+        )
         return fields | {name: getattr(self, name) for name in derived}

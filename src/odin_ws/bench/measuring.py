@@ -88,6 +88,7 @@ class _Steps:
             publisher_cpu=publisher_cpu,
             others_cpu=others_cpu,
             published=ending.published,
+            published_rate=ending.published_rate,
             back_seconds=back_seconds,
             refused=ending.refused,
             closes=ending.closes,

@@ -53,7 +53,6 @@ class PublishPlan:
     record_bytes: int
     shape: Shape
     names: Names
-    partitions: int
 
 
 def to_json(plan: LoadPlan | PublishPlan) -> bytes:

@@ -12,9 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
-from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka import KafkaError, Producer
 
 from odin_ws.bench.plans import PublishPlan, Reader, read_plan, tell
 from odin_ws.bench.subscriptions import popularity
@@ -23,8 +21,8 @@ __all__ = ["main"]
 
 _STATUS_SECONDS: Final = 0.5
 
-# Making 96 partitions takes half a second; the rest is for a busy broker.
-_ADMIN_SECONDS: Final = 30
+# For the broker's last answers.
+_FLUSH_SECONDS: Final = 30
 
 # Between two wake-ups while records are due more often than that.
 _SLICE_SECONDS: Final = 0.002
@@ -87,46 +85,32 @@ class Publisher:
 
     def flush(self) -> None:
         """Wait until the broker has all."""
-        self.failed += self._producer.flush(_ADMIN_SECONDS)
-
-
-def create_topics(plan: PublishPlan) -> None:
-    """Make the topics that are missing."""
-    admin = AdminClient({"bootstrap.servers": plan.brokers})
-    there = admin.list_topics(timeout=_ADMIN_SECONDS).topics
-    wanted = [
-        NewTopic(name, num_partitions=plan.partitions, replication_factor=1)
-        for name in plan.names.topics
-        if name not in there
-    ]
-    if not wanted:
-        return
-    for future in admin.create_topics(wanted).values():
-        future.result(_ADMIN_SECONDS)
+        self.failed += self._producer.flush(_FLUSH_SECONDS)
 
 
 def main() -> None:
-    """Make the topics, then publish from `start` to `stop`."""
+    """Publish from `start` to `stop`."""
     plan: PublishPlan = read_plan(PublishPlan, sys.stdin.buffer.readline())
-    try:
-        create_topics(plan)
-    except KafkaException as error:
-        sys.exit(f"the broker at {plan.brokers}: {error}")
-    publisher = Publisher(plan)
-    reader = Reader()
+    _run(Publisher(plan), plan, Reader())
+
+
+def _run(publisher: Publisher, plan: PublishPlan, reader: Reader) -> None:
+    tell(event="ready")
     began: float | None = None
     next_status = 0.0
-    tell(event="ready")
     while not reader.ended:
-        wait = None if began is None else max(_SLICE_SECONDS, 0.0)
         now = time.monotonic()
+        wait = _STATUS_SECONDS
         if began is not None:
-            slots = int((now - began) * plan.rate / plan.burst)
+            slots = int((now - began) * plan.rate / plan.burst) + 1
             publisher.publish(slots * plan.burst)
-            wait = 0.0 if publisher.published < slots * plan.burst else _SLICE_SECONDS
+            next_slot = began + slots * plan.burst / plan.rate
+            behind = publisher.published < slots * plan.burst
+            wait = 0.0 if behind else max(_SLICE_SECONDS, next_slot - now)
         if now >= next_status:
             next_status = now + _STATUS_SECONDS
-            tell(event="status", published=publisher.published, cpu=time.process_time(), at=now)
+            tell(event="status", published=publisher.published, cpu=time.process_time())
+        wait = min(wait, next_status - now)
         if not select.select([sys.stdin], [], [], wait)[0]:
             continue
         for line in reader.lines():
@@ -134,8 +118,14 @@ def main() -> None:
                 case {"do": "start"}:
                     began = time.monotonic()
                 case {"do": "stop"}:
+                    seconds = time.monotonic() - (began or 0.0)
                     publisher.flush()
-                    tell(event="result", published=publisher.counts, failed=publisher.failed)
+                    tell(
+                        event="result",
+                        published=publisher.counts,
+                        failed=publisher.failed,
+                        seconds=seconds,
+                    )
                     return
 
 

@@ -162,7 +162,7 @@ def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -
         begin = place + _SHORTEST_FRAME
         # Whole frames without extensions, unmasked: the server sends nothing else.
         torn = data[place] != _FIN | opcode or length > _LONG
-        if length == _MEDIUM or length == _LONG:  # noqa: PLR1714 -- numba has no sets
+        if length in (_MEDIUM, _LONG):
             octets = 2 if length == _MEDIUM else 8
             if end - begin < octets:
                 break

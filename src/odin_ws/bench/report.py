@@ -7,7 +7,7 @@ from typing import Final
 
 from odin_ws.bench.measurement import Measurement
 
-__all__ = ["problems", "ratio", "rows", "warnings"]
+__all__ = ["costs", "problems", "ratio", "rows", "warnings"]
 
 # Above this a process may be what limits the run, and not the server.
 _BUSY: Final = 0.9
@@ -35,6 +35,13 @@ def ratio(run: Measurement, floors: Sequence[Measurement]) -> float | None:
     return run.cpu_us * len(costs) / sum(costs)
 
 
+def costs(run: Measurement, floors: Sequence[Measurement]) -> str:
+    """CPU per message of a run and of the floors around it; nothing without a floor."""
+    if not floors:
+        return ""
+    return ", ".join(_text(one.cpu_us, "{:.2f} us") for one in (run, *floors))
+
+
 def problems(run: Measurement) -> list[str]:
     """What must not happen and did; a line each."""
     return [
@@ -56,10 +63,8 @@ def warnings(run: Measurement) -> list[str]:
             f"{run.label}: the cores of broker, publisher and load were busy for "
             f"{run.others_cpu:.0%} of the time: they may be what limits this run"
         )
-    if run.rate and run.published < run.rate * run.seconds * _BUSY:
-        found.append(
-            f"{run.label}: only {run.published / run.seconds:.0f} records a second were published"
-        )
+    if run.published_rate < run.rate * _BUSY:
+        found.append(f"{run.label}: only {run.published_rate:,.0f} records a second were published")
     return found
 
 
@@ -71,10 +76,6 @@ def _milliseconds(name: str) -> Callable[[Measurement], str]:
     return lambda run: _text(getattr(run.latency, name, None), "{:.1f} ms")
 
 
-def _kilobytes(value: float | None) -> str:
-    return _text(value and value / 1000, "{:.1f} KB")
-
-
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} x {name}" for name, count in counts.items())
 
@@ -82,7 +83,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 _QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str]]]] = (
     ("connections", lambda run: f"{run.subscribed:,}"),
     ("connects", lambda run: _text(run.connects, "{:,.0f}/s")),
-    ("records", lambda run: _text(run.published and run.rate, "{:,.0f}/s")),
+    ("records", lambda run: _text(run.published_rate, "{:,.0f}/s")),
     ("delivered", lambda run: _text(run.received and run.delivered, "{:,.0f}/s")),
     ("latency p50", _milliseconds("p50")),
     ("latency p90", _milliseconds("p90")),
@@ -90,11 +91,11 @@ _QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str]]]] = (
     ("latency p99.9", _milliseconds("p999")),
     ("latency max", _milliseconds("worst")),
     ("all back after", lambda run: _text(run.back_seconds, "{:.1f} s")),
-    ("CPU", lambda run: f"{run.cpu_share:.1%}"),
+    ("CPU", lambda run: f"{run.cpu_percent:.1f}%"),
     ("CPU per message", lambda run: _text(run.cpu_us, "{:.2f} us")),
-    ("memory", lambda run: f"{run.rss_after / 1e6:.0f} MB"),
-    ("memory per idle connection", lambda run: _kilobytes(run.idle_bytes)),
-    ("memory per connection, in the end", lambda run: _kilobytes(run.streaming_bytes)),
+    ("memory", lambda run: f"{run.rss_after_mb:.0f} MB"),
+    ("memory per idle connection", lambda run: _text(run.idle_kb, "{:.1f} KB")),
+    ("memory per connection, in the end", lambda run: _text(run.streaming_kb, "{:.1f} KB")),
     ("refused", lambda run: _counts(run.refused)),
     ("closes by code", lambda run: _counts(run.closes)),
     ("other cores' CPU", lambda run: _text(run.others_cpu, "{:.0%}")),

@@ -10,7 +10,7 @@ import attrs
 
 from odin_ws.bench.shapes import Shape
 
-__all__ = ["SCENARIOS", "Disturbance", "Run", "Scenario"]
+__all__ = ["SCENARIOS", "SUITES", "TOKENS", "Disturbance", "Run", "Scenario"]
 
 
 class Disturbance(Enum):
@@ -68,7 +68,7 @@ def _evolved(run: Run, options: Mapping[str, Any]) -> Run:
     return attrs.evolve(run, **changed)
 
 
-_TOKENS: Final = Shape(tokens=1250, topics=8, each=20, zipf=True, patterned=0.05)
+TOKENS: Final = Shape(tokens=1250, topics=8, each=20, zipf=True, patterned=0.05)
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "steady": Scenario(
@@ -106,11 +106,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     ),
     "soak": Scenario(
         "Memory over time: ten minutes of the `tokens` scenario.",
-        (Run("soak", shape=_TOKENS, rate=20, warmup=10, seconds=600),),
+        (Run("soak", shape=TOKENS, rate=20, warmup=10, seconds=600),),
     ),
     "tokens": Scenario(
         "10,000 channels by Zipf's law, each subscriber on 20 of them, some with patterns.",
-        (Run("tokens", shape=_TOKENS, rate=20),),
+        (Run("tokens", shape=TOKENS, rate=20),),
     ),
     "patterns": Scenario(
         "800 channels, each subscriber with a pattern.",
@@ -144,4 +144,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
             Run("idle connections", rate=0, seconds=10),
         ),
     ),
+}
+
+# Sets of runs whose figures have limits; `suite` has the runs.
+SUITES: Final[Mapping[str, str]] = {
+    "short": "What the project promises, in three minutes.",
+    "all": "What the project promises, all of it: half an hour.",
 }

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -14,7 +15,7 @@ from urllib.request import urlopen
 import trio
 
 from odin_ws.bench.errors import BenchFailed
-from odin_ws.bench.target import Cores, Target, pinned
+from odin_ws.bench.target import Cores, Target, pinned, until_ready
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
 
@@ -22,7 +23,6 @@ __all__ = ["open_server"]
 
 # Two seconds on a free machine; the rest is for a busy one.
 _READY_SECONDS = 30
-_POLL_SECONDS = 0.1
 _ANSWER_SECONDS = 2
 _STOP_SECONDS = 20
 
@@ -55,16 +55,10 @@ async def open_server(
     )
     await process.start()
     try:
-        with trio.move_on_after(_READY_SECONDS) as patience:
-            while process.running and not await _ready(ops_port):
-                await trio.sleep(_POLL_SECONDS)
-        if not process.running:
-            raise BenchFailed(f"the server has ended; the end of its log:\n{process.tail()}")
-        if patience.cancelled_caught:
-            raise BenchFailed(
-                f"the server was not ready within {_READY_SECONDS} s; the end of its log:\n"
-                f"{process.tail()}"
-            )
+        try:
+            await until_ready(process, partial(_ready, ops_port), _READY_SECONDS)
+        except BenchFailed as error:
+            raise BenchFailed(f"the server: {error}") from error
         yield Target(LOOPBACK, port, "/ws", (process.pid,))
     finally:
         with trio.CancelScope(shield=True):

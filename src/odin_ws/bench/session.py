@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -20,22 +20,15 @@ from odin_ws.bench.options import Options
 from odin_ws.bench.scenarios import Disturbance, Run
 from odin_ws.bench.server import open_server
 from odin_ws.bench.subscriptions import reach
+from odin_ws.bench.suite import Measured
 from odin_ws.bench.target import Target
+from odin_ws.bench.topics import create_topics
 
-__all__ = ["Measured", "Session", "open_session"]
+__all__ = ["Session", "open_session"]
 
 # The floor needs no time to settle.
 _FLOOR_WARMUP: Final = 1.0
 _FLOOR_SECONDS: Final = 5.0
-
-
-@attrs.frozen
-class Measured:
-    """A run's measurement, and the floor's before and after it."""
-
-    run: Run
-    server: Measurement
-    floors: Sequence[Measurement]
 
 
 @attrs.frozen
@@ -58,7 +51,7 @@ class Session:
             measured = await measure(run, target, self._brokers, self._place)
         if floor:
             floors.append(await self._floor(run, "floor after"))
-        return Measured(run, measured, floors)
+        return Measured(measured, floors)
 
     @asynccontextmanager
     async def _server(self, run: Run) -> AsyncIterator[Target]:
@@ -105,5 +98,6 @@ async def open_session(options: Options, progress: Progress) -> AsyncIterator[Se
         directory = Path(name)
         progress("starting the broker", None)
         async with open_broker(options.kafka, options.libs, directory) as (address, broker):
+            await create_topics(address)
             place = Place(directory, options.cores, options.loaders, progress)
             yield Session(broker, address, place, options)

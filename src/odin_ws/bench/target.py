@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 import psutil
 import trio
 
 from odin_ws.bench.errors import BenchFailed
+from odin_ws.testing.processes import ChildProcess
 
-__all__ = ["Cores", "Target", "Usage", "answers", "busy_seconds", "pinned"]
+__all__ = ["Cores", "Target", "Usage", "busy_seconds", "pinned", "until_ready"]
+
+_POLL_SECONDS = 0.05
 
 
 @attrs.frozen
@@ -74,10 +77,19 @@ def busy_seconds(cores: Sequence[int]) -> float:
     return sum(sum(times[core]) - times[core].idle - times[core].iowait for core in cores)
 
 
-async def answers(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether somebody listens there."""
-    try:
-        await (await trio.open_tcp_stream(host, port)).aclose()
-    except OSError:
-        return False
-    return True
+async def until_ready(
+    process: ChildProcess, ready: Callable[[], Awaitable[bool]], seconds: float
+) -> None:
+    """Wait until a child process is ready.
+
+    Raises:
+        BenchFailed: it ended before, or was not ready in time; with the end of its log.
+    """
+    with trio.move_on_after(seconds):
+        while True:
+            if not process.running:
+                raise BenchFailed(f"it has ended; the end of its log:\n{process.tail()}")
+            if await ready():
+                return
+            await trio.sleep(_POLL_SECONDS)
+    raise BenchFailed(f"not ready after {seconds:g} s; the end of its log:\n{process.tail()}")
