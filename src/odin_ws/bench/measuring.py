@@ -16,9 +16,6 @@ from odin_ws.bench.target import Target, busy_seconds
 
 __all__ = ["measure"]
 
-# Besides what the connect rate asks for: a server that is slower than that is no failure yet.
-_CONNECT_SECONDS: Final = 60
-
 # How long those that were cut off may take to come back.
 _BACK_SECONDS: Final = 60
 
@@ -112,7 +109,7 @@ class _Steps:
         begun = time.monotonic()
         await self._crew.tell("connect")
         await self._until_subscribed(
-            "connecting", run.connections / run.connect_rate + _CONNECT_SECONDS
+            "connecting", run.connections / run.connect_rate + run.connect_patience
         )
         return max(0.0, self._crew.subscribed_at - begun)
 

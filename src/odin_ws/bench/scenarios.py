@@ -27,13 +27,15 @@ class Run:
 
     `rate`: records a second, 0 for none; they leave in bursts of `burst`. `affected`: how many of
     the connections are disturbed. `stream_first`: it is published before anybody connects.
-    `in_flight`: how many connect at once at most.
+    `in_flight`: how many connect at once at most. `connect_patience`: seconds that connecting may
+    take longer than `connect_rate` says.
     """
 
     label: str
     connections: int = 1000
     connect_rate: float = 1500
     in_flight: int = 1000
+    connect_patience: float = 60
     rate: float = 100
     burst: int = 1
     record_bytes: int = 330

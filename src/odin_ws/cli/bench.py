@@ -29,6 +29,7 @@ _NUMBERS: Final = (
     "warmup",
     "broadcast_rate",
     "connect_rate",
+    "connect_patience",
     "record_bytes",
 )
 
@@ -81,6 +82,7 @@ def _help() -> str:
 @click.option("--warmup", type=click.FloatRange(0), help="Seconds before that.")
 @click.option("--broadcast-rate", type=click.FloatRange(0), help="WS_MAX_BROADCAST_RATE.")
 @click.option("--connect-rate", type=_POSITIVE, help="Connections tried a second.")
+@click.option("--connect-patience", type=_POSITIVE, help="Seconds that they may take longer.")
 @click.option("--record-bytes", type=click.IntRange(120, 16_000), help="Size of a record's value.")
 @click.option("--floor", is_flag=True, help="Measure a bare send loop in C too, and compare.")
 @click.option("--kafka", metavar="HOST:PORT", help="A broker that runs already.")
