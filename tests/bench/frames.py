@@ -21,7 +21,7 @@ def frame(payload: bytes, opcode: int = 1) -> bytes:
     return struct.pack("!BBQ", 0x80 | opcode, 127, len(payload)) + payload
 
 
-def message(
+def message(  # noqa: PLR0913 -- a record's fields
     seq: int,
     number: int,
     *,

@@ -32,7 +32,7 @@ __all__ = ["CASES", "Case", "Cost", "cost", "stored", "version"]
 STORED: Final = Path(__file__).with_name("hot_path.json")
 
 TOPIC: Final = "odin.trades"
-TOKEN: Final = "BTC"
+TOKEN: Final = "BTC"  # noqa: S105 -- a currency
 VALUE: Final = b'{"type":"TRADE_EXECUTED","timestamp":1767609600000,"data":{"price":"0.1"}}'
 
 # What is the same for any number of subscribers falls out of the difference.

@@ -93,11 +93,6 @@ class Connections:
         self.subscribed_at = 0.0
 
     @property
-    def upgraded(self) -> int:
-        """How many are open."""
-        return int(((self.phases == Phase.OPEN) | (self.phases == Phase.SUBSCRIBED)).sum())
-
-    @property
     def subscribed(self) -> int:
         """How many have had the answer to their subscription."""
         return int((self.phases == Phase.SUBSCRIBED).sum())

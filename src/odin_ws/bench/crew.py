@@ -90,6 +90,12 @@ class Crew:
         latest: float = max(load.status.get("subscribed_at", 0.0) for load in self._loads)
         return latest
 
+    @property
+    def received(self) -> tuple[int, float]:
+        """How many messages the loads had received, and when, by the monotonic clock."""
+        times = [load.status.get("at", 0.0) for load in self._loads]
+        return self.count("received"), sum(times) / len(times)
+
     def count(self, name: str) -> int:
         """A count in the loads' statuses, of all together."""
         return sum(load.status.get(name, 0) for load in self._loads)

@@ -129,12 +129,10 @@ class Load:
         self._latency_before[:] = tables.latency
         tell(
             event="status",
+            at=time.monotonic(),
             received=tables.received.sum(),
-            upgraded=connections.upgraded,
             subscribed=connections.subscribed,
             latency=quantiles(interval.sum(axis=0), (0.5, 0.99)),
-            refused=connections.refused,
-            closes=connections.closes,
             subscribed_at=connections.subscribed_at,
         )
 

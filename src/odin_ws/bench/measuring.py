@@ -156,15 +156,15 @@ class _Steps:
             nursery.cancel_scope.cancel()
 
     async def _take_samples(self) -> None:
-        begun = last = time.monotonic()
-        received = self._crew.count("received")
+        received, last = self._crew.received
+        begun = time.monotonic()
         while True:
             await trio.sleep(_SAMPLE_SECONDS)
-            now, count = time.monotonic(), self._crew.count("received")
+            count, now = self._crew.received
             latencies = self._crew.latencies
             self._samples.append(
                 Sample(
-                    at=now - begun,
+                    at=time.monotonic() - begun,
                     delivered=(count - received) / (now - last),
                     p50=max((p50 for p50, _ in latencies), default=None),
                     p99=max((p99 for _, p99 in latencies), default=None),

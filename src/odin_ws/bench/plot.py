@@ -22,6 +22,8 @@ _HEIGHT: Final = 360
 _NINES: Final = np.linspace(0, 4, 81)
 _LABELS: Final = {0: "0%", 1: "90%", 2: "99%", 3: "99.9%", 4: "99.99%"}
 
+_TIME: Final = "seconds since measuring began"
+
 _SVG: Final = "http://www.w3.org/2000/svg"
 
 
@@ -43,7 +45,7 @@ def draw(runs: Sequence[Measurement]) -> bytes:
 
 
 def _distribution(runs: Sequence[Measurement]) -> pygal.XY:
-    chart = _chart("Latency by share of the messages", "ms")
+    chart = _chart("Latency: so many of the messages took no longer", "share of the messages", "ms")
     chart.x_labels = list(_LABELS)
     chart.x_value_formatter = lambda nines: _LABELS.get(nines, f"{1 - 10**-nines:.3%}")
     for run in runs:
@@ -53,26 +55,28 @@ def _distribution(runs: Sequence[Measurement]) -> pygal.XY:
 
 
 def _throughput(runs: Sequence[Measurement]) -> pygal.XY:
-    chart = _chart("Delivered over time", "messages a second")
+    chart = _chart("Delivered over time", _TIME, "messages a second")
     for run in runs:
         chart.add(run.label, [(sample.at, sample.delivered) for sample in run.samples])
     return chart
 
 
 def _over_time(runs: Sequence[Measurement]) -> pygal.XY:
-    chart = _chart("Latency p99 over time", "ms")
+    chart = _chart("Latency p99 over time", _TIME, "ms")
     for run in runs:
         chart.add(run.label, [(one.at, one.p99) for one in run.samples if one.p99 is not None])
     return chart
 
 
-def _chart(title: str, unit: str) -> pygal.XY:
+def _chart(title: str, x_title: str, unit: str) -> pygal.XY:
     return pygal.XY(
         title=title,
+        x_title=x_title,
         y_title=unit,
         width=_WIDTH,
         height=_HEIGHT,
         show_dots=False,
+        stroke_style={"width": 2},
         include_x_axis=True,
         legend_at_bottom=False,
         style=CleanStyle,

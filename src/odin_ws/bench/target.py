@@ -33,6 +33,18 @@ class Cores:
             return cls()
         return cls([first], others)
 
+    @classmethod
+    def beside(cls, pids: Sequence[int]) -> Cores:
+        """The cores that these processes do not run on; any where they may run on all.
+
+        Raises BenchFailed when one has ended.
+        """
+        try:
+            taken = {core for pid in pids for core in psutil.Process(pid).cpu_affinity()}
+        except psutil.NoSuchProcess as error:
+            raise BenchFailed(f"there is no process {error.pid}") from error
+        return cls((), sorted(os.sched_getaffinity(0) - taken))
+
 
 def pinned(cores: Sequence[int]) -> list[str]:
     """The words before a command that keep it on these cores."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.options import Options
 from odin_ws.bench.scenarios import SCENARIOS, SUITES
 from odin_ws.bench.target import Cores, Target
@@ -140,7 +141,7 @@ def bench(
     json_file, plot_file = options.pop("json_file"), options.pop("plot_file")
     how = Options(
         target=None if server is None else Target(*server, pids),
-        cores=Cores.split() if pin and server is None else Cores(),
+        cores=_cores(pids, pin=pin),
         **options,
     )
     # `--help` need not wait for numba, and without it there is a clear word above.
@@ -151,3 +152,12 @@ def bench(
         sys.exit(run(partial(run_suite, scenario, how, outputs=outputs)))
     chosen = SCENARIOS[scenario].with_options(given)
     sys.exit(run(partial(run_scenario, scenario, chosen, how, floor=floor, outputs=outputs)))
+
+
+def _cores(pids: Sequence[int], *, pin: bool) -> Cores:
+    if not pin:
+        return Cores()
+    try:
+        return Cores.beside(pids) if pids else Cores.split()
+    except BenchFailed as error:
+        raise CommandFailed(str(error)) from error
