@@ -23,8 +23,9 @@ from odin_ws.bench.workers import Worker, open_worker
 
 __all__ = ["Crew", "Ending", "Place", "Progress", "Totals", "open_crew"]
 
-# How long the last messages may take.
-_SETTLE_SECONDS: Final = 20
+# Who has received nothing for so long will not; who still does may take this long in all.
+_SETTLE_SECONDS: Final = 10
+_MOST_SETTLE_SECONDS: Final = 300
 
 # What a run is doing, and how far it is: a share, or None.
 Progress = Callable[[str, float | None], None]
@@ -136,7 +137,7 @@ class Crew:
             rate = sum(channels) / result["seconds"]
         for load in self._loads:
             await load.tell("settle", published=channels, seconds=_SETTLE_SECONDS)
-        said = [await load.hears("result", 2 * _SETTLE_SECONDS) for load in self._loads]
+        said = [await load.hears("result", _MOST_SETTLE_SECONDS) for load in self._loads]
         return Ending(
             published=sum(channels),
             published_rate=rate,

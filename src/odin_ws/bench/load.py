@@ -58,6 +58,8 @@ class Load:
         self._latency_before = self._tables.latency.copy()
         self._next_status = 0.0
         self._settle_until: float | None = None
+        self._settle_seconds = 0.0
+        self._settled = 0
         self._published = np.zeros(0, np.int64)
         # Compiled or read from disk now, and not when the first message comes.
         drain(self._ready, self._tables, 1)
@@ -81,9 +83,7 @@ class Load:
             if now >= self._next_status:
                 self._next_status = now + _STATUS_SECONDS
                 self._tell_status()
-            if self._settle_until is not None and (
-                now >= self._settle_until or not self._missing()
-            ):
+            if self._settle_until is not None and self._is_settled(now, self._settle_until):
                 self._tell_result()
                 return
 
@@ -107,7 +107,16 @@ class Load:
                 self._tell_totals()
             case {"do": "settle"}:
                 self._published = np.array(command["published"], np.int64)
-                self._settle_until = time.monotonic() + command["seconds"]
+                self._settle_seconds = command["seconds"]
+                self._settle_until = time.monotonic() + self._settle_seconds
+
+    def _is_settled(self, now: float, until: float) -> bool:
+        """Whether everything has come, or nothing has for a while."""
+        received = int(self._tables.received.sum())
+        if received != self._settled:
+            self._settled, self._settle_until = received, now + self._settle_seconds
+            return not self._missing()
+        return now >= until or not self._missing()
 
     def _tell_done(self) -> None:
         self._tell_status()

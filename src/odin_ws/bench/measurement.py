@@ -14,6 +14,9 @@ from odin_ws.bench.histogram import quantiles
 
 __all__ = ["QUANTILES", "Latency", "Measurement", "Sample"]
 
+# With fewer connections, memory per connection would be that of everything else.
+_ENOUGH = 50
+
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
@@ -47,8 +50,10 @@ class Latency:
         """The latency of a histogram; None of an empty one."""
         if not counts.any():
             return None
-        p50, p90, p99, p999 = quantiles(counts, QUANTILES)
-        return cls(p50, p90, p99, p999, worst_us / 1000)
+        worst = worst_us / 1000
+        # The bin of the largest ends beyond it.
+        p50, p90, p99, p999 = (min(found, worst) for found in quantiles(counts, QUANTILES))
+        return cls(p50, p90, p99, p999, worst)
 
 
 @attrs.frozen(kw_only=True)
@@ -137,7 +142,9 @@ class Measurement:
         return any(self.problems.values())
 
     def _each(self, rss: int) -> float | None:
-        return (rss - self.rss_before) / self.subscribed / 1000 if self.subscribed else None
+        if self.subscribed < _ENOUGH:
+            return None
+        return (rss - self.rss_before) / self.subscribed / 1000
 
     def to_json(self) -> dict[str, Any]:
         """All of it but the histogram, with what follows from it."""
