@@ -14,7 +14,8 @@ import structlog
 from odin_ws.logs import configure_logging
 
 LIBRARIES = (
-    "trio-websocket",
+    "httpcore",
+    "httpx",
     "hypercorn",
     "hypercorn.error",
     "asyncio",

@@ -29,7 +29,7 @@ from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.connection.transport import Transport
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
 from odin_ws.notices import tell_of_feed, tell_of_jumps
-from odin_ws.ops.app import serve_ops
+from odin_ws.ops.app import ops_app, serve_ops
 from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.view import View
 from odin_ws.records import Item
@@ -48,6 +48,7 @@ __all__ = [
     "history_records",
     "kafka",
     "run_feed",
+    "running",
     "serve",
     "subscribers",
 ]
@@ -63,7 +64,7 @@ _CHANNEL_BATCHES: Final = 4
 
 # aiokafka's fetch over 96 partitions costs 4 ms whatever it brings. Without a broadcast rate the
 # broker still gathers for this long: a fifth of a core while records come, 7 ms of latency.
-_SHORTEST_GATHER: Final = 0.01
+_SHORTEST_GATHER: Final = 0.005
 
 
 # Accepts connections until cancelled: gives each to the function, in a task of the nursery.
@@ -95,17 +96,30 @@ async def serve(
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the service until `stop` is set, then drain. Cancelling it stops at once."""
-    view = build(settings, catalogue, upstream)
     with (
         open_listening_socket(settings.ws_ops_addr) as ops_socket,
         open_listening_socket(settings.ws_addr) as listening,
     ):
         addresses = Addresses(bound_address(listening), bound_address(ops_socket))
-        accept = partial(accept_connections, listening)
-        async with _observed(view, ops_socket), run_feed(view, upstream), subscribers(view, accept):
+        async with running(settings, catalogue, upstream, listening, ops_socket):
             log.info("serving", subscribers=str(addresses.subscribers), ops=str(addresses.ops))
             task_status.started(addresses)
             await stop.wait()
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    catalogue: Catalogue,
+    upstream: Upstream,
+    listening: socket.socket,
+    ops_socket: socket.socket,
+) -> AsyncIterator[None]:
+    """Serve on two listening sockets for the length of the block, then drain."""
+    view = build(settings, catalogue, upstream)
+    accept = partial(accept_connections, listening)
+    async with _observed(view, ops_socket), run_feed(view, upstream), subscribers(view, accept):
+        yield
     log.info("stopped", disconnects=view.server.stats.closed.total())
 
 
@@ -124,7 +138,9 @@ def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
         # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
         cycle_bytes=settings.ws_outbox_bytes // 2,
     )
-    resources = Resources(settings.ws_cpu_limit, settings.ws_memory_limit, own_cgroup())
+    resources = Resources(
+        settings.ws_cpu_limit, settings.ws_memory_limit, own_cgroup(), settings.ws_workers
+    )
     server = ConnectionServer(
         ReplayContext(hub, upstream.archive, ReplayLimits(settings.ws_replay_max_records)),
         Admission(settings.ws_max_connections, resources.overload),
@@ -182,7 +198,7 @@ async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(view.resources.run)
         nursery.start_soon(view.watch_feed)
-        async with serve_ops(view, listening):
+        async with serve_ops(ops_app(view), listening):
             yield
         nursery.cancel_scope.cancel()
 

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from odin_ws.connection.closing import Close, Initiator, reason_of_close
+from odin_ws.connection.closing import Close, Initiator, close_for
+from odin_ws.protocol.incoming import Fault
 from tests.decoding import Opcode, frames
 
 # The protocol's table of close codes, and the standard's codes for what breaks the standard.
@@ -74,34 +75,8 @@ def test_only_those_who_do_not_read_are_spared_the_flush() -> None:
     assert unflushed == {Close.SLOW, Close.NO_PONG, Close.INTERNAL}
 
 
-@pytest.mark.parametrize(
-    ("code", "text", "sent", "reason"),
-    [
-        # The peer began it, and the library sent its code back.
-        (1000, "", 1000, Close.CLIENT),
-        (1001, "going away", 1001, Close.CLIENT),
-        (1005, "", 1000, Close.CLIENT),
-        (1005, "", None, Close.CLIENT),
-        (4000, "own code", 4000, Close.CLIENT),
-        (1002, "you broke the protocol", 1002, Close.CLIENT),
-        (1007, "", 1007, Close.CLIENT),
-        # Our message was too large for the peer.
-        (1009, "too big for me", 1009, Close.CLIENT),
-        (1009, "", 1009, Close.CLIENT),
-        # The stream ended without a close frame from the peer: whoever sent one began it.
-        (1006, "", None, Close.LOST),
-        (1006, "abnormal closure", None, Close.LOST),
-        (1006, "", 1002, Close.PROTOCOL),
-        (1006, "", 1007, Close.NOT_UTF8),
-        (1006, "", 1009, Close.TOO_LARGE),
-        (1006, "", 1000, Close.LOST),
-        # The library closes with 1009 and tells us so in its own words.
-        (1009, "Exceeded maximum message size: 64 bytes", 1009, Close.TOO_LARGE),
-        (1009, "Exceeded maximum message size", None, Close.CLIENT),
-    ],
-)
-def test_a_close_is_blamed_on_who_began_it(
-    code: int, text: str, sent: int | None, reason: Close
-) -> None:
-    """The peer's close, the library's, and a lost connection are told apart."""
-    assert reason_of_close(code, text, sent) is reason
+@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name)
+def test_a_clients_fault_has_a_close_of_its_own(fault: Fault) -> None:
+    """Each fault ends the connection by us, with a code that tells it from the others."""
+    assert close_for(fault).value.by is Initiator.SERVER
+    assert [close_for(one) for one in Fault].count(close_for(fault)) == 1

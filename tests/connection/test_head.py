@@ -13,8 +13,6 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, Request
 
 from odin_ws.connection.head import (
     Head,
@@ -22,7 +20,7 @@ from odin_ws.connection.head import (
     check_upgrade,
     read_head,
     refuse,
-    upgrade_request,
+    upgrade,
 )
 from tests.connection.fakes import FakeTransport
 from tests.connection.heads import UPGRADE, head_bytes
@@ -313,8 +311,8 @@ async def test_what_is_no_upgrade_is_refused_with_a_reason(
     assert list(refusal.headers) == ([] if header is None else [header])
 
 
-async def test_the_library_gets_a_plain_upgrade_of_the_same_key(autojump_clock: MockClock) -> None:
-    """Whatever a client wrote around it, what is accepted is what was checked."""
+async def test_a_client_library_accepts_the_answer(autojump_clock: MockClock) -> None:
+    """Whatever a client wrote around its key, the answer is to that key and offers nothing else."""
     head = await read(
         head_bytes(
             "/ws?v=0",
@@ -326,12 +324,19 @@ async def test_the_library_gets_a_plain_upgrade_of_the_same_key(autojump_clock: 
     )
     assert head is not None
     check_upgrade(head)
-    server = WSConnection(ConnectionType.SERVER)
-    server.receive_data(upgrade_request(head))
-    (request,) = server.events()
-    assert isinstance(request, Request)
-    # The answer to the key of RFC 6455's own example, 1.3.
-    assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in server.send(AcceptConnection())
+    client = h11.Connection(h11.CLIENT)
+    wish = [("Host", "ws"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
+    client.send(h11.Request(method="GET", target="/ws", headers=wish))
+    client.receive_data(upgrade(head))
+    answer = client.next_event()
+    assert isinstance(answer, h11.InformationalResponse)
+    assert answer.status_code == HTTPStatus.SWITCHING_PROTOCOLS
+    assert sorted(answer.headers) == [
+        (b"connection", b"Upgrade"),
+        # The answer to the key of RFC 6455's own example, 1.3.
+        (b"sec-websocket-accept", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+        (b"upgrade", b"websocket"),
+    ]
 
 
 # ---- refusing

@@ -12,8 +12,9 @@ from typing import Final
 import attrs
 
 from odin_ws.protocol.frames import close_frame
+from odin_ws.protocol.incoming import Fault
 
-__all__ = ["Close", "CloseReason", "Initiator", "reason_of_close"]
+__all__ = ["Close", "CloseReason", "Initiator", "close_for"]
 
 
 class Initiator(StrEnum):
@@ -100,25 +101,15 @@ class Close(Enum):
     )
 
 
-# Ends that the WebSocket library decides on for us, by their code.
-_BY_LIBRARY: Final = {1002: Close.PROTOCOL, 1007: Close.NOT_UTF8, 1009: Close.TOO_LARGE}
+# How the faults of what a client sends end its connection.
+_BY_FAULT: Final = {
+    Fault.BROKEN: Close.PROTOCOL,
+    Fault.NOT_UTF8: Close.NOT_UTF8,
+    Fault.BINARY: Close.BINARY,
+    Fault.TOO_LARGE: Close.TOO_LARGE,
+}
 
-_UNREADABLE: Final = {1002, 1007}
 
-# trio-websocket's own words; the client's 1009 would say that *our* messages are too large for it.
-_TOO_LARGE_TEXT: Final = "Exceeded maximum message size"
-
-
-def reason_of_close(code: int, text: str, sent: int | None) -> Close:
-    """Why a connection ended that we did not end through this table.
-
-    `code` and `text`: what the library says of it, 1006 where the stream ended without a close
-    frame from the peer. `sent`: the code of the close frame that the library sent, if it did: it
-    answers the peer's close, but to a frame it cannot read it only gives a code of its own.
-    """
-    if sent is None and code in _UNREADABLE:
-        return _BY_LIBRARY[code]
-    ended_by_library = code == Close.LOST.value.code or text.startswith(_TOO_LARGE_TEXT)
-    if ended_by_library and sent in _BY_LIBRARY:
-        return _BY_LIBRARY[sent]
-    return Close.LOST if code == Close.LOST.value.code else Close.CLIENT
+def close_for(fault: Fault) -> Close:
+    """How a connection ends whose client sent that."""
+    return _BY_FAULT[fault]

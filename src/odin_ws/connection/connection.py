@@ -7,17 +7,15 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
-import trio_websocket
 
-from odin_ws.connection.closing import Close, Initiator, reason_of_close
-from odin_ws.connection.head import Head, upgrade_request
+from odin_ws.connection.closing import Close, close_for
 from odin_ws.connection.outbox import Outbox
 from odin_ws.connection.session import Session
-from odin_ws.connection.stream import OutboxStream
 from odin_ws.connection.transport import Transport
 from odin_ws.hub import Hub, Subscriber
 from odin_ws.protocol.envelope import Dialect
-from odin_ws.protocol.frames import PING
+from odin_ws.protocol.frames import PING, close_frame, pong_frame
+from odin_ws.protocol.incoming import Fault, FrameReader, PeerClose, Ping
 
 __all__ = ["CLOSE_SECONDS", "Connection"]
 
@@ -178,39 +176,60 @@ class Connection:
 
     # ---- its own task
 
-    async def run(
-        self,
-        head: Head,
-        session: Session,
-        upgrades: trio.CapacityLimiter,
-        *,
-        max_frame_bytes: int,
-    ) -> None:
-        """Upgrade in turn, then serve until the connection has ended; `closing` says how."""
-        stream = OutboxStream(
-            self._transport, self.outbox, upgrade_request(head), head.rest, self._heard
-        )
+    async def run(self, answer: bytes, session: Session, reader: FrameReader, rest: bytes) -> None:
+        """Answer the handshake, then serve until the connection has ended; `closing` says how.
+
+        `rest`: what came with the handshake and behind it.
+        """
         with self._scope:
             try:
                 async with trio.open_nursery() as self._nursery:
-                    async with upgrades:
-                        request = await trio_websocket.wrap_server_stream(
-                            self._nursery,
-                            stream,
-                            # The reader waits while a command is carried out: back-pressure.
-                            message_queue_size=0,
-                            max_message_size=max_frame_bytes,
-                            receive_buffer_size=_READ_BYTES,
-                        )
-                        websocket = await request.accept()
+                    self.outbox.write(answer)
                     self._upgraded = True
                     self._greet(self)
-                    await session.run(websocket)
-                    self._conclude(stream, websocket.closed)
+                    self._heard(len(rest))
+                    answered = await self._listen(session, reader, rest)
             finally:
                 self._nursery = None
-            if self._has_more_to_say(stream):
+            if not answered:
                 await self._linger()
+
+    async def _listen(self, session: Session, reader: FrameReader, data: bytes) -> bool:
+        """Carry out what the client says, until no more can come that we would look at.
+
+        Returns whether it has nothing more to say: it has closed, or it is gone.
+        """
+        while True:
+            for item in reader.receive(data):
+                match item:
+                    case str():
+                        # Once we have closed, only the peer's close is waited for.
+                        if self.closing is None:
+                            session.receive(item)
+                    case Ping():
+                        self.outbox.write(pong_frame(item.payload))
+                    case PeerClose():
+                        self._conclude(Close.CLIENT, close_frame(item.code, item.reason))
+                        return True
+                    case Fault():
+                        self.close(close_for(item))
+                        return False
+            try:
+                data = await self._transport.receive_some(_READ_BYTES)
+            except trio.BrokenResourceError:
+                data = b""
+            if not data:
+                self._conclude(Close.LOST, b"")
+                return True
+            self._heard(len(data))
+
+    def _conclude(self, reason: Close, last: bytes) -> None:
+        """The client has ended it: send what it is still owed, then `last`."""
+        if self.closing is None:
+            self.closing = reason
+            self._end_task()
+            self.outbox.finish(last, flush=True)
+            self._scope.deadline = trio.current_time() + CLOSE_SECONDS
 
     async def fail(self) -> None:
         """Close after an error of ours, so that the client knows; `run` has ended."""
@@ -218,28 +237,6 @@ class Connection:
         with trio.move_on_after(_LINGER_SECONDS):
             await self.outbox.drain()
             await self._linger()
-
-    def _conclude(self, stream: OutboxStream, closed: trio_websocket.CloseReason | None) -> None:
-        """Say why it ended, where we did not end it ourselves, and take no more to send."""
-        if closed is None:
-            # The reader failed: its exception is on the way.
-            self.close(Close.INTERNAL)
-        elif self.closing is None:
-            code, text = int(closed.code), closed.reason or ""
-            self.closing = reason_of_close(code, text, stream.close_sent)
-            self._end_task()
-            reason = self.closing.value
-            # Of a frame it cannot read the library only stops reading: the peer hears it from us.
-            unsaid = reason.by is Initiator.SERVER and stream.close_sent is None
-            self.outbox.finish(reason.frame if unsaid else b"", flush=True)
-            self._scope.deadline = trio.current_time() + CLOSE_SECONDS
-
-    def _has_more_to_say(self, stream: OutboxStream) -> bool:
-        """Whether the peer may have sent what nobody read: we closed, and it has not yet."""
-        # The library answers the peer's close; a close of its own can only be this one.
-        answered = stream.close_sent not in {None, Close.TOO_LARGE.value.code}
-        by = self.closing.value.by if self.closing else None
-        return by is Initiator.SERVER and not answered
 
     async def _linger(self) -> None:
         """Let the peer read our last words."""

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import attrs
 import h11
 import trio
+from wsproto.utilities import generate_accept_token
 
 from odin_ws.connection.transport import Transport
 
@@ -23,7 +24,7 @@ __all__ = [
     "check_upgrade",
     "read_head",
     "refuse",
-    "upgrade_request",
+    "upgrade",
 ]
 
 PATH: Final = "/ws"
@@ -161,17 +162,13 @@ def check_upgrade(head: Head) -> None:
         )
 
 
-def upgrade_request(head: Head) -> bytes:
-    """A head that `check_upgrade` has passed, as the WebSocket library gets it.
-
-    Only what it needs and in plain words: of two `Connection` headers it sees one, of some hosts
-    it makes an exception, and by then no answer is possible any more.
-    """
+def upgrade(head: Head) -> bytes:
+    """The answer to a head that `check_upgrade` has passed: from its end on frames are spoken."""
+    token = generate_accept_token(head.headers["sec-websocket-key"].encode("ascii"))
     return (
-        f"GET {PATH} HTTP/1.1\r\nHost: ws\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        f"Sec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Key: {head.headers['sec-websocket-key']}\r\n\r\n"
-    ).encode("ascii")
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % token
+    )
 
 
 def _is_key(text: str) -> bool:

@@ -16,7 +16,7 @@ import trio
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.closing import Close
 from odin_ws.connection.connection import Connection
-from odin_ws.connection.head import Head, Refusal, read_head, refuse
+from odin_ws.connection.head import Head, Refusal, read_head, refuse, upgrade
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.session import Session, SessionLimits, SessionStats
 from odin_ws.connection.transport import Transport
@@ -24,15 +24,12 @@ from odin_ws.distribution import Distribution
 from odin_ws.protocol.answers import positions_notice, reconnect_advice
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import text_frame
+from odin_ws.protocol.incoming import FrameReader
 from odin_ws.resume import ReplayContext
 
 __all__ = ["ConnectionLimits", "ConnectionServer", "ConnectionStats"]
 
 log = structlog.get_logger("odin_ws.connection")
-
-# An upgrade is half a millisecond of CPU in some twenty steps. Taken in turn, each caller of a
-# storm is served after those before it; all at once, all of them would be served at the end.
-_UPGRADES_AT_ONCE: Final = 32
 
 # Every so often the drain sends some away.
 _WAVE_SECONDS: Final = 0.1
@@ -98,7 +95,6 @@ class ConnectionServer:
         self._limits = limits
         # What newcomers are told first.
         self.standing: bytes | None = None
-        self._upgrades = trio.CapacityLimiter(_UPGRADES_AT_ONCE)
 
     async def serve(self, transport: Transport, peer: str) -> None:
         """The whole life of one connection. Raises nothing but cancellation."""
@@ -144,9 +140,8 @@ class ConnectionServer:
         session = Session(connection, self._context, limits.session, self.stats.sessions)
         with self._registered(connection):
             try:
-                await connection.run(
-                    head, session, self._upgrades, max_frame_bytes=limits.frame_bytes
-                )
+                reader = FrameReader(limits.frame_bytes)
+                await connection.run(upgrade(head), session, reader, head.rest)
             except* Exception:  # to say 1011 while the socket is still there; reported above
                 await connection.fail()
                 raise

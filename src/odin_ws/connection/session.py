@@ -7,7 +7,6 @@ from typing import Final, Protocol
 
 import attrs
 import trio
-import trio_websocket
 
 from odin_ws.connection import subscriptions
 from odin_ws.connection.closing import Close
@@ -68,22 +67,9 @@ class Session:
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, trio.current_time())
         self._refused_in_a_row = 0
 
-    async def run(self, websocket: trio_websocket.WebSocketConnection) -> None:
-        """Read and answer commands until the connection is closed, by whomever."""
-        while True:
-            try:
-                text = await websocket.get_message()
-            except trio_websocket.ConnectionClosed:
-                return
-            # Once we have closed, only the peer's close is waited for.
-            if self._connection.closing is None:
-                self._receive(text)
-
-    def _receive(self, text: str | bytes) -> None:
+    def receive(self, text: str) -> None:
+        """Carry out one command and answer it."""
         self._stats.commands += 1
-        if isinstance(text, bytes):
-            self._connection.close(Close.BINARY)
-            return
         try:
             self._check_rate()
             self._carry_out(text)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-__all__ = ["PING", "close_frame", "text_frame", "text_header"]
+__all__ = ["PING", "close_frame", "pong_frame", "text_frame", "text_header"]
 
 _TEXT: Final = 0x81  # FIN and opcode 1
 _CLOSE: Final = 0x88  # FIN and opcode 8
+_PONG: Final = 0x8A  # FIN and opcode 10
 PING: Final = b"\x89\x00"  # FIN and opcode 9, no payload: any byte that comes back is life
 
 _pack_medium = struct.Struct("!BBH").pack
 _pack_long = struct.Struct("!BBQ").pack
+
+# What stands for a close without a code (RFC 6455, 7.4.1).
+NO_CODE: Final = 1005
 
 # A control frame holds 125 bytes, two of which are the code (RFC 6455, 5.5).
 _MAX_REASON_BYTES: Final = 123
@@ -32,7 +36,17 @@ def text_frame(payload: bytes) -> bytes:
     return text_header(len(payload)) + payload
 
 
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping with this payload, which is 125 bytes at most."""
+    return bytes((_PONG, len(payload))) + payload
+
+
 def close_frame(code: int, reason: str) -> bytes:
-    """A close frame; a reason too long for a control frame is cut at a character."""
+    """A close frame; a reason too long for a control frame is cut at a character.
+
+    With 1005, which stands for "no code", it is empty: that one may not be sent.
+    """
+    if code == NO_CODE:
+        return bytes((_CLOSE, 0))
     text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
     return struct.pack("!BBH", _CLOSE, 2 + len(text), code) + text

@@ -32,6 +32,12 @@ class Settings(KafkaSettings, SubscriberSettings, PastSettings, ProcessSettings)
                 f"WS_PING_INTERVAL={self.ws_ping_interval:g}, or no pong could be in time"
             )
             raise SettingsError([problem])
+        if self.ws_workers > 1 and self.kafka_assignment == "group":
+            problem = (
+                f"KAFKA_ASSIGNMENT=group: must be all with WS_WORKERS={self.ws_workers}, or each "
+                "worker would have a share of the partitions, and nobody chooses a client's worker"
+            )
+            raise SettingsError([problem])
 
 
 def declared_settings() -> Iterator[tuple[str, Setting]]:

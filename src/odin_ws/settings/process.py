@@ -17,6 +17,14 @@ class ProcessSettings:
     ws_ops_addr: Address = setting(
         "WS_OPS_ADDR", ":3003", ADDRESS, "", "where health and metrics are"
     )
+    ws_workers: int = setting(
+        "WS_WORKERS",
+        "1",
+        # More than the cores of any machine would only read Kafka more often.
+        integer(1, 256),
+        "processes",
+        "how many share the port, one core each; `odin-ws serve --workers` comes before it",
+    )
     ws_drain_delay: float = setting(
         "WS_DRAIN_DELAY",
         "1",

@@ -9,7 +9,7 @@
         odin_scenario.publish("BTC", "trade", {"price": 1})
         assert (await client.message())["channel"] == "BTC.trade"
 
-It needs pytest-trio. Settings are given by the names of their fields in odin_ws.settings.Settings.
+It needs the extra `testing`. Settings are given by the names of odin_ws.settings.Settings.
 """
 
 from __future__ import annotations
