@@ -135,6 +135,20 @@ def test_torn_frames(data: bytes) -> None:
     assert letters(state) == [(TORN, b"")]
 
 
+def test_every_cut() -> None:
+    """Wherever two messages are cut, only whole frames are taken, and both are read."""
+    data = message(1, 1) + message(2, 2, pad=0)
+    ends = (0, len(message(1, 1)), len(data))
+
+    for cut in range(len(data) + 1):
+        state = tables([0])
+        taken = read(state, data[:cut])
+        assert taken == max(end for end in ends if end <= cut)
+        read(state, data[taken:])
+        assert state.received[0] == 2
+        assert found(state) == {}
+
+
 def test_other_frames() -> None:
     """Answers, pings and closes are handed over, in order, between the messages."""
     state = tables([0])
