@@ -142,9 +142,12 @@ def _limits(settings: Settings) -> ConnectionLimits:
         grace=settings.ws_outbox_seconds,
     )
     return ConnectionLimits(
+        pending=settings.ws_max_pending,
         head_bytes=settings.ws_head_max_bytes,
         head_seconds=settings.ws_head_timeout,
-        frame_bytes=settings.ws_max_frame_bytes,
+        message_bytes=settings.ws_max_frame_bytes,
+        message_frames=settings.ws_max_fragments,
+        message_seconds=settings.ws_message_timeout,
         outbox_bytes=settings.ws_outbox_bytes,
         outbox_seconds=settings.ws_outbox_seconds,
         session=SessionLimits(settings.ws_command_rate, settings.ws_command_burst, subscriptions),

@@ -154,7 +154,15 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
         admission,
         Keepalive(30, 75),
         ConnectionLimits(
-            4096, 5, 1024, 1024, 10, SessionLimits(10, 10, SubscriptionLimits(10, 0, 10))
+            pending=10,
+            head_bytes=4096,
+            head_seconds=5,
+            message_bytes=1024,
+            message_frames=10,
+            message_seconds=10,
+            outbox_bytes=1024,
+            outbox_seconds=10,
+            session=SessionLimits(10, 10, SubscriptionLimits(10, 0, 10)),
         ),
     )
     transport = FakeTransport([head_bytes()])

@@ -26,7 +26,7 @@ __all__ = ["serve"]
 
 log = structlog.get_logger("odin_ws.cli")
 
-# Descriptors besides subscribers': Kafka's, the ops port's, and callers whose head is being read.
+# Descriptors besides those of subscribers and callers: Kafka's, the ops port's, and files.
 _OTHER_DESCRIPTORS: Final = 256
 
 
@@ -42,7 +42,7 @@ def serve() -> None:
     configure_logging(settings.log_level, settings.log_format)
     for line in warnings:
         log.warning(line)
-    _raise_descriptor_limit(settings.ws_max_connections)
+    _raise_descriptor_limit(settings)
     log.info("starting", version=__version__, brokers=settings.kafka_brokers)
     _calm_garbage_collector()
     sys.exit(run(partial(_serve_until_signalled, settings, catalogue)))
@@ -63,14 +63,16 @@ async def _serve_until_signalled(settings: Settings, catalogue: Catalogue) -> in
     return 1
 
 
-def _raise_descriptor_limit(connections: int) -> None:
+def _raise_descriptor_limit(settings: Settings) -> None:
     """Every connection is a descriptor; better to say so now than to fail at the 1,000th."""
-    needed = connections + _OTHER_DESCRIPTORS
+    connections, pending = settings.ws_max_connections, settings.ws_max_pending
+    needed = connections + pending + _OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         stop_with(
-            f"WS_MAX_CONNECTIONS={connections} needs {needed} descriptors and the limit is {hard}: "
-            "raise it (ulimit -n, LimitNOFILE=) or lower the setting"
+            f"WS_MAX_CONNECTIONS={connections} and WS_MAX_PENDING={pending} need {needed} "
+            f"descriptors and the limit is {hard}: "
+            "raise it (ulimit -n, LimitNOFILE=) or lower the settings"
         )
     if soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

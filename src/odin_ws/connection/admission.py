@@ -14,14 +14,14 @@ import attrs
 from odin_ws.connection.head import Head, Refusal, check_upgrade
 from odin_ws.protocol.envelope import Dialect
 
-__all__ = ["NO_ROOM", "Admission"]
+__all__ = ["NO_ROOM", "Admission", "busy"]
 
 # Clients turned away come back spread over these seconds, not all at once.
 _RETRY_AFTER: Final = (2, 10)
 
 
 # The labels of what is refused for want of room.
-NO_ROOM: Final = ("draining", "max_connections", "memory")
+NO_ROOM: Final = ("draining", "max_connections", "max_pending", "memory")
 
 
 @attrs.define(eq=False)
@@ -45,11 +45,11 @@ class Admission:
         check_upgrade(head)
         dialect = _dialect(head)
         if self.draining:
-            raise _busy("draining", "the server is restarting")
+            raise busy("draining", "the server is restarting")
         if self.active >= self.max_connections:
-            raise _busy("max_connections", f"all {self.max_connections} places are taken")
+            raise busy("max_connections", f"all {self.max_connections} places are taken")
         if (limit := self.overload()) is not None:
-            raise _busy(limit, f"the server is short of {limit}")
+            raise busy(limit, f"the server is short of {limit}")
         self.active += 1
         try:
             yield dialect
@@ -70,6 +70,7 @@ def _dialect(head: Head) -> Dialect:
     return Dialect(int(version))
 
 
-def _busy(label: str, text: str) -> Refusal:
+def busy(label: str, text: str) -> Refusal:
+    """A refusal for want of room, with another time to come back for each."""
     seconds = random.randint(*_RETRY_AFTER)  # noqa: S311 -- jitter, not a secret
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [("Retry-After", str(seconds))])

@@ -13,11 +13,12 @@ import attrs
 import structlog
 import trio
 
-from odin_ws.connection.admission import Admission
+from odin_ws.connection.admission import Admission, busy
 from odin_ws.connection.closing import Close
 from odin_ws.connection.connection import Connection
 from odin_ws.connection.head import Head, Refusal, read_head, refuse, upgrade
 from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.pending import Pending
 from odin_ws.connection.session import Session, SessionLimits, SessionStats
 from odin_ws.connection.transport import Transport
 from odin_ws.distribution import Distribution
@@ -53,9 +54,12 @@ _DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 
 class ConnectionLimits:
     """What every connection is held to. Sizes in bytes, times in seconds."""
 
+    pending: int
     head_bytes: int
     head_seconds: float
-    frame_bytes: int
+    message_bytes: int
+    message_frames: int
+    message_seconds: float
     outbox_bytes: int
     outbox_seconds: float
     session: SessionLimits
@@ -89,6 +93,7 @@ class ConnectionServer:
         self.keepalive = keepalive
         self.replays = context.stats
         self.connections: set[Connection] = set()
+        self.pending = Pending(limits.pending)
         self._context = context
         self._hub = context.hub
         self._taken = context.hub.release
@@ -110,19 +115,33 @@ class ConnectionServer:
             transport.close()
 
     async def _admit(self, transport: Transport, peer: str) -> None:
-        limits = self._limits
         try:
-            head = await read_head(
+            head = await self._read_head(transport, peer)
+            if head is not None:
+                with self.admission.admit(head) as dialect:
+                    await self._serve_upgraded(transport, peer, head, dialect)
+        except Refusal as refusal:
+            answer = self._refuse(refusal, peer)
+            with self.pending.wait():
+                await _send_last(transport, answer)
+
+    async def _read_head(self, transport: Transport, peer: str) -> Head | None:
+        limits = self._limits
+        with self.pending.wait() as waiting:
+            return await read_head(
                 transport, max_bytes=limits.head_bytes, seconds=limits.head_seconds
             )
-            if head is None:
-                return
-            with self.admission.admit(head) as dialect:
-                await self._serve_upgraded(transport, peer, head, dialect)
-        except Refusal as refusal:
-            self.admission.count(refusal)
-            log.debug("refused", peer=peer, status=int(refusal.status), reason=refusal.label)
-            await _send_last(transport, refuse(refusal))
+        if waiting.cancelled_caught:
+            refusal = busy("max_pending", f"{limits.pending} others have come since")
+            # It has to make room at once: what the kernel does not take now is not sent.
+            transport.send_nowait(self._refuse(refusal, peer))
+        return None
+
+    def _refuse(self, refusal: Refusal, peer: str) -> bytes:
+        """Count and log a refusal; returns the answer."""
+        self.admission.count(refusal)
+        log.debug("refused", peer=peer, status=int(refusal.status), reason=refusal.label)
+        return refuse(refusal)
 
     async def _serve_upgraded(
         self, transport: Transport, peer: str, head: Head, dialect: Dialect
@@ -134,13 +153,14 @@ class ConnectionServer:
             dialect,
             outbox_bytes=limits.outbox_bytes,
             grace=limits.outbox_seconds,
+            message_seconds=limits.message_seconds,
             taken=self._taken,
             greeting=self._greeting,
         )
         session = Session(connection, self._context, limits.session, self.stats.sessions)
         with self._registered(connection):
             try:
-                reader = FrameReader(limits.frame_bytes)
+                reader = FrameReader(limits.message_bytes, limits.message_frames)
                 await connection.run(upgrade(head), session, reader, head.rest)
             except* Exception:  # to say 1011 while the socket is still there; reported above
                 await connection.fail()

@@ -64,6 +64,9 @@ class _ServiceCollector(Collector):
         yield _counter("ws_connections", "Connections upgraded", stats.opened)
         yield _gauge("ws_connections_active", "Connections open now", server.admission.active)
         yield _gauge(
+            "ws_connections_pending", "Callers on their way in or out", len(server.pending)
+        )
+        yield _gauge(
             "ws_connections_max", "WS_MAX_CONNECTIONS", self._view.settings.ws_max_connections
         )
         yield _labelled_counter(

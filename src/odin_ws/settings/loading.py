@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from odin_ws.settings.edge import EdgeSettings
 from odin_ws.settings.kafka import KafkaSettings
 from odin_ws.settings.kinds import Setting, SettingsError
 from odin_ws.settings.past import PastSettings
@@ -17,11 +18,17 @@ from odin_ws.settings.subscribers import SubscriberSettings
 __all__ = ["Settings", "declared_settings", "load_settings"]
 
 # In the order in which they are shown.
-_SECTIONS: Final = (KafkaSettings, SubscriberSettings, PastSettings, ProcessSettings)
+_SECTIONS: Final = (
+    KafkaSettings,
+    SubscriberSettings,
+    EdgeSettings,
+    PastSettings,
+    ProcessSettings,
+)
 
 
 @attrs.frozen
-class Settings(KafkaSettings, SubscriberSettings, PastSettings, ProcessSettings):
+class Settings(KafkaSettings, SubscriberSettings, EdgeSettings, PastSettings, ProcessSettings):
     """The server's settings. Every one can be given to the constructor too, by its field's name."""
 
     def __attrs_post_init__(self) -> None:
