@@ -19,9 +19,11 @@ import trio
 from odin_ws.address import Address
 from odin_ws.archive import Archive
 from odin_ws.catalogue import Catalogue
+from odin_ws.connection.addresses import TrustedProxies
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.connection import CLOSE_SECONDS
 from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.limits import AddressLimits
 from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
@@ -143,6 +145,13 @@ def _limits(settings: Settings) -> ConnectionLimits:
     )
     return ConnectionLimits(
         pending=settings.ws_max_pending,
+        trusted=TrustedProxies(settings.ws_trusted_proxies),
+        proxy_protocol=settings.ws_proxy_protocol == "required",
+        addresses=AddressLimits(
+            settings.ws_connect_rate,
+            settings.ws_connect_rate_per_ip,
+            settings.ws_max_connections_per_ip,
+        ),
         head_bytes=settings.ws_head_max_bytes,
         head_seconds=settings.ws_head_timeout,
         message_bytes=settings.ws_max_frame_bytes,

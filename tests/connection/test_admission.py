@@ -10,9 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from odin_ws.connection.addresses import TrustedProxies
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.head import Head, Refusal, read_head
 from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.limits import AddressLimits
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
@@ -155,6 +157,9 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
         Keepalive(30, 75),
         ConnectionLimits(
             pending=10,
+            trusted=TrustedProxies(()),
+            proxy_protocol=False,
+            addresses=AddressLimits(),
             head_bytes=4096,
             head_seconds=5,
             message_bytes=1024,

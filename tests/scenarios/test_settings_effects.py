@@ -29,6 +29,7 @@ _HERE: Final = "tests/scenarios/test_settings_effects.py"
 _REAL: Final = "tests/integration/test_settings_effects.py"
 _PAST: Final = "tests/scenarios/test_settings_of_the_past.py"
 _FLOODS: Final = "tests/scenarios/test_floods.py"
+_ADDRESSES: Final = "tests/scenarios/test_addresses.py"
 _WAITING: Final = "tests/scenarios/test_waiting.py"
 _LOGGING: Final = "tests/integration/test_logging.py"
 
@@ -72,6 +73,11 @@ EFFECTS: Final = {
         "tests/scenarios/test_slow.py::test_bytes_that_wait_longer_than_the_grace_close"
     ),
     "WS_OUTBOX_MARK_BYTES": f"{_PAST}::test_with_more_than_the_mark_waiting_messages_are_replaced",
+    "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_a_trusted_proxy_is_believed",
+    "WS_PROXY_PROTOCOL": f"{_ADDRESSES}::test_a_proxy_header_says_who_it_is",
+    "WS_MAX_CONNECTIONS_PER_IP": f"{_ADDRESSES}::test_connections_of_an_address_are_limited",
+    "WS_CONNECT_RATE": f"{_ADDRESSES}::test_connections_a_second_are_limited",
+    "WS_CONNECT_RATE_PER_IP": f"{_ADDRESSES}::test_connections_a_second_of_an_address_are_limited",
     "WS_MAX_FRAGMENTS": f"{_FLOODS}::test_a_command_has_a_limit_of_frames",
     "WS_MESSAGE_TIMEOUT": f"{_FLOODS}::test_a_command_that_does_not_end_closes",
     "WS_MAX_PENDING": f"{_WAITING}::test_who_has_waited_longest_makes_room",

@@ -14,7 +14,7 @@ import attrs
 from odin_ws.connection.head import Head, Refusal, check_upgrade
 from odin_ws.protocol.envelope import Dialect
 
-__all__ = ["NO_ROOM", "Admission", "busy"]
+__all__ = ["NO_ROOM", "Admission", "busy", "retry_after"]
 
 # Clients turned away come back spread over these seconds, not all at once.
 _RETRY_AFTER: Final = (2, 10)
@@ -72,5 +72,9 @@ def _dialect(head: Head) -> Dialect:
 
 def busy(label: str, text: str) -> Refusal:
     """A refusal for want of room, with another time to come back for each."""
-    seconds = random.randint(*_RETRY_AFTER)  # noqa: S311 -- jitter, not a secret
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [("Retry-After", str(seconds))])
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [retry_after()])
+
+
+def retry_after() -> tuple[str, str]:
+    """The header that says when to come back."""
+    return "Retry-After", str(random.randint(*_RETRY_AFTER))  # noqa: S311 -- jitter, not a secret

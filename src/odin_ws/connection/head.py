@@ -33,6 +33,7 @@ PATH: Final = "/ws"
 # The labels of what is refused here; the metrics show each from the start.
 BAD_REQUESTS: Final = (
     "bad_method",
+    "bad_proxy_header",
     "bad_request",
     "bad_version",
     "head_timeout",

@@ -7,18 +7,22 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Final
 
 import attrs
 import structlog
 import trio
 
+from odin_ws.connection.addresses import TrustedProxies
 from odin_ws.connection.admission import Admission, busy
 from odin_ws.connection.closing import Close
 from odin_ws.connection.connection import Connection
 from odin_ws.connection.head import Head, Refusal, read_head, refuse, upgrade
 from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.limits import AddressLimits, ConnectLimits
 from odin_ws.connection.pending import Pending
+from odin_ws.connection.proxy_protocol import read_proxy_header
 from odin_ws.connection.session import Session, SessionLimits, SessionStats
 from odin_ws.connection.transport import Transport
 from odin_ws.distribution import Distribution
@@ -52,9 +56,15 @@ _DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 
 
 @attrs.frozen
 class ConnectionLimits:
-    """What every connection is held to. Sizes in bytes, times in seconds."""
+    """What every connection is held to. Sizes in bytes, times in seconds.
+
+    `proxy_protocol`: whether each begins with a PROXY header, from a trusted proxy.
+    """
 
     pending: int
+    trusted: TrustedProxies
+    proxy_protocol: bool
+    addresses: AddressLimits
     head_bytes: int
     head_seconds: float
     message_bytes: int
@@ -94,6 +104,7 @@ class ConnectionServer:
         self.replays = context.stats
         self.connections: set[Connection] = set()
         self.pending = Pending(limits.pending)
+        self.addresses = ConnectLimits(limits.addresses)
         self._context = context
         self._hub = context.hub
         self._taken = context.hub.release
@@ -115,27 +126,39 @@ class ConnectionServer:
             transport.close()
 
     async def _admit(self, transport: Transport, peer: str) -> None:
+        limits, head = self._limits, None
         try:
-            head = await self._read_head(transport, peer)
-            if head is not None:
-                with self.admission.admit(head) as dialect:
+            with self.pending.wait() as waiting:
+                if limits.proxy_protocol:
+                    peer = await self._introduced(transport, peer)
+                # The sooner the better; but a proxy may say in the head for whom it asks.
+                if not (told_later := peer in limits.trusted):
+                    self.addresses.knock(peer)
+                head = await read_head(
+                    transport, max_bytes=limits.head_bytes, seconds=limits.head_seconds
+                )
+                if told_later and head is not None:
+                    peer = limits.trusted.client(peer, head.headers)
+                    self.addresses.knock(peer)
+            if waiting.cancelled_caught:
+                refusal = busy("max_pending", f"{limits.pending} others have come since")
+                # It has to make room at once: what the kernel does not take now is not sent.
+                transport.send_nowait(self._refuse(refusal, peer))
+            elif head is not None:
+                with self.admission.admit(head) as dialect, self.addresses.hold(peer):
                     await self._serve_upgraded(transport, peer, head, dialect)
         except Refusal as refusal:
             answer = self._refuse(refusal, peer)
             with self.pending.wait():
                 await _send_last(transport, answer)
 
-    async def _read_head(self, transport: Transport, peer: str) -> Head | None:
-        limits = self._limits
-        with self.pending.wait() as waiting:
-            return await read_head(
-                transport, max_bytes=limits.head_bytes, seconds=limits.head_seconds
+    async def _introduced(self, transport: Transport, peer: str) -> str:
+        """For whom a proxy has connected, by its PROXY header. Raises Refusal."""
+        if peer not in self._limits.trusted:
+            raise Refusal(
+                HTTPStatus.BAD_REQUEST, "bad_proxy_header", "only trusted proxies connect here"
             )
-        if waiting.cancelled_caught:
-            refusal = busy("max_pending", f"{limits.pending} others have come since")
-            # It has to make room at once: what the kernel does not take now is not sent.
-            transport.send_nowait(self._refuse(refusal, peer))
-        return None
+        return await read_proxy_header(transport, seconds=self._limits.head_seconds) or peer
 
     def _refuse(self, refusal: Refusal, peer: str) -> bytes:
         """Count and log a refusal; returns the answer."""

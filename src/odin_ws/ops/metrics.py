@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from odin_ws.connection.admission import NO_ROOM
 from odin_ws.connection.closing import Close
 from odin_ws.connection.head import BAD_REQUESTS
+from odin_ws.connection.limits import TOO_MANY
 from odin_ws.distribution import Distribution
 from odin_ws.hub.reading import Unreadable
 from odin_ws.ops.view import View
@@ -74,7 +75,7 @@ class _ServiceCollector(Collector):
             "Connections refused before the upgrade",
             "reason",
             # Each is there from the start: an alert on its rate needs a first zero.
-            dict.fromkeys((*BAD_REQUESTS, *NO_ROOM), 0) | server.admission.refused,
+            dict.fromkeys((*BAD_REQUESTS, *TOO_MANY, *NO_ROOM), 0) | server.admission.refused,
         )
         disconnects = CounterMetricFamily(
             "ws_disconnects", "Connections ended", labels=["reason", "initiated_by"]

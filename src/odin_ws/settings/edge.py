@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
+
 import attrs
 
-from odin_ws.settings.kinds import integer, number, setting
+from odin_ws.settings.kinds import NETWORKS, choice, integer, number, setting
 
 __all__ = ["EdgeSettings"]
 
@@ -13,6 +15,41 @@ __all__ = ["EdgeSettings"]
 class EdgeSettings:
     """See odin_ws.settings.Settings."""
 
+    ws_trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
+        "WS_TRUSTED_PROXIES",
+        "",
+        NETWORKS,
+        "",
+        "who is believed for whom it asks: X-Forwarded-For, Forwarded and PROXY headers",
+    )
+    ws_proxy_protocol: str = setting(
+        "WS_PROXY_PROTOCOL",
+        "off",
+        choice("off", "required"),
+        "",
+        "required: connections come from trusted proxies only, and begin with a PROXY header, v2",
+    )
+    ws_max_connections_per_ip: int = setting(
+        "WS_MAX_CONNECTIONS_PER_IP",
+        "0",
+        integer(0),
+        "connections",
+        "more from one address (IPv6: one /64) are answered 429; 0 for no limit",
+    )
+    ws_connect_rate: float = setting(
+        "WS_CONNECT_RATE",
+        "0",
+        number(0, 1e6),
+        "connections/s",
+        "more than that are answered 429, after a burst of 5 seconds' worth; 0 for no limit",
+    )
+    ws_connect_rate_per_ip: float = setting(
+        "WS_CONNECT_RATE_PER_IP",
+        "0",
+        number(0, 1e6),
+        "connections/s",
+        "the same from one address (IPv6: one /64); 0 for no limit",
+    )
     ws_max_fragments: int = setting(
         "WS_MAX_FRAGMENTS",
         "128",

@@ -39,6 +39,11 @@ class Settings(KafkaSettings, SubscriberSettings, EdgeSettings, PastSettings, Pr
                 f"WS_PING_INTERVAL={self.ws_ping_interval:g}, or no pong could be in time"
             )
             raise SettingsError([problem])
+        if self.ws_proxy_protocol == "required" and not self.ws_trusted_proxies:
+            problem = (
+                "WS_PROXY_PROTOCOL=required: needs WS_TRUSTED_PROXIES, or nobody could connect"
+            )
+            raise SettingsError([problem])
 
 
 def declared_settings() -> Iterator[tuple[str, Setting]]:
