@@ -126,7 +126,12 @@ def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
         # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
         cycle_bytes=settings.ws_outbox_bytes // 2,
     )
-    resources = Resources(settings.ws_cpu_limit, settings.ws_memory_limit, own_cgroup())
+    resources = Resources(
+        settings.ws_cpu_limit,
+        settings.ws_memory_limit,
+        own_cgroup(),
+        settings.ws_max_loop_delay,
+    )
     server = ConnectionServer(
         ReplayContext(hub, upstream.archive, ReplayLimits(settings.ws_replay_max_records)),
         Admission(settings.ws_max_connections, resources.overload),
@@ -193,6 +198,7 @@ async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]
     """Health and metrics."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(view.resources.run)
+        nursery.start_soon(view.resources.loop.run)
         nursery.start_soon(view.watch_feed)
         async with serve_ops(view, listening):
             yield

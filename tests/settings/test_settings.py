@@ -36,6 +36,7 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     "WS_MAX_CONNECTIONS_PER_IP": ("-1", "0", None, None),
     "WS_CONNECT_RATE": ("-1", "0", "1000000", "1000001"),
     "WS_CONNECT_RATE_PER_IP": ("-1", "0", "1000000", "1000001"),
+    "WS_MAX_LOOP_DELAY": ("-1", "0", "60", "61"),
     "WS_MAX_FRAGMENTS": ("0", "1", "1000000", "1000001"),
     "WS_MESSAGE_TIMEOUT": ("0", "0.1", "3600", "3601"),
     "WS_MAX_PENDING": ("0", "1", "1000000", "1000001"),

@@ -124,6 +124,9 @@ class _ServiceCollector(Collector):
         yield _gauge("ws_memory_bytes", "Memory in use", resources.memory_bytes)
         yield _gauge("ws_memory_limit_bytes", "Memory allowed", resources.memory_limit)
         yield _gauge("ws_cpu_usage_percent", "CPU in use, of WS_CPU_LIMIT", resources.cpu_percent)
+        yield _histogram(
+            "ws_event_loop_delay_seconds", "How late due tasks run", resources.loop.delays
+        )
 
     def _kafka(self) -> Iterator[Metric]:
         feed, stats = self._view.feed, self._view.hub.stats

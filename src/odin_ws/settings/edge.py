@@ -50,6 +50,13 @@ class EdgeSettings:
         "connections/s",
         "the same from one address (IPv6: one /64); 0 for no limit",
     )
+    ws_max_loop_delay: float = setting(
+        "WS_MAX_LOOP_DELAY",
+        "0.5",
+        number(0, 60),
+        "s",
+        "while the event loop is behind by more, new connections get 503; 0 for no limit",
+    )
     ws_max_fragments: int = setting(
         "WS_MAX_FRAGMENTS",
         "128",

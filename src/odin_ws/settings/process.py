@@ -36,7 +36,7 @@ class ProcessSettings:
         "0",
         number(0, 4096),
         "cores",
-        "what 100% CPU means in health and metrics; 0: the container's limit, else the machine's",
+        "what 100% CPU is: there new ones get 503; 0: the container's limit, else the machine's",
     )
     ws_memory_limit: int = setting(
         "WS_MEMORY_LIMIT",
