@@ -28,6 +28,7 @@ from odin_ws.connection.listener import accept_connections, bound_address, open_
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
+from odin_ws.connection.tls import Certificate
 from odin_ws.connection.transport import Transport
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
 from odin_ws.notices import tell_of_feed, tell_of_jumps
@@ -97,21 +98,32 @@ async def serve(
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the service until `stop` is set, then drain. Cancelling it stops at once."""
-    view = build(settings, catalogue, upstream)
+    certificate = read_certificate(settings)
+    view = build(settings, catalogue, upstream, certificate)
     with (
         open_listening_socket(settings.ws_ops_addr) as ops_socket,
         open_listening_socket(settings.ws_addr) as listening,
     ):
         addresses = Addresses(bound_address(listening), bound_address(ops_socket))
         accept = partial(accept_connections, listening)
-        async with _observed(view, ops_socket), run_feed(view, upstream), subscribers(view, accept):
+        async with (
+            _observed(view, ops_socket),
+            _renewed(certificate),
+            run_feed(view, upstream),
+            subscribers(view, accept),
+        ):
             log.info("serving", subscribers=str(addresses.subscribers), ops=str(addresses.ops))
             task_status.started(addresses)
             await stop.wait()
     log.info("stopped", disconnects=view.server.stats.closed.total())
 
 
-def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
+def build(
+    settings: Settings,
+    catalogue: Catalogue,
+    upstream: Upstream,
+    certificate: Certificate | None = None,
+) -> View:
     """Make the parts and join them; nothing runs yet."""
     rate = settings.ws_max_broadcast_rate
     intake = Intake(
@@ -137,9 +149,27 @@ def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
         Admission(settings.ws_max_connections, resources.overload),
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
         _limits(settings),
+        certificate,
     )
     intake.jumped = partial(tell_of_jumps, server)
     return View(settings, upstream.source.feed, hub, server, resources)
+
+
+def read_certificate(settings: Settings) -> Certificate | None:
+    """What the settings name; None where TLS is not ours to speak. Raises CertificateError."""
+    if settings.ws_tls_cert is None or settings.ws_tls_key is None:
+        return None
+    return Certificate(settings.ws_tls_cert, settings.ws_tls_key)
+
+
+@asynccontextmanager
+async def _renewed(certificate: Certificate | None) -> AsyncIterator[None]:
+    """For the length of the block, read the certificate again when a signal asks for it."""
+    async with trio.open_nursery() as nursery:
+        if certificate is not None:
+            nursery.start_soon(certificate.run)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 def _limits(settings: Settings) -> ConnectionLimits:

@@ -72,6 +72,8 @@ EFFECTS: Final = {
         "tests/scenarios/test_slow.py::test_bytes_that_wait_longer_than_the_grace_close"
     ),
     "WS_OUTBOX_MARK_BYTES": f"{_PAST}::test_with_more_than_the_mark_waiting_messages_are_replaced",
+    "WS_TLS_CERT": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
+    "WS_TLS_KEY": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_a_trusted_proxy_is_believed",
     "WS_PROXY_PROTOCOL": f"{_ADDRESSES}::test_a_proxy_header_says_who_it_is",
     "WS_MAX_CONNECTIONS_PER_IP": f"{_ADDRESSES}::test_connections_of_an_address_are_limited",

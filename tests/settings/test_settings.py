@@ -99,6 +99,8 @@ def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
         "WS_ADDR",
         "WS_CATALOGUE",
         "WS_OPS_ADDR",
+        "WS_TLS_CERT",
+        "WS_TLS_KEY",
         "WS_TRUSTED_PROXIES",
     }
     assert RANGES.keys() | CHOICES.keys() | others == SETTINGS.keys()
@@ -300,6 +302,17 @@ def test_a_proxy_protocol_needs_trusted_proxies() -> None:
     (problem,) = problems_of(WS_PROXY_PROTOCOL="required")
     assert "needs WS_TRUSTED_PROXIES" in problem
     load_settings({"WS_PROXY_PROTOCOL": "required", "WS_TRUSTED_PROXIES": "10.0.0.0/8"})
+
+
+@pytest.mark.parametrize("name", ["WS_TLS_CERT", "WS_TLS_KEY"])
+def test_a_certificate_needs_its_key(name: str, tmp_path: Path) -> None:
+    """A server that was meant to speak TLS does not start without."""
+    file = tmp_path / "some.pem"
+    file.touch()
+    assert problem_of(name, str(file)) == "WS_TLS_CERT and WS_TLS_KEY: one needs the other"
+    assert problem_of(name, str(tmp_path / "none.pem")).startswith(f"{name}=")
+    settings, _ = load_settings({"WS_TLS_CERT": str(file), "WS_TLS_KEY": str(file)})
+    assert settings.ws_tls_cert == settings.ws_tls_key == file
 
 
 @pytest.mark.parametrize(("interval", "timeout"), [("30", "30"), ("80", ""), ("", "29.9")])

@@ -17,6 +17,7 @@ from odin_ws.catalogue import Catalogue
 from odin_ws.cli.environment import read_catalogue, read_settings, stop_with
 from odin_ws.cli.running import CommandFailed, leaves, obey_signals, run
 from odin_ws.connection.listener import CannotListen
+from odin_ws.connection.tls import CertificateError
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka
 from odin_ws.service import serve as run_service
@@ -57,7 +58,7 @@ async def _serve_until_signalled(settings: Settings, catalogue: Catalogue) -> in
             await run_service(settings, catalogue, kafka(settings, catalogue), stop)
             nursery.cancel_scope.cancel()
             return 0
-    except* CannotListen as group:
+    except* (CannotListen, CertificateError) as group:
         raise CommandFailed(str(next(leaves(group)))) from group
     log.warning("stopped at once by a second signal")
     return 1

@@ -38,8 +38,10 @@ BAD_REQUESTS: Final = (
     "bad_version",
     "head_timeout",
     "head_too_large",
+    "no_tls",
     "no_upgrade",
     "not_found",
+    "tls_failed",
 )
 
 # Nobody's head needs more header lines; h11 itself only limits their bytes.

@@ -24,6 +24,7 @@ from odin_ws.connection.limits import AddressLimits, ConnectLimits
 from odin_ws.connection.pending import Pending
 from odin_ws.connection.proxy_protocol import read_proxy_header
 from odin_ws.connection.session import Session, SessionLimits, SessionStats
+from odin_ws.connection.tls import Certificate, HandshakeFailed, TlsTransport, open_tls
 from odin_ws.connection.transport import Transport
 from odin_ws.distribution import Distribution
 from odin_ws.protocol.answers import positions_notice, reconnect_advice
@@ -97,6 +98,7 @@ class ConnectionServer:
         admission: Admission,
         keepalive: Keepalive,
         limits: ConnectionLimits,
+        certificate: Certificate | None = None,
     ) -> None:
         self.stats = ConnectionStats()
         self.admission = admission
@@ -109,13 +111,18 @@ class ConnectionServer:
         self._hub = context.hub
         self._taken = context.hub.release
         self._limits = limits
+        self._certificate = certificate
         # What newcomers are told first.
         self.standing: bytes | None = None
 
-    async def serve(self, transport: Transport, peer: str) -> None:
+    async def serve(self, wire: Transport, peer: str) -> None:
         """The whole life of one connection. Raises nothing but cancellation."""
         try:
-            await self._admit(transport, peer)
+            if self._certificate is None:
+                await self._admit(wire, wire, peer)
+            else:
+                async with open_tls(wire, self._certificate.context) as transport:
+                    await self._admit(wire, transport, peer)
         except* trio.BrokenResourceError:
             # The peer went away before the upgrade: there is no connection to count.
             log.debug("lost before the upgrade", peer=peer)
@@ -123,17 +130,22 @@ class ConnectionServer:
             self.stats.errors += 1
             log.exception("a connection failed", peer=peer)
         finally:
-            transport.close()
+            wire.close()
 
-    async def _admit(self, transport: Transport, peer: str) -> None:
+    async def _admit(self, wire: Transport, transport: Transport, peer: str) -> None:
         limits, head = self._limits, None
+        # Where an answer can be read: not before TLS is agreed on.
+        speaking = wire if transport is wire else None
         try:
             with self.pending.wait() as waiting:
                 if limits.proxy_protocol:
-                    peer = await self._introduced(transport, peer)
+                    peer = await self._introduced(wire, peer)
                 # The sooner the better; but a proxy may say in the head for whom it asks.
                 if not (told_later := peer in limits.trusted):
                     self.addresses.knock(peer)
+                if isinstance(transport, TlsTransport):
+                    await _secure(transport, limits.head_seconds)
+                    speaking = transport
                 head = await read_head(
                     transport, max_bytes=limits.head_bytes, seconds=limits.head_seconds
                 )
@@ -142,15 +154,19 @@ class ConnectionServer:
                     self.addresses.knock(peer)
             if waiting.cancelled_caught:
                 refusal = busy("max_pending", f"{limits.pending} others have come since")
+                answer = self._refuse(refusal, peer)
                 # It has to make room at once: what the kernel does not take now is not sent.
-                transport.send_nowait(self._refuse(refusal, peer))
+                if speaking is not None:
+                    speaking.send_nowait(answer)
             elif head is not None:
                 with self.admission.admit(head) as dialect, self.addresses.hold(peer):
                     await self._serve_upgraded(transport, peer, head, dialect)
         except Refusal as refusal:
             answer = self._refuse(refusal, peer)
+            if refusal.label == "no_tls":
+                speaking = wire
             with self.pending.wait():
-                await _send_last(transport, answer)
+                await _send_last(speaking or wire, answer if speaking is not None else b"")
 
     async def _introduced(self, transport: Transport, peer: str) -> str:
         """For whom a proxy has connected, by its PROXY header. Raises Refusal."""
@@ -276,6 +292,19 @@ class ConnectionServer:
         """What a newcomer has to know."""
         if self.standing is not None:
             connection.tell(text_frame(self.standing), self._hub)
+
+
+async def _secure(transport: TlsTransport, seconds: float) -> None:
+    """Agree on TLS. Raises Refusal, which can only be answered where the peer speaks HTTP."""
+    with trio.move_on_after(seconds):
+        try:
+            await transport.handshake()
+        except HandshakeFailed as error:
+            label = "no_tls" if error.plain_http else "tls_failed"
+            text = "TLS is spoken here: wss"
+            raise Refusal(HTTPStatus.BAD_REQUEST, label, text) from error
+        return
+    raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "tls_failed", f"no TLS in {seconds:g} s")
 
 
 async def _send_last(transport: Transport, data: bytes) -> None:

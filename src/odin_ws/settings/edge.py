@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 import attrs
 
-from odin_ws.settings.kinds import NETWORKS, choice, integer, number, setting
+from odin_ws.settings.kinds import FILE, NETWORKS, choice, integer, number, setting
 
 __all__ = ["EdgeSettings"]
 
@@ -15,6 +16,16 @@ __all__ = ["EdgeSettings"]
 class EdgeSettings:
     """See odin_ws.settings.Settings."""
 
+    ws_tls_cert: Path | None = setting(
+        "WS_TLS_CERT",
+        "",
+        FILE,
+        "",
+        "certificate chain (PEM): subscribers are served over TLS; read again on SIGHUP",
+    )
+    ws_tls_key: Path | None = setting(
+        "WS_TLS_KEY", "", FILE, "", "its private key (PEM), without a password"
+    )
     ws_trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
         "WS_TRUSTED_PROXIES",
         "",

@@ -33,17 +33,20 @@ class Settings(KafkaSettings, SubscriberSettings, EdgeSettings, PastSettings, Pr
 
     def __attrs_post_init__(self) -> None:
         """Check what takes two settings to judge."""
+        problems = []
         if self.ws_pong_timeout <= self.ws_ping_interval:
-            problem = (
+            problems.append(
                 f"WS_PONG_TIMEOUT={self.ws_pong_timeout:g}: must be more than "
                 f"WS_PING_INTERVAL={self.ws_ping_interval:g}, or no pong could be in time"
             )
-            raise SettingsError([problem])
         if self.ws_proxy_protocol == "required" and not self.ws_trusted_proxies:
-            problem = (
+            problems.append(
                 "WS_PROXY_PROTOCOL=required: needs WS_TRUSTED_PROXIES, or nobody could connect"
             )
-            raise SettingsError([problem])
+        if (self.ws_tls_cert is None) != (self.ws_tls_key is None):
+            problems.append("WS_TLS_CERT and WS_TLS_KEY: one needs the other")
+        if problems:
+            raise SettingsError(problems)
 
 
 def declared_settings() -> Iterator[tuple[str, Setting]]:
