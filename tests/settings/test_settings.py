@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,11 @@ def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
 def test_without_variables_the_defaults_hold() -> None:
     """An empty environment is a good one, and the constructor's defaults are the same."""
     assert load_settings({}) == (Settings(), [])
+
+
+def test_what_tells_about_the_inside_is_for_this_machine_only() -> None:
+    """The ops port listens on loopback unless it is told otherwise."""
+    assert ip_address(Settings().ws_ops_addr.host).is_loopback
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -15,7 +15,11 @@ class ProcessSettings:
     """See odin_ws.settings.Settings."""
 
     ws_ops_addr: Address = setting(
-        "WS_OPS_ADDR", ":3003", ADDRESS, "", "where health and metrics are"
+        "WS_OPS_ADDR",
+        "127.0.0.1:3003",
+        ADDRESS,
+        "",
+        "where health and metrics are; they tell about the inside",
     )
     ws_drain_delay: float = setting(
         "WS_DRAIN_DELAY",
