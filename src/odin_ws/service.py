@@ -22,8 +22,9 @@ from odin_ws.catalogue import Catalogue
 from odin_ws.connection.addresses import TrustedProxies
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.connection import CLOSE_SECONDS
+from odin_ws.connection.entrance import Entrance, EntranceLimits
 from odin_ws.connection.keepalive import Keepalive
-from odin_ws.connection.limits import AddressLimits
+from odin_ws.connection.limits import AddressLimits, ConnectLimits
 from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
@@ -149,7 +150,7 @@ def build(
         Admission(settings.ws_max_connections, resources.overload),
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
         _limits(settings),
-        certificate,
+        _entrance(settings, certificate),
     )
     intake.jumped = partial(tell_of_jumps, server)
     return View(settings, upstream.source.feed, hub, server, resources)
@@ -172,6 +173,22 @@ async def _renewed(certificate: Certificate | None) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
+def _entrance(settings: Settings, certificate: Certificate | None) -> Entrance:
+    limits = EntranceLimits(
+        pending=settings.ws_max_pending,
+        head_bytes=settings.ws_head_max_bytes,
+        head_seconds=settings.ws_head_timeout,
+        trusted=TrustedProxies(settings.ws_trusted_proxies),
+        proxy_protocol=settings.ws_proxy_protocol == "required",
+    )
+    addresses = AddressLimits(
+        settings.ws_connect_rate,
+        settings.ws_connect_rate_per_ip,
+        settings.ws_max_connections_per_ip,
+    )
+    return Entrance(limits, ConnectLimits(addresses), certificate)
+
+
 def _limits(settings: Settings) -> ConnectionLimits:
     subscriptions = SubscriptionLimits(
         patterns=settings.ws_max_subscriptions,
@@ -179,16 +196,6 @@ def _limits(settings: Settings) -> ConnectionLimits:
         grace=settings.ws_outbox_seconds,
     )
     return ConnectionLimits(
-        pending=settings.ws_max_pending,
-        trusted=TrustedProxies(settings.ws_trusted_proxies),
-        proxy_protocol=settings.ws_proxy_protocol == "required",
-        addresses=AddressLimits(
-            settings.ws_connect_rate,
-            settings.ws_connect_rate_per_ip,
-            settings.ws_max_connections_per_ip,
-        ),
-        head_bytes=settings.ws_head_max_bytes,
-        head_seconds=settings.ws_head_timeout,
         message_bytes=settings.ws_max_frame_bytes,
         message_frames=settings.ws_max_fragments,
         message_seconds=settings.ws_message_timeout,

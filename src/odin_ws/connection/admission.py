@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,13 +11,10 @@ from typing import Final
 import attrs
 
 from odin_ws.connection.head import Head, Refusal, check_upgrade
+from odin_ws.connection.retrying import retry_after
 from odin_ws.protocol.envelope import Dialect
 
-__all__ = ["NO_ROOM", "Admission", "busy", "retry_after"]
-
-# Clients turned away come back spread over these seconds, not all at once.
-_RETRY_AFTER: Final = (2, 10)
-
+__all__ = ["NO_ROOM", "Admission"]
 
 # The labels of what is refused for want of room.
 NO_ROOM: Final = ("cpu", "draining", "loop_delay", "max_connections", "max_pending", "memory")
@@ -52,11 +48,11 @@ class Admission:
         check_upgrade(head)
         dialect = _dialect(head)
         if self.draining:
-            raise busy("draining", "the server is restarting")
+            raise _busy("draining", "the server is restarting")
         if self.active >= self.max_connections:
-            raise busy("max_connections", f"all {self.max_connections} places are taken")
+            raise _busy("max_connections", f"all {self.max_connections} places are taken")
         if (limit := self.overload()) is not None:
-            raise busy(limit, _OVERLOADED[limit])
+            raise _busy(limit, _OVERLOADED[limit])
         self.active += 1
         try:
             yield dialect
@@ -77,11 +73,5 @@ def _dialect(head: Head) -> Dialect:
     return Dialect(int(version))
 
 
-def busy(label: str, text: str) -> Refusal:
-    """A refusal for want of room, with another time to come back for each."""
+def _busy(label: str, text: str) -> Refusal:
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [retry_after()])
-
-
-def retry_after() -> tuple[str, str]:
-    """The header that says when to come back."""
-    return "Retry-After", str(random.randint(*_RETRY_AFTER))  # noqa: S311 -- jitter, not a secret

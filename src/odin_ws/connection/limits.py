@@ -13,8 +13,8 @@ import structlog
 import trio
 
 from odin_ws.connection.addresses import limit_key
-from odin_ws.connection.admission import retry_after
 from odin_ws.connection.head import Refusal
+from odin_ws.connection.retrying import retry_after
 from odin_ws.rates import TokenBucket
 
 __all__ = ["TOO_MANY", "AddressLimits", "ConnectLimits"]

@@ -7,24 +7,19 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http import HTTPStatus
 from typing import Final
 
 import attrs
 import structlog
 import trio
 
-from odin_ws.connection.addresses import TrustedProxies
-from odin_ws.connection.admission import Admission, busy
+from odin_ws.connection.admission import Admission
 from odin_ws.connection.closing import Close
 from odin_ws.connection.connection import Connection
-from odin_ws.connection.head import Head, Refusal, read_head, refuse, upgrade
+from odin_ws.connection.entrance import Caller, Entrance
+from odin_ws.connection.head import Head, Refusal, upgrade
 from odin_ws.connection.keepalive import Keepalive
-from odin_ws.connection.limits import AddressLimits, ConnectLimits
-from odin_ws.connection.pending import Pending
-from odin_ws.connection.proxy_protocol import read_proxy_header
 from odin_ws.connection.session import Session, SessionLimits, SessionStats
-from odin_ws.connection.tls import Certificate, HandshakeFailed, TlsTransport, open_tls
 from odin_ws.connection.transport import Transport
 from odin_ws.distribution import Distribution
 from odin_ws.protocol.answers import positions_notice, reconnect_advice
@@ -57,17 +52,8 @@ _DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 
 
 @attrs.frozen
 class ConnectionLimits:
-    """What every connection is held to. Sizes in bytes, times in seconds.
+    """What every connection is held to. Sizes in bytes, times in seconds."""
 
-    `proxy_protocol`: whether each begins with a PROXY header, from a trusted proxy.
-    """
-
-    pending: int
-    trusted: TrustedProxies
-    proxy_protocol: bool
-    addresses: AddressLimits
-    head_bytes: int
-    head_seconds: float
     message_bytes: int
     message_frames: int
     message_seconds: float
@@ -98,31 +84,26 @@ class ConnectionServer:
         admission: Admission,
         keepalive: Keepalive,
         limits: ConnectionLimits,
-        certificate: Certificate | None = None,
+        entrance: Entrance,
     ) -> None:
         self.stats = ConnectionStats()
         self.admission = admission
         self.keepalive = keepalive
+        self.entrance = entrance
         self.replays = context.stats
         self.connections: set[Connection] = set()
-        self.pending = Pending(limits.pending)
-        self.addresses = ConnectLimits(limits.addresses)
         self._context = context
         self._hub = context.hub
         self._taken = context.hub.release
         self._limits = limits
-        self._certificate = certificate
         # What newcomers are told first.
         self.standing: bytes | None = None
 
     async def serve(self, wire: Transport, peer: str) -> None:
         """The whole life of one connection. Raises nothing but cancellation."""
         try:
-            if self._certificate is None:
-                await self._admit(wire, wire, peer)
-            else:
-                async with open_tls(wire, self._certificate.context) as transport:
-                    await self._admit(wire, transport, peer)
+            async with self.entrance.meet(wire, peer) as caller:
+                await self._admit(caller)
         except* trio.BrokenResourceError:
             # The peer went away before the upgrade: there is no connection to count.
             log.debug("lost before the upgrade", peer=peer)
@@ -132,55 +113,21 @@ class ConnectionServer:
         finally:
             wire.close()
 
-    async def _admit(self, wire: Transport, transport: Transport, peer: str) -> None:
-        limits, head = self._limits, None
-        # Where an answer can be read: not before TLS is agreed on.
-        speaking = wire if transport is wire else None
+    async def _admit(self, caller: Caller) -> None:
         try:
-            with self.pending.wait() as waiting:
-                if limits.proxy_protocol:
-                    peer = await self._introduced(wire, peer)
-                # The sooner the better; but a proxy may say in the head for whom it asks.
-                if not (told_later := peer in limits.trusted):
-                    self.addresses.knock(peer)
-                if isinstance(transport, TlsTransport):
-                    await _secure(transport, limits.head_seconds)
-                    speaking = transport
-                head = await read_head(
-                    transport, max_bytes=limits.head_bytes, seconds=limits.head_seconds
-                )
-                if told_later and head is not None:
-                    peer = limits.trusted.client(peer, head.headers)
-                    self.addresses.knock(peer)
-            if waiting.cancelled_caught:
-                refusal = busy("max_pending", f"{limits.pending} others have come since")
-                answer = self._refuse(refusal, peer)
-                # It has to make room at once: what the kernel does not take now is not sent.
-                if speaking is not None:
-                    speaking.send_nowait(answer)
-            elif head is not None:
-                with self.admission.admit(head) as dialect, self.addresses.hold(peer):
-                    await self._serve_upgraded(transport, peer, head, dialect)
+            head = await self.entrance.read_head(caller)
+            if head is None:
+                return
+            with (
+                self.admission.admit(head) as dialect,
+                self.entrance.addresses.hold(caller.peer),
+            ):
+                await self._serve_upgraded(caller.transport, caller.peer, head, dialect)
         except Refusal as refusal:
-            answer = self._refuse(refusal, peer)
-            if refusal.label == "no_tls":
-                speaking = wire
-            with self.pending.wait():
-                await _send_last(speaking or wire, answer if speaking is not None else b"")
-
-    async def _introduced(self, transport: Transport, peer: str) -> str:
-        """For whom a proxy has connected, by its PROXY header. Raises Refusal."""
-        if peer not in self._limits.trusted:
-            raise Refusal(
-                HTTPStatus.BAD_REQUEST, "bad_proxy_header", "only trusted proxies connect here"
-            )
-        return await read_proxy_header(transport, seconds=self._limits.head_seconds) or peer
-
-    def _refuse(self, refusal: Refusal, peer: str) -> bytes:
-        """Count and log a refusal; returns the answer."""
-        self.admission.count(refusal)
-        log.debug("refused", peer=peer, status=int(refusal.status), reason=refusal.label)
-        return refuse(refusal)
+            self.admission.count(refusal)
+            status, reason = int(refusal.status), refusal.label
+            log.debug("refused", peer=caller.peer, status=status, reason=reason)
+            await self.entrance.dismiss(caller, refusal)
 
     async def _serve_upgraded(
         self, transport: Transport, peer: str, head: Head, dialect: Dialect
@@ -292,29 +239,3 @@ class ConnectionServer:
         """What a newcomer has to know."""
         if self.standing is not None:
             connection.tell(text_frame(self.standing), self._hub)
-
-
-async def _secure(transport: TlsTransport, seconds: float) -> None:
-    """Agree on TLS. Raises Refusal, which can only be answered where the peer speaks HTTP."""
-    with trio.move_on_after(seconds):
-        try:
-            await transport.handshake()
-        except HandshakeFailed as error:
-            label = "no_tls" if error.plain_http else "tls_failed"
-            text = "TLS is spoken here: wss"
-            raise Refusal(HTTPStatus.BAD_REQUEST, label, text) from error
-        return
-    raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "tls_failed", f"no TLS in {seconds:g} s")
-
-
-async def _send_last(transport: Transport, data: bytes) -> None:
-    """Send a refusal and let the peer read it; it has no say in how long that takes."""
-    with trio.move_on_after(1):
-        view = memoryview(data)
-        while view:
-            view = view[transport.send_nowait(view) :]
-            if view:
-                await transport.wait_writable()
-        transport.send_eof()
-        while await transport.receive_some(4096):
-            pass

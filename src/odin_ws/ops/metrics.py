@@ -65,7 +65,7 @@ class _ServiceCollector(Collector):
         yield _counter("ws_connections", "Connections upgraded", stats.opened)
         yield _gauge("ws_connections_active", "Connections open now", server.admission.active)
         yield _gauge(
-            "ws_connections_pending", "Callers on their way in or out", len(server.pending)
+            "ws_connections_pending", "Callers on their way in or out", len(server.entrance.pending)
         )
         yield _gauge(
             "ws_connections_max", "WS_MAX_CONNECTIONS", self._view.settings.ws_max_connections
