@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from odin_ws.catalogue import default_catalogue
+from odin_ws.catalogue import channel_name, default_catalogue
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import Record
 
@@ -36,4 +36,4 @@ def message(
     """The message of a record in that channel, in its category's topic."""
     topic = default_catalogue().categories[category].name
     one = record(token.encode(), value, topic=topic, partition=partition, offset=offset)
-    return Message(one, token, category, value)
+    return Message(one, token, category, channel_name(token, category), value)

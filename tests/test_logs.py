@@ -14,6 +14,8 @@ import structlog
 from odin_ws.logs import configure_logging
 
 LIBRARIES = (
+    "httpcore",
+    "httpx",
     "hypercorn",
     "hypercorn.error",
     "asyncio",

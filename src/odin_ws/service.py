@@ -33,7 +33,7 @@ from odin_ws.connection.tls import Certificate
 from odin_ws.connection.transport import Transport
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
 from odin_ws.notices import tell_of_feed, tell_of_jumps
-from odin_ws.ops.app import serve_ops
+from odin_ws.ops.app import ops_app, serve_ops
 from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.view import View
 from odin_ws.records import Item
@@ -52,6 +52,7 @@ __all__ = [
     "history_records",
     "kafka",
     "run_feed",
+    "running",
     "serve",
     "subscribers",
 ]
@@ -67,7 +68,7 @@ _CHANNEL_BATCHES: Final = 4
 
 # aiokafka's fetch over 96 partitions costs 4 ms whatever it brings. Without a broadcast rate the
 # broker still gathers for this long: a fifth of a core while records come, 7 ms of latency.
-_SHORTEST_GATHER: Final = 0.01
+_SHORTEST_GATHER: Final = 0.005
 
 
 # Accepts connections until cancelled: gives each to the function, in a task of the nursery.
@@ -99,23 +100,40 @@ async def serve(
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the service until `stop` is set, then drain. Cancelling it stops at once."""
-    certificate = read_certificate(settings)
-    view = build(settings, catalogue, upstream, certificate)
     with (
         open_listening_socket(settings.ws_ops_addr) as ops_socket,
         open_listening_socket(settings.ws_addr) as listening,
     ):
         addresses = Addresses(bound_address(listening), bound_address(ops_socket))
-        accept = partial(accept_connections, listening)
-        async with (
-            _observed(view, ops_socket),
-            _renewed(certificate),
-            run_feed(view, upstream),
-            subscribers(view, accept),
-        ):
+        async with running(settings, catalogue, upstream, listening, ops_socket):
             log.info("serving", subscribers=str(addresses.subscribers), ops=str(addresses.ops))
             task_status.started(addresses)
             await stop.wait()
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    catalogue: Catalogue,
+    upstream: Upstream,
+    listening: socket.socket,
+    ops_socket: socket.socket,
+) -> AsyncIterator[None]:
+    """Serve on two listening sockets for the length of the block, then drain.
+
+    Raises CertificateError.
+    """
+    certificate = read_certificate(settings)
+    view = build(settings, catalogue, upstream, certificate)
+    accept = partial(accept_connections, listening)
+    async with (
+        # First: once the ops port answers, a signal finds somebody who waits for it.
+        _renewed(certificate),
+        _observed(view, ops_socket),
+        run_feed(view, upstream),
+        subscribers(view, accept),
+    ):
+        yield
     log.info("stopped", disconnects=view.server.stats.closed.total())
 
 
@@ -143,7 +161,8 @@ def build(
         settings.ws_cpu_limit,
         settings.ws_memory_limit,
         own_cgroup(),
-        settings.ws_max_loop_delay,
+        settings.ws_workers,
+        max_loop_delay=settings.ws_max_loop_delay,
     )
     server = ConnectionServer(
         ReplayContext(hub, upstream.archive, ReplayLimits(settings.ws_replay_max_records)),
@@ -237,7 +256,7 @@ async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]
         nursery.start_soon(view.resources.run)
         nursery.start_soon(view.resources.loop.run)
         nursery.start_soon(view.watch_feed)
-        async with serve_ops(view, listening):
+        async with serve_ops(ops_app(view), listening):
             yield
         nursery.cancel_scope.cancel()
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
+import trio
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.closing import Close
@@ -21,6 +24,9 @@ from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings, declared_settings
 from odin_ws.source.feed import FeedStatus
 from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.workers.child import Child
+from odin_ws.workers.pages import worker_families
+from odin_ws.workers.supervisor import Supervisor
 from tests.building import message
 from tests.docs.pages import ROOT, as_table, cell, page, pages, read_table
 from tests.docs.parsing import command_fields, commands
@@ -31,7 +37,7 @@ SETTINGS = {setting.name: setting for _, setting in declared_settings()}
 @pytest.fixture
 async def metrics() -> dict[str, tuple[str, str]]:
     """Type and help of every metric, by its name with its labels, as docs write it."""
-    return {name: (kind, text) for name, kind, text in _metrics(_registry())}
+    return {name: (kind, text) for name, kind, text in _metrics(_registry().collect())}
 
 
 def test_settings() -> None:
@@ -104,9 +110,17 @@ async def test_metrics(metrics: dict[str, tuple[str, str]]) -> None:
     assert [row[1] for row in rows] == [kind for kind, _ in metrics.values()]
 
 
+def test_worker_metrics() -> None:
+    """docs/operations.md explains what there is with several workers only."""
+    expected = {name: [kind, text] for name, kind, text in _worker_metrics()}
+    check_keys("docs/operations.md", "worker metrics", expected)
+    rows = read_table(page("docs/operations.md"), "worker metrics")
+    assert [row[1] for row in rows] == [kind for kind, _ in expected.values()]
+
+
 async def test_metrics_elsewhere(metrics: dict[str, tuple[str, str]]) -> None:
     """Whatever page names a metric names one that there is."""
-    known = {name.partition("{")[0] for name in metrics}
+    known = {name.partition("{")[0] for name in (*metrics, *(one[0] for one in _worker_metrics()))}
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "count", "sum")}
     known |= {field for field, _ in declared_settings()}
     named = {
@@ -202,8 +216,20 @@ def _registry() -> CollectorRegistry:
     return metrics_registry(view)
 
 
-def _metrics(registry: CollectorRegistry) -> Iterator[tuple[str, str, str]]:
-    for family in registry.collect():
+def _worker_metrics() -> Iterator[tuple[str, str, str]]:
+    """What the supervisor of one worker adds."""
+
+    @asynccontextmanager
+    async def nobody(_number: int) -> AsyncIterator[Child]:
+        raise NotImplementedError
+        yield
+
+    supervisor = Supervisor(1, nobody, trio.Event(), 1)
+    return _metrics(worker_families(supervisor, {1: True}))
+
+
+def _metrics(families: Iterable[Metric]) -> Iterator[tuple[str, str, str]]:
+    for family in families:
         if not family.name.startswith("ws_"):
             continue
         labels = sorted(family.samples[0].labels.keys() - {"le"})

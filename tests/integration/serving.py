@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,12 @@ USUAL = {
 class Server:
     """A running server. `lines` are the lines of its log so far."""
 
-    def __init__(self, settings: dict[str, str], prepare: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: dict[str, str],
+        prepare: Callable[[], None] | None = None,
+        words: Sequence[str] = (),
+    ) -> None:
         self.port, self.ops_port = free_ports(2)
         addresses = {
             "WS_ADDR": f"{LOOPBACK}:{self.port}",
@@ -51,7 +56,7 @@ class Server:
         self.environ = environment(addresses | USUAL | settings)
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [COMMAND, "serve"],
+            [COMMAND, "serve", *words],
             env=self.environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -135,10 +140,12 @@ class Server:
 
 @contextmanager
 def started(
-    settings: dict[str, str], prepare: Callable[[], None] | None = None
+    settings: dict[str, str],
+    prepare: Callable[[], None] | None = None,
+    words: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Start a server that is killed at the end of the block."""
-    server = Server(settings, prepare)
+    """Start a server, with these words behind `serve`; it is killed at the end of the block."""
+    server = Server(settings, prepare, words)
     try:
         yield server
     finally:
@@ -151,10 +158,12 @@ async def serving(
     settings: Mapping[str, str] | None = None,
     *,
     ready: bool = True,
+    words: Sequence[str] = (),
     **more: str,
 ) -> AsyncIterator[Server]:
     """Run a server that reads from there; the block begins when it is ready, or alive if not."""
-    with started({"KAFKA_BROKERS": bootstrap, **(settings or {}), **more}) as server:
+    environ = {"KAFKA_BROKERS": bootstrap, **(settings or {}), **more}
+    with started(environ, words=words) as server:
         await server.answers("/health/ready" if ready else "/health/live")
         yield server
 
@@ -166,10 +175,12 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
 
 
 async def run_to_the_end(
-    settings: dict[str, str], prepare: Callable[[], None] | None = None
+    settings: dict[str, str],
+    prepare: Callable[[], None] | None = None,
+    words: Sequence[str] = (),
 ) -> tuple[int, str]:
     """Start a server that is expected not to serve; returns its exit status and output."""
-    with started(settings, prepare) as server:
+    with started(settings, prepare, words) as server:
         return await server.ended(), server.output
 
 

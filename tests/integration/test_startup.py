@@ -42,7 +42,8 @@ async def test_a_port_in_use_is_told_in_a_line(setting: str) -> None:
         status, output = await run_to_the_end({setting: address, "KAFKA_BROKERS": f"{LOOPBACK}:1"})
     assert status == 1
     assert "Traceback" not in output
-    assert f"cannot listen at {address}: Address already in use" in output.splitlines()[-1]
+    last = f"odin-ws: cannot listen at {address}: Address already in use"
+    assert output.splitlines()[-1] == last
 
 
 async def test_a_catalogue_that_cannot_be_used_is_told_in_a_line(tmp_path: Path) -> None:

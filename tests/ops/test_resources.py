@@ -46,6 +46,23 @@ def use_cpu(folder: Path, seconds: float) -> None:
 # ---- limits
 
 
+@pytest.mark.parametrize("limited", [True, False])
+def test_workers_have_equal_parts_that_add_up(tmp_path: Path, *, limited: bool) -> None:
+    """Of the container's limits and use where it has limits, else of the machine's and its own."""
+    group = None
+    if limited:
+        group = make_group(tmp_path, cpu_max="400000 100000", memory_max=str(800 * MIB))
+    alone, shared = Resources(0, 0, group), Resources(0, 0, group, workers=4)
+    assert shared.cpu_limit * 4 == alone.cpu_limit
+    assert shared.memory_limit == alone.memory_limit // 4
+    given = Resources(2, 400 * MIB, group, workers=4)
+    assert (given.cpu_limit, given.memory_limit) == (0.5, 100 * MIB)
+    if limited:
+        assert shared.memory_bytes * 4 == alone.memory_bytes == 100 * MIB
+    else:
+        assert shared.memory_bytes == pytest.approx(alone.memory_bytes, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("cpu_max", "cores"), [("50000 100000", 0.5), ("200000 100000", 2.0), ("25000 50000", 0.5)]
 )
@@ -166,13 +183,15 @@ async def test_failing_25_cpu_and_memory_are_sampled_every_second(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 async def test_cpu_is_measured_against_the_limit_that_is_set(
     tmp_path: Path,
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+    workers: int,
 ) -> None:
-    """WS_CPU_LIMIT says what 100% is; what is used is still the container's."""
+    """WS_CPU_LIMIT says what 100% is; what is used is still the container's, of any worker."""
     group = make_group(tmp_path, cpu_max="200000 100000")
-    resources = Resources(4, 0, group)
+    resources = Resources(4, 0, group, workers)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(resources.run)
         await trio.sleep(0.5)

@@ -34,7 +34,9 @@ def payload(one: Message, seq: int, dialect: Dialect) -> str:
 def test_a_message_has_the_protocols_keys_in_the_protocols_order() -> None:
     """The whole text is what docs/protocol.md shows, to the byte."""
     value = b'{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}'
-    one = Message(record(b"BTC", value, partition=3, offset=1250), "BTC", "trade", value)
+    one = Message(
+        record(b"BTC", value, partition=3, offset=1250), "BTC", "trade", "BTC.trade", value
+    )
     assert payload(one, 17, Dialect.V1) == (
         '{"seq":17,"ts":1767609600123,"type":"message","channel":"BTC.trade","pos":"3-1250",'
         '"data":{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}}'
@@ -44,7 +46,7 @@ def test_a_message_has_the_protocols_keys_in_the_protocols_order() -> None:
 def test_the_original_envelope_is_what_it_was() -> None:
     """Clients of the earlier server match on these fields and values."""
     value = b'{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}'
-    one = Message(record(b"BTC", value), "BTC", "trade", value)
+    one = Message(record(b"BTC", value), "BTC", "trade", "BTC.trade", value)
     assert payload(one, 17, Dialect.V0) == (
         '{"seq":17,"ts":1767609600123,"type":"price:update","priority":1,'
         '"data":{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}}'
@@ -75,6 +77,7 @@ def test_failing_6_a_message_names_its_channel_and_place_whatever_they_are(  # n
         record(token.encode(), value, partition=partition, offset=offset, timestamp=timestamp),
         token,
         "trade",
+        f"{token}.trade",
         value,
     )
     written = payload(one, seq, Dialect.V1)

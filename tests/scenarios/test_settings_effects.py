@@ -97,6 +97,7 @@ EFFECTS: Final = {
     "WS_PONG_TIMEOUT": (
         "tests/scenarios/test_liveness.py::test_the_interval_and_the_timeout_are_settings"
     ),
+    "WS_WORKERS": "tests/integration/test_workers.py::test_the_pages_are_those_of_all_workers",
     "WS_DRAIN_DELAY": (
         "tests/scenarios/test_drain.py::test_for_the_delay_clients_are_let_in_and_then_nobody"
     ),

@@ -51,6 +51,7 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     "WS_POSITIONS_INTERVAL": ("0", "0.1", "3600", "3601"),
     "WS_PING_INTERVAL": ("0", "0.1", "74", "3601"),
     "WS_PONG_TIMEOUT": ("0", "31", "7200", "7201"),
+    "WS_WORKERS": ("0", "1", "256", "257"),
     "WS_DRAIN_DELAY": ("-0.1", "0", "600", "601"),
     "WS_DRAIN_SECONDS": ("0", "0.1", "3600", "3601"),
     "WS_CPU_LIMIT": ("-1", "0", "4096", "4097"),
@@ -326,6 +327,14 @@ def test_a_pong_has_to_have_time(interval: str, timeout: str) -> None:
     (problem,) = problems_of(WS_PING_INTERVAL=interval, WS_PONG_TIMEOUT=timeout)
     assert problem.startswith(f"WS_PONG_TIMEOUT={timeout or '75'}: ")
     assert f"WS_PING_INTERVAL={interval or '30'}" in problem
+
+
+def test_workers_and_a_group_do_not_go_together() -> None:
+    """The line names both settings: a subscriber would get what its worker reads, by chance."""
+    (problem,) = problems_of(WS_WORKERS="2", KAFKA_ASSIGNMENT="group")
+    assert problem.startswith("KAFKA_ASSIGNMENT=group: must be all with WS_WORKERS=2")
+    settings, _ = load_settings({"WS_WORKERS": "1", "KAFKA_ASSIGNMENT": "group"})
+    assert settings.kafka_assignment == "group"
 
 
 def test_settings_can_be_made_in_code() -> None:

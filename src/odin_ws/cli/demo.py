@@ -103,6 +103,7 @@ def demo(
     settings = attrs.evolve(
         read_settings(say),
         kafka_assignment="all",
+        ws_workers=1,  # the server is in this process
         kafka_fetch_max_wait_ms=_FETCH_WAIT_MS,
         ws_addr=Address(LOOPBACK, port),
         ws_ops_addr=Address(LOOPBACK, ops_port),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NoReturn
 
 import click
@@ -22,10 +23,15 @@ def stop_with(*problems: str) -> NoReturn:
     sys.exit(2)
 
 
-def read_settings(warn: Callable[[str], None]) -> Settings:
-    """The settings of the environment; `warn` gets one line about unknown names."""
+def read_settings(
+    warn: Callable[[str], None], options: Mapping[str, str] = MappingProxyType({})
+) -> Settings:
+    """The settings of the environment; `warn` gets one line about unknown names.
+
+    `options`: settings that the command line gives, by their names; they come first.
+    """
     try:
-        settings, unknown = load_settings(os.environ)
+        settings, unknown = load_settings({**os.environ, **options})
     except SettingsError as error:
         stop_with(*error.problems)
     if unknown:

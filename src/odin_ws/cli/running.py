@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import click
 import structlog
 import trio
 
 __all__ = [
+    "CannotBegin",
     "CommandFailed",
     "OutputClosed",
     "cancel_on_signal",
@@ -26,6 +27,8 @@ __all__ = [
 
 log = structlog.get_logger("odin_ws.cli")
 
+E = TypeVar("E", bound=BaseException)
+
 
 class CommandFailed(click.ClickException):
     """Ends the command with exit status 1 and this one line, from whatever depth it is raised."""
@@ -33,6 +36,12 @@ class CommandFailed(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the line to stderr, or to `file`."""
         click.echo(f"odin-ws: {self.format_message()}", err=True, file=file)
+
+
+class CannotBegin(CommandFailed):
+    """The same with exit status 2: settings have to be corrected first."""
+
+    exit_code = 2
 
 
 class OutputClosed(Exception):
@@ -87,7 +96,7 @@ def say(text: str, **style: Any) -> None:
     click.secho(text, err=True, **style)
 
 
-def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+def leaves(group: BaseExceptionGroup[E]) -> Iterator[E]:
     """The exceptions in a group, however deep."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):

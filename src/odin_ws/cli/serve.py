@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import resource
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -15,75 +14,88 @@ import trio
 from odin_ws import __version__
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.environment import read_catalogue, read_settings, stop_with
-from odin_ws.cli.running import CommandFailed, leaves, obey_signals, run
+from odin_ws.cli.process import calm_garbage_collector, raise_descriptor_limit
+from odin_ws.cli.running import CannotBegin, CommandFailed, leaves, obey_signals, run
 from odin_ws.connection.listener import CannotListen
 from odin_ws.connection.tls import CertificateError
 from odin_ws.logs import configure_logging
-from odin_ws.service import kafka
+from odin_ws.service import kafka, read_certificate
 from odin_ws.service import serve as run_service
 from odin_ws.settings import Settings
+from odin_ws.workers.service import serve_with_workers
+from odin_ws.workers.supervisor import WRONG_SETTINGS, WorkerFailed
 
 __all__ = ["serve"]
 
 log = structlog.get_logger("odin_ws.cli")
 
-# Descriptors besides those of subscribers and callers: Kafka's, the ops port's, and files.
-_OTHER_DESCRIPTORS: Final = 256
+# The same Python and the same odin_ws, whatever the PATH says.
+_WORKER: Final = (sys.executable, "-m", "odin_ws.cli.worker")
 
 
 @click.command(short_help="Run the server.")
-def serve() -> None:
+@click.option(
+    "--workers",
+    metavar="N",
+    help="How many processes share the port, one core each; instead of WS_WORKERS.",
+)
+def serve(workers: str | None) -> None:
     """Serve subscribers until SIGTERM or SIGINT; a second signal stops at once.
 
     Settings are environment variables: see `odin-ws config`.
     """
     warnings: list[str] = []
-    settings = read_settings(warnings.append)
+    options = {} if workers is None else {"WS_WORKERS": workers}
+    settings = read_settings(warnings.append, options)
     catalogue = read_catalogue(settings)
+    if settings.ws_max_connections < settings.ws_workers:
+        stop_with(
+            f"WS_MAX_CONNECTIONS={settings.ws_max_connections}: WS_WORKERS={settings.ws_workers} "
+            "share them out, and each needs one at least"
+        )
     configure_logging(settings.log_level, settings.log_format)
     for line in warnings:
         log.warning(line)
-    _raise_descriptor_limit(settings)
+    raise_descriptor_limit(settings)
+    try:
+        # Each worker reads it itself; a mistake is told once, before there are any.
+        read_certificate(settings)
+    except CertificateError as error:
+        stop_with(str(error))
     log.info("starting", version=__version__, brokers=settings.kafka_brokers)
-    _calm_garbage_collector()
-    sys.exit(run(partial(_serve_until_signalled, settings, catalogue)))
+    calm_garbage_collector()
+    command = _serve_with_workers if settings.ws_workers > 1 else _serve_here
+    sys.exit(run(partial(_until_signalled, command, settings, catalogue)))
 
 
-async def _serve_until_signalled(settings: Settings, catalogue: Catalogue) -> int:
-    """Run the service; returns the exit status: 0 after a drain, 1 where a signal cut it short."""
+_Serve = Callable[[Settings, Catalogue, trio.Event], Awaitable[bool]]
+
+
+async def _until_signalled(serve_: _Serve, settings: Settings, catalogue: Catalogue) -> int:
+    """Serve; returns the exit status: 0 after a drain, 1 where a signal cut it short."""
     stop = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
-            await run_service(settings, catalogue, kafka(settings, catalogue), stop)
+            drained = await serve_(settings, catalogue, stop)
             nursery.cancel_scope.cancel()
-            return 0
-    except* (CannotListen, CertificateError) as group:
+            return 0 if drained else 1
+    except* CannotListen as group:
         raise CommandFailed(str(next(leaves(group)))) from group
+    except* WorkerFailed as group:
+        # Several may have failed, of the same cause; each has said why.
+        failed = next(leaves(group))
+        failure = CannotBegin if failed.status == WRONG_SETTINGS else CommandFailed
+        raise failure(str(failed)) from group
     log.warning("stopped at once by a second signal")
     return 1
 
 
-def _raise_descriptor_limit(settings: Settings) -> None:
-    """Every connection is a descriptor; better to say so now than to fail at the 1,000th."""
-    connections, pending = settings.ws_max_connections, settings.ws_max_pending
-    needed = connections + pending + _OTHER_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        stop_with(
-            f"WS_MAX_CONNECTIONS={connections} and WS_MAX_PENDING={pending} need {needed} "
-            f"descriptors and the limit is {hard}: "
-            "raise it (ulimit -n, LimitNOFILE=) or lower the settings"
-        )
-    if soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+async def _serve_here(settings: Settings, catalogue: Catalogue, stop: trio.Event) -> bool:
+    await run_service(settings, catalogue, kafka(settings, catalogue), stop)
+    return True
 
 
-def _calm_garbage_collector() -> None:
-    """What is loaded now stays; and look for cycles less often than every 700 allocations.
-
-    A full collection walks every connection's objects and holds up the loop meanwhile.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+async def _serve_with_workers(settings: Settings, _catalogue: Catalogue, stop: trio.Event) -> bool:
+    # They read the catalogue themselves.
+    return await serve_with_workers(settings, _WORKER, stop)

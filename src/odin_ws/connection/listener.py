@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import structlog
@@ -15,7 +15,13 @@ from odin_ws.address import Address
 from odin_ws.connection.addresses import read_address
 from odin_ws.connection.transport import SocketTransport, Transport
 
-__all__ = ["CannotListen", "accept_connections", "bound_address", "open_listening_socket"]
+__all__ = [
+    "CannotListen",
+    "accept_connections",
+    "bound_address",
+    "open_listening_socket",
+    "reserve_port",
+]
 
 log = structlog.get_logger("odin_ws.listener")
 
@@ -35,27 +41,56 @@ class CannotListen(Exception):
 
 
 @contextmanager
-def open_listening_socket(address: Address) -> Iterator[socket.socket]:
+def open_listening_socket(address: Address, *, reuse_port: bool = False) -> Iterator[socket.socket]:
     """A listening TCP socket; an empty host means every interface, IPv4 and IPv6.
 
-    Raises CannotListen.
+    `reuse_port`: others of the same user listen there too, and the kernel spreads callers over
+    them. Raises CannotListen.
     """
-    try:
-        listening = _listen(*address)
-    except OSError as error:
-        raise CannotListen(f"cannot listen at {address}: {error.strerror or error}") from error
+    family, dual = _family(address.host)
+    with _told(address):
+        listening = socket.create_server(
+            address, family=family, backlog=_BACKLOG, reuse_port=reuse_port, dualstack_ipv6=dual
+        )
+        listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
     with listening:
         yield listening
 
 
-def _listen(host: str, port: int) -> socket.socket:
+@contextmanager
+def reserve_port(address: Address) -> Iterator[Address]:
+    """Hold an address, without listening, for sockets that are opened with `reuse_port`.
+
+    Gives the address with the port it really got. Raises CannotListen where anybody has it
+    already, also one who would share it.
+    """
+    family, dual = _family(address.host)
+    with socket.socket(family) as held:
+        # To bind in spite of connections in TIME_WAIT; after that nobody else shall bind.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
+        with _told(address):
+            held.bind(address)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield Address(address.host, held.getsockname()[1])
+
+
+def _family(host: str) -> tuple[socket.AddressFamily, bool]:
+    """The address family of a host, and whether it stands for IPv4 as well."""
     dual = not host and socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
-    listening = socket.create_server(
-        (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
-    )
-    listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
-    return listening
+    return (socket.AF_INET6 if dual or ":" in host else socket.AF_INET), dual
+
+
+@contextmanager
+def _told(address: Address) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # The standard library repeats the address in its own way.
+        why, _, _ = (error.strerror or str(error)).partition(" (while attempting")
+        raise CannotListen(f"cannot listen at {address}: {why}") from error
 
 
 def bound_address(listening: socket.socket) -> Address:
@@ -74,7 +109,7 @@ async def accept_connections(
     Each connection is served in a task of `nursery`, which outlives this.
     """
     exhausted = False
-    with listening:
+    with listening, _none_left(listening, serve, nursery):
         while True:
             await trio.lowlevel.wait_readable(listening)
             try:
@@ -88,6 +123,22 @@ async def accept_connections(
                     log.exception("cannot accept: raise the limit of descriptors or memory")
                 exhausted = True
                 await trio.sleep(_EXHAUSTED_SECONDS)
+
+
+@contextmanager
+def _none_left(
+    listening: socket.socket,
+    serve: Callable[[Transport, str], Awaitable[None]],
+    nursery: trio.Nursery,
+) -> Iterator[None]:
+    """Take at the end whom the kernel has let in: closing the socket would reset them."""
+    try:
+        yield
+    finally:
+        # Out of descriptors: then they are reset after all.
+        with suppress(OSError):
+            for sock, peer in _accept_some(listening):
+                nursery.start_soon(serve, SocketTransport(sock), peer)
 
 
 def _accept_some(listening: socket.socket) -> Iterator[tuple[socket.socket, str]]:

@@ -33,6 +33,7 @@ class Outbox:
         "_idle",
         "_limit",
         "_scope",
+        "_send",
         "_slow",
         "_transport",
         "_waiting",
@@ -54,6 +55,7 @@ class Outbox:
         self.backlog = 0
         self.bytes_sent = 0
         self._transport = transport
+        self._send = transport.send_nowait
         self._limit = limit
         self._grace = grace
         self._wake = wake
@@ -92,7 +94,7 @@ class Outbox:
             return
         if self._waiting is None:
             try:
-                sent = self._transport.send_nowait(data)
+                sent = self._send(data)
             except trio.BrokenResourceError:
                 # The reader sees the end of the stream too, and ends the connection.
                 self._finished = True
@@ -159,7 +161,7 @@ class Outbox:
             parts.append(waiting.popleft())
             size += len(parts[-1][0])
         data = parts[0][0] if len(parts) == 1 else memoryview(b"".join(part for part, _ in parts))
-        sent = self._transport.send_nowait(data)
+        sent = self._send(data)
         self.bytes_sent += sent
         self.backlog -= sent
         left = size - sent

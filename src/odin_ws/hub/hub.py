@@ -15,7 +15,7 @@ import trio
 
 from odin_ws.hub.index import SubscriptionIndex
 from odin_ws.hub.intake import Intake
-from odin_ws.hub.routing import route
+from odin_ws.hub.routing import Cycle
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.protocol.envelope import Dialect, Message, encode_messages
 from odin_ws.records import Item
@@ -38,8 +38,9 @@ class Hub:
     """Subscriptions, positions and the dispatcher.
 
     `interval`: seconds between the starts of two cycles at least; 0 for none.
-    `cycle_bytes`: of records one cycle takes so many, and what is begun. A subscriber to everything
-    gets them as one write; what is left over waits here, in the channel and in Kafka.
+    `cycle_bytes`: of records that are wanted one cycle takes so many, and what is begun. A
+    subscriber to everything gets them as one write; what is left over waits here, in the channel
+    and in Kafka.
     """
 
     def __init__(self, intake: Intake, *, interval: float, cycle_bytes: int) -> None:
@@ -172,21 +173,25 @@ class Hub:
                     left.append(await inbox.receive())
                 except trio.EndOfChannel:
                     return
-            await trio.sleep_until(max(next_start, trio.current_time()))
+            # From slot to slot, not from wake-up to wake-up: else the slots drift behind the
+            # source's, and records wait for up to one of each.
+            slot = max(next_start, trio.current_time())
+            await trio.sleep_until(slot)
             started = trio.current_time()
-            messages = self._collect(left, inbox)
-            subscribers = route(self._index, messages)
-            await self._write_all(subscribers)
+            cycle = Cycle(self._index)
+            self._collect(left, inbox, cycle)
+            await self._write_all(cycle.share_out())
             took = trio.current_time() - started
-            self._measure(messages, took)
-            next_start = started + max(self._interval, took / _DUTY)
+            self._measure(cycle.messages, took)
+            next_start = slot + max(self._interval, took / _DUTY)
 
-    def _collect(self, left: deque[Item], inbox: trio.MemoryReceiveChannel[Item]) -> list[Message]:
+    def _collect(
+        self, left: deque[Item], inbox: trio.MemoryReceiveChannel[Item], cycle: Cycle
+    ) -> None:
         """Read what is in the channel, up to a cycle's worth, and move the positions past it.
 
         `left`: what the last cycle did not take, and what this one does not.
         """
-        messages: list[Message] = []
         room = self._cycle_bytes
         while room > 0:
             if not left:
@@ -194,8 +199,7 @@ class Hub:
                     left.append(inbox.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
-            room -= self.intake.take(left, messages, room)
-        return messages
+            room -= self.intake.take(left, cycle.add, room)
 
     async def _write_all(self, subscribers: Sequence[Subscriber]) -> None:
         """Write each subscriber what is due to it; who was flushed or left meanwhile owes nothing.
@@ -203,21 +207,25 @@ class Hub:
         Neighbours often get the same messages under the same numbers: they share the bytes.
         """
         shared: Sequence[Message] | None = None
-        shared_seq, shared_dialect, data = 0, Dialect.V1, b""
+        shared_seq, shared_dialect, data, messages = 0, Dialect.V1, b"", 0
         slice_end = trio.current_time() + _SLICE_SECONDS
+        stats = self.stats
         for count, subscriber in enumerate(subscribers):
             due = subscriber.due
             if due is None:
                 continue
             subscriber.due = None
-            seq, dialect = subscriber.seq, subscriber.dialect
             if subscriber.conflation is not None:
                 self._write(subscriber, due)
             else:
+                # What `_deliver` does, once for each subscriber of each cycle: the hot path.
+                seq, dialect = subscriber.seq, subscriber.dialect
                 if due is not shared or seq != shared_seq or dialect is not shared_dialect:
-                    shared, shared_seq, shared_dialect = due, seq, dialect
+                    shared, shared_seq, shared_dialect, messages = due, seq, dialect, len(due)
                     data = encode_messages(due, seq + 1, dialect)
-                self._deliver(subscriber, data, len(due))
+                subscriber.seq = seq + messages
+                stats.messages_sent += messages
+                subscriber.deliver(data)
             if not count % _SLICE_WRITES and trio.current_time() > slice_end:
                 await trio.lowlevel.checkpoint()
                 slice_end = trio.current_time() + _SLICE_SECONDS
@@ -239,5 +247,5 @@ class Hub:
         now_ms = time.time() * 1000
         for message in messages:
             # A record without a timestamp has -1.
-            if message.wanted and message.record.timestamp >= 0:
+            if message.record.timestamp >= 0:
                 self.stats.age.observe(max(0.0, now_ms - message.record.timestamp) / 1000)

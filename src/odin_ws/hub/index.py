@@ -5,12 +5,17 @@ A record costs four look-ups and its subscribers, however many connections and p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
+from odin_ws.catalogue import ANY, split_channel
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.protocol.envelope import Message
 
 __all__ = ["Audience", "SubscriptionIndex"]
+
+# Most messages find nobody where subscribers want few of many tokens.
+_NO_AUDIENCE = None, None, None, None
+_NOBODY: Sequence[Audience] = ()
 
 
 class Audience:
@@ -25,23 +30,39 @@ class Audience:
 
 
 class SubscriptionIndex:
-    """Patterns (`BTC.trade`, `*.trade`, `BTC.*`, `*.*`) to audiences; an empty one is forgotten."""
+    """Patterns (`BTC.trade`, `*.trade`, `BTC.*`, `*.*`) to audiences; an empty one is forgotten.
+
+    A table for each form of pattern, by what is named in it: so a message is looked up by the names
+    that it has, and no pattern is written for it.
+    """
 
     def __init__(self) -> None:
-        self._audiences: dict[str, Audience] = {}
+        self._channels: dict[str, Audience] = {}
+        self._tokens: dict[str, Audience] = {}
+        self._categories: dict[str, Audience] = {}
+        self._everything: dict[str, Audience] = {}
 
     def __len__(self) -> int:
         """How many patterns have a subscriber."""
-        return len(self._audiences)
+        tables = self._channels, self._tokens, self._categories, self._everything
+        return sum(map(len, tables))
+
+    def _place(self, pattern: str) -> tuple[dict[str, Audience], str]:
+        """The table that a pattern stands in, and its key there."""
+        token, category = split_channel(pattern)
+        if token == ANY:
+            return (self._everything, ANY) if category == ANY else (self._categories, category)
+        return (self._tokens, token) if category == ANY else (self._channels, pattern)
 
     def add(self, subscriber: Subscriber, pattern: str) -> bool:
         """Subscribe to one pattern; False where that was so already."""
         if pattern in subscriber.patterns:
             return False
         subscriber.patterns.add(pattern)
-        audience = self._audiences.get(pattern)
+        table, key = self._place(pattern)
+        audience = table.get(key)
         if audience is None:
-            audience = self._audiences[pattern] = Audience()
+            audience = table[key] = Audience()
         audience.members[subscriber] = None
         return True
 
@@ -50,16 +71,19 @@ class SubscriptionIndex:
         if pattern not in subscriber.patterns:
             return False
         subscriber.patterns.remove(pattern)
-        audience = self._audiences[pattern]
+        table, key = self._place(pattern)
+        audience = table[key]
         del audience.members[subscriber]
         if not audience.members:
-            del self._audiences[pattern]
+            del table[key]
         return True
 
-    def matching(self, message: Message) -> Iterator[Audience]:
+    def matching(self, message: Message) -> Sequence[Audience]:
         """The audiences of a message's channel; at most four."""
-        find = self._audiences.get
-        for pattern in message.patterns:
-            audience = find(pattern)
-            if audience is not None:
-                yield audience
+        found = (
+            self._channels.get(message.channel),
+            self._categories.get(message.category),
+            self._tokens.get(message.token),
+            self._everything.get(ANY),
+        )
+        return _NOBODY if found == _NO_AUDIENCE else [one for one in found if one is not None]

@@ -28,9 +28,9 @@ class LastMessages:
 
     def remember(self, message: Message) -> None:
         """A channel has changed."""
-        self.forget(message.channel)
+        before = self._last.pop(message.channel, None)
         self._last[message.channel] = message
-        self.size += message_bytes(message)
+        self.size += message_bytes(message) - (0 if before is None else message_bytes(before))
         while self.size > self._max_bytes:
             self.forget(next(iter(self._last)))
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import orjson
 
-from odin_ws.catalogue import Topic, is_token
+from odin_ws.catalogue import Topic, channel_name, is_token
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import Record
 
-__all__ = ["Unreadable", "read_message", "read_token", "read_value"]
+__all__ = ["TopicReader", "Unreadable", "read_token", "read_value"]
 
 
 class Unreadable(StrEnum):
@@ -24,18 +25,41 @@ class Unreadable(StrEnum):
     NOT_AN_OBJECT = "not_an_object"
 
 
-def read_message(
-    record: Record, topic: Topic, max_bytes: int
-) -> tuple[Message, object] | Unreadable:
-    """The message a record of `topic` makes, and its event type, whatever that may be."""
-    token = read_token(record)
-    if isinstance(token, Unreadable):
-        return token
-    content = read_value(record, max_bytes)
-    if isinstance(content, Unreadable):
-        return content
-    value, event = content
-    return Message(record, token, topic.category, value), event
+# Names that are remembered: 65,536 of 20 bytes are some 15 MB, and a platform's tokens are fewer.
+_MAX_NAMES: Final = 1 << 16
+
+
+class TopicReader:
+    """Reads the records of one topic. Keys come again and again: their names are made once."""
+
+    __slots__ = ("_category", "_max_bytes", "_names", "topic")
+
+    def __init__(self, topic: Topic, max_bytes: int) -> None:
+        self.topic = topic
+        self._category = topic.category
+        self._max_bytes = max_bytes
+        # By key: token and channel.
+        self._names: dict[bytes, tuple[str, str]] = {}
+
+    def read(self, record: Record) -> tuple[Message, object] | Unreadable:
+        """The message a record makes, and its event type, whatever that may be."""
+        names = self._names.get(record.key or b"") or self._name(record)
+        if isinstance(names, Unreadable):
+            return names
+        content = read_value(record, self._max_bytes)
+        if isinstance(content, Unreadable):
+            return content
+        token, channel = names
+        return Message(record, token, self._category, channel, content[0]), content[1]
+
+    def _name(self, record: Record) -> tuple[str, str] | Unreadable:
+        token = read_token(record)
+        if isinstance(token, Unreadable) or record.key is None:
+            return token if isinstance(token, Unreadable) else Unreadable.NO_KEY
+        if len(self._names) >= _MAX_NAMES:
+            self._names.clear()
+        names = self._names[record.key] = token, channel_name(token, self._category)
+        return names
 
 
 def read_token(record: Record) -> str | Unreadable:

@@ -32,19 +32,21 @@ def message_bytes(message: Message) -> int:
 
 
 class _Queue:
-    """Messages of one partition, by offset and by order; read from any place, let go in front."""
+    """Messages of one partition, by offset and by order; read from any place, let go in front.
 
-    __slots__ = ("_first", "_messages")
+    `let_go`: the offset of the last one that was let go for want of room or for its age.
+    """
+
+    __slots__ = ("_first", "_messages", "append", "let_go")
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._first = 0
+        self.append = self._messages.append
+        self.let_go: int | None = None
 
     def __len__(self) -> int:
         return len(self._messages) - self._first
-
-    def append(self, message: Message) -> None:
-        self._messages.append(message)
 
     def forget_first(self) -> None:
         self._first += 1
@@ -86,7 +88,8 @@ class Retention:
         self._catalogue = catalogue
         self._max_bytes = max_bytes
         self._max_age = max_age
-        self._kept: deque[tuple[float, Message]] = deque()
+        # When each came, how large it is, and the queues of its partition and its channel.
+        self._kept: deque[tuple[float, int, Message, _Queue, _Queue]] = deque()
         self._channels: dict[str, dict[int, _Queue]] = {}
         self._partitions: dict[str, dict[int, _Queue]] = {}
         self._floors: dict[TopicPartition, int] = {}
@@ -111,43 +114,42 @@ class Retention:
         gone = self._partitions.get(key.topic, {}).pop(key.partition, None)
         if not gone:
             return
-        kept = [item for item in self._kept if _partition(item[1]) != key]
-        self._kept = deque(kept)
-        self.size = sum(message_bytes(message) for _, message in kept)
+        self._kept = deque(one for one in self._kept if one[3] is not gone)
+        self.size = sum(size for _, size, *_ in self._kept)
         for channel in {message.channel for message in gone.read_from(gone.after_order(-1))}:
             self._forget_queue(channel, key.partition)
 
     def keep(self, message: Message, now: float) -> None:
         """Keep one more message, and let go of what is too much or too old."""
         record = message.record
-        self._kept.append((now, message))
-        for queues in (
-            self._channels.setdefault(message.channel, {}),
-            self._partitions.setdefault(record.topic, {}),
-        ):
-            queue = queues.get(record.partition)
-            if queue is None:
-                queue = queues[record.partition] = _Queue()
-            queue.append(message)
-        self.size += message_bytes(message)
-        self.trim(now)
+        size = message_bytes(message)
+        of_partition = _queue(self._partitions, record.topic, record.partition)
+        of_channel = _queue(self._channels, message.channel, record.partition)
+        of_partition.append(message)
+        of_channel.append(message)
+        self._kept.append((now, size, message, of_partition, of_channel))
+        self.size += size
+        if self.size > self._max_bytes or self._kept[0][0] < now - self._max_age:
+            self.trim(now)
 
     def trim(self, now: float) -> None:
         """Let go of what is too much or too old."""
         kept = self._kept
-        while kept and (self.size > self._max_bytes or kept[0][0] < now - self._max_age):
-            _, message = kept.popleft()
-            self.size -= message_bytes(message)
-            record = message.record
-            self._floors[_partition(message)] = record.offset
-            self._partitions[record.topic][record.partition].forget_first()
-            queue = self._channels[message.channel][record.partition]
-            queue.forget_first()
-            if not queue:
-                self._forget_queue(message.channel, record.partition)
+        too_old = now - self._max_age
+        while kept and (self.size > self._max_bytes or kept[0][0] < too_old):
+            _, size, message, of_partition, of_channel = kept.popleft()
+            self.size -= size
+            of_partition.let_go = message.record.offset
+            of_partition.forget_first()
+            of_channel.forget_first()
+            if not of_channel:
+                self._forget_queue(message.channel, message.record.partition)
 
     def floor(self, key: TopicPartition) -> int | None:
         """The offset after which all of a partition's messages are here; None for no partition."""
+        queue = self._partitions.get(key.topic, {}).get(key.partition)
+        if queue is not None and queue.let_go is not None:
+            return queue.let_go
         return self._floors.get(key)
 
     def count(self, want: Want) -> int:
@@ -215,10 +217,17 @@ class Retention:
                 yield pattern, categories[category].name, queues
 
 
+def _queue(queues: dict[str, dict[int, _Queue]], name: str, partition: int) -> _Queue:
+    """A topic's or a channel's queue in one partition; made where there is none."""
+    found = queues.get(name)
+    if found is None:
+        found = queues[name] = {}
+    queue = found.get(partition)
+    if queue is None:
+        queue = found[partition] = _Queue()
+    return queue
+
+
 def _merged(places: Iterator[tuple[_Queue, int]]) -> Iterator[Message]:
     readers = [queue.read_from(place) for queue, place in places if queue.count_from(place)]
     return readers[0] if len(readers) == 1 else heapq.merge(*readers, key=_ORDER)
-
-
-def _partition(message: Message) -> TopicPartition:
-    return TopicPartition(message.record.topic, message.record.partition)

@@ -8,34 +8,50 @@ from odin_ws.hub.index import Audience, SubscriptionIndex
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.protocol.envelope import Message
 
-__all__ = ["route"]
+__all__ = ["Cycle"]
 
 
-def route(index: SubscriptionIndex, messages: Sequence[Message]) -> list[Subscriber]:
-    """Give every subscriber what is due to it, in order and each message once.
+class Cycle:
+    """What one cycle has for whom. `messages`: those that somebody wants.
 
-    Subscribers of one audience share one list. Only who is in several audiences with something
-    due needs another, and those who share that combination share it too.
+    It is filled and shared out without an await in between: who subscribes later gets none of it.
     """
-    audiences: list[Audience] = []
-    for message in messages:
-        for audience in index.matching(message):
+
+    def __init__(self, index: SubscriptionIndex) -> None:
+        self.messages: list[Message] = []
+        self._matching = index.matching
+        self._audiences: list[Audience] = []
+
+    def add(self, message: Message) -> bool:
+        """Take one message; whether anybody wants it."""
+        found = self._matching(message)
+        if not found:
+            return False
+        for audience in found:
             if not audience.due:
-                audiences.append(audience)
+                self._audiences.append(audience)
             audience.due.append(message)
-            message.wanted = True
-    subscribers: list[Subscriber] = []
-    merger = _Merger()
-    for audience in audiences:
-        due = audience.due
-        audience.due = []
-        for subscriber in audience.members:
-            if subscriber.due is None:
-                subscriber.due = due
-                subscribers.append(subscriber)
-            else:
-                subscriber.due = merger.merge(subscriber.due, due)
-    return subscribers
+        self.messages.append(message)
+        return True
+
+    def share_out(self) -> list[Subscriber]:
+        """Give every subscriber what is due to it, in order and each message once.
+
+        Subscribers of one audience share one list. Only who is in several audiences with something
+        due needs another, and those who share that combination share it too.
+        """
+        subscribers: list[Subscriber] = []
+        merger = _Merger()
+        for audience in self._audiences:
+            due = audience.due
+            audience.due = []
+            for subscriber in audience.members:
+                if subscriber.due is None:
+                    subscriber.due = due
+                    subscribers.append(subscriber)
+                else:
+                    subscriber.due = merger.merge(subscriber.due, due)
+        return subscribers
 
 
 class _Merger:

@@ -66,8 +66,8 @@ def ops_app(view: View) -> Starlette:
 
 
 @asynccontextmanager
-async def serve_ops(view: View, listening: socket.socket) -> AsyncIterator[None]:
-    """Serve the pages on a listening socket for the length of the block."""
+async def serve_ops(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
+    """Serve the pages of an app on a listening socket for the length of the block."""
     config = hypercorn.Config()
     # Hypercorn takes over and closes the descriptor it is given: let it have one of its own.
     config.bind = [f"fd://{listening.dup().detach()}"]
@@ -76,7 +76,7 @@ async def serve_ops(view: View, listening: socket.socket) -> AsyncIterator[None]
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(
-            partial(serve, ops_app(view), config, shutdown_trigger=stop.wait, mode="asgi")  # type: ignore[arg-type]
+            partial(serve, app, config, shutdown_trigger=stop.wait, mode="asgi")  # type: ignore[arg-type]
         )
         yield
         stop.set()

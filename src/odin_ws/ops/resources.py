@@ -32,20 +32,30 @@ class Resources:
 
     `cpu_limit` (cores) and `memory_limit` (bytes): 0 means the container's limit, else the
     machine's. `cgroup`: the folder of our control group, None where there is none.
-    `max_loop_delay` in seconds; 0 is no limit.
+    `workers`: how many processes share all that. What is told is then this one's equal part, of
+    what the container uses too: so the parts add up. `max_loop_delay` in seconds; 0 is no limit.
     """
 
     def __init__(
-        self, cpu_limit: float, memory_limit: int, cgroup: Path | None, max_loop_delay: float = 0.0
+        self,
+        cpu_limit: float,
+        memory_limit: int,
+        cgroup: Path | None,
+        workers: int = 1,
+        *,
+        max_loop_delay: float = 0.0,
     ) -> None:
+        self._workers = workers
         self._process = psutil.Process()
         self._cgroup = cgroup
         quota = _smallest(cgroup, "cpu.max", _read_quota)
         ceiling = _smallest(cgroup, "memory.max", _read_number)
         self._limited_cpu = quota is not None
         self._limited_memory = ceiling is not None
-        self.cpu_limit = cpu_limit or quota or float(os.cpu_count() or 1)
-        self.memory_limit = memory_limit or int(ceiling or psutil.virtual_memory().total)
+        self.cpu_limit = (cpu_limit or quota or float(os.cpu_count() or 1)) / workers
+        self.memory_limit = (
+            memory_limit or int(ceiling or psutil.virtual_memory().total)
+        ) // workers
         self.cpu_percent = 0.0
         self.memory_bytes = self._memory_used()
         self.loop = LoopDelay(max_loop_delay)
@@ -80,14 +90,15 @@ class Resources:
     def _cpu_used(self) -> float:
         """CPU seconds used since some point in the past."""
         if self._cgroup is not None and self._limited_cpu:
-            return _read_table(self._cgroup / "cpu.stat")["usage_usec"] / 1e6
+            return _read_table(self._cgroup / "cpu.stat")["usage_usec"] / 1e6 / self._workers
         return self._own_cpu()
 
     def _memory_used(self) -> int:
         """The container's working set, as Kubernetes counts it, or our resident memory."""
         if self._cgroup is not None and self._limited_memory:
             current = int((self._cgroup / "memory.current").read_text())
-            return current - _read_table(self._cgroup / "memory.stat").get("inactive_file", 0)
+            inactive = _read_table(self._cgroup / "memory.stat").get("inactive_file", 0)
+            return (current - inactive) // self._workers
         return int(self._process.memory_info().rss)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from odin_ws.catalogue import channel_name, matching_patterns
+from odin_ws.catalogue import matching_patterns
 from odin_ws.protocol.frames import text_header
 from odin_ws.records import Record
 
@@ -32,20 +32,22 @@ class Message:
     """One record as it is sent, but for the sequence number.
 
     `order` numbers all messages of the hub, so that those of several audiences or partitions can
-    be merged again into the order they came in; `wanted` says that somebody subscribed to it.
+    be merged again into the order they came in.
     """
 
-    __slots__ = ("_tails", "category", "channel", "order", "record", "token", "value", "wanted")
+    __slots__ = ("_v0", "_v1", "category", "channel", "order", "record", "token", "value")
 
-    def __init__(self, record: Record, token: str, category: str, value: bytes) -> None:
+    def __init__(
+        self, record: Record, token: str, category: str, channel: str, value: bytes
+    ) -> None:
         self.record = record
         self.value = value
         self.token = token
         self.category = category
-        self.channel = channel_name(token, category)
+        self.channel = channel
         self.order = 0
-        self.wanted = False
-        self._tails: list[bytes | None] = [None, None]
+        self._v0: bytes | None = None
+        self._v1: bytes | None = None
 
     @property
     def patterns(self) -> tuple[str, str, str, str]:
@@ -54,11 +56,13 @@ class Message:
 
     def tail(self, dialect: Dialect) -> bytes:
         """What follows the sequence number; made when the first subscriber needs it."""
-        tail = self._tails[dialect]
-        if tail is None:
-            write = _v1_tail if dialect is Dialect.V1 else _v0_tail
-            tail = self._tails[dialect] = write(self)
-        return tail
+        if dialect is Dialect.V1:
+            if self._v1 is None:
+                self._v1 = _v1_tail(self)
+            return self._v1
+        if self._v0 is None:
+            self._v0 = _v0_tail(self)
+        return self._v0
 
 
 def _v1_tail(message: Message) -> bytes:

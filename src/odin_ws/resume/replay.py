@@ -15,7 +15,7 @@ import trio
 from odin_ws.archive import ArchiveUnavailable, RecordsExpired
 from odin_ws.catalogue import matching_patterns
 from odin_ws.hub import Subscriber
-from odin_ws.hub.reading import Unreadable, read_message, read_token
+from odin_ws.hub.reading import Unreadable, read_token
 from odin_ws.protocol.answers import Lost, Replayed
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import Record, TopicPartition
@@ -215,9 +215,9 @@ class Replay:
             if not isinstance(token, Unreadable) and self._want.asks_for(
                 matching_patterns(token, topic.category)
             ):
-                content = read_message(record, topic, intake.max_record_bytes)
-                if not isinstance(content, Unreadable):
-                    self._hold(content[0])
+                message = intake.read(record)
+                if message is not None:
+                    self._hold(message)
             self._want.advance(TopicPartition(record.topic, record.partition), record.offset)
         self._has_read = True
         if not self._begun and self._held_bytes > _HELD_BYTES:

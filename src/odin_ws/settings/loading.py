@@ -45,6 +45,11 @@ class Settings(KafkaSettings, SubscriberSettings, EdgeSettings, PastSettings, Pr
             )
         if (self.ws_tls_cert is None) != (self.ws_tls_key is None):
             problems.append("WS_TLS_CERT and WS_TLS_KEY: one needs the other")
+        if self.ws_workers > 1 and self.kafka_assignment == "group":
+            problems.append(
+                f"KAFKA_ASSIGNMENT=group: must be all with WS_WORKERS={self.ws_workers}, or each "
+                "worker would have a share of the partitions, and nobody chooses a client's worker"
+            )
         if problems:
             raise SettingsError(problems)
 

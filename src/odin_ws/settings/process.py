@@ -21,6 +21,14 @@ class ProcessSettings:
         "",
         "where health and metrics are; they tell about the inside",
     )
+    ws_workers: int = setting(
+        "WS_WORKERS",
+        "1",
+        # More than the cores of any machine would only read Kafka more often.
+        integer(1, 256),
+        "processes",
+        "how many share the port, one core each; `odin-ws serve --workers` comes before it",
+    )
     ws_drain_delay: float = setting(
         "WS_DRAIN_DELAY",
         "1",

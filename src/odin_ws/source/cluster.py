@@ -11,6 +11,7 @@ import aiokafka
 import attrs
 import trio
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     IllegalArgumentError,
     IllegalStateError,
@@ -22,12 +23,15 @@ from aiokafka.errors import (
 from trio_asyncio import aio_as_trio
 
 from odin_ws.records import TopicPartition
-from odin_ws.source.fetching import Fetcher, assign_paused
+from odin_ws.source.brokers import Brokers
+from odin_ws.source.fetching import Fetcher, GroupFetcher, assign_paused
+from odin_ws.source.session_fetcher import SessionFetcher
 
 __all__ = [
     "BUGS",
     "Cluster",
     "ClusterFailure",
+    "GroupCluster",
     "KafkaOptions",
     "Questions",
     "first_leaf",
@@ -43,9 +47,6 @@ ClusterFailure: Final = (KafkaError, OSError, trio.TooSlowError)
 # KafkaErrors that are not the broker's: retrying would hide a bug or a wrong setting.
 BUGS: Final = (IllegalStateError, IllegalArgumentError, KafkaConfigurationError)
 
-# More than any slot brings: the broker holds the fetch for the whole of its time.
-_ANY_SLOT: Final = 1 << 20
-
 # What Kafka's format has room for.
 _LAST_TIMESTAMP: Final = (1 << 63) - 1
 
@@ -58,7 +59,7 @@ class KafkaOptions:
     """How to reach and read Kafka.
 
     `group`: the consumer group to join, None to read every partition. `max_wait`: seconds the
-    broker may hold an idle fetch. `gather`: seconds it gathers for one while records come.
+    broker may hold an idle fetch. `gather`: seconds between two fetches while records come.
     `rate`: records per second at most, 0 for any. `probe`: seconds between two probes of the
     broker, and the bound on one. `history_seconds` and `history_records`: what was published before
     the start is read from so long ago, and no more of it; 0 in either for none. A member of a group
@@ -149,20 +150,38 @@ class Questions:
 
 
 class Cluster(Questions):
-    """What the source asks of Kafka, and does with it, under the same bound."""
+    """What the source asks of Kafka, and does with it, under the same bound.
+
+    `asking` is a consumer for questions only: a broker answers a connection's requests one after
+    the other, and behind a fetch one would wait for as long as that is held.
+    """
 
     def __init__(
         self,
-        consumer: aiokafka.AIOKafkaConsumer,
         asking: aiokafka.AIOKafkaConsumer,
         admin: AIOKafkaAdminClient,
         fetcher: Fetcher,
         bound: float,
     ) -> None:
-        # A broker answers a connection's questions one after the other: behind a patient fetch one
-        # would wait for as long as that is held.
         super().__init__(asking, admin, bound)
         self.fetcher = fetcher
+
+    def know(self, partitions: Collection[TopicPartition]) -> None:
+        """Be ready to be asked about these partitions."""
+        assign_paused(self._asking, [aiokafka.TopicPartition(*key) for key in partitions])
+
+
+class GroupCluster(Cluster):
+    """A cluster as the member of a group sees it, whom `consumer` is."""
+
+    def __init__(
+        self,
+        asking: aiokafka.AIOKafkaConsumer,
+        admin: AIOKafkaAdminClient,
+        consumer: aiokafka.AIOKafkaConsumer,
+        options: KafkaOptions,
+    ) -> None:
+        super().__init__(asking, admin, GroupFetcher(consumer, options.gather), options.probe)
         self._consumer = consumer
 
     def subscribe(
@@ -215,23 +234,24 @@ async def open_cluster(options: KafkaOptions) -> AsyncIterator[Cluster]:
         async def client(make: Callable[[], Any]) -> Any:
             return await stack.enter_async_context(running(make, bound))
 
-        patient = await client(
-            lambda: make_consumer(options, options.max_wait, group=options.group)
-        )
-        gathering = await client(
-            lambda: make_consumer(options, options.gather, min_bytes=_ANY_SLOT)
-        )
+        asking = await client(lambda: make_consumer(options, options.max_wait))
         admin = await client(lambda: AIOKafkaAdminClient(**options.client()))
-        # A group knows each of its members by one consumer: there the other one is for questions.
-        fetcher = Fetcher(patient, None if options.group else gathering, options.gather)
-        yield Cluster(patient, gathering, admin, fetcher, bound)
+        if options.group is None:
+            reading = await client(lambda: AIOKafkaClient(**options.client()))
+            fetcher = SessionFetcher(Brokers(reading), options.max_wait, options.gather)
+            await stack.enter_async_context(fetcher.running())
+            yield Cluster(asking, admin, fetcher, bound)
+        else:
+            member = await client(
+                lambda: make_consumer(options, options.max_wait, group=options.group)
+            )
+            yield GroupCluster(asking, admin, member, options)
 
 
 def make_consumer(
     options: KafkaOptions,
     wait: float,
     *,
-    min_bytes: int = 1,
     group: str | None = None,
     **others: Any,
 ) -> aiokafka.AIOKafkaConsumer:
@@ -245,7 +265,6 @@ def make_consumer(
         # What a transaction took back was never said.
         isolation_level="read_committed",
         fetch_max_wait_ms=round(wait * 1000),
-        fetch_min_bytes=min_bytes,
         # By this the leader of a group notices new partitions; else the probe does.
         metadata_max_age_ms=round(options.probe * 1000) if group else 30_000,
         # How often a consumer looks round with nothing to do; 200 ms cost half a percent of a core.
@@ -263,10 +282,12 @@ async def running(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
         return make()
 
     client = await aio_as_trio(make_in_asyncio)()
-    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    start = client.bootstrap if isinstance(client, AIOKafkaClient) else client.start
+    has_close = isinstance(client, AIOKafkaClient | AIOKafkaAdminClient)
+    stop = client.close if has_close else client.stop
     try:
         with within(bound):
-            await aio_as_trio(client.start)()
+            await aio_as_trio(start)()
         yield client
     finally:
         # Also after a failed start: a client that is collected unstopped takes the loop down.

@@ -12,7 +12,7 @@ from trio_asyncio import trio_as_aio
 from trio_util import AsyncValue
 
 from odin_ws.records import TopicPartition
-from odin_ws.source.cluster import Cluster, ClusterFailure
+from odin_ws.source.cluster import ClusterFailure, GroupCluster
 
 __all__ = ["GroupMember"]
 
@@ -33,7 +33,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: GroupCluster,
         positions: Positions,
         first_place: Callable[[set[TopicPartition]], Awaitable[Positions]],
     ) -> None:

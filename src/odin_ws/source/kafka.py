@@ -28,6 +28,7 @@ from odin_ws.source.cluster import (
     BUGS,
     Cluster,
     ClusterFailure,
+    GroupCluster,
     KafkaOptions,
     first_leaf,
     open_cluster,
@@ -102,7 +103,7 @@ class KafkaSource:
             self._first_layout = layout
         self._report(layout)
         # A group cannot be joined for no topic.
-        if not self._in_group or not layout:
+        if not isinstance(cluster, GroupCluster) or not layout:
             await self._take_all(cluster, outbox, layout)
             await self._run(cluster, outbox, layout, None, backoff)
             return
@@ -118,7 +119,7 @@ class KafkaSource:
     async def _take_all(
         self, cluster: Cluster, outbox: Outbox, layout: frozenset[TopicPartition]
     ) -> None:
-        cluster.fetcher.assign(layout)
+        cluster.know(layout)
         places = self._places
         for key in places.history.keys() - layout:
             # Should the topic come back, what it has then is new.
@@ -209,8 +210,6 @@ class KafkaSource:
         if self._places.history:
             late = self._ours & self._places.history.keys()
             self._places.pass_history(await cluster.fetcher.passed(late))
-        if not cut_off:
-            cluster.fetcher.go_on(self._places.next, busy=bool(records))
         return len(records)
 
     async def _hand_over(self, outbox: Outbox, item: Item) -> None:

@@ -1,0 +1,81 @@
+"""Incremental fetch sessions: one broker remembers what is read of it (KIP-227), without I/O.
+
+A fetch names only the partitions whose offset has changed since the last one, and its answer has
+only those that have something new. So a fetch costs what it brings, and not what could come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from odin_ws.records import TopicPartition
+
+__all__ = ["FetchSession", "SessionRequest"]
+
+# KIP-227: the epoch of a request that begins a session; the session's number is the broker's to
+# choose, and 0 where it keeps none.
+_FIRST_EPOCH: Final = 0
+_NO_SESSION: Final = 0
+_LAST_EPOCH: Final = (1 << 31) - 1
+
+# Kafka's codes for a session that the broker has forgotten, or counts otherwise.
+_SESSION_ERRORS: Final = {70, 71}
+
+
+@attrs.frozen
+class SessionRequest:
+    """What to say in one fetch: `changed` has offsets to read from, `gone` is read no more."""
+
+    session: int
+    epoch: int
+    changed: Mapping[TopicPartition, int]
+    gone: frozenset[TopicPartition]
+
+
+class FetchSession:
+    """What one broker knows of our reading. Requests and their answers take turns."""
+
+    def __init__(self) -> None:
+        self._session = _NO_SESSION
+        self._epoch = _FIRST_EPOCH
+        self._known: dict[TopicPartition, int] = {}
+        self._asked: dict[TopicPartition, int] = {}
+
+    def request(self, wanted: Mapping[TopicPartition, int]) -> SessionRequest:
+        """The next request, to read each partition from its offset."""
+        known = self._known
+        self._asked = dict(wanted)
+        return SessionRequest(
+            self._session,
+            self._epoch,
+            {key: offset for key, offset in wanted.items() if known.get(key) != offset},
+            frozenset(known.keys() - wanted.keys()),
+        )
+
+    def asked(self, key: TopicPartition) -> int | None:
+        """The offset from which the request that is answered reads a partition."""
+        return self._asked.get(key)
+
+    def answered(self, error: int, session: int) -> bool:
+        """Take the answer's error code and session; whether it holds anything.
+
+        Where the broker has lost the session, the next request begins another. Where it keeps
+        none, each names every partition.
+        """
+        if error in _SESSION_ERRORS:
+            self.forget()
+            return False
+        if session == _NO_SESSION:
+            self.forget()
+        else:
+            self._session = session
+            self._epoch = self._epoch + 1 if self._epoch < _LAST_EPOCH else 1
+            self._known = self._asked
+        return True
+
+    def forget(self) -> None:
+        """Begin anew: an answer was lost, or the connection."""
+        self._session, self._epoch, self._known = _NO_SESSION, _FIRST_EPOCH, {}

@@ -1,0 +1,1 @@
+"""Several processes on one port, and the one above them: starting, watching, adding up."""

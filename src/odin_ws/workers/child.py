@@ -1,0 +1,191 @@
+"""One worker process: started, told to drain or to stop, and asked for its pages.
+
+It is told through its standard input and not by signals: those come from others too. systemd
+sends SIGTERM to every process of a unit, and a worker that counted signals would take the one that
+is passed on for a second.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final, Protocol
+
+import attrs
+import httpx
+import trio
+
+__all__ = [
+    "DRAIN",
+    "RENEW",
+    "STOP",
+    "Answer",
+    "CannotStart",
+    "Child",
+    "NoAnswer",
+    "OpenChild",
+    "open_child",
+]
+
+# What a worker is told; the end of its input tells it that the supervisor is gone. One byte each:
+# two of them cannot be torn apart.
+DRAIN: Final = b"d"
+STOP: Final = b"s"
+RENEW: Final = b"r"
+
+# For a last close frame to every client, and Python's end.
+_STOP_SECONDS: Final = 5.0
+
+
+class CannotStart(Exception):
+    """The system refuses another process; the message says why."""
+
+
+class NoAnswer(Exception):
+    """A worker's ops socket cannot be asked, or broke off, or the page failed there."""
+
+
+@attrs.frozen
+class Answer:
+    """What a worker answered: HTTP status and body."""
+
+    status: int
+    text: str
+
+
+class Child(Protocol):
+    """A running worker."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    async def ask(self, path: str) -> Answer:
+        """Get one of its ops pages; waits without a bound. Raises NoAnswer."""
+        ...
+
+    async def tell(self, what: bytes) -> None:
+        """Tell it to DRAIN, to STOP, or to RENEW its certificate; nothing where it has ended."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait for its end; returns its exit status, -N after signal N."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once."""
+        ...
+
+
+# Starts the worker with this number, or raises CannotStart; at the end of the block it has ended.
+OpenChild = Callable[[int], AbstractAsyncContextManager[Child]]
+
+
+class _Process:
+    def __init__(
+        self, process: trio.Process, orders: trio.abc.SendStream, client: httpx.AsyncClient
+    ) -> None:
+        self._process = process
+        self._orders = orders
+        self._client = client
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ask(self, path: str) -> Answer:
+        try:
+            response = await self._client.get(path)
+        except httpx.TransportError as error:
+            raise NoAnswer from error
+        if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+            # The worker's log has the traceback.
+            raise NoAnswer
+        return Answer(response.status_code, response.text)
+
+    async def tell(self, what: bytes) -> None:
+        with suppress(trio.BrokenResourceError):
+            await self._orders.send_all(what)
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+@asynccontextmanager
+async def open_child(
+    command: Sequence[str], environ: Mapping[str, str], directory: Path, number: int
+) -> AsyncIterator[Child]:
+    """Run `command --number N --ops-fd FD` until it ends; at the end of the block it is stopped.
+
+    Its ops socket is `N.sock` in the directory. It listens already when the process starts, so
+    whoever asks is answered as soon as there is an answer. Raises CannotStart.
+    """
+    path = directory / f"{number}.sock"
+    try:
+        process = await _start([*command, "--number", str(number)], environ, path)
+    except OSError as error:
+        raise CannotStart(str(error)) from error
+    assert process.stdin is not None  # noqa: S101 -- it is a pipe
+    client = _client(path)
+    child = _Process(process, process.stdin, client)
+    try:
+        yield child
+    finally:
+        with trio.CancelScope(shield=True):
+            await _end(child)
+            await process.stdin.aclose()
+            await client.aclose()
+
+
+async def _start(command: Sequence[str], environ: Mapping[str, str], path: Path) -> trio.Process:
+    with _listen_at(path) as listening:
+        descriptor = listening.fileno()
+        return await trio.lowlevel.open_process(
+            [*command, "--ops-fd", str(descriptor)],
+            stdin=subprocess.PIPE,
+            env=environ,
+            pass_fds=(descriptor,),
+            # Ctrl-C in a terminal is for the supervisor to pass on.
+            process_group=0,
+        )
+
+
+def _listen_at(path: Path) -> socket.socket:
+    # The worker before left it there.
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(os.fspath(path))
+    listening.listen()
+    return listening
+
+
+def _client(path: Path) -> httpx.AsyncClient:
+    transport = httpx.AsyncHTTPTransport(
+        uds=os.fspath(path),
+        # Hypercorn closes idle connections, and may do so while the next request is sent.
+        limits=httpx.Limits(max_keepalive_connections=0),
+    )
+    return httpx.AsyncClient(
+        transport=transport,
+        base_url="http://worker",
+        timeout=None,  # noqa: S113 -- whoever asks knows how long
+    )
+
+
+async def _end(child: _Process) -> None:
+    """Let it stop at once in good order, or kill it."""
+    with trio.move_on_after(_STOP_SECONDS):
+        await child.tell(STOP)
+        await child.wait()
+        return
+    child.kill()
+    await child.wait()

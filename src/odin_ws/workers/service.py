@@ -1,0 +1,78 @@
+"""All of it together: the port, the pages, the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import structlog
+import trio
+
+from odin_ws.connection.listener import bound_address, open_listening_socket, reserve_port
+from odin_ws.ops.app import serve_ops
+from odin_ws.settings import Settings
+from odin_ws.workers.child import open_child
+from odin_ws.workers.pages import workers_app
+from odin_ws.workers.supervisor import Supervisor
+
+__all__ = ["serve_with_workers"]
+
+log = structlog.get_logger("odin_ws.workers")
+
+# Beyond the drain itself: Kafka's consumers are given 5 s to leave, and Python has to end.
+_DRAIN_GRACE: Final = 15.0
+
+
+async def serve_with_workers(settings: Settings, command: Sequence[str], stop: trio.Event) -> bool:
+    """Run `settings.ws_workers` times `command` on one port until `stop` is set, then drain all.
+
+    Returns whether all drained in time. Cancelling it stops all at once. Raises CannotListen and
+    WorkerFailed, in groups.
+    """
+    with (
+        reserve_port(settings.ws_addr) as subscribers,
+        open_listening_socket(settings.ws_ops_addr) as ops_socket,
+        # Only for this user: what the ops pages tell is not for everybody on this machine.
+        TemporaryDirectory(prefix="odin-ws-") as directory,
+    ):
+        environ = {
+            **os.environ,
+            "WS_ADDR": str(subscribers),
+            "WS_WORKERS": str(settings.ws_workers),
+        }
+        supervisor = Supervisor(
+            settings.ws_workers,
+            partial(open_child, command, environ, Path(directory)),
+            stop,
+            settings.ws_drain_delay + settings.ws_drain_seconds + _DRAIN_GRACE,
+        )
+        async with serve_ops(workers_app(supervisor), ops_socket), _renewing(settings, supervisor):
+            log.info(
+                "serving with workers",
+                subscribers=str(subscribers),
+                ops=str(bound_address(ops_socket)),
+                workers=settings.ws_workers,
+            )
+            return await supervisor.run()
+
+
+@asynccontextmanager
+async def _renewing(settings: Settings, supervisor: Supervisor) -> AsyncIterator[None]:
+    """For the length of the block, pass SIGHUP on, where there is a certificate to read again."""
+    async with trio.open_nursery() as nursery:
+        if settings.ws_tls_cert is not None:
+            nursery.start_soon(_pass_hangups_on, supervisor)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def _pass_hangups_on(supervisor: Supervisor) -> None:
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            await supervisor.renew()

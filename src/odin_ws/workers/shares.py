@@ -1,0 +1,28 @@
+"""What each worker may have of what is allowed to all."""
+
+from __future__ import annotations
+
+import attrs
+
+from odin_ws.settings import Settings
+
+__all__ = ["largest_share", "settings_of"]
+
+
+def settings_of(settings: Settings, number: int) -> Settings:
+    """The settings of worker `number`, from 1 on: as equal a part of the connections as there is.
+
+    So it has of the rate at which they may come. CPU and memory are divided where they are
+    measured.
+    """
+    each, more = divmod(settings.ws_max_connections, settings.ws_workers)
+    return attrs.evolve(
+        settings,
+        ws_max_connections=each + (number <= more),
+        ws_connect_rate=settings.ws_connect_rate / settings.ws_workers,
+    )
+
+
+def largest_share(settings: Settings) -> int:
+    """How many connections a worker may have at most."""
+    return settings_of(settings, 1).ws_max_connections

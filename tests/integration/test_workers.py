@@ -1,0 +1,251 @@
+"""Several workers on one port: real processes, real signals, and clients on each of them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import psutil
+import pytest
+import trio
+from websockets.exceptions import InvalidStatus
+
+from odin_ws.testing.brokers import embedded_broker
+from odin_ws.testing.ports import LOOPBACK, is_free
+from tests.integration import kafka
+from tests.integration.events import event, numbers
+from tests.integration.feeding import Publisher, eventually, until
+from tests.integration.serving import Client, Server, connected, run_to_the_end, serving
+
+# That all land on one of two workers happens once in a thousand runs of a thousand tests.
+CROWD = 20
+
+CHANNELS = ["BTC.trade"]
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[str]:
+    """The address of a broker that has Odin's topics."""
+    async with embedded_broker() as running:
+        await kafka.create_topics(running.bootstrap)
+        yield running.bootstrap
+
+
+def two_workers(broker: str, **settings: str) -> Any:
+    """A server of two workers."""
+    return serving(broker, {"WS_WORKERS": "2", "KAFKA_FETCH_MAX_WAIT_MS": "50"} | settings)
+
+
+@asynccontextmanager
+async def crowd(server: Server) -> AsyncIterator[list[Client]]:
+    """Clients of both workers, all subscribed to the same."""
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(server)) for _ in range(CROWD)]
+        for client in clients:
+            await client.subscribe(channels=CHANNELS, positions=True)
+        shares = [worker["connections"] for worker in (await workers(server)).values()]
+        assert sum(shares) == CROWD
+        assert all(shares)
+        yield clients
+
+
+async def workers(server: Server) -> dict[str, Any]:
+    """What health says of each worker."""
+    found: dict[str, Any] = (await server.health())["workers"]
+    return found
+
+
+def processes(server: Server) -> list[psutil.Process]:
+    """The workers' processes."""
+    return psutil.Process(server.process.pid).children()
+
+
+def trades(count: int, first: int = 0) -> list[Any]:
+    """Records for everybody."""
+    return [event("BTC", "trade", number=number) for number in range(first, first + count)]
+
+
+async def test_a_killed_worker_is_replaced_and_its_clients_lose_nothing(broker: str) -> None:
+    """Those of the other notice nothing; its own resume, and get every record exactly once."""
+    async with two_workers(broker) as server, crowd(server) as clients:
+        publisher = Publisher(broker)
+        await publisher.publish(trades(10))
+        for client in clients:
+            await client.received(10)
+        sent = await server.metric("ws_messages_sent_total")
+        victim = (await workers(server))["1"]
+        psutil.Process(victim["pid"]).kill()
+        await eventually(lambda: len(lost_of(clients)) == victim["connections"])
+        await publisher.publish(trades(10, first=10))
+        back = [client async for client in returned(server, lost_of(clients))]
+        for client in clients:
+            if client.closed is None:
+                await client.received(20)
+                client.check_sequence()
+                assert numbers(client) == list(range(20))
+        assert back == [list(range(10, 20))] * victim["connections"]
+        await until(lambda: replaced(server, "1", victim["pid"]))
+        assert (await server.get("/health/ready")).status_code == 200
+        assert await server.metric("ws_worker_restarts_total", worker="1") == 1
+        assert await server.metric("ws_worker_restarts_total", worker="2") == 0
+        assert await server.metric("ws_messages_sent_total") > sent
+
+
+def lost_of(clients: Sequence[Client]) -> list[Client]:
+    """Those whose connection broke."""
+    return [client for client in clients if client.closed is not None]
+
+
+async def returned(server: Server, lost: Sequence[Client]) -> AsyncIterator[list[int]]:
+    """What each of these gets that it had not: it resumes where it was, anywhere."""
+    for client in lost:
+        positions: dict[str, int] = {}
+        for message in client.messages:
+            partition, _, offset = message["pos"].partition("-")
+            positions[partition] = int(offset)
+        async with connected(server) as again:
+            answer = await again.command(
+                "resume", channels=CHANNELS, positions={"odin.trades": positions}
+            )
+            assert answer["recovered"], answer
+            await again.received(10)
+            await again.command("heartbeat")
+            yield numbers(again)
+
+
+async def replaced(server: Server, number: str, pid: int) -> bool:
+    """Whether a worker is there again, and well."""
+    worker = (await workers(server))[number]
+    return (worker["status"], worker["pid"] == pid) == ("healthy", False)
+
+
+@pytest.mark.parametrize("who", ["supervisor", "everybody"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_all_workers(broker: str, number: signal.Signals, who: str) -> None:
+    """Not ready at once, 1012 for each client of each worker, and exit status 0.
+
+    The same where the signal goes to all processes, as systemd does it.
+    """
+    async with two_workers(broker, WS_DRAIN_DELAY="1") as server:
+        async with crowd(server) as clients:
+            for process in processes(server) if who == "everybody" else []:
+                process.send_signal(number)
+            server.signal(number)
+            await server.answers("/health/ready", 503)
+            assert (await server.get("/health/live")).status_code == 200
+            for client in clients:
+                assert await client.ended() == (1012, "the server is restarting")
+        assert await server.ended() == 0
+        assert "Traceback" not in server.output
+        assert sum(line["disconnects"] for line in server.events("stopped")) == CROWD
+
+
+async def test_a_second_signal_stops_all_workers_at_once(broker: str) -> None:
+    """Status 1, and no process is left."""
+    async with two_workers(broker, WS_DRAIN_DELAY="60") as server, crowd(server) as clients:
+        left = processes(server)
+        server.signal(signal.SIGTERM)
+        await eventually(lambda: len(server.events("draining")) == 2)
+        server.signal(signal.SIGTERM)
+        assert await server.ended(10) == 1
+        assert "Traceback" not in server.output
+        assert not any(process.is_running() for process in left)
+        for client in clients:
+            await client.ended()
+
+
+async def test_workers_do_not_outlive_their_supervisor(broker: str) -> None:
+    """Where it is killed they drain by themselves, and the port is free again."""
+    async with two_workers(broker) as server, crowd(server) as clients:
+        left = processes(server)
+        server.process.kill()
+        for client in clients:
+            assert await client.ended() == (1012, "the server is restarting")
+        await eventually(lambda: not any(process.is_running() for process in left))
+        assert is_free(server.port)
+
+
+async def test_one_worker_can_be_sent_away(broker: str) -> None:
+    """SIGTERM to a worker drains it alone; it is replaced, and the others' clients stay."""
+    async with two_workers(broker) as server, crowd(server) as clients:
+        victim = (await workers(server))["2"]
+        psutil.Process(victim["pid"]).terminate()
+        await eventually(lambda: len(lost_of(clients)) == victim["connections"])
+        assert {client.closed for client in lost_of(clients)} == {
+            (1012, "the server is restarting")
+        }
+        await until(lambda: replaced(server, "2", victim["pid"]))
+        assert len(lost_of(clients)) == victim["connections"]
+        assert (await server.get("/health/ready")).status_code == 200
+
+
+async def test_the_pages_are_those_of_all_workers(broker: str) -> None:
+    """What is delivered, connected and allowed is the sum; each worker reads everything."""
+    async with two_workers(broker, WS_MAX_CONNECTIONS="101") as server, crowd(server) as clients:
+        await Publisher(broker).publish(trades(50))
+        for client in clients:
+            await client.received(50)
+        assert await server.metric("ws_messages_sent_total") == 50 * CROWD
+        assert await server.metric("ws_kafka_messages_received_total") == 2 * 50
+        assert await server.metric("ws_connections_active") == CROWD
+        assert await server.metric("ws_connections_max") == 101
+        assert await server.metric("ws_worker_up") == await server.metric("ws_workers") == 2
+        assert await server.metric("ws_kafka_connected") == 1
+        report = await server.health()
+        assert report["status"] == "healthy"
+        assert report["checks"]["capacity"]["max"] == 101
+        page = (await server.get("/clients?limit=1000")).json()
+        assert page["totals"]["connections"] == len(page["clients"]) == CROWD
+        assert {client["worker"] for client in page["clients"]} == {1, 2}
+        # Its lines say whose they are.
+        assert sorted(line["worker"] for line in server.events("serving")) == [1, 2]
+
+
+async def test_places_are_shared_out(broker: str) -> None:
+    """All workers together let in no more than WS_MAX_CONNECTIONS."""
+    async with two_workers(broker, WS_MAX_CONNECTIONS="2") as server, AsyncExitStack() as stack:
+        for _ in range(20):
+            with suppress(InvalidStatus):
+                await stack.enter_async_context(connected(server))
+        assert await server.metric("ws_connections_active") == 2
+        assert (await server.metric("ws_capacity_rejections_total")) == 18
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "line"),
+    [
+        ({"KAFKA_ASSIGNMENT": "group"}, ["--workers", "2"], "must be all with WS_WORKERS=2"),
+        ({}, ["--workers", "0"], "WS_WORKERS=0: allowed is an integer, 1 to 256 (processes)"),
+        ({"WS_MAX_CONNECTIONS": "3"}, ["--workers", "4"], "WS_MAX_CONNECTIONS=3: "),
+        ({"WS_WORKERS": "two"}, [], "WS_WORKERS=two: allowed is an integer"),
+    ],
+)
+async def test_what_cannot_be_started_is_told_in_a_line(
+    settings: dict[str, str], words: list[str], line: str
+) -> None:
+    """Status 2 and one line, before any worker is started."""
+    status, output = await run_to_the_end(settings, words=words)
+    assert status == 2
+    assert line in output
+    assert len(output.splitlines()) == 1
+
+
+async def test_the_option_comes_before_the_setting(broker: str) -> None:
+    """One worker is no worker: the server is one process, as ever."""
+    async with serving(broker, {"WS_WORKERS": "2"}, words=["--workers", "1"]) as server:
+        assert processes(server) == []
+        assert "workers" not in await server.health()
+
+
+async def test_a_port_in_use_is_told_once() -> None:
+    """The supervisor finds it, before any worker is started."""
+    with trio.socket.socket() as taken:
+        await taken.bind((LOOPBACK, 0))
+        taken.listen()
+        address = f"{LOOPBACK}:{taken.getsockname()[1]}"
+        status, output = await run_to_the_end({"WS_WORKERS": "2", "WS_ADDR": address})
+    assert status == 1
+    assert output.count(f"odin-ws: cannot listen at {address}: Address already in use") == 1
+    assert "Traceback" not in output

@@ -1,0 +1,131 @@
+"""Health of several workers is one report, and says which of them is not well."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.connection.closing import Close
+from odin_ws.ops.health import health_report
+from odin_ws.service import Upstream, build
+from odin_ws.settings import Settings
+from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.workers.health import RULES, merge_clients, merge_health
+
+
+def report(**kafka: Any) -> dict[str, Any]:
+    """The report of a worker of two, in which everything that can be named is named."""
+    catalogue = default_catalogue()
+    log = MemoryLog(catalogue.topics)
+    settings = Settings(
+        ws_max_connections=50, ws_cpu_limit=4, ws_memory_limit=1 << 50, ws_workers=2
+    )
+    view = build(settings, catalogue, Upstream(MemorySource(log), MemoryArchive(log)))
+    view.server.stats.closed[Close.SLOW] += 2
+    view.feed.lag = dict.fromkeys(catalogue.topics, 3)
+    made = health_report(view)
+    made["checks"]["kafka"] |= {"status": "running", "healthy": True, "feed": "live"} | kafka
+    made |= {"status": "healthy", "healthy": True, "errors": [], "warnings": []}
+    return made
+
+
+def leaves(tree: dict[str, Any], way: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The ways to all values."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*way, name))
+        else:
+            yield (*way, name)
+
+
+def names(way: tuple[str, ...]) -> set[str]:
+    """What the rule of a value may be called."""
+    return {".".join(way), ".".join((*way[:-1], "*"))}
+
+
+async def test_every_value_of_a_report_has_a_rule() -> None:
+    """Who adds one says what several of it are together; no rule is left of one that went."""
+    one = report()
+    ways = [way for part in ("checks", "observability") for way in leaves({part: one[part]})]
+    assert [way for way in ways if not names(way) & RULES.keys()] == []
+    assert set().union(*map(names, ways)) >= RULES.keys()
+
+
+async def test_healthy_workers_are_a_healthy_instance() -> None:
+    """The form is that of one, the limits are those of all."""
+    one = report()
+    merged = merge_health({1: one, 2: copy.deepcopy(one)}, {})
+    assert (merged["status"], merged["healthy"]) == ("healthy", True)
+    assert set(leaves({"checks": merged["checks"]})) == set(leaves({"checks": one["checks"]}))
+    assert merged["checks"]["capacity"]["max"] == 100
+    assert merged["checks"]["limits"]["max_connections"] == 100
+    assert merged["checks"]["limits"]["cpu_cores"] == 4
+    assert merged["checks"]["limits"]["outbox_bytes"] == one["checks"]["limits"]["outbox_bytes"]
+    assert merged["checks"]["memory"]["limit_mb"] == pytest.approx((1 << 50) / (1 << 20))
+    assert merged["observability"]["disconnects"] == {"total": 4, "by_reason": {"slow": 4}}
+    assert merged["checks"]["kafka"]["lag"]["odin.trades"] == 3
+
+
+async def test_one_worker_without_kafka_makes_the_instance_unhealthy() -> None:
+    """Its subscribers get nothing; the error says whose they are."""
+    ill = report(status="stopped", healthy=False, feed="stalled")
+    ill |= {"status": "unhealthy", "healthy": False, "errors": ["kafka: stalled for 7 s: away"]}
+    merged = merge_health({1: report(), 2: ill}, {})
+    assert (merged["status"], merged["healthy"]) == ("unhealthy", False)
+    assert merged["errors"] == ["worker 2: kafka: stalled for 7 s: away"]
+    kafka = merged["checks"]["kafka"]
+    assert (kafka["status"], kafka["healthy"], kafka["feed"]) == ("stopped", False, "stalled")
+
+
+async def test_a_warning_of_one_is_a_warning() -> None:
+    """It says whose it is."""
+    warned = report() | {"status": "degraded", "warnings": ["cpu: 95%"]}
+    merged = merge_health({1: warned, 2: report()}, {})
+    assert (merged["status"], merged["healthy"]) == ("degraded", True)
+    assert merged["warnings"] == ["worker 1: cpu: 95%"]
+
+
+async def test_a_missing_worker_degrades() -> None:
+    """The others serve its clients too."""
+    merged = merge_health({1: report()}, {2: "is being replaced"})
+    assert (merged["status"], merged["healthy"]) == ("degraded", True)
+    assert merged["warnings"] == ["worker 2: is being replaced"]
+    assert merged["checks"]["capacity"]["max"] == 50
+
+
+def test_without_any_worker_nothing_is_well() -> None:
+    """Nobody is served."""
+    merged = merge_health({}, {1: "does not answer", 2: "is being replaced"})
+    assert (merged["status"], merged["healthy"]) == ("unhealthy", False)
+    assert merged["errors"] == ["worker 1: does not answer", "worker 2: is being replaced"]
+    assert merged["warnings"] == []
+
+
+backlogs = st.lists(st.lists(st.integers(0, 100), max_size=8), min_size=1, max_size=4)
+
+
+@given(backlogs, st.integers(1, 10))
+def test_the_fullest_clients_of_all_come_first(parts: list[list[int]], limit: int) -> None:
+    """As many as asked for, the same as if one worker had all, each with its worker."""
+    pages = {number: page(sorted(part, reverse=True)) for number, part in enumerate(parts, 1)}
+    merged = merge_clients(pages, limit)
+    everybody = sorted((backlog for part in parts for backlog in part), reverse=True)
+    assert [one["backlog_bytes"] for one in merged["clients"]] == everybody[:limit]
+    assert merged["totals"] == {"connections": len(everybody), "backlog_bytes": sum(everybody)}
+    for one in merged["clients"]:
+        assert one["backlog_bytes"] in parts[one["worker"] - 1]
+
+
+def page(part: list[int]) -> dict[str, Any]:
+    """A worker's page of clients with these backlogs."""
+    clients = [{"backlog_bytes": one, "connected_seconds": 1.0} for one in part]
+    return {
+        "totals": {"connections": len(part), "backlog_bytes": sum(part)},
+        "clients": clients,
+    }

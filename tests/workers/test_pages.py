@@ -1,0 +1,186 @@
+"""The ops pages of all workers together, in virtual time."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+from trio.testing import MockClock
+
+from odin_ws.workers.pages import workers_app
+from tests.workers.fakes import Crew, FakeChild, supervising
+from tests.workers.test_health import report
+
+
+@attrs.frozen
+class Ops:
+    """The pages of a supervisor of fakes."""
+
+    crew: Crew
+    client: httpx.AsyncClient
+
+    async def get(self, path: str) -> httpx.Response:
+        """One of the pages."""
+        return await self.client.get(path)
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        text = (await self.get("/metrics")).text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+@asynccontextmanager
+async def ops(workers: int = 2) -> AsyncIterator[Ops]:
+    """Pages of workers that all are well."""
+    crew = Crew()
+    async with supervising(crew, workers) as run:
+        for number in range(1, workers + 1):
+            crew.now(number).says("/health", report() | {"uptime": 1.0})
+        transport = httpx.ASGITransport(workers_app(run.supervisor))
+        async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+            yield Ops(crew, client)
+
+
+def not_ready(child: FakeChild) -> None:
+    """Kafka was not reached yet."""
+    child.says("/health/ready", "not ready: kafka: no broker\n", 503)
+
+
+async def test_ready_when_all_are(autojump_clock: MockClock) -> None:
+    """No client lands on a worker that has nothing to say yet; the reason names the worker."""
+    async with ops() as seen:
+        not_ready(seen.crew.now(2))
+        answer = await seen.get("/health/ready")
+        assert (answer.status_code, answer.text) == (
+            503,
+            "not ready: worker 2: kafka: no broker\n",
+        )
+        seen.crew.now(2).says("/health/ready", "ready\n")
+        answer = await seen.get("/health/ready")
+        assert (answer.status_code, answer.text) == (200, "ready\n")
+
+
+async def test_after_that_one_is_enough(autojump_clock: MockClock) -> None:
+    """A worker that is replaced does not take the instance out of the load balancer."""
+    async with ops() as seen:
+        assert (await seen.get("/health/ready")).status_code == 200
+        not_ready(seen.crew.now(2))
+        assert (await seen.get("/health/ready")).status_code == 200
+        not_ready(seen.crew.now(1))
+        assert (await seen.get("/health/ready")).status_code == 503
+
+
+async def test_a_drain_is_seen_at_once(autojump_clock: MockClock) -> None:
+    """Not ready from the first moment on, whatever workers say, and alive until the end."""
+    async with ops() as seen:
+        for number in (1, 2):
+            seen.crew.now(number).drains = False
+        seen.crew.stop.set()
+        answer = await seen.get("/health/ready")
+        assert (answer.status_code, answer.text) == (503, "not ready: draining\n")
+        assert (await seen.get("/health/live")).status_code == 200
+        for number in (1, 2):
+            seen.crew.now(number).exit(0)
+
+
+async def test_health_tells_of_each_worker(autojump_clock: MockClock) -> None:
+    """Who it is, how it is, and how often it was replaced."""
+    async with ops() as seen:
+        answer = await seen.get("/health")
+        assert answer.status_code == 200
+        assert answer.json()["workers"] == {
+            "1": worker(1000),
+            "2": worker(2000),
+        }
+
+
+def worker(pid: int, **other: Any) -> dict[str, Any]:
+    """What health says of a worker that is well."""
+    usual = {"status": "healthy", "restarts": 0, "connections": 0, "uptime": 1.0}
+    return {"pid": pid} | usual | other
+
+
+async def test_a_worker_that_does_not_answer_is_told_of(autojump_clock: MockClock) -> None:
+    """Health comes in time all the same, and is degraded."""
+    async with ops() as seen:
+        seen.crew.now(1).hangs = True
+        answer = await seen.get("/health")
+        assert answer.status_code == 200
+        found = answer.json()
+        assert found["status"] == "degraded"
+        assert found["warnings"] == ["worker 1: does not answer"]
+        assert found["workers"]["1"]["status"] == "does not answer"
+        assert await seen.metric("ws_worker_up", worker="1") == 0
+        assert await seen.metric("ws_worker_up", worker="2") == 1
+
+
+async def test_a_worker_that_is_replaced_is_told_of(autojump_clock: MockClock) -> None:
+    """Between two of its processes, and afterwards by a count."""
+    async with ops() as seen:
+        seen.crew.fate = 1
+        seen.crew.now(1).exit(1)
+        await trio.sleep(300)
+        found = (await seen.get("/health")).json()
+        assert found["warnings"] == ["worker 1: is being replaced"]
+        assert found["workers"]["1"]["pid"] is None
+        assert found["workers"]["1"]["restarts"] > 10
+        assert await seen.metric("ws_worker_restarts_total", worker="1") > 10
+        assert await seen.metric("ws_worker_restarts_total", worker="2") == 0
+
+
+async def test_an_unhealthy_worker_is_a_503(autojump_clock: MockClock) -> None:
+    """Its report is read in spite of its status."""
+    async with ops() as seen:
+        ill = report() | {"errors": ["kafka: away"], "healthy": False, "uptime": 1.0}
+        seen.crew.now(2).says("/health", ill, 503)
+        answer = await seen.get("/health")
+        assert answer.status_code == 503
+        assert answer.json()["errors"] == ["worker 2: kafka: away"]
+
+
+async def test_metrics_are_those_of_all(autojump_clock: MockClock) -> None:
+    """As they are now, not as they were when the workers were last looked at."""
+    async with ops() as seen:
+        seen.crew.now(1).counts(100, connections=3)
+        seen.crew.now(2).counts(10, connections=4)
+        assert await seen.metric("ws_messages_sent_total") == 110
+        assert await seen.metric("ws_connections_active") == 7
+        assert await seen.metric("ws_worker_connections_active", worker="2") == 4
+        assert await seen.metric("ws_workers") == 2
+        assert await seen.metric("process_open_fds") > 0
+
+
+async def test_clients_are_those_of_all(autojump_clock: MockClock) -> None:
+    """The limit is for all together."""
+    async with ops() as seen:
+        for number, backlog in ((1, 5), (2, 9)):
+            page = {
+                "totals": {"connections": 1, "backlog_bytes": backlog},
+                "clients": [{"peer": "a", "backlog_bytes": backlog, "connected_seconds": 1}],
+            }
+            seen.crew.now(number).says("/clients?limit=1", page)
+        found = (await seen.get("/clients?limit=1")).json()
+        assert found["totals"] == {"connections": 2, "backlog_bytes": 14}
+        assert [one["worker"] for one in found["clients"]] == [2]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=many", "order=seq"])
+async def test_a_wrong_question_is_answered(autojump_clock: MockClock, query: str) -> None:
+    """As one worker would, and without asking any."""
+    async with ops() as seen:
+        answer = await seen.get(f"/clients?{query}")
+        assert answer.status_code == 400
+        assert "allowed" in answer.text

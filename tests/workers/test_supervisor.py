@@ -1,0 +1,260 @@
+"""The supervisor keeps its workers running, and ends when it is told to; in virtual time."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+import trio
+from prometheus_client.core import Metric
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.workers.child import DRAIN, STOP
+from odin_ws.workers.supervisor import WRONG_SETTINGS, WorkerFailed
+from tests.workers.fakes import DRAIN_SECONDS, Crew, supervising
+
+
+async def test_all_workers_are_started_at_once(autojump_clock: MockClock) -> None:
+    """Each place has one worker, and none waits for another."""
+    crew = Crew()
+    async with supervising(crew, workers=3) as run:
+        assert sorted(number for _, number, _ in crew.starts) == [1, 2, 3]
+        assert len({at for at, _, _ in crew.starts}) == 1
+        assert all(worker.child is not None for worker in run.supervisor.workers)
+
+
+async def test_a_crashed_worker_is_replaced_and_the_others_are_left_alone(
+    autojump_clock: MockClock,
+) -> None:
+    """The replacement comes within a moment; nobody else is told anything."""
+    crew = Crew()
+    async with supervising(crew) as run:
+        other = crew.now(2)
+        await trio.sleep(100)
+        crew.now(1).exit(-11)
+        await trio.sleep(0.5)
+        assert len(crew.times(1)) == 2
+        assert run.supervisor.workers[0].restarts == 1
+        assert crew.now(2) is other
+        assert other.told == []
+
+
+async def test_a_worker_that_crashes_again_and_again_does_not_spin(
+    autojump_clock: MockClock,
+) -> None:
+    """The pauses grow up to half a minute, and it is tried for ever."""
+    crew = Crew()
+    async with supervising(crew):
+        crew.fate = 1
+        crew.now(1).exit(1)
+        await trio.sleep(3600)
+        times = crew.times(1)
+        # 240 on average; further off than 80 is nine standard deviations.
+        assert 160 < len(times) < 320
+        assert all(later - sooner < 31 for sooner, later in pairwise(times))
+
+
+async def test_a_worker_that_has_run_well_is_replaced_soon_again(
+    autojump_clock: MockClock,
+) -> None:
+    """Old crashes do not count against one that has served for a while."""
+    crew = Crew()
+    async with supervising(crew):
+        crew.fate = 1
+        crew.now(1).exit(1)
+        await trio.sleep(300)
+        crew.fate = None
+        await trio.sleep(300)
+        before = len(crew.times(1))
+        crew.now(1).exit(1)
+        await trio.sleep(0.3)
+        assert len(crew.times(1)) == before + 1
+
+
+# The last is a real-time signal, which has no name of its own.
+@pytest.mark.parametrize("status", [0, 1, WRONG_SETTINGS, -9, -40])
+async def test_a_worker_that_never_served_ends_everything(
+    autojump_clock: MockClock, status: int
+) -> None:
+    """What fails at the first start would fail at the next: its status is passed on."""
+    crew = Crew()
+    crew.fate = status
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(WorkerFailed, check=lambda error: error.status == status),
+        flatten_subgroups=True,
+    ):
+        async with supervising(crew, workers=1):
+            pytest.fail("it runs")
+    assert len(crew.starts) == 1
+
+
+async def test_one_that_fails_at_the_start_takes_the_others_with_it(
+    autojump_clock: MockClock,
+) -> None:
+    """They are stopped in good order, and have ended when the failure is told."""
+    crew = Crew()
+    with pytest.RaisesGroup(WorkerFailed, flatten_subgroups=True):
+        async with supervising(crew) as run:
+            run.supervisor.workers[0].served = False
+            crew.now(1).exit(1)
+            await trio.sleep(10)
+    assert crew.now(2).told == [STOP]
+
+
+async def test_a_stop_drains_all_at_the_same_time(autojump_clock: MockClock) -> None:
+    """Each is told once, none is started again, and the run ends when the last has ended."""
+    crew = Crew()
+    async with supervising(crew) as run:
+        crew.now(2).drains = False
+        crew.stop.set()
+        await wait_all_tasks_blocked()
+        assert [crew.now(number).told for number in (1, 2)] == [[DRAIN], [DRAIN]]
+        assert run.drained is None
+        crew.now(2).exit(0)
+    assert run.drained is True
+    assert len(crew.starts) == 2
+
+
+async def test_who_does_not_drain_in_time_is_killed(autojump_clock: MockClock) -> None:
+    """The run ends after the time for it, and says that not all went well."""
+    crew = Crew()
+    async with supervising(crew) as run:
+        crew.now(1).drains = False
+        begun = trio.current_time()
+        crew.stop.set()
+        await trio.sleep(DRAIN_SECONDS + 1)
+    assert run.drained is False
+    assert run.ended_at == pytest.approx(begun + DRAIN_SECONDS)
+
+
+async def test_a_crash_while_draining_is_told(autojump_clock: MockClock) -> None:
+    """A worker that ends badly then is not replaced, and the run says so."""
+    crew = Crew()
+    async with supervising(crew) as run:
+        crew.now(1).drains = False
+        crew.stop.set()
+        await wait_all_tasks_blocked()
+        crew.now(1).exit(1)
+    assert run.drained is False
+    assert len(crew.starts) == 2
+
+
+async def test_a_stop_does_not_wait_for_a_restart(autojump_clock: MockClock) -> None:
+    """A worker that is not there has nothing to drain."""
+    crew = Crew()
+    async with supervising(crew) as run:
+        crew.fate = 1
+        crew.now(1).exit(1)
+        await trio.sleep(60)
+        count = len(crew.starts)
+        crew.stop.set()
+    assert run.drained is True
+    assert len(crew.starts) == count
+
+
+async def test_cancelling_stops_all_at_once(autojump_clock: MockClock) -> None:
+    """Also in the middle of a drain: every worker is told so."""
+    crew = Crew()
+    async with supervising(crew) as run:
+        for number in (1, 2):
+            crew.now(number).drains = False
+        crew.stop.set()
+        await wait_all_tasks_blocked()
+        run.scope.cancel()
+    assert [crew.now(number).told for number in (1, 2)] == [[DRAIN, STOP], [DRAIN, STOP]]
+    assert run.drained is None
+
+
+@pytest.mark.parametrize("how", ["hangs", "refuses"])
+async def test_a_worker_that_does_not_answer_any_more_is_replaced(
+    autojump_clock: MockClock, how: str
+) -> None:
+    """After half a minute of silence it is killed: its clients come back to others."""
+    crew = Crew()
+    async with supervising(crew):
+        silent = crew.now(1)
+        setattr(silent, how, True)
+        await trio.sleep(25)
+        assert not silent.ended
+        await trio.sleep(15)
+        assert silent.ended
+        assert crew.now(1) is not silent
+
+
+async def test_a_page_that_fails_is_not_the_workers_end(autojump_clock: MockClock) -> None:
+    """A bug in the metrics costs the metrics, and nobody's connection."""
+    crew = Crew()
+    async with supervising(crew) as run:
+        first = crew.now(1)
+        first.says("/metrics", "Internal Server Error", 500)
+        await trio.sleep(300)
+        assert crew.now(1) is first
+        assert await run.supervisor.look() == {1: False, 2: True}
+
+
+async def test_a_machine_without_room_for_processes_is_tried_again(
+    autojump_clock: MockClock,
+) -> None:
+    """The other workers go on meanwhile, and there are as many as before in the end."""
+    crew = Crew()
+    async with supervising(crew) as run:
+        crew.no_processes = True
+        crew.now(1).exit(-9)
+        await trio.sleep(300)
+        assert run.supervisor.workers[0].child is None
+        assert not crew.now(2).ended
+        crew.no_processes = False
+        await trio.sleep(31)
+        assert run.supervisor.workers[0].child is not None
+
+
+async def test_a_page_does_not_wait_for_who_does_not_answer(autojump_clock: MockClock) -> None:
+    """After two seconds it has the answers of the others."""
+    crew = Crew()
+    async with supervising(crew, workers=3) as run:
+        crew.now(1).hangs = True
+        crew.now(2).refuses = True
+        begun = trio.current_time()
+        answers = await run.supervisor.ask("/health/ready")
+        assert trio.current_time() - begun == pytest.approx(2)
+        assert [None if one is None else one.text for one in answers.values()] == [
+            None,
+            None,
+            "ready\n",
+        ]
+
+
+async def test_totals_do_not_go_back_when_a_worker_is_replaced(autojump_clock: MockClock) -> None:
+    """What the dead one had counted when it was last looked at still counts; its gauges do not."""
+    crew = Crew()
+    async with supervising(crew) as run:
+        crew.now(1).counts(100, connections=7)
+        crew.now(2).counts(10, connections=2)
+        await trio.sleep(6)
+        assert total(run.supervisor.totals.families(), "ws_messages_sent_total") == 110
+        assert total(run.supervisor.totals.families(), "ws_connections_active") == 9
+        crew.now(1).exit(-9)
+        await trio.sleep(1)
+        crew.now(1).counts(1, connections=1)
+        assert await run.supervisor.look() == {1: True, 2: True}
+        assert total(run.supervisor.totals.families(), "ws_messages_sent_total") == 111
+        assert total(run.supervisor.totals.families(), "ws_connections_active") == 3
+
+
+async def test_who_does_not_answer_keeps_its_last_numbers(autojump_clock: MockClock) -> None:
+    """A busy worker makes no dent in the sums, and is told of as not up."""
+    crew = Crew()
+    async with supervising(crew) as run:
+        crew.now(1).counts(100)
+        await run.supervisor.look()
+        crew.now(1).hangs = True
+        assert await run.supervisor.look() == {1: False, 2: True}
+        assert total(run.supervisor.totals.families(), "ws_messages_sent_total") == 100
+
+
+def total(families: Iterable[Metric], name: str) -> float:
+    """The sum of a metric's samples."""
+    return sum(s.value for family in families for s in family.samples if s.name == name)
