@@ -184,3 +184,24 @@ def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str])
     configure_logging("info", "json")
     logging.getLogger("library").warning("once")
     assert len(lines(capsys)) == 1
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_traceback_has_no_values_of_variables(
+    capsys: pytest.CaptureFixture[str], style: str
+) -> None:
+    """A line about a bug says where it is, and shows neither secrets nor what subscribers sent."""
+    configure_logging("info", style)
+
+    def fail(value: str) -> None:
+        raise RuntimeError(len(value))
+
+    value = "correct horse".replace(" ", "-")
+    try:
+        fail(value)
+    except RuntimeError:
+        structlog.get_logger("odin_ws.test").exception("broken")
+    _, printed = capsys.readouterr()
+    assert "RuntimeError" in printed
+    assert "test_a_traceback_has_no_values_of_variables" in printed
+    assert value not in printed

@@ -18,6 +18,12 @@ _REPEAT_SECONDS: Final = 30.0
 # A library that writes values into its lines has no two alike: then they are forgotten together.
 _MAX_REPEATS: Final = 1000
 
+# Without the values of local variables, which structlog and rich add: among them are secrets and
+# what subscribers send.
+_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def configure_logging(level: str, style: str) -> None:
     """Log to stderr from `level` on (debug, info, warning, error), as `json` or `text`."""
@@ -39,9 +45,13 @@ def configure_logging(level: str, style: str) -> None:
         cache_logger_on_first_use=True,
     )
     renderers: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_TRACEBACKS, structlog.processors.JSONRenderer()]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Final
 
@@ -16,13 +16,18 @@ import attrs
 import structlog
 import trio
 
+from odin_ws.access.authority import open_authority
+from odin_ws.access.grants import full_grant
+from odin_ws.access.origins import Origins
 from odin_ws.address import Address
 from odin_ws.archive import Archive
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.addresses import TrustedProxies
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.connection import CLOSE_SECONDS
+from odin_ws.connection.doorkeeper import Doorkeeper, DoorRules
 from odin_ws.connection.entrance import Entrance, EntranceLimits
+from odin_ws.connection.expiry import Expiry
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.limits import AddressLimits, ConnectLimits
 from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
@@ -39,10 +44,12 @@ from odin_ws.ops.view import View
 from odin_ws.records import Item
 from odin_ws.resume import ReplayContext, ReplayLimits
 from odin_ws.settings import Settings
+from odin_ws.source.access import KafkaAccess
 from odin_ws.source.archive import KafkaArchive
 from odin_ws.source.base import Source
 from odin_ws.source.cluster import KafkaOptions
 from odin_ws.source.kafka import KafkaSource
+from odin_ws.source.letters import DeadLetters
 
 __all__ = [
     "Accept",
@@ -85,10 +92,14 @@ class Addresses:
 
 @attrs.frozen
 class Upstream:
-    """Where the records come from: as they are published, and again later."""
+    """Where the records come from: as they are published, and again later.
+
+    `dead_letters`: where those go that cannot be delivered, if anywhere.
+    """
 
     source: Source
     archive: Archive
+    dead_letters: DeadLetters | None = None
 
 
 async def serve(
@@ -143,7 +154,7 @@ def build(
     upstream: Upstream,
     certificate: Certificate | None = None,
 ) -> View:
-    """Make the parts and join them; nothing runs yet."""
+    """Make the parts and join them; nothing runs yet. Raises SettingsError."""
     rate = settings.ws_max_broadcast_rate
     intake = Intake(
         catalogue,
@@ -169,10 +180,26 @@ def build(
         Admission(settings.ws_max_connections, resources.overload),
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
         _limits(settings),
-        _entrance(settings, certificate),
+        entrance=_entrance(settings, certificate),
+        doorkeeper=_doorkeeper(settings, catalogue, hub),
     )
     intake.jumped = partial(tell_of_jumps, server)
-    return View(settings, upstream.source.feed, hub, server, resources)
+    view = View(settings, upstream.source.feed, hub, server, resources)
+    if upstream.dead_letters is not None:
+        intake.passed_by = upstream.dead_letters.put
+        view.dead_letters = upstream.dead_letters.stats
+    return view
+
+
+def _doorkeeper(settings: Settings, catalogue: Catalogue, hub: Hub) -> Doorkeeper:
+    rules = DoorRules(
+        full_grant(catalogue),
+        Origins(settings.ws_origins),
+        settings.ws_max_connections_per_user,
+        settings.ws_token_in_query,
+    )
+    authority = open_authority(settings, catalogue)
+    return Doorkeeper(authority, rules, Expiry(hub, settings.ws_token_notice))
 
 
 def read_certificate(settings: Settings) -> Certificate | None:
@@ -229,12 +256,12 @@ def history_records(settings: Settings) -> int:
     return settings.ws_retention_bytes // _RETAINED_BYTES
 
 
-def kafka(settings: Settings, catalogue: Catalogue) -> Upstream:
-    """The Kafka that the settings name."""
+def kafka(settings: Settings, catalogue: Catalogue, access: KafkaAccess) -> Upstream:
+    """The Kafka that `access` leads to, read as the settings say."""
     rate = settings.ws_max_broadcast_rate
     in_group = settings.kafka_assignment == "group"
     options = KafkaOptions(
-        brokers=settings.kafka_brokers,
+        access=access,
         group=settings.kafka_consumer_group if in_group else None,
         max_wait=settings.kafka_fetch_max_wait_ms / 1000,
         # Nothing is written more often than that, so nothing need be fetched more often.
@@ -244,8 +271,11 @@ def kafka(settings: Settings, catalogue: Catalogue) -> Upstream:
         history_seconds=settings.ws_retention_seconds,
         history_records=history_records(settings),
     )
+    topic = settings.kafka_dead_letter_topic
     return Upstream(
-        KafkaSource(catalogue, options), KafkaArchive(options, settings.ws_replay_readers)
+        KafkaSource(catalogue, options),
+        KafkaArchive(options, settings.ws_replay_readers),
+        DeadLetters(access, topic, socket.gethostname()) if topic else None,
     )
 
 
@@ -265,7 +295,8 @@ async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]
 async def run_feed(view: View, upstream: Upstream) -> AsyncIterator[None]:
     """The way of the records: source, bounded channel, hub; and what there is to tell about it."""
     send, receive = trio.open_memory_channel[Item](_CHANNEL_BATCHES)
-    async with trio.open_nursery() as nursery:
+    letters = upstream.dead_letters
+    async with letters.writing() if letters else nullcontext(), trio.open_nursery() as nursery:
         nursery.start_soon(upstream.source.run, send)
         nursery.start_soon(upstream.archive.run)
         nursery.start_soon(view.hub.run, receive)
@@ -281,6 +312,7 @@ async def subscribers(view: View, accept: Accept) -> AsyncIterator[None]:
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
             accepting.start_soon(server.keepalive.run)
+            accepting.start_soon(server.doorkeeper.run)
             accepting.start_soon(server.tell_positions, settings.ws_positions_interval)
             accepting.start_soon(accept, server.serve, connections)
             yield

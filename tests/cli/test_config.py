@@ -44,6 +44,20 @@ def test_it_says_where_a_value_comes_from() -> None:
     assert "default" in shown["WS_MAX_BROADCAST_RATE"]
 
 
+def test_a_secret_is_not_shown(tmp_path: Path) -> None:
+    """Only that there is one, and whether it comes from the environment or from a file."""
+    file = tmp_path / "password"
+    value = "correct horse"
+    file.write_text(value, encoding="utf-8")
+    user = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "odin"}
+    given = config(KAFKA_SASL_PASSWORD=value, **user)
+    filed = config(KAFKA_SASL_PASSWORD_FILE=str(file), **user)
+    assert lines(given)["KAFKA_SASL_PASSWORD"].split()[:2] == ["***", "environment"]
+    assert lines(filed)["KAFKA_SASL_PASSWORD"].split()[:2] == ["***", "file"]
+    assert lines(config())["KAFKA_SASL_PASSWORD"].split()[:2] == ["-", "default"]
+    assert value not in given.output + filed.output
+
+
 def test_unknown_names_are_one_warning() -> None:
     """Names that may belong to others are named on stderr, and nothing else happens."""
     shown = config(WS_FOREIGN_THING="1")
@@ -76,3 +90,13 @@ def test_a_bad_catalogue_is_named(tmp_path: Path) -> None:
     assert shown.exit_code == 2
     assert str(path) in shown.stderr
     assert "topics" in shown.stderr
+
+
+def test_dead_letters_have_a_topic_of_their_own() -> None:
+    """One of the catalogue ends the command with 2: each letter would be a dead letter again."""
+    wrong = {"KAFKA_DEAD_LETTER_TOPIC": "odin.trades"}
+    shown = CliRunner().invoke(main, ["serve"], env=wrong)
+    assert shown.exit_code == 2
+    assert shown.stderr == (
+        "odin-ws: KAFKA_DEAD_LETTER_TOPIC=odin.trades: must not be a topic of the catalogue\n"
+    )

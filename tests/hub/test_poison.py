@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from odin_ws.hub.reading import Unreadable
-from odin_ws.records import Record
+from odin_ws.records import Assignment, HistoryEnd, Record, TopicPartition
 from tests.building import record
 from tests.hub.driving import dispatching, make_hub
 from tests.hub.joining import join
@@ -42,6 +42,23 @@ async def test_a_poison_record_is_counted_and_passed_by(
         assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 3}}
     assert hub.stats.unreadable == {reason: 2}
     assert len(client.writes) == 1
+
+
+async def test_only_news_is_passed_on_as_a_dead_letter(autojump_clock: MockClock) -> None:
+    """What an instance reads of the past was news to those that ran then, and is not told again."""
+    hub = make_hub()
+    letters: list[tuple[int, Unreadable]] = []
+    hub.intake.passed_by = lambda one, reason: letters.append((one.offset, reason))
+    key = TopicPartition("odin.trades", 0)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(Assignment({key: 2}, history={key: -1}))
+        await feeder.publish(*(record(None, offset=offset) for offset in (0, 1, 2)), HistoryEnd())
+        assert letters == []
+        await feeder.publish(record(None, offset=3), record(value=b"[", offset=4))
+        # What a source reads twice was told of the first time.
+        await feeder.publish(record(None, offset=3))
+    assert letters == [(3, Unreadable.NO_KEY), (4, Unreadable.NOT_JSON)]
+    assert hub.stats.unreadable == {Unreadable.NO_KEY: 5, Unreadable.NOT_JSON: 1}
 
 
 async def test_failing_27_a_publisher_that_sends_nothing_else_does_not_fill_the_log(

@@ -12,17 +12,17 @@ from confluent_kafka.admin import AdminClient
 
 from odin_ws.testing.brokers import (
     ApacheKafka,
-    Broker,
     BrokerUnavailable,
     apache_kafka,
     embedded_broker,
 )
 from tests.integration import kafka
+from tests.integration.secured import Secured, secured_kafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-B = TypeVar("B", bound=Broker)
+B = TypeVar("B")
 
 
 class ApacheFactory(Protocol):
@@ -50,6 +50,14 @@ def embedded() -> Iterator[str]:
             yield broker.bootstrap
     except BrokerUnavailable as error:
         kafka.missing(str(error))
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """An Apache Kafka that lets in only whom it knows, shared by all tests: leave it running."""
+    kafka.libs()
+    with _in_background(secured_kafka(tmp_path_factory.mktemp("secured"))) as broker:
+        yield broker
 
 
 @pytest.fixture

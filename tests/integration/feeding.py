@@ -17,6 +17,7 @@ from trio_util import AsyncValue
 
 from odin_ws.catalogue import Catalogue, Topic
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record, TopicPartition
+from odin_ws.source.access import KafkaAccess
 from odin_ws.source.cluster import KafkaOptions
 from odin_ws.source.feed import Feed, FeedStatus
 from odin_ws.source.kafka import KafkaSource
@@ -104,7 +105,7 @@ def catalogue_of(topics: Iterable[str]) -> Catalogue:
 def options(bootstrap: str, **changes: Any) -> KafkaOptions:
     """How tests read, unless they are about something else: soon, and without a history."""
     usual = KafkaOptions(
-        (bootstrap,),
+        KafkaAccess((bootstrap,)),
         group=None,
         max_wait=0.1,
         gather=0.02,

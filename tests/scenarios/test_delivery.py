@@ -6,6 +6,7 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import Any
 
+import orjson
 import pytest
 import trio
 
@@ -212,6 +213,18 @@ UNREADABLE: dict[str, tuple[bytes | None, bytes | None, str]] = {
     "empty value": (b"BTC", b"", "not_json"),
     "broken JSON": (b"BTC", b"{", "not_json"),
     "value is not UTF-8": (b"BTC", b'{"type":"\xff"}', "not_json"),
+    "100,000 brackets": (b"BTC", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not_json"),
+    "100,000 objects": (b"BTC", b'{"":' * 50_000 + b"1" + b"}" * 50_000, "not_json"),
+    "escape of half a pair": (b"BTC", rb'{"type":"\ud800"}', "not_json"),
+    "name of half a pair": (b"BTC", rb'{"\udfff":1}', "not_json"),
+    "half a pair in UTF-8": (b"BTC", b'{"x":"\xed\xa0\x80"}', "not_json"),
+    "overlong UTF-8": (b"BTC", b'{"x":"\xc0\xaf"}', "not_json"),
+    "NUL": (b"BTC", b'{"x":"\x00"}', "not_json"),
+    "NaN": (b"BTC", b'{"x":NaN}', "not_json"),
+    "Infinity": (b"BTC", b'{"x":-Infinity}', "not_json"),
+    "number beyond any double": (b"BTC", b'{"x":1e999}', "not_json"),
+    "number of 5,000 digits": (b"BTC", b'{"x":' + b"9" * 5000 + b"}", "not_json"),
+    "two objects": (b"BTC", b'{},"seq":99,"x":{}', "not_json"),
     "JSON but no object": (b"BTC", b"[1]", "not_an_object"),
     "large value": (b"BTC", b'{"x":"' + b"x" * (256 << 10) + b'"}', "too_large"),
 }
@@ -231,6 +244,29 @@ async def test_a_record_that_cannot_be_read_is_counted_and_passed_by(
     assert (message["seq"], message["data"]["data"]) == (1, "good")
     unreadable = odin_scenario.view.hub.stats.unreadable
     assert {str(why): count for why, count in unreadable.items()} == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"type":"A","type":"B","":1,"":2}',
+        rb'{"type":"\u0000\ud83d\ude00"}',
+        b'{"x":' + b"[" * 1000 + b"]" * 1000 + b"}",
+        b'{"x":0.1000000000000000055511151231257827,"y":-0,"z":123456789012345678901234567890}',
+        b'{\r\n\t"x" : 1\r\n}\r\n',
+    ],
+    ids=["names-twice", "escapes", "deep", "digits", "spaces"],
+)
+async def test_a_strange_record_is_passed_on_as_it_is(
+    odin_scenario: Scenario, value: bytes
+) -> None:
+    """What is an object in JSON is the publisher's business, and breaks no frame."""
+    client = await RawClient.open(odin_scenario)
+    await client.subscribe("BTC.trade")
+    odin_scenario.log.append("odin.trades", b"BTC", value)
+    payload = (await client.next()).payload
+    assert payload.endswith(b'"data":' + value + b"}")
+    assert orjson.loads(payload)["seq"] == 1
 
 
 async def test_an_unknown_event_type_is_delivered_and_counted(odin_scenario: Scenario) -> None:

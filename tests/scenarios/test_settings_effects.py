@@ -6,7 +6,6 @@ A new setting needs a test, and a line in EFFECTS that says which.
 from __future__ import annotations
 
 import ast
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from odin_ws import service
 from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.cli.environment import read_catalogue
 from odin_ws.settings import declared_settings, load_settings
+from odin_ws.source.access import KafkaAccess
 from odin_ws.source.cluster import KafkaOptions
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.container import Container
@@ -30,6 +30,9 @@ _PAST: Final = "tests/scenarios/test_settings_of_the_past.py"
 _FLOODS: Final = "tests/scenarios/test_floods.py"
 _ADDRESSES: Final = "tests/scenarios/test_addresses.py"
 _WAITING: Final = "tests/scenarios/test_waiting.py"
+_AUTH: Final = "tests/scenarios/auth"
+_AUTHORITY: Final = "tests/access/test_authority.py"
+_SECURITY: Final = "tests/integration/test_kafka_security.py"
 _LOGGING: Final = "tests/integration/test_logging.py"
 
 # The test that fails when a setting has no effect.
@@ -39,6 +42,17 @@ EFFECTS: Final = {
     "KAFKA_CONSUMER_GROUP": f"{_REAL}::test_kafka_assignment_and_consumer_group",
     "KAFKA_FETCH_MAX_WAIT_MS": f"{_REAL}::test_kafka_fetch_max_wait",
     "KAFKA_PROBE_SECONDS": f"{_REAL}::test_kafka_probe_seconds",
+    "KAFKA_DEAD_LETTER_TOPIC": (
+        "tests/integration/test_dead_letters.py::test_kafka_dead_letter_topic"
+    ),
+    "KAFKA_SECURITY_PROTOCOL": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SASL_MECHANISM": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SASL_USERNAME": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SASL_PASSWORD": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SASL_TOKEN_FILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SSL_CAFILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SSL_CERTFILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
+    "KAFKA_SSL_KEYFILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
     "WS_ADDR": f"{_REAL}::test_the_addresses",
     "WS_OPS_ADDR": f"{_REAL}::test_the_addresses",
     "WS_CATALOGUE": f"{_HERE}::test_another_catalogue_is_served",
@@ -85,6 +99,25 @@ EFFECTS: Final = {
     "WS_MAX_FRAGMENTS": f"{_FLOODS}::test_a_command_has_a_limit_of_frames",
     "WS_MESSAGE_TIMEOUT": f"{_FLOODS}::test_a_command_that_does_not_end_closes",
     "WS_MAX_PENDING": f"{_WAITING}::test_who_has_waited_longest_makes_room",
+    "WS_AUTH": f"{_AUTH}/test_coming_in.py::test_without_a_token_nobody_gets_in",
+    "WS_JWT_SECRET": f"{_AUTH}/test_coming_in.py::test_a_good_token_lets_in",
+    "WS_JWT_PUBLIC_KEY": f"{_AUTHORITY}::test_a_public_key_is_read_from_its_file",
+    "WS_JWKS": f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change",
+    "WS_JWKS_INTERVAL": f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change",
+    "WS_JWT_AUDIENCE": f"{_AUTH}/test_coming_in.py::test_audience_and_issuer_have_to_be_right",
+    "WS_JWT_ISSUER": f"{_AUTH}/test_coming_in.py::test_audience_and_issuer_have_to_be_right",
+    "WS_JWT_LEEWAY": f"{_AUTH}/test_coming_in.py::test_leeway_is_a_setting",
+    "WS_TOKEN_IN_QUERY": (
+        f"{_AUTH}/test_coming_in.py::test_a_token_in_the_query_is_taken_where_that_is_set"
+    ),
+    "WS_TOKEN_NOTICE": f"{_AUTH}/test_expiry.py::test_the_notice_is_a_setting",
+    "WS_PRIVATE_CATEGORIES": f"{_AUTH}/test_grants.py::test_private_categories_are_a_setting",
+    "WS_POLICY": f"{_AUTHORITY}::test_a_policy_is_read_from_its_file",
+    "WS_ORIGINS": f"{_AUTH}/test_coming_in.py::test_only_listed_pages_may_connect",
+    "WS_MAX_CONNECTIONS_PER_USER": (
+        f"{_AUTH}/test_coming_in.py::test_a_user_has_so_many_connections"
+    ),
+    "WS_OPS_TOKEN": "tests/ops/test_protection.py::test_the_token_opens_every_page",
     "WS_RETENTION_BYTES": f"{_PAST}::test_what_does_not_fit_into_the_tail_comes_from_the_log",
     "WS_RETENTION_SECONDS": f"{_PAST}::test_what_is_too_old_for_the_tail_comes_from_the_log",
     "WS_SNAPSHOT_BYTES": f"{_PAST}::test_a_snapshot_holds_what_there_is_memory_for",
@@ -231,7 +264,7 @@ async def test_another_catalogue_is_served(
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({"KAFKA_BROKERS": "a:1,b:2"}, {"brokers": ("a:1", "b:2")}),
+        ({"KAFKA_BROKERS": "a:1,b:2"}, {"access": KafkaAccess(("a:1", "b:2"))}),
         ({"KAFKA_ASSIGNMENT": "all", "KAFKA_CONSUMER_GROUP": "mine"}, {"group": None}),
         ({"KAFKA_ASSIGNMENT": "group"}, {"group": "ws-server-group"}),
         ({"KAFKA_ASSIGNMENT": "group", "KAFKA_CONSUMER_GROUP": "mine"}, {"group": "mine"}),
@@ -243,7 +276,7 @@ async def test_another_catalogue_is_served(
         ({"WS_RETENTION_BYTES": "2048000"}, {"history_records": 1000}),
         ({"WS_RETENTION_BYTES": "0"}, {"history_records": 0}),
     ],
-    ids=json.dumps,
+    ids=str,
 )
 def test_kafka_settings_reach_the_source(
     environment: dict[str, str], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -258,7 +291,7 @@ def test_settings_reach_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"KAFKA_BROKERS": "a:1", "WS_REPLAY_READERS": "7"}
     options, archive = made_of(environment, monkeypatch)
     assert archive == (options, 7)
-    assert options.brokers == ("a:1",)
+    assert options.access.brokers == ("a:1",)
 
 
 def made_of(
@@ -273,7 +306,7 @@ def made_of(
     monkeypatch.setattr(service, "KafkaSource", source)
     monkeypatch.setattr(service, "KafkaArchive", lambda *given: given)
     settings, _ = load_settings(environment)
-    upstream = service.kafka(settings, default_catalogue())
+    upstream = service.kafka(settings, default_catalogue(), KafkaAccess.of(settings))
     (options,) = made
     archive: Any = upstream.archive
     return options, archive

@@ -18,6 +18,8 @@ from odin_ws.settings import Setting, Settings, SettingsError, declared_settings
 
 SETTINGS = {setting.name: (field, setting) for field, setting in declared_settings()}
 
+LOGIN = {"KAFKA_SASL_USERNAME": "odin", "KAFKA_SASL_PASSWORD": "horse"}
+
 # For each setting of a range: its lowest and highest values, and those just beyond.
 RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     # name: below, lowest, highest, above
@@ -43,6 +45,10 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     "WS_OUTBOX_BYTES": ("1023", "1024", "1073741824", "1073741825"),
     "WS_OUTBOX_SECONDS": ("0", "0.1", "3600", "3601"),
     "WS_OUTBOX_MARK_BYTES": ("-1", "0", "1073741824", "1073741825"),
+    "WS_JWKS_INTERVAL": ("9", "10", "86400", "86401"),
+    "WS_JWT_LEEWAY": ("-1", "0", "300", "301"),
+    "WS_TOKEN_NOTICE": ("-1", "0", "3600", "3601"),
+    "WS_MAX_CONNECTIONS_PER_USER": ("-1", "0", None, None),
     "WS_RETENTION_BYTES": ("-1", "0", None, None),
     "WS_RETENTION_SECONDS": ("-1", "0", None, None),
     "WS_SNAPSHOT_BYTES": ("-1", "0", None, None),
@@ -60,17 +66,25 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
 CHOICES = {
     "KAFKA_ASSIGNMENT": ["all", "group"],
     "WS_PROXY_PROTOCOL": ["off", "required"],
+    "KAFKA_SECURITY_PROTOCOL": ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+    "KAFKA_SASL_MECHANISM": ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"],
     "LOG_LEVEL": ["debug", "info", "warning", "error"],
     "LOG_FORMAT": ["json", "text"],
 }
+# What a setting makes sense with, where that is not the default.
+BESIDE = {
+    ("WS_PROXY_PROTOCOL", "REQUIRED"): {"WS_TRUSTED_PROXIES": "::1"},
+    ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"): LOGIN,
+    ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"): LOGIN,
+}
 INTEGERS = {
-    name for name, (field, _) in SETTINGS.items() if isinstance(getattr(Settings(), field), int)
+    name for name, (field, _) in SETTINGS.items() if type(getattr(Settings(), field)) is int
 }
 
 
 def value_of(name: str, text: str) -> Any:
     """What a setting is when its variable is set to `text`."""
-    settings, unknown = load_settings({name: text})
+    settings, unknown = load_settings({name: text} | BESIDE.get((name, text.upper()), {}))
     assert unknown == []
     return getattr(settings, SETTINGS[name][0])
 
@@ -94,16 +108,15 @@ def problem_of(name: str, text: str) -> str:
 
 def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
     """A new setting needs a line above or a test below."""
-    others = {
-        "KAFKA_BROKERS",
-        "KAFKA_CONSUMER_GROUP",
-        "WS_ADDR",
-        "WS_CATALOGUE",
-        "WS_OPS_ADDR",
-        "WS_TLS_CERT",
-        "WS_TLS_KEY",
-        "WS_TRUSTED_PROXIES",
-    }
+    others = {"KAFKA_BROKERS", "KAFKA_CONSUMER_GROUP", "WS_ADDR", "WS_OPS_ADDR", "WS_CATALOGUE"}
+    others |= {"KAFKA_DEAD_LETTER_TOPIC", "KAFKA_SASL_USERNAME", "KAFKA_SASL_TOKEN_FILE"}
+    others |= {f"KAFKA_SSL_{file}" for file in ("CAFILE", "CERTFILE", "KEYFILE")}
+    others |= {"WS_TLS_CERT", "WS_TLS_KEY", "WS_TRUSTED_PROXIES"}
+    # tests/settings/test_access.py
+    others |= {"WS_AUTH", "WS_JWT_PUBLIC_KEY", "WS_JWKS", "WS_JWT_AUDIENCE", "WS_JWT_ISSUER"}
+    others |= {"WS_TOKEN_IN_QUERY", "WS_PRIVATE_CATEGORIES", "WS_POLICY", "WS_ORIGINS"}
+    # tests/settings/test_secrets.py is about every secret there is.
+    others |= {name for name, (_, setting) in SETTINGS.items() if setting.file_name}
     assert RANGES.keys() | CHOICES.keys() | others == SETTINGS.keys()
 
 
@@ -179,11 +192,9 @@ def test_a_count_is_no_fraction(name: str) -> None:
 def test_a_choice_is_one_of_its_words(name: str) -> None:
     """Upper and lower case are the same; the line has all words."""
     words = CHOICES[name]
-    needed = {"WS_TRUSTED_PROXIES": "::1"} if name == "WS_PROXY_PROTOCOL" else {}
     for word in words:
-        for text in word, word.upper():
-            settings, _ = load_settings({name: text, **needed})
-            assert getattr(settings, SETTINGS[name][0]) == word
+        for text in word, word.upper(), word.lower():
+            assert value_of(name, text) == word
     for text in ("other", words[0] + "x", ",".join(words)):
         assert problem_of(name, text) == f"{name}={text}: allowed is one of {', '.join(words)}"
 
@@ -267,9 +278,36 @@ def test_what_is_no_address_stops_the_start(name: str, text: str) -> None:
     )
 
 
-def test_a_consumer_group_is_any_text() -> None:
-    """Kafka allows nearly everything."""
+def test_a_name_is_any_text() -> None:
+    """Kafka allows nearly everything, for groups and for users."""
     assert value_of("KAFKA_CONSUMER_GROUP", "odin ws/blue") == "odin ws/blue"
+    user = LOGIN | {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "odin ws/blue"}
+    assert load_settings(user)[0].kafka_sasl_username == "odin ws/blue"
+
+
+@pytest.mark.parametrize("name", ["CAFILE", "CERTFILE", "KEYFILE"])
+def test_a_certificate_is_a_file_that_exists(name: str, tmp_path: Path) -> None:
+    """A wrong path is told at the start, whatever the broker would say."""
+    wrong = tmp_path / "none.pem"
+    problem = problem_of(f"KAFKA_SSL_{name}", str(wrong))
+    assert problem.startswith(f"KAFKA_SSL_{name}={wrong}: allowed is the path of a file")
+
+
+def test_a_topic_is_named_as_kafka_names_them() -> None:
+    """The broker would refuse any other, letter by letter."""
+    for name in ("odin.dead_letters-2", "x" * 249):
+        assert value_of("KAFKA_DEAD_LETTER_TOPIC", name) == name
+    for name in ("x" * 250, "odin/dead", "dead letters", ".", "..", "tot\u00e9"):
+        allowed = "allowed is the name of a topic, or nothing"
+        problem = problem_of("KAFKA_DEAD_LETTER_TOPIC", name)
+        assert problem == f"KAFKA_DEAD_LETTER_TOPIC={name}: {allowed}"
+
+
+def test_a_token_may_be_written_later() -> None:
+    """The program that renews it may start after us."""
+    token = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"}
+    settings, _ = load_settings(token | {"KAFKA_SASL_TOKEN_FILE": "/run/later"})
+    assert settings.kafka_sasl_token_file == Path("/run/later")
 
 
 def test_a_catalogue_is_a_file_that_exists(tmp_path: Path) -> None:
@@ -364,10 +402,17 @@ def near_misses(name: str) -> Iterator[str]:
         yield name[:at] + name[at + 1 : at + 2] + name[at] + name[at + 2 :]
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS.keys() - {"WS_ADDR"}))
+FILE_NAMES = {setting.file_name for _, setting in SETTINGS.values() if setting.file_name}
+
+
+# A short name is as near to others' names as to its misspelt self: those are only reported.
+SHORT = {"WS_ADDR", "WS_AUTH", "WS_JWKS"}
+
+
+@pytest.mark.parametrize("name", sorted((SETTINGS.keys() | FILE_NAMES) - SHORT))
 def test_failing_26_a_misspelt_name_stops_the_start(name: str) -> None:
-    """Any slip in any name is told with the name that is meant."""
-    missed = sorted(set(near_misses(name)) - SETTINGS.keys())
+    """Any slip in any name, also that of a secret's file, is told with the name that is meant."""
+    missed = sorted(set(near_misses(name)) - SETTINGS.keys() - FILE_NAMES)
     problems = problems_of(**dict.fromkeys(missed, "1"))
     assert problems == [f"{miss}: no such setting; {name} is meant" for miss in missed]
 

@@ -16,12 +16,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.archive import ArchiveUnavailable, Bounds, RecordsExpired, Span
 from odin_ws.records import Record, TopicPartition
+from odin_ws.source.access import KafkaAccess
 from odin_ws.source.archive import KafkaArchive
 from odin_ws.source.cluster import KafkaOptions
 
 KEY = TopicPartition("odin.trades", 0)
 SPANS = {KEY: Span(0, 1 << 40)}
-OPTIONS = KafkaOptions(("nowhere:1",), None, 1, 1, 0, 1, 0, 0)
+OPTIONS = KafkaOptions(KafkaAccess(("nowhere:1",)), None, 1, 1, 0, 1, 0, 0)
 
 
 @attrs.define

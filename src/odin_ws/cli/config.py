@@ -16,16 +16,18 @@ __all__ = ["config"]
 
 @click.command(short_help="Print every setting and where it comes from.")
 def config() -> None:
-    """Print every setting: its value, unit, where it comes from, and what it does."""
+    """Print every setting: its value, unit, where it comes from, and what it does.
+
+    Secrets are shown as ***.
+    """
     settings = read_settings(lambda line: click.echo(line, err=True))
     rows = []
     styles = []
     for field, setting in declared_settings():
-        given = bool(os.environ.get(setting.name, "").strip())
+        origin = setting.origin(os.environ)
         value = f"{_text(getattr(settings, field))} {setting.unit}".strip()
-        origin = "environment" if given else "default"
         rows.append((setting.name, value or "-", origin, setting.help))
-        styles.append("bold" if given else "")
+        styles.append("" if origin == "default" else "bold")
     print_table(("setting", "value", "from", "what it does"), rows, styles)
 
 
@@ -35,6 +37,8 @@ def _text(value: object) -> str:
             return ""
         case Address():
             return str(value)
+        case bool():
+            return str(value).lower()
         case tuple():
             return ",".join(value)
         case float():

@@ -38,6 +38,7 @@ from odin_ws.client import (
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, serve
 from odin_ws.settings import Settings
+from odin_ws.source.access import KafkaAccess
 from odin_ws.source.base import Source
 from odin_ws.source.feed import FeedStatus
 from odin_ws.testing.brokers import Broker, BrokerFailed, BrokerUnavailable, embedded_broker
@@ -131,7 +132,7 @@ async def _run(settings: Settings, catalogue: Catalogue, events: EventGenerator,
             async with _broker() as broker, trio.open_nursery() as watched:
                 watched.start_soon(_watch, broker)
                 settings = attrs.evolve(settings, kafka_brokers=(broker.bootstrap,))
-                await create_topics(settings.kafka_brokers, catalogue, _PARTITIONS, 1)
+                await create_topics(KafkaAccess(settings.kafka_brokers), catalogue, _PARTITIONS, 1)
                 outcome = await _Demo(settings, catalogue, events, pace, display).run(stop)
                 watched.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
@@ -189,9 +190,14 @@ class _Demo:
     tally: Tally = attrs.field(init=False)
     received: AsyncValue[int] = attrs.field(factory=lambda: AsyncValue(0))
 
+    @property
+    def access(self) -> KafkaAccess:
+        """The demo's own broker, whatever the settings say of others."""
+        return KafkaAccess(self.settings.kafka_brokers)
+
     async def run(self, stop: trio.Event) -> _Outcome:
         """Publish until `stop` or the end of the pace, then drain."""
-        upstream = kafka(self.settings, self.catalogue)
+        upstream = kafka(self.settings, self.catalogue, self.access)
         drain = trio.Event()
         async with trio.open_nursery() as nursery:
             addresses = await nursery.start(serve, self.settings, self.catalogue, upstream, drain)
@@ -219,8 +225,7 @@ class _Demo:
 
     async def _publish(self, stop: trio.Event) -> int:
         """Publish, and wait until the client has it all; returns how much the broker took."""
-        brokers = self.settings.kafka_brokers
-        async with open_producer(brokers, self.catalogue.topics.keys()) as producer:
+        async with open_producer(self.access, self.catalogue.topics.keys()) as producer:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on, stop, nursery.cancel_scope)
                 await publish_events(producer, self.events, self.pace)

@@ -6,14 +6,19 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
+from odin_ws.access.authority import open_authority
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
 from odin_ws.settings import Settings, SettingsError, load_settings
+from odin_ws.source.access import KafkaAccess
 
-__all__ = ["read_catalogue", "read_settings", "stop_with"]
+__all__ = ["check_authority", "read_access", "read_catalogue", "read_settings", "stop_with"]
+
+# Nobody limits how often it is guessed; so many random characters are not guessed.
+_LEAST_OPS_TOKEN: Final = 16
 
 
 def stop_with(*problems: str) -> NoReturn:
@@ -26,7 +31,7 @@ def stop_with(*problems: str) -> NoReturn:
 def read_settings(
     warn: Callable[[str], None], options: Mapping[str, str] = MappingProxyType({})
 ) -> Settings:
-    """The settings of the environment; `warn` gets one line about unknown names.
+    """The settings of the environment; `warn` gets a line about unknown names, and about risks.
 
     `options`: settings that the command line gives, by their names; they come first.
     """
@@ -36,14 +41,44 @@ def read_settings(
         stop_with(*error.problems)
     if unknown:
         warn(f"not settings of odin-ws, ignored: {', '.join(unknown)}")
+    for warning in settings.security_warnings:
+        warn(warning)
     return settings
 
 
+def read_access(settings: Settings) -> KafkaAccess:
+    """How Kafka is reached, with the certificates that the settings name."""
+    try:
+        return KafkaAccess.of(settings)
+    except SettingsError as error:
+        stop_with(*error.problems)
+
+
 def read_catalogue(settings: Settings) -> Catalogue:
-    """The catalogue the settings name."""
+    """The catalogue the settings name, in which there is no topic for dead letters."""
+    catalogue = _read_catalogue(settings)
+    dead = settings.kafka_dead_letter_topic
+    if dead in catalogue.topics:
+        # Each letter would be read as a record, and be one again.
+        stop_with(f"KAFKA_DEAD_LETTER_TOPIC={dead}: must not be a topic of the catalogue")
+    return catalogue
+
+
+def _read_catalogue(settings: Settings) -> Catalogue:
     if settings.ws_catalogue is None:
         return default_catalogue()
     try:
         return load_catalogue(settings.ws_catalogue.read_text("utf-8"))
     except (CatalogueError, OSError, UnicodeDecodeError) as error:
         stop_with(f"WS_CATALOGUE={settings.ws_catalogue}: {error}")
+
+
+def check_authority(settings: Settings, catalogue: Catalogue) -> None:
+    """See that what access is decided by can be used: keys, policy, categories, tokens."""
+    token = settings.ws_ops_token
+    if token is not None and len(token.reveal()) < _LEAST_OPS_TOKEN:
+        stop_with(f"WS_OPS_TOKEN: {_LEAST_OPS_TOKEN} characters or more are needed")
+    try:
+        open_authority(settings, catalogue)
+    except SettingsError as error:
+        stop_with(*error.problems)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from aiokafka.errors import (
 from trio_asyncio import aio_as_trio
 
 from odin_ws.cli.running import CommandFailed
+from odin_ws.source.access import KafkaAccess
 from odin_ws.testing.events import Event
 
 __all__ = ["Admin", "ExistingTopic", "Producer", "open_admin", "open_producer", "silence_aiokafka"]
@@ -51,9 +52,9 @@ def silence_aiokafka() -> None:
 class _Client:
     """One aiokafka client; calls raise CommandFailed for whatever Kafka or the network does."""
 
-    def __init__(self, client: Any, brokers: Sequence[str]) -> None:
+    def __init__(self, client: Any, access: KafkaAccess) -> None:
         self.client = client
-        self._brokers = ",".join(brokers)
+        self._access = access
 
     async def call(self, function: Callable[..., Any], *args: Any, seconds: float) -> Any:
         """Await an asyncio function for at most `seconds`."""
@@ -62,11 +63,15 @@ class _Client:
                 return await aio_as_trio(function)(*args)
         except trio.TooSlowError:
             why = f"no answer within {seconds:g} s"
-        except KafkaConnectionError:
-            why = "no broker answers there"
         except (KafkaError, OSError) as error:
-            why = str(error) or type(error).__name__
-        raise CommandFailed(f"KAFKA_BROKERS={self._brokers}: {why}")
+            refusal = await self._access.refusal(seconds)
+            if refusal is not None:
+                why = str(refusal)
+            elif isinstance(error, KafkaConnectionError):
+                why = "no broker answers there"
+            else:
+                why = str(error) or type(error).__name__
+        raise CommandFailed(f"KAFKA_BROKERS={','.join(self._access.brokers)}: {why}")
 
 
 @attrs.frozen
@@ -176,17 +181,17 @@ class Producer:
 
 
 @asynccontextmanager
-async def open_admin(brokers: Sequence[str]) -> AsyncIterator[Admin]:
+async def open_admin(access: KafkaAccess) -> AsyncIterator[Admin]:
     """Connect to administer topics. Raises CommandFailed."""
-    async with _opened(AIOKafkaAdminClient, brokers, "close", {}) as client:
+    async with _opened(AIOKafkaAdminClient, access, "close", {}) as client:
         yield Admin(client)
 
 
 @asynccontextmanager
-async def open_producer(brokers: Sequence[str], topics: Collection[str]) -> AsyncIterator[Producer]:
+async def open_producer(access: KafkaAccess, topics: Collection[str]) -> AsyncIterator[Producer]:
     """Connect to publish to `topics`, which exist. Raises CommandFailed."""
     options = {"compression_type": "snappy", "linger_ms": _LINGER_MS}
-    async with _opened(AIOKafkaProducer, brokers, "stop", options) as client:
+    async with _opened(AIOKafkaProducer, access, "stop", options) as client:
 
         async def look_up() -> None:
             # Now, and at once: the first record of each topic would wait for it otherwise.
@@ -198,19 +203,18 @@ async def open_producer(brokers: Sequence[str], topics: Collection[str]) -> Asyn
 
 @asynccontextmanager
 async def _opened(
-    kind: Callable[..., Any], brokers: Sequence[str], stop: str, options: Mapping[str, Any]
+    kind: Callable[..., Any], access: KafkaAccess, stop: str, options: Mapping[str, Any]
 ) -> AsyncIterator[_Client]:
     async def make() -> Any:
         # Inside asyncio, for aiokafka's constructors look for a running loop.
         return kind(
-            bootstrap_servers=list(brokers),
-            client_id="odin-ws",
-            request_timeout_ms=_ANSWER_SECONDS * 1000,
+            **access.client(),
             **options,
+            request_timeout_ms=_ANSWER_SECONDS * 1000,
         )
 
     async with trio_asyncio.open_loop():
-        client = _Client(await aio_as_trio(make)(), brokers)
+        client = _Client(await aio_as_trio(make)(), access)
         try:
             await client.call(client.client.start, seconds=_ANSWER_SECONDS)
             yield client

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.environment import read_catalogue, read_settings
+from odin_ws.cli.environment import read_access, read_catalogue, read_settings
 from odin_ws.cli.kafka import Producer, open_admin, open_producer, silence_aiokafka
 from odin_ws.cli.publishing import Pace, Tokens, publish_events
 from odin_ws.cli.running import CommandFailed, cancel_on_signal, run, say
-from odin_ws.settings import Settings
+from odin_ws.source.access import KafkaAccess
 from odin_ws.testing.events import EventGenerator
 
 __all__ = ["publish"]
@@ -60,20 +60,20 @@ def publish(rate: float, tokens: tuple[str, ...], seconds: float | None, seed: i
         seed = random.getrandbits(32)
     events = EventGenerator(tokens, seed, catalogue)
     pace = Pace(rate, None if seconds is None else max(1, round(rate * seconds)))
-    sys.exit(run(partial(_publish, settings, catalogue, events, pace)))
+    sys.exit(run(partial(_publish, read_access(settings), catalogue, events, pace)))
 
 
 async def _publish(
-    settings: Settings, catalogue: Catalogue, events: EventGenerator, pace: Pace
+    access: KafkaAccess, catalogue: Catalogue, events: EventGenerator, pace: Pace
 ) -> int:
-    brokers, topics = settings.kafka_brokers, catalogue.topics.keys()
-    async with open_admin(brokers) as admin:
+    topics = catalogue.topics.keys()
+    async with open_admin(access) as admin:
         missing = topics - await admin.existing(topics)
     if missing:
         raise CommandFailed(
             f"topics do not exist: {', '.join(sorted(missing))}; `odin-ws topics create` makes them"
         )
-    async with open_producer(brokers, topics) as producer:
+    async with open_producer(access, topics) as producer:
         began = trio.current_time()
         try:
             await _until_done_or_stopped(producer, events, pace)

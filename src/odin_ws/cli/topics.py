@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
 import click
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.environment import read_catalogue, read_settings
+from odin_ws.cli.environment import read_access, read_catalogue, read_settings
 from odin_ws.cli.kafka import ExistingTopic, open_admin, silence_aiokafka
 from odin_ws.cli.running import run, say, write_line
 from odin_ws.cli.tables import print_table
+from odin_ws.source.access import KafkaAccess
 
 __all__ = ["create_topics", "topics"]
 
@@ -56,9 +57,8 @@ def create(partitions: int, replication: int) -> None:
     """
     silence_aiokafka()
     settings = read_settings(say)
-    command = partial(
-        _create, settings.kafka_brokers, read_catalogue(settings), partitions, replication
-    )
+    access = read_access(settings)
+    command = partial(_create, access, read_catalogue(settings), partitions, replication)
     sys.exit(run(command))
 
 
@@ -67,17 +67,17 @@ def list_topics() -> None:
     """List the catalogue's topics, and which of them exist."""
     silence_aiokafka()
     settings = read_settings(say)
-    sys.exit(run(partial(_list, settings.kafka_brokers, read_catalogue(settings))))
+    sys.exit(run(partial(_list, read_access(settings), read_catalogue(settings))))
 
 
 async def create_topics(
-    brokers: Sequence[str], catalogue: Catalogue, partitions: int, replication: int
+    access: KafkaAccess, catalogue: Catalogue, partitions: int, replication: int
 ) -> Mapping[str, ExistingTopic]:
     """Create what is missing of the catalogue's topics.
 
     Returns the topics that existed before. Raises CommandFailed.
     """
-    async with open_admin(brokers) as admin:
+    async with open_admin(access) as admin:
         existing = await admin.existing(catalogue.topics.keys())
         missing = {name: _config(name) for name in catalogue.topics if name not in existing}
         if missing:
@@ -93,9 +93,9 @@ def _config(topic: str) -> dict[str, str]:
 
 
 async def _create(
-    brokers: Sequence[str], catalogue: Catalogue, partitions: int, replication: int
+    access: KafkaAccess, catalogue: Catalogue, partitions: int, replication: int
 ) -> int:
-    existing = await create_topics(brokers, catalogue, partitions, replication)
+    existing = await create_topics(access, catalogue, partitions, replication)
     for name in catalogue.topics:
         if name in existing:
             write_line(f"{name}: exists, with {_count(existing[name].partitions)}")
@@ -108,8 +108,8 @@ def _count(partitions: int) -> str:
     return "1 partition" if partitions == 1 else f"{partitions} partitions"
 
 
-async def _list(brokers: Sequence[str], catalogue: Catalogue) -> int:
-    async with open_admin(brokers) as admin:
+async def _list(access: KafkaAccess, catalogue: Catalogue) -> int:
+    async with open_admin(access) as admin:
         existing = await admin.existing(catalogue.topics.keys())
     rows = []
     styles = []

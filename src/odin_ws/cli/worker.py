@@ -20,6 +20,7 @@ from odin_ws.connection.listener import open_listening_socket
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, running
 from odin_ws.settings import Settings
+from odin_ws.source.access import KafkaAccess
 from odin_ws.workers.child import RENEW, STOP
 from odin_ws.workers.shares import settings_of
 
@@ -51,7 +52,7 @@ async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.so
         nursery.start_soon(_drain_on_signals, stop)
         nursery.start_soon(_obey_supervisor, stop, nursery.cancel_scope)
         with open_listening_socket(settings.ws_addr, reuse_port=True) as listening:
-            upstream = kafka(settings, catalogue)
+            upstream = kafka(settings, catalogue, KafkaAccess.of(settings))
             async with running(settings, catalogue, upstream, listening, ops_socket):
                 log.info("serving", subscribers=str(settings.ws_addr))
                 await stop.wait()

@@ -203,12 +203,16 @@ def check_upgrade(head: Head) -> None:
         raise _bad("Sec-WebSocket-Key: 16 bytes in base64")
 
 
-def upgrade(head: Head) -> bytes:
-    """The answer to a head that `check_upgrade` has passed: from its end on frames are spoken."""
+def upgrade(head: Head, subprotocol: str | None = None) -> bytes:
+    """The answer to a head that `check_upgrade` has passed: from its end on frames are spoken.
+
+    `subprotocol`: which one the server has selected.
+    """
+    selected = f"Sec-WebSocket-Protocol: {subprotocol}\r\n".encode() if subprotocol else b""
     token = generate_accept_token(head.headers["sec-websocket-key"].encode("ascii"))
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n\r\n" % token
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (token, selected)
     )
 
 

@@ -47,7 +47,8 @@ class Intake:
 
     `order` counts the messages there ever were. `even_order`: since that place in it, all that came
     was news and nothing of it was taken back. `filled` is set once the first assignment's history
-    has come: from then on retention is complete. `jumped` is called where positions do not go on.
+    has come: from then on retention is complete. `jumped` is called where positions do not go on,
+    `passed_by` with a record that is news and cannot be delivered.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Intake:
         self.order = self.even_order = 0
         self.filled = trio.Event()
         self.jumped: Callable[[Jumps], None] = _tell_nobody
+        self.passed_by: Callable[[Record, Unreadable], None] = _keep_none
         self._positions: dict[str, dict[int, int]] = {}
         self._moved = trio.Event()
         self._next_report: dict[Unreadable, float] = {}
@@ -126,6 +128,8 @@ class Intake:
             content = reader.read(record)
             if isinstance(content, Unreadable):
                 self._pass_by(record, content)
+                if is_news:
+                    self.passed_by(record, content)
                 continue
             message, event = content
             # Delivered all the same: new publishers must not need a new server.
@@ -202,3 +206,7 @@ class Intake:
 
 def _tell_nobody(_jumps: Jumps) -> None:
     """Where nobody is connected yet."""
+
+
+def _keep_none(_record: Record, _reason: Unreadable) -> None:
+    """Where there is no topic for dead letters."""

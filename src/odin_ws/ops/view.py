@@ -10,6 +10,7 @@ from odin_ws.hub import Hub
 from odin_ws.ops.resources import Resources
 from odin_ws.settings import Settings
 from odin_ws.source.feed import Feed, FeedStatus
+from odin_ws.source.letters import DeadLetterStats
 
 __all__ = ["View"]
 
@@ -23,6 +24,7 @@ class View:
     hub: Hub
     server: ConnectionServer
     resources: Resources
+    dead_letters: DeadLetterStats = attrs.field(factory=DeadLetterStats)
     draining: bool = False
     was_live: bool = False
     started_at: float = attrs.field(factory=trio.current_time)
@@ -34,12 +36,21 @@ class View:
 
     @property
     def ready(self) -> bool:
-        """Whether a load balancer should send clients here.
+        """Whether a load balancer should send clients here."""
+        return self.not_ready is None
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why it should not; None where it should.
 
         Not before the feed was live once. A broker lost later does not send anybody away: the
         other instances have lost it too, and clients are better off connected.
         """
-        return self.was_live and not self.draining
+        if self.draining:
+            return "draining"
+        if not self.was_live:
+            return f"kafka: {self.feed.reason}"
+        return None if self.server.doorkeeper.ready else "the keys for tokens were not read yet"
 
     async def watch_feed(self) -> None:
         """Notice the first time the feed is live."""

@@ -2,5 +2,6 @@
 
 from odin_ws.settings.kinds import Setting, SettingsError
 from odin_ws.settings.loading import Settings, declared_settings, load_settings
+from odin_ws.settings.secrets import Secret
 
-__all__ = ["Setting", "Settings", "SettingsError", "declared_settings", "load_settings"]
+__all__ = ["Secret", "Setting", "Settings", "SettingsError", "declared_settings", "load_settings"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from odin_ws.settings.kinds import BROKERS, FILE, MIB, TEXT, choice, integer, number, setting
+from odin_ws.settings.kinds import BROKERS, FILE, MIB, TEXT, TOPIC, choice, integer, number, setting
 
 __all__ = ["KafkaSettings"]
 
@@ -62,4 +62,11 @@ class KafkaSettings:
         integer(1024, 16 * MIB),
         "bytes",
         "a record with a larger value is passed by and counted",
+    )
+    kafka_dead_letter_topic: str = setting(
+        "KAFKA_DEAD_LETTER_TOPIC",
+        "",
+        TOPIC,
+        "",
+        "where records that are passed by are written, with the reason; nowhere by default",
     )

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 
-from odin_ws.address import Address
+from odin_ws.address import Address, is_loopback
+from odin_ws.settings.secrets import Secret
 
 __all__ = [
     "ADDRESS",
     "BROKERS",
+    "CATEGORIES",
     "FILE",
+    "FILE_OR_URL",
+    "FLAG",
     "MIB",
     "NETWORKS",
+    "OPTIONAL_TEXT",
+    "ORIGINS",
+    "PATH",
     "TEXT",
+    "TOPIC",
     "Setting",
     "SettingsError",
     "choice",
     "integer",
     "number",
+    "secret",
     "setting",
 ]
 
@@ -41,7 +51,10 @@ class SettingsError(ValueError):
 
 @attrs.frozen
 class Setting:
-    """One setting as `odin-ws config` and docs/settings.md show it. `allowed` says it in words."""
+    """One setting as `odin-ws config` and docs/settings.md show it. `allowed` says it in words.
+
+    `file_name`: the variable that names a file with the value instead; only secrets have one.
+    """
 
     name: str
     default: str
@@ -49,6 +62,15 @@ class Setting:
     help: str
     allowed: str
     parse: Callable[[str], Any]
+    file_name: str | None = None
+
+    def origin(self, environ: Mapping[str, str]) -> str:
+        """Where its value comes from: environment, file, or default."""
+        if environ.get(self.name, "").strip():
+            return "environment"
+        if self.file_name and environ.get(self.file_name, "").strip():
+            return "file"
+        return "default"
 
 
 def setting(
@@ -56,9 +78,21 @@ def setting(
 ) -> T:
     """A field of an attrs class for one setting; `kind` is one of those below."""
     parse, allowed = kind
-    declared = Setting(name, default, unit, help_, allowed, parse)
-    field: T = attrs.field(default=parse(default), kw_only=True, metadata={Setting: declared})
+    field: T = _field(Setting(name, default, unit, help_, allowed, parse))
     return field
+
+
+def secret(name: str, help_: str) -> Secret | None:
+    """A field for a secret, which there is none of by default; `name`_FILE can name its file."""
+    file_name = f"{name}_FILE"
+    allowed = f"a secret, also in a file: {file_name}"
+    field: Secret | None = _field(Setting(name, "", "", help_, allowed, _secret, file_name))
+    return field
+
+
+def _field(declared: Setting) -> Any:
+    default = declared.parse(declared.default)
+    return attrs.field(default=default, kw_only=True, metadata={Setting: declared})
 
 
 # ---- kinds of values: how a text is read, and what is allowed in words
@@ -95,11 +129,12 @@ def _range(low: float, high: float) -> str:
 
 def choice(*words: str) -> tuple[Callable[[str], str], str]:
     """One of some words, in capitals or not."""
+    known = {word.lower(): word for word in words}
 
     def parse(text: str) -> str:
-        if text.lower() not in words:
+        if text.lower() not in known:
             raise ValueError
-        return text.lower()
+        return known[text.lower()]
 
     return parse, "one of " + ", ".join(words)
 
@@ -132,6 +167,11 @@ def _address(text: str) -> Address:
     return Address(host.removeprefix("[").removesuffix("]"), int(port))
 
 
+def _secret(text: str) -> Secret | None:
+    # What a shell or an editor put behind it is no part of it, as in a file.
+    return Secret(text.rstrip("\r\n")) if text.strip() else None
+
+
 def _optional_file(text: str) -> Path | None:
     if not text:
         return None
@@ -145,13 +185,74 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
 
 
+def _flag(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError
+    return text.lower() == "true"
+
+
+def _file_or_url(text: str) -> Path | str | None:
+    if "://" not in text:
+        return _optional_file(text)
+    url = urlsplit(text)
+    # Keys that come unprotected over a network are anybody's; and no password may stand in a URL.
+    safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
+    if not (safe and url.hostname) or "@" in url.netloc:
+        raise ValueError
+    return text
+
+
+# Kafka's own rule.
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{0,249}")
+
+
+def _optional_topic(text: str) -> str:
+    if not _TOPIC.fullmatch(text) or text in {".", ".."}:
+        raise ValueError
+    return text
+
+
+def _categories(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words:
+        raise ValueError
+    return () if words == ("none",) else words
+
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?")
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip().lower() for word in text.split(",") if word.strip())
+    if not words or not all(word == "*" or _ORIGIN.fullmatch(word) for word in words):
+        raise ValueError
+    return words
+
+
+def _optional_path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
 BROKERS: Final = (_words, "host:port, several separated by commas")
 TEXT: Final = (_text, "a text that is not empty")
+OPTIONAL_TEXT: Final = (str, "any text, or nothing")
 ADDRESS: Final = (_address, "host:port, or :port for every interface")
 FILE: Final = (_optional_file, "the path of a file that exists, or nothing")
 NETWORKS: Final = (
     _networks,
     "networks such as 10.0.0.0/8 or 2001:db8::/32, or addresses, separated by commas; or nothing",
 )
+FILE_OR_URL: Final = (
+    _file_or_url,
+    "the path of a file that exists, a https URL (http only to this machine), or nothing",
+)
+FLAG: Final = (_flag, "true or false")
+CATEGORIES: Final = (_categories, "categories separated by commas, or none")
+ORIGINS: Final = (
+    _origins,
+    "https://example.com or https://*.example.com, several separated by commas; or * for all",
+)
+TOPIC: Final = (_optional_topic, "the name of a topic, or nothing")
+PATH: Final = (_optional_path, "the path of a file, or nothing")
 
 MIB: Final = 1 << 20

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
+from odin_ws.settings.access import AccessSettings
 from odin_ws.settings.edge import EdgeSettings
 from odin_ws.settings.kafka import KafkaSettings
+from odin_ws.settings.kafka_security import KafkaSecuritySettings
 from odin_ws.settings.kinds import Setting, SettingsError
 from odin_ws.settings.past import PastSettings
 from odin_ws.settings.process import ProcessSettings
+from odin_ws.settings.secrets import read_secret_file
 from odin_ws.settings.subscribers import SubscriberSettings
 
 __all__ = ["Settings", "declared_settings", "load_settings"]
@@ -20,20 +24,30 @@ __all__ = ["Settings", "declared_settings", "load_settings"]
 # In the order in which they are shown.
 _SECTIONS: Final = (
     KafkaSettings,
+    KafkaSecuritySettings,
     SubscriberSettings,
     EdgeSettings,
+    AccessSettings,
     PastSettings,
     ProcessSettings,
 )
 
 
 @attrs.frozen
-class Settings(KafkaSettings, SubscriberSettings, EdgeSettings, PastSettings, ProcessSettings):
+class Settings(
+    KafkaSettings,
+    KafkaSecuritySettings,
+    SubscriberSettings,
+    EdgeSettings,
+    AccessSettings,
+    PastSettings,
+    ProcessSettings,
+):
     """The server's settings. Every one can be given to the constructor too, by its field's name."""
 
     def __attrs_post_init__(self) -> None:
-        """Check what takes two settings to judge."""
-        problems = []
+        """Check what takes several settings to judge."""
+        problems = self.security_problems() + self.access_problems()
         if self.ws_pong_timeout <= self.ws_ping_interval:
             problems.append(
                 f"WS_PONG_TIMEOUT={self.ws_pong_timeout:g}: must be more than "
@@ -65,20 +79,19 @@ def load_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
     """Settings from environment variables, and the unknown names among those under our prefixes.
 
     A variable that is set but empty counts as not set. Raises SettingsError with every problem:
-    values out of range, and names that are a near miss of a known one.
+    values out of range, files of secrets that cannot be used, and names that are a near miss of a
+    known one.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
     for field, setting in declared_settings():
-        text = environ.get(setting.name, "").strip()
-        if not text:
-            continue
         try:
-            values[field] = setting.parse(text)
-        except ValueError:
-            unit = f" ({setting.unit})" if setting.unit else ""
-            problems.append(f"{setting.name}={text}: allowed is {setting.allowed}{unit}")
+            if setting.origin(environ) != "default":
+                values[field] = _read(setting, environ)
+        except ValueError as error:
+            problems.append(str(error))
     known = {setting.name for _, setting in declared_settings()}
+    known |= {setting.file_name for _, setting in declared_settings() if setting.file_name}
     unknown = []
     for name in sorted(environ.keys() - known):
         if (meant := _meant(name, known)) is not None:
@@ -88,6 +101,33 @@ def load_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
     if problems:
         raise SettingsError(problems)
     return Settings(**values), unknown
+
+
+def _read(setting: Setting, environ: Mapping[str, str]) -> Any:
+    """The value of a setting that is set. Raises ValueError with the line to print."""
+    if setting.file_name:
+        return _read_secret(setting, setting.file_name, environ)
+    text = environ[setting.name].strip()
+    try:
+        return setting.parse(text)
+    except ValueError:
+        unit = f" ({setting.unit})" if setting.unit else ""
+        problem = f"{setting.name}={text}: allowed is {setting.allowed}{unit}"
+        raise ValueError(problem) from None
+
+
+def _read_secret(setting: Setting, file_name: str, environ: Mapping[str, str]) -> Any:
+    text = environ.get(setting.name, "")
+    file = environ.get(file_name, "").strip()
+    if not file:
+        # Not stripped: a secret may begin or end with a space.
+        return setting.parse(text)
+    if text.strip():
+        raise ValueError(f"{setting.name} and {file_name} are both set: one of them is too many")
+    try:
+        return read_secret_file(Path(file))
+    except ValueError as error:
+        raise ValueError(f"{file_name}={file}: the file {error}") from None
 
 
 _PREFIXES: Final = ("WS_", "KAFKA_")

@@ -16,6 +16,7 @@ from aiokafka.errors import (
     IllegalArgumentError,
     IllegalStateError,
     KafkaConfigurationError,
+    KafkaConnectionError,
     KafkaError,
     UnknownTopicOrPartitionError,
     for_code,
@@ -23,6 +24,7 @@ from aiokafka.errors import (
 from trio_asyncio import aio_as_trio
 
 from odin_ws.records import TopicPartition
+from odin_ws.source.access import KafkaAccess
 from odin_ws.source.brokers import Brokers
 from odin_ws.source.fetching import Fetcher, GroupFetcher, assign_paused
 from odin_ws.source.session_fetcher import SessionFetcher
@@ -56,7 +58,7 @@ _STOP_SECONDS: Final = 3
 
 @attrs.frozen
 class KafkaOptions:
-    """How to reach and read Kafka.
+    """How to reach Kafka (`access`) and read it.
 
     `group`: the consumer group to join, None to read every partition. `max_wait`: seconds the
     broker may hold an idle fetch. `gather`: seconds between two fetches while records come.
@@ -66,7 +68,7 @@ class KafkaOptions:
     reads none: it goes on where the group stopped.
     """
 
-    brokers: tuple[str, ...]
+    access: KafkaAccess
     group: str | None
     max_wait: float
     gather: float
@@ -76,13 +78,9 @@ class KafkaOptions:
     history_records: int
 
     def client(self) -> dict[str, Any]:
-        """The arguments every aiokafka client takes."""
-        return {
-            "bootstrap_servers": list(self.brokers),
-            # aiokafka's default of 100 ms means 40 log lines a second while a broker is away.
-            "retry_backoff_ms": 500,
-            "client_id": "odin-ws",
-        }
+        """The arguments every aiokafka client takes. Raises OSError."""
+        # aiokafka's default of 100 ms means 40 log lines a second while a broker is away.
+        return self.access.client() | {"retry_backoff_ms": 500}
 
 
 class Questions:
@@ -104,8 +102,7 @@ class Questions:
 
         All topics are asked for, since asking for one by name may create it.
         """
-        with within(self._bound):
-            described = await aio_as_trio(self._admin.describe_topics)()
+        described = await self._ask(self._admin.describe_topics)
         found: set[TopicPartition] = set()
         for topic in described:
             if topic["topic"] not in topics:
@@ -135,8 +132,7 @@ class Questions:
         """
         at = min(max(0, timestamp), _LAST_TIMESTAMP)
         since = {aiokafka.TopicPartition(*key): at for key in partitions}
-        with within(self._bound):
-            found = await aio_as_trio(self._asking.offsets_for_times)(since)
+        found = await self._ask(self._asking.offsets_for_times, since)
         return {TopicPartition(*key): place.offset for key, place in found.items() if place}
 
     async def _offsets(
@@ -144,9 +140,19 @@ class Questions:
     ) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        with within(self._bound):
-            found = await aio_as_trio(ask)([aiokafka.TopicPartition(*one) for one in partitions])
+        found = await self._ask(ask, [aiokafka.TopicPartition(*one) for one in partitions])
         return {TopicPartition(*key): offset for key, offset in found.items()}
+
+    async def _ask(self, question: Any, *args: Any) -> Any:
+        """Ask, and once more where the connection was closed.
+
+        Brokers close those whose authentication is older than they allow; the next is a new one.
+        """
+        with within(self._bound):
+            try:
+                return await aio_as_trio(question)(*args)
+            except KafkaConnectionError:
+                return await aio_as_trio(question)(*args)
 
 
 class Cluster(Questions):

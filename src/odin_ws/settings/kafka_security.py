@@ -1,0 +1,115 @@
+"""Who we are to Kafka, and how we know that it is Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from odin_ws.settings.kinds import FILE, OPTIONAL_TEXT, PATH, choice, secret, setting
+from odin_ws.settings.secrets import Secret
+
+__all__ = ["KafkaSecuritySettings"]
+
+_OAUTH: Final = "OAUTHBEARER"
+
+
+@attrs.frozen(slots=False)  # several are bases of one class
+class KafkaSecuritySettings:
+    """See odin_ws.settings.Settings."""
+
+    kafka_security_protocol: str = setting(
+        "KAFKA_SECURITY_PROTOCOL",
+        "PLAINTEXT",
+        choice("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+        "",
+        "SSL: over TLS; SASL: with a user and password, or a token",
+    )
+    kafka_sasl_mechanism: str = setting(
+        "KAFKA_SASL_MECHANISM",
+        "PLAIN",
+        choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", _OAUTH),
+        "",
+        "how SASL is done; with OAUTHBEARER there is a token instead of user and password",
+    )
+    kafka_sasl_username: str = setting(
+        "KAFKA_SASL_USERNAME", "", OPTIONAL_TEXT, "", "the user for PLAIN and SCRAM"
+    )
+    kafka_sasl_password: Secret | None = secret(
+        "KAFKA_SASL_PASSWORD", "the password of KAFKA_SASL_USERNAME"
+    )
+    kafka_sasl_token_file: Path | None = setting(
+        "KAFKA_SASL_TOKEN_FILE",
+        "",
+        PATH,
+        "",
+        "where the token for OAUTHBEARER is; it is read again for each connection",
+    )
+    kafka_ssl_cafile: Path | None = setting(
+        "KAFKA_SSL_CAFILE",
+        "",
+        FILE,
+        "",
+        "certificates (PEM) that brokers are trusted by; the system's by default",
+    )
+    kafka_ssl_certfile: Path | None = setting(
+        "KAFKA_SSL_CERTFILE", "", FILE, "", "our own certificate (PEM), for brokers that want one"
+    )
+    kafka_ssl_keyfile: Path | None = setting(
+        "KAFKA_SSL_KEYFILE", "", FILE, "", "its key (PEM), not encrypted; may be the same file"
+    )
+
+    @property
+    def security_warnings(self) -> list[str]:
+        """What is allowed, and should not be done where others can listen."""
+        protocol, mechanism = self.kafka_security_protocol, self.kafka_sasl_mechanism
+        if protocol != "SASL_PLAINTEXT" or mechanism not in {"PLAIN", _OAUTH}:
+            return []
+        what = "token" if mechanism == _OAUTH else "password"
+        return [
+            f"KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT with KAFKA_SASL_MECHANISM={mechanism}: "
+            f"the {what} is sent in the clear"
+        ]
+
+    def security_problems(self) -> list[str]:
+        """A line for each setting that makes no sense beside the others."""
+        return [*self._sasl_problems(), *self._ssl_problems()]
+
+    def _sasl_problems(self) -> Iterator[str]:
+        protocol, mechanism = self.kafka_security_protocol, self.kafka_sasl_mechanism
+        given = {
+            "KAFKA_SASL_USERNAME": bool(self.kafka_sasl_username),
+            "KAFKA_SASL_PASSWORD": self.kafka_sasl_password is not None,
+            "KAFKA_SASL_TOKEN_FILE": self.kafka_sasl_token_file is not None,
+        }
+        if not protocol.startswith("SASL_"):
+            needed, why = set(), f"KAFKA_SECURITY_PROTOCOL={protocol}"
+        elif mechanism == _OAUTH:
+            needed, why = {"KAFKA_SASL_TOKEN_FILE"}, f"KAFKA_SASL_MECHANISM={mechanism}"
+        else:
+            needed = {"KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"}
+            why = f"KAFKA_SASL_MECHANISM={mechanism}"
+        for name, is_given in given.items():
+            if is_given and name not in needed:
+                yield f"{name}: is of no use with {why}"
+            elif not is_given and name in needed:
+                yield f"{name}: has to be set with {why}"
+
+    def _ssl_problems(self) -> Iterator[str]:
+        certificate, key = self.kafka_ssl_certfile, self.kafka_ssl_keyfile
+        given = {
+            "KAFKA_SSL_CAFILE": self.kafka_ssl_cafile,
+            "KAFKA_SSL_CERTFILE": certificate,
+            "KAFKA_SSL_KEYFILE": key,
+        }
+        protocol = self.kafka_security_protocol
+        if not protocol.endswith("SSL"):
+            for name, path in given.items():
+                if path is not None:
+                    yield f"{name}: is of no use with KAFKA_SECURITY_PROTOCOL={protocol}"
+        elif (certificate is None) != (key is None):
+            missing = "KAFKA_SSL_KEYFILE" if key is None else "KAFKA_SSL_CERTFILE"
+            other = "KAFKA_SSL_CERTFILE" if key is None else "KAFKA_SSL_KEYFILE"
+            yield f"{missing}: has to be set with {other}"

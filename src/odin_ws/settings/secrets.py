@@ -1,0 +1,54 @@
+"""Secrets: settings whose value is shown to nobody, and which may come from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+__all__ = ["MAX_SECRET_BYTES", "Secret", "read_secret_file"]
+
+# A key in PEM has a few KiB; what is far larger is not the file that was meant.
+MAX_SECRET_BYTES: Final = 64 << 10
+
+
+class Secret:
+    """A value that logs, errors and tracebacks show as `***`; `reveal` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself: not to be kept, shown, or put into a message."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return self._value == other._value if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def read_secret_file(path: Path) -> Secret:
+    """The secret that is all of a file but the ends of lines behind it.
+
+    Raises ValueError, which says what is wrong with the file and nothing of what is in it.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    if len(content) > MAX_SECRET_BYTES:
+        raise ValueError(f"is larger than a secret may be ({MAX_SECRET_BYTES} bytes)")
+    try:
+        text = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8") from None
+    if not text.strip():
+        raise ValueError("is empty")
+    return Secret(text)

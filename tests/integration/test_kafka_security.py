@@ -1,0 +1,289 @@
+"""Kafka lets us in by certificate, password or token; who is refused says why, and tries on."""
+
+from __future__ import annotations
+
+import gc
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs hide them
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from odin_ws.archive import Bounds
+from odin_ws.records import TopicPartition
+from odin_ws.settings import load_settings
+from odin_ws.source.access import KafkaAccess
+from odin_ws.source.feed import FeedStatus
+from tests.cli.commands import run_command
+from tests.integration import kafka
+from tests.integration.events import event
+from tests.integration.feeding import Publisher, Sent, eventually, feeding, new_topics, options
+from tests.integration.secured import PASSWORD, USER, Secured, secured_kafka, token_for
+from tests.integration.serving import connected, serving, started
+from tests.integration.test_archive import running
+
+Settings = Callable[[Secured, Path], dict[str, str]]
+
+LOGIN = {"KAFKA_SASL_USERNAME": USER, "KAFKA_SASL_PASSWORD": PASSWORD}
+WRONG = LOGIN | {"KAFKA_SASL_PASSWORD": "wrong horse"}
+
+
+def by_certificate(secured: Secured, _: Path) -> dict[str, str]:
+    """With a certificate of our own."""
+    return secured.settings("tls", "SSL", **secured.identity)
+
+
+def without_certificate(secured: Secured, _: Path) -> dict[str, str]:
+    """Without the certificate that the broker wants."""
+    return secured.settings("tls", "SSL")
+
+
+def to_a_stranger(secured: Secured, _: Path) -> dict[str, str]:
+    """To a broker whose certificate is for another name."""
+    return secured.settings("stranger", "SSL")
+
+
+def trusting_the_system(secured: Secured, _: Path) -> dict[str, str]:
+    """Without the authority that made the broker's certificate."""
+    settings = secured.settings("tls", "SSL", **secured.identity)
+    del settings["KAFKA_SSL_CAFILE"]
+    return settings
+
+
+def by_scram(mechanism: str, login: dict[str, str]) -> Settings:
+    """As a user with a password that is never sent."""
+
+    def settings(secured: Secured, _: Path) -> dict[str, str]:
+        return secured.settings("scram", "SASL_SSL", KAFKA_SASL_MECHANISM=mechanism, **login)
+
+    return settings
+
+
+def by_plain(login: dict[str, str]) -> Settings:
+    """As a user with a password, over TLS."""
+    return lambda secured, _: secured.settings("plain", "SASL_SSL", **login)
+
+
+def by_another_mechanism(secured: Secured, _: Path) -> dict[str, str]:
+    """By a mechanism that the listener does not have."""
+    return secured.settings("plain", "SASL_SSL", KAFKA_SASL_MECHANISM="SCRAM-SHA-256", **LOGIN)
+
+
+def in_the_clear(secured: Secured, _: Path) -> dict[str, str]:
+    """As a user with a password, for all to see."""
+    return secured.settings("clear", "SASL_PLAINTEXT", **LOGIN)
+
+
+def without_sasl(secured: Secured, _: Path) -> dict[str, str]:
+    """As nobody, where a user is wanted."""
+    return secured.settings("clear", "PLAINTEXT")
+
+
+def without_tls(secured: Secured, _: Path) -> dict[str, str]:
+    """In plain text, where TLS is wanted."""
+    return secured.settings("tls", "PLAINTEXT")
+
+
+def by_token(token: str | None) -> Settings:
+    """With a token in a file."""
+
+    def settings(secured: Secured, folder: Path) -> dict[str, str]:
+        path = folder / "token"
+        if token is not None:
+            path.write_text(f"{token}\n", encoding="utf-8")
+        oauth = {"KAFKA_SASL_MECHANISM": "OAUTHBEARER", "KAFKA_SASL_TOKEN_FILE": str(path)}
+        return secured.settings("oauth", "SASL_SSL", **oauth)
+
+    return settings
+
+
+LET_IN = {
+    "certificate": by_certificate,
+    "scram-256": by_scram("SCRAM-SHA-256", LOGIN),
+    "scram-512": by_scram("SCRAM-SHA-512", LOGIN),
+    "plain": by_plain(LOGIN),
+    "token": by_token(token_for(USER)),
+    "clear": in_the_clear,
+}
+UNTRUSTED = "its certificate is not trusted: "
+CLOSED = "closed the connection: it may want another KAFKA_SECURITY_PROTOCOL"
+REFUSED = {
+    "no-certificate": (without_certificate, "does not take our certificate"),
+    "stranger": (to_a_stranger, f"{UNTRUSTED}IP address mismatch"),
+    "authority": (trusting_the_system, f"{UNTRUSTED}unable to get local issuer"),
+    "scram": (by_scram("SCRAM-SHA-512", WRONG), "authentication failed"),
+    "plain": (by_plain(WRONG), "authentication failed"),
+    "mechanism": (by_another_mechanism, "does not offer SASL with KAFKA_SASL_MECHANISM=SCRAM-SHA-"),
+    "no-sasl": (without_sasl, CLOSED),
+    "no-tls": (without_tls, CLOSED),
+    "expired-token": (by_token(token_for(USER, -1000)), "does not take the token"),
+    "bad-token": (by_token("nonsense"), "does not take the token"),
+    "no-token": (by_token(None), "the file cannot be read: No such file or directory"),
+    "words": (by_token("no token"), "the file has no token in it"),
+}
+
+
+@pytest.fixture(autouse=True)
+def sockets_that_are_left() -> Iterator[None]:
+    """Aiokafka does not wait until the connections that were refused have closed their sockets.
+
+    In a loop that goes on they do; that of a test ends, and they are collected here.
+    """
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+def access_to(settings: dict[str, str]) -> KafkaAccess:
+    """The access that these variables describe."""
+    return KafkaAccess.of(load_settings(settings)[0])
+
+
+@pytest.mark.parametrize("way", LET_IN)
+async def test_source_and_archive_are_let_in(way: str, secured: Secured, tmp_path: Path) -> None:
+    """What is published arrives, live and from the past, by every mechanism there is."""
+    (topic,) = topics = new_topics()
+    await kafka.create_topics(secured.broker.bootstrap, topics, 1)
+    reading = options("", access=access_to(LET_IN[way](secured, tmp_path)))
+    async with feeding(topics, reading) as feed, running(reading) as archive:
+        await Publisher(secured.broker.bootstrap).publish([Sent(topic, value=b'{"n":1}')])
+        await feed.received(1)
+        assert feed.values == [b'{"n":1}']
+        partition = TopicPartition(topic, 0)
+        assert await archive.bounds([partition]) == {partition: Bounds(0, 1)}
+
+
+@pytest.mark.parametrize("way", REFUSED)
+async def test_a_refusal_says_why(way: str, secured: Secured, tmp_path: Path) -> None:
+    """The feed keeps starting, and tells the broker's reason and not aiokafka's."""
+    settings, reason = REFUSED[way]
+    reading = options("", access=access_to(settings(secured, tmp_path)))
+    async with feeding(kafka.TOPICS, reading, live=False) as feed:
+        await eventually(lambda: reason in feed.feed.reason)
+        assert feed.feed.status.value is FeedStatus.STARTING
+
+
+@pytest.mark.parametrize("way", ["certificate", "scram-512", "token"])
+async def test_commands_are_let_in(way: str, secured: Secured, tmp_path: Path) -> None:
+    """`topics` and `publish` use the settings of the server."""
+    settings = LET_IN[way](secured, tmp_path)
+    listed = await run_command("topics", "list", **settings)
+    assert listed.returncode == 0, listed.stderr
+    assert listed.stdout.count("yes") == len(kafka.TOPICS)
+    published = await run_command("publish", "--seconds", "0.1", **settings)
+    assert published.returncode == 0, published.stderr
+
+
+async def test_a_command_that_is_refused_says_why(secured: Secured, tmp_path: Path) -> None:
+    """In one line, with the status of a failure and without the password."""
+    refused = await run_command("topics", "list", **by_plain(WRONG)(secured, tmp_path))
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert "authentication failed: Authentication failed: Invalid username or password" in line
+    assert WRONG["KAFKA_SASL_PASSWORD"] not in line
+
+
+async def test_a_server_that_is_refused_waits_until_it_is_not(
+    secured: Secured, tmp_path: Path
+) -> None:
+    """A token that is written later lets it in; until then there is one line and no traceback."""
+    settings = by_token(token_for(USER, -1000))(secured, tmp_path)
+    async with serving("", settings, ready=False, LOG_LEVEL="debug") as server:
+        await eventually(lambda: server.events("the feed cannot start yet"))
+        report = await server.health()
+        assert "does not take the token" in report["errors"][0]
+        (tmp_path / "token").write_text(token_for(USER), encoding="utf-8")
+        await server.answers("/health/ready")
+        told = [one["reason"] for one in server.events("the feed cannot start yet")]
+        assert len(told) == 1
+        assert "Traceback" not in server.output
+
+
+@pytest.mark.parametrize("way", ["plain", "scram"])
+async def test_a_server_prints_no_secret(way: str, secured: Secured, tmp_path: Path) -> None:
+    """Neither the password nor what is made of it is in its log or health, at any level."""
+    settings, _ = REFUSED[way]
+    async with serving("", settings(secured, tmp_path), ready=False, LOG_LEVEL="debug") as server:
+        await eventually(lambda: server.events("the feed cannot start yet"))
+        health = (await server.get("/health")).text
+        assert "authentication failed" in health
+        assert "wrong horse" not in server.output + health
+
+
+async def test_the_clear_is_warned_of_once(secured: Secured, tmp_path: Path) -> None:
+    """A password that anybody may read is allowed, and told at the start."""
+    async with serving("", in_the_clear(secured, tmp_path)) as server:
+        warned = [line for line in server.lines if "is sent in the clear" in line]
+        assert len(warned) == 1
+
+
+async def test_a_password_that_is_changed_while_we_run(tmp_path: Path, token: str) -> None:
+    """The feed stalls with the reason, tells it once, and goes on when we are let in again."""
+    async with secured_kafka(tmp_path) as own:
+        settings = by_scram("SCRAM-SHA-256", LOGIN)(own, tmp_path)
+        async with serving("", settings) as server, connected(server) as client:
+            await client.subscribe(channels=[f"{token}.trade"])
+            await change_password(own, "another one")
+            await own.broker.stop()
+            await own.broker.start()
+            await eventually(lambda: refused(server.output))
+            assert "authentication failed" in (await server.health())["errors"][0]
+            await change_password(own, PASSWORD)
+            await server.answers("/health")
+            await Publisher(own.broker.bootstrap).publish([event(token, "trade")])
+            await client.received(1)
+            assert refused(server.output) == 1
+            assert "Traceback" not in server.output
+
+
+def refused(output: str) -> int:
+    """How many of our lines tell of a refusal."""
+    lines = [line for line in output.splitlines() if '"logger": "odin_ws' in line]
+    return sum("authentication failed" in line for line in lines)
+
+
+async def change_password(secured: Secured, password: str) -> None:
+    """Give the user another one; connections that are open stay so."""
+    admin = AdminClient({"bootstrap.servers": secured.broker.bootstrap})
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
+    change = UserScramCredentialUpsertion(USER, info, password.encode(), os.urandom(16))
+    (future,) = admin.alter_user_scram_credentials([change]).values()
+    await trio.to_thread.run_sync(future.result)
+
+
+async def test_certificates_that_are_renewed_are_read_again(
+    secured: Secured, tmp_path: Path
+) -> None:
+    """A server whose certificate was wrong is let in once the files have the right one."""
+    certificate, key = tmp_path / "our.pem", tmp_path / "our.key"
+    foreign = trustme.CA().issue_cert("odin-ws")
+    foreign.cert_chain_pems[0].write_to_path(certificate)
+    foreign.private_key_pem.write_to_path(key)
+    settings = secured.settings("tls", "SSL")
+    settings |= {"KAFKA_SSL_CERTFILE": str(certificate), "KAFKA_SSL_KEYFILE": str(key)}
+    with started(settings) as server:
+        await eventually(lambda: server.events("the feed cannot start yet"))
+        key.write_bytes(secured.key.read_bytes())
+        certificate.write_bytes(secured.certificate.read_bytes())
+        await server.answers("/health/ready")
+
+
+async def test_a_key_of_another_certificate_stops_the_start(secured: Secured) -> None:
+    """The line names both settings, and the status is that of a usage error."""
+    key = str(secured.key.with_name("broker.pem"))
+    settings = secured.settings("tls", "SSL", **secured.identity | {"KAFKA_SSL_KEYFILE": key})
+    with started(settings) as server:
+        assert await server.ended() == 2
+        (line,) = server.lines
+        assert f"KAFKA_SSL_KEYFILE={key}" in line
+        assert "KEY_VALUES_MISMATCH" in line

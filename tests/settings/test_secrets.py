@@ -1,0 +1,141 @@
+"""A secret comes from its variable or from a file, and is shown to nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from odin_ws.settings import Secret, Settings, SettingsError, declared_settings, load_settings
+from odin_ws.settings.secrets import MAX_SECRET_BYTES
+
+SECRETS = {setting.name: field for field, setting in declared_settings() if setting.file_name}
+
+# What makes sense beside a secret.
+BESIDE = {
+    "KAFKA_SASL_PASSWORD": {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "odin"},
+    "WS_JWT_SECRET": {"WS_AUTH": "jwt"},
+}
+
+# What must never be seen anywhere.
+VALUE = "correct horse"
+
+
+@pytest.fixture(params=SECRETS)
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of each secret there is."""
+    return str(request.param)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a secret's file may be."""
+    return tmp_path / "secret"
+
+
+def secret_of(name: str, environ: dict[str, str]) -> Secret:
+    """What a secret is in this environment."""
+    settings, unknown = load_settings(BESIDE.get(name, {}) | environ)
+    assert unknown == []
+    value = getattr(settings, SECRETS[name])
+    assert isinstance(value, Secret)
+    return value
+
+
+def problem_of(**environ: str) -> str:
+    """The one thing that these variables stop the start with."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environ)
+    (problem,) = caught.value.problems
+    return problem
+
+
+def test_a_secret_is_shown_as_stars_only() -> None:
+    """Neither text nor representation nor a format of it has the value."""
+    secret = Secret(VALUE)
+    assert {str(secret), repr(secret), f"{secret}", f"{secret!r}", f"{[secret]}"} == {
+        "***",
+        "[***]",
+    }
+    assert secret.reveal() == VALUE
+
+
+def test_secrets_are_equal_by_their_values() -> None:
+    """Two settings of one environment are equal."""
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+
+
+def test_settings_with_a_secret_show_none(name: str) -> None:
+    """Whoever logs all settings, also as a dict, gives nothing away."""
+    settings, _ = load_settings(BESIDE.get(name, {}) | {name: VALUE})
+    assert VALUE not in repr(settings)
+    assert VALUE not in repr(attrs.asdict(settings))
+
+
+@pytest.mark.parametrize("text", [VALUE, f"{VALUE}\n", f"{VALUE}\r\n"])
+def test_a_variable_or_a_file_has_the_secret(name: str, text: str, file: Path) -> None:
+    """Both without the end of line that an editor puts behind it."""
+    file.write_text(text, encoding="utf-8", newline="")
+    assert secret_of(name, {name: text}).reveal() == VALUE
+    assert secret_of(name, {f"{name}_FILE": f" {file} "}).reveal() == VALUE
+
+
+def test_spaces_belong_to_a_secret(name: str, file: Path) -> None:
+    """Only whoever made it knows whether they are meant."""
+    file.write_text(f" {VALUE}\t\n\n", encoding="utf-8")
+    assert secret_of(name, {name: f" {VALUE}\t\n"}).reveal() == f" {VALUE}\t"
+    assert secret_of(name, {f"{name}_FILE": str(file)}).reveal() == f" {VALUE}\t"
+
+
+def test_a_file_that_is_set_to_nothing_counts_as_not_set(name: str) -> None:
+    """Compose files and charts set what nobody gave a value."""
+    assert load_settings({f"{name}_FILE": " "}) == (Settings(), [])
+    assert secret_of(name, {name: VALUE, f"{name}_FILE": ""}).reveal() == VALUE
+    assert getattr(Settings(), SECRETS[name]) is None
+
+
+def test_both_at_once_stop_the_start(name: str, file: Path) -> None:
+    """Which of them is meant nobody knows; the line has both names and not the value."""
+    problem = problem_of(**{name: VALUE, f"{name}_FILE": str(file)})
+    assert problem == f"{name} and {name}_FILE are both set: one of them is too many"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is empty"),
+        (b" \t\r\n", "is empty"),
+        (b"\xff" + VALUE.encode(), "is not UTF-8"),
+        (
+            b"x" * (MAX_SECRET_BYTES + 1),
+            f"is larger than a secret may be ({MAX_SECRET_BYTES} bytes)",
+        ),
+    ],
+    ids=["empty", "blank", "latin", "large"],
+)
+def test_a_file_that_is_no_secret_stops_the_start(
+    name: str, content: bytes, problem: str, file: Path
+) -> None:
+    """The line names the variable and the file, and has nothing of what is in it."""
+    file.write_bytes(content)
+    assert problem_of(**{f"{name}_FILE": str(file)}) == f"{name}_FILE={file}: the file {problem}"
+
+
+def test_a_file_that_cannot_be_read_stops_the_start(name: str, tmp_path: Path) -> None:
+    """One that is missing, or a folder, is told with the system's reason."""
+    missing = tmp_path / "missing"
+    assert problem_of(**{f"{name}_FILE": str(missing)}) == (
+        f"{name}_FILE={missing}: the file cannot be read: No such file or directory"
+    )
+    assert problem_of(**{f"{name}_FILE": str(tmp_path)}) == (
+        f"{name}_FILE={tmp_path}: the file cannot be read: Is a directory"
+    )
+
+
+def test_a_secret_of_the_largest_size_is_taken(name: str, file: Path) -> None:
+    """The limit belongs to what is allowed."""
+    file.write_bytes(b"x" * MAX_SECRET_BYTES)
+    assert len(secret_of(name, {f"{name}_FILE": str(file)}).reveal()) == MAX_SECRET_BYTES
