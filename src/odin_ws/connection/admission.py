@@ -17,14 +17,21 @@ from odin_ws.protocol.envelope import Dialect
 __all__ = ["NO_ROOM", "Admission"]
 
 # The labels of what is refused for want of room.
-NO_ROOM: Final = ("draining", "max_connections", "memory")
+NO_ROOM: Final = ("cpu", "draining", "loop_delay", "max_connections", "max_pending", "memory")
+
+# What a caller is told of a limit that is passed.
+_OVERLOADED: Final = {
+    "cpu": "the server is short of cpu",
+    "loop_delay": "the server is behind with its work",
+    "memory": "the server is short of memory",
+}
 
 
 @attrs.define(eq=False)
 class Admission:
     """Counts who is in and says who may still come.
 
-    `overload` names a limit that is passed at the moment ("memory"), or None.
+    `overload` names a limit that is passed at the moment ("memory", "cpu", "loop_delay"), or None.
     """
 
     max_connections: int
@@ -45,7 +52,7 @@ class Admission:
         if self.active >= self.max_connections:
             raise _busy("max_connections", f"all {self.max_connections} places are taken")
         if (limit := self.overload()) is not None:
-            raise _busy(limit, f"the server is short of {limit}")
+            raise _busy(limit, _OVERLOADED[limit])
         self.active += 1
         try:
             yield dialect

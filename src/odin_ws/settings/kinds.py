@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ __all__ = [
     "FILE_OR_URL",
     "FLAG",
     "MIB",
+    "NETWORKS",
     "OPTIONAL_TEXT",
     "ORIGINS",
     "PATH",
@@ -179,6 +181,10 @@ def _optional_file(text: str) -> Path | None:
     return path
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
+
+
 def _flag(text: str) -> bool:
     if text.lower() not in {"true", "false"}:
         raise ValueError
@@ -232,6 +238,10 @@ TEXT: Final = (_text, "a text that is not empty")
 OPTIONAL_TEXT: Final = (str, "any text, or nothing")
 ADDRESS: Final = (_address, "host:port, or :port for every interface")
 FILE: Final = (_optional_file, "the path of a file that exists, or nothing")
+NETWORKS: Final = (
+    _networks,
+    "networks such as 10.0.0.0/8 or 2001:db8::/32, or addresses, separated by commas; or nothing",
+)
 FILE_OR_URL: Final = (
     _file_or_url,
     "the path of a file that exists, a https URL (http only to this machine), or nothing",
