@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -87,17 +87,18 @@ class Doorkeeper:
                 nursery.start_soon(self.authority.run)
                 nursery.start_soon(self.expiry.run)
 
-    @asynccontextmanager
-    async def let_in(self, head: Head) -> AsyncIterator[Grant]:
-        """The grant of who asks, for the length of the connection. Raises Refusal."""
+    async def judge(self, head: Head) -> Grant:
+        """The grant of who asks. Raises Refusal."""
         select_subprotocol(head)
         if not self._rules.origins.allows(head.headers.get("origin")):
             text = "web pages of this origin may not connect"
             raise Refusal(HTTPStatus.FORBIDDEN, "bad_origin", text)
         authority = self.authority
-        grant = self._rules.everyone if authority is None else await self._ask(authority, head)
-        with self._counted(grant.user):
-            yield grant
+        return self._rules.everyone if authority is None else await self._ask(authority, head)
+
+    def hold(self, grant: Grant) -> AbstractContextManager[None]:
+        """Count a user's connection for the length of the block. Raises Refusal."""
+        return nullcontext() if grant.user is None else self._counted(grant.user)
 
     async def _ask(self, authority: Authority, head: Head) -> Grant:
         token = bearer_token(head, in_query=self._rules.in_query)
@@ -123,10 +124,7 @@ class Doorkeeper:
             ) from None
 
     @contextmanager
-    def _counted(self, user: str | None) -> Iterator[None]:
-        if user is None:
-            yield
-            return
+    def _counted(self, user: str) -> Iterator[None]:
         most = self._rules.per_user
         if most and self._users[user] >= most:
             text = f"all {most} connections of this user are taken"
@@ -140,6 +138,12 @@ class Doorkeeper:
             self._users[user] -= 1
             if not self._users[user]:
                 del self._users[user]
+
+    def watch(self, connection: Holder) -> AbstractContextManager[None]:
+        """Mind the end of a connection's token, if it has one, for the length of the block."""
+        if self.authority is None:
+            return nullcontext()
+        return self.expiry.watch(connection, self.end_of(connection.grant))
 
     def end_of(self, grant: Grant) -> float | None:
         """When a grant ends, by trio's clock; None: never."""

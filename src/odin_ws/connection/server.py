@@ -130,7 +130,8 @@ class ConnectionServer:
                 self.admission.admit(head) as dialect,
                 self.entrance.addresses.hold(caller.peer),
             ):
-                async with self.doorkeeper.let_in(head) as grant:
+                grant = await self.doorkeeper.judge(head)
+                with self.doorkeeper.hold(grant):
                     await self._serve_upgraded(caller, head, dialect, grant)
         except Refusal as refusal:
             self.admission.count(refusal)
@@ -172,11 +173,7 @@ class ConnectionServer:
         stats.opened += 1
         self.connections.add(connection)
         try:
-            door = self.doorkeeper
-            with (
-                self.keepalive.watch(connection),
-                door.expiry.watch(connection, door.end_of(connection.grant)),
-            ):
+            with self.keepalive.watch(connection), self.doorkeeper.watch(connection):
                 yield
         finally:
             self.connections.remove(connection)
