@@ -16,8 +16,8 @@ ENV PATH=/opt/odin-ws/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 USER 10001
-# WebSocket; health and metrics.
-EXPOSE 3002 3003
+# WebSocket. Health and metrics at 3003 are the container's own until WS_OPS_ADDR=:3003 opens them.
+EXPOSE 3002
 # In exec form, so that SIGTERM reaches the server and not a shell.
 ENTRYPOINT ["odin-ws"]
 CMD ["serve"]

@@ -19,13 +19,17 @@ import trio
 from odin_ws.address import Address
 from odin_ws.archive import Archive
 from odin_ws.catalogue import Catalogue
+from odin_ws.connection.addresses import TrustedProxies
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.connection import CLOSE_SECONDS
+from odin_ws.connection.entrance import Entrance, EntranceLimits
 from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.limits import AddressLimits, ConnectLimits
 from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
+from odin_ws.connection.tls import Certificate
 from odin_ws.connection.transport import Transport
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
 from odin_ws.notices import tell_of_feed, tell_of_jumps
@@ -121,15 +125,30 @@ async def running(
     listening: socket.socket,
     ops_socket: socket.socket,
 ) -> AsyncIterator[None]:
-    """Serve on two listening sockets for the length of the block, then drain."""
-    view = build(settings, catalogue, upstream)
+    """Serve on two listening sockets for the length of the block, then drain.
+
+    Raises CertificateError.
+    """
+    certificate = read_certificate(settings)
+    view = build(settings, catalogue, upstream, certificate)
     accept = partial(accept_connections, listening)
-    async with _observed(view, ops_socket), run_feed(view, upstream), subscribers(view, accept):
+    async with (
+        # First: once the ops port answers, a signal finds somebody who waits for it.
+        _renewed(certificate),
+        _observed(view, ops_socket),
+        run_feed(view, upstream),
+        subscribers(view, accept),
+    ):
         yield
     log.info("stopped", disconnects=view.server.stats.closed.total())
 
 
-def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
+def build(
+    settings: Settings,
+    catalogue: Catalogue,
+    upstream: Upstream,
+    certificate: Certificate | None = None,
+) -> View:
     """Make the parts and join them; nothing runs yet."""
     rate = settings.ws_max_broadcast_rate
     intake = Intake(
@@ -145,13 +164,18 @@ def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
         cycle_bytes=settings.ws_outbox_bytes // 2,
     )
     resources = Resources(
-        settings.ws_cpu_limit, settings.ws_memory_limit, own_cgroup(), settings.ws_workers
+        settings.ws_cpu_limit,
+        settings.ws_memory_limit,
+        own_cgroup(),
+        settings.ws_workers,
+        max_loop_delay=settings.ws_max_loop_delay,
     )
     server = ConnectionServer(
         ReplayContext(hub, upstream.archive, ReplayLimits(settings.ws_replay_max_records)),
         Admission(settings.ws_max_connections, resources.overload),
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
         _limits(settings),
+        _entrance(settings, certificate),
     )
     intake.jumped = partial(tell_of_jumps, server)
     view = View(settings, upstream.source.feed, hub, server, resources)
@@ -161,6 +185,39 @@ def build(settings: Settings, catalogue: Catalogue, upstream: Upstream) -> View:
     return view
 
 
+def read_certificate(settings: Settings) -> Certificate | None:
+    """What the settings name; None where TLS is not ours to speak. Raises CertificateError."""
+    if settings.ws_tls_cert is None or settings.ws_tls_key is None:
+        return None
+    return Certificate(settings.ws_tls_cert, settings.ws_tls_key)
+
+
+@asynccontextmanager
+async def _renewed(certificate: Certificate | None) -> AsyncIterator[None]:
+    """For the length of the block, read the certificate again when a signal asks for it."""
+    async with trio.open_nursery() as nursery:
+        if certificate is not None:
+            nursery.start_soon(certificate.run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def _entrance(settings: Settings, certificate: Certificate | None) -> Entrance:
+    limits = EntranceLimits(
+        pending=settings.ws_max_pending,
+        head_bytes=settings.ws_head_max_bytes,
+        head_seconds=settings.ws_head_timeout,
+        trusted=TrustedProxies(settings.ws_trusted_proxies),
+        proxy_protocol=settings.ws_proxy_protocol == "required",
+    )
+    addresses = AddressLimits(
+        settings.ws_connect_rate,
+        settings.ws_connect_rate_per_ip,
+        settings.ws_max_connections_per_ip,
+    )
+    return Entrance(limits, ConnectLimits(addresses), certificate)
+
+
 def _limits(settings: Settings) -> ConnectionLimits:
     subscriptions = SubscriptionLimits(
         patterns=settings.ws_max_subscriptions,
@@ -168,9 +225,9 @@ def _limits(settings: Settings) -> ConnectionLimits:
         grace=settings.ws_outbox_seconds,
     )
     return ConnectionLimits(
-        head_bytes=settings.ws_head_max_bytes,
-        head_seconds=settings.ws_head_timeout,
-        frame_bytes=settings.ws_max_frame_bytes,
+        message_bytes=settings.ws_max_frame_bytes,
+        message_frames=settings.ws_max_fragments,
+        message_seconds=settings.ws_message_timeout,
         outbox_bytes=settings.ws_outbox_bytes,
         outbox_seconds=settings.ws_outbox_seconds,
         session=SessionLimits(settings.ws_command_rate, settings.ws_command_burst, subscriptions),
@@ -210,6 +267,7 @@ async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]
     """Health and metrics."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(view.resources.run)
+        nursery.start_soon(view.resources.loop.run)
         nursery.start_soon(view.watch_feed)
         async with serve_ops(ops_app(view), listening):
             yield

@@ -78,3 +78,22 @@ def test_prometheus_scrapes_the_ops_port(services: dict[str, Any]) -> None:
     ]
     name, _, port = target.partition(":")
     assert any(published.endswith(f":{port}") for published in services[name]["ports"])
+
+
+def test_the_server_is_confined_and_its_ops_port_this_hosts(services: dict[str, Any]) -> None:
+    """Files it can only read, no capability, none to be had; health for this host alone."""
+    server = services["odin-ws"]
+    assert server["read_only"] is True
+    assert server["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in server["security_opt"]
+    assert server["environment"]["WS_OPS_ADDR"] == ":3003"
+    (ops,) = [one for one in server["ports"] if one.endswith(":3003")]
+    assert ops.startswith("127.0.0.1:")
+
+
+def test_the_image_runs_as_nobody_of_importance() -> None:
+    """A number that is not root's, in the last stage."""
+    dockerfile = (COMPOSE.parent / "Dockerfile").read_text("utf-8")
+    *_, last = dockerfile.split("\nFROM ")
+    (user,) = [line.split()[1] for line in last.splitlines() if line.startswith("USER ")]
+    assert int(user) > 0

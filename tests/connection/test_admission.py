@@ -10,9 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from odin_ws.connection.addresses import TrustedProxies
 from odin_ws.connection.admission import Admission
+from odin_ws.connection.entrance import Entrance, EntranceLimits
 from odin_ws.connection.head import Head, Refusal, read_head
 from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.limits import AddressLimits, ConnectLimits
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
@@ -154,7 +157,17 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
         admission,
         Keepalive(30, 75),
         ConnectionLimits(
-            4096, 5, 1024, 1024, 10, SessionLimits(10, 10, SubscriptionLimits(10, 0, 10))
+            message_bytes=1024,
+            message_frames=10,
+            message_seconds=10,
+            outbox_bytes=1024,
+            outbox_seconds=10,
+            session=SessionLimits(10, 10, SubscriptionLimits(10, 0, 10)),
+        ),
+        Entrance(
+            EntranceLimits(10, 4096, 5, TrustedProxies(()), proxy_protocol=False),
+            ConnectLimits(AddressLimits()),
+            None,
         ),
     )
     transport = FakeTransport([head_bytes()])

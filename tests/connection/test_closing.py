@@ -19,6 +19,7 @@ CODES = {
     "not_utf8": 1007,
     "slow": 1008,
     "flooding": 1008,
+    "unfinished": 1008,
     "bad_commands": 1008,
     "message_too_large": 1009,
     "internal_error": 1011,

@@ -30,7 +30,7 @@ async def test_too_few_descriptors_are_told_of_at_the_start() -> None:
     status, output = await run_to_the_end({"WS_MAX_CONNECTIONS": "5000"}, prepare)
     assert status == 2
     (line,) = output.splitlines()
-    assert "WS_MAX_CONNECTIONS=5000 needs " in line
+    assert "WS_MAX_CONNECTIONS=5000 and WS_MAX_PENDING=2048 need " in line
     assert "the limit is 1000" in line
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import psutil
@@ -153,10 +152,9 @@ def test_an_overload_is_named_while_it_lasts(
 
 
 async def test_failing_25_cpu_and_memory_are_sampled_every_second(
-    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """100% is all that the container may use; what changed is seen within a second."""
-    monkeypatch.setattr(time, "monotonic", autojump_clock.current_time)
     group = make_group(
         tmp_path, cpu_max="50000 100000", memory_max=str(100 * MIB), used_seconds=1000
     )
@@ -183,15 +181,15 @@ async def test_failing_25_cpu_and_memory_are_sampled_every_second(
         await wait_all_tasks_blocked()
         assert resources.cpu_percent == pytest.approx(50)
         nursery.cancel_scope.cancel()
-    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 async def test_cpu_is_measured_against_the_limit_that_is_set(
-    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, workers: int
+    tmp_path: Path,
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+    workers: int,
 ) -> None:
     """WS_CPU_LIMIT says what 100% is; what is used is still the container's, of any worker."""
-    monkeypatch.setattr(time, "monotonic", autojump_clock.current_time)
     group = make_group(tmp_path, cpu_max="200000 100000")
     resources = Resources(4, 0, group, workers)
     async with trio.open_nursery() as nursery:
@@ -201,7 +199,43 @@ async def test_cpu_is_measured_against_the_limit_that_is_set(
         await trio.sleep(1)
         assert resources.cpu_percent == pytest.approx(25)
         nursery.cancel_scope.cancel()
-    monkeypatch.undo()
+
+
+async def test_cpu_that_is_used_up_for_ten_seconds_is_an_overload(
+    tmp_path: Path,
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+) -> None:
+    """Not before, for returning clients need it too; and no more once there is a second's pause."""
+    group = make_group(tmp_path, cpu_max="50000 100000")
+    resources = Resources(0, 0, group)
+    used = 0.0
+    overloads = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(resources.run)
+        await trio.sleep(0.5)
+        for share in [*[1.0] * 5, 0.5, *[1.0] * 12, 0.95, 0.95, 0.8, 1.0]:
+            used += share / 2
+            use_cpu(group, used)
+            await trio.sleep(1)
+            overloads.append(resources.overload())
+        nursery.cancel_scope.cancel()
+    assert overloads == [None] * 15 + ["cpu"] * 5 + [None] * 2
+
+
+async def test_one_process_is_full_with_one_core(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more cores are allowed it is not at 100%, but can do no more all the same."""
+    monkeypatch.setattr(Resources, "_own_cpu", lambda _: autojump_clock.current_time() * 0.99 + 1.0)
+    resources = Resources(4, 0, None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(resources.run)
+        await trio.sleep(9.5)
+        assert resources.overload() is None
+        await trio.sleep(1)
+        assert resources.overload() == "cpu"
+        assert resources.cpu_percent == pytest.approx(24.75)
+        nursery.cancel_scope.cancel()
 
 
 # ---- our group

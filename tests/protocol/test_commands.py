@@ -11,6 +11,7 @@ from odin_ws.protocol.commands import (
     Resend,
     Resume,
     Subscribe,
+    decode_command,
 )
 from odin_ws.protocol.selection import Selection
 from odin_ws.records import TopicPartition
@@ -190,3 +191,26 @@ def test_a_replay_is_a_range_of_numbers(
 ) -> None:
     """Both ends are included; `since` is the last that the client has."""
     assert decode({"type": "replay", "id": 1, "data": data}) == Resend(1, first, last)
+
+
+def test_of_a_field_given_twice_the_last_counts() -> None:
+    """As in JavaScript and Python, so that what a client's own parser shows is what holds."""
+    text = '{"type":"unsubscribe","id":1,"type":"heartbeat","id":2}'
+    assert decode_command(text, CATALOGUE) == Heartbeat(2)
+
+
+@pytest.mark.parametrize("token", ["\0", "a\0b", "\x7f", "\u202e", "\uffff", " ", "\r\n", "🜁"])
+def test_a_token_may_have_any_character_that_a_key_may_have(token: str) -> None:
+    """Kafka's keys are bytes: what a publisher may write, a subscriber may ask for."""
+    assert selection(channels=[f"{token}.trade"]).wanted == {f"{token}.trade": (f"{token}.trade",)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["**", "*", "*.**", "*.*.*", ".*", "*.", "**.trade", "B*.trade", "*.t*", "%.trade", ".."],
+)
+def test_only_whole_parts_are_wild(name: str) -> None:
+    """There is one pattern for everything, which a grant can leave out: no other spelling of it."""
+    chosen = selection(channels=[name])
+    assert chosen.wanted == ({name: (name,)} if name == "%.trade" else {})
+    assert [one.name for one in chosen.rejected] == [name] * (name != "%.trade")

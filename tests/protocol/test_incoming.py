@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odin_ws.protocol.incoming import Fault, FrameReader, Incoming, PeerClose, Ping
+from odin_ws.protocol.incoming import Fault, FrameReader, Incoming, PeerClose, Ping, Pong
 from tests.scenarios.wire import Op, frame
 
 LIMIT = 100
+FRAMES = 10
 
 
 def read(*pieces: bytes) -> list[Incoming]:
     """All that a reader makes of these bytes."""
-    reader = FrameReader(LIMIT)
+    reader = FrameReader(LIMIT, FRAMES)
     return [item for piece in pieces for item in reader.receive(piece)]
 
 
@@ -30,7 +31,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 SESSION: list[tuple[bytes, list[Incoming]]] = [
     (frame(Op.TEXT, b"one"), ["one"]),
     (frame(Op.PING, b"are you there"), [Ping(b"are you there")]),
-    (frame(Op.PONG, b"unasked"), []),
+    (frame(Op.PONG, b"unasked"), [Pong()]),
     (frame(Op.TEXT, b"t", fin=False) + frame(Op.CONTINUATION, b"wo"), ["two"]),
     (
         frame(Op.TEXT, b"\xc3", fin=False)
@@ -66,15 +67,38 @@ def test_a_message_is_bounded_in_bytes(text: str, places: list[int]) -> None:
     assert read(b"".join(frames)) == [text if fits else Fault.TOO_LARGE]
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["one frame", "many frames"])
-def test_too_large_is_told_before_it_has_come(whole: bool) -> None:  # noqa: FBT001 -- a parameter
+def test_too_large_is_told_before_it_has_come() -> None:
     """Nobody can make us hold more than the limit by never ending a message."""
-    reader = FrameReader(LIMIT)
-    if whole:
-        pieces = [frame(Op.TEXT, b"x" * 1_000_000)[: LIMIT + 50]]
-    else:
-        pieces = [frame(Op.TEXT, b"", fin=False), *[frame(Op.CONTINUATION, fin=False)] * LIMIT]
-    assert [item for piece in pieces for item in reader.receive(piece)] == [Fault.TOO_LARGE]
+    assert read(frame(Op.TEXT, b"x" * 1_000_000)[: LIMIT + 50]) == [Fault.TOO_LARGE]
+
+
+@pytest.mark.parametrize("part", [b"", b"x"], ids=["empty", "of one byte"])
+def test_a_message_is_bounded_in_frames(part: bytes) -> None:
+    """As many as the limit are put together, also when they come in pieces; one more is not read.
+
+    The next message has as many again.
+    """
+    begin, go_on = frame(Op.TEXT, part, fin=False), frame(Op.CONTINUATION, part, fin=False)
+    message = begin + go_on * (FRAMES - 2) + frame(Op.CONTINUATION, part)
+    pieces = [message[at : at + 1] for at in range(len(message))]
+    assert read(*pieces, *pieces) == [part.decode() * FRAMES] * 2
+    assert read(begin + go_on * FRAMES) == [Fault.TOO_LARGE]
+
+
+def test_a_message_that_is_not_whole_is_known() -> None:
+    """From its first frame to its last, whatever comes between."""
+    reader = FrameReader(LIMIT, FRAMES)
+    seen = []
+    for piece in (
+        frame(Op.PING),
+        frame(Op.TEXT, b"", fin=False),
+        frame(Op.PING),
+        frame(Op.CONTINUATION, b"x")[:-1],
+        frame(Op.CONTINUATION, b"x")[-1:],
+    ):
+        list(reader.receive(piece))
+        seen.append(reader.unfinished)
+    assert seen == [False, True, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +121,7 @@ def test_a_fault_ends_the_reading(sent: bytes, fault: Fault) -> None:
 @given(st.lists(st.binary(max_size=200), max_size=10))
 def test_any_bytes_are_read_without_an_error(pieces: list[bytes]) -> None:
     """Garbage is a fault or nothing yet; it never raises."""
-    reader = FrameReader(LIMIT)
+    reader = FrameReader(LIMIT, FRAMES)
     for piece in pieces:
         if any(isinstance(item, Fault) for item in reader.receive(piece)):
             break

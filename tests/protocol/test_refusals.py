@@ -21,7 +21,11 @@ from tests.protocol.commands import CATALOGUE, extra, refused, selecting, select
         '{"type":NaN}',
         '\ufeff{"type":"heartbeat"}',
         '{"id":"\\ud800"}',
+        '{"id":"\\udc00\\ud800"}',
         "[" * 10_000,
+        '{"a":' * 2_000 + "1" + "}" * 2_000,
+        '{"id":1e999}',
+        "1" * 60_000,
     ],
 )
 def test_what_is_not_json_is_told_so(text: str) -> None:

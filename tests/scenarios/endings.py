@@ -51,6 +51,10 @@ async def _send_too_often(scenario: Scenario) -> None:
         await client.command("heartbeat")
 
 
+async def _begin_only(scenario: Scenario) -> None:
+    await (await _subscriber(scenario)).send(Op.TEXT, b"{", fin=False)
+
+
 async def _send_nonsense(scenario: Scenario) -> None:
     client = await _subscriber(scenario)
     for _ in range(50):
@@ -89,6 +93,7 @@ ENDINGS: Final[dict[Close, Callable[[Scenario], Awaitable[None]]]] = {
     Close.NOT_UTF8: _send_bad_utf8,
     Close.SLOW: _read_nothing,
     Close.FLOODING: _send_too_often,
+    Close.UNFINISHED: _begin_only,
     Close.BAD_COMMANDS: _send_nonsense,
     Close.TOO_LARGE: _send_too_much,
     Close.INTERNAL: _meet_a_bug,

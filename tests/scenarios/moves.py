@@ -59,6 +59,12 @@ async def fail_to_read(scenario: Scenario) -> None:
     await trio.sleep(1)
 
 
+async def dial(scenario: Scenario) -> None:
+    """A caller that says nothing."""
+    await RawClient.dial(scenario, b"")
+    await trio.sleep(1)
+
+
 async def fill_an_outbox(scenario: Scenario) -> None:
     """A subscriber with something waiting."""
     client = await RawClient.open(scenario, capacity=300)
@@ -121,6 +127,7 @@ async def skip(scenario: Scenario) -> None:
 MOVES: dict[str, Action] = {
     "ws_connections_total": connect,
     "ws_connections_active": connect,
+    "ws_connections_pending": dial,
     "ws_connections_failed_total": ask_for_a_page,
     "ws_disconnects_total": partial(end, reason=Close.CLIENT),
     "ws_connection_duration_seconds_count": partial(end, reason=Close.CLIENT),

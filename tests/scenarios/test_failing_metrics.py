@@ -18,7 +18,7 @@ FIXED = {
 }
 
 # Those that sampling moves.
-SAMPLED = {"ws_memory_bytes", "ws_cpu_usage_percent"}
+SAMPLED = {"ws_memory_bytes", "ws_cpu_usage_percent", "ws_event_loop_delay_seconds_count"}
 
 
 async def test_failing_24_every_metric_has_a_test_that_sees_it_move(
@@ -49,7 +49,9 @@ async def test_failing_24_memory_and_cpu_are_sampled(
     """Both show what the container uses, a second later."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.view.resources.run)
-        await trio.sleep(0.5)
+        nursery.start_soon(odin_scenario.view.resources.loop.run)
+        await trio.sleep(0.55)
+        assert await metric(odin_scenario, "ws_event_loop_delay_seconds_count") == 5
         assert await metric(odin_scenario, "ws_memory_bytes") == 0
         container.use(memory=300_000, cpu_seconds=9)
         await trio.sleep(0.6)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -29,6 +28,9 @@ _HERE: Final = "tests/scenarios/test_settings_effects.py"
 _REAL: Final = "tests/integration/test_settings_effects.py"
 _PAST: Final = "tests/scenarios/test_settings_of_the_past.py"
 _SECURITY: Final = "tests/integration/test_kafka_security.py"
+_FLOODS: Final = "tests/scenarios/test_floods.py"
+_ADDRESSES: Final = "tests/scenarios/test_addresses.py"
+_WAITING: Final = "tests/scenarios/test_waiting.py"
 _LOGGING: Final = "tests/integration/test_logging.py"
 
 # The test that fails when a setting has no effect.
@@ -82,6 +84,19 @@ EFFECTS: Final = {
         "tests/scenarios/test_slow.py::test_bytes_that_wait_longer_than_the_grace_close"
     ),
     "WS_OUTBOX_MARK_BYTES": f"{_PAST}::test_with_more_than_the_mark_waiting_messages_are_replaced",
+    "WS_TLS_CERT": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
+    "WS_TLS_KEY": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
+    "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_a_trusted_proxy_is_believed",
+    "WS_PROXY_PROTOCOL": f"{_ADDRESSES}::test_a_proxy_header_says_who_it_is",
+    "WS_MAX_CONNECTIONS_PER_IP": f"{_ADDRESSES}::test_connections_of_an_address_are_limited",
+    "WS_CONNECT_RATE": f"{_ADDRESSES}::test_connections_a_second_are_limited",
+    "WS_CONNECT_RATE_PER_IP": f"{_ADDRESSES}::test_connections_a_second_of_an_address_are_limited",
+    "WS_MAX_LOOP_DELAY": (
+        "tests/scenarios/test_overload.py::test_a_loop_that_stays_behind_keeps_callers_out"
+    ),
+    "WS_MAX_FRAGMENTS": f"{_FLOODS}::test_a_command_has_a_limit_of_frames",
+    "WS_MESSAGE_TIMEOUT": f"{_FLOODS}::test_a_command_that_does_not_end_closes",
+    "WS_MAX_PENDING": f"{_WAITING}::test_who_has_waited_longest_makes_room",
     "WS_RETENTION_BYTES": f"{_PAST}::test_what_does_not_fit_into_the_tail_comes_from_the_log",
     "WS_RETENTION_SECONDS": f"{_PAST}::test_what_is_too_old_for_the_tail_comes_from_the_log",
     "WS_SNAPSHOT_BYTES": f"{_PAST}::test_a_snapshot_holds_what_there_is_memory_for",
@@ -176,12 +191,8 @@ async def test_a_slower_head_is_refused(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.odin_settings(ws_cpu_limit=4)
-async def test_cpu_is_measured_by_the_limit(
-    container: Container, odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cpu_is_measured_by_the_limit(container: Container, odin_scenario: Scenario) -> None:
     """Half a second of CPU in a second is an eighth of 4 cores, in a container of 2 as well."""
-    clock = SimpleNamespace(monotonic=trio.current_time)
-    monkeypatch.setattr("odin_ws.ops.resources.time", clock)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.view.resources.run)
         await trio.sleep(0.5)

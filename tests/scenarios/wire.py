@@ -136,9 +136,11 @@ class RawClient:
         self._read = b""
 
     @classmethod
-    async def dial(cls, scenario: Scenario, first: bytes, *, capacity: int = 1 << 20) -> RawClient:
-        """Connect and send `first`."""
-        client = cls(await scenario.dial(capacity))
+    async def dial(
+        cls, scenario: Scenario, first: bytes, *, capacity: int = 1 << 20, peer: str = "memory"
+    ) -> RawClient:
+        """Connect from `peer` and send `first`."""
+        client = cls(await scenario.dial(capacity, peer))
         await client.stream.send_all(first)
         return client
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,13 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     "WS_COMMAND_BURST": ("0", "1", "1000000", "1000001"),
     "WS_HEAD_MAX_BYTES": ("511", "512", "1048576", "1048577"),
     "WS_HEAD_TIMEOUT": ("0", "0.1", "60", "61"),
+    "WS_MAX_CONNECTIONS_PER_IP": ("-1", "0", None, None),
+    "WS_CONNECT_RATE": ("-1", "0", "1000000", "1000001"),
+    "WS_CONNECT_RATE_PER_IP": ("-1", "0", "1000000", "1000001"),
+    "WS_MAX_LOOP_DELAY": ("-1", "0", "60", "61"),
+    "WS_MAX_FRAGMENTS": ("0", "1", "1000000", "1000001"),
+    "WS_MESSAGE_TIMEOUT": ("0", "0.1", "3600", "3601"),
+    "WS_MAX_PENDING": ("0", "1", "1000000", "1000001"),
     "WS_OUTBOX_BYTES": ("1023", "1024", "1073741824", "1073741825"),
     "WS_OUTBOX_SECONDS": ("0", "0.1", "3600", "3601"),
     "WS_OUTBOX_MARK_BYTES": ("-1", "0", "1073741824", "1073741825"),
@@ -55,6 +63,7 @@ CHOICES = {
     "KAFKA_ASSIGNMENT": ["all", "group"],
     "KAFKA_SECURITY_PROTOCOL": ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
     "KAFKA_SASL_MECHANISM": ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"],
+    "WS_PROXY_PROTOCOL": ["off", "required"],
     "LOG_LEVEL": ["debug", "info", "warning", "error"],
     "LOG_FORMAT": ["json", "text"],
 }
@@ -94,7 +103,16 @@ def problem_of(name: str, text: str) -> str:
 
 def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
     """A new setting needs a line above or a test below."""
-    others = {"KAFKA_BROKERS", "KAFKA_CONSUMER_GROUP", "WS_ADDR", "WS_OPS_ADDR", "WS_CATALOGUE"}
+    others = {
+        "KAFKA_BROKERS",
+        "KAFKA_CONSUMER_GROUP",
+        "WS_ADDR",
+        "WS_CATALOGUE",
+        "WS_OPS_ADDR",
+        "WS_TLS_CERT",
+        "WS_TLS_KEY",
+        "WS_TRUSTED_PROXIES",
+    }
     others |= {"KAFKA_DEAD_LETTER_TOPIC", "KAFKA_SASL_USERNAME", "KAFKA_SASL_TOKEN_FILE"}
     others |= {f"KAFKA_SSL_{file}" for file in ("CAFILE", "CERTFILE", "KEYFILE")}
     # tests/settings/test_secrets.py is about every secret there is.
@@ -105,6 +123,11 @@ def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
 def test_without_variables_the_defaults_hold() -> None:
     """An empty environment is a good one, and the constructor's defaults are the same."""
     assert load_settings({}) == (Settings(), [])
+
+
+def test_what_tells_about_the_inside_is_for_this_machine_only() -> None:
+    """The ops port listens on loopback unless it is told otherwise."""
+    assert ip_address(Settings().ws_ops_addr.host).is_loopback
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -169,9 +192,11 @@ def test_a_count_is_no_fraction(name: str) -> None:
 def test_a_choice_is_one_of_its_words(name: str) -> None:
     """Upper and lower case are the same; the line has all words."""
     words = CHOICES[name]
+    needed = {"WS_TRUSTED_PROXIES": "::1"} if name == "WS_PROXY_PROTOCOL" else {}
     for word in words:
-        assert value_of(name, word) == value_of(name, word.upper()) == word
-        assert value_of(name, word.lower()) == word
+        for text in word, word.upper():
+            settings, _ = load_settings({name: text, **needed})
+            assert getattr(settings, SETTINGS[name][0]) == word
     for text in ("other", words[0] + "x", ",".join(words)):
         assert problem_of(name, text) == f"{name}={text}: allowed is one of {', '.join(words)}"
 
@@ -294,6 +319,46 @@ def test_a_catalogue_is_a_file_that_exists(tmp_path: Path) -> None:
     assert value_of("WS_CATALOGUE", str(file)) == file
     for wrong in (tmp_path, tmp_path / "none.toml"):
         assert problem_of("WS_CATALOGUE", str(wrong)).startswith(f"WS_CATALOGUE={wrong}: allowed")
+
+
+@pytest.mark.parametrize(
+    ("text", "networks"),
+    [
+        ("10.0.0.0/8", ["10.0.0.0/8"]),
+        ("192.0.2.7", ["192.0.2.7/32"]),
+        (" 10.0.0.0/8 , 2001:db8::/32,", ["10.0.0.0/8", "2001:db8::/32"]),
+        ("::1", ["::1/128"]),
+    ],
+)
+def test_trusted_proxies_are_networks(text: str, networks: list[str]) -> None:
+    """An address alone is a network of one."""
+    assert value_of("WS_TRUSTED_PROXIES", text) == tuple(map(ip_network, networks))
+
+
+@pytest.mark.parametrize("text", ["proxy", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0-10.0.0.9", "*"])
+def test_what_is_no_network_stops_the_start(text: str) -> None:
+    """A network that is half an address would trust more than was meant."""
+    assert problem_of("WS_TRUSTED_PROXIES", text).startswith(
+        f"WS_TRUSTED_PROXIES={text}: allowed is networks such as 10.0.0.0/8"
+    )
+
+
+def test_a_proxy_protocol_needs_trusted_proxies() -> None:
+    """Nobody could connect."""
+    (problem,) = problems_of(WS_PROXY_PROTOCOL="required")
+    assert "needs WS_TRUSTED_PROXIES" in problem
+    load_settings({"WS_PROXY_PROTOCOL": "required", "WS_TRUSTED_PROXIES": "10.0.0.0/8"})
+
+
+@pytest.mark.parametrize("name", ["WS_TLS_CERT", "WS_TLS_KEY"])
+def test_a_certificate_needs_its_key(name: str, tmp_path: Path) -> None:
+    """A server that was meant to speak TLS does not start without."""
+    file = tmp_path / "some.pem"
+    file.touch()
+    assert problem_of(name, str(file)) == "WS_TLS_CERT and WS_TLS_KEY: one needs the other"
+    assert problem_of(name, str(tmp_path / "none.pem")).startswith(f"{name}=")
+    settings, _ = load_settings({"WS_TLS_CERT": str(file), "WS_TLS_KEY": str(file)})
+    assert settings.ws_tls_cert == settings.ws_tls_key == file
 
 
 @pytest.mark.parametrize(("interval", "timeout"), [("30", "30"), ("80", ""), ("", "29.9")])

@@ -12,20 +12,21 @@ from odin_ws.workers.shares import largest_share
 
 __all__ = ["calm_garbage_collector", "raise_descriptor_limit"]
 
-# Descriptors besides subscribers': Kafka's, the ops port's, and callers whose head is being read.
+# Descriptors besides those of subscribers and callers: Kafka's, the ops port's, and files.
 _OTHER_DESCRIPTORS: Final = 256
 
 
 def raise_descriptor_limit(settings: Settings) -> None:
     """Every connection is a descriptor; better to say so now than to fail at the 1,000th."""
-    needed = largest_share(settings) + _OTHER_DESCRIPTORS
+    pending = settings.ws_max_pending
+    needed = largest_share(settings) + pending + _OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         shared = f" over {settings.ws_workers} workers" * (settings.ws_workers > 1)
         stop_with(
-            f"WS_MAX_CONNECTIONS={settings.ws_max_connections}{shared} needs {needed} descriptors "
-            f"in a process and the limit is {hard}: "
-            "raise it (ulimit -n, LimitNOFILE=) or lower the setting"
+            f"WS_MAX_CONNECTIONS={settings.ws_max_connections}{shared} and "
+            f"WS_MAX_PENDING={pending} need {needed} descriptors in a process and the limit is "
+            f"{hard}: raise it (ulimit -n, LimitNOFILE=) or lower the settings"
         )
     if soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

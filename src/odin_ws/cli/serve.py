@@ -17,8 +17,9 @@ from odin_ws.cli.environment import read_access, read_catalogue, read_settings, 
 from odin_ws.cli.process import calm_garbage_collector, raise_descriptor_limit
 from odin_ws.cli.running import CannotBegin, CommandFailed, leaves, obey_signals, run
 from odin_ws.connection.listener import CannotListen
+from odin_ws.connection.tls import CertificateError
 from odin_ws.logs import configure_logging
-from odin_ws.service import kafka
+from odin_ws.service import kafka, read_certificate
 from odin_ws.service import serve as run_service
 from odin_ws.settings import Settings
 from odin_ws.source.access import KafkaAccess
@@ -58,6 +59,11 @@ def serve(workers: str | None) -> None:
     for line in warnings:
         log.warning(line)
     raise_descriptor_limit(settings)
+    try:
+        # Each worker reads it itself; a mistake is told once, before there are any.
+        read_certificate(settings)
+    except CertificateError as error:
+        stop_with(str(error))
     log.info("starting", version=__version__, brokers=settings.kafka_brokers)
     calm_garbage_collector()
     command = _serve_with_workers if settings.ws_workers > 1 else _serve_here

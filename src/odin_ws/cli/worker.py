@@ -21,7 +21,7 @@ from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, running
 from odin_ws.settings import Settings
 from odin_ws.source.access import KafkaAccess
-from odin_ws.workers.child import STOP
+from odin_ws.workers.child import RENEW, STOP
 from odin_ws.workers.shares import settings_of
 
 __all__ = ["worker"]
@@ -73,7 +73,11 @@ async def _obey_supervisor(stop: trio.Event, scope: trio.CancelScope) -> None:
     """Do what comes on standard input (see odin_ws.workers.child); its end is a reason to drain."""
     async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as orders:
         async for order in orders:
-            stop.set()
+            if RENEW in order:
+                # As if somebody had sent the signal to this process alone.
+                signal.raise_signal(signal.SIGHUP)
+            if order.strip(RENEW):
+                stop.set()
             if STOP in order:
                 scope.cancel()
     if not stop.is_set():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,23 +11,27 @@ from typing import Final
 import attrs
 
 from odin_ws.connection.head import Head, Refusal, check_upgrade
+from odin_ws.connection.retrying import retry_after
 from odin_ws.protocol.envelope import Dialect
 
 __all__ = ["NO_ROOM", "Admission"]
 
-# Clients turned away come back spread over these seconds, not all at once.
-_RETRY_AFTER: Final = (2, 10)
-
-
 # The labels of what is refused for want of room.
-NO_ROOM: Final = ("draining", "max_connections", "memory")
+NO_ROOM: Final = ("cpu", "draining", "loop_delay", "max_connections", "max_pending", "memory")
+
+# What a caller is told of a limit that is passed.
+_OVERLOADED: Final = {
+    "cpu": "the server is short of cpu",
+    "loop_delay": "the server is behind with its work",
+    "memory": "the server is short of memory",
+}
 
 
 @attrs.define(eq=False)
 class Admission:
     """Counts who is in and says who may still come.
 
-    `overload` names a limit that is passed at the moment ("memory"), or None.
+    `overload` names a limit that is passed at the moment ("memory", "cpu", "loop_delay"), or None.
     """
 
     max_connections: int
@@ -49,7 +52,7 @@ class Admission:
         if self.active >= self.max_connections:
             raise _busy("max_connections", f"all {self.max_connections} places are taken")
         if (limit := self.overload()) is not None:
-            raise _busy(limit, f"the server is short of {limit}")
+            raise _busy(limit, _OVERLOADED[limit])
         self.active += 1
         try:
             yield dialect
@@ -71,5 +74,4 @@ def _dialect(head: Head) -> Dialect:
 
 
 def _busy(label: str, text: str) -> Refusal:
-    seconds = random.randint(*_RETRY_AFTER)  # noqa: S311 -- jitter, not a secret
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [("Retry-After", str(seconds))])
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [retry_after()])

@@ -68,7 +68,18 @@ class Close(Enum):
         flush=False,
     )
     FLOODING = CloseReason(
-        1008, "flooding", Initiator.SERVER, "flooding: too many commands", "slow down, then resume"
+        1008,
+        "flooding",
+        Initiator.SERVER,
+        "flooding: too many commands, pings or pongs",
+        "slow down, then resume",
+    )
+    UNFINISHED = CloseReason(
+        1008,
+        "unfinished",
+        Initiator.SERVER,
+        "a command that was begun did not end",
+        "send commands whole, then resume",
     )
     BAD_COMMANDS = CloseReason(
         1008,
@@ -78,7 +89,11 @@ class Close(Enum):
         "fix itself, then resume",
     )
     TOO_LARGE = CloseReason(
-        1009, "message_too_large", Initiator.SERVER, "message too large", "fix itself"
+        1009,
+        "message_too_large",
+        Initiator.SERVER,
+        "message too large, or in too many frames",
+        "fix itself",
     )
     INTERNAL = CloseReason(
         1011,

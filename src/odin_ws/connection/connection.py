@@ -15,7 +15,7 @@ from odin_ws.connection.transport import Transport
 from odin_ws.hub import Hub, Subscriber
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import PING, close_frame, pong_frame
-from odin_ws.protocol.incoming import Fault, FrameReader, PeerClose, Ping
+from odin_ws.protocol.incoming import Fault, FrameReader, Incoming, PeerClose, Ping, Pong
 
 __all__ = ["CLOSE_SECONDS", "Connection"]
 
@@ -40,6 +40,7 @@ class Connection:
     __slots__ = (
         "_drained",
         "_greet",
+        "_message_seconds",
         "_nursery",
         "_scope",
         "_taken",
@@ -63,6 +64,7 @@ class Connection:
         *,
         outbox_bytes: int,
         grace: float,
+        message_seconds: float,
         taken: Callable[[Subscriber], None],
         greeting: Callable[[Connection], None],
     ) -> None:
@@ -82,6 +84,7 @@ class Connection:
         self._taken = taken
         self._greet = greeting
         self._transport = transport
+        self._message_seconds = message_seconds
         self._upgraded = False
         # Set when the peer has taken what it was sent; made by whoever waits for it.
         self._drained: trio.Event | None = None
@@ -199,29 +202,57 @@ class Connection:
 
         Returns whether it has nothing more to say: it has closed, or it is gone.
         """
+        begun: float | None = None
         while True:
             for item in reader.receive(data):
-                match item:
-                    case str():
-                        # Once we have closed, only the peer's close is waited for.
-                        if self.closing is None:
-                            session.receive(item)
-                    case Ping():
-                        self.outbox.write(pong_frame(item.payload))
-                    case PeerClose():
-                        self._conclude(Close.CLIENT, close_frame(item.code, item.reason))
-                        return True
-                    case Fault():
-                        self.close(close_for(item))
-                        return False
-            try:
-                data = await self._transport.receive_some(_READ_BYTES)
-            except trio.BrokenResourceError:
-                data = b""
+                if isinstance(item, str):
+                    begun = None
+                answered = self._carry_out(item, session)
+                if answered is not None:
+                    return answered
+            if not reader.unfinished:
+                begun = None
+            elif begun is None:
+                begun = trio.current_time()
+            if (more := await self._receive(begun)) is None:
+                return False
+            data = more
             if not data:
                 self._conclude(Close.LOST, b"")
                 return True
             self._heard(len(data))
+
+    def _carry_out(self, item: Incoming, session: Session) -> bool | None:
+        """Do what came; returns whether the peer has closed, where nothing more is looked at."""
+        match item:
+            case str():
+                # Once we have closed, only the peer's close is waited for.
+                if self.closing is None:
+                    session.receive(item)
+            case Ping():
+                if session.control():
+                    self.outbox.write(pong_frame(item.payload))
+            case Pong():
+                session.control()
+            case PeerClose():
+                self._conclude(Close.CLIENT, close_frame(item.code, item.reason))
+                return True
+            case Fault():
+                self.close(close_for(item))
+                return False
+        return None
+
+    async def _receive(self, begun: float | None) -> bytes | None:
+        """The next bytes, none at the end; None where the message begun then takes too long."""
+        try:
+            if begun is None:
+                return await self._transport.receive_some(_READ_BYTES)
+            with trio.move_on_at(begun + self._message_seconds):
+                return await self._transport.receive_some(_READ_BYTES)
+        except trio.BrokenResourceError:
+            return b""
+        self.close(Close.UNFINISHED)
+        return None
 
     def _conclude(self, reason: Close, last: bytes) -> None:
         """The client has ended it: send what it is still owed, then `last`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
@@ -32,12 +33,15 @@ PATH: Final = "/ws"
 # The labels of what is refused here; the metrics show each from the start.
 BAD_REQUESTS: Final = (
     "bad_method",
+    "bad_proxy_header",
     "bad_request",
     "bad_version",
     "head_timeout",
     "head_too_large",
+    "no_tls",
     "no_upgrade",
     "not_found",
+    "tls_failed",
 )
 
 # Nobody's head needs more header lines; h11 itself only limits their bytes.
@@ -45,6 +49,23 @@ _MAX_HEADERS: Final = 100
 
 # RFC 6455, 4.1: the key is 16 random bytes in base64.
 _KEY_BYTES: Final = 16
+
+# Headers that say one thing. Said twice, the proxy in front may have gone by one of them while we
+# go by the other.
+_ONCE: Final = frozenset(
+    {
+        "authorization",
+        "content-length",
+        "host",
+        "origin",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "upgrade",
+    }
+)
+
+# What a target may begin with that names a server (RFC 9112, 3.2.2).
+_SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
 
 @attrs.define
@@ -74,20 +95,22 @@ class Head:
 async def read_head(transport: Transport, *, max_bytes: int, seconds: float) -> Head | None:
     """Read and parse one head; None where the peer left before it was whole. Raises Refusal."""
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=max_bytes)
-    received = 0
+    received = bytearray()
     with trio.move_on_after(seconds):
         while True:
             event = _next_event(parser)
             if isinstance(event, h11.Request):
                 rest, _ended = parser.trailing_data
+                size = len(received) - len(rest)
                 # h11 only limits what is not whole yet.
-                if received - len(rest) > max_bytes:
+                if size > max_bytes:
                     raise _too_large(f"more than {max_bytes} bytes")
+                _check_lines(bytes(received[:size]))
                 return _head(event, rest)
             data = await transport.receive_some(max_bytes)
             if not data:
                 return None
-            received += len(data)
+            received += data
             parser.receive_data(data)
     raise Refusal(
         HTTPStatus.REQUEST_TIMEOUT, "head_timeout", f"the request did not come in {seconds:g} s"
@@ -100,7 +123,19 @@ def _next_event(parser: h11.Connection) -> type[h11.NEED_DATA | h11.PAUSED] | h1
     except h11.RemoteProtocolError as error:
         if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             raise _too_large("request too large") from error
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"bad request: {error}") from error
+        raise _bad(f"bad request: {error}") from error
+
+
+def _check_lines(head: bytes) -> None:
+    """Refuse what h11 reads in one way and a proxy in front may have read in another."""
+    if not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
+        raise _bad("a line ends with CR LF")
+    lines = head.split(b"\r\n")
+    if any(line.startswith((b" ", b"\t")) for line in lines):
+        raise _bad("a header has one line")
+    seen = Counter(line.partition(b":")[0].lower().decode("latin-1") for line in lines[1:])
+    if twice := sorted(name for name in _ONCE if seen[name] > 1):
+        raise _bad(f"{twice[0]}: given twice")
 
 
 def _head(request: h11.Request, rest: bytes) -> Head:
@@ -111,17 +146,25 @@ def _head(request: h11.Request, rest: bytes) -> Head:
         name = raw_name.decode("ascii")  # h11 lets nothing else through
         # All that we look at is ASCII; RFC 9110, 5.5 leaves open what other bytes would mean.
         if not raw_value.isascii():
-            raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"{name}: not ASCII")
+            raise _bad(f"{name}: not ASCII")
         value = raw_value.decode("ascii")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     try:
         target = urlsplit(request.target.decode("ascii"))
         query = dict(parse_qsl(target.query, keep_blank_values=True, errors="strict"))
     except ValueError as error:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "the target is no URL") from error
+        raise _bad("the target is no URL") from error
     if request.http_version != b"1.1":
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "HTTP/1.1 is needed")
+        raise _bad("HTTP/1.1 is needed")
+    if target.scheme and (
+        target.scheme not in _SCHEMES or target.netloc.lower() != headers["host"].lower()
+    ):
+        raise _bad("the target names another server than Host")
     return Head(request.method.decode("ascii"), target.path, query, headers, rest)
+
+
+def _bad(text: str) -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, "bad_request", text)
 
 
 def _too_large(text: str) -> Refusal:
@@ -139,7 +182,7 @@ def check_upgrade(head: Head) -> None:
             HTTPStatus.METHOD_NOT_ALLOWED, "bad_method", "GET is needed", [("Allow", "GET")]
         )
     if head.headers.get("content-length", "0") != "0" or "transfer-encoding" in head.headers:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "a body has no place here")
+        raise _bad("a body has no place here")
     wants = head.headers.get("upgrade", "").lower()
     connection = {word.strip() for word in head.headers.get("connection", "").lower().split(",")}
     if wants != "websocket" or "upgrade" not in connection:
@@ -157,9 +200,7 @@ def check_upgrade(head: Head) -> None:
             [("Sec-WebSocket-Version", "13")],
         )
     if not _is_key(head.headers.get("sec-websocket-key", "")):
-        raise Refusal(
-            HTTPStatus.BAD_REQUEST, "bad_request", "Sec-WebSocket-Key: 16 bytes in base64"
-        )
+        raise _bad("Sec-WebSocket-Key: 16 bytes in base64")
 
 
 def upgrade(head: Head) -> bytes:

@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from odin_ws.address import Address
+from odin_ws.connection.addresses import read_address
 from odin_ws.connection.transport import SocketTransport, Transport
 
 __all__ = [
@@ -151,4 +152,4 @@ def _accept_some(listening: socket.socket) -> Iterator[tuple[socket.socket, str]
         except ConnectionAbortedError:
             # The caller hung up while it waited in the queue.
             continue
-        yield sock, str(address[0])
+        yield sock, read_address(address[0]) or address[0]

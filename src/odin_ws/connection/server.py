@@ -16,7 +16,8 @@ import trio
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.closing import Close
 from odin_ws.connection.connection import Connection
-from odin_ws.connection.head import Head, Refusal, read_head, refuse, upgrade
+from odin_ws.connection.entrance import Caller, Entrance
+from odin_ws.connection.head import Head, Refusal, upgrade
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.session import Session, SessionLimits, SessionStats
 from odin_ws.connection.transport import Transport
@@ -53,9 +54,9 @@ _DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 
 class ConnectionLimits:
     """What every connection is held to. Sizes in bytes, times in seconds."""
 
-    head_bytes: int
-    head_seconds: float
-    frame_bytes: int
+    message_bytes: int
+    message_frames: int
+    message_seconds: float
     outbox_bytes: int
     outbox_seconds: float
     session: SessionLimits
@@ -83,10 +84,12 @@ class ConnectionServer:
         admission: Admission,
         keepalive: Keepalive,
         limits: ConnectionLimits,
+        entrance: Entrance,
     ) -> None:
         self.stats = ConnectionStats()
         self.admission = admission
         self.keepalive = keepalive
+        self.entrance = entrance
         self.replays = context.stats
         self.connections: set[Connection] = set()
         self._context = context
@@ -96,10 +99,11 @@ class ConnectionServer:
         # What newcomers are told first.
         self.standing: bytes | None = None
 
-    async def serve(self, transport: Transport, peer: str) -> None:
+    async def serve(self, wire: Transport, peer: str) -> None:
         """The whole life of one connection. Raises nothing but cancellation."""
         try:
-            await self._admit(transport, peer)
+            async with self.entrance.meet(wire, peer) as caller:
+                await self._admit(caller)
         except* trio.BrokenResourceError:
             # The peer went away before the upgrade: there is no connection to count.
             log.debug("lost before the upgrade", peer=peer)
@@ -107,22 +111,23 @@ class ConnectionServer:
             self.stats.errors += 1
             log.exception("a connection failed", peer=peer)
         finally:
-            transport.close()
+            wire.close()
 
-    async def _admit(self, transport: Transport, peer: str) -> None:
-        limits = self._limits
+    async def _admit(self, caller: Caller) -> None:
         try:
-            head = await read_head(
-                transport, max_bytes=limits.head_bytes, seconds=limits.head_seconds
-            )
+            head = await self.entrance.read_head(caller)
             if head is None:
                 return
-            with self.admission.admit(head) as dialect:
-                await self._serve_upgraded(transport, peer, head, dialect)
+            with (
+                self.admission.admit(head) as dialect,
+                self.entrance.addresses.hold(caller.peer),
+            ):
+                await self._serve_upgraded(caller.transport, caller.peer, head, dialect)
         except Refusal as refusal:
             self.admission.count(refusal)
-            log.debug("refused", peer=peer, status=int(refusal.status), reason=refusal.label)
-            await _send_last(transport, refuse(refusal))
+            status, reason = int(refusal.status), refusal.label
+            log.debug("refused", peer=caller.peer, status=status, reason=reason)
+            await self.entrance.dismiss(caller, refusal)
 
     async def _serve_upgraded(
         self, transport: Transport, peer: str, head: Head, dialect: Dialect
@@ -134,13 +139,14 @@ class ConnectionServer:
             dialect,
             outbox_bytes=limits.outbox_bytes,
             grace=limits.outbox_seconds,
+            message_seconds=limits.message_seconds,
             taken=self._taken,
             greeting=self._greeting,
         )
         session = Session(connection, self._context, limits.session, self.stats.sessions)
         with self._registered(connection):
             try:
-                reader = FrameReader(limits.frame_bytes)
+                reader = FrameReader(limits.message_bytes, limits.message_frames)
                 await connection.run(upgrade(head), session, reader, head.rest)
             except* Exception:  # to say 1011 while the socket is still there; reported above
                 await connection.fail()
@@ -233,16 +239,3 @@ class ConnectionServer:
         """What a newcomer has to know."""
         if self.standing is not None:
             connection.tell(text_frame(self.standing), self._hub)
-
-
-async def _send_last(transport: Transport, data: bytes) -> None:
-    """Send a refusal and let the peer read it; it has no say in how long that takes."""
-    with trio.move_on_after(1):
-        view = memoryview(data)
-        while view:
-            view = view[transport.send_nowait(view) :]
-            if view:
-                await transport.wait_writable()
-        transport.send_eof()
-        while await transport.receive_some(4096):
-            pass

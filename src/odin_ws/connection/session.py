@@ -26,7 +26,10 @@ _MAX_REFUSED_IN_A_ROW: Final = 50
 
 @attrs.frozen
 class SessionLimits:
-    """What one client may ask for: commands per second and in a burst, and subscriptions."""
+    """What one client may ask for: commands per second and in a burst, and subscriptions.
+
+    Pings and pongs have a rate of their own, which is the same.
+    """
 
     command_rate: float
     command_burst: int
@@ -65,6 +68,8 @@ class Session:
         self._stats = stats
         self._subscriptions = Subscriptions(connection, context, limits.subscriptions, self)
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, trio.current_time())
+        # Of pings and pongs; made with the first.
+        self._control: TokenBucket | None = None
         self._refused_in_a_row = 0
 
     def receive(self, text: str) -> None:
@@ -77,6 +82,17 @@ class Session:
             self.refuse(error)
         else:
             self._refused_in_a_row = 0
+
+    def control(self) -> bool:
+        """Count a ping or pong; returns whether it may be answered. Too many end the connection."""
+        limits, now = self._limits, trio.current_time()
+        if self._control is None:
+            self._control = TokenBucket(limits.command_rate, limits.command_burst, now)
+        if self._control.available(now):
+            self._control.spend(1)
+            return True
+        self._connection.close(Close.FLOODING)
+        return False
 
     def _check_rate(self) -> None:
         if not self._bucket.available(trio.current_time()):

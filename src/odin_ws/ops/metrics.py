@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from odin_ws.connection.admission import NO_ROOM
 from odin_ws.connection.closing import Close
 from odin_ws.connection.head import BAD_REQUESTS
+from odin_ws.connection.limits import TOO_MANY
 from odin_ws.distribution import Distribution
 from odin_ws.hub.reading import Unreadable
 from odin_ws.ops.view import View
@@ -65,6 +66,9 @@ class _ServiceCollector(Collector):
         yield _counter("ws_connections", "Connections upgraded", stats.opened)
         yield _gauge("ws_connections_active", "Connections open now", server.admission.active)
         yield _gauge(
+            "ws_connections_pending", "Callers on their way in or out", len(server.entrance.pending)
+        )
+        yield _gauge(
             "ws_connections_max", "WS_MAX_CONNECTIONS", self._view.settings.ws_max_connections
         )
         yield _labelled_counter(
@@ -72,7 +76,7 @@ class _ServiceCollector(Collector):
             "Connections refused before the upgrade",
             "reason",
             # Each is there from the start: an alert on its rate needs a first zero.
-            dict.fromkeys((*BAD_REQUESTS, *NO_ROOM), 0) | server.admission.refused,
+            dict.fromkeys((*BAD_REQUESTS, *TOO_MANY, *NO_ROOM), 0) | server.admission.refused,
         )
         disconnects = CounterMetricFamily(
             "ws_disconnects", "Connections ended", labels=["reason", "initiated_by"]
@@ -121,6 +125,9 @@ class _ServiceCollector(Collector):
         yield _gauge("ws_memory_bytes", "Memory in use", resources.memory_bytes)
         yield _gauge("ws_memory_limit_bytes", "Memory allowed", resources.memory_limit)
         yield _gauge("ws_cpu_usage_percent", "CPU in use, of WS_CPU_LIMIT", resources.cpu_percent)
+        yield _histogram(
+            "ws_event_loop_delay_seconds", "How late due tasks run", resources.loop.delays
+        )
 
     def _kafka(self) -> Iterator[Metric]:
         feed, stats = self._view.feed, self._view.hub.stats

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import psutil
 import trio
+
+from odin_ws.ops.standing import LoopDelay, Standing
 
 __all__ = ["Resources", "own_cgroup"]
 
@@ -18,6 +19,13 @@ Reader = Callable[[Path], float | None]
 # How often CPU and memory are looked at. The original's 15 s let 1,500 connections too many in.
 _SAMPLE_SECONDS: Final = 1.0
 
+# Without a pause for so many seconds: clients that come back together keep it busy for less.
+_SATURATED_SECONDS: Final = 10
+
+# Of what can be used. A loop that never waits is at 99%; at nine tenths it waits now and then.
+_SATURATED: Final = 0.98
+_UNSATURATED: Final = 0.9
+
 
 class Resources:
     """What is used and what is allowed.
@@ -25,11 +33,17 @@ class Resources:
     `cpu_limit` (cores) and `memory_limit` (bytes): 0 means the container's limit, else the
     machine's. `cgroup`: the folder of our control group, None where there is none.
     `workers`: how many processes share all that. What is told is then this one's equal part, of
-    what the container uses too: so the parts add up.
+    what the container uses too: so the parts add up. `max_loop_delay` in seconds; 0 is no limit.
     """
 
     def __init__(
-        self, cpu_limit: float, memory_limit: int, cgroup: Path | None, workers: int = 1
+        self,
+        cpu_limit: float,
+        memory_limit: int,
+        cgroup: Path | None,
+        workers: int = 1,
+        *,
+        max_loop_delay: float = 0.0,
     ) -> None:
         self._workers = workers
         self._process = psutil.Process()
@@ -44,29 +58,40 @@ class Resources:
         ) // workers
         self.cpu_percent = 0.0
         self.memory_bytes = self._memory_used()
+        self.loop = LoopDelay(max_loop_delay)
+        self._cpu = Standing(_SATURATED_SECONDS, high=_SATURATED, low=_UNSATURATED)
 
     def overload(self) -> str | None:
-        """Which limit is passed: "memory" or None."""
-        return "memory" if self.memory_bytes >= self.memory_limit else None
+        """Which limit is passed: "memory", "cpu", "loop_delay" or None."""
+        if self.memory_bytes >= self.memory_limit:
+            return "memory"
+        if self._cpu.passed:
+            return "cpu"
+        return "loop_delay" if self.loop.passed else None
 
     async def run(self) -> None:
         """Sample until cancelled."""
-        used, at = self._cpu_used(), time.monotonic()
+        used, own, at = self._cpu_used(), self._own_cpu(), trio.current_time()
         while True:
             await trio.sleep(_SAMPLE_SECONDS)
-            used_now, now = self._cpu_used(), time.monotonic()
-            # In virtual time no real time passes between two samples.
-            elapsed = max(now - at, 1e-3)
-            self.cpu_percent = 100 * (used_now - used) / elapsed / self.cpu_limit
+            used_now, own_now, now = self._cpu_used(), self._own_cpu(), trio.current_time()
+            share = (used_now - used) / (now - at) / self.cpu_limit
+            self.cpu_percent = 100 * share
+            # One process can use one core. On a machine that others keep busy it gets less than
+            # that, and is not full.
+            self._cpu.observe(max(share, (own_now - own) / (now - at)))
             self.memory_bytes = self._memory_used()
-            used, at = used_now, now
+            used, own, at = used_now, own_now, now
+
+    def _own_cpu(self) -> float:
+        times = self._process.cpu_times()
+        return times.user + times.system
 
     def _cpu_used(self) -> float:
         """CPU seconds used since some point in the past."""
         if self._cgroup is not None and self._limited_cpu:
             return _read_table(self._cgroup / "cpu.stat")["usage_usec"] / 1e6 / self._workers
-        times = self._process.cpu_times()
-        return times.user + times.system
+        return self._own_cpu()
 
     def _memory_used(self) -> int:
         """The container's working set, as Kubernetes counts it, or our resident memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import attrs
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
-__all__ = ["Fault", "FrameReader", "Incoming", "PeerClose", "Ping"]
+__all__ = ["Fault", "FrameReader", "Incoming", "PeerClose", "Ping", "Pong"]
 
 # RFC 6455, 7.4.1: data that is not what its type says, here text that is not UTF-8.
 _NOT_UTF8: Final = 1007
@@ -32,6 +33,11 @@ class Ping:
 
 
 @attrs.frozen
+class Pong:
+    """A pong; it wants nothing."""
+
+
+@attrs.frozen
 class PeerClose:
     """The peer's close; `code` is 1005 where it gave none."""
 
@@ -39,21 +45,31 @@ class PeerClose:
     reason: str
 
 
-# A text is a whole message. A pong is only a sign of life, which any byte is.
-Incoming = str | Ping | PeerClose | Fault
+# A text is a whole message.
+Incoming = str | Ping | Pong | PeerClose | Fault
+
+_PONG: Final = Pong()
 
 
 class FrameReader:
-    """Reads one connection's bytes. A message may have `max_bytes`, and as many frames."""
+    """Reads one connection's bytes. A message may have `max_bytes`, in `max_frames` frames."""
 
-    __slots__ = ("_frames", "_max_bytes", "_parts", "_size")
+    __slots__ = ("_count", "_frames", "_max_bytes", "_max_frames", "_parts", "_size")
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_frames: int) -> None:
         self._frames = FrameProtocol(client=False, extensions=[])
         self._max_bytes = max_bytes
-        # Of a message that is not whole yet; most come in one piece.
-        self._parts: list[str] | None = None
+        self._max_frames = max_frames
+        # Of a message that is not whole yet; most come in one piece. Not a list: of a million
+        # single characters it would take a hundred times what they take.
+        self._parts: io.StringIO | None = None
         self._size = 0
+        self._count = 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message was begun that is not whole yet."""
+        return self._parts is not None
 
     def receive(self, data: bytes) -> Iterator[Incoming]:
         """What has become whole with these bytes, in order; after a fault nothing more."""
@@ -72,28 +88,31 @@ class FrameReader:
         payload = frame.payload
         match frame.opcode:
             case Opcode.TEXT if isinstance(payload, str):
+                self._count += frame.frame_finished
                 return self._text(payload, whole=frame.message_finished)
             case Opcode.BINARY:
                 return Fault.BINARY
             case Opcode.PING if isinstance(payload, bytes | bytearray):
                 return Ping(bytes(payload))
+            case Opcode.PONG:
+                return _PONG
             case Opcode.CLOSE if isinstance(payload, tuple):
                 return PeerClose(int(payload[0]), payload[1] or "")
         return None
 
     def _text(self, part: str, *, whole: bool) -> Incoming | None:
-        # An empty part counts too: a message of nothing but those would never end.
-        self._size += max(1, len(part) if part.isascii() else len(part.encode()))
-        if self._size > self._max_bytes:
+        self._size += len(part) if part.isascii() else len(part.encode())
+        if self._size > self._max_bytes or self._count > self._max_frames:
             return Fault.TOO_LARGE
         if whole and self._parts is None:
-            self._size = 0
+            self._size = self._count = 0
             return part
         if self._parts is None:
-            self._parts = []
-        self._parts.append(part)
+            self._parts = io.StringIO()
+        self._parts.write(part)
         if not whole:
             return None
-        text = "".join(self._parts)
-        self._parts, self._size = None, 0
+        text = self._parts.getvalue()
+        self._parts = None
+        self._size = self._count = 0
         return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,7 @@ __all__ = [
     "BROKERS",
     "FILE",
     "MIB",
+    "NETWORKS",
     "OPTIONAL_TEXT",
     "PATH",
     "TEXT",
@@ -188,6 +190,10 @@ def _optional_path(text: str) -> Path | None:
     return Path(text) if text else None
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
+
+
 BROKERS: Final = (_words, "host:port, several separated by commas")
 TEXT: Final = (_text, "a text that is not empty")
 OPTIONAL_TEXT: Final = (str, "any text, or nothing")
@@ -195,5 +201,9 @@ ADDRESS: Final = (_address, "host:port, or :port for every interface")
 FILE: Final = (_optional_file, "the path of a file that exists, or nothing")
 TOPIC: Final = (_optional_topic, "the name of a topic, or nothing")
 PATH: Final = (_optional_path, "the path of a file, or nothing")
+NETWORKS: Final = (
+    _networks,
+    "networks such as 10.0.0.0/8 or 2001:db8::/32, or addresses, separated by commas; or nothing",
+)
 
 MIB: Final = 1 << 20

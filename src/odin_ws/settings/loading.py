@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from odin_ws.settings.edge import EdgeSettings
 from odin_ws.settings.kafka import KafkaSettings
 from odin_ws.settings.kafka_security import KafkaSecuritySettings
 from odin_ws.settings.kinds import Setting, SettingsError
@@ -24,6 +25,7 @@ _SECTIONS: Final = (
     KafkaSettings,
     KafkaSecuritySettings,
     SubscriberSettings,
+    EdgeSettings,
     PastSettings,
     ProcessSettings,
 )
@@ -31,7 +33,12 @@ _SECTIONS: Final = (
 
 @attrs.frozen
 class Settings(
-    KafkaSettings, KafkaSecuritySettings, SubscriberSettings, PastSettings, ProcessSettings
+    KafkaSettings,
+    KafkaSecuritySettings,
+    SubscriberSettings,
+    EdgeSettings,
+    PastSettings,
+    ProcessSettings,
 ):
     """The server's settings. Every one can be given to the constructor too, by its field's name."""
 
@@ -43,6 +50,12 @@ class Settings(
                 f"WS_PONG_TIMEOUT={self.ws_pong_timeout:g}: must be more than "
                 f"WS_PING_INTERVAL={self.ws_ping_interval:g}, or no pong could be in time"
             )
+        if self.ws_proxy_protocol == "required" and not self.ws_trusted_proxies:
+            problems.append(
+                "WS_PROXY_PROTOCOL=required: needs WS_TRUSTED_PROXIES, or nobody could connect"
+            )
+        if (self.ws_tls_cert is None) != (self.ws_tls_key is None):
+            problems.append("WS_TLS_CERT and WS_TLS_KEY: one needs the other")
         if self.ws_workers > 1 and self.kafka_assignment == "group":
             problems.append(
                 f"KAFKA_ASSIGNMENT=group: must be all with WS_WORKERS={self.ws_workers}, or each "

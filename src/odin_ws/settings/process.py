@@ -15,7 +15,11 @@ class ProcessSettings:
     """See odin_ws.settings.Settings."""
 
     ws_ops_addr: Address = setting(
-        "WS_OPS_ADDR", ":3003", ADDRESS, "", "where health and metrics are"
+        "WS_OPS_ADDR",
+        "127.0.0.1:3003",
+        ADDRESS,
+        "",
+        "where health and metrics are; they tell about the inside",
     )
     ws_workers: int = setting(
         "WS_WORKERS",
@@ -44,7 +48,7 @@ class ProcessSettings:
         "0",
         number(0, 4096),
         "cores",
-        "what 100% CPU means in health and metrics; 0: the container's limit, else the machine's",
+        "what 100% CPU is: there new ones get 503; 0: the container's limit, else the machine's",
     )
     ws_memory_limit: int = setting(
         "WS_MEMORY_LIMIT",

@@ -190,19 +190,19 @@ class Scenario:
         event = {"type": kind or topic.events[0], "timestamp": 0, "data": data}
         return self.log.append(topic.name, token.encode(), json.dumps(event).encode())
 
-    async def dial(self, capacity: int = 1 << 20) -> ClientStream:
-        """A connection to the server on which nothing was said yet."""
+    async def dial(self, capacity: int = 1 << 20, peer: str = "memory") -> ClientStream:
+        """A connection to the server on which nothing was said yet; `peer`: the address it has."""
         transport, stream = transport_pair(capacity)
-        await self.attach(transport)
+        await self.attach(transport, peer)
         return stream
 
-    async def attach(self, transport: Transport) -> None:
+    async def attach(self, transport: Transport, peer: str = "memory") -> None:
         """Give the server a connection. Raises ConnectionRefusedError once it accepts no more."""
         await self._accepting.wait()
         if self._serve is None or self._server_nursery is None:
             raise ConnectionRefusedError
         self._transports.append(transport)
-        self._server_nursery.start_soon(self._serve, transport, "memory")
+        self._server_nursery.start_soon(self._serve, transport, peer)
 
     async def connect(self, path: str = "/ws", *, capacity: int = 1 << 20) -> Client:
         """A WebSocket client. `capacity`: what the network holds before the server must wait."""

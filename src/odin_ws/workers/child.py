@@ -22,6 +22,7 @@ import trio
 
 __all__ = [
     "DRAIN",
+    "RENEW",
     "STOP",
     "Answer",
     "CannotStart",
@@ -35,6 +36,7 @@ __all__ = [
 # two of them cannot be torn apart.
 DRAIN: Final = b"d"
 STOP: Final = b"s"
+RENEW: Final = b"r"
 
 # For a last close frame to every client, and Python's end.
 _STOP_SECONDS: Final = 5.0
@@ -69,7 +71,7 @@ class Child(Protocol):
         ...
 
     async def tell(self, what: bytes) -> None:
-        """Tell it to DRAIN or to STOP; nothing happens where it has ended."""
+        """Tell it to DRAIN, to STOP, or to RENEW its certificate; nothing where it has ended."""
         ...
 
     async def wait(self) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,7 +52,7 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
             stop,
             settings.ws_drain_delay + settings.ws_drain_seconds + _DRAIN_GRACE,
         )
-        async with serve_ops(workers_app(supervisor), ops_socket):
+        async with serve_ops(workers_app(supervisor), ops_socket), _renewing(settings, supervisor):
             log.info(
                 "serving with workers",
                 subscribers=str(subscribers),
@@ -58,3 +60,19 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
                 workers=settings.ws_workers,
             )
             return await supervisor.run()
+
+
+@asynccontextmanager
+async def _renewing(settings: Settings, supervisor: Supervisor) -> AsyncIterator[None]:
+    """For the length of the block, pass SIGHUP on, where there is a certificate to read again."""
+    async with trio.open_nursery() as nursery:
+        if settings.ws_tls_cert is not None:
+            nursery.start_soon(_pass_hangups_on, supervisor)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def _pass_hangups_on(supervisor: Supervisor) -> None:
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            await supervisor.renew()

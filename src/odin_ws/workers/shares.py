@@ -12,10 +12,15 @@ __all__ = ["largest_share", "settings_of"]
 def settings_of(settings: Settings, number: int) -> Settings:
     """The settings of worker `number`, from 1 on: as equal a part of the connections as there is.
 
-    CPU and memory are divided where they are measured.
+    So it has of the rate at which they may come. CPU and memory are divided where they are
+    measured.
     """
     each, more = divmod(settings.ws_max_connections, settings.ws_workers)
-    return attrs.evolve(settings, ws_max_connections=each + (number <= more))
+    return attrs.evolve(
+        settings,
+        ws_max_connections=each + (number <= more),
+        ws_connect_rate=settings.ws_connect_rate / settings.ws_workers,
+    )
 
 
 def largest_share(settings: Settings) -> int:

@@ -12,7 +12,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from odin_ws.source.backoff import Backoff
-from odin_ws.workers.child import DRAIN, Answer, CannotStart, Child, NoAnswer, OpenChild
+from odin_ws.workers.child import DRAIN, RENEW, Answer, CannotStart, Child, NoAnswer, OpenChild
 from odin_ws.workers.totals import Totals
 
 __all__ = ["WRONG_SETTINGS", "Supervisor", "Worker", "WorkerFailed"]
@@ -129,6 +129,12 @@ class Supervisor:
             if answer is not None and worker.child is children[worker.number]:
                 self._saw(worker, answer)
         return {number: answer is not None for number, answer in answers.items()}
+
+    async def renew(self) -> None:
+        """Have the workers read their certificate again; one that only starts reads it anyway."""
+        for worker in self.workers:
+            if worker.child is not None and worker.served:
+                await worker.child.tell(RENEW)
 
     async def _keep(self, worker: Worker) -> None:
         backoff = Backoff(*_BACKOFF)

@@ -17,6 +17,7 @@ GAUGES: Final[Mapping[str, Rule]] = {
     # Of each there is a part in every worker.
     "ws_connections_active": sum,
     "ws_connections_max": sum,
+    "ws_connections_pending": sum,
     "ws_capacity_max_connections": sum,
     "ws_memory_bytes": sum,
     "ws_memory_limit_bytes": sum,

@@ -1,0 +1,146 @@
+"""From an accepted socket to a head: who calls, in the clear or over TLS, and for what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final
+
+import attrs
+import trio
+
+from odin_ws.connection.addresses import TrustedProxies
+from odin_ws.connection.head import Head, Refusal, read_head, refuse
+from odin_ws.connection.limits import ConnectLimits
+from odin_ws.connection.pending import Pending
+from odin_ws.connection.proxy_protocol import read_proxy_header
+from odin_ws.connection.retrying import retry_after
+from odin_ws.connection.tls import Certificate, HandshakeFailed, TlsTransport, open_tls
+from odin_ws.connection.transport import Transport
+
+__all__ = ["Caller", "Entrance", "EntranceLimits"]
+
+# For a refusal to be read; who is refused has no say in how long that takes.
+_FAREWELL_SECONDS: Final = 1.0
+
+
+@attrs.frozen
+class EntranceLimits:
+    """What callers are held to. `head_seconds`: for the head, and as long for what comes before it.
+
+    `proxy_protocol`: whether each connection begins with a PROXY header, from a trusted proxy.
+    """
+
+    pending: int
+    head_bytes: int
+    head_seconds: float
+    trusted: TrustedProxies
+    proxy_protocol: bool
+
+
+@attrs.define(eq=False)
+class Caller:
+    """Who is on its way in. `peer`: its address, as far as it is known.
+
+    `speaking`: where an answer can be read; None before TLS is agreed on.
+    """
+
+    wire: Transport
+    transport: Transport
+    peer: str
+    speaking: Transport | None
+
+
+class Entrance:
+    """Meets callers, reads what they want, and answers those that are turned away."""
+
+    def __init__(
+        self, limits: EntranceLimits, addresses: ConnectLimits, certificate: Certificate | None
+    ) -> None:
+        self.pending = Pending(limits.pending)
+        self.addresses = addresses
+        self._limits = limits
+        self._certificate = certificate
+
+    @asynccontextmanager
+    async def meet(self, wire: Transport, peer: str) -> AsyncIterator[Caller]:
+        """A caller, for the length of its connection; nothing has been read of it yet."""
+        if self._certificate is None:
+            yield Caller(wire, wire, peer, wire)
+        else:
+            async with open_tls(wire, self._certificate.context) as transport:
+                yield Caller(wire, transport, peer, None)
+
+    async def read_head(self, caller: Caller) -> Head | None:
+        """Learn who it is and what it wants; None where it has left. Raises Refusal."""
+        with self.pending.wait() as waiting:
+            return await self._hear(caller)
+        if waiting.cancelled_caught:
+            raise Refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "max_pending",
+                f"{self._limits.pending} others have come since",
+                [retry_after()],
+            )
+        return None
+
+    async def _hear(self, caller: Caller) -> Head | None:
+        limits = self._limits
+        if limits.proxy_protocol:
+            await self._introduce(caller)
+        # The sooner the better; but a proxy may say in the head for whom it asks.
+        told_later = caller.peer in limits.trusted
+        if not told_later:
+            self.addresses.knock(caller.peer)
+        if isinstance(caller.transport, TlsTransport):
+            await self._secure(caller, caller.transport)
+        head = await read_head(
+            caller.transport, max_bytes=limits.head_bytes, seconds=limits.head_seconds
+        )
+        if told_later and head is not None:
+            caller.peer = limits.trusted.client(caller.peer, head.headers)
+            self.addresses.knock(caller.peer)
+        return head
+
+    async def _introduce(self, caller: Caller) -> None:
+        """Learn from a PROXY header for whom a proxy has connected."""
+        if caller.peer not in self._limits.trusted:
+            text = "only trusted proxies connect here"
+            raise Refusal(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)
+        client = await read_proxy_header(caller.wire, seconds=self._limits.head_seconds)
+        caller.peer = client or caller.peer
+
+    async def _secure(self, caller: Caller, transport: TlsTransport) -> None:
+        """Agree on TLS."""
+        with trio.move_on_after(self._limits.head_seconds):
+            try:
+                await transport.handshake()
+            except HandshakeFailed as error:
+                if error.plain_http:
+                    caller.speaking = caller.wire
+                label = "no_tls" if error.plain_http else "tls_failed"
+                text = "TLS is spoken here: wss"
+                raise Refusal(HTTPStatus.BAD_REQUEST, label, text) from error
+            caller.speaking = transport
+            return
+        text = f"no TLS in {self._limits.head_seconds:g} s"
+        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "tls_failed", text)
+
+    async def dismiss(self, caller: Caller, refusal: Refusal) -> None:
+        """Say why it is turned away, where it can read that, and let it."""
+        out = caller.speaking or caller.wire
+        answer = b"" if caller.speaking is None else refuse(refusal)
+        if refusal.label == "max_pending":
+            # It has to make room at once: what the kernel does not take now is not sent.
+            out.send_nowait(answer)
+            return
+        with self.pending.wait(), trio.move_on_after(_FAREWELL_SECONDS):
+            view = memoryview(answer)
+            while view:
+                view = view[out.send_nowait(view) :]
+                if view:
+                    await out.wait_writable()
+            out.send_eof()
+            while await out.receive_some(4096):
+                pass

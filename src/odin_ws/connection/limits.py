@@ -1,0 +1,119 @@
+"""How many may come, and how fast: all together, and from one address."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final
+
+import attrs
+import structlog
+import trio
+
+from odin_ws.connection.addresses import limit_key
+from odin_ws.connection.head import Refusal
+from odin_ws.connection.retrying import retry_after
+from odin_ws.rates import TokenBucket
+
+__all__ = ["TOO_MANY", "AddressLimits", "ConnectLimits"]
+
+log = structlog.get_logger("odin_ws.connection")
+
+# The labels of what is refused here (429).
+TOO_MANY: Final = ("connect_rate", "connect_rate_per_ip", "max_connections_per_ip")
+
+# So many seconds' worth of a rate may come at once: an office that comes back after a power cut.
+_BURST_SECONDS: Final = 5.0
+
+# A rate is remembered for so many addresses, some 5 MB. With more, those that were quiet for
+# longest begin anew; the rate of all together still holds.
+_MAX_ADDRESSES: Final = 16_384
+
+# An operator has to hear when a limit meets a proxy that does not say for whom it asks, once.
+_WARN_SECONDS: Final = 30.0
+
+
+@attrs.frozen
+class AddressLimits:
+    """Limits as settings give them; 0 is none. Rates are connections per second."""
+
+    rate: float = 0.0
+    rate_per_address: float = 0.0
+    connections_per_address: int = 0
+
+
+class ConnectLimits:
+    """Keeps count of addresses; of IPv6 a /64 counts as one."""
+
+    def __init__(self, limits: AddressLimits) -> None:
+        self._limits = limits
+        # It starts full, so the time is of no matter.
+        self._all = TokenBucket(limits.rate, limits.rate * _BURST_SECONDS, 0.0)
+        # The one longest not charged first, which is the first to be full again.
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._connections: Counter[str] = Counter()
+        self._warned_at: float | None = None
+
+    def __len__(self) -> int:
+        """How many addresses something is remembered of."""
+        return len(self._buckets.keys() | self._connections.keys())
+
+    def knock(self, address: str) -> None:
+        """Charge an attempt to connect. Raises Refusal; one that is refused is not charged."""
+        limits = self._limits
+        if not (limits.rate or limits.rate_per_address):
+            return
+        now = trio.current_time()
+        key = limit_key(address)
+        bucket = self._bucket(key, now) if limits.rate_per_address else None
+        # First the address: else those who flood would use up what is there for all.
+        if bucket is not None and not bucket.available(now):
+            raise self._refusal("connect_rate_per_ip", key, limits.rate_per_address)
+        if limits.rate:
+            if not self._all.available(now):
+                raise self._refusal("connect_rate", key, limits.rate)
+            self._all.spend(1)
+        if bucket is not None:
+            bucket.spend(1)
+            self._buckets[key] = bucket
+            self._buckets.move_to_end(key)
+
+    @contextmanager
+    def hold(self, address: str) -> Iterator[None]:
+        """Count a connection for the length of the block. Raises Refusal."""
+        most = self._limits.connections_per_address
+        if not most:
+            yield
+            return
+        key = limit_key(address)
+        if self._connections[key] >= most:
+            raise self._refusal("max_connections_per_ip", key, most)
+        self._connections[key] += 1
+        try:
+            yield
+        finally:
+            self._connections[key] -= 1
+            if not self._connections[key]:
+                del self._connections[key]
+
+    def _bucket(self, key: str, now: float) -> TokenBucket:
+        """The bucket of an address; full ones are forgotten, for a new one is as good."""
+        while self._buckets:
+            oldest = next(iter(self._buckets.values()))
+            oldest.available(now)
+            if oldest.seconds_until_full() and len(self._buckets) < _MAX_ADDRESSES:
+                break
+            self._buckets.popitem(last=False)
+        rate = self._limits.rate_per_address
+        return self._buckets.get(key) or TokenBucket(rate, rate * _BURST_SECONDS, now)
+
+    def _refusal(self, label: str, key: str, most: float) -> Refusal:
+        name = f"WS_{label.upper()}"
+        now = trio.current_time()
+        if self._warned_at is None or now - self._warned_at >= _WARN_SECONDS:
+            self._warned_at = now
+            log.warning("callers are refused by a limit", setting=name, address=key, limit=most)
+        text = f"too many: {name} is {most:g}" + f", and this is {key}" * label.endswith("_ip")
+        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, label, text, [retry_after()])

@@ -1,0 +1,16 @@
+"""When who is turned away for now should come back."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+__all__ = ["retry_after"]
+
+# Clients turned away come back spread over these seconds, not all at once.
+_SECONDS: Final = (2, 10)
+
+
+def retry_after() -> tuple[str, str]:
+    """A header for a refusal."""
+    return "Retry-After", str(random.randint(*_SECONDS))  # noqa: S311 -- jitter, not a secret

@@ -1,0 +1,55 @@
+"""The systemd unit is one that systemd understands, and that holds the server tightly."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from odin_ws.settings import load_settings
+
+UNIT = Path(__file__).parents[2] / "deploy" / "odin-ws.service"
+ANALYZE = shutil.which("systemd-analyze")
+
+needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="there is no systemd-analyze here")
+
+
+def analyze(*arguments: str) -> str:
+    """What systemd-analyze says."""
+    assert ANALYZE is not None
+    done = subprocess.run(
+        [ANALYZE, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@needs_systemd
+def test_systemd_understands_it(tmp_path: Path) -> None:
+    """No unknown name, no value it would ignore; only the program is another one here."""
+    unit = tmp_path / UNIT.name
+    program = Path(sys.executable).with_name("odin-ws")
+    unit.write_text(UNIT.read_text("utf-8").replace("/opt/odin-ws/bin/odin-ws", str(program)))
+    assert analyze("verify", str(unit)) == ""
+
+
+@needs_systemd
+def test_it_is_confined() -> None:
+    """By systemd's own measure, from 0 (tight) to 10: below 2."""
+    analyze("security", "--offline=true", "--threshold=20", str(UNIT))
+
+
+def test_its_settings_are_good() -> None:
+    """What it sets is what the server reads."""
+    environ: dict[str, str] = {}
+    for line in UNIT.read_text("utf-8").splitlines():
+        if line.startswith("Environment="):
+            environ |= dict(one.split("=", 1) for one in line.split("=", 1)[1].split())
+    settings, unknown = load_settings(environ)
+    assert settings.ws_max_connections_per_ip > 0
+    assert settings.ws_connect_rate_per_ip > 0
+    assert settings.ws_connect_rate > 0
+    assert unknown == []

@@ -1,0 +1,186 @@
+"""TLS on a real socket, by other people's clients; the certificate changes while they are there."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+from websockets.exceptions import ConnectionClosed
+from websockets.trio.client import ClientConnection, connect
+
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from tests.connection.certificates import Authority
+from tests.integration.feeding import PATIENCE, eventually, until
+from tests.integration.serving import Server, run_to_the_end, serving
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Who signs the server's certificates."""
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+async def server(authority: Authority) -> AsyncIterator[Server]:
+    """A server that speaks TLS; it needs no Kafka for that."""
+    (nobody,) = free_ports(1)
+    tls = {"WS_TLS_CERT": str(authority.chain), "WS_TLS_KEY": str(authority.key)}
+    async with serving(f"{LOOPBACK}:{nobody}", tls, ready=False) as running:
+        yield running
+
+
+def dial(server: Server, authority: Authority) -> connect:
+    """A WebSocket client that checks the certificate."""
+    context = authority.client_context()
+    return connect(f"wss://{LOOPBACK}:{server.port}/ws", ssl=context, proxy=None)
+
+
+async def ask(websocket: ClientConnection) -> str:
+    """A command's answer."""
+    await websocket.send('{"type":"heartbeat"}')
+    with trio.fail_after(PATIENCE):
+        return str(await websocket.recv())
+
+
+async def read_on(websocket: ClientConnection) -> None:
+    """Receive until the connection ends."""
+    while True:
+        await websocket.recv()
+
+
+async def serial(server: Server, authority: Authority) -> object:
+    """The serial number of the certificate that newcomers see."""
+    stream = await trio.open_ssl_over_tcp_stream(
+        LOOPBACK, server.port, ssl_context=authority.client_context(), https_compatible=True
+    )
+    async with stream:
+        await stream.do_handshake()
+        certificate = stream.getpeercert()
+        assert certificate is not None
+        return certificate["serialNumber"]
+
+
+async def test_a_client_is_served_over_tls(server: Server, authority: Authority) -> None:
+    """By the certificate and key of the settings, small answers and large ones."""
+    async with dial(server, authority) as websocket:
+        assert "pong" in await ask(websocket)
+        names = ", ".join(f'"{number}{"x" * 100}.trade"' for number in range(500))
+        await websocket.send(f'{{"type":"subscribe","data":{{"channels":[{names}]}}}}')
+        answer = str(await websocket.recv())
+        assert len(answer) > 50_000
+        assert "subscription_ack" in answer
+    with pytest.raises(trio.BrokenResourceError):
+        async with connect(f"wss://{LOOPBACK}:{server.port}/ws", proxy=None):
+            pass
+
+
+async def test_a_refusal_is_answered_over_tls(server: Server, authority: Authority) -> None:
+    """Status and text, as without TLS."""
+    async with httpx.AsyncClient(verify=authority.client_context(), trust_env=False) as client:
+        answer = await client.get(f"https://{LOOPBACK}:{server.port}/elsewhere")
+    assert answer.status_code == 404
+    assert answer.text == "nothing here; the WebSocket is at /ws\n"
+
+
+async def test_http_without_tls_is_told_so(server: Server) -> None:
+    """In the words of who asks; it is counted."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"http://{LOOPBACK}:{server.port}/ws")
+    assert (answer.status_code, answer.text) == (400, "TLS is spoken here: wss\n")
+    assert await server.metric("ws_connections_failed_total", reason="no_tls") == 1
+
+
+@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00" * 100, b"\x16\x03\x01"])
+async def test_garbage_on_a_tls_port_ends(server: Server, data: bytes) -> None:
+    """With TLS's own alert at most, within the time for a head; the server goes on."""
+    async with await trio.open_tcp_stream(LOOPBACK, server.port) as stream:
+        await stream.send_all(data)
+        with trio.fail_after(PATIENCE):
+            while await stream.receive_some():
+                pass
+    assert await server.metric("ws_connections_failed_total", reason="tls_failed") == 1
+    assert not server.events("a connection failed")
+
+
+async def test_tls_on_a_plain_port_ends() -> None:
+    """A client sees at once that there is no TLS here."""
+    (nobody,) = free_ports(1)
+    async with serving(f"{LOOPBACK}:{nobody}", ready=False) as server:
+        stream = await trio.open_ssl_over_tcp_stream(LOOPBACK, server.port)
+        async with stream:
+            with trio.fail_after(2), pytest.raises(trio.BrokenResourceError):
+                await stream.do_handshake()
+        assert await server.metric("ws_connections_failed_total", reason="bad_request") == 1
+
+
+async def test_a_certificate_is_renewed_without_dropping_anyone(
+    server: Server, authority: Authority
+) -> None:
+    """SIGHUP: newcomers get the new one; one that cannot be used is logged, and changes nothing."""
+    async with dial(server, authority) as websocket:
+        first = await serial(server, authority)
+        authority.issue("renewed.test")
+        server.signal(signal.SIGHUP)
+
+        async def is_new() -> bool:
+            return await serial(server, authority) != first
+
+        await until(is_new)
+        second = await serial(server, authority)
+        authority.key.write_text("no key")
+        server.signal(signal.SIGHUP)
+        await eventually(lambda: server.events("the certificate cannot be used, the old one stays"))
+        assert await serial(server, authority) == second
+        assert "pong" in await ask(websocket)
+    assert await server.metric("ws_connections_total") == 1
+
+
+async def both_have_renewed(server: Server) -> bool:
+    """Ask for it; one that is not known to run yet is not told, for it reads the files anyway."""
+    server.signal(signal.SIGHUP)
+    done = {line["worker"] for line in server.events("the certificate was read again")}
+    return done == {1, 2}
+
+
+async def test_several_workers_renew_their_certificate(authority: Authority) -> None:
+    """The supervisor passes SIGHUP on, and nobody is dropped."""
+    (nobody,) = free_ports(1)
+    settings = {
+        "WS_TLS_CERT": str(authority.chain),
+        "WS_TLS_KEY": str(authority.key),
+        "WS_WORKERS": "2",
+    }
+    async with serving(f"{LOOPBACK}:{nobody}", settings, ready=False) as server:
+        await eventually(lambda: len(server.events("serving")) == 2)
+        async with dial(server, authority) as websocket:
+            authority.issue("renewed.test")
+            await until(partial(both_have_renewed, server))
+            assert "pong" in await ask(websocket)
+        assert not server.events("a worker has ended and is replaced")
+
+
+async def test_a_drain_over_tls_says_why(server: Server, authority: Authority) -> None:
+    """The last words come whole, and the process ends as it should."""
+    async with dial(server, authority) as websocket:
+        assert "pong" in await ask(websocket)
+        server.signal(signal.SIGTERM)
+        with trio.fail_after(PATIENCE), pytest.raises(ConnectionClosed):
+            await read_on(websocket)
+        assert websocket.close_code == 1012
+    assert await server.ended() == 0
+
+
+async def test_a_certificate_that_cannot_be_used_stops_the_start(authority: Authority) -> None:
+    """In one line, with the settings' names."""
+    authority.key.write_text("no key")
+    tls = {"WS_TLS_CERT": str(authority.chain), "WS_TLS_KEY": str(authority.key)}
+    status, output = await run_to_the_end(tls)
+    assert status == 2
+    assert "Traceback" not in output
+    last = output.splitlines()[-1]
+    assert last.startswith(f"odin-ws: WS_TLS_CERT={authority.chain}, WS_TLS_KEY={authority.key}: ")

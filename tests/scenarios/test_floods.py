@@ -1,0 +1,95 @@
+"""Frames that each are valid, and too many of them, or without an end."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from odin_ws.connection.closing import Close
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.wire import Op, RawClient, frame
+
+BEGIN = frame(Op.TEXT, b"{", fin=False)
+GO_ON = frame(Op.CONTINUATION, b" ", fin=False)
+END = frame(Op.CONTINUATION, b'"type":"heartbeat"}')
+
+
+@pytest.mark.odin_settings(ws_max_fragments=4)
+async def test_a_command_has_a_limit_of_frames(odin_scenario: Scenario) -> None:
+    """Four are put together; with the fifth it is too many, and 1009 says so."""
+    client = await RawClient.open(odin_scenario)
+    await client.stream.send_all(BEGIN + GO_ON * 2 + END)
+    assert (await client.next()).json["type"] == "pong"
+    await client.stream.send_all(BEGIN + GO_ON * 4)
+    assert (await client.close_frame())[0] == 1009
+    await trio.sleep(10)
+    assert odin_scenario.view.server.stats.closed == {Close.TOO_LARGE: 1}
+
+
+@pytest.mark.odin_settings(ws_message_timeout=3)
+@pytest.mark.parametrize(
+    "drop",
+    [b"", GO_ON, frame(Op.PING), frame(Op.CONTINUATION, b" " * 50)[:1]],
+    ids=["silence", "fragments", "pings", "bytes of a frame"],
+)
+async def test_a_command_that_does_not_end_closes(odin_scenario: Scenario, drop: bytes) -> None:
+    """3 s after it was begun, whatever trickles in meanwhile; nothing else is late by it."""
+    client = await RawClient.open(odin_scenario)
+    await trio.sleep(10)
+    await client.stream.send_all(BEGIN)
+    started = trio.current_time()
+    await trio.sleep(1)
+    await client.stream.send_all(drop)
+    await trio.sleep(1)
+    await client.stream.send_all(drop)
+    code, text = await client.close_frame()
+    assert code == 1008
+    assert trio.current_time() - started == pytest.approx(3)
+    assert "did not end" in text
+    await trio.sleep(10)
+    assert odin_scenario.view.server.stats.closed == {Close.UNFINISHED: 1}
+
+
+@pytest.mark.odin_settings(ws_message_timeout=3)
+async def test_each_command_has_its_own_time(odin_scenario: Scenario) -> None:
+    """The end of one and the begin of the next may come in one piece."""
+    client = await RawClient.open(odin_scenario)
+    await client.stream.send_all(BEGIN)
+    for _ in range(5):
+        await trio.sleep(2)
+        await client.stream.send_all(END + BEGIN)
+        assert (await client.next_but_pings()).json["type"] == "pong"
+    await client.stream.send_all(END)
+    assert (await client.next_but_pings()).json["type"] == "pong"
+    await trio.sleep(20)
+    await client.command("heartbeat")
+    assert (await client.next_but_pings()).json["type"] == "pong"
+
+
+@pytest.mark.odin_settings(ws_command_rate=2, ws_command_burst=5)
+@pytest.mark.parametrize("op", [Op.PING, Op.PONG])
+async def test_a_flood_of_pings_or_pongs_closes(odin_scenario: Scenario, op: Op) -> None:
+    """Five at once and two a second are answered; what is more is not, and ends it with 1008."""
+    client = await RawClient.open(odin_scenario)
+    for _ in range(3):
+        await client.stream.send_all(frame(op, b"x") * 5)
+        await trio.sleep(2.5)
+    answers = [] if op is Op.PONG else [Op.PONG] * 15
+    await client.stream.send_all(frame(op, b"x") * 1000)
+    *frames, last = await client.rest()
+    assert [one.op for one in frames if one.op is not Op.PING] == answers + answers[:5]
+    assert last.close == (1008, "flooding: too many commands, pings or pongs")
+    await trio.sleep(10)
+    assert odin_scenario.view.server.stats.closed == {Close.FLOODING: 1}
+
+
+@pytest.mark.odin_settings(ws_command_rate=1, ws_command_burst=2)
+async def test_pings_and_commands_do_not_use_up_each_others_rate(odin_scenario: Scenario) -> None:
+    """A client that pings often may still ask, and the other way round."""
+    client = await RawClient.open(odin_scenario)
+    await client.stream.send_all(frame(Op.PING) * 2)
+    await client.command("heartbeat")
+    await client.command("heartbeat")
+    frames = [await client.next() for _ in range(4)]
+    assert [one.op for one in frames] == [Op.PONG] * 2 + [Op.TEXT] * 2
+    assert [one.json["type"] for one in frames[2:]] == ["pong"] * 2

@@ -1,0 +1,90 @@
+"""A server that has all hands full lets nobody in, and keeps whom it has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.container import Container
+from tests.scenarios.ops import metric
+from tests.scenarios.wire import RawClient, request
+
+
+@pytest.fixture
+async def sampled(odin_scenario: Scenario) -> AsyncIterator[Scenario]:
+    """A scenario whose resources are looked at."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(odin_scenario.view.resources.run)
+        nursery.start_soon(odin_scenario.view.resources.loop.run)
+        # Between two samples.
+        await trio.sleep(1.5)
+        yield odin_scenario
+        nursery.cancel_scope.cancel()
+
+
+async def status(scenario: Scenario) -> int:
+    """How a newcomer is answered."""
+    client = await RawClient.dial(scenario, request())
+    head = await client.head()
+    if head.startswith(b"HTTP/1.1 503 "):
+        assert b"\r\nRetry-After: " in head
+    await client.stream.aclose()
+    return int(head.split()[1])
+
+
+async def be_behind(clock: MockClock, seconds: float, times: int) -> None:
+    """Let the loop stand still for so long, again and again."""
+    for _ in range(times):
+        await trio.sleep(0.1 - 1e-6)
+        clock.jump(seconds)
+        await wait_all_tasks_blocked()
+
+
+@pytest.mark.odin_settings(ws_max_loop_delay=0.2)
+async def test_a_loop_that_stays_behind_keeps_callers_out(
+    sampled: Scenario, autojump_clock: MockClock
+) -> None:
+    """A second of it does, a moment does not; it ends when the delay is half of the limit."""
+    inside = await sampled.connect()
+    await be_behind(autojump_clock, 5, 1)
+    assert await status(sampled) == 101
+    await be_behind(autojump_clock, 0.3, 15)
+    assert await status(sampled) == 503
+    assert (await inside.command("heartbeat"))["type"] == "pong"
+    labels = {"reason": "loop_delay"}
+    assert await metric(sampled, "ws_capacity_rejections_total", **labels) == 1
+    await be_behind(autojump_clock, 0.15, 15)
+    assert await status(sampled) == 503
+    await be_behind(autojump_clock, 0.05, 2)
+    assert await status(sampled) == 101
+
+
+@pytest.mark.odin_settings(ws_max_loop_delay=0)
+async def test_without_a_limit_nobody_is_kept_out(
+    sampled: Scenario, autojump_clock: MockClock
+) -> None:
+    """0 is none."""
+    await be_behind(autojump_clock, 3, 20)
+    assert await status(sampled) == 101
+
+
+async def test_cpu_that_is_used_up_keeps_callers_out(
+    container: Container, sampled: Scenario
+) -> None:
+    """For as long as it lasts; those who are connected are served on."""
+    inside = await sampled.connect()
+    used = 0.0
+    for expected, seconds in (101, 5), (503, 8):
+        for _ in range(seconds):
+            used += 2
+            container.use(memory=0, cpu_seconds=used)
+            await trio.sleep(1)
+        assert await status(sampled) == expected
+    assert (await inside.command("heartbeat"))["type"] == "pong"
+    assert await metric(sampled, "ws_capacity_rejections_total", reason="cpu") == 1
+    await trio.sleep(2)
+    assert await status(sampled) == 101
