@@ -8,7 +8,7 @@ KAFKA := tests/kafka
 JARS := $(KAFKA)/libs/.copied
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check format clean
+.PHONY: help setup demo test chaos autobahn fuzz hostile check format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -23,6 +23,9 @@ test: setup $(JARS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes 
 
 chaos: setup $(JARS) ## breaks Kafka, instances and connections under 500 clients; ARGS="--help"
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+autobahn: setup ## all cases of Autobahn's WebSocket test suite that concern us, 10 s; ARGS="--help"
+	$(BIN)/python -m tests.autobahn $(ARGS)
 
 check: setup ## what needs no test run: format, lint, types, import contracts, compose file
 	$(BIN)/ruff format --check .
