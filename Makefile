@@ -24,6 +24,9 @@ test: setup $(JARS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes 
 chaos: setup $(JARS) ## breaks Kafka, instances and connections under 500 clients; ARGS="--help"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+fuzz: setup ## mutated heads, frames, commands, connections for 10 minutes; ARGS="--seconds 3600"
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 autobahn: setup ## all cases of Autobahn's WebSocket test suite that concern us, 10 s; ARGS="--help"
 	$(BIN)/python -m tests.autobahn $(ARGS)
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+import click
 import trio
 
 from tests.autobahn.suite import run_suite, summary
@@ -22,14 +23,16 @@ def main() -> int:
     results = trio.run(run_suite, options.case)
     for one in results:
         if not one.passed:
-            print(f"{one.case_id}: {one.behavior.value}, close {one.behavior_close.value}")
-            print(f"  {one.result}\n  {one.result_close}")
+            click.echo(f"{one.case_id}: {one.behavior.value}, close {one.behavior_close.value}")
+            click.echo(f"  {one.result}\n  {one.result_close}")
     table = summary(results)
     if options.json:
-        print(json.dumps(table))
+        click.echo(json.dumps(table))
     else:
         for group, counts in table.items():
-            print(f"{group:>3}  " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+            click.echo(
+                f"{group:>3}  " + ", ".join(f"{count} {name}" for name, count in counts.items())
+            )
     return not all(one.passed for one in results)
 
 
