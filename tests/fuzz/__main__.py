@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +19,9 @@ from tests.fuzz.corpus import CORPUS, kept, seeds
 from tests.fuzz.targets import TARGETS
 
 __all__ = ["main"]
+
+# What leads to new places; the next run begins with it.
+_FOLDER: Final = Path(".fuzz")
 
 # A conversation of many frames has some kilobytes.
 _LONGEST: Final = 4096
@@ -39,12 +41,13 @@ def main(seconds: int, targets: tuple[str, ...]) -> None:
     for target in chosen:
         click.echo(f"{target}: {each} s of {program}")
         CORPUS.joinpath(target).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as work:
-            for data in (*seeds(target), *(path.read_bytes() for path in kept(target))):
-                Path(work, sha256(data).hexdigest()[:16]).write_bytes(data)
-            command = [sys.executable, "-m", program, target, str(each), work, str(_LONGEST)]
-            if subprocess.run(command, check=False).returncode:
-                broken.append(target)
+        folder = _FOLDER / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for data in (*seeds(target), *(path.read_bytes() for path in kept(target))):
+            folder.joinpath(sha256(data).hexdigest()[:16]).write_bytes(data)
+        command = [sys.executable, "-m", program, target, str(each), str(folder), str(_LONGEST)]
+        if subprocess.run(command, check=False).returncode:
+            broken.append(target)
     if broken:
         click.echo(f"broken: {', '.join(broken)}; the inputs are in {CORPUS}")
         sys.exit(1)
