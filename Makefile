@@ -8,10 +8,10 @@ KAFKA := tests/kafka
 JARS := $(KAFKA)/libs/.copied
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos autobahn fuzz hostile check format clean
+.PHONY: help setup demo test chaos bench bench-all bench-hot autobahn fuzz hostile check format clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
 
 setup: $(INSTALLED) ## .venv with odin-ws (editable) and all that development needs, pinned
 
@@ -23,6 +23,15 @@ test: setup $(JARS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes 
 
 chaos: setup $(JARS) ## breaks Kafka, instances and connections under 500 clients; ARGS="--help"
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+bench: setup $(JARS) ## what the project promises, measured beside a floor in three minutes; ARGS="--json -"
+	$(BIN)/odin-ws bench short $(ARGS)
+
+bench-all: setup $(JARS) ## all of it, in half an hour
+	$(BIN)/odin-ws bench all $(ARGS)
+
+bench-hot: setup ## what one delivered message costs in bytecode, against the stored figure
+	$(BIN)/python -m tests.bench.hot_path $(ARGS)
 
 fuzz: setup ## mutated heads, frames, commands, connections for 10 minutes; ARGS="--seconds 3600"
 	$(BIN)/python -m tests.fuzz $(ARGS)

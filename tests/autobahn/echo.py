@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from odin_ws.access.grants import Grant
 from odin_ws.address import Address
 from odin_ws.connection.addresses import TrustedProxies
 from odin_ws.connection.connection import Connection
@@ -85,6 +86,7 @@ async def _serve(entrance: Entrance, wire: Transport, peer: str) -> None:
                 caller.transport,
                 peer,
                 Dialect.V1,
+                Grant({}),
                 outbox_bytes=_OUTBOX_BYTES,
                 grace=_PATIENCE,
                 message_seconds=_PATIENCE,

@@ -10,12 +10,13 @@ from typing import Any, Final
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from odin_ws.access.grants import full_grant
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.outbox import Outbox
 from odin_ws.connection.subscriptions import SubscriptionLimits, Subscriptions
 from odin_ws.hub import Hub, Subscriber
 from odin_ws.protocol.answers import error_answer
-from odin_ws.protocol.commands import Heartbeat, Unsubscribe, decode_command
+from odin_ws.protocol.commands import Auth, Heartbeat, Unsubscribe, decode_command
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.frames import text_frame
 from odin_ws.records import Assignment, HistoryEnd
@@ -77,6 +78,7 @@ class Talker:
             idle=self._is_drained,
         )
         self.subscriber = Subscriber(self.outbox.write)
+        self.grant = full_grant(CATALOGUE)
         self.subscriptions = Subscriptions(self, house.context, house.limits, self)
 
     # ---- for the test
@@ -96,7 +98,7 @@ class Talker:
         text = json.dumps({"type": kind, "id": command_id, "data": data})
         try:
             command = decode_command(text, CATALOGUE)
-            assert not isinstance(command, Heartbeat)
+            assert not isinstance(command, Auth | Heartbeat)
             if isinstance(command, Unsubscribe):
                 self.subscriptions.end(command)
             else:

@@ -22,6 +22,7 @@ from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.resume import ReplayContext, ReplayLimits
 from odin_ws.source.memory import MemoryArchive, MemoryLog
+from tests.connection.doors import open_door
 from tests.connection.fakes import FakeTransport
 from tests.connection.heads import head_bytes
 from tests.hub.driving import make_hub
@@ -152,8 +153,9 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
     """A client that may not come in reads a status; only one that may is upgraded."""
     admission = Admission(places, lambda: overload)
     admission.draining = draining
+    hub = make_hub()
     server = ConnectionServer(
-        ReplayContext(make_hub(), MemoryArchive(MemoryLog(())), ReplayLimits(1000)),
+        ReplayContext(hub, MemoryArchive(MemoryLog(())), ReplayLimits(1000)),
         admission,
         Keepalive(30, 75),
         ConnectionLimits(
@@ -164,11 +166,12 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
             outbox_seconds=10,
             session=SessionLimits(10, 10, SubscriptionLimits(10, 0, 10)),
         ),
-        Entrance(
+        entrance=Entrance(
             EntranceLimits(10, 4096, 5, TrustedProxies(()), proxy_protocol=False),
             ConnectLimits(AddressLimits()),
             None,
         ),
+        doorkeeper=open_door(hub),
     )
     transport = FakeTransport([head_bytes()])
     async with trio.open_nursery() as nursery:

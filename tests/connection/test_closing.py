@@ -24,6 +24,8 @@ CODES = {
     "message_too_large": 1009,
     "internal_error": 1011,
     "draining": 1012,
+    "token_expired": 4401,
+    "revoked": 4403,
     "no_pong": 4408,
 }
 
@@ -70,10 +72,10 @@ def test_failing_19_a_close_frame_carries_code_and_reason(close: Close) -> None:
     ]
 
 
-def test_only_those_who_do_not_read_are_spared_the_flush() -> None:
-    """Who is slow or silent, or met a bug of ours, is not sent its backlog before the close."""
+def test_only_those_who_do_not_or_must_not_read_are_spared_the_flush() -> None:
+    """Nor is who met a bug of ours sent its backlog before the close, or may not read any more."""
     unflushed = {close for close in Close if not close.value.flush}
-    assert unflushed == {Close.SLOW, Close.NO_PONG, Close.INTERNAL}
+    assert unflushed == {Close.SLOW, Close.NO_PONG, Close.INTERNAL, Close.REVOKED}
 
 
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name)

@@ -21,6 +21,7 @@ from odin_ws.settings import Settings
 from odin_ws.source.memory import MemoryLog
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.docs.pages import page
+from tests.issuing import issuer, jwt_settings
 from tests.scenarios.wire import Op, RawClient
 
 __all__ = ["Conversation", "Watcher", "conversations", "hold"]
@@ -46,7 +47,10 @@ _BLOCK: Final = re.compile(
     re.MULTILINE,
 )
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
-_CLOCK: Final = re.compile(r'("(?:ts|since|after_ms)":)\d+')
+_CLOCK: Final = re.compile(r'("(?:ts|since|after_ms|exp|expires_in_ms)":)\d+')
+
+# What stands for a new token of the client's.
+_TOKEN: Final = '"token":"…"'  # noqa: S105 -- none
 _TIMES: Final = {"": 1, " twice": 2}
 
 
@@ -95,8 +99,9 @@ async def hold(conversation: Conversation, watcher: Watcher) -> None:
             mark, _, text = line.partition(" ")
             match mark:
                 case "→":
-                    watcher.sent(text)
-                    await stage.send(text)
+                    said = text.replace(_TOKEN, f'"token":"{issuer("HS256").token()}"')
+                    watcher.sent(said)
+                    await stage.send(said)
                 case "←" if text == "…":
                     stage.skipping = True
                 case "←":
@@ -189,6 +194,16 @@ class _Stage:
         target = found["path"] or "/ws"
         self._client = await RawClient.open(self._scenario, target, capacity=capacity)
 
+    async def connect_with_token(self, found: re.Match[str]) -> None:
+        """To an instance that asks for one; it grants what is named, or has no such claim."""
+        asking = open_scenario(jwt_settings(), log=self._log)
+        self._scenario = await self._instances.enter_async_context(asking)
+        channels = None if found["channel"] is None else [found["channel"]]
+        seconds = 60 if found["short"] else 3600
+        token = issuer("HS256").token(seconds, channels=channels)
+        headers = {"Authorization": f"Bearer {token}"}
+        self._client = await RawClient.open(self._scenario, headers=headers)
+
     async def subscribe(self, found: re.Match[str]) -> None:
         """Subscribe to the channels that are named."""
         data = {"channels": found["channels"].split(" and ")}
@@ -228,9 +243,9 @@ class _Stage:
         partition, offset = map(int, found["pos"].split("-"))
         self._log.delete_before("odin.trades", partition, offset)
 
-    async def wait(self, _found: re.Match[str]) -> None:
+    async def wait(self, found: re.Match[str]) -> None:
         """Time passes, virtually."""
-        await trio.sleep(10)
+        await trio.sleep({"ten": 10, "forty": 40}[found["seconds"]])
 
     async def stop(self, _found: re.Match[str]) -> None:
         """SIGTERM."""
@@ -246,6 +261,9 @@ _EVENTS: Final[dict[str, _Act]] = {
         _Stage.trade
     ),
     _CONNECTS: _Stage.connect,
+    r"the client connects with a token(?: for (?P<channel>\S+))?(?P<short> of a minute)?": (
+        _Stage.connect_with_token
+    ),
     r"the client subscribes to (?P<channels>.+)": _Stage.subscribe,
     r"the client sends (?P<command>\{.+\})": _Stage.say,
     r"the client reads": _Stage.read,
@@ -254,7 +272,7 @@ _EVENTS: Final[dict[str, _Act]] = {
     r"Kafka does not answer": _Stage.lose_kafka,
     r"Kafka is back": _Stage.find_kafka,
     r"Kafka deletes what is before (?P<pos>\d+-\d+)": _Stage.delete,
-    r"ten seconds pass": _Stage.wait,
+    r"(?P<seconds>ten|forty) seconds pass": _Stage.wait,
     r"the instance is asked to stop": _Stage.stop,
 }
 

@@ -102,6 +102,7 @@ GOOD = [
     {"type": "replay", "data": {"from": 1, "to": 1}},
     {"type": "replay", "data": {"since": 0}},
     {"type": "unsubscribe", "data": {"channels": ["BTC.trade"]}},
+    {"type": "auth", "data": {"token": "t"}},
     {"type": "heartbeat"},
     {"type": "heartbeat", "data": {"any": "thing"}},
 ]
@@ -125,7 +126,8 @@ BAD = [
     {"type": "replay", "data": {"since": 1, "to": 2}},
     {"type": "unsubscribe", "data": {"channels": [], "positions": True}},
     {"type": "heartbeat", "more": 1},
-    {"type": "auth", "data": {"token": "t"}},
+    {"type": "auth"},
+    {"type": "auth", "data": {"token": 7}},
 ]
 
 

@@ -1,4 +1,4 @@
-"""docs/protocol.md: what it shows of a conversation is what a server says."""
+"""docs/protocol.md and auth.md: what they show of a conversation is what a server says."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -15,6 +15,7 @@ from tests.docs.asyncapi import AsyncApi, read_asyncapi
 from tests.docs.conversations import Conversation, conversations, hold
 
 PAGE = "docs/protocol.md"
+PAGES = (PAGE, "docs/auth.md")
 
 # The first one is the message's own, whatever type its record has.
 KIND = re.compile(r'"type":"([^"]+)"')
@@ -45,8 +46,9 @@ class Schooled:
 @pytest.mark.parametrize(
     "conversation",
     [
-        pytest.param(one, id=f"{number} {one.heading}")
-        for number, one in enumerate(conversations(PAGE), 1)
+        pytest.param(one, id=f"{name} {number} {one.heading}")
+        for name in PAGES
+        for number, one in enumerate(conversations(name), 1)
     ],
 )
 async def test_a_conversation(conversation: Conversation, autojump_clock: MockClock) -> None:

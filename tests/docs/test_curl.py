@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
 from tests.docs.test_examples import transcripts
-from tests.scenarios.ops import ask
+from tests.issuing import SECRET, TOKENS_ARE_ASKED_FOR, issuer
+from tests.scenarios.ops import ask, post
 from tests.scenarios.wire import RawClient, request
 
 OPS = [
@@ -61,3 +64,36 @@ async def test_a_refusal(odin_scenario: Scenario) -> None:
 def test_there_are_pages() -> None:
     """Health and clients are shown."""
     assert len(OPS) == 2
+
+
+@TOKENS_ARE_ASKED_FOR
+async def test_a_refusal_of_a_token(odin_scenario: Scenario) -> None:
+    """docs/auth.md shows it byte for byte."""
+    command, shown = next(
+        one for one in transcripts("docs/auth.md") if one[0].startswith("curl -i ")
+    )
+    words = shlex.split(command)
+    headers = dict(value.split(": ", 1) for flag, value in pairwise(words) if flag == "-H")
+    client = await RawClient.dial(odin_scenario, request(headers=headers))
+    assert (await client.rest_bytes()).decode().replace("\r\n", "\n") == shown
+
+
+@pytest.mark.odin_settings(
+    ws_auth="jwt", ws_jwt_secret=Secret(SECRET), ws_ops_token=Secret("of the operators")
+)
+async def test_a_revocation(odin_scenario: Scenario) -> None:
+    """What docs/auth.md posts is carried out, and answered with the fields it shows."""
+    command, shown = next(one for one in transcripts("docs/auth.md") if "revocations" in one[0])
+    words = shlex.split(command)
+    for _ in range(2):
+        await odin_scenario.connect(token=issuer("HS256").token())
+    answer = await post(
+        odin_scenario,
+        "/" + words[-1].partition("/")[2],
+        content=words[words.index("-d") + 1],
+        headers={"Authorization": "Bearer of the operators"},
+    )
+    expected = json.loads(shown)
+    found = answer.json()
+    assert list(found) == list(expected)
+    assert (found["user"], found["closed"]) == (expected["user"], expected["closed"])

@@ -13,6 +13,8 @@ from subprocess import PIPE
 import pytest
 import trio
 
+from odin_ws.access.claims import read_claims
+from odin_ws.access.policy import load_policy
 from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue, load_catalogue
 from odin_ws.service import Upstream, serve
@@ -99,6 +101,20 @@ def test_the_catalogue_of_the_settings_page(tmp_path: Path) -> None:
     weather, _misspelt = write_files("docs/settings.md", tmp_path)
     catalogue = load_catalogue(weather.read_text("utf-8"))
     assert catalogue.expand_channel("Oslo.EVERYTHING") == ("Oslo.measurement", "Oslo.warning")
+
+
+def test_the_policy_of_the_auth_page(tmp_path: Path) -> None:
+    """docs/auth.md shows compose/policy.toml, and it does what its comments say."""
+    (file,) = write_files("docs/auth.md", tmp_path)
+    text = file.read_text("utf-8")
+    assert text == (ROOT / "compose" / "policy.toml").read_text("utf-8")
+    policy = load_policy(text, default_catalogue(), Settings().ws_private_categories)
+    grant = policy.grant(read_claims({"sub": "ann", "exp": 0, "tokens": ["BTC", "ODIN"]}))
+    catalogue = default_catalogue()
+    for name in ("BTC.PORTFOLIO", "ODIN.PORTFOLIO", "*.TRADING"):
+        assert grant.missing(catalogue.expand_channel(name)) == []
+    for name in ("ETH.PORTFOLIO", "PORTFOLIO", "ALL", "*.*"):
+        assert grant.missing(catalogue.expand_channel(name))
 
 
 def test_make_help() -> None:

@@ -81,12 +81,14 @@ def check_proxy(data: bytes) -> None:
 
 def check_command(data: bytes) -> None:
     """A command, or a refusal that says what is wrong in few words."""
+    refused = None
     try:
         decode_command(data.decode(errors="replace"), _CATALOGUE)
     except CommandError as error:
-        answer = orjson.loads(error_answer(error))
-        assert answer["message"]
-        assert len(error_answer(error)) < 6 * len(data) + _MAX_REFUSAL_BYTES
+        refused = error_answer(error)
+    if refused is not None:
+        assert orjson.loads(refused)["message"]
+        assert len(refused) < 6 * len(data) + _MAX_REFUSAL_BYTES
 
 
 def check_positions(data: bytes) -> None:

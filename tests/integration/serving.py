@@ -92,6 +92,12 @@ class Server:
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
             return await client.get(f"http://{LOOPBACK}:{self.ops_port}{path}")
 
+    async def post(self, path: str, content: Any, headers: Mapping[str, str]) -> httpx.Response:
+        """Post JSON to a page of the ops port."""
+        url = f"http://{LOOPBACK}:{self.ops_port}{path}"
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+            return await client.post(url, json=content, headers=headers)
+
     async def health(self) -> dict[str, Any]:
         """The health report, whatever its status."""
         report: dict[str, Any] = (await self.get("/health")).json()

@@ -61,6 +61,7 @@ async def test_a_client_that_keeps_up(odin_scenario: Scenario) -> None:
     heard, connected = one.pop("heard_seconds"), one.pop("connected_seconds")
     assert one == {
         "peer": "memory",
+        "user": None,
         "backlog_bytes": 0,
         "waiting_seconds": 0,
         "seq": 3,

@@ -57,11 +57,12 @@ def test_an_unknown_type_is_told_what_there_is(kind: object) -> None:
             assert word in error.message
 
 
-def test_auth_is_not_available() -> None:
-    """A command of the protocol that this server does not have is told from an unknown one."""
-    error = refused({"type": "auth", "id": "x", "data": {"anything": 1}})
-    assert (error.code, error.id) == (ErrorCode.NOT_AVAILABLE, "x")
-    assert "auth" in error.message
+@pytest.mark.parametrize("data", [{}, {"token": None}, {"token": 7}, {"token": ["a"]}], ids=str)
+def test_a_token_is_a_text(data: object) -> None:
+    """The error names the field, and not what was in it."""
+    error = refused({"type": "auth", "id": "x", "data": data})
+    assert (error.code, error.id, error.command) == (ErrorCode.INVALID_MESSAGE, "x", "auth")
+    assert error.message == "data.token: a string is needed"
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import pytest
 import trio
 
+from odin_ws.access.revocations import Revocation
 from odin_ws.connection.closing import Close
 from odin_ws.testing.scenario import Scenario
+from tests.issuing import TOKENS_ARE_ASKED_FOR, issuer
 from tests.scenarios.faulty import open_buggy
 from tests.scenarios.wire import Op, RawClient
 
-__all__ = ["ENDINGS", "end"]
+__all__ = ["ENDINGS", "end", "every_ending"]
 
 
 async def _subscriber(scenario: Scenario, *, capacity: int = 1 << 20) -> RawClient:
-    client = await RawClient.open(scenario, capacity=capacity)
-    await client.subscribe("*.trade", "BTC.*")
+    asked = scenario.view.server.doorkeeper.authority is not None
+    headers = {"Authorization": f"Bearer {issuer('HS256').token(20)}"} if asked else None
+    client = await RawClient.open(scenario, capacity=capacity, headers=headers)
+    await client.subscribe("*.trade", "BTC.analytics" if asked else "BTC.*")
     return client
 
 
@@ -84,6 +89,16 @@ async def _see_a_drain(scenario: Scenario) -> None:
     await scenario.drain()
 
 
+async def _let_the_token_end(scenario: Scenario) -> None:
+    await _subscriber(scenario)
+    await trio.sleep(60)
+
+
+async def _be_revoked(scenario: Scenario) -> None:
+    await _subscriber(scenario)
+    scenario.view.server.revoke(Revocation(user="ann"))
+
+
 # For each reason what leads to it, for one connection that has subscriptions.
 ENDINGS: Final[dict[Close, Callable[[Scenario], Awaitable[None]]]] = {
     Close.CLIENT: _close,
@@ -98,8 +113,24 @@ ENDINGS: Final[dict[Close, Callable[[Scenario], Awaitable[None]]]] = {
     Close.TOO_LARGE: _send_too_much,
     Close.INTERNAL: _meet_a_bug,
     Close.DRAINING: _see_a_drain,
+    Close.TOKEN_EXPIRED: _let_the_token_end,
+    Close.REVOKED: _be_revoked,
     Close.NO_PONG: _say_nothing,
 }
+
+
+# Those that are about tokens need a server that asks for them.
+every_ending: Final = pytest.mark.parametrize(
+    "reason",
+    [
+        pytest.param(
+            reason,
+            id=reason.value.label,
+            marks=[TOKENS_ARE_ASKED_FOR] * (reason in {Close.TOKEN_EXPIRED, Close.REVOKED}),
+        )
+        for reason in Close
+    ],
+)
 
 
 async def end(scenario: Scenario, reason: Close) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -9,7 +11,7 @@ from odin_ws.ops.app import ops_app
 from odin_ws.ops.view import View
 from odin_ws.testing.scenario import Scenario
 
-__all__ = ["ask", "ask_view", "metric", "metric_names", "metrics"]
+__all__ = ["ask", "ask_view", "get", "metric", "metric_names", "metrics", "post"]
 
 # What a family's samples are called behind its name; of a histogram the count is looked at.
 _SUFFIX = {"counter": "_total", "gauge": "", "histogram": "_count"}
@@ -18,6 +20,20 @@ _SUFFIX = {"counter": "_total", "gauge": "", "histogram": "_count"}
 async def ask(scenario: Scenario, path: str) -> httpx.Response:
     """GET one of a scenario's pages."""
     return await ask_view(scenario.view, path)
+
+
+async def get(scenario: Scenario, path: str, **how: Any) -> httpx.Response:
+    """GET a page in some way of httpx."""
+    transport = httpx.ASGITransport(ops_app(scenario.view))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+        return await client.get(path, **how)
+
+
+async def post(scenario: Scenario, path: str, **content: Any) -> httpx.Response:
+    """POST something, as httpx takes it, to one of a scenario's pages."""
+    transport = httpx.ASGITransport(ops_app(scenario.view))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+        return await client.post(path, **content)
 
 
 async def ask_view(view: View, path: str) -> httpx.Response:

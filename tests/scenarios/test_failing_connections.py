@@ -10,7 +10,7 @@ import trio
 
 from odin_ws.connection.closing import Close
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import ENDINGS, end
+from tests.scenarios.endings import ENDINGS, end, every_ending
 from tests.scenarios.wire import Frame, Op, RawClient, frame, request, split_frames, texts
 
 HEARTBEAT = b'{"type":"heartbeat","id":"early"}'
@@ -111,7 +111,7 @@ async def test_failing_17_closing_a_slow_client_delays_nobody(odin_scenario: Sce
     assert delays == {0.0}
 
 
-@pytest.mark.parametrize("reason", Close, ids=lambda reason: reason.value.label)
+@every_ending
 async def test_failing_18_an_end_is_counted_once_and_leaves_nothing(
     odin_scenario: Scenario, reason: Close
 ) -> None:

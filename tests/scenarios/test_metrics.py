@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from odin_ws.connection.closing import Close
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.endings import end
+from tests.scenarios.endings import end, every_ending
 from tests.scenarios.ops import ask, metric, metric_names, metrics
 from tests.scenarios.wire import Op, RawClient, request
 
@@ -62,7 +61,7 @@ async def test_disconnects_have_every_reason_from_the_start(odin_scenario: Scena
     }
 
 
-@pytest.mark.parametrize("reason", Close, ids=lambda reason: reason.value.label)
+@every_ending
 async def test_each_disconnect_reason_has_its_own_count(
     odin_scenario: Scenario, reason: Close
 ) -> None:

@@ -27,10 +27,12 @@ from tests.scenarios.wire import RawClient, request
 _HERE: Final = "tests/scenarios/test_settings_effects.py"
 _REAL: Final = "tests/integration/test_settings_effects.py"
 _PAST: Final = "tests/scenarios/test_settings_of_the_past.py"
-_SECURITY: Final = "tests/integration/test_kafka_security.py"
 _FLOODS: Final = "tests/scenarios/test_floods.py"
 _ADDRESSES: Final = "tests/scenarios/test_addresses.py"
 _WAITING: Final = "tests/scenarios/test_waiting.py"
+_AUTH: Final = "tests/scenarios/auth"
+_AUTHORITY: Final = "tests/access/test_authority.py"
+_SECURITY: Final = "tests/integration/test_kafka_security.py"
 _LOGGING: Final = "tests/integration/test_logging.py"
 
 # The test that fails when a setting has no effect.
@@ -97,6 +99,25 @@ EFFECTS: Final = {
     "WS_MAX_FRAGMENTS": f"{_FLOODS}::test_a_command_has_a_limit_of_frames",
     "WS_MESSAGE_TIMEOUT": f"{_FLOODS}::test_a_command_that_does_not_end_closes",
     "WS_MAX_PENDING": f"{_WAITING}::test_who_has_waited_longest_makes_room",
+    "WS_AUTH": f"{_AUTH}/test_coming_in.py::test_without_a_token_nobody_gets_in",
+    "WS_JWT_SECRET": f"{_AUTH}/test_coming_in.py::test_a_good_token_lets_in",
+    "WS_JWT_PUBLIC_KEY": f"{_AUTHORITY}::test_a_public_key_is_read_from_its_file",
+    "WS_JWKS": f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change",
+    "WS_JWKS_INTERVAL": f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change",
+    "WS_JWT_AUDIENCE": f"{_AUTH}/test_coming_in.py::test_audience_and_issuer_have_to_be_right",
+    "WS_JWT_ISSUER": f"{_AUTH}/test_coming_in.py::test_audience_and_issuer_have_to_be_right",
+    "WS_JWT_LEEWAY": f"{_AUTH}/test_coming_in.py::test_leeway_is_a_setting",
+    "WS_TOKEN_IN_QUERY": (
+        f"{_AUTH}/test_coming_in.py::test_a_token_in_the_query_is_taken_where_that_is_set"
+    ),
+    "WS_TOKEN_NOTICE": f"{_AUTH}/test_expiry.py::test_the_notice_is_a_setting",
+    "WS_PRIVATE_CATEGORIES": f"{_AUTH}/test_grants.py::test_private_categories_are_a_setting",
+    "WS_POLICY": f"{_AUTHORITY}::test_a_policy_is_read_from_its_file",
+    "WS_ORIGINS": f"{_AUTH}/test_coming_in.py::test_only_listed_pages_may_connect",
+    "WS_MAX_CONNECTIONS_PER_USER": (
+        f"{_AUTH}/test_coming_in.py::test_a_user_has_so_many_connections"
+    ),
+    "WS_OPS_TOKEN": "tests/ops/test_protection.py::test_the_token_opens_every_page",
     "WS_RETENTION_BYTES": f"{_PAST}::test_what_does_not_fit_into_the_tail_comes_from_the_log",
     "WS_RETENTION_SECONDS": f"{_PAST}::test_what_is_too_old_for_the_tail_comes_from_the_log",
     "WS_SNAPSHOT_BYTES": f"{_PAST}::test_a_snapshot_holds_what_there_is_memory_for",

@@ -117,7 +117,7 @@ ALLOWED: dict[str, bytes] = {
     "extensions and subprotocols": request(
         headers={
             "Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits",
-            "Sec-WebSocket-Protocol": "odin.v1, other",
+            "Sec-WebSocket-Protocol": "other, another",
         }
     ),
     "a query": request("/ws?v=1&token=a%20b&v=1"),

@@ -146,10 +146,15 @@ class RawClient:
 
     @classmethod
     async def open(
-        cls, scenario: Scenario, target: str = "/ws", *, capacity: int = 1 << 20
+        cls,
+        scenario: Scenario,
+        target: str = "/ws",
+        *,
+        capacity: int = 1 << 20,
+        headers: Mapping[str, str] | None = None,
     ) -> RawClient:
         """Connect and upgrade."""
-        client = await cls.dial(scenario, request(target), capacity=capacity)
+        client = await cls.dial(scenario, request(target, headers), capacity=capacity)
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
         return client
 

@@ -14,7 +14,8 @@ SECRETS = {setting.name: field for field, setting in declared_settings() if sett
 
 # What makes sense beside a secret.
 BESIDE = {
-    "KAFKA_SASL_PASSWORD": {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "odin"}
+    "KAFKA_SASL_PASSWORD": {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "odin"},
+    "WS_JWT_SECRET": {"WS_AUTH": "jwt"},
 }
 
 # What must never be seen anywhere.

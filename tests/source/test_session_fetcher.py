@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -18,7 +19,7 @@ from aiokafka.errors import (
 from trio.testing import MockClock
 
 from odin_ws.records import Record, TopicPartition
-from odin_ws.source.brokers import Fetched, FetchedPartition
+from odin_ws.source.brokers import Fetched, FetchedPartition, Patience
 from odin_ws.source.fetch_session import SessionRequest
 from odin_ws.source.fetching import BATCH_RECORDS
 from odin_ws.source.session_fetcher import SessionFetcher
@@ -79,8 +80,8 @@ class Cluster:
         self.looks += 1
         self.known = dict(self.leaders)
 
-    async def fetch(self, node: int, request: SessionRequest, max_wait: float) -> Fetched:
-        """Answer at once where there is something, else when there is, or after `max_wait`."""
+    async def fetch(self, node: int, request: SessionRequest, patience: Patience) -> Fetched:
+        """Answer when there is so much, or after so long."""
         await trio.lowlevel.checkpoint()
         self.fetches.append((trio.current_time(), node, request))
         if node in self.down:
@@ -93,9 +94,10 @@ class Cluster:
         reads.update(request.changed)
         for key in request.gone:
             del reads[key]
-        with trio.move_on_after(max_wait):
-            while not (found := self._found(node, reads)):
+        with trio.move_on_after(patience.seconds):
+            while _size(self._found(node, reads)) < patience.at_least:
                 await self._changed.wait()
+        found = self._found(node, reads)
         return Fetched(0, node + 1, found)
 
     def _found(self, node: int, reads: dict[TopicPartition, int]) -> list[FetchedPartition]:
@@ -106,6 +108,11 @@ class Cluster:
             if error or data:
                 found.append(FetchedPartition(key, error, (), data))
         return found
+
+
+def _size(found: list[FetchedPartition]) -> float:
+    """Errors are told at once."""
+    return math.inf if any(one.error for one in found) else sum(len(one.data) for one in found)
 
 
 @asynccontextmanager

@@ -20,11 +20,12 @@ DRAIN_SECONDS = 20.0
 
 
 class FakeChild:
-    """A worker. `told`: what it was told, in order."""
+    """A worker. `told` and `posted`: what it was told and posted, in order."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.told: list[bytes] = []
+        self.posted: list[bytes] = []
         self.hangs = False
         self.refuses = False
         self.drains = True
@@ -62,8 +63,9 @@ class FakeChild:
         """Whether it has ended."""
         return self._ended.is_set()
 
-    async def ask(self, path: str) -> Answer:
+    async def ask(self, path: str, body: bytes | None = None) -> Answer:
         """See Child."""
+        self.posted += [] if body is None else [body]
         await trio.lowlevel.checkpoint()
         if self.hangs:
             await trio.sleep_forever()

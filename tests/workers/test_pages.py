@@ -15,6 +15,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
+from odin_ws.settings import Secret
 from odin_ws.workers.pages import workers_app
 from tests.workers.fakes import Crew, FakeChild, supervising
 from tests.workers.test_health import report
@@ -43,13 +44,13 @@ class Ops:
 
 
 @asynccontextmanager
-async def ops(workers: int = 2) -> AsyncIterator[Ops]:
-    """Pages of workers that all are well."""
+async def ops(workers: int = 2, token: Secret | None = None) -> AsyncIterator[Ops]:
+    """Pages of workers that all are well; `token` is what the pages want."""
     crew = Crew()
     async with supervising(crew, workers) as run:
         for number in range(1, workers + 1):
             crew.now(number).says("/health", report() | {"uptime": 1.0})
-        transport = httpx.ASGITransport(workers_app(run.supervisor))
+        transport = httpx.ASGITransport(workers_app(run.supervisor, token))
         async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
             yield Ops(crew, client)
 
@@ -184,3 +185,53 @@ async def test_a_wrong_question_is_answered(autojump_clock: MockClock, query: st
         answer = await seen.get(f"/clients?{query}")
         assert answer.status_code == 400
         assert "allowed" in answer.text
+
+
+ORDER = b'{"user":"ann"}'
+
+
+async def test_a_revocation_reaches_every_worker(autojump_clock: MockClock) -> None:
+    """As it was posted; the answer counts what all of them have closed."""
+    async with ops() as one:
+        children = [one.crew.now(number) for number in (1, 2)]
+        for closed, child in enumerate(children, 1):
+            child.says("/revocations", {"user": "ann", "until": 7, "closed": closed})
+        answer = await one.client.post("/revocations", content=ORDER)
+        assert answer.json() == {"user": "ann", "until": 7, "closed": 3}
+        assert [child.posted for child in children] == [[ORDER], [ORDER]]
+
+
+async def test_a_worker_that_does_not_answer_a_revocation_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    """Who posted it has to do so again, or somebody could still be let in there."""
+    async with ops() as one:
+        one.crew.now(1).says("/revocations", {"user": "ann", "until": 7, "closed": 1})
+        one.crew.now(2).refuses = True
+        answer = await one.client.post("/revocations", content=ORDER)
+        assert (answer.status_code, answer.text) == (
+            503,
+            "worker 2 does not answer: post it again\n",
+        )
+
+
+async def test_what_a_worker_says_of_a_revocation_is_passed_on(autojump_clock: MockClock) -> None:
+    """All say the same of what was posted."""
+    async with ops() as one:
+        for number in (1, 2):
+            one.crew.now(number).says("/revocations", "until: a number, epoch seconds\n", 400)
+        answer = await one.client.post("/revocations", content=b"{}")
+        assert (answer.status_code, answer.text) == (400, "until: a number, epoch seconds\n")
+
+
+async def test_with_a_token_the_pages_want_it(autojump_clock: MockClock) -> None:
+    """As those of one process do; probes need none."""
+    async with ops(token=Secret("of the operators")) as one:
+        for path in ("/health", "/metrics", "/clients"):
+            assert (await one.get(path)).status_code == 401
+        assert (await one.client.post("/revocations", content=ORDER)).status_code == 401
+        assert one.crew.now(1).posted == []
+        for path in ("/health/live", "/health/ready"):
+            assert (await one.get(path)).status_code == 200
+        headers = {"Authorization": "Bearer of the operators"}
+        assert (await one.client.get("/health", headers=headers)).status_code == 200

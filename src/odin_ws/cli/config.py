@@ -37,6 +37,8 @@ def _text(value: object) -> str:
             return ""
         case Address():
             return str(value)
+        case bool():
+            return str(value).lower()
         case tuple():
             return ",".join(value)
         case float():

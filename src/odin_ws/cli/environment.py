@@ -6,15 +6,19 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
+from odin_ws.access.authority import open_authority
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
 from odin_ws.settings import Settings, SettingsError, load_settings
 from odin_ws.source.access import KafkaAccess
 
-__all__ = ["read_access", "read_catalogue", "read_settings", "stop_with"]
+__all__ = ["check_authority", "read_access", "read_catalogue", "read_settings", "stop_with"]
+
+# Nobody limits how often it is guessed; so many random characters are not guessed.
+_LEAST_OPS_TOKEN: Final = 16
 
 
 def stop_with(*problems: str) -> NoReturn:
@@ -67,3 +71,14 @@ def _read_catalogue(settings: Settings) -> Catalogue:
         return load_catalogue(settings.ws_catalogue.read_text("utf-8"))
     except (CatalogueError, OSError, UnicodeDecodeError) as error:
         stop_with(f"WS_CATALOGUE={settings.ws_catalogue}: {error}")
+
+
+def check_authority(settings: Settings, catalogue: Catalogue) -> None:
+    """See that what access is decided by can be used: keys, policy, categories, tokens."""
+    token = settings.ws_ops_token
+    if token is not None and len(token.reveal()) < _LEAST_OPS_TOKEN:
+        stop_with(f"WS_OPS_TOKEN: {_LEAST_OPS_TOKEN} characters or more are needed")
+    try:
+        open_authority(settings, catalogue)
+    except SettingsError as error:
+        stop_with(*error.problems)

@@ -13,7 +13,13 @@ import trio
 
 from odin_ws import __version__
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.environment import read_access, read_catalogue, read_settings, stop_with
+from odin_ws.cli.environment import (
+    check_authority,
+    read_access,
+    read_catalogue,
+    read_settings,
+    stop_with,
+)
 from odin_ws.cli.process import calm_garbage_collector, raise_descriptor_limit
 from odin_ws.cli.running import CannotBegin, CommandFailed, leaves, obey_signals, run
 from odin_ws.connection.listener import CannotListen
@@ -49,6 +55,7 @@ def serve(workers: str | None) -> None:
     options = {} if workers is None else {"WS_WORKERS": workers}
     settings = read_settings(warnings.append, options)
     catalogue = read_catalogue(settings)
+    check_authority(settings, catalogue)
     read_access(settings)  # what is wrong with certificates is told now, and ends the start
     if settings.ws_max_connections < settings.ws_workers:
         stop_with(
@@ -64,6 +71,8 @@ def serve(workers: str | None) -> None:
         read_certificate(settings)
     except CertificateError as error:
         stop_with(str(error))
+    if settings.ws_auth == "none":
+        log.warning("nobody is asked for a token", setting="WS_AUTH=none")
     log.info("starting", version=__version__, brokers=settings.kafka_brokers)
     calm_garbage_collector()
     command = _serve_with_workers if settings.ws_workers > 1 else _serve_here

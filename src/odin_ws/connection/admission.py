@@ -37,7 +37,7 @@ class Admission:
     max_connections: int
     overload: Callable[[], str | None]
     active: int = 0
-    # By label: whatever was refused, and of that what was for want of room (503).
+    # By label: whatever was refused, and of that what was for want of room.
     refused: Counter[str] = attrs.field(factory=Counter)
     rejected: Counter[str] = attrs.field(factory=Counter)
     draining: bool = False
@@ -62,7 +62,7 @@ class Admission:
     def count(self, refusal: Refusal) -> None:
         """Count a refusal that is being sent."""
         self.refused[refusal.label] += 1
-        if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
+        if refusal.label in NO_ROOM:
             self.rejected[refusal.label] += 1
 
 

@@ -106,6 +106,16 @@ class Close(Enum):
     DRAINING = CloseReason(
         1012, "draining", Initiator.SERVER, "the server is restarting", "resume, on any instance"
     )
+    TOKEN_EXPIRED = CloseReason(
+        4401,
+        "token_expired",
+        Initiator.SERVER,
+        "the token has expired",
+        "get a new token, then resume",
+    )
+    REVOKED = CloseReason(
+        4403, "revoked", Initiator.SERVER, "access was revoked", "stop", flush=False
+    )
     NO_PONG = CloseReason(
         4408,
         "no_pong",

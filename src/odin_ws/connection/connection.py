@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 import trio
 
+from odin_ws.access.grants import Grant
 from odin_ws.connection.closing import Close, close_for
 from odin_ws.connection.outbox import Outbox
 from odin_ws.connection.transport import Transport
@@ -45,7 +46,7 @@ class Connection:
     """An upgraded connection. `closing` is the reason of its end, set once.
 
     `taken` is called whenever the peer has taken all that was written to it, `greeting` once it is
-    upgraded.
+    upgraded. `grant`: what its bearer may read, until a new token brings another.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Connection:
         "_upgraded",
         "bytes_received",
         "closing",
+        "grant",
         "heard_at",
         "opened_at",
         "outbox",
@@ -72,6 +74,7 @@ class Connection:
         transport: Transport,
         peer: str,
         dialect: Dialect,
+        grant: Grant,
         *,
         outbox_bytes: int,
         grace: float,
@@ -80,6 +83,7 @@ class Connection:
         greeting: Callable[[Connection], None],
     ) -> None:
         self.peer = peer
+        self.grant = grant
         self.closing: Close | None = None
         self.opened_at = self.heard_at = trio.current_time()
         self.bytes_received = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from http import HTTPStatus
 from typing import Final
 
@@ -63,14 +63,11 @@ class Entrance:
         self._limits = limits
         self._certificate = certificate
 
-    @asynccontextmanager
-    async def meet(self, wire: Transport, peer: str) -> AsyncIterator[Caller]:
+    def meet(self, wire: Transport, peer: str) -> AbstractAsyncContextManager[Caller]:
         """A caller, for the length of its connection; nothing has been read of it yet."""
         if self._certificate is None:
-            yield Caller(wire, wire, peer, wire)
-        else:
-            async with open_tls(wire, self._certificate.context) as transport:
-                yield Caller(wire, transport, peer, None)
+            return nullcontext(Caller(wire, wire, peer, wire))
+        return _over_tls(self._certificate, wire, peer)
 
     async def read_head(self, caller: Caller) -> Head | None:
         """Learn who it is and what it wants; None where it has left. Raises Refusal."""
@@ -144,3 +141,9 @@ class Entrance:
             out.send_eof()
             while await out.receive_some(4096):
                 pass
+
+
+@asynccontextmanager
+async def _over_tls(certificate: Certificate, wire: Transport, peer: str) -> AsyncIterator[Caller]:
+    async with open_tls(wire, certificate.context) as transport:
+        yield Caller(wire, transport, peer, None)

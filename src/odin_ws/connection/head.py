@@ -64,6 +64,8 @@ _ONCE: Final = frozenset(
     }
 )
 
+_LINES_BESIDE_HEADERS: Final = 3
+
 # What a target may begin with that names a server (RFC 9112, 3.2.2).
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
@@ -105,7 +107,7 @@ async def read_head(transport: Transport, *, max_bytes: int, seconds: float) -> 
                 # h11 only limits what is not whole yet.
                 if size > max_bytes:
                     raise _too_large(f"more than {max_bytes} bytes")
-                _check_lines(bytes(received[:size]))
+                _check_lines(bytes(received[:size]), len({name for name, _ in event.headers}))
                 return _head(event, rest)
             data = await transport.receive_some(max_bytes)
             if not data:
@@ -126,13 +128,19 @@ def _next_event(parser: h11.Connection) -> type[h11.NEED_DATA | h11.PAUSED] | h1
         raise _bad(f"bad request: {error}") from error
 
 
-def _check_lines(head: bytes) -> None:
-    """Refuse what h11 reads in one way and a proxy in front may have read in another."""
+def _check_lines(head: bytes, names: int) -> None:
+    """Refuse what h11 reads in one way and a proxy in front may have read in another.
+
+    `names`: how many different ones h11 has read.
+    """
     if not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
         raise _bad("a line ends with CR LF")
     lines = head.split(b"\r\n")
     if any(line.startswith((b" ", b"\t")) for line in lines):
         raise _bad("a header has one line")
+    # The first line is the request's, the last two are the empty one at the end.
+    if len(lines) - _LINES_BESIDE_HEADERS == names:
+        return
     seen = Counter(line.partition(b":")[0].lower().decode("latin-1") for line in lines[1:])
     if twice := sorted(name for name in _ONCE if seen[name] > 1):
         raise _bad(f"{twice[0]}: given twice")
@@ -203,12 +211,16 @@ def check_upgrade(head: Head) -> None:
         raise _bad("Sec-WebSocket-Key: 16 bytes in base64")
 
 
-def upgrade(head: Head) -> bytes:
-    """The answer to a head that `check_upgrade` has passed: from its end on frames are spoken."""
+def upgrade(head: Head, subprotocol: str | None = None) -> bytes:
+    """The answer to a head that `check_upgrade` has passed: from its end on frames are spoken.
+
+    `subprotocol`: which one the server has selected.
+    """
+    selected = f"Sec-WebSocket-Protocol: {subprotocol}\r\n".encode() if subprotocol else b""
     token = generate_accept_token(head.headers["sec-websocket-key"].encode("ascii"))
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n\r\n" % token
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (token, selected)
     )
 
 

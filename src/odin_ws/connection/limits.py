@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http import HTTPStatus
 from typing import Final
 
@@ -80,13 +80,13 @@ class ConnectLimits:
             self._buckets[key] = bucket
             self._buckets.move_to_end(key)
 
-    @contextmanager
-    def hold(self, address: str) -> Iterator[None]:
+    def hold(self, address: str) -> AbstractContextManager[None]:
         """Count a connection for the length of the block. Raises Refusal."""
         most = self._limits.connections_per_address
-        if not most:
-            yield
-            return
+        return self._hold(address, most) if most else nullcontext()
+
+    @contextmanager
+    def _hold(self, address: str, most: int) -> Iterator[None]:
         key = limit_key(address)
         if self._connections[key] >= most:
             raise self._refusal("max_connections_per_ip", key, most)

@@ -13,9 +13,13 @@ import attrs
 import structlog
 import trio
 
+from odin_ws.access.grants import Grant
+from odin_ws.access.revocations import Revocation
 from odin_ws.connection.admission import Admission
 from odin_ws.connection.closing import Close
 from odin_ws.connection.connection import Connection
+from odin_ws.connection.credentials import select_subprotocol
+from odin_ws.connection.doorkeeper import Doorkeeper
 from odin_ws.connection.entrance import Caller, Entrance
 from odin_ws.connection.head import Head, Refusal, upgrade
 from odin_ws.connection.keepalive import Keepalive
@@ -78,18 +82,21 @@ class ConnectionStats:
 class ConnectionServer:
     """Serves connections, each contained: what fails in one ends that one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- one of each of what it is made of
         self,
         context: ReplayContext,
         admission: Admission,
         keepalive: Keepalive,
         limits: ConnectionLimits,
+        *,
         entrance: Entrance,
+        doorkeeper: Doorkeeper,
     ) -> None:
         self.stats = ConnectionStats()
         self.admission = admission
         self.keepalive = keepalive
         self.entrance = entrance
+        self.doorkeeper = doorkeeper
         self.replays = context.stats
         self.connections: set[Connection] = set()
         self._context = context
@@ -118,11 +125,14 @@ class ConnectionServer:
             head = await self.entrance.read_head(caller)
             if head is None:
                 return
+            # Who finds no room is not asked who it is: that costs more than to turn it away.
             with (
                 self.admission.admit(head) as dialect,
                 self.entrance.addresses.hold(caller.peer),
             ):
-                await self._serve_upgraded(caller.transport, caller.peer, head, dialect)
+                grant = await self.doorkeeper.judge(head)
+                with self.doorkeeper.hold(grant):
+                    await self._serve_upgraded(caller, head, dialect, grant)
         except Refusal as refusal:
             self.admission.count(refusal)
             status, reason = int(refusal.status), refusal.label
@@ -130,24 +140,29 @@ class ConnectionServer:
             await self.entrance.dismiss(caller, refusal)
 
     async def _serve_upgraded(
-        self, transport: Transport, peer: str, head: Head, dialect: Dialect
+        self, caller: Caller, head: Head, dialect: Dialect, grant: Grant
     ) -> None:
         limits = self._limits
         connection = Connection(
-            transport,
-            peer,
+            caller.transport,
+            caller.peer,
             dialect,
+            grant,
             outbox_bytes=limits.outbox_bytes,
             grace=limits.outbox_seconds,
             message_seconds=limits.message_seconds,
             taken=self._taken,
             greeting=self._greeting,
         )
-        session = Session(connection, self._context, limits.session, self.stats.sessions)
+        session = Session(
+            connection, self._context, limits.session, self.stats.sessions, self.doorkeeper
+        )
         with self._registered(connection):
             try:
                 reader = FrameReader(limits.message_bytes, limits.message_frames)
-                await connection.run(upgrade(head), session, reader, head.rest)
+                await connection.run(
+                    upgrade(head, select_subprotocol(head)), session, reader, head.rest
+                )
             except* Exception:  # to say 1011 while the socket is still there; reported above
                 await connection.fail()
                 raise
@@ -158,7 +173,7 @@ class ConnectionServer:
         stats.opened += 1
         self.connections.add(connection)
         try:
-            with self.keepalive.watch(connection):
+            with self.keepalive.watch(connection), self.doorkeeper.watch(connection):
                 yield
         finally:
             self.connections.remove(connection)
@@ -234,6 +249,13 @@ class ConnectionServer:
                 connection.close(Close.DRAINING)
             if waiting:
                 await trio.sleep(_WAVE_SECONDS)
+
+    def revoke(self, revocation: Revocation) -> int:
+        """Close everybody a revocation is about, at once; returns how many."""
+        concerned = [one for one in self.connections if revocation.concerns(one.grant)]
+        for connection in concerned:
+            connection.close(Close.REVOKED)
+        return len(concerned)
 
     def _greeting(self, connection: Connection) -> None:
         """What a newcomer has to know."""

@@ -10,9 +10,10 @@ import trio
 
 from odin_ws.connection import subscriptions
 from odin_ws.connection.closing import Close
+from odin_ws.connection.doorkeeper import Doorkeeper, Holder
 from odin_ws.connection.subscriptions import SubscriptionLimits, Subscriptions
-from odin_ws.protocol.answers import error_answer, pong
-from odin_ws.protocol.commands import Heartbeat, Unsubscribe, decode_command
+from odin_ws.protocol.answers import auth_ack, error_answer, pong
+from odin_ws.protocol.commands import Auth, Heartbeat, Unsubscribe, decode_command
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.frames import text_frame
 from odin_ws.rates import TokenBucket
@@ -45,7 +46,7 @@ class SessionStats:
     rate_limited: int = 0
 
 
-class Client(subscriptions.Client, Protocol):
+class Client(subscriptions.Client, Holder, Protocol):
     """A connection, as its session sees it: who gets the messages, and how it ends."""
 
     closing: Close | None
@@ -59,9 +60,15 @@ class Session:
     """Reads what a client says, has it carried out, and answers."""
 
     def __init__(
-        self, connection: Client, context: ReplayContext, limits: SessionLimits, stats: SessionStats
+        self,
+        connection: Client,
+        context: ReplayContext,
+        limits: SessionLimits,
+        stats: SessionStats,
+        doorkeeper: Doorkeeper,
     ) -> None:
         self._connection = connection
+        self._doorkeeper = doorkeeper
         self._subscriber = connection.subscriber
         self._hub = context.hub
         self._limits = limits
@@ -122,10 +129,17 @@ class Session:
         match decode_command(text, self._hub.intake.catalogue):
             case Heartbeat(command_id):
                 self.answer(pong(command_id, time.time_ns() // 1_000_000))
+            case Auth() as command:
+                self._renew(command)
             case Unsubscribe() as command:
                 self._subscriptions.end(command)
             case command:
                 self._subscriptions.begin(command)
+
+    def _renew(self, command: Auth) -> None:
+        self._doorkeeper.renew(command, self._connection)
+        self._subscriptions.restrict()
+        self.answer(auth_ack(command.id, self._connection.grant.expires_at))
 
     def answer(self, payload: bytes) -> None:
         """Answer after everything that is due: a client may rely on that order."""

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 import attrs
 
+from odin_ws.access.grants import Grant, not_granted
 from odin_ws.connection.outbox import Outbox
 from odin_ws.connection.past import Answers, Past
 from odin_ws.hub import Conflation, Want
@@ -59,6 +60,7 @@ class Client(Caller, Protocol):
     """A connection, as its subscriptions see it."""
 
     outbox: Outbox
+    grant: Grant
 
     def start(self, task: Job) -> None:
         """Run a task that ends with the connection."""
@@ -134,6 +136,20 @@ class Subscriptions:
         self._answers.answer(
             unsubscription_ack(command.id, subscriber.dialect, Accepted(gone, rejected, count))
         )
+
+    def restrict(self) -> None:
+        """End what a new token does not grant any more, also what is on its way to be live."""
+        subscriber, replay = self._subscriber, self._replay
+        patterns = subscriber.patterns.union(replay.patterns if replay else ())
+        gone = sorted(one for one in patterns if not self._client.grant.covers(one))
+        if gone:
+            self._hub.unsubscribe(subscriber, gone)
+            if replay is not None:
+                replay.drop(gone)
+            accepted = Accepted(gone, [], len(patterns) - len(gone))
+            self._answers.answer(
+                unsubscription_ack(None, subscriber.dialect, accepted, forced=True)
+            )
 
     # ---- what takes time: one after the other, in a task of the connection's
 
@@ -245,12 +261,17 @@ class Subscriptions:
                 }
                 for topic, offset in command.last_offsets.items()
             }
-        if len(self._subscriber.patterns.union(starts)) > self._limits.patterns:
+        most = self._most_patterns
+        if len(self._subscriber.patterns.union(starts)) > most:
             raise CommandError(
                 ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-                f"at most {self._limits.patterns} subscriptions per connection",
+                f"at most {most} subscriptions per connection",
                 command.id,
                 command="reconnect",
+            )
+        if missing := self._client.grant.missing(starts):
+            raise CommandError(
+                ErrorCode.FORBIDDEN, not_granted(missing), command.id, command="reconnect"
             )
         want = Want({pattern: starts[pattern] for pattern in self._new(list(starts))})
         names: Names = {pattern: (pattern,) for pattern in starts}
@@ -289,18 +310,26 @@ class Subscriptions:
         return TopicPartition(topic, partitions[0])
 
     def _admit(self, selection: Selection) -> tuple[Names, list[Rejection]]:
-        """The names there is room for, with their patterns, and the others."""
+        """The names that are granted and have room, with their patterns, and the others."""
+        grant, most = self._client.grant, self._most_patterns
         rejected = list(selection.rejected)
         names: Names = {}
         patterns = set(self._subscriber.patterns)
         for name, wanted in selection.wanted.items():
-            if len(patterns.union(wanted)) > self._limits.patterns:
-                message = f"at most {self._limits.patterns} subscriptions per connection"
+            if missing := grant.missing(wanted):
+                rejected.append(Rejection(name, ErrorCode.FORBIDDEN, not_granted(missing)))
+            elif len(patterns.union(wanted)) > most:
+                message = f"at most {most} subscriptions per connection"
                 rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
             else:
                 patterns.update(wanted)
                 names[name] = wanted
         return names, rejected
+
+    @property
+    def _most_patterns(self) -> int:
+        own = self._client.grant.max_subscriptions
+        return self._limits.patterns if own is None else min(own, self._limits.patterns)
 
     def _new(self, patterns: Sequence[str]) -> list[str]:
         return [one for one in patterns if one not in self._subscriber.patterns]

@@ -21,9 +21,10 @@ _NOBODY: Sequence[Audience] = ()
 class Audience:
     """The subscribers of one pattern, in the order they came, and what is due to all of them."""
 
-    __slots__ = ("due", "members")
+    __slots__ = ("due", "members", "pattern")
 
-    def __init__(self) -> None:
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
         # A dict for its order: neighbours joined together, so their sequence numbers are close.
         self.members: dict[Subscriber, None] = {}
         self.due: list[Message] = []
@@ -58,11 +59,12 @@ class SubscriptionIndex:
         """Subscribe to one pattern; False where that was so already."""
         if pattern in subscriber.patterns:
             return False
-        subscriber.patterns.add(pattern)
         table, key = self._place(pattern)
         audience = table.get(key)
         if audience is None:
-            audience = table[key] = Audience()
+            audience = table[key] = Audience(pattern)
+        # One text for all who subscribe to it.
+        subscriber.patterns.add(audience.pattern)
         audience.members[subscriber] = None
         return True
 

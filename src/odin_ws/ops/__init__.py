@@ -1,1 +1,1 @@
-"""Health and metrics for operators. It only reads; it changes nothing of what it shows."""
+"""Health and metrics for operators. It only reads; all it can do is to revoke access."""

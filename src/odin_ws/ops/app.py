@@ -21,13 +21,18 @@ from starlette.routing import Route
 from odin_ws.ops.clients import InvalidQuery, clients_report, read_limit
 from odin_ws.ops.health import health_report
 from odin_ws.ops.metrics import metrics_registry, metrics_text
+from odin_ws.ops.protection import protection
+from odin_ws.ops.revoking import revoke
 from odin_ws.ops.view import View
 
 __all__ = ["ops_app", "serve_ops"]
 
 
 def ops_app(view: View) -> Starlette:
-    """The pages: `/health`, `/health/live`, `/health/ready`, `/metrics`, `/clients`."""
+    """The pages: `/health`, `/health/live`, `/health/ready`, `/metrics`, `/clients`.
+
+    And `POST /revocations`. With WS_OPS_TOKEN they want it, but for the two that probes ask.
+    """
     registry = metrics_registry(view)
 
     async def health(_request: Request) -> Response:
@@ -41,8 +46,7 @@ def ops_app(view: View) -> Starlette:
     async def ready(_request: Request) -> Response:
         if view.ready:
             return PlainTextResponse("ready\n")
-        why = "draining" if view.draining else f"kafka: {view.feed.reason}"
-        return PlainTextResponse(f"not ready: {why}\n", HTTPStatus.SERVICE_UNAVAILABLE)
+        return PlainTextResponse(f"not ready: {view.not_ready}\n", HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def metrics(_request: Request) -> Response:
         return Response(metrics_text(registry), media_type=CONTENT_TYPE_LATEST)
@@ -54,6 +58,9 @@ def ops_app(view: View) -> Starlette:
             return PlainTextResponse(f"{problem}\n", HTTPStatus.BAD_REQUEST)
         return JSONResponse(clients_report(view, limit))
 
+    async def revocations(request: Request) -> Response:
+        return await revoke(view, request)
+
     return Starlette(
         routes=[
             Route("/health", health),
@@ -61,7 +68,9 @@ def ops_app(view: View) -> Starlette:
             Route("/health/ready", ready),
             Route("/metrics", metrics),
             Route("/clients", clients),
-        ]
+            Route("/revocations", revocations, methods=["POST"]),
+        ],
+        middleware=protection(view.settings.ws_ops_token),
     )
 
 

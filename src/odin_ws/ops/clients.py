@@ -57,6 +57,7 @@ def _client(connection: Connection, now: float) -> dict[str, Any]:
     conflation, since = subscriber.conflation, outbox.waiting_since
     return {
         "peer": connection.peer,
+        "user": connection.grant.user,
         "backlog_bytes": outbox.backlog,
         "waiting_seconds": 0 if since is None else round(now - since, 3),
         "seq": subscriber.seq,

@@ -19,8 +19,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from odin_ws.access.tokens import TokenFault
 from odin_ws.connection.admission import NO_ROOM
 from odin_ws.connection.closing import Close
+from odin_ws.connection.doorkeeper import NOT_LET_IN
 from odin_ws.connection.head import BAD_REQUESTS
 from odin_ws.connection.limits import TOO_MANY
 from odin_ws.distribution import Distribution
@@ -54,6 +56,7 @@ class _ServiceCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._connections()
+        yield from self._access()
         yield from self._messages()
         yield from self._capacity()
         yield from self._kafka()
@@ -76,7 +79,8 @@ class _ServiceCollector(Collector):
             "Connections refused before the upgrade",
             "reason",
             # Each is there from the start: an alert on its rate needs a first zero.
-            dict.fromkeys((*BAD_REQUESTS, *TOO_MANY, *NO_ROOM), 0) | server.admission.refused,
+            dict.fromkeys((*BAD_REQUESTS, *NOT_LET_IN, *TOO_MANY, *NO_ROOM), 0)
+            | server.admission.refused,
         )
         disconnects = CounterMetricFamily(
             "ws_disconnects", "Connections ended", labels=["reason", "initiated_by"]
@@ -88,6 +92,32 @@ class _ServiceCollector(Collector):
         yield _histogram("ws_connection_duration_seconds", "How long they lasted", stats.duration)
         yield _counter("ws_slow_clients_disconnected", "Closed as slow", stats.closed[Close.SLOW])
         yield _counter("ws_errors", "Connections ended by an error of ours", stats.errors)
+
+    def _access(self) -> Iterator[Metric]:
+        authority = self._view.server.doorkeeper.authority
+        yield _labelled_counter(
+            "ws_tokens_refused",
+            "Tokens that let nobody in, or that `auth` did not take",
+            "reason",
+            dict.fromkeys(TokenFault, 0) | (authority.faults if authority else {}),
+        )
+        yield _gauge(
+            "ws_token_keys",
+            "Keys that tokens are checked with",
+            authority.key_count if authority else 0,
+        )
+        changing = authority.changing if authority else None
+        yield _labelled_counter(
+            "ws_token_key_reads",
+            "Readings of WS_JWKS",
+            "result",
+            changing.results if changing else dict.fromkeys(("read", "failed"), 0),
+        )
+        yield _gauge(
+            "ws_revocations",
+            "Users and tokens that are revoked",
+            len(authority.revocations) if authority else 0,
+        )
 
     def _messages(self) -> Iterator[Metric]:
         view = self._view

@@ -36,12 +36,21 @@ class View:
 
     @property
     def ready(self) -> bool:
-        """Whether a load balancer should send clients here.
+        """Whether a load balancer should send clients here."""
+        return self.not_ready is None
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why it should not; None where it should.
 
         Not before the feed was live once. A broker lost later does not send anybody away: the
         other instances have lost it too, and clients are better off connected.
         """
-        return self.was_live and not self.draining
+        if self.draining:
+            return "draining"
+        if not self.was_live:
+            return f"kafka: {self.feed.reason}"
+        return None if self.server.doorkeeper.ready else "the keys for tokens were not read yet"
 
     async def watch_feed(self) -> None:
         """Notice the first time the feed is live."""

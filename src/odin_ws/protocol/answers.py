@@ -17,6 +17,8 @@ __all__ = [
     "Accepted",
     "Lost",
     "Replayed",
+    "auth_ack",
+    "auth_expiring",
     "error_answer",
     "feed_notice",
     "lost_notice",
@@ -41,6 +43,7 @@ Positions = Mapping[str, Mapping[int, int]]
 _RECONNECT_CODES: Final = {
     ErrorCode.NOT_AVAILABLE: "not_available",
     ErrorCode.RATE_LIMIT_EXCEEDED: "rate_limited",
+    ErrorCode.FORBIDDEN: "forbidden",
 }
 
 
@@ -112,9 +115,25 @@ def reconnect_ack(command_id: CommandId, replayed: Replayed) -> bytes:
     return _dump(ack if lost is None else ack | _lost_fields(lost))
 
 
-def unsubscription_ack(command_id: CommandId, dialect: Dialect, accepted: Accepted) -> bytes:
-    """The answer to `unsubscribe`; `accepted.count`: patterns the connection still has."""
-    return _dump(_ack("unsubscription_ack", command_id, dialect, "unsubscribed", accepted))
+def unsubscription_ack(
+    command_id: CommandId, dialect: Dialect, accepted: Accepted, *, forced: bool = False
+) -> bytes:
+    """The answer to `unsubscribe`; `accepted.count`: patterns the connection still has.
+
+    `forced`: nobody asked, it is the server that ends them.
+    """
+    ack = _ack("unsubscription_ack", command_id, dialect, "unsubscribed", accepted)
+    return _dump(ack | {"forced": True} if forced else ack)
+
+
+def auth_ack(command_id: CommandId, expires_at: float | None) -> bytes:
+    """The answer to `auth`; `expires_at`: when the new token ends, epoch seconds; None: never."""
+    return _dump(_answer("auth_ack", command_id, data={"exp": int(expires_at or 0)}))
+
+
+def auth_expiring(expires_in_ms: int) -> bytes:
+    """The token ends in so many milliseconds, and the connection with it."""
+    return _dump(_answer("auth", None, status="expiring", expires_in_ms=expires_in_ms))
 
 
 def replay_complete(command_id: CommandId, count: int) -> bytes:
@@ -142,6 +161,9 @@ def error_answer(error: CommandError) -> bytes:
     if error.command == "reconnect":
         code = _RECONNECT_CODES.get(error.code, "invalid_request")
         return _dump(_answer("reconnect_error", error.id, code=code, message=error.message))
+    if error.command == "auth":
+        data = {"code": error.code.lower(), "message": error.message}
+        return _dump(_answer("auth_error", error.id, data=data))
     return _dump(
         _answer("error", error.id, code=error.code, message=error.message, retry=error.retry)
     )

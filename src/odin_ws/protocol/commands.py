@@ -16,6 +16,7 @@ from odin_ws.protocol.selection import NAMES, Selection, read_selection
 from odin_ws.records import TopicPartition
 
 __all__ = [
+    "Auth",
     "Command",
     "Delivery",
     "Heartbeat",
@@ -100,13 +101,21 @@ class Unsubscribe:
 
 
 @attrs.frozen
+class Auth:
+    """Goes on with a new token."""
+
+    id: CommandId
+    token: str = attrs.field(repr=False)
+
+
+@attrs.frozen
 class Heartbeat:
     """Asks for a `pong`."""
 
     id: CommandId
 
 
-Command = Subscribe | Resume | Reconnect | Resend | Unsubscribe | Heartbeat
+Command = Subscribe | Resume | Reconnect | Resend | Unsubscribe | Auth | Heartbeat
 
 
 def decode_command(text: str, catalogue: Catalogue) -> Command:
@@ -129,8 +138,6 @@ def _read_command(message: dict[str, Any], command_id: CommandId, catalogue: Cat
     _check_fields(message, {"type", "id", "data"}, "a command")
     kind = message.get("type")
     if not isinstance(kind, str) or kind not in _READERS:
-        if isinstance(kind, str) and kind in _NOT_AVAILABLE:
-            raise CommandError(ErrorCode.NOT_AVAILABLE, f"{kind} is not available on this server")
         allowed = ", ".join(_READERS)
         raise CommandError(ErrorCode.UNKNOWN_TYPE, f"type: {kind!r} is none of {allowed}")
     try:
@@ -213,6 +220,13 @@ def _read_unsubscribe(
     return Unsubscribe(command_id, read_selection(data, catalogue))
 
 
+def _read_auth(command_id: CommandId, data: dict[str, Any], _catalogue: Catalogue) -> Auth:
+    token = data.get("token")
+    if not isinstance(token, str):
+        raise CommandError(ErrorCode.INVALID_MESSAGE, "data.token: a string is needed")
+    return Auth(command_id, token)
+
+
 def _read_heartbeat(
     command_id: CommandId, _data: dict[str, Any], _catalogue: Catalogue
 ) -> Heartbeat:
@@ -251,8 +265,6 @@ def _check_fields(table: dict[str, Any], allowed: Collection[str], place: str) -
         )
 
 
-_NOT_AVAILABLE: Final = frozenset({"auth"})
-
 _Reader = Callable[[CommandId, dict[str, Any], Catalogue], Command]
 
 # Per command the fields of its data; None where they do not matter.
@@ -265,5 +277,6 @@ _READERS: Final[dict[str, tuple[Collection[str] | None, _Reader]]] = {
     "reconnect": (("client_id", "last_pos", "last_offset"), _read_reconnect),
     "replay": (("from", "to", "since"), _read_resend),
     "unsubscribe": (NAMES, _read_unsubscribe),
+    "auth": (("token",), _read_auth),
     "heartbeat": (None, _read_heartbeat),
 }

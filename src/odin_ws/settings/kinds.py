@@ -8,19 +8,24 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 
-from odin_ws.address import Address
+from odin_ws.address import Address, is_loopback
 from odin_ws.settings.secrets import Secret
 
 __all__ = [
     "ADDRESS",
     "BROKERS",
+    "CATEGORIES",
     "FILE",
+    "FILE_OR_URL",
+    "FLAG",
     "MIB",
     "NETWORKS",
     "OPTIONAL_TEXT",
+    "ORIGINS",
     "PATH",
     "TEXT",
     "TOPIC",
@@ -176,6 +181,27 @@ def _optional_file(text: str) -> Path | None:
     return path
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError
+    return text.lower() == "true"
+
+
+def _file_or_url(text: str) -> Path | str | None:
+    if "://" not in text:
+        return _optional_file(text)
+    url = urlsplit(text)
+    # Keys that come unprotected over a network are anybody's; and no password may stand in a URL.
+    safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
+    if not (safe and url.hostname) or "@" in url.netloc:
+        raise ValueError
+    return text
+
+
 # Kafka's own rule.
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{0,249}")
 
@@ -186,12 +212,25 @@ def _optional_topic(text: str) -> str:
     return text
 
 
+def _categories(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words:
+        raise ValueError
+    return () if words == ("none",) else words
+
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?")
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip().lower() for word in text.split(",") if word.strip())
+    if not words or not all(word == "*" or _ORIGIN.fullmatch(word) for word in words):
+        raise ValueError
+    return words
+
+
 def _optional_path(text: str) -> Path | None:
     return Path(text) if text else None
-
-
-def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
 
 
 BROKERS: Final = (_words, "host:port, several separated by commas")
@@ -199,11 +238,21 @@ TEXT: Final = (_text, "a text that is not empty")
 OPTIONAL_TEXT: Final = (str, "any text, or nothing")
 ADDRESS: Final = (_address, "host:port, or :port for every interface")
 FILE: Final = (_optional_file, "the path of a file that exists, or nothing")
-TOPIC: Final = (_optional_topic, "the name of a topic, or nothing")
-PATH: Final = (_optional_path, "the path of a file, or nothing")
 NETWORKS: Final = (
     _networks,
     "networks such as 10.0.0.0/8 or 2001:db8::/32, or addresses, separated by commas; or nothing",
 )
+FILE_OR_URL: Final = (
+    _file_or_url,
+    "the path of a file that exists, a https URL (http only to this machine), or nothing",
+)
+FLAG: Final = (_flag, "true or false")
+CATEGORIES: Final = (_categories, "categories separated by commas, or none")
+ORIGINS: Final = (
+    _origins,
+    "https://example.com or https://*.example.com, several separated by commas; or * for all",
+)
+TOPIC: Final = (_optional_topic, "the name of a topic, or nothing")
+PATH: Final = (_optional_path, "the path of a file, or nothing")
 
 MIB: Final = 1 << 20

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from odin_ws.settings.access import AccessSettings
 from odin_ws.settings.edge import EdgeSettings
 from odin_ws.settings.kafka import KafkaSettings
 from odin_ws.settings.kafka_security import KafkaSecuritySettings
@@ -26,6 +27,7 @@ _SECTIONS: Final = (
     KafkaSecuritySettings,
     SubscriberSettings,
     EdgeSettings,
+    AccessSettings,
     PastSettings,
     ProcessSettings,
 )
@@ -37,14 +39,15 @@ class Settings(
     KafkaSecuritySettings,
     SubscriberSettings,
     EdgeSettings,
+    AccessSettings,
     PastSettings,
     ProcessSettings,
 ):
     """The server's settings. Every one can be given to the constructor too, by its field's name."""
 
     def __attrs_post_init__(self) -> None:
-        """Check what takes two settings to judge."""
-        problems = self.security_problems()
+        """Check what takes several settings to judge."""
+        problems = self.security_problems() + self.access_problems()
         if self.ws_pong_timeout <= self.ws_ping_interval:
             problems.append(
                 f"WS_PONG_TIMEOUT={self.ws_pong_timeout:g}: must be more than "

@@ -16,7 +16,7 @@ from trio_asyncio import aio_as_trio
 from odin_ws.records import TopicPartition
 from odin_ws.source.fetch_session import SessionRequest
 
-__all__ = ["FETCH_BYTES", "PARTITION_BYTES", "Brokers", "Fetched", "FetchedPartition"]
+__all__ = ["FETCH_BYTES", "PARTITION_BYTES", "Brokers", "Fetched", "FetchedPartition", "Patience"]
 
 # Of one fetch, and of one partition in it: enough for 100,000 records of 400 bytes a second in
 # slots of 50 ms. A partition's records are read at once, which takes the loop for some 5 ms.
@@ -28,6 +28,14 @@ _NO_EPOCH: Final = -1
 _NO_LOG_START: Final = -1
 _NO_LEADER: Final = -1
 _OUR_RACK: Final = ""
+
+
+@attrs.frozen
+class Patience:
+    """A broker answers as soon as it has `at_least` so many bytes, or after so many seconds."""
+
+    at_least: int
+    seconds: float
 
 
 @attrs.frozen
@@ -67,9 +75,9 @@ class Brokers:
     async def _update_metadata(self) -> None:
         await self._client.force_metadata_update()
 
-    async def fetch(self, node: int, request: SessionRequest, max_wait: float) -> Fetched:
-        """Fetch; the broker may hold it for `max_wait` seconds. Raises KafkaError."""
-        response = await aio_as_trio(self._client.send)(node, _Fetch(max_wait, request))
+    async def fetch(self, node: int, request: SessionRequest, patience: Patience) -> Fetched:
+        """Fetch; the broker answers as `patience` says. Raises KafkaError."""
+        response = await aio_as_trio(self._client.send)(node, _Fetch(patience, request))
         partitions = [
             FetchedPartition(TopicPartition(topic, partition), error, aborted or (), data or b"")
             for topic, several in response.topics
@@ -83,8 +91,8 @@ class _Fetch(Request[FetchRequest_v11]):  # type: ignore[misc]  # aiokafka is un
 
     API_KEY = FetchRequest_v11.API_KEY
 
-    def __init__(self, max_wait: float, request: SessionRequest) -> None:
-        self._max_wait_ms = round(max_wait * 1000)
+    def __init__(self, patience: Patience, request: SessionRequest) -> None:
+        self._patience = patience
         self._request = request
 
     def build(self, request_struct_class: type[FetchRequest_v11]) -> FetchRequest_v11:
@@ -97,11 +105,10 @@ class _Fetch(Request[FetchRequest_v11]):  # type: ignore[misc]  # aiokafka is un
         gone: dict[str, list[int]] = {}
         for topic, partition in request.gone:
             gone.setdefault(topic, []).append(partition)
-        at_least = 1
         return request_struct_class(
             _ANY_REPLICA,
-            self._max_wait_ms,
-            at_least,
+            round(self._patience.seconds * 1000),
+            self._patience.at_least,
             FETCH_BYTES,
             READ_COMMITTED,
             request.session,

@@ -25,7 +25,13 @@ from aiokafka.errors import (
 )
 
 from odin_ws.records import Record, TopicPartition
-from odin_ws.source.brokers import PARTITION_BYTES, Fetched, FetchedPartition
+from odin_ws.source.brokers import (
+    FETCH_BYTES,
+    PARTITION_BYTES,
+    Fetched,
+    FetchedPartition,
+    Patience,
+)
 from odin_ws.source.fetch_session import FetchSession, SessionRequest
 from odin_ws.source.fetching import BATCH_RECORDS, POLL_SECONDS
 from odin_ws.source.record_batches import read_batches
@@ -63,7 +69,7 @@ class Leaders(Protocol):
         """Ask who leads what."""
         ...
 
-    async def fetch(self, node: int, request: SessionRequest, max_wait: float) -> Fetched:
+    async def fetch(self, node: int, request: SessionRequest, patience: Patience) -> Fetched:
         """Fetch."""
         ...
 
@@ -71,15 +77,18 @@ class Leaders(Protocol):
 class SessionFetcher:
     """Reads the partitions it is told to, each from its leader. See odin_ws.source.fetching.
 
-    `max_wait`: seconds a broker may hold a fetch. `gather`: seconds between two fetches while
-    records come. What a broker or the network does is retried for ever: whether records come is
-    what the source's probe judges.
+    `max_wait`: seconds a broker may hold a fetch while nothing comes. `gather`: seconds for which
+    it gathers while records come. It is the broker that gathers: a fetch that waits there costs
+    nothing, and is under way while the hub is busy. What a broker or the network does is retried
+    for ever: whether records come is what the source's probe judges.
     """
 
     def __init__(self, brokers: Leaders, max_wait: float, gather: float) -> None:
         self._brokers = brokers
-        self._max_wait = max_wait
-        self._gather = gather
+        # At the first record; after a slot; at once, for more is there.
+        self._patient = Patience(1, max_wait)
+        self._gathering = Patience(FETCH_BYTES, gather)
+        self._eager = Patience(0, 0)
         # Where the next fetch begins; what has come and was not handed on is before it.
         self._next: dict[TopicPartition, int] = {}
         self._came: deque[Record] = deque()
@@ -158,9 +167,10 @@ class SessionFetcher:
         """Read one broker's partitions until it fails or does not lead them all any more."""
         if node is not None:
             session = FetchSession()
+            patience: Patience | None = self._patient
             try:
-                while await self._read_some(node, keys, session):
-                    pass
+                while patience is not None:
+                    patience = await self._read_some(node, keys, session, patience)
             except KafkaError as error:
                 # It is down or hangs: its partitions may have another leader by now.
                 log.debug("a fetch failed", node=node, error=str(error) or type(error).__name__)
@@ -169,19 +179,18 @@ class SessionFetcher:
         self._regroup.set()
 
     async def _read_some(
-        self, node: int, keys: list[TopicPartition], session: FetchSession
-    ) -> bool:
-        """Fetch once, when there is room and a slot; whether the broker leads all of `keys`."""
+        self, node: int, keys: list[TopicPartition], session: FetchSession, patience: Patience
+    ) -> Patience | None:
+        """Fetch once, when there is room; how to fetch next, None where another broker leads."""
         while len(self._came) >= _ENOUGH_RECORDS:
             # Readers of several brokers may wait for the same.
             if self._room.is_set():
                 self._room = trio.Event()
             await self._room.wait()
         wanted = {key: self._next[key] for key in keys if key not in self._gone}
-        started = trio.current_time()
-        fetched = await self._brokers.fetch(node, session.request(wanted), self._max_wait)
+        fetched = await self._brokers.fetch(node, session.request(wanted), patience)
         if not session.answered(fetched.error, fetched.session):
-            return True
+            return self._eager
         leads = True
         size = 0
         for one in fetched.partitions:
@@ -189,10 +198,12 @@ class SessionFetcher:
             if self._next.get(one.key) == session.asked(one.key):
                 leads &= await self._take(one)
                 size += len(one.data)
+        if not leads:
+            return None
+        if not size:
+            return self._patient
         # More is waiting where so much has come: that need not be gathered.
-        if 0 < size < PARTITION_BYTES // 2:
-            await trio.sleep_until(started + self._gather)
-        return leads
+        return self._gathering if size < PARTITION_BYTES // 2 else self._eager
 
     async def _take(self, one: FetchedPartition) -> bool:
         """Take what came of a partition; False where another broker leads it."""

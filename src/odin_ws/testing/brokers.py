@@ -59,6 +59,10 @@ SCRAM_MECHANISMS: Final = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 
 # A broker with a hundred partitions stays at 350-400 MB.
 JAVA_HEAP = "-Xmx1g"
+
+# A broker of minutes: Java's second compiler takes half a core for the first of them, and its
+# parallel collector is for more cores than a test has.
+JAVA_SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 JAVA_LOG_LEVEL = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
 
@@ -272,7 +276,7 @@ def _java(libs: Path) -> list[str]:
         raise BrokerUnavailable("Apache Kafka needs Java 17: there is no `java` on the PATH")
     if not any(libs.glob("kafka_*.jar")):
         raise BrokerUnavailable(f"no Apache Kafka in {libs}: `make test` copies it there")
-    return [java, JAVA_HEAP, JAVA_LOG_LEVEL, "-cp", str(libs / "*")]
+    return [java, JAVA_HEAP, *JAVA_SHORT_LIVED, JAVA_LOG_LEVEL, "-cp", str(libs / "*")]
 
 
 def _properties(port: int, controller_port: int, data: Path) -> dict[str, str]:

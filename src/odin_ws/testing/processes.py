@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["ChildProcess"]
@@ -24,17 +24,35 @@ TAIL_LINES = 40
 
 
 class ChildProcess:
-    """Runs `command` with its output appended to the file `log`."""
+    """Runs `command` with its output appended to the file `log`.
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    `environ`: its environment; None for that of this process.
+    """
+
+    def __init__(
+        self, command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None
+    ) -> None:
         self._command = command
         self._log = log
+        self._environ = environ
         self._process: trio.Process | None = None
 
     @property
     def running(self) -> bool:
         """Whether the process has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The number of the process that was started last.
+
+        Raises:
+            RuntimeError: none was started.
+        """
+        if self._process is None:
+            msg = f"{self._command[0]} was never started"
+            raise RuntimeError(msg)
+        return self._process.pid
 
     async def start(self) -> None:
         """Start the program.
@@ -52,6 +70,7 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env=self._environ,
                 # Ctrl-C in a terminal reaches the whole process group, and it is for the owner
                 # to say when this child ends.
                 start_new_session=True,

@@ -204,14 +204,20 @@ class Scenario:
         self._transports.append(transport)
         self._server_nursery.start_soon(self._serve, transport, peer)
 
-    async def connect(self, path: str = "/ws", *, capacity: int = 1 << 20) -> Client:
-        """A WebSocket client. `capacity`: what the network holds before the server must wait."""
+    async def connect(
+        self, path: str = "/ws", *, capacity: int = 1 << 20, token: str | None = None
+    ) -> Client:
+        """A WebSocket client. `capacity`: what the network holds before the server must wait.
+
+        `token`: its bearer token. Raises trio_websocket.ConnectionRejected.
+        """
         stream = await self.dial(capacity)
         websocket = await trio_websocket.wrap_client_stream(
             self._nursery,
             stream,  # type: ignore[arg-type]  # any trio.abc.Stream does, as its docstring says
             "test",
             path,
+            extra_headers=[] if token is None else [(b"Authorization", f"Bearer {token}".encode())],
         )
         return Client(websocket, stream)
 

@@ -20,6 +20,8 @@ import attrs
 import httpx
 import trio
 
+from odin_ws.settings import Secret
+
 __all__ = [
     "DRAIN",
     "RENEW",
@@ -66,8 +68,8 @@ class Child(Protocol):
         """Its process id."""
         ...
 
-    async def ask(self, path: str) -> Answer:
-        """Get one of its ops pages; waits without a bound. Raises NoAnswer."""
+    async def ask(self, path: str, body: bytes | None = None) -> Answer:
+        """Get one of its ops pages, or post `body`; waits without a bound. Raises NoAnswer."""
         ...
 
     async def tell(self, what: bytes) -> None:
@@ -99,9 +101,10 @@ class _Process:
     def pid(self) -> int:
         return self._process.pid
 
-    async def ask(self, path: str) -> Answer:
+    async def ask(self, path: str, body: bytes | None = None) -> Answer:
+        method = "GET" if body is None else "POST"
         try:
-            response = await self._client.get(path)
+            response = await self._client.request(method, path, content=body)
         except httpx.TransportError as error:
             raise NoAnswer from error
         if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -122,12 +125,18 @@ class _Process:
 
 @asynccontextmanager
 async def open_child(
-    command: Sequence[str], environ: Mapping[str, str], directory: Path, number: int
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    directory: Path,
+    number: int,
+    *,
+    ops_token: Secret | None = None,
 ) -> AsyncIterator[Child]:
     """Run `command --number N --ops-fd FD` until it ends; at the end of the block it is stopped.
 
     Its ops socket is `N.sock` in the directory. It listens already when the process starts, so
-    whoever asks is answered as soon as there is an answer. Raises CannotStart.
+    whoever asks is answered as soon as there is an answer. `ops_token`: what its pages want.
+    Raises CannotStart.
     """
     path = directory / f"{number}.sock"
     try:
@@ -135,7 +144,7 @@ async def open_child(
     except OSError as error:
         raise CannotStart(str(error)) from error
     assert process.stdin is not None  # noqa: S101 -- it is a pipe
-    client = _client(path)
+    client = _client(path, ops_token)
     child = _Process(process, process.stdin, client)
     try:
         yield child
@@ -168,7 +177,7 @@ def _listen_at(path: Path) -> socket.socket:
     return listening
 
 
-def _client(path: Path) -> httpx.AsyncClient:
+def _client(path: Path, ops_token: Secret | None) -> httpx.AsyncClient:
     transport = httpx.AsyncHTTPTransport(
         uds=os.fspath(path),
         # Hypercorn closes idle connections, and may do so while the next request is sent.
@@ -177,6 +186,7 @@ def _client(path: Path) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         transport=transport,
         base_url="http://worker",
+        headers={"Authorization": f"Bearer {ops_token.reveal()}"} if ops_token else None,
         timeout=None,  # noqa: S113 -- whoever asks knows how long
     )
 

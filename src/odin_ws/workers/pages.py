@@ -22,6 +22,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from odin_ws.ops.clients import InvalidQuery, read_limit
+from odin_ws.ops.protection import protection
+from odin_ws.ops.revoking import read_body
+from odin_ws.settings import Secret
 from odin_ws.workers.child import Answer
 from odin_ws.workers.health import merge_clients, merge_health
 from odin_ws.workers.supervisor import Supervisor
@@ -29,8 +32,8 @@ from odin_ws.workers.supervisor import Supervisor
 __all__ = ["worker_families", "workers_app"]
 
 
-def workers_app(supervisor: Supervisor) -> Starlette:
-    """The pages: `/health`, `/health/live`, `/health/ready`, `/metrics`, `/clients`."""
+def workers_app(supervisor: Supervisor, ops_token: Secret | None = None) -> Starlette:
+    """The pages of `ops_app`, which want the token as those do."""
     pages = _Pages(supervisor)
     return Starlette(
         routes=[
@@ -39,7 +42,9 @@ def workers_app(supervisor: Supervisor) -> Starlette:
             Route("/health/ready", pages.ready),
             Route("/metrics", pages.metrics),
             Route("/clients", pages.clients),
-        ]
+            Route("/revocations", pages.revocations, methods=["POST"]),
+        ],
+        middleware=protection(ops_token),
     )
 
 
@@ -103,6 +108,18 @@ class _Pages:
         answers = await self._supervisor.ask(f"/clients?limit={limit}")
         pages = {number: json.loads(one.text) for number, one in answers.items() if one}
         return JSONResponse(merge_clients(pages, limit))
+
+    async def revocations(self, request: Request) -> Response:
+        """Carried out by every worker; it has to be posted again where one did not answer."""
+        answers = await self._supervisor.ask("/revocations", await read_body(request))
+        for number, one in answers.items():
+            if one is None:
+                text = f"worker {number} {self._state(number)}: post it again\n"
+                return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE)
+            if not _is_ok(one):
+                return PlainTextResponse(one.text, one.status)
+        told = [json.loads(one.text) for one in answers.values() if one]
+        return JSONResponse({**told[0], "closed": sum(one["closed"] for one in told)})
 
     def _worker(self, number: int, reports: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
         worker = self._supervisor.workers[number - 1]

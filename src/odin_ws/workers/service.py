@@ -48,11 +48,12 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
         }
         supervisor = Supervisor(
             settings.ws_workers,
-            partial(open_child, command, environ, Path(directory)),
+            partial(open_child, command, environ, Path(directory), ops_token=settings.ws_ops_token),
             stop,
             settings.ws_drain_delay + settings.ws_drain_seconds + _DRAIN_GRACE,
         )
-        async with serve_ops(workers_app(supervisor), ops_socket), _renewing(settings, supervisor):
+        app = workers_app(supervisor, settings.ws_ops_token)
+        async with serve_ops(app, ops_socket), _renewing(settings, supervisor):
             log.info(
                 "serving with workers",
                 subscribers=str(subscribers),

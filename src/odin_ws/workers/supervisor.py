@@ -102,13 +102,13 @@ class Supervisor:
                 nursery.start_soon(self._keep, worker)
         return all(worker.drained is not False for worker in self.workers)
 
-    async def ask(self, path: str) -> dict[int, Answer | None]:
-        """A page of each worker, None of those that do not answer in time."""
+    async def ask(self, path: str, body: bytes | None = None) -> dict[int, Answer | None]:
+        """A page of each worker, or its answer to `body`; None of those not in time."""
         answers: dict[int, Answer | None] = dict.fromkeys(one.number for one in self.workers)
 
         async def ask_one(number: int, child: Child) -> None:
             try:
-                answers[number] = await child.ask(path)
+                answers[number] = await child.ask(path, body)
             except NoAnswer:
                 return
 

@@ -30,6 +30,8 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_cpu_usage_percent": fmean,
     # Every worker reads everything and keeps the same past: the one that is worst off tells.
     "ws_kafka_connected": min,
+    "ws_token_keys": min,
+    "ws_revocations": min,
     "ws_kafka_paced": max,
     "ws_kafka_lag_records": max,
     "ws_outbox_backlog_max_bytes": max,

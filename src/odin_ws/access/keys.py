@@ -1,0 +1,148 @@
+"""The keys that tokens are checked with; each has the one algorithm that goes with its kind.
+
+So a token's header never chooses the algorithm: neither `none`, nor HS256 with a public key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import attrs
+import jwt
+import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+__all__ = ["BadKey", "Key", "KeySet", "key_set", "public_key", "shared_secret"]
+
+# RFC 7518, 3.2: a key of at least the hash's size; 3.3: of 2048 bits or more.
+_LEAST_SECRET_BYTES: Final = 32
+_LEAST_RSA_BITS: Final = 2048
+
+_PUBLIC: Final = "an RSA key of 2048 bits or more, a P-256 or an Ed25519 key"
+
+PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+
+# The algorithm of a JSON Web Key, by what it says of its kind.
+_KINDS: Final = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
+
+# RFC 9864 calls EdDSA with this curve by another name.
+_ALIASES: Final = {"Ed25519": "EdDSA"}
+
+
+class BadKey(ValueError):
+    """No key that tokens could be checked with; the message has nothing of the key."""
+
+
+@attrs.frozen
+class Key:
+    """`algorithm` is the only one it is used with. `id`: its `kid`, None where it has none."""
+
+    algorithm: str
+    material: bytes | PublicKey = attrs.field(repr=False)
+    id: str | None = None
+
+
+class KeySet:
+    """Keys to choose from. `by_id`: by the token's `kid`; else there is one for all tokens."""
+
+    def __init__(self, keys: Iterable[Key], *, by_id: bool) -> None:
+        self.keys = tuple(keys)
+        self._by_id = by_id
+
+    def find(self, key_id: str | None, algorithm: str) -> Key | None:
+        """The key for a token whose header says this; None where there is none of that id.
+
+        Several may share an id if their kinds differ. The algorithm is left to be checked.
+        """
+        alone = not self._by_id or (key_id is None and len(self.keys) == 1)
+        found = self.keys if alone else [key for key in self.keys if key.id == key_id]
+        if key_id is None and not alone:
+            return None
+        return next(
+            (key for key in found if key.algorithm == algorithm), found[0] if found else None
+        )
+
+
+def shared_secret(secret: str) -> KeySet:
+    """One secret for both sides. Raises BadKey."""
+    material = secret.encode()
+    if len(material) < _LEAST_SECRET_BYTES:
+        raise BadKey(f"{_LEAST_SECRET_BYTES} bytes or more are needed, not {len(material)}")
+    try:
+        jwt.get_algorithm_by_name("HS256").prepare_key(material)
+    except jwt.InvalidKeyError:
+        raise BadKey("a secret is needed; this is a public key or certificate") from None
+    return KeySet([Key("HS256", material)], by_id=False)
+
+
+def public_key(pem: bytes) -> KeySet:
+    """One public key. Raises BadKey."""
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadKey(f"no public key in PEM; {_PUBLIC} is needed") from None
+    if isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS:
+        found = Key("RS256", key)
+    elif isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        found = Key("ES256", key)
+    elif isinstance(key, Ed25519PublicKey):
+        found = Key("EdDSA", key)
+    else:
+        raise BadKey(f"{_PUBLIC} is needed")
+    return KeySet([found], by_id=False)
+
+
+def key_set(text: bytes) -> KeySet:
+    """The keys of a JSON Web Key Set (RFC 7517) that can be used. Raises BadKey: there is none.
+
+    Others are passed by: other kinds, for encryption, weak, private, or secrets, which have no
+    place where anybody can read them.
+    """
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise BadKey("not JSON") from None
+    rows = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(rows, list):
+        raise BadKey("no JSON Web Key Set: an object with a list of keys is needed")
+    keys = [key for row in rows if (key := _usable(row)) is not None]
+    if not keys:
+        raise BadKey(f"none of the {len(rows)} keys can be used; {_PUBLIC} is needed")
+    return KeySet(keys, by_id=True)
+
+
+def _usable(row: Any) -> Key | None:
+    if not isinstance(row, dict):
+        return None
+    algorithm = _KINDS.get((str(row.get("kty")), row["crv"] if _is_text(row, "crv") else None))
+    if algorithm is None or not _is_meant(row, algorithm):
+        return None
+    try:
+        material = jwt.PyJWK(row, algorithm).key
+    except jwt.PyJWTError:
+        return None
+    if isinstance(material, RSAPublicKey) and material.key_size < _LEAST_RSA_BITS:
+        return None
+    return Key(algorithm, material, row.get("kid"))
+
+
+def _is_meant(row: dict[str, Any], algorithm: str) -> bool:
+    """Whether a key is public and for checking signatures of this kind."""
+    named, operations = row.get("alg", algorithm), row.get("key_ops", ["verify"])
+    return (
+        "d" not in row
+        and row.get("use", "sig") == "sig"
+        and algorithm in (named, _ALIASES.get(str(named)))
+        and isinstance(operations, list)
+        and "verify" in operations
+        and ("kid" not in row or _is_text(row, "kid"))
+    )
+
+
+def _is_text(row: dict[str, Any], field: str) -> bool:
+    return isinstance(row.get(field), str)

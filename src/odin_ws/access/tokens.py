@@ -1,0 +1,125 @@
+"""Is a token good? Its signature, its times, its audience and issuer, its claims."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final
+
+import attrs
+import jwt
+from jwt.exceptions import InvalidJTIError, InvalidSubjectError
+
+from odin_ws.access.claims import BadClaims, Claims, read_claims
+from odin_ws.access.keys import Key, KeySet
+
+__all__ = ["InvalidToken", "TokenFault", "TokenRules", "find_key", "read_token"]
+
+
+class TokenFault(StrEnum):
+    """What is wrong with a token: the label of the metric."""
+
+    MALFORMED = "malformed"
+    ALGORITHM = "algorithm"
+    UNKNOWN_KEY = "unknown_key"
+    SIGNATURE = "signature"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    AUDIENCE = "audience"
+    ISSUER = "issuer"
+    CLAIMS = "claims"
+    REVOKED = "revoked"
+    OTHER_USER = "other_user"
+
+
+# What its bearer may know of it. Whoever forges tokens learns nothing of why they fail; times are
+# only looked at once the signature is good.
+_SENTENCES: Final = {
+    TokenFault.EXPIRED: "the token has expired",
+    TokenFault.NOT_YET_VALID: "the token is not valid yet",
+    TokenFault.REVOKED: "access was revoked",
+    TokenFault.OTHER_USER: "the token is another user's",
+}
+
+
+@attrs.define
+class InvalidToken(Exception):
+    """A token that lets nobody in."""
+
+    fault: TokenFault
+
+    def __str__(self) -> str:
+        return _SENTENCES.get(self.fault, "the token is not valid")
+
+
+@attrs.frozen
+class TokenRules:
+    """`audience` must be in `aud`; without one, tokens for anybody in particular are not for us.
+
+    `issuer` must be `iss`, if it is given. `leeway`: seconds that clocks may be apart.
+    """
+
+    audience: str | None
+    issuer: str | None
+    leeway: float
+
+
+# Each before what it is a kind of.
+_FAULTS: Final[tuple[tuple[type[jwt.PyJWTError], TokenFault], ...]] = (
+    (jwt.InvalidSignatureError, TokenFault.SIGNATURE),
+    (jwt.InvalidAlgorithmError, TokenFault.ALGORITHM),
+    (jwt.ExpiredSignatureError, TokenFault.EXPIRED),
+    (jwt.ImmatureSignatureError, TokenFault.NOT_YET_VALID),
+    (jwt.InvalidAudienceError, TokenFault.AUDIENCE),
+    (jwt.InvalidIssuerError, TokenFault.ISSUER),
+    (jwt.MissingRequiredClaimError, TokenFault.CLAIMS),
+    (jwt.InvalidIssuedAtError, TokenFault.CLAIMS),
+    (InvalidSubjectError, TokenFault.CLAIMS),
+    (InvalidJTIError, TokenFault.CLAIMS),
+    (jwt.PyJWTError, TokenFault.MALFORMED),
+)
+
+
+def read_token(token: str, keys: KeySet, rules: TokenRules) -> Claims:
+    """Check a token and read its claims. Raises InvalidToken.
+
+    Its key is looked for by its `kid`; which algorithm it is checked with is the key's to say.
+    """
+    key = find_key(token, keys)
+    if key is None:
+        raise InvalidToken(TokenFault.UNKNOWN_KEY)
+    try:
+        return read_claims(_decode(token, key, rules))
+    except BadClaims:
+        raise InvalidToken(TokenFault.CLAIMS) from None
+    except jwt.PyJWTError as error:
+        raise _invalid(error) from None
+
+
+def find_key(token: str, keys: KeySet) -> Key | None:
+    """The key that a token says it is signed with, unchecked; None: not there. InvalidToken."""
+    # The library encodes it first, and a surrogate cannot be.
+    if not token.isascii():
+        raise InvalidToken(TokenFault.MALFORMED)
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.PyJWTError as error:
+        raise _invalid(error) from None
+    return keys.find(header.get("kid"), str(header.get("alg")))
+
+
+def _invalid(error: jwt.PyJWTError) -> InvalidToken:
+    """What is wrong, without the library's words: they may have parts of the token."""
+    return InvalidToken(next(fault for kind, fault in _FAULTS if isinstance(error, kind)))
+
+
+def _decode(token: str, key: Key, rules: TokenRules) -> dict[str, Any]:
+    payload: dict[str, Any] = jwt.decode(
+        token,
+        key.material,
+        algorithms=[key.algorithm],
+        audience=rules.audience,
+        issuer=rules.issuer,
+        leeway=rules.leeway,
+        options={"require": ["exp", "sub"], "enforce_minimum_key_length": True},
+    )
+    return payload

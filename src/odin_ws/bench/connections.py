@@ -1,0 +1,294 @@
+"""The connections of a load process: connecting, upgrading, subscribing, and their ends.
+
+Messages are read elsewhere, in compiled code; here is what happens once per connection.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import socket
+import struct
+import time
+from collections import Counter, deque
+from enum import IntEnum
+from random import Random
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from odin_ws.bench.draining import NOBODY, Ready
+from odin_ws.bench.plans import LoadPlan
+from odin_ws.bench.reader import CLOSE, PING, TEXT, TORN, Tables
+from odin_ws.bench.subscriptions import Subscription
+
+__all__ = ["Connections", "Phase"]
+
+# RFC 6455, 5.2. A client masks what it sends.
+_PONG: Final = 10
+_FIN: Final = 0x80
+_MASKED: Final = 0x80
+_SHORT: Final = 125
+
+# An end without a close frame, and one of what is no WebSocket connection: names for a table.
+_NO_CLOSE: Final = 1006
+
+# After a refusal or a failure; about what `Retry-After` says.
+_RETRY_SECONDS: Final = 1.0
+
+_RECV_BYTES: Final = 65536
+
+# Linux chooses the port when it connects: it may take one in TIME_WAIT, and does not search for
+# one that is free for every peer (linux/in.h; not in the socket module).
+_IP_BIND_ADDRESS_NO_PORT: Final = 24
+
+# From one address a peer can be connected to some 28,000 times.
+_PER_ADDRESS: Final = 20_000
+
+
+class Phase(IntEnum):
+    """How far a connection is."""
+
+    ABSENT = 0
+    CONNECTING = 1
+    UPGRADING = 2
+    OPEN = 3
+    SUBSCRIBED = 4
+    ENDED = 5
+
+
+class Connections:
+    """All connections of this process, by number."""
+
+    def __init__(
+        self,
+        plan: LoadPlan,
+        subscriptions: list[Subscription],
+        epoll: select.epoll,
+        ready: Ready,
+        tables: Tables,
+    ) -> None:
+        self._plan = plan
+        self._subscriptions = subscriptions
+        self._epoll = epoll
+        self._ready = ready
+        self._tables = tables
+        self._post = tables.post
+        self._sockets: list[socket.socket | None] = [None] * plan.count
+        self._number: dict[int, int] = {}
+        self._pending: deque[int] = deque()
+        self._again: list[tuple[float, int]] = []
+        self._begun = 0.0
+        self._started = 0
+        self._in_flight = 0
+        # Of its own for each run, so that no port is in TIME_WAIT from the one before.
+        random = Random()  # noqa: S311 -- an address, not a secret
+        self._source = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}"
+        self._returning: set[int] = set()
+        self.phases = np.zeros(plan.count, np.int64)
+        self.closes: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.rejected = 0
+        self.subscribed_at = 0.0
+
+    @property
+    def subscribed(self) -> int:
+        """How many have had the answer to their subscription."""
+        return int((self.phases == Phase.SUBSCRIBED).sum())
+
+    def connect(self, numbers: range) -> None:
+        """Connect these, as fast as the plan says."""
+        self._pending.extend(numbers)
+        self._begun, self._started = time.monotonic(), 0
+
+    def start_due(self) -> float:
+        """Start what is due; returns for how many seconds nothing more will be."""
+        now = time.monotonic()
+        while self._again and self._again[0][0] <= now:
+            self._pending.append(heapq.heappop(self._again)[1])
+        while self._pending and self._in_flight < self._plan.in_flight:
+            wait = self._begun + self._started / self._plan.connect_rate - now
+            if wait > 0:
+                return wait
+            self._started += 1
+            self._start(self._pending.popleft())
+        return self._again[0][0] - now if self._again else 1.0
+
+    def drop(self, numbers: range) -> None:
+        """End these at once, as a lost network would, and connect them again to resume."""
+        for number in numbers:
+            if self.phases[number] != Phase.SUBSCRIBED:
+                continue
+            sock = self._sockets[number]
+            assert sock is not None  # noqa: S101 -- it is subscribed
+            # A reset, so that the server is told at once.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._close(number, Phase.ABSENT)
+            self._tables.seq[number] = 0
+            self._tables.rest_length[number] = 0
+            self._returning.add(number)
+        self.connect(range(0))
+        self._pending.extend(sorted(self._returning))
+
+    def stall(self, numbers: range) -> None:
+        """Stop reading these."""
+        for number in numbers:
+            sock = self._sockets[number]
+            if sock is not None:
+                self._epoll.unregister(sock)
+
+    def attend(self, descriptor: int) -> None:
+        """Do what is next for the connection of a descriptor."""
+        number = self._number.get(descriptor)
+        if number is None:
+            return  # it has ended since
+        phase = self.phases[number]
+        try:
+            if phase == Phase.CONNECTING:
+                self._connected(number)
+            elif phase == Phase.UPGRADING:
+                self._upgraded(number)
+            elif self._socket(number).recv(1) == b"":
+                self._ended(number)
+        except BlockingIOError:
+            pass  # nothing is there after all
+        except OSError as error:
+            self._failed(number, type(error).__name__)
+
+    def read_post(self) -> None:
+        """Answer what is no message."""
+        text, letters = self._post.text, self._post.letters[: self._post.used[1]].tolist()
+        self._post.used[:] = 0
+        for number, opcode, begin, end in letters:
+            if self._sockets[number] is None:
+                continue
+            payload = text[begin:end].tobytes()
+            if opcode == TEXT:
+                self._answered(number, orjson.loads(payload))
+            elif opcode == PING:
+                self._send(number, _PONG, payload)
+            elif opcode == CLOSE:
+                code = int.from_bytes(payload[:2]) if payload else 1005
+                self._forget(number, f"{code} {payload[2:].decode()}".strip())
+            elif opcode == TORN:
+                self._forget(number, "not a frame")
+
+    # ---- one connection
+
+    def _start(self, number: int) -> None:
+        sock = socket.socket()
+        sock.setblocking(False)  # noqa: FBT003 -- its signature
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._plan.host.startswith("127."):
+            sock.setsockopt(socket.SOL_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((f"{self._source}.{1 + number // _PER_ADDRESS}", 0))
+        self._sockets[number] = sock
+        self._number[sock.fileno()] = number
+        self._in_flight += 1
+        self.phases[number] = Phase.CONNECTING
+        self._epoll.register(sock, select.EPOLLOUT)
+        sock.connect_ex((self._plan.host, self._plan.port))
+
+    def _connected(self, number: int) -> None:
+        sock = self._socket(number)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, "not connected")
+        plan = self._plan
+        sock.send(
+            f"GET {plan.path} HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        self.phases[number] = Phase.UPGRADING
+        self._epoll.modify(sock, select.EPOLLIN)
+
+    def _upgraded(self, number: int) -> None:
+        sock = self._socket(number)
+        # A head is a few hundred bytes, and arrives whole.
+        read = sock.recv(_RECV_BYTES)
+        head, separator, more = read.partition(b"\r\n\r\n")
+        status = head[9:12].decode(errors="replace")
+        if not separator or status != "101":
+            self._failed(number, status if separator else "no answer")
+            return
+        self._in_flight -= 1
+        self.phases[number] = Phase.OPEN
+        self._ready.owner[sock.fileno()] = number
+        self._tables.rest[number, : len(more)] = np.frombuffer(more, np.uint8)
+        self._tables.rest_length[number] = len(more)
+        if self._plan.subscribe:
+            self._send(number, TEXT, self._subscription(number))
+        else:
+            self._subscribed(number)
+
+    def _subscription(self, number: int) -> bytes:
+        plan = self._plan
+        data: dict[str, Any] = {"channels": self._subscriptions[number].names}
+        if number not in self._returning:
+            return orjson.dumps(
+                {"type": "subscribe", "data": {**data, "positions": plan.positions}}
+            )
+        rows = self._tables.offsets[number].reshape(-1, plan.partitions).tolist()
+        data["positions"] = {
+            topic: {str(partition): offset for partition, offset in enumerate(row)}
+            for topic, row in zip(plan.names.topics, rows, strict=True)
+        }
+        return orjson.dumps({"type": "resume", "data": data})
+
+    def _answered(self, number: int, answer: dict[str, Any]) -> None:
+        if answer["type"] in {"subscription_ack", "resume_ack"}:
+            self.rejected += bool(answer["rejected"]) or answer.get("recovered") is False
+            for topic, positions in answer.get("positions", {}).items():
+                first = self._plan.names.topics.index(topic) * self._plan.partitions
+                for partition, offset in positions.items():
+                    self._tables.offsets[number, first + int(partition)] = offset
+            self._subscribed(number)
+        elif answer["type"] == "error":
+            self.rejected += 1
+
+    def _subscribed(self, number: int) -> None:
+        self.phases[number] = Phase.SUBSCRIBED
+        self._returning.discard(number)
+        self.subscribed_at = time.monotonic()
+
+    def _send(self, number: int, opcode: int, payload: bytes) -> None:
+        # A key of nothing leaves the payload as it is; only proxies have to be kept from guessing.
+        length = len(payload)
+        if length <= _SHORT:
+            head = struct.pack("!BB", _FIN | opcode, _MASKED | length)
+        else:
+            head = struct.pack("!BBH", _FIN | opcode, _MASKED | (_SHORT + 1), length)
+        self._socket(number).send(head + bytes(4) + payload)
+
+    def _failed(self, number: int, why: str) -> None:
+        """Before it was open: try again later; else it has ended."""
+        if self.phases[number] >= Phase.OPEN:
+            self._forget(number, f"{_NO_CLOSE} {why}")
+            return
+        self.refused[why] += 1
+        self._in_flight -= 1
+        self._close(number, Phase.ABSENT)
+        heapq.heappush(self._again, (time.monotonic() + _RETRY_SECONDS, number))
+
+    def _ended(self, number: int) -> None:
+        self._failed(number, "ended")
+
+    def _forget(self, number: int, why: str) -> None:
+        self.closes[why] += 1
+        self._close(number, Phase.ENDED)
+
+    def _close(self, number: int, phase: Phase) -> None:
+        sock = self._socket(number)
+        self._ready.owner[sock.fileno()] = NOBODY
+        del self._number[sock.fileno()]
+        sock.close()
+        self._sockets[number] = None
+        self.phases[number] = phase
+
+    def _socket(self, number: int) -> socket.socket:
+        sock = self._sockets[number]
+        assert sock is not None  # noqa: S101 -- called for connections that have one
+        return sock

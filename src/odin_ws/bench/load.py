@@ -1,0 +1,188 @@
+"""`python -m odin_ws.bench.load`: a process that holds connections and reads what they receive.
+
+Standard input has the plan and then commands, standard output what it found, as lines of JSON.
+"""
+
+from __future__ import annotations
+
+import resource
+import select
+import sys
+import time
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from odin_ws.bench.connections import Connections, Phase
+from odin_ws.bench.draining import Ready, drain
+from odin_ws.bench.histogram import quantiles
+from odin_ws.bench.plans import LoadPlan, Reader, read_plan, tell
+from odin_ws.bench.reader import UNKNOWN, Problem, Tables
+from odin_ws.bench.subscriptions import subscriptions
+
+__all__ = ["main"]
+
+# Between two lines about how it stands.
+_STATUS_SECONDS: Final = 0.5
+
+# Longest wait in compiled code while nothing is due.
+_TICK_SECONDS: Final = 0.1
+
+
+class Load:
+    """Connections, what they received, and the commands about them."""
+
+    def __init__(self, plan: LoadPlan, reader: Reader) -> None:
+        self._plan = plan
+        self._reader = reader
+        chosen = subscriptions(plan.shape, plan.names, plan.total)
+        mine = chosen[plan.first : plan.first + plan.count]
+        channels = [one.channels for one in mine]
+        starts = np.cumsum([0, *map(len, channels)])
+        affected = max(0, min(plan.count, plan.affected - plan.first))
+        self._affected = range(affected)
+        self._tables = Tables.empty(
+            starts,
+            np.concatenate([*channels, np.zeros(0, np.int64)]),
+            np.array([int(number < affected) for number in range(plan.count)], np.int64),
+            topics=plan.shape.topics,
+            partitions=plan.partitions,
+        )
+        if plan.from_start:
+            self._tables.numbers[:] = 0
+        self._epoll = select.epoll()
+        self._ready = Ready.empty(self._epoll.fileno(), _raise_descriptor_limit())
+        self._epoll.register(sys.stdin.fileno(), select.EPOLLIN)
+        self._connections = Connections(plan, mine, self._epoll, self._ready, self._tables)
+        self._latency_before = self._tables.latency.copy()
+        self._next_status = 0.0
+        self._settle_until: float | None = None
+        self._settle_seconds = 0.0
+        self._settled = 0
+        self._published = np.zeros(0, np.int64)
+        # Compiled or read from disk now, and not when the first message comes.
+        drain(self._ready, self._tables, 1)
+
+    def run(self) -> None:
+        """Do as told until told to finish, or whoever tells is gone."""
+        tell(event="ready")
+        while not self._reader.ended:
+            wait = min(self._connections.start_due(), _TICK_SECONDS)
+            until = time.time() + wait
+            count = drain(self._ready, self._tables, int(until * 1_000_000))
+            for descriptor in self._ready.attention[:count].tolist():
+                if descriptor == sys.stdin.fileno():
+                    for line in self._reader.lines():
+                        self._obey(orjson.loads(line))
+                else:
+                    self._connections.attend(descriptor)
+            if self._tables.post.used[1]:
+                self._connections.read_post()
+            now = time.monotonic()
+            if now >= self._next_status:
+                self._next_status = now + _STATUS_SECONDS
+                self._tell_status()
+            if self._settle_until is not None and self._is_settled(now, self._settle_until):
+                self._tell_result()
+                return
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        match command:
+            case {"do": "connect"}:
+                self._connections.connect(range(self._plan.count))
+                self._tell_done()
+            case {"do": "drop"}:
+                self._connections.drop(self._affected)
+                self._tell_done()
+            case {"do": "stall"}:
+                self._connections.stall(self._affected)
+                self._tell_done()
+            case {"do": "measure"}:
+                self._tables.latency[:] = 0
+                self._tables.worst[:] = 0
+                self._latency_before[:] = 0
+                self._tell_totals()
+            case {"do": "measured"}:
+                self._tell_totals()
+            case {"do": "settle"}:
+                self._published = np.array(command["published"], np.int64)
+                self._settle_seconds = command["seconds"]
+                self._settle_until = time.monotonic() + self._settle_seconds
+
+    def _is_settled(self, now: float, until: float) -> bool:
+        """Whether everything has come, or nothing has for a while."""
+        received = int(self._tables.received.sum())
+        if received != self._settled:
+            self._settled, self._settle_until = received, now + self._settle_seconds
+            return not self._missing()
+        return now >= until or not self._missing()
+
+    def _tell_done(self) -> None:
+        self._tell_status()
+        tell(event="done")
+
+    def _missing(self) -> int:
+        """Of the last records of each channel, those that have not come."""
+        tables = self._tables
+        alive = self._connections.phases == Phase.SUBSCRIBED
+        if self._plan.affected and not self._plan.positions:
+            alive[self._affected] = False  # they do not read
+        counted = np.repeat(alive, np.diff(tables.starts)) & (tables.numbers != UNKNOWN)
+        behind = self._published[tables.keys] - tables.numbers
+        return int(behind[counted].clip(0).sum())
+
+    def _tell_status(self) -> None:
+        tables, connections = self._tables, self._connections
+        interval = tables.latency - self._latency_before
+        self._latency_before[:] = tables.latency
+        tell(
+            event="status",
+            at=time.monotonic(),
+            received=tables.received.sum(),
+            subscribed=connections.subscribed,
+            latency=quantiles(interval.sum(axis=0), (0.5, 0.99)),
+            subscribed_at=connections.subscribed_at,
+        )
+
+    def _tell_totals(self) -> None:
+        tables = self._tables
+        tell(
+            event="totals",
+            received=tables.received,
+            worst=tables.worst,
+            latency=tables.latency,
+            volume=tables.volume[0],
+            cpu=time.process_time(),
+            at=time.monotonic(),
+        )
+
+    def _tell_result(self) -> None:
+        connections = self._connections
+        problems = {
+            problem.name.lower(): int(self._tables.problems[problem]) for problem in Problem
+        }
+        tell(
+            event="result",
+            received=self._tables.received,
+            problems={**problems, "missing": self._missing(), "rejected": connections.rejected},
+            closes=connections.closes,
+            refused=connections.refused,
+        )
+
+
+def _raise_descriptor_limit() -> int:
+    """As many descriptors as there may be; returns how many that is."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return min(hard, 1 << 20) if hard != resource.RLIM_INFINITY else 1 << 20
+
+
+def main() -> None:
+    """Read the plan, then do as told."""
+    plan = read_plan(LoadPlan, sys.stdin.buffer.readline())
+    Load(plan, Reader()).run()
+
+
+if __name__ == "__main__":
+    main()

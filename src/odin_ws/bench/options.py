@@ -1,0 +1,28 @@
+"""How a benchmark is carried out, whatever it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from odin_ws.bench.target import Cores, Target
+
+__all__ = ["Options"]
+
+
+@attrs.frozen
+class Options:
+    """What a session is carried out with.
+
+    `kafka`: a broker's address, else one is started. `target`: a server that runs already, else
+    one is started for each run, with `settings` before the run's own. `libs`: Apache Kafka's jars.
+    """
+
+    kafka: str | None
+    target: Target | None
+    settings: Mapping[str, str]
+    loaders: int
+    cores: Cores
+    libs: Path

@@ -1,0 +1,104 @@
+"""Measurements as rows of a table, and what there is to say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from odin_ws.bench.measurement import Measurement
+
+__all__ = ["costs", "problems", "ratio", "rows", "warnings"]
+
+# Above this a process may be what limits the run, and not the server.
+_BUSY: Final = 0.9
+
+# Several share these cores, so there is always one that could run.
+_FULL: Final = 0.97
+
+
+def rows(runs: Sequence[Measurement], floors: Sequence[Measurement]) -> list[list[str]]:
+    """One row a quantity: its name and its value in each of the runs; empty ones are left out."""
+    columns = [*runs, *floors]
+    table = [[name, *map(value, columns)] for name, value in _QUANTITIES]
+    ratios = [ratio(run, floors) for run in runs]
+    if any(ratios):
+        shown = ["" if one is None else f"{one:.2f} x" for one in ratios]
+        table.append(["CPU against the floor", *shown, *("" for _ in floors)])
+    return [row for row in table if any(row[1:])]
+
+
+def ratio(run: Measurement, floors: Sequence[Measurement]) -> float | None:
+    """CPU per message against the floor's mean; None where there is no message or no floor."""
+    costs = [floor.cpu_us for floor in floors if floor.cpu_us is not None]
+    if run.cpu_us is None or not costs:
+        return None
+    return run.cpu_us * len(costs) / sum(costs)
+
+
+def costs(run: Measurement, floors: Sequence[Measurement]) -> str:
+    """CPU per message of a run and of the floors around it; nothing without a floor."""
+    if not floors:
+        return ""
+    return ", ".join(_text(one.cpu_us, "{:.2f} us") for one in (run, *floors))
+
+
+def problems(run: Measurement) -> list[str]:
+    """What must not happen and did; a line each."""
+    return [
+        f"{run.label}: {count} {name.replace('_', ' ')}"
+        for name, count in run.problems.items()
+        if count
+    ]
+
+
+def warnings(run: Measurement) -> list[str]:
+    """Why the figures of a run may not be the server's."""
+    found = [
+        f"{run.label}: the {who} took {share:.0%} of a core: it may be what limits this run"
+        for who, share in (("load", run.load_cpu), ("publisher", run.publisher_cpu))
+        if share > _BUSY
+    ]
+    if run.others_cpu > _FULL:
+        found.append(
+            f"{run.label}: the cores of broker, publisher and load were busy for "
+            f"{run.others_cpu:.0%} of the time: they may be what limits this run"
+        )
+    if run.published_rate < run.rate * _BUSY:
+        found.append(f"{run.label}: only {run.published_rate:,.0f} records a second were published")
+    return found
+
+
+def _text(value: float | None, form: str) -> str:
+    return form.format(value) if value else ""
+
+
+def _milliseconds(name: str) -> Callable[[Measurement], str]:
+    return lambda run: _text(getattr(run.latency, name, None), "{:.1f} ms")
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} x {name}" for name, count in counts.items())
+
+
+_QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str]]]] = (
+    ("connections", lambda run: f"{run.subscribed:,}"),
+    ("connects", lambda run: _text(run.connects, "{:,.0f}/s")),
+    ("records", lambda run: _text(run.published_rate, "{:,.0f}/s")),
+    ("delivered", lambda run: _text(run.received and run.delivered, "{:,.0f}/s")),
+    ("latency p50", _milliseconds("p50")),
+    ("latency p90", _milliseconds("p90")),
+    ("latency p99", _milliseconds("p99")),
+    ("latency p99.9", _milliseconds("p999")),
+    ("latency max", _milliseconds("worst")),
+    ("all back after", lambda run: _text(run.back_seconds, "{:.1f} s")),
+    ("CPU", lambda run: f"{run.cpu_percent:.1f}%"),
+    ("CPU per message", lambda run: _text(run.cpu_us, "{:.2f} us")),
+    ("memory", lambda run: f"{run.rss_after_mb:.0f} MB"),
+    ("memory per idle connection", lambda run: _text(run.idle_kb, "{:.1f} KB")),
+    ("memory per connection, in the end", lambda run: _text(run.streaming_kb, "{:.1f} KB")),
+    ("refused", lambda run: _counts(run.refused)),
+    ("closes by code", lambda run: _counts(run.closes)),
+    ("other cores' CPU", lambda run: _text(run.others_cpu, "{:.0%}")),
+    ("load's CPU", lambda run: f"{run.load_cpu:.0%}"),
+    ("publisher's CPU", lambda run: _text(run.publisher_cpu, "{:.0%}")),
+)

@@ -1,0 +1,155 @@
+"""The scenarios by name: each a few runs, each run a few numbers that options override."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+import attrs
+
+from odin_ws.bench.shapes import Shape
+
+__all__ = ["SCENARIOS", "SUITES", "TOKENS", "Disturbance", "Run", "Scenario"]
+
+
+class Disturbance(Enum):
+    """What happens to the affected connections when measuring begins."""
+
+    NONE = "none"
+    DROP = "drop"  # they are cut off, and all come back at once to resume
+    STALL = "stall"  # they stop reading
+
+
+@attrs.frozen
+class Run:
+    """One measurement.
+
+    `rate`: records a second, 0 for none; they leave in bursts of `burst`. `affected`: how many of
+    the connections are disturbed. `stream_first`: it is published before anybody connects.
+    `in_flight`: how many connect at once at most. `connect_patience`: seconds that connecting may
+    take longer than `connect_rate` says.
+    """
+
+    label: str
+    connections: int = 1000
+    connect_rate: float = 1500
+    in_flight: int = 1000
+    connect_patience: float = 60
+    rate: float = 100
+    burst: int = 1
+    record_bytes: int = 330
+    broadcast_rate: float = 20
+    shape: Shape = attrs.field(factory=Shape)
+    affected: int = 0
+    disturbance: Disturbance = Disturbance.NONE
+    stream_first: bool = False
+    warmup: float = 3
+    seconds: float = 15
+
+
+@attrs.frozen
+class Scenario:
+    """Runs that belong together; later ones are compared with the first."""
+
+    help: str
+    runs: tuple[Run, ...]
+
+    def with_options(self, options: Mapping[str, Any]) -> Scenario:
+        """The same with other numbers."""
+        return attrs.evolve(self, runs=tuple(_evolved(run, options) for run in self.runs))
+
+
+def _evolved(run: Run, options: Mapping[str, Any]) -> Run:
+    # Where nobody is connected, or nothing is published, that is what the run is about.
+    kept = {name for name in ("connections", "rate") if not getattr(run, name)}
+    changed = {name: value for name, value in options.items() if name not in kept}
+    connections = changed.get("connections", run.connections)
+    if run.affected:
+        changed["affected"] = max(1, run.affected * connections // run.connections)
+    return attrs.evolve(run, **changed)
+
+
+TOKENS: Final = Shape(tokens=1250, topics=8, each=20, zipf=True, patterned=0.05)
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "steady": Scenario(
+        "One channel, everybody subscribed to it, records evenly.", (Run("steady"),)
+    ),
+    "burst": Scenario(
+        "The same number of records, a second's worth at once.",
+        (Run("evenly"), Run("in bursts", burst=100)),
+    ),
+    "storm": Scenario(
+        "All but a few are cut off at once and resume, while the stream goes on.",
+        (
+            Run(
+                "storm",
+                connections=2100,
+                affected=2000,
+                disturbance=Disturbance.DROP,
+                connect_rate=3000,
+                in_flight=4000,
+                rate=10,
+                seconds=20,
+            ),
+        ),
+    ),
+    "ingest": Scenario(
+        "Many records, of which few are wanted: 10 subscribers on 1% of 1,000 tokens.",
+        (
+            Run(
+                "ingest",
+                connections=10,
+                rate=100_000,
+                shape=Shape(tokens=1000, each=10),
+            ),
+        ),
+    ),
+    "soak": Scenario(
+        "Memory over time: ten minutes of the `tokens` scenario.",
+        (Run("soak", shape=TOKENS, rate=20, warmup=10, seconds=600),),
+    ),
+    "tokens": Scenario(
+        "10,000 channels by Zipf's law, each subscriber on 20 of them, some with patterns.",
+        (Run("tokens", shape=TOKENS, rate=20),),
+    ),
+    "patterns": Scenario(
+        "800 channels, each subscriber with a pattern.",
+        (Run("patterns", shape=Shape(tokens=100, topics=8, patterned=1.0)),),
+    ),
+    "slow": Scenario(
+        "One in a hundred stops reading: what the others feel of it.",
+        (
+            Run("all read"),
+            Run("1% do not", affected=10, disturbance=Disturbance.STALL),
+        ),
+    ),
+    "connect": Scenario(
+        "Connects per second, idle and while 10 records a second go to everybody.",
+        (
+            Run("idle", rate=0, connections=4000, connect_rate=10_000, seconds=3),
+            Run(
+                "under a stream",
+                rate=10,
+                connections=4000,
+                connect_rate=10_000,
+                stream_first=True,
+                seconds=5,
+            ),
+        ),
+    ),
+    "idle": Scenario(
+        "CPU of an instance that nobody uses, and memory per idle connection.",
+        (
+            Run("nobody", connections=0, rate=0, seconds=20),
+            Run("idle connections", rate=0, seconds=10),
+        ),
+    ),
+}
+
+# Sets of runs whose figures have limits; `suite` has the runs.
+SUITES: Final[Mapping[str, str]] = {
+    "short": "What the project promises, in three minutes.",
+    "all": "What the project promises, all of it: half an hour.",
+}

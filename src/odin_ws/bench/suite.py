@@ -1,0 +1,251 @@
+"""What the project promises, as runs and figures with a limit beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from odin_ws.bench.measurement import Measurement
+from odin_ws.bench.report import ratio
+from odin_ws.bench.scenarios import SCENARIOS, TOKENS, Disturbance, Run
+
+__all__ = ["CASES", "Case", "Figure", "Measured"]
+
+
+@attrs.frozen
+class Measured:
+    """A run's measurement, and the floor's before and after it."""
+
+    server: Measurement
+    floors: Sequence[Measurement]
+
+
+@attrs.frozen
+class Figure:
+    """One number of a case, and what it should be.
+
+    `value`: from the case's runs, None where there was nothing to measure. `form`: how it is
+    written. `most`, `least`: its limit, None for none.
+    """
+
+    name: str
+    value: Callable[[Sequence[Measured]], float | None]
+    form: str
+    most: float | None = None
+    least: float | None = None
+
+    @property
+    def limit(self) -> str:
+        """The limit in words."""
+        if self.most is not None:
+            return f"at most {self.form.format(self.most)}"
+        return "" if self.least is None else f"at least {self.form.format(self.least)}"
+
+    def reached(self, measured: Sequence[Measured]) -> bool | None:
+        """Whether the limit is kept; None where there is none, or nothing to compare."""
+        value = self.value(measured)
+        if value is None or (self.most is None and self.least is None):
+            return None
+        return (self.most is None or value <= self.most) and (
+            self.least is None or value >= self.least
+        )
+
+
+@attrs.frozen
+class Case:
+    """Runs, and figures of them; with `floor` each run is between two of the floor."""
+
+    name: str
+    runs: tuple[Run, ...]
+    figures: tuple[Figure, ...]
+    floor: bool = False
+
+
+# ---- figures
+
+
+def _of_last(name: str) -> Callable[[Sequence[Measured]], float | None]:
+    def value(measured: Sequence[Measured]) -> float | None:
+        found: float | None = getattr(measured[-1].server, name)
+        return found
+
+    return value
+
+
+def _p99(measured: Sequence[Measured]) -> float | None:
+    latency = measured[-1].server.latency
+    return None if latency is None else latency.p99
+
+
+def _p99_against_the_first(measured: Sequence[Measured]) -> float | None:
+    first, last = (_p99([one]) for one in (measured[0], measured[-1]))
+    return last / first if first and last else None
+
+
+def _ratio(measured: Sequence[Measured]) -> float | None:
+    return ratio(measured[-1].server, measured[-1].floors)
+
+
+def _wrong(measured: Sequence[Measured]) -> float:
+    return sum(sum(one.server.problems.values()) for one in measured)
+
+
+def _cost(most: float) -> tuple[Figure, ...]:
+    return (Figure("CPU against the floor", _ratio, "{:.2f} x", most=most), _LATENCY, _RIGHT)
+
+
+def _delivered(least: float, p99: float) -> tuple[Figure, ...]:
+    return (
+        # A second's worth more or less is how the window fell.
+        Figure("delivered", _of_last("delivered"), "{:,.0f}/s", least=0.98 * least),
+        Figure("p99", _p99, "{:.0f} ms", most=p99),
+        _RIGHT,
+    )
+
+
+def _many(p99: float) -> tuple[Figure, ...]:
+    return (
+        *_delivered(240_000, p99),
+        Figure("all connected after", _of_last("connect_seconds"), "{:.1f} s", most=15),
+        Figure("memory", _of_last("rss_after_mb"), "{:.0f} MB", most=320),
+    )
+
+
+_RIGHT: Final = Figure("lost, doubled, closed", _wrong, "{:.0f}", most=0)
+_LATENCY: Final = Figure("p99", _p99, "{:.0f} ms")
+_CONNECTS: Final = _of_last("connects")
+_IDLE_CPU: Final = Figure("CPU", _of_last("cpu_percent"), "{:.1f}%", most=2)
+_IDLE_MEMORY: Final = Figure(
+    "memory per idle connection", _of_last("idle_kb"), "{:.1f} KB", most=20
+)
+
+# ---- runs
+
+_STEADY: Final = Run("steady")
+_EVENLY: Final = attrs.evolve(_STEADY, label="1,000 x 100/s", broadcast_rate=0)
+_SPARSELY: Final = attrs.evolve(_STEADY, label="1,000 x 20/s", rate=20)
+_MILLION: Final = attrs.evolve(_STEADY, label="1,000 x 1,000/s", rate=1000)
+_TWELVE: Final = Run(
+    "12,000 x 20/s", connections=12_000, connect_rate=3000, rate=20, stream_first=True, warmup=5
+)
+# By Zipf's law one record in six is wanted by a subscriber: 5 a second of these.
+_TOKENS: Final = Run("tokens", shape=TOKENS, rate=30)
+_IDLE, _IDLE_CONNECTIONS = SCENARIOS["idle"].runs
+_CONNECT_IDLE, _CONNECT_STREAM = SCENARIOS["connect"].runs
+_STORM: Final = Run(
+    "storm",
+    connections=12_200,
+    affected=12_000,
+    disturbance=Disturbance.DROP,
+    connect_rate=3000,
+    in_flight=4000,
+    rate=10,
+    seconds=20,
+)
+
+
+def _shorter(run: Run, seconds: float) -> Run:
+    return attrs.evolve(run, seconds=seconds, warmup=2)
+
+
+CASES: Final[Mapping[str, Sequence[Case]]] = {
+    "short": (
+        Case("1,000 x 100/s, broadcast rate 0", (_shorter(_EVENLY, 8),), _cost(1.25), floor=True),
+        Case("1,000 x 20/s, broadcast rate 20", (_shorter(_SPARSELY, 8),), _cost(1.6), floor=True),
+        Case("1,000 x 1,000/s", (_shorter(_MILLION, 8),), _delivered(1_000_000, 150)),
+        Case(
+            "1,000 x 60/s, 20 of 10,000 channels",
+            # As many messages as 12,000 connections are sent at 5 a second.
+            (_shorter(attrs.evolve(_TOKENS, rate=360), 8),),
+            _cost(2),
+            floor=True,
+        ),
+        Case(
+            "connecting, idle",
+            (_CONNECT_IDLE,),
+            (Figure("connects", _CONNECTS, "{:,.0f}/s", least=2000), _RIGHT),
+        ),
+        Case(
+            "connecting, 10/s to everybody",
+            (_CONNECT_STREAM,),
+            (Figure("connects", _CONNECTS, "{:,.0f}/s", least=1500), _RIGHT),
+        ),
+        Case("nobody connected", (_shorter(_IDLE, 10),), (_IDLE_CPU,)),
+        Case("1,000 idle", (_shorter(_IDLE_CONNECTIONS, 5),), (_IDLE_MEMORY,)),
+    ),
+    "all": (
+        Case("1,000 x 100/s, broadcast rate 0", (_EVENLY,), _cost(1.25), floor=True),
+        Case("1,000 x 20/s, broadcast rate 20", (_SPARSELY,), _cost(1.6), floor=True),
+        Case("1,000 x 1,000/s", (_MILLION,), _delivered(1_000_000, 150)),
+        Case("12,000 x 20/s, broadcast rate 20", (_TWELVE,), _many(350)),
+        Case(
+            "12,000 x 20/s, broadcast rate 0",
+            (attrs.evolve(_TWELVE, broadcast_rate=0),),
+            _many(350),
+        ),
+        Case(
+            "12,000 x 5/s, 20 of 10,000 channels",
+            (attrs.evolve(_TOKENS, connections=12_000, connect_rate=3000),),
+            _cost(2),
+            floor=True,
+        ),
+        Case(
+            "10,000 idle",
+            (attrs.evolve(_IDLE_CONNECTIONS, connections=10_000, connect_rate=3000),),
+            (_IDLE_MEMORY,),
+        ),
+        Case(
+            "10,000 x 10/s",
+            (Run("10,000 x 10/s", connections=10_000, connect_rate=3000, rate=10),),
+            (
+                Figure("memory per connection", _of_last("streaming_kb"), "{:.1f} KB", most=24),
+                _RIGHT,
+            ),
+        ),
+        Case(
+            "soak: 10 minutes of `tokens`",
+            SCENARIOS["soak"].runs,
+            (Figure("memory gained", _of_last("growth_percent"), "{:.1f}%", most=2), _RIGHT),
+        ),
+        Case(
+            "connecting, idle",
+            (attrs.evolve(_CONNECT_IDLE, connections=12_000),),
+            (Figure("connects", _CONNECTS, "{:,.0f}/s", least=2000), _RIGHT),
+        ),
+        Case(
+            "connecting, 10/s to everybody",
+            (attrs.evolve(_CONNECT_STREAM, connections=12_000),),
+            (Figure("connects", _CONNECTS, "{:,.0f}/s", least=1500), _RIGHT),
+        ),
+        Case(
+            "storm: 12,000 of 12,200 resume",
+            (_STORM,),
+            (
+                Figure("all back after", _of_last("back_seconds"), "{:.1f} s", most=12),
+                Figure("p99 of the others", _p99, "{:.0f} ms", most=1000),
+                _RIGHT,
+            ),
+        ),
+        Case(
+            "ingest: 10 subscribers on 1% of the tokens",
+            SCENARIOS["ingest"].runs,
+            (
+                Figure("records", _of_last("published_rate"), "{:,.0f}/s", least=98_000),
+                # It keeps up, so what is delivered is fresh.
+                Figure("p99", _p99, "{:.0f} ms", most=1000),
+                _RIGHT,
+            ),
+        ),
+        Case("nobody connected", (_IDLE,), (_IDLE_CPU,)),
+        Case(
+            "slow: 1% of 1,000 stop reading",
+            SCENARIOS["slow"].runs,
+            (
+                Figure("p99 of the others", _p99_against_the_first, "{:.2f} x", most=1.2),
+                _RIGHT,
+            ),
+        ),
+    ),
+}

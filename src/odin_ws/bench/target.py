@@ -1,0 +1,107 @@
+"""What is measured: where it listens, and which processes it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import psutil
+import trio
+
+from odin_ws.bench.errors import BenchFailed
+from odin_ws.testing.processes import ChildProcess
+
+__all__ = ["Cores", "Target", "Usage", "busy_seconds", "pinned", "until_ready"]
+
+_POLL_SECONDS = 0.05
+
+
+@attrs.frozen
+class Cores:
+    """Which cores the server has to itself, and which all else; empty: any."""
+
+    server: Sequence[int] = ()
+    others: Sequence[int] = ()
+
+    @classmethod
+    def split(cls) -> Cores:
+        """The first core for the server, where there are two and `taskset`."""
+        first, *others = sorted(os.sched_getaffinity(0))
+        if not others or shutil.which("taskset") is None:
+            return cls()
+        return cls([first], others)
+
+    @classmethod
+    def beside(cls, pids: Sequence[int]) -> Cores:
+        """The cores that these processes do not run on; any where they may run on all.
+
+        Raises BenchFailed when one has ended.
+        """
+        try:
+            taken = {core for pid in pids for core in psutil.Process(pid).cpu_affinity()}
+        except psutil.NoSuchProcess as error:
+            raise BenchFailed(f"there is no process {error.pid}") from error
+        return cls((), sorted(os.sched_getaffinity(0) - taken))
+
+
+def pinned(cores: Sequence[int]) -> list[str]:
+    """The words before a command that keep it on these cores."""
+    return ["taskset", "-c", ",".join(map(str, cores))] if cores else []
+
+
+@attrs.frozen
+class Usage:
+    """CPU seconds since they began, and resident bytes, of some processes together."""
+
+    cpu: float
+    rss: int
+
+
+@attrs.frozen
+class Target:
+    """A server's WebSocket endpoint. `pids`: its processes, whose children count too."""
+
+    host: str
+    port: int
+    path: str
+    pids: tuple[int, ...]
+
+    def usage(self) -> Usage:
+        """What its processes have taken. Raises BenchFailed when one has ended."""
+        cpu, rss = 0.0, 0
+        try:
+            for pid in self.pids:
+                process = psutil.Process(pid)
+                for one in (process, *process.children(recursive=True)):
+                    times = one.cpu_times()
+                    cpu += times.user + times.system
+                    rss += one.memory_info().rss
+        except psutil.NoSuchProcess as error:
+            raise BenchFailed(f"the server's process {error.pid} has ended") from error
+        return Usage(cpu, rss)
+
+
+def busy_seconds(cores: Sequence[int]) -> float:
+    """For how long these cores have been busy since the start, together."""
+    times = psutil.cpu_times(percpu=True)
+    return sum(sum(times[core]) - times[core].idle - times[core].iowait for core in cores)
+
+
+async def until_ready(
+    process: ChildProcess, ready: Callable[[], Awaitable[bool]], seconds: float
+) -> None:
+    """Wait until a child process is ready.
+
+    Raises:
+        BenchFailed: it ended before, or was not ready in time; with the end of its log.
+    """
+    with trio.move_on_after(seconds):
+        while True:
+            if not process.running:
+                raise BenchFailed(f"it has ended; the end of its log:\n{process.tail()}")
+            if await ready():
+                return
+            await trio.sleep(_POLL_SECONDS)
+    raise BenchFailed(f"not ready after {seconds:g} s; the end of its log:\n{process.tail()}")

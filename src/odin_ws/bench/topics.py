@@ -1,0 +1,65 @@
+"""The catalogue's topics, which have to be there before the server is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from odin_ws.bench.errors import BenchFailed
+from odin_ws.catalogue import default_catalogue
+
+__all__ = ["PARTITIONS", "create_topics"]
+
+# As in Odin's cluster.
+PARTITIONS: Final = 12
+
+# Making 96 partitions takes half a second; the rest is for a busy broker.
+_PATIENCE: Final = 30
+_POLL_SECONDS: Final = 0.1
+
+
+async def create_topics(brokers: str) -> None:
+    """Make those that are missing, and return when all are led.
+
+    Raises:
+        BenchFailed: the broker does not answer, or a topic has not as many partitions.
+    """
+    admin = AdminClient({"bootstrap.servers": brokers})
+    try:
+        with trio.fail_after(2 * _PATIENCE):
+            await trio.to_thread.run_sync(_create, admin, abandon_on_cancel=True)
+            while True:
+                if await trio.to_thread.run_sync(_are_led, admin, abandon_on_cancel=True):
+                    return
+                await trio.sleep(_POLL_SECONDS)
+    except (KafkaException, trio.TooSlowError) as error:
+        raise BenchFailed(f"the broker at {brokers}: {error}") from error
+
+
+def _create(admin: AdminClient) -> None:
+    there = admin.list_topics(timeout=_PATIENCE).topics
+    wanted = [
+        NewTopic(name, num_partitions=PARTITIONS, replication_factor=1)
+        for name in default_catalogue().topics
+        if name not in there
+    ]
+    if wanted:
+        for future in admin.create_topics(wanted).values():
+            future.result(_PATIENCE)
+
+
+def _are_led(admin: AdminClient) -> bool:
+    there = admin.list_topics(timeout=_PATIENCE).topics
+    for name in default_catalogue().topics:
+        if name not in there:
+            return False
+        partitions = there[name].partitions.values()
+        if any(partition.leader < 0 for partition in partitions):
+            return False
+        if len(partitions) > PARTITIONS:
+            raise BenchFailed(f"{name} has {len(partitions)} partitions: at most {PARTITIONS}")
+    return True

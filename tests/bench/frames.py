@@ -1,0 +1,64 @@
+"""What a server sends, written down once more and not with the server's own code."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+
+from odin_ws.bench.reader import Bytes, Tables
+
+__all__ = ["frame", "message", "octets", "tables"]
+
+
+def frame(payload: bytes, opcode: int = 1) -> bytes:
+    """A whole frame, unmasked."""
+    if len(payload) < 126:
+        return struct.pack("!BB", 0x80 | opcode, len(payload)) + payload
+    if len(payload) < 1 << 16:
+        return struct.pack("!BBH", 0x80 | opcode, 126, len(payload)) + payload
+    return struct.pack("!BBQ", 0x80 | opcode, 127, len(payload)) + payload
+
+
+def message(  # noqa: PLR0913 -- a record's fields
+    seq: int,
+    number: int,
+    *,
+    offset: int | None = None,
+    partition: int = 0,
+    channel: int = 0,
+    published_us: int = 0,
+    pad: int = 200,
+) -> bytes:
+    """A message's frame; its offset is the record's number where nothing else is said."""
+    value = {
+        "type": "TRADE_EXECUTED",
+        "timestamp": 1767609600000,
+        "data": {"k": channel, "n": number, "pub_us": published_us, "pad": "x" * pad},
+    }
+    text = {
+        "seq": seq,
+        "ts": 1767609600123,
+        "type": "message",
+        "channel": f"B1-{channel}.trade",
+        "pos": f"{partition}-{number if offset is None else offset}",
+        "data": value,
+    }
+    return frame(json.dumps(text, separators=(",", ":")).encode())
+
+
+def octets(data: bytes) -> Bytes:
+    """Bytes as an array."""
+    return np.frombuffer(data, np.uint8)
+
+
+def tables(*channels: list[int], topics: int = 1, partitions: int = 12) -> Tables:
+    """Tables of connections that follow these channels and have received nothing."""
+    return Tables.empty(
+        np.cumsum([0, *map(len, channels)]),
+        np.array([key for keys in channels for key in keys], np.int64),
+        np.zeros(len(channels), np.int64),
+        topics=topics,
+        partitions=partitions,
+    )

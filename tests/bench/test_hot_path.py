@@ -1,0 +1,30 @@
+"""The dispatcher's work for one more subscriber does not grow unnoticed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench.hot_path import CASES, Case, Cost, cost, stored, version
+
+# Counts are exact; what is allowed is a change that nobody would call one.
+TOLERANCE = 1.03
+
+
+@pytest.mark.skipif(version() not in stored(), reason=f"nothing is stored for {version()}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_cost(case: Case) -> None:
+    """One more subscriber costs no more instructions and calls than was stored."""
+    limit = Cost(**stored()[version()][case.name])
+
+    found = cost(case)
+
+    assert found.instructions <= limit.instructions * TOLERANCE
+    assert found.calls <= limit.calls * TOLERANCE
+
+
+def test_counts_are_exact() -> None:
+    """The same code counts the same, however busy the machine is."""
+    first, second = cost(CASES[0]), cost(CASES[0])
+
+    assert second.instructions == pytest.approx(first.instructions, rel=0.01)
+    assert second.calls == pytest.approx(first.calls, rel=0.01)

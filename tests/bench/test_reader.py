@@ -1,0 +1,209 @@
+"""The compiled reader: it has to see whatever is wrong, however the bytes come."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.bench.histogram import quantiles
+from odin_ws.bench.reader import CLOSE, LONGEST_FRAME, PING, TORN, Problem, Tables, parse
+from tests.bench.frames import frame, message, octets, tables
+from tests.bench.reference import Reference
+
+
+def found(state: Tables) -> dict[Problem, int]:
+    """The problems there were."""
+    return {one: int(state.problems[one]) for one in Problem if state.problems[one]}
+
+
+def letters(state: Tables) -> list[tuple[int, bytes]]:
+    """Opcode and payload of the frames that were handed over."""
+    post = state.post
+    return [
+        (int(opcode), post.text[begin:end].tobytes())
+        for _, opcode, begin, end in post.letters[: post.used[1]]
+    ]
+
+
+def read(state: Tables, *frames: bytes, now_us: int = 0) -> int:
+    """Give the first connection some frames at once; returns what was taken."""
+    data = octets(b"".join(frames))
+    return parse(data, len(data), 0, now_us, state)
+
+
+def test_what_is_right() -> None:
+    """Of messages in order nothing is said, and all are counted."""
+    state = tables([0])
+
+    taken = read(state, *(message(number, number) for number in range(1, 101)))
+
+    assert taken == sum(len(message(number, number)) for number in range(1, 101))
+    assert state.received[0] == 100
+    assert found(state) == {}
+
+
+WRONG = {
+    "a sequence number is left out": ((1, 1), (3, 2), {Problem.SEQ_GAP: 1}),
+    "a sequence number comes again": ((1, 1), (1, 2), {Problem.SEQ_AGAIN: 1}),
+    "three records are left out": ((1, 1), (2, 5), {Problem.LOST: 3}),
+    "a record comes again": ((1, 1), (2, 1), {Problem.DOUBLED: 1, Problem.DISORDER: 1}),
+    "a record comes late": ((1, 2), (2, 1), {Problem.DOUBLED: 1, Problem.DISORDER: 1}),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "problems"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong(
+    first: tuple[int, int], second: tuple[int, int], problems: dict[Problem, int]
+) -> None:
+    """Gaps, doubles and disorder are found, each under its own name."""
+    state = tables([0])
+
+    read(state, message(*first), message(*second))
+
+    assert found(state) == problems
+
+
+def test_offsets_out_of_order() -> None:
+    """Records of two channels in one partition have to come in the order of their offsets."""
+    state = tables([0, 1])
+
+    read(state, message(1, 1, channel=0, offset=8), message(2, 1, channel=1, offset=7))
+
+    assert found(state) == {Problem.DISORDER: 1}
+
+
+def test_offsets_of_two_partitions() -> None:
+    """Between partitions, and between topics, there is no order."""
+    state = tables([0, 1, 2], topics=2)
+
+    read(
+        state,
+        message(1, 1, channel=0, offset=8),
+        message(2, 1, channel=2, offset=7, partition=1),
+        message(3, 1, channel=1, offset=6),
+    )
+
+    assert found(state) == {}
+
+
+def test_what_nobody_asked_for() -> None:
+    """A message of a channel that the connection does not follow is found."""
+    state = tables([0, 2])
+
+    read(state, message(1, 1, channel=1))
+
+    assert found(state) == {Problem.UNWANTED: 1}
+
+
+STRANGE = {
+    "no position": frame(b'{"seq":1,"data":{"k":0,"n":1,"pub_us":5}}'),
+    "no numbers": frame(b'{"seq":1,"pos":"0-1","data":{}}'),
+    "a partition there is not": message(1, 1, partition=12),
+}
+
+
+@pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
+def test_messages_of_others(text: bytes) -> None:
+    """A message without our numbers is found, and counts as nothing else."""
+    state = tables([0])
+
+    read(state, text)
+
+    assert found(state) == {Problem.STRANGE: 1}
+    assert state.received[0] == 0
+
+
+TEARS = {
+    "reserved bits": b"\xc1\x02{}",
+    "a fragment": b"\x01\x02{}",
+    "a mask": b"\x81\x82aaaa{}",
+    "the middle of a message": message(1, 1)[40:],
+    "longer than any": b"\x81\x7f" + (LONGEST_FRAME).to_bytes(8) + b"{",
+    "longer than there can be": b"\x81\x7f" + b"\xff" * 8 + b"{",
+}
+
+
+@pytest.mark.parametrize("data", TEARS.values(), ids=TEARS)
+def test_torn_frames(data: bytes) -> None:
+    """What is no frame of a server ends the reading of a connection."""
+    state = tables([0])
+
+    taken = read(state, message(1, 1), data, message(2, 2))
+
+    assert taken == len(message(1, 1) + data + message(2, 2))
+    assert letters(state) == [(TORN, b"")]
+
+
+def test_every_cut() -> None:
+    """Wherever two messages are cut, only whole frames are taken, and both are read."""
+    data = message(1, 1) + message(2, 2, pad=0)
+    ends = (0, len(message(1, 1)), len(data))
+
+    for cut in range(len(data) + 1):
+        state = tables([0])
+        taken = read(state, data[:cut])
+        assert taken == max(end for end in ends if end <= cut)
+        read(state, data[taken:])
+        assert state.received[0] == 2
+        assert found(state) == {}
+
+
+def test_other_frames() -> None:
+    """Answers, pings and closes are handed over, in order, between the messages."""
+    state = tables([0])
+    answer = b'{"type":"subscription_ack"}'
+
+    read(state, frame(answer), message(1, 1), frame(b"", PING), frame(b"\x03\xf4", CLOSE))
+
+    assert letters(state) == [(1, answer), (PING, b""), (CLOSE, b"\x03\xf4")]
+    assert state.received[0] == 1
+
+
+def test_latency() -> None:
+    """Latency is the time from the record's `pub_us`, and each group has its own."""
+    state = tables([0], [0])
+    state.group[1] = 1
+    for connection, published_us in enumerate((0, 9_000)):
+        data = octets(message(1, 1, published_us=published_us))
+        parse(data, len(data), connection, 10_000, state)
+
+    assert quantiles(state.latency[0], [1]) == [pytest.approx(10, rel=0.01)]
+    assert quantiles(state.latency[1], [1]) == [pytest.approx(1, rel=0.01)]
+    assert state.worst.tolist() == [10_000, 1_000]
+
+
+ANY_MESSAGE = st.builds(
+    message,
+    st.integers(1, 5),
+    st.integers(1, 5),
+    partition=st.integers(0, 3),
+    channel=st.integers(0, 4),
+    offset=st.integers(0, 5),
+    pad=st.sampled_from([0, 30, 70_00]),
+)
+ANY_FRAME = ANY_MESSAGE | st.builds(
+    frame, st.binary(max_size=300), st.sampled_from([1, 2, PING, CLOSE])
+)
+
+
+@given(
+    st.lists(ANY_FRAME, max_size=12).map(b"".join),
+    st.lists(st.integers(1, 400), max_size=30),
+)
+def test_like_the_reference(data: bytes, sizes: list[int]) -> None:
+    """However the bytes are cut, the compiled reader finds what plain Python does."""
+    state = tables([0, 1, 3], topics=2, partitions=3)
+    reference = Reference([0, 1, 3], topics=2, partitions=3)
+    rest = b""
+    for size in [*sizes, len(data)]:
+        part, data = data[:size], data[size:]
+        reference.read(part)
+        rest += part
+        rest = rest[parse(octets(rest), len(rest), 0, 0, state) :]
+
+    assert rest == reference.rest
+    assert letters(state) == reference.letters
+    assert found(state) == {one: count for one, count in reference.problems.items() if count}
+    assert state.received[0] == reference.received
+    assert state.seq[0] == reference.seq

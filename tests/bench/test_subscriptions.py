@@ -1,0 +1,73 @@
+"""Who subscribes to what."""
+
+from __future__ import annotations
+
+import pytest
+
+from odin_ws.bench.shapes import Names, Shape
+from odin_ws.bench.subscriptions import popularity, reach, subscriptions
+
+NAMES = Names("B1-", ["trade", "social"], ["odin.trades", "odin.social"])
+
+
+def test_one_channel() -> None:
+    """By default everybody follows the one channel there is."""
+    shape, names = Shape(), Names("B1-", ["trade"], ["odin.trades"])
+
+    found = subscriptions(shape, names, 3)
+
+    assert [one.names for one in found] == [["B1-0.trade"]] * 3
+    assert [one.channels.tolist() for one in found] == [[0]] * 3
+    assert reach(shape, names, 3) == 1
+
+
+def test_names_and_numbers() -> None:
+    """The channels that a connection expects are those that its names match, ascending."""
+    shape = Shape(tokens=5, topics=2, each=3, zipf=True, patterned=0.5)
+    every = {NAMES.channel(number): number for number in range(shape.channels)}
+
+    for one in subscriptions(shape, NAMES, 40):
+        matched = {
+            number
+            for name, number in every.items()
+            for pattern in one.names
+            if all(
+                part in {"*", said}
+                for part, said in zip(pattern.split("."), name.split("."), strict=True)
+            )
+        }
+        assert one.channels.tolist() == sorted(matched)
+
+
+def test_patterned() -> None:
+    """So many of the connections have a pattern, of both kinds."""
+    shape = Shape(tokens=5, topics=2, each=2, patterned=0.25)
+    patterns = [
+        name for one in subscriptions(shape, NAMES, 40) for name in one.names if "*" in name
+    ]
+
+    assert len(patterns) == 10
+    assert {name.startswith("*") for name in patterns} == {True, False}
+
+
+def test_the_same_in_all_processes() -> None:
+    """The subscription of a connection does not depend on how many there are."""
+    shape = Shape(tokens=50, topics=2, each=3, zipf=True)
+    few, many = subscriptions(shape, NAMES, 3), subscriptions(shape, NAMES, 30)
+
+    assert [one.names for one in few] == [one.names for one in many[:3]]
+
+
+def test_zipf() -> None:
+    """The second channel is half as popular as the first, and shares add up to all."""
+    shares = popularity(Shape(tokens=100, zipf=True))
+
+    assert shares[1] == pytest.approx(shares[0] / 2)
+    assert shares.sum() == pytest.approx(1)
+
+
+def test_reach() -> None:
+    """Without favourites a record goes to the share of the channels that each follows."""
+    shape = Shape(tokens=100, each=20)
+
+    assert reach(shape, Names("B1-", ["trade"], ["t"]), 50) == pytest.approx(0.2)

@@ -1,0 +1,70 @@
+"""The figures that have limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from odin_ws.bench.scenarios import SCENARIOS, SUITES, Run
+from odin_ws.bench.suite import CASES, Case, Figure, Measured
+from tests.bench.measurements import measurement
+
+
+def test_every_set_has_cases() -> None:
+    """Each set of runs that can be asked for has cases."""
+    assert CASES.keys() == SUITES.keys()
+
+
+@pytest.mark.parametrize("case", [case for cases in CASES.values() for case in cases], ids=str)
+def test_figures(case: Case) -> None:
+    """The figures of each case can be taken from measurements of its runs."""
+    floors = [measurement()] if case.floor else []
+    measured = [Measured(measurement(back_seconds=3.0), floors) for _ in case.runs]
+
+    for figure in case.figures:
+        figure.value(measured)
+
+
+@pytest.mark.parametrize(
+    ("most", "least", "reached"),
+    [(5, None, True), (4, None, False), (None, 5, True), (None, 6, False), (None, None, None)],
+)
+def test_limits(most: float | None, least: float | None, reached: bool | None) -> None:  # noqa: FBT001 -- pytest gives it
+    """A limit is reached where the value is not beyond it."""
+    figure = Figure("five", lambda _measured: 5.0, "{:.0f}", most=most, least=least)
+
+    assert figure.reached([]) is reached
+
+
+def test_nothing_measured() -> None:
+    """What could not be measured is neither reached nor missed."""
+    assert Figure("none", lambda _measured: None, "{:.0f}", most=1).reached([]) is None
+
+
+def test_options() -> None:
+    """Options go before a scenario's own numbers, and the affected stay the same share."""
+    storm = SCENARIOS["storm"].with_options({"connections": 210, "seconds": 3.0})
+    (run,) = storm.runs
+
+    assert (run.connections, run.affected, run.seconds) == (210, 200, 3.0)
+
+
+def test_options_that_would_change_the_meaning() -> None:
+    """A run about nobody, or about silence, stays one."""
+    nobody, idle = SCENARIOS["idle"].with_options({"connections": 7, "rate": 5.0}).runs
+
+    assert (nobody.connections, nobody.rate) == (0, 0)
+    assert (idle.connections, idle.rate) == (7, 0)
+
+
+def test_labels() -> None:
+    """Runs of a scenario can be told apart."""
+    for scenario in SCENARIOS.values():
+        labels = [run.label for run in scenario.runs]
+        assert len(set(labels)) == len(labels)
+
+
+def test_everything_fits() -> None:
+    """No run has more disturbed connections than connections."""
+    runs: list[Run] = [run for cases in CASES.values() for case in cases for run in case.runs]
+
+    assert all(run.affected <= run.connections for run in runs)

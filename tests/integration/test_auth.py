@@ -1,0 +1,174 @@
+"""Tokens over real sockets, with a client that is not ours, and an issuer that changes its key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.trio.client import ClientConnection, connect
+
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from tests.integration.feeding import until
+from tests.integration.serving import Server, run_to_the_end, serving, started
+from tests.issuing import SECRET, Issuer, issuer
+
+OPS_TOKEN = "the operators' own token"  # noqa: S105 -- of these tests
+
+JWT = {"WS_AUTH": "jwt", "WS_JWT_SECRET": SECRET}
+
+
+def dial(server: Server, path: str = "/ws", **how: Any) -> Any:
+    """Connect with `websockets`, in some way of it."""
+    return connect(f"ws://{LOOPBACK}:{server.port}{path}", proxy=None, **how)
+
+
+async def status_of(server: Server, path: str = "/ws", **how: Any) -> int:
+    """The status of a refusal."""
+    with pytest.raises(InvalidStatus) as caught:
+        async with dial(server, path, **how):
+            pass
+    return caught.value.response.status_code
+
+
+async def ask(websocket: ClientConnection, kind: str, **data: Any) -> dict[str, Any]:
+    """Send a command; returns the next that comes."""
+    await websocket.send(json.dumps({"type": kind, "data": data}))
+    found: dict[str, Any] = json.loads(await websocket.recv())
+    return found
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that has it."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """Where no broker is: who may come in does not depend on one."""
+    return f"{LOOPBACK}:{free_ports(1)[0]}"
+
+
+async def test_a_token_comes_as_a_header_or_as_a_subprotocol(nowhere: str) -> None:
+    """An independent client accepts the subprotocol that is selected, as browsers do."""
+    token = issuer("HS256").token(channels=["*.trade"])
+    async with serving(nowhere, JWT, ready=False) as server:
+        async with dial(server, additional_headers=bearer(token)) as websocket:
+            assert websocket.subprotocol is None
+            ack = await ask(websocket, "subscribe", channels=["BTC.trade", "BTC.balances"])
+            assert ack["subscribed"] == ["BTC.trade"]
+            assert [one["code"] for one in ack["rejected"]] == ["FORBIDDEN"]
+        async with dial(server, subprotocols=["odin.v1", f"bearer.{token}"]) as websocket:
+            assert websocket.subprotocol == "odin.v1"
+            assert (await ask(websocket, "heartbeat"))["type"] == "pong"
+        assert await status_of(server) == 401
+        assert await status_of(server, f"/ws?token={token}") == 401
+        assert await status_of(server, subprotocols=[f"bearer.{token}"]) == 400
+        assert token not in server.output
+        assert await server.metric("ws_tokens_refused_total") == 0
+
+
+async def test_a_revocation_closes_and_keeps_out(nowhere: str) -> None:
+    """By the ops port, which wants its own token, but for the probes."""
+    settings = JWT | {"WS_OPS_TOKEN": OPS_TOKEN}
+    token = issuer("HS256").token()
+    async with serving(nowhere, settings, ready=False) as server:
+        assert (await server.get("/metrics")).status_code == 401
+        async with dial(server, additional_headers=bearer(token)) as websocket:
+            await ask(websocket, "heartbeat")
+            answer = await server.post("/revocations", {"user": "ann"}, bearer(OPS_TOKEN))
+            assert (answer.status_code, answer.json()["closed"]) == (200, 1)
+            with pytest.raises(ConnectionClosed) as caught:
+                await websocket.recv()
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 4403
+        assert await status_of(server, additional_headers=bearer(token)) == 403
+        assert OPS_TOKEN not in server.output
+
+
+@asynccontextmanager
+async def publishing(keys: list[Issuer]) -> AsyncIterator[str]:
+    """Publish a key set for the length of the block; yields its URL."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            body = json.dumps({"keys": [one.jwk for one in keys]}).encode()
+            head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+            await stream.send_all(head + body)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host=LOOPBACK))
+        yield f"http://{LOOPBACK}:{listeners[0].socket.getsockname()[1]}/jwks.json"
+        nursery.cancel_scope.cancel()
+
+
+async def test_keys_come_from_a_url(nowhere: str) -> None:
+    """With the keys of the issuer there, and no others."""
+    keys = [issuer("RS256", "a"), issuer("EdDSA", "b")]
+    async with (
+        publishing(keys) as url,
+        serving(nowhere, WS_AUTH="jwt", WS_JWKS=url, ready=False) as server,
+    ):
+        for one in keys:
+            async with dial(server, additional_headers=bearer(one.token())) as websocket:
+                assert (await ask(websocket, "heartbeat"))["type"] == "pong"
+        stranger = issuer("ES256", "c").token()
+        assert await status_of(server, additional_headers=bearer(stranger)) == 401
+
+
+async def test_what_cannot_work_stops_the_start(nowhere: str) -> None:
+    """With status 2 and one line, which has nothing of a secret."""
+    cases = {
+        "WS_AUTH=jwt: exactly one of": {"WS_AUTH": "jwt"},
+        "WS_JWT_SECRET: 32 bytes or more": {"WS_AUTH": "jwt", "WS_JWT_SECRET": "hush-hush"},
+        "WS_OPS_TOKEN: 16 characters or more": {"WS_OPS_TOKEN": "hush-hush"},
+        "WS_PRIVATE_CATEGORIES=secrets": JWT | {"WS_PRIVATE_CATEGORIES": "secrets"},
+    }
+    for line, settings in cases.items():
+        status, output = await run_to_the_end({"KAFKA_BROKERS": nowhere, **settings})
+        assert status == 2
+        assert output.startswith(f"odin-ws: {line}")
+        assert "hush" not in output
+        assert output.count("\n") == 1
+
+
+async def test_a_server_that_asks_nobody_says_so_at_the_start(nowhere: str) -> None:
+    """An operator who forgot it sees it in the log."""
+    with started({"KAFKA_BROKERS": nowhere}) as server:
+        await server.answers("/health/live")
+        assert server.events("nobody is asked for a token")
+    async with serving(nowhere, JWT, ready=False) as asking:
+        assert not asking.events("nobody is asked for a token")
+
+
+async def test_several_workers_are_one_to_operators(nowhere: str) -> None:
+    """A revocation posted once closes on all of them, and their pages want the token too."""
+    settings = JWT | {"WS_OPS_TOKEN": OPS_TOKEN, "WS_WORKERS": "2"}
+    headers = bearer(issuer("HS256").token())
+    async with serving(nowhere, settings, ready=False) as server:
+        assert (await server.get("/metrics")).status_code == 401
+        await until(lambda: _workers_answer(server))
+        async with AsyncExitStack() as clients:
+            websockets = [
+                await clients.enter_async_context(dial(server, additional_headers=headers))
+                for _ in range(8)
+            ]
+            answer = await server.post("/revocations", {"user": "ann"}, bearer(OPS_TOKEN))
+            assert (answer.status_code, answer.json()["closed"]) == (200, 8)
+            for websocket in websockets:
+                with pytest.raises(ConnectionClosed):
+                    await websocket.recv()
+        for _ in range(8):
+            assert await status_of(server, additional_headers=headers) == 403
+
+
+async def _workers_answer(server: Server) -> bool:
+    """Whether both are there; a second after the start they are."""
+    answer = await server.post("/revocations", {"user": "nobody", "until": 0}, bearer(OPS_TOKEN))
+    return answer.status_code == 200

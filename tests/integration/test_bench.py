@@ -1,0 +1,119 @@
+"""`odin-ws bench` as a child process, against real brokers and servers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.cli.commands import Done, run_command
+from tests.integration.serving import serving
+
+# Little enough for a busy machine, and enough for each kind of channel.
+FEW = ("--connections", "50", "--seconds", "2", "--warmup", "0.5", "--no-pin")
+
+
+async def run_bench(*words: str) -> tuple[Done, dict[str, Any]]:
+    """Run a benchmark to its end; returns that, and its figures."""
+    done = await run_command("bench", *words, *FEW, "--json", "-")
+    assert done.stdout, done.stderr
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return done, figures
+
+
+async def test_steady(embedded: str, tmp_path: Path) -> None:
+    """Everybody gets every record, the figures fit together, and a picture is drawn."""
+    picture = tmp_path / "out.svg"
+
+    done, figures = await run_bench(
+        "steady", "--kafka", embedded, "--rate", "50", "--plot", str(picture)
+    )
+
+    (run,) = figures["runs"]
+    assert done.returncode == 0, done.stderr
+    assert run["subscribed"] == 50
+    assert set(run["problems"].values()) == {0}
+    assert run["published"] * 50 >= run["received"] > 0
+    assert 0 < run["latency"]["p50"] <= run["latency"]["p99"] <= run["latency"]["worst"] * 1.01
+    assert run["cpu_us"] > 0
+    assert run["idle_kb"] > 0
+    assert ET.fromstring(picture.read_text()).tag.endswith("svg")  # noqa: S314 -- our own
+
+
+async def test_storm(embedded: str) -> None:
+    """Those that are cut off come back, and miss nothing and get nothing twice."""
+    done, figures = await run_bench("storm", "--kafka", embedded, "--rate", "20")
+
+    (run,) = figures["runs"]
+    assert done.returncode == 0, done.stderr
+    assert run["back_seconds"] > 0
+    assert set(run["problems"].values()) == {0}
+
+
+async def test_tokens(embedded: str) -> None:
+    """With many channels and patterns each connection gets those that it asked for."""
+    done, figures = await run_bench("tokens", "--kafka", embedded, "--rate", "200")
+
+    (run,) = figures["runs"]
+    assert done.returncode == 0, done.stderr
+    assert set(run["problems"].values()) == {0}
+    assert run["received"] > 0
+
+
+async def test_a_server_of_ones_own(embedded: str) -> None:
+    """A server that runs already is measured, and found out where it serves too few."""
+    async with serving(embedded, WS_MAX_CONNECTIONS="30") as server:
+        done, figures = await run_bench(
+            *("steady", "--kafka", embedded),
+            *("--server", f"ws://127.0.0.1:{server.port}/ws", "--pid", str(server.process.pid)),
+            *("--connect-patience", "2"),
+        )
+
+    (run,) = figures["runs"]
+    assert done.returncode == 1
+    assert run["subscribed"] == 30
+    assert run["problems"]["never_subscribed"] == 20
+    assert run["refused"]["503"] >= 20
+    assert "steady: 20 never subscribed" in done.stderr
+
+
+async def test_floor(embedded: str) -> None:
+    """The floor is measured before and after, and what a message costs is compared with it."""
+    done = await run_command(
+        "bench", "steady", *FEW, "--kafka", embedded, "--rate", "50", "--floor"
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "floor before" in done.stdout
+    assert "CPU against the floor" in done.stdout
+
+
+MISUSES = {
+    "a server without a broker": (
+        ("--server", "ws://127.0.0.1:1/ws", "--pid", "1"),
+        "--server needs --kafka",
+    ),
+    "no WebSocket URL": (("--server", "http://127.0.0.1:1"), "ws://HOST:PORT/ws is allowed"),
+    "a setting without a value": (("--set", "WS_PING_INTERVAL"), "NAME=VALUE is allowed"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), MISUSES.values(), ids=MISUSES)
+async def test_misuse(words: tuple[str, ...], said: str) -> None:
+    """What cannot be meant is refused with a word about what can."""
+    done = await run_command("bench", "steady", *words)
+
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+async def test_a_setting_that_there_is_not(embedded: str) -> None:
+    """A server that does not start is shown with what it said."""
+    done = await run_command("bench", "steady", "--kafka", embedded, "--set", "WS_PING_INTERVAL=x")
+
+    assert done.returncode == 1
+    assert "WS_PING_INTERVAL=x: allowed is" in done.stderr
+    assert "Traceback" not in done.stderr
