@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import jwt
+
 from tests.scenarios.wire import Op, frame, request
 
-__all__ = ["SEEDS"]
+__all__ = ["GOOD_TOKEN", "SECRET", "SEEDS"]
 
 # How it is cut and how it goes on: see the targets.
 _WHOLE: Final = b"\x00"
 _BYTES: Final = b"\x01"
 _READS: Final = b"\x01"
+
+SECRET: Final = "a secret of the tests, of 32 bytes or more"
+GOOD_TOKEN: Final = jwt.encode(
+    {"sub": "me", "exp": 1 << 40, "channels": ["*.trade"], "jti": "1"}, SECRET, "HS256"
+)
 
 _SELECTION: Final[Mapping[str, Any]] = {"channels": ["BTC.trade", "*.*", "a.b.social", "BTC.ALL"]}
 _POSITIONS: Final = {"odin.trades": {"0": 3, "11": -1}, "odin.social": {"1": 1 << 40}}
@@ -82,6 +90,7 @@ SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
         (_BYTES, _PROXY, b"\x21\x21", struct.pack("!H", len(_SIX) + 3), _SIX, b"\x04\x00\x00"),
     ],
     "command": [(command,) for command in _COMMANDS],
+    "token": [tuple(part.encode() for part in re.split(r"(\.)", GOOD_TOKEN))],
     "positions": [
         (json.dumps(value).encode(),) for value in (_POSITIONS, _LAST, {"odin.trades": 4})
     ],

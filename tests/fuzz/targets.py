@@ -13,6 +13,8 @@ from typing import Final
 import h11
 import orjson
 
+from odin_ws.access.keys import shared_secret
+from odin_ws.access.tokens import InvalidToken, TokenRules, read_token
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.addresses import TrustedProxies, read_address
 from odin_ws.connection.head import Refusal, check_upgrade, read_head, refuse, upgrade
@@ -24,9 +26,12 @@ from odin_ws.protocol.incoming import Fault, FrameReader, Incoming, PeerClose
 from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
 from tests.fuzz.conversations import check_caller, check_session
 from tests.fuzz.feeding import feed, pieces
+from tests.fuzz.seeds import GOOD_TOKEN, SECRET
 
 __all__ = ["TARGETS"]
 
+_KEYS: Final = shared_secret(SECRET)
+_RULES: Final = TokenRules(audience=None, issuer=None, leeway=0)
 _CATALOGUE: Final = default_catalogue()
 _EVERYBODY: Final = TrustedProxies((ip_network("0.0.0.0/0"), ip_network("::/0")))
 _HEAD_BYTES: Final = 1024
@@ -87,8 +92,20 @@ def check_command(data: bytes) -> None:
     except CommandError as error:
         refused = error_answer(error)
     if refused is not None:
-        assert orjson.loads(refused)["message"]
+        answer = orjson.loads(refused)
+        assert answer.get("data", answer)["message"]
         assert len(refused) < 6 * len(data) + _MAX_REFUSAL_BYTES
+
+
+def check_token(data: bytes) -> None:
+    """Claims, or a token that lets nobody in; only what was signed has claims."""
+    token = data.decode(errors="replace")
+    try:
+        claims = read_token(token, _KEYS, _RULES)
+    except InvalidToken as error:
+        assert str(error)
+    else:
+        assert claims == read_token(GOOD_TOKEN, _KEYS, _RULES)
 
 
 def check_positions(data: bytes) -> None:
@@ -137,6 +154,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "head": check_head,
     "proxy": check_proxy,
     "command": check_command,
+    "token": check_token,
     "positions": check_positions,
     "frames": check_frames,
     "session": check_session,
