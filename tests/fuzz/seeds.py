@@ -20,7 +20,7 @@ _WHOLE: Final = b"\x00"
 _BYTES: Final = b"\x01"
 _READS: Final = b"\x01"
 
-SECRET: Final = "a secret of the tests, of 32 bytes or more"
+SECRET: Final = "a secret of the tests, of 32 bytes or more"  # noqa: S105 -- of the tests only
 GOOD_TOKEN: Final = jwt.encode(
     {"sub": "me", "exp": 1 << 40, "channels": ["*.trade"], "jti": "1"}, SECRET, "HS256"
 )
