@@ -99,13 +99,10 @@ def check_command(data: bytes) -> None:
 
 def check_token(data: bytes) -> None:
     """Claims, or a token that lets nobody in; only what was signed has claims."""
-    token = data.decode(errors="replace")
-    try:
-        claims = read_token(token, _KEYS, _RULES)
-    except InvalidToken as error:
-        assert str(error)
-    else:
-        assert claims == read_token(GOOD_TOKEN, _KEYS, _RULES)
+    claims = None
+    with suppress(InvalidToken):
+        claims = read_token(data.decode(errors="replace"), _KEYS, _RULES)
+    assert claims in (None, read_token(GOOD_TOKEN, _KEYS, _RULES))
 
 
 def check_positions(data: bytes) -> None:

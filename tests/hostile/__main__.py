@@ -74,7 +74,7 @@ class _Course:
         """Who was refused and closed, by reason."""
         text = (await self.server.get("/metrics")).text
         return {
-            "refused": _by_reason(text, "ws_connections_refused_total"),
+            "refused": _by_reason(text, "ws_connections_failed_total"),
             "closed": _by_reason(text, "ws_disconnects_total"),
             "errors": {"ws_errors_total": int(await self.server.metric("ws_errors_total"))},
         }
@@ -121,12 +121,16 @@ async def _run(good: int, bad: int, rate: float, seconds: float) -> Outcome:
                 for core in psutil.Process(server.process.pid).threads():
                     os.sched_setaffinity(core.id, cores.server or os.sched_getaffinity(0))
                 target = Target(LOOPBACK, server.port, "/ws", (server.process.pid,))
-                place = Place(directory, cores, 1, lambda what, _share: None)
+                place = Place(directory, cores, 1, _say_nothing)
                 click.echo(f"{good} good clients at {rate:g}/s, {bad} bad ones, {called}")
                 outcome = await _Course(server, target, brokers, place, run, bad).all()
                 server.signal(signal.SIGTERM)
                 await server.ended()
                 return outcome
+
+
+def _say_nothing(_what: str, _share: float | None) -> None:
+    pass
 
 
 @click.command(help=__doc__)

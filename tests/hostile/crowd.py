@@ -1,4 +1,4 @@
-"""`python -m tests.hostile.crowd PORT COUNT`: bad clients in a process of their own, until killed."""
+"""`python -m tests.hostile.crowd PORT COUNT`: bad clients, in a process that ends when killed."""
 
 from __future__ import annotations
 

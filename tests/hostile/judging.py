@@ -71,7 +71,7 @@ class Outcome:
 
 def report(outcome: Outcome) -> Iterator[str]:
     """The figures, as lines."""
-    yield f"{'':16} {'received':>10} {'p50 ms':>7} {'p99 ms':>7} {'worst':>7} {'CPU':>5} {'problems':>8}"
+    yield f"{'':16} {'received':>10} {'p50 ms':>7} {'p99 ms':>7} {'worst':>7} {'CPU':>5} problems"
     for one in (outcome.alone, *outcome.beside):
         if one.latency is not None:
             yield (
@@ -80,7 +80,7 @@ def report(outcome: Outcome) -> Iterator[str]:
             )
     stands = ", ".join(f"{one.rss / 1e6:.1f} MB" for one in outcome.stands)
     peak = max(sample.rss for one in outcome.beside for sample in one.samples)
-    yield f"memory before, after, after once more: {stands}; most beside bad ones {peak / 1e6:.1f} MB"
+    yield f"memory before, after, after once more: {stands}; at most {peak / 1e6:.1f} MB"
     yield f"connections left: {outcome.stands[-1].connections}; tracebacks: {outcome.tracebacks}"
     for name in ("refused", "closed"):
         counts = sorted(outcome.counts[name].items(), key=lambda item: -item[1])

@@ -16,11 +16,11 @@ import trio
 
 from tests.scenarios.wire import Op, frame, request
 
-__all__ = ["KINDS", "Visit"]
+__all__ = ["KINDS", "UPGRADE", "Visit"]
 
 Visit = Callable[[trio.SocketStream], Awaitable[None]]
 
-_UPGRADE: Final = request()
+UPGRADE: Final = request()
 _HEARTBEAT: Final = frame(Op.TEXT, b'{"type":"heartbeat"}')
 _BEGIN: Final = frame(Op.TEXT, b" ", fin=False)
 _GO_ON: Final = frame(Op.CONTINUATION, b" ", fin=False)
@@ -56,13 +56,13 @@ async def _listen(stream: trio.SocketStream) -> None:
 
 async def _upgraded(stream: trio.SocketStream, *data: bytes) -> None:
     """Upgrade, say that, and listen."""
-    await stream.send_all(b"".join((_UPGRADE, *data)))
+    await stream.send_all(b"".join((UPGRADE, *data)))
     await _listen(stream)
 
 
 async def _flooding(stream: trio.SocketStream, data: bytes) -> None:
     """Upgrade, and say that without an end, reading nothing."""
-    await stream.send_all(_UPGRADE)
+    await stream.send_all(UPGRADE)
     while True:
         await stream.send_all(data)
         await trio.sleep(0.05)
@@ -70,12 +70,12 @@ async def _flooding(stream: trio.SocketStream, data: bytes) -> None:
 
 async def slow_head(stream: trio.SocketStream) -> None:
     """A head, byte by byte."""
-    await _slowly(stream, _UPGRADE, 0.2)
+    await _slowly(stream, UPGRADE, 0.2)
 
 
 async def half_a_head(stream: trio.SocketStream) -> None:
     """A head without its end."""
-    await stream.send_all(_UPGRADE[:-2])
+    await stream.send_all(UPGRADE[:-2])
     await _listen(stream)
 
 
@@ -86,7 +86,7 @@ async def silent(stream: trio.SocketStream) -> None:
 
 async def endless_head(stream: trio.SocketStream) -> None:
     """Headers without an end."""
-    await stream.send_all(_UPGRADE[:-2])
+    await stream.send_all(UPGRADE[:-2])
     for number in cycle(range(1000)):
         await stream.send_all(b"X-%d: %b\r\n" % (number, b"x" * 500))
         await trio.sleep(0.05)
@@ -107,32 +107,32 @@ async def tls_hello(stream: trio.SocketStream) -> None:
 async def wrong_upgrade(stream: trio.SocketStream) -> None:
     """Heads that two servers would read in two ways, and others that are wrong."""
     wrong = {"Sec-WebSocket-Version": "12", "Transfer-Encoding": "chunked", "Content-Length": "5"}
-    await stream.send_all(request(headers=wrong, method="POST") + _UPGRADE)
+    await stream.send_all(request(headers=wrong, method="POST") + UPGRADE)
     await _listen(stream)
 
 
 async def vanishing(stream: trio.SocketStream) -> None:
     """A reset in the middle of a head."""
-    await stream.send_all(_UPGRADE[:40])
+    await stream.send_all(UPGRADE[:40])
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 async def returning(stream: trio.SocketStream) -> None:
     """An upgrade, and gone; this kind comes back at once."""
-    await stream.send_all(_UPGRADE + _EVERYTHING)
+    await stream.send_all(UPGRADE + _EVERYTHING)
     await stream.receive_some(100)
 
 
 async def half_open(stream: trio.SocketStream) -> None:
     """Upgraded, and its side is ended: it cannot answer a ping."""
-    await stream.send_all(_UPGRADE + _EVERYTHING)
+    await stream.send_all(UPGRADE + _EVERYTHING)
     await stream.send_eof()
     await _listen(stream)
 
 
 async def no_reader(stream: trio.SocketStream) -> None:
     """Subscribed to everything, and reads nothing."""
-    await stream.send_all(_UPGRADE + _EVERYTHING)
+    await stream.send_all(UPGRADE + _EVERYTHING)
     await trio.sleep_forever()
 
 
@@ -148,7 +148,7 @@ async def command_flood(stream: trio.SocketStream) -> None:
 
 async def fragments(stream: trio.SocketStream) -> None:
     """A message in frames without an end."""
-    await stream.send_all(_UPGRADE + _BEGIN)
+    await stream.send_all(UPGRADE + _BEGIN)
     while True:
         await stream.send_all(_GO_ON * 5)
         await trio.sleep(0.1)
@@ -156,7 +156,7 @@ async def fragments(stream: trio.SocketStream) -> None:
 
 async def unfinished(stream: trio.SocketStream) -> None:
     """A message that was begun, and pings, for ever."""
-    await stream.send_all(_UPGRADE + _BEGIN)
+    await stream.send_all(UPGRADE + _BEGIN)
     while True:
         await stream.send_all(frame(Op.PING))
         await trio.sleep(1)
@@ -180,7 +180,7 @@ async def deep_json(stream: trio.SocketStream) -> None:
 
 async def after_close(stream: trio.SocketStream) -> None:
     """Talks on after its close."""
-    await stream.send_all(_UPGRADE + _CLOSE)
+    await stream.send_all(UPGRADE + _CLOSE)
     while True:
         await stream.send_all(_HEARTBEAT * 20)
         await trio.sleep(0.1)
