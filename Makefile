@@ -8,7 +8,7 @@ KAFKA := tests/kafka
 JARS := $(KAFKA)/libs/.copied
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos bench bench-all bench-hot check format clean
+.PHONY: help setup demo test chaos bench bench-all bench-hot autobahn fuzz hostile check format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -32,6 +32,15 @@ bench-all: setup $(JARS) ## all of it, in half an hour
 
 bench-hot: setup ## what one delivered message costs in bytecode, against the stored figure
 	$(BIN)/python -m tests.bench.hot_path $(ARGS)
+
+fuzz: setup ## mutated heads, frames, commands, connections for 10 minutes; ARGS="--seconds 3600"
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+autobahn: setup ## all cases of Autobahn's WebSocket test suite that concern us, 10 s; ARGS="--help"
+	$(BIN)/python -m tests.autobahn $(ARGS)
+
+hostile: setup $(JARS) ## 1,000 good clients beside 2,000 bad ones of 22 kinds, two minutes; ARGS="--help"
+	$(BIN)/python -m tests.hostile $(ARGS)
 
 check: setup ## what needs no test run: format, lint, types, import contracts, compose file
 	$(BIN)/ruff format --check .

@@ -41,6 +41,9 @@ SESSION: list[tuple[bytes, list[Incoming]]] = [
         [Ping(b""), "ä"],
     ),
     (frame(Op.TEXT, b""), [""]),
+    (frame(Op.BINARY, b"\xff\x00"), [b"\xff\x00"]),
+    (frame(Op.BINARY, b"\xff", fin=False) + frame(Op.CONTINUATION, b"\xfe"), [b"\xff\xfe"]),
+    (frame(Op.BINARY), [b""]),
     (frame(Op.CLOSE, struct.pack("!H", 1001) + b"away"), [PeerClose(1001, "away")]),
 ]
 
@@ -67,9 +70,12 @@ def test_a_message_is_bounded_in_bytes(text: str, places: list[int]) -> None:
     assert read(b"".join(frames)) == [text if fits else Fault.TOO_LARGE]
 
 
-def test_too_large_is_told_before_it_has_come() -> None:
+@pytest.mark.parametrize("op", [Op.TEXT, Op.BINARY])
+def test_too_large_is_told_before_it_has_come(op: Op) -> None:
     """Nobody can make us hold more than the limit by never ending a message."""
-    assert read(frame(Op.TEXT, b"x" * 1_000_000)[: LIMIT + 50]) == [Fault.TOO_LARGE]
+    assert read(frame(op, b"x" * 1_000_000)[: LIMIT + 50]) == [Fault.TOO_LARGE]
+    begin, go_on = frame(op, fin=False), frame(Op.CONTINUATION, fin=False)
+    assert read(begin + go_on * FRAMES) == [Fault.TOO_LARGE]
 
 
 @pytest.mark.parametrize("part", [b"", b"x"], ids=["empty", "of one byte"])
@@ -104,7 +110,7 @@ def test_a_message_that_is_not_whole_is_known() -> None:
 @pytest.mark.parametrize(
     ("sent", "fault"),
     [
-        (frame(Op.BINARY, b"x"), Fault.BINARY),
+        (frame(Op.BINARY, b"x" * (LIMIT + 1)), Fault.TOO_LARGE),
         (frame(Op.TEXT, b"\xff"), Fault.NOT_UTF8),
         (frame(Op.CLOSE, struct.pack("!H", 1000) + b"\xff"), Fault.NOT_UTF8),
         (frame(Op.CLOSE, b"\x03"), Fault.BROKEN),

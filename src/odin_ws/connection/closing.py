@@ -130,7 +130,6 @@ class Close(Enum):
 _BY_FAULT: Final = {
     Fault.BROKEN: Close.PROTOCOL,
     Fault.NOT_UTF8: Close.NOT_UTF8,
-    Fault.BINARY: Close.BINARY,
     Fault.TOO_LARGE: Close.TOO_LARGE,
 }
 

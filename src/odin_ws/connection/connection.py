@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
 from odin_ws.access.grants import Grant
 from odin_ws.connection.closing import Close, close_for
 from odin_ws.connection.outbox import Outbox
-from odin_ws.connection.session import Session
 from odin_ws.connection.transport import Transport
 from odin_ws.hub import Hub, Subscriber
 from odin_ws.protocol.envelope import Dialect
@@ -29,6 +28,18 @@ _LINGER_SECONDS: Final = 1.0
 
 # A command fits; what does not comes in several reads.
 _READ_BYTES: Final = 4096
+
+
+class Session(Protocol):
+    """What is made of what a client says. Neither may wait."""
+
+    def receive(self, message: str | bytes) -> None:
+        """A whole message has come."""
+        ...
+
+    def control(self) -> bool:
+        """A ping or pong has come; returns whether it may be answered."""
+        ...
 
 
 class Connection:
@@ -209,7 +220,7 @@ class Connection:
         begun: float | None = None
         while True:
             for item in reader.receive(data):
-                if isinstance(item, str):
+                if isinstance(item, str | bytes):
                     begun = None
                 answered = self._carry_out(item, session)
                 if answered is not None:
@@ -229,7 +240,7 @@ class Connection:
     def _carry_out(self, item: Incoming, session: Session) -> bool | None:
         """Do what came; returns whether the peer has closed, where nothing more is looked at."""
         match item:
-            case str():
+            case str() | bytes():
                 # Once we have closed, only the peer's close is waited for.
                 if self.closing is None:
                     session.receive(item)

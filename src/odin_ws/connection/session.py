@@ -79,12 +79,15 @@ class Session:
         self._control: TokenBucket | None = None
         self._refused_in_a_row = 0
 
-    def receive(self, text: str) -> None:
-        """Carry out one command and answer it."""
+    def receive(self, message: str | bytes) -> None:
+        """Carry out one command and answer it; what is binary is none, and ends the connection."""
+        if isinstance(message, bytes):
+            self._connection.close(Close.BINARY)
+            return
         self._stats.commands += 1
         try:
             self._check_rate()
-            self._carry_out(text)
+            self._carry_out(message)
         except CommandError as error:
             self.refuse(error)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from enum import Enum, auto
-from typing import Final
+from typing import IO, Any, Final
 
 import attrs
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
@@ -21,7 +21,6 @@ class Fault(Enum):
 
     BROKEN = auto()  # no valid frame, or not where it may stand
     NOT_UTF8 = auto()
-    BINARY = auto()
     TOO_LARGE = auto()
 
 
@@ -45,8 +44,8 @@ class PeerClose:
     reason: str
 
 
-# A text is a whole message.
-Incoming = str | Ping | Pong | PeerClose | Fault
+# A text, and what is binary, is a whole message.
+Incoming = str | bytes | Ping | Pong | PeerClose | Fault
 
 _PONG: Final = Pong()
 
@@ -62,7 +61,7 @@ class FrameReader:
         self._max_frames = max_frames
         # Of a message that is not whole yet; most come in one piece. Not a list: of a million
         # single characters it would take a hundred times what they take.
-        self._parts: io.StringIO | None = None
+        self._parts: IO[Any] | None = None
         self._size = 0
         self._count = 0
 
@@ -87,11 +86,10 @@ class FrameReader:
     def _read(self, frame: Frame) -> Incoming | None:
         payload = frame.payload
         match frame.opcode:
-            case Opcode.TEXT if isinstance(payload, str):
+            case Opcode.TEXT | Opcode.BINARY if isinstance(payload, str | bytes | bytearray):
                 self._count += frame.frame_finished
-                return self._text(payload, whole=frame.message_finished)
-            case Opcode.BINARY:
-                return Fault.BINARY
+                part = payload if isinstance(payload, str) else bytes(payload)
+                return self._message(part, whole=frame.message_finished)
             case Opcode.PING if isinstance(payload, bytes | bytearray):
                 return Ping(bytes(payload))
             case Opcode.PONG:
@@ -100,19 +98,24 @@ class FrameReader:
                 return PeerClose(int(payload[0]), payload[1] or "")
         return None
 
-    def _text(self, part: str, *, whole: bool) -> Incoming | None:
-        self._size += len(part) if part.isascii() else len(part.encode())
+    def _message(self, part: str | bytes, *, whole: bool) -> Incoming | None:
+        self._size += len(part) if isinstance(part, bytes) or part.isascii() else len(part.encode())
         if self._size > self._max_bytes or self._count > self._max_frames:
             return Fault.TOO_LARGE
         if whole and self._parts is None:
             self._size = self._count = 0
             return part
         if self._parts is None:
-            self._parts = io.StringIO()
+            self._parts = _collector(part)
         self._parts.write(part)
         if not whole:
             return None
-        text = self._parts.getvalue()
+        self._parts.seek(0)
+        message: str | bytes = self._parts.read()
         self._parts = None
         self._size = self._count = 0
-        return text
+        return message
+
+
+def _collector(part: str | bytes) -> IO[Any]:
+    return io.StringIO() if isinstance(part, str) else io.BytesIO()

@@ -1,0 +1,116 @@
+"""A server that says back what it is told: our way in, reader, outbox and closes, and no hub.
+
+The subjects of Autobahn's test suite echo whole messages, text and binary; odin-ws itself answers
+commands. All but what is made of a message is what `odin-ws serve` runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+import trio
+
+from odin_ws.access.grants import Grant
+from odin_ws.address import Address
+from odin_ws.connection.addresses import TrustedProxies
+from odin_ws.connection.connection import Connection
+from odin_ws.connection.entrance import Entrance, EntranceLimits
+from odin_ws.connection.head import Refusal, check_upgrade, upgrade
+from odin_ws.connection.limits import AddressLimits, ConnectLimits
+from odin_ws.connection.listener import (
+    accept_connections,
+    bound_address,
+    open_listening_socket,
+)
+from odin_ws.connection.transport import Transport
+from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.frames import text_frame
+from odin_ws.protocol.incoming import FrameReader
+
+__all__ = ["echoing"]
+
+# The suite's largest message has 16 MiB, in 65,536 frames at most.
+_MESSAGE_BYTES: Final = 16 << 20
+_MESSAGE_FRAMES: Final = 1 << 16
+
+# Of 1,000 messages, written before the first is read.
+_OUTBOX_BYTES: Final = 1 << 30
+
+# The suite cuts messages into pieces and is slow in sending them.
+_PATIENCE: Final = 100.0
+
+_BINARY: Final = 0x82  # FIN and opcode 2
+
+
+class _Echo:
+    """What a session is to a connection: it says back what it hears."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def receive(self, message: str | bytes) -> None:
+        """Say it again."""
+        if isinstance(message, str):
+            self._connection.outbox.write(text_frame(message.encode()))
+        else:
+            self._connection.outbox.write(binary_frame(message))
+
+    def control(self) -> bool:
+        """Every ping is answered."""
+        return True
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """A whole binary frame; the server itself sends none."""
+    frame = bytearray(text_frame(payload))
+    frame[0] = _BINARY
+    return bytes(frame)
+
+
+async def _serve(entrance: Entrance, wire: Transport, peer: str) -> None:
+    async with entrance.meet(wire, peer) as caller:
+        with contextlib.closing(wire), contextlib.suppress(trio.BrokenResourceError):
+            head = await entrance.read_head(caller)
+            if head is None:
+                return
+            try:
+                check_upgrade(head)
+            except Refusal as refusal:
+                await entrance.dismiss(caller, refusal)
+                return
+            connection = Connection(
+                caller.transport,
+                peer,
+                Dialect.V1,
+                Grant({}),
+                outbox_bytes=_OUTBOX_BYTES,
+                grace=_PATIENCE,
+                message_seconds=_PATIENCE,
+                taken=lambda _subscriber: None,
+                greeting=lambda _connection: None,
+            )
+            reader = FrameReader(_MESSAGE_BYTES, _MESSAGE_FRAMES)
+            await connection.run(upgrade(head), _Echo(connection), reader, head.rest)
+
+
+@asynccontextmanager
+async def echoing(host: str) -> AsyncIterator[Address]:
+    """Listen on a free port of `host` for the length of the block."""
+    limits = EntranceLimits(
+        pending=100,
+        head_bytes=1 << 14,
+        head_seconds=_PATIENCE,
+        trusted=TrustedProxies(()),
+        proxy_protocol=False,
+    )
+    entrance = Entrance(limits, ConnectLimits(AddressLimits()), None)
+    with open_listening_socket(Address(host, 0)) as listening:
+        async with trio.open_nursery() as nursery:
+            serve = partial(_serve, entrance)
+            nursery.start_soon(accept_connections, listening, serve, nursery)
+            yield bound_address(listening)
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,109 @@
+"""What fuzzing begins with: inputs that are right, in the parts they consist of."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import jwt
+
+from tests.scenarios.wire import Op, frame, request
+
+__all__ = ["GOOD_TOKEN", "SECRET", "SEEDS"]
+
+# How it is cut and how it goes on: see the targets.
+_WHOLE: Final = b"\x00"
+_BYTES: Final = b"\x01"
+_READS: Final = b"\x01"
+
+SECRET: Final = "a secret of the tests, of 32 bytes or more"  # noqa: S105 -- of the tests only
+GOOD_TOKEN: Final = jwt.encode(
+    {"sub": "me", "exp": 1 << 40, "channels": ["*.trade"], "jti": "1"}, SECRET, "HS256"
+)
+
+_SELECTION: Final[Mapping[str, Any]] = {"channels": ["BTC.trade", "*.*", "a.b.social", "BTC.ALL"]}
+_POSITIONS: Final = {"odin.trades": {"0": 3, "11": -1}, "odin.social": {"1": 1 << 40}}
+_LAST: Final = {"BTC.trade": "0-3", "a.b.social": "11-9223372036854775807"}
+
+_COMMANDS: Final = tuple(
+    json.dumps(command, separators=(",", ":")).encode()
+    for command in (
+        {"type": "heartbeat", "id": 1, "data": {}},
+        {"type": "subscribe", "id": "a", "data": {**_SELECTION, "positions": True}},
+        {
+            "type": "subscribe",
+            "data": {"topics": ["odin.trades"], "bundles": ["TRADING"], "tokens": ["BTC", "ä"]},
+        },
+        {"type": "subscribe", "data": {"channels": ["BTC.trade"], "delivery": "latest"}},
+        {"type": "subscribe", "data": {"channels": ["*.trade"], "snapshot": True}},
+        {"type": "subscribe", "data": {"channels": ["*.trade"], "since_ms": 0}},
+        {"type": "resume", "id": 2, "data": {**_SELECTION, "positions": _POSITIONS}},
+        {"type": "reconnect", "data": {"client_id": "me", "last_pos": _LAST}},
+        {"type": "reconnect", "data": {"client_id": "me", "last_offset": {"odin.trades": 4}}},
+        {"type": "replay", "data": {"from": 1, "to": 3}},
+        {"type": "replay", "data": {"since": 0}},
+        {"type": "unsubscribe", "data": _SELECTION},
+        {"type": "auth", "data": {"token": "e30.e30.e30"}},
+    )
+)
+
+_FRAMES: Final = tuple(frame(Op.TEXT, command) for command in _COMMANDS)
+_CLOSE: Final = frame(Op.CLOSE, struct.pack("!H", 1000) + b"bye")
+_CONTROL: Final = (frame(Op.PING, b"are you there"), frame(Op.PONG), _CLOSE)
+_IN_PARTS: Final = (
+    frame(Op.TEXT, b'{"type":"hea', fin=False),
+    frame(Op.PING),
+    frame(Op.CONTINUATION, b'rtbeat"', fin=False),
+    frame(Op.CONTINUATION, b"}"),
+)
+_BINARY: Final = (frame(Op.BINARY, b"\xff" * 150, fin=False), frame(Op.CONTINUATION, b"\x00"))
+
+_HEADS: Final = (
+    request(),
+    request(
+        "/ws?v=0&a=%C3%A4", {"Origin": "https://odin.test", "Authorization": "Bearer e30.e30.x"}
+    ),
+    request(
+        "http://test/ws", {"Sec-WebSocket-Protocol": "a, b", "X-Forwarded-For": "10.1.1.1, ::1"}
+    ),
+    request(headers={"Forwarded": 'for="[2001:db8::1]:80";proto=https, for=10.0.0.2'}),
+    request(headers={"Content-Length": "0", "Transfer-Encoding": "chunked"}, method="POST"),
+)
+
+_PROXY: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+_PORTS: Final = struct.pack("!HH", 50000, 443)
+_FOUR: Final = socket.inet_aton("192.0.2.1") * 2 + _PORTS
+_SIX: Final = socket.inet_pton(socket.AF_INET6, "2001:db8::1") * 2 + _PORTS
+
+Parts = Sequence[bytes]
+
+# Of each target the inputs, each in parts that may be cut, repeated and put in another order.
+SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
+    "head": [(_BYTES, *head.splitlines(keepends=True)) for head in _HEADS],
+    "proxy": [
+        (_WHOLE, _PROXY, b"\x20\x00\x00\x00"),
+        (_BYTES, _PROXY, b"\x21\x11", struct.pack("!H", len(_FOUR)), _FOUR),
+        (_BYTES, _PROXY, b"\x21\x21", struct.pack("!H", len(_SIX) + 3), _SIX, b"\x04\x00\x00"),
+    ],
+    "command": [(command,) for command in _COMMANDS],
+    "token": [tuple(part.encode() for part in re.split(r"(\.)", GOOD_TOKEN))],
+    "positions": [
+        (json.dumps(value).encode(),) for value in (_POSITIONS, _LAST, {"odin.trades": 4})
+    ],
+    "frames": [
+        (_WHOLE, *(frame(Op.TEXT, command[:100]) for command in _COMMANDS)),
+        (_BYTES, *_IN_PARTS, *_BINARY, *_CONTROL),
+    ],
+    "session": [
+        (_WHOLE, _READS, *_FRAMES),
+        (_WHOLE, b"\x00", *_FRAMES),
+        (_BYTES, b"\x03", *_IN_PARTS, *_CONTROL),
+        (_WHOLE, b"\x05", *_FRAMES[:3], *_IN_PARTS),
+        (_WHOLE, _READS, *_BINARY, *_FRAMES[:2]),
+    ],
+    "caller": [(_WHOLE, _READS, head, *_FRAMES[:4], *_CONTROL) for head in _HEADS],
+}

@@ -1,0 +1,159 @@
+"""What is fuzzed: each target takes bytes, and fails where one of our promises is broken.
+
+The first byte of what the readers of streams get says how the network cuts the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from ipaddress import ip_network
+from typing import Final
+
+import h11
+import orjson
+
+from odin_ws.access.keys import shared_secret
+from odin_ws.access.tokens import InvalidToken, TokenRules, read_token
+from odin_ws.catalogue import default_catalogue
+from odin_ws.connection.addresses import TrustedProxies, read_address
+from odin_ws.connection.head import Refusal, check_upgrade, read_head, refuse, upgrade
+from odin_ws.connection.proxy_protocol import read_proxy_header
+from odin_ws.protocol.answers import error_answer
+from odin_ws.protocol.commands import decode_command
+from odin_ws.protocol.errors import CommandError
+from odin_ws.protocol.incoming import Fault, FrameReader, Incoming, PeerClose
+from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
+from tests.fuzz.conversations import check_caller, check_session
+from tests.fuzz.feeding import feed, pieces
+from tests.fuzz.seeds import GOOD_TOKEN, SECRET
+
+__all__ = ["TARGETS"]
+
+_KEYS: Final = shared_secret(SECRET)
+_RULES: Final = TokenRules(audience=None, issuer=None, leeway=0)
+_CATALOGUE: Final = default_catalogue()
+_EVERYBODY: Final = TrustedProxies((ip_network("0.0.0.0/0"), ip_network("::/0")))
+_HEAD_BYTES: Final = 1024
+_MESSAGE_BYTES: Final = 200
+_MESSAGE_FRAMES: Final = 10
+
+# Longer than any of the server's own texts, shorter than what a flood would be answered with.
+_MAX_REFUSAL_BYTES: Final = 4096
+
+
+def check_head(data: bytes) -> None:
+    """A head, a refusal that can be sent, or nothing because the caller has left."""
+    head = None
+    try:
+        head = feed(data, lambda wire: read_head(wire, max_bytes=_HEAD_BYTES, seconds=5))
+        if head is None:
+            return
+        check_upgrade(head)
+    except Refusal as refusal:
+        _check_response(refuse(refusal))
+    else:
+        assert upgrade(head).startswith(b"HTTP/1.1 101 ")
+        _check_names(head.headers)
+
+
+def _check_response(data: bytes) -> None:
+    """A client reads exactly one response of it, whatever it had sent."""
+    assert len(data) < _MAX_REFUSAL_BYTES
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "test")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    events: list[object] = []
+    while not isinstance(event := client.next_event(), h11.EndOfMessage):
+        assert event is not h11.NEED_DATA
+        events.append(event)
+    assert client.trailing_data[0] == b""
+
+
+def _check_names(headers: Mapping[str, str]) -> None:
+    """Whoever it says it comes for has an address."""
+    told = _EVERYBODY.client("10.0.0.1", headers)
+    assert told == read_address(told)
+
+
+def check_proxy(data: bytes) -> None:
+    """An address, a refusal, or a caller that has left."""
+    with suppress(Refusal):
+        found = feed(data, lambda wire: read_proxy_header(wire, seconds=5))
+        assert found is None or found == read_address(found)
+
+
+def check_command(data: bytes) -> None:
+    """A command, or a refusal that says what is wrong in few words."""
+    refused = None
+    try:
+        decode_command(data.decode(errors="replace"), _CATALOGUE)
+    except CommandError as error:
+        refused = error_answer(error)
+    if refused is not None:
+        answer = orjson.loads(refused)
+        assert answer.get("data", answer)["message"]
+        assert len(refused) < 6 * len(data) + _MAX_REFUSAL_BYTES
+
+
+def check_token(data: bytes) -> None:
+    """Claims, or a token that lets nobody in; only what was signed has claims."""
+    claims = None
+    with suppress(InvalidToken):
+        claims = read_token(data.decode(errors="replace"), _KEYS, _RULES)
+    assert claims in (None, read_token(GOOD_TOKEN, _KEYS, _RULES))
+
+
+def check_positions(data: bytes) -> None:
+    """Positions that Kafka could have, or a refusal."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return
+    with suppress(CommandError):
+        for key, offset in read_positions(value, _CATALOGUE).items():
+            assert key.topic in _CATALOGUE.topics
+            assert 0 <= key.partition < 1 << 31
+            assert -1 <= offset < 1 << 63
+    with suppress(CommandError):
+        read_last_positions(value, _CATALOGUE)
+    with suppress(CommandError):
+        assert read_last_offsets(value, _CATALOGUE).keys() <= _CATALOGUE.topics.keys()
+
+
+def check_frames(data: bytes) -> None:
+    """The same whole messages however the bytes are cut; nothing behind a fault or a close."""
+    cut = list(_read(pieces(data)))
+    whole = list(_read([data[1:]]))
+    # Of two faults of one frame, how it is cut decides which is seen first.
+    for items in cut, whole:
+        if items and isinstance(items[-1], Fault):
+            items[-1] = Fault.BROKEN
+    assert cut == whole
+    assert not any(isinstance(item, Fault | PeerClose) for item in cut[:-1])
+    for item in cut:
+        if isinstance(item, str | bytes):
+            size = len(item.encode() if isinstance(item, str) else item)
+            assert size <= _MESSAGE_BYTES
+
+
+def _read(parts: list[bytes]) -> Iterator[Incoming]:
+    reader = FrameReader(_MESSAGE_BYTES, _MESSAGE_FRAMES)
+    for part in parts:
+        for item in reader.receive(part):
+            yield item
+            if isinstance(item, Fault | PeerClose):
+                return
+
+
+TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
+    "head": check_head,
+    "proxy": check_proxy,
+    "command": check_command,
+    "token": check_token,
+    "positions": check_positions,
+    "frames": check_frames,
+    "session": check_session,
+    "caller": check_caller,
+}

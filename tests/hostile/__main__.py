@@ -1,0 +1,152 @@
+"""`make hostile`: good clients alone, then beside bad ones, then beside them once more.
+
+The good ones check every message; the second time beside the bad ones shows whether memory grows.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import attrs
+import click
+import psutil
+import trio
+
+from odin_ws.bench.broker import open_broker
+from odin_ws.bench.crew import Place
+from odin_ws.bench.measurement import Measurement
+from odin_ws.bench.measuring import measure
+from odin_ws.bench.scenarios import Run
+from odin_ws.bench.target import Cores, Target, pinned
+from odin_ws.bench.topics import create_topics
+from odin_ws.testing.ports import LOOPBACK
+from odin_ws.testing.processes import ChildProcess
+from tests.hostile.judging import Outcome, Stand, report
+from tests.integration.serving import Server, serving
+
+__all__ = ["main"]
+
+_LIBS: Final = Path(__file__).parent.parent / "kafka" / "libs"
+
+# Until the bad ones' last connections are found out: a pong's time-out, and a round of pings.
+_CALM_SECONDS: Final = 15
+_SETTINGS: Final = {"WS_PING_INTERVAL": "5", "WS_PONG_TIMEOUT": "11"}
+
+
+@attrs.frozen
+class _Course:
+    server: Server
+    target: Target
+    brokers: str
+    place: Place
+    run: Run
+    bad: int
+
+    async def all(self) -> Outcome:
+        """Alone, beside bad ones, beside them again."""
+        alone = await self._measure("alone")
+        stands = [await self._stand()]
+        beside = []
+        for label in ("beside bad ones", "once more"):
+            async with self._crowd():
+                beside.append(await self._measure(label))
+            await trio.sleep(_CALM_SECONDS)
+            stands.append(await self._stand())
+        return Outcome(alone, beside, stands, await self._counts(), self.server.output)
+
+    async def _measure(self, label: str) -> Measurement:
+        return await measure(
+            attrs.evolve(self.run, label=label), self.target, self.brokers, self.place
+        )
+
+    async def _stand(self) -> Stand:
+        active = int(await self.server.metric("ws_connections_active"))
+        return Stand(self.target.usage().rss, active)
+
+    async def _counts(self) -> dict[str, dict[str, int]]:
+        """Who was refused and closed, by reason."""
+        text = (await self.server.get("/metrics")).text
+        return {
+            "refused": _by_reason(text, "ws_connections_failed_total"),
+            "closed": _by_reason(text, "ws_disconnects_total"),
+            "errors": {"ws_errors_total": int(await self.server.metric("ws_errors_total"))},
+        }
+
+    @asynccontextmanager
+    async def _crowd(self) -> AsyncIterator[None]:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.hostile.crowd",
+            str(self.server.port),
+            str(self.bad),
+        ]
+        log = self.place.directory / "crowd.log"
+        crowd = ChildProcess([*pinned(self.place.cores.others), *command], log)
+        await crowd.start()
+        try:
+            yield
+            if not crowd.running:
+                raise click.ClickException(f"the bad clients have ended:\n{crowd.tail()}")
+        finally:
+            with trio.CancelScope(shield=True):
+                await crowd.kill()
+
+
+def _by_reason(text: str, name: str) -> dict[str, int]:
+    found = {}
+    for line in text.splitlines():
+        if line.startswith(name + "{"):
+            labels, _, value = line.partition("} ")
+            if count := int(float(value)):
+                found[labels.partition('reason="')[2].partition('"')[0]] = count
+    return found
+
+
+async def _run(good: int, bad: int, rate: float, seconds: float) -> Outcome:
+    cores = Cores.split()
+    run = Run("good", connections=good, rate=rate, warmup=5, seconds=seconds)
+    with tempfile.TemporaryDirectory(prefix="odin-ws-hostile-") as name:
+        directory = Path(name)
+        async with open_broker(None, _LIBS, directory) as (brokers, called):
+            await create_topics(brokers)
+            async with serving(brokers, _SETTINGS) as server:
+                for core in psutil.Process(server.process.pid).threads():
+                    os.sched_setaffinity(core.id, cores.server or os.sched_getaffinity(0))
+                target = Target(LOOPBACK, server.port, "/ws", (server.process.pid,))
+                place = Place(directory, cores, 1, _say_nothing)
+                click.echo(f"{good} good clients at {rate:g}/s, {bad} bad ones, {called}")
+                outcome = await _Course(server, target, brokers, place, run, bad).all()
+                server.signal(signal.SIGTERM)
+                await server.ended()
+                return outcome
+
+
+def _say_nothing(_what: str, _share: float | None) -> None:
+    pass
+
+
+@click.command(help=__doc__)
+@click.option("--good", default=1000, show_default=True, help="clients that check every message")
+@click.option("--bad", default=2000, show_default=True, help="clients of all bad kinds together")
+@click.option("--rate", default=50.0, show_default=True, help="messages a second to each good one")
+@click.option("--seconds", default=15.0, show_default=True, help="how long each part is measured")
+def main(good: int, bad: int, rate: float, seconds: float) -> None:
+    """Run it; the exit status is 1 where a promise was broken."""
+    outcome = trio.run(_run, good, bad, rate, seconds)
+    for line in report(outcome):
+        click.echo(line)
+    if broken := outcome.broken:
+        click.echo("BROKEN: " + "; ".join(broken))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""`python -m tests.hostile.crowd PORT COUNT`: bad clients, in a process that ends when killed."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from odin_ws.testing.ports import LOOPBACK
+from tests.hostile.kinds import KINDS, returning
+
+__all__ = ["main"]
+
+# Whoever was sent away comes back after so long, give or take half of it: 2,000 make no more than
+# some hundreds of visits a second.
+_AGAIN_SECONDS: Final = 5.0
+_AT_ONCE_SECONDS: Final = 0.5
+
+# Nobody stays for ever: what is bounded is met again and again.
+_VISIT_SECONDS: Final = 20.0
+
+
+async def _come_and_go(port: int, number: int) -> None:
+    kinds = tuple(KINDS.values())
+    visit = kinds[number % len(kinds)]
+    pause = _AT_ONCE_SECONDS if visit is returning else _AGAIN_SECONDS
+    await trio.sleep(random.uniform(0, _AGAIN_SECONDS))  # noqa: S311 -- no secret
+    while True:
+        with trio.move_on_after(_VISIT_SECONDS):
+            try:
+                async with await trio.open_tcp_stream(LOOPBACK, port) as stream:
+                    await visit(stream)
+            except (OSError, trio.BrokenResourceError):
+                pass  # sent away: that is what it is for
+        await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret
+
+
+async def _crowd(port: int, count: int) -> None:
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(_come_and_go, port, number)
+
+
+def main(words: Sequence[str]) -> None:
+    """Run them."""
+    port, count = map(int, words)
+    trio.run(_crowd, port, count)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

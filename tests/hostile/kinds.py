@@ -1,0 +1,233 @@
+"""The bad clients: each kind one visit to the server, as long as the server bears with it.
+
+They share a machine with the server, so they are cheap: what is sent in quantity is made once.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import cycle
+from typing import Final
+
+import trio
+
+from tests.scenarios.wire import Op, frame, request
+
+__all__ = ["KINDS", "UPGRADE", "Visit"]
+
+Visit = Callable[[trio.SocketStream], Awaitable[None]]
+
+UPGRADE: Final = request()
+_HEARTBEAT: Final = frame(Op.TEXT, b'{"type":"heartbeat"}')
+_BEGIN: Final = frame(Op.TEXT, b" ", fin=False)
+_GO_ON: Final = frame(Op.CONTINUATION, b" ", fin=False)
+_CLOSE: Final = frame(Op.CLOSE, struct.pack("!H", 1000))
+_TEN_THOUSAND: Final = [f"T{number}.trade" for number in range(10_000)]
+
+
+def _command(kind: str, **data: object) -> bytes:
+    return frame(Op.TEXT, json.dumps({"type": kind, "data": data}).encode())
+
+
+_EVERYTHING: Final = _command("subscribe", channels=["*.*"])
+_NAMES: Final = _command("subscribe", channels=_TEN_THOUSAND)
+_DEEP: Final = frame(Op.TEXT, b'{"type":"subscribe","data":' + b"[" * 30_000)
+_POSITIONS: Final = _command(
+    "resume", channels=["*.*"], positions={"odin.trades": {str(one): 0 for one in range(3000)}}
+)
+_GARBAGE: Final = bytes(byte * 151 % 256 for byte in range(512))
+_TLS_HELLO: Final = bytes.fromhex("16030100a5010000a10303") + bytes(160)
+
+
+async def _slowly(stream: trio.SocketStream, data: bytes, pause: float) -> None:
+    for byte in data:
+        await stream.send_all(bytes([byte]))
+        await trio.sleep(pause)
+
+
+async def _listen(stream: trio.SocketStream) -> None:
+    """Take what comes, to the end."""
+    while await stream.receive_some(65536):
+        pass
+
+
+async def _upgraded(stream: trio.SocketStream, *data: bytes) -> None:
+    """Upgrade, say that, and listen."""
+    await stream.send_all(b"".join((UPGRADE, *data)))
+    await _listen(stream)
+
+
+async def _flooding(stream: trio.SocketStream, data: bytes) -> None:
+    """Upgrade, and say that without an end, reading nothing."""
+    await stream.send_all(UPGRADE)
+    while True:
+        await stream.send_all(data)
+        await trio.sleep(0.05)
+
+
+async def slow_head(stream: trio.SocketStream) -> None:
+    """A head, byte by byte."""
+    await _slowly(stream, UPGRADE, 0.2)
+
+
+async def half_a_head(stream: trio.SocketStream) -> None:
+    """A head without its end."""
+    await stream.send_all(UPGRADE[:-2])
+    await _listen(stream)
+
+
+async def silent(stream: trio.SocketStream) -> None:
+    """Nothing at all."""
+    await _listen(stream)
+
+
+async def endless_head(stream: trio.SocketStream) -> None:
+    """Headers without an end."""
+    await stream.send_all(UPGRADE[:-2])
+    for number in cycle(range(1000)):
+        await stream.send_all(b"X-%d: %b\r\n" % (number, b"x" * 500))
+        await trio.sleep(0.05)
+
+
+async def garbage(stream: trio.SocketStream) -> None:
+    """Bytes that mean nothing."""
+    await stream.send_all(_GARBAGE)
+    await _listen(stream)
+
+
+async def tls_hello(stream: trio.SocketStream) -> None:
+    """TLS where none is spoken."""
+    await stream.send_all(_TLS_HELLO)
+    await _listen(stream)
+
+
+async def wrong_upgrade(stream: trio.SocketStream) -> None:
+    """Heads that two servers would read in two ways, and others that are wrong."""
+    wrong = {"Sec-WebSocket-Version": "12", "Transfer-Encoding": "chunked", "Content-Length": "5"}
+    await stream.send_all(request(headers=wrong, method="POST") + UPGRADE)
+    await _listen(stream)
+
+
+async def vanishing(stream: trio.SocketStream) -> None:
+    """A reset in the middle of a head."""
+    await stream.send_all(UPGRADE[:40])
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def returning(stream: trio.SocketStream) -> None:
+    """An upgrade, and gone; this kind comes back at once."""
+    await stream.send_all(UPGRADE + _EVERYTHING)
+    await stream.receive_some(100)
+
+
+async def half_open(stream: trio.SocketStream) -> None:
+    """Upgraded, and its side is ended: it cannot answer a ping."""
+    await stream.send_all(UPGRADE + _EVERYTHING)
+    await stream.send_eof()
+    await _listen(stream)
+
+
+async def no_reader(stream: trio.SocketStream) -> None:
+    """Subscribed to everything, and reads nothing."""
+    await stream.send_all(UPGRADE + _EVERYTHING)
+    await trio.sleep_forever()
+
+
+async def ping_flood(stream: trio.SocketStream) -> None:
+    """Pings without an end."""
+    await _flooding(stream, frame(Op.PING, b"x" * 125) * 50)
+
+
+async def command_flood(stream: trio.SocketStream) -> None:
+    """Commands without an end, answers not read."""
+    await _flooding(stream, _HEARTBEAT * 50)
+
+
+async def fragments(stream: trio.SocketStream) -> None:
+    """A message in frames without an end."""
+    await stream.send_all(UPGRADE + _BEGIN)
+    while True:
+        await stream.send_all(_GO_ON * 5)
+        await trio.sleep(0.1)
+
+
+async def unfinished(stream: trio.SocketStream) -> None:
+    """A message that was begun, and pings, for ever."""
+    await stream.send_all(UPGRADE + _BEGIN)
+    while True:
+        await stream.send_all(frame(Op.PING))
+        await trio.sleep(1)
+
+
+async def huge_frame(stream: trio.SocketStream) -> None:
+    """A frame that says it has an exabyte."""
+    head = struct.pack("!BBQ", 0x81, 0xFF, 1 << 60) + bytes(4)
+    await _upgraded(stream, head, bytes(50_000), bytes(50_000))
+
+
+async def many_names(stream: trio.SocketStream) -> None:
+    """Ten thousand names in one command, then as many positions as fit."""
+    await _upgraded(stream, _NAMES, _POSITIONS)
+
+
+async def deep_json(stream: trio.SocketStream) -> None:
+    """JSON as deep as a command may be long."""
+    await _upgraded(stream, *[_DEEP] * 20)
+
+
+async def after_close(stream: trio.SocketStream) -> None:
+    """Talks on after its close."""
+    await stream.send_all(UPGRADE + _CLOSE)
+    while True:
+        await stream.send_all(_HEARTBEAT * 20)
+        await trio.sleep(0.1)
+
+
+async def bad_frames(stream: trio.SocketStream) -> None:
+    """Unmasked, with reserved bits, of no opcode, text that is not UTF-8; one after the other."""
+    await _upgraded(
+        stream, frame(Op.TEXT, b"\xff\xfe", rsv=1), frame(3, b"x"), frame(Op.TEXT, b"x", mask=False)
+    )
+
+
+async def binary(stream: trio.SocketStream) -> None:
+    """What is no text."""
+    await _upgraded(stream, frame(Op.BINARY, b"\xff" * 1000))
+
+
+async def replays(stream: trio.SocketStream) -> None:
+    """Asks for all of the past again and again."""
+    past = _command("resume", channels=["*.*"], positions={"odin.trades": {"0": 0}})
+    await _flooding(stream, past)
+
+
+KINDS: Final[Mapping[str, Visit]] = {
+    visit.__name__: visit
+    for visit in (
+        slow_head,
+        half_a_head,
+        silent,
+        endless_head,
+        garbage,
+        tls_hello,
+        wrong_upgrade,
+        vanishing,
+        returning,
+        half_open,
+        no_reader,
+        ping_flood,
+        command_flood,
+        fragments,
+        unfinished,
+        huge_frame,
+        many_names,
+        deep_json,
+        after_close,
+        bad_frames,
+        binary,
+        replays,
+    )
+}
