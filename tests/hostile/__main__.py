@@ -110,7 +110,7 @@ def _by_reason(text: str, name: str) -> dict[str, int]:
     return found
 
 
-async def _run(good: int, bad: int, rate: float, seconds: float) -> Outcome:
+async def _run(good: int, bad: int, rate: float, seconds: float, log: Path) -> Outcome:
     cores = Cores.split()
     run = Run("good", connections=good, rate=rate, warmup=5, seconds=seconds)
     with tempfile.TemporaryDirectory(prefix="odin-ws-hostile-") as name:
@@ -123,7 +123,10 @@ async def _run(good: int, bad: int, rate: float, seconds: float) -> Outcome:
                 target = Target(LOOPBACK, server.port, "/ws", (server.process.pid,))
                 place = Place(directory, cores, 1, _say_nothing)
                 click.echo(f"{good} good clients at {rate:g}/s, {bad} bad ones, {called}")
-                outcome = await _Course(server, target, brokers, place, run, bad).all()
+                try:
+                    outcome = await _Course(server, target, brokers, place, run, bad).all()
+                finally:
+                    log.write_text(server.output, "utf-8")
                 server.signal(signal.SIGTERM)
                 await server.ended()
                 return outcome
@@ -138,9 +141,16 @@ def _say_nothing(_what: str, _share: float | None) -> None:
 @click.option("--bad", default=2000, show_default=True, help="clients of all bad kinds together")
 @click.option("--rate", default=50.0, show_default=True, help="messages a second to each good one")
 @click.option("--seconds", default=15.0, show_default=True, help="how long each part is measured")
-def main(good: int, bad: int, rate: float, seconds: float) -> None:
+@click.option(
+    "--log",
+    default="hostile.log",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="where the server's log goes",
+)
+def main(good: int, bad: int, rate: float, seconds: float, log: Path) -> None:
     """Run it; the exit status is 1 where a promise was broken."""
-    outcome = trio.run(_run, good, bad, rate, seconds)
+    outcome = trio.run(_run, good, bad, rate, seconds, log)
     for line in report(outcome):
         click.echo(line)
     if broken := outcome.broken:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 
@@ -93,3 +95,19 @@ async def test_pings_and_commands_do_not_use_up_each_others_rate(odin_scenario: 
     frames = [await client.next() for _ in range(4)]
     assert [one.op for one in frames] == [Op.PONG] * 2 + [Op.TEXT] * 2
     assert [one.json["type"] for one in frames[2:]] == ["pong"] * 2
+
+
+@pytest.mark.odin_settings(ws_command_rate=2, ws_command_burst=5)
+@pytest.mark.parametrize("op", [Op.PING, Op.PONG, Op.TEXT])
+async def test_a_flood_is_not_read_to_its_end(odin_scenario: Scenario, op: Op) -> None:
+    """Who goes on after its close is cut off within a second, and not waited for."""
+    client = await RawClient.open(odin_scenario)
+    await client.stream.send_all(frame(op, b"x") * 100)
+    await client.rest()
+    assert trio.current_time() < 1
+    with suppress(trio.BrokenResourceError):
+        while True:
+            await client.stream.send_all(frame(op, b"x"))
+            await trio.sleep(0.1)
+    assert trio.current_time() == pytest.approx(1, abs=0.3)
+    assert odin_scenario.view.server.stats.closed == {Close.FLOODING: 1}

@@ -244,11 +244,14 @@ class Connection:
                 # Once we have closed, only the peer's close is waited for.
                 if self.closing is None:
                     session.receive(item)
+                    return self._sent_away()
             case Ping():
-                if session.control():
-                    self.outbox.write(pong_frame(item.payload))
+                if not session.control():
+                    return self._sent_away()
+                self.outbox.write(pong_frame(item.payload))
             case Pong():
-                session.control()
+                if not session.control():
+                    return self._sent_away()
             case PeerClose():
                 self._conclude(Close.CLIENT, close_frame(item.code, item.reason))
                 return True
@@ -256,6 +259,13 @@ class Connection:
                 self.close(close_for(item))
                 return False
         return None
+
+    def _sent_away(self) -> bool | None:
+        """Whom its session has closed is heard no more: to read a flood costs more than to send it.
+
+        Returns as `_carry_out`.
+        """
+        return None if self.closing is None else False
 
     async def _receive(self, begun: float | None) -> bytes | None:
         """The next bytes, none at the end; None where the message begun then takes too long."""
