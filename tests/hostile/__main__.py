@@ -123,10 +123,11 @@ async def _run(good: int, bad: int, rate: float, seconds: float, log: Path) -> O
                 target = Target(LOOPBACK, server.port, "/ws", (server.process.pid,))
                 place = Place(directory, cores, 1, _say_nothing)
                 click.echo(f"{good} good clients at {rate:g}/s, {bad} bad ones, {called}")
+                click.echo(f"the server is process {server.process.pid}")
                 try:
                     outcome = await _Course(server, target, brokers, place, run, bad).all()
                 finally:
-                    log.write_text(server.output, "utf-8")  # noqa: ASYNC240 -- nothing else runs now
+                    await trio.Path(log).write_text(server.output, "utf-8")
                 server.signal(signal.SIGTERM)
                 await server.ended()
                 return outcome
