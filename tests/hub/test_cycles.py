@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from odin_ws.protocol.envelope import Message
 from odin_ws.records import Assignment, Item
 from tests.building import record
 from tests.decoding import messages
@@ -120,6 +122,39 @@ async def test_a_long_cycle_lets_the_other_tasks_run(autojump_clock: MockClock) 
         await feeder.publish(record())
     assert 0 < written_meanwhile[0] < 200
     assert all(len(client.writes) == 1 for client in clients)
+
+
+async def test_who_subscribes_while_a_cycle_reads_gets_what_is_read_after_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long backlog is read in steps; what was read before is not due, as positions say."""
+    hub = make_hub()
+    remember = hub.intake.last.remember
+
+    def remember_slowly(message: Message) -> None:
+        autojump_clock.jump(0.01)
+        remember(message)
+
+    monkeypatch.setattr(hub.intake.last, "remember", remember_slowly)
+    early = join(hub, "*.*")
+    late: list[tuple[int, Client]] = []
+
+    async def come_late() -> None:
+        await hub.intake.wait_moved()
+        position = hub.positions(["odin.trades"])["odin.trades"][0]
+        late.append((position, join(hub, "*.*")))
+
+    async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
+        nursery.start_soon(come_late)
+        await wait_all_tasks_blocked()
+        for offset in range(6):
+            feeder.put(record(offset=offset))
+        await wait_all_tasks_blocked()
+    ((position, client),) = late
+    assert 0 <= position < 5
+    assert client.positions == [f"0-{offset}" for offset in range(position + 1, 6)]
+    assert early.positions == [f"0-{offset}" for offset in range(6)]
+    assert len(early.writes) == 1
 
 
 async def test_under_load_cycles_stretch(autojump_clock: MockClock) -> None:

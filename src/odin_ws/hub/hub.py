@@ -1,7 +1,7 @@
 """The hub: takes records, finds who wants each, and writes every subscriber once a cycle.
 
 One task dispatches, so no reordering is possible. All state moves in synchronous functions; the
-only awaits are the wait for records, for the next slot, and the yields between writes.
+only awaits are the wait for records, for the next slot, and the yields between steps and writes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ __all__ = ["Hub"]
 # carries more and readers, accepts and pongs keep the rest (shared measurements: 60-70%).
 _DUTY = 0.65
 
-# How long writes may keep the loop from the other tasks, seconds, looked at every so many writes.
+# How long reading or writing may keep the loop from the other tasks, seconds, looked at every so
+# many writes, and every so many bytes (of records that nobody wants: 1,000, some 6 ms).
 _SLICE_SECONDS = 0.005
 _SLICE_WRITES = 32
+_SLICE_BYTES = 64 << 10
 
 # Who was cut off together comes back to the same few chunks of the past, at the same numbers.
 _REPLAYS_KNOWN = 8
@@ -178,28 +180,40 @@ class Hub:
             slot = max(next_start, trio.current_time())
             await trio.sleep_until(slot)
             started = trio.current_time()
-            cycle = Cycle(self._index)
-            self._collect(left, inbox, cycle)
-            await self._write_all(cycle.share_out())
-            took = trio.current_time() - started
-            self._measure(cycle.messages, took)
-            next_start = slot + max(self._interval, took / _DUTY)
+            subscribers, messages = await self._collect(left, inbox)
+            collected = trio.current_time()
+            await self._write_all(subscribers)
+            now = trio.current_time()
+            self._measure(messages, now - started)
+            next_start = slot + max(self._interval, (now - collected) / _DUTY)
 
-    def _collect(
-        self, left: deque[Item], inbox: trio.MemoryReceiveChannel[Item], cycle: Cycle
-    ) -> None:
+    async def _collect(
+        self, left: deque[Item], inbox: trio.MemoryReceiveChannel[Item]
+    ) -> tuple[list[Subscriber], list[Message]]:
         """Read what is in the channel, up to a cycle's worth, and move the positions past it.
 
-        `left`: what the last cycle did not take, and what this one does not.
+        `left`: what the last cycle did not take, and what this one does not. Returns who has
+        something due, and what somebody wants. What is read is due in the same step: who subscribes
+        between two steps gets only what is read after it.
         """
+        subscribers: list[Subscriber] = []
+        messages: list[Message] = []
         room = self._cycle_bytes
+        slice_end = trio.current_time() + _SLICE_SECONDS
         while room > 0:
             if not left:
                 try:
                     left.append(inbox.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
-            room -= self.intake.take(left, cycle.add, room)
+            cycle = Cycle(self._index)
+            room -= self.intake.take(left, cycle.add, min(room, _SLICE_BYTES))
+            subscribers += cycle.share_out()
+            messages += cycle.messages
+            if trio.current_time() > slice_end:
+                await trio.lowlevel.checkpoint()
+                slice_end = trio.current_time() + _SLICE_SECONDS
+        return subscribers, messages
 
     async def _write_all(self, subscribers: Sequence[Subscriber]) -> None:
         """Write each subscriber what is due to it; who was flushed or left meanwhile owes nothing.

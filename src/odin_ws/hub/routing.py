@@ -12,7 +12,7 @@ __all__ = ["Cycle"]
 
 
 class Cycle:
-    """What one cycle has for whom. `messages`: those that somebody wants.
+    """What one step of a cycle has for whom. `messages`: those that somebody wants.
 
     It is filled and shared out without an await in between: who subscribes later gets none of it.
     """
@@ -36,6 +36,8 @@ class Cycle:
 
     def share_out(self) -> list[Subscriber]:
         """Give every subscriber what is due to it, in order and each message once.
+
+        Returns those to whom nothing was due before.
 
         Subscribers of one audience share one list. Only who is in several audiences with something
         due needs another, and those who share that combination share it too.

@@ -40,9 +40,6 @@ __all__ = ["Leaders", "SessionFetcher"]
 
 log = structlog.get_logger("odin_ws.source")
 
-# With so many records not yet handed on nothing more is fetched: two batches.
-_ENOUGH_RECORDS: Final = 2 * BATCH_RECORDS
-
 # Between two tries at a broker that fails, or at finding a partition's leader.
 _RETRY_SECONDS: Final = 0.5
 
@@ -95,6 +92,8 @@ class SessionFetcher:
         # Offsets that the broker does not have: not read until a seek.
         self._gone: dict[TopicPartition, int] = {}
         self._failure: KafkaError | None = None
+        # How many records each broker's last answer had.
+        self._answered: dict[int, int] = {}
         self._something = trio.Event()
         self._room = trio.Event()
         self._regroup = trio.Event()
@@ -182,7 +181,8 @@ class SessionFetcher:
         self, node: int, keys: list[TopicPartition], session: FetchSession, patience: Patience
     ) -> Patience | None:
         """Fetch once, when there is room; how to fetch next, None where another broker leads."""
-        while len(self._came) >= _ENOUGH_RECORDS:
+        # One answer may wait while the next is fetched: two answers are bounded in bytes.
+        while len(self._came) > self._answered.get(node, 0):
             # Readers of several brokers may wait for the same.
             if self._room.is_set():
                 self._room = trio.Event()
@@ -193,11 +193,13 @@ class SessionFetcher:
             return self._eager
         leads = True
         size = 0
+        before = len(self._came)
         for one in fetched.partitions:
             # What was asked before a seek is not wanted any more.
             if self._next.get(one.key) == session.asked(one.key):
                 leads &= await self._take(one)
                 size += len(one.data)
+        self._answered[node] = max(0, len(self._came) - before)
         if not leads:
             return None
         if not size:
