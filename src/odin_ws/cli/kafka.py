@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import attrs
 import trio
-import trio_asyncio
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
@@ -24,6 +23,7 @@ from trio_asyncio import aio_as_trio
 
 from odin_ws.cli.running import CommandFailed
 from odin_ws.source.access import KafkaAccess
+from odin_ws.source.aio import open_asyncio
 from odin_ws.testing.events import Event
 
 __all__ = ["Admin", "ExistingTopic", "Producer", "open_admin", "open_producer", "silence_aiokafka"]
@@ -213,13 +213,13 @@ async def _opened(
             request_timeout_ms=_ANSWER_SECONDS * 1000,
         )
 
-    async with trio_asyncio.open_loop():
+    async with open_asyncio():
         client = _Client(await aio_as_trio(make)(), access)
         try:
             await client.call(client.client.start, seconds=_ANSWER_SECONDS)
             yield client
         finally:
-            # Also after a failed start: a client that is collected unstopped takes the loop down.
+            # Also after a failed start: it has tasks of its own.
             with trio.move_on_after(_STOP_SECONDS, shield=True):
                 # With the broker dead it ends like this; there is nothing left to leave.
                 with suppress(asyncio.CancelledError, KafkaError, OSError):

@@ -10,13 +10,13 @@ from typing import Any, Final, Generic, TypeVar
 import aiokafka
 import attrs
 import trio
-import trio_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import OffsetOutOfRangeError
 from trio_asyncio import aio_as_trio
 
 from odin_ws.archive import ArchiveUnavailable, Bounds, RecordsExpired, Span
 from odin_ws.records import Record, TopicPartition
+from odin_ws.source.aio import open_asyncio
 from odin_ws.source.cluster import (
     BUGS,
     ClusterFailure,
@@ -71,7 +71,7 @@ class KafkaArchive:
         """See Archive."""
         # Not `async with`: cancelled, that would put Cancelled in the place of a bug.
         with self._jobs:
-            async with trio_asyncio.open_loop(), trio.open_nursery() as nursery:
+            async with open_asyncio(), trio.open_nursery() as nursery:
                 for _ in range(self._readers):
                     nursery.start_soon(self._work)
 

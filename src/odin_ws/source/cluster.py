@@ -296,7 +296,7 @@ async def running(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
             await aio_as_trio(start)()
         yield client
     finally:
-        # Also after a failed start: a client that is collected unstopped takes the loop down.
+        # Also after a failed start: it has tasks of its own.
         with trio.move_on_after(_STOP_SECONDS, shield=True):
             try:
                 await aio_as_trio(stop)()

@@ -15,7 +15,6 @@ from typing import Final
 
 import structlog
 import trio
-import trio_asyncio
 from aiokafka.errors import OffsetOutOfRangeError
 
 from odin_ws.archive import Bounds
@@ -23,6 +22,7 @@ from odin_ws.catalogue import Catalogue
 from odin_ws.rates import TokenBucket
 from odin_ws.records import Batch, HistoryEnd, Item, Record, TopicPartition
 from odin_ws.source.access import Refused
+from odin_ws.source.aio import open_asyncio
 from odin_ws.source.backoff import Backoff
 from odin_ws.source.base import PACING_SLOT
 from odin_ws.source.cluster import (
@@ -73,7 +73,7 @@ class KafkaSource:
         """See Source. Kafka's failures are retried for ever; the feed says how it stands."""
         backoff = Backoff()
         try:
-            async with trio_asyncio.open_loop():
+            async with open_asyncio():
                 while True:
                     failure = None
                     try:

@@ -14,7 +14,6 @@ from typing import Any, Final
 import attrs
 import structlog
 import trio
-import trio_asyncio
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from trio_asyncio import aio_as_trio
@@ -22,6 +21,7 @@ from trio_asyncio import aio_as_trio
 from odin_ws.hub.reading import Unreadable
 from odin_ws.records import Record
 from odin_ws.source.access import KafkaAccess, Refused
+from odin_ws.source.aio import open_asyncio
 from odin_ws.source.backoff import Backoff
 from odin_ws.source.cluster import BUGS, ClusterFailure, first_leaf, running, within
 
@@ -124,7 +124,7 @@ class DeadLetters:
     async def _write(self) -> None:
         """Write until nothing is left and nothing comes any more."""
         backoff = Backoff()
-        async with trio_asyncio.open_loop():
+        async with open_asyncio():
             while await self._take():
                 failure = None
                 try:
