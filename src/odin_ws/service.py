@@ -36,6 +36,7 @@ from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.connection.tls import Certificate
 from odin_ws.connection.transport import Transport
+from odin_ws.connection.turns import open_turns
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
 from odin_ws.notices import tell_of_feed, tell_of_jumps
 from odin_ws.ops.app import ops_app, serve_ops
@@ -136,13 +137,13 @@ async def running(
     """
     certificate = read_certificate(settings)
     view = build(settings, catalogue, upstream, certificate)
-    accept = partial(accept_connections, listening)
     async with (
         # First: once the ops port answers, a signal finds somebody who waits for it.
         _renewed(certificate),
         _observed(view, ops_socket),
         run_feed(view, upstream),
-        subscribers(view, accept),
+        open_turns() as turns,
+        subscribers(view, partial(accept_connections, listening, turns)),
     ):
         yield
     log.info("stopped", disconnects=view.server.stats.closed.total())

@@ -27,6 +27,7 @@ from odin_ws.connection.listener import (
     open_listening_socket,
 )
 from odin_ws.connection.transport import Transport
+from odin_ws.connection.turns import open_turns
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.incoming import FrameReader
@@ -109,8 +110,8 @@ async def echoing(host: str) -> AsyncIterator[Address]:
     )
     entrance = Entrance(limits, ConnectLimits(AddressLimits()), None)
     with open_listening_socket(Address(host, 0)) as listening:
-        async with trio.open_nursery() as nursery:
+        async with open_turns() as turns, trio.open_nursery() as nursery:
             serve = partial(_serve, entrance)
-            nursery.start_soon(accept_connections, listening, serve, nursery)
+            nursery.start_soon(accept_connections, listening, turns, serve, nursery)
             yield bound_address(listening)
             nursery.cancel_scope.cancel()

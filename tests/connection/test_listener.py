@@ -16,6 +16,7 @@ from odin_ws.connection.listener import (
     reserve_port,
 )
 from odin_ws.connection.transport import Transport
+from odin_ws.connection.turns import Turns
 from odin_ws.testing.ports import LOOPBACK
 
 ANY = Address(LOOPBACK, 0)
@@ -108,7 +109,7 @@ async def test_who_was_let_in_is_served_though_the_port_closes() -> None:
             with trio.CancelScope() as accepting:
                 accepting.cancel()
                 with socket.create_connection(address), socket.create_connection(address):
-                    await accept_connections(listening, serve, connections)
+                    await accept_connections(listening, Turns(), serve, connections)
         assert served == [LOOPBACK, LOOPBACK]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)

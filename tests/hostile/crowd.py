@@ -1,4 +1,4 @@
-"""`python -m tests.hostile.crowd PORT COUNT`: bad clients, in a process that ends when killed."""
+"""`python -m tests.hostile.crowd PORT COUNT [KIND …]`: bad clients, until the process is killed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import random
 import sys
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Final
 
 import trio
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.hostile.kinds import KINDS, returning
+from tests.hostile.kinds import KINDS, Visit, returning
 
 __all__ = ["main"]
 
@@ -24,9 +25,7 @@ _AT_ONCE_SECONDS: Final = 1.0
 _VISIT_SECONDS: Final = 20.0
 
 
-async def _come_and_go(port: int, number: int) -> None:
-    kinds = tuple(KINDS.values())
-    visit = kinds[number % len(kinds)]
+async def _come_and_go(port: int, visit: Visit) -> None:
     pause = _AT_ONCE_SECONDS if visit is returning else _AGAIN_SECONDS
     await trio.sleep(random.uniform(0, _AGAIN_SECONDS))  # noqa: S311 -- no secret
     while True:
@@ -39,18 +38,18 @@ async def _come_and_go(port: int, number: int) -> None:
         await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret
 
 
-async def _crowd(port: int, count: int) -> None:
+async def _crowd(port: int, count: int, kinds: Sequence[str]) -> None:
     async with trio.open_nursery() as nursery:
-        for number in range(count):
-            nursery.start_soon(_come_and_go, port, number)
+        for _, kind in zip(range(count), cycle(kinds or KINDS)):
+            nursery.start_soon(_come_and_go, port, KINDS[kind])
 
 
 def main(words: Sequence[str]) -> None:
     """Run them."""
-    port, count = map(int, words)
+    port, count, *kinds = words
     # They share cores with the good ones, which are to measure the server and not the crowd.
     os.nice(15)
-    trio.run(_crowd, port, count)
+    trio.run(_crowd, int(port), int(count), kinds)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,12 @@ _LINGER_SECONDS: Final = 1.0
 # A command fits; what does not comes in several reads.
 _READ_BYTES: Final = 4096
 
+# So many commands, pings or pongs are carried out in a row, some 1 ms: others have theirs to say.
+_AT_ONCE: Final = 16
+
+# What is thrown away: a flood in few reads.
+_WASTE_BYTES: Final = 64 << 10
+
 
 class Session(Protocol):
     """What is made of what a client says. Neither may wait."""
@@ -219,12 +225,14 @@ class Connection:
         """
         begun: float | None = None
         while True:
-            for item in reader.receive(data):
+            for count, item in enumerate(reader.receive(data), 1):
                 if isinstance(item, str | bytes):
                     begun = None
                 answered = self._carry_out(item, session)
                 if answered is not None:
                     return answered
+                if not count % _AT_ONCE:
+                    await trio.lowlevel.checkpoint()
             if not reader.unfinished:
                 begun = None
             elif begun is None:
@@ -298,5 +306,5 @@ class Connection:
         """Let the peer read our last words."""
         self._transport.send_eof()
         with trio.move_on_after(_LINGER_SECONDS), contextlib.suppress(trio.BrokenResourceError):
-            while await self._transport.receive_some(_READ_BYTES):
+            while await self._transport.receive_some(_WASTE_BYTES):
                 pass

@@ -14,6 +14,7 @@ import trio
 from odin_ws.address import Address
 from odin_ws.connection.addresses import read_address
 from odin_ws.connection.transport import SocketTransport, Transport
+from odin_ws.connection.turns import Turns
 
 __all__ = [
     "CannotListen",
@@ -105,6 +106,7 @@ def bound_address(listening: socket.socket) -> Address:
 
 async def accept_connections(
     listening: socket.socket,
+    turns: Turns,
     serve: Callable[[Transport, str], Awaitable[None]],
     nursery: trio.Nursery,
 ) -> None:
@@ -113,13 +115,13 @@ async def accept_connections(
     Each connection is served in a task of `nursery`, which outlives this.
     """
     exhausted = False
-    with listening, _none_left(listening, serve, nursery):
+    with listening, _none_left(listening, turns, serve, nursery):
         while True:
             await trio.lowlevel.wait_readable(listening)
             try:
                 for sock, peer in _accept_some(listening, _SLICE_SECONDS):
                     exhausted = False
-                    nursery.start_soon(serve, SocketTransport(sock), peer)
+                    nursery.start_soon(serve, SocketTransport(sock, turns), peer)
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
@@ -132,6 +134,7 @@ async def accept_connections(
 @contextmanager
 def _none_left(
     listening: socket.socket,
+    turns: Turns,
     serve: Callable[[Transport, str], Awaitable[None]],
     nursery: trio.Nursery,
 ) -> Iterator[None]:
@@ -142,7 +145,7 @@ def _none_left(
         # Out of descriptors: then they are reset after all.
         with suppress(OSError):
             for sock, peer in _accept_some(listening, _LAST_SECONDS):
-                nursery.start_soon(serve, SocketTransport(sock), peer)
+                nursery.start_soon(serve, SocketTransport(sock, turns), peer)
 
 
 def _accept_some(listening: socket.socket, seconds: float) -> Iterator[tuple[socket.socket, str]]:

@@ -63,15 +63,17 @@ class Past:
         command, dialect = self.command, self.subscriber.dialect
         self.settle()
         # Where it begins: whoever is cut off before the end of it can resume from there.
-        begins = self._live() | dict(start)
+        begins = self.hub.positions(self.topics)
+        for key, offset in start.items():
+            begins.setdefault(key.topic, {})[key.partition] = offset
         if isinstance(command, Reconnect):
             ack = reconnect_ack(command.id, replayed)
         elif isinstance(command, Resume):
             # Only what the client does not know: the others are where it said.
-            news = dict(begins.items() - command.positions.items())
-            ack = resume_ack(command.id, dialect, self._accepted(_by_topic(news)), replayed)
+            news = _without(command.positions, begins)
+            ack = resume_ack(command.id, dialect, self._accepted(news), replayed)
         else:
-            positions = _by_topic(begins) if command.positions else None
+            positions = begins if command.positions else None
             ack = subscription_ack(command.id, dialect, self._accepted(positions), replayed)
         self.answers.answer(ack)
 
@@ -96,16 +98,18 @@ class Past:
             hub.categories(topics) if positions is not None else None,
         )
 
-    def _live(self) -> dict[TopicPartition, int]:
-        return {
-            TopicPartition(topic, partition): offset
-            for topic, partitions in self.hub.positions(self.topics).items()
+
+def _without(
+    known: Mapping[TopicPartition, int], positions: Mapping[str, Mapping[int, int]]
+) -> dict[str, dict[int, int]]:
+    """The positions that are not known, topics without one left out."""
+    found = {}
+    for topic, partitions in positions.items():
+        news = {
+            partition: offset
             for partition, offset in partitions.items()
+            if known.get(TopicPartition(topic, partition)) != offset
         }
-
-
-def _by_topic(positions: Mapping[TopicPartition, int]) -> dict[str, dict[int, int]]:
-    found: dict[str, dict[int, int]] = {}
-    for key, offset in sorted(positions.items()):
-        found.setdefault(key.topic, {})[key.partition] = offset
+        if news:
+            found[topic] = news
     return found

@@ -13,7 +13,17 @@ from odin_ws.connection.closing import Close
 from odin_ws.connection.doorkeeper import Doorkeeper, Holder
 from odin_ws.connection.subscriptions import SubscriptionLimits, Subscriptions
 from odin_ws.protocol.answers import auth_ack, error_answer, pong
-from odin_ws.protocol.commands import Auth, Heartbeat, Unsubscribe, decode_command
+from odin_ws.protocol.commands import (
+    Auth,
+    Command,
+    Heartbeat,
+    Reconnect,
+    Resend,
+    Resume,
+    Subscribe,
+    Unsubscribe,
+    decode_command,
+)
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.frames import text_frame
 from odin_ws.rates import TokenBucket
@@ -23,6 +33,10 @@ __all__ = ["Session", "SessionLimits", "SessionStats"]
 
 # A client whose every command is refused is broken; it is told so by a close, not for ever.
 _MAX_REFUSED_IN_A_ROW: Final = 50
+
+# What a command counts that reads the past or a signature: some ten times the work of a heartbeat.
+# 20 at once, by default, are as many as a page that opens asks for; for ever it is two a second.
+_HEAVY: Final = 5
 
 
 @attrs.frozen
@@ -111,7 +125,8 @@ class Session:
             raise CommandError(
                 ErrorCode.RATE_LIMIT_EXCEEDED,
                 f"at most {limits.command_rate:g} commands per second, "
-                f"{limits.command_burst} in a burst; this one was ignored",
+                f"{limits.command_burst} in a burst, where one that asks for the past or renews "
+                f"the token counts as {_HEAVY}; this one was ignored",
                 retry=True,
             )
         self._bucket.spend(1)
@@ -126,14 +141,18 @@ class Session:
             self._connection.close(Close.FLOODING if flood else Close.BAD_COMMANDS)
 
     def _carry_out(self, text: str) -> None:
-        match decode_command(text, self._hub.intake.catalogue):
+        command = decode_command(text, self._hub.intake.catalogue)
+        if _is_heavy(command):
+            # That may leave a debt: the one that makes it is carried out.
+            self._bucket.spend(_HEAVY - 1)
+        match command:
             case Heartbeat(command_id):
                 self.answer(pong(command_id, time.time_ns() // 1_000_000))
-            case Auth() as command:
+            case Auth():
                 self._renew(command)
-            case Unsubscribe() as command:
+            case Unsubscribe():
                 self._subscriptions.end(command)
-            case command:
+            case _:
                 self._subscriptions.begin(command)
 
     def _renew(self, command: Auth) -> None:
@@ -145,3 +164,13 @@ class Session:
         """Answer after everything that is due: a client may rely on that order."""
         self._hub.flush(self._subscriber)
         self._subscriber.deliver(text_frame(payload))
+
+
+def _is_heavy(command: Command) -> bool:
+    match command:
+        case Resume() | Reconnect() | Resend() | Auth():
+            return True
+        case Subscribe():
+            return command.snapshot or command.since_ms is not None
+        case _:
+            return False

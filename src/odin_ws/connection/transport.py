@@ -8,6 +8,8 @@ from typing import Protocol
 
 import trio
 
+from odin_ws.connection.turns import Turns
+
 __all__ = ["SocketTransport", "Transport"]
 
 
@@ -41,13 +43,14 @@ class Transport(Protocol):
 class SocketTransport:
     """A connected TCP socket. Not trio's SocketStream: its `send_all` waits, the hub may not."""
 
-    __slots__ = ("_socket",)
+    __slots__ = ("_socket", "_turns")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, turns: Turns) -> None:
         sock.setblocking(False)  # noqa: FBT003 -- the standard library's signature
         # A message is a whole write already; waiting to fill a segment would only delay it.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
+        self._turns = turns
 
     def send_nowait(self, data: bytes | memoryview) -> int:
         """See Transport."""
@@ -61,20 +64,20 @@ class SocketTransport:
     async def wait_writable(self) -> None:
         """See Transport."""
         await trio.lowlevel.wait_writable(self._socket)
+        await self._turns.take()
 
     async def receive_some(self, max_bytes: int) -> bytes:
         """See Transport."""
-        await trio.lowlevel.checkpoint_if_cancelled()
         while True:
+            # Also where bytes are there: it is the checkpoint, and seldom they are.
+            await trio.lowlevel.wait_readable(self._socket)
+            await self._turns.take()
             try:
-                data = self._socket.recv(max_bytes)
+                return self._socket.recv(max_bytes)
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._socket)
+                continue
             except OSError as error:
                 raise trio.BrokenResourceError from error
-            else:
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                return data
 
     def send_eof(self) -> None:
         """See Transport."""

@@ -26,14 +26,38 @@ __all__ = ["Hub"]
 # carries more and readers, accepts and pongs keep the rest (shared measurements: 60-70%).
 _DUTY = 0.65
 
-# How long reading or writing may keep the loop from the other tasks, seconds, looked at every so
-# many writes, and every so many bytes (of records that nobody wants: 1,000, some 6 ms).
+# How long reading or writing keeps the loop from the others, seconds, unless those took longer;
+# looked at every so many writes, and every so many bytes (of records that nobody wants: 1,000, some
+# 6 ms).
 _SLICE_SECONDS = 0.005
 _SLICE_WRITES = 32
 _SLICE_BYTES = 64 << 10
 
 # Who was cut off together comes back to the same few chunks of the past, at the same numbers.
 _REPLAYS_KNOWN = 8
+
+
+class _Turn:
+    """The dispatcher's time between two of its yields: as long as the others took, if that is more.
+
+    Else it would get less of the loop, the more callers there are: they wait instead.
+    """
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end = trio.current_time() + _SLICE_SECONDS
+
+    @property
+    def over(self) -> bool:
+        return trio.current_time() > self._end
+
+    async def give_way(self) -> None:
+        """Let the others run."""
+        begun = trio.current_time()
+        await trio.lowlevel.checkpoint()
+        now = trio.current_time()
+        self._end = now + max(_SLICE_SECONDS, now - begun)
 
 
 class Hub:
@@ -170,7 +194,7 @@ class Hub:
         next_start = -math.inf
         left: deque[Item] = deque()
         while True:
-            if not left:
+            if not (went_on := bool(left)):
                 try:
                     left.append(await inbox.receive())
                 except trio.EndOfChannel:
@@ -178,7 +202,9 @@ class Hub:
             # From slot to slot, not from wake-up to wake-up: else the slots drift behind the
             # source's, and records wait for up to one of each.
             slot = max(next_start, trio.current_time())
-            await trio.sleep_until(slot)
+            # To have received was a checkpoint already, and a pass is long where many call.
+            if went_on or slot > trio.current_time():
+                await trio.sleep_until(slot)
             started = trio.current_time()
             subscribers, messages = await self._collect(left, inbox)
             collected = trio.current_time()
@@ -199,7 +225,7 @@ class Hub:
         subscribers: list[Subscriber] = []
         messages: list[Message] = []
         room = self._cycle_bytes
-        slice_end = trio.current_time() + _SLICE_SECONDS
+        turn = _Turn()
         while room > 0:
             if not left:
                 try:
@@ -210,9 +236,8 @@ class Hub:
             room -= self.intake.take(left, cycle.add, min(room, _SLICE_BYTES))
             subscribers += cycle.share_out()
             messages += cycle.messages
-            if trio.current_time() > slice_end:
-                await trio.lowlevel.checkpoint()
-                slice_end = trio.current_time() + _SLICE_SECONDS
+            if turn.over:
+                await turn.give_way()
         return subscribers, messages
 
     async def _write_all(self, subscribers: Sequence[Subscriber]) -> None:
@@ -222,7 +247,7 @@ class Hub:
         """
         shared: Sequence[Message] | None = None
         shared_seq, shared_dialect, data, messages = 0, Dialect.V1, b"", 0
-        slice_end = trio.current_time() + _SLICE_SECONDS
+        turn = _Turn()
         stats = self.stats
         for count, subscriber in enumerate(subscribers):
             due = subscriber.due
@@ -240,9 +265,8 @@ class Hub:
                 subscriber.seq = seq + messages
                 stats.messages_sent += messages
                 subscriber.deliver(data)
-            if not count % _SLICE_WRITES and trio.current_time() > slice_end:
-                await trio.lowlevel.checkpoint()
-                slice_end = trio.current_time() + _SLICE_SECONDS
+            if not count % _SLICE_WRITES and turn.over:
+                await turn.give_way()
 
     def _write(self, subscriber: Subscriber, due: Sequence[Message]) -> None:
         conflation = subscriber.conflation
