@@ -7,6 +7,7 @@ passes, and a cycle of the hub as many as it has slices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -55,7 +56,7 @@ class Turns:
                 await trio.lowlevel.checkpoint()
                 # Half as many or a quarter more at most: one slow pass may be an accident.
                 fitting = _PASS_SECONDS / max(1e-6, trio.current_time() - begun)
-                share = round(self._share * min(1.25, max(0.5, fitting)))
+                share = math.ceil(self._share * min(1.25, max(0.5, fitting)))
                 self._share = min(_MOST, max(_LEAST, share))
                 self._waiting.unpark(count=self._share)
             self._left = self._share
