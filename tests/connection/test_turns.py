@@ -19,7 +19,7 @@ async def test_nobody_waits_where_few_come() -> None:
 
 async def test_who_comes_first_is_served_first() -> None:
     """All of many have a turn, in the order of coming but for those of the same pass."""
-    served = []
+    served: list[int] = []
 
     async def come(number: int) -> None:
         await turns.take()

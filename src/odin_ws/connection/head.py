@@ -123,6 +123,8 @@ def _next_event(parser: h11.Connection) -> type[h11.NEED_DATA | h11.PAUSED] | h1
     try:
         return parser.next_event()
     except h11.RemoteProtocolError as error:
+        # h11 raises it from one of its own methods: its frames would hold it, and it them.
+        error.__traceback__ = None
         if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             raise _too_large("request too large") from error
         raise _bad(f"bad request: {error}") from error

@@ -127,6 +127,16 @@ class Outbox:
             self.write(last)
         self._finished = True
 
+    def abandon(self) -> None:
+        """Let go of what waits, and of whom to tell: the connection is over.
+
+        Else both would hold each other until Python looks for cycles, which holds up the loop.
+        """
+        self._finished = True
+        self._waiting = None
+        self.backlog = 0
+        self._wake = self._slow = self._idle = _tell_nobody
+
     async def drain(self) -> None:
         """Send what waits, in order, until nothing does."""
         while self._waiting:
@@ -175,3 +185,7 @@ class Outbox:
     def _append(self, waiting: deque[tuple[memoryview, float]], data: memoryview) -> None:
         waiting.append((data, trio.current_time()))
         self.backlog += len(data)
+
+
+def _tell_nobody() -> None:
+    pass

@@ -185,6 +185,7 @@ class ConnectionServer:
             stats.duration.observe(trio.current_time() - connection.opened_at)
             stats.bytes_sent += connection.outbox.bytes_sent
             stats.bytes_received += connection.bytes_received
+            connection.outbox.abandon()
             log.debug("closed", peer=connection.peer, reason=reason.value.label)
 
     async def announce(self, payload: bytes) -> None:

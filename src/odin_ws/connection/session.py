@@ -12,6 +12,7 @@ from odin_ws.connection import subscriptions
 from odin_ws.connection.closing import Close
 from odin_ws.connection.doorkeeper import Doorkeeper, Holder
 from odin_ws.connection.subscriptions import SubscriptionLimits, Subscriptions
+from odin_ws.hub import Hub
 from odin_ws.protocol.answers import auth_ack, error_answer, pong
 from odin_ws.protocol.commands import (
     Auth,
@@ -70,6 +71,41 @@ class Client(subscriptions.Client, Holder, Protocol):
         ...
 
 
+class _Answers:
+    """What the client is told.
+
+    Not part of the session: its subscriptions answer too, and two that hold each other stay until
+    Python looks for cycles.
+    """
+
+    __slots__ = ("_connection", "_hub", "_in_a_row", "_stats")
+
+    def __init__(self, connection: Client, hub: Hub, stats: SessionStats) -> None:
+        self._connection = connection
+        self._hub = hub
+        self._stats = stats
+        self._in_a_row = 0
+
+    def answer(self, payload: bytes) -> None:
+        """Answer after everything that is due: a client may rely on that order."""
+        subscriber = self._connection.subscriber
+        self._hub.flush(subscriber)
+        subscriber.deliver(text_frame(payload))
+
+    def refuse(self, error: CommandError) -> None:
+        """Answer with an error; too many of them in a row end the connection."""
+        self._stats.refused += 1
+        self._in_a_row += 1
+        self.answer(error_answer(error))
+        if self._in_a_row >= _MAX_REFUSED_IN_A_ROW:
+            flood = error.code is ErrorCode.RATE_LIMIT_EXCEEDED
+            self._connection.close(Close.FLOODING if flood else Close.BAD_COMMANDS)
+
+    def accept(self) -> None:
+        """A command was carried out."""
+        self._in_a_row = 0
+
+
 class Session:
     """Reads what a client says, has it carried out, and answers."""
 
@@ -83,15 +119,16 @@ class Session:
     ) -> None:
         self._connection = connection
         self._doorkeeper = doorkeeper
-        self._subscriber = connection.subscriber
-        self._hub = context.hub
+        self._catalogue = context.hub.intake.catalogue
         self._limits = limits
         self._stats = stats
-        self._subscriptions = Subscriptions(connection, context, limits.subscriptions, self)
+        self._answers = _Answers(connection, context.hub, stats)
+        self._subscriptions = Subscriptions(
+            connection, context, limits.subscriptions, self._answers
+        )
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, trio.current_time())
         # Of pings and pongs; made with the first.
         self._control: TokenBucket | None = None
-        self._refused_in_a_row = 0
 
     def receive(self, message: str | bytes) -> None:
         """Carry out one command and answer it; what is binary is none, and ends the connection."""
@@ -103,9 +140,9 @@ class Session:
             self._check_rate()
             self._carry_out(message)
         except CommandError as error:
-            self.refuse(error)
+            self._answers.refuse(error)
         else:
-            self._refused_in_a_row = 0
+            self._answers.accept()
 
     def control(self) -> bool:
         """Count a ping or pong; returns whether it may be answered. Too many end the connection."""
@@ -131,23 +168,14 @@ class Session:
             )
         self._bucket.spend(1)
 
-    def refuse(self, error: CommandError) -> None:
-        """Answer with an error; too many of them in a row end the connection."""
-        self._stats.refused += 1
-        self._refused_in_a_row += 1
-        self.answer(error_answer(error))
-        if self._refused_in_a_row >= _MAX_REFUSED_IN_A_ROW:
-            flood = error.code is ErrorCode.RATE_LIMIT_EXCEEDED
-            self._connection.close(Close.FLOODING if flood else Close.BAD_COMMANDS)
-
     def _carry_out(self, text: str) -> None:
-        command = decode_command(text, self._hub.intake.catalogue)
+        command = decode_command(text, self._catalogue)
         if _is_heavy(command):
             # That may leave a debt: the one that makes it is carried out.
             self._bucket.spend(_HEAVY - 1)
         match command:
             case Heartbeat(command_id):
-                self.answer(pong(command_id, time.time_ns() // 1_000_000))
+                self._answers.answer(pong(command_id, time.time_ns() // 1_000_000))
             case Auth():
                 self._renew(command)
             case Unsubscribe():
@@ -158,12 +186,7 @@ class Session:
     def _renew(self, command: Auth) -> None:
         self._doorkeeper.renew(command, self._connection)
         self._subscriptions.restrict()
-        self.answer(auth_ack(command.id, self._connection.grant.expires_at))
-
-    def answer(self, payload: bytes) -> None:
-        """Answer after everything that is due: a client may rely on that order."""
-        self._hub.flush(self._subscriber)
-        self._subscriber.deliver(text_frame(payload))
+        self._answers.answer(auth_ack(command.id, self._connection.grant.expires_at))
 
 
 def _is_heavy(command: Command) -> bool:

@@ -7,7 +7,6 @@ passes, and a cycle of the hub as many as it has slices.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -18,7 +17,7 @@ __all__ = ["Turns", "open_turns"]
 
 # How long a pass may take, while clients wait for their turn: the hub's slice (5 ms), and as much
 # again for clients, and some for all else.
-_PASS_SECONDS: Final = 0.004
+_PASS_SECONDS: Final = 0.002
 
 # So many clients in each pass at least and at most. Some 1 ms each where all they do is expensive;
 # upgrades take a third of that.
@@ -30,7 +29,8 @@ class Turns:
     """Who has bytes to be read takes a turn first; in the order of coming where there are many."""
 
     def __init__(self) -> None:
-        self._share = self._left = _MOST
+        self._share: float = _MOST
+        self._left = _MOST
         self._waiting = trio.lowlevel.ParkingLot()
         self._asked = trio.Event()
 
@@ -56,10 +56,10 @@ class Turns:
                 await trio.lowlevel.checkpoint()
                 # Half as many or a quarter more at most: one slow pass may be an accident.
                 fitting = _PASS_SECONDS / max(1e-6, trio.current_time() - begun)
-                share = math.ceil(self._share * min(1.25, max(0.5, fitting)))
+                share = self._share * min(1.25, max(0.5, fitting))
                 self._share = min(_MOST, max(_LEAST, share))
-                self._waiting.unpark(count=self._share)
-            self._left = self._share
+                self._waiting.unpark(count=int(self._share))
+            self._left = int(self._share)
             self._asked = trio.Event()
 
 
