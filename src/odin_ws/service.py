@@ -142,7 +142,7 @@ async def running(
         _renewed(certificate),
         _observed(view, ops_socket),
         run_feed(view, upstream),
-        open_turns() as turns,
+        open_turns(lambda: view.hub.stats.busy_seconds) as turns,
         subscribers(view, partial(accept_connections, listening, turns)),
     ):
         yield

@@ -110,7 +110,7 @@ async def echoing(host: str) -> AsyncIterator[Address]:
     )
     entrance = Entrance(limits, ConnectLimits(AddressLimits()), None)
     with open_listening_socket(Address(host, 0)) as listening:
-        async with open_turns() as turns, trio.open_nursery() as nursery:
+        async with open_turns(lambda: 0.0) as turns, trio.open_nursery() as nursery:
             serve = partial(_serve, entrance)
             nursery.start_soon(accept_connections, listening, turns, serve, nursery)
             yield bound_address(listening)

@@ -109,7 +109,7 @@ async def test_who_was_let_in_is_served_though_the_port_closes() -> None:
             with trio.CancelScope() as accepting:
                 accepting.cancel()
                 with socket.create_connection(address), socket.create_connection(address):
-                    await accept_connections(listening, Turns(), serve, connections)
+                    await accept_connections(listening, Turns(lambda: 0.0), serve, connections)
         assert served == [LOOPBACK, LOOPBACK]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)

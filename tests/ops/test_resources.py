@@ -201,7 +201,7 @@ async def test_cpu_is_measured_against_the_limit_that_is_set(
         nursery.cancel_scope.cancel()
 
 
-async def test_cpu_that_is_used_up_for_ten_seconds_is_an_overload(
+async def test_cpu_that_is_used_up_for_half_a_minute_is_an_overload(
     tmp_path: Path,
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
 ) -> None:
@@ -213,13 +213,13 @@ async def test_cpu_that_is_used_up_for_ten_seconds_is_an_overload(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(resources.run)
         await trio.sleep(0.5)
-        for share in [*[1.0] * 5, 0.5, *[1.0] * 12, 0.95, 0.95, 0.8, 1.0]:
+        for share in [*[1.0] * 5, 0.5, *[1.0] * 32, 0.95, 0.95, 0.8, 1.0]:
             used += share / 2
             use_cpu(group, used)
             await trio.sleep(1)
             overloads.append(resources.overload())
         nursery.cancel_scope.cancel()
-    assert overloads == [None] * 15 + ["cpu"] * 5 + [None] * 2
+    assert overloads == [None] * 35 + ["cpu"] * 5 + [None] * 2
 
 
 async def test_one_process_is_full_with_one_core(
@@ -230,7 +230,7 @@ async def test_one_process_is_full_with_one_core(
     resources = Resources(4, 0, None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(resources.run)
-        await trio.sleep(9.5)
+        await trio.sleep(29.5)
         assert resources.overload() is None
         await trio.sleep(1)
         assert resources.overload() == "cpu"

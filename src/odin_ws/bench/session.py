@@ -63,7 +63,8 @@ class Session:
             "KAFKA_BROKERS": self._brokers,
             "WS_MAX_KAFKA_RATE": "0",
             "WS_MAX_BROADCAST_RATE": f"{run.broadcast_rate:g}",
-            "WS_MAX_CONNECTIONS": str(max(run.connections, 1)),
+            # Some who were cut off are back before the server has noticed that they were.
+            "WS_MAX_CONNECTIONS": str(max(1, run.connections + run.affected // 4)),
             "LOG_LEVEL": "warning",
             **options.settings,
         }

@@ -29,9 +29,9 @@ log = structlog.get_logger("odin_ws.listener")
 # A storm of callers waits in the kernel's queue rather than being refused.
 _BACKLOG: Final = 4096
 
-# How long one wake-up may accept: some 15 callers, who are served in 6 ms. In a storm the scheduler
-# serves all who were accepted between two writes of the dispatcher; the others wait in the queue.
-_SLICE_SECONDS: Final = 0.001
+# How long one turn may accept: some 50 callers, who then wait for turns of their own; the others
+# wait in the kernel's queue.
+_SLICE_SECONDS: Final = 0.003
 
 # At the end whoever is in the queue is taken, if that does not take for ever.
 _LAST_SECONDS: Final = 0.1
@@ -118,6 +118,8 @@ async def accept_connections(
     with listening, _none_left(listening, turns, serve, nursery):
         while True:
             await trio.lowlevel.wait_readable(listening)
+            # Whom it takes needs turns as well: the others wait in the kernel's queue.
+            await turns.take()
             try:
                 for sock, peer in _accept_some(listening, _SLICE_SECONDS):
                     exhausted = False

@@ -10,12 +10,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 import trio
 
 from odin_ws.hub.index import SubscriptionIndex
 from odin_ws.hub.intake import Intake
 from odin_ws.hub.routing import Cycle
+from odin_ws.hub.stats import HubStats
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.protocol.envelope import Dialect, Message, encode_messages
 from odin_ws.records import Item
@@ -26,9 +28,8 @@ __all__ = ["Hub"]
 # carries more and readers, accepts and pongs keep the rest (shared measurements: 60-70%).
 _DUTY = 0.65
 
-# How long reading or writing keeps the loop from the others, seconds, unless those took longer;
-# looked at every so many writes, and every so many bytes (of records that nobody wants: 1,000, some
-# 6 ms).
+# How long reading or writing may keep the loop from the other tasks, seconds, looked at every so
+# many writes, and every so many bytes (of records that nobody wants: 1,000, some 6 ms).
 _SLICE_SECONDS = 0.005
 _SLICE_WRITES = 32
 _SLICE_BYTES = 64 << 10
@@ -37,27 +38,30 @@ _SLICE_BYTES = 64 << 10
 _REPLAYS_KNOWN = 8
 
 
-class _Turn:
-    """The dispatcher's time between two of its yields: as long as the others took, if that is more.
+class _Slice:
+    """The dispatcher's time between two of its yields."""
 
-    Else it would get less of the loop, the more callers there are: they wait instead.
-    """
+    __slots__ = ("_begun", "_stats")
 
-    __slots__ = ("_end",)
+    def __init__(self, stats: HubStats) -> None:
+        self._stats = stats
+        self._begun = trio.current_time()
 
-    def __init__(self) -> None:
-        self._end = trio.current_time() + _SLICE_SECONDS
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stats.busy_seconds += trio.current_time() - self._begun
 
     @property
     def over(self) -> bool:
-        return trio.current_time() > self._end
+        return trio.current_time() > self._begun + _SLICE_SECONDS
 
     async def give_way(self) -> None:
         """Let the others run."""
-        begun = trio.current_time()
+        self._stats.busy_seconds += trio.current_time() - self._begun
         await trio.lowlevel.checkpoint()
-        now = trio.current_time()
-        self._end = now + max(_SLICE_SECONDS, now - begun)
+        self._begun = trio.current_time()
 
 
 class Hub:
@@ -225,19 +229,19 @@ class Hub:
         subscribers: list[Subscriber] = []
         messages: list[Message] = []
         room = self._cycle_bytes
-        turn = _Turn()
-        while room > 0:
-            if not left:
-                try:
-                    left.append(inbox.receive_nowait())
-                except (trio.WouldBlock, trio.EndOfChannel):
-                    break
-            cycle = Cycle(self._index)
-            room -= self.intake.take(left, cycle.add, min(room, _SLICE_BYTES))
-            subscribers += cycle.share_out()
-            messages += cycle.messages
-            if turn.over:
-                await turn.give_way()
+        with _Slice(self.stats) as time_slice:
+            while room > 0:
+                if not left:
+                    try:
+                        left.append(inbox.receive_nowait())
+                    except (trio.WouldBlock, trio.EndOfChannel):
+                        break
+                cycle = Cycle(self._index)
+                room -= self.intake.take(left, cycle.add, min(room, _SLICE_BYTES))
+                subscribers += cycle.share_out()
+                messages += cycle.messages
+                if time_slice.over:
+                    await time_slice.give_way()
         return subscribers, messages
 
     async def _write_all(self, subscribers: Sequence[Subscriber]) -> None:
@@ -247,26 +251,26 @@ class Hub:
         """
         shared: Sequence[Message] | None = None
         shared_seq, shared_dialect, data, messages = 0, Dialect.V1, b"", 0
-        turn = _Turn()
         stats = self.stats
-        for count, subscriber in enumerate(subscribers):
-            due = subscriber.due
-            if due is None:
-                continue
-            subscriber.due = None
-            if subscriber.conflation is not None:
-                self._write(subscriber, due)
-            else:
-                # What `_deliver` does, once for each subscriber of each cycle: the hot path.
-                seq, dialect = subscriber.seq, subscriber.dialect
-                if due is not shared or seq != shared_seq or dialect is not shared_dialect:
-                    shared, shared_seq, shared_dialect, messages = due, seq, dialect, len(due)
-                    data = encode_messages(due, seq + 1, dialect)
-                subscriber.seq = seq + messages
-                stats.messages_sent += messages
-                subscriber.deliver(data)
-            if not count % _SLICE_WRITES and turn.over:
-                await turn.give_way()
+        with _Slice(stats) as time_slice:
+            for count, subscriber in enumerate(subscribers):
+                due = subscriber.due
+                if due is None:
+                    continue
+                subscriber.due = None
+                if subscriber.conflation is not None:
+                    self._write(subscriber, due)
+                else:
+                    # What `_deliver` does, once for each subscriber of each cycle: the hot path.
+                    seq, dialect = subscriber.seq, subscriber.dialect
+                    if due is not shared or seq != shared_seq or dialect is not shared_dialect:
+                        shared, shared_seq, shared_dialect, messages = due, seq, dialect, len(due)
+                        data = encode_messages(due, seq + 1, dialect)
+                    subscriber.seq = seq + messages
+                    stats.messages_sent += messages
+                    subscriber.deliver(data)
+                if not count % _SLICE_WRITES and time_slice.over:
+                    await time_slice.give_way()
 
     def _write(self, subscriber: Subscriber, due: Sequence[Message]) -> None:
         conflation = subscriber.conflation

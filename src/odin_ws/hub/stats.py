@@ -26,4 +26,5 @@ class HubStats:
     messages_sent: int = 0
     messages_skipped: int = 0  # replaced by newer ones, for subscribers that asked for the latest
     age: Distribution = attrs.field(factory=lambda: Distribution(_AGE_BOUNDS))
+    busy_seconds: float = 0.0  # of the event loop, reading and writing
     cycle: Distribution = attrs.field(factory=lambda: Distribution(_CYCLE_BOUNDS))

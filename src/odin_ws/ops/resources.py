@@ -19,8 +19,9 @@ Reader = Callable[[Path], float | None]
 # How often CPU and memory are looked at. The original's 15 s let 1,500 connections too many in.
 _SAMPLE_SECONDS: Final = 1.0
 
-# Without a pause for so many seconds: clients that come back together keep it busy for less.
-_SATURATED_SECONDS: Final = 10
+# Without a pause for so many seconds: 12,000 clients that come back together keep it busy for half
+# of that, and those who are there are served meanwhile (connection/turns.py).
+_SATURATED_SECONDS: Final = 30
 
 # Of what can be used. A loop that never waits is at 99%; at nine tenths it waits now and then.
 _SATURATED: Final = 0.98
