@@ -1,10 +1,21 @@
 """Turns: how much is done for clients between two passes of the loop, and in which order."""
 
+import socket
+
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
-from odin_ws.connection.turns import _BESIDE_HUB, _LEAST_SECONDS, _MOST, open_turns
+from odin_ws.address import Address
+from odin_ws.connection.listener import (
+    accept_connections,
+    bound_address,
+    open_listening_socket,
+)
+from odin_ws.connection.transport import SocketTransport, Transport
+from odin_ws.connection.turns import _BESIDE_HUB, _LEAST_SECONDS, _MOST, Turns, open_turns
+from odin_ws.testing.ports import LOOPBACK
 
 
 async def test_nobody_waits_where_few_come() -> None:
@@ -15,7 +26,6 @@ async def test_nobody_waits_where_few_come() -> None:
             for _ in range(_MOST):
                 await turns.take()
         assert not scope.cancelled_caught
-        assert not turns.waiting
 
 
 async def test_who_comes_first_is_served_first() -> None:
@@ -83,6 +93,122 @@ async def test_who_leaves_while_it_waits_takes_no_turn() -> None:
             nursery.start_soon(turns.take)
             await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
-        assert not turns.waiting
         with trio.fail_after(1):
             await turns.take()
+
+
+async def test_bytes_are_read_and_callers_accepted_in_turn() -> None:
+    """Where all turns are taken nobody is heard and nobody is let in, until there are more."""
+    served: list[str] = []
+
+    async def serve(transport: Transport, _peer: str) -> None:
+        served.append("accepted")
+        transport.close()
+
+    async def read() -> None:
+        served.append((await SocketTransport(ours, turns).receive_some(100)).decode())
+
+    turns = Turns(lambda: 0.0)
+    for _ in range(_MOST):
+        await turns.take()
+    with open_listening_socket(Address(LOOPBACK, 0)) as listening:
+        address = bound_address(listening)
+        with socket.create_connection(address) as theirs, socket.create_connection(address):
+            ours, _ = listening.accept()
+            theirs.send(b"heard")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                nursery.start_soon(accept_connections, listening, turns, serve, nursery)
+                with ours:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+                    assert not served
+                    nursery.start_soon(turns.run)
+                    with trio.fail_after(5):
+                        while len(served) < 2:
+                            await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+    assert sorted(served) == list(range(10 * _MOST))
+    assert all(abs(number - at) < _MOST + 7 for at, number in enumerate(served))
+
+
+@pytest.mark.parametrize("hub", [0.0, 0.005])
+async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hub: float) -> None:
+    """A pass has as many turns as fit, however many wait; more where the hub takes more of it."""
+    works, busy, passes, done = 0.001, 0.0, 0, 0
+
+    async def flood() -> None:
+        nonlocal done
+        while True:
+            await trio.lowlevel.checkpoint()
+            await turns.take()
+            mock_clock.jump(works)
+            done += 1
+
+    async def stream() -> None:
+        nonlocal busy, passes
+        while True:
+            mock_clock.jump(hub)
+            busy += hub
+            passes += 1
+            await trio.lowlevel.checkpoint()
+
+    async with open_turns(lambda: busy) as turns, trio.open_nursery() as nursery:
+        for _ in range(1000):
+            nursery.start_soon(flood)
+        nursery.start_soon(stream)
+        # Until it has found its measure.
+        while passes < 100:
+            await trio.lowlevel.checkpoint()
+        before, done = passes, 0
+        while passes < 500:
+            await trio.lowlevel.checkpoint()
+        turns_each = done / (passes - before)
+        nursery.cancel_scope.cancel()
+    fitting = max(_LEAST_SECONDS, _BESIDE_HUB * hub) / works
+    assert 0.5 * fitting <= turns_each <= 1.5 * fitting
+
+
+async def test_who_leaves_while_it_waits_takes_no_turn() -> None:
+    """A connection that is cancelled in the queue is forgotten, and the others go on."""
+    async with open_turns(lambda: 0.0) as turns:
+        for _ in range(_MOST):
+            await turns.take()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turns.take)
+            await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        with trio.fail_after(1):
+            await turns.take()
+
+
+async def test_bytes_are_read_and_callers_accepted_in_turn() -> None:
+    """Where all turns are taken nobody is heard and nobody is let in, until there are more."""
+    served: list[str] = []
+
+    async def serve(transport: Transport, _peer: str) -> None:
+        served.append("accepted")
+        transport.close()
+
+    async def read() -> None:
+        served.append((await SocketTransport(ours, turns).receive_some(100)).decode())
+
+    turns = Turns(lambda: 0.0)
+    for _ in range(_MOST):
+        await turns.take()
+    with open_listening_socket(Address(LOOPBACK, 0)) as listening:
+        address = bound_address(listening)
+        with socket.create_connection(address) as theirs, socket.create_connection(address):
+            ours, _ = listening.accept()
+            theirs.send(b"heard")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                nursery.start_soon(accept_connections, listening, turns, serve, nursery)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                assert not served
+                nursery.start_soon(turns.run)
+                with trio.fail_after(5):
+                    while len(served) < 2:
+                        await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            ours.close()
+    assert sorted(served) == ["accepted", "heard"]

@@ -63,12 +63,14 @@ async def _upgraded(stream: trio.SocketStream, *data: bytes) -> None:
     await _listen(stream)
 
 
-async def _flooding(stream: trio.SocketStream, data: bytes) -> None:
+async def _flooding(
+    stream: trio.SocketStream, data: bytes, *, first: bytes = b"", pause: float = 0.05
+) -> None:
     """Upgrade, and say that without an end, reading nothing."""
-    await stream.send_all(UPGRADE)
+    await stream.send_all(UPGRADE + first)
     while True:
         await stream.send_all(data)
-        await trio.sleep(0.05)
+        await trio.sleep(pause)
 
 
 async def slow_head(stream: trio.SocketStream) -> None:
@@ -151,18 +153,12 @@ async def command_flood(stream: trio.SocketStream) -> None:
 
 async def fragments(stream: trio.SocketStream) -> None:
     """A message in frames without an end."""
-    await stream.send_all(UPGRADE + _BEGIN)
-    while True:
-        await stream.send_all(_GO_ON * 25)
-        await trio.sleep(_PAUSE)
+    await _flooding(stream, _GO_ON * 25, first=_BEGIN, pause=_PAUSE)
 
 
 async def unfinished(stream: trio.SocketStream) -> None:
     """A message that was begun, and pings, for ever."""
-    await stream.send_all(UPGRADE + _BEGIN)
-    while True:
-        await stream.send_all(frame(Op.PING))
-        await trio.sleep(1)
+    await _flooding(stream, frame(Op.PING), first=_BEGIN, pause=1)
 
 
 async def huge_frame(stream: trio.SocketStream) -> None:
@@ -183,10 +179,7 @@ async def deep_json(stream: trio.SocketStream) -> None:
 
 async def after_close(stream: trio.SocketStream) -> None:
     """Talks on after its close."""
-    await stream.send_all(UPGRADE + _CLOSE)
-    while True:
-        await stream.send_all(_HEARTBEAT * 100)
-        await trio.sleep(_PAUSE)
+    await _flooding(stream, _HEARTBEAT * 100, first=_CLOSE, pause=_PAUSE)
 
 
 async def bad_frames(stream: trio.SocketStream) -> None:

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from odin_ws.connection.closing import Close
+from odin_ws.connection.session import SessionStats
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import Op, RawClient, frame
 
@@ -111,3 +112,55 @@ async def test_a_flood_is_not_read_to_its_end(odin_scenario: Scenario, op: Op) -
             await trio.sleep(0.1)
     assert trio.current_time() == pytest.approx(1, abs=0.3)
     assert odin_scenario.view.server.stats.closed == {Close.FLOODING: 1}
+
+
+class _Passes(trio.abc.Instrument):
+    """The most commands that were carried out in one pass of the loop."""
+
+    def __init__(self, stats: SessionStats) -> None:
+        self._stats = stats
+        self._before = stats.commands
+        self.most = 0
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 -- the instrument's signature
+        self.most = max(self.most, self._stats.commands - self._before)
+        self._before = self._stats.commands
+
+
+@pytest.mark.odin_settings(ws_command_burst=1000)
+async def test_a_burst_of_commands_lets_others_run_in_between(odin_scenario: Scenario) -> None:
+    """A hundred in one piece are carried out sixteen at a time."""
+    passes = _Passes(odin_scenario.view.server.stats.sessions)
+    client = await RawClient.open(odin_scenario)
+    trio.lowlevel.add_instrument(passes)
+    await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}') * 100)
+    for _ in range(100):
+        assert (await client.next()).json["type"] == "pong"
+    trio.lowlevel.remove_instrument(passes)
+    assert passes.most == 16
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b'{"type":"resume","data":{"channels":["A.trade"],"positions":{}}}',
+        b'{"type":"subscribe","data":{"channels":["A.trade"],"snapshot":true}}',
+        b'{"type":"subscribe","data":{"channels":["A.trade"],"since_ms":1}}',
+        b'{"type":"replay","data":{"since":0}}',
+        b'{"type":"reconnect","data":{"last_pos":{}}}',
+        b'{"type":"auth","data":{"token":"x"}}',
+    ],
+    ids=["resume", "snapshot", "since_ms", "replay", "reconnect", "auth"],
+)
+@pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
+async def test_what_asks_for_the_past_counts_as_five(
+    odin_scenario: Scenario, command: bytes
+) -> None:
+    """Of a burst of a hundred there are twenty; one more is refused, and a heartbeat too."""
+    client = await RawClient.open(odin_scenario)
+    stats = odin_scenario.view.server.stats.sessions
+    for _ in range(20):
+        await client.stream.send_all(frame(Op.TEXT, command))
+    await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}'))
+    await trio.sleep(0.5)
+    assert (stats.commands, stats.rate_limited) == (21, 1)

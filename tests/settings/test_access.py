@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from odin_ws.settings import SettingsError, load_settings
+from odin_ws.settings import load_settings
+from tests.settings.problems import problems_of
 
 FIELDS = "WS_JWT_SECRET, WS_JWT_PUBLIC_KEY, WS_JWKS"
 
@@ -17,13 +18,6 @@ def value_of(name: str, text: str, **others: str) -> Any:
     settings, unknown = load_settings({name: text, **others})
     assert unknown == []
     return getattr(settings, name.lower())
-
-
-def problems_of(**environ: str) -> list[str]:
-    """What these variables stop the start with."""
-    with pytest.raises(SettingsError) as caught:
-        load_settings(environ)
-    return caught.value.problems
 
 
 @pytest.fixture

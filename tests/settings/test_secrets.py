@@ -7,8 +7,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from odin_ws.settings import Secret, Settings, SettingsError, declared_settings, load_settings
+from odin_ws.settings import Secret, Settings, declared_settings, load_settings
 from odin_ws.settings.secrets import MAX_SECRET_BYTES
+from tests.settings.problems import problem_of
 
 SECRETS = {setting.name: field for field, setting in declared_settings() if setting.file_name}
 
@@ -41,14 +42,6 @@ def secret_of(name: str, environ: dict[str, str]) -> Secret:
     value = getattr(settings, SECRETS[name])
     assert isinstance(value, Secret)
     return value
-
-
-def problem_of(**environ: str) -> str:
-    """The one thing that these variables stop the start with."""
-    with pytest.raises(SettingsError) as caught:
-        load_settings(environ)
-    (problem,) = caught.value.problems
-    return problem
 
 
 def test_a_secret_is_shown_as_stars_only() -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from odin_ws.address import Address
 from odin_ws.settings import Setting, Settings, SettingsError, declared_settings, load_settings
+from tests.settings.problems import problem_of, problems_of
 
 SETTINGS = {setting.name: (field, setting) for field, setting in declared_settings()}
 
@@ -89,23 +87,6 @@ def value_of(name: str, text: str) -> Any:
     return getattr(settings, SETTINGS[name][0])
 
 
-def problems_of(**environ: str) -> list[str]:
-    """What these variables stop the start with."""
-    with pytest.raises(SettingsError) as caught:
-        load_settings(environ)
-    assert str(caught.value) == "\n".join(caught.value.problems)
-    return caught.value.problems
-
-
-def problem_of(name: str, text: str) -> str:
-    """What one variable stops the start with."""
-    (problem,) = problems_of(**{name: text})
-    return problem
-
-
-# ---- values
-
-
 def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
     """A new setting needs a line above or a test below."""
     others = {"KAFKA_BROKERS", "KAFKA_CONSUMER_GROUP", "WS_ADDR", "WS_OPS_ADDR", "WS_CATALOGUE"}
@@ -172,7 +153,7 @@ def test_a_number_out_of_range_stops_the_start(name: str) -> None:
     for text in (below, above, "-1e9", "many", "nan", "inf", "-inf", "1e999", "0x10", "1,5"):
         if text is None:
             continue
-        problem = problem_of(name, text)
+        problem = problem_of(**{name: text})
         assert problem.startswith(f"{name}={text}: allowed is ")
         allowed = problem.partition("allowed is ")[2]
         if name != "WS_PONG_TIMEOUT":
@@ -185,7 +166,7 @@ def test_a_number_out_of_range_stops_the_start(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(INTEGERS))
 def test_a_count_is_no_fraction(name: str) -> None:
     """Half a connection is a mistake, and is not rounded."""
-    assert "an integer" in problem_of(name, "2048.5")
+    assert "an integer" in problem_of(**{name: "2048.5"})
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -196,7 +177,7 @@ def test_a_choice_is_one_of_its_words(name: str) -> None:
         for text in word, word.upper(), word.lower():
             assert value_of(name, text) == word
     for text in ("other", words[0] + "x", ",".join(words)):
-        assert problem_of(name, text) == f"{name}={text}: allowed is one of {', '.join(words)}"
+        assert problem_of(**{name: text}) == f"{name}={text}: allowed is one of {', '.join(words)}"
 
 
 @pytest.mark.parametrize(
@@ -232,9 +213,7 @@ def test_brokers_are_a_list(text: str, brokers: tuple[str, ...]) -> None:
 )
 def test_a_broker_without_a_host_or_port_stops_the_start(text: str) -> None:
     """A client library would find that out much later."""
-    assert problem_of("KAFKA_BROKERS", text).startswith(
-        f"KAFKA_BROKERS={text}: allowed is host:port"
-    )
+    assert problem_of(KAFKA_BROKERS=text).startswith(f"KAFKA_BROKERS={text}: allowed is host:port")
 
 
 @pytest.mark.parametrize("name", ["WS_ADDR", "WS_OPS_ADDR"])
@@ -273,7 +252,7 @@ def test_an_address_is_read_and_written_the_same(name: str, text: str, address: 
 )
 def test_what_is_no_address_stops_the_start(name: str, text: str) -> None:
     """The line says how one is written."""
-    assert problem_of(name, text) == (
+    assert problem_of(**{name: text}) == (
         f"{name}={text}: allowed is host:port, or :port for every interface"
     )
 
@@ -289,7 +268,7 @@ def test_a_name_is_any_text() -> None:
 def test_a_certificate_is_a_file_that_exists(name: str, tmp_path: Path) -> None:
     """A wrong path is told at the start, whatever the broker would say."""
     wrong = tmp_path / "none.pem"
-    problem = problem_of(f"KAFKA_SSL_{name}", str(wrong))
+    problem = problem_of(**{f"KAFKA_SSL_{name}": str(wrong)})
     assert problem.startswith(f"KAFKA_SSL_{name}={wrong}: allowed is the path of a file")
 
 
@@ -299,7 +278,7 @@ def test_a_topic_is_named_as_kafka_names_them() -> None:
         assert value_of("KAFKA_DEAD_LETTER_TOPIC", name) == name
     for name in ("x" * 250, "odin/dead", "dead letters", ".", "..", "tot\u00e9"):
         allowed = "allowed is the name of a topic, or nothing"
-        problem = problem_of("KAFKA_DEAD_LETTER_TOPIC", name)
+        problem = problem_of(KAFKA_DEAD_LETTER_TOPIC=name)
         assert problem == f"KAFKA_DEAD_LETTER_TOPIC={name}: {allowed}"
 
 
@@ -316,7 +295,7 @@ def test_a_catalogue_is_a_file_that_exists(tmp_path: Path) -> None:
     file.touch()
     assert value_of("WS_CATALOGUE", str(file)) == file
     for wrong in (tmp_path, tmp_path / "none.toml"):
-        assert problem_of("WS_CATALOGUE", str(wrong)).startswith(f"WS_CATALOGUE={wrong}: allowed")
+        assert problem_of(WS_CATALOGUE=str(wrong)).startswith(f"WS_CATALOGUE={wrong}: allowed")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +315,7 @@ def test_trusted_proxies_are_networks(text: str, networks: list[str]) -> None:
 @pytest.mark.parametrize("text", ["proxy", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0-10.0.0.9", "*"])
 def test_what_is_no_network_stops_the_start(text: str) -> None:
     """A network that is half an address would trust more than was meant."""
-    assert problem_of("WS_TRUSTED_PROXIES", text).startswith(
+    assert problem_of(WS_TRUSTED_PROXIES=text).startswith(
         f"WS_TRUSTED_PROXIES={text}: allowed is networks such as 10.0.0.0/8"
     )
 
@@ -353,8 +332,8 @@ def test_a_certificate_needs_its_key(name: str, tmp_path: Path) -> None:
     """A server that was meant to speak TLS does not start without."""
     file = tmp_path / "some.pem"
     file.touch()
-    assert problem_of(name, str(file)) == "WS_TLS_CERT and WS_TLS_KEY: one needs the other"
-    assert problem_of(name, str(tmp_path / "none.pem")).startswith(f"{name}=")
+    assert problem_of(**{name: str(file)}) == "WS_TLS_CERT and WS_TLS_KEY: one needs the other"
+    assert problem_of(**{name: str(tmp_path / "none.pem")}).startswith(f"{name}=")
     settings, _ = load_settings({"WS_TLS_CERT": str(file), "WS_TLS_KEY": str(file)})
     assert settings.ws_tls_cert == settings.ws_tls_key == file
 
@@ -386,136 +365,3 @@ def test_settings_can_be_made_in_code() -> None:
         settings.ws_max_connections = 6  # type: ignore[misc]
     with pytest.raises(SettingsError):
         Settings(ws_ping_interval=80)
-
-
-# ---- names
-
-
-def near_misses(name: str) -> Iterator[str]:
-    """A name with one letter left out, doubled or replaced, or two letters swapped."""
-    # Below four letters a LOG_… is anybody's; see the test of names that are not ours.
-    start = len("LOG_") if name.startswith("LOG_") else 0
-    for at in range(start, len(name)):
-        yield name[:at] + name[at + 1 :]
-        yield name[:at] + name[at] + name[at:]
-        yield name[:at] + "Q" + name[at + 1 :]
-        yield name[:at] + name[at + 1 : at + 2] + name[at] + name[at + 2 :]
-
-
-FILE_NAMES = {setting.file_name for _, setting in SETTINGS.values() if setting.file_name}
-
-
-# A short name is as near to others' names as to its misspelt self: those are only reported.
-SHORT = {"WS_ADDR", "WS_AUTH", "WS_JWKS"}
-
-
-@pytest.mark.parametrize("name", sorted((SETTINGS.keys() | FILE_NAMES) - SHORT))
-def test_failing_26_a_misspelt_name_stops_the_start(name: str) -> None:
-    """Any slip in any name, also that of a secret's file, is told with the name that is meant."""
-    missed = sorted(set(near_misses(name)) - SETTINGS.keys() - FILE_NAMES)
-    problems = problems_of(**dict.fromkeys(missed, "1"))
-    assert problems == [f"{miss}: no such setting; {name} is meant" for miss in missed]
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("KAFKA_GROUP_ID", "KAFKA_CONSUMER_GROUP"),
-        ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_BROKERS"),
-        ("KAFKA_BROKER_LIST", "KAFKA_BROKERS"),
-        ("KAFKA_BROKER", "KAFKA_BROKERS"),
-        ("WS_KAFKA_BROKERS", "KAFKA_BROKERS"),
-        ("WS_LOG_LEVEL", "LOG_LEVEL"),
-        ("WS_LOG_FORMAT", "LOG_FORMAT"),
-        ("WS_MAX_CONECTIONS", "WS_MAX_CONNECTIONS"),
-        ("WS_ADR", "WS_ADDR"),
-        ("KAKFA_BROKERS", "KAFKA_BROKERS"),
-        ("ws_max_connections", "WS_MAX_CONNECTIONS"),
-    ],
-)
-def test_failing_26_a_known_confusion_stops_the_start(name: str, meant: str) -> None:
-    """What a deployment set in vain for the earlier server is told, whatever its value."""
-    assert problem_of(name, "x") == f"{name}: no such setting; {meant} is meant"
-    assert problem_of(name, "") == f"{name}: no such setting; {meant} is meant"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        # Kubernetes' links to services called `ws` and `kafka`
-        "WS_SERVICE_HOST",
-        "WS_SERVICE_PORT",
-        "WS_SERVICE_PORT_HTTP",
-        "WS_PORT",
-        "WS_PORT_3002_TCP_ADDR",
-        "KAFKA_SERVICE_HOST",
-        "KAFKA_BROKERS_SERVICE_HOST",
-        "KAFKA_PORT",
-        "KAFKA_PORT_9092_TCP_PROTO",
-        # Kafka's images
-        "KAFKA_BROKER_ID",
-        "KAFKA_LISTENERS",
-        "KAFKA_ADVERTISED_LISTENERS",
-        "KAFKA_HEAP_OPTS",
-        "KAFKA_VERSION",
-        # settings of the earlier server that there is nothing to do for
-        "WS_MAX_GOROUTINES",
-        "WS_ADDRESS_OF_NOBODY",
-    ],
-)
-def test_other_names_under_our_prefixes_are_only_reported(name: str) -> None:
-    """Others set them, so they do not stop the start; but an operator sees them."""
-    assert load_settings({name: "x"}) == (Settings(), [name])
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["PATH", "HOME", "LOGLEVEL", "LOG_DIR", "LOG_LEVELS_OF_OTHERS", "LOGNAME", "PORT", "ADDR", ""],
-)
-def test_names_that_are_not_ours_are_nothing_to_us(name: str) -> None:
-    """Other programs' variables are neither reported nor taken for ours."""
-    assert load_settings({name: "x"}) == (Settings(), [])
-
-
-@given(st.dictionaries(st.text(st.characters(min_codepoint=65, max_codepoint=95)), st.text()))
-def test_any_environment_is_read_or_told_what_is_wrong(environ: dict[str, str]) -> None:
-    """No variable brings anything but settings or a SettingsError."""
-    problems = [""]
-    try:
-        settings, _ = load_settings(environ)
-    except SettingsError as error:
-        problems = error.problems
-    else:
-        assert isinstance(settings, Settings)
-    assert problems
-
-
-def test_all_problems_are_told_at_once() -> None:
-    """One start is enough to see every mistake: bad values in order, then bad names."""
-    problems = problems_of(
-        WS_MAX_CONNECTIONS="0",
-        KAFKA_BROKERS="kafka",
-        KAFKA_GROUP_ID="x",
-        WS_MAX_CONECTIONS="5",
-        WS_SOMETHING_ELSE="1",
-        WS_COMMAND_BURST="10",
-    )
-    assert [re.split(r"[:=]", problem)[0] for problem in problems] == [
-        "KAFKA_BROKERS",
-        "WS_MAX_CONNECTIONS",
-        "KAFKA_GROUP_ID",
-        "WS_MAX_CONECTIONS",
-    ]
-
-
-def test_several_unknown_names_are_reported_in_order() -> None:
-    """One warning can list them."""
-    environ = {"WS_ZEBRA": "", "KAFKA_ZEBRA": "1", "WS_ANT": "2"}
-    _, unknown = load_settings(environ)
-    assert unknown == ["KAFKA_ZEBRA", "WS_ANT", "WS_ZEBRA"]
-
-
-def test_no_setting_is_a_near_miss_of_another() -> None:
-    """All of them can be set at once, as an example of each setting does."""
-    environ = {name: setting.default for name, (_, setting) in SETTINGS.items()}
-    assert load_settings(environ) == (Settings(), [])

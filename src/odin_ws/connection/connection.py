@@ -29,7 +29,7 @@ _LINGER_SECONDS: Final = 1.0
 # A command fits; what does not comes in several reads.
 _READ_BYTES: Final = 4096
 
-# So many commands, pings or pongs are carried out in a row, some 1 ms: others have theirs to say.
+# So many commands, pings or pongs are carried out in a row: all of a read took over 4 ms.
 _AT_ONCE: Final = 16
 
 # What is thrown away: a flood in few reads.

@@ -21,8 +21,8 @@ __all__ = ["Turns", "open_turns"]
 _LEAST_SECONDS: Final = 0.002
 _BESIDE_HUB: Final = 2.0
 
-# So many have their turn in each pass at least and at most. A turn takes from 0.05 ms (a pong) to
-# 1 ms (a burst of commands).
+# So many have their turn in each pass at least and at most. A pong takes 0.05 ms; what a burst of
+# commands takes is bounded by the connection.
 _LEAST: Final = 2
 _MOST: Final = 128
 
@@ -40,13 +40,8 @@ class Turns:
         self._waiting = trio.lowlevel.ParkingLot()
         self._asked = trio.Event()
 
-    @property
-    def waiting(self) -> int:
-        """How many wait for their turn."""
-        return len(self._waiting)
-
     async def take(self) -> None:
-        """Wait until it is the caller's turn. No checkpoint where nobody waits."""
+        """Wait until it is the caller's turn, which always comes. Often no checkpoint."""
         if self._left:
             self._left -= 1
         else:

@@ -59,7 +59,9 @@ class _Slice:
 
     async def give_way(self) -> None:
         """Let the others run."""
-        self._stats.busy_seconds += trio.current_time() - self._begun
+        now = trio.current_time()
+        self._stats.busy_seconds += now - self._begun
+        self._begun = now
         await trio.lowlevel.checkpoint()
         self._begun = trio.current_time()
 
