@@ -180,6 +180,8 @@ class Scenario:
         with self._scope:
             async with run_feed(view, self._upstream), subscribers(view, self.accept):
                 await view.feed.status.wait_value(FeedStatus.LIVE)
+                # The feed is live when the hub has been handed the end of the history, not read it.
+                await view.hub.intake.filled.wait()
                 task_status.started()
                 await self._stop.wait()
         self._stopped.set()
