@@ -182,10 +182,11 @@ class MemorySource:
         while True:
             await self._log.wait_beyond(places.next)
             allowed = bucket.available(trio.current_time()) if self._rate else self._batch
-            self.feed.paced = not allowed
             if allowed:
                 bucket.spend(await self._read_some(places, outbox, min(self._batch, allowed)))
-            else:
+            spent = self._rate and not bucket.available(trio.current_time())
+            self.feed.paced = bool(spent) and places.next != self._log.ends()
+            if self.feed.paced:
                 await trio.sleep(bucket.seconds_until_full())
 
     def _tell(self, reason: str = "") -> None:
