@@ -115,30 +115,35 @@ class Intake:
     ) -> tuple[int, int]:
         size = count = 0
         now = trio.current_time()
-        received = self.stats.received
+        received, keep, remember = self.stats.received, self.retention.keep, self.last.remember
+        topic = None
         for record in records:
             count += 1
-            received[record.topic] += 1
-            reader = self._readers[record.topic]
-            positions = self._positions.setdefault(record.topic, {})
+            # The records of a partition come together: what is its topic's is looked up once.
+            if record.topic != topic:
+                topic = record.topic
+                reader = self._readers[topic]
+                positions = self._positions.setdefault(topic, {})
+                events = reader.topic.events
+            received[topic] += 1
             # History is remembered and not delivered; nor is anything delivered twice.
             is_news = record.offset > positions.get(record.partition, -1)
             if is_news:
                 positions[record.partition] = record.offset
             content = reader.read(record)
-            if isinstance(content, Unreadable):
+            if not isinstance(content, tuple):
                 self._pass_by(record, content)
                 if is_news:
                     self.passed_by(record, content)
                 continue
             message, event = content
             # Delivered all the same: new publishers must not need a new server.
-            if event not in reader.topic.events:
+            if event not in events:
                 self.stats.unknown_types += 1
             self.order += 1
             message.order = self.order
-            self.retention.keep(message, now)
-            self.last.remember(message)
+            keep(message, now)
+            remember(message)
             if is_news:
                 size += len(message.value) if deliver(message) else _UNWANTED_BYTES
             else:

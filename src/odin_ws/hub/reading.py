@@ -44,10 +44,11 @@ class TopicReader:
     def read(self, record: Record) -> tuple[Message, object] | Unreadable:
         """The message a record makes, and its event type, whatever that may be."""
         names = self._names.get(record.key or b"") or self._name(record)
-        if isinstance(names, Unreadable):
+        # Not `isinstance(names, Unreadable)`: of an enum Python looks up first how that is asked.
+        if not isinstance(names, tuple):
             return names
         content = read_value(record, self._max_bytes)
-        if isinstance(content, Unreadable):
+        if not isinstance(content, tuple):
             return content
         token, channel = names
         return Message(record, token, self._category, channel, content[0]), content[1]

@@ -122,9 +122,16 @@ class Retention:
     def keep(self, message: Message, now: float) -> None:
         """Keep one more message, and let go of what is too much or too old."""
         record = message.record
+        partition = record.partition
         size = message_bytes(message)
-        of_partition = _queue(self._partitions, record.topic, record.partition)
-        of_channel = _queue(self._channels, message.channel, record.partition)
+        try:
+            of_partition = self._partitions[record.topic][partition]
+        except KeyError:
+            of_partition = _new_queue(self._partitions, record.topic, partition)
+        try:
+            of_channel = self._channels[message.channel][partition]
+        except KeyError:
+            of_channel = _new_queue(self._channels, message.channel, partition)
         of_partition.append(message)
         of_channel.append(message)
         self._kept.append((now, size, message, of_partition, of_channel))
@@ -136,14 +143,18 @@ class Retention:
         """Let go of what is too much or too old."""
         kept = self._kept
         too_old = now - self._max_age
-        while kept and (self.size > self._max_bytes or kept[0][0] < too_old):
+        # Some more than is needed at a time: this is called for each record once it is full.
+        most = self._max_bytes - self._max_bytes // 64 if self.size > self._max_bytes else self.size
+        left = self.size
+        while kept and (left > most or kept[0][0] < too_old):
             _, size, message, of_partition, of_channel = kept.popleft()
-            self.size -= size
+            left -= size
             of_partition.let_go = message.record.offset
             of_partition.forget_first()
             of_channel.forget_first()
             if not of_channel:
                 self._forget_queue(message.channel, message.record.partition)
+        self.size = left
 
     def floor(self, key: TopicPartition) -> int | None:
         """The offset after which all of a partition's messages are here; None for no partition."""
@@ -217,14 +228,9 @@ class Retention:
                 yield pattern, categories[category].name, queues
 
 
-def _queue(queues: dict[str, dict[int, _Queue]], name: str, partition: int) -> _Queue:
-    """A topic's or a channel's queue in one partition; made where there is none."""
-    found = queues.get(name)
-    if found is None:
-        found = queues[name] = {}
-    queue = found.get(partition)
-    if queue is None:
-        queue = found[partition] = _Queue()
+def _new_queue(queues: dict[str, dict[int, _Queue]], name: str, partition: int) -> _Queue:
+    """Make the queue of a topic or a channel in one partition."""
+    queue = queues.setdefault(name, {})[partition] = _Queue()
     return queue
 
 
