@@ -34,7 +34,7 @@ class Record:
 
 @attrs.frozen
 class Batch:
-    """Records in the order they are to be delivered: by offset within each partition."""
+    """Records, at least one, in the order they are to be delivered: by offset in each partition."""
 
     records: Sequence[Record]
 

@@ -116,16 +116,13 @@ class Intake:
         size = count = 0
         now = trio.current_time()
         received, keep, remember = self.stats.received, self.retention.keep, self.last.remember
-        topic = None
+        reader, positions = self._of_topic(records[0].topic)
         for record in records:
             count += 1
             # The records of a partition come together: what is its topic's is looked up once.
-            if record.topic != topic:
-                topic = record.topic
-                reader = self._readers[topic]
-                positions = self._positions.setdefault(topic, {})
-                events = reader.topic.events
-            received[topic] += 1
+            if record.topic != reader.topic.name:
+                reader, positions = self._of_topic(record.topic)
+            received[record.topic] += 1
             # History is remembered and not delivered; nor is anything delivered twice.
             is_news = record.offset > positions.get(record.partition, -1)
             if is_news:
@@ -138,7 +135,7 @@ class Intake:
                 continue
             message, event = content
             # Delivered all the same: new publishers must not need a new server.
-            if event not in events:
+            if event not in reader.topic.events:
                 self.stats.unknown_types += 1
             self.order += 1
             message.order = self.order
@@ -152,6 +149,10 @@ class Intake:
             if size >= room:
                 break
         return size, count
+
+    def _of_topic(self, topic: str) -> tuple[TopicReader, dict[int, int]]:
+        """What reads a topic's records, and how far its partitions are."""
+        return self._readers[topic], self._positions.setdefault(topic, {})
 
     def _assign(self, assignment: Assignment) -> None:
         before = {

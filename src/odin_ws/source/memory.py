@@ -215,7 +215,8 @@ class MemorySource:
             places.jump(jumps)
             return 0
         records = self._log.read(places.next, most)
-        await outbox.send(Batch(records))
+        if records:
+            await outbox.send(Batch(records))
         return len(records)
 
 
