@@ -28,6 +28,7 @@ from odin_ws.client import (
     Subscribed,
     Subscription,
     SubscriptionRejected,
+    Unsubscribed,
     open_client,
 )
 
@@ -201,6 +202,9 @@ def _show_event(item: Item) -> None:
                 for partition, (first, last) in partitions.items():
                     where = f"{topic} {partition}, offsets {first} to {last}"
                     say(printable(f"lost: {where} ({item.reason})"), fg="yellow")
+        case Unsubscribed():
+            names = printable(", ".join(item.names))
+            say(f"not granted by the new token, nothing comes of: {names}", fg="yellow")
         case FeedChange():
             since = "" if item.since is None else f" since {time_of_day(item.since)}"
             say(printable(f"the server's feed is {item.status}{since}"), fg="yellow")
