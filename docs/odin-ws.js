@@ -3,10 +3,17 @@
 // After these another connection would end the same way: protocol.md, Closes.
 const FINAL = new Set([1000, 1002, 1003, 1007, 1009, 4401, 4403]);
 
+// What may stand in a subprotocol: the browser's own error would show the token.
+const checked = (token) => {
+  if (typeof token === "string" && /^[\w.~+-]+$/.test(token)) return token;
+  throw new TypeError("token: letters, digits and -._~+ are allowed");
+};
+
 export class OdinFeed {
   onmessage = (message) => {}; // a record: {seq, ts, channel, pos, data, replay?, skipped?}
   onnotice = (notice) => {}; // all else that happens, by its `type`
   duplicates = 0; // messages that had come before; they were dropped
+  #token; #tokenEnd; #tokenTimer; #life = 0; // the last: of connections, and attempts at one
   #options; #socket; #timer; #topics; #seq; #advice; #snapshot; #tries = 0;
 
   // Milliseconds: backoff, the first and the longest wait; silence, when to ask for a sign of life.
@@ -17,25 +24,62 @@ export class OdinFeed {
   }
 
   close() {
+    this.#life++;
     clearTimeout(this.#timer);
+    clearTimeout(this.#tokenTimer);
+    if (!this.#socket) return;
     Object.assign(this.#socket, { onopen: null, onmessage: null, onclose: null, onerror: null });
     this.#socket.close(); // its end may take a while, and concerns nobody
   }
 
+  get #renews() {
+    return typeof this.#options.token === "function";
+  }
+
   #connect() {
-    const socket = (this.#socket = new WebSocket(this.#options.url));
-    [this.#topics, this.#seq, this.#advice] = [null, 0, null];
+    [this.#socket, this.#topics, this.#seq, this.#advice] = [null, null, 0, null];
+    const { token } = this.#options;
+    if (!this.#renews) this.#open(token && checked(token));
+    else this.#fetch((one) => this.#open(one), (why) => this.#leave(1006, `no token: ${why}`));
+    this.#listen(true);
+  }
+
+  #open(token) {
+    this.#token = token;
+    const protocols = token ? ["odin.v1", `bearer.${token}`] : [];
+    const socket = (this.#socket = new WebSocket(this.#options.url, protocols));
     socket.onopen = () => this.#ask();
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     socket.onclose = socket.onerror = ({ code = 1006, reason }) => this.#leave(code, reason);
-    this.#listen(true);
+  }
+
+  async #fetch(use, fail) {
+    const life = this.#life;
+    const ask = async () => checked(await this.#options.token());
+    const next = await ask().then((token) => () => use(token), (why) => () => fail(why));
+    if (life === this.#life) next();
+  }
+
+  // At a random moment in half of what is left: where it fails there is time for another attempt.
+  #renew() {
+    clearTimeout(this.#tokenTimer);
+    const left = this.#tokenEnd - Date.now();
+    if (!this.#renews || !(left > 2000)) return;
+    const use = (token) => {
+      if (token === this.#token) return this.#renew(); // it would end at the same time
+      this.#token = token;
+      this.#socket.send(JSON.stringify({ type: "auth", data: { token } }));
+    };
+    const ask = () => this.#fetch(use, () => this.#renew());
+    this.#tokenTimer = setTimeout(ask, Math.max(1000, (Math.random() * left) / 2));
   }
 
   #leave(code, reason = "the connection failed") {
     this.close();
     const [first, longest] = this.#options.backoff;
     const jittered = Math.random() * Math.min(longest, first * 2 ** this.#tries++);
-    const retry_ms = FINAL.has(code) ? null : (this.#advice ?? jittered);
+    const isFinal = FINAL.has(code) && !(code === 4401 && this.#renews);
+    const retry_ms = isFinal ? null : (this.#advice ?? jittered);
     if (retry_ms !== null) this.#timer = setTimeout(() => this.#connect(), retry_ms);
     this.onnotice({ type: "disconnected", code, reason, retry_ms });
   }
@@ -66,6 +110,8 @@ export class OdinFeed {
       this.positions[topic] = { ...this.positions[topic], ...partitions };
     if (item.type === "pong") return void (this.#tries = 0);
     if (!this.#topics && (item.subscribed || item.type === "error")) return this.#begin(item);
+    if (item.type === "auth") this.#tokenEnd = Date.now() + item.expires_in_ms;
+    if (item.type === "auth" || item.type === "auth_error") this.#renew();
     if (item.type === "reconnect") this.#advice = item.data.after_ms;
     if (item.type === "replay_incomplete" || item.reason === "unknown_position") this.#lose(item);
     this.onnotice(item);

@@ -26,7 +26,7 @@ Done = subprocess.CompletedProcess[str]
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """This process's environment with just these settings of ours."""
-    ours = ("KAFKA_", "WS_", "LOG_")
+    ours = ("KAFKA_", "WS_", "LOG_", "ODIN_WS_")
     others = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return others | dict(settings)
 

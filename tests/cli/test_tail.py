@@ -7,19 +7,24 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
 
 import attrs
+import pytest
 import trio
 
 from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue
 from odin_ws.service import Addresses, Upstream, serve
-from odin_ws.settings import Settings
+from odin_ws.settings import Secret, Settings
 from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.cli.commands import ODIN_WS, Command, run_command, started
+from tests.issuing import SECRET, issuer
 
 ANY_PORT = Address(LOOPBACK, 0)
+JWT: Final[dict[str, Any]] = {"ws_auth": "jwt", "ws_jwt_secret": Secret(SECRET)}
 NOWHERE = Addresses(ANY_PORT, ANY_PORT)
 VALUE = b'{"type":"TRADE_EXECUTED","timestamp":1,\n"data":{"price":0.5,"side":"\\u001b[2J"}}'
 
@@ -43,22 +48,23 @@ class Server:
         self.log.append("odin.trades", token.encode(), VALUE, timestamp=timestamp)
 
     @asynccontextmanager
-    async def tail(self, *words: str) -> AsyncIterator[Command]:
+    async def tail(self, *words: str, **environment: str) -> AsyncIterator[Command]:
         """Follow this server; the block begins when the subscription has taken effect."""
-        async with started([ODIN_WS, "tail", "--url", self.url, *words]) as command:
+        command_line = [ODIN_WS, "tail", "--url", self.url, *words]
+        async with started(command_line, **environment) as command:
             await command.says("subscribed at")
             yield command
 
 
 @asynccontextmanager
 async def server(
-    *, log: MemoryLog | None = None, address: Address = ANY_PORT
+    *, log: MemoryLog | None = None, address: Address = ANY_PORT, **options: Any
 ) -> AsyncIterator[Server]:
     """Run one for the length of the block."""
     catalogue = default_catalogue()
     log = log or MemoryLog(catalogue.topics)
     upstream = Upstream(MemorySource(log), MemoryArchive(log))
-    settings = Settings(ws_addr=address, ws_ops_addr=ANY_PORT, ws_drain_delay=0)
+    settings = Settings(ws_addr=address, ws_ops_addr=ANY_PORT, ws_drain_delay=0, **options)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(serve, settings, catalogue, upstream, stop)
@@ -255,3 +261,73 @@ async def test_a_wrong_address_is_said() -> None:
             (line,) = done.stderr.splitlines()
             assert line.startswith(f"odin-ws: {url}: ")
             assert why.lower() in line.removeprefix(f"odin-ws: {url}").lower()
+
+
+async def test_the_token_of_the_environment() -> None:
+    """It is sent, and an empty one is none."""
+    token = issuer("HS256").token(channels=["*.*"])
+    async with server(**JWT) as here:
+        async with here.tail("--count", "1", ODIN_WS_TOKEN=token) as tail:
+            here.trade()
+            assert (await tail.ended()).returncode == 0
+        refused = await run_command("tail", "--url", here.url, ODIN_WS_TOKEN="")
+    assert refused.returncode == 1
+    assert "refused with 401" in refused.stderr
+
+
+@pytest.mark.parametrize("bad", ["sesame", "open sesame"])
+async def test_a_token_that_is_no_good_is_said_and_not_shown(bad: str) -> None:
+    """It ends with 1: the environment does not change any more."""
+    async with server(**JWT) as here:
+        done = await run_command("tail", "--url", here.url, ODIN_WS_TOKEN=bad)
+    assert done.returncode == 1
+    assert "token" in done.stderr
+    assert "sesame" not in done.stderr
+
+
+@pytest.mark.parametrize("by", ["option", "environment"])
+async def test_the_token_of_a_file(tmp_path: Path, by: str) -> None:
+    """It is read for each connection: a token that is no good yet, or no file, may become one."""
+    file = tmp_path / "token"
+    words = ["--token-file", str(file)] if by == "option" else []
+    named = {"ODIN_WS_TOKEN_FILE": str(file)} if by == "environment" else {}
+    async with server(**JWT) as here:
+        line = [ODIN_WS, "tail", "--url", here.url, "--count", "1", *words]
+        async with started(line, **named) as tail:
+            await tail.says("token: cannot be read: No such file")
+            file.write_text("sesame\n")
+            await tail.says("refused with 401: the token is not valid; trying again")
+            file.write_text(issuer("HS256").token(channels=["*.*"]) + "\n")
+            await tail.says("subscribed at")
+            here.trade()
+            done = await tail.ended()
+    assert done.returncode == 0
+    assert "sesame" not in done.stderr
+
+
+async def test_a_token_in_two_places_is_one_too_many(tmp_path: Path) -> None:
+    """Nobody has to know which one comes first."""
+    file = str(tmp_path / "token")
+    done = await run_command("tail", "--token-file", file, ODIN_WS_TOKEN="sesame")  # noqa: S106
+    assert done.returncode == 2
+    assert "only one of them" in done.stderr
+    assert "sesame" not in done.stderr
+
+
+async def test_help_says_where_the_token_comes_from() -> None:
+    """And why not from the command line."""
+    told = " ".join((await run_command("tail", "--help")).stdout.split())
+    for words in ("ODIN_WS_TOKEN,", "ODIN_WS_TOKEN_FILE", "--token-file", "list of processes"):
+        assert words in told
+
+
+async def test_what_a_new_token_takes_away_is_said(tmp_path: Path) -> None:
+    """The others are followed on."""
+    file = tmp_path / "token"
+    file.write_text(issuer("HS256").token(20, channels=["*.trade", "*.balances"]))
+    names = ("--channels", "*.trade,*.balances", "--token-file", str(file))
+    async with server(**JWT) as here, here.tail(*names, "--count", "1") as tail:
+        file.write_text(issuer("HS256").token(channels=["*.trade"]))
+        await tail.says("not granted by the new token, nothing comes of: *.balances")
+        here.trade()
+        assert (await tail.ended()).returncode == 0

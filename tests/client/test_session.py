@@ -24,7 +24,9 @@ ACK = {
     "positions": {"odin.trades": {"0": 9}},
     "categories": {"trade": "odin.trades"},
 }
-SCALAR = st.sampled_from([None, True, 0, 1, -1, 1.5, 2**63, 1e300, "", "1", "1-2", "lost", "\x00"])
+SCALAR = st.sampled_from(
+    [None, True, 0, 1, -1, 1.5, 2**63, 1e300, "", "1", "1-2", "lost", "expiring", "\x00"]
+)
 JSON = SCALAR | st.sampled_from(
     [
         [],
@@ -63,6 +65,10 @@ FIELDS = {
     "code": JSON,
     "message": JSON,
     "retry": JSON,
+    "expires_in_ms": JSON,
+    "unsubscribed": JSON,
+    "count": JSON,
+    "forced": JSON,
 }
 TYPES = st.sampled_from(
     [
@@ -75,6 +81,9 @@ TYPES = st.sampled_from(
         "replay_incomplete",
         "replay_complete",
         "pong",
+        "auth",
+        "auth_error",
+        "unsubscription_ack",
         "price:update",
     ]
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -20,11 +20,12 @@ TRADES: Final = {"channels": ["*.trade"]}
 
 
 class Visit:
-    """The server's side of one connection."""
+    """The server's side of one connection; `offered`: the subprotocols that the client named."""
 
     def __init__(
         self, websocket: trio_websocket.WebSocketConnection, stream: trio.SocketStream
     ) -> None:
+        self.offered: Sequence[str] = ()
         self._websocket = websocket
         self._stream = stream
 
@@ -104,7 +105,11 @@ class FakeServer:
         stream = await self.accepted()
         with trio.fail_after(PATIENCE):
             request = await trio_websocket.wrap_server_stream(self._nursery, stream)
-            return Visit(await request.accept(), stream)
+            # As the server does: ours, where it is offered.
+            ours = "odin.v1" if "odin.v1" in request.proposed_subprotocols else None
+            visit = Visit(await request.accept(subprotocol=ours), stream)
+            visit.offered = request.proposed_subprotocols
+            return visit
 
     async def aclose(self) -> None:
         """End every connection, and let nobody connect any more."""

@@ -5,8 +5,18 @@ import { pathToFileURL } from "node:url";
 
 const [file, given] = process.argv.slice(2);
 const { OdinFeed } = await import(pathToFileURL(file));
-const { url, subscription, options, random } = JSON.parse(given);
+const { url, subscription, options, random, tokens } = JSON.parse(given);
 if (random !== null) Math.random = () => random;
+
+// One after the other, and then the last for ever; null is none, "late" takes a while.
+if (tokens !== null) {
+  options.token = async () => {
+    const token = tokens.length > 1 ? tokens.shift() : tokens[0];
+    if (token === "late") await new Promise((resolve) => setTimeout(resolve, 500));
+    if (token === null) throw new Error("away");
+    return token;
+  };
+}
 
 const feed = new OdinFeed(url, subscription, options);
 const tell = (kind) => (item) => {

@@ -121,14 +121,20 @@ async def follow(
     subscription: Mapping[str, Any],
     *,
     random: float | None = None,
+    tokens: Sequence[str | None] | None = None,
     **options: Any,
 ) -> AsyncIterator[Follower]:
-    """Run a client for the length of the block. `random`: what Math.random() always says there."""
+    """Run a client for the length of the block.
+
+    `random`: what Math.random() always says there. `tokens`: its `token` is a function that gives
+    these one after the other, and then the last for ever; None is a failure.
+    """
     given = {
         "url": url,
         "subscription": subscription,
         "options": _OPTIONS | options,
         "random": random,
+        "tokens": tokens,
     }
     command = [*node, str(_DRIVER), str(CLIENT), json.dumps(given)]
     process = await trio.lowlevel.open_process(command, stdin=PIPE, stdout=PIPE)

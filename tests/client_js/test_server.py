@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -13,12 +14,13 @@ import trio
 from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue
 from odin_ws.service import Upstream, serve
-from odin_ws.settings import Settings
+from odin_ws.settings import Secret, Settings
 from odin_ws.source.feed import FeedStatus
 from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.ports import LOOPBACK
 from tests.client_js.following import PATIENCE, Said, follow
 from tests.client_js.relay import cutting_relay
+from tests.issuing import SECRET, issuer
 
 CATALOGUE = default_catalogue()
 TOKENS = ("BTC", "ETH", "a.b.c")
@@ -34,10 +36,12 @@ SETTINGS = Settings(
 class Instance:
     """A server that reads a log, and can be ended in two ways."""
 
-    def __init__(self, log: MemoryLog, port: int = 0, history_seconds: float = 0) -> None:
+    def __init__(
+        self, log: MemoryLog, port: int = 0, history_seconds: float = 0, **settings: Any
+    ) -> None:
         self.source = MemorySource(log, history_seconds=history_seconds, history_records=10_000)
         self._upstream = Upstream(self.source, MemoryArchive(log))
-        self._settings = attrs.evolve(SETTINGS, ws_addr=Address(LOOPBACK, port))
+        self._settings = attrs.evolve(SETTINGS, ws_addr=Address(LOOPBACK, port), **settings)
         self._stop = trio.Event()
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
@@ -164,3 +168,19 @@ async def test_what_the_log_deleted(nursery: trio.Nursery, node: list[str]) -> N
     assert [one.item["pos"] for one in messages] == [
         f"{last.partition}-{offset}" for offset in (last.offset - 1, last.offset)
     ]
+
+
+async def test_a_server_that_asks_for_tokens(node: list[str], nursery: trio.Nursery) -> None:
+    """It goes on with a new one at once where the first is about to end, and gets all."""
+    publisher = Publisher()
+    instance = Instance(publisher.log, ws_auth="jwt", ws_jwt_secret=Secret(SECRET))
+    address = await nursery.start(instance.run)
+    tokens = [issuer("HS256").token(seconds) for seconds in (20, 3600)]
+    trades = {"channels": ["*.trade"]}
+    async with follow(node, f"ws://{address}/ws", trades, random=0, tokens=tokens) as follower:
+        await follower.notice("subscription_ack")
+        await follower.notice("auth")
+        await follower.notice("auth_ack")
+        publisher.publish(6)
+        await follower.messages(3)
+    await instance.cancel()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -15,11 +16,12 @@ from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue
 from odin_ws.client import open_client
 from odin_ws.service import Upstream, serve
-from odin_ws.settings import Settings
+from odin_ws.settings import Secret, Settings
 from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.ports import LOOPBACK
 from tests.cli.commands import started
 from tests.docs.pages import blocks, page
+from tests.issuing import SECRET, issuer
 
 PAGE = "docs/client.md"
 VALUE = b'{"type":"TRADE_EXECUTED","timestamp":1,"data":{"price":1}}'
@@ -34,13 +36,13 @@ def written(name: str, directory: Path) -> Path:
 
 
 @asynccontextmanager
-async def server() -> AsyncIterator[tuple[MemoryLog, str]]:
+async def server(**options: Any) -> AsyncIterator[tuple[MemoryLog, str]]:
     """One on a real port; its log, and its URL."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     upstream = Upstream(MemorySource(log), MemoryArchive(log))
     free = Address(LOOPBACK, 0)
-    settings = Settings(ws_addr=free, ws_ops_addr=free, ws_drain_delay=0)
+    settings = Settings(ws_addr=free, ws_ops_addr=free, ws_drain_delay=0, **options)
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(serve, settings, catalogue, upstream, trio.Event())
         yield log, f"ws://{addresses.subscribers}/ws"
@@ -74,6 +76,21 @@ async def test_the_second_example(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
     offsets = [int(line.split()[1]) for line in printed.splitlines()]
     assert offsets == list(range(offsets[0], offsets[0] + 6))
+
+
+async def test_the_example_with_a_token(tmp_path: Path) -> None:
+    """It reads the file, and is let in."""
+    kept = tmp_path / "token"
+    kept.write_text(issuer("HS256").token() + "\n")
+    words = [sys.executable, str(written("private.py", tmp_path))]
+    async with (
+        server(ws_auth="jwt", ws_jwt_secret=Secret(SECRET)) as (log, url),
+        started([*words, url, str(kept)]) as following,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_publish, log)
+        await following.says("BTC.trade", on="out")
+        nursery.cancel_scope.cancel()
 
 
 async def _publish(log: MemoryLog) -> None:

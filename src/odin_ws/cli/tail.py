@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import attrs
 import click
 import trio
 
+from odin_ws.cli.environment import stop_with
 from odin_ws.cli.running import CommandFailed, cancel_on_signal, run, say, write_line
 from odin_ws.cli.since import Since
 from odin_ws.cli.text import colour, describe, describe_end, printable, time_of_day
@@ -19,6 +23,7 @@ from odin_ws.client import (
     Client,
     ClientError,
     ClosedByServer,
+    ConnectFailed,
     Disconnected,
     FeedChange,
     Item,
@@ -28,12 +33,17 @@ from odin_ws.client import (
     Subscribed,
     Subscription,
     SubscriptionRejected,
+    TokenSource,
+    Unsubscribed,
     open_client,
 )
+from odin_ws.settings.secrets import read_secret_file
 
 __all__ = ["tail"]
 
 _NORMAL_CLOSE: Final = 1000
+
+_TOKEN: Final = "ODIN_WS_TOKEN"  # noqa: S105 -- where one is
 
 # Channels and event types line up where they are not longer than these.
 _CHANNEL_COLUMNS: Final = 16
@@ -60,6 +70,13 @@ def _several(name: str, text: str) -> Callable[[_F], _F]:
 @_several("--bundles", "Bundles: TRADING.")
 @_several("--tokens", "Narrows topics and bundles; alone it means everything about these tokens.")
 @click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    envvar=f"{_TOKEN}_FILE",
+    show_envvar=True,
+    help="A file with a token, read again for each connection and when the token is about to end.",
+)
+@click.option(
     "--since", type=Since(), help="Begin so long ago: 90s, 10m, 1h, 2d; or at an epoch ms."
 )
 @click.option("--json", "as_json", is_flag=True, help="The messages as they come, one a line.")
@@ -79,6 +96,7 @@ def tail(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     topics: list[str],
     bundles: list[str],
     tokens: list[str],
+    token_file: Path | None,
     since: int | None,
     as_json: bool,  # noqa: FBT001 -- a flag
     seconds: float | None,
@@ -90,13 +108,43 @@ def tail(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     Comes back by itself and goes on where it was. Ends with 0 when it was told to end or nobody
     reads its output any more; with 1 when coming back makes no sense, with --no-reconnect when the
     connection has ended, or when --seconds were over before --count was reached.
+
+    For a server that asks for a token set ODIN_WS_TOKEN, or name a file with --token-file. There is
+    no option for the token itself: other users could see it in the list of processes.
     """
     if not (channels or topics or bundles):
         channels = [f"{token}.*" for token in tokens] or ["*.*"]
         tokens = []
     subscription = Subscription(channels, topics, bundles, tokens, since_ms=since)
-    command = _Tail(url, subscription, reconnect, as_json, seconds or math.inf, count or math.inf)
+    command = _Tail(
+        url,
+        subscription,
+        _token_source(token_file),
+        reconnect,
+        as_json,
+        seconds or math.inf,
+        count or math.inf,
+    )
     sys.exit(run(command.run))
+
+
+def _token_source(file: Path | None) -> TokenSource | None:
+    """Where the token is to be had, if one is given."""
+    token = os.environ.get(_TOKEN)
+    if file is None:
+        return token or None
+    if token:
+        stop_with(f"{_TOKEN}, {_TOKEN}_FILE or --token-file: only one of them can be given")
+    return partial(_read_token, file)
+
+
+async def _read_token(file: Path) -> str:
+    try:
+        secret = await trio.to_thread.run_sync(read_secret_file, file, abandon_on_cancel=True)
+    except ValueError as error:
+        # It may be written, or readable, a moment later.
+        raise ConnectFailed(f"{file}: {error}") from None
+    return secret.reveal().strip()
 
 
 @attrs.define
@@ -105,6 +153,7 @@ class _Tail:
 
     url: str
     subscription: Subscription
+    token: TokenSource | None = attrs.field(repr=False)
     reconnect: bool
     as_json: bool
     seconds: float
@@ -124,7 +173,9 @@ class _Tail:
 
     async def _follow(self) -> int:
         try:
-            async with open_client(self.url, self.subscription, reconnect=self.reconnect) as client:
+            async with open_client(
+                self.url, self.subscription, token=self.token, reconnect=self.reconnect
+            ) as client:
                 with trio.move_on_after(self.seconds) as scope:
                     return await self._show_all(client, scope)
         except SubscriptionRejected as error:
@@ -201,6 +252,9 @@ def _show_event(item: Item) -> None:
                 for partition, (first, last) in partitions.items():
                     where = f"{topic} {partition}, offsets {first} to {last}"
                     say(printable(f"lost: {where} ({item.reason})"), fg="yellow")
+        case Unsubscribed():
+            names = printable(", ".join(item.names))
+            say(f"not granted by the new token, nothing comes of: {names}", fg="yellow")
         case FeedChange():
             since = "" if item.since is None else f" since {time_of_day(item.since)}"
             say(printable(f"the server's feed is {item.status}{since}"), fg="yellow")

@@ -7,6 +7,7 @@ from odin_ws.client.errors import (
     ClientError,
     ClosedByServer,
     ConnectFailed,
+    InvalidToken,
     InvalidUrl,
     ProtocolViolated,
     Refused,
@@ -22,8 +23,10 @@ from odin_ws.client.items import (
     Positions,
     Resumed,
     Subscribed,
+    Unsubscribed,
 )
 from odin_ws.client.subscription import Subscription
+from odin_ws.client.tokens import TokenSource
 
 __all__ = [
     "Client",
@@ -32,6 +35,7 @@ __all__ = [
     "ConnectFailed",
     "Disconnected",
     "FeedChange",
+    "InvalidToken",
     "InvalidUrl",
     "Item",
     "Lost",
@@ -44,5 +48,7 @@ __all__ = [
     "Subscribed",
     "Subscription",
     "SubscriptionRejected",
+    "TokenSource",
+    "Unsubscribed",
     "open_client",
 ]

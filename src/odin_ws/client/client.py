@@ -19,6 +19,7 @@ from odin_ws.client.positions import GivenPositions, Ledger
 from odin_ws.client.pump import Pump, Timing
 from odin_ws.client.session import Counts
 from odin_ws.client.subscription import Subscription
+from odin_ws.client.tokens import Tokens, TokenSource
 from odin_ws.client.url import read_url
 
 __all__ = ["Client", "open_client"]
@@ -123,6 +124,7 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     url: str,
     subscription: Subscription,
     *,
+    token: TokenSource | None = None,
     positions: GivenPositions | None = None,
     reconnect: bool = True,
     connect_seconds: float = 10,
@@ -135,12 +137,16 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
 ) -> AbstractAsyncContextManager[Client]:
     """Follow `subscription` at `url` (ws: or wss:) for the length of the block.
 
+    `token`: for a server that asks for one; or an async function that returns one, which is called
+    for each attempt to connect, and when the server says that the last one is about to end. Where
+    there is none to be had at the moment it raises OSError, or ConnectFailed.
     `positions`: resume from there, as Client.positions were earlier. `reconnect`: come back after
     every end, and every failure to connect, that may pass; else the first one is the last.
-    `connect_seconds`: for dialling and handshake together. `silence_seconds`: after so long
-    without a byte the server is asked whether it is there, and has as long to answer.
+    `connect_seconds`: for dialling and handshake together, and as many for a token.
+    `silence_seconds`: after so long without a byte the server is asked whether it is there, and
+    has as long to answer.
     `backoff_base`, `backoff_cap`: seconds that the wait before the first attempt, and before any,
-    is shorter than. `connect`: dials instead of us. Raises InvalidUrl.
+    is shorter than. `connect`: dials instead of us. Raises InvalidUrl, InvalidToken.
     """
     place = read_url(url)
     counts = Counts()
@@ -148,6 +154,7 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     pump = Pump(
         connect=connect or partial(dial, place, tls),
         place=place,
+        tokens=Tokens(token),
         subscription=subscription,
         reconnect=reconnect,
         timing=Timing(connect_seconds, silence_seconds, backoff_base, backoff_cap),

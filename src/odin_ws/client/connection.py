@@ -67,11 +67,18 @@ async def dial(place: Place, tls: ssl.SSLContext | None) -> trio.abc.Stream:
     return await trio.open_tcp_stream(place.host, place.port)
 
 
-async def open_connection(
-    connect: Connect, place: Place, *, seconds: float, silence: float, heartbeat: str
+async def open_connection(  # noqa: PLR0913 -- by name
+    connect: Connect,
+    place: Place,
+    *,
+    token: str | None,
+    seconds: float,
+    silence: float,
+    heartbeat: str,
 ) -> Connection:
-    """Connect within `seconds`; leave the connection's `async with` to say goodbye.
+    """Connect within `seconds`, with a token where there is one.
 
+    Leave the connection's `async with` to say goodbye.
     After `silence` seconds without a byte from the server `heartbeat` is sent, and after as many
     more the connection has ended. Raises ConnectFailed.
     """
@@ -80,7 +87,7 @@ async def open_connection(
     connection = Connection(stream, silence, heartbeat)
     try:
         with trio.CancelScope(deadline=deadline):
-            await connection.upgrade(place)
+            await connection.upgrade(place, token)
             return connection
         raise ConnectFailed(f"no WebSocket there: no answer within {seconds:g} s")
     finally:
@@ -108,6 +115,8 @@ class Connection:
         self._end: Ended | Unacceptable | None = None
         # A write that did not come to its end has left half a frame: no other may follow.
         self._torn = False
+        self._woken = False
+        self._reading = trio.CancelScope()
         self._parts: list[str] = []
         self._size = 0
 
@@ -130,9 +139,10 @@ class Connection:
         else:
             await self._close(NORMAL, "")
 
-    async def upgrade(self, place: Place) -> None:
+    async def upgrade(self, place: Place, token: str | None) -> None:
         """The opening handshake. Raises ConnectFailed."""
-        request = Request(host=place.authority, target=place.target)
+        headers = [] if token is None else [(b"Authorization", b"Bearer " + token.encode())]
+        request = Request(host=place.authority, target=place.target, extra_headers=headers)
         rejection: RejectConnection | None = None
         body = b""
         try:
@@ -165,7 +175,9 @@ class Connection:
             await self._write(self._protocol.send(TextMessage(text)))
 
     async def receive(self, deadline: float = math.inf) -> list[str]:
-        """Wait for the next messages, those of one read; empty where `deadline` has passed.
+        """Wait for the next messages, those of one read.
+
+        There are none where `deadline` has passed, or somebody calls `wake`.
 
         Raises Ended, and Unacceptable for what cannot be read.
         """
@@ -180,6 +192,14 @@ class Connection:
             self._protocol.receive_data(bytes(data))
             texts = await self._texts()
         return texts
+
+    def wake(self) -> None:
+        """Have `receive` return, or do so at once when it is called: there is something to send.
+
+        Others do not send themselves, so nobody has to wait for his turn.
+        """
+        self._woken = True
+        self._reading.cancel()
 
     async def _close(self, code: int, reason: str) -> None:
         """Say goodbye if that is still possible, wait for the answer, but not long, and close."""
@@ -204,7 +224,9 @@ class Connection:
     async def _read(self, deadline: float) -> bytes | bytearray | None:
         for asked in (False, True):
             silent = trio.current_time() + self._silence
-            with trio.CancelScope(deadline=min(deadline, silent)):
+            with trio.CancelScope(deadline=min(deadline, silent)) as self._reading:
+                if self._woken:
+                    self._reading.cancel()
                 try:
                     data = await self._stream.receive_some(_READ_BYTES)
                 except trio.BrokenResourceError as error:
@@ -212,7 +234,8 @@ class Connection:
                 if not data:
                     raise Ended(ABNORMAL, "the connection was lost")
                 return data
-            if deadline <= silent:
+            if self._woken or deadline <= silent:
+                self._woken = False
                 return None
             if not asked:
                 await self.send(self._heartbeat)

@@ -11,6 +11,7 @@ __all__ = [
     "ABNORMAL",
     "LONGEST_WAIT",
     "NORMAL",
+    "TOKEN_ENDINGS",
     "VIOLATION",
     "Ended",
     "Unacceptable",
@@ -28,6 +29,9 @@ _POLICY: Final = 1008
 # Something is wrong with this client or with what it may do; it would be told the same again:
 # framing, kind of frame, UTF-8, size, extensions, token, permission.
 _LASTING: Final = frozenset({VIOLATION, 1003, 1007, 1009, 1010, 4401, 4403})
+
+# HTTP status, close code: of these another token may make something else.
+TOKEN_ENDINGS: Final = frozenset({401, 4401})
 
 # 1008 is said of three things; who was slow or flooding may come back, this is for a fixed client.
 _BAD_COMMANDS: Final = "too many bad messages"

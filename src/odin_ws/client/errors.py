@@ -8,6 +8,7 @@ __all__ = [
     "ClientError",
     "ClosedByServer",
     "ConnectFailed",
+    "InvalidToken",
     "InvalidUrl",
     "ProtocolViolated",
     "Refused",
@@ -37,6 +38,11 @@ class ConnectFailed(ClientError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+@attrs.frozen
+class InvalidToken(ConnectFailed):
+    """The token cannot be sent as it is. It is not shown."""
 
 
 @attrs.frozen

@@ -19,6 +19,7 @@ __all__ = [
     "Reached",
     "Resumed",
     "Subscribed",
+    "Unsubscribed",
 ]
 
 # `{topic: {partition: offset}}`
@@ -82,6 +83,13 @@ class Resumed:
 
 
 @attrs.frozen
+class Unsubscribed:
+    """A new token does not grant these names any more: nothing comes of them."""
+
+    names: tuple[str, ...]
+
+
+@attrs.frozen
 class Reached:
     """Everything up to these positions has come. Only moves the client's own."""
 
@@ -108,4 +116,4 @@ class Disconnected:
     retry_in: float | None
 
 
-Item = Message | Subscribed | Resumed | FeedChange | Disconnected
+Item = Message | Subscribed | Unsubscribed | Resumed | FeedChange | Disconnected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -11,18 +12,28 @@ import trio
 
 from odin_ws.client.backoff import Backoff
 from odin_ws.client.connection import Connect, Connection, open_connection
-from odin_ws.client.endings import ABNORMAL, NORMAL, Ended, Unacceptable, is_lasting_close
+from odin_ws.client.endings import (
+    ABNORMAL,
+    NORMAL,
+    TOKEN_ENDINGS,
+    Ended,
+    Unacceptable,
+    is_lasting_close,
+)
 from odin_ws.client.errors import (
     ClientError,
     ClosedByServer,
     ConnectFailed,
     ProtocolViolated,
+    Refused,
     SubscriptionRejected,
 )
 from odin_ws.client.items import Disconnected, Item, Reached
 from odin_ws.client.positions import Ledger
+from odin_ws.client.renewal import Renewal
 from odin_ws.client.session import HEARTBEAT, Counts, Session
 from odin_ws.client.subscription import Subscription
+from odin_ws.client.tokens import Tokens
 from odin_ws.client.url import Place
 
 __all__ = ["Pump", "Timing"]
@@ -61,12 +72,22 @@ class _Ending:
     not_before: float = 0
 
 
+@attrs.frozen
+class _Visit:
+    """A connection that stands, and what it is for."""
+
+    connection: Connection
+    session: Session
+    renewal: Renewal
+
+
 @attrs.define(eq=False)
 class Pump:
     """Puts what comes into `channel`, each read of the socket as a batch."""
 
     connect: Connect
     place: Place
+    tokens: Tokens
     subscription: Subscription
     reconnect: bool
     timing: Timing
@@ -102,7 +123,10 @@ class Pump:
         """One connection, from the attempt to its end."""
         session = Session(self.subscription, self.ledger, self.counts, self._left_at)
         began = trio.current_time()
-        ending = await self._stay(session)
+        async with trio.open_nursery() as nursery:
+            renewal = Renewal(self.tokens, self.timing.connect, self.rng, nursery)
+            ending = await self._stay(session, renewal)
+            nursery.cancel_scope.cancel()
         if session.accepted:
             self._left_at = trio.current_time()
             # Where nothing is published a connection that held for long was a good one too.
@@ -110,42 +134,65 @@ class Pump:
                 self._backoff.reset()
         return ending
 
-    async def _stay(self, session: Session) -> _Ending:
+    async def _stay(self, session: Session, renewal: Renewal) -> _Ending:
         try:
+            token = await self.tokens.current(self.timing.connect)
             async with await open_connection(
                 self.connect,
                 self.place,
+                token=token,
                 seconds=self.timing.connect,
                 silence=self.timing.silence,
                 heartbeat=HEARTBEAT,
             ) as connection:
-                await self._agree(connection, session)
+                visit = _Visit(connection, session, renewal)
+                await self._agree(visit)
                 while True:
-                    await self._pass_on(session, await connection.receive())
+                    await self._hear(visit)
         except Ended as end:
-            return _after_close(end, session.advice)
+            return self._after_close(end, session.advice)
         except Unacceptable as end:
             violation = ProtocolViolated(end.reason) if end.lasting else None
             return _Ending(end.code, end.reason, end.lasting, violation)
         except SubscriptionRejected as error:
             return _Ending(NORMAL, str(error), lasting=True, error=error)
         except ConnectFailed as error:
-            return _Ending(ABNORMAL, str(error), error.lasting, error, not_before=error.retry_after)
+            lasting = error.lasting and not (
+                isinstance(error, Refused) and self._can_change(error.status)
+            )
+            return _Ending(ABNORMAL, str(error), lasting, error, not_before=error.retry_after)
 
-    async def _agree(self, connection: Connection, session: Session) -> None:
+    def _after_close(self, end: Ended, advice: float | None) -> _Ending:
+        if end.code == NORMAL:
+            return _Ending(end.code, end.reason, lasting=True)
+        if is_lasting_close(end.code, end.reason) and not self._can_change(end.code):
+            error = ClosedByServer(end.code, end.reason)
+            return _Ending(end.code, end.reason, lasting=True, error=error)
+        return _Ending(end.code, end.reason, advised=advice)
+
+    def _can_change(self, ending: int) -> bool:
+        """Whether it was about a token, and we can have another."""
+        return self.tokens.renewable and ending in TOKEN_ENDINGS
+
+    async def _agree(self, visit: _Visit) -> None:
         """Ask for the subscription, again where that is put off."""
+        session = visit.session
         asking = self.timing.backoff(self.rng)
         while not session.accepted:
-            await connection.send(session.command())
+            await visit.connection.send(session.command())
             deadline = trio.current_time() + _ANSWER_SECONDS
             while session.asked:
                 if trio.current_time() >= deadline:
                     raise Ended(ABNORMAL, f"no answer within {_ANSWER_SECONDS} s")
-                await self._pass_on(session, await connection.receive(deadline))
+                await self._hear(visit, deadline)
             if session.put_off:
                 deadline = trio.current_time() + asking.next()
                 while trio.current_time() < deadline:
-                    await self._pass_on(session, await connection.receive(deadline))
+                    await self._hear(visit, deadline)
+
+    async def _hear(self, visit: _Visit, deadline: float = math.inf) -> None:
+        await self._pass_on(visit.session, await visit.connection.receive(deadline))
+        await visit.renewal.attend(visit.session, visit.connection)
 
     async def _pass_on(self, session: Session, texts: Sequence[str]) -> None:
         """Waits while the consumer has enough: then nothing is read, and the server notices."""
@@ -160,12 +207,3 @@ class Pump:
             # Also what came before a message that ends the connection: it counts as received.
             if items:
                 await self.channel.send(items)
-
-
-def _after_close(end: Ended, advice: float | None) -> _Ending:
-    if end.code == NORMAL:
-        return _Ending(end.code, end.reason, lasting=True)
-    if is_lasting_close(end.code, end.reason):
-        error = ClosedByServer(end.code, end.reason)
-        return _Ending(end.code, end.reason, lasting=True, error=error)
-    return _Ending(end.code, end.reason, advised=advice)

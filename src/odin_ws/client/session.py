@@ -19,17 +19,19 @@ from odin_ws.client.items import (
     Reached,
     Resumed,
     Subscribed,
+    Unsubscribed,
 )
 from odin_ws.client.positions import Ledger
 from odin_ws.client.subscription import Subscription
 
-__all__ = ["HEARTBEAT", "Counts", "Session"]
+__all__ = ["HEARTBEAT", "Counts", "Session", "auth_command"]
 
 HEARTBEAT: Final = '{"type":"heartbeat"}'
 
-# One command of ours is under way at a time; those that nobody waits for have no id.
+# What asks for the subscription has this id; other commands have none.
 _ID: Final = 1
 
+_FORBIDDEN: Final = "FORBIDDEN"
 
 T = TypeVar("T")
 
@@ -58,6 +60,9 @@ class Session:
         self.put_off = False  # the server wants to be asked again later
         self.delivered = False  # a message has come
         self.advice: float | None = None  # the server asks to come back after so many seconds
+        # Another token is wanted before that, on the clock of `take`; for others to take away.
+        self.token_ends_at: float | None = None
+        self._last_end: float | None = None
         self._subscription = subscription
         self._ledger = ledger
         self._counts = counts
@@ -139,6 +144,19 @@ class Session:
         return message.replay and self._subscription.snapshot and not self._resuming
 
     def _notice(self, fields: dict[str, Any], now: float) -> Item | Reached | None:
+        match fields["type"]:
+            case "auth" if fields["status"] == "expiring":
+                seconds = float(fields["expires_in_ms"]) / 1000
+                self.token_ends_at = self._last_end = now + min(seconds, LONGEST_WAIT)
+            case "auth_error":
+                self.token_ends_at = self._last_end
+            case "unsubscription_ack" if fields.get("forced") is True:
+                return _unsubscribed(fields)
+            case _:
+                return self._notice_of_another_kind(fields, now)
+        return None
+
+    def _notice_of_another_kind(self, fields: dict[str, Any], now: float) -> Item | Reached | None:
         match fields["type"]:
             case "subscription_ack" | "resume_ack" if self.asked:
                 return self._accept(fields, now)
@@ -250,6 +268,20 @@ class Session:
         self._ledger.follow(item)
         self._counts.lost += _size(lost)
         return item
+
+
+def auth_command(token: str) -> str:
+    """Goes on with another token."""
+    return orjson.dumps({"type": "auth", "data": {"token": token}}).decode()
+
+
+def _unsubscribed(fields: dict[str, Any]) -> Unsubscribed:
+    names = tuple(str(name) for name in fields["unsubscribed"])
+    if not int(fields["count"]):
+        why = "not granted by the new token"
+        rejected = tuple(Rejection(name, _FORBIDDEN, why) for name in names)
+        raise SubscriptionRejected(_FORBIDDEN, "the new token grants none of the names", rejected)
+    return Unsubscribed(names)
 
 
 def _by_partition(

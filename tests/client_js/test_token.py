@@ -1,0 +1,125 @@
+"""How docs/odin-ws.js comes to its tokens, and when it sends them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from tests.client_js.beginning import begun
+from tests.client_js.fake import FakeServer, Visit
+
+# As short as a token may have and still be followed by another in time, and the longest wait.
+LEFT_MS = 4000
+WAIT = 2.0
+
+
+async def expire(visit: Visit, left_ms: int = LEFT_MS) -> None:
+    """Say that the token is about to end."""
+    await visit.say("auth", status="expiring", expires_in_ms=left_ms)
+
+
+def auth(token: str) -> dict[str, Any]:
+    """The command that goes on with it."""
+    return {"type": "auth", "data": {"token": token}}
+
+
+async def test_it_is_offered_as_a_subprotocol(server: FakeServer) -> None:
+    """Behind ours, on every connection."""
+    async with server.follow(token="a.b-c_d") as follower:  # noqa: S106 -- a test's
+        for _ in range(2):
+            visit = await begun(server, follower)
+            assert visit.offered == ("odin.v1", "bearer.a.b-c_d")
+            await visit.cut()
+            await follower.notice("disconnected")
+
+
+async def test_without_one_nothing_is_offered(server: FakeServer) -> None:
+    """Servers of other kinds may know no subprotocol."""
+    async with server.follow() as follower:
+        assert (await begun(server, follower)).offered == ()
+
+
+async def test_each_connection_has_a_fresh_one(server: FakeServer) -> None:
+    """Also after an attempt for which there was none, and after a close for its end."""
+    async with server.follow(tokens=["one", None, "two", "three"]) as follower:
+        visit = await begun(server, follower)
+        assert visit.offered[1] == "bearer.one"
+        await visit.cut()
+        await follower.notice("disconnected")
+        failed = await follower.notice("disconnected")
+        assert (failed.item["code"], failed.item["reason"]) == (1006, "no token: Error: away")
+        visit = await begun(server, follower)
+        assert visit.offered[1] == "bearer.two"
+        await visit.close(4401)
+        assert (await follower.notice("disconnected")).item["retry_ms"] is not None
+        assert (await begun(server, follower)).offered[1] == "bearer.three"
+
+
+async def test_with_a_fixed_one_the_end_is_the_end(server: FakeServer) -> None:
+    """Nothing is sent at the notice; after 4401 it does not come back."""
+    async with server.follow(token="one", random=0) as follower:  # noqa: S106 -- a test's
+        visit = await begun(server, follower)
+        await expire(visit)
+        await follower.notice("auth")
+        await trio.sleep(1.5)
+        await visit.close(4401)
+        assert (await follower.notice("disconnected")).item["retry_ms"] is None
+        assert await follower.ended() == []
+
+
+async def test_after_a_revocation_it_does_not_come_back(server: FakeServer) -> None:
+    """Another token would not help."""
+    async with server.follow(tokens=["one", "two"]) as follower:
+        await (await begun(server, follower)).close(4403)
+        assert (await follower.notice("disconnected")).item["retry_ms"] is None
+        assert await follower.ended() == []
+
+
+async def test_at_the_notice_it_goes_on_with_a_new_one(server: FakeServer) -> None:
+    """On the same connection, within half of what is left; messages come on."""
+    async with server.follow(tokens=["one", "two"], random=1) as follower:
+        visit = await begun(server, follower)
+        told = trio.current_time()
+        await expire(visit)
+        await follower.notice("auth")
+        assert await visit.command() == auth("two")
+        assert trio.current_time() - told > WAIT - 0.1
+        await visit.say("auth_ack", data={"exp": 1})
+        await follower.notice("auth_ack")
+        await visit.message(1, "0-0")
+        await follower.message()
+
+
+@pytest.mark.parametrize("nothing", ["one", None, "no token"], ids=["same", "none", "no good one"])
+async def test_it_asks_until_there_is_another(server: FakeServer, nothing: str | None) -> None:
+    """The same one would end at the same time, and what is none is not sent."""
+    async with server.follow(tokens=["one", nothing, "two"], random=0) as follower:
+        visit = await begun(server, follower)
+        await expire(visit, 60_000)
+        assert await visit.command() == auth("two")
+
+
+async def test_one_that_is_refused_is_followed_by_another(server: FakeServer) -> None:
+    """In what is left of the time."""
+    async with server.follow(tokens=["one", "two", "three"], random=0) as follower:
+        visit = await begun(server, follower)
+        await expire(visit, 60_000)
+        assert await visit.command() == auth("two")
+        await visit.say("auth_error", data={"code": "not_available", "message": "later"})
+        assert await visit.command() == auth("three")
+
+
+async def test_what_cannot_be_one_is_not_shown(server: FakeServer) -> None:
+    """It is neither sent nor told; what is allowed is."""
+    async with server.follow(tokens=["open sesame"], random=1) as follower:
+        reason = (await follower.notice("disconnected")).item["reason"]
+    assert reason == "no token: TypeError: token: letters, digits and -._~+ are allowed"
+
+
+async def test_who_closes_while_it_waits_for_one_is_left_alone(server: FakeServer) -> None:
+    """A token that comes after that connects nobody: else the feed would not come to its end."""
+    async with server.follow(tokens=["late"]) as follower:
+        await follower.close()
+        assert await follower.ended() == []
