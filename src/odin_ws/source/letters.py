@@ -20,10 +20,11 @@ from trio_asyncio import aio_as_trio
 
 from odin_ws.hub.reading import Unreadable
 from odin_ws.records import Record
-from odin_ws.source.access import KafkaAccess, Refused
+from odin_ws.source.access import KafkaAccess
 from odin_ws.source.aio import open_asyncio
 from odin_ws.source.backoff import Backoff
 from odin_ws.source.cluster import BUGS, ClusterFailure, first_leaf, running, within
+from odin_ws.source.errors import Refused
 
 __all__ = ["DeadLetterStats", "DeadLetters"]
 
