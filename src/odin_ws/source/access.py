@@ -22,10 +22,10 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 from aiokafka.protocol.metadata import MetadataRequest
-from trio_asyncio import aio_as_trio
 
 from odin_ws.settings import Secret, Settings, SettingsError
-from odin_ws.source.errors import Refused
+from odin_ws.source.aio import call_aiokafka
+from odin_ws.source.errors import Nonsense, Refused
 from odin_ws.source.tokens import TokenEndpoint, TokenFile, Tokens
 from odin_ws.web import WebAddress
 
@@ -131,7 +131,7 @@ class KafkaAccess:
         with trio.move_on_after(seconds):
             for broker in self.brokers:
                 try:
-                    await aio_as_trio(self._knock)(broker)
+                    await call_aiokafka(self._knock, broker)
                 except Refused as refused:
                     return refused
                 except (KafkaError, OSError) as error:
@@ -157,6 +157,8 @@ class KafkaAccess:
             raise Refused(f"{broker}: does not take the token {self.tokens.origin}")
 
     def _why_refused(self, error: BaseException) -> str | None:
+        if isinstance(error, Nonsense):
+            return error.what
         if isinstance(error, KafkaConnectionError) and error.__cause__ is not None:
             error = error.__cause__
         why = None

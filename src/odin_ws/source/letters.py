@@ -16,12 +16,11 @@ import structlog
 import trio
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from trio_asyncio import aio_as_trio
 
 from odin_ws.hub.reading import Unreadable
 from odin_ws.records import Record
 from odin_ws.source.access import KafkaAccess
-from odin_ws.source.aio import open_asyncio
+from odin_ws.source.aio import call_aiokafka, open_asyncio
 from odin_ws.source.backoff import Backoff
 from odin_ws.source.cluster import BUGS, ClusterFailure, first_leaf, running, within
 from odin_ws.source.errors import Refused
@@ -162,7 +161,7 @@ class DeadLetters:
             try:
                 # The producer gives up on each by itself; this is for what it forgets.
                 with within(2 * _ANSWER_SECONDS):
-                    failures = await aio_as_trio(self._send)(producer, letters)
+                    failures = await call_aiokafka(self._send, producer, letters)
                 failed = len(failures)
             finally:
                 self._bytes -= sum(letter.size for letter in letters)
