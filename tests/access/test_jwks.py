@@ -18,11 +18,12 @@ import trio
 from trio.testing import MockClock
 
 from odin_ws.access.authority import Authority, NoKeys
-from odin_ws.access.jwks import ChangingKeys, Unreachable, fetch_keys, read_keys
+from odin_ws.access.jwks import ChangingKeys, fetch_keys, read_keys
 from odin_ws.access.policy import load_policy
 from odin_ws.access.tokens import InvalidToken, TokenFault, TokenRules
 from odin_ws.catalogue import default_catalogue
 from odin_ws.testing.ports import LOOPBACK, free_ports
+from odin_ws.web import Unreachable
 from tests.issuing import Issuer, issuer
 
 OLD: Final = issuer("ES256", "old")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import os
 import warnings
@@ -23,6 +24,7 @@ from odin_ws.records import TopicPartition
 from odin_ws.settings import load_settings
 from odin_ws.source.access import KafkaAccess
 from odin_ws.source.feed import FeedStatus
+from tests.authorizing import answer, halves, server_with
 from tests.cli.commands import run_command
 from tests.integration import kafka
 from tests.integration.events import event
@@ -207,6 +209,38 @@ async def test_a_server_that_is_refused_waits_until_it_is_not(
         told = [one["reason"] for one in server.events("the feed cannot start yet")]
         assert len(told) == 1
         assert "Traceback" not in server.output
+
+
+async def test_a_token_is_fetched_anew_when_it_is_not_taken(secured: Secured) -> None:
+    """The server's reasons are told one after the other, without a secret; then we are let in."""
+    tokens = [token_for(USER, -1000), token_for(USER)]
+    given: list[str] = []
+
+    def authorize(request: bytes) -> bytes:
+        head, form = halves(request)
+        if base64.b64encode(b"odin-ws:horse") not in head:
+            return answer("401 Unauthorized", {"error": "invalid_client"})
+        if b"scope=kafka" not in form:
+            return answer("400 Bad Request", {"error": "invalid_scope"})
+        given.append(tokens[min(len(given), 1)])
+        return answer("200 OK", {"access_token": given[-1], "expires_in": 3600})
+
+    oauth = {"KAFKA_SASL_MECHANISM": "OAUTHBEARER", "KAFKA_SASL_CLIENT_ID": "odin-ws"}
+    oauth |= {"KAFKA_SASL_SCOPE": "kafka", "LOG_LEVEL": "debug"}
+    async with server_with(authorize) as (url, _):
+        settings = secured.settings("oauth", "SASL_SSL", **oauth, KAFKA_SASL_TOKEN_URL=url)
+        wrong = settings | {"KAFKA_SASL_CLIENT_SECRET": "donkey"}
+        async with serving("", wrong, ready=False) as server:
+            await eventually(lambda: server.events("the feed cannot start yet"))
+            (told,) = server.events("the feed cannot start yet")
+            assert told["reason"] == f"KAFKA_SASL_TOKEN_URL={url}: status 401, invalid_client"
+            assert "donkey" not in server.output + (await server.get("/health")).text
+        async with serving("", settings | {"KAFKA_SASL_CLIENT_SECRET": "horse"}) as server:
+            (told,) = server.events("the feed cannot start yet")
+            assert f"does not take the token of {url}" in told["reason"]
+            assert given == tokens
+            assert not [one for one in ("horse", *tokens) if one in server.output]
+            assert "Traceback" not in server.output
 
 
 @pytest.mark.parametrize("way", ["plain", "scram"])

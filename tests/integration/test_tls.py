@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import httpx
 import pytest
@@ -17,6 +19,8 @@ from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.connection.certificates import Authority
 from tests.integration.feeding import PATIENCE, eventually, until
 from tests.integration.serving import Server, run_to_the_end, serving
+
+NOTHING_READ: Final = "nothing is read again at SIGHUP: there is no certificate"
 
 
 @pytest.fixture
@@ -162,6 +166,24 @@ async def test_several_workers_renew_their_certificate(authority: Authority) -> 
             await until(partial(both_have_renewed, server))
             assert "pong" in await ask(websocket)
         assert not server.events("a worker has ended and is replaced")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_without_tls_nothing_is_read_again(workers: int) -> None:
+    """SIGHUP, to whichever process, is told in the log and ends none of them."""
+    (nobody,) = free_ports(1)
+    settings = {"WS_WORKERS": str(workers)}
+    async with serving(f"{LOOPBACK}:{nobody}", settings, ready=False) as server:
+        # A worker waits for it before it serves.
+        await eventually(lambda: len(server.events("serving")) == workers)
+        processes = [server.process.pid, *(one["pid"] for one in server.events("a worker starts"))]
+        for pid in processes:
+            os.kill(pid, signal.SIGHUP)
+        await eventually(lambda: len(server.events(NOTHING_READ)) == len(processes))
+        await server.answers("/health/live")
+        assert not server.events("a worker has ended and is replaced")
+        server.signal(signal.SIGTERM)
+        assert await server.ended() == 0
 
 
 async def test_a_drain_over_tls_says_why(server: Server, authority: Authority) -> None:

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from odin_ws.settings import SettingsError, load_settings
+from tests.settings.problems import problem_of, problems_of
 
 LOGIN = {"KAFKA_SASL_USERNAME": "odin", "KAFKA_SASL_PASSWORD": "horse"}
 TOKEN = {"KAFKA_SASL_TOKEN_FILE": "token"}
+CLIENT = {"KAFKA_SASL_CLIENT_ID": "odin", "KAFKA_SASL_CLIENT_SECRET": "horse"}
+SCOPE = {"KAFKA_SASL_SCOPE": "kafka"}
+URL = {"KAFKA_SASL_TOKEN_URL": "https://id.example.com/token"}
 HERE = str(Path(__file__))
 CA = {"KAFKA_SSL_CAFILE": HERE}
 IDENTITY = {"KAFKA_SSL_CERTFILE": HERE, "KAFKA_SSL_KEYFILE": HERE}
@@ -32,6 +36,8 @@ OAUTH = {"KAFKA_SASL_MECHANISM": "OAUTHBEARER"}
         BOTH | LOGIN,
         BOTH | LOGIN | SCRAM | CA | IDENTITY,
         BOTH | OAUTH | TOKEN | CA,
+        BOTH | OAUTH | URL | CLIENT,
+        BOTH | OAUTH | URL | CLIENT | SCOPE | CA,
     ],
 )
 def test_what_makes_sense_is_taken_without_a_warning(settings: dict[str, str]) -> None:
@@ -46,7 +52,35 @@ def test_what_makes_sense_is_taken_without_a_warning(settings: dict[str, str]) -
         (BOTH, ["KAFKA_SASL_USERNAME: has to", "KAFKA_SASL_PASSWORD: has to"]),
         (BOTH | SCRAM, ["KAFKA_SASL_USERNAME: has to", "KAFKA_SASL_PASSWORD: has to"]),
         (SASL | {"KAFKA_SASL_USERNAME": "odin"}, ["KAFKA_SASL_PASSWORD: has to"]),
-        (BOTH | OAUTH, ["KAFKA_SASL_TOKEN_FILE: has to"]),
+        (BOTH | OAUTH, ["KAFKA_SASL_TOKEN_FILE or KAFKA_SASL_TOKEN_URL: has to"]),
+        (
+            BOTH | OAUTH | CLIENT | {"KAFKA_SASL_USERNAME": "odin"},
+            [
+                "KAFKA_SASL_TOKEN_FILE or KAFKA_SASL_TOKEN_URL: has to",
+                "KAFKA_SASL_USERNAME: is of no use",
+            ],
+        ),
+        (
+            BOTH | OAUTH | URL | SCOPE,
+            ["KAFKA_SASL_CLIENT_ID: has to", "KAFKA_SASL_CLIENT_SECRET: has to"],
+        ),
+        (
+            BOTH | OAUTH | TOKEN | CLIENT | SCOPE,
+            [
+                "KAFKA_SASL_CLIENT_ID: is of no use",
+                "KAFKA_SASL_CLIENT_SECRET: is of no use",
+                "KAFKA_SASL_SCOPE: is of no use",
+            ],
+        ),
+        (
+            BOTH | LOGIN | URL | CLIENT,
+            [
+                "KAFKA_SASL_TOKEN_URL: is of no use",
+                "KAFKA_SASL_CLIENT_ID: is of no use",
+                "KAFKA_SASL_CLIENT_SECRET: is of no use",
+            ],
+        ),
+        (SSL | SCOPE, ["KAFKA_SASL_SCOPE: is of no use"]),
         (BOTH | LOGIN | TOKEN, ["KAFKA_SASL_TOKEN_FILE: is of no use"]),
         (
             BOTH | OAUTH | TOKEN | LOGIN,
@@ -76,6 +110,39 @@ def test_what_makes_no_sense_is_told(settings: dict[str, str], problems: list[st
         for name, _, what in (problem.partition(": ") for problem in problems)
     ]
     assert "horse" not in str(caught.value)
+
+
+def test_a_token_comes_from_one_place() -> None:
+    """Of a file and a URL nobody knows which is meant."""
+    both = BOTH | OAUTH | TOKEN | URL | CLIENT
+    assert problems_of(**both) == [
+        "KAFKA_SASL_TOKEN_FILE and KAFKA_SASL_TOKEN_URL are both set: one of them is too many"
+    ]
+
+
+def test_a_token_may_be_fetched_from_this_machine_without_tls() -> None:
+    """Nobody is between."""
+    url = "http://localhost:8080/token"
+    settings, _ = load_settings(BOTH | OAUTH | CLIENT | {"KAFKA_SASL_TOKEN_URL": url})
+    assert settings.kafka_sasl_token_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://id.example.com/token",
+        "https://odin:horse@id.example.com/token",
+        "https://",
+        "https://id.example.com:99999/",
+        "id.example.com/token",
+        HERE,
+    ],
+)
+def test_a_token_is_fetched_over_tls(url: str) -> None:
+    """The secret would be anybody's; and a URL with a password in it would be shown."""
+    problem = problem_of(**(BOTH | OAUTH | CLIENT | {"KAFKA_SASL_TOKEN_URL": url}))
+    allowed = "a https URL (http only to this machine), or nothing"
+    assert problem == f"KAFKA_SASL_TOKEN_URL={url}: allowed is {allowed}"
 
 
 @pytest.mark.parametrize(

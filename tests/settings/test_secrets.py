@@ -16,6 +16,12 @@ SECRETS = {setting.name: field for field, setting in declared_settings() if sett
 # What makes sense beside a secret.
 BESIDE = {
     "KAFKA_SASL_PASSWORD": {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "odin"},
+    "KAFKA_SASL_CLIENT_SECRET": {
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+        "KAFKA_SASL_TOKEN_URL": "https://id.example.com/token",
+        "KAFKA_SASL_CLIENT_ID": "odin",
+    },
     "WS_JWT_SECRET": {"WS_AUTH": "jwt"},
 }
 

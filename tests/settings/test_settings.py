@@ -91,6 +91,8 @@ def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
     """A new setting needs a line above or a test below."""
     others = {"KAFKA_BROKERS", "KAFKA_CONSUMER_GROUP", "WS_ADDR", "WS_OPS_ADDR", "WS_CATALOGUE"}
     others |= {"KAFKA_DEAD_LETTER_TOPIC", "KAFKA_SASL_USERNAME", "KAFKA_SASL_TOKEN_FILE"}
+    # tests/settings/test_kafka_security.py
+    others |= {"KAFKA_SASL_TOKEN_URL", "KAFKA_SASL_CLIENT_ID", "KAFKA_SASL_SCOPE"}
     others |= {f"KAFKA_SSL_{file}" for file in ("CAFILE", "CERTFILE", "KEYFILE")}
     others |= {"WS_TLS_CERT", "WS_TLS_KEY", "WS_TRUSTED_PROXIES"}
     # tests/settings/test_access.py

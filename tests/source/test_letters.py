@@ -1,7 +1,11 @@
 """Dead letters are written beside the feed, which never waits for them."""
 
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +13,7 @@ import pytest
 import trio
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from odin_ws.hub.reading import Unreadable
 from odin_ws.records import Record
@@ -19,12 +24,17 @@ from tests.building import record
 
 
 class Broker:
-    """What every producer of a test writes to. `refuses`: what the next starts and writes raise."""
+    """What every producer of a test writes to.
+
+    `refuses`: what the next writes raise; `away`: the same of starts. `hangs_after`: so many are
+    written, and the next are not answered.
+    """
 
     def __init__(self) -> None:
         self.written: list[tuple[str, bytes | None, bytes | None, dict[str, bytes]]] = []
         self.refuses: list[Exception] = []
         self.away: list[Exception] = []
+        self.hangs_after = math.inf
 
     def __call__(self, **_options: Any) -> Broker:
         """Make a producer of it."""
@@ -49,6 +59,8 @@ class Broker:
         if self.refuses:
             raise self.refuses.pop()
         assert key is not None or value is not None
+        if len(self.written) >= self.hangs_after:
+            await asyncio.get_running_loop().create_future()
         self.written.append((topic, key, value, dict(headers)))
 
 
@@ -123,6 +135,45 @@ async def test_what_there_is_no_room_for_is_counted(
     async with dead.writing():
         pass
     assert len(broker.written) == room
+
+
+async def test_what_is_lost_at_the_end_is_told(
+    broker: Broker, dead: DeadLetters, autojump_clock: MockClock
+) -> None:
+    """One warning counts all that the broker did not take in time: asked of it, and waiting."""
+    broker.hangs_after = 130
+    with capture_logs() as logs:
+        await write(dead, *(record(offset=offset) for offset in range(950)))
+    assert [line["event"] for line in logs] == ["dead letters are lost"]
+    assert (logs[0]["log_level"], logs[0]["topic"]) == ("warning", "dead")
+    # Of a hundred that are handed over together nobody knows which were written.
+    assert (logs[0]["letters"], len(broker.written)) == (850, 130)
+    assert (dead.stats.written, dead.stats.failed) == (100, 850)
+
+
+async def test_what_no_broker_was_there_for_is_told(
+    broker: Broker, dead: DeadLetters, autojump_clock: MockClock
+) -> None:
+    """The reason before, and how many at the end."""
+    broker.away = [KafkaConnectionError("away")] * 1000
+    with capture_logs() as logs:
+        await write(dead, record(), record())
+    assert [line["event"] for line in logs] == [
+        "dead letters are not written",
+        "dead letters are lost",
+    ]
+    assert logs[-1]["letters"] == dead.stats.failed == 2
+
+
+async def test_a_stop_at_once_tells_it_too(broker: Broker, dead: DeadLetters) -> None:
+    """A second signal cancels everything, with letters waiting."""
+    broker.hangs_after = 0
+    with capture_logs() as logs, trio.CancelScope() as scope:
+        async with dead.writing():
+            dead.put(record(), Unreadable.NO_KEY)
+            scope.cancel()
+            await trio.sleep_forever()
+    assert [(line["event"], line["letters"]) for line in logs] == [("dead letters are lost", 1)]
 
 
 @pytest.mark.parametrize("error", [MessageSizeTooLargeError("x"), KafkaConnectionError("gone")])

@@ -13,6 +13,7 @@ import pytest
 import trio
 from aiokafka.errors import (
     KafkaConnectionError,
+    KafkaTimeoutError,
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
 )
@@ -35,6 +36,7 @@ class Cluster:
     """Brokers that hold what a test has published. `leaders`: who leads which partition.
 
     `down`: brokers that answer nothing. `errors`: what a partition is answered instead of records.
+    `nobody_looks`: whoever asks for the leaders waits for ever.
     """
 
     def __init__(self, leaders: dict[TopicPartition, int | None]) -> None:
@@ -47,6 +49,7 @@ class Cluster:
         self.down: set[int] = set()
         self.fetches: list[tuple[float, int, SessionRequest]] = []
         self.looks = 0
+        self.nobody_looks = False
         self._sessions: dict[int, dict[TopicPartition, int]] = {}
         self._changed = trio.Event()
 
@@ -77,6 +80,8 @@ class Cluster:
     async def look_again(self) -> None:
         """Ask."""
         await trio.lowlevel.checkpoint()
+        if self.nobody_looks:
+            await trio.sleep_forever()
         self.looks += 1
         self.known = dict(self.leaders)
 
@@ -262,6 +267,18 @@ async def test_what_no_retry_mends_is_told(autojump_clock: MockClock) -> None:
         cluster.change()
         with pytest.raises(TopicAuthorizationFailedError):
             await places(fetcher, 1)
+
+
+async def test_a_look_without_an_end_is_told(autojump_clock: MockClock) -> None:
+    """The client that should look is broken: the source has to make another."""
+    cluster = Cluster({FIRST: 0})
+    async with reading(cluster) as fetcher:
+        cluster.nobody_looks = True
+        cluster.leaders[FIRST] = 1
+        cluster.publish(FIRST)
+        await trio.sleep(65)
+        with pytest.raises(KafkaTimeoutError):
+            await fetcher.fetch(None)
 
 
 async def test_a_seek_forgets_what_came_of_the_partition(autojump_clock: MockClock) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 import attrs
 
 from odin_ws.access.grants import Grant
-from odin_ws.access.jwks import ChangingKeys, Unreachable, fetch_keys, read_keys
+from odin_ws.access.jwks import ChangingKeys, fetch_keys, read_keys
 from odin_ws.access.keys import BadKey, KeySet, key_set, public_key, shared_secret
 from odin_ws.access.policy import Policy, PolicyError, load_policy
 from odin_ws.access.revocations import Revocation, Revocations
 from odin_ws.access.tokens import InvalidToken, TokenFault, TokenRules, find_key, read_token
 from odin_ws.catalogue import Catalogue
 from odin_ws.settings import Settings, SettingsError
+from odin_ws.web import Unreachable
 
 __all__ = ["Authority", "NoKeys", "open_authority"]
 

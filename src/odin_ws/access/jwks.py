@@ -7,16 +7,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-import httpx
 import structlog
 import trio
 
 from odin_ws.access.keys import BadKey, KeySet, key_set
-from odin_ws.address import is_loopback
+from odin_ws.web import Unreachable, WebAddress
 
-__all__ = ["ChangingKeys", "Unreachable", "fetch_keys", "read_keys"]
+__all__ = ["ChangingKeys", "fetch_keys", "read_keys"]
 
 log = structlog.get_logger("odin_ws.access")
 
@@ -29,17 +27,10 @@ _FETCH_SECONDS: Final = 5.0
 # A key has about half a kilobyte, a set a handful of them.
 _MAX_BYTES: Final = 128 << 10
 
-# What is not compressed cannot grow beyond the limit.
-_PLAIN: Final = {"Accept-Encoding": "identity"}
-
 # Instances that were started together do not ask together for ever.
 _JITTER: Final = (0.9, 1.1)
 
 Fetch = Callable[[], Awaitable[bytes]]
-
-
-class Unreachable(Exception):
-    """The set could not be read; the message says why."""
 
 
 class ChangingKeys:
@@ -122,34 +113,10 @@ def read_keys(path: Path) -> bytes:
 
 def fetch_keys(url: str) -> Fetch:
     """A function that fetches the set from a URL, and raises Unreachable."""
-    # Made once: reading the certificates of all authorities takes tens of milliseconds.
-    context = httpx.create_ssl_context()
-    # A proxy of the environment is for other machines.
-    trust = not is_loopback(urlsplit(url).hostname or "")
+    address = WebAddress(url, seconds=_FETCH_SECONDS, most=_MAX_BYTES)
 
     async def fetch() -> bytes:
-        text = b""
-        try:
-            with trio.move_on_after(_FETCH_SECONDS) as scope:
-                async with (
-                    httpx.AsyncClient(verify=context, trust_env=trust, timeout=None) as client,  # noqa: S113 -- the scope above bounds all of it
-                    client.stream("GET", url, headers=_PLAIN) as response,
-                ):
-                    # Redirects are not followed: they could lead anywhere, and count as failures.
-                    response.raise_for_status()
-                    async for chunk in response.aiter_raw():
-                        text += chunk
-                        if len(text) > _MAX_BYTES:
-                            # Not a `break`: only a cancelled read closes httpx's generators.
-                            scope.cancel()
-        except httpx.HTTPStatusError as error:
-            raise Unreachable(f"status {error.response.status_code}") from None
-        except httpx.HTTPError as error:
-            raise Unreachable(f"{type(error).__name__}: {error}") from None
-        text = _bounded(text)
-        if scope.cancelled_caught:
-            raise Unreachable(f"no answer within {_FETCH_SECONDS:g} s")
-        return text
+        return (await address.get()).content()
 
     return fetch
 

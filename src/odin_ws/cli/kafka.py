@@ -19,11 +19,10 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from trio_asyncio import aio_as_trio
 
 from odin_ws.cli.running import CommandFailed
 from odin_ws.source.access import KafkaAccess
-from odin_ws.source.aio import open_asyncio
+from odin_ws.source.aio import call_aiokafka, open_asyncio
 from odin_ws.testing.events import Event
 
 __all__ = ["Admin", "ExistingTopic", "Producer", "open_admin", "open_producer", "silence_aiokafka"]
@@ -60,7 +59,7 @@ class _Client:
         """Await an asyncio function for at most `seconds`."""
         try:
             with trio.fail_after(seconds):
-                return await aio_as_trio(function)(*args)
+                return await call_aiokafka(function, *args)
         except trio.TooSlowError:
             why = f"no answer within {seconds:g} s"
         except (KafkaError, OSError) as error:
@@ -214,7 +213,7 @@ async def _opened(
         )
 
     async with open_asyncio():
-        client = _Client(await aio_as_trio(make)(), access)
+        client = _Client(await call_aiokafka(make), access)
         try:
             await client.call(client.client.start, seconds=_ANSWER_SECONDS)
             yield client
@@ -223,4 +222,4 @@ async def _opened(
             with trio.move_on_after(_STOP_SECONDS, shield=True):
                 # With the broker dead it ends like this; there is nothing left to leave.
                 with suppress(asyncio.CancelledError, KafkaError, OSError):
-                    await aio_as_trio(getattr(client.client, stop))()
+                    await call_aiokafka(getattr(client.client, stop))

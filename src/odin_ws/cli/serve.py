@@ -23,7 +23,7 @@ from odin_ws.cli.environment import (
 from odin_ws.cli.process import calm_garbage_collector, raise_descriptor_limit
 from odin_ws.cli.running import CannotBegin, CommandFailed, leaves, obey_signals, run
 from odin_ws.connection.listener import CannotListen
-from odin_ws.connection.tls import CertificateError
+from odin_ws.connection.tls import CertificateError, survive_hangups
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, read_certificate
 from odin_ws.service import serve as run_service
@@ -88,6 +88,8 @@ async def _until_signalled(serve_: _Serve, settings: Settings, catalogue: Catalo
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
+            if settings.ws_tls_cert is None:
+                nursery.start_soon(survive_hangups)
             drained = await serve_(settings, catalogue, stop)
             nursery.cancel_scope.cancel()
             return 0 if drained else 1

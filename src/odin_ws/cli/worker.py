@@ -17,6 +17,7 @@ from odin_ws.cli.environment import read_catalogue, read_settings
 from odin_ws.cli.process import calm_garbage_collector, raise_descriptor_limit
 from odin_ws.cli.running import run
 from odin_ws.connection.listener import open_listening_socket
+from odin_ws.connection.tls import survive_hangups
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, running
 from odin_ws.settings import Settings
@@ -50,6 +51,8 @@ async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.so
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_drain_on_signals, stop)
+        if settings.ws_tls_cert is None:
+            nursery.start_soon(survive_hangups)
         nursery.start_soon(_obey_supervisor, stop, nursery.cancel_scope)
         with open_listening_socket(settings.ws_addr, reuse_port=True) as listening:
             upstream = kafka(settings, catalogue, KafkaAccess.of(settings))

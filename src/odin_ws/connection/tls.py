@@ -18,7 +18,14 @@ import trio
 
 from odin_ws.connection.transport import Transport
 
-__all__ = ["Certificate", "CertificateError", "HandshakeFailed", "TlsTransport", "open_tls"]
+__all__ = [
+    "Certificate",
+    "CertificateError",
+    "HandshakeFailed",
+    "TlsTransport",
+    "open_tls",
+    "survive_hangups",
+]
 
 log = structlog.get_logger("odin_ws.tls")
 
@@ -90,6 +97,16 @@ class Certificate:
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
                 self.reload()
+
+
+async def survive_hangups() -> None:
+    """Say at every SIGHUP that there is nothing to read again, until cancelled.
+
+    Else it would end the process, as it does with every program that does not wait for it.
+    """
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            log.info("nothing is read again at SIGHUP: there is no certificate")
 
 
 class TlsTransport:

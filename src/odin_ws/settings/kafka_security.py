@@ -8,12 +8,18 @@ from typing import Final
 
 import attrs
 
-from odin_ws.settings.kinds import FILE, OPTIONAL_TEXT, PATH, choice, secret, setting
+from odin_ws.settings.kinds import FILE, OPTIONAL_TEXT, PATH, URL, choice, secret, setting
 from odin_ws.settings.secrets import Secret
 
 __all__ = ["KafkaSecuritySettings"]
 
 _OAUTH: Final = "OAUTHBEARER"
+
+# With it there is exactly one of these.
+_TOKEN_FILE: Final = "KAFKA_SASL_TOKEN_FILE"  # noqa: S105 -- a name
+_TOKEN_URL: Final = "KAFKA_SASL_TOKEN_URL"  # noqa: S105 -- a name
+_CLIENT: Final = {"KAFKA_SASL_CLIENT_ID", "KAFKA_SASL_CLIENT_SECRET"}
+_SCOPE: Final = "KAFKA_SASL_SCOPE"
 
 
 @attrs.frozen(slots=False)  # several are bases of one class
@@ -46,6 +52,26 @@ class KafkaSecuritySettings:
         PATH,
         "",
         "where the token for OAUTHBEARER is; it is read again for each connection",
+    )
+    kafka_sasl_token_url: str | None = setting(
+        "KAFKA_SASL_TOKEN_URL",
+        "",
+        URL,
+        "",
+        "where a token for OAUTHBEARER is fetched (OAuth 2.0, client credentials)",
+    )
+    kafka_sasl_client_id: str = setting(
+        "KAFKA_SASL_CLIENT_ID", "", OPTIONAL_TEXT, "", "who we are to KAFKA_SASL_TOKEN_URL"
+    )
+    kafka_sasl_client_secret: Secret | None = secret(
+        "KAFKA_SASL_CLIENT_SECRET", "the secret of KAFKA_SASL_CLIENT_ID"
+    )
+    kafka_sasl_scope: str = setting(
+        "KAFKA_SASL_SCOPE",
+        "",
+        OPTIONAL_TEXT,
+        "",
+        "the scope that the token is asked for; none is named by default",
     )
     kafka_ssl_cafile: Path | None = setting(
         "KAFKA_SSL_CAFILE",
@@ -82,17 +108,29 @@ class KafkaSecuritySettings:
         given = {
             "KAFKA_SASL_USERNAME": bool(self.kafka_sasl_username),
             "KAFKA_SASL_PASSWORD": self.kafka_sasl_password is not None,
-            "KAFKA_SASL_TOKEN_FILE": self.kafka_sasl_token_file is not None,
+            _TOKEN_FILE: self.kafka_sasl_token_file is not None,
+            _TOKEN_URL: self.kafka_sasl_token_url is not None,
+            "KAFKA_SASL_CLIENT_ID": bool(self.kafka_sasl_client_id),
+            "KAFKA_SASL_CLIENT_SECRET": self.kafka_sasl_client_secret is not None,
+            _SCOPE: bool(self.kafka_sasl_scope),
         }
+        needed, allowed, why = set[str](), set[str](), f"KAFKA_SASL_MECHANISM={mechanism}"
         if not protocol.startswith("SASL_"):
-            needed, why = set(), f"KAFKA_SECURITY_PROTOCOL={protocol}"
-        elif mechanism == _OAUTH:
-            needed, why = {"KAFKA_SASL_TOKEN_FILE"}, f"KAFKA_SASL_MECHANISM={mechanism}"
-        else:
+            why = f"KAFKA_SECURITY_PROTOCOL={protocol}"
+        elif mechanism != _OAUTH:
             needed = {"KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"}
-            why = f"KAFKA_SASL_MECHANISM={mechanism}"
+        elif given[_TOKEN_FILE] and given[_TOKEN_URL]:
+            yield f"{_TOKEN_FILE} and {_TOKEN_URL} are both set: one of them is too many"
+            allowed = {_TOKEN_FILE, _TOKEN_URL, *_CLIENT, _SCOPE}
+        elif given[_TOKEN_URL]:
+            needed, allowed, why = {_TOKEN_URL, *_CLIENT}, {_SCOPE}, _TOKEN_URL
+        elif given[_TOKEN_FILE]:
+            needed, why = {_TOKEN_FILE}, _TOKEN_FILE
+        else:
+            yield f"{_TOKEN_FILE} or {_TOKEN_URL}: has to be set with {why}"
+            allowed = {*_CLIENT, _SCOPE}
         for name, is_given in given.items():
-            if is_given and name not in needed:
+            if is_given and name not in needed | allowed:
                 yield f"{name}: is of no use with {why}"
             elif not is_given and name in needed:
                 yield f"{name}: has to be set with {why}"

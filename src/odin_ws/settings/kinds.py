@@ -29,6 +29,7 @@ __all__ = [
     "PATH",
     "TEXT",
     "TOPIC",
+    "URL",
     "Setting",
     "SettingsError",
     "choice",
@@ -192,12 +193,16 @@ def _flag(text: str) -> bool:
 
 
 def _file_or_url(text: str) -> Path | str | None:
-    if "://" not in text:
-        return _optional_file(text)
+    return _optional_url(text) if "://" in text else _optional_file(text)
+
+
+def _optional_url(text: str) -> str | None:
+    if not text:
+        return None
     url = urlsplit(text)
-    # Keys that come unprotected over a network are anybody's; and no password may stand in a URL.
+    # What comes unprotected over a network is anybody's; and no password may stand in a URL.
     safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
-    if not (safe and url.hostname) or "@" in url.netloc:
+    if not (safe and url.hostname) or "@" in url.netloc or url.port == 0:
         raise ValueError
     return text
 
@@ -246,6 +251,7 @@ FILE_OR_URL: Final = (
     _file_or_url,
     "the path of a file that exists, a https URL (http only to this machine), or nothing",
 )
+URL: Final = (_optional_url, "a https URL (http only to this machine), or nothing")
 FLAG: Final = (_flag, "true or false")
 CATEGORIES: Final = (_categories, "categories separated by commas, or none")
 ORIGINS: Final = (

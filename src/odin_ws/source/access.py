@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import attrs
 import trio
-from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     IllegalSaslStateError,
@@ -23,21 +22,23 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 from aiokafka.protocol.metadata import MetadataRequest
-from trio_asyncio import aio_as_trio
 
 from odin_ws.settings import Secret, Settings, SettingsError
-from odin_ws.settings.secrets import read_secret_file
+from odin_ws.source.aio import call_aiokafka
+from odin_ws.source.errors import Nonsense, Refused
+from odin_ws.source.tokens import TokenEndpoint, TokenFile, Tokens
+from odin_ws.web import WebAddress
 
-__all__ = ["KafkaAccess", "Refused"]
+__all__ = ["KafkaAccess"]
 
 # Shown in the broker's log and its quotas.
 _CLIENT_ID: Final = "odin-ws"
 
 _GOODBYE_SECONDS: Final = 1
 
-
-class Refused(ConnectionError):
-    """The broker does not let us in, or is not the one that we trust; says why."""
+# For a token to come from its URL. It has a kilobyte or two; some name every group of a client.
+_TOKEN_SECONDS: Final = 5.0
+_TOKEN_BYTES: Final = 64 << 10
 
 
 @attrs.frozen
@@ -66,29 +67,6 @@ def _no_password() -> str:
     return ""
 
 
-class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
-    """The token that is in a file at the moment a connection needs it: whoever has it may renew it.
-
-    Raises Refused where there is none.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    async def token(self) -> str:
-        """See AbstractTokenProvider; in asyncio."""
-        loop = asyncio.get_running_loop()
-        try:
-            secret = await loop.run_in_executor(None, read_secret_file, self._path)
-        except ValueError as error:
-            raise Refused(f"KAFKA_SASL_TOKEN_FILE={self._path}: the file {error}") from None
-        token = secret.reveal().strip()
-        # Anything else would end the field it stands in.
-        if not (token.isascii() and token.isprintable()) or " " in token:
-            raise Refused(f"KAFKA_SASL_TOKEN_FILE={self._path}: the file has no token in it")
-        return token
-
-
 @attrs.frozen
 class KafkaAccess:
     """Where Kafka is, and what to show it. The settings KAFKA_… say what each field means."""
@@ -98,7 +76,7 @@ class KafkaAccess:
     mechanism: str = "PLAIN"
     username: str = ""
     password: Secret | None = None
-    token_file: Path | None = None
+    tokens: Tokens | None = None
     tls: TlsFiles = attrs.field(factory=TlsFiles)
     # The last context and the stamps of its files: making one takes 20 ms.
     _context: dict[str, Any] = attrs.field(init=False, factory=dict, eq=False, repr=False)
@@ -116,7 +94,7 @@ class KafkaAccess:
             settings.kafka_sasl_mechanism,
             settings.kafka_sasl_username,
             settings.kafka_sasl_password,
-            settings.kafka_sasl_token_file,
+            _tokens(settings),
             tls,
         )
 
@@ -133,8 +111,8 @@ class KafkaAccess:
             arguments["ssl_context"] = self._current_context()
         if self.protocol.startswith("SASL_"):
             arguments["sasl_mechanism"] = self.mechanism
-            if self.token_file is not None:
-                arguments["sasl_oauth_token_provider"] = TokenFile(self.token_file)
+            if self.tokens is not None:
+                arguments["sasl_oauth_token_provider"] = self.tokens
             if self.password is not None:
                 arguments["sasl_plain_username"] = self.username
                 arguments["sasl_plain_password"] = self.password.reveal()
@@ -153,7 +131,7 @@ class KafkaAccess:
         with trio.move_on_after(seconds):
             for broker in self.brokers:
                 try:
-                    await aio_as_trio(self._knock)(broker)
+                    await call_aiokafka(self._knock, broker)
                 except Refused as refused:
                     return refused
                 except (KafkaError, OSError) as error:
@@ -174,10 +152,13 @@ class KafkaAccess:
             await asyncio.wait([connection.close()], timeout=_GOODBYE_SECONDS)
         # aiokafka does not look at what the broker says of a token; who is not let in is told of no
         # brokers.
-        if self.token_file is not None and not cluster.brokers:
-            raise Refused(f"{broker}: does not take the token that is in {self.token_file}")
+        if self.tokens is not None and not cluster.brokers:
+            self.tokens.forget()
+            raise Refused(f"{broker}: does not take the token {self.tokens.origin}")
 
     def _why_refused(self, error: BaseException) -> str | None:
+        if isinstance(error, Nonsense):
+            return error.what
         if isinstance(error, KafkaConnectionError) and error.__cause__ is not None:
             error = error.__cause__
         why = None
@@ -204,6 +185,19 @@ def _is_about_ours(error: ssl.SSLError) -> bool:
     """Whether the broker has told us so in an alert: with TLS 1.3 after the handshake."""
     reason = error.reason or ""
     return "_ALERT_" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    path, url = settings.kafka_sasl_token_file, settings.kafka_sasl_token_url
+    if path is not None:
+        return TokenFile(path)
+    secret = settings.kafka_sasl_client_secret
+    if url is None or secret is None:
+        return None
+    # Who waits for a connection is told why there is no token, and not only that it took too long.
+    seconds = min(_TOKEN_SECONDS, settings.kafka_probe_seconds / 2)
+    address = WebAddress(url, seconds=seconds, most=_TOKEN_BYTES)
+    return TokenEndpoint(address, settings.kafka_sasl_client_id, secret, settings.kafka_sasl_scope)
 
 
 def _check(tls: TlsFiles) -> None:

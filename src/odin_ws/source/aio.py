@@ -1,18 +1,28 @@
-"""The asyncio in which aiokafka runs, inside trio."""
+"""The asyncio in which aiokafka runs, inside trio, and calls into it."""
 
 from __future__ import annotations
 
+import traceback
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
+import aiokafka.conn
 import structlog
 import trio_asyncio
 
-__all__ = ["open_asyncio"]
+from odin_ws.source.errors import Nonsense
+
+__all__ = ["call_aiokafka", "open_asyncio"]
 
 log = structlog.get_logger("odin_ws.source")
+
+# What aiokafka fails with where a broker's answer to SASL is not what it should be.
+_NONSENSE: Final = (ValueError, KeyError, AttributeError, OverflowError, AssertionError)
+
+# Of a broker's own words.
+_MOST_SHOWN: Final = 100
 
 
 @asynccontextmanager
@@ -26,6 +36,32 @@ async def open_asyncio() -> AsyncIterator[None]:
     async with trio_asyncio.open_loop() as loop:
         loop.set_exception_handler(_handle)
         yield
+
+
+async def call_aiokafka(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Await an asyncio function that is aiokafka's, or calls it.
+
+    Raises Nonsense, a KafkaConnectionError, where aiokafka stumbles over a broker's answer.
+    """
+    try:
+        return await trio_asyncio.aio_as_trio(function)(*args, **options)
+    except OSError:
+        # Some of them are a ValueError too: that of a certificate.
+        raise
+    except _NONSENSE as error:
+        if not _came_of_connecting(error):
+            raise
+        what = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
+        raise Nonsense(f"its answer to SASL makes no sense: {what}") from error
+
+
+def _came_of_connecting(error: BaseException) -> bool:
+    """Whether it was raised below aiokafka's connection; elsewhere it is a bug."""
+    connecting = aiokafka.conn.__name__
+    return any(
+        frame.f_globals.get("__name__") == connecting
+        for frame, _line in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def _handle(loop: AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -12,11 +12,10 @@ import attrs
 import trio
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import OffsetOutOfRangeError
-from trio_asyncio import aio_as_trio
 
 from odin_ws.archive import ArchiveUnavailable, Bounds, RecordsExpired, Span
 from odin_ws.records import Record, TopicPartition
-from odin_ws.source.aio import open_asyncio
+from odin_ws.source.aio import call_aiokafka, open_asyncio
 from odin_ws.source.cluster import (
     BUGS,
     ClusterFailure,
@@ -251,7 +250,7 @@ class _Reader(Questions):
         deadline = trio.current_time() + self._bound
         while left:
             with within(self._bound):
-                found, places = await aio_as_trio(self._look)(left)
+                found, places = await call_aiokafka(self._look, left)
             records = [
                 one for one in found if one.offset <= left[TopicPartition(one.topic, one.partition)]
             ]

@@ -11,9 +11,9 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.protocol.api import Request
 from aiokafka.protocol.fetch import FetchRequest_v11
-from trio_asyncio import aio_as_trio
 
 from odin_ws.records import TopicPartition
+from odin_ws.source.aio import call_aiokafka
 from odin_ws.source.fetch_session import SessionRequest
 
 __all__ = ["FETCH_BYTES", "PARTITION_BYTES", "Brokers", "Fetched", "FetchedPartition", "Patience"]
@@ -70,14 +70,14 @@ class Brokers:
 
     async def look_again(self) -> None:
         """Ask who leads what; bounded by the client's request time-out."""
-        await aio_as_trio(self._update_metadata)()
+        await call_aiokafka(self._update_metadata)
 
     async def _update_metadata(self) -> None:
         await self._client.force_metadata_update()
 
     async def fetch(self, node: int, request: SessionRequest, patience: Patience) -> Fetched:
         """Fetch; the broker answers as `patience` says. Raises KafkaError."""
-        response = await aio_as_trio(self._client.send)(node, _Fetch(patience, request))
+        response = await call_aiokafka(self._client.send, node, _Fetch(patience, request))
         partitions = [
             FetchedPartition(TopicPartition(topic, partition), error, aborted or (), data or b"")
             for topic, several in response.topics

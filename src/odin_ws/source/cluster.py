@@ -21,10 +21,10 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from trio_asyncio import aio_as_trio
 
 from odin_ws.records import TopicPartition
 from odin_ws.source.access import KafkaAccess
+from odin_ws.source.aio import call_aiokafka
 from odin_ws.source.brokers import Brokers
 from odin_ws.source.fetching import Fetcher, GroupFetcher, assign_paused
 from odin_ws.source.session_fetcher import SessionFetcher
@@ -150,9 +150,9 @@ class Questions:
         """
         with within(self._bound):
             try:
-                return await aio_as_trio(question)(*args)
+                return await call_aiokafka(question, *args)
             except KafkaConnectionError:
-                return await aio_as_trio(question)(*args)
+                return await call_aiokafka(question, *args)
 
 
 class Cluster(Questions):
@@ -208,7 +208,7 @@ class GroupCluster(Cluster):
         Of partitions that a rebalance has taken away meanwhile nothing is stored.
         """
         with within(self._bound):
-            await aio_as_trio(self._commit)(positions)
+            await call_aiokafka(self._commit, positions)
 
     async def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
         found = {aiokafka.TopicPartition(*key): offset for key, offset in positions.items()}
@@ -219,7 +219,7 @@ class GroupCluster(Cluster):
     async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's positions, for those partitions where it stored one."""
         with within(self._bound):
-            return await aio_as_trio(self._committed)(partitions)  # type: ignore[no-any-return]
+            return await call_aiokafka(self._committed, partitions)  # type: ignore[no-any-return]
 
     async def _committed(
         self, partitions: Collection[TopicPartition]
@@ -287,19 +287,19 @@ async def running(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
         # Its constructor looks for a running asyncio loop.
         return make()
 
-    client = await aio_as_trio(make_in_asyncio)()
+    client = await call_aiokafka(make_in_asyncio)
     start = client.bootstrap if isinstance(client, AIOKafkaClient) else client.start
     has_close = isinstance(client, AIOKafkaClient | AIOKafkaAdminClient)
     stop = client.close if has_close else client.stop
     try:
         with within(bound):
-            await aio_as_trio(start)()
+            await call_aiokafka(start)
         yield client
     finally:
         # Also after a failed start: it has tasks of its own.
         with trio.move_on_after(_STOP_SECONDS, shield=True):
             try:
-                await aio_as_trio(stop)()
+                await call_aiokafka(stop)
             except (asyncio.CancelledError, *ClusterFailure):
                 # With the broker dead, stop() ends like this; there is nothing left to leave.
                 pass

@@ -7,9 +7,9 @@ from typing import Final, Protocol
 
 import aiokafka
 import trio
-from trio_asyncio import aio_as_trio
 
 from odin_ws.records import Record, TopicPartition
+from odin_ws.source.aio import call_aiokafka
 
 __all__ = [
     "BATCH_RECORDS",
@@ -70,7 +70,7 @@ class GroupFetcher:
 
     async def passed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """See Fetcher."""
-        return await aio_as_trio(self._passed)(partitions)  # type: ignore[no-any-return]
+        return await call_aiokafka(self._passed, partitions)  # type: ignore[no-any-return]
 
     async def _passed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         ours = self._consumer.assignment()
@@ -84,8 +84,8 @@ class GroupFetcher:
         """See Fetcher."""
         await trio.sleep_until(self._next_look)
         limit = BATCH_RECORDS if most is None else min(most, BATCH_RECORDS)
-        found = await aio_as_trio(self._consumer.getmany)(
-            timeout_ms=POLL_SECONDS * 1000, max_records=limit
+        found = await call_aiokafka(
+            self._consumer.getmany, timeout_ms=POLL_SECONDS * 1000, max_records=limit
         )
         records = records_of(found)
         cut_off = len(records) == limit

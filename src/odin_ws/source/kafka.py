@@ -21,7 +21,6 @@ from odin_ws.archive import Bounds
 from odin_ws.catalogue import Catalogue
 from odin_ws.rates import TokenBucket
 from odin_ws.records import Batch, HistoryEnd, Item, Record, TopicPartition
-from odin_ws.source.access import Refused
 from odin_ws.source.aio import open_asyncio
 from odin_ws.source.backoff import Backoff
 from odin_ws.source.base import PACING_SLOT
@@ -34,6 +33,7 @@ from odin_ws.source.cluster import (
     first_leaf,
     open_cluster,
 )
+from odin_ws.source.errors import Refused
 from odin_ws.source.feed import Feed, FeedStatus
 from odin_ws.source.group import GroupMember
 from odin_ws.source.places import Places, history_starts

@@ -16,14 +16,14 @@ import structlog
 import trio
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from trio_asyncio import aio_as_trio
 
 from odin_ws.hub.reading import Unreadable
 from odin_ws.records import Record
-from odin_ws.source.access import KafkaAccess, Refused
-from odin_ws.source.aio import open_asyncio
+from odin_ws.source.access import KafkaAccess
+from odin_ws.source.aio import call_aiokafka, open_asyncio
 from odin_ws.source.backoff import Backoff
 from odin_ws.source.cluster import BUGS, ClusterFailure, first_leaf, running, within
+from odin_ws.source.errors import Refused
 
 __all__ = ["DeadLetterStats", "DeadLetters"]
 
@@ -93,6 +93,8 @@ class DeadLetters:
         self._bytes = 0
         # Those that are to be written next.
         self._next: list[_Letter] = []
+        # Those that Kafka was writing when the time for it was over.
+        self._cut_off = 0
         self._told_of = False
         self._next_report = -math.inf
 
@@ -115,11 +117,14 @@ class DeadLetters:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
         """Write for the length of the block, and what is left then for some seconds."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write)
-            yield
-            self._queue.close()
-            nursery.cancel_scope.deadline = trio.current_time() + _LAST_SECONDS
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                yield
+                self._queue.close()
+                nursery.cancel_scope.deadline = trio.current_time() + _LAST_SECONDS
+        finally:
+            self._tell_of_lost()
 
     async def _write(self) -> None:
         """Write until nothing is left and nothing comes any more."""
@@ -161,8 +166,11 @@ class DeadLetters:
             try:
                 # The producer gives up on each by itself; this is for what it forgets.
                 with within(2 * _ANSWER_SECONDS):
-                    failures = await aio_as_trio(self._send)(producer, letters)
+                    failures = await call_aiokafka(self._send, producer, letters)
                 failed = len(failures)
+            except trio.Cancelled:
+                self._cut_off = len(letters)
+                raise
             finally:
                 self._bytes -= sum(letter.size for letter in letters)
                 self.stats.failed += failed
@@ -200,6 +208,13 @@ class DeadLetters:
         self._told_of, self._next_report = True, now + _REPORT_SECONDS
         reason = str(failure) or type(failure).__name__
         log.warning("dead letters are not written", topic=self._topic, reason=reason)
+
+    def _tell_of_lost(self) -> None:
+        """Count what is left at the end, and say so: nobody will write it."""
+        left = len(self._next) + self._inbox.statistics().current_buffer_used
+        self.stats.failed += left
+        if lost := left + self._cut_off:
+            log.warning("dead letters are lost", topic=self._topic, letters=lost)
 
     def _report_success(self) -> None:
         if self._told_of:

@@ -17,6 +17,7 @@ import trio
 from aiokafka.errors import (
     KafkaError,
     KafkaStorageError,
+    KafkaTimeoutError,
     LeaderNotAvailableError,
     NotLeaderForPartitionError,
     OffsetOutOfRangeError,
@@ -42,6 +43,9 @@ log = structlog.get_logger("odin_ws.source")
 
 # Between two tries at a broker that fails, or at finding a partition's leader.
 _RETRY_SECONDS: Final = 0.5
+
+# Beyond aiokafka's time-out for a request: what looks has ended then, and a new client is needed.
+_LOOK_SECONDS: Final = 60.0
 
 # Another broker leads the partition now, or soon. The last two have no class in aiokafka:
 # FENCED_LEADER_EPOCH and UNKNOWN_LEADER_EPOCH.
@@ -174,7 +178,10 @@ class SessionFetcher:
                 # It is down or hangs: its partitions may have another leader by now.
                 log.debug("a fetch failed", node=node, error=str(error) or type(error).__name__)
         await trio.sleep(_RETRY_SECONDS)
-        await self._brokers.look_again()
+        with trio.move_on_after(_LOOK_SECONDS) as looking:
+            await self._brokers.look_again()
+        if looking.cancelled_caught:
+            self._fail(KafkaTimeoutError(f"the leaders were not told within {_LOOK_SECONDS:g} s"))
         self._regroup.set()
 
     async def _read_some(

@@ -1,0 +1,82 @@
+"""Asking a web server, within bounds of time and size."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import attrs
+import httpx
+import trio
+
+from odin_ws.address import is_loopback
+
+__all__ = ["Page", "Unreachable", "WebAddress"]
+
+# What is not compressed cannot grow beyond the limit.
+_PLAIN: Final = {"Accept-Encoding": "identity"}
+
+
+class Unreachable(Exception):
+    """There is no answer that can be used; the message says why."""
+
+
+@attrs.frozen
+class Page:
+    """An answer, whatever its status."""
+
+    status: int
+    body: bytes
+
+    def content(self) -> bytes:
+        """The body of a success. Raises Unreachable, also for redirects: they lead anywhere."""
+        if not httpx.codes.is_success(self.status):
+            raise Unreachable(f"status {self.status}")
+        return self.body
+
+
+class WebAddress:
+    """A URL that is asked for answers of at most `most` bytes, each within `seconds`."""
+
+    def __init__(self, url: str, *, seconds: float, most: int) -> None:
+        self.url = url
+        self._seconds = seconds
+        self._most = most
+        # Made once: reading the certificates of all authorities takes tens of milliseconds.
+        self._context = httpx.create_ssl_context()
+        # A proxy of the environment is for other machines.
+        self._trust_env = not is_loopback(urlsplit(url).hostname or "")
+
+    async def get(self) -> Page:
+        """Ask for what is there. Raises Unreachable."""
+        return await self._ask("GET")
+
+    async def post(self, form: dict[str, str], auth: httpx.Auth) -> Page:
+        """Send a form, as whom `auth` says. Raises Unreachable."""
+        return await self._ask("POST", data=form, auth=auth)
+
+    async def _ask(self, method: str, **what: Any) -> Page:
+        status, body = 0, b""
+        try:
+            with trio.move_on_after(self._seconds) as scope:
+                async with (
+                    httpx.AsyncClient(
+                        verify=self._context,
+                        trust_env=self._trust_env,
+                        timeout=None,  # noqa: S113 -- the scope above bounds all of it
+                    ) as client,
+                    client.stream(method, self.url, headers=_PLAIN, **what) as response,
+                ):
+                    status = response.status_code
+                    async for chunk in response.aiter_raw():
+                        body += chunk
+                        if len(body) > self._most:
+                            # Not a `break`: only a cancelled read closes httpx's generators.
+                            scope.cancel()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreachable(f"{type(error).__name__}: {error}") from None
+        if len(body) > self._most:
+            raise Unreachable(f"more than {self._most} bytes")
+        if scope.cancelled_caught:
+            raise Unreachable(f"no answer within {self._seconds:g} s")
+        return Page(status, body)
