@@ -29,7 +29,7 @@ from odin_ws.connection.doorkeeper import Doorkeeper, DoorRules
 from odin_ws.connection.entrance import Entrance, EntranceLimits
 from odin_ws.connection.expiry import Expiry
 from odin_ws.connection.keepalive import Keepalive
-from odin_ws.connection.limits import AddressLimits, ConnectLimits
+from odin_ws.connection.limits import AddressLimits, ConnectLimits, PerAddress
 from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
@@ -45,6 +45,7 @@ from odin_ws.ops.view import View
 from odin_ws.records import Item
 from odin_ws.resume import ReplayContext, ReplayLimits
 from odin_ws.settings import Settings
+from odin_ws.settings.edge import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
 from odin_ws.source.access import KafkaAccess
 from odin_ws.source.archive import KafkaArchive
 from odin_ws.source.base import Source
@@ -230,8 +231,8 @@ def _entrance(settings: Settings, certificate: Certificate | None) -> Entrance:
     )
     addresses = AddressLimits(
         settings.ws_connect_rate,
-        settings.ws_connect_rate_per_ip,
-        settings.ws_max_connections_per_ip,
+        PerAddress.of(settings.ws_connect_rate_per_ip, PUBLIC_CONNECT_RATE),
+        PerAddress.of(settings.ws_max_connections_per_ip, PUBLIC_CONNECTIONS),
     )
     return Entrance(limits, ConnectLimits(addresses), certificate)
 
