@@ -36,7 +36,7 @@ from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.connection.tls import Certificate
 from odin_ws.connection.transport import Transport
-from odin_ws.connection.turns import open_turns
+from odin_ws.connection.turns import Turns, giving_turns
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
 from odin_ws.notices import tell_of_feed, tell_of_jumps
 from odin_ws.ops.app import ops_app, serve_ops
@@ -143,8 +143,8 @@ async def running(
         _renewed(certificate),
         _observed(view, ops_socket),
         run_feed(view, upstream),
-        open_turns(lambda: view.hub.stats.busy_seconds) as turns,
-        subscribers(view, partial(accept_connections, listening, turns)),
+        giving_turns(view.turns),
+        subscribers(view, partial(accept_connections, listening, view.turns)),
     ):
         yield
     log.info("stopped", disconnects=view.server.stats.closed.total())
@@ -186,7 +186,8 @@ def build(
         doorkeeper=_doorkeeper(settings, catalogue, hub),
     )
     intake.jumped = partial(tell_of_jumps, server)
-    view = View(settings, upstream.source.feed, hub, server, resources)
+    turns = Turns(lambda: hub.stats.busy_seconds)
+    view = View(settings, upstream.source.feed, hub, server, resources, turns, certificate)
     if upstream.dead_letters is not None:
         intake.passed_by = upstream.dead_letters.put
         view.dead_letters = upstream.dead_letters.stats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.connection.certificates import Authority
 from tests.integration.feeding import PATIENCE, eventually, until
 from tests.integration.serving import Server, run_to_the_end, serving
+
+# Before what trustme gives by itself.
+RENEWED = datetime(2099, 1, 1, tzinfo=UTC)
+EXPIRES = "ws_tls_certificate_expires_timestamp_seconds"
 
 
 @pytest.fixture
@@ -121,10 +126,14 @@ async def test_tls_on_a_plain_port_ends() -> None:
 async def test_a_certificate_is_renewed_without_dropping_anyone(
     server: Server, authority: Authority
 ) -> None:
-    """SIGHUP: newcomers get the new one; one that cannot be used is logged, and changes nothing."""
+    """SIGHUP: newcomers get the new one; one that cannot be used is logged, and changes nothing.
+
+    Metrics say when the one that is served expires.
+    """
     async with dial(server, authority) as websocket:
         first = await serial(server, authority)
-        authority.issue("renewed.test")
+        assert await server.metric(EXPIRES) > RENEWED.timestamp()
+        authority.issue("renewed.test", expires=RENEWED)
         server.signal(signal.SIGHUP)
 
         async def is_new() -> bool:
@@ -136,6 +145,7 @@ async def test_a_certificate_is_renewed_without_dropping_anyone(
         server.signal(signal.SIGHUP)
         await eventually(lambda: server.events("the certificate cannot be used, the old one stays"))
         assert await serial(server, authority) == second
+        assert await server.metric(EXPIRES) == RENEWED.timestamp()
         assert "pong" in await ask(websocket)
     assert await server.metric("ws_connections_total") == 1
 
