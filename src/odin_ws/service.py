@@ -29,14 +29,14 @@ from odin_ws.connection.doorkeeper import Doorkeeper, DoorRules
 from odin_ws.connection.entrance import Entrance, EntranceLimits
 from odin_ws.connection.expiry import Expiry
 from odin_ws.connection.keepalive import Keepalive
-from odin_ws.connection.limits import AddressLimits, ConnectLimits
+from odin_ws.connection.limits import AddressLimits, ConnectLimits, PerAddress
 from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.connection.tls import Certificate
 from odin_ws.connection.transport import Transport
-from odin_ws.connection.turns import open_turns
+from odin_ws.connection.turns import Turns, giving_turns
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
 from odin_ws.notices import tell_of_feed, tell_of_jumps
 from odin_ws.ops.app import ops_app, serve_ops
@@ -45,6 +45,7 @@ from odin_ws.ops.view import View
 from odin_ws.records import Item
 from odin_ws.resume import ReplayContext, ReplayLimits
 from odin_ws.settings import Settings
+from odin_ws.settings.edge import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
 from odin_ws.source.access import KafkaAccess
 from odin_ws.source.archive import KafkaArchive
 from odin_ws.source.base import Source
@@ -142,8 +143,8 @@ async def running(
         _renewed(certificate),
         _observed(view, ops_socket),
         run_feed(view, upstream),
-        open_turns(lambda: view.hub.stats.busy_seconds) as turns,
-        subscribers(view, partial(accept_connections, listening, turns)),
+        giving_turns(view.turns),
+        subscribers(view, partial(accept_connections, listening, view.turns)),
     ):
         yield
     log.info("stopped", disconnects=view.server.stats.closed.total())
@@ -185,7 +186,8 @@ def build(
         doorkeeper=_doorkeeper(settings, catalogue, hub),
     )
     intake.jumped = partial(tell_of_jumps, server)
-    view = View(settings, upstream.source.feed, hub, server, resources)
+    turns = Turns(lambda: hub.stats.busy_seconds)
+    view = View(settings, upstream.source.feed, hub, server, resources, turns, certificate)
     if upstream.dead_letters is not None:
         intake.passed_by = upstream.dead_letters.put
         view.dead_letters = upstream.dead_letters.stats
@@ -230,8 +232,8 @@ def _entrance(settings: Settings, certificate: Certificate | None) -> Entrance:
     )
     addresses = AddressLimits(
         settings.ws_connect_rate,
-        settings.ws_connect_rate_per_ip,
-        settings.ws_max_connections_per_ip,
+        PerAddress.of(settings.ws_connect_rate_per_ip, PUBLIC_CONNECT_RATE),
+        PerAddress.of(settings.ws_max_connections_per_ip, PUBLIC_CONNECTIONS),
     )
     return Entrance(limits, ConnectLimits(addresses), certificate)
 

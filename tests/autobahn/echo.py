@@ -27,7 +27,7 @@ from odin_ws.connection.listener import (
     open_listening_socket,
 )
 from odin_ws.connection.transport import Transport
-from odin_ws.connection.turns import open_turns
+from odin_ws.connection.turns import Turns, giving_turns
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.incoming import FrameReader
@@ -110,7 +110,8 @@ async def echoing(host: str) -> AsyncIterator[Address]:
     )
     entrance = Entrance(limits, ConnectLimits(AddressLimits()), None)
     with open_listening_socket(Address(host, 0)) as listening:
-        async with open_turns(lambda: 0.0) as turns, trio.open_nursery() as nursery:
+        turns = Turns(lambda: 0.0)
+        async with giving_turns(turns), trio.open_nursery() as nursery:
             serve = partial(_serve, entrance)
             nursery.start_soon(accept_connections, listening, turns, serve, nursery)
             yield bound_address(listening)

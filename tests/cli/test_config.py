@@ -44,6 +44,16 @@ def test_it_says_where_a_value_comes_from() -> None:
     assert "default" in shown["WS_MAX_BROADCAST_RATE"]
 
 
+def test_what_is_not_set_has_no_unit() -> None:
+    """But it says what holds then."""
+    shown = lines(config())["WS_MAX_CONNECTIONS_PER_IP"]
+    assert shown.split()[:2] == ["-", "default"]
+    assert shown.endswith("not set: 1000 from a public address, no limit for others")
+    assert lines(config(WS_MAX_CONNECTIONS_PER_IP="0"))["WS_MAX_CONNECTIONS_PER_IP"].startswith(
+        "0 "
+    )
+
+
 def test_a_secret_is_not_shown(tmp_path: Path) -> None:
     """Only that there is one, and whether it comes from the environment or from a file."""
     file = tmp_path / "password"

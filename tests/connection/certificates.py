@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -21,9 +22,9 @@ class Authority:
         self.key = folder / "key.pem"
         self.issue()
 
-    def issue(self, *names: str) -> None:
+    def issue(self, *names: str, expires: datetime | None = None) -> None:
         """Write a new certificate and its key, in the place of those before."""
-        issued = self._ca.issue_cert(HOST, "127.0.0.1", *names)
+        issued = self._ca.issue_cert(HOST, "127.0.0.1", *names, not_after=expires)
         self.key.write_bytes(issued.private_key_pem.bytes())
         self.chain.write_bytes(b"".join(one.bytes() for one in issued.cert_chain_pems))
 

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from odin_ws.connection.addresses import TrustedProxies
 from odin_ws.connection.entrance import Entrance, EntranceLimits
 from odin_ws.connection.head import Head, Refusal
-from odin_ws.connection.limits import AddressLimits, ConnectLimits
+from odin_ws.connection.limits import AddressLimits, ConnectLimits, PerAddress
 from odin_ws.connection.tls import Certificate
 from odin_ws.connection.transport import Transport
 from odin_ws.testing.pipes import ClientStream, transport_pair
@@ -44,7 +44,7 @@ class Door:
                 trusted=TrustedProxies([ip_network("10.0.0.0/8")] * proxied),
                 proxy_protocol=proxied,
             ),
-            ConnectLimits(AddressLimits(rate_per_address=rate)),
+            ConnectLimits(AddressLimits(rate_per_address=PerAddress(rate))),
             Certificate(authority.chain, authority.key),
         )
         self.met: list[tuple[str, Head | Refusal | None]] = []

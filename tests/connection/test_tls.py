@@ -7,6 +7,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,39 @@ def test_a_certificate_is_read_again(tmp_path: Path) -> None:
     authority.issue("renewed.test")
     certificate.reload()
     assert certificate.context is not first
+
+
+def test_it_is_known_when_a_certificate_expires(tmp_path: Path) -> None:
+    """The first of its chain; what could not be read again changes nothing."""
+    authority = Authority(tmp_path)
+    soon, later = (datetime(2099, month, 1, tzinfo=UTC) for month in (1, 6))
+    authority.issue(expires=soon)
+    one = authority.chain.read_bytes()
+    certificate = Certificate(authority.chain, authority.key)
+    assert certificate.expires == soon.timestamp()
+    authority.issue(expires=later)
+    certificate.reload()
+    assert certificate.expires == later.timestamp()
+    # As openssl writes it: the key and some words beside the chain.
+    authority.chain.write_bytes(
+        authority.key.read_bytes() + b"subject=odin\n" + authority.chain.read_bytes() + one
+    )
+    certificate.reload()
+    assert certificate.expires == soon.timestamp()
+    authority.issue(expires=later)
+    authority.key.write_text("no key")
+    certificate.reload()
+    assert certificate.expires == soon.timestamp()
+
+
+def test_a_certificate_that_only_openssl_can_read_is_served(tmp_path: Path) -> None:
+    """When it expires is not known then, which the log says."""
+    authority = Authority(tmp_path)
+    pem = authority.chain.read_bytes().replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE")
+    authority.chain.write_bytes(pem)
+    with structlog.testing.capture_logs() as lines:
+        certificate = Certificate(authority.chain, authority.key)
+    assert certificate.expires is None
+    (line,) = lines
+    assert line["event"] == "it is not known when the certificate expires"
+    assert line["error"]

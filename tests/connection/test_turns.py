@@ -14,13 +14,14 @@ from odin_ws.connection.listener import (
     open_listening_socket,
 )
 from odin_ws.connection.transport import SocketTransport, Transport
-from odin_ws.connection.turns import _BESIDE_HUB, _LEAST_SECONDS, _MOST, Turns, open_turns
+from odin_ws.connection.turns import _BESIDE_HUB, _LEAST_SECONDS, _MOST, Turns, giving_turns
 from odin_ws.testing.ports import LOOPBACK
 
 
 async def test_nobody_waits_where_few_come() -> None:
     """The first ones have their turn without so much as a checkpoint."""
-    async with open_turns(lambda: 0.0) as turns:
+    turns = Turns(lambda: 0.0)
+    async with giving_turns(turns):
         with trio.CancelScope() as scope:
             scope.cancel()
             for _ in range(_MOST):
@@ -36,7 +37,8 @@ async def test_who_comes_first_is_served_first() -> None:
         await turns.take()
         served.append(number)
 
-    async with open_turns(lambda: 0.0) as turns, trio.open_nursery() as nursery:
+    turns = Turns(lambda: 0.0)
+    async with giving_turns(turns), trio.open_nursery() as nursery:
         for _ in range(_MOST):
             await turns.take()
         for number in range(10 * _MOST):
@@ -68,7 +70,8 @@ async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hu
             passes += 1
             await trio.lowlevel.checkpoint()
 
-    async with open_turns(lambda: busy) as turns, trio.open_nursery() as nursery:
+    turns = Turns(lambda: busy)
+    async with giving_turns(turns), trio.open_nursery() as nursery:
         for _ in range(1000):
             nursery.start_soon(flood)
         nursery.start_soon(stream)
@@ -86,7 +89,8 @@ async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hu
 
 async def test_who_leaves_while_it_waits_takes_no_turn() -> None:
     """A connection that is cancelled in the queue is forgotten, and the others go on."""
-    async with open_turns(lambda: 0.0) as turns:
+    turns = Turns(lambda: 0.0)
+    async with giving_turns(turns):
         for _ in range(_MOST):
             await turns.take()
         async with trio.open_nursery() as nursery:
@@ -95,6 +99,28 @@ async def test_who_leaves_while_it_waits_takes_no_turn() -> None:
             nursery.cancel_scope.cancel()
         with trio.fail_after(1):
             await turns.take()
+
+
+async def test_it_is_known_how_many_wait() -> None:
+    """Nobody while there are turns left; who leaves does not wait any more, nor who has had one."""
+    turns = Turns(lambda: 0.0)
+    for _ in range(_MOST):
+        await turns.take()
+    assert turns.waiting == 0
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(turns.take)
+        async with trio.open_nursery() as leaving:
+            leaving.start_soon(turns.take)
+            await trio.testing.wait_all_tasks_blocked()
+            assert turns.waiting == 4
+            leaving.cancel_scope.cancel()
+        assert turns.waiting == 3
+        nursery.start_soon(turns.run)
+        with trio.fail_after(1):
+            while turns.waiting:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
 
 
 async def test_bytes_are_read_and_callers_accepted_in_turn() -> None:

@@ -49,7 +49,7 @@ def test_its_settings_are_good() -> None:
         if line.startswith("Environment="):
             environ |= dict(one.split("=", 1) for one in line.split("=", 1)[1].split())
     settings, unknown = load_settings(environ)
-    assert settings.ws_max_connections_per_ip > 0
-    assert settings.ws_connect_rate_per_ip > 0
+    assert (settings.ws_max_connections_per_ip or 0) > 0
+    assert (settings.ws_connect_rate_per_ip or 0) > 0
     assert settings.ws_connect_rate > 0
     assert unknown == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from prometheus_client.core import Metric
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.closing import Close
+from odin_ws.connection.tls import Certificate
 from odin_ws.hub.reading import Unreadable
 from odin_ws.hub.retention import message_bytes
 from odin_ws.ops.metrics import metrics_registry
@@ -28,6 +30,7 @@ from odin_ws.workers.child import Child
 from odin_ws.workers.pages import worker_families
 from odin_ws.workers.supervisor import Supervisor
 from tests.building import message
+from tests.connection.certificates import Authority
 from tests.docs.pages import ROOT, as_table, cell, page, pages, read_table
 from tests.docs.parsing import command_fields, commands
 
@@ -35,9 +38,11 @@ SETTINGS = {setting.name: setting for _, setting in declared_settings()}
 
 
 @pytest.fixture
-async def metrics() -> dict[str, tuple[str, str]]:
+async def metrics(tmp_path: Path) -> dict[str, tuple[str, str]]:
     """Type and help of every metric, by its name with its labels, as docs write it."""
-    return {name: (kind, text) for name, kind, text in _metrics(_registry().collect())}
+    authority = Authority(tmp_path)
+    registry = _registry(Certificate(authority.chain, authority.key))
+    return {name: (kind, text) for name, kind, text in _metrics(registry.collect())}
 
 
 def test_settings() -> None:
@@ -204,12 +209,12 @@ def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
-def _registry() -> CollectorRegistry:
+def _registry(certificate: Certificate) -> CollectorRegistry:
     """The metrics of a server on which each labelled one has counted something."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     upstream = Upstream(MemorySource(log), MemoryArchive(log))
-    view: View = build(Settings(), catalogue, upstream)
+    view: View = build(Settings(), catalogue, upstream, certificate)
     view.hub.stats.received["odin.trades"] += 1
     view.hub.stats.unreadable[Unreadable.NO_KEY] += 1
     view.server.admission.refused["not_found"] += 1

@@ -9,7 +9,8 @@ import json
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
-from itertools import cycle
+from itertools import cycle, islice, product
+from string import ascii_lowercase
 from typing import Final
 
 import trio
@@ -28,11 +29,15 @@ _HEARTBEAT: Final = frame(Op.TEXT, b'{"type":"heartbeat"}')
 _BEGIN: Final = frame(Op.TEXT, b" ", fin=False)
 _GO_ON: Final = frame(Op.CONTINUATION, b" ", fin=False)
 _CLOSE: Final = frame(Op.CLOSE, struct.pack("!H", 1000))
-_TEN_THOUSAND: Final = [f"T{number}.trade" for number in range(10_000)]
+# Short ones: a command that is too large would not be looked at.
+_TEN_THOUSAND: Final = [
+    "".join(letters) for letters in islice(product(ascii_lowercase, repeat=3), 10_000)
+]
 
 
 def _command(kind: str, **data: object) -> bytes:
-    return frame(Op.TEXT, json.dumps({"type": kind, "data": data}).encode())
+    text = json.dumps({"type": kind, "data": data}, separators=(",", ":"))
+    return frame(Op.TEXT, text.encode())
 
 
 _EVERYTHING: Final = _command("subscribe", channels=["*.*"])

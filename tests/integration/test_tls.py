@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,9 @@ from tests.integration.feeding import PATIENCE, eventually, until
 from tests.integration.serving import Server, run_to_the_end, serving
 
 NOTHING_READ: Final = "nothing is read again at SIGHUP: there is no certificate"
+# Before what trustme gives by itself.
+RENEWED = datetime(2099, 1, 1, tzinfo=UTC)
+EXPIRES = "ws_tls_certificate_expires_timestamp_seconds"
 
 
 @pytest.fixture
@@ -125,10 +129,14 @@ async def test_tls_on_a_plain_port_ends() -> None:
 async def test_a_certificate_is_renewed_without_dropping_anyone(
     server: Server, authority: Authority
 ) -> None:
-    """SIGHUP: newcomers get the new one; one that cannot be used is logged, and changes nothing."""
+    """SIGHUP: newcomers get the new one; one that cannot be used is logged, and changes nothing.
+
+    Metrics say when the one that is served expires.
+    """
     async with dial(server, authority) as websocket:
         first = await serial(server, authority)
-        authority.issue("renewed.test")
+        assert await server.metric(EXPIRES) > RENEWED.timestamp()
+        authority.issue("renewed.test", expires=RENEWED)
         server.signal(signal.SIGHUP)
 
         async def is_new() -> bool:
@@ -140,6 +148,7 @@ async def test_a_certificate_is_renewed_without_dropping_anyone(
         server.signal(signal.SIGHUP)
         await eventually(lambda: server.events("the certificate cannot be used, the old one stays"))
         assert await serial(server, authority) == second
+        assert await server.metric(EXPIRES) == RENEWED.timestamp()
         assert "pong" in await ask(websocket)
     assert await server.metric("ws_connections_total") == 1
 

@@ -11,6 +11,7 @@ from odin_ws.protocol.commands import (
     Resend,
     Resume,
     Subscribe,
+    Unsubscribe,
     decode_command,
 )
 from odin_ws.protocol.selection import Selection
@@ -197,6 +198,13 @@ def test_of_a_field_given_twice_the_last_counts() -> None:
     """As in JavaScript and Python, so that what a client's own parser shows is what holds."""
     text = '{"type":"unsubscribe","id":1,"type":"heartbeat","id":2}'
     assert decode_command(text, CATALOGUE) == Heartbeat(2)
+    text = (
+        '{"type":"unsubscribe","data":{"channels":[7]},'
+        '"data":{"channels":["A.trade"],"channels":["B.trade"]}}'
+    )
+    command = decode_command(text, CATALOGUE)
+    assert isinstance(command, Unsubscribe)
+    assert list(command.selection.wanted) == ["B.trade"]
 
 
 @pytest.mark.parametrize("token", ["\0", "a\0b", "\x7f", "\u202e", "\uffff", " ", "\r\n", "🜁"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -225,3 +226,57 @@ async def test_failing_18_an_address_that_has_left_is_forgotten(odin_scenario: S
     await trio.sleep(10)
     await status(odin_scenario, "203.0.113.5")
     assert len(addresses) == 1
+
+
+# ---- by default
+
+
+async def answers(scenario: Scenario, peer: str, count: int) -> dict[int, int]:
+    """How so many callers from an address are answered; they stay connected."""
+    return Counter([await status(scenario, peer) for _ in range(count)])
+
+
+async def refusals(scenario: Scenario, label: str) -> float:
+    """How many were refused for a reason."""
+    return await metric(scenario, "ws_connections_failed_total", reason=label)
+
+
+@pytest.mark.parametrize("peer", ["8.8.8.8", "2606:4700::8", "::ffff:8.8.8.8"])
+async def test_by_default_a_public_address_cannot_take_all_places(
+    odin_scenario: Scenario, peer: str
+) -> None:
+    """It has 100 connections a second, five seconds' worth at once, and 1,000 in all."""
+    assert (await answers(odin_scenario, peer, 520))[101] == pytest.approx(500, abs=5)
+    assert await refusals(odin_scenario, "connect_rate_per_ip") == pytest.approx(20, abs=5)
+    await trio.sleep(6)
+    await answers(odin_scenario, peer, 490)
+    await trio.sleep(6)
+    await answers(odin_scenario, peer, 50)
+    assert await metric(odin_scenario, "ws_connections_active") == 1000
+    assert await refusals(odin_scenario, "max_connections_per_ip") > 0
+    assert await status(odin_scenario, "1.1.1.1") == 101
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "10.0.0.1", "fd00::1", "memory"])
+async def test_by_default_an_address_that_is_not_public_has_no_limit(
+    odin_scenario: Scenario, peer: str
+) -> None:
+    """A proxy that nobody has declared may be there, with all clients behind it."""
+    assert await answers(odin_scenario, peer, 1100) == {101: 1100}
+
+
+@pytest.mark.odin_settings(ws_trusted_proxies=(ip_network("8.8.0.0/16"),))
+async def test_by_default_clients_of_a_trusted_proxy_do_not_share_its_limit(
+    odin_scenario: Scenario,
+) -> None:
+    """Each has its own; so has the proxy where it names nobody."""
+    for number in range(600):
+        head = forwarded(value=f"1.1.{number // 250}.{number % 250}")
+        assert await status(odin_scenario, "8.8.8.8", head) == 101
+    assert (await answers(odin_scenario, "8.8.8.8", 520))[101] == pytest.approx(500, abs=5)
+
+
+@pytest.mark.odin_settings(ws_max_connections_per_ip=0, ws_connect_rate_per_ip=0)
+async def test_a_limit_of_an_address_can_be_lifted(odin_scenario: Scenario) -> None:
+    """0 is no limit for public addresses too."""
+    assert await answers(odin_scenario, "8.8.8.8", 1100) == {101: 1100}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.container import Container
@@ -28,6 +29,12 @@ OF_TOKENS = {
     "ws_revocations",
 }
 
+# A scenario has no sockets to read: the test below takes its turns itself.
+OF_TURNS = {"ws_turns_waiting"}
+
+# Not here: ws_tls_certificate_expires_timestamp_seconds is there with TLS only, and moves in
+# integration/test_tls.py.
+
 # With a dead-letter topic: integration/test_dead_letters.py sees it move.
 OF_LETTERS = {"ws_dead_letters_total"}
 
@@ -36,7 +43,7 @@ async def test_failing_24_every_metric_has_a_test_that_sees_it_move(
     odin_scenario: Scenario,
 ) -> None:
     """The tables of the tests that follow name every metric there is, and no other."""
-    tables = MOVES.keys() | FIXED.keys() | SAMPLED | OF_TOKENS | OF_LETTERS
+    tables = MOVES.keys() | FIXED.keys() | SAMPLED | OF_TOKENS | OF_TURNS | OF_LETTERS
     assert await metric_names(odin_scenario) == tables
 
 
@@ -53,6 +60,18 @@ async def test_failing_24_a_metric_moves(odin_scenario: Scenario, name: str) -> 
 async def test_failing_24_a_metric_shows_its_setting(odin_scenario: Scenario, name: str) -> None:
     """Limits are shown as they are in force."""
     assert await metric(odin_scenario, name) == FIXED[name]
+
+
+async def test_failing_24_who_waits_for_a_turn_is_counted(odin_scenario: Scenario) -> None:
+    """As long as it waits."""
+    many = 1000
+    async with trio.open_nursery() as nursery:
+        for _ in range(many):
+            nursery.start_soon(odin_scenario.view.turns.take)
+        await trio.testing.wait_all_tasks_blocked()
+        assert 0 < await metric(odin_scenario, "ws_turns_waiting") < many
+        nursery.cancel_scope.cancel()
+    assert await metric(odin_scenario, "ws_turns_waiting") == 0
 
 
 async def test_failing_24_memory_and_cpu_are_sampled(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 import trio
 
@@ -14,7 +16,16 @@ HEARTBEAT = b'{"type":"heartbeat"}'
 BREACHES: dict[str, tuple[bytes, Close]] = {
     "unmasked": (frame(Op.TEXT, HEARTBEAT, mask=False), Close.PROTOCOL),
     "reserved bit 1": (frame(Op.TEXT, HEARTBEAT, rsv=4), Close.PROTOCOL),
+    "reserved bit 2": (frame(Op.TEXT, HEARTBEAT, rsv=2), Close.PROTOCOL),
     "reserved bit 3": (frame(Op.TEXT, HEARTBEAT, rsv=1), Close.PROTOCOL),
+    "reserved bit of a ping": (frame(Op.PING, rsv=4), Close.PROTOCOL),
+    "unmasked ping": (frame(Op.PING, b"x", mask=False), Close.PROTOCOL),
+    "unmasked close": (frame(Op.CLOSE, b"\x03\xe8", mask=False), Close.PROTOCOL),
+    "length in more bytes than it needs": (
+        struct.pack("!BBH", 0x81, 0xFE, 5) + bytes(9),
+        Close.PROTOCOL,
+    ),
+    "length with its first bit": (struct.pack("!BBQ", 0x81, 0xFF, 1 << 63), Close.PROTOCOL),
     "reserved opcode": (frame(3, b"x"), Close.PROTOCOL),
     "reserved control opcode": (frame(11), Close.PROTOCOL),
     "cut ping": (frame(Op.PING, b"x", fin=False), Close.PROTOCOL),
@@ -35,6 +46,9 @@ BREACHES: dict[str, tuple[bytes, Close]] = {
         frame(Op.TEXT, b'{"', fin=False) + frame(Op.CONTINUATION, b"\xff"),
         Close.NOT_UTF8,
     ),
+    "a reason that is no UTF-8": (frame(Op.CLOSE, b"\x03\xe8\xff"), Close.NOT_UTF8),
+    "half a pair in UTF-8": (frame(Op.TEXT, b'"\xed\xa0\x80"'), Close.NOT_UTF8),
+    "an exabyte": (struct.pack("!BBQ", 0x81, 0xFF, 1 << 60) + bytes(65_541), Close.TOO_LARGE),
     "too large": (frame(Op.TEXT, b" " * 65_537), Close.TOO_LARGE),
     "far too large": (frame(Op.TEXT, b" " * 300_000), Close.TOO_LARGE),
 }
@@ -132,6 +146,19 @@ async def test_a_clients_close_is_echoed_and_counted_as_its_own(
     assert await client.rest() == [Frame(Op.CLOSE, payload)]
     await trio.sleep(1)
     assert odin_scenario.view.server.stats.closed == {Close.CLIENT: 1}
+
+
+async def test_who_has_closed_is_not_heard_any_more(odin_scenario: Scenario) -> None:
+    """Commands, pings and breaches behind a client's close are neither answered nor an error."""
+    client = await RawClient.open(odin_scenario)
+    close = frame(Op.CLOSE, b"\x03\xe8")
+    late = frame(Op.TEXT, HEARTBEAT) + frame(Op.PING) + frame(3) + frame(Op.TEXT, b"\xff") + close
+    await client.stream.send_all(close + late)
+    assert await client.rest() == [Frame(Op.CLOSE, b"\x03\xe8")]
+    await trio.sleep(1)
+    stats = odin_scenario.view.server.stats
+    assert (stats.sessions.commands, stats.errors) == (0, 0)
+    assert stats.closed == {Close.CLIENT: 1}
 
 
 @pytest.mark.parametrize("part", [b"", frame(Op.TEXT, HEARTBEAT)[:5]], ids=["between", "within"])

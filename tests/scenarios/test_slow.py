@@ -51,6 +51,22 @@ async def test_bytes_that_wait_longer_than_the_grace_close(odin_scenario: Scenar
 
 
 @pytest.mark.odin_settings(ws_outbox_seconds=20)
+async def test_a_trickle_of_reading_is_not_enough(odin_scenario: Scenario) -> None:
+    """Who takes a byte every half second holds what waits for it no longer than the grace."""
+    client = await RawClient.open(odin_scenario, capacity=1000)
+    await client.subscribe("BTC.trade")
+    odin_scenario.publish("BTC", "trade", "x" * 2000)
+    (connection,) = odin_scenario.view.server.connections
+    started = trio.current_time()
+    with trio.fail_after(60):
+        while connection.closing is None:
+            assert await client.stream.receive_some(1)
+            await trio.sleep(0.5)
+    assert connection.closing is Close.SLOW
+    assert 19 < trio.current_time() - started < 23
+
+
+@pytest.mark.odin_settings(ws_outbox_seconds=20)
 async def test_who_reads_slowly_but_steadily_stays(odin_scenario: Scenario) -> None:
     """Behind by less than the limits at any time, a client gets everything, however late."""
     client = await RawClient.open(odin_scenario, capacity=1000)

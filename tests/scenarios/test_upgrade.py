@@ -60,6 +60,23 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
         400,
         "bad_request",
     ),
+    "two lengths in one header": (
+        request(headers={"Content-Length": "0, 5"}),
+        400,
+        "bad_request",
+    ),
+    "a length of other digits": (request(headers={"Content-Length": "0x0"}), 400, "bad_request"),
+    "no coding": (request(headers={"Transfer-Encoding": "identity"}), 400, "bad_request"),
+    "two codings": (
+        request(headers={"Transfer-Encoding": "chunked", "transfer-encoding": "identity"}),
+        400,
+        "bad_request",
+    ),
+    "a coding behind a vertical tab": (
+        request(headers={"Transfer-Encoding": "\x0bchunked"}),
+        400,
+        "bad_request",
+    ),
     "another coding": (request(headers={"Transfer-Encoding": "xchunked"}), 400, "bad_request"),
     "two Hosts": (request(headers={"host": "test"}), 400, "bad_request"),
     "two keys": (
@@ -105,6 +122,30 @@ async def test_a_request_that_is_no_upgrade_is_answered(odin_scenario: Scenario,
     server = odin_scenario.view.server
     assert server.admission.refused == Counter({label: 1})
     assert (server.stats.opened, server.stats.errors, server.admission.active) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        request("/elsewhere"),
+        request(headers={"Upgrade": None}),
+        request(headers={"Content-Length": str(len(request()))}),
+        request(headers={"Transfer-Encoding": "chunked"}) + b"0\r\n\r\n",
+        request(method="POST", headers={"Content-Length": "0"}),
+    ],
+    ids=["another path", "no upgrade", "a body", "a chunked body", "another method"],
+)
+async def test_what_comes_behind_a_refused_request_is_no_request(
+    odin_scenario: Scenario, first: bytes
+) -> None:
+    """A body or a second request is not answered: a proxy would give that to somebody else."""
+    client = await RawClient.dial(odin_scenario, first + request() * 2)
+    answer = await client.rest_bytes()
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert answer.count(b"HTTP/1.1") == 1
+    server = odin_scenario.view.server
+    assert server.admission.refused.total() == 1
+    assert (server.stats.opened, server.stats.errors) == (0, 0)
 
 
 ALLOWED: dict[str, bytes] = {

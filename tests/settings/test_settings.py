@@ -77,7 +77,7 @@ BESIDE = {
 }
 INTEGERS = {
     name for name, (field, _) in SETTINGS.items() if type(getattr(Settings(), field)) is int
-}
+} | {"WS_MAX_CONNECTIONS_PER_IP"}
 
 
 def value_of(name: str, text: str) -> Any:
@@ -169,6 +169,14 @@ def test_a_number_out_of_range_stops_the_start(name: str) -> None:
 def test_a_count_is_no_fraction(name: str) -> None:
     """Half a connection is a mistake, and is not rounded."""
     assert "an integer" in problem_of(**{name: "2048.5"})
+
+
+@pytest.mark.parametrize("name", ["WS_MAX_CONNECTIONS_PER_IP", "WS_CONNECT_RATE_PER_IP"])
+def test_a_limit_of_an_address_that_is_not_set_is_not_0(name: str) -> None:
+    """0 lifts it for everybody, also for public addresses."""
+    assert getattr(Settings(), name.lower()) is None
+    assert value_of(name, "0") == 0
+    assert "not set: " in SETTINGS[name][1].help
 
 
 @pytest.mark.parametrize("name", CHOICES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,13 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily, Metric
 
 from odin_ws.catalogue import default_catalogue
+from odin_ws.connection.tls import Certificate
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
 from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.workers.totals import GAUGES, Totals, merge_families
+from tests.connection.certificates import Authority
 from tests.workers.fakes import families
 
 MESSAGES = "ws_messages_sent"
@@ -38,11 +41,17 @@ def value(found: Iterable[Metric], name: str, **labels: str) -> float:
     return one
 
 
-async def test_every_gauge_of_a_worker_has_a_rule() -> None:
+async def test_every_gauge_of_a_worker_has_a_rule(tmp_path: Path) -> None:
     """Who adds a gauge says what several of it are together; no rule is left of one that went."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
-    view = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryArchive(log)))
+    authority = Authority(tmp_path)
+    view = build(
+        Settings(),
+        catalogue,
+        Upstream(MemorySource(log), MemoryArchive(log)),
+        Certificate(authority.chain, authority.key),
+    )
     registry = metrics_registry(view)
     gauges = {family.name for family in registry.collect() if family.type == "gauge"}
     assert gauges == GAUGES.keys()
@@ -67,6 +76,18 @@ def test_the_rule_of_a_gauge_holds() -> None:
     assert value(merged, ACTIVE) == 12
     assert value(merged, "ws_cpu_usage_percent") == 50
     assert value(merged, "ws_kafka_lag_records") == 9
+
+
+def test_those_who_wait_for_a_turn_are_added_and_the_first_certificate_expires() -> None:
+    """A worker that has not read the new certificate yet is the one to look at."""
+    expires = "ws_tls_certificate_expires_timestamp_seconds"
+    parts = [
+        families(gauges={"ws_turns_waiting": 5, expires: 2e9}),
+        families(gauges={"ws_turns_waiting": 7, expires: 1.9e9}),
+    ]
+    merged = merge_families(parts)
+    assert value(merged, "ws_turns_waiting") == 12
+    assert value(merged, expires) == 1.9e9
 
 
 def test_one_worker_without_kafka_is_not_connected() -> None:

@@ -25,16 +25,15 @@ def config() -> None:
     styles = []
     for field, setting in declared_settings():
         origin = setting.origin(os.environ)
-        value = f"{_text(getattr(settings, field))} {setting.unit}".strip()
-        rows.append((setting.name, value or "-", origin, setting.help))
+        value = getattr(settings, field)
+        text = "" if value is None else f"{_text(value)} {setting.unit}".strip()
+        rows.append((setting.name, text or "-", origin, setting.help))
         styles.append("" if origin == "default" else "bold")
     print_table(("setting", "value", "from", "what it does"), rows, styles)
 
 
 def _text(value: object) -> str:
     match value:
-        case None:
-            return ""
         case Address():
             return str(value)
         case bool():

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-__all__ = ["Network", "TrustedProxies", "limit_key", "read_address"]
+__all__ = ["Network", "TrustedProxies", "is_public", "limit_key", "read_address"]
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -50,6 +50,12 @@ def limit_key(address: str) -> str:
         return address
     owned = int(parsed) >> _OWNED_BITS << _OWNED_BITS
     return f"{IPv6Address(owned)}/{_OWNED_BITS}"
+
+
+def is_public(address: str) -> bool:
+    """Whether it is somebody's on the internet; what is no address is nobody's."""
+    parsed = _parse(address)
+    return parsed is not None and parsed.is_global
 
 
 class TrustedProxies:

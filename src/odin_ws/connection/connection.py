@@ -225,6 +225,7 @@ class Connection:
         """
         begun: float | None = None
         while True:
+            count = 0
             for count, item in enumerate(reader.receive(data), 1):
                 if isinstance(item, str | bytes):
                     begun = None
@@ -233,7 +234,8 @@ class Connection:
                     return answered
                 if not count % _AT_ONCE:
                     await trio.lowlevel.checkpoint()
-            if not reader.unfinished:
+            # Of bytes that make nothing whole a frame was begun, be it one of two bytes.
+            if not reader.unfinished and (count or not data):
                 begun = None
             elif begun is None:
                 begun = trio.current_time()

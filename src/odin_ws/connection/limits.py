@@ -6,18 +6,18 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Self
 
 import attrs
 import structlog
 import trio
 
-from odin_ws.connection.addresses import limit_key
+from odin_ws.connection.addresses import is_public, limit_key
 from odin_ws.connection.head import Refusal
 from odin_ws.connection.retrying import retry_after
 from odin_ws.rates import TokenBucket
 
-__all__ = ["TOO_MANY", "AddressLimits", "ConnectLimits"]
+__all__ = ["TOO_MANY", "AddressLimits", "ConnectLimits", "PerAddress"]
 
 log = structlog.get_logger("odin_ws.connection")
 
@@ -33,6 +33,24 @@ _MAX_ADDRESSES: Final = 16_384
 
 # An operator has to hear when a limit meets a proxy that does not say for whom it asks, once.
 _WARN_SECONDS: Final = 30.0
+_HINT: Final = "a proxy or load balancer has to be in WS_TRUSTED_PROXIES, and to name its clients"
+
+
+@attrs.frozen
+class PerAddress:
+    """What one address may have; 0 is no limit. `public_only`: others have none."""
+
+    most: float = 0.0
+    public_only: bool = False
+
+    @classmethod
+    def of(cls, most: float | None, public: float) -> Self:
+        """`most`, of every address; where nobody has said it, `public` of public ones."""
+        return cls(public, public_only=True) if most is None else cls(most)
+
+    def holds_for(self, address: str) -> bool:
+        """Whether there is a limit for this address."""
+        return self.most > 0 and (not self.public_only or is_public(address))
 
 
 @attrs.frozen
@@ -40,8 +58,8 @@ class AddressLimits:
     """Limits as settings give them; 0 is none. Rates are connections per second."""
 
     rate: float = 0.0
-    rate_per_address: float = 0.0
-    connections_per_address: int = 0
+    rate_per_address: PerAddress = PerAddress()
+    connections_per_address: PerAddress = PerAddress()
 
 
 class ConnectLimits:
@@ -63,14 +81,15 @@ class ConnectLimits:
     def knock(self, address: str) -> None:
         """Charge an attempt to connect. Raises Refusal; one that is refused is not charged."""
         limits = self._limits
-        if not (limits.rate or limits.rate_per_address):
+        limited = limits.rate_per_address.holds_for(address)
+        if not (limits.rate or limited):
             return
         now = trio.current_time()
         key = limit_key(address)
-        bucket = self._bucket(key, now) if limits.rate_per_address else None
+        bucket = self._bucket(key, now) if limited else None
         # First the address: else those who flood would use up what is there for all.
         if bucket is not None and not bucket.available(now):
-            raise self._refusal("connect_rate_per_ip", key, limits.rate_per_address)
+            raise self._refusal("connect_rate_per_ip", key, limits.rate_per_address.most)
         if limits.rate:
             if not self._all.available(now):
                 raise self._refusal("connect_rate", key, limits.rate)
@@ -82,11 +101,11 @@ class ConnectLimits:
 
     def hold(self, address: str) -> AbstractContextManager[None]:
         """Count a connection for the length of the block. Raises Refusal."""
-        most = self._limits.connections_per_address
-        return self._hold(address, most) if most else nullcontext()
+        limit = self._limits.connections_per_address
+        return self._hold(address, limit.most) if limit.holds_for(address) else nullcontext()
 
     @contextmanager
-    def _hold(self, address: str, most: int) -> Iterator[None]:
+    def _hold(self, address: str, most: float) -> Iterator[None]:
         key = limit_key(address)
         if self._connections[key] >= most:
             raise self._refusal("max_connections_per_ip", key, most)
@@ -106,14 +125,18 @@ class ConnectLimits:
             if oldest.seconds_until_full() and len(self._buckets) < _MAX_ADDRESSES:
                 break
             self._buckets.popitem(last=False)
-        rate = self._limits.rate_per_address
+        rate = self._limits.rate_per_address.most
         return self._buckets.get(key) or TokenBucket(rate, rate * _BURST_SECONDS, now)
 
     def _refusal(self, label: str, key: str, most: float) -> Refusal:
         name = f"WS_{label.upper()}"
+        of_one = label.endswith("_ip")
         now = trio.current_time()
         if self._warned_at is None or now - self._warned_at >= _WARN_SECONDS:
             self._warned_at = now
-            log.warning("callers are refused by a limit", setting=name, address=key, limit=most)
-        text = f"too many: {name} is {most:g}" + f", and this is {key}" * label.endswith("_ip")
+            hint = {"hint": _HINT} if of_one else {}
+            log.warning(
+                "callers are refused by a limit", setting=name, address=key, limit=most, **hint
+            )
+        text = f"too many: {name} is {most:g}" + f", and this is {key}" * of_one
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, label, text, [retry_after()])

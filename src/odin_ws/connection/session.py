@@ -40,6 +40,10 @@ _MAX_REFUSED_IN_A_ROW: Final = 50
 # ever it is two a second.
 _HEAVY: Final = 5
 
+# A command counts once more for each so many characters: to read 64 KiB of names takes as long as
+# dozens of short ones.
+_LONG: Final = 4096
+
 
 @attrs.frozen
 class SessionLimits:
@@ -138,7 +142,7 @@ class Session:
             return
         self._stats.commands += 1
         try:
-            self._check_rate()
+            self._check_rate(len(message))
             self._carry_out(message)
         except CommandError as error:
             self._answers.refuse(error)
@@ -156,7 +160,7 @@ class Session:
         self._connection.close(Close.FLOODING)
         return False
 
-    def _check_rate(self) -> None:
+    def _check_rate(self, size: int) -> None:
         if not self._bucket.available(trio.current_time()):
             self._stats.rate_limited += 1
             limits = self._limits
@@ -164,15 +168,16 @@ class Session:
                 ErrorCode.RATE_LIMIT_EXCEEDED,
                 f"at most {limits.command_rate:g} commands per second, "
                 f"{limits.command_burst} in a burst, where one that asks for the past or renews "
-                f"the token counts as {_HEAVY}; this one was ignored",
+                f"the token counts as {_HEAVY}, and a long one once more for each {_LONG} "
+                "characters; this one was ignored",
                 retry=True,
             )
-        self._bucket.spend(1)
+        # That may leave a debt: the one that makes it is carried out.
+        self._bucket.spend(1 + size // _LONG)
 
     def _carry_out(self, text: str) -> None:
         command = decode_command(text, self._catalogue)
         if _is_heavy(command):
-            # That may leave a debt: the one that makes it is carried out.
             self._bucket.spend(_HEAVY - 1)
         match command:
             case Heartbeat(command_id):

@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 import trio
+from cryptography import x509
 
 from odin_ws.connection.transport import Transport
 
@@ -57,13 +58,15 @@ class HandshakeFailed(Exception):
 class Certificate:
     """A certificate chain and its key, from PEM files; they can be read again.
 
-    Raises CertificateError.
+    `expires`: when the first of the chain does, in seconds of Unix time; None where that is not
+    known. Raises CertificateError.
     """
 
     def __init__(self, chain: Path, key: Path) -> None:
         self._chain = chain
         self._key = key
         self.context = self._load()
+        self.expires = self._read_expiry()
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -80,6 +83,15 @@ class Certificate:
             ) from error
         return context
 
+    def _read_expiry(self) -> float | None:
+        try:
+            chain = x509.load_pem_x509_certificates(self._chain.read_bytes())
+            return min(one.not_valid_after_utc.timestamp() for one in chain)
+        except (OSError, ValueError) as error:
+            # OpenSSL takes forms of PEM that are not read here; the certificate is good for it.
+            log.warning("it is not known when the certificate expires", error=str(error))
+            return None
+
     def reload(self) -> None:
         """Read the files again, for connections that come from now on; who is there stays.
 
@@ -87,6 +99,7 @@ class Certificate:
         """
         try:
             self.context = self._load()
+            self.expires = self._read_expiry()
         except CertificateError as error:
             log.error("the certificate cannot be used, the old one stays", error=str(error))  # noqa: TRY400
         else:

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-__all__ = ["Turns", "open_turns"]
+__all__ = ["Turns", "giving_turns"]
 
 # What clients have of a pass while some wait for their turn; beside a hub that keeps the loop,
 # twice what that takes: 12,000 who come back under a stream are back as soon as with four times
@@ -39,6 +39,11 @@ class Turns:
         self._left = _MOST
         self._waiting = trio.lowlevel.ParkingLot()
         self._asked = trio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
 
     async def take(self) -> None:
         """Wait until it is the caller's turn, which always comes. Often no checkpoint."""
@@ -67,10 +72,9 @@ class Turns:
 
 
 @asynccontextmanager
-async def open_turns(busy: Callable[[], float]) -> AsyncIterator[Turns]:
-    """Turns, given for the length of the block. See Turns."""
-    turns = Turns(busy)
+async def giving_turns(turns: Turns) -> AsyncIterator[None]:
+    """Give turns for the length of the block."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turns.run)
-        yield turns
+        yield
         nursery.cancel_scope.cancel()

@@ -56,6 +56,7 @@ class _ServiceCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._connections()
+        yield from self._tls()
         yield from self._access()
         yield from self._messages()
         yield from self._capacity()
@@ -64,7 +65,7 @@ class _ServiceCollector(Collector):
         yield from self._past()
 
     def _connections(self) -> Iterator[Metric]:
-        server = self._view.server
+        view, server = self._view, self._view.server
         stats = server.stats
         yield _counter("ws_connections", "Connections upgraded", stats.opened)
         yield _gauge("ws_connections_active", "Connections open now", server.admission.active)
@@ -72,8 +73,9 @@ class _ServiceCollector(Collector):
             "ws_connections_pending", "Callers on their way in or out", len(server.entrance.pending)
         )
         yield _gauge(
-            "ws_connections_max", "WS_MAX_CONNECTIONS", self._view.settings.ws_max_connections
+            "ws_turns_waiting", "Connections with bytes that are to be read", view.turns.waiting
         )
+        yield _gauge("ws_connections_max", "WS_MAX_CONNECTIONS", view.settings.ws_max_connections)
         yield _labelled_counter(
             "ws_connections_failed",
             "Connections refused before the upgrade",
@@ -92,6 +94,16 @@ class _ServiceCollector(Collector):
         yield _histogram("ws_connection_duration_seconds", "How long they lasted", stats.duration)
         yield _counter("ws_slow_clients_disconnected", "Closed as slow", stats.closed[Close.SLOW])
         yield _counter("ws_errors", "Connections ended by an error of ours", stats.errors)
+
+    def _tls(self) -> Iterator[Metric]:
+        certificate = self._view.certificate
+        # Without one there is nothing to be alerted of, which a 0 would do.
+        if certificate is not None and certificate.expires is not None:
+            yield _gauge(
+                "ws_tls_certificate_expires_timestamp_seconds",
+                "When the first certificate of WS_TLS_CERT expires",
+                certificate.expires,
+            )
 
     def _access(self) -> Iterator[Metric]:
         authority = self._view.server.doorkeeper.authority

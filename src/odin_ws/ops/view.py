@@ -6,6 +6,8 @@ import attrs
 import trio
 
 from odin_ws.connection.server import ConnectionServer
+from odin_ws.connection.tls import Certificate
+from odin_ws.connection.turns import Turns
 from odin_ws.hub import Hub
 from odin_ws.ops.resources import Resources
 from odin_ws.settings import Settings
@@ -17,13 +19,18 @@ __all__ = ["View"]
 
 @attrs.define(eq=False)
 class View:
-    """The running service, for reading. `draining`: a stop was asked for."""
+    """The running service, for reading. `draining`: a stop was asked for.
+
+    `certificate`: None where TLS is not ours to speak.
+    """
 
     settings: Settings
     feed: Feed
     hub: Hub
     server: ConnectionServer
     resources: Resources
+    turns: Turns
+    certificate: Certificate | None = None
     dead_letters: DeadLetterStats = attrs.field(factory=DeadLetterStats)
     draining: bool = False
     was_live: bool = False

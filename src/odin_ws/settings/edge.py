@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Final
 
 import attrs
 
-from odin_ws.settings.kinds import FILE, NETWORKS, choice, integer, number, setting
+from odin_ws.settings.kinds import FILE, NETWORKS, choice, integer, number, optional, setting
 
-__all__ = ["EdgeSettings"]
+__all__ = ["PUBLIC_CONNECTIONS", "PUBLIC_CONNECT_RATE", "EdgeSettings"]
+
+# What a public address may have where its limits are not set: more than the devices of an office
+# or of a provider's shared address make, and a twelfth of the default WS_MAX_CONNECTIONS. Other
+# addresses have no limit then, for proxies nobody has declared, load balancers and benches are
+# there.
+PUBLIC_CONNECTIONS: Final = 1000
+PUBLIC_CONNECT_RATE: Final = 100.0
 
 
 @attrs.frozen(slots=False)  # several are bases of one class
@@ -40,12 +48,13 @@ class EdgeSettings:
         "",
         "required: connections come from trusted proxies only, and begin with a PROXY header, v2",
     )
-    ws_max_connections_per_ip: int = setting(
+    ws_max_connections_per_ip: int | None = setting(
         "WS_MAX_CONNECTIONS_PER_IP",
-        "0",
-        integer(0),
+        "",
+        optional(integer(0)),
         "connections",
-        "more from one address (IPv6: one /64) are answered 429; 0 for no limit",
+        "more from one address (IPv6: one /64) are answered 429; 0 for no limit; "
+        f"not set: {PUBLIC_CONNECTIONS} from a public address, no limit for others",
     )
     ws_connect_rate: float = setting(
         "WS_CONNECT_RATE",
@@ -54,12 +63,13 @@ class EdgeSettings:
         "connections/s",
         "more than that are answered 429, after a burst of 5 seconds' worth; 0 for no limit",
     )
-    ws_connect_rate_per_ip: float = setting(
+    ws_connect_rate_per_ip: float | None = setting(
         "WS_CONNECT_RATE_PER_IP",
-        "0",
-        number(0, 1e6),
+        "",
+        optional(number(0, 1e6)),
         "connections/s",
-        "the same from one address (IPv6: one /64); 0 for no limit",
+        "the same from one address (IPv6: one /64); 0 for no limit; "
+        f"not set: {PUBLIC_CONNECT_RATE:g} from a public address, no limit for others",
     )
     ws_max_loop_delay: float = setting(
         "WS_MAX_LOOP_DELAY",

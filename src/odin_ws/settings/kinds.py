@@ -35,6 +35,7 @@ __all__ = [
     "choice",
     "integer",
     "number",
+    "optional",
     "secret",
     "setting",
 ]
@@ -121,6 +122,12 @@ def number(low: float, high: float = math.inf) -> tuple[Callable[[str], float], 
         return value
 
     return parse, f"a number, {_range(low, high)}"
+
+
+def optional(kind: tuple[Callable[[str], T], str]) -> tuple[Callable[[str], T | None], str]:
+    """One of these kinds, or None where nothing is said."""
+    parse, allowed = kind
+    return lambda text: parse(text) if text else None, f"{allowed}; or nothing"
 
 
 def _range(low: float, high: float) -> str:

@@ -18,6 +18,7 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_connections_active": sum,
     "ws_connections_max": sum,
     "ws_connections_pending": sum,
+    "ws_turns_waiting": sum,
     "ws_capacity_max_connections": sum,
     "ws_memory_bytes": sum,
     "ws_memory_limit_bytes": sum,
@@ -31,6 +32,7 @@ GAUGES: Final[Mapping[str, Rule]] = {
     # Every worker reads everything and keeps the same past: the one that is worst off tells.
     "ws_kafka_connected": min,
     "ws_token_keys": min,
+    "ws_tls_certificate_expires_timestamp_seconds": min,
     "ws_revocations": min,
     "ws_kafka_paced": max,
     "ws_kafka_lag_records": max,

@@ -1,0 +1,145 @@
+"""Commands that are large, deep or strange: answered, and the connection goes on as before."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice, product
+from string import ascii_lowercase
+
+import pytest
+
+from odin_ws.connection.closing import Close
+from odin_ws.testing.scenario import Scenario
+
+# As many different ones as fit into a command of 64 KiB, and more.
+NAMES = ["".join(letters) for letters in islice(product(ascii_lowercase, repeat=3), 10_000)]
+POSITIONS = ",".join(f'"{number}":0' for number in range(7000))
+
+
+def command(kind: str, data: str) -> str:
+    """With data as it is, and an id."""
+    return f'{{"type":"{kind}","id":7,"data":{data}}}'
+
+
+ODD: dict[str, tuple[str, str, int | None]] = {
+    "10,000 channels": (
+        command("subscribe", json.dumps({"channels": NAMES}, separators=(",", ":"))),
+        "INVALID_MESSAGE",
+        7,
+    ),
+    "10,000 tokens": (
+        command("subscribe", json.dumps({"topics": [], "tokens": NAMES}, separators=(",", ":"))),
+        "INVALID_MESSAGE",
+        7,
+    ),
+    "20,000 times the same": (
+        command("unsubscribe", '{"channels":[' + ",".join(['""'] * 20_000) + "]}"),
+        "INVALID_MESSAGE",
+        7,
+    ),
+    "7,000 positions, the last a partition that cannot be": (
+        command(
+            "resume",
+            '{"channels":["*.*"],"positions":{"odin.trades":{' + POSITIONS + ',"2147483648":0}}}',
+        ),
+        "INVALID_MESSAGE",
+        7,
+    ),
+    "lists 30,000 deep": (
+        command("subscribe", "[" * 30_000 + "]" * 30_000),
+        "INVALID_JSON",
+        None,
+    ),
+    "objects 10,000 deep": (
+        command("subscribe", '{"a":' * 10_000 + "1" + "}" * 10_000),
+        "INVALID_JSON",
+        None,
+    ),
+    "a number of 60,000 digits": (
+        command("replay", '{"since":' + "9" * 60_000 + "}"),
+        "INVALID_JSON",
+        None,
+    ),
+    "a number that is none": (command("replay", '{"since":1e999}'), "INVALID_JSON", None),
+    "a large number": (command("replay", '{"since":1e300}'), "INVALID_MESSAGE", 7),
+    "an offset of 20 digits": (
+        command(
+            "resume",
+            '{"channels":["A.trade"],"positions":{"odin.trades":{"0":10000000000000000000}}}',
+        ),
+        "INVALID_MESSAGE",
+        7,
+    ),
+    "half a pair in a name": (
+        command("subscribe", r'{"channels":["\ud800.trade"]}'),
+        "INVALID_JSON",
+        None,
+    ),
+    "half a pair in a field": (command("subscribe", r'{"\udfff":1}'), "INVALID_JSON", None),
+    "a NUL in a field": (command("subscribe", r'{"\u0000":1}'), "INVALID_MESSAGE", 7),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+async def test_an_odd_command_is_answered_and_does_nothing(
+    odin_scenario: Scenario, case: str
+) -> None:
+    """One error with its code; nothing is subscribed to, and the next command works."""
+    text, code, command_id = ODD[case]
+    assert len(text) < 65_536
+    client = await odin_scenario.connect()
+    await client.send(text)
+    error = await client.answer()
+    assert (error["type"], error["code"], error.get("id")) == ("error", code, command_id)
+    assert len(error["message"]) < 1000
+    assert odin_scenario.view.hub.patterns == 0
+    assert (await client.command("heartbeat"))["type"] == "pong"
+    assert odin_scenario.view.server.stats.errors == 0
+
+
+async def test_as_many_names_as_there_may_be_are_answered_one_by_one(
+    odin_scenario: Scenario,
+) -> None:
+    """The answer to 1,024 bad ones is whole, and bounded."""
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=NAMES[:1024])
+    assert [one["name"] for one in ack["rejected"]] == NAMES[:1024]
+    assert ack["count"] == 0
+    (connection,) = odin_scenario.view.server.connections
+    assert connection.outbox.bytes_sent < 256 << 10
+
+
+async def test_more_names_than_fit_into_a_command_close(odin_scenario: Scenario) -> None:
+    """10,000 channels of usual names are more than WS_MAX_FRAME_BYTES."""
+    client = await odin_scenario.connect()
+    await client.send(
+        json.dumps({"type": "subscribe", "data": {"channels": [f"{one}.trade" for one in NAMES]}})
+    )
+    assert (await client.closed()).code == Close.TOO_LARGE.value.code
+    assert odin_scenario.view.hub.patterns == 0
+
+
+@pytest.mark.parametrize("token", ["\0", "a\0b", "\u2028", "\uffff", "🜁", " ", "a.b"])
+async def test_a_strange_token_gets_its_messages(odin_scenario: Scenario, token: str) -> None:
+    """A NUL cuts nothing off: the name is answered as it was written, and others stay others."""
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=[f"{token}.trade"])
+    assert ack["subscribed"] == [f"{token}.trade"]
+    for other in {f"{token}x", f"x{token}", token.partition("\0")[0]} - {token, ""}:
+        odin_scenario.publish(other, "trade", "other")
+    odin_scenario.publish(token, "trade", "own")
+    message = await client.message()
+    assert (message["channel"], message["data"]["data"]) == (f"{token}.trade", "own")
+    assert await client.silence(5)
+
+
+async def test_there_is_one_pattern_for_everything(odin_scenario: Scenario) -> None:
+    """And it takes one place, and brings each message once, however often it is named."""
+    client = await odin_scenario.connect()
+    others = ["**", "*", "%.%", "**.trade", "B*.trade", "*.*.trade", "*.**"]
+    ack = await client.subscribe(channels=["*.*", "*.*", "*.trade", "BTC.*", *others])
+    assert ack["subscribed"] == ["*.*", "*.trade", "BTC.*"]
+    assert [one["name"] for one in ack["rejected"]] == others
+    odin_scenario.publish("BTC", "trade")
+    assert (await client.message())["seq"] == 1
+    assert await client.silence(5)
