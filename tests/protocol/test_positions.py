@@ -66,6 +66,14 @@ def test_positions_are_of_topics_that_there_are(topic: str) -> None:
     assert all(name in error.message for name in CATALOGUE.topics)
 
 
+def test_a_topic_has_at_most_1024_partitions() -> None:
+    """Each that does not exist is looked for: with thousands a few clients would be all load."""
+    most = {str(number): 0 for number in range(1024)}
+    assert len(read_positions({"odin.trades": most, "odin.social": most}, CATALOGUE)) == 2048
+    more = {"odin.trades": {**most, "1024": 0}}
+    refuses(read_positions, more, "data.positions.odin.trades", "1025 partitions: at most 1024")
+
+
 @pytest.mark.parametrize("partition", NO_PARTITIONS)
 def test_a_partition_is_a_number_from_0_on(partition: str) -> None:
     """In one way only, so that no partition is told of twice."""

@@ -69,6 +69,24 @@ async def test_each_command_has_its_own_time(odin_scenario: Scenario) -> None:
     assert (await client.next_but_pings()).json["type"] == "pong"
 
 
+@pytest.mark.parametrize("op", [Op.PING, Op.CLOSE, Op.TEXT])
+async def test_a_frame_that_does_not_become_whole_is_closed(
+    odin_scenario: Scenario, op: Op
+) -> None:
+    """Nor do bytes that trickle in, or whole pings before it, give it more than its ten seconds."""
+    client = await RawClient.open(odin_scenario)
+    await client.stream.send_all(frame(Op.PING))
+    await trio.sleep(5)
+    begun = trio.current_time()
+    with suppress(trio.BrokenResourceError):
+        for byte in frame(op, b"x" * 100):
+            await client.stream.send_all(bytes([byte]))
+            await trio.sleep(1)
+    assert trio.current_time() - begun == pytest.approx(10, abs=2)
+    await trio.sleep(10)
+    assert odin_scenario.view.server.stats.closed == {Close.UNFINISHED: 1}
+
+
 @pytest.mark.odin_settings(ws_command_rate=2, ws_command_burst=5)
 @pytest.mark.parametrize("op", [Op.PING, Op.PONG])
 async def test_a_flood_of_pings_or_pongs_closes(odin_scenario: Scenario, op: Op) -> None:
@@ -164,3 +182,15 @@ async def test_what_asks_for_the_past_counts_as_five(
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}'))
     await trio.sleep(0.5)
     assert (stats.commands, stats.rate_limited) == (21, 1)
+
+
+@pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
+async def test_a_long_command_counts_for_its_length(odin_scenario: Scenario) -> None:
+    """Of a burst of a hundred two of 50 KiB are read; what comes then is refused."""
+    client = await RawClient.open(odin_scenario)
+    stats = odin_scenario.view.server.stats.sessions
+    command = b'{"type":"heartbeat","padding":"%b"}' % (b"x" * (50 << 10))
+    await client.stream.send_all(frame(Op.TEXT, command) * 2)
+    await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}'))
+    await trio.sleep(0.5)
+    assert (stats.commands, stats.rate_limited) == (3, 1)

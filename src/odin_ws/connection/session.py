@@ -40,9 +40,9 @@ _MAX_REFUSED_IN_A_ROW: Final = 50
 # ever it is two a second.
 _HEAVY: Final = 5
 
-# A command counts once more for each so many characters: to read 64 KiB of names takes as long as
-# dozens of short ones.
-_LONG: Final = 4096
+# A command counts once more for each so many characters: 64 KiB of names or positions take 5 to
+# 15 ms, as long as dozens of short ones. A thousand names have some 12,000 characters.
+_LONG: Final = 1024
 
 
 @attrs.frozen

@@ -15,6 +15,10 @@ __all__ = ["read_last_offsets", "read_last_positions", "read_positions"]
 _MAX_PARTITION: Final = (1 << 31) - 1
 _MAX_OFFSET: Final = (1 << 63) - 1
 
+# As many as names in a list, and more than a topic of this platform will have: each that does not
+# exist is looked for, and told of.
+_MAX_PARTITIONS: Final = 1024
+
 _NUMBER: Final = r"0|[1-9][0-9]{0,18}"
 _PARTITION: Final = re.compile(_NUMBER, re.ASCII)
 _POS: Final = re.compile(rf"({_NUMBER})-({_NUMBER})", re.ASCII)
@@ -34,6 +38,8 @@ def read_positions(value: object, catalogue: Catalogue) -> dict[TopicPartition, 
             raise _invalid(where, f"unknown topic: one of {', '.join(catalogue.topics)}")
         if not isinstance(partitions, dict):
             raise _invalid(where, "an object {partition: offset} is needed")
+        if len(partitions) > _MAX_PARTITIONS:
+            raise _invalid(where, f"{len(partitions)} partitions: at most {_MAX_PARTITIONS}")
         for name, offset in partitions.items():
             if not _PARTITION.fullmatch(name) or int(name) > _MAX_PARTITION:
                 raise _invalid(where, f"{name!r} is no partition: a number from 0 on")
