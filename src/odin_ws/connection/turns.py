@@ -18,7 +18,7 @@ __all__ = ["Turns", "giving_turns"]
 # What clients have of a pass while some wait for their turn; beside a hub that keeps the loop,
 # twice what that takes: 12,000 who come back under a stream are back as soon as with four times
 # (measured on 2026-11-24), and the others' messages come sooner.
-_LEAST_SECONDS: Final = 0.002
+_LEAST_SECONDS: Final = 0.001
 _BESIDE_HUB: Final = 2.0
 
 # So many have their turn in each pass at least and at most. A pong takes 0.05 ms; what a burst of
