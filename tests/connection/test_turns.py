@@ -52,7 +52,7 @@ async def test_who_comes_first_is_served_first() -> None:
 @pytest.mark.parametrize("hub", [0.0, 0.005])
 async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hub: float) -> None:
     """A pass has as many turns as fit, however many wait; more where the hub takes more of it."""
-    works, busy, passes, done = 0.001, 0.0, 0, 0
+    works, busy, passes, done = 0.0002, 0.0, 0, 0
 
     async def flood() -> None:
         nonlocal done
