@@ -230,10 +230,12 @@ def _entrance(settings: Settings, certificate: Certificate | None) -> Entrance:
         trusted=TrustedProxies(settings.ws_trusted_proxies),
         proxy_protocol=settings.ws_proxy_protocol == "required",
     )
+    # Never all of the places there are.
+    public = min(PUBLIC_CONNECTIONS, max(1, settings.ws_max_connections // 2))
     addresses = AddressLimits(
         settings.ws_connect_rate,
         PerAddress.of(settings.ws_connect_rate_per_ip, PUBLIC_CONNECT_RATE),
-        PerAddress.of(settings.ws_max_connections_per_ip, PUBLIC_CONNECTIONS),
+        PerAddress.of(settings.ws_max_connections_per_ip, public),
     )
     return Entrance(limits, ConnectLimits(addresses), certificate)
 

@@ -55,16 +55,23 @@ class WebAddress:
         """Send a form, as whom `auth` says. Raises Unreachable."""
         return await self._ask("POST", data=form, auth=auth)
 
+    def _client(self) -> httpx.AsyncClient:
+        try:
+            return httpx.AsyncClient(
+                verify=self._context,
+                trust_env=self._trust_env,
+                timeout=None,  # noqa: S113 -- `_ask` bounds all of it
+            )
+        except (ValueError, ImportError) as error:
+            # A proxy that the environment names, of a kind that is not known or not installed.
+            raise Unreachable(f"its proxy cannot be used: {error}") from None
+
     async def _ask(self, method: str, **what: Any) -> Page:
         status, body = 0, b""
         try:
             with trio.move_on_after(self._seconds) as scope:
                 async with (
-                    httpx.AsyncClient(
-                        verify=self._context,
-                        trust_env=self._trust_env,
-                        timeout=None,  # noqa: S113 -- the scope above bounds all of it
-                    ) as client,
+                    self._client() as client,
                     client.stream(method, self.url, headers=_PLAIN, **what) as response,
                 ):
                     status = response.status_code

@@ -257,6 +257,15 @@ async def test_by_default_a_public_address_cannot_take_all_places(
     assert await status(odin_scenario, "1.1.1.1") == 101
 
 
+@pytest.mark.odin_settings(ws_max_connections=100)
+async def test_by_default_a_public_address_has_half_of_the_places_at_most(
+    odin_scenario: Scenario,
+) -> None:
+    """Also of a server with fewer than 2,000: somebody else still gets in."""
+    assert await answers(odin_scenario, "8.8.8.8", 100) == {101: 50, 429: 50}
+    assert await status(odin_scenario, "1.1.1.1") == 101
+
+
 @pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "10.0.0.1", "fd00::1", "memory"])
 async def test_by_default_an_address_that_is_not_public_has_no_limit(
     odin_scenario: Scenario, peer: str

@@ -189,8 +189,22 @@ async def test_a_long_command_counts_for_its_length(odin_scenario: Scenario) -> 
     """Of a burst of a hundred two of 50 KiB are read; what comes then is refused."""
     client = await RawClient.open(odin_scenario)
     stats = odin_scenario.view.server.stats.sessions
-    command = b'{"type":"heartbeat","padding":"%b"}' % (b"x" * (50 << 10))
+    command = b'{"type":"heartbeat"%b}' % (b" " * (50 << 10))
     await client.stream.send_all(frame(Op.TEXT, command) * 2)
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}'))
     await trio.sleep(0.5)
     assert (stats.commands, stats.rate_limited) == (3, 1)
+
+
+@pytest.mark.odin_settings(ws_max_frame_bytes=1 << 20, ws_command_burst=10, ws_command_rate=1)
+async def test_the_debt_of_a_long_command_is_bounded(odin_scenario: Scenario) -> None:
+    """Who was let send a megabyte is heard again when a burst's worth of time has passed."""
+    client = await RawClient.open(odin_scenario)
+    command = b'{"type":"heartbeat"%b}' % (b" " * 900_000)
+    await client.stream.send_all(frame(Op.TEXT, command))
+    assert (await client.next_but_pings()).json["type"] == "pong"
+    await client.command("heartbeat")
+    assert (await client.next_but_pings()).json["code"] == "RATE_LIMIT_EXCEEDED"
+    await trio.sleep(3)
+    await client.command("heartbeat")
+    assert (await client.next_but_pings()).json["type"] == "pong"

@@ -6,7 +6,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import pytest
@@ -109,7 +109,7 @@ async def test_it_is_a_refusal_with_its_reason(what: str) -> None:
     async with broker_that_says(first) as broker, open_asyncio():
         refusal = await access_to(broker).refusal(10)
     assert isinstance(refusal, Refused)
-    beginning = f"{broker.address}: its answer to SASL makes no sense: "
+    beginning = f"{broker.address}: its answer makes no sense: "
     assert str(refusal).startswith(beginning)
     assert reason in str(refusal)
     assert len(str(refusal)) <= len(beginning) + 100
@@ -128,7 +128,7 @@ async def test_the_source_tries_on() -> None:
                 # Each try is a start and a look at why it failed.
                 while broker.asked < 5:  # noqa: ASYNC110 -- the fake tells nobody
                     await trio.sleep(0.01)
-            assert "its answer to SASL makes no sense: KeyError: 'r'" in source.feed.reason
+            assert "its answer makes no sense: KeyError: 'r'" in source.feed.reason
             assert source.feed.status.value is FeedStatus.STARTING
             nursery.cancel_scope.cancel()
 
@@ -142,3 +142,15 @@ async def test_a_mistake_of_ours_is_not_hidden() -> None:
     with pytest.RaisesGroup(KeyError, flatten_subgroups=True, allow_unwrapped=True):
         async with open_asyncio():
             await call_aiokafka(fail)
+
+
+async def test_a_mistake_of_ours_below_a_connection_is_not_hidden() -> None:
+    """A connection writes our requests and asks for our tokens: a bug in these is no broker's."""
+    ours: dict[str, Any] = {"__name__": "odin_ws.source.tokens"}
+    exec("def ours(): raise KeyError('r')", ours)  # noqa: S102 -- a function of another module
+    aiokafkas: dict[str, Any] = {"__name__": "aiokafka.conn", "ours": ours["ours"]}
+    exec("async def connect(): ours()", aiokafkas)  # noqa: S102 -- a function of another module
+
+    with pytest.RaisesGroup(KeyError, flatten_subgroups=True, allow_unwrapped=True):
+        async with open_asyncio():
+            await call_aiokafka(aiokafkas["connect"])

@@ -281,6 +281,19 @@ async def test_a_look_without_an_end_is_told(autojump_clock: MockClock) -> None:
             await fetcher.fetch(None)
 
 
+async def test_a_look_may_ask_each_broker_in_turn(autojump_clock: MockClock) -> None:
+    """With two there is twice the time: the first may be the one that does not answer."""
+    cluster = Cluster({FIRST: 0, SECOND: 1})
+    async with reading(cluster) as fetcher:
+        cluster.nobody_looks = True
+        cluster.down.add(0)
+        await trio.sleep(100)
+        assert await fetcher.fetch(None) == ([], False)
+        await trio.sleep(30)
+        with pytest.raises(KafkaTimeoutError):
+            await fetcher.fetch(None)
+
+
 async def test_a_seek_forgets_what_came_of_the_partition(autojump_clock: MockClock) -> None:
     """Also what is on its way: nothing comes from where it was read before."""
     cluster = Cluster({FIRST: 0, SECOND: 0})

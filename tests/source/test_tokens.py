@@ -139,6 +139,13 @@ def address_of(url: str, seconds: float = 5.0) -> WebAddress:
     return WebAddress(url, seconds=seconds, most=64 << 10)
 
 
+async def test_a_proxy_that_cannot_be_used_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says of proxies may be meant for others; it ends nothing."""
+    monkeypatch.setenv("HTTPS_PROXY", "gopher://10.0.0.1")
+    with pytest.raises(Unreachable, match="proxy"):
+        await address_of("https://login.invalid/token").get()
+
+
 async def test_the_request_is_that_of_the_grant() -> None:
     """Who we are stands in the head, encoded and not in the form; the scope only where given."""
     async with server_with(answer("200 OK", GRANT)) as (url, requests), open_asyncio():

@@ -16,6 +16,10 @@ Address = IPv4Address | IPv6Address
 # machine has as many addresses as it likes.
 _OWNED_BITS: Final = 64
 
+# RFC 6052, 2.1: what a translator (NAT64) makes of IPv4 addresses for a server that has only IPv6.
+# All of them are in one /64, and each is somebody else's.
+_TRANSLATED: Final = IPv6Network("64:ff9b::/96")
+
 # RFC 7239, 4: one `name=value` of a Forwarded header, and what ends it.
 _PAIR: Final = re.compile(
     r"""\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))\s*([;,]|$)"""
@@ -25,7 +29,7 @@ _PAIR: Final = re.compile(
 def read_address(text: str) -> str | None:
     """An address as it is written everywhere here, without its port; None for what is none.
 
-    An IPv4 address in IPv6's clothes (`::ffff:192.0.2.1`) is one of IPv4.
+    An IPv4 address in IPv6's clothes (`::ffff:192.0.2.1`, `64:ff9b::192.0.2.1`) is one of IPv4.
     """
     address = _parse(text)
     return None if address is None else str(address)
@@ -40,14 +44,18 @@ def _parse(text: str) -> Address | None:
         address = ip_address(text)
     except ValueError:
         return None
-    return (address.version == 6 and address.ipv4_mapped) or address  # noqa: PLR2004 -- IPv6
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _TRANSLATED:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address
 
 
 def limit_key(address: str) -> str:
     """What limits of an address count by: itself, of IPv6 its /64."""
     parsed = _parse(address)
     if not isinstance(parsed, IPv6Address):
-        return address
+        return address if parsed is None else str(parsed)
     owned = int(parsed) >> _OWNED_BITS << _OWNED_BITS
     return f"{IPv6Address(owned)}/{_OWNED_BITS}"
 

@@ -36,8 +36,8 @@ __all__ = ["Session", "SessionLimits", "SessionStats"]
 _MAX_REFUSED_IN_A_ROW: Final = 50
 
 # What a command counts that reads the past or a signature: 91 clients with ten resumes a second
-# each took 75% of a core. 20 at once, by default, are as many as a page that opens asks for; for
-# ever it is two a second.
+# each took 75% of a core. 20 short ones at once, by default, are as many as a page that opens asks
+# for; for ever it is two a second.
 _HEAVY: Final = 5
 
 # A command counts once more for each so many characters: 64 KiB of names or positions take 5 to
@@ -172,8 +172,9 @@ class Session:
                 "characters; this one was ignored",
                 retry=True,
             )
-        # That may leave a debt: the one that makes it is carried out.
-        self._bucket.spend(1 + size // _LONG)
+        # That may leave a debt: the one that makes it is carried out. Not one for minutes, where
+        # WS_MAX_FRAME_BYTES is large: who has it cannot renew its token.
+        self._bucket.spend(1 + min(size // _LONG, self._limits.command_burst))
 
     def _carry_out(self, text: str) -> None:
         command = decode_command(text, self._catalogue)

@@ -18,8 +18,11 @@ __all__ = ["call_aiokafka", "open_asyncio"]
 
 log = structlog.get_logger("odin_ws.source")
 
-# What aiokafka fails with where a broker's answer to SASL is not what it should be.
+# What aiokafka fails with where a broker's answer, mostly to SASL, is not what it should be.
 _NONSENSE: Final = (ValueError, KeyError, AttributeError, OverflowError, AssertionError)
+
+# What aiokafka's connection calls of ours: it writes our requests, and asks for tokens.
+_OURS: Final = "odin_ws."
 
 # Of a broker's own words.
 _MOST_SHOWN: Final = 100
@@ -52,16 +55,17 @@ async def call_aiokafka(function: Callable[..., Any], *args: Any, **options: Any
         if not _came_of_connecting(error):
             raise
         what = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
-        raise Nonsense(f"its answer to SASL makes no sense: {what}") from error
+        raise Nonsense(f"its answer makes no sense: {what}") from error
 
 
 def _came_of_connecting(error: BaseException) -> bool:
-    """Whether it was raised below aiokafka's connection; elsewhere it is a bug."""
-    connecting = aiokafka.conn.__name__
-    return any(
-        frame.f_globals.get("__name__") == connecting
-        for frame, _line in traceback.walk_tb(error.__traceback__)
-    )
+    """Whether it was raised below aiokafka's connection, by what is not ours; else it is a bug."""
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = [str(frame.f_globals.get("__name__")) for frame, _line in frames]
+    if aiokafka.conn.__name__ not in modules:
+        return False
+    below = modules[modules.index(aiokafka.conn.__name__) :]
+    return not any(module.startswith(_OURS) for module in below)
 
 
 def _handle(loop: AbstractEventLoop, context: dict[str, Any]) -> None:

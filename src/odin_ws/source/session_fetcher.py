@@ -44,7 +44,8 @@ log = structlog.get_logger("odin_ws.source")
 # Between two tries at a broker that fails, or at finding a partition's leader.
 _RETRY_SECONDS: Final = 0.5
 
-# Beyond aiokafka's time-out for a request: what looks has ended then, and a new client is needed.
+# For each broker, beyond aiokafka's time-out for a request, for it asks one after the other: what
+# looks has ended then, and a new client is needed.
 _LOOK_SECONDS: Final = 60.0
 
 # Another broker leads the partition now, or soon. The last two have no class in aiokafka:
@@ -178,10 +179,11 @@ class SessionFetcher:
                 # It is down or hangs: its partitions may have another leader by now.
                 log.debug("a fetch failed", node=node, error=str(error) or type(error).__name__)
         await trio.sleep(_RETRY_SECONDS)
-        with trio.move_on_after(_LOOK_SECONDS) as looking:
+        seconds = _LOOK_SECONDS * len(self._by_leader())
+        with trio.move_on_after(seconds) as looking:
             await self._brokers.look_again()
         if looking.cancelled_caught:
-            self._fail(KafkaTimeoutError(f"the leaders were not told within {_LOOK_SECONDS:g} s"))
+            self._fail(KafkaTimeoutError(f"the leaders were not told within {seconds:g} s"))
         self._regroup.set()
 
     async def _read_some(
