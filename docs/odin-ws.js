@@ -13,7 +13,7 @@ export class OdinFeed {
   onmessage = (message) => {}; // a record: {seq, ts, channel, pos, data, replay?, skipped?}
   onnotice = (notice) => {}; // all else that happens, by its `type`
   duplicates = 0; // messages that had come before; they were dropped
-  #token; #tokenEnd; #tokenTimer; #life = 0; // the last: of connections, and attempts at one
+  #token; #offered; #tokenEnd; #tokenTimer; #life = 0; // the last: of connections, and attempts
   #options; #socket; #timer; #topics; #seq; #advice; #snapshot; #tries = 0;
 
   // Milliseconds: backoff, the first and the longest wait; silence, when to ask for a sign of life.
@@ -39,15 +39,17 @@ export class OdinFeed {
   #connect() {
     [this.#socket, this.#topics, this.#seq, this.#advice] = [null, null, 0, null];
     const { token } = this.#options;
-    if (!this.#renews) this.#open(token && checked(token));
-    else this.#fetch((one) => this.#open(one), (why) => this.#leave(1006, `no token: ${why}`));
+    if (!this.#renews) return this.#open(token && checked(token));
+    const open = (one) => { try { this.#open(one); } catch (e) { this.#leave(1000, `${e}`); } };
+    this.#fetch(open, (why) => this.#leave(1006, `no token: ${why}`));
     this.#listen(true);
   }
 
   #open(token) {
-    this.#token = token;
+    [this.#token, this.#tokenEnd] = [token, 0];
     const protocols = token ? ["odin.v1", `bearer.${token}`] : [];
     const socket = (this.#socket = new WebSocket(this.#options.url, protocols));
+    this.#listen(true);
     socket.onopen = () => this.#ask();
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     socket.onclose = socket.onerror = ({ code = 1006, reason }) => this.#leave(code, reason);
@@ -67,7 +69,7 @@ export class OdinFeed {
     if (!this.#renews || !(left > 2000)) return;
     const use = (token) => {
       if (token === this.#token) return this.#renew(); // it would end at the same time
-      this.#token = token;
+      this.#offered = token; // and may be offered again, until it is taken
       this.#socket.send(JSON.stringify({ type: "auth", data: { token } }));
     };
     const ask = () => this.#fetch(use, () => this.#renew());
@@ -111,7 +113,9 @@ export class OdinFeed {
     if (item.type === "pong") return void (this.#tries = 0);
     if (!this.#topics && (item.subscribed || item.type === "error")) return this.#begin(item);
     if (item.type === "auth") this.#tokenEnd = Date.now() + item.expires_in_ms;
-    if (item.type === "auth" || item.type === "auth_error") this.#renew();
+    if (item.type === "auth_ack") [this.#token, this.#tokenEnd] = [this.#offered, 0];
+    const isRefused = item.type === "auth_error" || item.code === "RATE_LIMIT_EXCEEDED";
+    if (item.type === "auth" || isRefused) this.#renew(); // where its end was told
     if (item.type === "reconnect") this.#advice = item.data.after_ms;
     if (item.type === "replay_incomplete" || item.reason === "unknown_position") this.#lose(item);
     this.onnotice(item);

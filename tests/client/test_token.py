@@ -37,6 +37,12 @@ from tests.client.fake import (
 )
 from tests.client.tokens import Given
 
+# What the server may answer to a good token. The second does not say that it is about one.
+REFUSALS: list[dict[str, Any]] = [
+    {"type": "auth_error", "data": {"code": "not_available", "message": "later"}},
+    {"type": "error", "code": "RATE_LIMIT_EXCEEDED", "message": "later", "retry": True},
+]
+
 
 async def visit_with(server: FakeServer) -> tuple[str | None, Visit]:
     """The Authorization header of the next connection, which is subscribed or resumes."""
@@ -295,6 +301,59 @@ async def test_one_that_is_refused_is_followed_by_another(server: FakeServer) ->
         assert trio.current_time() - refused == pytest.approx(10)
 
 
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["the key", "a flood"])
+async def test_one_that_is_refused_is_offered_again(
+    server: FakeServer, refusal: dict[str, Any]
+) -> None:
+    """It may be taken a little later; then it is the same one, which is not sent."""
+    tokens = Given(["one", "two", "two", "two", "three"])
+    async with calm(server, token=tokens) as client:
+        visit = await begin(server)
+        await take(client, Subscribed)
+        await expire(visit, 40)
+        assert await renewed(visit) == "two"
+        refused = trio.current_time()
+        await visit.say(**refusal)
+        assert await renewed(visit) == "two"
+        assert trio.current_time() - refused == pytest.approx(10)
+        await visit.say(type="auth_ack", data={"exp": 1})
+        await expire(visit, 40)
+        assert await renewed(visit) == "three"
+        assert tokens.calls == 5
+
+
+async def test_one_that_is_never_taken_is_no_storm(server: FakeServer) -> None:
+    """It is offered a few times, the last of them before the old one ends."""
+    async with calm(server, token=Given(["one", "two"])):
+        visit = await begin(server)
+        told = trio.current_time()
+        await expire(visit, 30)
+        for _ in range(4):
+            assert await renewed(visit) == "two"
+            await visit.say(**REFUSALS[0])
+        assert trio.current_time() - told < 30
+        with trio.move_on_after(60) as scope:
+            await visit.command()
+        assert scope.cancelled_caught
+
+
+async def test_a_flood_is_no_reason_for_another(server: FakeServer) -> None:
+    """Nobody is asked where the token that the connection stands on is not about to end."""
+    tokens = Given(["one", "two", "three"])
+    async with calm(server, token=tokens) as client:
+        visit = await begin(server)
+        await take(client, Subscribed)
+        await visit.say(**REFUSALS[1])
+        await trio.sleep(40)
+        assert tokens.calls == 1
+        await expire(visit, 40)
+        assert await renewed(visit) == "two"
+        await visit.say(type="auth_ack", data={"exp": 1})
+        await visit.say(**REFUSALS[1])
+        await trio.sleep(40)
+        assert tokens.calls == 2
+
+
 async def test_near_the_end_it_gives_up(server: FakeServer) -> None:
     """However often it fails, the issuer is not stormed; the close comes soon."""
     tokens = Given(["one"])
@@ -347,9 +406,21 @@ def test_what_cannot_be_one_is_said_at_once(bad: str) -> None:
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_what_is_returned_and_cannot_be_one_ends_it(server: FakeServer, bad: Any) -> None:
-    """No request is made with it."""
-    async with calm(server, token=Given([bad])) as client:
+async def test_what_is_returned_and_cannot_be_one(server: FakeServer, bad: Any) -> None:
+    """No request is made with it, and the next may be good: a file that is being written, say."""
+    async with calm(server, token=Given([bad, "two"])) as client:
+        lost = await take(client, Disconnected)
+        assert "letters, digits" in lost.reason
+        assert "sesame" not in lost.reason
+        assert lost.retry_in == 0.2
+        assert not server.times
+        assert (await visit_with(server))[0] == "Bearer two"
+        await take(client, Subscribed)
+
+
+async def test_without_coming_back_it_is_an_error(server: FakeServer) -> None:
+    """Of its own kind, which does not show it either."""
+    async with calm(server, token=Given(["open sesame"]), reconnect=False) as client:
         error = await ending(client)
     assert isinstance(error, InvalidToken)
     assert "sesame" not in f"{error!r} {error}"

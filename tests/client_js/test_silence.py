@@ -54,3 +54,14 @@ async def test_a_silent_handshake_is_left(server: FakeServer) -> None:
         await follower.notice("disconnected")
         await begun(server, follower)
         await stream.aclose()
+
+
+async def test_a_late_token_leaves_the_handshake_its_time(server: FakeServer) -> None:
+    """A handshake has a silence of its own, however long its token has taken."""
+    async with server.follow(silence=SILENCE_MS, tokens=["late"]) as follower:
+        stream = await server.accepted()
+        dialled = trio.current_time()
+        await follower.notice("disconnected")
+        # Half of it had gone when it dialled; some may go before that is seen here.
+        assert trio.current_time() - dialled > 0.6 * SILENCE_MS / 1000
+        await stream.aclose()

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from tests.client_js.beginning import begun
-from tests.client_js.fake import FakeServer, Visit
+from tests.client_js.fake import TRADES, FakeServer, Visit
+from tests.client_js.following import follow
 
 # As short as a token may have and still be followed by another in time, and the longest wait.
 LEFT_MS = 4000
@@ -109,6 +110,33 @@ async def test_one_that_is_refused_is_followed_by_another(server: FakeServer) ->
         assert await visit.command() == auth("two")
         await visit.say("auth_error", data={"code": "not_available", "message": "later"})
         assert await visit.command() == auth("three")
+
+
+async def test_one_that_is_refused_is_offered_again(server: FakeServer) -> None:
+    """It may be taken a little later; then it is the same one, which is not sent."""
+    tokens = ["one", *["two"] * 4, "three"]
+    async with server.follow(tokens=tokens, random=0) as follower:
+        visit = await begun(server, follower)
+        await expire(visit, 60_000)
+        assert await visit.command() == auth("two")
+        await visit.say("auth_error", data={"code": "not_available", "message": "later"})
+        assert await visit.command() == auth("two")
+        # Nothing in it says that it is about a token.
+        await visit.say("error", code="RATE_LIMIT_EXCEEDED", message="slower", retry=True)
+        assert await visit.command() == auth("two")
+        await visit.say("auth_ack", data={"exp": 1})
+        await expire(visit, 60_000)
+        assert await visit.command() == auth("three")
+
+
+async def test_a_url_that_cannot_be_one_is_told(node: list[str]) -> None:
+    """As the end: an error that nobody catches would be lost, or end the process."""
+    async with follow(node, "ftp://localhost/ws", TRADES, tokens=["sesame"]) as follower:
+        left = (await follower.notice("disconnected")).item
+        assert (left["code"], left["retry_ms"]) == (1000, None)
+        assert left["reason"].startswith("SyntaxError")
+        assert "sesame" not in left["reason"]
+        assert await follower.ended() == []
 
 
 async def test_what_cannot_be_one_is_not_shown(server: FakeServer) -> None:

@@ -40,6 +40,9 @@ class Renewal:
 
         Raises Ended.
         """
+        if session.token_taken:
+            session.token_taken = False
+            self._tokens.taken()
         end, session.token_ends_at = session.token_ends_at, None
         if end is not None and self._tokens.renewable and not self._fetching:
             self._fetching = True

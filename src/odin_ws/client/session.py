@@ -32,6 +32,7 @@ HEARTBEAT: Final = '{"type":"heartbeat"}'
 _ID: Final = 1
 
 _FORBIDDEN: Final = "FORBIDDEN"
+_TOO_MANY_COMMANDS: Final = "RATE_LIMIT_EXCEEDED"
 
 T = TypeVar("T")
 
@@ -62,7 +63,8 @@ class Session:
         self.advice: float | None = None  # the server asks to come back after so many seconds
         # Another token is wanted before that, on the clock of `take`; for others to take away.
         self.token_ends_at: float | None = None
-        self._last_end: float | None = None
+        self.token_taken = False  # the server has said so; for others to take away
+        self._last_end: float | None = None  # of the token that it stands on, where that was told
         self._subscription = subscription
         self._ledger = ledger
         self._counts = counts
@@ -148,6 +150,8 @@ class Session:
             case "auth" if fields["status"] == "expiring":
                 seconds = float(fields["expires_in_ms"]) / 1000
                 self.token_ends_at = self._last_end = now + min(seconds, LONGEST_WAIT)
+            case "auth_ack":
+                self.token_taken, self._last_end = True, None
             case "auth_error":
                 self.token_ends_at = self._last_end
             case "unsubscription_ack" if fields.get("forced") is True:
@@ -160,8 +164,8 @@ class Session:
         match fields["type"]:
             case "subscription_ack" | "resume_ack" if self.asked:
                 return self._accept(fields, now)
-            case "error" if self.asked and fields.get("id", _ID) == _ID:
-                self._refuse(fields)
+            case "error":
+                self._take_error(fields)
             case "replay_incomplete" if self.accepted:
                 return self._lose_of_replay(fields)
             case "feed" if fields["status"] == "lost":
@@ -218,6 +222,13 @@ class Session:
         self._counts.connections += 1
         self.accepted = True
         return item
+
+    def _take_error(self, fields: dict[str, Any]) -> None:
+        # What was ignored is not said: an `auth`, perhaps.
+        if fields.get("code") == _TOO_MANY_COMMANDS:
+            self.token_ends_at = self._last_end
+        if self.asked and fields.get("id", _ID) == _ID:
+            self._refuse(fields)
 
     def _refuse(self, fields: dict[str, Any]) -> None:
         if not fields.get("retry", False):

@@ -23,11 +23,13 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 class Tokens:
     """What `token` of `open_client` gives; None where there are no tokens."""
 
-    __slots__ = ("_last", "_source")
+    __slots__ = ("_held", "_offered", "_source")
 
     def __init__(self, source: TokenSource | None) -> None:
         self._source = source
-        self._last = _checked(source) if isinstance(source, str) else None
+        # What the connection stands on, and what may be in its place once the server has taken it.
+        self._held = _checked(source, lasting=True) if isinstance(source, str) else None
+        self._offered = self._held
 
     @property
     def renewable(self) -> bool:
@@ -37,17 +39,25 @@ class Tokens:
     async def current(self, seconds: float) -> str | None:
         """The token for a new connection. Raises ConnectFailed, also after so many seconds."""
         if callable(self._source):
-            self._last = await _ask(self._source, seconds)
-        return self._last
+            self._held = self._offered = await _ask(self._source, seconds)
+        return self._held
 
     async def another(self, seconds: float) -> str | None:
-        """Another one than the last; None where none is to be had, yet."""
-        last = self._last
+        """Another one than the connection's; None where none is to be had, yet.
+
+        One that the server has refused may come again: it may take it a little later.
+        """
+        if not callable(self._source):
+            return None
         try:
-            token = await self.current(seconds)
+            self._offered = await _ask(self._source, seconds)
         except ConnectFailed:
             return None
-        return None if token == last else token
+        return None if self._offered == self._held else self._offered
+
+    def taken(self) -> None:
+        """The server has taken the one that was offered: the connection stands on that."""
+        self._held = self._offered
 
 
 async def _ask(source: Callable[[], Awaitable[str]], seconds: float) -> str:
@@ -56,12 +66,13 @@ async def _ask(source: Callable[[], Awaitable[str]], seconds: float) -> str:
             token = await source()
         except OSError as error:
             raise ConnectFailed(f"no token: {error}") from error
-        return _checked(token)
+        # A file, say, that is being written: the next time it may be a good one.
+        return _checked(token, lasting=False)
     raise ConnectFailed(f"no token within {seconds:g} s")
 
 
-def _checked(token: object) -> str:
+def _checked(token: object, *, lasting: bool) -> str:
     if not (isinstance(token, str) and _TOKEN.fullmatch(token)):
         why = "token: letters, digits and -._~+/ are allowed, = at its end; not nothing"
-        raise InvalidToken(why, lasting=True)
+        raise InvalidToken(why, lasting=lasting)
     return token
