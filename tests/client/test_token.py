@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
 from odin_ws.client import (
-    Client,
     ClosedByServer,
     ConnectFailed,
     Disconnected,
@@ -19,58 +16,19 @@ from odin_ws.client import (
     Refused,
     Resumed,
     Subscribed,
-    SubscriptionRejected,
-    Unsubscribed,
     open_client,
 )
 from odin_ws.client.connection import open_connection
 from odin_ws.client.url import read_url
 from tests.client.fake import (
-    START,
     TRADES,
     FakeServer,
     Visit,
     begin,
     ending,
     take,
-    take_offsets,
 )
-from tests.client.tokens import Given
-
-# What the server may answer to a good token. The second does not say that it is about one.
-REFUSALS: list[dict[str, Any]] = [
-    {"type": "auth_error", "data": {"code": "not_available", "message": "later"}},
-    {"type": "error", "code": "RATE_LIMIT_EXCEEDED", "message": "later", "retry": True},
-]
-
-
-async def visit_with(server: FakeServer) -> tuple[str | None, Visit]:
-    """The Authorization header of the next connection, which is subscribed or resumes."""
-    request, stream = await server.request()
-    headers = {name.lower(): value for name, value in request.headers}
-    visit = Visit(await request.accept(), stream)
-    await visit.accept(START)
-    given = headers.get(b"authorization")
-    return None if given is None else given.decode(), visit
-
-
-def calm(server: FakeServer, **options: Any) -> AbstractAsyncContextManager[Client]:
-    """A client that asks for no signs of life."""
-    return server.follow(silence_seconds=1000, **options)
-
-
-async def expire(visit: Visit, seconds: float = 30) -> None:
-    """Say that the token is about to end."""
-    await visit.say(type="auth", status="expiring", expires_in_ms=1000 * seconds)
-
-
-async def renewed(visit: Visit) -> str:
-    """The token of the next command, which has to be an `auth`."""
-    command = await visit.command()
-    assert command["type"] == "auth"
-    assert command["data"].keys() == {"token"}
-    return str(command["data"]["token"])
-
+from tests.client.tokens import Given, calm, expire, visit_with
 
 # ---- connecting
 
@@ -198,198 +156,6 @@ async def test_other_refusals_are_the_last_word(server: FakeServer, status: int)
     async with calm(server, token=Given(["one", "two"])) as client:
         await server.refuse(status)
         assert isinstance(await ending(client), Refused)
-
-
-# ---- staying
-
-
-async def test_at_the_notice_it_goes_on_with_a_new_one(server: FakeServer) -> None:
-    """Within half of the time that is left, each time; the connection stays."""
-    async with calm(server, token=Given(["one", "two", "three"])) as client:
-        visit = await begin(server)
-        for name in ("two", "three"):
-            told = trio.current_time()
-            await expire(visit)
-            assert await renewed(visit) == name
-            assert trio.current_time() - told == pytest.approx(15)
-            await visit.say(type="auth_ack", data={"exp": 1})
-        await visit.message(1, "0-5")
-        await take(client, Subscribed)
-        assert await take_offsets(client, 1) == [5]
-        assert client.connections == 1
-
-
-async def test_messages_come_meanwhile(server: FakeServer) -> None:
-    """A token that takes long to make holds up nothing, a sign of life neither."""
-    ready = trio.Event()
-
-    async def slow() -> str:
-        if server.times:
-            await ready.wait()
-        return "two" if server.times else "one"
-
-    async with server.follow(token=slow, connect_seconds=100) as client:
-        visit = await begin(server)
-        await take(client, Subscribed)
-        await expire(visit, 4)
-        await trio.sleep(5)
-        await visit.message(1, "0-5")
-        assert await take_offsets(client, 1) == [5]
-        assert await visit.command() == {"type": "heartbeat"}
-        ready.set()
-        assert await renewed(visit) == "two"
-
-
-async def test_before_the_ack_too(server: FakeServer) -> None:
-    """A server that takes long over the subscription may say it first."""
-    async with calm(server, token=Given(["one", "two"])) as client:
-        visit = await server.visit()
-        command = await visit.command()
-        await expire(visit, 20)
-        assert await renewed(visit) == "two"
-        await visit.say(
-            type="subscription_ack",
-            id=command["id"],
-            subscribed=["*.trade"],
-            categories={"trade": "odin.trades"},
-        )
-        await take(client, Subscribed)
-
-
-async def test_while_nobody_takes_items_it_waits(server: FakeServer) -> None:
-    """It is sent when there is room again, and once."""
-    tokens = Given(["one", "two"])
-    async with server.follow(token=tokens, silence_seconds=100) as client:
-        visit = await begin(server)
-        await expire(visit)
-        for seq in range(1, 20):
-            await visit.message(seq, f"0-{4 + seq}")
-            await wait_all_tasks_blocked()
-        await trio.sleep(20)
-        assert tokens.calls == 2
-        await take(client, Subscribed)
-        assert await take_offsets(client, 19) == list(range(5, 24))
-        assert await renewed(visit) == "two"
-        await visit.message(20, "0-24")
-        assert await take_offsets(client, 1) == [24]
-        assert (await visit.command())["type"] == "heartbeat"
-
-
-@pytest.mark.parametrize(
-    "nothing", ["one", OSError("away"), "not a token"], ids=["the same", "none", "no good one"]
-)
-async def test_it_asks_until_there_is_another(server: FakeServer, nothing: str | Exception) -> None:
-    """The same one would not help: a file, say, that is written a little later."""
-    async with calm(server, token=Given(["one", nothing, nothing, "two"])) as client:
-        visit = await begin(server)
-        told = trio.current_time()
-        await expire(visit, 40)
-        assert await renewed(visit) == "two"
-        assert trio.current_time() - told == pytest.approx(20 + 10 + 5)
-        await take(client, Subscribed)
-
-
-async def test_one_that_is_refused_is_followed_by_another(server: FakeServer) -> None:
-    """In what is left of the time."""
-    async with calm(server, token=Given(["one", "two", "three"])):
-        visit = await begin(server)
-        await expire(visit, 40)
-        assert await renewed(visit) == "two"
-        refused = trio.current_time()
-        await visit.say(type="auth_error", data={"code": "not_available", "message": "later"})
-        assert await renewed(visit) == "three"
-        assert trio.current_time() - refused == pytest.approx(10)
-
-
-@pytest.mark.parametrize("refusal", REFUSALS, ids=["the key", "a flood"])
-async def test_one_that_is_refused_is_offered_again(
-    server: FakeServer, refusal: dict[str, Any]
-) -> None:
-    """It may be taken a little later; then it is the same one, which is not sent."""
-    tokens = Given(["one", "two", "two", "two", "three"])
-    async with calm(server, token=tokens) as client:
-        visit = await begin(server)
-        await take(client, Subscribed)
-        await expire(visit, 40)
-        assert await renewed(visit) == "two"
-        refused = trio.current_time()
-        await visit.say(**refusal)
-        assert await renewed(visit) == "two"
-        assert trio.current_time() - refused == pytest.approx(10)
-        await visit.say(type="auth_ack", data={"exp": 1})
-        await expire(visit, 40)
-        assert await renewed(visit) == "three"
-        assert tokens.calls == 5
-
-
-async def test_one_that_is_never_taken_is_no_storm(server: FakeServer) -> None:
-    """It is offered a few times, the last of them before the old one ends."""
-    async with calm(server, token=Given(["one", "two"])):
-        visit = await begin(server)
-        told = trio.current_time()
-        await expire(visit, 30)
-        for _ in range(4):
-            assert await renewed(visit) == "two"
-            await visit.say(**REFUSALS[0])
-        assert trio.current_time() - told < 30
-        with trio.move_on_after(60) as scope:
-            await visit.command()
-        assert scope.cancelled_caught
-
-
-async def test_a_flood_is_no_reason_for_another(server: FakeServer) -> None:
-    """Nobody is asked where the token that the connection stands on is not about to end."""
-    tokens = Given(["one", "two", "three"])
-    async with calm(server, token=tokens) as client:
-        visit = await begin(server)
-        await take(client, Subscribed)
-        await visit.say(**REFUSALS[1])
-        await trio.sleep(40)
-        assert tokens.calls == 1
-        await expire(visit, 40)
-        assert await renewed(visit) == "two"
-        await visit.say(type="auth_ack", data={"exp": 1})
-        await visit.say(**REFUSALS[1])
-        await trio.sleep(40)
-        assert tokens.calls == 2
-
-
-async def test_near_the_end_it_gives_up(server: FakeServer) -> None:
-    """However often it fails, the issuer is not stormed; the close comes soon."""
-    tokens = Given(["one"])
-    async with calm(server, token=tokens) as client:
-        visit = await begin(server)
-        await take(client, Subscribed)
-        await expire(visit, 40)
-        await trio.sleep(60)
-        assert tokens.calls <= 7
-        await expire(visit, 1)
-        await trio.sleep(60)
-        assert tokens.calls <= 7
-
-
-async def test_what_is_not_granted_any_more_is_told(server: FakeServer) -> None:
-    """Nothing ends in silence."""
-    async with calm(server, token=Given(["one", "two"])) as client:
-        visit = await begin(server)
-        await take(client, Subscribed)
-        await visit.say(
-            type="unsubscription_ack", unsubscribed=["*.trade"], rejected=[], count=1, forced=True
-        )
-        assert await take(client, Unsubscribed) == Unsubscribed(("*.trade",))
-
-
-async def test_a_token_that_grants_nothing_ends_it(server: FakeServer) -> None:
-    """As a subscription of which every name is rejected."""
-    async with calm(server, token=Given(["one", "two"])) as client:
-        visit = await begin(server)
-        await take(client, Subscribed)
-        await visit.say(
-            type="unsubscription_ack", unsubscribed=["*.trade"], rejected=[], count=0, forced=True
-        )
-        error = await ending(client)
-    assert isinstance(error, SubscriptionRejected)
-    assert [(one.name, one.code) for one in error.rejected] == [("*.trade", "FORBIDDEN")]
 
 
 # ---- shown to nobody

@@ -1,10 +1,15 @@
-"""Tokens that a client is given one after the other."""
+"""Tokens that a client is given one after the other, and what a server sees of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
-__all__ = ["Given"]
+from odin_ws.client import Client
+from tests.client.fake import START, FakeServer, Visit
+
+__all__ = ["Given", "calm", "expire", "renewed", "visit_with"]
 
 
 class Given:
@@ -21,3 +26,31 @@ class Given:
         if isinstance(one, Exception):
             raise one
         return one
+
+
+async def visit_with(server: FakeServer) -> tuple[str | None, Visit]:
+    """The Authorization header of the next connection, which is subscribed or resumes."""
+    request, stream = await server.request()
+    headers = {name.lower(): value for name, value in request.headers}
+    visit = Visit(await request.accept(), stream)
+    await visit.accept(START)
+    given = headers.get(b"authorization")
+    return None if given is None else given.decode(), visit
+
+
+def calm(server: FakeServer, **options: Any) -> AbstractAsyncContextManager[Client]:
+    """A client that asks for no signs of life."""
+    return server.follow(silence_seconds=1000, **options)
+
+
+async def expire(visit: Visit, seconds: float = 30) -> None:
+    """Say that the token is about to end."""
+    await visit.say(type="auth", status="expiring", expires_in_ms=1000 * seconds)
+
+
+async def renewed(visit: Visit) -> str:
+    """The token of the next command, which has to be an `auth`."""
+    command = await visit.command()
+    assert command["type"] == "auth"
+    assert command["data"].keys() == {"token"}
+    return str(command["data"]["token"])
