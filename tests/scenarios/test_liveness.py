@@ -56,8 +56,9 @@ async def test_any_frame_is_life(odin_scenario: Scenario, life: bytes) -> None:
     assert len(odin_scenario.view.server.connections) == 1
 
 
+@pytest.mark.odin_settings(ws_message_timeout=3600)
 async def test_part_of_a_frame_is_life(odin_scenario: Scenario) -> None:
-    """What trickles in over minutes is no silence; a command has a time of its own to end."""
+    """What trickles in over minutes is no silence; a frame has a time of its own to end."""
     client = await RawClient.open(odin_scenario)
     for byte in frame(Op.PING, b"are you there"):
         await trio.sleep(50)
