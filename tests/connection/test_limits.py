@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from odin_ws.connection.addresses import is_public
+from odin_ws.connection.addresses import is_public, limit_key
 from odin_ws.connection.head import Refusal
 from odin_ws.connection.limits import AddressLimits, ConnectLimits, PerAddress
 
@@ -169,7 +169,7 @@ def test_a_place_is_had_just_when_there_is_one(
         limits = ConnectLimits(AddressLimits(connections_per_address=limit))
         held: dict[str, list[ExitStack]] = {}
         for comes, address in calls:
-            inside = held.setdefault(address, [])
+            inside = held.setdefault(limit_key(address), [])
             allowed = (2 if address in PUBLIC else 0) if most is None else most
             if not comes:
                 if inside:
