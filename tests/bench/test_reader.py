@@ -182,7 +182,7 @@ ANY_MESSAGE = st.builds(
     offset=st.integers(0, 5),
     pad=st.sampled_from([0, 30, 70_00]),
 )
-# What begins like a message and is none has tests of its own; Hypothesis tries texts of our code too.
+# What begins like a message has tests of its own; Hypothesis tries texts of our code too.
 NO_MESSAGE = st.binary(max_size=300).filter(lambda payload: not payload.startswith(b'{"seq":'))
 ANY_FRAME = ANY_MESSAGE | st.builds(frame, NO_MESSAGE, st.sampled_from([1, 2, PING, CLOSE]))
 

@@ -84,7 +84,8 @@ async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hu
         turns_each = done / (passes - before)
         nursery.cancel_scope.cancel()
     fitting = max(_LEAST_SECONDS, _BESIDE_HUB * hub) / works
-    assert 0.5 * fitting <= turns_each <= 1.5 * fitting
+    # The hub may run twice, or not at all, between two looks: trio shuffles the tasks of a pass.
+    assert 0.3 * fitting <= turns_each <= 1.5 * fitting, turns_each
 
 
 async def test_who_leaves_while_it_waits_takes_no_turn() -> None:
