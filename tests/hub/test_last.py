@@ -97,3 +97,10 @@ def test_a_category_is_forgotten_as_a_whole(category: str) -> None:
     (other,) = set(CATEGORIES) - {category}
     assert [one.category for one in last.matching(["*.*"])] == [other] * len(TOKENS)
     assert last.size == sum(map(message_bytes, last.matching(["*.*"])))
+
+
+def test_a_channel_that_changes_again_is_not_the_longest_unchanged() -> None:
+    """With room for two a third lets go of the one that has not changed since."""
+    first, second, again, third = (message(token) for token in ("BTC", "a.b", "BTC", "b"))
+    last = last_of(first, second, again, third, max_bytes=2 * message_bytes(first) + 500)
+    assert [one.token for one in last.matching(["*.*"])] == ["BTC", "b"]

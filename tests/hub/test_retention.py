@@ -201,6 +201,18 @@ def test_without_a_budget_nothing_is_kept_and_it_says_so() -> None:
     assert (len(retention), retention.size, retention.floor(KEYS[0])) == (0, 0, 9)
 
 
+def test_when_it_is_full_a_sixty_fourth_is_made_free() -> None:
+    """So that not each message has to make room for itself."""
+    size = message_bytes(message("BTC"))
+    retention = Retention(CATALOGUE, 640 * size, 300)
+    retention.begin(KEYS[0], -1)
+    for offset in range(640):
+        retention.keep(message("BTC", offset=offset), 0)
+    assert len(retention) == 640
+    retention.keep(message("BTC", offset=640), 0)
+    assert (len(retention), retention.floor(KEYS[0])) == (630, 10)
+
+
 @pytest.mark.parametrize("forget", ["age", "drop", "begin"])
 def test_what_is_forgotten_leaves_nothing_behind(forget: str) -> None:
     """There is no end of tokens: a channel that has no message takes no memory."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.archive import Bounds
-from odin_ws.records import Assignment, TopicPartition
+from odin_ws.records import Assignment, Record, TopicPartition
 from odin_ws.source.places import Places, history_starts, share_out
 
 A, B, C = (TopicPartition("odin.trades", number) for number in range(3))
@@ -132,3 +132,13 @@ def test_shares_are_fair_and_nothing_is_left_that_is_wanted(
     for key, share in shares.items():
         assert share <= wants[key]
         assert share == wants[key] or share >= most - 1
+
+
+def test_reading_goes_on_behind_the_last_record_of_each_partition() -> None:
+    """Also behind a hole between them; a partition of which nothing came stays where it is."""
+    places = begun()
+    came = [(A, 10), (B, 5), (A, 12), (A, 15)]
+    places.pass_records([Record(*key, offset, 0, b"BTC", b"{}") for key, offset in came])
+    assert places.next == {A: 16, B: 6}
+    places.pass_records([Record(*B, 9, 0, b"BTC", b"{}")])
+    assert places.next == {A: 16, B: 10}

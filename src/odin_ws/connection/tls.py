@@ -58,8 +58,8 @@ class HandshakeFailed(Exception):
 class Certificate:
     """A certificate chain and its key, from PEM files; they can be read again.
 
-    `expires`: when the first of the chain does, in seconds of Unix time; None where that is not
-    known. Raises CertificateError.
+    `expires`: when the first of the chain to expire does, in seconds of Unix time; None where that
+    is not known. Raises CertificateError.
     """
 
     def __init__(self, chain: Path, key: Path) -> None:

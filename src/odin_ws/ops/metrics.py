@@ -101,7 +101,7 @@ class _ServiceCollector(Collector):
         if certificate is not None and certificate.expires is not None:
             yield _gauge(
                 "ws_tls_certificate_expires_timestamp_seconds",
-                "When the first certificate of WS_TLS_CERT expires",
+                "When the first to expire of the certificates in WS_TLS_CERT does",
                 certificate.expires,
             )
 

@@ -7,7 +7,7 @@ topics or partitions) ends the session, and the next goes on at the same offsets
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from functools import partial
@@ -20,7 +20,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from odin_ws.archive import Bounds
 from odin_ws.catalogue import Catalogue
 from odin_ws.rates import TokenBucket
-from odin_ws.records import Batch, HistoryEnd, Item, Record, TopicPartition
+from odin_ws.records import Batch, HistoryEnd, Item, TopicPartition
 from odin_ws.source.aio import open_asyncio
 from odin_ws.source.backoff import Backoff
 from odin_ws.source.base import PACING_SLOT
@@ -223,7 +223,7 @@ class KafkaSource:
         self.feed.paced = cut_off and len(records) == allowed
         if records:
             await self._hand_over(outbox, Batch(records))
-            self._places.next |= _behind(records)
+            self._places.pass_records(records)
         if self._places.history:
             late = self._ours & self._places.history.keys()
             self._places.pass_history(await cluster.fetcher.passed(late))
@@ -382,10 +382,3 @@ class KafkaSource:
             )
         else:
             self.feed.become(FeedStatus.LIVE)
-
-
-def _behind(records: Iterable[Record]) -> dict[TopicPartition, int]:
-    """The next offset of each partition after `records`, which are in offset order."""
-    # Plain tuples: a TopicPartition for each record took 5% of reading.
-    last = {(one.topic, one.partition): one.offset for one in records}
-    return {TopicPartition(*key): offset + 1 for key, offset in last.items()}

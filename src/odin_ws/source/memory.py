@@ -215,8 +215,7 @@ class MemorySource:
             places.jump(jumps)
             return 0
         records = self._log.read(places.next, most)
-        if records:
-            await outbox.send(Batch(records))
+        await outbox.send(Batch(records))
         return len(records)
 
 

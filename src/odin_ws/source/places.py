@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from odin_ws.archive import Bounds
-from odin_ws.records import Assignment, TopicPartition
+from odin_ws.records import Assignment, Record, TopicPartition
 
 __all__ = ["Places", "history_starts", "share_out"]
 
@@ -82,6 +82,12 @@ class Places:
     def lost(self, key: TopicPartition, to: int) -> int:
         """How many records that should have been delivered a jump leaves out."""
         return max(0, to - self._live(key))
+
+    def pass_records(self, records: Iterable[Record]) -> None:
+        """Go on behind these, which are in offset order."""
+        # Plain tuples: a TopicPartition for each record took 4% of reading.
+        last = {(one.topic, one.partition): one.offset for one in records}
+        self.next |= {TopicPartition(*key): offset + 1 for key, offset in last.items()}
 
     def pass_history(self, reached: Mapping[TopicPartition, int]) -> None:
         """Leave the histories that are through, by `next` or by where the reading is.
