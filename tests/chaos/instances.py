@@ -102,11 +102,11 @@ class Instance:
 
     def freeze(self) -> None:
         """Stop it where it is: connections stay open, nothing is answered."""
-        self._process.signal(signal.SIGSTOP)
+        self._process.pause()
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""
-        self._process.signal(signal.SIGCONT)
+        self._process.unpause()
 
     async def connections(self) -> int:
         """How many clients are connected."""

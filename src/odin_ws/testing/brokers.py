@@ -145,11 +145,11 @@ class Broker:
 
     def pause(self) -> None:
         """Freeze it: connections stay open, nothing is answered."""
-        self._process.signal(signal.SIGSTOP)
+        self._process.pause()
 
     def unpause(self) -> None:
         """Let it go on after `pause`."""
-        self._process.signal(signal.SIGCONT)
+        self._process.unpause()
 
 
 class ApacheKafka(Broker):

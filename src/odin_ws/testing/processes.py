@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections import deque
@@ -80,6 +81,18 @@ class ChildProcess:
         """Send a signal; nothing happens if the process is not running."""
         if self._process is not None:
             self._process.send_signal(number)
+
+    def pause(self) -> None:
+        """Freeze it with SIGSTOP; nothing happens if the process is not running."""
+        self.signal(signal.SIGSTOP)
+        if self.running:
+            # Sent is not stopped: its threads on other cores run on for a moment, and may answer.
+            # An end would end this too; both are left for others to see.
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def unpause(self) -> None:
+        """Let it go on after `pause`."""
+        self.signal(signal.SIGCONT)
 
     async def wait(self) -> int:
         """Wait for the end; returns the exit status, which is -N after signal N.
