@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from odin_ws.settings import Secret
-from odin_ws.testing.scenario import Scenario
+from odin_ws.testing.scenario import Closed, Scenario
 from tests.issuing import SECRET, TOKENS_ARE_ASKED_FOR
 from tests.scenarios.auth.asking import come, token
 
@@ -81,10 +81,25 @@ async def test_messages_come_until_the_end(odin_scenario: Scenario) -> None:
     """The notice takes its place among them, and none comes after the close."""
     client = await come(odin_scenario, 20)
     await client.subscribe(channels=["*.trade"])
-    for _ in range(60):
-        odin_scenario.publish("BTC", "trade")
-        await trio.sleep(1)
-    assert (await client.closed()).code == 4401
+    received: list[int] = []
+
+    async def publish() -> None:
+        for _ in range(60):
+            odin_scenario.publish("BTC", "trade")
+            await trio.sleep(1)
+
+    async def read() -> None:
+        while True:
+            received.append((await client.message())["seq"])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish)
+        # As they come: who does not read is cut off, and may miss the close frame.
+        with pytest.raises(Closed, match="4401"):
+            await read()
+    assert len(received) == about(20 + LEEWAY)
+    assert received == list(range(1, len(received) + 1))
+    assert (await client.answer())["status"] == "expiring"
     assert odin_scenario.view.hub.patterns == 0
 
 
