@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,6 +17,9 @@ __all__ = ["Page", "Unreachable", "WebAddress"]
 
 # What is not compressed cannot grow beyond the limit.
 _PLAIN: Final = {"Accept-Encoding": "identity"}
+
+# The first that is set counts.
+_AUTHORITIES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class Unreachable(Exception):
@@ -35,15 +40,27 @@ class Page:
         return self.body
 
 
+def _trusted() -> ssl.SSLContext:
+    """Whom to trust: httpx takes another file or folder from where OpenSSL does."""
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        name = next(name for name in _AUTHORITIES if os.environ.get(name))
+        raise Unreachable(f"{name}={os.environ[name]}: no certificates (PEM): {error}") from error
+
+
 class WebAddress:
-    """A URL that is asked for answers of at most `most` bytes, each within `seconds`."""
+    """A URL that is asked for answers of at most `most` bytes, each within `seconds`.
+
+    Raises Unreachable where the environment names certificates that cannot be read.
+    """
 
     def __init__(self, url: str, *, seconds: float, most: int) -> None:
         self.url = url
         self._seconds = seconds
         self._most = most
         # Made once: reading the certificates of all authorities takes tens of milliseconds.
-        self._context = httpx.create_ssl_context()
+        self._context = _trusted()
         # A proxy of the environment is for other machines.
         self._trust_env = not is_loopback(urlsplit(url).hostname or "")
 

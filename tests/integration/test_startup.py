@@ -46,6 +46,31 @@ async def test_a_port_in_use_is_told_in_a_line(setting: str) -> None:
     assert output.splitlines()[-1] == last
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"WS_AUTH": "jwt", "WS_JWKS": "https://login.invalid/jwks.json"},
+        {
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+            "KAFKA_SASL_TOKEN_URL": "https://login.invalid/token",
+            "KAFKA_SASL_CLIENT_ID": "odin-ws",
+            "KAFKA_SASL_CLIENT_SECRET": "hush",
+        },
+    ],
+    ids=["keys", "tokens"],
+)
+async def test_authorities_that_are_not_there_are_told_in_a_line(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    """What the environment says of whom to trust is needed where a URL is asked over TLS."""
+    path = tmp_path / "authorities.pem"
+    status, output = await run_to_the_end({"SSL_CERT_FILE": str(path), **settings})
+    assert status == 2
+    (line,) = output.splitlines()
+    assert f"SSL_CERT_FILE={path}: no certificates (PEM)" in line
+
+
 async def test_a_catalogue_that_cannot_be_used_is_told_in_a_line(tmp_path: Path) -> None:
     """The line names the file and the place in it."""
     path = tmp_path / "catalogue.toml"

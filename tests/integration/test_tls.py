@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from websockets.trio.client import ClientConnection, connect
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.connection.certificates import Authority
 from tests.integration.feeding import PATIENCE, eventually, until
-from tests.integration.serving import Server, run_to_the_end, serving
+from tests.integration.serving import Server, run_to_the_end, serving, started
 
 NOTHING_READ: Final = "nothing is read again at SIGHUP: there is no certificate"
 # Before what trustme gives by itself.
@@ -193,6 +194,36 @@ async def test_without_tls_nothing_is_read_again(workers: int) -> None:
         assert not server.events("a worker has ended and is replaced")
         server.signal(signal.SIGTERM)
         assert await server.ended() == 0
+
+
+async def test_a_hangup_during_the_start_ends_nothing(tmp_path: Path) -> None:
+    """Before there is anybody who waits for the signal."""
+    path = tmp_path / "token"
+    os.mkfifo(path)
+    (nobody,) = free_ports(1)
+    settings = {"KAFKA_BROKERS": f"{LOOPBACK}:{nobody}", "WS_OPS_TOKEN_FILE": str(path)}
+    with started(settings) as server:
+        pipe = await opened_by_both(path)
+        with pipe:
+            # The start waits for what comes through it.
+            server.signal(signal.SIGHUP)
+            pipe.write(b"the operators' own token")
+        await server.answers("/health/live")
+        server.signal(signal.SIGTERM)
+        assert await server.ended() == 0
+
+
+async def opened_by_both(path: Path) -> BinaryIO:
+    """The end of a named pipe to write to, as soon as somebody reads from the other."""
+    ends: list[int] = []
+
+    async def is_read() -> bool:
+        with contextlib.suppress(OSError):
+            ends.append(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(ends)
+
+    await until(is_read)
+    return os.fdopen(ends[0], "wb")
 
 
 async def test_a_drain_over_tls_says_why(server: Server, authority: Authority) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "CommandFailed",
     "OutputClosed",
     "cancel_on_signal",
+    "ignore_hangups",
     "leaves",
     "obey_signals",
     "run",
@@ -64,6 +65,11 @@ def run(command: Callable[[], Awaitable[int]]) -> int:
     if failures:
         raise failures[0]
     return 0
+
+
+def ignore_hangups() -> None:
+    """From now on SIGHUP ends nothing, also where nobody waits for it: at the start and the end."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 async def obey_signals(stop: trio.Event, scope: trio.CancelScope) -> None:

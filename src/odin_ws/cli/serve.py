@@ -21,7 +21,14 @@ from odin_ws.cli.environment import (
     stop_with,
 )
 from odin_ws.cli.process import calm_garbage_collector, raise_descriptor_limit
-from odin_ws.cli.running import CannotBegin, CommandFailed, leaves, obey_signals, run
+from odin_ws.cli.running import (
+    CannotBegin,
+    CommandFailed,
+    ignore_hangups,
+    leaves,
+    obey_signals,
+    run,
+)
 from odin_ws.connection.listener import CannotListen
 from odin_ws.connection.tls import CertificateError, survive_hangups
 from odin_ws.logs import configure_logging
@@ -51,6 +58,7 @@ def serve(workers: str | None) -> None:
 
     Settings are environment variables: see `odin-ws config`.
     """
+    ignore_hangups()
     warnings: list[str] = []
     options = {} if workers is None else {"WS_WORKERS": workers}
     settings = read_settings(warnings.append, options)

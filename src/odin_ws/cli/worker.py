@@ -35,7 +35,7 @@ log = structlog.get_logger("odin_ws.cli")
 @click.option("--ops-fd", type=int, required=True)
 def worker(number: int, ops_fd: int) -> None:
     """Serve on a port that others share, as worker NUMBER of WS_WORKERS, until told to end."""
-    # Unknown names are the supervisor's to mention.
+    # Unknown names are the supervisor's to mention; that SIGHUP ends nothing is inherited.
     settings = read_settings(lambda _line: None)
     catalogue = read_catalogue(settings)
     structlog.contextvars.bind_contextvars(worker=number)

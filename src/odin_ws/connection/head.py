@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -65,6 +66,12 @@ _ONCE: Final = frozenset(
 )
 
 _LINES_BESIDE_HEADERS: Final = 3
+
+# h11 makes one length of a list of the same one, as RFC 9110, 8.6 allows; not everybody does.
+_LENGTHS: Final = re.compile(rb"\r\ncontent-length:[^\r]*,", re.IGNORECASE)
+
+# Two servers, as a list, or what belongs to another part of a URL (RFC 9112, 3.2).
+_NO_HOST: Final = re.compile(r"[\s,/?#@\\]")
 
 # What a target may begin with that names a server (RFC 9112, 3.2.2).
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
@@ -140,6 +147,8 @@ def _check_lines(head: bytes, names: int) -> None:
     lines = head.split(b"\r\n")
     if any(line.startswith((b" ", b"\t")) for line in lines):
         raise _bad("a header has one line")
+    if _LENGTHS.search(head):
+        raise _bad("content-length: given twice")
     # The first line is the request's, the last two are the empty one at the end.
     if len(lines) - _LINES_BESIDE_HEADERS == names:
         return
@@ -159,6 +168,10 @@ def _head(request: h11.Request, rest: bytes) -> Head:
             raise _bad(f"{name}: not ASCII")
         value = raw_value.decode("ascii")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if _NO_HOST.search(headers["host"]):
+        raise _bad("host: one name or address, and a port")
+    if b"#" in request.target:
+        raise _bad("the target has a fragment")
     try:
         target = urlsplit(request.target.decode("ascii"))
         query = dict(parse_qsl(target.query, keep_blank_values=True, errors="strict"))

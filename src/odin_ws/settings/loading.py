@@ -21,17 +21,6 @@ from odin_ws.settings.subscribers import SubscriberSettings
 
 __all__ = ["Settings", "declared_settings", "load_settings"]
 
-# In the order in which they are shown.
-_SECTIONS: Final = (
-    KafkaSettings,
-    KafkaSecuritySettings,
-    SubscriberSettings,
-    EdgeSettings,
-    AccessSettings,
-    PastSettings,
-    ProcessSettings,
-)
-
 
 @attrs.frozen
 class Settings(
@@ -43,7 +32,10 @@ class Settings(
     PastSettings,
     ProcessSettings,
 ):
-    """The server's settings. Every one can be given to the constructor too, by its field's name."""
+    """The server's settings. Every one can be given to the constructor too, by its field's name.
+
+    They are shown in the order of the bases.
+    """
 
     def __attrs_post_init__(self) -> None:
         """Check what takes several settings to judge."""
@@ -70,7 +62,7 @@ class Settings(
 
 def declared_settings() -> Iterator[tuple[str, Setting]]:
     """Every setting with the name of its field."""
-    for section in _SECTIONS:
+    for section in Settings.__bases__:
         for field in attrs.fields(section):
             yield field.name, field.metadata[Setting]
 

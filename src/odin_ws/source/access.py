@@ -27,7 +27,7 @@ from odin_ws.settings import Secret, Settings, SettingsError
 from odin_ws.source.aio import call_aiokafka
 from odin_ws.source.errors import Nonsense, Refused
 from odin_ws.source.tokens import TokenEndpoint, TokenFile, Tokens
-from odin_ws.web import WebAddress
+from odin_ws.web import Unreachable, WebAddress
 
 __all__ = ["KafkaAccess"]
 
@@ -83,7 +83,7 @@ class KafkaAccess:
 
     @classmethod
     def of(cls, settings: Settings) -> KafkaAccess:
-        """The access that the settings describe. Raises SettingsError for unusable certificates."""
+        """The access that the settings describe. Raises SettingsError for unusable files."""
         tls = TlsFiles(
             settings.kafka_ssl_cafile, settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile
         )
@@ -196,7 +196,10 @@ def _tokens(settings: Settings) -> Tokens | None:
         return None
     # Who waits for a connection is told why there is no token, and not only that it took too long.
     seconds = min(_TOKEN_SECONDS, settings.kafka_probe_seconds / 2)
-    address = WebAddress(url, seconds=seconds, most=_TOKEN_BYTES)
+    try:
+        address = WebAddress(url, seconds=seconds, most=_TOKEN_BYTES)
+    except Unreachable as error:
+        raise SettingsError([f"KAFKA_SASL_TOKEN_URL={url}: {error}"]) from error
     return TokenEndpoint(address, settings.kafka_sasl_client_id, secret, settings.kafka_sasl_scope)
 
 
