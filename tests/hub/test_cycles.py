@@ -8,14 +8,31 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from odin_ws.hub.intake import Jumps
 from odin_ws.protocol.envelope import Message
-from odin_ws.records import Assignment, Item
+from odin_ws.records import Assignment, Item, TopicPartition
 from tests.building import record
 from tests.decoding import messages
 from tests.hub.driving import Client, dispatching, make_hub
 from tests.hub.joining import join
 
 SLOT = 0.05
+
+TRADES = TopicPartition("odin.trades", 0)
+
+
+class Slow(Client):
+    """Takes a millisecond for each write, of everybody's time; `journal` has all in order."""
+
+    def __init__(self, clock: MockClock, journal: list[Client]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._journal = journal
+
+    def received(self) -> None:
+        """Take the time, and write it down."""
+        self._clock.jump(0.001)
+        self._journal.append(self)
 
 
 async def test_failing_7_the_first_record_after_a_pause_leaves_at_once(
@@ -104,13 +121,8 @@ async def test_a_cycle_is_bounded_in_bytes_and_the_rest_is_the_next_ones(
 
 async def test_a_long_cycle_lets_the_other_tasks_run(autojump_clock: MockClock) -> None:
     """Readers, accepts and pongs get their turn between the writes of one cycle."""
-
-    class Slow(Client):
-        def received(self) -> None:
-            autojump_clock.jump(0.001)
-
     hub = make_hub()
-    clients = [join(hub, "*.*", client=Slow()) for _ in range(200)]
+    clients = [join(hub, "*.*", client=Slow(autojump_clock, [])) for _ in range(200)]
     written_meanwhile: list[int] = []
 
     async def look() -> None:
@@ -157,15 +169,92 @@ async def test_who_subscribes_while_a_cycle_reads_gets_what_is_read_after_it(
     assert len(early.writes) == 1
 
 
+async def test_what_comes_while_a_long_cycle_writes_is_in_it_for_who_is_still_to_come(
+    autojump_clock: MockClock,
+) -> None:
+    """And first in the next one for who was written already: nobody waits longer than a cycle."""
+    hub = make_hub()
+    journal: list[Client] = []
+    clients = [join(hub, "*.*", client=Slow(autojump_clock, journal)) for _ in range(200)]
+    async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
+
+        async def publish_meanwhile() -> None:
+            await trio.sleep(0.05)
+            feeder.put(record(offset=1))
+
+        nursery.start_soon(publish_meanwhile)
+        await feeder.publish(record(offset=0))
+        await trio.sleep(1)
+    first, second = journal[:200], journal[200:]
+    assert set(first) == set(clients)
+    # Looked at every 32 writes here, and it may just have been.
+    assert 50 <= len(second) <= 50 + 2 * 32
+    assert second == first[: len(second)]
+    for client in clients:
+        assert client.positions == ["0-0", "0-1"]
+        assert [one["seq"] for one in client.messages] == [1, 2]
+
+
+async def test_what_comes_while_a_cycle_writes_counts_for_its_size(
+    autojump_clock: MockClock,
+) -> None:
+    """Neither this cycle nor the next brings anybody more than there is room for."""
+    value = b'{"data":"%b"}' % (b"x" * 1000)
+    hub = make_hub(cycle_bytes=4 * len(value))
+    clients = [join(hub, "*.*", client=Slow(autojump_clock, [])) for _ in range(200)]
+    async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
+
+        async def publish_meanwhile() -> None:
+            await trio.sleep(0.05)
+            feeder.put(*(record(value=value, offset=offset) for offset in range(1, 20)))
+
+        nursery.start_soon(publish_meanwhile)
+        await feeder.publish(record(value=value, offset=0))
+        await trio.sleep(10)
+    for client in clients:
+        assert client.positions == [f"0-{offset}" for offset in range(20)]
+        assert max(len(messages(write)) for write in client.writes) == 4
+
+
+@pytest.mark.parametrize("clients", [1, 200], ids=["before a cycle", "within a cycle"])
+async def test_a_jump_is_told_behind_the_records_before_it(
+    autojump_clock: MockClock, clients: int
+) -> None:
+    """Who is told that positions did not go on has had all that came before."""
+    hub = make_hub()
+    joined = [join(hub, "*.*", client=Slow(autojump_clock, [])) for _ in range(clients)]
+    told: list[list[str]] = []
+
+    def tell(_jumps: Jumps) -> None:
+        for client in joined:
+            hub.flush(client.subscriber)
+            told.append(client.positions)
+
+    hub.intake.jumped = tell
+    async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
+
+        async def publish_meanwhile() -> None:
+            await trio.sleep(0.001 * clients / 2)
+            feeder.put(record(offset=1))
+            feeder.put(Assignment({TRADES: 7}))
+            feeder.put(record(offset=8))
+
+        nursery.start_soon(publish_meanwhile)
+        await feeder.publish(Assignment({TRADES: -1}), record(offset=0))
+        await trio.sleep(1)
+    assert told == [["0-0", "0-1"]] * clients
+    assert [client.positions for client in joined] == [["0-0", "0-1", "0-8"]] * clients
+
+
 async def test_under_load_cycles_stretch(autojump_clock: MockClock) -> None:
     """After a cycle that took long, the dispatcher leaves the loop to the others for a share."""
 
-    class Slow(Client):
+    class VerySlow(Client):
         def received(self) -> None:
             autojump_clock.jump(6.5)
 
     hub = make_hub(SLOT)
-    client = join(hub, "*.*", client=Slow())
+    client = join(hub, "*.*", client=VerySlow())
     async with dispatching(hub) as feeder:
         await feeder.publish(record(offset=0))
         await feeder.publish(record(offset=1))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import attrs
 import trio
@@ -41,11 +42,17 @@ class Part:
 
 
 @attrs.frozen
-class Publish:
-    """A batch comes; at its first delivery some subscriptions change, in mid-cycle."""
+class Batch:
+    """A batch comes."""
 
     channels: tuple[tuple[str, str, int], ...]  # token, category, partition
-    meanwhile: tuple[Join | Part, ...]
+
+
+@attrs.frozen
+class Publish(Batch):
+    """The same; at its first delivery other things happen, in mid-cycle."""
+
+    meanwhile: tuple[Join | Part | Batch, ...]
 
 
 @attrs.frozen
@@ -61,14 +68,15 @@ changes = st.builds(
     st.integers(0, CLIENTS - 1),
     st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=4),
 )
+channels = st.lists(
+    st.tuples(st.sampled_from(TOKENS), st.sampled_from(list(TOPICS)), st.integers(0, 1)),
+    min_size=1,
+    max_size=5,
+).map(tuple)
 batches = st.builds(
     Publish,
-    st.lists(
-        st.tuples(st.sampled_from(TOKENS), st.sampled_from(list(TOPICS)), st.integers(0, 1)),
-        min_size=1,
-        max_size=5,
-    ).map(tuple),
-    st.lists(changes, max_size=2).map(tuple),
+    channels,
+    st.lists(changes | st.builds(Batch, channels), max_size=3).map(tuple),
 )
 pauses = st.builds(Pause, st.sampled_from([0.0, SLOT / 3, SLOT * 2]))
 
@@ -99,7 +107,7 @@ class Contract:
             for pattern in set(change.patterns) & live.keys():
                 self._promise(change.client, pattern, live.pop(pattern))
 
-    def append(self, publish: Publish) -> list[Record]:
+    def append(self, publish: Batch) -> list[Record]:
         """The next records of these channels."""
         records: list[Record] = []
         for token, category, partition in publish.channels:
@@ -148,20 +156,26 @@ class Contract:
                 self._promised[client].add(number)
 
 
-async def play(steps: Iterable[Join | Part | Publish | Pause], interval: float) -> None:
-    """Carry out the steps on a hub, and check what its clients got."""
+async def play(
+    steps: Iterable[Join | Part | Publish | Pause], interval: float, tick: Callable[[], None]
+) -> None:
+    """Carry out the steps on a hub, and check what its clients got; each write calls `tick`."""
     hub = make_hub(interval)
     contract = Contract(hub)
-    meanwhile: list[Join | Part] = []
-
-    def interrupt() -> None:
-        todo, meanwhile[:] = list(meanwhile), []
-        for change in todo:
-            contract.change(change)
-
-    for client in contract.clients:
-        client.received = interrupt  # type: ignore[method-assign]
+    meanwhile: list[Join | Part | Batch] = []
     async with dispatching(hub) as feeder:
+
+        def interrupt() -> None:
+            tick()
+            todo, meanwhile[:] = list(meanwhile), []
+            for one in todo:
+                if isinstance(one, Batch):
+                    feeder.put(*contract.append(one))
+                else:
+                    contract.change(one)
+
+        for client in contract.clients:
+            client.received = interrupt  # type: ignore[method-assign]
         for step in steps:
             await carry_out(step, contract, feeder, meanwhile)
         meanwhile.clear()
@@ -173,7 +187,7 @@ async def carry_out(
     step: Join | Part | Publish | Pause,
     contract: Contract,
     feeder: Feeder,
-    meanwhile: list[Join | Part],
+    meanwhile: list[Join | Part | Batch],
 ) -> None:
     """One step."""
     match step:
@@ -192,13 +206,15 @@ async def carry_out(
 @given(
     st.lists(changes | batches | batches | pauses, max_size=15),
     st.sampled_from([0.0, SLOT]),
+    # So long that more is read before the next one.
+    st.sampled_from([0.0, 0.03]),
 )
 def test_any_interleaving_gives_each_subscriber_exactly_its_records(
-    steps: list[Join | Part | Publish | Pause], interval: float
+    steps: list[Join | Part | Publish | Pause], interval: float, write_seconds: float
 ) -> None:
     """What lies behind a subscription's positions and up to its end arrives, once and in order."""
 
-    async def main(_: MockClock) -> None:
-        await play(steps, interval)
+    async def main(clock: MockClock) -> None:
+        await play(steps, interval, partial(clock.jump, write_seconds))
 
     in_virtual_time(main)

@@ -10,14 +10,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Self
 
 import trio
 
+from odin_ws.hub.cycle import Cycle, Queue, Slice
 from odin_ws.hub.index import SubscriptionIndex
 from odin_ws.hub.intake import Intake
-from odin_ws.hub.routing import Cycle
-from odin_ws.hub.stats import HubStats
+from odin_ws.hub.routing import Shares
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.protocol.envelope import Dialect, Message, encode_messages
 from odin_ws.records import Item
@@ -28,42 +27,17 @@ __all__ = ["Hub"]
 # carries more and readers, accepts and pongs keep the rest (shared measurements: 60-70%).
 _DUTY = 0.65
 
-# How long reading or writing may keep the loop from the other tasks, seconds, looked at every so
-# many writes, and every so many bytes (of records that nobody wants: 1,000, some 6 ms).
-_SLICE_SECONDS = 0.005
+# A slice may be over: that is looked at every so many writes, and every so many bytes (of records
+# that nobody wants: 1,000, some 6 ms).
 _SLICE_WRITES = 32
 _SLICE_BYTES = 64 << 10
 
+# While a cycle writes, what has come is looked at so often, seconds: to share it out costs 12,000
+# subscribers a millisecond or two, and to write to them takes a hundred.
+_LOOK_SECONDS = 0.02
+
 # Who was cut off together comes back to the same few chunks of the past, at the same numbers.
 _REPLAYS_KNOWN = 8
-
-
-class _Slice:
-    """The dispatcher's time between two of its yields."""
-
-    __slots__ = ("_begun", "_stats")
-
-    def __init__(self, stats: HubStats) -> None:
-        self._stats = stats
-        self._begun = trio.current_time()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._stats.busy_seconds += trio.current_time() - self._begun
-
-    @property
-    def over(self) -> bool:
-        return trio.current_time() > self._begun + _SLICE_SECONDS
-
-    async def give_way(self) -> None:
-        """Let the others run."""
-        now = trio.current_time()
-        self._stats.busy_seconds += now - self._begun
-        self._begun = now
-        await trio.lowlevel.checkpoint()
-        self._begun = trio.current_time()
 
 
 class Hub:
@@ -197,12 +171,12 @@ class Hub:
 
         The first record after a pause leaves at once; those of the same slot leave together.
         """
+        queue, cycle = Queue(inbox), Cycle(self._cycle_bytes)
         next_start = -math.inf
-        left: deque[Item] = deque()
         while True:
-            if not (went_on := bool(left)):
+            if not (went_on := bool(cycle.subscribers or queue.left)):
                 try:
-                    left.append(await inbox.receive())
+                    await queue.wait()
                 except trio.EndOfChannel:
                     return
             # From slot to slot, not from wake-up to wake-up: else the slots drift behind the
@@ -212,41 +186,54 @@ class Hub:
             if went_on or slot > trio.current_time():
                 await trio.sleep_until(slot)
             started = trio.current_time()
-            subscribers, messages = await self._collect(left, inbox)
+            await self._collect(queue, cycle)
             collected = trio.current_time()
-            await self._write_all(subscribers)
+            following = Cycle(self._cycle_bytes)
+            await self._write_all(queue, cycle, following)
             now = trio.current_time()
-            self._measure(messages, now - started)
+            self._measure(cycle.messages, now - started)
             next_start = slot + max(self._interval, (now - collected) / _DUTY)
+            cycle = following
 
-    async def _collect(
-        self, left: deque[Item], inbox: trio.MemoryReceiveChannel[Item]
-    ) -> tuple[list[Subscriber], list[Message]]:
-        """Read what is in the channel, up to a cycle's worth, and move the positions past it.
-
-        `left`: what the last cycle did not take, and what this one does not. Returns who has
-        something due, and what somebody wants. What is read is due in the same step: who subscribes
-        between two steps gets only what is read after it.
-        """
-        subscribers: list[Subscriber] = []
-        messages: list[Message] = []
-        room = self._cycle_bytes
-        with _Slice(self.stats) as time_slice:
-            while room > 0:
-                if not left:
-                    try:
-                        left.append(inbox.receive_nowait())
-                    except (trio.WouldBlock, trio.EndOfChannel):
-                        break
-                cycle = Cycle(self._index)
-                room -= self.intake.take(left, cycle.add, min(room, _SLICE_BYTES))
-                subscribers += cycle.share_out()
-                messages += cycle.messages
+    async def _collect(self, queue: Queue, cycle: Cycle) -> None:
+        """Read what has come, up to a cycle's worth, and move the positions past it."""
+        with Slice(self.stats) as time_slice:
+            while cycle.room > 0 and queue.fill():
+                shares, size = self._read(queue, cycle.room, time_slice)
+                cycle.room -= size
+                cycle.subscribers += shares.share_out()
+                cycle.messages += shares.messages
                 if time_slice.over:
                     await time_slice.give_way()
-        return subscribers, messages
 
-    async def _write_all(self, subscribers: Sequence[Subscriber]) -> None:
+    def _read(self, queue: Queue, room: int, time_slice: Slice) -> tuple[Shares, int]:
+        """Take what has come; returns it, to be shared out in the same step, and its size.
+
+        Who subscribes between two steps gets only what is read after it. What is no record is told
+        to subscribers at once, and so never behind records that are not shared out yet.
+        """
+        shares = Shares(self._index)
+        size = self.intake.take(queue.left, shares.add, min(room, _SLICE_BYTES))
+        while size < min(room, _SLICE_BYTES) and queue.has_records and not time_slice.over:
+            size += self.intake.take(queue.left, shares.add, min(room, _SLICE_BYTES) - size)
+        return shares, size
+
+    def _read_on(self, queue: Queue, cycle: Cycle, following: Cycle, time_slice: Slice) -> None:
+        """Read what has come while a cycle writes: whose turn is still to come gets it in this one.
+
+        Who was written already gets it first in the following cycle.
+        """
+        room = min(cycle.room, following.room)
+        if room <= 0 or not queue.has_records:
+            return
+        shares, size = self._read(queue, room, time_slice)
+        cycle.room -= size
+        following.room -= size
+        following.subscribers += shares.share_out()
+        # They are measured when the last who gets them has.
+        (following if following.subscribers else cycle).messages += shares.messages
+
+    async def _write_all(self, queue: Queue, cycle: Cycle, following: Cycle) -> None:
         """Write each subscriber what is due to it; who was flushed or left meanwhile owes nothing.
 
         Neighbours often get the same messages under the same numbers: they share the bytes.
@@ -254,8 +241,9 @@ class Hub:
         shared: Sequence[Message] | None = None
         shared_seq, shared_dialect, data, messages = 0, Dialect.V1, b"", 0
         stats = self.stats
-        with _Slice(stats) as time_slice:
-            for count, subscriber in enumerate(subscribers):
+        with Slice(stats) as time_slice:
+            next_look = time_slice.begun + _LOOK_SECONDS
+            for count, subscriber in enumerate(cycle.subscribers):
                 due = subscriber.due
                 if due is None:
                     continue
@@ -273,6 +261,9 @@ class Hub:
                     subscriber.deliver(data)
                 if not count % _SLICE_WRITES and time_slice.over:
                     await time_slice.give_way()
+                    if time_slice.begun >= next_look:
+                        self._read_on(queue, cycle, following, time_slice)
+                        next_look = time_slice.begun + _LOOK_SECONDS
 
     def _write(self, subscriber: Subscriber, due: Sequence[Message]) -> None:
         conflation = subscriber.conflation

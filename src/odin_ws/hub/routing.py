@@ -8,10 +8,10 @@ from odin_ws.hub.index import Audience, SubscriptionIndex
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.protocol.envelope import Message
 
-__all__ = ["Cycle"]
+__all__ = ["Shares"]
 
 
-class Cycle:
+class Shares:
     """What one step of a cycle has for whom. `messages`: those that somebody wants.
 
     It is filled and shared out without an await in between: who subscribes later gets none of it.
@@ -57,7 +57,7 @@ class Cycle:
 
 
 class _Merger:
-    """Merges lists of due messages, each pair of lists once per cycle."""
+    """Merges lists of due messages, each pair of lists once per step."""
 
     def __init__(self) -> None:
         # The lists are kept beside the result: an id is only unique while its object lives.
@@ -66,7 +66,7 @@ class _Merger:
         ] = {}
 
     def merge(self, first: Sequence[Message], second: Sequence[Message]) -> Sequence[Message]:
-        """Both lists' messages, each once, in the cycle's order."""
+        """Both lists' messages, each once, in the hub's order."""
         key = id(first), id(second)
         known = self._merged.get(key)
         if known is None:

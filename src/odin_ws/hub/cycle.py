@@ -1,0 +1,87 @@
+"""What the dispatcher works with: its queue, its cycle, and its time between two yields."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Self
+
+import trio
+
+from odin_ws.hub.stats import HubStats
+from odin_ws.hub.subscriber import Subscriber
+from odin_ws.protocol.envelope import Message
+from odin_ws.records import Batch, Item
+
+__all__ = ["Cycle", "Queue", "Slice"]
+
+# How long reading or writing may keep the loop from the other tasks, seconds.
+_SLICE_SECONDS = 0.005
+
+
+class Cycle:
+    """Who is due to be written, and what. `room`: the bytes that may still be read into it."""
+
+    __slots__ = ("messages", "room", "subscribers")
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.subscribers: list[Subscriber] = []
+        self.messages: list[Message] = []
+
+
+class Queue:
+    """What has come from the source and was not taken yet: in `left`, then in the channel."""
+
+    __slots__ = ("_inbox", "left")
+
+    def __init__(self, inbox: trio.MemoryReceiveChannel[Item]) -> None:
+        self.left: deque[Item] = deque()
+        self._inbox = inbox
+
+    async def wait(self) -> None:
+        """Wait until there is something. Raises trio.EndOfChannel when nothing comes any more."""
+        if not self.left:
+            self.left.append(await self._inbox.receive())
+
+    def fill(self) -> bool:
+        """Have the next item in `left`, if there is one."""
+        if not self.left:
+            try:
+                self.left.append(self._inbox.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return False
+        return True
+
+    @property
+    def has_records(self) -> bool:
+        """Whether the next item is records, and not something that is told of at once."""
+        return self.fill() and isinstance(self.left[0], Batch)
+
+
+class Slice:
+    """The dispatcher's time between two of its yields."""
+
+    __slots__ = ("_stats", "begun")
+
+    def __init__(self, stats: HubStats) -> None:
+        self._stats = stats
+        self.begun = trio.current_time()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stats.busy_seconds += trio.current_time() - self.begun
+
+    @property
+    def over(self) -> bool:
+        """Whether it is the others' turn."""
+        return trio.current_time() > self.begun + _SLICE_SECONDS
+
+    async def give_way(self) -> None:
+        """Let the others run."""
+        now = trio.current_time()
+        self._stats.busy_seconds += now - self.begun
+        self.begun = now
+        await trio.lowlevel.checkpoint()
+        self.begun = trio.current_time()
