@@ -4,16 +4,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.hub.intake import Jumps
 from odin_ws.protocol.envelope import Message
-from odin_ws.records import Assignment, Item, TopicPartition
+from odin_ws.records import Assignment, Item, Record, TopicPartition
 from tests.building import record
 from tests.decoding import messages
-from tests.hub.driving import Client, dispatching, make_hub
+from tests.hub.driving import Client, Feeder, dispatching, make_hub
 from tests.hub.joining import join
 
 SLOT = 0.05
@@ -169,30 +171,52 @@ async def test_who_subscribes_while_a_cycle_reads_gets_what_is_read_after_it(
     assert len(early.writes) == 1
 
 
+async def publish_at(feeder: Feeder, records: Mapping[float, Record]) -> None:
+    """Put each record into the channel when its time has come."""
+    for seconds, one in records.items():
+        await trio.sleep_until(seconds)
+        feeder.put(one)
+
+
 async def test_what_comes_while_a_long_cycle_writes_is_in_it_for_who_is_still_to_come(
     autojump_clock: MockClock,
 ) -> None:
     """And first in the next one for who was written already: nobody waits longer than a cycle."""
-    hub = make_hub()
+    hub = make_hub(1.0)
     journal: list[Client] = []
     clients = [join(hub, "*.*", client=Slow(autojump_clock, journal)) for _ in range(200)]
+    later = {0.05: record(offset=1), 0.12: record(offset=2)}
     async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
-
-        async def publish_meanwhile() -> None:
-            await trio.sleep(0.05)
-            feeder.put(record(offset=1))
-
-        nursery.start_soon(publish_meanwhile)
+        nursery.start_soon(publish_at, feeder, later)
         await feeder.publish(record(offset=0))
-        await trio.sleep(1)
-    first, second = journal[:200], journal[200:]
+        await trio.sleep_until(0.9)
+        first, journal[:] = list(journal), []
+        await trio.sleep_until(2.5)
+    # WS_MAX_BROADCAST_RATE holds all the same.
+    assert len(first) == 200
     assert set(first) == set(clients)
     # Looked at every 32 writes here, and it may just have been.
-    assert 50 <= len(second) <= 50 + 2 * 32
-    assert second == first[: len(second)]
+    assert 120 <= len(journal) <= 120 + 2 * 32
+    assert journal == first[: len(journal)]
     for client in clients:
-        assert client.positions == ["0-0", "0-1"]
-        assert [one["seq"] for one in client.messages] == [1, 2]
+        assert client.positions == ["0-0", "0-1", "0-2"]
+        assert [one["seq"] for one in client.messages] == [1, 2, 3]
+
+
+async def test_an_age_is_taken_when_the_last_has_been_written(autojump_clock: MockClock) -> None:
+    """At the end of the cycle, or of the next one where somebody was written too early for it."""
+    hub = make_hub(1.0)
+    for _ in range(200):
+        join(hub, "BTC.trade", client=Slow(autojump_clock, []))
+    join(hub, "*.trade")
+    later = {0.05: record(b"ETH", offset=1), 0.12: record(b"BTC", offset=2)}
+    async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
+        nursery.start_soon(publish_at, feeder, later)
+        await feeder.publish(record(b"BTC", offset=0))
+        await trio.sleep_until(0.9)
+        assert hub.stats.age.samples == 2
+        await trio.sleep_until(2.5)
+        assert hub.stats.age.samples == 3
 
 
 async def test_what_comes_while_a_cycle_writes_counts_for_its_size(

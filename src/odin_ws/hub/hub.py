@@ -223,10 +223,10 @@ class Hub:
 
         Who was written already gets it first in the following cycle.
         """
-        room = min(cycle.room, following.room)
-        if room <= 0 or not queue.has_records:
+        # In the following one there is more room, from its beginning.
+        if cycle.room <= 0 or not queue.has_records:
             return
-        shares, size = self._read(queue, room, time_slice)
+        shares, size = self._read(queue, cycle.room, time_slice)
         cycle.room -= size
         following.room -= size
         following.subscribers += shares.share_out()
