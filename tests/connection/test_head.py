@@ -221,6 +221,7 @@ async def test_a_trickle_does_not_prolong_the_time_for_a_head(autojump_clock: Mo
         head_bytes("http://[::1/ws"),
         head_bytes("/ws?v=%ff"),
         head_bytes(version="HTTP/1.0"),
+        head_bytes(version="HTTP/1.0", Host=None),
         head_bytes(version="HTTP/2.0"),
     ],
 )

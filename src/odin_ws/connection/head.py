@@ -168,10 +168,6 @@ def _head(request: h11.Request, rest: bytes) -> Head:
             raise _bad(f"{name}: not ASCII")
         value = raw_value.decode("ascii")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    if _NO_HOST.search(headers["host"]):
-        raise _bad("host: one name or address, and a port")
-    if b"#" in request.target:
-        raise _bad("the target has a fragment")
     try:
         target = urlsplit(request.target.decode("ascii"))
         query = dict(parse_qsl(target.query, keep_blank_values=True, errors="strict"))
@@ -179,6 +175,11 @@ def _head(request: h11.Request, rest: bytes) -> Head:
         raise _bad("the target is no URL") from error
     if request.http_version != b"1.1":
         raise _bad("HTTP/1.1 is needed")
+    # h11 sees to it that there is one, from HTTP/1.1 on.
+    if _NO_HOST.search(headers["host"]):
+        raise _bad("host: one name or address, and a port")
+    if b"#" in request.target:
+        raise _bad("the target has a fragment")
     if target.scheme and (
         target.scheme not in _SCHEMES or target.netloc.lower() != headers["host"].lower()
     ):
