@@ -244,7 +244,9 @@ def _limits(settings: Settings) -> ConnectionLimits:
     subscriptions = SubscriptionLimits(
         patterns=settings.ws_max_subscriptions,
         mark_bytes=settings.ws_outbox_mark_bytes,
+        held_bytes=settings.ws_outbox_bytes,
         grace=settings.ws_outbox_seconds,
+        stuck=settings.ws_pong_timeout,
     )
     return ConnectionLimits(
         message_bytes=settings.ws_max_frame_bytes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -17,8 +17,9 @@ from odin_ws.connection.subscriptions import SubscriptionLimits, Subscriptions
 from odin_ws.hub import Hub, Subscriber
 from odin_ws.protocol.answers import error_answer
 from odin_ws.protocol.commands import Auth, Heartbeat, Unsubscribe, decode_command
-from odin_ws.protocol.errors import CommandError
+from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.frames import text_frame
+from odin_ws.protocol.selection import Rejection
 from odin_ws.records import Assignment, HistoryEnd
 from odin_ws.resume import ReplayContext, ReplayLimits
 from odin_ws.source.memory import MemoryArchive, MemoryLog
@@ -26,11 +27,13 @@ from tests.connection.fakes import FakeTransport
 from tests.decoding import messages
 from tests.hub.driving import Feeder, dispatching, make_hub
 
-__all__ = ["GRACE", "MARK", "House", "Talker", "open_house"]
+__all__ = ["GRACE", "HELD", "MARK", "STUCK", "House", "Talker", "open_house"]
 
 CATALOGUE: Final = default_catalogue()
 GRACE: Final = 10.0
 MARK: Final = 500
+HELD: Final = 2000
+STUCK: Final = 60.0
 
 
 class House:
@@ -40,19 +43,19 @@ class House:
         self, nursery: trio.Nursery, log: MemoryLog, hub: Hub, feeder: Feeder, patterns: int
     ) -> None:
         self.log = log
+        self.value = json.dumps({"type": "", "data": {}}).encode()
         self.hub = hub
         self.archive = MemoryArchive(log)
         self.context = ReplayContext(hub, self.archive, ReplayLimits(1000))
         self.feeder = feeder
         self.nursery = nursery
-        self.limits = SubscriptionLimits(patterns, MARK, GRACE)
+        self.limits = SubscriptionLimits(patterns, MARK, HELD, GRACE, STUCK)
 
     async def publish(self, *tokens: str, category: str = "trade") -> None:
         """One record of each token, in partition 0, and let the hub deliver them."""
         topic = CATALOGUE.categories[category].name
-        value = json.dumps({"type": "", "data": {}}).encode()
         await self.feeder.publish(
-            *(self.log.append(topic, one.encode(), value, partition=0) for one in tokens)
+            *(self.log.append(topic, one.encode(), self.value, partition=0) for one in tokens)
         )
 
 
@@ -66,6 +69,7 @@ class Talker:
         self.transport = FakeTransport(room=takes)
         self.tasks = 0
         self.slow = False
+        self.rejected: list[ErrorCode] = []
         self._hub = house.hub
         self._nursery = house.nursery
         self._idle = trio.Event()
@@ -74,7 +78,7 @@ class Talker:
             limit=1 << 30,
             grace=GRACE,
             wake=self._wake,
-            slow=self._too_slow,
+            slow=self.fall_behind,
             idle=self._is_drained,
         )
         self.subscriber = Subscriber(self.outbox.write)
@@ -125,6 +129,10 @@ class Talker:
         while not self.outbox.empty:
             await self._idle.wait()
 
+    def reject(self, names: Iterable[Rejection]) -> None:
+        """Keep why names did not take effect."""
+        self.rejected += [one.code for one in names]
+
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run it."""
         self.tasks += 1
@@ -142,7 +150,8 @@ class Talker:
     def _wake(self) -> None:
         self._nursery.start_soon(self.outbox.drain)
 
-    def _too_slow(self) -> None:
+    def fall_behind(self) -> None:
+        """Be closed as slow."""
         self.slow = True
         self.outbox.finish(b"", flush=True)
 

@@ -164,7 +164,7 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
             message_seconds=10,
             outbox_bytes=1024,
             outbox_seconds=10,
-            session=SessionLimits(10, 10, SubscriptionLimits(10, 0, 10)),
+            session=SessionLimits(10, 10, SubscriptionLimits(10, 0, 1024, 10, 60)),
         ),
         entrance=Entrance(
             EntranceLimits(10, 4096, 5, TrustedProxies(()), proxy_protocol=False),

@@ -122,10 +122,27 @@ async def test_the_grace_can_change_while_something_waits(
         await wait_all_tasks_blocked()
         for at, grace in changes:
             await trio.sleep_until(at)
-            sender.outbox.grace = grace
-            assert sender.outbox.grace == grace
+            sender.outbox.judge(grace)
         await trio.sleep(10 * GRACE)
         assert sender.slow_at == ([] if slow_at is None else [slow_at])
+        sender.transport.make_room(1000)
+
+
+async def test_by_progress_the_grace_begins_anew_with_each_byte(
+    autojump_clock: MockClock,
+) -> None:
+    """Who takes something is not slow, however old what waits is; who takes nothing at all is."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, room=0)
+        sender.outbox.judge(GRACE, by_progress=True)
+        sender.outbox.write(frame(0, 90))
+        for _ in range(10):
+            await trio.sleep(GRACE - 1)
+            sender.transport.make_room(1)
+        assert not sender.slow_at
+        last = trio.current_time()
+        await trio.sleep(2 * GRACE)
+        assert sender.slow_at == [last + GRACE]
         sender.transport.make_room(1000)
 
 

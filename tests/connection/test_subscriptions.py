@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.records import HistoryEnd
-from tests.connection.talking import GRACE, MARK, House, Talker, open_house
+from tests.connection.talking import GRACE, HELD, MARK, STUCK, House, Talker, open_house
 
 NOTHING = {"odin.trades": {"0": -1}}
 
@@ -294,20 +293,22 @@ async def test_delivery_can_be_changed_at_any_time(
         for delivery in (None, "latest", None, "latest", "all", None):
             await client.ask(kind, **data, delivery=delivery)
             conflated = client.subscriber.conflation is not None
-            assert client.outbox.grace == (math.inf if conflated else GRACE)
             seen.append(conflated)
     assert seen == [False, True, True, True, False, False]
 
 
-async def test_who_asked_for_the_latest_is_never_slow(autojump_clock: MockClock) -> None:
+async def test_who_asked_for_the_latest_is_not_slow_while_it_takes_something(
+    autojump_clock: MockClock,
+) -> None:
     """With more waiting than the mark the rest is replaced; it comes when there is room."""
     async with open_house() as house:
         client = Talker(house, takes=0)
         client.say("subscribe", channels=["*.trade"], delivery="latest")
         for _ in range(20):
             await house.publish("BTC", "ETH")
-            await trio.sleep(GRACE)
-        assert MARK < client.outbox.backlog < 2 * MARK
+            await trio.sleep(STUCK - 1)
+            client.take(1)
+        assert MARK - 20 < client.outbox.backlog < 2 * MARK
         assert not client.slow
         client.take()
         await wait_all_tasks_blocked()
@@ -315,6 +316,52 @@ async def test_who_asked_for_the_latest_is_never_slow(autojump_clock: MockClock)
     assert [one["pos"] for one in (before, last)] == ["0-38", "0-39"]
     assert before["skipped"] == before["seq"] - most[-1]["seq"] - 1
     assert last["seq"] == 40
+
+
+async def test_who_asked_for_the_latest_and_takes_nothing_is_slow(
+    autojump_clock: MockClock,
+) -> None:
+    """It would stay for ever: whether it answers pings says nothing of that."""
+    async with open_house() as house:
+        client = Talker(house, takes=0)
+        client.say("subscribe", channels=["*.trade"], delivery="latest")
+        await house.publish("BTC")
+        await trio.sleep(STUCK - 1)
+        assert not client.slow
+        await trio.sleep(2)
+        assert client.slow
+        client.take()
+
+
+async def test_the_latest_of_too_many_channels_makes_slow(autojump_clock: MockClock) -> None:
+    """What is held back replaces nothing where each message is of another channel."""
+    async with open_house() as house:
+        client = Talker(house, takes=0)
+        client.say("subscribe", channels=["*.trade"], delivery="latest")
+        numbers = iter(range(1000))
+        while not client.outbox.backlog > MARK:
+            await house.publish("BTC")
+        held = 0
+        while not client.slow:
+            await house.publish(f"T{next(numbers)}")
+            held += len(house.value)
+        assert HELD < held <= HELD + len(house.value)
+        client.take()
+
+
+async def test_what_waits_behind_a_replay_is_bounded(autojump_clock: MockClock) -> None:
+    """In all that its names stand for, not only in commands; one alone may be as large as ever."""
+    async with open_house(patterns=5000) as house:
+        client = Talker(house)
+        house.archive.hold()
+        client.say("subscribe", 1, channels=["BTC.trade"], since_ms=0)
+        tokens = [f"T{number}" for number in range(1000)]
+        for number in range(2, 8):
+            client.say("subscribe", number, topics=["odin.trades"], tokens=tokens)
+        client.say("unsubscribe", 8, topics=["odin.trades"], tokens=tokens)
+        client.say("subscribe", 9, channels=["BTC.trade"])
+        refused = [(one["id"], one["code"], one["retry"]) for one in client.received]
+        assert refused == [(number, "RATE_LIMIT_EXCEEDED", True) for number in (6, 7, 8)]
 
 
 async def test_who_asks_for_all_again_gets_first_what_was_held(autojump_clock: MockClock) -> None:

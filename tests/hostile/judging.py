@@ -36,8 +36,8 @@ class Outcome:
 
     @property
     def tracebacks(self) -> int:
-        """How many there are in the log."""
-        return self.log.count("Traceback (most recent call last)")
+        """How many there are in the log, whose lines are JSON but for what Python prints itself."""
+        return self.log.count("Traceback (most recent call last)") + self.log.count('"exception":')
 
     @property
     def broken(self) -> list[str]:

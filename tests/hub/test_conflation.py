@@ -17,7 +17,7 @@ from tests.hub.joining import join
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=5), max_size=6))
 def test_the_newest_of_each_channel_waits_in_the_order_they_came(batches: list[list[str]]) -> None:
     """What is replaced is counted; what is taken is gone."""
-    conflation = Conflation(lambda: False)
+    conflation = Conflation(lambda: False, 1 << 20, lambda: None)
     offset = 0
     waiting: dict[str, int] = {}
     for tokens in batches:
@@ -39,13 +39,27 @@ def test_the_newest_of_each_channel_waits_in_the_order_they_came(batches: list[l
     assert conflation.take() == ([], 0)
 
 
+def test_what_waits_is_bounded_in_bytes() -> None:
+    """A new channel each time replaces nothing; what was replaced or taken does not count."""
+    overflows: list[int] = []
+    size = len(message("a").value)
+    conflation = Conflation(lambda: True, 3 * size, lambda: overflows.append(conflation.waiting))
+    for tokens in ("abc", "cba", "aaaaaaaa"):
+        conflation.add([message(token) for token in tokens])
+    conflation.take()
+    conflation.add([message(token) for token in "def"])
+    assert overflows == []
+    conflation.add([message("g")])
+    assert overflows == [4]
+
+
 class Slow(Client):
     """A client that asked for the latest, and takes something when a test says so."""
 
     def __init__(self, hub: Hub, *patterns: str) -> None:
         super().__init__()
         self.behind = False
-        self.subscriber.conflation = Conflation(lambda: self.behind)
+        self.subscriber.conflation = Conflation(lambda: self.behind, 1 << 20, lambda: None)
         join(hub, *patterns, client=self)
 
     def numbers(self) -> list[tuple[int, int, str]]:

@@ -116,7 +116,7 @@ async def test_what_conflation_held_back_is_sent_first(autojump_clock: MockClock
     hub = make_hub()
     client = join(hub, "*.*")
     behind = True
-    client.subscriber.conflation = Conflation(lambda: behind)
+    client.subscriber.conflation = Conflation(lambda: behind, 1 << 20, lambda: None)
     async with dispatching(hub) as feeder:
         await feeder.publish(record(offset=0), record(offset=1))
         again = sent_again(hub, client)

@@ -71,6 +71,20 @@ def test_a_beginning_is_where_there_was_no_position() -> None:
     assert want.after("*.trade", TRADES[1]) == want.after("BTC.trade", TRADES[1]) == 3
 
 
+def test_partitions_can_be_forgotten() -> None:
+    """Of all patterns; the others stay where they are."""
+    shared = {TRADES[0]: 5, TRADES[1]: 3}
+    want = Want({"*.trade": shared, "ETH.trade": shared, "BTC.trade": {TRADES[0]: 9}})
+    want.advance(TRADES[0], 7)
+    assert want.positions() == {TRADES[0]: 7, TRADES[1]: 3}
+    want.forget({TRADES[0], TRADES[2]})
+    assert want.positions() == {TRADES[1]: 3}
+    assert want.after("BTC.trade", TRADES[0]) is None
+    # Nor is it remembered how far it was.
+    want.begin({TRADES[0]: 1})
+    assert want.positions() == {TRADES[0]: 1, TRADES[1]: 3}
+
+
 def test_positions_are_those_of_now() -> None:
     """Whatever was asked before, and whatever has changed since."""
     want = Want({"BTC.trade": {TRADES[0]: 5}, "ETH.trade": {TRADES[0]: 9}})

@@ -124,6 +124,12 @@ async def skip(scenario: Scenario) -> None:
     await trio.sleep(1)
 
 
+async def misname(scenario: Scenario) -> None:
+    """A client names what there is not."""
+    client = await scenario.connect()
+    await client.subscribe(channels=["BTC.nothing"])
+
+
 MOVES: dict[str, Action] = {
     "ws_connections_total": connect,
     "ws_connections_active": connect,
@@ -137,6 +143,7 @@ MOVES: dict[str, Action] = {
     "ws_messages_skipped_total": skip,
     "ws_messages_received_total": say,
     "ws_commands_refused_total": say,
+    "ws_names_rejected_total": misname,
     "ws_rate_limited_messages_total": partial(end, reason=Close.FLOODING),
     "ws_bytes_sent_total": connect,
     "ws_bytes_received_total": say,

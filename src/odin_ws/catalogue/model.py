@@ -89,7 +89,7 @@ class Catalogue:
         if suffix in self.bundles:
             return tuple(channel_name(token, category) for category in self.bundles[suffix])
         message = (
-            f"unknown category {suffix!r}: one of {', '.join(self.categories)}, "
+            f"unknown category {suffix[:100]!r}: one of {', '.join(self.categories)}, "
             f"a bundle ({', '.join(self.bundles)}) or *"
         )
         raise InvalidName(name, NameCode.INVALID_CHANNEL, message)

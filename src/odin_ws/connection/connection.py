@@ -98,7 +98,7 @@ class Connection:
             limit=outbox_bytes,
             grace=grace,
             wake=self._start_draining,
-            slow=self._too_slow,
+            slow=self.fall_behind,
             idle=self._idle,
         )
         self.subscriber = Subscriber(self.outbox.write, dialect)
@@ -187,7 +187,8 @@ class Connection:
             self._drained = None
         self._taken(self.subscriber)
 
-    def _too_slow(self) -> None:
+    def fall_behind(self) -> None:
+        """Close: it takes too little of what it is sent."""
         self.close(Close.SLOW)
 
     def _start_draining(self) -> None:

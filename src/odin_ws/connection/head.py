@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import attrs
 import h11
@@ -70,8 +70,11 @@ _LINES_BESIDE_HEADERS: Final = 3
 # h11 makes one length of a list of the same one, as RFC 9110, 8.6 allows; not everybody does.
 _LENGTHS: Final = re.compile(rb"\r\ncontent-length:[^\r]*,", re.IGNORECASE)
 
-# Two servers, as a list, or what belongs to another part of a URL (RFC 9112, 3.2).
-_NO_HOST: Final = re.compile(r"[\s,/?#@\\]")
+# RFC 9112, 3.2: a name or address, and a port; not two of them, nor another part of a URL.
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][\s,/?#@\\:]*)(:[0-9]{0,5})?")
+
+# RFC 9110, 5.5 has no control characters in values; h11 lets this one through.
+_DELETE: Final = b"\x7f"
 
 # What a target may begin with that names a server (RFC 9112, 3.2.2).
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
@@ -158,33 +161,53 @@ def _check_lines(head: bytes, names: int) -> None:
 
 
 def _head(request: h11.Request, rest: bytes) -> Head:
+    headers = _headers(request)
+    if request.http_version != b"1.1":
+        raise _bad("HTTP/1.1 is needed")
+    # h11 sees to it that there is one, from HTTP/1.1 on.
+    host = headers["host"]
+    if not _HOST.fullmatch(host):
+        raise _bad("host: one name or address, and a port")
+    if b"#" in request.target:
+        raise _bad("the target has a fragment")
+    try:
+        target = _target(request.target.decode("ascii"))
+        fields = parse_qsl(target.query, keep_blank_values=True, errors="strict")
+    except ValueError as error:
+        raise _bad("the target is no URL") from error
+    query = dict(fields)
+    if len(query) < len(fields):
+        raise _bad("the query has a field twice")
+    if target.scheme and (target.scheme not in _SCHEMES or not _is_same(target.netloc, host)):
+        raise _bad("the target names another server than Host")
+    return Head(request.method.decode("ascii"), target.path, query, headers, rest)
+
+
+def _headers(request: h11.Request) -> dict[str, str]:
+    """By name; the values of a repeated one joined."""
     if len(request.headers) > _MAX_HEADERS:
         raise _too_large(f"more than {_MAX_HEADERS} headers")
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.headers:
         name = raw_name.decode("ascii")  # h11 lets nothing else through
         # All that we look at is ASCII; RFC 9110, 5.5 leaves open what other bytes would mean.
-        if not raw_value.isascii():
-            raise _bad(f"{name}: not ASCII")
+        if not raw_value.isascii() or _DELETE in raw_value:
+            raise _bad(f"{name}: not ASCII, or a control character")
         value = raw_value.decode("ascii")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    try:
-        target = urlsplit(request.target.decode("ascii"))
-        query = dict(parse_qsl(target.query, keep_blank_values=True, errors="strict"))
-    except ValueError as error:
-        raise _bad("the target is no URL") from error
-    if request.http_version != b"1.1":
-        raise _bad("HTTP/1.1 is needed")
-    # h11 sees to it that there is one, from HTTP/1.1 on.
-    if _NO_HOST.search(headers["host"]):
-        raise _bad("host: one name or address, and a port")
-    if b"#" in request.target:
-        raise _bad("the target has a fragment")
-    if target.scheme and (
-        target.scheme not in _SCHEMES or target.netloc.lower() != headers["host"].lower()
-    ):
-        raise _bad("the target names another server than Host")
-    return Head(request.method.decode("ascii"), target.path, query, headers, rest)
+    return headers
+
+
+def _is_same(server: str, host: str) -> bool:
+    return bool(server) and server.lower() == host.lower()
+
+
+def _target(text: str) -> SplitResult:
+    """Raises ValueError. What begins with a slash is a path, and names no server: `//a/ws` too."""
+    if text.startswith("/"):
+        path, _, query = text.partition("?")
+        return SplitResult("", "", path, query, "")
+    return urlsplit(text)
 
 
 def _bad(text: str) -> Refusal:

@@ -28,6 +28,7 @@ class Outbox:
     """
 
     __slots__ = (
+        "_by_progress",
         "_finished",
         "_grace",
         "_idle",
@@ -35,6 +36,7 @@ class Outbox:
         "_scope",
         "_send",
         "_slow",
+        "_taken_at",
         "_transport",
         "_waiting",
         "_wake",
@@ -62,19 +64,21 @@ class Outbox:
         self._slow = slow
         self._idle = idle
         self._finished = False
+        self._by_progress = False
+        # When the kernel last took something of what waits.
+        self._taken_at = -math.inf
         # Writes the kernel did not take whole, each with the time it came.
         self._waiting: deque[tuple[memoryview, float]] | None = None
         # The drain's wait for the kernel.
         self._scope: trio.CancelScope | None = None
 
-    @property
-    def grace(self) -> float:
-        """Seconds that a write may wait; a change holds for what waits already."""
-        return self._grace
+    def judge(self, grace: float, *, by_progress: bool = False) -> None:
+        """Change how many seconds a write may wait, also for what waits already.
 
-    @grace.setter
-    def grace(self, seconds: float) -> None:
-        self._grace = seconds
+        `by_progress`: they begin anew whenever something is taken, however little.
+        """
+        self._grace = grace
+        self._by_progress = by_progress
         if self._scope is not None:
             self._scope.deadline = self._deadline()
 
@@ -161,7 +165,8 @@ class Outbox:
         """When the oldest write has waited too long; once finished, others look at the time."""
         if self._finished or not self._waiting:
             return math.inf
-        return self._waiting[0][1] + self._grace
+        since = self._waiting[0][1]
+        return self._grace + (max(since, self._taken_at) if self._by_progress else since)
 
     def _send_some(self, waiting: deque[tuple[memoryview, float]]) -> bool:
         """Offer the kernel the oldest writes as one; whether it took them whole."""
@@ -172,6 +177,8 @@ class Outbox:
             size += len(parts[-1][0])
         data = parts[0][0] if len(parts) == 1 else memoryview(b"".join(part for part, _ in parts))
         sent = self._send(data)
+        if sent:
+            self._taken_at = trio.current_time()
         self.bytes_sent += sent
         self.backlog -= sent
         left = size - sent

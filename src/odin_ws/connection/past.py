@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -36,6 +36,10 @@ class Answers(Protocol):
 
     def refuse(self, error: CommandError) -> None:
         """Answer with an error."""
+        ...
+
+    def reject(self, names: Iterable[Rejection]) -> None:
+        """Count names that do not take effect; the answer says why."""
         ...
 
 

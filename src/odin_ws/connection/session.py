@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import attrs
@@ -24,9 +26,11 @@ from odin_ws.protocol.commands import (
     Subscribe,
     Unsubscribe,
     decode_command,
+    size_of,
 )
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.frames import text_frame
+from odin_ws.protocol.selection import Rejection
 from odin_ws.rates import TokenBucket
 from odin_ws.resume import ReplayContext
 
@@ -40,7 +44,11 @@ _MAX_REFUSED_IN_A_ROW: Final = 50
 # for; for ever it is two a second.
 _HEAVY: Final = 5
 
-# A command counts once more for each so many characters: to read 6,000 positions, which are 47,000
+# A command counts once more for each so many patterns that its names stand for, and positions: a
+# thousand take some milliseconds.
+_MANY: Final = 64
+
+# And once more for each so many characters: to read 6,000 positions, which are 47,000
 # characters, takes 8 ms, and a short command 0.01. A thousand names have some 12,000 characters.
 _LONG: Final = 1024
 
@@ -62,8 +70,10 @@ class SessionStats:
     """What all clients together have said so far."""
 
     commands: int = 0
-    refused: int = 0
     rate_limited: int = 0
+    # Commands that were answered with an error, and names that were rejected, by code.
+    refused: Counter[ErrorCode] = attrs.field(factory=Counter)
+    rejected: Counter[ErrorCode] = attrs.field(factory=Counter)
 
 
 class Client(subscriptions.Client, Holder, Protocol):
@@ -99,12 +109,16 @@ class _Answers:
 
     def refuse(self, error: CommandError) -> None:
         """Answer with an error; too many of them in a row end the connection."""
-        self._stats.refused += 1
+        self._stats.refused[error.code] += 1
         self._in_a_row += 1
         self.answer(error_answer(error))
         if self._in_a_row >= _MAX_REFUSED_IN_A_ROW:
             flood = error.code is ErrorCode.RATE_LIMIT_EXCEEDED
             self._connection.close(Close.FLOODING if flood else Close.BAD_COMMANDS)
+
+    def reject(self, names: Iterable[Rejection]) -> None:
+        """Count names that do not take effect; the answer says why."""
+        self._stats.rejected.update(one.code for one in names)
 
     def accept(self) -> None:
         """A command was carried out."""
@@ -169,7 +183,7 @@ class Session:
                 f"at most {limits.command_rate:g} commands per second, "
                 f"{limits.command_burst} in a burst, where one that asks for the past or renews "
                 f"the token counts as {_HEAVY}, and a long one once more for each {_LONG} "
-                "characters; this one was ignored",
+                f"characters or {_MANY} patterns; this one was ignored",
                 retry=True,
             )
         # That may leave a debt: the one that makes it is carried out. Not one for minutes, where
@@ -177,9 +191,10 @@ class Session:
         self._bucket.spend(1 + min(size // _LONG, self._limits.command_burst))
 
     def _carry_out(self, text: str) -> None:
-        command = decode_command(text, self._catalogue)
-        if _is_heavy(command):
-            self._bucket.spend(_HEAVY - 1)
+        limits = self._limits
+        command = decode_command(text, self._catalogue, limits.subscriptions.patterns)
+        more = (_HEAVY - 1) * _is_heavy(command) + size_of(command) // _MANY
+        self._bucket.spend(min(more, limits.command_burst))
         match command:
             case Heartbeat(command_id):
                 self._answers.answer(pong(command_id, time.time_ns() // 1_000_000))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -21,7 +20,15 @@ from odin_ws.protocol.answers import (
     subscription_ack,
     unsubscription_ack,
 )
-from odin_ws.protocol.commands import Delivery, Reconnect, Resend, Resume, Subscribe, Unsubscribe
+from odin_ws.protocol.commands import (
+    Delivery,
+    Reconnect,
+    Resend,
+    Resume,
+    Subscribe,
+    Unsubscribe,
+    size_of,
+)
 from odin_ws.protocol.envelope import encode_messages
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.selection import Rejection, Selection
@@ -30,8 +37,10 @@ from odin_ws.resume import Beginning, Caller, NotNow, Replay, ReplayContext
 
 __all__ = ["Beginner", "Client", "SubscriptionLimits", "Subscriptions"]
 
-# While a replay is under way, what would begin another waits for it.
+# While a replay is under way, what would begin another waits for it: so many commands, and with
+# several so many patterns, positions and rejections in all of them. Each is some 150 bytes.
 _MAX_WAITING: Final = 100
+_MAX_WAITING_SIZE: Final = 4096
 
 # Of messages sent again, so many at once; then the client must have taken them.
 _RESEND_MESSAGES: Final = 100
@@ -48,12 +57,16 @@ class SubscriptionLimits:
     """What one client may have.
 
     `patterns`: at most. `mark_bytes`: with more waiting, a connection that asked for the latest
-    only is sent no more. `grace`: seconds that another one's oldest byte may wait.
+    only is sent no more, and with more than `held_bytes` of the latest waiting beside that, it is
+    slow. `grace`: seconds that another one's oldest byte may wait; `stuck`: seconds for which one
+    that asked for the latest may take nothing at all.
     """
 
     patterns: int
     mark_bytes: int
+    held_bytes: int
     grace: float
+    stuck: float
 
 
 class Client(Caller, Protocol):
@@ -64,6 +77,10 @@ class Client(Caller, Protocol):
 
     def start(self, task: Job) -> None:
         """Run a task that ends with the connection."""
+        ...
+
+    def fall_behind(self) -> None:
+        """Close: it is too slow."""
         ...
 
 
@@ -108,7 +125,8 @@ class Subscriptions:
     def _wait(self, command: Beginner | Unsubscribe) -> None:
         if self._waiting is None:
             self._waiting = deque()
-        if len(self._waiting) >= _MAX_WAITING:
+        size = sum(map(size_of, self._waiting)) + size_of(command)
+        if len(self._waiting) >= _MAX_WAITING or (self._waiting and size > _MAX_WAITING_SIZE):
             message = "too many commands wait for the end of a replay; this one was ignored"
             raise _not_now(command, ErrorCode.RATE_LIMIT_EXCEEDED, message)
         self._waiting.append(command)
@@ -132,6 +150,7 @@ class Subscriptions:
                 gone.append(name)
             else:
                 rejected.append(Rejection(name, ErrorCode.NOT_SUBSCRIBED, "not subscribed"))
+        self._answers.reject(rejected)
         count = len(subscriber.patterns.union(replay.patterns if replay else ()))
         self._answers.answer(
             unsubscription_ack(command.id, subscriber.dialect, Accepted(gone, rejected, count))
@@ -318,12 +337,13 @@ class Subscriptions:
         for name, wanted in selection.wanted.items():
             if missing := grant.missing(wanted):
                 rejected.append(Rejection(name, ErrorCode.FORBIDDEN, not_granted(missing)))
-            elif len(patterns.union(wanted)) > most:
+            elif len(patterns) + len({one for one in wanted if one not in patterns}) > most:
                 message = f"at most {most} subscriptions per connection"
                 rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
             else:
                 patterns.update(wanted)
                 names[name] = wanted
+        self._answers.reject(rejected)
         return names, rejected
 
     @property
@@ -346,13 +366,15 @@ class Subscriptions:
         subscriber, outbox = self._subscriber, self._client.outbox
         if delivery is Delivery.LATEST and subscriber.conflation is None:
             mark = self._limits.mark_bytes
-            subscriber.conflation = Conflation(lambda: outbox.backlog > mark)
-            # It is never late: what is old is replaced.
-            outbox.grace = math.inf
+            subscriber.conflation = Conflation(
+                lambda: outbox.backlog > mark, self._limits.held_bytes, self._client.fall_behind
+            )
+            # It is not late as long as it takes something: what is old is replaced.
+            outbox.judge(self._limits.stuck, by_progress=True)
         elif delivery is Delivery.ALL and subscriber.conflation is not None:
             self._hub.flush(subscriber)
             subscriber.conflation = None
-            outbox.grace = self._limits.grace
+            outbox.judge(self._limits.grace)
 
 
 def _not_now(command: Beginner | Unsubscribe, code: ErrorCode, message: str) -> CommandError:

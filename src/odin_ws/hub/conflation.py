@@ -12,15 +12,21 @@ __all__ = ["Conflation"]
 class Conflation:
     """The newest waiting message of each channel, for a subscriber that has not taken the rest.
 
-    `behind`: whether more waits to be taken than is allowed. `skipped`: how many messages newer
-    ones have replaced.
+    `behind`: whether more waits to be taken than is allowed. `most_bytes`: what is held back is no
+    more than that, else `overflow` is called, which may not wait. `skipped`: how many messages
+    newer ones have replaced.
     """
 
-    __slots__ = ("_behind", "_waiting", "skipped")
+    __slots__ = ("_behind", "_bytes", "_most_bytes", "_overflow", "_waiting", "skipped")
 
-    def __init__(self, behind: Callable[[], bool]) -> None:
+    def __init__(
+        self, behind: Callable[[], bool], most_bytes: int, overflow: Callable[[], None]
+    ) -> None:
         self.skipped = 0
         self._behind = behind
+        self._most_bytes = most_bytes
+        self._overflow = overflow
+        self._bytes = 0
         self._waiting: dict[str, Message] = {}
 
     @property
@@ -38,13 +44,20 @@ class Conflation:
         replaced = 0
         for message in messages:
             # Taken out first, so that those that wait stand in the order they came.
-            replaced += self._waiting.pop(message.channel, None) is not None
+            old = self._waiting.pop(message.channel, None)
+            if old is not None:
+                replaced += 1
+                self._bytes -= len(old.value)
             self._waiting[message.channel] = message
+            self._bytes += len(message.value)
         self.skipped += replaced
+        # A new channel each time replaces nothing, and would be held for ever.
+        if self._bytes > self._most_bytes:
+            self._overflow()
         return replaced
 
     def take(self) -> tuple[Sequence[Message], int]:
         """All that waits, in order, and how many messages were skipped before."""
         messages, skipped = list(self._waiting.values()), self.skipped
-        self._waiting, self.skipped = {}, 0
+        self._waiting, self._bytes, self.skipped = {}, 0, 0
         return messages, skipped

@@ -74,6 +74,15 @@ class Want:
             if starts.pop(key, None) is not None and offset is not None:
                 starts[key] = offset
 
+    def forget(self, keys: Collection[TopicPartition]) -> None:
+        """Want nothing of these partitions; one pass, however many there are."""
+        self._lowest = None
+        for key in keys:
+            self._reached.pop(key, None)
+        for starts in self._distinct():
+            for key in [key for key in starts if key in keys]:
+                del starts[key]
+
     def includes(self, message: Message) -> bool:
         """Whether a message is wanted."""
         record = message.record

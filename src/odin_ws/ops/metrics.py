@@ -28,10 +28,21 @@ from odin_ws.connection.limits import TOO_MANY
 from odin_ws.distribution import Distribution
 from odin_ws.hub.reading import Unreadable
 from odin_ws.ops.view import View
+from odin_ws.protocol.errors import ErrorCode
 from odin_ws.resume import Reason
 from odin_ws.resume.limits import RECOVERED
 
 __all__ = ["metrics_registry", "metrics_text"]
+
+# What a name is rejected with.
+_OF_NAMES: Final = (
+    ErrorCode.INVALID_CHANNEL,
+    ErrorCode.UNKNOWN_TOPIC,
+    ErrorCode.UNKNOWN_BUNDLE,
+    ErrorCode.NOT_SUBSCRIBED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+)
 
 # What a client is told of a replay that cannot begin, in lower case.
 _NOT_AVAILABLE: Final = "not_available"
@@ -143,7 +154,18 @@ class _ServiceCollector(Collector):
             view.hub.stats.messages_skipped,
         )
         yield _counter("ws_messages_received", "Commands from clients", sessions.commands)
-        yield _counter("ws_commands_refused", "Commands answered with an error", sessions.refused)
+        yield _labelled_counter(
+            "ws_commands_refused",
+            "Commands answered with an error",
+            "code",
+            dict.fromkeys(ErrorCode, 0) | sessions.refused,
+        )
+        yield _labelled_counter(
+            "ws_names_rejected",
+            "Names in commands that did not take effect",
+            "code",
+            dict.fromkeys(_OF_NAMES, 0) | sessions.rejected,
+        )
         yield _counter(
             "ws_rate_limited_messages", "Commands over a client's rate", sessions.rate_limited
         )

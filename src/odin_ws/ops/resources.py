@@ -23,6 +23,9 @@ _SAMPLE_SECONDS: Final = 1.0
 # of that, and those who are there are served meanwhile (connection/turns.py).
 _SATURATED_SECONDS: Final = 30
 
+# Of a limit that is found and not set: at all of it the kernel has killed us already.
+_OF_MEMORY: Final = 0.9
+
 # Of what can be used. A loop that never waits is at 99%; at nine tenths it waits now and then.
 _SATURATED: Final = 0.98
 _UNSATURATED: Final = 0.9
@@ -32,7 +35,8 @@ class Resources:
     """What is used and what is allowed.
 
     `cpu_limit` (cores) and `memory_limit` (bytes): 0 means the container's limit, else the
-    machine's. `cgroup`: the folder of our control group, None where there is none.
+    machine's; of memory nine tenths of it.
+    `cgroup`: the folder of our control group, None where there is none.
     `workers`: how many processes share all that. What is told is then this one's equal part, of
     what the container uses too: so the parts add up. `max_loop_delay` in seconds; 0 is no limit.
     """
@@ -55,7 +59,7 @@ class Resources:
         self._limited_memory = ceiling is not None
         self.cpu_limit = (cpu_limit or quota or float(os.cpu_count() or 1)) / workers
         self.memory_limit = (
-            memory_limit or int(ceiling or psutil.virtual_memory().total)
+            memory_limit or int(_OF_MEMORY * (ceiling or psutil.virtual_memory().total))
         ) // workers
         self.cpu_percent = 0.0
         self.memory_bytes = self._memory_used()

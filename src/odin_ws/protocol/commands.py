@@ -10,9 +10,9 @@ import attrs
 import orjson
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.errors import CommandError, ErrorCode, shown
 from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
-from odin_ws.protocol.selection import NAMES, Selection, read_selection
+from odin_ws.protocol.selection import NAMES, Scope, Selection, read_selection
 from odin_ws.records import TopicPartition
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Subscribe",
     "Unsubscribe",
     "decode_command",
+    "size_of",
 ]
 
 # An id is echoed in the answer: long enough for a UUID with a prefix, too short to be a payload.
@@ -33,6 +34,9 @@ _MAX_ID_LENGTH: Final = 128
 
 # Sequence numbers and epoch milliseconds; beyond it JSON numbers lose digits in browsers.
 _MAX_NUMBER: Final = (1 << 53) - 1
+
+# WS_MAX_SUBSCRIPTIONS where nothing else is said.
+DEFAULT_PATTERNS: Final = 1024
 
 CommandId = str | int | None
 
@@ -118,8 +122,26 @@ class Heartbeat:
 Command = Subscribe | Resume | Reconnect | Resend | Unsubscribe | Auth | Heartbeat
 
 
-def decode_command(text: str, catalogue: Catalogue) -> Command:
-    """Read one command. Raises CommandError, which names the field and what is allowed."""
+def size_of(command: Command) -> int:
+    """How many patterns, positions and rejections a command holds."""
+    match command:
+        case Resume():
+            return command.selection.size + len(command.positions)
+        case Subscribe() | Unsubscribe():
+            return command.selection.size
+        case Reconnect():
+            return len(command.last_positions)
+        case _:
+            return 0
+
+
+def decode_command(
+    text: str, catalogue: Catalogue, most_patterns: int = DEFAULT_PATTERNS
+) -> Command:
+    """Read one command. Raises CommandError, which names the field and what is allowed.
+
+    `most_patterns`: names that stand for more are rejected.
+    """
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -128,32 +150,34 @@ def decode_command(text: str, catalogue: Catalogue) -> Command:
         raise CommandError(ErrorCode.INVALID_MESSAGE, "a command is a JSON object")
     command_id = _read_id(message)
     try:
-        return _read_command(message, command_id, catalogue)
+        return _read_command(message, command_id, Scope(catalogue, most_patterns))
     except CommandError as error:
         error.id = command_id
         raise
 
 
-def _read_command(message: dict[str, Any], command_id: CommandId, catalogue: Catalogue) -> Command:
+def _read_command(message: dict[str, Any], command_id: CommandId, scope: Scope) -> Command:
     _check_fields(message, {"type", "id", "data"}, "a command")
     kind = message.get("type")
     if not isinstance(kind, str) or kind not in _READERS:
         allowed = ", ".join(_READERS)
-        raise CommandError(ErrorCode.UNKNOWN_TYPE, f"type: {kind!r} is none of {allowed}")
+        raise CommandError(
+            ErrorCode.UNKNOWN_TYPE, f"type: {shown(repr(kind))} is none of {allowed}"
+        )
     try:
-        return _read_data(kind, command_id, message.get("data", {}), catalogue)
+        return _read_data(kind, command_id, message.get("data", {}), scope)
     except CommandError as error:
         error.command = kind
         raise
 
 
-def _read_data(kind: str, command_id: CommandId, data: Any, catalogue: Catalogue) -> Command:
+def _read_data(kind: str, command_id: CommandId, data: Any, scope: Scope) -> Command:
     if not isinstance(data, dict):
         raise CommandError(ErrorCode.INVALID_MESSAGE, "data: an object is needed")
     fields, read = _READERS[kind]
     if fields is not None:
         _check_fields(data, fields, f"data of {kind}")
-    return read(command_id, data, catalogue)
+    return read(command_id, data, scope)
 
 
 def _read_id(message: dict[str, Any]) -> CommandId:
@@ -168,7 +192,7 @@ def _read_id(message: dict[str, Any]) -> CommandId:
     )
 
 
-def _read_subscribe(command_id: CommandId, data: dict[str, Any], catalogue: Catalogue) -> Subscribe:
+def _read_subscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Subscribe:
     snapshot, since = _flag(data, "snapshot"), data.get("since_ms")
     if since is not None:
         since = _number(data, "since_ms", 0)
@@ -178,7 +202,7 @@ def _read_subscribe(command_id: CommandId, data: dict[str, Any], catalogue: Cata
             )
     return Subscribe(
         command_id,
-        read_selection(data, catalogue),
+        read_selection(data, scope),
         _flag(data, "positions"),
         snapshot,
         since,
@@ -186,12 +210,12 @@ def _read_subscribe(command_id: CommandId, data: dict[str, Any], catalogue: Cata
     )
 
 
-def _read_resume(command_id: CommandId, data: dict[str, Any], catalogue: Catalogue) -> Resume:
-    positions = read_positions(data.get("positions"), catalogue)
-    return Resume(command_id, read_selection(data, catalogue), positions, _delivery(data))
+def _read_resume(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Resume:
+    positions = read_positions(data.get("positions"), scope.catalogue)
+    return Resume(command_id, read_selection(data, scope), positions, _delivery(data))
 
 
-def _read_reconnect(command_id: CommandId, data: dict[str, Any], catalogue: Catalogue) -> Reconnect:
+def _read_reconnect(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Reconnect:
     client_id = data.get("client_id", "")
     if not isinstance(client_id, str) or len(client_id) > _MAX_ID_LENGTH:
         raise CommandError(
@@ -199,11 +223,11 @@ def _read_reconnect(command_id: CommandId, data: dict[str, Any], catalogue: Cata
             f"data.client_id: a string of at most {_MAX_ID_LENGTH} characters",
         )
     if "last_offset" in data and "last_pos" not in data:
-        return Reconnect(command_id, {}, read_last_offsets(data["last_offset"], catalogue))
-    return Reconnect(command_id, read_last_positions(data.get("last_pos"), catalogue))
+        return Reconnect(command_id, {}, read_last_offsets(data["last_offset"], scope.catalogue))
+    return Reconnect(command_id, read_last_positions(data.get("last_pos"), scope.catalogue))
 
 
-def _read_resend(command_id: CommandId, data: dict[str, Any], _catalogue: Catalogue) -> Resend:
+def _read_resend(command_id: CommandId, data: dict[str, Any], _scope: Scope) -> Resend:
     if "since" in data:
         if data.keys() != {"since"}:
             raise CommandError(ErrorCode.INVALID_MESSAGE, "data.since: not with from and to")
@@ -214,22 +238,18 @@ def _read_resend(command_id: CommandId, data: dict[str, Any], _catalogue: Catalo
     return Resend(command_id, first, last)
 
 
-def _read_unsubscribe(
-    command_id: CommandId, data: dict[str, Any], catalogue: Catalogue
-) -> Unsubscribe:
-    return Unsubscribe(command_id, read_selection(data, catalogue))
+def _read_unsubscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Unsubscribe:
+    return Unsubscribe(command_id, read_selection(data, scope))
 
 
-def _read_auth(command_id: CommandId, data: dict[str, Any], _catalogue: Catalogue) -> Auth:
+def _read_auth(command_id: CommandId, data: dict[str, Any], _scope: Scope) -> Auth:
     token = data.get("token")
     if not isinstance(token, str):
         raise CommandError(ErrorCode.INVALID_MESSAGE, "data.token: a string is needed")
     return Auth(command_id, token)
 
 
-def _read_heartbeat(
-    command_id: CommandId, _data: dict[str, Any], _catalogue: Catalogue
-) -> Heartbeat:
+def _read_heartbeat(command_id: CommandId, _data: dict[str, Any], _scope: Scope) -> Heartbeat:
     return Heartbeat(command_id)
 
 
@@ -260,12 +280,12 @@ def _check_fields(table: dict[str, Any], allowed: Collection[str], place: str) -
     if unknown := table.keys() - set(allowed):
         raise CommandError(
             ErrorCode.INVALID_MESSAGE,
-            f"{place}: unknown field {', '.join(sorted(unknown))}; "
+            f"{place}: unknown field {shown(', '.join(sorted(unknown)))}; "
             f"allowed: {', '.join(sorted(allowed))}",
         )
 
 
-_Reader = Callable[[CommandId, dict[str, Any], Catalogue], Command]
+_Reader = Callable[[CommandId, dict[str, Any], Scope], Command]
 
 # Per command the fields of its data; None where they do not matter.
 _READERS: Final[dict[str, tuple[Collection[str] | None, _Reader]]] = {

@@ -6,7 +6,15 @@ from enum import StrEnum
 
 import attrs
 
-__all__ = ["CommandError", "ErrorCode"]
+__all__ = ["CommandError", "ErrorCode", "shown"]
+
+# Of what a client wrote, in a sentence about it: a channel whole, and of anything longer enough.
+_MOST_SHOWN = 160
+
+
+def shown(text: str) -> str:
+    """What a client wrote, cut where it is long: no answer is to be longer than its command."""
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 class ErrorCode(StrEnum):

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from odin_ws.catalogue import Catalogue, is_token
-from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.errors import CommandError, ErrorCode, shown
 from odin_ws.records import TopicPartition
 
 __all__ = ["read_last_offsets", "read_last_positions", "read_positions"]
@@ -33,7 +33,7 @@ def read_positions(value: object, catalogue: Catalogue) -> dict[TopicPartition, 
         raise _invalid("data.positions", "an object {topic: {partition: offset}} is needed")
     positions = {}
     for topic, partitions in value.items():
-        where = f"data.positions.{topic}"
+        where = f"data.positions.{shown(topic)}"
         if topic not in catalogue.topics:
             raise _invalid(where, f"unknown topic: one of {', '.join(catalogue.topics)}")
         if not isinstance(partitions, dict):
@@ -42,7 +42,7 @@ def read_positions(value: object, catalogue: Catalogue) -> dict[TopicPartition, 
             raise _invalid(where, f"{len(partitions)} partitions: at most {_MAX_PARTITIONS}")
         for name, offset in partitions.items():
             if not _PARTITION.fullmatch(name) or int(name) > _MAX_PARTITION:
-                raise _invalid(where, f"{name!r} is no partition: a number from 0 on")
+                raise _invalid(where, f"{shown(repr(name))} is no partition: a number from 0 on")
             positions[TopicPartition(topic, int(name))] = _offset(offset, f"{where}.{name}")
     return positions
 
@@ -55,7 +55,7 @@ def read_last_positions(
         raise _invalid("data.last_pos", 'an object {channel: "partition-offset"} is needed')
     positions = {}
     for channel, pos in value.items():
-        where = f"data.last_pos.{channel}"
+        where = f"data.last_pos.{shown(channel)}"
         token, _, category = channel.rpartition(".")
         if not is_token(token) or category not in catalogue.categories:
             raise _invalid(where, "a channel {token}.{category} is needed")
@@ -74,7 +74,7 @@ def read_last_offsets(value: object, catalogue: Catalogue) -> dict[str, int]:
     for topic, offset in value.items():
         if topic not in catalogue.topics:
             known = ", ".join(catalogue.topics)
-            raise _invalid(f"data.last_offset.{topic}", f"unknown topic: one of {known}")
+            raise _invalid(f"data.last_offset.{shown(topic)}", f"unknown topic: one of {known}")
         _offset(offset, f"data.last_offset.{topic}")
     return value
 

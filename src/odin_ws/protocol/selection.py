@@ -7,16 +7,27 @@ from typing import Any, Final
 
 import attrs
 
-from odin_ws.catalogue import Catalogue, InvalidName, check_token
+from odin_ws.catalogue import ANY, Catalogue, InvalidName, check_token
 from odin_ws.protocol.errors import CommandError, ErrorCode
 
-__all__ = ["NAMES", "Rejection", "Selection", "read_selection"]
+__all__ = ["NAMES", "Rejection", "Scope", "Selection", "read_selection"]
+
+# A name and tokens to its patterns. Raises InvalidName.
+_Expand = Callable[[str, Sequence[str]], tuple[str, ...]]
 
 # The fields that hold names.
 NAMES: Final = ("channels", "topics", "bundles", "tokens")
 
 # A command is answered name by name, each with a sentence: this bounds what one may ask for.
 _MAX_NAMES: Final = 1024
+
+
+@attrs.frozen
+class Scope:
+    """What names may stand for: `most` different patterns of this catalogue in one command."""
+
+    catalogue: Catalogue
+    most: int
 
 
 @attrs.frozen
@@ -35,8 +46,13 @@ class Selection:
     wanted: Mapping[str, tuple[str, ...]]
     rejected: tuple[Rejection, ...]
 
+    @property
+    def size(self) -> int:
+        """How many patterns and rejections it holds."""
+        return sum(map(len, self.wanted.values())) + len(self.rejected)
 
-def read_selection(data: dict[str, Any], catalogue: Catalogue) -> Selection:
+
+def read_selection(data: dict[str, Any], scope: Scope) -> Selection:
     """The names in a command's data. Raises CommandError; a bad name is only rejected."""
     names = {field: _read_names(data, field) for field in NAMES}
     if not any(field in data for field in ("channels", "topics", "bundles")):
@@ -47,29 +63,53 @@ def read_selection(data: dict[str, Any], catalogue: Catalogue) -> Selection:
         raise CommandError(
             ErrorCode.INVALID_MESSAGE, "data.tokens: narrows topics and bundles; none is given"
         )
-    wanted: dict[str, tuple[str, ...]] = {}
-    rejected: list[Rejection] = []
-
-    def resolve(name: str, expand: Callable[[str], tuple[str, ...]]) -> None:
-        try:
-            patterns = expand(name)
-        except InvalidName as error:
-            rejected.append(Rejection(error.name, ErrorCode(error.code), error.message))
-            return
-        if patterns:
-            wanted[name] = wanted.get(name, ()) + patterns
-        else:
-            message = "data.tokens leaves nothing of it: no token is given, or none is valid"
-            rejected.append(Rejection(name, ErrorCode.INVALID_CHANNEL, message))
-
-    narrowed = _check_tokens(names["tokens"], rejected) if "tokens" in data else ("*",)
+    reader = _Reader(scope.most)
+    catalogue = scope.catalogue
+    tokens = _check_tokens(names["tokens"], reader.rejected) if "tokens" in data else (ANY,)
     for name in names["channels"]:
-        resolve(name, catalogue.expand_channel)
+        reader.read(name, lambda name, _tokens: catalogue.expand_channel(name), (ANY,))
     for name in names["topics"]:
-        resolve(name, lambda name: catalogue.expand_topic(name, narrowed))
+        reader.read(name, catalogue.expand_topic, tokens)
     for name in names["bundles"]:
-        resolve(name, lambda name: catalogue.expand_bundle(name, narrowed))
-    return Selection(wanted, tuple(rejected))
+        reader.read(name, catalogue.expand_bundle, tokens)
+    return Selection(reader.wanted, tuple(reader.rejected))
+
+
+class _Reader:
+    """Expands names, as long as they stand for at most `most` different patterns."""
+
+    def __init__(self, most: int) -> None:
+        self.wanted: dict[str, tuple[str, ...]] = {}
+        self.rejected: list[Rejection] = []
+        self._most = most
+        self._patterns: set[str] = set()
+
+    def read(self, name: str, expand: _Expand, tokens: Sequence[str]) -> None:
+        """Expand a name for these tokens, or reject it."""
+        try:
+            for_one = expand(name, tokens[:1])
+        except InvalidName as error:
+            self._reject(error.name, ErrorCode(error.code), error.message)
+            return
+        # A bundle and a thousand tokens are some 12,000 characters, and 8,000 patterns.
+        fits = len(for_one) * len(tokens) <= self._most
+        patterns = expand(name, tokens) if fits else ()
+        if not tokens:
+            message = "data.tokens leaves nothing of it: no token is given, or none is valid"
+            self._reject(name, ErrorCode.INVALID_CHANNEL, message)
+        elif not fits or self._too_many(patterns):
+            message = f"at most {self._most} subscriptions per connection"
+            self._reject(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message)
+        else:
+            self._patterns.update(patterns)
+            self.wanted[name] = self.wanted.get(name, ()) + patterns
+
+    def _too_many(self, patterns: Sequence[str]) -> bool:
+        new = {one for one in patterns if one not in self._patterns}
+        return len(self._patterns) + len(new) > self._most
+
+    def _reject(self, name: str, code: ErrorCode, message: str) -> None:
+        self.rejected.append(Rejection(name, code, message))
 
 
 def _check_tokens(names: Sequence[str], rejected: list[Rejection]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, TypeVar
 
@@ -108,9 +108,10 @@ class Start:
         """Wait until we are where the client is, unless nobody ever was."""
         await self._meet()
         intake = self._hub.intake
-        while self._ahead():
+        while ahead := self._ahead():
             with trio.move_on_after(_AHEAD_SECONDS) as scope:
-                while self._ahead():
+                # Only what was ahead is looked at again: positions move often, and many may wait.
+                while ahead := self._not_reached(ahead):
                     await intake.wait_moved()
             if scope.cancelled_caught:
                 keys = list(self._ahead())
@@ -124,22 +125,24 @@ class Start:
         # A member of a group leaves those of others to them.
         if unknown and not intake.partial:
             bounds = await self._ask(partial(self._archive.bounds, unknown))
+            highest = self._want.highest()
             for key in unknown:
                 # Who had nothing of it has lost nothing.
-                if key not in bounds and self._want.highest()[key] >= 0:
+                if key not in bounds and highest[key] >= 0:
                     self.losses.unknown(key, Span(0, -1))
             while any(intake.position(key) is None for key in bounds):
                 await intake.wait_moved()
-        for key in unknown:
-            if intake.position(key) is None:
-                self._want.place(key, None)
+        self._want.forget({key for key in unknown if intake.position(key) is None})
 
     def _ahead(self) -> dict[TopicPartition, int]:
         """The positions that we have not reached."""
+        return self._not_reached(self._want.highest())
+
+    def _not_reached(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         position = self._hub.intake.position
         return {
             key: offset
-            for key, offset in self._want.highest().items()
+            for key, offset in positions.items()
             if (live := position(key)) is not None and offset > live
         }
 

@@ -216,7 +216,7 @@ async def test_writing_to_many_of_them_lets_the_others_run(autojump_clock: MockC
     hub = make_hub()
     clients = [join(hub, "*.*", client=Slow()) for _ in range(200)]
     for client in clients:
-        client.subscriber.conflation = Conflation(lambda: False)
+        client.subscriber.conflation = Conflation(lambda: False, 1 << 20, lambda: None)
     written_meanwhile: list[int] = []
 
     async def look() -> None:

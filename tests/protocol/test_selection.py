@@ -1,0 +1,100 @@
+"""What a command's names stand for is bounded before it is made."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.protocol.commands import Subscribe, decode_command, size_of
+from odin_ws.protocol.errors import CommandError, ErrorCode
+
+CATALOGUE = default_catalogue()
+TOKENS = [f"T{number}" for number in range(200)]
+
+
+def subscribe(most: int = 1024, **data: Any) -> Subscribe:
+    """The command, for a connection that may have so many patterns."""
+    command = decode_command(json.dumps({"type": "subscribe", "data": data}), CATALOGUE, most)
+    assert isinstance(command, Subscribe)
+    return command
+
+
+def test_names_that_stand_for_too_much_are_rejected() -> None:
+    """Each by itself: what is left over is wanted."""
+    selection = subscribe(
+        bundles=["ALL", "COMMUNITY"], topics=["odin.trades"], channels=["BTC.trade"], tokens=TOKENS
+    ).selection
+    assert [(one.name, one.code) for one in selection.rejected] == [
+        ("ALL", ErrorCode.TOO_MANY_SUBSCRIPTIONS)
+    ]
+    assert selection.wanted.keys() == {"BTC.trade", "odin.trades", "COMMUNITY"}
+    assert "1024" in selection.rejected[0].message
+
+
+def test_different_patterns_count_and_the_same_do_not() -> None:
+    """A topic and the bundles around it stand for some of the same."""
+    narrow = TOKENS[:10]
+    assert not subscribe(10, topics=["odin.trades"], tokens=narrow).selection.rejected
+    twice = subscribe(80, bundles=["ALL"], topics=list(CATALOGUE.topics), tokens=narrow)
+    assert not twice.selection.rejected
+    assert size_of(twice) == 2 * 80
+    over = subscribe(79, bundles=["ALL"], topics=list(CATALOGUE.topics), tokens=narrow).selection
+    assert [one.name for one in over.rejected] == [list(CATALOGUE.topics)[-1], "ALL"]
+
+
+@given(
+    st.integers(1, 50),
+    st.lists(st.sampled_from(["BTC.trade", "*.*", "ETH.ALL", "TRADING", "a.b"]), max_size=4),
+    st.lists(st.sampled_from(sorted(CATALOGUE.topics)), max_size=8),
+    st.lists(st.sampled_from(sorted(CATALOGUE.bundles)), max_size=6),
+    st.none() | st.lists(st.sampled_from(TOKENS), max_size=20),
+)
+def test_no_command_stands_for_more_than_there_may_be(
+    most: int,
+    channels: list[str],
+    topics: list[str],
+    bundles: list[str],
+    tokens: list[str] | None,
+) -> None:
+    """And each of its names is wanted or rejected."""
+    names: dict[str, Any] = {"channels": channels, "topics": topics, "bundles": bundles}
+    if tokens is not None and (topics or bundles):
+        names["tokens"] = tokens
+    selection = subscribe(most, **names).selection
+    assert len({one for several in selection.wanted.values() for one in several}) <= most
+    rejected = {one.name for one in selection.rejected}
+    assert selection.wanted.keys() | rejected == {*channels, *topics, *bundles}
+
+
+LONG = "\ue000" * 20_000
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"type": LONG},
+        {"type": "subscribe", LONG: 1},
+        {"type": "subscribe", "data": {LONG: 1}},
+        {"type": "resume", "data": {"positions": {LONG: {}}}},
+        {"type": "resume", "data": {"positions": {"odin.trades": {LONG: 1}}}},
+        {"type": "reconnect", "data": {"last_pos": {LONG: ""}}},
+        {"type": "reconnect", "data": {"last_offset": {LONG: 1}}},
+    ],
+    ids=["type", "field", "data's field", "topic", "partition", "channel", "v0's topic"],
+)
+def test_an_error_shows_the_beginning_of_what_was_said(command: dict[str, Any]) -> None:
+    """And not all of it: an answer is not to be longer than its command."""
+    with pytest.raises(CommandError, match=r"…") as caught:
+        decode_command(json.dumps(command), CATALOGUE)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_category_is_named_once() -> None:
+    """By the name that is rejected, and not again in the sentence."""
+    (rejection,) = subscribe(channels=["BTC." + "x" * 50_000]).selection.rejected
+    assert len(rejection.message) < 1000
