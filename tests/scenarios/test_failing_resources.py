@@ -14,7 +14,7 @@ async def test_failing_25_limits_are_the_containers(
     container: Container, odin_scenario: Scenario
 ) -> None:
     """Not the machine's, and memory is the working set: cache that can be had back is not in it."""
-    container.use(memory=250_000, cpu_seconds=0)
+    container.use(memory=225_000, cpu_seconds=0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.view.resources.run)
         await trio.sleep(1.1)
@@ -22,7 +22,7 @@ async def test_failing_25_limits_are_the_containers(
         nursery.cancel_scope.cancel()
     assert checks["limits"]["cpu_cores"] == 2
     assert checks["memory"]["percentage"] == 25
-    assert await metric(odin_scenario, "ws_memory_limit_bytes") == 1_000_000
+    assert await metric(odin_scenario, "ws_memory_limit_bytes") == 900_000
 
 
 async def test_failing_25_out_of_memory_is_noticed_within_a_second(
@@ -33,7 +33,7 @@ async def test_failing_25_out_of_memory_is_noticed_within_a_second(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(odin_scenario.view.resources.run)
         await RawClient.open(odin_scenario)
-        container.use(memory=1_000_000, cpu_seconds=0)
+        container.use(memory=900_000, cpu_seconds=0)
         await trio.sleep(1.01)
         refused = await RawClient.dial(odin_scenario, request())
         head = await refused.head()
@@ -42,7 +42,7 @@ async def test_failing_25_out_of_memory_is_noticed_within_a_second(
         assert await refused.rest_bytes() == b"the server is short of memory\n"
         assert (await inside.command("heartbeat"))["type"] == "pong"
         assert await metric(odin_scenario, "ws_capacity_rejections_total", reason="memory") == 1
-        container.use(memory=999_999, cpu_seconds=0)
+        container.use(memory=899_999, cpu_seconds=0)
         await trio.sleep(1.01)
         await RawClient.open(odin_scenario)
         nursery.cancel_scope.cancel()

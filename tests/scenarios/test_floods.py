@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 
 import pytest
@@ -194,6 +195,32 @@ async def test_a_long_command_counts_for_its_length(odin_scenario: Scenario) -> 
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}'))
     await trio.sleep(0.5)
     assert (stats.commands, stats.rate_limited) == (3, 1)
+
+
+@pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
+async def test_a_command_counts_for_what_its_names_stand_for(odin_scenario: Scenario) -> None:
+    """Of a burst of a hundred eight of some 800 patterns are read, though each is short."""
+    client = await RawClient.open(odin_scenario)
+    stats = odin_scenario.view.server.stats.sessions
+    data = {"bundles": ["ALL"], "tokens": [f"{n:02}" for n in range(100)]}
+    command = json.dumps({"type": "subscribe", "data": data}, separators=(",", ":")).encode()
+    assert len(command) < 1024
+    await client.stream.send_all(frame(Op.TEXT, command) * 9)
+    await trio.sleep(0.5)
+    assert (stats.commands, stats.rate_limited) == (9, 1)
+
+
+@pytest.mark.odin_settings(ws_command_burst=10, ws_command_rate=1)
+async def test_the_debt_of_many_patterns_is_bounded(odin_scenario: Scenario) -> None:
+    """Who has named a thousand is heard again when a burst's worth of time has passed."""
+    client = await RawClient.open(odin_scenario)
+    data = {"topics": ["odin.trades"], "tokens": [str(number) for number in range(1024)]}
+    command = json.dumps({"type": "subscribe", "data": data}).encode()
+    await client.stream.send_all(frame(Op.TEXT, command))
+    assert (await client.next_but_pings()).json["type"] == "subscription_ack"
+    await trio.sleep(21)
+    await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}'))
+    assert (await client.next_but_pings()).json["type"] == "pong"
 
 
 @pytest.mark.odin_settings(ws_max_frame_bytes=1 << 20, ws_command_burst=10, ws_command_rate=1)

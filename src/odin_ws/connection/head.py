@@ -176,8 +176,8 @@ def _head(request: h11.Request, rest: bytes) -> Head:
     except ValueError as error:
         raise _bad("the target is no URL") from error
     query = dict(fields)
-    if len(query) < len(fields):
-        raise _bad("the query has a field twice")
+    if len(query) < len(set(fields)):
+        raise _bad("the query has a field twice, with different values")
     if target.scheme and (target.scheme not in _SCHEMES or not _is_same(target.netloc, host)):
         raise _bad("the target names another server than Host")
     return Head(request.method.decode("ascii"), target.path, query, headers, rest)

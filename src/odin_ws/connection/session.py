@@ -192,7 +192,7 @@ class Session:
 
     def _carry_out(self, text: str) -> None:
         limits = self._limits
-        command = decode_command(text, self._catalogue, limits.subscriptions.patterns)
+        command = decode_command(text, self._catalogue, self._subscriptions.most_patterns)
         more = (_HEAVY - 1) * _is_heavy(command) + size_of(command) // _MANY
         self._bucket.spend(min(more, limits.command_burst))
         match command:

@@ -280,7 +280,7 @@ class Subscriptions:
                 }
                 for topic, offset in command.last_offsets.items()
             }
-        most = self._most_patterns
+        most = self.most_patterns
         if len(self._subscriber.patterns.union(starts)) > most:
             raise CommandError(
                 ErrorCode.TOO_MANY_SUBSCRIPTIONS,
@@ -330,7 +330,7 @@ class Subscriptions:
 
     def _admit(self, selection: Selection) -> tuple[Names, list[Rejection]]:
         """The names that are granted and have room, with their patterns, and the others."""
-        grant, most = self._client.grant, self._most_patterns
+        grant, most = self._client.grant, self.most_patterns
         rejected = list(selection.rejected)
         names: Names = {}
         patterns = set(self._subscriber.patterns)
@@ -347,7 +347,8 @@ class Subscriptions:
         return names, rejected
 
     @property
-    def _most_patterns(self) -> int:
+    def most_patterns(self) -> int:
+        """What the client may have, by the settings and its token."""
         own = self._client.grant.max_subscriptions
         return self._limits.patterns if own is None else min(own, self._limits.patterns)
 

@@ -80,6 +80,8 @@ class Hub:
     def leave(self, subscriber: Subscriber) -> None:
         """Forget a subscriber whose connection has ended."""
         subscriber.due = None
+        # It would hold the connection, and that the subscriber.
+        subscriber.conflation = None
         for pattern in list(subscriber.patterns):
             self._index.discard(subscriber, pattern)
 

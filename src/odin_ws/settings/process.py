@@ -55,7 +55,7 @@ class ProcessSettings:
         "0",
         integer(0),
         "bytes",
-        "above this new connections get 503; 0: the container's limit, else the machine's",
+        "from here on new ones get 503; 0: 90% of the container's limit, else of the machine's",
     )
     log_level: str = setting(
         "LOG_LEVEL", "info", choice("debug", "info", "warning", "error"), "", "what is logged"
