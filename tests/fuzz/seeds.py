@@ -72,6 +72,9 @@ _HEADS: Final = (
     ),
     request(headers={"Forwarded": 'for="[2001:db8::1]:80";proto=https, for=10.0.0.2'}),
     request(headers={"Content-Length": "0", "Transfer-Encoding": "chunked"}, method="POST"),
+    # What scanners send: HTTP that wants no Host.
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 )
 
 _PROXY: Final = b"\r\n\r\n\x00\r\nQUIT\n"

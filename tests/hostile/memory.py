@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import click
@@ -23,30 +25,52 @@ _SETTINGS: Final = {"WS_HEAD_TIMEOUT": "60", "WS_MESSAGE_TIMEOUT": "60"}
 
 _HALF: Final = 32 << 10
 
-# As far as each may go before the defaults send it away.
-_STATES: Final[Mapping[str, bytes]] = {
-    "says nothing": b"",
-    "a head of 16 KiB without its end": UPGRADE[:-2] + b"X: " + b"x" * (15 << 10),
-    "upgraded, nothing more": UPGRADE,
-    "half a command of 64 KiB": UPGRADE + frame(Op.TEXT, b" " * (64 << 10))[:-1],
-    "the same in characters of 4 bytes": UPGRADE
-    + frame(Op.TEXT, "\U0001f600".encode() * (16 << 10))[:-1],
+
+def _subscriptions(length: int, number: int) -> bytes:
+    """As many as there may be, in names of so many bytes that nobody else has."""
+    commands = b""
+    for begin in range(0, 1024, 256):
+        names = [f"{number:05}{at:05}".ljust(length, "x") for at in range(begin, begin + 256)]
+        data = {"channels": [f"{name}.trade" for name in names]}
+        commands += frame(Op.TEXT, json.dumps({"type": "subscribe", "data": data}).encode())
+    return UPGRADE + commands
+
+
+# As far as each may go before the defaults send it away; by the connection's number.
+_STATES: Final[Mapping[str, Callable[[int], bytes]]] = {
+    "says nothing": lambda _: b"",
+    "a head of 16 KiB without its end": lambda _: UPGRADE[:-2] + b"X: " + b"x" * (15 << 10),
+    "upgraded, nothing more": lambda _: UPGRADE,
+    "half a command of 64 KiB": lambda _: UPGRADE + frame(Op.TEXT, b" " * (64 << 10))[:-1],
+    "the same in characters of 4 bytes": lambda _: (
+        UPGRADE + frame(Op.TEXT, "\U0001f600".encode() * (16 << 10))[:-1]
+    ),
+    "1,024 subscriptions of 10 bytes": partial(_subscriptions, 10),
+    "1,024 subscriptions of 128 bytes": partial(_subscriptions, 128),
 }
 
 
-async def _hold(server: Server, sent: bytes) -> float:
+async def _hold(server: Server, sent: Callable[[int], bytes]) -> float:
     """Bytes of the server for each of many connections that have sent that."""
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
     async with trio.open_nursery() as nursery:
         streams = [await trio.open_tcp_stream(LOOPBACK, server.port) for _ in range(_COUNT)]
-        for stream in streams:
-            nursery.start_soon(stream.send_all, sent)
-    await trio.sleep(3)
+        for number, stream in enumerate(streams):
+            nursery.start_soon(stream.send_all, sent(number))
+    await _settled(process)
     found = (process.memory_info().rss - before) / _COUNT
     for stream in streams:
         await stream.aclose()
     return found
+
+
+async def _settled(process: psutil.Process) -> None:
+    """Wait until the server has been at rest for a second."""
+    before = None
+    while (now := process.cpu_times().user) != before:
+        before = now
+        await trio.sleep(1)
 
 
 async def _run() -> None:

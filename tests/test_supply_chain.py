@@ -1,0 +1,88 @@
+"""What comes with us from others is what was chosen, and starts nothing that nobody asked for."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Final
+
+from packaging.requirements import Requirement
+
+ROOT: Final = Path(__file__).parents[1]
+SOURCE: Final = ROOT / "src" / "odin_ws"
+
+# The supervisor starts workers; the rest is for tests, measurements and the demo.
+STARTS_PROCESSES: Final = {"bench", "cli/benching.py", "cli/demo.py", "testing", "workers"}
+
+SHELLS: Final = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
+PROCESSES: Final = {"subprocess", "multiprocessing", "lowlevel.open_process", "trio.run_process"}
+
+
+def trees() -> Iterator[tuple[str, ast.AST]]:
+    """Every module of ours, by its path."""
+    for path in SOURCE.rglob("*.py"):
+        yield path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text("utf-8"))
+
+
+def names(tree: ast.AST) -> set[str]:
+    """The names that a module imports, calls or passes."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=several) | ast.ImportFrom(names=several):
+                found |= {one.name.partition(".")[0] for one in several}
+                found.add((getattr(node, "module", None) or "").partition(".")[0])
+            case ast.Attribute(value=ast.Name(id=module), attr=name):
+                found.add(f"{module}.{name}")
+            case ast.keyword(arg=str(name)):
+                found.add(name)
+    return found
+
+
+def test_no_shell_is_started() -> None:
+    """Nowhere, not even in the tests' own tools: an argument cannot become a command."""
+    found = {path: names(tree) & {*SHELLS, "shell"} for path, tree in trees()}
+    assert {path: several for path, several in found.items() if several} == {}
+
+
+def test_only_few_modules_start_processes() -> None:
+    """The server itself none but its workers."""
+    found = {path for path, tree in trees() if names(tree) & PROCESSES}
+    assert {path for path in found if not any(map(path.startswith, STARTS_PROCESSES))} == set()
+    assert any(path.startswith("workers") for path in found)
+
+
+def test_what_is_installed_is_what_was_pinned() -> None:
+    """Version by version, with all that it needs, and nothing of it contradicts another."""
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    found = {canonical(one.metadata["Name"]): one.version for one in distributions()}
+    differing = {
+        str(one): found[canonical(one.name)]
+        for one in pinned
+        if (one.marker is None or one.marker.evaluate())
+        and canonical(one.name) in found
+        and not one.specifier.contains(found[canonical(one.name)])
+    }
+    assert differing == {}
+    command = [sys.executable, "-m", "pip", "check"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+def canonical(name: str) -> str:
+    """A project's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_only_what_is_run_can_be_run() -> None:
+    """Every other file of ours is text that nobody can start by its name."""
+    folders = ("src", "tests", "docs", "deploy", "compose", ".ci")
+    files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
+    found = {path.relative_to(ROOT).as_posix() for path in files if path.stat().st_mode & 0o111}
+    assert found == {".ci/run"}
