@@ -20,8 +20,8 @@ from aiokafka.errors import (
 from trio.testing import MockClock
 
 from odin_ws.records import Record, TopicPartition
+from odin_ws.source.brokers import Fetched, FetchedPartition, Patience
 from odin_ws.source.fetch_session import SessionRequest
-from odin_ws.source.fetch_wire import Fetched, FetchedPartition, Patience
 from odin_ws.source.fetching import BATCH_RECORDS
 from odin_ws.source.session_fetcher import SessionFetcher
 from tests.source.batches import batch

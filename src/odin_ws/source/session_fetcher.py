@@ -26,14 +26,14 @@ from aiokafka.errors import (
 )
 
 from odin_ws.records import Record, TopicPartition
-from odin_ws.source.fetch_session import FetchSession, SessionRequest
-from odin_ws.source.fetch_wire import (
+from odin_ws.source.brokers import (
     FETCH_BYTES,
     PARTITION_BYTES,
     Fetched,
     FetchedPartition,
     Patience,
 )
+from odin_ws.source.fetch_session import FetchSession, SessionRequest
 from odin_ws.source.fetching import BATCH_RECORDS, POLL_SECONDS
 from odin_ws.source.record_batches import read_batches
 
