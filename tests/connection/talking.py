@@ -27,7 +27,7 @@ from tests.connection.fakes import FakeTransport
 from tests.decoding import messages
 from tests.hub.driving import Feeder, dispatching, make_hub
 
-__all__ = ["GRACE", "HELD", "MARK", "STUCK", "House", "Talker", "open_house"]
+__all__ = ["CATALOGUE", "GRACE", "HELD", "MARK", "STUCK", "House", "Talker", "open_house"]
 
 CATALOGUE: Final = default_catalogue()
 GRACE: Final = 10.0

@@ -11,7 +11,16 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.records import HistoryEnd
-from tests.connection.talking import GRACE, HELD, MARK, STUCK, House, Talker, open_house
+from tests.connection.talking import (
+    CATALOGUE,
+    GRACE,
+    HELD,
+    MARK,
+    STUCK,
+    House,
+    Talker,
+    open_house,
+)
 
 NOTHING = {"odin.trades": {"0": -1}}
 
@@ -347,6 +356,29 @@ async def test_the_latest_of_too_many_channels_makes_slow(autojump_clock: MockCl
             held += len(house.value)
         assert HELD < held <= HELD + len(house.value)
         client.take()
+
+
+async def test_one_large_command_may_wait_alone(autojump_clock: MockClock) -> None:
+    """It is bounded by its size already."""
+    positions = {topic: {str(n): 0 for n in range(600)} for topic in CATALOGUE.topics}
+    async with open_house() as house:
+        client = Talker(house)
+        house.archive.hold()
+        client.say("subscribe", 1, channels=["BTC.trade"], since_ms=0)
+        client.say("resume", 2, channels=["*.*"], positions=positions)
+        client.say("resume", 3, channels=["*.*"], positions=positions)
+        assert [one["id"] for one in client.received] == [3]
+
+
+async def test_names_may_stand_for_the_same_at_the_limit(autojump_clock: MockClock) -> None:
+    """Also for what the client has already."""
+    async with open_house(patterns=1) as house:
+        client = Talker(house)
+        for number in (1, 2):
+            ack = await client.ask(
+                "subscribe", number, channels=["*.trade"], topics=["odin.trades"]
+            )
+            assert (ack["subscribed"], ack["count"]) == (["*.trade", "odin.trades"], 1)
 
 
 async def test_what_waits_behind_a_replay_is_bounded(autojump_clock: MockClock) -> None:

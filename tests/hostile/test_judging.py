@@ -19,6 +19,7 @@ CALM: Mapping[str, Mapping[str, int]] = {
     "errors": {"ws_errors_total": 0},
 }
 TRACEBACK = "Traceback (most recent call last):\n  File"
+LOGGED = '{"event": "failed", "exception": [{"exc_type": "KeyError"}]}\n'
 
 
 def part(label: str, *, p99: float = 60, lost: int = 0) -> Measurement:
@@ -81,6 +82,7 @@ def test_promises_that_are_kept_bring_no_complaint() -> None:
             "4 connections are left",
         ),
         ({"log": TRACEBACK}, "1 tracebacks in the log, {'ws_errors_total': 0}"),
+        ({"log": LOGGED}, "1 tracebacks in the log, {'ws_errors_total': 0}"),
         (
             {"counts": {**CALM, "errors": {"ws_errors_total": 2}}},
             "0 tracebacks in the log, {'ws_errors_total': 2}",

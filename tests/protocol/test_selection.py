@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odin_ws.catalogue import default_catalogue
+from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.protocol.commands import Subscribe, decode_command, size_of
 from odin_ws.protocol.errors import CommandError, ErrorCode
 
@@ -34,6 +35,22 @@ def test_names_that_stand_for_too_much_are_rejected() -> None:
     ]
     assert selection.wanted.keys() == {"BTC.trade", "odin.trades", "COMMUNITY"}
     assert "1024" in selection.rejected[0].message
+
+
+def test_what_stands_for_too_much_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kilobyte of names and tokens could hold the loop for long, and a hundred of them wait."""
+    made: list[int] = []
+    expand = Catalogue.expand_bundle
+
+    def counted(catalogue: Catalogue, name: str, tokens: Sequence[str] = ("*",)) -> tuple[str, ...]:
+        patterns = expand(catalogue, name, tokens)
+        made.append(len(patterns))
+        return patterns
+
+    monkeypatch.setattr(Catalogue, "expand_bundle", counted)
+    subscribe(100, bundles=list(CATALOGUE.bundles), tokens=TOKENS)
+    assert made
+    assert max(made) <= 100
 
 
 def test_different_patterns_count_and_the_same_do_not() -> None:

@@ -10,6 +10,7 @@ import trio
 
 from odin_ws.connection.closing import Close
 from odin_ws.connection.session import SessionStats
+from odin_ws.protocol.errors import ErrorCode
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import Op, RawClient, frame
 
@@ -218,9 +219,37 @@ async def test_the_debt_of_many_patterns_is_bounded(odin_scenario: Scenario) -> 
     command = json.dumps({"type": "subscribe", "data": data}).encode()
     await client.stream.send_all(frame(Op.TEXT, command))
     assert (await client.next_but_pings()).json["type"] == "subscription_ack"
-    await trio.sleep(21)
+    # It counted 21, ten for its characters and ten for its patterns, where there were ten.
+    await trio.sleep(12)
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}'))
     assert (await client.next_but_pings()).json["type"] == "pong"
+
+
+@pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
+async def test_what_stands_for_too_much_is_rejected_and_counts_little(
+    odin_scenario: Scenario,
+) -> None:
+    """It is not made: of a burst of a hundred there are more than six of 1,600 patterns."""
+    client = await RawClient.open(odin_scenario)
+    stats = odin_scenario.view.server.stats.sessions
+    data = {"bundles": ["ALL"], "tokens": [f"{n:03}" for n in range(200)]}
+    command = json.dumps({"type": "subscribe", "data": data}, separators=(",", ":")).encode()
+    await client.stream.send_all(frame(Op.TEXT, command) * 40)
+    await trio.sleep(0.5)
+    assert (stats.commands, stats.rate_limited) == (40, 0)
+    assert stats.rejected == {ErrorCode.TOO_MANY_SUBSCRIPTIONS: 40}
+
+
+async def test_names_are_rejected_and_counted_by_code(odin_scenario: Scenario) -> None:
+    """Also those that an unsubscribe names in vain."""
+    client = await odin_scenario.connect()
+    await client.unsubscribe(channels=["BTC.trade", "ETH.trade"])
+    await client.subscribe(channels=["BTC.nothing"], topics=["odin.nothing"])
+    assert odin_scenario.view.server.stats.sessions.rejected == {
+        ErrorCode.NOT_SUBSCRIBED: 2,
+        ErrorCode.INVALID_CHANNEL: 1,
+        ErrorCode.UNKNOWN_TOPIC: 1,
+    }
 
 
 @pytest.mark.odin_settings(ws_max_frame_bytes=1 << 20, ws_command_burst=10, ws_command_rate=1)

@@ -177,8 +177,7 @@ class Outbox:
             size += len(parts[-1][0])
         data = parts[0][0] if len(parts) == 1 else memoryview(b"".join(part for part, _ in parts))
         sent = self._send(data)
-        if sent:
-            self._taken_at = trio.current_time()
+        self._taken_at = trio.current_time()
         self.bytes_sent += sent
         self.backlog -= sent
         left = size - sent
