@@ -82,7 +82,6 @@ def test_promises_that_are_kept_bring_no_complaint() -> None:
             "4 connections are left",
         ),
         ({"log": TRACEBACK}, "1 tracebacks in the log, {'ws_errors_total': 0}"),
-        ({"log": LOGGED}, "1 tracebacks in the log, {'ws_errors_total': 0}"),
         (
             {"counts": {**CALM, "errors": {"ws_errors_total": 2}}},
             "0 tracebacks in the log, {'ws_errors_total': 2}",
@@ -95,6 +94,12 @@ def test_each_promise_that_is_broken_brings_its_complaint(
 ) -> None:
     """Just that one, with the part of the run it is about."""
     assert outcome(**changes).broken == [complaint]
+
+
+def test_exceptions_in_lines_of_json_are_tracebacks_too() -> None:
+    """The server logs JSON in the run: it prints none of its own tracebacks."""
+    assert outcome(log=LOGGED * 3 + TRACEBACK).tracebacks == 4
+    assert outcome(log=LOGGED).broken == ["1 tracebacks in the log, {'ws_errors_total': 0}"]
 
 
 def test_several_promises_that_are_broken_are_all_told() -> None:
