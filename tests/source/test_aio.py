@@ -9,10 +9,10 @@ import pytest
 import trio
 import trio.testing
 from aiokafka.client import AIOKafkaClient
-from trio_asyncio import aio_as_trio
 
 from odin_ws.source.aio import open_asyncio
 from odin_ws.source.cluster import running
+from odin_ws.source.trio_asyncio_compat import aio_as_trio
 from odin_ws.testing.ports import LOOPBACK
 
 _METADATA = 3

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-import trio_asyncio
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 
 from odin_ws.source.cluster import Questions
+from odin_ws.source.trio_asyncio_compat import open_loop
 
 CLOSED = KafkaConnectionError("closed")
 
@@ -31,7 +31,7 @@ class Admin:
 async def ask(*answers: Any) -> tuple[set[Any], Admin]:
     """Ask for a layout; returns it, and the client that was asked."""
     admin = Admin(answers)
-    async with trio_asyncio.open_loop():
+    async with open_loop():
         return await Questions(None, admin, 1.0).layout(["odin.trades"]), admin
 
 

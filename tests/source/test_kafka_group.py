@@ -9,13 +9,12 @@ import aiokafka
 import pytest
 import trio
 import trio.testing
-import trio_asyncio
 from aiokafka.errors import CommitFailedError, KafkaConnectionError, KafkaError
 from structlog.testing import capture_logs
-from trio_asyncio import aio_as_trio
 
 from odin_ws.records import TopicPartition
 from odin_ws.source.group import GroupMember
+from odin_ws.source.trio_asyncio_compat import aio_as_trio, open_loop
 
 A, B, C = (TopicPartition("odin.trades", number) for number in range(3))
 
@@ -60,7 +59,7 @@ async def membership(
         await trio.lowlevel.checkpoint()
         return dict.fromkeys(partitions, 7)
 
-    async with trio_asyncio.open_loop():
+    async with open_loop():
         yield GroupMember(cluster, positions, first_place)  # type: ignore[arg-type]  # a fake
 
 

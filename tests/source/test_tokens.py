@@ -14,12 +14,12 @@ import orjson
 import pytest
 import trio
 from trio.testing import MockClock
-from trio_asyncio import aio_as_trio
 
 from odin_ws.settings import Secret
 from odin_ws.source.aio import open_asyncio
 from odin_ws.source.errors import Refused
 from odin_ws.source.tokens import TokenEndpoint
+from odin_ws.source.trio_asyncio_compat import aio_as_trio
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.web import Page, Unreachable, WebAddress
 from tests.authorizing import answer, halves, server_with

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import aiokafka.conn
 import structlog
-import trio_asyncio
 
 from odin_ws.source.errors import Nonsense
+from odin_ws.source.trio_asyncio_compat import aio_as_trio, open_loop
 
 __all__ = ["call_aiokafka", "open_asyncio"]
 
@@ -36,7 +36,7 @@ async def open_asyncio() -> AsyncIterator[None]:
     which closes itself when it is collected and calls that an error. trio-asyncio alone would end
     the process for it: whoever makes the server slow enough could have ended it.
     """
-    async with trio_asyncio.open_loop() as loop:
+    async with open_loop() as loop:
         loop.set_exception_handler(_handle)
         yield
 
@@ -47,7 +47,7 @@ async def call_aiokafka(function: Callable[..., Any], *args: Any, **options: Any
     Raises Nonsense, a KafkaConnectionError, where aiokafka stumbles over a broker's answer.
     """
     try:
-        return await trio_asyncio.aio_as_trio(function)(*args, **options)
+        return await aio_as_trio(function)(*args, **options)
     except OSError:
         # Some of them are a ValueError too: that of a certificate.
         raise

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 import aiokafka
 import structlog
 import trio
-from trio_asyncio import trio_as_aio
 from trio_util import AsyncValue
 
 from odin_ws.records import TopicPartition
 from odin_ws.source.cluster import ClusterFailure, GroupCluster
+from odin_ws.source.trio_asyncio_compat import trio_as_aio
 
 __all__ = ["GroupMember"]
 

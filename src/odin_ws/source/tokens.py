@@ -16,11 +16,11 @@ import httpx
 import orjson
 import trio
 from aiokafka.abc import AbstractTokenProvider
-from trio_asyncio import trio_as_aio
 
 from odin_ws.settings import Secret
 from odin_ws.settings.secrets import read_secret_file
 from odin_ws.source.errors import Refused
+from odin_ws.source.trio_asyncio_compat import trio_as_aio
 from odin_ws.web import Page, Unreachable, WebAddress
 
 __all__ = ["TokenEndpoint", "TokenFile", "Tokens"]
