@@ -1,5 +1,5 @@
-# The same Python as the one constraints.txt was resolved with.
-ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+# The newest supported Python: constraints.txt resolves on each from 3.11 on.
+ARG PYTHON_IMAGE=python:3.14.8-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
 RUN python -m venv /opt/odin-ws

@@ -1,25 +1,31 @@
-# On a bare machine: Python >= 3.11, make, and for `make test` Java 17 and Maven. `make help` lists.
+# On a bare machine: a supported Python, make, and for `make test` Java 17 and Maven. `make help` lists.
 
-PYTHON ?= python3
+# By default the first supported Python on the PATH; PYTHON=/path/to/python chooses another.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+# Stamps: the environment has what the demo needs, it has everything that development needs.
+DEMO := $(VENV)/.demo
+DEV := $(VENV)/.dev
 KAFKA := tests/kafka
 JARS := $(KAFKA)/libs/.copied
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos bench bench-all bench-hot autobahn fuzz hostile check format clean
+.PHONY: help setup demo test pythons chaos bench bench-all bench-hot autobahn fuzz hostile check format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
 
-setup: $(INSTALLED) ## .venv with odin-ws (editable) and all that development needs, pinned
+setup: $(DEV) ## .venv with odin-ws (editable) and all that development needs, pinned
 
-demo: setup ## a broker, a publisher, the server and a client, on this machine
-	$(BIN)/odin-ws demo
+demo: $(DEMO) ## a broker, a publisher, the server and a client, on this machine; ARGS="--help"
+	$(BIN)/odin-ws demo $(ARGS)
 
 test: setup $(JARS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	$(BIN)/pytest $(ARGS)
+
+pythons: ## an import and a short demo with each other supported Python on this machine
+	@bash tools/pythons.sh
 
 chaos: setup $(JARS) ## breaks Kafka, instances and connections under 500 clients; ARGS="--help"
 	$(BIN)/python -m tests.chaos $(ARGS)
@@ -57,10 +63,13 @@ clean: ## removes what make made
 	rm -rf $(VENV) $(KAFKA)/libs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $@
+$(DEMO): pyproject.toml constraints.txt tools/environment.sh
+	@bash tools/environment.sh $(VENV) demo $(PYTHON)
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt tools/environment.sh
+	@bash tools/environment.sh $(VENV) dev $(PYTHON)
+	@touch $(DEMO) $@
 
 # Without Maven the tests that need Apache Kafka are skipped (or fail, under ODIN_REQUIRE_KAFKA=1).
 $(JARS): $(KAFKA)/pom.xml

@@ -1,0 +1,30 @@
+# Checks every other supported Python on this machine by what is quick: importing the server with
+# warnings as errors, and a short demo. `make test` checks one version in full.
+#
+# usage: bash tools/pythons.sh
+set -euo pipefail
+
+bounds=$(sed -n 's/^requires-python = ">=3\.\([0-9]*\),<3\.\([0-9]*\)"$/\1 \2/p' pyproject.toml)
+read -r oldest below <<<"$bounds"
+full=$(.venv/bin/python -c 'import sys; print(sys.version_info.minor)' 2>/dev/null || echo none)
+shopt -s nullglob
+
+for minor in $(seq "$oldest" $((below - 1))); do
+  [[ $minor != "$full" ]] || continue
+  found=
+  # pyenv's shims are on the PATH, the interpreters behind them may not be chosen.
+  for python in "python3.$minor" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3."$minor".*/bin/python; do
+    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+      found=$python
+      break
+    fi
+  done
+  if [[ -z $found ]]; then
+    echo "Python 3.$minor: not on this machine"
+    continue
+  fi
+  folder=build/python-3.$minor
+  bash tools/environment.sh "$folder" demo "$found"
+  "$folder/bin/python" -W error -c 'import odin_ws.cli.serve, odin_ws.cli.demo'
+  "$folder/bin/odin-ws" demo --seconds 3 --port 0 --ops-port 0 | tail -n 1
+done
