@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Stamps: the environment has what the demo needs, it has everything that development needs.
 DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
-KAFKA := tests/kafka
+KAFKA := tests/apache_kafka
 JARS := $(KAFKA)/libs/.copied
 
 .DEFAULT_GOAL := help

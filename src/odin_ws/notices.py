@@ -8,9 +8,9 @@ import trio
 
 from odin_ws.connection.server import ConnectionServer
 from odin_ws.hub import Jumps
+from odin_ws.kafka.feed import Feed, FeedStatus
 from odin_ws.protocol.answers import Lost, feed_notice, lost_notice
 from odin_ws.resume import Losses, Reason
-from odin_ws.source.feed import Feed, FeedStatus
 
 __all__ = ["tell_of_feed", "tell_of_jumps"]
 

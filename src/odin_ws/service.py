@@ -38,6 +38,12 @@ from odin_ws.connection.tls import Certificate
 from odin_ws.connection.transport import Transport
 from odin_ws.connection.turns import Turns, giving_turns
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
+from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.archive import KafkaArchive
+from odin_ws.kafka.base import Source
+from odin_ws.kafka.cluster import KafkaOptions
+from odin_ws.kafka.letters import DeadLetters
+from odin_ws.kafka.source import KafkaSource
 from odin_ws.notices import tell_of_feed, tell_of_jumps
 from odin_ws.ops.app import ops_app, serve_ops
 from odin_ws.ops.resources import Resources, own_cgroup
@@ -46,12 +52,6 @@ from odin_ws.records import Item
 from odin_ws.resume import ReplayContext, ReplayLimits
 from odin_ws.settings import Settings
 from odin_ws.settings.edge import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
-from odin_ws.source.access import KafkaAccess
-from odin_ws.source.archive import KafkaArchive
-from odin_ws.source.base import Source
-from odin_ws.source.cluster import KafkaOptions
-from odin_ws.source.kafka import KafkaSource
-from odin_ws.source.letters import DeadLetters
 
 __all__ = [
     "Accept",

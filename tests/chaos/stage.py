@@ -20,7 +20,7 @@ from tests.integration.kafka import create_topics
 
 __all__ = ["LIBS", "Stage", "open_stage"]
 
-LIBS: Final = Path(__file__).parents[1] / "kafka" / "libs"
+LIBS: Final = Path(__file__).parents[1] / "apache_kafka" / "libs"
 
 
 @attrs.frozen

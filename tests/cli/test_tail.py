@@ -18,7 +18,7 @@ from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue
 from odin_ws.service import Addresses, Upstream, serve
 from odin_ws.settings import Secret, Settings
-from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.cli.commands import ODIN_WS, Command, run_command, started
 from tests.issuing import SECRET, issuer

@@ -13,10 +13,10 @@ import trio
 
 from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue
+from odin_ws.kafka.feed import FeedStatus
 from odin_ws.service import Upstream, serve
 from odin_ws.settings import Secret, Settings
-from odin_ws.source.feed import FeedStatus
-from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.ports import LOOPBACK
 from tests.client_js.following import PATIENCE, Said, follow
 from tests.client_js.relay import cutting_relay

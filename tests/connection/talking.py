@@ -22,7 +22,7 @@ from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.selection import Rejection
 from odin_ws.records import Assignment, HistoryEnd
 from odin_ws.resume import ReplayContext, ReplayLimits
-from odin_ws.source.memory import MemoryArchive, MemoryLog
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
 from tests.connection.fakes import FakeTransport
 from tests.decoding import messages
 from tests.hub.driving import Feeder, dispatching, make_hub

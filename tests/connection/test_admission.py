@@ -21,7 +21,7 @@ from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.resume import ReplayContext, ReplayLimits
-from odin_ws.source.memory import MemoryArchive, MemoryLog
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
 from tests.connection.doors import open_door
 from tests.connection.fakes import FakeTransport
 from tests.connection.heads import head_bytes

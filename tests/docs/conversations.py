@@ -18,7 +18,7 @@ import trio
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.settings import Settings
-from odin_ws.source.memory import MemoryLog
+from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.docs.pages import page
 from tests.issuing import issuer, jwt_settings

@@ -17,7 +17,7 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.client import open_client
 from odin_ws.service import Upstream, serve
 from odin_ws.settings import Secret, Settings
-from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.ports import LOOPBACK
 from tests.cli.commands import started
 from tests.docs.pages import blocks, page

@@ -19,7 +19,7 @@ from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue, load_catalogue
 from odin_ws.service import Upstream, serve
 from odin_ws.settings import Settings
-from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
 from tests.docs.pages import ROOT, blocks, page
 
 # How often the topic of the README's subscriber gets a record, and how long that may go on.

@@ -17,6 +17,7 @@ from odin_ws.connection.closing import Close
 from odin_ws.connection.tls import Certificate
 from odin_ws.hub.reading import Unreadable
 from odin_ws.hub.retention import message_bytes
+from odin_ws.kafka.feed import FeedStatus
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.ops.view import View
 from odin_ws.protocol.errors import ErrorCode
@@ -24,8 +25,7 @@ from odin_ws.protocol.selection import NAMES
 from odin_ws.resume import Reason
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings, declared_settings
-from odin_ws.source.feed import FeedStatus
-from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.workers.child import Child
 from odin_ws.workers.pages import worker_families
 from odin_ws.workers.supervisor import Supervisor

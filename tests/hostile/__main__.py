@@ -33,7 +33,7 @@ from tests.integration.serving import Server, serving
 
 __all__ = ["main"]
 
-_LIBS: Final = Path(__file__).parent.parent / "kafka" / "libs"
+_LIBS: Final = Path(__file__).parent.parent / "apache_kafka" / "libs"
 
 # Until the bad ones' last connections are found out: a pong's time-out, and a round of pings.
 _CALM_SECONDS: Final = 15

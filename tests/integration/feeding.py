@@ -16,11 +16,11 @@ from confluent_kafka.cimpl import TopicPartition as Place
 from trio_util import AsyncValue
 
 from odin_ws.catalogue import Catalogue, Topic
+from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.cluster import KafkaOptions
+from odin_ws.kafka.feed import Feed, FeedStatus
+from odin_ws.kafka.source import KafkaSource
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record, TopicPartition
-from odin_ws.source.access import KafkaAccess
-from odin_ws.source.cluster import KafkaOptions
-from odin_ws.source.feed import Feed, FeedStatus
-from odin_ws.source.kafka import KafkaSource
 
 __all__ = [
     "Feeding",

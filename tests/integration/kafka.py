@@ -36,7 +36,7 @@ POLL_SECONDS = 0.05
 
 T = TypeVar("T")
 
-LIBS = Path(__file__).parents[1] / "kafka" / "libs"
+LIBS = Path(__file__).parents[1] / "apache_kafka" / "libs"
 
 
 def missing(reason: str) -> NoReturn:

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from odin_ws.archive import Archive, ArchiveUnavailable, Span
+from odin_ws.kafka.archive import KafkaArchive
+from odin_ws.kafka.cluster import KafkaOptions
 from odin_ws.records import Record, TopicPartition
-from odin_ws.source.archive import KafkaArchive
-from odin_ws.source.cluster import KafkaOptions
 from odin_ws.testing.brokers import embedded_broker
 from tests.integration import kafka
 from tests.integration.conftest import ApacheFactory
@@ -26,7 +26,7 @@ from tests.integration.feeding import (
     options,
     publish_in_transaction,
 )
-from tests.source.archive_contract import ArchiveContract, read_all
+from tests.kafka.archive_contract import ArchiveContract, read_all
 
 
 @asynccontextmanager

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 import trio
 
+from odin_ws.kafka.feed import FeedStatus
 from odin_ws.records import TopicPartition
-from odin_ws.source.feed import FeedStatus
 from tests.integration import kafka
 from tests.integration.feeding import (
     Feeding,

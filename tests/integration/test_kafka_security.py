@@ -20,10 +20,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs h
 )
 
 from odin_ws.archive import Bounds
+from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.feed import FeedStatus
 from odin_ws.records import TopicPartition
 from odin_ws.settings import load_settings
-from odin_ws.source.access import KafkaAccess
-from odin_ws.source.feed import FeedStatus
 from tests.authorizing import answer, halves, server_with
 from tests.cli.commands import run_command
 from tests.integration import kafka

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
+from odin_ws.kafka.feed import FeedStatus
 from odin_ws.records import Batch, TopicPartition
-from odin_ws.source.feed import FeedStatus
 from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration import kafka

@@ -14,12 +14,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.closing import Close
+from odin_ws.kafka.feed import FeedStatus
 from odin_ws.ops.health import health_report
 from odin_ws.ops.view import View
 from odin_ws.service import Upstream, build, run_feed
 from odin_ws.settings import Settings
-from odin_ws.source.feed import FeedStatus
-from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
 
 CATALOGUE = default_catalogue()
 

@@ -13,7 +13,7 @@ from odin_ws.connection.closing import Close
 from odin_ws.hub import hub
 from odin_ws.protocol.commands import Command
 from odin_ws.records import Record
-from odin_ws.source.memory import MemoryLog
+from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.faulty import open_buggy
 from tests.scenarios.logs import lines_above_debug

@@ -10,10 +10,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.closing import Close
+from odin_ws.kafka.feed import FeedStatus
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
-from odin_ws.source.feed import FeedStatus
-from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.endings import end
 from tests.scenarios.ops import ask, ask_view

@@ -15,7 +15,7 @@ from odin_ws.connection.closing import Close
 from odin_ws.ops.health import health_report
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
-from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.workers.health import RULES, merge_clients, merge_health
 
 

@@ -16,7 +16,7 @@ from odin_ws.connection.tls import Certificate
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
-from odin_ws.source.memory import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.workers.totals import GAUGES, Totals, merge_families
 from tests.connection.certificates import Authority
 from tests.workers.fakes import families

@@ -111,7 +111,7 @@ def _help() -> str:
     "--kafka-libs",
     "libs",
     type=click.Path(path_type=Path),
-    default=Path("tests/kafka/libs"),
+    default=Path("tests/apache_kafka/libs"),
     show_default=True,
     help="Apache Kafka's jars; without them or Java the embedded broker is used.",
 )

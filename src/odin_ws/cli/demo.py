@@ -35,12 +35,12 @@ from odin_ws.client import (
     Subscription,
     open_client,
 )
+from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.base import Source
+from odin_ws.kafka.feed import FeedStatus
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, serve
 from odin_ws.settings import Settings
-from odin_ws.source.access import KafkaAccess
-from odin_ws.source.base import Source
-from odin_ws.source.feed import FeedStatus
 from odin_ws.testing.brokers import Broker, BrokerFailed, BrokerUnavailable, embedded_broker
 from odin_ws.testing.events import EventGenerator
 from odin_ws.testing.ports import LOOPBACK, is_free

@@ -12,8 +12,8 @@ import click
 
 from odin_ws.access.authority import open_authority
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
+from odin_ws.kafka.access import KafkaAccess
 from odin_ws.settings import Settings, SettingsError, load_settings
-from odin_ws.source.access import KafkaAccess
 
 __all__ = ["check_authority", "read_access", "read_catalogue", "read_settings", "stop_with"]
 

@@ -21,8 +21,8 @@ from aiokafka.errors import (
 )
 
 from odin_ws.cli.running import CommandFailed
-from odin_ws.source.access import KafkaAccess
-from odin_ws.source.aio import call_aiokafka, open_asyncio
+from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.aio import call_aiokafka, open_asyncio
 from odin_ws.testing.events import Event
 
 __all__ = ["Admin", "ExistingTopic", "Producer", "open_admin", "open_producer", "silence_aiokafka"]

@@ -17,7 +17,7 @@ from odin_ws.cli.environment import read_access, read_catalogue, read_settings
 from odin_ws.cli.kafka import Producer, open_admin, open_producer, silence_aiokafka
 from odin_ws.cli.publishing import Pace, Tokens, publish_events
 from odin_ws.cli.running import CommandFailed, cancel_on_signal, run, say
-from odin_ws.source.access import KafkaAccess
+from odin_ws.kafka.access import KafkaAccess
 from odin_ws.testing.events import EventGenerator
 
 __all__ = ["publish"]

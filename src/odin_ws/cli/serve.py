@@ -31,11 +31,11 @@ from odin_ws.cli.running import (
 )
 from odin_ws.connection.listener import CannotListen
 from odin_ws.connection.tls import CertificateError, survive_hangups
+from odin_ws.kafka.access import KafkaAccess
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, read_certificate
 from odin_ws.service import serve as run_service
 from odin_ws.settings import Settings
-from odin_ws.source.access import KafkaAccess
 from odin_ws.workers.service import serve_with_workers
 from odin_ws.workers.supervisor import WRONG_SETTINGS, WorkerFailed
 

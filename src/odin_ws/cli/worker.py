@@ -18,10 +18,10 @@ from odin_ws.cli.process import calm_garbage_collector, raise_descriptor_limit
 from odin_ws.cli.running import run
 from odin_ws.connection.listener import open_listening_socket
 from odin_ws.connection.tls import survive_hangups
+from odin_ws.kafka.access import KafkaAccess
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, running
 from odin_ws.settings import Settings
-from odin_ws.source.access import KafkaAccess
 from odin_ws.workers.child import RENEW, STOP
 from odin_ws.workers.shares import settings_of
 

@@ -9,10 +9,10 @@ from odin_ws.connection.server import ConnectionServer
 from odin_ws.connection.tls import Certificate
 from odin_ws.connection.turns import Turns
 from odin_ws.hub import Hub
+from odin_ws.kafka.feed import Feed, FeedStatus
+from odin_ws.kafka.letters import DeadLetterStats
 from odin_ws.ops.resources import Resources
 from odin_ws.settings import Settings
-from odin_ws.source.feed import Feed, FeedStatus
-from odin_ws.source.letters import DeadLetterStats
 
 __all__ = ["View"]
 

@@ -341,7 +341,7 @@ async def _foreground(running: AbstractAsyncContextManager[Broker]) -> None:
 @click.option(
     "--libs",
     type=click.Path(path_type=Path),
-    default=Path("tests/kafka/libs"),
+    default=Path("tests/apache_kafka/libs"),
     show_default=True,
     help="The folder with Apache Kafka's jars.",
 )

@@ -11,7 +11,7 @@ import structlog
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from odin_ws.source.backoff import Backoff
+from odin_ws.kafka.backoff import Backoff
 from odin_ws.workers.child import DRAIN, RENEW, Answer, CannotStart, Child, NoAnswer, OpenChild
 from odin_ws.workers.totals import Totals
 

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from odin_ws.catalogue import default_catalogue
 from odin_ws.records import Record, TopicPartition
 from odin_ws.settings import Settings
-from odin_ws.source.memory import MemoryLog
+from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Closed, Scenario, open_scenario
 from tests.scenarios.resume.following import Follower
 from tests.virtual_time import in_virtual_time

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from odin_ws.settings import Settings
-from odin_ws.source.memory import MemoryLog
+from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.resume.following import Follower, everything
 

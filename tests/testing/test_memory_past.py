@@ -1,0 +1,174 @@
+"""A source in memory reads a history, finds its place again, and can lose its broker."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.kafka.feed import FeedStatus
+from odin_ws.records import Record, TopicPartition
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from tests.kafka.reading import KEY, TOPIC, fill, reading
+
+# ---- what was there before
+
+
+def fill_at(log: MemoryLog, partition: int, *ages: float) -> list[Record]:
+    """Append records that are so many seconds old."""
+    now = time.time()
+    return [
+        log.append(TOPIC, b"a", b"{}", partition=partition, timestamp=int((now - age) * 1000))
+        for age in ages
+    ]
+
+
+async def test_history_is_what_is_young_enough(autojump_clock: MockClock) -> None:
+    """The assignment says where it begins and where it ends; its end is told; then comes news."""
+    log = MemoryLog([TOPIC], 2)
+    past = fill_at(log, 0, 300, 90, 50, 40)
+    fill_at(log, 1, 300)
+    source = MemorySource(log, history_seconds=60, history_records=1000)
+    async with reading(source) as reader:
+        assignment = await reader.assignment()
+        assert assignment.positions == {KEY: 3, TopicPartition(TOPIC, 1): 0}
+        assert assignment.history == {KEY: 1, TopicPartition(TOPIC, 1): 0}
+        assert await reader.records(2) == past[2:]
+        await reader.history_end()
+        news = fill(log, 1)
+        assert await reader.records(1) == news
+
+
+async def test_history_is_no_more_than_so_many_records(autojump_clock: MockClock) -> None:
+    """The newest of each partition; one that has few leaves its share to the others."""
+    log = MemoryLog([TOPIC], 3)
+    records = {number: fill_at(log, number, *[1] * count) for number, count in enumerate((2, 9, 9))}
+    source = MemorySource(log, history_seconds=60, history_records=12)
+    async with reading(source) as reader:
+        await reader.assignment()
+        assert await reader.records(12) == [*records[0], *records[1][-5:], *records[2][-5:]]
+        await reader.history_end()
+
+
+@pytest.mark.parametrize(("seconds", "records"), [(0, 0), (60, 0), (0, 1000)])
+async def test_no_history_is_asked_for(
+    autojump_clock: MockClock, seconds: float, records: int
+) -> None:
+    """Without a time or without a number there is none, and its end comes all the same."""
+    log = MemoryLog([TOPIC], 1)
+    fill(log, 3)
+    source = MemorySource(log, history_seconds=seconds, history_records=records)
+    async with reading(source) as reader:
+        assert not (await reader.begin()).history
+        news = fill(log, 1)
+        assert await reader.records(1) == news
+
+
+async def test_a_feed_is_starting_while_it_reads_its_history_and_no_rate_holds_that_up(
+    autojump_clock: MockClock,
+) -> None:
+    """Only what is news is paced."""
+    log = MemoryLog([TOPIC], 1)
+    fill(log, 30)
+    source = MemorySource(log, 10, 1, history_seconds=60, history_records=1000)
+    async with reading(source, capacity=0) as reader:
+        await reader.assignment()
+        for _ in range(30):
+            assert source.feed.status.value is FeedStatus.STARTING
+            await reader.batch()
+        assert trio.current_time() == 0
+        await reader.history_end()
+        fill(log, 30)
+        await reader.records(30)
+        assert source.feed.status.value is FeedStatus.LIVE
+        assert trio.current_time() > 2
+
+
+# ---- places that are gone
+
+
+async def test_records_deleted_before_they_were_read(autojump_clock: MockClock) -> None:
+    """The source says where it goes on before it does, and counts what is lost."""
+    log = MemoryLog([TOPIC], 1)
+    source = MemorySource(log, batch=1)
+    async with reading(source, capacity=0) as reader:
+        await reader.begin()
+        records = fill(log, 5)
+        assert await reader.batch() == records[:1]
+        # The next one is in the source's hands.
+        await wait_all_tasks_blocked()
+        log.delete_before(TOPIC, 0, 4)
+        assert await reader.batch() == records[1:2]
+        assert (await reader.assignment()).positions == {KEY: 3}
+        assert await reader.batch() == records[4:]
+        assert source.feed.lost_records == 2
+
+
+async def test_a_recreated_topic_is_read_from_its_first_record(autojump_clock: MockClock) -> None:
+    """The assignment before it has a position that is behind the last one; nothing is lost."""
+    log = MemoryLog([TOPIC], 1)
+    source = MemorySource(log)
+    fill(log, 5)
+    async with reading(source) as reader:
+        await reader.begin()
+        log.recreate(TOPIC)
+        assert (await reader.assignment()).positions == {KEY: -1}
+        news = fill(log, 2)
+        assert await reader.records(2) == news
+        assert source.feed.lost_records == 0
+
+
+async def test_history_deleted_before_it_was_read(autojump_clock: MockClock) -> None:
+    """It goes on with what is left of it, the position stays, and nothing counts as lost."""
+    log = MemoryLog([TOPIC], 1)
+    records = fill(log, 9)
+    source = MemorySource(log, batch=1, history_seconds=60, history_records=8)
+    async with reading(source, capacity=0) as reader:
+        await reader.assignment()
+        await wait_all_tasks_blocked()
+        log.delete_before(TOPIC, 0, 6)
+        assert await reader.batch() == records[1:2]
+        assignment = await reader.assignment()
+        assert assignment.positions == {KEY: 8}
+        assert assignment.history == {KEY: 5}
+        assert await reader.records(3) == records[6:]
+        await reader.history_end()
+        assert source.feed.lost_records == 0
+
+
+# ---- a broker that is away
+
+
+async def test_a_lost_broker(autojump_clock: MockClock) -> None:
+    """The feed stalls and says why; what is published meanwhile comes when it is back."""
+    log = MemoryLog([TOPIC], 1)
+    source = MemorySource(log)
+    async with reading(source) as reader:
+        await reader.begin()
+        await wait_all_tasks_blocked()
+        source.lose_broker("connection refused")
+        assert source.feed.status.value is FeedStatus.STALLED
+        assert source.feed.reason == "connection refused"
+        records = fill(log, 3)
+        await trio.sleep(60)
+        assert reader.batches() == []
+        source.find_broker()
+        assert await reader.records(3) == records
+        await source.feed.status.wait_value(FeedStatus.LIVE)
+
+
+async def test_a_broker_that_is_away_at_the_start(autojump_clock: MockClock) -> None:
+    """The feed is starting until it is there."""
+    source = MemorySource(MemoryLog([TOPIC], 1))
+    source.lose_broker("no answer")
+    async with reading(source) as reader:
+        await trio.sleep(60)
+        assert source.feed.status.value is FeedStatus.STARTING
+        assert source.feed.reason == "no answer"
+        source.find_broker()
+        await reader.begin()
+        await source.feed.status.wait_value(FeedStatus.LIVE)
