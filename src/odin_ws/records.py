@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import NamedTuple
 
 import attrs
 
-__all__ = ["Assignment", "Batch", "HistoryEnd", "Item", "Record", "TopicPartition"]
+__all__ = [
+    "Assignment",
+    "Batch",
+    "HistoryEnd",
+    "Item",
+    "JumpReason",
+    "Record",
+    "TopicPartition",
+]
 
 
 class TopicPartition(NamedTuple):
@@ -39,6 +48,20 @@ class Batch:
     records: Sequence[Record]
 
 
+class JumpReason(StrEnum):
+    """Why a source does not go on behind the last record of a partition."""
+
+    EXPIRED = "expired"
+    """Forward: retention deleted records before the source had read them."""
+
+    RECREATED = "recreated"
+    """To the beginning: the topic was deleted and created again, and has another topic id."""
+
+    TRUNCATED = "truncated"
+    """Back: a leader without the log's last records was elected, and they are gone from the log.
+    They were delivered, and others have their offsets now."""
+
+
 @attrs.frozen
 class Assignment:
     """The partitions a source reads from now on.
@@ -48,11 +71,17 @@ class Assignment:
     `history` gives, for partitions of which the past is read too, the offset before its first
     record: records up to `positions` are to be remembered, not delivered. They may come among
     newer ones; a HistoryEnd tells that all have come.
+
+    `topic_ids` gives the id of each topic (Kafka's UUID as 32 hexadecimal digits), where the brokers
+    have ids. `jumps` gives the partitions that do not go on behind their last record, and why; the
+    new position is in `positions`.
     """
 
     positions: Mapping[TopicPartition, int]
     partial: bool = False
     history: Mapping[TopicPartition, int] = attrs.field(factory=dict)
+    topic_ids: Mapping[str, str] = attrs.field(factory=dict)
+    jumps: Mapping[TopicPartition, JumpReason] = attrs.field(factory=dict)
 
 
 @attrs.frozen
