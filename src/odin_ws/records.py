@@ -72,7 +72,7 @@ class Assignment:
     record: records up to `positions` are to be remembered, not delivered. They may come among
     newer ones; a HistoryEnd tells that all have come.
 
-    `topic_ids` gives the id of each topic (Kafka's UUID as 32 hexadecimal digits), where the brokers
+    `topic_ids` gives the id of each topic (Kafka's UUID as 32 hexadecimal digits) where the brokers
     have ids. `jumps` gives the partitions that do not go on behind their last record, and why; the
     new position is in `positions`.
     """
