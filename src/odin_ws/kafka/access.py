@@ -100,9 +100,10 @@ class KafkaAccess:
 
     def client(self) -> dict[str, Any]:
         """The arguments that every aiokafka client is made with. Raises OSError."""
-        return {"bootstrap_servers": list(self.brokers)} | self._connection()
+        return {"bootstrap_servers": list(self.brokers)} | self.connection()
 
-    def _connection(self) -> dict[str, Any]:
+    def connection(self) -> dict[str, Any]:
+        """The arguments that every connection of aiokafka is made with. Raises OSError."""
         arguments: dict[str, Any] = {
             "client_id": _CLIENT_ID,
             "security_protocol": self.protocol,
@@ -135,7 +136,7 @@ class KafkaAccess:
                 except Refused as refused:
                     return refused
                 except (KafkaError, OSError) as error:
-                    why = self._why_refused(error)
+                    why = self.why_rejected(error)
                     if why:
                         return Refused(f"{broker}: {why}")
         return None
@@ -144,7 +145,7 @@ class KafkaAccess:
         """Connect to a broker and ask a question; in asyncio."""
         host, _, port = broker.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        connection = await create_conn(host, int(port), **self._connection())
+        connection = await create_conn(host, int(port), **self.connection())
         try:
             cluster = await connection.send(MetadataRequest([]))
         finally:
@@ -156,7 +157,8 @@ class KafkaAccess:
             self.tokens.forget()
             raise Refused(f"{broker}: does not take the token {self.tokens.origin}")
 
-    def _why_refused(self, error: BaseException) -> str | None:
+    def why_rejected(self, error: BaseException) -> str | None:
+        """What an error of a connection says about TLS and credentials; None where nothing."""
         if isinstance(error, Nonsense):
             return error.what
         if isinstance(error, KafkaConnectionError) and error.__cause__ is not None:

@@ -29,7 +29,7 @@ _MOST_SHOWN: Final = 100
 
 
 @asynccontextmanager
-async def open_asyncio() -> AsyncIterator[None]:
+async def open_asyncio() -> AsyncIterator[AbstractEventLoop]:
     """An asyncio loop for the length of the block; what fails in it unseen fails the block.
 
     But not what only reports itself: a start of aiokafka that is cancelled drops its connection,
@@ -38,7 +38,7 @@ async def open_asyncio() -> AsyncIterator[None]:
     """
     async with open_loop() as loop:
         loop.set_exception_handler(_handle)
-        yield
+        yield loop
 
 
 async def call_aiokafka(function: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiokafka.errors import KafkaConnectionError
 
-__all__ = ["Nonsense", "Refused"]
+__all__ = ["KafkaUnavailable", "Nonsense", "Refused"]
 
 
 class Refused(ConnectionError):
@@ -17,3 +17,10 @@ class Nonsense(KafkaConnectionError):  # type: ignore[misc]  # aiokafka is untyp
     def __init__(self, what: str) -> None:
         super().__init__(what)
         self.what = what
+
+
+class KafkaUnavailable(Exception):
+    """A broker, or all of them, cannot be used now; the text says which one, where, and why.
+
+    Everything that brokers and the network can do to a request ends in this error.
+    """
