@@ -43,9 +43,14 @@ class Record:
 
 @attrs.frozen
 class Batch:
-    """Records, at least one, in the order they are to be delivered: by offset in each partition."""
+    """Records in the order they are to be delivered: by offset in each partition.
+
+    `passed`: by partition the last offset that is passed with them, where that holds no record: a
+    transaction's marker, or what compaction left out.
+    """
 
     records: Sequence[Record]
+    passed: Mapping[TopicPartition, int] = attrs.field(factory=dict)
 
 
 class JumpReason(StrEnum):

@@ -39,10 +39,10 @@ from odin_ws.connection.transport import Transport
 from odin_ws.connection.turns import Turns, giving_turns
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
 from odin_ws.kafka.access import KafkaAccess
-from odin_ws.kafka.archive import KafkaArchive
 from odin_ws.kafka.base import Source
-from odin_ws.kafka.cluster import KafkaOptions
 from odin_ws.kafka.letters import DeadLetters
+from odin_ws.kafka.log_reader import KafkaLogReader
+from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.source import KafkaSource
 from odin_ws.notices import tell_of_feed, tell_of_jumps
 from odin_ws.ops.app import ops_app, serve_ops
@@ -281,7 +281,7 @@ def kafka(settings: Settings, catalogue: Catalogue, access: KafkaAccess) -> Upst
     topic = settings.kafka_dead_letter_topic
     return Upstream(
         KafkaSource(catalogue, options),
-        KafkaArchive(options, settings.ws_replay_readers),
+        KafkaLogReader(options, settings.ws_replay_readers),
         DeadLetters(access, topic, socket.gethostname()) if topic else None,
     )
 

@@ -96,9 +96,7 @@ class Intake:
         """
         item = left.popleft()
         if isinstance(item, Batch):
-            size, count = self._take_records(item.records, deliver, room)
-            if count < len(item.records):
-                left.appendleft(Batch(item.records[count:]))
+            size = self._take_batch(item, left, deliver, room)
         else:
             size = 0
             if isinstance(item, Assignment):
@@ -108,6 +106,20 @@ class Intake:
             self.even_order = self.order
         self._moved.set()
         self._moved = trio.Event()
+        return size
+
+    def _take_batch(
+        self, batch: Batch, left: deque[Item], deliver: Callable[[Message], bool], room: int
+    ) -> int:
+        records = batch.records
+        size, count = self._take_records(records, deliver, room) if records else (0, 0)
+        if count < len(records):
+            left.appendleft(Batch(records[count:], batch.passed))
+        else:
+            for key, offset in batch.passed.items():
+                positions = self._positions.get(key.topic, {})
+                if offset > positions.get(key.partition, offset):
+                    positions[key.partition] = offset
         return size
 
     def _take_records(

@@ -6,9 +6,10 @@ KafkaUnavailable with a text for operators.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -27,7 +28,7 @@ from odin_ws.kafka.aiokafka_internals import (
     cause_of,
     connect,
 )
-from odin_ws.kafka.errors import KafkaUnavailable, Refused
+from odin_ws.kafka.errors import KafkaUnavailable, Refused, RequestUnsupported
 from odin_ws.kafka.protocol import (
     BrokerAddress,
     KafkaRequest,
@@ -38,11 +39,16 @@ from odin_ws.kafka.protocol import (
 )
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio
 
-__all__ = ["KafkaClient", "Purpose"]
+__all__ = ["KafkaClient", "Purpose", "why_unreachable"]
 
 log = structlog.get_logger("odin_ws.kafka")
 
 T = TypeVar("T")
+
+_STOPPED: Final = "the Kafka client has stopped"
+
+# Closing a connection waits for TLS to say goodbye.
+_CLOSE_SECONDS: Final = 1.0
 
 # Of a broker's own words.
 _MOST_SHOWN: Final = 100
@@ -77,10 +83,12 @@ class KafkaClient:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Have an asyncio loop for the connections, and close them at the end of the block."""
-        async with open_asyncio() as self._loop:
+        async with open_asyncio() as loop:
+            self._loop = loop
             try:
                 yield
             finally:
+                self._loop = None
                 for connection in self._connections.values():
                     connection.abort()
                 self._connections.clear()
@@ -89,6 +97,11 @@ class KafkaClient:
     def brokers(self) -> Mapping[int, BrokerAddress]:
         """The cluster's brokers by node id, as of the last metadata."""
         return self._brokers
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of KAFKA_BROKERS."""
+        return self._access.brokers
 
     def name(self, node: int) -> str:
         """How a broker is called in texts: by its id and the address that it advertises."""
@@ -133,6 +146,8 @@ class KafkaClient:
                 return await self._request(address, request, purpose)
         except trio.TooSlowError:
             reason = f"no answer within {self._seconds:g} s"
+        except RequestUnsupported:
+            raise
         except KafkaUnavailable as failure:
             reason = str(failure)
         raise KafkaUnavailable(f"{self.name(node)}: {reason}")
@@ -167,9 +182,9 @@ class KafkaClient:
         try:
             encoded = request.encode(connection.versions)
         except UnsupportedVersion as error:
-            raise KafkaUnavailable(str(error)) from error
+            raise RequestUnsupported(str(error)) from error
         try:
-            body = await aio_as_trio(connection.send, loop=self._loop)(encoded)
+            body = await self._call(connection.send, encoded)
             return request.decode(encoded.api_version, body)
         except Undecodable as error:
             reason = f"its answer makes no sense: {str(error)[:_MOST_SHOWN]}"
@@ -205,8 +220,8 @@ class KafkaClient:
             arguments["sasl_oauth_token_provider"] = recorded
         try:
             # The caller bounds the whole; aiokafka wants a bound for each request of it.
-            connection: AuthenticatedConnection = await aio_as_trio(connect, loop=self._loop)(
-                address.host, address.port, self._seconds, arguments
+            connection: AuthenticatedConnection = await self._call(
+                connect, address.host, address.port, self._seconds, arguments
             )
             return connection  # noqa: TRY300 -- only to give it its type
         except Refused as error:
@@ -244,8 +259,19 @@ class KafkaClient:
     async def _drop(self, key: tuple[BrokerAddress, Purpose]) -> None:
         connection = self._connections.pop(key)
         self._locks.pop(key, None)
-        with trio.move_on_after(1):
-            await aio_as_trio(connection.close, loop=self._loop)()
+        with trio.move_on_after(_CLOSE_SECONDS):
+            await self._call(connection.close)
+
+    async def _call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await an asyncio function in the client's loop, from any task."""
+        if self._loop is None:
+            raise KafkaUnavailable(_STOPPED)
+        try:
+            result: T = await aio_as_trio(function, loop=self._loop)(*args)
+        except asyncio.CancelledError:
+            # The loop ends with `running`; a caller that is cancelled itself gets trio.Cancelled.
+            raise KafkaUnavailable(_STOPPED) from None
+        return result
 
 
 class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
@@ -269,3 +295,26 @@ def _parse(broker: str) -> BrokerAddress:
     """An address of KAFKA_BROKERS, which the settings have checked."""
     host, _, port = broker.rpartition(":")
     return BrokerAddress(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+async def why_unreachable(access: KafkaAccess, seconds: float) -> str | None:
+    """Which broker cannot be reached where it says that it is; None where all can.
+
+    A broker that answers at an address of KAFKA_BROKERS tells of others, and of itself, where it is
+    configured to be reached (`advertised.listeners`): that need not be so from here.
+    """
+    client = KafkaClient(access, seconds)
+    async with client.running():
+        try:
+            await client.metadata([])
+        except KafkaUnavailable as failure:
+            return str(failure)
+        for node in client.brokers:
+            try:
+                await client.ask(node, MetadataRequest([]))
+            except KafkaUnavailable as failure:
+                return (
+                    f"{','.join(access.brokers)} answered, but {failure} "
+                    "(the address is the one that the broker advertises)"
+                )
+    return None

@@ -6,16 +6,35 @@ from collections.abc import Sequence
 from typing import Any
 
 import aiokafka
+import attrs
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 
 from odin_ws.records import Record, TopicPartition
 
-__all__ = ["read_batches"]
+__all__ = ["Decoded", "read_batches"]
+
+
+@attrs.frozen
+class Decoded:
+    """Temporary, until the decoder is merged."""
+
+    records: list[Record]
+    next_offset: int
+    last_epoch: int = -1
+    corrupt: bool = False
 
 
 def read_batches(
+    key: TopicPartition, data: bytes, offset: int, aborted: Sequence[Any], *, skip_corrupt=False
+) -> Decoded:
+    return Decoded(
+        *_read(key, data, offset, aborted), int.from_bytes(data[12:16], "big", signed=True)
+    )
+
+
+def _read(
     key: TopicPartition, data: bytes, offset: int, aborted: Sequence[Any]
 ) -> tuple[list[Record], int]:
     """The records from `offset` on, and the offset behind all that `data` holds.

@@ -10,6 +10,8 @@ version cannot say is left out: brokers without it answer as they always did.
 | Fetch | 4 to 13 | 7: sessions (KIP-227); 9: the leader epoch (KIP-320); 13: topic ids |
 | ListOffsets | 1 to 7 | 2: isolation; 4: the leader epoch |
 | OffsetForLeaderEpoch | 2 to 4 | 3: the replica id |
+| FindCoordinator | 0 to 2 | |
+| OffsetFetch | 1 to 5 | 2: an error for the whole group |
 
 The layouts are those of https://kafka.apache.org/protocol.
 """
@@ -22,6 +24,12 @@ from odin_ws.kafka.protocol.base import (
     Versions,
 )
 from odin_ws.kafka.protocol.fetch import FetchedPartition, FetchFrom, FetchRequest, FetchResponse
+from odin_ws.kafka.protocol.groups import (
+    CommittedOffset,
+    CommittedOffsets,
+    FindCoordinatorRequest,
+    OffsetFetchRequest,
+)
 from odin_ws.kafka.protocol.metadata import (
     BrokerAddress,
     Metadata,
@@ -44,6 +52,8 @@ __all__ = [
     "LATEST",
     "NO_EPOCH",
     "BrokerAddress",
+    "CommittedOffset",
+    "CommittedOffsets",
     "EncodedRequest",
     "EpochEnd",
     "EpochEndsRequest",
@@ -51,10 +61,12 @@ __all__ = [
     "FetchRequest",
     "FetchResponse",
     "FetchedPartition",
+    "FindCoordinatorRequest",
     "KafkaRequest",
     "ListOffsetsRequest",
     "Metadata",
     "MetadataRequest",
+    "OffsetFetchRequest",
     "OffsetFound",
     "PartitionLayout",
     "TopicLayout",
