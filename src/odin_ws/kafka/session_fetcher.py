@@ -96,6 +96,8 @@ class SessionFetcher:
         self._came: deque[Record] = deque()
         # Offsets that the broker does not have: not read until a seek.
         self._gone: dict[TopicPartition, int] = {}
+        # Where the last answer had a corrupt batch.
+        self._corrupt: dict[TopicPartition, int] = {}
         self._failure: KafkaError | None = None
         # How many records each broker's last answer had.
         self._answered: dict[int, int] = {}
@@ -227,12 +229,14 @@ class SessionFetcher:
         elif one.error:
             self._fail(for_code(one.error)(key.topic))
         elif one.data:
-            try:
-                records, self._next[key] = read_batches(key, one.data, self._next[key], one.aborted)
-            except KafkaError as error:
-                self._fail(error)
-            else:
-                self._came.extend(records)
+            # What is corrupt may be right when it is fetched again; a second time it is skipped.
+            again = self._corrupt.get(key) == self._next[key]
+            decoded = read_batches(key, one.data, self._next[key], one.aborted, skip_corrupt=again)
+            self._next[key] = decoded.next_offset
+            if decoded.corrupt is not None:
+                self._corrupt[key] = decoded.corrupt
+            if decoded.records:
+                self._came.extend(decoded.records)
                 self._something.set()
             await trio.lowlevel.checkpoint()
         return True
