@@ -22,7 +22,7 @@ from aiokafka.errors import (
 from odin_ws.kafka.aio import call_aiokafka
 from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS, cause_of, connect
 from odin_ws.kafka.errors import Nonsense, Refused
-from odin_ws.kafka.protocol import MetadataRequest, Undecodable, UnsupportedVersion
+from odin_ws.kafka.protocol import MalformedResponse, MetadataRequest, UnsupportedVersion
 from odin_ws.kafka.tokens import TokenEndpoint, TokenFile, Tokens
 from odin_ws.settings import Secret, Settings, SettingsError
 from odin_ws.web import Unreachable, WebAddress
@@ -156,7 +156,7 @@ class KafkaAccess:
         try:
             encoded = request.encode(connection.versions)
             cluster = request.decode(encoded.api_version, await connection.send(encoded))
-        except (UnsupportedVersion, Undecodable) as error:
+        except (UnsupportedVersion, MalformedResponse) as error:
             raise Nonsense(str(error)) from error
         finally:
             # TLS says goodbye first; a broker that does not answer that is not waited for.

@@ -32,9 +32,9 @@ from odin_ws.kafka.errors import KafkaUnavailable, Refused, RequestUnsupported
 from odin_ws.kafka.protocol import (
     BrokerAddress,
     KafkaRequest,
+    MalformedResponse,
     Metadata,
     MetadataRequest,
-    Undecodable,
     UnsupportedVersion,
 )
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio
@@ -186,7 +186,7 @@ class KafkaClient:
         try:
             body = await self._call(connection.send, encoded)
             return request.decode(encoded.api_version, body)
-        except Undecodable as error:
+        except MalformedResponse as error:
             reason = f"its answer makes no sense: {str(error)[:_MOST_SHOWN]}"
         except TimeoutError:
             reason = "no answer in time"

@@ -65,6 +65,7 @@ class Feed:
     stalled_topics: AsyncValue[frozenset[str]] = attrs.field(
         factory=lambda: AsyncValue(frozenset[str]())
     )
+    _reported: frozenset[str] = frozenset()
     lost_records: int = 0
     held_partitions: int = 0
 
@@ -89,12 +90,17 @@ class Feed:
             else:
                 log.info("all topics exist now")
 
-    def report(self, problems: Sequence[FeedProblem]) -> None:
-        """Say what is not read; each problem that is new or solved is logged once."""
-        before = {(one.topic, one.reason): one for one in self.problems}
-        now = {(one.topic, one.reason): one for one in problems}
+    def report(self, problems: Sequence[FeedProblem], *, quiet: bool = False) -> None:
+        """Say what is not read; that a topic's trouble begins and ends is logged, once each.
+
+        `quiet`: not now, for nothing is read, and that is said already.
+        """
         self.problems = problems
-        for key in now.keys() - before.keys():
-            log.warning("partitions are not read", problem=str(now[key]))
-        for key in before.keys() - now.keys():
-            log.info("partitions are read again", problem=str(before[key]))
+        if quiet:
+            return
+        now = {one.topic: one for one in problems}
+        for topic in now.keys() - self._reported:
+            log.warning("partitions are not read", problem=str(now[topic]))
+        for topic in self._reported - now.keys():
+            log.info("partitions are read again", topic=topic)
+        self._reported = frozenset(now)

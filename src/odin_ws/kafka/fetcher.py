@@ -10,6 +10,7 @@ import attrs
 import structlog
 import trio
 
+from odin_ws.kafka.backoff import Backoff
 from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.fetch_session import FetchSession
@@ -53,6 +54,10 @@ _SMALL_FETCH_BYTES: Final = 1 << 20
 
 # The largest fetch of a partition whose next batch is larger than PARTITION_BYTES.
 _LARGEST_PARTITION_BYTES: Final = 64 << 20
+
+# Before a broker that failed as a whole is tried again.
+_FIRST_RETRY_SECONDS: Final = 0.1
+_LAST_RETRY_SECONDS: Final = 1.0
 
 _OUT_OF_RANGE: Final = 1
 _LEADER_NOT_AVAILABLE: Final = 5
@@ -226,6 +231,7 @@ class Fetcher:
     async def _read_from(self, node: int) -> None:
         """Fetch from one broker what it leads, for as long as the fetcher runs."""
         session = FetchSession()
+        backoff = Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         wait = self._idle_wait
         lost_sessions = 0
         while True:
@@ -238,23 +244,22 @@ class Fetcher:
             # What is held back for want of room is wanted again soon.
             wait = self._gathering_wait if held and wait is self._idle_wait else wait
             began = trio.current_time()
-            request = self._request(session, wanted, wait)
             try:
+                request = self._request(session, wanted, wait)
                 response = await self._brokers.ask(node, request, Purpose.FETCH, wait.seconds)
+                has_answer = session.answered(response.error, response.session)
+                lost_sessions = 0 if has_answer else lost_sessions + 1
+                # A lost session is usual: brokers forget them. Again and again is trouble.
+                if response.error and (has_answer or lost_sessions > 1):
+                    raise KafkaUnavailable(error_text(response.error))
             except KafkaUnavailable as failure:
-                self._lose(node, session, str(failure), began)
-                continue
-            if not session.answered(response.error, response.session):
-                lost_sessions += 1
-                # The first is usual: brokers forget sessions. Again and again is trouble.
-                if lost_sessions > 1:
-                    self._lose(node, session, error_text(response.error), began)
-                continue
-            lost_sessions = 0
-            if response.error:
-                self._lose(node, session, error_text(response.error), began)
-                continue
-            wait = await self._take_response(session, wanted, response)
+                session.forget()
+                self._lose(wanted, str(failure), began)
+                await trio.sleep(backoff.next())
+            else:
+                if has_answer:
+                    backoff.reset()
+                    wait = await self._take_response(session, wanted, response)
 
     def _request(
         self, session: FetchSession, wanted: Mapping[TopicPartition, FetchFrom], wait: FetchWait
@@ -299,15 +304,12 @@ class Fetcher:
             )
         return wanted, retry_at, held
 
-    def _lose(self, node: int, session: FetchSession, reason: str, since: float) -> None:
+    def _lose(self, keys: Collection[TopicPartition], reason: str, since: float) -> None:
         """A broker is away or fails as a whole: its partitions may have other leaders by now."""
-        session.forget()
-        now = trio.current_time()
-        for partition in self.partitions.values():
-            if partition.leader == node and partition.state is PartitionState.READING:
-                self._fail(partition, reason, now, since)
+        for key in keys & self.partitions.keys():
+            self.partitions[key].suffer(reason, since)
         self.metadata_wanted.set()
-        self._notify()
+        self.troubled.set()
 
     async def _take_response(
         self,
@@ -372,7 +374,7 @@ class Fetcher:
         skip = self._corrupt.pop(key, None) == at
         found = read_batches(key, one.data, at, one.aborted, skip_corrupt=skip)
         if found.next_offset == at:
-            if found.corrupt:
+            if found.corrupt is not None:
                 # It may come whole the next time, from this broker or another.
                 self._corrupt[key] = at
                 self._fail(partition, f"wrong checksum behind offset {at - 1}", now)
@@ -397,10 +399,8 @@ class Fetcher:
         if is_news:
             self.troubled.set()
 
-    def _fail(
-        self, partition: Partition, reason: str, now: float, since: float | None = None
-    ) -> None:
-        partition.fail(reason, now, since)
+    def _fail(self, partition: Partition, reason: str, now: float) -> None:
+        partition.fail(reason, now)
         self.troubled.set()
         self._notify()
 

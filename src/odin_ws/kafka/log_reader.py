@@ -255,8 +255,9 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         found = read_batches(one.key, one.data, place.next, one.aborted, skip_corrupt=skip)
         if found.next_offset == place.next:
             # One with a wrong checksum may come whole the next time; a large one, with more room.
-            place.corrupt_at = place.next if found.corrupt else None
-            place.max_bytes = min(2 * place.max_bytes, _LARGEST_PARTITION_BYTES)
+            place.corrupt_at = place.next if found.corrupt is not None else None
+            if found.incomplete:
+                place.max_bytes = min(2 * place.max_bytes, _LARGEST_PARTITION_BYTES)
             return
         self._progress_at = trio.current_time()
         place.next, place.max_bytes = found.next_offset, _PARTITION_BYTES

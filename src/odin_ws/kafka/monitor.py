@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -66,6 +67,7 @@ class Monitor:
     _cluster_problem: Problem | None = None
     _topic_problems: dict[str, Problem] = attrs.field(factory=dict)
     _held: dict[TopicPartition, Problem] = attrs.field(factory=dict)
+    _up_since: float = -math.inf
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -165,12 +167,11 @@ class Monitor:
             key: one for key, one in self._held.items() if now - one.since >= _TRANSACTION_SECONDS
         }
         self._feed.held_partitions = len(held)
-        troubles = Troubles(self.unplaced, held, self._topic_problems)
+        troubles = Troubles(self.unplaced, held, self._topic_problems, self._up_since)
         return judge(self._fetcher.partitions.values(), troubles, now, self._interval)
 
     def _publish(self, judgement: Judgement) -> None:
         feed = self._feed
-        feed.report(judgement.problems)
         problem = self.own_problem or self._cluster_problem
         knows_layout = self.started_ms is not None
         down = judgement.all_down
@@ -183,11 +184,16 @@ class Monitor:
             else:
                 self._not_yet(down or self._first_reason() or feed.reason)
         elif down is None:
+            if feed.status.value is FeedStatus.STALLED:
+                self._up_since = trio.current_time()
+                judgement = self._judge()
             feed.become(FeedStatus.LIVE)
         else:
             feed.become(FeedStatus.STALLED, down)
         is_live = feed.status.value is FeedStatus.LIVE
-        feed.stalled_topics.value = judgement.stalled_topics if is_live else frozenset()
+        feed.report(judgement.problems, quiet=not is_live)
+        if is_live:
+            feed.stalled_topics.value = judgement.stalled_topics
 
     def _first_reason(self) -> str | None:
         """What goes wrong at the start, before it has lasted."""

@@ -90,10 +90,13 @@ class Partition:
         self.problem = None
         self._backoff.reset()
 
-    def fail(self, reason: str, now: float, since: float | None = None) -> None:
-        """A fetch failed: try again after a while. The problem began at the first failure."""
-        began = now if since is None else since
-        self.problem = Problem(reason, self.problem.since if self.problem else began)
+    def suffer(self, reason: str, since: float) -> None:
+        """Something is wrong that is not the partition's own: its broker is away."""
+        self.problem = Problem(reason, self.problem.since if self.problem else since)
+
+    def fail(self, reason: str, now: float) -> None:
+        """A fetch failed: try again after a while."""
+        self.suffer(reason, now)
         self.state = PartitionState.BACKING_OFF
         self.retry_at = now + self._backoff.next()
 

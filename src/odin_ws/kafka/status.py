@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -18,6 +19,8 @@ __all__ = ["Judgement", "Troubles", "judge"]
 class Troubles:
     """What is wrong beside the fetches.
 
+    `up_since`: when the feed was last mended as a whole (Trio's clock): what is left then of the
+    trouble that it had is not older than that.
     `unplaced`: partitions for which it is not known yet where to begin. `held`: those that an open
     transaction holds; they are read, up to it. `topics`: what is wrong with whole topics.
     """
@@ -25,6 +28,7 @@ class Troubles:
     unplaced: Mapping[TopicPartition, Problem]
     held: Mapping[TopicPartition, Problem]
     topics: Mapping[str, Problem]
+    up_since: float = -math.inf
 
 
 @attrs.frozen
@@ -51,7 +55,11 @@ def judge(
     unplaced, held, topics = troubles.unplaced, troubles.held, troubles.topics
     several = list(partitions)
     troubled = {one.key: one.problem for one in several if one.problem is not None} | dict(unplaced)
-    lasting = {key: one for key, one in troubled.items() if now - one.since >= patience}
+    lasting = {
+        key: one
+        for key, one in troubled.items()
+        if now - max(one.since, troubles.up_since) >= patience
+    }
     total = len(several) + len(unplaced)
     reasons = Counter(one.reason for one in lasting.values()) or Counter(
         one.reason for one in topics.values()

@@ -220,6 +220,18 @@ class _ServiceCollector(Collector):
         yield _counter(
             "ws_kafka_records_lost", "Records deleted before they were read", feed.lost_records
         )
+        yield _gauge(
+            "ws_kafka_partitions_held",
+            "Partitions whose newest records an open transaction holds back",
+            feed.held_partitions,
+        )
+        troubled = GaugeMetricFamily(
+            "ws_kafka_partitions_not_read", "Partitions in trouble, by topic", labels=["topic"]
+        )
+        for topic in self._view.hub.topics:
+            several = (one for one in feed.problems if one.topic == topic)
+            troubled.add_metric([topic], sum(max(1, len(one.partitions)) for one in several))
+        yield troubled
         lag = GaugeMetricFamily(
             "ws_kafka_lag_records", "Records not read yet, at the last probe", labels=["topic"]
         )

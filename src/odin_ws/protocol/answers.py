@@ -169,9 +169,10 @@ def error_answer(error: CommandError) -> bytes:
     )
 
 
-def feed_notice(status: str, since_ms: int) -> bytes:
-    """The feed has changed: `stalled` or `live`, since then (epoch ms)."""
-    return _dump(_answer("feed", None, status=status, since=since_ms))
+def feed_notice(status: str, since_ms: int, topics: Sequence[str] | None = None) -> bytes:
+    """The feed has changed: `stalled` or `live`, since then (epoch ms); only `topics` of it."""
+    only = {} if topics is None else {"topics": topics}
+    return _dump(_answer("feed", None, status=status, since=since_ms, **only))
 
 
 def lost_notice(lost: Lost) -> bytes:

@@ -36,6 +36,8 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_revocations": min,
     "ws_kafka_paced": max,
     "ws_kafka_lag_records": max,
+    "ws_kafka_partitions_held": max,
+    "ws_kafka_partitions_not_read": max,
     "ws_outbox_backlog_max_bytes": max,
     "ws_retention_messages": max,
     "ws_retention_bytes": max,

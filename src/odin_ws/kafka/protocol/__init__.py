@@ -45,7 +45,7 @@ from odin_ws.kafka.protocol.offsets import (
     ListOffsetsRequest,
     OffsetFound,
 )
-from odin_ws.kafka.protocol.wire import Undecodable
+from odin_ws.kafka.protocol.wire import MalformedResponse
 
 __all__ = [
     "EARLIEST",
@@ -64,13 +64,13 @@ __all__ = [
     "FindCoordinatorRequest",
     "KafkaRequest",
     "ListOffsetsRequest",
+    "MalformedResponse",
     "Metadata",
     "MetadataRequest",
     "OffsetFetchRequest",
     "OffsetFound",
     "PartitionLayout",
     "TopicLayout",
-    "Undecodable",
     "UnsupportedVersion",
     "Versions",
 ]

@@ -57,7 +57,7 @@ class KafkaRequest(Protocol[T_co]):
         ...
 
     def decode(self, version: int, body: bytes) -> T_co:
-        """Read the response. Raises Undecodable."""
+        """Read the response. Raises MalformedResponse."""
         ...
 
 

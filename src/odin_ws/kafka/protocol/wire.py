@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-__all__ = ["Reader", "Undecodable", "Writer"]
+__all__ = ["MalformedResponse", "Reader", "Writer"]
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ _UUID_BYTES: Final = 16
 _VARINT_BITS: Final = 35
 
 
-class Undecodable(Exception):
+class MalformedResponse(Exception):
     """The bytes of a response are not what its version describes; says how."""
 
 
@@ -95,7 +95,7 @@ class Writer:
 
 
 class Reader:
-    """Reads the body of a response. All methods raise Undecodable."""
+    """Reads the body of a response. All methods raise MalformedResponse."""
 
     def __init__(self, body: bytes, *, flexible: bool) -> None:
         self.flexible = flexible
@@ -107,7 +107,7 @@ class Reader:
         try:
             found = layout.unpack_from(self._body, self._at)
         except struct.error as error:
-            raise Undecodable("the response ends in the middle of a number") from error
+            raise MalformedResponse("the response ends in the middle of a number") from error
         self._at += layout.size
         return found
 
@@ -133,7 +133,7 @@ class Reader:
         try:
             return None if data is None else data.decode()
         except UnicodeDecodeError as error:
-            raise Undecodable(f"a string is not UTF-8: {error.reason}") from error
+            raise MalformedResponse(f"a string is not UTF-8: {error.reason}") from error
 
     def data(self) -> bytes:
         """Read bytes; null are none."""
@@ -149,7 +149,7 @@ class Reader:
         length = self._varint() - 1 if self.flexible else self.int32()
         # Each item has a byte at least: a length beyond that is a lie.
         if length > len(self._body) - self._at:
-            raise Undecodable(f"an array of {length} items does not fit into the response")
+            raise MalformedResponse(f"an array of {length} items does not fit into the response")
         return [read() for _ in range(length)]
 
     def tags(self) -> None:
@@ -166,7 +166,7 @@ class Reader:
     def _take(self, length: int) -> bytes:
         end = self._at + length
         if end > len(self._body):
-            raise Undecodable(f"{length} bytes do not fit into the response")
+            raise MalformedResponse(f"{length} bytes do not fit into the response")
         found = self._body[self._at : end]
         self._at = end
         return found
@@ -179,4 +179,4 @@ class Reader:
             if byte < 0x80:  # the highest bit says that another byte follows
                 return value
             shift += 7
-        raise Undecodable("a length of more than five bytes")
+        raise MalformedResponse("a length of more than five bytes")
