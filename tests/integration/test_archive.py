@@ -11,7 +11,7 @@ import trio
 
 from odin_ws.archive import Archive, ArchiveUnavailable, Span
 from odin_ws.kafka.archive import KafkaArchive
-from odin_ws.kafka.cluster import KafkaOptions
+from odin_ws.kafka.options import KafkaOptions
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.brokers import embedded_broker
 from tests.integration import kafka

@@ -15,7 +15,7 @@ import trio
 from odin_ws.catalogue import default_catalogue
 from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.aio import call_aiokafka, open_asyncio
-from odin_ws.kafka.cluster import KafkaOptions
+from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.errors import Refused
 from odin_ws.kafka.feed import FeedStatus
 from odin_ws.kafka.source import KafkaSource

@@ -247,19 +247,22 @@ class Fetcher:
             try:
                 request = self._request(session, wanted, wait)
                 response = await self._brokers.ask(node, request, Purpose.FETCH, wait.seconds)
-                has_answer = session.answered(response.error, response.session)
-                lost_sessions = 0 if has_answer else lost_sessions + 1
+                failure = error_text(response.error) if response.error else None
+            except KafkaUnavailable as error:
+                response, failure = None, str(error)
+            if response is not None and not session.answered(response.error, response.session):
+                lost_sessions += 1
                 # A lost session is usual: brokers forget them. Again and again is trouble.
-                if response.error and (has_answer or lost_sessions > 1):
-                    raise KafkaUnavailable(error_text(response.error))
-            except KafkaUnavailable as failure:
+                if lost_sessions == 1:
+                    continue
+            if response is None or failure is not None:
                 session.forget()
-                self._lose(wanted, str(failure), began)
+                self._lose(wanted, failure or "", began)
                 await trio.sleep(backoff.next())
-            else:
-                if has_answer:
-                    backoff.reset()
-                    wait = await self._take_response(session, wanted, response)
+                continue
+            backoff.reset()
+            lost_sessions = 0
+            wait = await self._take_response(session, wanted, response)
 
     def _request(
         self, session: FetchSession, wanted: Mapping[TopicPartition, FetchFrom], wait: FetchWait
