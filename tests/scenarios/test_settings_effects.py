@@ -308,7 +308,7 @@ def made_of(
         made.append(options)
 
     monkeypatch.setattr(service, "KafkaSource", source)
-    monkeypatch.setattr(service, "KafkaArchive", lambda *given: given)
+    monkeypatch.setattr(service, "KafkaLogReader", lambda *given: given)
     settings, _ = load_settings(environment)
     upstream = service.kafka(settings, default_catalogue(), KafkaAccess.of(settings))
     (options,) = made

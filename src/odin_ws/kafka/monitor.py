@@ -68,6 +68,7 @@ class Monitor:
     _topic_problems: dict[str, Problem] = attrs.field(factory=dict)
     _held: dict[TopicPartition, Problem] = attrs.field(factory=dict)
     _up_since: float = -math.inf
+    _reasons: set[str] = attrs.field(factory=set)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -182,18 +183,19 @@ class Monitor:
             if begun and down is None:
                 feed.become(FeedStatus.LIVE)
             else:
-                self._not_yet(down or self._first_reason() or feed.reason)
+                self._fail(FeedStatus.STARTING, down or self._first_reason() or feed.reason)
         elif down is None:
             if feed.status.value is FeedStatus.STALLED:
                 self._up_since = trio.current_time()
                 judgement = self._judge()
             feed.become(FeedStatus.LIVE)
         else:
-            feed.become(FeedStatus.STALLED, down)
+            self._fail(FeedStatus.STALLED, down)
         is_live = feed.status.value is FeedStatus.LIVE
-        feed.report(judgement.problems, quiet=not is_live)
         if is_live:
+            self._reasons.clear()
             feed.stalled_topics.value = judgement.stalled_topics
+        feed.report(judgement.problems, quiet=not is_live)
 
     def _first_reason(self) -> str | None:
         """What goes wrong at the start, before it has lasted."""
@@ -204,10 +206,14 @@ class Monitor:
         ]
         return next((one.reason for one in several if one is not None), None)
 
-    def _not_yet(self, reason: str) -> None:
-        if self._feed.reason != reason:
-            log.warning("the feed cannot start yet", brokers=self._client.addresses, reason=reason)
-        self._feed.become(FeedStatus.STARTING, reason)
+    def _fail(self, status: FeedStatus, reason: str) -> None:
+        """Say why nothing is read; each reason is logged once, until the feed is live."""
+        self._feed.become(status, reason)
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            log.warning(
+                "Kafka unavailable, retrying", brokers=self._client.addresses, reason=reason
+            )
 
 
 def renewed(reason: str, before: Problem | None) -> Problem:
