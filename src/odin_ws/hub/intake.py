@@ -13,7 +13,7 @@ import trio
 from odin_ws.archive import Span
 from odin_ws.catalogue import Catalogue, channel_name
 from odin_ws.hub.last import LastMessages
-from odin_ws.hub.reading import TopicReader, Unreadable, read_token
+from odin_ws.hub.reading import TopicReader, Unreadable
 from odin_ws.hub.retention import Retention
 from odin_ws.hub.stats import HubStats
 from odin_ws.protocol.envelope import Message
@@ -83,6 +83,11 @@ class Intake:
         """The message that a record makes, if it makes one."""
         content = self._readers[record.topic].read(record)
         return None if isinstance(content, Unreadable) else content[0]
+
+    def token(self, record: Record) -> str | None:
+        """The token of a record, if it has one; the value is not looked at."""
+        token = self._readers[record.topic].token(record)
+        return None if isinstance(token, Unreadable) else token
 
     async def wait_moved(self) -> None:
         """Wait until positions have moved."""
@@ -204,8 +209,8 @@ class Intake:
 
         A null value ends its channel.
         """
-        token = read_token(record)
-        if reason is Unreadable.TOMBSTONE and not isinstance(token, Unreadable):
+        token = self.token(record)
+        if reason is Unreadable.TOMBSTONE and token is not None:
             self.last.forget(channel_name(token, self.catalogue.topics[record.topic].category))
         unreadable = self.stats.unreadable
         unreadable[reason] += 1

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
-import orjson
 
 from odin_ws.archive import Span
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.json_text import dump_json
 from odin_ws.protocol.selection import Rejection
 
 __all__ = [
@@ -229,5 +229,5 @@ def _answer(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]:
 
 
 def _dump(answer: Mapping[str, Any]) -> bytes:
-    # Partitions are numbers.
-    return orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS)
+    # What a client has written may be in it, with halves of surrogate pairs.
+    return dump_json(answer)
