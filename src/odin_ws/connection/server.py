@@ -99,6 +99,7 @@ class ConnectionServer:
         self.entrance = entrance
         self.doorkeeper = doorkeeper
         self.replays = context.stats
+        self.scans = context.scans
         self.connections: set[Connection] = set()
         self._context = context
         self._hub = context.hub
