@@ -18,6 +18,7 @@ import httpx
 import trio
 
 from tests.integration import kafka
+from tests.integration.feeding import until
 
 __all__ = ["REDPANDA", "WITHOUT_IDS", "Api", "Code", "Fault", "KFake", "run_kfake"]
 
@@ -95,9 +96,11 @@ class Fault:
 
     async def hit(self, count: int = 1) -> None:
         """Wait until it has answered or counted so many requests. Raises trio.TooSlowError."""
-        with trio.fail_after(START_SECONDS):
-            while await self.hits() < count:
-                await trio.sleep(0.02)
+
+        async def enough() -> bool:
+            return await self.hits() >= count
+
+        await until(enough, START_SECONDS)
 
     async def remove(self) -> None:
         """Answer these requests as they should be."""
@@ -118,32 +121,15 @@ class KFake:
         assert answer.is_success, answer.text
         return answer.json()
 
-    async def fail(
-        self,
-        *apis: Api,
-        error: Code,
-        topic: str = "",
-        partitions: Sequence[int] = (),
-        nodes: Sequence[int] = (),
-        count: int = -1,
-        top_level: bool = False,
-        group: str = "",
-    ) -> Fault:
+    async def fail(self, *apis: Api, error: Code, count: int = -1, **where: Any) -> Fault:
         """Answer these requests with an error, `count` times; -1: until the fault is removed.
 
-        Without a topic, partition, node or group it concerns all of them. `top_level`: the error
-        of the whole answer, where it has one; else that of each topic, partition or group.
+        `where`: a `topic`, its `partitions`, a `group`, the `nodes`; without, all of them.
+        `top_level=True`: the error is that of the whole answer, where it has one; else that of
+        each topic, partition or group.
         """
         number: int = await self.command(
-            "fault",
-            keys=list(apis),
-            error=error,
-            topic=topic,
-            partitions=list(partitions),
-            nodes=list(nodes),
-            count=count,
-            top_level=top_level,
-            group=group,
+            "fault", keys=list(apis), error=error, count=count, **where
         )
         return Fault(self, number)
 
