@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from tests.integration.feeding import Sent
 from tests.integration.serving import Client
 
-__all__ = ["CATEGORIES", "Domain", "offsets", "write_domain"]
+__all__ = ["CATEGORIES", "Domain", "ids_of", "offsets", "write_domain"]
 
 # Channels of the tests are `T.trade`, `T.social` …
 CATEGORIES: Final = ("trade", "social", "balances", "creation")
@@ -72,3 +72,8 @@ def offsets(client: Client, category: str = "trade") -> dict[int, list[int]]:
             partition, _, offset = message["pos"].partition("-")
             found.setdefault(int(partition), []).append(int(offset))
     return found
+
+
+def ids_of(ack: dict[str, Any]) -> dict[str, Any]:
+    """What a client sends back with its positions: the ids of topics, where the ack had them."""
+    return {"ids": ack["ids"]} if "ids" in ack else {}

@@ -184,12 +184,17 @@ class KFake:
 
 @asynccontextmanager
 async def run_kfake(
-    topics: Mapping[str, int], *, brokers: int = 3, versions: Mapping[Api, int] | None = None
+    topics: Mapping[str, int],
+    *,
+    brokers: int = 3,
+    versions: Mapping[Api, int] | None = None,
+    auto_create: bool = False,
 ) -> AsyncIterator[KFake]:
     """Run a cluster in memory with these topics and numbers of partitions.
 
-    `versions`: the highest version of a request that it answers; -1 for none. A test is skipped
-    where there is no kfake, or fails where ODIN_REQUIRE_KAFKA=1.
+    `versions`: the highest version of a request that it answers; -1 for none. `auto_create`: a
+    topic that is asked for comes into being, if the question allows it. A test is skipped where
+    there is no kfake, or fails where ODIN_REQUIRE_KAFKA=1.
     """
     if not BINARY.exists():
         kafka.missing("kfake is missing: `make test` builds it, given Go")
@@ -198,6 +203,7 @@ async def run_kfake(
         *("--topics", ",".join(f"{name}:{count}" for name, count in topics.items())),
         *("--brokers", str(brokers)),
         *("--max-versions", ",".join(f"{key:d}:{top}" for key, top in (versions or {}).items())),
+        *(["--auto-create"] if auto_create else []),
     ]
     process = await trio.lowlevel.open_process(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

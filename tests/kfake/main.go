@@ -240,6 +240,7 @@ func run() error {
 	topics := flag.String("topics", "", "name:partitions, separated by commas")
 	brokers := flag.Int("brokers", 3, "how many")
 	versions := flag.String("max-versions", "", "API key:version, separated by commas; -1: none")
+	create := flag.Bool("auto-create", false, "create topics that a question for them allows")
 	flag.Parse()
 	seeds, err := pairs(*topics)
 	if err != nil {
@@ -248,6 +249,9 @@ func run() error {
 	options := []kfake.Opt{kfake.NumBrokers(*brokers), kfake.SleepOutOfOrder()}
 	for name, count := range seeds {
 		options = append(options, kfake.SeedTopics(int32(count), name))
+	}
+	if *create {
+		options = append(options, kfake.AllowAutoTopicCreation())
 	}
 	if *versions != "" {
 		limits, err := capped(*versions)
