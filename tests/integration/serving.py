@@ -242,7 +242,7 @@ class Client:
 async def connected(server: Server, path: str = "/ws") -> AsyncIterator[Client]:
     """Connect a subscriber for the length of the block."""
     uri = f"ws://{LOOPBACK}:{server.port}{path}"
-    async with connect(uri, proxy=None) as websocket, trio.open_nursery() as nursery:
+    async with connect(uri, proxy=None, max_size=None) as websocket, trio.open_nursery() as nursery:
         client = Client(websocket)
         nursery.start_soon(client.read)
         yield client
