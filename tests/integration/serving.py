@@ -113,6 +113,14 @@ class Server:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    async def has_read(self, topic: str, count: int) -> None:
+        """Wait until it has read so many records of a topic, whoever was subscribed."""
+
+        async def read() -> bool:
+            return await self.metric("ws_kafka_messages_received_total", topic=topic) >= count
+
+        await until(read)
+
     async def answers(self, path: str, status: int = 200, seconds: float = START_SECONDS) -> None:
         """Wait until a page of the ops port has this status."""
         await until(lambda: self._has_status(path, status), seconds)

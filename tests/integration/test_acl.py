@@ -1,9 +1,8 @@
-"""Kafka allows us a part of what we ask for: the rest is served, and health says what is missing."""
+"""Kafka allows us a part of what we ask for: the rest is served, health names what is missing."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -19,13 +18,13 @@ WATCHED_SECONDS = 3
 
 
 @pytest.fixture
-async def cluster(cluster: Cluster, domain: Domain) -> AsyncIterator[Cluster]:
+async def cluster(cluster: Cluster, domain: Domain) -> Cluster:
     """The cluster with all topics, of which our user may describe and read all but `trade`."""
     for topic in domain.topics:
         await cluster.create_topic(topic, 2)
         if topic != domain.trade:
             await allow(cluster, topic)
-    yield cluster
+    return cluster
 
 
 async def allow(cluster: Cluster, topic: str) -> None:

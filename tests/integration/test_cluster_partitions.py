@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 import trio
 
@@ -15,11 +13,11 @@ from tests.integration.trouble import feed_statuses, no_problem, problem_with, t
 
 
 @pytest.fixture
-async def cluster(cluster: Cluster, domain: Domain) -> AsyncIterator[Cluster]:
+async def cluster(cluster: Cluster, domain: Domain) -> Cluster:
     """Each topic has three partitions on three nodes; partition n prefers node n + 1."""
     for topic in domain.topics:
         await cluster.create_topic(topic, replicas=[[1, 2, 3], [2, 3, 1], [3, 1, 2]])
-    yield cluster
+    return cluster
 
 
 async def publish_to_all(publisher: Publisher, domain: Domain, count: int, first: int) -> None:
@@ -148,7 +146,6 @@ async def test_records_of_five_megabytes_delay_no_other_partition(
     value = large.value or b""
     large = large._replace(value=value[:-1] + b', "pad": "' + b"x" * (5 << 20) + b'"}')
     room = {"WS_MAX_RECORD_BYTES": str(6 << 20), "WS_OUTBOX_BYTES": str(64 << 20)}
-    room["WS_OUTBOX_MARK_BYTES"] = str(32 << 20)
     publisher = Publisher(cluster.bootstrap)
     async with (
         serving(cluster.bootstrap, domain.settings | room) as server,
