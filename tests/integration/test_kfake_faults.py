@@ -78,24 +78,25 @@ async def settled(server: Server, client: Client) -> None:
     assert stays_live(await kafka_check(server))
 
 
-@pytest.mark.parametrize("error", ERRORS_OF_A_PARTITION, ids=lambda one: one.name.lower())
 async def test_a_partition_error_that_passes_is_retried_and_nobody_is_told(
-    error: Code, kfake: KFake, domain: Domain
+    kfake: KFake, domain: Domain
 ) -> None:
     """Three fetches fail for one partition: its records come late, all others in time."""
     publisher = Publisher(kfake.bootstrap)
     async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.*"])
-        fault = await kfake.fail(
-            Api.FETCH, error=error, topic=domain.trade, partitions=[0], count=3
-        )
-        await publisher.publish(domain.records(domain.trade, 5))
-        await publisher.publish(domain.records(domain.trade, 5, partition=1))
-        await publisher.publish(domain.records(domain.social, 5))
-        await client.received(15)
-        await fault.hit(3)
-        assert offsets(client) == {0: list(range(5)), 1: list(range(5))}
-        assert offsets(client, "social") == {0: list(range(5))}
+        for turn, error in enumerate(ERRORS_OF_A_PARTITION):
+            first, count = 5 * turn, 5 * turn + 5
+            where: dict[str, Any] = {"topic": domain.trade, "partitions": [0]}
+            fault = await kfake.fail(Api.FETCH, error=error, count=3, **where)
+            await publisher.publish(domain.records(domain.trade, 5, first))
+            await publisher.publish(domain.records(domain.trade, 5, first, partition=1))
+            await publisher.publish(domain.records(domain.social, 5, first))
+            await client.received(3 * count)
+            await fault.hit(3)
+            assert offsets(client) == {n: list(range(count)) for n in (0, 1)}, error.name
+            assert offsets(client, "social") == {0: list(range(count))}, error.name
+            assert feed_statuses(client) == [], error.name
         await settled(server, client)
 
 
@@ -221,20 +222,23 @@ async def test_a_partition_without_a_leader_degrades_health_and_names_it(
         await no_problem(server)
 
 
-@pytest.mark.parametrize("error", ERRORS_OF_A_FETCH, ids=lambda one: one.name.lower())
 async def test_a_fetch_error_that_passes_is_retried_and_nobody_is_told(
-    error: Code, kfake: KFake, domain: Domain
+    kfake: KFake, domain: Domain
 ) -> None:
     """Two fetches of one broker fail as a whole: nothing is lost, and no client is told."""
+    publisher = Publisher(kfake.bootstrap)
     async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])
-        fault = await kfake.fail(Api.FETCH, error=error, nodes=[0], count=2, top_level=True)
-        publisher = Publisher(kfake.bootstrap)
-        for partition in range(PARTITIONS):
-            await publisher.publish(domain.records(domain.trade, 5, partition=partition))
-        await fault.hit(2)
-        await client.received(5 * PARTITIONS)
-        assert offsets(client) == {n: list(range(5)) for n in range(PARTITIONS)}
+        for turn, error in enumerate(ERRORS_OF_A_FETCH):
+            fault = await kfake.fail(Api.FETCH, error=error, nodes=[0], count=2, top_level=True)
+            for partition in range(PARTITIONS):
+                records = domain.records(domain.trade, 5, 5 * turn, partition)
+                await publisher.publish(records)
+            await fault.hit(2)
+            count = 5 * turn + 5
+            await client.received(count * PARTITIONS)
+            assert offsets(client) == {n: list(range(count)) for n in range(PARTITIONS)}, error.name
+            assert feed_statuses(client) == [], error.name
         await settled(server, client)
 
 

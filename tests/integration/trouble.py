@@ -78,7 +78,7 @@ def feed_statuses(client: Client, topic: str | None = None) -> list[str]:
         for notice in client.answers
         if notice["type"] == "feed"
         and notice["status"] in {"stalled", "live"}
-        and (topic is None or topic in notice["topics"])
+        and (topic is None or topic in notice.get("topics", ()))
     ]
 
 
