@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -35,7 +36,10 @@ BACKWARDS: Final = frozenset({"recreated", "truncated"})
 
 @attrs.define
 class Notes:
-    """What one client noted. `away`: it stays disconnected while this is true."""
+    """What one client noted. `away`: it stays disconnected while this is true.
+
+    `complete`: it has, or was told of, every record with a lower number that is for it.
+    """
 
     seat: Seat
     # By topic.
@@ -47,6 +51,7 @@ class Notes:
     events: list[tuple[float, str, Any]] = attrs.field(factory=list)
     subscribed: int = 0
     connected: bool = False
+    complete: int = 0
     away: AsyncBool = attrs.field(factory=AsyncBool)
 
     def message(self, number: int) -> None:
@@ -85,11 +90,11 @@ class _ByHand(byhand.Follower):
         while True:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.run)
-                await self.notes.away.wait_value(value=True)
+                await self.notes.away.wait_value(bool)
                 nursery.cancel_scope.cancel()
             self.notes.connected = False
             self.notes.event("away")
-            await self.notes.away.wait_value(value=False)
+            await self.notes.away.wait_value(operator.not_)
 
     async def converse(self, socket: byhand.Socket) -> None:
         try:

@@ -99,15 +99,11 @@ class Publisher:
         return self._truth.begin(category, token)
 
     async def taken(self, category: str) -> None:
-        """Wait until the brokers have all records of a category. Raises trio.TooSlowError."""
+        """Wait until the brokers have all of a category so far. Raises trio.TooSlowError."""
         entries = [one for one in self._truth.entries.values() if one.category == category]
         await eventually(
             lambda: not any(one.state is State.PENDING for one in entries), FLUSH_SECONDS
         )
-
-    async def all_taken(self) -> None:
-        """Wait until the brokers have everything. Raises trio.TooSlowError."""
-        await eventually(lambda: not self._truth.pending, FLUSH_SECONDS)
 
     def renew(self, category: str) -> None:
         """Write with another producer, which knows nothing of a log that was there before."""

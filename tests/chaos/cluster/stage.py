@@ -85,26 +85,31 @@ class Stage:
         """The topic of a category."""
         return self.topics[category]
 
-    async def caught_up(self, category: str | None = None) -> bool:
-        """Wait until each connected client has all, or was told what it will not get.
+    async def caught_up(self, category: str = "*") -> bool:
+        """Wait until each connected client has all so far, or was told what it will not get.
 
         `category`: of this category only. Returns whether they have in `CAUGHT_UP_SECONDS`.
         """
+        upto = len(self.truth.entries)
         with trio.move_on_after(CAUGHT_UP_SECONDS):
-            await (self.publisher.taken(category) if category else self.publisher.all_taken())
-            await eventually(lambda: not self.behind(category), CAUGHT_UP_SECONDS)
+            await eventually(lambda: not self._behind(category, upto), CAUGHT_UP_SECONDS)
             return True
         return False
 
-    def behind(self, category: str | None = None) -> list[Notes]:
-        """The clients that are to have something more."""
-        wanted = f"*.{category or '*'}"
-        return [
-            one
+    def _behind(self, category: str, upto: int) -> bool:
+        """Whether a client is to have something more of what was published before number `upto`."""
+        return any(
+            not one.away.value and not self._is_complete(one, category, upto)
             for one in self.clients
-            if not one.away.value
-            and not self.truth.has_all(_narrowed(one.seat.channels, wanted), one.got, one.told)
-        ]
+        )
+
+    def _is_complete(self, one: Notes, category: str, upto: int) -> bool:
+        channels = [f"{pattern.rpartition('.')[0]}.{category}" for pattern in one.seat.channels]
+        numbers = range(min(one.complete, upto), upto)
+        reached = self.truth.complete_to(channels, one.got, one.told, numbers)
+        if category == "*":
+            one.complete = max(one.complete, reached)
+        return reached == upto
 
     async def healthy(self) -> bool:
         """Whether each instance says that nothing is wrong."""
@@ -113,16 +118,6 @@ class Stage:
         except httpx.TransportError:
             return False
         return all(report["status"] == "healthy" for report in reports)
-
-
-def _narrowed(channels: tuple[str, ...], wanted: str) -> list[str]:
-    """The patterns of a client for one category: each has every category, or just one."""
-    category = wanted.rpartition(".")[2]
-    return [
-        f"{pattern.rpartition('.')[0]}.{category}"
-        for pattern in channels
-        if category == "*" or pattern.rpartition(".")[2] in {"*", category}
-    ]
 
 
 def seats(size: Size, url: str) -> list[Seat]:

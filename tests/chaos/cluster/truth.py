@@ -101,6 +101,8 @@ class Truth:
 
     def __init__(self, compacted: str, losing: Iterable[str]) -> None:
         self.entries: Final[dict[int, Entry]] = {}
+        # The number of the last record of each key of the compacted log.
+        self._latest: dict[str, int] = {}
         self.compacted: Final = compacted
         self.losing: Final = frozenset(losing)
 
@@ -108,12 +110,9 @@ class Truth:
         """Note a record that is handed to a producer."""
         entry = Entry(len(self.entries), category, token)
         self.entries[entry.number] = entry
+        if category == self.compacted:
+            self._latest[token] = entry.number
         return entry
-
-    @property
-    def pending(self) -> int:
-        """How many records are not acknowledged yet."""
-        return sum(entry.state is State.PENDING for entry in self.entries.values())
 
     def expected(self, channels: Sequence[str]) -> Iterator[Entry]:
         """The records that a subscriber to these patterns gets, if nothing is lost."""
@@ -121,11 +120,27 @@ class Truth:
             if entry.state is State.TAKEN and matches(channels, entry.token, entry.category):
                 yield entry
 
-    def has_all(self, channels: Sequence[str], got: Mapping[int, int], told: set[Told]) -> bool:
-        """Whether a client has every record so far, or was told that it will not get it."""
-        return all(
-            entry.number in got or _is_told(entry, told) for entry in self.expected(channels)
-        )
+    def complete_to(
+        self,
+        channels: Sequence[str],
+        got: Mapping[int, int],
+        told: set[Told],
+        numbers: range,
+    ) -> int:
+        """The first of these records that a client is still to get or to be told of.
+
+        The end of the range if there is none: what was published is complete up to there.
+        """
+        for number in numbers:
+            entry = self.entries[number]
+            if not matches(channels, entry.token, entry.category) or number in got:
+                continue
+            if entry.state is State.PENDING:
+                return number
+            superseded = entry.category == self.compacted and number < self._latest[entry.token]
+            if entry.state is State.TAKEN and not superseded and not _is_told(entry, told):
+                return number
+        return numbers.stop
 
     def judge(self, channels: Sequence[str], received: Sequence[int], told: set[Told]) -> Verdict:
         """Hold what one client received, in the order in which it came, against what there was."""
