@@ -9,6 +9,9 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 KAFKA := tests/apache_kafka
 JARS := $(KAFKA)/libs/.copied
+OLDEST := $(KAFKA)/oldest
+OLDEST_JARS := $(OLDEST)/libs/.copied
+KFAKE := tests/kfake/kfake
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test pythons chaos bench bench-all bench-hot autobahn fuzz hostile check format clean
@@ -21,7 +24,7 @@ setup: $(DEV) ## .venv with odin-ws (editable) and all that development needs, p
 demo: $(DEMO) ## a broker, a publisher, the server and a client, on this machine; ARGS="--help"
 	$(BIN)/odin-ws demo $(ARGS)
 
-test: setup $(JARS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
+test: setup $(JARS) $(OLDEST_JARS) $(KFAKE) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	$(BIN)/pytest $(ARGS)
 
 pythons: ## an import and a short demo with each other supported Python on this machine
@@ -60,7 +63,7 @@ format: setup ## writes the format and the lint fixes that are safe
 	$(BIN)/ruff check --fix .
 
 clean: ## removes what make made
-	rm -rf $(VENV) $(KAFKA)/libs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(KAFKA)/libs $(OLDEST)/libs $(KFAKE) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -exec rm -rf {} +
 
 $(DEMO): pyproject.toml constraints.txt tools/environment.sh
@@ -72,11 +75,19 @@ $(DEV): pyproject.toml constraints.txt tools/environment.sh
 	@touch $(DEMO) $@
 
 # Without Maven the tests that need Apache Kafka are skipped (or fail, under ODIN_REQUIRE_KAFKA=1).
-$(JARS): $(KAFKA)/pom.xml
+$(JARS) $(OLDEST_JARS): %/libs/.copied: %/pom.xml
 	rm -rf $(@D)
 	@if command -v mvn >/dev/null; then \
-		echo 'Copying the jars of Apache Kafka (54 MB)'; \
+		echo 'Copying the jars of Apache Kafka (at most 54 MB) to $(@D)'; \
 		mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=libs && touch $@; \
 	else \
 		echo 'Maven is missing: no Apache Kafka for the tests' >&2; \
+	fi
+
+# Without Go the tests that need kfake are skipped (or fail, under ODIN_REQUIRE_KAFKA=1).
+$(KFAKE): $(wildcard tests/kfake/*.go) tests/kfake/go.mod tests/kfake/go.sum
+	@if command -v go >/dev/null; then \
+		cd $(@D) && go build -o $(@F) .; \
+	else \
+		echo 'Go is missing: no kfake for the tests' >&2; \
 	fi

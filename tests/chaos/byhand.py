@@ -23,7 +23,7 @@ from websockets.uri import parse_uri
 from tests.chaos.journal import HEARTBEAT, LOST, Journal
 from tests.chaos.plan import TOPICS, Seat
 
-__all__ = ["follow"]
+__all__ = ["Follower", "Socket", "follow"]
 
 # After so long without a byte the server is asked (ping), and given up after as long again.
 SILENCE_SECONDS: Final = 5
@@ -52,7 +52,7 @@ class Ended(Exception):
         self.reason = reason
 
 
-class _Socket:
+class Socket:
     """A WebSocket on a TCP stream."""
 
     def __init__(self, stream: trio.SocketStream, url: str) -> None:
@@ -125,7 +125,9 @@ class _Socket:
         raise Ended(HEARTBEAT, f"nothing was taken for {SEND_SECONDS} s")
 
 
-class _Follower:
+class Follower:
+    """One client over all its connections: it comes back with `resume` after whatever happens."""
+
     def __init__(self, seat: Seat, journal: Journal) -> None:
         self.seat = seat
         self.journal = journal
@@ -135,6 +137,7 @@ class _Follower:
         self.retry = FIRST_RETRY_SECONDS
 
     async def run(self) -> None:
+        """Follow until cancelled."""
         place = urlsplit(self.seat.url)
         while True:
             self.come_back_after = None
@@ -144,16 +147,18 @@ class _Follower:
                 self.journal.event("refused", reason=str(error))
             else:
                 async with stream:
-                    await self.stay(_Socket(stream, self.seat.url))
+                    await self.stay(Socket(stream, self.seat.url))
             await trio.sleep(self.pause())
 
     def pause(self) -> float:
+        """Seconds until the next attempt."""
         if self.come_back_after is not None:
             return self.come_back_after
         self.retry = min(self.retry * 2, LAST_RETRY_SECONDS)
         return random.uniform(0, self.retry)  # noqa: S311 -- spreads a crowd, keeps no secret
 
-    async def stay(self, socket: _Socket) -> None:
+    async def stay(self, socket: Socket) -> None:
+        """Upgrade a connection and follow until it ends."""
         try:
             with trio.fail_after(OPEN_SECONDS):
                 await socket.upgrade()
@@ -165,7 +170,8 @@ class _Follower:
         except Ended as ended:
             self.journal.event("closed", code=ended.code, reason=ended.reason)
 
-    async def converse(self, socket: _Socket) -> None:
+    async def converse(self, socket: Socket) -> None:
+        """Say what to say first, and take what comes. Raises Ended."""
         await socket.send(self.command())
         while True:
             for item in await socket.receive():
@@ -184,6 +190,7 @@ class _Follower:
         return {"type": kind, "id": 1, "data": data}
 
     def take(self, item: dict[str, Any]) -> None:
+        """Note what the server has sent."""
         match item["type"]:
             case "message":
                 self.take_message(item)
@@ -215,6 +222,7 @@ class _Follower:
                 self.journal.event("error", message=json.dumps(item))
 
     def take_message(self, item: dict[str, Any]) -> None:
+        """Note a message."""
         topic = TOPICS[item["channel"].rpartition(".")[2]]
         partition, _, offset = item["pos"].partition("-")
         number = int(offset)
@@ -223,10 +231,11 @@ class _Follower:
         self.reach(topic, partition, number)
 
     def reach(self, topic: str, partition: str, offset: int) -> None:
+        """Keep the larger position."""
         kept = self.positions.setdefault(topic, {})
         kept[partition] = max(offset, kept.get(partition, -1))
 
 
 async def follow(seat: Seat, journal: Journal) -> None:
     """Subscribe, and come back with `resume` after whatever happens, until cancelled."""
-    await _Follower(seat, journal).run()
+    await Follower(seat, journal).run()

@@ -6,10 +6,10 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import trio
@@ -59,11 +59,12 @@ class InstanceFailed(RuntimeError):
 class Instance:
     """One instance, at the same ports however often it is started."""
 
-    def __init__(self, name: str, bootstrap: str, directory: Path) -> None:
+    def __init__(self, name: str, settings: Mapping[str, str], directory: Path) -> None:
         self.name: Final = name
         self.port, self.ops_port = free_ports(2)
-        environ = SETTINGS | {
-            "KAFKA_BROKERS": bootstrap,
+        environ = {
+            **SETTINGS,
+            **settings,
             "WS_ADDR": f"{LOOPBACK}:{self.port}",
             "WS_OPS_ADDR": f"{LOOPBACK}:{self.ops_port}",
         }
@@ -122,6 +123,11 @@ class Instance:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    async def health(self) -> dict[str, Any]:
+        """The health report, whatever its status."""
+        report: dict[str, Any] = (await self._get("/health")).json()
+        return report
+
     async def _is_ready(self) -> bool:
         if not self._process.running:
             raise InstanceFailed(f"{self.name} ended:\n{self._process.tail()}")
@@ -137,10 +143,10 @@ class Instance:
 
 @asynccontextmanager
 async def run_instances(
-    count: int, bootstrap: str, directory: Path
+    settings: Sequence[Mapping[str, str]], directory: Path
 ) -> AsyncIterator[list[Instance]]:
-    """Run so many instances, which are killed at the end of the block."""
-    instances = [Instance(name, bootstrap, directory) for name in NAMES[:count]]
+    """Run an instance with each of these settings; they are killed at the end of the block."""
+    instances = [Instance(name, own, directory) for name, own in zip(NAMES, settings, strict=False)]
     async with AsyncExitStack() as stack:
         for instance in instances:
             stack.push_async_callback(_killed, instance)

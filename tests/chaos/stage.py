@@ -78,7 +78,7 @@ async def open_stage(
         await create_topics(broker.bootstrap, tuple(TOPICS.values()), PARTITIONS)
         say(f"starting {plan.instances} instances")
         instances = await stack.enter_async_context(
-            run_instances(plan.instances, broker.bootstrap, directory)
+            run_instances([{"KAFKA_BROKERS": broker.bootstrap}] * plan.instances, directory)
         )
         balancer = None
         targets = [one.port for one in instances]

@@ -16,11 +16,15 @@ from odin_ws.testing.brokers import (
     apache_kafka,
     embedded_broker,
 )
+from odin_ws.testing.cluster import ApacheCluster, apache_cluster
 from tests.integration import kafka
+from tests.integration.cluster import PASSWORD, USER, Cluster
+from tests.integration.domain import Domain, write_domain
 from tests.integration.secured import Secured, secured_kafka
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from pathlib import Path
 
 B = TypeVar("B")
 
@@ -58,6 +62,37 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     kafka.libs()
     with _in_background(secured_kafka(tmp_path_factory.mktemp("secured"))) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of the oldest Apache Kafka that we support: leave it running."""
+    directory = tmp_path_factory.mktemp("oldest")
+    with _in_background(apache_kafka(kafka.libs(kafka.OLDEST_LIBS), directory)) as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheCluster]:
+    """Three Apache Kafka brokers: take `cluster`, which mends what the test before has broken."""
+    directory = tmp_path_factory.mktemp("cluster")
+    with _in_background(apache_cluster(kafka.libs(), directory, users={USER: PASSWORD})) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def cluster(three_nodes: ApacheCluster) -> AsyncIterator[Cluster]:
+    """Three Apache Kafka brokers that a test may stop, kill, pause: the next one has all three."""
+    await three_nodes.start()
+    yield Cluster(three_nodes)
+    for node in three_nodes.nodes.values():
+        node.unpause()
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> Domain:
+    """Topics of the test's own, and the catalogue that a server knows them by."""
+    return write_domain(tmp_path)
 
 
 @pytest.fixture

@@ -139,6 +139,8 @@ class Publisher:
                 "bootstrap.servers": bootstrap,
                 "compression.type": codec,
                 "batch.num.messages": together,
+                # Of what it gathers; the brokers decide what they take.
+                "message.max.bytes": 8 << 20,
                 # A broker that comes back is noticed at once.
                 "reconnect.backoff.max.ms": 500,
                 # It writes of every lost connection to stderr.

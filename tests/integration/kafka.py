@@ -37,6 +37,7 @@ POLL_SECONDS = 0.05
 T = TypeVar("T")
 
 LIBS = Path(__file__).parents[1] / "apache_kafka" / "libs"
+OLDEST_LIBS = LIBS.parent / "oldest" / "libs"
 
 
 def missing(reason: str) -> NoReturn:
@@ -46,13 +47,13 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def libs() -> Path:
+def libs(folder: Path = LIBS) -> Path:
     """Return the folder with Apache Kafka's jars; without them, or Java, see `missing`."""
     if shutil.which("java") is None:
         missing("Apache Kafka needs Java 17, and there is no `java` on the PATH")
-    if not any(LIBS.glob("kafka_*.jar")):
+    if not any(folder.glob("kafka_*.jar")):
         missing("Apache Kafka's jars are missing: `make test` copies them, given Maven")
-    return LIBS
+    return folder
 
 
 async def create_topics(

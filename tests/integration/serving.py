@@ -113,6 +113,14 @@ class Server:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    async def has_read(self, topic: str, count: int) -> None:
+        """Wait until it has read so many records of a topic, whoever was subscribed."""
+
+        async def read() -> bool:
+            return await self.metric("ws_kafka_messages_received_total", topic=topic) >= count
+
+        await until(read)
+
     async def answers(self, path: str, status: int = 200, seconds: float = START_SECONDS) -> None:
         """Wait until a page of the ops port has this status."""
         await until(lambda: self._has_status(path, status), seconds)
@@ -242,7 +250,7 @@ class Client:
 async def connected(server: Server, path: str = "/ws") -> AsyncIterator[Client]:
     """Connect a subscriber for the length of the block."""
     uri = f"ws://{LOOPBACK}:{server.port}{path}"
-    async with connect(uri, proxy=None) as websocket, trio.open_nursery() as nursery:
+    async with connect(uri, proxy=None, max_size=None) as websocket, trio.open_nursery() as nursery:
         client = Client(websocket)
         nursery.start_soon(client.read)
         yield client

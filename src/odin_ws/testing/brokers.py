@@ -12,7 +12,7 @@ import base64
 import shutil
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -41,6 +41,8 @@ __all__ = [
     "Listener",
     "apache_kafka",
     "embedded_broker",
+    "format_storage",
+    "java_command",
 ]
 
 # A start takes 1 s (Tansu) or 3 s (Apache Kafka) on a free machine; the rest is for a busy one.
@@ -101,7 +103,7 @@ class Broker:
     """One broker, at the same address however often it is started."""
 
     def __init__(self, process: ChildProcess, port: int) -> None:
-        self.port: Final = port
+        self.port = port
         self._process = process
 
     @property
@@ -166,7 +168,7 @@ class ApacheKafka(Broker):
         free = free_ports(2 + len(entrances.listeners))
         port = free[0] if port is None else port
         self._ports = dict(zip(entrances.listeners, free[2:], strict=True))
-        self._java = _java(libs)
+        self._java = java_command(libs)
         self._data = directory / "data"
         self._properties = directory / "server.properties"
         self._scram_users = entrances.scram_users
@@ -190,17 +192,27 @@ class ApacheKafka(Broker):
         await super().start()
 
     async def _format(self) -> None:
-        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self._properties)]
+        scram: list[str] = []
         for user, password in self._scram_users.items():
             for mechanism in SCRAM_MECHANISMS:
-                tool += ["--add-scram", f"{mechanism}=[name={user},password={password}]"]
-        with trio.fail_after(FORMAT_SECONDS):
-            done = await trio.run_process(
-                [*self._java, *tool], capture_stdout=True, capture_stderr=True, check=False
-            )
-        if done.returncode:
-            output = (done.stdout + done.stderr).decode(errors="replace")
-            raise BrokerFailed(f"the storage tool ended with status {done.returncode}:\n{output}")
+                scram += ["--add-scram", f"{mechanism}=[name={user},password={password}]"]
+        await format_storage(self._java, self._properties, scram)
+
+
+async def format_storage(java: list[str], properties: Path, more: Sequence[str] = ()) -> None:
+    """Make the data directory of a node; `java`: from `java_command`.
+
+    Raises:
+        BrokerFailed: the storage tool refuses; the message ends with its output.
+    """
+    tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), *more]
+    with trio.fail_after(FORMAT_SECONDS):
+        done = await trio.run_process(
+            [*java, *tool], capture_stdout=True, capture_stderr=True, check=False
+        )
+    if done.returncode:
+        output = (done.stdout + done.stderr).decode(errors="replace")
+        raise BrokerFailed(f"the storage tool ended with status {done.returncode}:\n{output}")
 
 
 @asynccontextmanager
@@ -269,14 +281,18 @@ def _tansu() -> str:
         raise BrokerUnavailable(f"no embedded broker for this machine: {error}") from error
 
 
-def _java(libs: Path) -> list[str]:
-    """Return the command that runs a class of Apache Kafka."""
+def java_command(libs: Path, heap: str = JAVA_HEAP) -> list[str]:
+    """Return the command that runs a class of Apache Kafka.
+
+    Raises:
+        BrokerUnavailable: Java or the jars are missing.
+    """
     java = shutil.which("java")
     if java is None:
         raise BrokerUnavailable("Apache Kafka needs Java 17: there is no `java` on the PATH")
     if not any(libs.glob("kafka_*.jar")):
         raise BrokerUnavailable(f"no Apache Kafka in {libs}: `make test` copies it there")
-    return [java, JAVA_HEAP, *JAVA_SHORT_LIVED, JAVA_LOG_LEVEL, "-cp", str(libs / "*")]
+    return [java, heap, *JAVA_SHORT_LIVED, JAVA_LOG_LEVEL, "-cp", str(libs / "*")]
 
 
 def _properties(port: int, controller_port: int, data: Path) -> dict[str, str]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import socket
 import struct
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import trio
 
-__all__ = ["LOOPBACK", "answers_kafka", "free_ports", "is_free"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["LOOPBACK", "answers_kafka", "free_ports", "is_free", "known_brokers"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -19,8 +23,12 @@ ATTEMPT_SECONDS = 2
 # brokers that are ready to serve. Fields: size, api key, api version, correlation id, client id
 # (null), topics (null: all). https://kafka.apache.org/protocol gives the tables.
 METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 1, 1, -1, -1)
-# Of the answer: size, correlation id, number of brokers.
-METADATA_ANSWER = struct.Struct(">iii")
+_SIZE = struct.Struct(">i")
+# Of the answer: correlation id, number of brokers. Of a broker: node id, length of the host.
+METADATA_ANSWER = struct.Struct(">ii")
+_BROKER = struct.Struct(">ih")
+_PORT_BYTES = 4
+_LENGTH = struct.Struct(">h")
 
 
 def free_ports(count: int) -> tuple[int, ...]:
@@ -46,18 +54,41 @@ def is_free(port: int) -> bool:
 
 async def answers_kafka(port: int) -> bool:
     """Whether a Kafka broker on this port answers, and counts itself as ready to serve."""
+    return bool(await known_brokers(port))
+
+
+async def known_brokers(port: int) -> frozenset[int]:
+    """Return the node ids that the broker on this port lists as ready; none if it is silent."""
     with trio.move_on_after(ATTEMPT_SECONDS):
         try:
             async with await trio.open_tcp_stream(LOOPBACK, port) as stream:
                 await stream.send_all(METADATA_REQUEST)
-                answer = b""
-                while len(answer) < METADATA_ANSWER.size:
-                    more = await stream.receive_some()
-                    if not more:
-                        return False
-                    answer += more
-        except (OSError, trio.BrokenResourceError):
-            return False
-        _size, _correlation, brokers = METADATA_ANSWER.unpack_from(answer)
-        return bool(brokers > 0)
-    return False
+                size = _SIZE.unpack(await _receive(stream, _SIZE.size))[0]
+                answer = await _receive(stream, size)
+        except (OSError, trio.BrokenResourceError, EOFError):
+            return frozenset()
+        return frozenset(_broker_ids(answer))
+    return frozenset()
+
+
+async def _receive(stream: trio.SocketStream, count: int) -> bytes:
+    received = b""
+    while len(received) < count:
+        more = await stream.receive_some(count - len(received))
+        if not more:
+            raise EOFError
+        received += more
+    return received
+
+
+def _broker_ids(answer: bytes) -> Iterator[int]:
+    """Node ids of a Metadata answer, version 1: each with its host, port and rack."""
+    _correlation, brokers = METADATA_ANSWER.unpack_from(answer)
+    place = METADATA_ANSWER.size
+    for _ in range(brokers):
+        node, host = _BROKER.unpack_from(answer, place)
+        place += _BROKER.size + host + _PORT_BYTES
+        # A rack that is null has the length -1.
+        rack = max(0, _LENGTH.unpack_from(answer, place)[0])
+        place += _LENGTH.size + rack
+        yield node

@@ -1,0 +1,176 @@
+"""Publishes all through the run, and knows of each record whether the brokers have it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import trio
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer
+from confluent_kafka import TopicPartition as Place
+
+from tests.chaos.cluster.truth import Entry, State, Truth
+from tests.integration.cluster import Transaction
+from tests.integration.feeding import Sent, eventually
+
+__all__ = ["Publisher", "read_back"]
+
+TICK_SECONDS: Final = 0.02
+
+# A broker that is lost is replaced within 4 seconds; the rest is for a busy machine.
+FLUSH_SECONDS: Final = 60.0
+READ_SECONDS: Final = 30.0
+
+PRODUCER: Final = {
+    "acks": "all",
+    # A retry must neither write a record twice nor pass another one.
+    "enable.idempotence": True,
+    "linger.ms": 5,
+    "message.max.bytes": 8 << 20,
+    "reconnect.backoff.max.ms": 500,
+    # It asks for a new leader as soon as the old one is gone.
+    "topic.metadata.refresh.interval.ms": 5000,
+    "log_level": 0,
+}
+
+
+class Publisher:
+    """`topics`: by category. `rates`: records per second of each category, over all tokens."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Mapping[str, str],
+        tokens: list[str],
+        rates: Mapping[str, float],
+        truth: Truth,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._tokens = tokens
+        self._rates = dict(rates)
+        self._truth = truth
+        self._turns = dict.fromkeys(topics, 0)
+        self._producers = {category: self._producer() for category in topics}
+        # Categories that are not published to by themselves for now.
+        self.paused: set[str] = set()
+
+    def _producer(self) -> Producer:
+        return Producer({"bootstrap.servers": self._bootstrap, **PRODUCER})
+
+    async def run(self) -> None:
+        """Publish what is due until cancelled."""
+        owed = dict.fromkeys(self._rates, 0.0)
+        before = trio.current_time()
+        while True:
+            now = trio.current_time()
+            for category, rate in self._rates.items():
+                if category in self.paused:
+                    continue
+                owed[category] += rate * (now - before)
+                while owed[category] >= 1:
+                    owed[category] -= 1
+                    self.publish(category)
+            before = now
+            for producer in self._producers.values():
+                producer.poll(0)
+            await trio.sleep(TICK_SECONDS)
+
+    def publish(self, category: str, count: int = 1, pad: int = 0) -> list[Entry]:
+        """Hand records of the tokens in turn to the producer; `pad`: bytes more in each."""
+        entries = []
+        for _ in range(count):
+            entry = self._begin(category)
+            self._producers[category].produce(
+                self._topics[category],
+                _value(entry, pad),
+                entry.token.encode(),
+                on_delivery=functools.partial(_report, entry),
+            )
+            entries.append(entry)
+        return entries
+
+    def _begin(self, category: str) -> Entry:
+        self._turns[category] += 1
+        token = self._tokens[self._turns[category] % len(self._tokens)]
+        return self._truth.begin(category, token)
+
+    async def taken(self, category: str) -> None:
+        """Wait until the brokers have all of a category so far. Raises trio.TooSlowError."""
+        entries = [one for one in self._truth.entries.values() if one.category == category]
+        await eventually(
+            lambda: not any(one.state is State.PENDING for one in entries), FLUSH_SECONDS
+        )
+
+    def renew(self, category: str) -> None:
+        """Write with another producer, which knows nothing of a log that was there before."""
+        self._producers[category] = self._producer()
+
+    async def transaction(self, category: str, count: int) -> tuple[Transaction, list[Entry]]:
+        """Write records in a transaction, which is left open."""
+        entries = [self._begin(category) for _ in range(count)]
+        transaction = Transaction(self._bootstrap)
+        await transaction.write(
+            Sent(self._topics[category], one.token.encode(), _value(one, 0)) for one in entries
+        )
+        return transaction, entries
+
+
+def _value(entry: Entry, pad: int) -> bytes:
+    data = {"n": entry.number, "pad": "x" * pad}
+    now = time.time_ns() // 1_000_000
+    return json.dumps({"type": "CHAOS", "timestamp": now, "data": data}).encode()
+
+
+def _report(entry: Entry, error: KafkaError | None, message: Message) -> None:
+    partition, offset = message.partition(), message.offset()
+    if error is not None or partition is None or offset is None:
+        entry.state = State.UNKNOWN
+        return
+    entry.state, entry.partition, entry.offset = State.TAKEN, partition, offset
+
+
+def read_back(bootstrap: str, topics: Mapping[str, str], truth: Truth) -> int:
+    """Read all logs to their ends and note what is there; returns how many records.
+
+    Raises:
+        trio.TooSlowError: a log does not come to its end.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "chaos",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "fetch.message.max.bytes": 8 << 20,
+        }
+    )
+    try:
+        known = consumer.list_topics(timeout=READ_SECONDS).topics
+        left = {(name, number) for name in topics.values() for number in known[name].partitions}
+        consumer.assign([Place(name, number, OFFSET_BEGINNING) for name, number in left])
+        count, deadline = 0, time.monotonic() + READ_SECONDS
+        while left:
+            if time.monotonic() > deadline:
+                raise trio.TooSlowError
+            for message in consumer.consume(1000, timeout=0.2):
+                error = message.error()
+                if error is None:
+                    _found(message, truth)
+                    count += 1
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- its public name
+                    left.discard((message.topic(), message.partition()))
+        return count
+    finally:
+        consumer.close()
+
+
+def _found(message: Message, truth: Truth) -> None:
+    number = json.loads(message.value() or b"")["data"]["n"]
+    entry = truth.entries[number]
+    entry.in_log = True
+    entry.partition, entry.offset = message.partition() or 0, message.offset() or 0

@@ -1,0 +1,188 @@
+"""Three brokers, two instances that read from them with rights of their own, and the clients' way.
+
+Each category has a part in the run, and a topic of its own for it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import attrs
+import httpx
+import trio
+
+from odin_ws.testing.ports import LOOPBACK
+from tests.chaos.cluster.clients import Notes, follow
+from tests.chaos.cluster.publisher import Publisher
+from tests.chaos.cluster.truth import Truth
+from tests.chaos.instances import Instance, run_instances
+from tests.chaos.plan import Seat, Way
+from tests.chaos.wire import Wire, open_wire
+from tests.integration.cluster import Cluster, user_settings
+from tests.integration.feeding import eventually, until
+
+__all__ = ["CATEGORIES", "Size", "Stage", "open_stage"]
+
+# What each topic is for, and the replicas of its partitions; the settings that are not the usual.
+CATEGORIES: Final[Mapping[str, tuple[list[list[int]], dict[str, str]]]] = {
+    # Nothing is done to it but what is done to brokers.
+    "trade": ([[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 3, 2], [2, 1, 3], [3, 2, 1]], {}),
+    # Deleted and made anew.
+    "anew": ([[1, 2, 3], [2, 3, 1]], {}),
+    # Its leader is lost with records that no other node has.
+    "cut": ([[2, 3]], {"min.insync.replicas": "1"}),
+    # Retention overtakes readers.
+    "expiring": ([[3, 1, 2]], {}),
+    "compacted": (
+        [[1, 2, 3]],
+        {
+            "cleanup.policy": "compact",
+            "segment.ms": "500",
+            "min.cleanable.dirty.ratio": "0.01",
+            "max.compaction.lag.ms": "1000",
+        },
+    ),
+    "transactions": ([[2, 3, 1], [3, 1, 2]], {}),
+    # Our right to read it is taken and given.
+    "guarded": ([[1, 2, 3]], {}),
+    # Partitions are added, and records are 5 MB.
+    "growing": ([[3, 2, 1]], {}),
+}
+
+# Categories whose logs lose records in a run.
+LOSING: Final = ("anew", "cut", "expiring", "compacted")
+
+# Where everybody has caught up by then, nothing is missing; a free machine takes a second or two.
+CAUGHT_UP_SECONDS: Final = 45.0
+
+
+@attrs.frozen
+class Size:
+    """How large a run is. `rate`: records a second of `trade`; each other topic gets a tenth."""
+
+    clients: int
+    tokens: int
+    rate: float
+
+
+@attrs.frozen
+class Stage:
+    """What the faults act on."""
+
+    cluster: Cluster
+    topics: Mapping[str, str]
+    instances: list[Instance]
+    publisher: Publisher
+    truth: Truth
+    wire: Wire
+    clients: list[Notes]
+
+    def topic(self, category: str) -> str:
+        """The topic of a category."""
+        return self.topics[category]
+
+    async def caught_up(self, category: str = "*") -> bool:
+        """Wait until each connected client has all so far, or was told what it will not get.
+
+        `category`: of this category only. Returns whether they have in `CAUGHT_UP_SECONDS`.
+        """
+        upto = len(self.truth.entries)
+        with trio.move_on_after(CAUGHT_UP_SECONDS):
+            await eventually(lambda: not self._behind(category, upto), CAUGHT_UP_SECONDS)
+            return True
+        return False
+
+    def _behind(self, category: str, upto: int) -> bool:
+        """Whether a client is to have something more of what was published before number `upto`."""
+        return any(
+            not one.away.value and not self._is_complete(one, category, upto)
+            for one in self.clients
+        )
+
+    def _is_complete(self, one: Notes, category: str, upto: int) -> bool:
+        channels = [f"{pattern.rpartition('.')[0]}.{category}" for pattern in one.seat.channels]
+        numbers = range(min(one.complete, upto), upto)
+        reached = self.truth.complete_to(channels, one.got, one.told, numbers)
+        if category == "*":
+            one.complete = max(one.complete, reached)
+        return reached == upto
+
+    async def healthy(self) -> bool:
+        """Whether each instance says that nothing is wrong."""
+        try:
+            reports = [await one.health() for one in self.instances]
+        except httpx.TransportError:
+            return False
+        return all(report["status"] == "healthy" for report in reports)
+
+
+def seats(size: Size, url: str) -> list[Seat]:
+    """Every second client takes everything, the others one token; every third is by hand."""
+    found = []
+    for number in range(size.clients):
+        way: Way = "by hand" if number % 3 == 0 else "library"
+        token = "*" if number % 2 else f"T{number % size.tokens}"
+        found.append(Seat(f"c{number:02}", (f"{token}.*",), way, url))
+    return found
+
+
+@asynccontextmanager
+async def open_stage(
+    cluster: Cluster, size: Size, directory: Path, say: Callable[[str], None]
+) -> AsyncIterator[Stage]:
+    """Make topics, run instances, clients and the publisher for the length of the block."""
+    run = uuid.uuid4().hex[:6]
+    topics = {category: f"chaos.{run}.{category}" for category in CATEGORIES}
+    for category, (replicas, config) in CATEGORIES.items():
+        await cluster.create_topic(topics[category], replicas=replicas, config=config)
+        for operation in ("DESCRIBE", "READ"):
+            await cluster.grant(operation, topics[category])
+    tokens = [f"T{number}" for number in range(size.tokens)]
+    truth = Truth("compacted", LOSING)
+    settings = {
+        **user_settings(cluster.nodes),
+        "WS_CATALOGUE": str(_catalogue(directory, topics)),
+        "WS_MAX_RECORD_BYTES": str(6 << 20),
+        "WS_OUTBOX_BYTES": str(64 << 20),
+        "KAFKA_PROBE_SECONDS": "1",
+    }
+    # One replays from memory as far as it can, the other always from Kafka.
+    each = [settings, {**settings, "WS_RETENTION_BYTES": "0"}]
+    async with AsyncExitStack() as stack:
+        say("starting two instances")
+        instances = await stack.enter_async_context(run_instances(each, directory))
+        wire, port = await stack.enter_async_context(open_wire([one.port for one in instances]))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        names = {topic: category for category, topic in topics.items()}
+        url = f"ws://{LOOPBACK}:{port}/ws"
+        clients = [Notes(seat, names) for seat in seats(size, url)]
+        for one in clients:
+            nursery.start_soon(follow, one)
+        await eventually(lambda: all(one.subscribed for one in clients))
+        rates = dict.fromkeys(topics, size.rate / 10) | {"trade": size.rate, "transactions": 0}
+        publisher = Publisher(cluster.bootstrap, topics, tokens, rates, truth)
+        nursery.start_soon(publisher.run)
+        stage = Stage(cluster, topics, instances, publisher, truth, wire, clients)
+        yield stage
+        nursery.cancel_scope.cancel()
+
+
+def _catalogue(directory: Path, topics: Mapping[str, str]) -> Path:
+    lines = ['subject = "chaos"']
+    for category, topic in topics.items():
+        lines += ["[[topics]]", f'name = "{topic}"', f'category = "{category}"', "events = []"]
+    path = directory / "catalogue.toml"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+async def recovered(stage: Stage) -> bool:
+    """Wait until each instance says that nothing is wrong; returns whether they do in time."""
+    with trio.move_on_after(CAUGHT_UP_SECONDS):
+        await until(stage.healthy, CAUGHT_UP_SECONDS)
+        return True
+    return False

@@ -1,0 +1,161 @@
+"""Three brokers lose one, elect, move partitions: a part's trouble is that part's."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.integration.cluster import Cluster
+from tests.integration.domain import Domain, offsets
+from tests.integration.feeding import Publisher
+from tests.integration.serving import Client, connected, serving
+from tests.integration.trouble import feed_statuses, no_problem, problem_with, told
+
+
+@pytest.fixture
+async def cluster(cluster: Cluster, domain: Domain) -> Cluster:
+    """Each topic has three partitions on three nodes; partition n prefers node n + 1."""
+    for topic in domain.topics:
+        await cluster.create_topic(topic, replicas=[[1, 2, 3], [2, 3, 1], [3, 1, 2]])
+    return cluster
+
+
+async def publish_to_all(publisher: Publisher, domain: Domain, count: int, first: int) -> None:
+    """So many records for each partition of `trade`, and for those of `social`."""
+    for topic in (domain.trade, domain.social):
+        for partition in range(3):
+            await publisher.publish(domain.records(topic, count, first, partition))
+
+
+def assert_all(client: Client, count: int) -> None:
+    """Each record came once and in order."""
+    for category in ("trade", "social"):
+        assert offsets(client, category) == {n: list(range(count)) for n in range(3)}
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+async def test_a_broker_that_is_lost_costs_no_record_and_its_topics_no_notice_for_ever(
+    way: str, cluster: Cluster, domain: Domain
+) -> None:
+    """Its partitions move to the others and back; each record comes once, and nothing is lost."""
+    publisher = Publisher(cluster.bootstrap)
+    node = cluster.node(2)
+    async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.*"])
+        await publish_to_all(publisher, domain, 10, 0)
+        await (node.stop() if way == "stop" else node.kill())
+        await publish_to_all(publisher, domain, 10, 10)
+        await client.received(120)
+        await node.start()
+        await cluster.synced(domain.trade, 1, {1, 2, 3})
+        await cluster.elect(domain.trade, 1)
+        await publish_to_all(publisher, domain, 10, 20)
+        await client.received(180)
+        assert_all(client, 30)
+        # What was told of it was taken back.
+        for topic in domain.topics:
+            assert feed_statuses(client, topic) in ([], ["stalled", "live"])
+        await no_problem(server)
+
+
+async def test_a_paused_broker_stalls_no_partition_of_others(
+    cluster: Cluster, domain: Domain
+) -> None:
+    """While it answers nothing, records of the others come; what it led follows, each once."""
+    publisher = Publisher(cluster.bootstrap)
+    node = cluster.node(3)
+    async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.*"])
+        await publish_to_all(publisher, domain, 5, 0)
+        await client.received(30)
+        node.pause()
+        for number in range(5, 10):
+            await publisher.publish([domain.record(domain.trade, number, 0)])
+            with trio.fail_after(10):
+                await client.received(26 + number)
+        await publisher.publish(domain.records(domain.trade, 5, 5, 2))
+        await client.received(40)
+        node.unpause()
+        await publisher.publish(domain.records(domain.trade, 5, 5, 1))
+        await client.received(45)
+        assert offsets(client) == {n: list(range(10)) for n in range(3)}
+        await no_problem(server)
+
+
+async def test_one_partition_without_a_leader_is_named_and_the_rest_goes_on(
+    cluster: Cluster, domain: Domain
+) -> None:
+    """A partition with one replica loses its node: health and its subscribers are told."""
+    alone = domain.balances
+    await cluster.delete_topic(alone)
+    await cluster.create_topic(alone, replicas=[[3], [1], [2]])
+    publisher = Publisher(cluster.bootstrap)
+    async with (
+        serving(cluster.bootstrap, domain.settings) as server,
+        connected(server) as client,
+        connected(server) as other,
+    ):
+        await client.subscribe(channels=["*.balances"])
+        await other.subscribe(channels=["*.social"])
+        await publisher.publish(domain.records(alone, 5))
+        await client.received(5)
+        await cluster.node(3).kill()
+        await problem_with(server, alone, "leader", partition=0)
+        await told(client, alone, "stalled")
+        # Partitions that are added meanwhile are read, and the others go on.
+        await cluster.add_partitions(domain.social, 4)
+        await publisher.publish(domain.records(domain.social, 5, partition=3))
+        await publisher.publish(domain.records(alone, 5, partition=1))
+        await other.received(5)
+        await client.received(10)
+        report = await server.health()
+        assert report["checks"]["kafka"]["lag"][domain.social] == 0
+        await cluster.node(3).start()
+        await publisher.publish(domain.records(alone, 5, 5))
+        await client.received(15)
+        await told(client, alone, "stalled", "live")
+        assert offsets(client, "balances") == {0: list(range(10)), 1: list(range(5))}
+        await no_problem(server)
+        # A leader that has gone may be told of for a moment; what was told is taken back.
+        assert feed_statuses(other, domain.social) in ([], ["stalled", "live"])
+        assert feed_statuses(other, alone) == []
+
+
+async def test_partitions_that_move_to_other_nodes_lose_nothing(
+    cluster: Cluster, domain: Domain
+) -> None:
+    """Reassignment and preferred election, while records flow: each arrives once, untold."""
+    publisher = Publisher(cluster.bootstrap)
+    async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.*"])
+        for turn, nodes in enumerate(([2, 3], [3, 1], [1, 2], [1, 2, 3])):
+            await publish_to_all(publisher, domain, 10, 10 * turn)
+            await cluster.reassign(domain.trade, 0, nodes)
+            await cluster.elect(domain.trade, 0)
+        await publish_to_all(publisher, domain, 10, 40)
+        await client.received(300)
+        assert_all(client, 50)
+        assert feed_statuses(client) == []
+
+
+async def test_records_of_five_megabytes_delay_no_other_partition(
+    cluster: Cluster, domain: Domain
+) -> None:
+    """Each arrives whole where WS_MAX_RECORD_BYTES allows it; small ones come meanwhile."""
+    large = domain.record(domain.trade, 0)
+    value = large.value or b""
+    large = large._replace(value=value[:-1] + b', "pad": "' + b"x" * (5 << 20) + b'"}')
+    room = {"WS_MAX_RECORD_BYTES": str(6 << 20), "WS_OUTBOX_BYTES": str(64 << 20)}
+    publisher = Publisher(cluster.bootstrap)
+    async with (
+        serving(cluster.bootstrap, domain.settings | room) as server,
+        connected(server) as client,
+        connected(server) as other,
+    ):
+        await client.subscribe(channels=["*.trade"])
+        await other.subscribe(channels=["*.social"])
+        await publisher.publish([large] * 5 + domain.records(domain.social, 5, partition=1))
+        await other.received(5)
+        await client.received(5)
+        assert offsets(client) == {0: list(range(5))}
+        assert all(len(one["data"]["pad"]) == 5 << 20 for one in client.messages)

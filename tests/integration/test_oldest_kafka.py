@@ -1,0 +1,55 @@
+"""The oldest Kafka that we support and the newest: live, resume and group on each."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from tests.integration import kafka
+from tests.integration.domain import Domain, offsets
+from tests.integration.feeding import Publisher
+from tests.integration.serving import connected, serving
+
+
+@pytest.fixture(params=["oldest", "apache"])
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    """The address of each Kafka in turn."""
+    return str(request.getfixturevalue(request.param))
+
+
+async def test_live_and_resume_with_the_oldest_and_the_newest_kafka(
+    bootstrap: str, domain: Domain
+) -> None:
+    """What was published live arrives, and what was published while the client was away."""
+    await kafka.create_topics(bootstrap, domain.topics, 2)
+    publisher = Publisher(bootstrap)
+    # Without a history, so that the resume reads from Kafka.
+    async with serving(bootstrap, domain.settings, WS_RETENTION_BYTES="0") as server:
+        async with connected(server) as client:
+            await client.subscribe(channels=["*.trade"], positions=True)
+            await publisher.publish(domain.records(domain.trade, 5))
+            await client.received(5)
+        await publisher.publish(domain.records(domain.trade, 5, 5))
+        async with connected(server) as back:
+            positions = {domain.trade: {"0": 4, "1": -1}}
+            answer = await back.command("resume", channels=["*.trade"], positions=positions)
+            assert answer["recovered"], answer
+            await back.received(5)
+            await publisher.publish(domain.records(domain.trade, 5, 10))
+            await back.received(10)
+            assert offsets(back) == {0: list(range(5, 15))}
+
+
+async def test_a_group_with_the_oldest_and_the_newest_kafka(bootstrap: str, domain: Domain) -> None:
+    """A member of a group serves each record once."""
+    await kafka.create_topics(bootstrap, domain.topics, 2)
+    group = {"KAFKA_ASSIGNMENT": "group", "KAFKA_CONSUMER_GROUP": uuid.uuid4().hex}
+    settings = domain.settings | group
+    async with serving(bootstrap, settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.trade"])
+        publisher = Publisher(bootstrap)
+        await publisher.publish(domain.records(domain.trade, 5))
+        await publisher.publish(domain.records(domain.trade, 5, partition=1))
+        await client.received(10)
+        assert offsets(client) == {0: list(range(5)), 1: list(range(5))}

@@ -1,0 +1,122 @@
+"""A topic that was deleted and made anew is another log, however many records it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import trio
+
+from tests.integration.cluster import Cluster
+from tests.integration.domain import Domain, ids_of, offsets
+from tests.integration.feeding import Publisher, eventually
+from tests.integration.kfake import REDPANDA, WITHOUT_IDS, Api, run_kfake
+from tests.integration.serving import Client, connected, serving
+from tests.integration.trouble import lost_offsets, no_problem
+
+BEFORE, AFTER = 5, 12
+
+# Of kfake: with ids, and without them.
+VERSIONS: Mapping[str, Mapping[Api, int] | None] = {
+    "newest": None,
+    "first-ids": {Api.METADATA: 12, Api.FETCH: 13},
+    "ids-in-metadata-only": {Api.METADATA: 12, Api.FETCH: 12},
+    "without-ids": WITHOUT_IDS,
+    "redpanda": REDPANDA,
+}
+
+# For an instance without ids to see that a topic is away: longer than it doubts a first answer.
+AWAY_SECONDS = 8
+
+
+def new_ones(client: Client, before: int) -> list[int]:
+    """The numbers of the messages behind the first so many."""
+    return [one["data"]["data"]["n"] for one in client.messages[before:]]
+
+
+def accounted(client: Client, domain: Domain, before: int) -> bool:
+    """Whether each record of the new log has come, or was told as lost."""
+    lost = {offset for _, offset in lost_offsets(client, domain.trade)}
+    came = {number - 100 for number in new_ones(client, before)}
+    return came | lost >= set(range(AFTER))
+
+
+@pytest.mark.parametrize("way", VERSIONS)
+async def test_a_connected_client_gets_the_records_of_a_topic_made_anew(
+    way: str, domain: Domain
+) -> None:
+    """With more records than our position had: each comes once, or is told; none is left out."""
+    async with (
+        run_kfake(dict.fromkeys(domain.topics, 1), versions=VERSIONS[way]) as kfake,
+        serving(kfake.bootstrap, domain.settings) as server,
+        connected(server) as client,
+    ):
+        await client.subscribe(channels=["*.trade"])
+        publisher = Publisher(kfake.bootstrap)
+        await publisher.publish(domain.records(domain.trade, BEFORE))
+        await client.received(BEFORE)
+        await kfake.delete(domain.trade)
+        if way in {"without-ids", "redpanda"}:
+            await trio.sleep(AWAY_SECONDS)
+        await kfake.create(domain.trade)
+        # Another producer: librdkafka would take the first one's sequence numbers for its own.
+        await Publisher(kfake.bootstrap).publish(domain.records(domain.trade, AFTER, 100))
+        await eventually(lambda: accounted(client, domain, BEFORE))
+        assert len(set(new_ones(client, BEFORE))) == len(new_ones(client, BEFORE))
+        await no_problem(server)
+
+
+@pytest.mark.parametrize("way", ["newest", "first-ids", "ids-in-metadata-only"])
+@pytest.mark.parametrize("history", ["0", str(64 << 20)], ids=["from-kafka", "from-memory"])
+async def test_a_resume_into_a_topic_made_anew_tells_what_is_lost(
+    way: str, history: str, domain: Domain
+) -> None:
+    """The ack gives ids; a resume that brings an old one is not recovered, and says why."""
+    async with (
+        run_kfake(dict.fromkeys(domain.topics, 1), versions=VERSIONS[way]) as kfake,
+        serving(kfake.bootstrap, domain.settings, WS_RETENTION_BYTES=history) as server,
+    ):
+        async with connected(server) as client:
+            ack = await client.subscribe(channels=["*.trade"], positions=True)
+            assert ack["ids"][domain.trade], ack
+            await Publisher(kfake.bootstrap).publish(domain.records(domain.trade, BEFORE))
+            await client.received(BEFORE)
+        await kfake.delete(domain.trade)
+        await kfake.create(domain.trade)
+        await Publisher(kfake.bootstrap).publish(domain.records(domain.trade, AFTER, 100))
+        await server.has_read(domain.trade, BEFORE + AFTER)
+        positions = {domain.trade: {"0": BEFORE - 1}}
+        async with connected(server) as back:
+            answer = await back.command(
+                "resume", channels=["*.trade"], positions=positions, **ids_of(ack)
+            )
+            assert answer["recovered"] is False, answer
+            assert answer["reason"] == "recreated", answer
+            assert answer["ids"][domain.trade] != ack["ids"][domain.trade]
+            await eventually(lambda: accounted(back, domain, 0))
+        # With the id of the log that there is now, it is a resume like any other.
+        async with connected(server) as again:
+            again_ack = await again.command(
+                "resume", channels=["*.trade"], positions=positions, **ids_of(answer)
+            )
+            assert again_ack["recovered"], again_ack
+            await again.received(AFTER - BEFORE)
+            assert offsets(again) == {0: list(range(BEFORE, AFTER))}
+
+
+async def test_a_topic_made_anew_on_three_brokers(cluster: Cluster, domain: Domain) -> None:
+    """Deleted and made anew at once, with more records than before: each comes, or is told."""
+    await cluster.create_topic(domain.trade)
+    await cluster.create_topic(domain.social)
+    async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.*"])
+        await Publisher(cluster.bootstrap).publish(domain.records(domain.trade, BEFORE))
+        await client.received(BEFORE)
+        await cluster.delete_topic(domain.trade)
+        await cluster.create_topic(domain.trade)
+        await Publisher(cluster.bootstrap).publish(domain.records(domain.trade, AFTER, 100))
+        await eventually(lambda: accounted(client, domain, BEFORE))
+        publisher = Publisher(cluster.bootstrap)
+        await publisher.publish(domain.records(domain.trade, 1, 200))
+        await eventually(lambda: new_ones(client, BEFORE)[-1:] == [200])
+        assert len(set(new_ones(client, BEFORE))) == len(new_ones(client, BEFORE))

@@ -1,0 +1,125 @@
+"""Transactions: markers count as read on every instance, aborted records never come."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+
+from tests.integration.cluster import Cluster, Transaction
+from tests.integration.domain import Domain, offsets
+from tests.integration.feeding import Publisher, until
+from tests.integration.serving import Server, connected, serving
+from tests.integration.trouble import kafka_check, no_problem, problem_with
+
+# A resume that has nothing to wait for; a free machine answers in milliseconds.
+AT_ONCE_SECONDS = 3
+
+
+async def resume(server: Server, domain: Domain, position: int) -> list[int]:
+    """Resume behind an offset; returns the offsets that came, within `AT_ONCE_SECONDS`."""
+    async with connected(server) as client:
+        with trio.fail_after(AT_ONCE_SECONDS):
+            positions = {domain.trade: {"0": position}}
+            answer = await client.command("resume", channels=["*.trade"], positions=positions)
+        assert answer["recovered"], answer
+        if "replayed" in answer:
+            await client.received(answer["replayed"])
+        return offsets(client).get(0, [])
+
+
+async def position(server: Server, domain: Domain) -> int:
+    """The offset after which a new subscription to the topic is live."""
+    async with connected(server) as client:
+        ack = await client.subscribe(channels=["*.trade"], positions=True)
+        return int(ack["positions"][domain.trade]["0"])
+
+
+async def test_positions_advance_past_markers_on_every_instance_alike(
+    cluster: Cluster, domain: Domain
+) -> None:
+    """After a commit and an abort two instances are at the log's end, and resume at once.
+
+    The log is 3 records, 2 of a transaction with its marker, 2 aborted ones with theirs.
+    """
+    await cluster.create_topic(domain.trade)
+    async with (
+        serving(cluster.bootstrap, domain.settings) as first,
+        connected(first) as client,
+    ):
+        await client.subscribe(channels=["*.trade"])
+        await Publisher(cluster.bootstrap).publish(domain.records(domain.trade, 3))
+        committed = Transaction(cluster.bootstrap)
+        await committed.write(domain.records(domain.trade, 2, 3))
+        await committed.commit()
+        aborted = Transaction(cluster.bootstrap)
+        await aborted.write(domain.records(domain.trade, 2, 50))
+        await aborted.abort()
+        await client.received(5)
+
+        async def at_the_end(server: Server) -> bool:
+            return await position(server, domain) == 8
+
+        # One was there all the time, the other begins at the end.
+        async with serving(cluster.bootstrap, domain.settings) as second:
+            for server in first, second:
+                await until(partial(at_the_end, server))
+            # On a quiet partition, whatever a client has: its last record, or a marker.
+            for server in first, second:
+                for known in 4, 5, 7, 8:
+                    assert await resume(server, domain, known) == []
+                assert await resume(server, domain, 2) == [3, 4]
+        assert [one["data"]["data"]["n"] for one in client.messages] == [0, 1, 2, 3, 4]
+
+
+async def test_an_open_transaction_is_named_and_counted_as_lag(
+    cluster: Cluster, domain: Domain
+) -> None:
+    """What it holds back is lag; health and a metric name it; after its end all is delivered."""
+    await cluster.create_topic(domain.trade, 2)
+    async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.trade"])
+        hanging = Transaction(cluster.bootstrap)
+        await hanging.write(domain.records(domain.trade, 2))
+        publisher = Publisher(cluster.bootstrap)
+        await publisher.publish(domain.records(domain.trade, 5, 2))
+        await publisher.publish(domain.records(domain.trade, 5, partition=1))
+        # The other partition goes on.
+        await client.received(5)
+        assert offsets(client) == {1: list(range(5))}
+
+        async def lagging() -> bool:
+            return bool((await kafka_check(server))["lag"][domain.trade] == 7)
+
+        await until(lagging)
+        await problem_with(server, domain.trade, "transaction", partition=0)
+        text = (await server.get("/metrics")).text
+        held = [
+            line
+            for line in text.splitlines()
+            if "transaction" in line and not line.startswith("#") and domain.trade in line
+        ]
+        assert [line for line in held if float(line.rsplit(" ", 1)[1]) == 1], text
+        await hanging.abort()
+        await client.received(10)
+        assert offsets(client) == {0: list(range(2, 7)), 1: list(range(5))}
+        await no_problem(server)
+        assert not [
+            line for line in (await server.get("/metrics")).text.splitlines() if line in held
+        ]
+
+
+async def test_a_transaction_that_commits_late_delivers_in_the_order_of_the_log(
+    cluster: Cluster, domain: Domain
+) -> None:
+    """What waited behind an open transaction comes after its records, each once."""
+    await cluster.create_topic(domain.trade)
+    async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.trade"])
+        transaction = Transaction(cluster.bootstrap)
+        await transaction.write(domain.records(domain.trade, 3))
+        await Publisher(cluster.bootstrap).publish(domain.records(domain.trade, 3, 3))
+        await transaction.commit()
+        await client.received(6)
+        assert [one["data"]["data"]["n"] for one in client.messages] == list(range(6))
+        assert offsets(client) == {0: list(range(6))}
