@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -44,6 +44,13 @@ __all__ = ["KafkaClient", "Purpose", "why_unreachable"]
 log = structlog.get_logger("odin_ws.kafka")
 
 T = TypeVar("T")
+
+# aiokafka's own bound on a request: longer than the longest wait of a fetch (30 s). Callers bound
+# each request in Trio.
+_REQUEST_SECONDS: Final = 90.0
+
+# Where several brokers can be asked, one that hangs must not take the time of those that answer.
+_LEAST_TURN_SECONDS: Final = 1.0
 
 _STOPPED: Final = "the Kafka client has stopped"
 
@@ -115,15 +122,18 @@ class KafkaClient:
         cluster is found again that has moved to other addresses of that list.
         """
         failures: dict[str, None] = {}
-        for address in self._candidates():
+        candidates = self._candidates()
+        seconds = self._seconds
+        if len(candidates) > 1:
+            seconds = min(seconds, max(seconds / 2, _LEAST_TURN_SECONDS))
+        for address in candidates:
             try:
-                # One that hangs must not take the time of those that answer.
-                with trio.fail_after(self._seconds / 2):
+                with trio.fail_after(seconds):
                     found = await self._request(address, MetadataRequest(topics), Purpose.QUERY)
             except KafkaUnavailable as failure:
                 failures[f"{address}: {failure}"] = None
             except trio.TooSlowError:
-                failures[f"{address}: no answer within {self._seconds / 2:g} s"] = None
+                failures[f"{address}: no answer within {seconds:g} s"] = None
             else:
                 self._check_token(address, found)
                 await self._remember(found.brokers)
@@ -154,7 +164,7 @@ class KafkaClient:
 
     # ---- connections
 
-    def _candidates(self) -> Iterable[BrokerAddress]:
+    def _candidates(self) -> Collection[BrokerAddress]:
         """The addresses to ask for metadata, each once: known brokers in any order, then others."""
         known = list(self._brokers.values())
         random.shuffle(known)
@@ -219,9 +229,9 @@ class KafkaClient:
         if recorded is not None:
             arguments["sasl_oauth_token_provider"] = recorded
         try:
-            # The caller bounds the whole; aiokafka wants a bound for each request of it.
+            # The caller bounds the whole.
             connection: AuthenticatedConnection = await self._call(
-                connect, address.host, address.port, self._seconds, arguments
+                connect, address.host, address.port, _REQUEST_SECONDS, arguments
             )
             return connection  # noqa: TRY300 -- only to give it its type
         except Refused as error:

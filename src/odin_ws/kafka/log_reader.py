@@ -169,12 +169,12 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         self._progress_at = trio.current_time()
 
     async def __anext__(self) -> Sequence[Record]:
+        if self.is_over:
+            raise ArchiveUnavailable("records were not taken while others waited to read")
         while not self._batches:
             if not self._left:
                 raise StopAsyncIteration
             await self._read_some()
-        if self.is_over:
-            raise ArchiveUnavailable("records were not taken while others waited to read")
         self.given_at = trio.current_time()
         return self._batches.popleft()
 

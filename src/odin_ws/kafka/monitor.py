@@ -37,6 +37,8 @@ _JUDGE_SECONDS: Final = 0.5
 # A transaction usually takes well under a second; the broker ends one after a minute by default.
 _TRANSACTION_SECONDS: Final = 5.0
 
+_HISTORY: Final = "reading what was published before the start"
+
 _HELD: Final = "an open transaction holds its newest records back"
 
 
@@ -135,18 +137,19 @@ class Monitor:
         while True:
             await trio.sleep(self._interval)
             wanted = dict.fromkeys(self._fetcher.partitions, LATEST)
-            if not wanted:
-                continue
             ends = await list_offsets(self._client, wanted, self.leaders)
-            lag: dict[str, int] = {}
-            reached = self._next_offsets()
             for key, partition in self._fetcher.partitions.items():
-                end = ends.found.get(key, -1)
-                partition.high_watermark = max(partition.high_watermark, end)
-                # Of a leader that does not answer, what it had when it last did.
-                behind = partition.high_watermark - reached.get(key, partition.high_watermark)
-                lag[key.topic] = lag.get(key.topic, 0) + max(0, behind)
-            self._feed.lag = lag
+                partition.high_watermark = max(partition.high_watermark, ends.found.get(key, -1))
+            self._publish_lag()
+
+    def _publish_lag(self) -> None:
+        """Publish how far the hub is behind; of a leader that is away, behind what it had last."""
+        lag: dict[str, int] = {}
+        reached = self._next_offsets()
+        for key, partition in self._fetcher.partitions.items():
+            behind = partition.high_watermark - reached.get(key, partition.high_watermark)
+            lag[key.topic] = lag.get(key.topic, 0) + max(0, behind)
+        self._feed.lag = lag
 
     # ---- the truth about it
 
@@ -179,11 +182,14 @@ class Monitor:
         if down is None and problem is not None and (self.own_problem or not knows_layout):
             down = problem.reason
         if feed.status.value is FeedStatus.STARTING:
-            begun = knows_layout and judgement.all_begun and self.history_ended.is_set()
-            if begun and down is None:
+            reason = down or self._first_reason()
+            if reason is not None and not (down is None and judgement.all_begun):
+                self._fail(FeedStatus.STARTING, reason)
+            elif not self.history_ended.is_set():
+                feed.become(FeedStatus.STARTING, _HISTORY if knows_layout else feed.reason)
+            elif judgement.all_begun:
+                self._publish_lag()
                 feed.become(FeedStatus.LIVE)
-            else:
-                self._fail(FeedStatus.STARTING, down or self._first_reason() or feed.reason)
         elif down is None:
             if feed.status.value is FeedStatus.STALLED:
                 self._up_since = trio.current_time()
