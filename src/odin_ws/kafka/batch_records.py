@@ -64,8 +64,9 @@ _CODEC: Final = struct.Struct(">h")
 # Length, attributes, timestamp, offset, key, value and headers have a byte each at least.
 _MIN_RECORD_BYTES: Final = 7
 
-# As many as one batch may have: each takes some 300 bytes of memory.
-_MAX_RECORDS: Final = 1 << 18
+# As many as one batch may have. Each takes some 300 bytes, and 4 us where it is read slowly: half
+# a second in which nothing else runs.
+_MAX_RECORDS: Final = 1 << 17
 
 # No log has had so many; below it a sum with a count of records stays within 63 bits.
 _MAX_USUAL_OFFSET: Final = 1 << 62
