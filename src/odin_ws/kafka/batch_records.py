@@ -23,6 +23,8 @@ from odin_ws.records import Record, TopicPartition, Undecodable
 
 __all__ = [
     "CONTROL",
+    "ENOUGH_BYTES",
+    "ENOUGH_RECORDS",
     "HEADER_BYTES",
     "MAGIC",
     "MAX_RAW_BYTES",
@@ -30,6 +32,7 @@ __all__ = [
     "PADDING",
     "UNCOMMITTED",
     "BatchHeader",
+    "Usual",
     "read_header",
     "read_records",
     "read_usual",
@@ -64,8 +67,14 @@ _CODEC: Final = struct.Struct(">h")
 # Length, attributes, timestamp, offset, key, value and headers have a byte each at least.
 _MIN_RECORD_BYTES: Final = 7
 
-# As many as one batch may have: each takes some 300 bytes of memory.
-_MAX_RECORDS: Final = 1 << 18
+# As many as one batch may have. Each takes some 300 bytes, and 4 us where it is read slowly: half
+# a second in which nothing else runs.
+_MAX_RECORDS: Final = 1 << 17
+
+# What one call decodes before it leaves the rest of the data to the next fetch. A fetch brings some
+# megabytes, which highly compressed ones would make gigabytes of, and seconds for the loop.
+ENOUGH_BYTES: Final = 64 << 20
+ENOUGH_RECORDS: Final = 1 << 16
 
 # No log has had so many; below it a sum with a count of records stays within 63 bits.
 _MAX_USUAL_OFFSET: Final = 1 << 62
@@ -121,44 +130,55 @@ def read_header(data: bytes, start: int) -> BatchHeader:
     return BatchHeader._make(_HEADER.unpack_from(data, start))
 
 
+class Usual(NamedTuple):
+    """Where `read_usual` has stopped: in the bytes, in the partition; the last leader epoch."""
+
+    at: int
+    next_offset: int
+    epoch: int
+    expanded: int
+
+
 def read_usual(
-    key: TopicPartition, data: memoryview, start: int, offset: int, unusual: int
-) -> tuple[list[Record], int, int, int, int] | None:
-    """Read a batch of which everything is as usual; None for any other.
+    key: TopicPartition, data: memoryview, place: Usual, unusual: int, records: list[Record]
+) -> Usual:
+    """Append the records of batches of which everything is as usual, up to the first other one.
 
-    That is one cut off, corrupt, malformed, begun before `offset`, with a hole in its offsets, or
-    with a bit of `unusual` in its attributes. It is one function for the sake of small batches.
-
-    Returns:
-        The records, the end of the batch, its leader epoch, the next offset, the expanded size.
+    That is one cut off, corrupt, malformed, begun before the wanted offset, with a hole in its
+    offsets, or with a bit of `unusual` in its attributes. It is a loop of its own for the sake of
+    small batches: a call for each of them and its checks would double their cost.
     """
-    if len(data) - start < HEADER_BYTES:
-        return None
-    base, length, epoch, magic, _, attributes, delta, first_timestamp, _, _, _, _, count = (
-        _HEADER.unpack_from(data, start)
-    )
-    end = start + OVERHEAD_BYTES + length
-    if (
-        magic != MAGIC
-        or not _MIN_LENGTH <= length <= _MAX_FAST_BYTES
-        or end > len(data) - _PADDING_BYTES
-        or not offset <= base < _MAX_USUAL_OFFSET
-        or not 0 < count == delta + 1 <= _MAX_RECORDS
-        or first_timestamp < 0
-        or attributes & unusual
-    ):
-        return None
-    batch = data[start:end]
-    reader = DefaultRecordBatch(batch)
-    records = None
-    if reader.validate_crc():
+    at, offset, last_epoch, expanded = place
+    size = len(data) - _PADDING_BYTES
+    unpack, read = _HEADER.unpack_from, DefaultRecordBatch
+    while size - at >= HEADER_BYTES and expanded < ENOUGH_BYTES and len(records) < ENOUGH_RECORDS:
+        base, length, epoch, magic, _, attributes, delta, first_timestamp, _, _, _, _, count = (
+            unpack(data, at)
+        )
+        end = at + OVERHEAD_BYTES + length
+        if (
+            magic != MAGIC
+            or not _MIN_LENGTH <= length <= _MAX_FAST_BYTES
+            or end > size
+            or not offset <= base < _MAX_USUAL_OFFSET
+            or not 0 < count == delta + 1 <= _MAX_RECORDS
+            or first_timestamp < 0
+            or attributes & unusual
+        ):
+            break
+        batch = data[at:end]
+        reader = read(batch)
+        if not reader.validate_crc():
+            break
         if attributes & _CODEC_MASK:
             batch = _expanded_or_nothing(batch, attributes)
-            reader = DefaultRecordBatch(batch) if batch else ()
-        records = _read_fast(key, reader, base, count)
-    if records is None:
-        return None
-    return records, end, epoch, base + count, len(batch)
+            reader = read(batch) if batch else ()
+        found = _read_fast(key, reader, base, count)
+        if not found:
+            break
+        records += found
+        at, offset, last_epoch, expanded = end, base + count, epoch, expanded + len(batch)
+    return Usual(at, offset, last_epoch, expanded)
 
 
 def read_records(
@@ -210,15 +230,14 @@ def _read_fast(
     except _GIVEN_UP:
         return None
     if count == 1 == len(records):
-        (one,) = records
-        offsets, timestamps = [one.offset], [one.timestamp]
-    else:
-        offsets = [one.offset for one in records]
-        timestamps = [one.timestamp for one in records]
+        # Many publishers send each record at once.
+        (record,) = records
+        return records if record.offset == base and (record.timestamp or 0) > 0 else None
     # A record without a timestamp has None; a sum beyond 64 bits has become negative.
+    timestamps = [one.timestamp for one in records]
     if None in timestamps or min(timestamps, default=0) < 0:
         return None
-    return records if offsets == list(range(base, base + count)) else None
+    return records if [one.offset for one in records] == list(range(base, base + count)) else None
 
 
 # ---- record by record

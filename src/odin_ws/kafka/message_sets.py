@@ -29,7 +29,7 @@ MIN_MESSAGE_BYTES: Final = 14
 _CODEC_MASK: Final = 0x07
 _LOG_APPEND_TIME: Final = 0x08
 
-_MAX_MESSAGES: Final = 1 << 18
+_MAX_MESSAGES: Final = 1 << 17
 
 
 def read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[list[Record], int]:

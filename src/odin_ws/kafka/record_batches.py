@@ -19,6 +19,8 @@ from aiokafka.record.util import calc_crc32c
 from odin_ws.kafka.bad_batch import BadBatch
 from odin_ws.kafka.batch_records import (
     CONTROL,
+    ENOUGH_BYTES,
+    ENOUGH_RECORDS,
     HEADER_BYTES,
     MAGIC,
     MAX_RAW_BYTES,
@@ -26,6 +28,7 @@ from odin_ws.kafka.batch_records import (
     PADDING,
     UNCOMMITTED,
     BatchHeader,
+    Usual,
     read_header,
     read_records,
     read_usual,
@@ -51,11 +54,6 @@ _MAX_OFFSET: Final = (1 << 63) - 2
 
 # How far the header of a corrupt batch is believed about the offsets that it takes up.
 _MAX_LEAP: Final = 1 << 24
-
-# What one call decodes before it leaves the rest of the data to the next fetch. A fetch brings some
-# megabytes, which highly compressed ones would make gigabytes of, and seconds for the loop.
-_ENOUGH_BYTES: Final = 64 << 20
-_ENOUGH_RECORDS: Final = 1 << 16
 
 
 @attrs.frozen
@@ -131,19 +129,17 @@ class _Reader:
         """See read_batches."""
         first, at, corrupt = self._offset, 0, None
         # Behind a corrupt batch nothing is read: its length may be what is wrong.
-        while (
-            corrupt is None
-            and self._expanded < _ENOUGH_BYTES
-            and len(self._records) < _ENOUGH_RECORDS
-        ):
-            usual = read_usual(self._key, self._view, at, self._offset, self._unusual)
-            if usual is not None:
-                records, at, self._epoch, self._offset, size = usual
-                self._records += records
-                self._expanded += size
-                continue
+        while corrupt is None:
+            place = Usual(at, self._offset, self._epoch, self._expanded)
+            at, self._offset, self._epoch, self._expanded = read_usual(
+                self._key, self._view, place, self._unusual, self._records
+            )
             end = self._end(at)
-            if end is None:
+            if (
+                end is None
+                or self._expanded >= ENOUGH_BYTES
+                or len(self._records) >= ENOUGH_RECORDS
+            ):
                 break
             try:
                 self._read_batch(at, end)
