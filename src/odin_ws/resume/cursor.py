@@ -39,13 +39,25 @@ class Ending(Enum):
 
 @attrs.define(eq=False)
 class Group:
-    """Cursors that wait for the same scan. `attempts`: how often the log did not answer them."""
+    """Cursors that wait for the same scan.
+
+    `attempts`: how often the log did not answer them. `lowest`: where the scan would begin.
+    """
 
     since: float
     joined_at: float
     attempts: int = 0
     not_before: float = -math.inf
     cursors: dict[Cursor, None] = attrs.field(factory=dict)
+    lowest: dict[TopicPartition, int] = attrs.field(factory=dict)
+
+    def add(self, cursor: Cursor, now: float) -> None:
+        """Let one more wait."""
+        self.cursors[cursor] = None
+        self.joined_at = now
+        cursor.group = self
+        for key, offset in cursor.want.positions().items():
+            self.lowest[key] = min(offset, self.lowest.get(key, offset))
 
 
 class Cursor:

@@ -120,14 +120,19 @@ class Scan:
         """The cursors on it, and those that it is to go back for."""
         return [*self.cursors, *self._behind]
 
-    @property
-    def is_young(self) -> bool:
-        """Whether to go back costs less than another scan: it has less behind it than before it."""
+    def can_go_back(self, lowest: Mapping[TopicPartition, int]) -> bool:
+        """Whether to read on from there costs no more than what is left to be read.
+
+        Then another scan costs more, and nobody on this one waits twice as long.
+        """
         if self._is_closed or not self._is_reading:
             return False
-        done = sum(self.positions[key] - span.first + 1 for key, span in self._spans.items())
-        whole = sum(span.last - span.first + 1 for span in self._spans.values())
-        return 2 * done < whole
+        left = sum(max(0, end.last - self.positions[key]) for key, end in self._spans.items())
+        again = sum(
+            max(0, self.positions.get(key, self._retention.floor(key) or 0) - offset)
+            for key, offset in lowest.items()
+        )
+        return again <= left
 
     def go_back_for(self, cursors: Iterable[Cursor]) -> None:
         """Read on from the lowest of these cursors, which it has passed, for all."""
@@ -320,10 +325,7 @@ class Scan:
                 # Those that are not busy have not had their turn yet: that is our slowness.
                 for cursor in [one for one in self._full if one.busy]:
                     cursor.held_up += waited
-                    if (
-                        max(cursor.held_up / _HOLD_UP_SECONDS, self._held_up / _HOLD_UPS_SECONDS)
-                        > 1
-                    ):
+                    if cursor.held_up > _HOLD_UP_SECONDS or self._held_up > _HOLD_UPS_SECONDS:
                         self._stats.detached += 1
                         self.end(cursor, Ending.DETACHED)
 

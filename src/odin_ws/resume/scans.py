@@ -103,13 +103,11 @@ class Scans:
             nursery.start_soon(self.archive.run)
             while True:
                 group = await self._next_group()
-                young = self._young() if not group.attempts else None
+                young = self._young(group)
                 if young is not None:
                     young.go_back_for(self._empty(group))
                     continue
-                scan = Scan(
-                    self._hub, self.archive, self.stats, self.turn, lambda: bool(self._groups)
-                )
+                scan = Scan(self._hub, self.archive, self.stats, self.turn, self._is_full)
                 self._scans.append(scan)
                 self.stats.started += 1
                 self.stats.active += 1
@@ -132,9 +130,7 @@ class Scans:
         if group is None:
             group = self._groups[topics] = Group(now, now)
             self._changed.set()
-        group.cursors[cursor] = None
-        cursor.group = group
-        group.joined_at = now
+        group.add(cursor, now)
         self.stats.waiting += 1
 
     async def _next_group(self) -> Group:
@@ -146,7 +142,7 @@ class Scans:
             able = [
                 topics
                 for topics, group in self._groups.items()
-                if is_free or (not group.attempts and self._young() is not None)
+                if is_free or self._young(group) is not None
             ]
             if able:
                 topics = min(able, key=lambda one: self._due(self._groups[one]))
@@ -164,11 +160,16 @@ class Scans:
         latest = group.since + _GATHER_SECONDS * _GATHER_FACTOR**more
         return max(group.not_before, min(quiet, latest))
 
-    def _young(self) -> Scan | None:
-        """A scan that can go back for those who have come late."""
-        return next(
-            (scan for scan in self._scans if scan.is_young and scan.rewinds < _REWINDS), None
-        )
+    def _young(self, group: Group) -> Scan | None:
+        """A scan that can go back for a group that it has passed."""
+        if group.attempts:
+            return None
+        able = (scan for scan in self._scans if scan.rewinds < _REWINDS)
+        return next((scan for scan in able if scan.can_go_back(group.lowest)), None)
+
+    def _is_full(self) -> bool:
+        """Whether clients wait for the end of a scan."""
+        return bool(self._groups) and len(self._scans) >= self._most
 
     # ---- scans
 
