@@ -10,6 +10,7 @@ from odin_ws.testing.brokers import apache_kafka
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.cli.commands import run_command
 from tests.integration import kafka
+from tests.integration.cluster import Cluster
 from tests.integration.conftest import ApacheFactory
 from tests.integration.domain import Domain, offsets
 from tests.integration.feeding import Publisher, until
@@ -65,3 +66,22 @@ async def test_a_broker_that_comes_back_at_another_configured_address_is_found(
                 await client.received(10)
                 assert offsets(client) == {0: list(range(5, 15))}
                 await no_problem(server)
+
+
+async def test_a_broker_that_moves_is_followed_by_what_the_others_say(
+    cluster: Cluster, domain: Domain
+) -> None:
+    """One of three comes back at an address that nobody configured: its partitions are read."""
+    await cluster.create_topic(domain.trade, replicas=[[3]], config={"min.insync.replicas": "1"})
+    node = cluster.node(3)
+    async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.trade"])
+        await Publisher(cluster.bootstrap).publish(domain.records(domain.trade, 5))
+        await client.received(5)
+        await node.stop()
+        node.move()
+        await node.start()
+        await Publisher(cluster.bootstrap).publish(domain.records(domain.trade, 5, 5))
+        await client.received(10)
+        assert offsets(client) == {0: list(range(10))}
+        await no_problem(server)
