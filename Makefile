@@ -30,7 +30,7 @@ test: setup $(JARS) $(OLDEST_JARS) $(KFAKE) ## all tests, with a real Apache Kaf
 pythons: ## an import and a short demo with each other supported Python on this machine
 	@bash tools/pythons.sh
 
-chaos: setup $(JARS) ## breaks Kafka, instances and connections under 500 clients; ARGS="--help"
+chaos: setup $(JARS) ## breaks Kafka, instances, connections under 500 clients; ARGS="--cluster": 3 brokers
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: setup $(JARS) ## what the project promises, measured beside a floor in three minutes; ARGS="--json -"

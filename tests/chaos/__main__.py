@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import trio
@@ -17,6 +18,7 @@ from rich.console import Console
 from odin_ws.cli.running import leaves
 from odin_ws.testing.brokers import BrokerFailed, BrokerUnavailable
 from tests.chaos import faults, plan
+from tests.chaos.cluster import command as cluster_command
 from tests.chaos.course import Outcome, run_course
 from tests.chaos.crowd import WorkerFailed
 from tests.chaos.faults import Fault
@@ -24,6 +26,8 @@ from tests.chaos.haproxy import HAProxyFailed, find_haproxy
 from tests.chaos.instances import InstanceFailed
 from tests.chaos.publisher import Mismatch
 from tests.chaos.report import as_markdown, show
+
+T = TypeVar("T")
 
 
 class Interrupted(Exception):
@@ -80,11 +84,16 @@ async def _obey_signals(scope: trio.CancelScope) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="A folder that does not exist yet, for logs and journals; they are deleted otherwise.",
 )
-def _main(*, clients: int, only: tuple[str, ...], markdown: bool, keep: Path | None) -> None:
+@click.option("--cluster", is_flag=True, help="The course over three brokers, with its faults.")
+def _main(
+    *, clients: int, only: tuple[str, ...], markdown: bool, keep: Path | None, cluster: bool
+) -> None:
     """Run Kafka, three instances behind HAProxy, a publisher and clients; break each in turn.
 
     Exit status: 0 when nothing was lost, 1 when something was, 2 when there was no run.
     """
+    if cluster:
+        sys.exit(_or_no_run(partial(cluster_command.run, only, keep, markdown=markdown)))
     if find_haproxy() is None:
         raise NoRun("HAProxy is missing: install the package `haproxy`")
     names = {fault.name: fault for fault in faults.ALL}
@@ -113,10 +122,15 @@ def _place(keep: Path | None) -> Iterator[Path]:
 
 
 def _outcome(perform: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    return _or_no_run(lambda: trio.run(perform))
+
+
+def _or_no_run(perform: Callable[[], T]) -> T:
+    """Return what it returns. Raises NoRun where it came to nothing."""
     reasons: list[str] = []
-    outcomes: list[Outcome] = []
+    outcomes: list[T] = []
     try:
-        outcomes.append(trio.run(perform))
+        outcomes.append(perform())
     except* NO_RUN as errors:
         reasons += [str(error) or type(error).__name__ for error in leaves(errors)]
     # Out here, for what is raised in `except*` is wrapped, and click would not know it.

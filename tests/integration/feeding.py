@@ -143,6 +143,9 @@ class Publisher:
                 "message.max.bytes": 8 << 20,
                 # A broker that comes back is noticed at once.
                 "reconnect.backoff.max.ms": 500,
+                # Nor does a broker that answers nothing hold up what another one leads now.
+                "socket.timeout.ms": 5000,
+                "topic.metadata.refresh.interval.ms": 2000,
                 # It writes of every lost connection to stderr.
                 "log_level": 0,
                 # A retry must not write a record twice: the tests count.

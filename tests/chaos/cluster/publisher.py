@@ -31,8 +31,9 @@ PRODUCER: Final = {
     "linger.ms": 5,
     "message.max.bytes": 8 << 20,
     "reconnect.backoff.max.ms": 500,
-    # It asks for a new leader as soon as the old one is gone.
-    "topic.metadata.refresh.interval.ms": 5000,
+    # Nor does a broker that answers nothing hold up what another one leads now.
+    "socket.timeout.ms": 5000,
+    "topic.metadata.refresh.interval.ms": 2000,
     "log_level": 0,
 }
 

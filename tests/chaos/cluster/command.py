@@ -1,8 +1,7 @@
-"""`python -m tests.chaos.cluster`: break three brokers, and see whether anybody lost anything."""
+"""`python -m tests.chaos --cluster`: break three brokers, and see whether anybody lost anything."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,8 @@ from tests.chaos.cluster.course import FULL, Outcome, run_course
 from tests.chaos.cluster.faults import Fault
 from tests.chaos.cluster.report import as_markdown
 from tests.integration.cluster import PASSWORD, USER, Cluster
+
+__all__ = ["run"]
 
 LIBS: Final = Path(__file__).parents[2] / "apache_kafka" / "libs"
 
@@ -36,18 +37,11 @@ async def _run(chosen: Sequence[Fault], directory: Path) -> Outcome:
         return await run_course(Cluster(nodes), chosen, FULL, directory, say)
 
 
-@click.command()
-@click.option("--only", multiple=True, help="A fault, by its name; several times for several.")
-@click.option("--markdown", is_flag=True, help="Print the report for docs/reliability.md.")
-@click.option(
-    "--keep",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="A folder that does not exist yet, for logs; they are deleted otherwise.",
-)
-def main(*, only: tuple[str, ...], markdown: bool, keep: Path | None) -> None:
-    """Run three brokers, two instances, a publisher and clients; break each thing in turn.
+def run(only: Sequence[str], keep: Path | None, *, markdown: bool) -> int:
+    """Do the faults of these names, all of them without any; returns the exit status.
 
-    Exit status: 0 when nothing was lost, 1 when something was, 2 when there was no run.
+    Raises:
+        click.UsageError: there is no fault of a name.
     """
     known = {fault.name: fault for fault in faults.ALL}
     if unknown := set(only) - known.keys():
@@ -57,12 +51,7 @@ def main(*, only: tuple[str, ...], markdown: bool, keep: Path | None) -> None:
         directory = keep or Path(scratch)
         directory.mkdir(parents=True, exist_ok=keep is None)
         outcome = trio.run(_run, chosen, directory)
-    report = as_markdown(outcome)
-    click.echo(report, err=not markdown)
+    click.echo(as_markdown(outcome), err=not markdown)
     for problem in outcome.problems:
         click.echo(problem, err=True)
-    sys.exit(0 if outcome.good else 1)
-
-
-if __name__ == "__main__":
-    main()
+    return 0 if outcome.good else 1
