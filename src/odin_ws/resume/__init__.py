@@ -3,7 +3,7 @@
 from odin_ws.resume.limits import ReplayLimits, ReplayStats
 from odin_ws.resume.plan import Losses, Reason
 from odin_ws.resume.replay import Caller, NotNow, Replay
-from odin_ws.resume.start import Beginning, ReplayContext
+from odin_ws.resume.start import Beginning, ReplayContext, Resumed
 
 __all__ = [
     "Beginning",
@@ -15,4 +15,5 @@ __all__ = [
     "ReplayContext",
     "ReplayLimits",
     "ReplayStats",
+    "Resumed",
 ]

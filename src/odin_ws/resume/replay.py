@@ -14,11 +14,12 @@ import trio
 
 from odin_ws.archive import ArchiveUnavailable, RecordsExpired
 from odin_ws.catalogue import matching_patterns
-from odin_ws.hub import Subscriber
+from odin_ws.hub import LiveFrom, Subscriber
 from odin_ws.hub.reading import Unreadable, read_token
 from odin_ws.protocol.answers import Lost, Replayed
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import Record, TopicPartition
+from odin_ws.resume.delivered import Delivered
 from odin_ws.resume.limits import RECOVERED
 from odin_ws.resume.plan import Losses
 from odin_ws.resume.start import Beginning, ReplayContext, Start, pause
@@ -62,7 +63,7 @@ class Listener(Protocol):
         ...
 
     def ended(self, count: int) -> None:
-        """After the last of `count` replayed messages, if `begun` could not tell how many."""
+        """After the last of `count` replayed messages."""
         ...
 
 
@@ -75,9 +76,8 @@ class Replay:
         self._context = context
         self._hub = context.hub
         self._caller = caller
-        # What is live already, and how far that came where the client has unsubscribed meanwhile.
-        self._beside = set(caller.subscriber.patterns)
-        self._until: dict[str, Mapping[str, Mapping[int, int]]] = {}
+        self._beside = Delivered(context.hub, caller.subscriber)
+        self._begins: Mapping[str, LiveFrom] = {}
         self._want = beginning.want
         self._beginning = beginning
         self._listener = listener
@@ -101,10 +101,7 @@ class Replay:
 
     def drop(self, patterns: Iterable[str]) -> bool:
         """The client has unsubscribed; whether any of these was to become live."""
-        for pattern in self._beside.intersection(patterns):
-            self._beside.remove(pattern)
-            topics = self._hub.intake.catalogue.topics_of([pattern])
-            self._until[pattern] = self._hub.positions(topics)
+        self._beside.end(patterns)
         dropped = self._want.drop(patterns)
         left = set(self._want.patterns)
         self._held = [one for one in self._held if not left.isdisjoint(one.patterns)]
@@ -121,15 +118,15 @@ class Replay:
             raise
         finally:
             stats.active -= 1
-        if self._announced is None:
-            self._listener.ended(self._count)
+        self._listener.ended(self._count)
 
     async def _run(self) -> None:
         # Until it has begun; from then on only the caller's own slowness bounds it.
         with trio.move_on_after(_PATIENCE_SECONDS) as self._patience:
             snapshot = await self._start.find(self._beginning)
-            self._held = [message for message in snapshot if not self._has(message)]
+            self._held = [message for message in snapshot if not self._beside.has(message)]
             self._first = self._want.positions()
+            self._begins = self._beside.begin(self._want)
             await self._deliver()
         if self._patience.cancelled_caught:
             if not self._begun:
@@ -141,9 +138,13 @@ class Replay:
     async def _deliver(self) -> None:
         while True:
             # Not only at the start: a topic may be recreated meanwhile.
-            await self._start.reach()
+            if moved := await self._start.reach(announced=self._begun):
+                self._forget(moved)
             if self._begun:
                 await self._tell_losses()
+            elif len(self._first) < len(self._want.positions()):
+                # Partitions were added meanwhile.
+                self._first = {**self._want.positions(), **self._first}
             if self._start.below_tail():
                 await self._read_archive()
             elif not self._begun:
@@ -155,11 +156,23 @@ class Replay:
             else:
                 await self._caller.drained()
 
+    def _forget(self, moved: Mapping[TopicPartition, int]) -> None:
+        """What is held of these partitions beyond these offsets is not in the log any more."""
+        self._held = [
+            one
+            for one in self._held
+            for key in [TopicPartition(one.record.topic, one.record.partition)]
+            if one.record.offset <= moved.get(key, one.record.offset)
+        ]
+        if not self._begun:
+            positions = self._want.positions()
+            self._first = {**self._first, **{key: positions[key] for key in moved}}
+
     async def _tell_losses(self) -> None:
         """A client that is cut off behind a hole must have heard of it, or it never would."""
         if self._start.losses.spans:
             await self._send_held()
-            lost = self._lost()
+            lost = None if self._held else self._lost()
             if lost is not None:
                 self._listener.lost(self._count, lost)
 
@@ -189,6 +202,8 @@ class Replay:
         try:
             async with self._context.archive.read(spans) as batches:
                 async for records in batches:
+                    if self._start.outdated:
+                        return
                     await self._take(records)
                     if not self._want.patterns:
                         return
@@ -202,7 +217,7 @@ class Replay:
                 await pause()
         else:
             # Not every offset holds a record.
-            for key, span in spans.items():
+            for key, span in spans.items() if not self._start.outdated else ():
                 self._want.advance(key, span.last)
 
     async def _take(self, records: Sequence[Record]) -> None:
@@ -226,34 +241,27 @@ class Replay:
             await self._send_held()
 
     def _hold(self, message: Message) -> None:
-        if self._want.includes(message) and not self._has(message):
+        if self._want.includes(message) and not self._beside.has(message):
             self._held.append(message)
             self._held_bytes += len(message.value)
             self._context.stats.from_archive += 1
 
-    def _has(self, message: Message) -> bool:
-        """Whether the caller gets it anyway, or did: what is live already comes once."""
-        patterns, record = message.patterns, message.record
-        return not self._beside.isdisjoint(patterns) or any(
-            record.offset <= self._until[pattern].get(record.topic, {}).get(record.partition, -1)
-            for pattern in patterns
-            if pattern in self._until
-        )
-
     def _tail(self) -> Iterator[Message]:
         tail = self._hub.retention.messages(self._want)
-        if self._beside or self._until:
-            return (message for message in tail if not self._has(message))
+        if self._beside:
+            return (message for message in tail if not self._beside.has(message))
         return tail
 
     def _count_tail(self) -> int:
-        if self._beside or self._until:
+        if self._beside:
             return sum(1 for _ in self._tail())
         return self._hub.retention.count(self._want)
 
     async def _send_held(self) -> None:
         while self._held:
             await self._caller.drained()
+            if self._start.outdated:
+                return
             count = size = 0
             while count < len(self._held) and size < _CHUNK_BYTES:
                 size += len(self._held[count].value)
@@ -276,7 +284,8 @@ class Replay:
         self._context.stats.from_tail += len(chunk)
         self._send(chunk)
         if is_last:
-            self._hub.subscribe(self._caller.subscriber, list(self._want.patterns))
+            patterns = list(self._want.patterns)
+            self._hub.subscribe(self._caller.subscriber, patterns, self._begins)
             return True
         for message in chunk:
             record = message.record
