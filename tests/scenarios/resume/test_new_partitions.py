@@ -1,9 +1,12 @@
 """Partitions and topics that came into being while a client was away."""
 
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
 from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.settings import Settings
@@ -58,7 +61,7 @@ async def test_resume_replays_partitions_that_were_added_meanwhile(
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
 async def test_resume_replays_a_topic_that_was_created_meanwhile(
-    nursery: trio.Nursery, retained: int
+    autojump_clock: MockClock, nursery: trio.Nursery, retained: int
 ) -> None:
     """A client names a topic without partitions as `{topic: {}}`: all of it is news."""
     topics = [topic for topic in default_catalogue().topics if topic != SOCIAL]

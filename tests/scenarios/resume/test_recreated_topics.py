@@ -1,11 +1,14 @@
 """A topic that is deleted and created again, and one whose log was truncated."""
 
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from odin_ws.records import Record
 from odin_ws.settings import Settings
@@ -47,7 +50,7 @@ async def test_acks_and_positions_notices_carry_topic_ids(
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
 async def test_resume_with_another_topic_id_gets_the_new_topic_from_its_beginning(
-    nursery: trio.Nursery, retained: int
+    autojump_clock: MockClock, nursery: trio.Nursery, retained: int
 ) -> None:
     """Also where the new topic is longer than the client's position: it is told, once."""
     async with open_scenario(Settings(ws_retention_bytes=retained)) as scenario:

@@ -1,11 +1,14 @@
 """A subscription that begins in the past on a connection that has live ones already."""
 
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
 from __future__ import annotations
 
 from collections import Counter
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from odin_ws.records import TopicPartition
 from odin_ws.settings import Settings
@@ -38,7 +41,7 @@ def everywhere(scenario: Scenario) -> set[tuple[TopicPartition, int]]:
 @pytest.mark.parametrize("retained", RETAINED)
 @pytest.mark.parametrize("live", ["*.trade", "T1.trade"])
 async def test_a_second_beginning_that_is_cut_off_is_resumed_whole(
-    nursery: trio.Nursery, retained: int, live: str
+    autojump_clock: MockClock, nursery: trio.Nursery, retained: int, live: str
 ) -> None:
     """Positions told to the client never pass what it has for every one of its subscriptions."""
     settings = Settings(ws_retention_bytes=retained, ws_positions_interval=1)
@@ -70,7 +73,7 @@ async def test_a_second_beginning_that_is_cut_off_is_resumed_whole(
 
 @pytest.mark.parametrize("retained", RETAINED)
 async def test_the_end_of_a_second_beginning_is_told_with_positions(
-    nursery: trio.Nursery, retained: int
+    autojump_clock: MockClock, nursery: trio.Nursery, retained: int
 ) -> None:
     """Until then no notice moves them; from then on they are live."""
     settings = Settings(ws_retention_bytes=retained, ws_positions_interval=1)

@@ -1,9 +1,12 @@
 """A resume with the last message of each channel: for a client whose snapshot was cut off."""
 
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
 from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from odin_ws.settings import Settings
 from odin_ws.testing.scenario import Scenario, open_scenario
@@ -11,7 +14,9 @@ from tests.scenarios.resume.following import Follower, all_messages, by_topic, o
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
-async def test_resume_with_snapshot_gets_the_state_and_what_was_missed(retained: int) -> None:
+async def test_resume_with_snapshot_gets_the_state_and_what_was_missed(
+    autojump_clock: MockClock, retained: int
+) -> None:
     """Of a channel that missed something all of that, of the others the last; none twice."""
     async with open_scenario(Settings(ws_retention_bytes=retained)) as scenario:
         records = await publish(scenario, 5)
