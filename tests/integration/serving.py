@@ -218,11 +218,15 @@ class Client:
         self.closed = self.websocket.close_code or 0, self.websocket.close_reason or ""
 
     async def command(self, kind: str, **data: Any) -> dict[str, Any]:
-        """Send a command; returns its answer."""
-        count = len(self.answers)
+        """Send a command; returns its answer, which notices of the feed may precede."""
+        count = len(self._replies)
         await self.websocket.send(json.dumps({"type": kind, "data": data}))
-        await eventually(lambda: len(self.answers) > count or self.closed)
-        return self.answers[count]
+        await eventually(lambda: len(self._replies) > count or self.closed)
+        return self._replies[count]
+
+    @property
+    def _replies(self) -> list[dict[str, Any]]:
+        return [one for one in self.answers if one["type"] != "feed"]
 
     async def subscribe(self, **data: Any) -> dict[str, Any]:
         """Subscribe; returns the answer, in which nothing is rejected."""

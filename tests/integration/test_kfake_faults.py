@@ -280,7 +280,9 @@ async def test_an_instance_starts_while_questions_about_a_partition_fail(
         publisher = Publisher(kfake.bootstrap)
         await publisher.publish(domain.records(domain.social, 5))
         await client.received(5)
-        await problem_with(server, domain.trade, partition=0)
+        if api is not Api.METADATA:
+            # With an error in the metadata the leader is still named, and can be read from.
+            await problem_with(server, domain.trade, partition=0)
         await fault.remove()
         await no_problem(server)
         await publisher.publish(domain.records(domain.trade, 5))

@@ -94,8 +94,9 @@ class Monitor:
                 self._fetcher.troubled.set()
             else:
                 self._cluster_problem = None
+                before = self.leaders
                 self._take_layout(metadata.topics)
-                if not self._has_trouble:
+                if self.leaders != before or not self._has_trouble:
                     backoff.reset()
                 with trio.move_on_after(self._interval):
                     await self._fetcher.metadata_wanted.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import attrs
 
@@ -13,6 +14,10 @@ from odin_ws.kafka.partition import Partition, Problem
 from odin_ws.records import TopicPartition
 
 __all__ = ["Judgement", "Troubles", "judge"]
+
+
+# Leaders move within a second or two: of a part of Kafka nothing is said for so long at least.
+_LEAST_PATIENCE: Final = 2.0
 
 
 @attrs.frozen
@@ -50,7 +55,8 @@ def judge(
 ) -> Judgement:
     """Judge a source by its partitions, at a time of Trio's clock.
 
-    `patience`: seconds for which trouble may last before it is shown.
+    `patience`: seconds for which trouble may last before it is shown; of a part of Kafka not less
+    than two.
     """
     unplaced, held, topics = troubles.unplaced, troubles.held, troubles.topics
     several = list(partitions)
@@ -58,13 +64,12 @@ def judge(
     lasting = {
         key: one
         for key, one in troubled.items()
-        if now - max(one.since, troubles.up_since) >= patience
+        if now - max(one.since, troubles.up_since) >= max(patience, _LEAST_PATIENCE)
     }
+    down = [one for one in troubled.values() if now - one.since >= patience]
     total = len(several) + len(unplaced)
-    reasons = Counter(one.reason for one in lasting.values()) or Counter(
-        one.reason for one in topics.values()
-    )
-    is_down = len(lasting) == total and bool(lasting or topics)
+    reasons = Counter(one.reason for one in (*down, *topics.values()))
+    is_down = len(down) == total and bool(reasons)
     problems = _grouped(lasting | {key: held[key] for key in held.keys() - lasting.keys()})
     problems += [FeedProblem(topic, (), one.reason, one.since) for topic, one in topics.items()]
     return Judgement(
