@@ -156,8 +156,7 @@ class KafkaAccess:
         except MALFORMED_RESPONSE_ERRORS as error:
             if recorded is not None and recorded.failure is error:
                 raise
-            words = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
-            raise Nonsense(f"its answer makes no sense: {words}") from error
+            raise Nonsense(_nonsense(error)) from error
 
     async def refusal(self, seconds: float) -> Refused | None:
         """Why the first broker that is there refuses a connection; None where none does."""
@@ -216,7 +215,14 @@ class KafkaAccess:
                     "closed the connection: it may want another KAFKA_SECURITY_PROTOCOL than "
                     f"{self.protocol}"
                 )
+            case _ if isinstance(error, MALFORMED_RESPONSE_ERRORS):
+                # Some of them are an OSError too, which stands above.
+                why = _nonsense(error)
         return why
+
+
+def _nonsense(error: BaseException) -> str:
+    return f"its answer makes no sense: {f'{type(error).__name__}: {error}'[:_MOST_SHOWN]}"
 
 
 class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped

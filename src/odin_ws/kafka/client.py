@@ -238,7 +238,7 @@ class KafkaClient:
                 return "the name does not resolve"
             case ConnectionRefusedError():
                 return "nobody listens there"
-        return str(cause) or type(cause).__name__
+        return str(cause)[:_MOST_SHOWN] or type(cause).__name__
 
     def _forget(
         self, address: BrokerAddress, purpose: Purpose, connection: AuthenticatedConnection
