@@ -16,6 +16,7 @@ from odin_ws.kafka.protocol import (
     BrokerAddress,
     CommittedOffset,
     CommittedOffsets,
+    Coordinator,
     EpochEnd,
     EpochEndsRequest,
     FetchedPartition,
@@ -30,7 +31,6 @@ from odin_ws.kafka.protocol import (
     PartitionLayout,
     TopicLayout,
 )
-from odin_ws.kafka.protocol.groups import Coordinator
 from odin_ws.records import TopicPartition
 from tests.kafka.fake_log import FakeLog
 
@@ -67,6 +67,10 @@ class _Session:
     told: dict[TopicPartition, tuple[int, int]] = attrs.field(factory=dict)
 
 
+def _copied(leaders: Mapping[TopicPartition, int | None]) -> dict[TopicPartition, int | None]:
+    return dict(leaders)
+
+
 @attrs.define(eq=False)
 class FakeCluster:
     """Brokers 0, 1 and 2, which hold what a test publishes.
@@ -80,7 +84,7 @@ class FakeCluster:
     batch whole, however large. `out_of_range`: how often a partition answers so without reason.
     """
 
-    leaders: dict[TopicPartition, int | None]
+    leaders: dict[TopicPartition, int | None] = attrs.field(converter=_copied)
     logs: dict[TopicPartition, FakeLog] = attrs.field(factory=dict)
     topic_ids: dict[str, str] = attrs.field(factory=dict)
     down: set[int] = attrs.field(factory=set)

@@ -152,8 +152,11 @@ class Fetcher:
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read from these offsets on, also partitions that were not read before."""
         for key, position in positions.items():
+            before = self.partitions.get(key)
             self._drop(key)
-            partition = self.partitions[key] = Partition(key, position)
+            # What is wrong is so at any offset.
+            problem = before.problem if before is not None else None
+            partition = self.partitions[key] = Partition(key, position, problem=problem)
             self._lead(partition, trio.current_time())
         self._know_ids()
         self._notify()

@@ -96,9 +96,9 @@ def judge(
     at = partition.position
     knows_epoch = epoch_end.epoch != NO_EPOCH
     if knows_epoch and epoch_end.offset < at:
-        if epoch_end.offset < first.offset:
-            return Jump(first.offset, JumpReason.TRUNCATED)
-        return Jump(epoch_end.offset, JumpReason.TRUNCATED, epoch_end.epoch)
+        offset = max(epoch_end.offset, first.offset)
+        epoch = epoch_end.epoch if offset == epoch_end.offset else NO_EPOCH
+        return Jump(offset, JumpReason.TRUNCATED, epoch)
     if at < first.offset:
         return Jump(first.offset, JumpReason.EXPIRED)
     if at > end.offset and not knows_epoch:
