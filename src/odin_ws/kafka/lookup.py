@@ -41,23 +41,16 @@ class Brokers(Protocol):
 
 
 async def look_up(
-    brokers: Brokers, partitions: Sequence[Partition]
+    brokers: Brokers, node: int, partitions: Sequence[Partition]
 ) -> dict[TopicPartition, Jump | str | None]:
     """By partition: the jump to make, None to go on as before, or why that is not known now."""
-    by_leader: dict[int, list[Partition]] = {}
-    for partition in partitions:
-        if partition.leader is not None:
-            by_leader.setdefault(partition.leader, []).append(partition)
-    found: dict[TopicPartition, Jump | str | None] = {}
-    for node, several in by_leader.items():
-        try:
-            found |= await _look_up_at(brokers, node, several)
-        except KafkaUnavailable as failure:
-            found |= {partition.key: str(failure) for partition in several}
-    return found
+    try:
+        return await _look_up(brokers, node, partitions)
+    except KafkaUnavailable as failure:
+        return {partition.key: str(failure) for partition in partitions}
 
 
-async def _look_up_at(
+async def _look_up(
     brokers: Brokers, node: int, partitions: Sequence[Partition]
 ) -> dict[TopicPartition, Jump | str | None]:
     keys = [partition.key for partition in partitions]
@@ -101,11 +94,14 @@ def judge(
         # Everything that the new log has is news.
         return Jump(first.offset, JumpReason.RECREATED)
     at = partition.position
-    if epoch_end.epoch != NO_EPOCH and epoch_end.offset < at:
-        return Jump(max(epoch_end.offset, first.offset), JumpReason.TRUNCATED)
+    knows_epoch = epoch_end.epoch != NO_EPOCH
+    if knows_epoch and epoch_end.offset < at:
+        offset = max(epoch_end.offset, first.offset)
+        epoch = epoch_end.epoch if offset == epoch_end.offset else NO_EPOCH
+        return Jump(offset, JumpReason.TRUNCATED, epoch)
     if at < first.offset:
         return Jump(first.offset, JumpReason.EXPIRED)
-    if at > end.offset:
+    if at > end.offset and not knows_epoch:
         # Never back to the beginning: what is there was delivered, as far as can be known.
         return Jump(end.offset, JumpReason.TRUNCATED)
     return None

@@ -41,10 +41,14 @@ class Problem:
 
 @attrs.frozen
 class Jump:
-    """Reading goes on at `offset`, which is not behind the last record that was read."""
+    """Reading goes on at `offset`, which is not behind the last record that was read.
+
+    `epoch`: in which the record before it was written, -1 if not known.
+    """
 
     offset: int
     reason: JumpReason
+    epoch: int = NO_EPOCH
 
 
 @attrs.define(eq=False)
@@ -141,7 +145,7 @@ class Partition:
     @property
     def is_held(self) -> bool:
         """Whether everything is read that no open transaction holds back, and that is not all."""
-        return self.position >= self.last_stable and self.last_stable < self.high_watermark
+        return 0 <= self.last_stable <= self.position and self.last_stable < self.high_watermark
 
     @property
     def has_buffered(self) -> bool:
@@ -161,11 +165,12 @@ class Partition:
         self._buffer.append((records, size))
         self.buffered_bytes += size
 
-    def jump(self, offset: int, reason: JumpReason) -> None:
+    def jump(self, to: Jump) -> None:
         """Go on elsewhere; who takes the records is told after those that were read before."""
-        self.position = offset
-        self.record_epoch = NO_EPOCH
-        self._buffer.append(Jump(offset, reason))
+        self.position = to.offset
+        self.record_epoch = to.epoch
+        self.high_watermark = self.last_stable = -1
+        self._buffer.append(to)
         self.stay()
 
     def take(self, most: int) -> list[Record]:

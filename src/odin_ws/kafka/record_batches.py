@@ -72,6 +72,9 @@ class Decoded:
     """The offset of a batch whose checksum is wrong or whose header makes no sense, and which is
     neither in `records` nor passed: fetched again it may be right. `skip_corrupt` passes it."""
 
+    size: int = attrs.field(default=0, eq=False)
+    """The bytes of the records, decompressed."""
+
     incomplete: bool = False
     """The bytes have the beginning of a batch and no complete one: the broker cuts its answer off
     below the size of this batch. Kafka itself sends the first batch whole, however large."""
@@ -154,7 +157,9 @@ class _Reader:
         if corrupt is not None and skip_corrupt:
             self._skip_corrupt(at)
             corrupt = None
-        return Decoded(self._records, self._offset, self._epoch, corrupt, incomplete)
+        return Decoded(
+            self._records, self._offset, self._epoch, corrupt, self._expanded, incomplete
+        )
 
     def _end(self, at: int) -> int | None:
         """Where the batch at `at` ends; `at` for a length that cannot be; None: it is cut off."""

@@ -25,7 +25,8 @@ class Troubles:
     """What is wrong beside the fetches.
 
     `up_since`: when the feed was last mended as a whole (Trio's clock): what is left then of the
-    trouble that it had is not older than that.
+    trouble that it had is not older than that. `shown`: partitions whose trouble was shown before
+    it went down, and is not over.
     `unplaced`: partitions for which it is not known yet where to begin. `held`: those that an open
     transaction holds; they are read, up to it. `topics`: what is wrong with whole topics.
     """
@@ -34,17 +35,19 @@ class Troubles:
     held: Mapping[TopicPartition, Problem]
     topics: Mapping[str, Problem]
     up_since: float = -math.inf
+    shown: frozenset[TopicPartition] = frozenset()
 
 
 @attrs.frozen
 class Judgement:
-    """`problems`: what is to be shown. `stalled_topics`: those whose trouble has lasted.
+    """`problems`: what is to be shown. `lasting`: the partitions whose trouble has lasted.
 
-    `all_down`: the reason, where no partition is read any more. `all_begun`: whether each is read,
-    or in trouble that has lasted.
+    `stalled_topics`: the topics of these. `all_down`: the reason, where no partition is read any
+    more. `all_begun`: whether each is read, or in trouble that has lasted.
     """
 
     problems: tuple[FeedProblem, ...]
+    lasting: frozenset[TopicPartition]
     stalled_topics: frozenset[str]
     all_down: str | None
     all_begun: bool
@@ -58,13 +61,15 @@ def judge(
     `patience`: seconds for which trouble may last before it is shown; of a part of Kafka not less
     than two.
     """
-    unplaced, held, topics = troubles.unplaced, troubles.held, troubles.topics
+    unplaced, held = troubles.unplaced, troubles.held
     several = list(partitions)
+    topics = {name: one for name, one in troubles.topics.items() if now - one.since >= patience}
     troubled = {one.key: one.problem for one in several if one.problem is not None} | dict(unplaced)
     lasting = {
         key: one
         for key, one in troubled.items()
-        if now - max(one.since, troubles.up_since) >= max(patience, _LEAST_PATIENCE)
+        if key in troubles.shown
+        or now - max(one.since, troubles.up_since) >= max(patience, _LEAST_PATIENCE)
     }
     down = [one for one in troubled.values() if now - one.since >= patience]
     total = len(several) + len(unplaced)
@@ -74,10 +79,12 @@ def judge(
     problems += [FeedProblem(topic, (), one.reason, one.since) for topic, one in topics.items()]
     return Judgement(
         tuple(sorted(problems, key=lambda one: (one.topic, one.partitions))),
+        frozenset(lasting),
         frozenset(key.topic for key in lasting),
         reasons.most_common(1)[0][0] if is_down else None,
         all(one.answered_at is not None or one.key in lasting for one in several)
-        and unplaced.keys() <= lasting.keys(),
+        and unplaced.keys() <= lasting.keys()
+        and troubles.topics.keys() <= topics.keys(),
     )
 
 
