@@ -239,6 +239,9 @@ class _Reader:
     def _skip_corrupt(self, at: int) -> None:
         """Pass a corrupt batch: by its header as far as that can be, else by one offset."""
         data, last = self._data, self._offset
+        if last > _MAX_OFFSET:
+            # No record can be there.
+            return
         if len(data) - at >= HEADER_BYTES:
             header = read_header(data, at)
             delta = header.last_delta if header.magic == MAGIC else 0
