@@ -29,7 +29,7 @@ async def publish_many(scenario: Scenario, count: int, tokens: int = 7) -> None:
     """Publish small records of some tokens, and let them be read."""
     for number in range(count):
         scenario.publish(f"T{number % tokens}", "trade", number)
-    await trio.sleep(2)
+    await trio.sleep(count / 1000 + 1)
 
 
 async def crowd_of(
