@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from odin_ws.client import Resumed, Subscribed, Subscription
+from odin_ws.client import Disconnected, Resumed, Subscribed, Subscription
 from tests.client.fake import START, FakeServer, take, take_offsets
 
 OLD, NEW = {"odin.trades": "a" * 32}, {"odin.trades": "b" * 32}
@@ -97,6 +97,8 @@ async def test_a_snapshot_that_was_cut_off_is_asked_for_again(server: FakeServer
         assert (await visit.accept(replayed=2))["data"]["snapshot"] is True
         await visit.message(1, "0-2", replay=True)
         await visit.message(2, "1-0", replay=True)
+        await take(client, Disconnected)
+        await take(client, Resumed)
         assert await take_offsets(client, 2) == [2, 0]
         await visit.cut()
         assert "snapshot" not in (await (await server.visit()).accept())["data"]
