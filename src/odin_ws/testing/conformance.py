@@ -100,15 +100,18 @@ class Player:
         async with trio.open_nursery() as nursery:
             steps = list(self._case.steps)
             while steps:
-                with trio.move_on_after(_STEP_SECONDS) as scope:
-                    stream = await self._listener.accept()
-                    request = await trio_websocket.wrap_server_stream(nursery, stream)
-                    ours = "odin.v1" if "odin.v1" in request.proposed_subprotocols else None
-                    websocket = await request.accept(subprotocol=ours)
-                if scope.cancelled_caught:
-                    raise Deviation(f"no connection within {_STEP_SECONDS:g} s")
-                steps = await self._visit(websocket, stream, steps)
+                stream = await self._accept()
+                try:
+                    websocket = await _upgrade(stream, nursery)
+                    steps = await self._visit(websocket, stream, steps)
+                finally:
+                    await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
+
+    async def _accept(self) -> trio.SocketStream:
+        with trio.move_on_after(_STEP_SECONDS):
+            return await self._listener.accept()
+        raise Deviation(f"no connection within {_STEP_SECONDS:g} s")
 
     async def _visit(
         self,
@@ -172,6 +175,16 @@ class Player:
                     return command
                 await self._send(websocket, {"type": "pong", "ts": 0})
         raise Deviation(f"no command within {_STEP_SECONDS:g} s")
+
+
+async def _upgrade(
+    stream: trio.SocketStream, nursery: trio.Nursery
+) -> trio_websocket.WebSocketConnection:
+    with trio.move_on_after(_STEP_SECONDS):
+        request = await trio_websocket.wrap_server_stream(nursery, stream)
+        ours = "odin.v1" if "odin.v1" in request.proposed_subprotocols else None
+        return await request.accept(subprotocol=ours)
+    raise Deviation(f"no WebSocket handshake within {_STEP_SECONDS:g} s")
 
 
 async def _drained(websocket: trio_websocket.WebSocketConnection) -> None:
