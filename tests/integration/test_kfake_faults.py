@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
 from tests.integration.domain import Domain, ids_of, offsets
-from tests.integration.feeding import Publisher, add_partitions, until
+from tests.integration.feeding import Publisher, add_partitions, eventually, until
 from tests.integration.kfake import REDPANDA, WITHOUT_IDS, Api, Code, KFake, run_kfake
 from tests.integration.serving import Client, Server, connected, serving
 from tests.integration.trouble import (
     feed_statuses,
     kafka_check,
+    lost_offsets,
     no_problem,
     problem_with,
     stays_live,
@@ -339,6 +341,46 @@ async def test_a_backlog_of_one_broker_does_not_delay_the_others(
             with trio.fail_after(2):
                 await client.received(2 * turn + 2)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_slow_broker_does_not_delay_the_others(kfake: KFake, domain: Domain) -> None:
+    """One node answers each fetch after four seconds: records of the others come in time."""
+    async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.trade"])
+        await kfake.delay(Api.FETCH, 0, 4)
+        publisher = Publisher(kfake.bootstrap)
+        for turn in range(5):
+            for partition in range(PARTITIONS):
+                await publisher.publish([domain.record(domain.trade, turn, partition)])
+            await eventually(partial(has_all_of, client, (1, 2), turn + 1), 2)
+        await kfake.clear()
+        await client.received(5 * PARTITIONS)
+        assert offsets(client) == {n: list(range(5)) for n in range(PARTITIONS)}
+
+
+def has_all_of(client: Client, partitions: Iterable[int], count: int) -> bool:
+    """Whether a client has the first so many records of these partitions."""
+    found = offsets(client)
+    return all(found.get(partition) == list(range(count)) for partition in partitions)
+
+
+async def test_retention_that_overtakes_a_live_reader_is_told(kfake: KFake, domain: Domain) -> None:
+    """Records that are deleted while a partition cannot be read are told as lost, and no others."""
+    async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.trade"])
+        publisher = Publisher(kfake.bootstrap)
+        await publisher.publish(domain.records(domain.trade, 5))
+        await client.received(5)
+        fault = await kfake.fail(
+            Api.FETCH, error=Code.NOT_LEADER_OR_FOLLOWER, topic=domain.trade, partitions=[0]
+        )
+        await fault.hit()
+        await publisher.publish(domain.records(domain.trade, 10, 5))
+        await kfake.delete_records(domain.trade, 0, 12)
+        await fault.remove()
+        await client.received(8)
+        assert offsets(client) == {0: [*range(5), *range(12, 15)]}
+        assert lost_offsets(client, domain.trade) == {(0, offset) for offset in range(5, 12)}
 
 
 async def is_paced(server: Server) -> bool:
