@@ -16,15 +16,39 @@ __all__ = ["tell_of_feed", "tell_of_jumps"]
 
 
 async def tell_of_feed(feed: Feed, server: ConnectionServer) -> None:
-    """Say once that the feed has stalled, also to those who come then, and once that it is back."""
+    """Say what has stalled and what is live again: the feed to all, topics to their subscribers.
+
+    Who connects while something is stalled is told of it first.
+    """
     await feed.status.wait_value(FeedStatus.LIVE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_tell_of_status, feed, server)
+        nursery.start_soon(_tell_of_topics, feed, server)
+
+
+async def _tell_of_status(feed: Feed, server: ConnectionServer) -> None:
     while True:
         await feed.status.wait_value(FeedStatus.STALLED)
-        server.standing = feed_notice("stalled", _epoch_ms(feed.since))
-        await server.announce(server.standing)
+        server.standing["feed"] = feed_notice("stalled", _epoch_ms(feed.since))
+        await server.announce(server.standing["feed"])
         await feed.status.wait_value(FeedStatus.LIVE)
-        server.standing = None
+        del server.standing["feed"]
         await server.announce(feed_notice("live", _epoch_ms(feed.since)))
+
+
+async def _tell_of_topics(feed: Feed, server: ConnectionServer) -> None:
+    told: frozenset[str] = frozenset()
+    while True:
+        stalled = await feed.stalled_topics.wait_value(lambda topics, told=told: topics != told)
+        now_ms = _epoch_ms(trio.current_time())
+        for status, topics in ("stalled", stalled - told), ("live", told - stalled):
+            if topics:
+                notice = feed_notice(status, now_ms, sorted(topics))
+                await server.announce(notice, topics)
+        server.standing.pop("topics", None)
+        if stalled:
+            server.standing["topics"] = feed_notice("stalled", now_ms, sorted(stalled))
+        told = stalled
 
 
 def tell_of_jumps(server: ConnectionServer, jumps: Jumps) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "JumpReason",
     "Record",
     "TopicPartition",
+    "Undecodable",
 ]
 
 
@@ -26,11 +27,32 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+class Undecodable(StrEnum):
+    """Why bytes that a broker sent make no records."""
+
+    CORRUPT_BATCH = "corrupt_batch"
+    """The checksum is wrong, or the header makes no sense, also after a second fetch."""
+
+    BAD_COMPRESSION = "bad_compression"
+    """The codec is unknown, or its library cannot decompress the batch."""
+
+    BATCH_TOO_LARGE = "batch_too_large"
+    """The batch decompresses to more bytes, or holds more records, than one batch may have."""
+
+    MALFORMED_BATCH = "malformed_batch"
+    """The checksum is right, but the batch does not hold the records that its header names."""
+
+    MALFORMED_RECORD = "malformed_record"
+    """One record of a batch is malformed; the others of the batch are delivered."""
+
+
 @attrs.define(eq=False)
 class Record:
     """One Kafka record, as the broker gave it; nothing is decoded yet.
 
-    `offset` is the record's place in its partition, `timestamp` the broker's epoch milliseconds.
+    `offset` is the record's place in its partition, `timestamp` the broker's epoch milliseconds;
+    -1 for a record that has none. `invalid`: these bytes are no record, and why; `offset` is then
+    the last offset they take up, and `value` has their beginning.
     """
 
     topic: str
@@ -39,13 +61,19 @@ class Record:
     timestamp: int
     key: bytes | None
     value: bytes | None
+    invalid: Undecodable | None = None
 
 
 @attrs.frozen
 class Batch:
-    """Records, at least one, in the order they are to be delivered: by offset in each partition."""
+    """Records in the order they are to be delivered: by offset in each partition.
+
+    `passed`: by partition the last offset that is passed with them, where that holds no record: a
+    transaction's marker, or what compaction left out.
+    """
 
     records: Sequence[Record]
+    passed: Mapping[TopicPartition, int] = attrs.field(factory=dict)
 
 
 class JumpReason(StrEnum):

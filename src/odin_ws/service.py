@@ -39,17 +39,17 @@ from odin_ws.connection.transport import Transport
 from odin_ws.connection.turns import Turns, giving_turns
 from odin_ws.hub import Hub, Intake, LastMessages, Retention
 from odin_ws.kafka.access import KafkaAccess
-from odin_ws.kafka.archive import KafkaArchive
 from odin_ws.kafka.base import Source
-from odin_ws.kafka.cluster import KafkaOptions
 from odin_ws.kafka.letters import DeadLetters
+from odin_ws.kafka.log_reader import KafkaLogReader
+from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.source import KafkaSource
 from odin_ws.notices import tell_of_feed, tell_of_jumps
 from odin_ws.ops.app import ops_app, serve_ops
 from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.view import View
 from odin_ws.records import Item
-from odin_ws.resume import ReplayContext, ReplayLimits
+from odin_ws.resume import ReplayContext, ReplayLimits, Scans
 from odin_ws.settings import Settings
 from odin_ws.settings.edge import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
 
@@ -177,8 +177,11 @@ def build(
         settings.ws_workers,
         max_loop_delay=settings.ws_max_loop_delay,
     )
+    turns = Turns(lambda: hub.stats.busy_seconds)
+    scans = Scans(hub, upstream.archive, settings.ws_replay_readers, turns.take)
+    limits = ReplayLimits(settings.ws_replay_max_records)
     server = ConnectionServer(
-        ReplayContext(hub, upstream.archive, ReplayLimits(settings.ws_replay_max_records)),
+        ReplayContext(hub, scans.archive, limits, scans),
         Admission(settings.ws_max_connections, resources.overload),
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
         _limits(settings),
@@ -186,7 +189,6 @@ def build(
         doorkeeper=_doorkeeper(settings, catalogue, hub),
     )
     intake.jumped = partial(tell_of_jumps, server)
-    turns = Turns(lambda: hub.stats.busy_seconds)
     view = View(settings, upstream.source.feed, hub, server, resources, turns, certificate)
     if upstream.dead_letters is not None:
         intake.passed_by = upstream.dead_letters.put
@@ -281,7 +283,7 @@ def kafka(settings: Settings, catalogue: Catalogue, access: KafkaAccess) -> Upst
     topic = settings.kafka_dead_letter_topic
     return Upstream(
         KafkaSource(catalogue, options),
-        KafkaArchive(options, settings.ws_replay_readers),
+        KafkaLogReader(options, settings.ws_replay_readers),
         DeadLetters(access, topic, socket.gethostname()) if topic else None,
     )
 
@@ -305,7 +307,7 @@ async def run_feed(view: View, upstream: Upstream) -> AsyncIterator[None]:
     letters = upstream.dead_letters
     async with letters.writing() if letters else nullcontext(), trio.open_nursery() as nursery:
         nursery.start_soon(upstream.source.run, send)
-        nursery.start_soon(upstream.archive.run)
+        nursery.start_soon(view.server.scans.run)
         nursery.start_soon(view.hub.run, receive)
         nursery.start_soon(tell_of_feed, view.feed, view.server)
         yield

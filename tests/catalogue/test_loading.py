@@ -6,7 +6,13 @@ import re
 
 import pytest
 
-from odin_ws.catalogue import CatalogueError, default_catalogue, load_catalogue
+from odin_ws.catalogue import (
+    CatalogueError,
+    KeyFormat,
+    ValueFormat,
+    default_catalogue,
+    load_catalogue,
+)
 
 WEATHER = """
 subject = "weather"
@@ -35,6 +41,19 @@ def test_another_domain_brings_its_own_catalogue() -> None:
     assert catalogue.subject("oslo", "forecast") == "weather.oslo.forecast"
     assert catalogue.expand_channel("oslo.EVERYTHING") == ("oslo.measured", "oslo.forecast")
     assert catalogue.expand_topic("stations.measured") == ("*.measured",)
+
+
+def test_a_topic_says_how_its_records_are_written() -> None:
+    """Keys as text and values as JSON, unless the file says another way."""
+    text = WEATHER.replace(
+        'category = "forecast"',
+        'category = "forecast"\nkey = "confluent"\nvalue = "confluent-json"',
+    )
+    plain, other = load_catalogue(text).topics.values()
+    assert (plain.key, plain.value) == (KeyFormat.TEXT, ValueFormat.JSON)
+    assert (other.key, other.value) == (KeyFormat.CONFLUENT, ValueFormat.CONFLUENT_JSON)
+    text = WEATHER.replace('category = "forecast"', 'category = "forecast"\nkey = "json"')
+    assert load_catalogue(text).topics["stations.forecast"].key is KeyFormat.JSON
 
 
 def test_a_catalogue_may_be_one_topic() -> None:
@@ -74,6 +93,26 @@ def test_the_default_is_made_once() -> None:
         ('["measured", "forecast"]', "[1]", "bundles.EVERYTHING: a text is needed, not 1"),
         ("EVERYTHING", '"A.B"', r"bundles\.A\.B: 'A\.B' may hold neither a dot"),
         ("EVERYTHING", '"*"', r"bundles\.\*: '\*' may hold neither a dot nor a \*"),
+        (
+            'category = "measured"',
+            'category = "measured"\nkey = "avro"',
+            r"topics\[0\]\.key \(stations\.measured\): 'avro' is none of text, json, confluent$",
+        ),
+        (
+            'category = "forecast"',
+            'category = "forecast"\nkey = ["json"]',
+            r"topics\[1\]\.key \(stations\.forecast\): \['json'\] is none of",
+        ),
+        (
+            'category = "forecast"',
+            'category = "forecast"\nvalue = "avro"',
+            r"topics\[1\]\.value \(stations\.forecast\): 'avro' is none of json, confluent-json$",
+        ),
+        (
+            'category = "forecast"',
+            'category = "forecast"\nvalue = 1',
+            r"topics\[1\]\.value \(stations\.forecast\): 1 is none of",
+        ),
         ("EVERYTHING", "measured", "bundles.measured: is the name of a category too"),
     ],
 )

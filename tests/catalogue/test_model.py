@@ -37,7 +37,11 @@ BUNDLES = {
 CATALOGUE = default_catalogue()
 
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES)
-tokens = st.text(st.characters(codec="utf-8", exclude_characters="*"), min_size=1, max_size=20)
+tokens = st.text(
+    st.characters(codec="utf-8", exclude_characters="*", exclude_categories=["Cc", "Cs"]),
+    min_size=1,
+    max_size=20,
+)
 
 
 def refused(name: str) -> InvalidName:

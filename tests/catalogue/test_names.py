@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,19 +14,28 @@ from odin_ws.catalogue import (
     NameCode,
     channel_name,
     check_token,
+    has_control_characters,
     is_token,
 )
 from odin_ws.catalogue.names import split_channel
 
 texts = st.text(st.characters(codec="utf-8"), max_size=150)
+half_pairs = st.text(st.characters(categories=["Cs"]), min_size=1, max_size=3)
 words = st.text(st.characters(codec="utf-8", exclude_characters=".*"), max_size=10)
 
 
 @given(texts | st.text("aé😀*.", max_size=140))
-def test_a_token_is_1_to_128_bytes_without_a_star(text: str) -> None:
-    """Bytes count, not characters; everything but a star may be in it."""
-    good = 1 <= len(text.encode()) <= 128 and "*" not in text
-    assert is_token(text) is good
+def test_a_token_is_1_to_128_bytes_without_a_star_or_controls(text: str) -> None:
+    """Bytes count, not characters; everything but a star and control characters may be in it."""
+    controls = any(unicodedata.category(one) == "Cc" for one in text)
+    assert has_control_characters(text) is controls
+    assert is_token(text) is (1 <= len(text.encode()) <= 128 and "*" not in text and not controls)
+
+
+@given(texts, half_pairs, texts)
+def test_half_a_surrogate_pair_is_no_token(before: str, half: str, after: str) -> None:
+    """A client can write one as an escape; no UTF-8 can be made of it, and nothing is raised."""
+    assert not is_token(before + half + after)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +72,21 @@ def test_checking_a_token_returns_it_or_says_what_is_wrong(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wrong"), [("", "empty"), ("a*", "*"), ("x" * 129, "128 bytes"), ("*" * 129, "*")]
+    ("text", "wrong"),
+    [
+        ("", "empty"),
+        ("a*", "*"),
+        ("x" * 129, "128 bytes"),
+        ("*" * 129, "*"),
+        ("a\n", "control characters"),
+        ("\x00" * 200, "control characters"),
+        ("\x9f", "control characters"),
+        ("a\ud83d", "surrogate"),
+        ("é" * 65, "128 bytes"),
+    ],
 )
 def test_what_is_wrong_with_a_token_is_said(text: str, wrong: str) -> None:
-    """Empty, with a star, or too long."""
+    """Empty, with a star or another character that cannot be in one, or too long."""
     with pytest.raises(InvalidName) as caught:
         check_token(text, text)
     assert wrong in caught.value.message

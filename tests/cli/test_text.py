@@ -37,6 +37,13 @@ def test_long_values_are_cut() -> None:
     assert line.fields == "wallet=" + "w" * 19 + "…"
 
 
+def test_half_a_surrogate_pair_is_shown_as_an_escape() -> None:
+    """In a text and deeper; no terminal takes it."""
+    data = {"data": {"a": "x\ud83d", "b": ["\ud83d"]}}
+    line = describe(message_of("BTC.trade", data))
+    assert line.fields == r'a=x\ud83d  b=["\ud83d"]'
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

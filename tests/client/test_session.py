@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import orjson
@@ -99,6 +100,20 @@ def accepted() -> tuple[Session, Counts]:
     session.command()
     session.take(orjson.dumps(ACK).decode(), 0)
     return session, counts
+
+
+def test_a_message_may_have_half_a_surrogate_pair_or_a_huge_number() -> None:
+    """The server passes values on as they are; what its own client cannot read would end it."""
+    session, _ = accepted()
+    text = (
+        '{"seq":1,"ts":7,"type":"message","channel":"BTC.trade","pos":"0-10",'
+        r'"data":{"text":"great \ud83d","x":1e400}}'
+    )
+    message = session.take(text, 1)
+    assert isinstance(message, Message)
+    assert (message.data, message.text) == ({"text": "great \ud83d", "x": math.inf}, text)
+    with pytest.raises(Unacceptable):
+        session.take(text.replace('"ts":7', '"ts":1e999'), 1)
 
 
 @given(st.booleans(), st.lists(SPEECH, max_size=5))

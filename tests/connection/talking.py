@@ -21,7 +21,7 @@ from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.selection import Rejection
 from odin_ws.records import Assignment, HistoryEnd
-from odin_ws.resume import ReplayContext, ReplayLimits
+from odin_ws.resume import ReplayContext, ReplayLimits, Scans
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
 from tests.connection.fakes import FakeTransport
 from tests.decoding import messages
@@ -46,7 +46,9 @@ class House:
         self.value = json.dumps({"type": "", "data": {}}).encode()
         self.hub = hub
         self.archive = MemoryArchive(log)
-        self.context = ReplayContext(hub, self.archive, ReplayLimits(1000))
+        scans = Scans(hub, self.archive, 4)
+        nursery.start_soon(scans.run)
+        self.context = ReplayContext(hub, scans.archive, ReplayLimits(1000), scans)
         self.feeder = feeder
         self.nursery = nursery
         self.limits = SubscriptionLimits(patterns, MARK, HELD, GRACE, STUCK)

@@ -20,7 +20,7 @@ from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
 from odin_ws.connection.subscriptions import SubscriptionLimits
 from odin_ws.protocol.envelope import Dialect
-from odin_ws.resume import ReplayContext, ReplayLimits
+from odin_ws.resume import ReplayContext, ReplayLimits, Scans
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
 from tests.connection.doors import open_door
 from tests.connection.fakes import FakeTransport
@@ -154,8 +154,9 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
     admission = Admission(places, lambda: overload)
     admission.draining = draining
     hub = make_hub()
+    scans = Scans(hub, MemoryArchive(MemoryLog(())), 4)
     server = ConnectionServer(
-        ReplayContext(hub, MemoryArchive(MemoryLog(())), ReplayLimits(1000)),
+        ReplayContext(hub, scans.archive, ReplayLimits(1000), scans),
         admission,
         Keepalive(30, 75),
         ConnectionLimits(

@@ -97,11 +97,11 @@ async def test_what_stands_is_told_to_newcomers(odin_scenario: Scenario) -> None
     stalled, live = json.loads(STALLED), json.loads(LIVE)
     early = await odin_scenario.connect()
     assert await told(early) == []
-    server.standing = STALLED
+    server.standing["feed"] = STALLED
     await server.announce(STALLED)
     late = await odin_scenario.connect()
     assert await told(early) == await told(late) == [stalled]
-    server.standing = None
+    del server.standing["feed"]
     await server.announce(LIVE)
     latest = await odin_scenario.connect()
     assert await told(early) == await told(late) == [live]

@@ -97,10 +97,12 @@ def test_transcripts_of_the_settings_page(command: str, output: str, tmp_path: P
 
 
 def test_the_catalogue_of_the_settings_page(tmp_path: Path) -> None:
-    """The catalogue that docs/settings.md shows can be served."""
-    weather, _misspelt = write_files("docs/settings.md", tmp_path)
+    """The catalogues that docs/settings.md shows can be served."""
+    weather, connect, _misspelt, _avro = write_files("docs/settings.md", tmp_path)
     catalogue = load_catalogue(weather.read_text("utf-8"))
     assert catalogue.expand_channel("Oslo.EVERYTHING") == ("Oslo.measurement", "Oslo.warning")
+    other = load_catalogue(connect.read_text("utf-8"))
+    assert [topic.key for topic in other.topics.values()] == ["json", "confluent"]
 
 
 def test_the_policy_of_the_auth_page(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import jwt
 
+from tests.kafka.batches import batch, legacy, raw_batch, raw_record
 from tests.scenarios.wire import Op, frame, request
 
 __all__ = ["GOOD_TOKEN", "SECRET", "SEEDS"]
@@ -82,6 +83,15 @@ _PORTS: Final = struct.pack("!HH", 50000, 443)
 _FOUR: Final = socket.inet_aton("192.0.2.1") * 2 + _PORTS
 _SIX: Final = socket.inet_pton(socket.AF_INET6, "2001:db8::1") * 2 + _PORTS
 
+_BATCHES: Final = (
+    *(batch(n, 3, codec=n) for n in range(5)),
+    batch(5, 2, producer=9),
+    raw_batch(7, raw_record(0, headers=[(b"\xff", b"x"), (b"name", None)]), 1),
+    raw_batch(8, raw_record(2), 1, delta=5),
+    *(legacy(14 + n, 2, codec=n) for n in range(3)),
+    legacy(20, 2, magic=0),
+)
+
 Parts = Sequence[bytes]
 
 # Of each target the inputs, each in parts that may be cut, repeated and put in another order.
@@ -100,6 +110,11 @@ SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
     "frames": [
         (_WHOLE, *(frame(Op.TEXT, command[:100]) for command in _COMMANDS)),
         (_BYTES, *_IN_PARTS, *_BINARY, *_CONTROL),
+    ],
+    "batches": [
+        *((b"\x80", one) for one in _BATCHES),
+        (b"\x00", *_BATCHES),
+        (b"\x82", *_BATCHES[3:]),
     ],
     "session": [
         (_WHOLE, _READS, *_FRAMES),

@@ -27,6 +27,8 @@ from odin_ws.protocol.positions import read_last_offsets, read_last_positions, r
 from tests.fuzz.conversations import check_caller, check_session
 from tests.fuzz.feeding import feed, pieces
 from tests.fuzz.seeds import GOOD_TOKEN, SECRET
+from tests.kafka.batches import sealed
+from tests.kafka.decoding import check_decoding
 
 __all__ = ["TARGETS"]
 
@@ -138,6 +140,14 @@ def check_frames(data: bytes) -> None:
             assert size <= _MESSAGE_BYTES
 
 
+def check_batches(data: bytes) -> None:
+    """Records and reasons, and a position that moves; half of the time with right checksums."""
+    how, fetched = data[:1], data[1:]
+    if how > b"\x7f":
+        fetched = sealed(fetched)
+    check_decoding(fetched, how[0] & 0x0F if how else 0, [(9, 0)])
+
+
 def _read(parts: list[bytes]) -> Iterator[Incoming]:
     reader = FrameReader(_MESSAGE_BYTES, _MESSAGE_FRAMES)
     for part in parts:
@@ -154,6 +164,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "token": check_token,
     "positions": check_positions,
     "frames": check_frames,
+    "batches": check_batches,
     "session": check_session,
     "caller": check_caller,
 }

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from odin_ws.hub.reading import Unreadable
-from odin_ws.records import Assignment, HistoryEnd, Record, TopicPartition
+from odin_ws.records import Assignment, HistoryEnd, Record, TopicPartition, Undecodable
 from tests.building import record
 from tests.hub.driving import dispatching, make_hub
 from tests.hub.joining import join
@@ -25,6 +26,14 @@ from tests.hub.joining import join
         (record(value=b'{"x":"' + b"x" * 1024 + b'"}'), Unreadable.TOO_LARGE),
         (record(value=b"{"), Unreadable.NOT_JSON),
         (record(value=b"[]"), Unreadable.NOT_AN_OBJECT),
+        (record(b"BTC\n"), Unreadable.KEY_CONTROL_CHARACTERS),
+        (record(b'"BTC"'), Unreadable.KEY_IN_QUOTES),
+        (record(b"\x00\x00\x00\x00\x01BTC"), Unreadable.KEY_SCHEMA_PREFIX),
+        (record(value=b"\x00\x00\x00\x00\x01{}"), Unreadable.VALUE_SCHEMA_PREFIX),
+        *(
+            (Record("odin.trades", 0, 0, -1, None, b"raw", reason), Unreadable(reason.value))
+            for reason in Undecodable
+        ),
     ],
     ids=lambda value: str(value) if isinstance(value, Unreadable) else "",
 )
@@ -34,11 +43,11 @@ async def test_a_poison_record_is_counted_and_passed_by(
     """It stops neither the stream nor the positions, and those around it arrive."""
     hub = make_hub(max_record_bytes=1024)
     client = join(hub, "*.*")
-    poison = Record(bad.topic, 0, 1, bad.timestamp, bad.key, bad.value)
+    poison = attrs.evolve(bad, offset=1)
     async with dispatching(hub) as feeder:
         await feeder.publish(record(offset=0), poison, record(offset=2))
         assert client.positions == ["0-0", "0-2"]
-        await feeder.publish(Record(bad.topic, 0, 3, bad.timestamp, bad.key, bad.value))
+        await feeder.publish(attrs.evolve(bad, offset=3))
         assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 3}}
     assert hub.stats.unreadable == {reason: 2}
     assert len(client.writes) == 1
@@ -59,6 +68,18 @@ async def test_only_news_is_passed_on_as_a_dead_letter(autojump_clock: MockClock
         await feeder.publish(record(None, offset=3))
     assert letters == [(3, Unreadable.NO_KEY), (4, Unreadable.NOT_JSON)]
     assert hub.stats.unreadable == {Unreadable.NO_KEY: 5, Unreadable.NOT_JSON: 1}
+
+
+async def test_a_batch_that_cannot_be_decoded_is_a_dead_letter(autojump_clock: MockClock) -> None:
+    """One for the batch, with its bytes; the position is behind its last offset."""
+    hub = make_hub()
+    letters: list[tuple[Record, Unreadable]] = []
+    hub.intake.passed_by = lambda one, reason: letters.append((one, reason))
+    bad = Record("odin.trades", 0, 9, 1, None, b"raw", Undecodable.BAD_COMPRESSION)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0), bad, record(offset=10))
+    assert letters == [(bad, Unreadable.BAD_COMPRESSION)]
+    assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 10}}
 
 
 async def test_failing_27_a_publisher_that_sends_nothing_else_does_not_fill_the_log(

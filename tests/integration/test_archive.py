@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from odin_ws.archive import Archive, ArchiveUnavailable, Span
-from odin_ws.kafka.archive import KafkaArchive
-from odin_ws.kafka.cluster import KafkaOptions
+from odin_ws.kafka.log_reader import KafkaLogReader
+from odin_ws.kafka.options import KafkaOptions
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.brokers import embedded_broker
 from tests.integration import kafka
@@ -30,9 +30,9 @@ from tests.kafka.archive_contract import ArchiveContract, read_all
 
 
 @asynccontextmanager
-async def running(options: KafkaOptions, readers: int = 1) -> AsyncIterator[KafkaArchive]:
+async def running(options: KafkaOptions, readers: int = 1) -> AsyncIterator[KafkaLogReader]:
     """An archive that runs for the length of the block."""
-    archive = KafkaArchive(options, readers)
+    archive = KafkaLogReader(options, readers)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(archive.run)
         yield archive
@@ -75,7 +75,7 @@ async def past(apache: str) -> AsyncIterator[KafkaPast]:
         yield KafkaPast(apache, topic, archive)
 
 
-class TestKafkaArchive(ArchiveContract):
+class TestKafkaLogReader(ArchiveContract):
     """It is an archive."""
 
 

@@ -201,12 +201,12 @@ async def test_a_server_that_is_refused_waits_until_it_is_not(
     """A token that is written later lets it in; until then there is one line and no traceback."""
     settings = by_token(token_for(USER, -1000))(secured, tmp_path)
     async with serving("", settings, ready=False, LOG_LEVEL="debug") as server:
-        await eventually(lambda: server.events("the feed cannot start yet"))
+        await eventually(lambda: server.events("Kafka unavailable, retrying"))
         report = await server.health()
         assert "does not take the token" in report["errors"][0]
         (tmp_path / "token").write_text(token_for(USER), encoding="utf-8")
         await server.answers("/health/ready")
-        told = [one["reason"] for one in server.events("the feed cannot start yet")]
+        told = [one["reason"] for one in server.events("Kafka unavailable, retrying")]
         assert len(told) == 1
         assert "Traceback" not in server.output
 
@@ -231,12 +231,12 @@ async def test_a_token_is_fetched_anew_when_it_is_not_taken(secured: Secured) ->
         settings = secured.settings("oauth", "SASL_SSL", **oauth, KAFKA_SASL_TOKEN_URL=url)
         wrong = settings | {"KAFKA_SASL_CLIENT_SECRET": "donkey"}
         async with serving("", wrong, ready=False) as server:
-            await eventually(lambda: server.events("the feed cannot start yet"))
-            (told,) = server.events("the feed cannot start yet")
+            await eventually(lambda: server.events("Kafka unavailable, retrying"))
+            (told,) = server.events("Kafka unavailable, retrying")
             assert told["reason"] == f"KAFKA_SASL_TOKEN_URL={url}: status 401, invalid_client"
             assert "donkey" not in server.output + (await server.get("/health")).text
         async with serving("", settings | {"KAFKA_SASL_CLIENT_SECRET": "horse"}) as server:
-            (told,) = server.events("the feed cannot start yet")
+            (told,) = server.events("Kafka unavailable, retrying")
             assert f"does not take the token of {url}" in told["reason"]
             assert given == tokens
             assert not [one for one in ("horse", *tokens) if one in server.output]
@@ -248,7 +248,7 @@ async def test_a_server_prints_no_secret(way: str, secured: Secured, tmp_path: P
     """Neither the password nor what is made of it is in its log or health, at any level."""
     settings, _ = REFUSED[way]
     async with serving("", settings(secured, tmp_path), ready=False, LOG_LEVEL="debug") as server:
-        await eventually(lambda: server.events("the feed cannot start yet"))
+        await eventually(lambda: server.events("Kafka unavailable, retrying"))
         health = (await server.get("/health")).text
         assert "authentication failed" in health
         assert "wrong horse" not in server.output + health
@@ -306,7 +306,7 @@ async def test_certificates_that_are_renewed_are_read_again(
     settings = secured.settings("tls", "SSL")
     settings |= {"KAFKA_SSL_CERTFILE": str(certificate), "KAFKA_SSL_KEYFILE": str(key)}
     with started(settings) as server:
-        await eventually(lambda: server.events("the feed cannot start yet"))
+        await eventually(lambda: server.events("Kafka unavailable, retrying"))
         key.write_bytes(secured.key.read_bytes())
         certificate.write_bytes(secured.certificate.read_bytes())
         await server.answers("/health/ready")

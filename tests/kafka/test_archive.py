@@ -17,7 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from odin_ws.archive import ArchiveUnavailable, Bounds, RecordsExpired, Span
 from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.archive import KafkaArchive
-from odin_ws.kafka.cluster import KafkaOptions
+from odin_ws.kafka.options import KafkaOptions
 from odin_ws.records import Record, TopicPartition
 
 KEY = TopicPartition("odin.trades", 0)

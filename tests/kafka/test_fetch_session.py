@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from odin_ws.kafka.fetch_session import FetchSession
+from odin_ws.kafka.protocol import FetchFrom
 from odin_ws.records import TopicPartition
 
-KEYS = [TopicPartition("odin.trades", number) for number in range(4)]
-NOT_FOUND, WRONG_EPOCH = 70, 71
+TOPIC = "odin.trades"
+KEYS = [TopicPartition(TOPIC, number) for number in range(4)]
+ID, OTHER_ID = f"{1:032x}", f"{2:032x}"
+IDS: Mapping[str, str | None] = {TOPIC: ID}
+NOT_FOUND, WRONG_EPOCH, OTHER_TOPIC_ID = 70, 71, 106
+
+
+def at(offset: int, epoch: int = 0, max_bytes: int = 1024) -> FetchFrom:
+    """Where a partition is to be read."""
+    return FetchFrom(offset, epoch, max_bytes)
 
 
 class SessionAgainstABroker(RuleBasedStateMachine):
@@ -21,33 +32,52 @@ class SessionAgainstABroker(RuleBasedStateMachine):
         super().__init__()
         self.session = FetchSession()
         self.number = 0
+        self.highest = 0
         self.epoch = 0
-        self.remembered: dict[TopicPartition, int] = {}
+        self.remembered: dict[TopicPartition, FetchFrom] = {}
+        self.remembered_ids: Mapping[str, str | None] = {}
 
     @rule(
-        wanted=st.dictionaries(st.sampled_from(KEYS), st.integers(0, 3)),
+        wanted=st.dictionaries(
+            st.sampled_from(KEYS),
+            st.builds(FetchFrom, st.integers(0, 2), st.integers(-1, 1), st.sampled_from([1, 2])),
+        ),
+        topic_id=st.sampled_from([ID, ID, ID, OTHER_ID, None]),
         keeps=st.booleans(),
-        loses=st.sampled_from(["", "", "", "session", "answer"]),
+        loses=st.sampled_from([0, 0, 0, NOT_FOUND, WRONG_EPOCH, OTHER_TOPIC_ID, "answer"]),
     )
-    def fetch(self, wanted: dict[TopicPartition, int], keeps: bool, loses: str) -> None:  # noqa: FBT001 -- drawn
+    def fetch(
+        self,
+        wanted: dict[TopicPartition, FetchFrom],
+        topic_id: str | None,
+        keeps: bool,  # noqa: FBT001 -- drawn
+        loses: int | str,
+    ) -> None:
         """Whatever was lost before, a broker that answers reads exactly what is wanted."""
-        request = self.session.request(wanted)
-        if loses == "session" and self.number:
+        ids = {TOPIC: topic_id}
+        request = self.session.request(wanted, ids)
+        if isinstance(loses, int) and loses and self.number:
             self.number = 0
-            assert not self.session.answered(NOT_FOUND, 0)
+            assert not self.session.answered(loses, 0)
             return
         if request.session == 0:
             assert request.epoch == 0
-            self.remembered = {}
-            self.number = 1 + self.number if keeps else 0
+            self.remembered, self.remembered_ids = {}, ids
+            self.highest += 1
+            self.number = self.highest if keeps else 0
             self.epoch = 0
         else:
             assert (request.session, request.epoch) == (self.number, self.epoch)
+        # One session never mixes the logs of two topics.
+        assert self.remembered_ids == ids
+        for key, where in request.changed.items():
+            assert self.remembered.get(key) != where
         self.remembered.update(request.changed)
         for key in request.gone:
             del self.remembered[key]
         assert self.remembered == wanted
-        assert all(self.session.asked(key) == offset for key, offset in wanted.items())
+        for key in KEYS:
+            assert self.session.asked(key) == (wanted[key].offset if key in wanted else None)
         self.epoch += 1
         if loses == "answer":
             self.session.forget()
@@ -57,37 +87,78 @@ class SessionAgainstABroker(RuleBasedStateMachine):
 
 
 TestSessionAgainstABroker = SessionAgainstABroker.TestCase
-TestSessionAgainstABroker.settings = settings(max_examples=50, stateful_step_count=20)
+TestSessionAgainstABroker.settings = settings(max_examples=100, stateful_step_count=20)
 
 
-def test_a_quiet_fetch_names_nothing() -> None:
+def test_quiet_fetch_names_nothing() -> None:
     """With nothing new since the last one, a fetch of any number of partitions is empty."""
     session = FetchSession()
-    session.request(dict.fromkeys(KEYS, 7))
+    session.request(dict.fromkeys(KEYS, at(7)), IDS)
     session.answered(0, 5)
-    request = session.request(dict.fromkeys(KEYS, 7))
+    request = session.request(dict.fromkeys(KEYS, at(7)), dict(IDS))
     assert (request.session, request.epoch) == (5, 1)
     assert not request.changed
     assert not request.gone
 
 
-@pytest.mark.parametrize("error", [NOT_FOUND, WRONG_EPOCH])
-def test_a_session_the_broker_has_lost_begins_anew(error: int) -> None:
+@pytest.mark.parametrize("change", [at(8), at(7, epoch=1), at(7, max_bytes=2048)])
+def test_fetch_names_a_partition_whose_offset_epoch_or_size_changed(change: FetchFrom) -> None:
+    """Each of the three is part of what the broker remembers."""
+    session = FetchSession()
+    session.request(dict.fromkeys(KEYS, at(7)), IDS)
+    session.answered(0, 5)
+    request = session.request(dict.fromkeys(KEYS, at(7)) | {KEYS[1]: change}, IDS)
+    assert request.changed == {KEYS[1]: change}
+
+
+@pytest.mark.parametrize("error", [NOT_FOUND, WRONG_EPOCH, OTHER_TOPIC_ID])
+def test_lost_session_begins_anew(error: int) -> None:
     """The next request names everything, as the first did."""
     session = FetchSession()
-    first = session.request({KEYS[0]: 1})
+    first = session.request({KEYS[0]: at(1)}, IDS)
     session.answered(0, 5)
-    session.request({KEYS[0]: 2})
+    session.request({KEYS[0]: at(2)}, IDS)
     assert not session.answered(error, 0)
-    assert session.request({KEYS[0]: 1}) == first
+    assert session.request({KEYS[0]: at(1)}, IDS) == first
+
+
+def test_broker_that_keeps_no_session_is_sent_every_partition_each_time() -> None:
+    """Session 0 is also what a broker answers with an error for the whole response."""
+    session = FetchSession()
+    for error in 0, -1, 0:
+        request = session.request({KEYS[0]: at(1)}, IDS)
+        assert (request.session, request.epoch, request.changed) == (0, 0, {KEYS[0]: at(1)})
+        assert session.answered(error, 0)
+
+
+@pytest.mark.parametrize("ids", [{TOPIC: OTHER_ID}, {TOPIC: None}, {**IDS, "odin.news": ID}])
+def test_session_of_other_topic_ids_is_left(ids: Mapping[str, str | None]) -> None:
+    """A topic that was deleted and created again is another log under the same name."""
+    session = FetchSession()
+    session.request({KEYS[0]: at(1)}, IDS)
+    session.answered(0, 5)
+    request = session.request({KEYS[0]: at(1)}, ids)
+    assert (request.session, request.epoch) == (0, 0)
+    assert request.changed == {KEYS[0]: at(1)}
+    assert not request.gone
+
+
+def test_topic_ids_are_compared_with_those_of_the_last_request() -> None:
+    """The caller may go on to change its own mapping."""
+    session = FetchSession()
+    ids = dict(IDS)
+    session.request({KEYS[0]: at(1)}, ids)
+    session.answered(0, 5)
+    ids[TOPIC] = OTHER_ID
+    assert session.request({KEYS[0]: at(1)}, ids).session == 0
 
 
 def test_epochs_go_round() -> None:
     """After the largest number comes 1: 0 would begin another session."""
     session = FetchSession()
-    session.request({})
+    session.request({}, IDS)
     session.answered(0, 5)
     session._epoch = (1 << 31) - 1  # noqa: SLF001 -- two thousand million fetches are too many
-    session.request({})
+    session.request({}, IDS)
     session.answered(0, 5)
-    assert session.request({}).epoch == 1
+    assert session.request({}, IDS).epoch == 1

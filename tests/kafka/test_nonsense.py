@@ -15,9 +15,9 @@ import trio
 from odin_ws.catalogue import default_catalogue
 from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.aio import call_aiokafka, open_asyncio
-from odin_ws.kafka.cluster import KafkaOptions
 from odin_ws.kafka.errors import Refused
 from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.source import KafkaSource
 from odin_ws.records import Item
 from odin_ws.settings import Secret

@@ -63,6 +63,7 @@ async def test_a_service_whose_records_flow_is_healthy(autojump_clock: MockClock
         "paced": False,
         "lag": {},
         "lost_records": 0,
+        "problems": [],
         "partitions": {topic: [0, 1, 2] for topic in CATALOGUE.topics},
     }
     for name in ("capacity", "memory", "cpu"):

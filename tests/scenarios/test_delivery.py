@@ -6,10 +6,10 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import Any
 
-import orjson
 import pytest
 import trio
 
+from odin_ws.protocol.json_text import load_json
 from odin_ws.testing.scenario import Client, Scenario, open_scenario
 from tests.scenarios.tables import BUNDLES, EVENTS, TOPICS
 from tests.scenarios.wire import RawClient
@@ -209,21 +209,21 @@ UNREADABLE: dict[str, tuple[bytes | None, bytes | None, str]] = {
     "empty key": (b"", b"{}", "bad_key"),
     "long key": (b"x" * 129, b"{}", "bad_key"),
     "key with a star": (b"B*", b"{}", "bad_key"),
+    "key with a line end": (b"BTC\r\n", b"{}", "key_control_characters"),
+    "key of JSON": (b'"BTC"', b"{}", "key_in_quotes"),
+    "key of a schema": (b"\x00\x00\x00\x00\x01BTC", b"{}", "key_schema_prefix"),
+    "value of a schema": (b"BTC", b"\x00\x00\x00\x00\x01{}", "value_schema_prefix"),
     "tombstone": (b"BTC", None, "tombstone"),
     "empty value": (b"BTC", b"", "not_json"),
     "broken JSON": (b"BTC", b"{", "not_json"),
     "value is not UTF-8": (b"BTC", b'{"type":"\xff"}', "not_json"),
     "100,000 brackets": (b"BTC", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not_json"),
     "100,000 objects": (b"BTC", b'{"":' * 50_000 + b"1" + b"}" * 50_000, "not_json"),
-    "escape of half a pair": (b"BTC", rb'{"type":"\ud800"}', "not_json"),
-    "name of half a pair": (b"BTC", rb'{"\udfff":1}', "not_json"),
     "half a pair in UTF-8": (b"BTC", b'{"x":"\xed\xa0\x80"}', "not_json"),
     "overlong UTF-8": (b"BTC", b'{"x":"\xc0\xaf"}', "not_json"),
     "NUL": (b"BTC", b'{"x":"\x00"}', "not_json"),
     "NaN": (b"BTC", b'{"x":NaN}', "not_json"),
     "Infinity": (b"BTC", b'{"x":-Infinity}', "not_json"),
-    "number beyond any double": (b"BTC", b'{"x":1e999}', "not_json"),
-    "number of 5,000 digits": (b"BTC", b'{"x":' + b"9" * 5000 + b"}", "not_json"),
     "two objects": (b"BTC", b'{},"seq":99,"x":{}', "not_json"),
     "JSON but no object": (b"BTC", b"[1]", "not_an_object"),
     "large value": (b"BTC", b'{"x":"' + b"x" * (256 << 10) + b'"}', "too_large"),
@@ -254,8 +254,10 @@ async def test_a_record_that_cannot_be_read_is_counted_and_passed_by(
         b'{"x":' + b"[" * 1000 + b"]" * 1000 + b"}",
         b'{"x":0.1000000000000000055511151231257827,"y":-0,"z":123456789012345678901234567890}',
         b'{\r\n\t"x" : 1\r\n}\r\n',
+        rb'{"type":"TRADE_EXECUTED","text":"great \ud83d","\udfff":1}',
+        b'{"type":"TRADE_EXECUTED","x":[1e400,-1E+999,' + b"9" * 5000 + b"]}",
     ],
-    ids=["names-twice", "escapes", "deep", "digits", "spaces"],
+    ids=["names-twice", "escapes", "deep", "digits", "spaces", "half-pairs", "huge"],
 )
 async def test_a_strange_record_is_passed_on_as_it_is(
     odin_scenario: Scenario, value: bytes
@@ -266,7 +268,7 @@ async def test_a_strange_record_is_passed_on_as_it_is(
     odin_scenario.log.append("odin.trades", b"BTC", value)
     payload = (await client.next()).payload
     assert payload.endswith(b'"data":' + value + b"}")
-    assert orjson.loads(payload)["seq"] == 1
+    assert load_json(payload)["seq"] == 1
 
 
 async def test_an_unknown_event_type_is_delivered_and_counted(odin_scenario: Scenario) -> None:
@@ -281,10 +283,10 @@ async def test_an_unknown_event_type_is_delivered_and_counted(odin_scenario: Sce
 
 
 async def test_messages_are_valid_whatever_the_token_is(odin_scenario: Scenario) -> None:
-    """Quotes, spaces, control and other characters of a token come through the channel's name."""
+    """Quotes, spaces and other characters of a token come through the channel's name."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.trade"])
-    tokens = ['say "hi"', "a\\b", "line\nbreak", "né", "日本", " ", ".", "x" * 128]
+    tokens = ['say "hi"', "a\\b", "né", "日本", " ", ".", "x" * 128]
     for token in tokens:
         odin_scenario.publish(token, "trade")
     channels = {message["channel"] for message in await client.messages(len(tokens))}

@@ -17,7 +17,7 @@ from odin_ws import service
 from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.cli.environment import read_catalogue
 from odin_ws.kafka.access import KafkaAccess
-from odin_ws.kafka.cluster import KafkaOptions
+from odin_ws.kafka.options import KafkaOptions
 from odin_ws.settings import declared_settings, load_settings
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.container import Container
@@ -308,7 +308,7 @@ def made_of(
         made.append(options)
 
     monkeypatch.setattr(service, "KafkaSource", source)
-    monkeypatch.setattr(service, "KafkaArchive", lambda *given: given)
+    monkeypatch.setattr(service, "KafkaLogReader", lambda *given: given)
     settings, _ = load_settings(environment)
     upstream = service.kafka(settings, default_catalogue(), KafkaAccess.of(settings))
     (options,) = made

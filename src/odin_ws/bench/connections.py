@@ -117,6 +117,16 @@ class Connections:
 
     def drop(self, numbers: range) -> None:
         """End these at once, as a lost network would, and connect them again to resume."""
+        self.cut_off(numbers)
+        self.come_back()
+
+    def come_back(self) -> None:
+        """Connect those that were cut off, to resume."""
+        self.connect(range(0))
+        self._pending.extend(sorted(self._returning))
+
+    def cut_off(self, numbers: range) -> None:
+        """End these at once, as a lost network would."""
         for number in numbers:
             if self.phases[number] != Phase.SUBSCRIBED:
                 continue
@@ -128,8 +138,6 @@ class Connections:
             self._tables.seq[number] = 0
             self._tables.rest_length[number] = 0
             self._returning.add(number)
-        self.connect(range(0))
-        self._pending.extend(sorted(self._returning))
 
     def stall(self, numbers: range) -> None:
         """Stop reading these."""

@@ -106,10 +106,22 @@ class Crew:
         if self._publisher is not None:
             await self._publisher.tell("start")
 
-    async def tell(self, do: str) -> None:
+    async def publish_at(self, rate: float) -> list[int]:
+        """Go on publishing at another rate; returns how many records of each channel there are."""
+        if self._publisher is None:
+            return []
+        await self._publisher.tell("rate", rate=rate)
+        return cast("list[int]", (await self._publisher.hears("counts"))["published"])
+
+    @property
+    def published(self) -> int:
+        """How many records the publisher had published when it said so last."""
+        return cast("int", self._publisher.status.get("published", 0)) if self._publisher else 0
+
+    async def tell(self, do: str, **more: object) -> None:
         """Tell all loads to do something that they answer with `done`."""
         for load in self._loads:
-            await load.tell(do)
+            await load.tell(do, **more)
         for load in self._loads:
             await load.hears("done")
 
@@ -172,6 +184,10 @@ def _load_plans(
     run: Run, target: Target, names: Names, loaders: int, *, floor: bool
 ) -> Iterator[LoadPlan]:
     bounds = [run.connections * part // loaders for part in range(loaders + 1)]
+    if run.disturbance is Disturbance.AWAY:
+        # What the others feel of it is not to be what one process feels that reads all.
+        crowd = [run.affected * part // loaders for part in range(loaders + 1)]
+        bounds = [*crowd, run.connections]
     for first, after in pairwise(bounds):
         yield LoadPlan(
             host=target.host,
@@ -187,7 +203,7 @@ def _load_plans(
             names=names,
             partitions=PARTITIONS,
             subscribe=not floor,
-            positions=run.disturbance is Disturbance.DROP,
+            positions=run.disturbance in {Disturbance.DROP, Disturbance.AWAY},
             from_start=not floor and not run.stream_first,
         )
 

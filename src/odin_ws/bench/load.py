@@ -95,6 +95,13 @@ class Load:
             case {"do": "drop"}:
                 self._connections.drop(self._affected)
                 self._tell_done()
+            case {"do": "cut_off"}:
+                self._connections.cut_off(self._affected)
+                self._tell_done()
+            case {"do": "come_back"}:
+                self._published = np.array(command["published"], np.int64)
+                self._connections.come_back()
+                self._tell_done()
             case {"do": "stall"}:
                 self._connections.stall(self._affected)
                 self._tell_done()
@@ -141,6 +148,7 @@ class Load:
             at=time.monotonic(),
             received=tables.received.sum(),
             subscribed=connections.subscribed,
+            missing=self._missing() if len(self._published) else 0,
             latency=quantiles(interval.sum(axis=0), (0.5, 0.99)),
             subscribed_at=connections.subscribed_at,
         )

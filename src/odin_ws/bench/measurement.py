@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from odin_ws.bench.histogram import quantiles
 
-__all__ = ["QUANTILES", "Latency", "Measurement", "Sample"]
+__all__ = ["QUANTILES", "Latency", "Measurement", "Sample", "Scanned"]
 
 # With fewer connections, memory per connection would be that of everything else.
 _ENOUGH = 50
@@ -56,6 +56,16 @@ class Latency:
         return cls(p50, p90, p99, p999, worst)
 
 
+@attrs.frozen
+class Scanned:
+    """What the server's scans of the log took, by its own metrics."""
+
+    scans: int
+    records: int
+    seconds: float
+    """CPU time of finding out who wants each record, and of decoding those that are wanted."""
+
+
 @attrs.frozen(kw_only=True)
 class Measurement:
     """One run. Times in seconds, memory in bytes; `received` while it was measured.
@@ -63,7 +73,9 @@ class Measurement:
     `latency`: of those that were not disturbed, `counts` its histogram. `load_cpu`, `publisher_cpu`
     and `others_cpu` are shares: of a core, and of the cores that the server does not have to
     itself. `published`: records in all, `published_rate`: a second. `back_seconds`: until all that
-    were cut off were subscribed again. `problems`: what must never happen, by name.
+    were cut off were subscribed again, or live again where they were away for long. `calm`: the
+    latency before they came back. `scanned`: what scans of the log took meanwhile. `problems`: what
+    must never happen, by name.
     """
 
     label: str
@@ -75,6 +87,8 @@ class Measurement:
     received: int
     bytes: int
     latency: Latency | None
+    calm: Latency | None = None
+    scanned: Scanned | None = None
     counts: NDArray[np.int64] = attrs.field(repr=False)
     cpu_seconds: float
     rss_before: int
@@ -105,6 +119,11 @@ class Measurement:
     def connects(self) -> float | None:
         """Connections made and subscribed a second."""
         return self.subscribed / self.connect_seconds if self.connect_seconds else None
+
+    @property
+    def against_calm(self) -> float | None:
+        """The p99 of those that were not disturbed, as a multiple of what it was before."""
+        return self.latency.p99 / self.calm.p99 if self.latency and self.calm else None
 
     @property
     def idle_kb(self) -> float | None:
@@ -150,7 +169,7 @@ class Measurement:
         """All of it but the histogram, with what follows from it."""
         fields = attrs.asdict(self, filter=lambda field, _value: field.name != "counts")
         derived = (
-            *("delivered", "cpu_us", "cpu_percent", "connects"),
+            *("delivered", "cpu_us", "cpu_percent", "connects", "against_calm"),
             *("idle_kb", "streaming_kb", "growth_percent"),
         )
         return fields | {name: getattr(self, name) for name in derived}

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from odin_ws.bench.crew import Crew, Place, open_crew
-from odin_ws.bench.measurement import Latency, Measurement, Sample
+from odin_ws.bench.measurement import Latency, Measurement, Sample, Scanned
 from odin_ws.bench.scenarios import Disturbance, Run
 from odin_ws.bench.target import Target, busy_seconds
 
@@ -21,6 +21,16 @@ _BACK_SECONDS: Final = 60
 
 _POLL_SECONDS: Final = 0.05
 _SAMPLE_SECONDS: Final = 1.0
+
+
+def _between(before: Scanned | None, after: Scanned | None) -> Scanned | None:
+    if before is None or after is None:
+        return None
+    return Scanned(
+        after.scans - before.scans,
+        after.records - before.records,
+        after.seconds - before.seconds,
+    )
 
 
 async def measure(run: Run, target: Target, brokers: str | None, place: Place) -> Measurement:
@@ -55,10 +65,12 @@ class _Steps:
         if not run.stream_first:
             await crew.publish()
         await self._wait("warming up", run.warmup)
+        calm, published = await self._send_away()
+        scanned = await self._scanned()
         begin = await crew.totals("measure")
         usage, publisher, busy = target.usage(), crew.publisher_cpu, busy_seconds(others)
         async with self._sampled():
-            back_seconds = await self._disturb()
+            back_seconds = await self._disturb(published)
         end = await crew.totals("measured")
         seconds = end.at - begin.at
         after = target.usage()
@@ -76,6 +88,8 @@ class _Steps:
             received=int((end.received - begin.received).sum()),
             bytes=end.volume - begin.volume,
             latency=Latency.of(end.latency[0], int(end.worst[0])),
+            calm=calm,
+            scanned=_between(scanned, await self._scanned()),
             counts=end.latency[0],
             cpu_seconds=after.cpu - usage.cpu,
             rss_before=before.rss,
@@ -96,10 +110,11 @@ class _Steps:
     def _absent(self, subscribed: int, back_seconds: float | None) -> dict[str, int]:
         missing = self._run.connections - self._crew.count("subscribed")
         never = self._run.connections - subscribed
-        is_storm = self._run.disturbance is Disturbance.DROP
+        is_storm = self._run.disturbance in {Disturbance.DROP, Disturbance.AWAY}
         return {
             "never_subscribed": never,
-            "not_back": missing if is_storm and back_seconds is None else 0,
+            # Those that are subscribed again may not be live yet.
+            "not_back": max(1, missing) if is_storm and back_seconds is None else 0,
             "closed": 0 if is_storm or self._run.affected else missing - never,
         }
 
@@ -113,8 +128,39 @@ class _Steps:
         )
         return max(0.0, self._crew.subscribed_at - begun)
 
-    async def _disturb(self) -> float | None:
-        """Let the run go on; returns after how long all that were cut off were back."""
+    async def _send_away(self) -> tuple[Latency | None, list[int]]:
+        """Cut the affected off and publish what they miss.
+
+        Returns the latency of the others then, and how many records of each channel there are.
+        """
+        run, crew = self._run, self._crew
+        if run.disturbance is not Disturbance.AWAY:
+            return None, []
+        await crew.tell("cut_off")
+        before = crew.published
+        await crew.publish_at(run.away_rate)
+        while (done := (crew.published - before) / run.away) < 1:
+            self._tell("publishing what they miss", done)
+            await trio.sleep(_POLL_SECONDS)
+        await crew.publish_at(run.rate)
+        await self._wait("settling", run.warmup)
+        await crew.totals("measure")
+        await self._wait("measuring without them", run.seconds)
+        end = await crew.totals("measured")
+        return Latency.of(end.latency[0], int(end.worst[0])), await crew.publish_at(run.rate)
+
+    async def _scanned(self) -> Scanned | None:
+        """What the server's scans have taken so far."""
+        found = await self._target.metric(
+            "ws_scans_total", "ws_scan_records_total", "ws_scan_cpu_seconds_total"
+        )
+        return None if found is None else Scanned(int(found[0]), int(found[1]), found[2])
+
+    async def _disturb(self, published: list[int]) -> float | None:
+        """Let the run go on; returns after how long all that were cut off were back.
+
+        `published`: how many records of each channel there were when they came back.
+        """
         begun = time.monotonic()
         back = None
         match self._run.disturbance:
@@ -124,6 +170,10 @@ class _Steps:
                 await self._crew.tell("drop")
                 if await self._until_subscribed("coming back", _BACK_SECONDS):
                     back = self._crew.subscribed_at - begun
+            case Disturbance.AWAY:
+                await self._crew.tell("come_back", published=published)
+                if await self._until_live(self._run.back_patience):
+                    back = time.monotonic() - begun
             case Disturbance.NONE:
                 pass
         await self._wait("measuring", self._run.seconds - (time.monotonic() - begun))
@@ -136,6 +186,19 @@ class _Steps:
                 self._tell(what, count / self._run.connections)
                 await trio.sleep(_POLL_SECONDS)
             return True
+        return False
+
+    async def _until_live(self, patience: float) -> bool:
+        """Wait until all are back and have what they missed, and no replay is under way."""
+        with trio.move_on_after(patience):
+            if not await self._until_subscribed("coming back", patience):
+                return False
+            while True:
+                replays = await self._target.metric("ws_replays_active")
+                if not self._crew.count("missing") and (replays is None or not replays[0]):
+                    return True
+                self._tell("catching up", None)
+                await trio.sleep(_POLL_SECONDS)
         return False
 
     async def _wait(self, what: str, seconds: float) -> None:

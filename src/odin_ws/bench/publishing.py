@@ -100,16 +100,17 @@ def main() -> None:
 
 def _run(publisher: Publisher, plan: PublishPlan, reader: Reader) -> None:
     tell(event="ready")
+    started, before, rate = 0.0, 0, plan.rate
     began: float | None = None
     next_status = 0.0
     while not reader.ended:
         now = time.monotonic()
         wait = _STATUS_SECONDS
         if began is not None:
-            slots = int((now - began) * plan.rate / plan.burst) + 1
-            publisher.publish(slots * plan.burst)
-            next_slot = began + slots * plan.burst / plan.rate
-            behind = publisher.published < slots * plan.burst
+            slots = int((now - began) * rate / plan.burst) + 1
+            publisher.publish(before + slots * plan.burst)
+            next_slot = began + slots * plan.burst / rate
+            behind = publisher.published < before + slots * plan.burst
             wait = 0.0 if behind else max(_SLICE_SECONDS, next_slot - now)
         if now >= next_status:
             next_status = now + _STATUS_SECONDS
@@ -120,9 +121,12 @@ def _run(publisher: Publisher, plan: PublishPlan, reader: Reader) -> None:
         for line in reader.lines():
             match orjson.loads(line):
                 case {"do": "start"}:
-                    began = time.monotonic()
+                    started = began = time.monotonic()
+                case {"do": "rate", "rate": rate}:
+                    began, before = time.monotonic(), publisher.published
+                    tell(event="counts", published=publisher.counts)
                 case {"do": "stop"}:
-                    seconds = time.monotonic() - (began or 0.0)
+                    seconds = time.monotonic() - started
                     publisher.flush()
                     tell(
                         event="result",

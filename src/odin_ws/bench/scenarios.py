@@ -19,6 +19,7 @@ class Disturbance(Enum):
     NONE = "none"
     DROP = "drop"  # they are cut off, and all come back at once to resume
     STALL = "stall"  # they stop reading
+    AWAY = "away"  # they are cut off, and come back to resume after `away` records
 
 
 @attrs.frozen
@@ -28,7 +29,9 @@ class Run:
     `rate`: records a second, 0 for none; they leave in bursts of `burst`. `affected`: how many of
     the connections are disturbed. `stream_first`: it is published before anybody connects.
     `in_flight`: how many connect at once at most. `connect_patience`: seconds that connecting may
-    take longer than `connect_rate` says.
+    take longer than `connect_rate` says. `back_patience`: seconds in which those that were cut off
+    are to be back. `away`: records that are published while they are away, `away_rate` a second.
+    `settings`: of the server, beside those of all runs.
     """
 
     label: str
@@ -36,12 +39,16 @@ class Run:
     connect_rate: float = 1500
     in_flight: int = 1000
     connect_patience: float = 60
+    back_patience: float = 60
     rate: float = 100
     burst: int = 1
     record_bytes: int = 330
     broadcast_rate: float = 20
     shape: Shape = attrs.field(factory=Shape)
     affected: int = 0
+    away: int = 0
+    away_rate: float = 10_000
+    settings: Mapping[str, str] = attrs.field(factory=dict)
     disturbance: Disturbance = Disturbance.NONE
     stream_first: bool = False
     warmup: float = 3
@@ -92,6 +99,25 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
                 in_flight=4000,
                 rate=10,
                 seconds=20,
+            ),
+        ),
+    ),
+    "crowd": Scenario(
+        "Clients that were away for longer than history reaches come back together.",
+        (
+            Run(
+                "crowd",
+                connections=1200,
+                affected=1000,
+                disturbance=Disturbance.AWAY,
+                away=120_000,
+                settings={"WS_RETENTION_BYTES": str(8 << 20)},
+                connect_rate=3000,
+                in_flight=4000,
+                back_patience=300,
+                rate=200,
+                shape=Shape(tokens=50),
+                seconds=10,
             ),
         ),
     ),

@@ -59,7 +59,7 @@ async def open_server(
             await until_ready(process, partial(_ready, ops_port), _READY_SECONDS)
         except BenchFailed as error:
             raise BenchFailed(f"the server: {error}") from error
-        yield Target(LOOPBACK, port, "/ws", (process.pid,))
+        yield Target(LOOPBACK, port, "/ws", (process.pid,), f"http://{LOOPBACK}:{ops_port}")
     finally:
         with trio.CancelScope(shield=True):
             await process.end(_STOP_SECONDS)

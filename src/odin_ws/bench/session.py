@@ -66,6 +66,7 @@ class Session:
             # Some who were cut off are back before the server has noticed that they were.
             "WS_MAX_CONNECTIONS": str(max(1, run.connections + run.affected // 4)),
             "LOG_LEVEL": "warning",
+            **run.settings,
             **options.settings,
         }
         async with open_server(self._place.directory, settings, options.cores) as target:

@@ -113,6 +113,20 @@ def _many(p99: float) -> tuple[Figure, ...]:
     )
 
 
+def _crowd(seconds: float) -> tuple[Figure, ...]:
+    return (
+        Figure("all live after", _of_last("back_seconds"), "{:.1f} s", most=seconds),
+        Figure("p99 of the others", _of_last("against_calm"), "{:.2f} x", most=2),
+        Figure("CPU of scans", _scan_seconds, "{:.1f} s"),
+        _RIGHT,
+    )
+
+
+def _scan_seconds(measured: Sequence[Measured]) -> float | None:
+    scanned = measured[-1].server.scanned
+    return None if scanned is None else scanned.seconds
+
+
 _RIGHT: Final = Figure("lost, doubled, closed", _wrong, "{:.0f}", most=0)
 _LATENCY: Final = Figure("p99", _p99, "{:.0f} ms")
 _CONNECTS: Final = _of_last("connects")
@@ -134,6 +148,7 @@ _TWELVE: Final = Run(
 _TOKENS: Final = Run("tokens", shape=TOKENS, rate=30)
 _IDLE, _IDLE_CONNECTIONS = SCENARIOS["idle"].runs
 _CONNECT_IDLE, _CONNECT_STREAM = SCENARIOS["connect"].runs
+(_CROWD,) = SCENARIOS["crowd"].runs
 _STORM: Final = Run(
     "storm",
     connections=12_200,
@@ -227,6 +242,16 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
                 Figure("p99 of the others", _p99, "{:.0f} ms", most=1000),
                 _RIGHT,
             ),
+        ),
+        Case(
+            "crowd: 1,000 back after 120,000 records",
+            (_CROWD,),
+            _crowd(30),
+        ),
+        Case(
+            "crowd: 12,000 back after 120,000 records",
+            (attrs.evolve(_CROWD, connections=12_200, affected=12_000, connect_patience=90),),
+            _crowd(180),
         ),
         Case(
             "ingest: 10 subscribers on 1% of the tokens",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
+from urllib.request import urlopen
 
 import attrs
 import psutil
@@ -16,6 +17,9 @@ from odin_ws.testing.processes import ChildProcess
 __all__ = ["Cores", "Target", "Usage", "busy_seconds", "pinned", "until_ready"]
 
 _POLL_SECONDS = 0.05
+
+# A server whose core is taken by others still answers.
+_ANSWER_SECONDS = 30
 
 
 @attrs.frozen
@@ -61,12 +65,25 @@ class Usage:
 
 @attrs.frozen
 class Target:
-    """A server's WebSocket endpoint. `pids`: its processes, whose children count too."""
+    """A server's WebSocket endpoint. `pids`: its processes, whose children count too.
+
+    `ops`: the URL of its ops pages, where that is known.
+    """
 
     host: str
     port: int
     path: str
     pids: tuple[int, ...]
+    ops: str | None = None
+
+    async def metric(self, *names: str) -> list[float] | None:
+        """The values of metrics without labels; None where they cannot be read."""
+        if self.ops is None:
+            return None
+        url = f"{self.ops}/metrics"
+        text = await trio.to_thread.run_sync(_read, url, abandon_on_cancel=True)
+        found = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
+        return [float(found[name]) for name in names]
 
     def usage(self) -> Usage:
         """What its processes have taken. Raises BenchFailed when one has ended."""
@@ -81,6 +98,11 @@ class Target:
         except psutil.NoSuchProcess as error:
             raise BenchFailed(f"the server's process {error.pid} has ended") from error
         return Usage(cpu, rss)
+
+
+def _read(url: str) -> str:
+    with urlopen(url, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310 -- http, on loopback
+        return str(answer.read(), "utf-8")
 
 
 def busy_seconds(cores: Sequence[int]) -> float:

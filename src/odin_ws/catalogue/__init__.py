@@ -1,7 +1,7 @@
 """What there is to subscribe to: topics, categories, event types, bundles, channels, patterns."""
 
 from odin_ws.catalogue.loading import CatalogueError, default_catalogue, load_catalogue
-from odin_ws.catalogue.model import Catalogue, Topic
+from odin_ws.catalogue.model import Catalogue, KeyFormat, Topic, ValueFormat
 from odin_ws.catalogue.names import (
     ANY,
     MAX_TOKEN_BYTES,
@@ -9,6 +9,7 @@ from odin_ws.catalogue.names import (
     NameCode,
     channel_name,
     check_token,
+    has_control_characters,
     is_token,
     matching_patterns,
     split_channel,
@@ -20,11 +21,14 @@ __all__ = [
     "Catalogue",
     "CatalogueError",
     "InvalidName",
+    "KeyFormat",
     "NameCode",
     "Topic",
+    "ValueFormat",
     "channel_name",
     "check_token",
     "default_catalogue",
+    "has_control_characters",
     "is_token",
     "load_catalogue",
     "matching_patterns",

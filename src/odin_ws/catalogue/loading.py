@@ -5,14 +5,17 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Iterable
+from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
-from odin_ws.catalogue.model import Catalogue, Topic
+from odin_ws.catalogue.model import Catalogue, KeyFormat, Topic, ValueFormat
 from odin_ws.catalogue.names import ANY
 
 __all__ = ["CatalogueError", "default_catalogue", "load_catalogue"]
+
+_Format = TypeVar("_Format", bound=StrEnum)
 
 
 class CatalogueError(ValueError):
@@ -49,12 +52,21 @@ def load_catalogue(text: str) -> Catalogue:
 def _topic(row: Any, place: str) -> Topic:
     if not isinstance(row, dict):
         raise CatalogueError(f"{place}: a table is needed")
-    _only(row, {"name", "category", "events"}, place)
+    _only(row, {"name", "category", "events", "key", "value"}, place)
+    name = _text(row.get("name"), f"{place}.name")
     return Topic(
-        name=_text(row.get("name"), f"{place}.name"),
+        name=name,
         category=_word(row.get("category"), f"{place}.category"),
         events=_texts(row.get("events", []), f"{place}.events"),
+        key=_format(row.get("key", "text"), KeyFormat, f"{place}.key ({name})"),
+        value=_format(row.get("value", "json"), ValueFormat, f"{place}.value ({name})"),
     )
+
+
+def _format(value: Any, formats: type[_Format], place: str) -> _Format:
+    if isinstance(value, str) and value in list(formats):
+        return formats(value)
+    raise CatalogueError(f"{place}: {value!r} is none of {', '.join(formats)}")
 
 
 def _bundles(table: Any, categories: set[str]) -> dict[str, tuple[str, ...]]:

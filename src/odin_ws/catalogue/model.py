@@ -7,6 +7,7 @@ Everything else a client may write (bundles, topics, `BTC.TRADING`) expands to p
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 
 import attrs
 
@@ -19,16 +20,44 @@ from odin_ws.catalogue.names import (
     split_channel,
 )
 
-__all__ = ["Catalogue", "Topic"]
+__all__ = ["Catalogue", "KeyFormat", "Topic", "ValueFormat"]
+
+
+class KeyFormat(StrEnum):
+    """How a topic's publishers write the token as the record's key."""
+
+    TEXT = "text"
+    """The token, in UTF-8."""
+
+    JSON = "json"
+    """A JSON string, as Kafka Connect's JsonConverter writes it."""
+
+    CONFLUENT = "confluent"
+    """The token, in UTF-8, behind Confluent's prefix: a zero byte and a schema id of 4 bytes."""
+
+
+class ValueFormat(StrEnum):
+    """How a topic's publishers write an event as the record's value."""
+
+    JSON = "json"
+    """A JSON object."""
+
+    CONFLUENT_JSON = "confluent-json"
+    """A JSON object behind Confluent's prefix, as its JSON Schema serializer writes it."""
 
 
 @attrs.frozen
 class Topic:
-    """One Kafka topic: its category and the event types its publishers are known to send."""
+    """One Kafka topic: its category and the event types its publishers are known to send.
+
+    `key` and `value`: how its records are written.
+    """
 
     name: str
     category: str
     events: tuple[str, ...]
+    key: KeyFormat = KeyFormat.TEXT
+    value: ValueFormat = ValueFormat.JSON
 
 
 @attrs.frozen

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from typing import Final
 
 import attrs
 
@@ -13,6 +15,7 @@ __all__ = [
     "NameCode",
     "channel_name",
     "check_token",
+    "has_control_characters",
     "is_token",
     "matching_patterns",
     "split_channel",
@@ -22,6 +25,11 @@ ANY = "*"
 
 # The protocol's limit (docs/protocol.md, "Names"); an address or a ticker is far shorter.
 MAX_TOKEN_BYTES = 128
+
+# Control characters (C0, DEL and C1), which nobody can see or type, and halves of surrogate pairs,
+# which are not text: no UTF-8 can be made of them.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NOT_IN_TOKENS: Final = re.compile(r"[*\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class NameCode(StrEnum):
@@ -44,10 +52,18 @@ class InvalidName(ValueError):
         return self.message
 
 
+def has_control_characters(text: str) -> bool:
+    """Whether a character of `text` is a control character."""
+    return _CONTROL.search(text) is not None
+
+
 def is_token(text: str) -> bool:
-    """Whether `text` can be a token: 1 to 128 bytes of UTF-8 without a `*`."""
+    """Whether `text` can be a token.
+
+    That is 1 to 128 bytes of UTF-8 without a `*` or a control character.
+    """
     # Every character is at least one byte: most names are settled without encoding them.
-    if not text or len(text) > MAX_TOKEN_BYTES or ANY in text:
+    if not text or len(text) > MAX_TOKEN_BYTES or _NOT_IN_TOKENS.search(text):
         return False
     return text.isascii() or len(text.encode()) <= MAX_TOKEN_BYTES
 
@@ -60,6 +76,10 @@ def check_token(text: str, name: str) -> str:
         wrong = "the token is empty"
     elif ANY in text:
         wrong = "a * stands for the whole token and cannot be part of one"
+    elif has_control_characters(text):
+        wrong = "a token has no control characters"
+    elif _NOT_IN_TOKENS.search(text):
+        wrong = "a token has no half of a surrogate pair"
     else:
         wrong = f"a token has at most {MAX_TOKEN_BYTES} bytes"
     raise InvalidName(name, NameCode.INVALID_CHANNEL, wrong)

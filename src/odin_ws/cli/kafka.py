@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
+    NodeNotReadyError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
     for_code,
@@ -23,6 +24,7 @@ from aiokafka.errors import (
 from odin_ws.cli.running import CommandFailed
 from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.aio import call_aiokafka, open_asyncio
+from odin_ws.kafka.client import why_unreachable
 from odin_ws.testing.events import Event
 
 __all__ = ["Admin", "ExistingTopic", "Producer", "open_admin", "open_producer", "silence_aiokafka"]
@@ -66,6 +68,9 @@ class _Client:
             refusal = await self._access.refusal(seconds)
             if refusal is not None:
                 why = str(refusal)
+            elif isinstance(error, NodeNotReadyError):
+                # Of aiokafka's client, which knows the broker by a number only.
+                why = await why_unreachable(self._access, seconds) or str(error)
             elif isinstance(error, KafkaConnectionError):
                 why = "no broker answers there"
             else:

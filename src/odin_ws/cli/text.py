@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from odin_ws.client import Disconnected, Message
+from odin_ws.protocol.json_text import dump_json
 
 __all__ = ["Line", "colour", "describe", "describe_end", "printable", "time_of_day"]
 
@@ -96,7 +95,7 @@ def printable(text: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    text = value if isinstance(value, str) else dump_json(value).decode()
     if len(text) <= _VALUE_CHARACTERS:
         return text
     return text[: _VALUE_CHARACTERS - 1] + "…"

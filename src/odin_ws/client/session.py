@@ -23,6 +23,7 @@ from odin_ws.client.items import (
 )
 from odin_ws.client.positions import Ledger
 from odin_ws.client.subscription import Subscription
+from odin_ws.protocol.json_text import load_json
 
 __all__ = ["HEARTBEAT", "Counts", "Session", "auth_command"]
 
@@ -101,11 +102,11 @@ class Session:
         SubscriptionRejected.
         """
         try:
-            fields = orjson.loads(text)
+            fields = load_json(text)
             if fields["type"] == "message":
                 return self._message(fields, text)
             return self._notice(fields, now)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             # Whatever has another shape than it should shows as one of these.
             why = f"{type(error).__name__}: {error} in {text[:80]!r}"
             raise Unacceptable(VIOLATION, why, lasting=True) from error

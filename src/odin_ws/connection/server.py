@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Final
 
@@ -98,13 +99,14 @@ class ConnectionServer:
         self.entrance = entrance
         self.doorkeeper = doorkeeper
         self.replays = context.stats
+        self.scans = context.scans
         self.connections: set[Connection] = set()
         self._context = context
         self._hub = context.hub
         self._taken = context.hub.release
         self._limits = limits
-        # What newcomers are told first.
-        self.standing: bytes | None = None
+        # What newcomers are told first, by what it is about.
+        self.standing: dict[str, bytes] = {}
 
     async def serve(self, wire: Transport, peer: str) -> None:
         """The whole life of one connection. Raises nothing but cancellation."""
@@ -188,11 +190,16 @@ class ConnectionServer:
             connection.outbox.abandon()
             log.debug("closed", peer=connection.peer, reason=reason.value.label)
 
-    async def announce(self, payload: bytes) -> None:
-        """Tell everybody who is there, in order with their messages."""
+    async def announce(self, payload: bytes, topics: AbstractSet[str] | None = None) -> None:
+        """Tell everybody who is there, in order with their messages.
+
+        `topics`: only those who are subscribed to something in one of them.
+        """
         frame = text_frame(payload)
+        topics_of = self._hub.intake.catalogue.topics_of
         for count, connection in enumerate(self._open(), 1):
-            connection.tell(frame, self._hub)
+            if topics is None or not topics.isdisjoint(topics_of(connection.subscriber.patterns)):
+                connection.tell(frame, self._hub)
             if not count % _ANNOUNCE_SLICE:
                 await trio.lowlevel.checkpoint()
 
@@ -260,5 +267,5 @@ class ConnectionServer:
 
     def _greeting(self, connection: Connection) -> None:
         """What a newcomer has to know."""
-        if self.standing is not None:
-            connection.tell(text_frame(self.standing), self._hub)
+        for payload in self.standing.values():
+            connection.tell(text_frame(payload), self._hub)

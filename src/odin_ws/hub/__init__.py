@@ -4,7 +4,7 @@ from odin_ws.hub.conflation import Conflation
 from odin_ws.hub.hub import Hub
 from odin_ws.hub.intake import Intake, Jumps
 from odin_ws.hub.last import LastMessages
-from odin_ws.hub.retention import Retention
+from odin_ws.hub.retention import Pin, Retention
 from odin_ws.hub.stats import HubStats
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.hub.want import Want
@@ -16,6 +16,7 @@ __all__ = [
     "Intake",
     "Jumps",
     "LastMessages",
+    "Pin",
     "Retention",
     "Subscriber",
     "Want",

@@ -13,7 +13,7 @@ import trio
 from odin_ws.archive import Span
 from odin_ws.catalogue import Catalogue, channel_name
 from odin_ws.hub.last import LastMessages
-from odin_ws.hub.reading import TopicReader, Unreadable, read_token
+from odin_ws.hub.reading import TopicReader, Unreadable
 from odin_ws.hub.retention import Retention
 from odin_ws.hub.stats import HubStats
 from odin_ws.protocol.envelope import Message
@@ -84,6 +84,11 @@ class Intake:
         content = self._readers[record.topic].read(record)
         return None if isinstance(content, Unreadable) else content[0]
 
+    def token(self, record: Record) -> str | None:
+        """The token of a record, if it has one; the value is not looked at."""
+        token = self._readers[record.topic].token(record)
+        return None if isinstance(token, Unreadable) else token
+
     async def wait_moved(self) -> None:
         """Wait until positions have moved."""
         await self._moved.wait()
@@ -96,9 +101,7 @@ class Intake:
         """
         item = left.popleft()
         if isinstance(item, Batch):
-            size, count = self._take_records(item.records, deliver, room)
-            if count < len(item.records):
-                left.appendleft(Batch(item.records[count:]))
+            size = self._take_batch(item, left, deliver, room)
         else:
             size = 0
             if isinstance(item, Assignment):
@@ -108,6 +111,20 @@ class Intake:
             self.even_order = self.order
         self._moved.set()
         self._moved = trio.Event()
+        return size
+
+    def _take_batch(
+        self, batch: Batch, left: deque[Item], deliver: Callable[[Message], bool], room: int
+    ) -> int:
+        records = batch.records
+        size, count = self._take_records(records, deliver, room) if records else (0, 0)
+        if count < len(records):
+            left.appendleft(Batch(records[count:], batch.passed))
+        else:
+            for key, offset in batch.passed.items():
+                positions = self._positions.get(key.topic, {})
+                if offset > positions.get(key.partition, offset):
+                    positions[key.partition] = offset
         return size
 
     def _take_records(
@@ -192,8 +209,8 @@ class Intake:
 
         A null value ends its channel.
         """
-        token = read_token(record)
-        if reason is Unreadable.TOMBSTONE and not isinstance(token, Unreadable):
+        token = self.token(record)
+        if reason is Unreadable.TOMBSTONE and token is not None:
             self.last.forget(channel_name(token, self.catalogue.topics[record.topic].category))
         unreadable = self.stats.unreadable
         unreadable[reason] += 1

@@ -5,11 +5,20 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+import attrs
 import orjson
 
-from odin_ws.catalogue import Topic, channel_name, is_token
+from odin_ws.catalogue import (
+    KeyFormat,
+    Topic,
+    ValueFormat,
+    channel_name,
+    has_control_characters,
+    is_token,
+)
 from odin_ws.protocol.envelope import Message
-from odin_ws.records import Record
+from odin_ws.protocol.json_text import InvalidJson, load_json
+from odin_ws.records import Record, Undecodable
 
 __all__ = ["TopicReader", "Unreadable", "read_token", "read_value"]
 
@@ -19,42 +28,74 @@ class Unreadable(StrEnum):
 
     NO_KEY = "no_key"  # no token, so no channel
     BAD_KEY = "bad_key"  # not UTF-8, empty, too long, or holding a *
+    KEY_CONTROL_CHARACTERS = "key_control_characters"
+    KEY_IN_QUOTES = "key_in_quotes"  # a JSON string, where the catalogue says text
+    KEY_SCHEMA_PREFIX = "key_schema_prefix"  # Confluent's, where the catalogue says text or JSON
+    KEY_NO_SCHEMA_PREFIX = "key_no_schema_prefix"  # none, where the catalogue says confluent
+    KEY_NOT_JSON = "key_not_json"  # no JSON string, where the catalogue says JSON
     TOMBSTONE = "tombstone"  # a null value: "forget this key", for compacted topics
     TOO_LARGE = "too_large"
+    VALUE_SCHEMA_PREFIX = "value_schema_prefix"  # Confluent's, where the catalogue says JSON
+    VALUE_NO_SCHEMA_PREFIX = "value_no_schema_prefix"
     NOT_JSON = "not_json"  # it would break the frame of every subscriber
     NOT_AN_OBJECT = "not_an_object"
+    MALFORMED_RECORD = Undecodable.MALFORMED_RECORD.value
+    MALFORMED_BATCH = Undecodable.MALFORMED_BATCH.value
+    BAD_COMPRESSION = Undecodable.BAD_COMPRESSION.value
+    BATCH_TOO_LARGE = Undecodable.BATCH_TOO_LARGE.value
+    CORRUPT_BATCH = Undecodable.CORRUPT_BATCH.value
 
 
 # Names that are remembered: 65,536 of 20 bytes are some 15 MB, and a platform's tokens are fewer.
 _MAX_NAMES: Final = 1 << 16
 
+# Above any token, also as a JSON string of escapes: six bytes for each of its 128.
+_MAX_KEY_BYTES: Final = 1024
+
+# Confluent's wire format: a zero byte, and the id of a schema in its registry, in 4 bytes.
+_PREFIX_BYTES: Final = 5
+
 
 class TopicReader:
     """Reads the records of one topic. Keys come again and again: their names are made once."""
 
-    __slots__ = ("_category", "_max_bytes", "_names", "topic")
+    __slots__ = ("_category", "_has_prefix", "_max_bytes", "_names", "topic")
 
     def __init__(self, topic: Topic, max_bytes: int) -> None:
         self.topic = topic
         self._category = topic.category
+        self._has_prefix = topic.value is ValueFormat.CONFLUENT_JSON
         self._max_bytes = max_bytes
         # By key: token and channel.
         self._names: dict[bytes, tuple[str, str]] = {}
 
     def read(self, record: Record) -> tuple[Message, object] | Unreadable:
         """The message a record makes, and its event type, whatever that may be."""
+        if record.invalid is not None:
+            return Unreadable(record.invalid.value)
         names = self._names.get(record.key or b"") or self._name(record)
         # Not `isinstance(names, Unreadable)`: of an enum Python looks up first how that is asked.
         if not isinstance(names, tuple):
             return names
-        content = read_value(record, self._max_bytes)
+        if self._has_prefix and record.value is not None:
+            if not _has_schema_prefix(record.value):
+                return Unreadable.VALUE_NO_SCHEMA_PREFIX
+            record = attrs.evolve(record, value=record.value[_PREFIX_BYTES:])
+        content = read_value(record.value, self._max_bytes)
         if not isinstance(content, tuple):
             return content
         token, channel = names
         return Message(record, token, self._category, channel, content[0]), content[1]
 
+    def token(self, record: Record) -> str | Unreadable:
+        """The record's token; the value is not looked at."""
+        if record.invalid is not None:
+            return Unreadable(record.invalid.value)
+        names = self._names.get(record.key or b"") or self._name(record)
+        return names[0] if isinstance(names, tuple) else names
+
     def _name(self, record: Record) -> tuple[str, str] | Unreadable:
-        token = read_token(record)
+        token = read_token(record, self.topic.key)
         if isinstance(token, Unreadable) or record.key is None:
             return token if isinstance(token, Unreadable) else Unreadable.NO_KEY
         if len(self._names) >= _MAX_NAMES:
@@ -63,20 +104,51 @@ class TopicReader:
         return names
 
 
-def read_token(record: Record) -> str | Unreadable:
-    """The record's token, from its key."""
+def read_token(record: Record, written: KeyFormat = KeyFormat.TEXT) -> str | Unreadable:
+    """The token that a record's key stands for; `written`: as the topic's keys are."""
     if record.key is None:
         return Unreadable.NO_KEY
+    text = _decode_key(record.key, written)
+    return text if isinstance(text, Unreadable) else _check_text(text, written)
+
+
+def _decode_key(key: bytes, written: KeyFormat) -> str | Unreadable:
+    if len(key) > _MAX_KEY_BYTES:
+        return Unreadable.BAD_KEY
+    has_prefix = _has_schema_prefix(key)
+    if has_prefix is not (written is KeyFormat.CONFLUENT):
+        return Unreadable.KEY_SCHEMA_PREFIX if has_prefix else Unreadable.KEY_NO_SCHEMA_PREFIX
+    if has_prefix:
+        key = key[_PREFIX_BYTES:]
     try:
-        token = record.key.decode()
+        return _json_string(key) if written is KeyFormat.JSON else key.decode()
     except UnicodeDecodeError:
         return Unreadable.BAD_KEY
-    return token if is_token(token) else Unreadable.BAD_KEY
+    except InvalidJson:
+        return Unreadable.KEY_NOT_JSON
 
 
-def read_value(record: Record, max_bytes: int) -> tuple[bytes, object] | Unreadable:
-    """The record's value as it is and its event type, whatever that may be."""
-    value = record.value
+def _check_text(text: str, written: KeyFormat) -> str | Unreadable:
+    if has_control_characters(text):
+        return Unreadable.KEY_CONTROL_CHARACTERS
+    if not is_token(text):
+        return Unreadable.BAD_KEY
+    if written is KeyFormat.TEXT and len(text) > 1 and text[0] == text[-1] == '"':
+        # Its channel would have the quotes in its name, and nobody would find it.
+        return Unreadable.KEY_IN_QUOTES
+    return text
+
+
+def _json_string(key: bytes) -> str:
+    value = load_json(key)
+    if not isinstance(value, str):
+        msg = "no string"
+        raise InvalidJson(msg)
+    return value
+
+
+def read_value(value: bytes | None, max_bytes: int) -> tuple[bytes, object] | Unreadable:
+    """A record's value as it is and its event type, whatever that may be."""
     if value is None:
         return Unreadable.TOMBSTONE
     if len(value) > max_bytes:
@@ -84,7 +156,16 @@ def read_value(record: Record, max_bytes: int) -> tuple[bytes, object] | Unreada
     try:
         event = orjson.loads(value)
     except orjson.JSONDecodeError:
-        return Unreadable.NOT_JSON
+        try:
+            event = load_json(value)
+        except InvalidJson:
+            has_prefix = _has_schema_prefix(value)
+            return Unreadable.VALUE_SCHEMA_PREFIX if has_prefix else Unreadable.NOT_JSON
     if not isinstance(event, dict):
         return Unreadable.NOT_AN_OBJECT
     return value, event.get("type")
+
+
+def _has_schema_prefix(data: bytes) -> bool:
+    # The zero byte alone is no JSON, and no text that anybody could type.
+    return len(data) >= _PREFIX_BYTES and data[0] == 0

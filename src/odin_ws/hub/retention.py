@@ -14,7 +14,7 @@ from odin_ws.hub.want import Want
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
 
-__all__ = ["Retention", "message_bytes"]
+__all__ = ["Pin", "Retention", "message_bytes"]
 
 # What a message costs besides its value: the objects around it and its places in three queues.
 _OVERHEAD_BYTES: Final = 900
@@ -22,6 +22,13 @@ _OVERHEAD_BYTES: Final = 900
 # Forgotten places at the front of a queue are cleared away when they are half of it, and at least
 # so many: a queue of few messages costs more to move than to keep.
 _CLEAR_AT: Final = 32
+
+# Pinned, the history may grow by as much as its limit, and by this at least: 5,000 records of 330
+# bytes, 25 s at 200 records a second.
+_PINNED_BYTES: Final = 8 << 20
+
+# When the last pin is released the surplus goes in steps: of 64 MiB at once it would be 60 ms.
+_STEP_BYTES: Final = 1 << 20
 
 _ORDER = attrgetter("order")
 
@@ -76,11 +83,24 @@ def _offset(message: Message) -> int:
     return message.record.offset
 
 
+class Pin:
+    """Keeps the history's floors where they are, for clients that are about to go live from it."""
+
+    __slots__ = ("users",)
+
+    def __init__(self) -> None:
+        self.users = 1
+        """How many hold it; the history may move on when nobody does."""
+
+
 class Retention:
     """Messages of all connections' past, up to a size and an age; the oldest go first.
 
     `max_bytes`: of `message_bytes`. `max_age`: seconds, by the clock given to `keep`. Messages are
     found by channel and by partition, without a scan.
+
+    While there is a pin nothing is let go, until the history is twice `max_bytes` (at least 8 MiB
+    more than `max_bytes`): then all pins are broken, and those who held one read on from the log.
     """
 
     def __init__(self, catalogue: Catalogue, max_bytes: int, max_age: float) -> None:
@@ -93,6 +113,10 @@ class Retention:
         self._channels: dict[str, dict[int, _Queue]] = {}
         self._partitions: dict[str, dict[int, _Queue]] = {}
         self._floors: dict[TopicPartition, int] = {}
+        self._pins: set[Pin] = set()
+        # Since the last pin was released: there may be more than `max_bytes`.
+        self._shrinking = False
+        self.broken_pins = 0
 
     def __len__(self) -> int:
         """How many messages are kept."""
@@ -102,6 +126,29 @@ class Retention:
     def oldest(self) -> float | None:
         """When the oldest message was kept, by the clock given to `keep`; None where none is."""
         return self._kept[0][0] if self._kept else None
+
+    def pin(self) -> Pin:
+        """Keep the floors where they are until the pin is released as often as it is shared."""
+        pin = Pin()
+        self._pins.add(pin)
+        return pin
+
+    def holds(self, pin: Pin) -> bool:
+        """Whether a pin is not broken."""
+        return pin in self._pins
+
+    def share(self, pin: Pin) -> Pin:
+        """Let one more hold a pin."""
+        pin.users += 1
+        return pin
+
+    def unpin(self, pin: Pin, now: float) -> None:
+        """Let one less hold a pin; it may be broken."""
+        pin.users -= 1
+        if not pin.users and pin in self._pins:
+            self._pins.remove(pin)
+            self._shrinking = not self._pins
+            self.trim(now)
 
     def begin(self, key: TopicPartition, offset: int) -> None:
         """From now on a partition's messages after `offset` are given to `keep`, all of them."""
@@ -140,11 +187,20 @@ class Retention:
             self.trim(now)
 
     def trim(self, now: float) -> None:
-        """Let go of what is too much or too old."""
+        """Let go of what is too much or too old, and is not pinned."""
+        if self._pins:
+            if self.size <= self._max_bytes + max(self._max_bytes, _PINNED_BYTES):
+                return
+            self.broken_pins += len(self._pins)
+            self._pins.clear()
+            self._shrinking = False
         kept = self._kept
         too_old = now - self._max_age
         # Some more than is needed at a time: this is called for each record once it is full.
         most = self._max_bytes - self._max_bytes // 64 if self.size > self._max_bytes else self.size
+        if self._shrinking:
+            most = max(most, self.size - max(_STEP_BYTES, self._max_bytes // 16))
+            self._shrinking = most > self._max_bytes
         left = self.size
         while kept and (left > most or kept[0][0] < too_old):
             _, size, message, of_partition, of_channel = kept.popleft()

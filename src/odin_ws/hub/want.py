@@ -55,6 +55,11 @@ class Want:
             return self.positions()
         return self._positions(max)
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all patterns have the same positions."""
+        return len(self._distinct()) == 1
+
     def begin(self, positions: Mapping[TopicPartition, int]) -> None:
         """Want what comes after these too, of all patterns, where they had no position."""
         self._lowest = None

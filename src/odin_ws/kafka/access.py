@@ -6,25 +6,23 @@ aiokafka logs why a broker refused a connection, and then raises an error that d
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 import trio
-from aiokafka.conn import create_conn
 from aiokafka.errors import (
     IllegalSaslStateError,
-    KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
-from aiokafka.protocol.metadata import MetadataRequest
 
 from odin_ws.kafka.aio import call_aiokafka
+from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS, cause_of, connect
 from odin_ws.kafka.errors import Nonsense, Refused
+from odin_ws.kafka.protocol import MalformedResponse, MetadataRequest, UnsupportedVersion
 from odin_ws.kafka.tokens import TokenEndpoint, TokenFile, Tokens
 from odin_ws.settings import Secret, Settings, SettingsError
 from odin_ws.web import Unreachable, WebAddress
@@ -34,7 +32,8 @@ __all__ = ["KafkaAccess"]
 # Shown in the broker's log and its quotas.
 _CLIENT_ID: Final = "odin-ws"
 
-_GOODBYE_SECONDS: Final = 1
+# Of a broker's own words.
+_MOST_SHOWN: Final = 100
 
 # For a token to come from its URL. It has a kilobyte or two; some name every group of a client.
 _TOKEN_SECONDS: Final = 5.0
@@ -100,9 +99,10 @@ class KafkaAccess:
 
     def client(self) -> dict[str, Any]:
         """The arguments that every aiokafka client is made with. Raises OSError."""
-        return {"bootstrap_servers": list(self.brokers)} | self._connection()
+        return {"bootstrap_servers": list(self.brokers)} | self.connection()
 
-    def _connection(self) -> dict[str, Any]:
+    def connection(self) -> dict[str, Any]:
+        """The arguments that every connection of aiokafka is made with. Raises OSError."""
         arguments: dict[str, Any] = {
             "client_id": _CLIENT_ID,
             "security_protocol": self.protocol,
@@ -131,36 +131,47 @@ class KafkaAccess:
         with trio.move_on_after(seconds):
             for broker in self.brokers:
                 try:
-                    await call_aiokafka(self._knock, broker)
+                    await call_aiokafka(self._knock, broker, seconds)
                 except Refused as refused:
                     return refused
                 except (KafkaError, OSError) as error:
-                    why = self._why_refused(error)
+                    why = self.why_rejected(error)
                     if why:
                         return Refused(f"{broker}: {why}")
         return None
 
-    async def _knock(self, broker: str) -> None:
+    async def _knock(self, broker: str, seconds: float) -> None:
         """Connect to a broker and ask a question; in asyncio."""
         host, _, port = broker.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        connection = await create_conn(host, int(port), **self._connection())
         try:
-            cluster = await connection.send(MetadataRequest([]))
+            connection = await connect(host, int(port), seconds, self.connection())
+        except OSError:
+            # Some of them are a ValueError too: that of a certificate.
+            raise
+        except MALFORMED_RESPONSE_ERRORS as error:
+            words = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
+            raise Nonsense(f"its answer makes no sense: {words}") from error
+        request = MetadataRequest([])
+        try:
+            encoded = request.encode(connection.versions)
+            cluster = request.decode(encoded.api_version, await connection.send(encoded))
+        except (UnsupportedVersion, MalformedResponse) as error:
+            raise Nonsense(str(error)) from error
         finally:
             # TLS says goodbye first; a broker that does not answer that is not waited for.
-            await asyncio.wait([connection.close()], timeout=_GOODBYE_SECONDS)
+            await connection.close()
         # aiokafka does not look at what the broker says of a token; who is not let in is told of no
         # brokers.
         if self.tokens is not None and not cluster.brokers:
             self.tokens.forget()
             raise Refused(f"{broker}: does not take the token {self.tokens.origin}")
 
-    def _why_refused(self, error: BaseException) -> str | None:
+    def why_rejected(self, error: BaseException) -> str | None:
+        """What an error of a connection says about TLS and credentials; None where nothing."""
         if isinstance(error, Nonsense):
             return error.what
-        if isinstance(error, KafkaConnectionError) and error.__cause__ is not None:
-            error = error.__cause__
+        error = cause_of(error)
         why = None
         match error:
             case ssl.SSLCertVerificationError():

@@ -1,35 +1,54 @@
-"""The asyncio in which aiokafka runs, inside trio, and calls into it."""
+"""The asyncio in which aiokafka runs, inside trio, and its clients in it."""
 
 from __future__ import annotations
 
-import traceback
+import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
-import aiokafka.conn
 import structlog
+import trio
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    IllegalArgumentError,
+    IllegalStateError,
+    KafkaConfigurationError,
+    KafkaError,
+)
 
+from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
 from odin_ws.kafka.errors import Nonsense
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop
 
-__all__ = ["call_aiokafka", "open_asyncio"]
+__all__ = [
+    "BUGS",
+    "KAFKA_FAILURES",
+    "call_aiokafka",
+    "first_leaf",
+    "open_asyncio",
+    "running",
+    "within",
+]
 
 log = structlog.get_logger("odin_ws.kafka")
 
-# What aiokafka fails with where a broker's answer, mostly to SASL, is not what it should be.
-_NONSENSE: Final = (ValueError, KeyError, AttributeError, OverflowError, AssertionError)
+KAFKA_FAILURES: Final = (KafkaError, OSError, trio.TooSlowError)
+"""What the broker or the network may do to any call of an aiokafka client."""
 
-# What aiokafka's connection calls of ours: it writes our requests, and asks for tokens.
-_OURS: Final = "odin_ws."
+BUGS: Final = (IllegalStateError, IllegalArgumentError, KafkaConfigurationError)
+"""KafkaErrors that are not the broker's: retrying would hide a bug or a wrong setting."""
+
+# Leaving is polite, not necessary: a dead broker must not hold up the end of the process.
+_STOP_SECONDS: Final = 3
 
 # Of a broker's own words.
 _MOST_SHOWN: Final = 100
 
 
 @asynccontextmanager
-async def open_asyncio() -> AsyncIterator[None]:
+async def open_asyncio() -> AsyncIterator[AbstractEventLoop]:
     """An asyncio loop for the length of the block; what fails in it unseen fails the block.
 
     But not what only reports itself: a start of aiokafka that is cancelled drops its connection,
@@ -38,34 +57,69 @@ async def open_asyncio() -> AsyncIterator[None]:
     """
     async with open_loop() as loop:
         loop.set_exception_handler(_handle)
-        yield
+        yield loop
 
 
 async def call_aiokafka(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Await an asyncio function that is aiokafka's, or calls it.
+    """Await an asyncio function that is aiokafka's, or calls it."""
+    return await aio_as_trio(function)(*args, **options)
 
-    Raises Nonsense, a KafkaConnectionError, where aiokafka stumbles over a broker's answer.
+
+@asynccontextmanager
+async def running(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
+    """A started aiokafka client, for the length of the block.
+
+    Raises one of KAFKA_FAILURES where it does not start within `bound` seconds.
     """
+
+    async def make_in_asyncio() -> Any:
+        # Its constructor looks for a running asyncio loop.
+        return make()
+
+    client = await call_aiokafka(make_in_asyncio)
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
     try:
-        return await aio_as_trio(function)(*args, **options)
+        with within(bound):
+            await start(client)
+        yield client
+    finally:
+        # Also after a failed start: it has tasks of its own.
+        with trio.move_on_after(_STOP_SECONDS, shield=True):
+            try:
+                await call_aiokafka(stop)
+            except (asyncio.CancelledError, *KAFKA_FAILURES):
+                # With the broker dead, stop() ends like this; there is nothing left to leave.
+                pass
+
+
+async def start(client: Any) -> None:
+    """Start an aiokafka client. Raises Nonsense where a broker's first answers make no sense."""
+    try:
+        await call_aiokafka(client.start)
     except OSError:
         # Some of them are a ValueError too: that of a certificate.
         raise
-    except _NONSENSE as error:
-        if not _came_of_connecting(error):
-            raise
+    except MALFORMED_RESPONSE_ERRORS as error:
         what = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
         raise Nonsense(f"its answer makes no sense: {what}") from error
 
 
-def _came_of_connecting(error: BaseException) -> bool:
-    """Whether it was raised below aiokafka's connection, by what is not ours; else it is a bug."""
-    frames = traceback.walk_tb(error.__traceback__)
-    modules = [str(frame.f_globals.get("__name__")) for frame, _line in frames]
-    if aiokafka.conn.__name__ not in modules:
-        return False
-    below = modules[modules.index(aiokafka.conn.__name__) :]
-    return not any(module.startswith(_OURS) for module in below)
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raise trio.TooSlowError, in words for operators, if the block takes longer."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise trio.TooSlowError(f"no answer within {seconds:g} s") from None
+
+
+def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception that is no group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _handle(loop: AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, for_code
 
-__all__ = ["Nonsense", "Refused"]
+__all__ = ["KafkaUnavailable", "Nonsense", "Refused", "RequestUnsupported", "error_text"]
 
 
 class Refused(ConnectionError):
@@ -17,3 +17,42 @@ class Nonsense(KafkaConnectionError):  # type: ignore[misc]  # aiokafka is untyp
     def __init__(self, what: str) -> None:
         super().__init__(what)
         self.what = what
+
+
+class KafkaUnavailable(Exception):
+    """A broker, or all of them, cannot be used now; the text says which one, where, and why.
+
+    Everything that brokers and the network can do to a request ends in this error.
+    """
+
+
+class RequestUnsupported(KafkaUnavailable):
+    """The broker is there, and answers no version of this request that odin-ws sends."""
+
+
+# What Kafka's own name of an error leaves open, in the words of its documentation.
+_TEXTS = {
+    3: "the topic or partition does not exist",
+    5: "no leader",
+    29: "not authorized to read the topic (READ)",
+    30: "not authorized to join the consumer group (READ on the group)",
+    31: "not authorized by the cluster",
+    # Names that aiokafka does not know.
+    70: "FETCH_SESSION_ID_NOT_FOUND (70)",
+    71: "INVALID_FETCH_SESSION_EPOCH (71)",
+    74: "FENCED_LEADER_EPOCH (74)",
+    75: "UNKNOWN_LEADER_EPOCH (75)",
+    78: "OFFSET_NOT_AVAILABLE (78)",
+    100: "UNKNOWN_TOPIC_ID (100)",
+    103: "INCONSISTENT_TOPIC_ID (103)",
+    106: "FETCH_SESSION_TOPIC_ID_ERROR (106)",
+}
+
+
+def error_text(code: int, *, denied: str | None = None) -> str:
+    """Kafka's code in words. `denied`: the text for a topic that may not be used."""
+    if code == 29 and denied is not None:  # noqa: PLR2004 -- TOPIC_AUTHORIZATION_FAILED
+        return denied
+    # aiokafka's names, such as NOT_LEADER_FOR_PARTITION; it does not know the newest codes.
+    name = getattr(for_code(code), "message", None)
+    return _TEXTS.get(code) or f"{name or 'error'} ({code})"

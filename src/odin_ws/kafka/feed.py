@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import attrs
@@ -10,7 +10,7 @@ import structlog
 import trio
 from trio_util import AsyncValue
 
-__all__ = ["Feed", "FeedStatus"]
+__all__ = ["Feed", "FeedProblem", "FeedStatus"]
 
 log = structlog.get_logger("odin_ws.feed")
 
@@ -27,12 +27,32 @@ class FeedStatus(StrEnum):
 _EVENTS = {status: f"feed is {status}" for status in FeedStatus}
 
 
+@attrs.frozen
+class FeedProblem:
+    """Why some partitions of a topic are not read; all of it where `partitions` is empty.
+
+    `since`: Trio's clock, seconds.
+    """
+
+    topic: str
+    partitions: tuple[int, ...]
+    reason: str
+    since: float = attrs.field(eq=False)
+
+    def __str__(self) -> str:
+        which = f" {', '.join(map(str, self.partitions))}" if self.partitions else ""
+        return f"{self.topic}{which}: {self.reason}"
+
+
 @attrs.define(eq=False)
 class Feed:
     """What a source says of itself.
 
     `status` can be waited on. `since` is when it took its value (trio's clock, seconds).
     `lag`: records the broker has that were not read yet, by topic, at the last probe.
+    `problems`: what is not read while the rest is live. `stalled_topics`: those with partitions in
+    trouble for so long that subscribers are told; can be waited on. `held_partitions`: those whose
+    newest records an open transaction holds back.
     """
 
     status: AsyncValue[FeedStatus] = attrs.field(factory=lambda: AsyncValue(FeedStatus.STARTING))
@@ -41,7 +61,13 @@ class Feed:
     paced: bool = False
     lag: Mapping[str, int] = attrs.field(factory=dict)
     missing_topics: frozenset[str] = frozenset()
+    problems: Sequence[FeedProblem] = ()
+    stalled_topics: AsyncValue[frozenset[str]] = attrs.field(
+        factory=lambda: AsyncValue(frozenset[str]())
+    )
+    _reported: frozenset[str] = frozenset()
     lost_records: int = 0
+    held_partitions: int = 0
 
     def become(self, status: FeedStatus, reason: str = "") -> None:
         """Take a status; a change is logged once, a repetition only renews the reason."""
@@ -63,3 +89,18 @@ class Feed:
                 log.warning("topics that do not exist yet", topics=sorted(topics))
             else:
                 log.info("all topics exist now")
+
+    def report(self, problems: Sequence[FeedProblem], *, quiet: bool = False) -> None:
+        """Say what is not read; that a topic's trouble begins and ends is logged, once each.
+
+        `quiet`: not now, for nothing is read, and that is said already.
+        """
+        self.problems = problems
+        if quiet:
+            return
+        now = {one.topic: one for one in problems}
+        for topic in now.keys() - self._reported:
+            log.warning("partitions are not read", problem=str(now[topic]))
+        for topic in self._reported - now.keys():
+            log.info("partitions are read again", topic=topic)
+        self._reported = frozenset(now)

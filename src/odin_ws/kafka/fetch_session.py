@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from odin_ws.kafka.protocol import FetchFrom
 from odin_ws.records import TopicPartition
 
 __all__ = ["FetchSession", "SessionRequest"]
@@ -21,17 +22,19 @@ _FIRST_EPOCH: Final = 0
 _NO_SESSION: Final = 0
 _LAST_EPOCH: Final = (1 << 31) - 1
 
-# Kafka's codes for a session that the broker has forgotten, or counts otherwise.
-_SESSION_ERRORS: Final = {70, 71}
+# Kafka's codes for a session that the broker has forgotten or counts otherwise
+# (FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH), and for one that names topics by other
+# ids (FETCH_SESSION_TOPIC_ID_ERROR).
+_SESSION_ERRORS: Final = {70, 71, 106}
 
 
 @attrs.frozen
 class SessionRequest:
-    """What to say in one fetch: `changed` has offsets to read from, `gone` is read no more."""
+    """What to say in one fetch: `changed` is to be read from now on, `gone` no more."""
 
     session: int
     epoch: int
-    changed: Mapping[TopicPartition, int]
+    changed: Mapping[TopicPartition, FetchFrom]
     gone: frozenset[TopicPartition]
 
 
@@ -41,23 +44,33 @@ class FetchSession:
     def __init__(self) -> None:
         self._session = _NO_SESSION
         self._epoch = _FIRST_EPOCH
-        self._known: dict[TopicPartition, int] = {}
-        self._asked: dict[TopicPartition, int] = {}
+        self._known: dict[TopicPartition, FetchFrom] = {}
+        self._asked: dict[TopicPartition, FetchFrom] = {}
+        self._topic_ids: Mapping[str, str | None] = {}
 
-    def request(self, wanted: Mapping[TopicPartition, int]) -> SessionRequest:
-        """The next request, to read each partition from its offset."""
+    def request(
+        self, wanted: Mapping[TopicPartition, FetchFrom], topic_ids: Mapping[str, str | None]
+    ) -> SessionRequest:
+        """The next request, to read each partition from its offset.
+
+        A session of topics with other ids would mix two logs: it is left, and a new one begun.
+        """
+        if topic_ids != self._topic_ids:
+            self.forget()
+            self._topic_ids = dict(topic_ids)
         known = self._known
         self._asked = dict(wanted)
         return SessionRequest(
             self._session,
             self._epoch,
-            {key: offset for key, offset in wanted.items() if known.get(key) != offset},
+            {key: where for key, where in wanted.items() if known.get(key) != where},
             frozenset(known.keys() - wanted.keys()),
         )
 
     def asked(self, key: TopicPartition) -> int | None:
         """The offset from which the request that is answered reads a partition."""
-        return self._asked.get(key)
+        where = self._asked.get(key)
+        return None if where is None else where.offset
 
     def answered(self, error: int, session: int) -> bool:
         """Take the answer's error code and session; whether it holds anything.

@@ -1,16 +1,33 @@
-"""Membership in a consumer group: which partitions are ours, and where each goes on."""
+"""Membership in a consumer group: which partitions are ours, and where each goes on.
+
+aiokafka joins the group and keeps the membership; it fetches nothing: all partitions are paused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
 
 import aiokafka
+import attrs
 import structlog
 import trio
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from trio_util import AsyncValue
 
-from odin_ws.kafka.cluster import ClusterFailure, GroupCluster
+from odin_ws.kafka.aio import call_aiokafka, start
+from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
+from odin_ws.kafka.backoff import Backoff
+from odin_ws.kafka.client import KafkaClient
+from odin_ws.kafka.errors import KafkaUnavailable, error_text
+from odin_ws.kafka.layout import Layout
+from odin_ws.kafka.monitor import Monitor, renewed
+from odin_ws.kafka.options import KafkaOptions
+from odin_ws.kafka.placement import Placer
+from odin_ws.kafka.protocol import FindCoordinatorRequest, OffsetFetchRequest
 from odin_ws.kafka.trio_asyncio_compat import trio_as_aio
 from odin_ws.records import TopicPartition
 
@@ -20,65 +37,173 @@ log = structlog.get_logger("odin_ws.kafka")
 
 Positions = dict[TopicPartition, int]
 
+# What the broker or the network may do to aiokafka's calls.
+_FAILURES: Final = (KafkaError, OSError, *MALFORMED_RESPONSE_ERRORS)
 
+# How often the membership is looked after: errors of it come to light only in a call.
+_LOOK_SECONDS: Final = 1.0
+
+# Leaving is polite, not necessary: a dead broker must not hold up the end of the process.
+_LEAVE_SECONDS: Final = 3
+
+# For the last commit of a member; where it fails the next owner delivers some twice.
+_LAST_COMMIT_SECONDS: Final = 2
+
+_FIRST_RETRY_SECONDS: Final = 0.25
+
+_JOINING: Final = "the group is sharing out its partitions"
+
+
+@attrs.define(eq=False, slots=False)
 class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """Reads in turns: none while the group shares out its partitions anew.
 
     aiokafka calls the listener inside asyncio, before and after. A turn that is under way is
     cancelled: what the hub has taken by then is committed, and the rest is left to the new owner.
 
-    `positions`: the source's next offsets, which move as the hub takes records. `first_place`:
-    finds where to begin in partitions for which the group has stored nothing.
+    `positions`: the source's next offsets, which move as the hub takes records.
     """
 
-    def __init__(
-        self,
-        cluster: GroupCluster,
-        positions: Positions,
-        first_place: Callable[[set[TopicPartition]], Awaitable[Positions]],
-    ) -> None:
-        self.placed = AsyncValue(value=False)
-        self._cluster = cluster
-        self._positions = positions
-        self._first_place = first_place
-        self._ours: frozenset[TopicPartition] = frozenset()
-        self._told = True
-        self._committed: Positions = {}
-        self._cannot_commit = False
-        self._failure: BaseExceptionGroup[BaseException] | None = None
-        self._turn = trio.CancelScope()
-        self._reading = trio.Lock()
+    _group: str
+    _options: KafkaOptions
+    _client: KafkaClient
+    _layout: Layout
+    _monitor: Monitor
+    _placer: Placer
+    _positions: Positions
+    # Whether the group has given us partitions, and it is known where they go on.
+    _is_placed: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(value=False))
+    # Those that the group gave us, and those of them that can be read.
+    _assigned: frozenset[TopicPartition] = frozenset()
+    _ours: frozenset[TopicPartition] = frozenset()
+    # Counts rebalances: what was found out for an old assignment is of no use.
+    _assignments: int = 0
+    _is_assigned: bool = False
+    _assignment_changed: trio.Event = attrs.field(factory=trio.Event)
+    _told: bool = True
+    _committed: Positions = attrs.field(factory=dict)
+    _cannot_commit: bool = False
+    _consumer: Any = None
+    _turn: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _reading: trio.Lock = attrs.field(factory=trio.Lock)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Mapping[TopicPartition, int] | None]:
         """Read and hand on in here; gives the partitions and positions where they are new.
 
-        Waits for a rebalance to end; one that begins ends the block. Raises what went wrong in it.
+        Waits for a rebalance to end; one that begins ends the block.
         """
-        while not self.placed.value:
-            await self.placed.wait_value(bool)
-        if self._failure is not None:
-            raise self._failure
+        while not self._is_placed.value:
+            await self._is_placed.wait_value(bool)
         with trio.CancelScope() as self._turn:
             async with self._reading:
                 yield None if self._told else {key: self._positions[key] for key in self._ours}
                 self._told = True
 
+    async def run(self) -> None:
+        """Be a member of the group for the topics that exist; failures are retried for ever."""
+        monitor = self._monitor
+        backoff = Backoff(_FIRST_RETRY_SECONDS, self._options.probe)
+        monitor.own_problem = renewed(_JOINING, monitor.own_problem)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._place)
+            while True:
+                changed = monitor.layout_changed
+                topics = {key.topic for key in self._layout.partitions}
+                if not topics:
+                    # A group cannot be joined for no topic.
+                    await self._wait_for_topics(changed)
+                    continue
+                try:
+                    await self._be_member(topics, backoff)
+                except GroupAuthorizationFailedError:
+                    reason = error_text(30)
+                except _FAILURES as failure:
+                    reason = str(failure) or type(failure).__name__
+                except trio.TooSlowError:
+                    reason = f"no answer within {self._options.probe:g} s"
+                else:
+                    continue
+                refusal = await self._options.access.refusal(self._options.probe)
+                told = str(refusal) if refusal is not None else reason
+                monitor.own_problem = renewed(f"consumer group {self._group}: {told}", None)
+                await trio.sleep(backoff.next())
+
+    async def _wait_for_topics(self, changed: trio.Event) -> None:
+        """Serve nothing, truthfully, until there is something."""
+        if self._monitor.started_ms is not None:
+            self._monitor.own_problem = None
+            if not self._is_placed.value:
+                self._ours, self._told = frozenset(), False
+                self._is_placed.value = True
+        await changed.wait()
+
+    async def _be_member(self, topics: set[str], backoff: Backoff) -> None:
+        """Until other topics exist. Raises one of _FAILURES or trio.TooSlowError."""
+        consumer = self._consumer = await call_aiokafka(self._make_consumer)
+        try:
+            with trio.fail_after(self._options.probe):
+                await start(consumer)
+            consumer.subscribe(topics=sorted(topics), listener=self)
+            while topics == {key.topic for key in self._layout.partitions}:
+                # Nothing comes of it, all partitions are paused; but errors do.
+                with trio.fail_after(self._options.probe):
+                    await call_aiokafka(consumer.getmany, timeout_ms=0)
+                if self._is_placed.value:
+                    backoff.reset()
+                    await self.commit()
+                with trio.move_on_after(min(_LOOK_SECONDS, self._options.probe)):
+                    await self._monitor.layout_changed.wait()
+        finally:
+            # Nothing is read any more: whoever takes over begins where we stopped.
+            with trio.move_on_after(_LAST_COMMIT_SECONDS, shield=True):
+                await self._give_up()
+            with trio.move_on_after(_LEAVE_SECONDS, shield=True):
+                try:
+                    await call_aiokafka(consumer.stop)
+                except (asyncio.CancelledError, *_FAILURES):
+                    # With the broker dead, stop() ends like this; there is nothing left to leave.
+                    pass
+
+    async def _make_consumer(self) -> Any:
+        """Make a consumer; in asyncio, for its constructor looks for a running loop."""
+        return aiokafka.AIOKafkaConsumer(
+            **self._options.client(),
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            # By this the leader of a group notices new partitions.
+            metadata_max_age_ms=round(self._options.probe * 1000),
+            consumer_timeout_ms=1000,
+        )
+
+    # ---- commits
+
     async def commit(self) -> None:
         """Store what changed since the last time; what cannot be stored now is the next time."""
         positions = {key: self._positions[key] for key in self._ours}
         changed = dict(positions.items() - self._committed.items())
+        if not changed:
+            return
         try:
-            if changed:
-                await self._cluster.commit(changed)
-        except* ClusterFailure as failures:
+            with trio.fail_after(self._options.probe):
+                await call_aiokafka(partial(self._commit, changed))
+        except (*_FAILURES, trio.TooSlowError) as failure:
             # During a rebalance that is usual, and what was read until then is committed in it.
             if not self._cannot_commit:
-                log.warning("cannot commit the group's positions", error=str(failures.exceptions))
+                reason = str(failure) or type(failure).__name__
+                log.warning("cannot commit the group's positions", reason=reason)
             self._cannot_commit = True
         else:
             self._committed |= changed
             self._cannot_commit = False
+
+    async def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Of partitions that a rebalance has taken away meanwhile nothing is stored."""
+        found = {aiokafka.TopicPartition(*key): offset for key, offset in positions.items()}
+        offsets = {key: found[key] for key in found.keys() & self._consumer.assignment()}
+        if offsets:
+            await self._consumer.commit(offsets)
 
     # ---- called by aiokafka, in asyncio
 
@@ -87,35 +212,108 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         await trio_as_aio(self._give_up)()
 
     async def on_partitions_assigned(self, assigned: Iterable[aiokafka.TopicPartition]) -> None:
-        """Go on where the group stopped."""
-        await trio_as_aio(self._take)(frozenset(TopicPartition(*key) for key in assigned))
+        """Go on where the group stopped; that is found out beside, for the group waits for this."""
+        keys = set(assigned)
+        # aiokafka would fetch, and look for positions of its own.
+        if keys:
+            self._consumer.pause(*keys)
+            for key in keys:
+                self._consumer.seek(key, 0)
+        await trio_as_aio(self._take)(frozenset(TopicPartition(*key) for key in keys))
 
     async def _give_up(self) -> None:
-        self.placed.value = False
+        self._is_placed.value = False
         self._turn.cancel()
         async with self._reading:
             await self.commit()
-        self._ours = frozenset()
+        self._assigned = self._ours = frozenset()
+        self._is_assigned = False
+        self._assignments += 1
         self._committed = {}
+        self._monitor.unplaced = {}
+        self._monitor.own_problem = renewed(_JOINING, self._monitor.own_problem)
 
     async def _take(self, partitions: frozenset[TopicPartition]) -> None:
-        try:
-            await self._place(partitions)
-        except* ClusterFailure as failures:
-            # The next turn raises it; aiokafka would only log it.
-            self._failure = failures
-        self._told = False
-        self.placed.value = True
+        self._assigned = partitions
+        self._is_assigned = True
+        self._assignments += 1
+        self._assignment_changed.set()
+        self._assignment_changed = trio.Event()
         log.info("the group assigned partitions", partitions=len(partitions))
+        await trio.lowlevel.checkpoint()
 
-    async def _place(self, partitions: frozenset[TopicPartition]) -> None:
-        committed = await self._cluster.committed(partitions)
-        first = await self._first_place(set(partitions - committed.keys()))
-        for key, place in (committed | first).items():
-            # What we handed on ourselves is done, also where the commit of it failed.
-            self._positions[key] = max(place, self._positions.get(key, 0))
-        self._ours = partitions
-        self._committed = committed
-        self._cluster.fetcher.seek(self._positions)
-        # At once: whoever takes over a partition without a position would have to guess.
-        await self.commit()
+    # ---- where to go on
+
+    async def _place(self) -> None:
+        """Find out where the partitions that the group gave us go on, each by itself."""
+        backoff = Backoff(_FIRST_RETRY_SECONDS, self._options.probe)
+        while True:
+            changed, assignment = self._assignment_changed, self._assignments
+            waiting = self._assigned - self._ours
+            if not self._is_assigned or (self._is_placed.value and not waiting):
+                await changed.wait()
+                continue
+            found, failed = await self._find_positions(waiting)
+            if assignment != self._assignments:
+                continue
+            self._monitor.unplaced = {
+                key: renewed(reason, self._monitor.unplaced.get(key))
+                for key, reason in failed.items()
+            }
+            for key, place in found.items():
+                # What we handed on ourselves is done, also where the commit of it failed.
+                self._positions[key] = max(place, self._positions.get(key, 0))
+            if found or not waiting:
+                self._ours |= found.keys()
+                self._told = False
+                self._is_placed.value = True
+                self._monitor.own_problem = None
+                # At once: whoever takes over a partition without a position would have to guess.
+                await self.commit()
+            if failed:
+                with trio.move_on_after(backoff.next()):
+                    await changed.wait()
+            else:
+                backoff.reset()
+
+    async def _find_positions(
+        self, partitions: frozenset[TopicPartition]
+    ) -> tuple[Positions, dict[TopicPartition, str]]:
+        """The group's positions; where it has stored none, those of an instance that starts."""
+        if not partitions:
+            return {}, {}
+        try:
+            stored, failed = await self._ask_group(partitions)
+        except KafkaUnavailable as failure:
+            return {}, dict.fromkeys(partitions, str(failure))
+        new = partitions - stored.keys() - failed.keys()
+        if new and self._monitor.started_ms is not None:
+            placement = await self._placer.find(new, self._monitor.started_ms)
+            stored |= placement.ends
+            failed |= placement.failed
+        return stored, failed
+
+    async def _ask_group(
+        self, partitions: frozenset[TopicPartition]
+    ) -> tuple[Positions, dict[TopicPartition, str]]:
+        """Ask the group's coordinator for stored positions. Raises KafkaUnavailable."""
+        node = next(iter(self._client.brokers), None)
+        if node is None:
+            raise KafkaUnavailable("no broker is known")
+        coordinator = await self._client.ask(node, FindCoordinatorRequest(self._group))
+        if coordinator.error:
+            raise KafkaUnavailable(f"no coordinator of the group: {error_text(coordinator.error)}")
+        request = OffsetFetchRequest(self._group, partitions)
+        answer = await self._client.ask(coordinator.node, request)
+        if answer.error:
+            # Not the same as nothing stored: that would go on at the end.
+            raise KafkaUnavailable(f"no positions of the group: {error_text(answer.error)}")
+        found: Positions = {}
+        failed: dict[TopicPartition, str] = {}
+        for key in partitions:
+            one = answer.partitions.get(key)
+            if one is None or one.error:
+                failed[key] = error_text(one.error if one else 3)
+            elif one.offset >= 0:
+                found[key] = one.offset
+        return found, failed

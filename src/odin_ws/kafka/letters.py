@@ -19,15 +19,27 @@ from aiokafka.errors import KafkaError
 
 from odin_ws.hub.reading import Unreadable
 from odin_ws.kafka.access import KafkaAccess
-from odin_ws.kafka.aio import call_aiokafka, open_asyncio
+from odin_ws.kafka.aio import (
+    BUGS,
+    KAFKA_FAILURES,
+    call_aiokafka,
+    first_leaf,
+    open_asyncio,
+    running,
+    within,
+)
+from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
 from odin_ws.kafka.backoff import Backoff
-from odin_ws.kafka.cluster import BUGS, ClusterFailure, first_leaf, running, within
 from odin_ws.kafka.errors import Refused
 from odin_ws.records import Record
 
 __all__ = ["DeadLetterStats", "DeadLetters"]
 
 log = structlog.get_logger("odin_ws.kafka")
+
+# What the broker or the network may do to a letter: also an answer that makes no sense, when the
+# producer connects anew.
+_FAILURES: Final = (KafkaError, OSError, *MALFORMED_RESPONSE_ERRORS)
 
 # What may wait for the broker: enough for a burst, and a bound on memory.
 _MOST_LETTERS: Final = 1000
@@ -137,7 +149,7 @@ class DeadLetters:
                         await self._session(producer, backoff)
                 except* BUGS:
                     raise
-                except* ClusterFailure as failures:
+                except* KAFKA_FAILURES as failures:
                     failure = first_leaf(failures)
                 if failure is not None:
                     await self._report(failure)
@@ -187,7 +199,7 @@ class DeadLetters:
         results = await asyncio.gather(*sending, return_exceptions=True)
         failures = [one for one in results if isinstance(one, BaseException)]
         for failure in failures:
-            if isinstance(failure, BUGS) or not isinstance(failure, KafkaError | OSError):
+            if isinstance(failure, BUGS) or not isinstance(failure, _FAILURES):
                 raise failure
         return failures
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from odin_ws.archive import Bounds
 from odin_ws.records import Assignment, Record, TopicPartition
@@ -88,6 +88,21 @@ class Places:
         # Plain tuples: a TopicPartition for each record took 4% of reading.
         last = {(one.topic, one.partition): one.offset for one in records}
         self.next |= {TopicPartition(*key): offset + 1 for key, offset in last.items()}
+
+    def pass_offsets(self, passed: Mapping[TopicPartition, int]) -> None:
+        """Go on behind these offsets, which hold no record."""
+        for key, offset in passed.items():
+            self.next[key] = max(self.next[key], offset + 1)
+
+    def news(self) -> dict[TopicPartition, int]:
+        """By partition the offset behind what was handed on, of that which is no history."""
+        return {key: self._live(key) for key in self.next}
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """Read these no more."""
+        for key in partitions:
+            self.next.pop(key, None)
+            self.history.pop(key, None)
 
     def pass_history(self, reached: Mapping[TopicPartition, int]) -> None:
         """Leave the histories that are through, by `next` or by where the reading is.

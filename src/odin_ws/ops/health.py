@@ -53,6 +53,7 @@ def _warnings(view: View, checks: dict[str, Any]) -> list[str]:
     ]
     if feed.missing_topics:
         warnings.append(f"kafka: topics do not exist: {', '.join(sorted(feed.missing_topics))}")
+    warnings += [f"kafka: {problem}" for problem in feed.problems]
     if feed.paced:
         rate = view.settings.ws_max_kafka_rate
         warnings.append(f"kafka: paced: WS_MAX_KAFKA_RATE={rate:g} holds records back")
@@ -74,6 +75,7 @@ def _checks(view: View) -> dict[str, Any]:
             "paced": view.feed.paced,
             "lag": dict(view.feed.lag),
             "lost_records": view.feed.lost_records,
+            "problems": _problems(view),
             "partitions": view.hub.partitions(view.hub.topics),
         },
         "capacity": {
@@ -106,6 +108,20 @@ def _checks(view: View) -> dict[str, Any]:
             "cpu_cores": resources.cpu_limit,
         },
     }
+
+
+def _problems(view: View) -> list[dict[str, Any]]:
+    """What is not read while the rest is live; all of a topic where no partitions are named."""
+    now = trio.current_time()
+    return [
+        {
+            "topic": one.topic,
+            "partitions": list(one.partitions),
+            "reason": one.reason,
+            "seconds": round(now - one.since, 1),
+        }
+        for one in view.feed.problems
+    ]
 
 
 def _retention(view: View) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class _ServiceCollector(Collector):
         yield from self._kafka()
         yield from self._delivery()
         yield from self._past()
+        yield from self._scans()
 
     def _connections(self) -> Iterator[Metric]:
         view, server = self._view, self._view.server
@@ -220,6 +221,18 @@ class _ServiceCollector(Collector):
         yield _counter(
             "ws_kafka_records_lost", "Records deleted before they were read", feed.lost_records
         )
+        yield _gauge(
+            "ws_kafka_partitions_held",
+            "Partitions whose newest records an open transaction holds back",
+            feed.held_partitions,
+        )
+        troubled = GaugeMetricFamily(
+            "ws_kafka_partitions_not_read", "Partitions in trouble, by topic", labels=["topic"]
+        )
+        for topic in self._view.hub.topics:
+            several = (one for one in feed.problems if one.topic == topic)
+            troubled.add_metric([topic], sum(max(1, len(one.partitions)) for one in several))
+        yield troubled
         lag = GaugeMetricFamily(
             "ws_kafka_lag_records", "Records not read yet, at the last probe", labels=["topic"]
         )
@@ -263,6 +276,33 @@ class _ServiceCollector(Collector):
             "Messages replayed, by where they came from",
             "from",
             {"tail": replays.from_tail, "archive": replays.from_archive},
+        )
+
+    def _scans(self) -> Iterator[Metric]:
+        scans, history = self._view.server.scans.stats, self._view.hub.retention
+        yield _counter("ws_scans", "Forward scans of the log begun", scans.started)
+        yield _gauge("ws_scans_active", "Scans that run now", scans.active)
+        yield _gauge("ws_scan_clients", "Clients on a scan", scans.clients)
+        yield _gauge("ws_scan_clients_waiting", "Clients that wait for a scan", scans.waiting)
+        yield _counter(
+            "ws_scan_records", "Records read from the log, each once per scan", scans.records
+        )
+        yield _counter(
+            "ws_scan_records_wanted", "Those that a client on the scan wants", scans.matched
+        )
+        yield _counter(
+            "ws_scan_cpu_seconds",
+            "CPU time of finding out who wants each record and decoding those wanted",
+            scans.seconds,
+        )
+        yield _counter(
+            "ws_scan_clients_detached", "Clients that held their scan up", scans.detached
+        )
+        yield _counter("ws_scans_failed", "Scans ended since Kafka did not answer", scans.failed)
+        yield _counter(
+            "ws_retention_pins_broken",
+            "Pins of the history broken since it had grown to twice its size",
+            history.broken_pins,
         )
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
-import orjson
 
 from odin_ws.archive import Span
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.json_text import dump_json
 from odin_ws.protocol.selection import Rejection
 
 __all__ = [
@@ -169,9 +169,10 @@ def error_answer(error: CommandError) -> bytes:
     )
 
 
-def feed_notice(status: str, since_ms: int) -> bytes:
-    """The feed has changed: `stalled` or `live`, since then (epoch ms)."""
-    return _dump(_answer("feed", None, status=status, since=since_ms))
+def feed_notice(status: str, since_ms: int, topics: Sequence[str] | None = None) -> bytes:
+    """The feed has changed: `stalled` or `live`, since then (epoch ms); only `topics` of it."""
+    only = {} if topics is None else {"topics": topics}
+    return _dump(_answer("feed", None, status=status, since=since_ms, **only))
 
 
 def lost_notice(lost: Lost) -> bytes:
@@ -228,5 +229,5 @@ def _answer(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]:
 
 
 def _dump(answer: Mapping[str, Any]) -> bytes:
-    # Partitions are numbers.
-    return orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS)
+    # What a client has written may be in it, with halves of surrogate pairs.
+    return dump_json(answer)

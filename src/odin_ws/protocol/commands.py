@@ -7,10 +7,10 @@ from enum import StrEnum
 from typing import Any, Final
 
 import attrs
-import orjson
 
 from odin_ws.catalogue import Catalogue
 from odin_ws.protocol.errors import CommandError, ErrorCode, shown
+from odin_ws.protocol.json_text import InvalidJson, is_encodable, load_json
 from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
 from odin_ws.protocol.selection import NAMES, Scope, Selection, read_selection
 from odin_ws.records import TopicPartition
@@ -31,6 +31,9 @@ __all__ = [
 
 # An id is echoed in the answer: long enough for a UUID with a prefix, too short to be a payload.
 _MAX_ID_LENGTH: Final = 128
+
+# What any client's JSON can have as an integer, and the answer's too.
+_IDS: Final = range(-(1 << 63), 1 << 64)
 
 # Sequence numbers and epoch milliseconds; beyond it JSON numbers lose digits in browsers.
 _MAX_NUMBER: Final = (1 << 53) - 1
@@ -143,8 +146,8 @@ def decode_command(
     `most_patterns`: names that stand for more are rejected.
     """
     try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        message = load_json(text)
+    except InvalidJson as error:
         raise CommandError(ErrorCode.INVALID_JSON, f"not JSON: {error}") from error
     if not isinstance(message, dict):
         raise CommandError(ErrorCode.INVALID_MESSAGE, "a command is a JSON object")
@@ -182,7 +185,9 @@ def _read_data(kind: str, command_id: CommandId, data: Any, scope: Scope) -> Com
 
 def _read_id(message: dict[str, Any]) -> CommandId:
     command_id = message.get("id")
-    if command_id is None or (isinstance(command_id, int) and not isinstance(command_id, bool)):
+    if command_id is None:
+        return None
+    if isinstance(command_id, int) and not isinstance(command_id, bool) and command_id in _IDS:
         return command_id
     if isinstance(command_id, str) and len(command_id) <= _MAX_ID_LENGTH:
         return command_id
@@ -244,7 +249,7 @@ def _read_unsubscribe(command_id: CommandId, data: dict[str, Any], scope: Scope)
 
 def _read_auth(command_id: CommandId, data: dict[str, Any], _scope: Scope) -> Auth:
     token = data.get("token")
-    if not isinstance(token, str):
+    if not isinstance(token, str) or not is_encodable(token):
         raise CommandError(ErrorCode.INVALID_MESSAGE, "data.token: a string is needed")
     return Auth(command_id, token)
 

@@ -3,6 +3,7 @@
 from odin_ws.resume.limits import ReplayLimits, ReplayStats
 from odin_ws.resume.plan import Losses, Reason
 from odin_ws.resume.replay import Caller, NotNow, Replay
+from odin_ws.resume.scans import Scans
 from odin_ws.resume.start import Beginning, ReplayContext
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "ReplayContext",
     "ReplayLimits",
     "ReplayStats",
+    "Scans",
 ]

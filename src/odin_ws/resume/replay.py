@@ -1,39 +1,38 @@
-"""One client's way from where it was to live: the log, then the hot tail, then the index.
+"""One client's way from where it was to live: a scan of the log, then history, then the index.
 
-Between the last message of the tail and the index there is no await: nothing comes in between.
+Between the last message of history and the index there is no await: nothing comes in between.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final, Protocol
 
 import trio
 
-from odin_ws.archive import ArchiveUnavailable, RecordsExpired
-from odin_ws.catalogue import matching_patterns
-from odin_ws.hub import Subscriber
-from odin_ws.hub.reading import Unreadable, read_token
+from odin_ws.hub import Pin, Subscriber
 from odin_ws.protocol.answers import Lost, Replayed
 from odin_ws.protocol.envelope import Message
-from odin_ws.records import Record, TopicPartition
+from odin_ws.records import TopicPartition
+from odin_ws.resume.cursor import Cursor, Ending
+from odin_ws.resume.lanes import CHUNK_BYTES, Chunk, chunks_of
 from odin_ws.resume.limits import RECOVERED
 from odin_ws.resume.plan import Losses
 from odin_ws.resume.start import Beginning, ReplayContext, Start, pause
 
 __all__ = ["Caller", "Listener", "NotNow", "Replay"]
 
-# How long a client waits for its answer where the log does not give one, or too many ask.
+# For so long a client waits for its answer while the log makes no progress.
 _PATIENCE_SECONDS: Final = 30.0
-
-# Written at once, then the client must have taken it. Small, so that a slow one is not cut off:
-# within WS_OUTBOX_SECONDS 64 KiB are taken at 7 KB a second.
-_CHUNK_BYTES: Final = 64 << 10
 
 # What is held of the log's messages to tell how many they are, before the first is sent.
 _HELD_BYTES: Final = 1 << 20
+
+# History is not kept from moving on for a client that takes longer for what it was sent last.
+_PINNED_SECONDS: Final = 2.0
 
 
 class Caller(Protocol):
@@ -83,8 +82,10 @@ class Replay:
         self._listener = listener
         self._start = Start(context, beginning.want)
         self._patience = trio.CancelScope()
-        self._held: list[Message] = []
-        self._held_bytes = 0
+        self._progressed_at = trio.current_time()
+        self._held: deque[Chunk] = deque()
+        self._cursor: Cursor | None = None
+        self._pin: Pin | None = None
         self._has_read = False
         self._first: Mapping[TopicPartition, int] = {}
         self._begun = False
@@ -105,9 +106,11 @@ class Replay:
             self._beside.remove(pattern)
             topics = self._hub.intake.catalogue.topics_of([pattern])
             self._until[pattern] = self._hub.positions(topics)
-        dropped = self._want.drop(patterns)
+        names = list(patterns)
+        dropped = self._want.drop(names) if self._cursor is None else self._cursor.drop(names)
         left = set(self._want.patterns)
-        self._held = [one for one in self._held if not left.isdisjoint(one.patterns)]
+        kept = (one.filtered(lambda one: not left.isdisjoint(one.patterns)) for one in self._held)
+        self._held = deque(one for one in kept if one.messages)
         return dropped
 
     async def run(self) -> None:
@@ -121,22 +124,29 @@ class Replay:
             raise
         finally:
             stats.active -= 1
+            self._unpin()
         if self._announced is None:
             self._listener.ended(self._count)
 
     async def _run(self) -> None:
         # Until it has begun; from then on only the caller's own slowness bounds it.
-        with trio.move_on_after(_PATIENCE_SECONDS) as self._patience:
+        self._progressed_at = trio.current_time()
+        with trio.move_on_at(self._progressed_at + _PATIENCE_SECONDS) as self._patience:
             snapshot = await self._start.find(self._beginning)
-            self._held = [message for message in snapshot if not self._has(message)]
+            for chunk in chunks_of(snapshot):
+                self._hold(chunk)
             self._first = self._want.positions()
             await self._deliver()
         if self._patience.cancelled_caught:
             if not self._begun:
-                if not self._has_read:
-                    raise NotNow
-                self._begin(None)
+                self._give_up_counting()
             await self._deliver()
+
+    def _give_up_counting(self) -> None:
+        """Begin without a count after all. Raises NotNow where nothing was read yet."""
+        if not self._has_read:
+            raise NotNow
+        self._begin(None)
 
     async def _deliver(self) -> None:
         while True:
@@ -145,15 +155,15 @@ class Replay:
             if self._begun:
                 await self._tell_losses()
             if self._start.below_tail():
-                await self._read_archive()
+                await self._read_log()
             elif not self._begun:
-                self._begin(len(self._held) + self._count_tail())
+                self._begin(sum(len(one.messages) for one in self._held) + self._count_tail())
             elif self._held:
                 await self._send_held()
             elif self._send_tail():
                 return
             else:
-                await self._caller.drained()
+                await self._drained()
 
     async def _tell_losses(self) -> None:
         """A client that is cut off behind a hole must have heard of it, or it never would."""
@@ -183,53 +193,76 @@ class Replay:
         reason = losses.reason
         return None if reason is None else Lost(losses.by_topic(), reason)
 
-    async def _read_archive(self) -> None:
-        """Read from the log what the tail does not have; what was read stands if it fails."""
-        spans = self._start.below_tail()
+    async def _read_log(self) -> None:
+        """Let a scan read what history does not have; what was read stands if it fails."""
+        scans = self._context.scans
+        needed = self._start.below_tail()
+        cursor = self._cursor = scans.open(self._want, self._progressed_at)
+        # From here on there is patience for as long as there is progress.
+        self._patience.deadline = math.inf
         try:
-            async with self._context.archive.read(spans) as batches:
-                async for records in batches:
-                    await self._take(records)
-                    if not self._want.patterns:
-                        return
-        except ArchiveUnavailable:
-            await pause()
-        except RecordsExpired:
-            needed = self._start.below_tail()
+            while cursor.ended is None:
+                await self._follow(cursor)
+        finally:
+            self._cursor = None
+            scans.close(cursor)
+            self._unpin()
+            self._pin = cursor.pin
+        self._progressed_at = cursor.progressed_at
+        self._has_read |= cursor.has_read
+        while (chunk := cursor.take()) is not None:
+            self._hold_of_log(chunk)
+        if not self._begun:
+            self._patience.deadline = self._progressed_at + _PATIENCE_SECONDS
+            if self._held_size() > _HELD_BYTES:
+                self._begin(None)
+        if cursor.ended is Ending.EXPIRED:
             await self._start.judge()
             if self._start.below_tail() == needed:
                 # The log is another than the tail's: the source will notice.
                 await pause()
-        else:
-            # Not every offset holds a record.
-            for key, span in spans.items():
-                self._want.advance(key, span.last)
+        # Many may have reached history together.
+        await scans.turn()
 
-    async def _take(self, records: Sequence[Record]) -> None:
-        """Hold the records that are wanted; once there are too many to count first, send them."""
-        intake = self._hub.intake
-        for record in records:
-            topic = intake.catalogue.topics[record.topic]
-            token = read_token(record)
-            # Before the value is parsed: most records are other tokens'.
-            if not isinstance(token, Unreadable) and self._want.asks_for(
-                matching_patterns(token, topic.category)
-            ):
-                message = intake.read(record)
-                if message is not None:
-                    self._hold(message)
-            self._want.advance(TopicPartition(record.topic, record.partition), record.offset)
-        self._has_read = True
-        if not self._begun and self._held_bytes > _HELD_BYTES:
-            self._begin(None)
+    async def _follow(self, cursor: Cursor) -> None:
+        """Take what a scan has read and send it, or wait for the scan to read more."""
         if self._begun:
             await self._send_held()
+        chunk = cursor.take()
+        if chunk is not None:
+            self._hold_of_log(chunk)
+            if not self._begun and self._held_size() > cursor.limit:
+                self._begin(None)
+        elif self._begun:
+            await cursor.wait()
+        elif not await self._wait(cursor):
+            self._has_read |= cursor.has_read
+            self._give_up_counting()
+            cursor.flush()
 
-    def _hold(self, message: Message) -> None:
-        if self._want.includes(message) and not self._has(message):
-            self._held.append(message)
-            self._held_bytes += len(message.value)
-            self._context.stats.from_archive += 1
+    async def _wait(self, cursor: Cursor) -> bool:
+        """Wait for news of a scan; False where the log makes no progress for too long."""
+        while True:
+            until = self._context.scans.progressed_at(cursor) + _PATIENCE_SECONDS
+            with trio.move_on_at(until):
+                await cursor.wait()
+                return True
+            if self._context.scans.progressed_at(cursor) + _PATIENCE_SECONDS <= trio.current_time():
+                return False
+
+    def _held_size(self) -> int:
+        return sum(chunk.size for chunk in self._held)
+
+    def _hold_of_log(self, chunk: Chunk) -> None:
+        self._context.stats.from_archive += self._hold(chunk)
+
+    def _hold(self, chunk: Chunk) -> int:
+        """Keep what the client is to be sent of a chunk; returns how many messages that are."""
+        if self._beside or self._until:
+            chunk = chunk.filtered(lambda message: not self._has(message))
+        if chunk.messages:
+            self._held.append(chunk)
+        return len(chunk.messages)
 
     def _has(self, message: Message) -> bool:
         """Whether the caller gets it anyway, or did: what is live already comes once."""
@@ -253,14 +286,34 @@ class Replay:
 
     async def _send_held(self) -> None:
         while self._held:
-            await self._caller.drained()
-            count = size = 0
-            while count < len(self._held) and size < _CHUNK_BYTES:
-                size += len(self._held[count].value)
-                count += 1
-            chunk, self._held = self._held[:count], self._held[count:]
-            self._send(chunk)
-        self._held_bytes = 0
+            await self._drained()
+            if self._held:
+                self._send_chunk(self._held.popleft())
+
+    async def _drained(self) -> None:
+        """Wait until the client has taken what it was sent, then for a turn."""
+        cursor = self._cursor
+        if cursor is not None:
+            cursor.busy = True
+        try:
+            if self._pin is not None:
+                with trio.move_on_after(_PINNED_SECONDS) as scope:
+                    await self._caller.drained()
+                if scope.cancelled_caught:
+                    self._unpin()
+                    await self._caller.drained()
+            else:
+                await self._caller.drained()
+        finally:
+            if cursor is not None:
+                cursor.busy = False
+        await self._context.scans.turn()
+
+    def _unpin(self) -> None:
+        """Let history move on."""
+        pin, self._pin = self._pin, None
+        if pin is not None:
+            self._hub.retention.unpin(pin, trio.current_time())
 
     def _send_tail(self) -> bool:
         """Send a chunk of the hot tail; after the last one the subscriber is live: True."""
@@ -268,7 +321,7 @@ class Replay:
         size = 0
         is_last = True
         for message in self._tail():
-            if size >= _CHUNK_BYTES:
+            if size >= CHUNK_BYTES:
                 is_last = False
                 break
             chunk.append(message)
@@ -282,6 +335,16 @@ class Replay:
             record = message.record
             self._want.advance(TopicPartition(record.topic, record.partition), record.offset)
         return False
+
+    def _send_chunk(self, chunk: Chunk) -> None:
+        horizon = self._horizon
+        if all(last <= horizon.get(key, last) for key, last in chunk.lasts.items()):
+            # The list is shared by all who get the same, and so is what is made of it.
+            self._hub.flush(self._caller.subscriber)
+            self._count += len(chunk.messages)
+            self._hub.send(self._caller.subscriber, chunk.messages, replay=True)
+        else:
+            self._send(chunk.messages)
 
     def _send(self, messages: Sequence[Message]) -> None:
         # What is live and due already comes first: newer messages do not overtake it.

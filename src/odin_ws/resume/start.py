@@ -16,6 +16,7 @@ from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
 from odin_ws.resume.limits import ReplayLimits, ReplayStats
 from odin_ws.resume.plan import Losses, judge_past, judge_unknown
+from odin_ws.resume.scans import Scans
 
 __all__ = ["Beginning", "ReplayContext", "Start", "pause"]
 
@@ -35,6 +36,7 @@ class ReplayContext:
     hub: Hub
     archive: Archive
     limits: ReplayLimits
+    scans: Scans
     stats: ReplayStats = attrs.field(factory=ReplayStats)
 
 

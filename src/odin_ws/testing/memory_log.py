@@ -220,13 +220,19 @@ class MemorySource:
 
 
 class MemoryArchive:
-    """A MemoryLog's past, as an Archive in batches of `batch` records at most."""
+    """A MemoryLog's past, as an Archive in batches of `batch` records at most.
 
-    def __init__(self, log: MemoryLog, batch: int = 500) -> None:
+    `seconds`: how long each batch takes. `records_read`: how many were read so far.
+    """
+
+    def __init__(self, log: MemoryLog, batch: int = 500, seconds: float = 0) -> None:
+        self.batch = batch
+        self.seconds = seconds
+        self.records_read = 0
         self._log = log
-        self._batch = batch
         self._free = AsyncBool(value=True)
         self._failure: str | None = None
+        self._failing: Collection[str] | None = None
 
     def hold(self) -> None:
         """From now on let all wait, also a reading that has begun: before its next batch."""
@@ -236,9 +242,14 @@ class MemoryArchive:
         """Let nobody wait any more."""
         self._free.value = True
 
-    def fail(self, reason: str = "the broker is away") -> None:
-        """From now on raise ArchiveUnavailable, also out of a reading that has begun."""
-        self._failure = reason
+    def fail(
+        self, reason: str = "the broker is away", topics: Collection[str] | None = None
+    ) -> None:
+        """From now on raise ArchiveUnavailable, also out of a reading that has begun.
+
+        `topics`: only for those who ask for one of these.
+        """
+        self._failure, self._failing = reason, topics
 
     def recover(self) -> None:
         """Answer again."""
@@ -250,14 +261,14 @@ class MemoryArchive:
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """See Archive."""
-        await self._turn()
+        await self._turn({key.topic for key in partitions})
         return {key: has for key, has in self._log.bounds().items() if key in partitions}
 
     async def positions_at(
         self, topics: Collection[str], timestamp: int
     ) -> dict[TopicPartition, int]:
         """See Archive."""
-        await self._turn()
+        await self._turn(topics)
         found = self._log.first_since(timestamp)
         return {key: first - 1 for key, first in found.items() if key.topic in topics}
 
@@ -266,7 +277,7 @@ class MemoryArchive:
         self, spans: Mapping[TopicPartition, Span]
     ) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
         """See Archive."""
-        await self._turn()
+        await self._turn({key.topic for key in spans})
         async with aclosing(self._batches(spans)) as batches:
             yield batches
 
@@ -276,7 +287,7 @@ class MemoryArchive:
         for key, (first, last) in spans.items():
             place = first
             while place <= last:
-                await self._turn()
+                await self._turn([key.topic])
                 has = self._log.bounds().get(key)
                 if has is None or not has.first <= place <= has.end:
                     raise RecordsExpired(f"{key.topic} {key.partition} has no offset {place}")
@@ -284,12 +295,15 @@ class MemoryArchive:
                     # As it is with Kafka, where the wait for them is longer.
                     raise ArchiveUnavailable(f"no records come from {key.topic} {key.partition}")
                 places = {key: place}
-                yield self._log.read(places, min(self._batch, last + 1 - place))
+                records = self._log.read(places, min(self.batch, last + 1 - place))
+                self.records_read += len(records)
+                yield records
                 place = places[key]
 
-    async def _turn(self) -> None:
+    async def _turn(self, topics: Collection[str]) -> None:
         while not self._free.value:
             await self._free.wait_value(bool)
-        await trio.lowlevel.checkpoint()
-        if self._failure is not None:
+        await trio.sleep(self.seconds)
+        failing = self._failing
+        if self._failure is not None and (failing is None or not set(failing).isdisjoint(topics)):
             raise ArchiveUnavailable(self._failure)

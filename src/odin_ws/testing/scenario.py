@@ -20,6 +20,7 @@ import trio_websocket
 
 from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.connection.transport import Transport
+from odin_ws.connection.turns import giving_turns
 from odin_ws.kafka.feed import FeedStatus
 from odin_ws.records import Record
 from odin_ws.service import Upstream, build, history_records, run_feed, subscribers
@@ -178,7 +179,11 @@ class Scenario:
         """The server's own task, from start to the end of its drain."""
         view = self.view
         with self._scope:
-            async with run_feed(view, self._upstream), subscribers(view, self.accept):
+            async with (
+                run_feed(view, self._upstream),
+                giving_turns(view.turns),
+                subscribers(view, self.accept),
+            ):
                 await view.feed.status.wait_value(FeedStatus.LIVE)
                 # The feed is live when the hub has been handed the end of the history, not read it.
                 await view.hub.intake.filled.wait()

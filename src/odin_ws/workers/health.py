@@ -25,7 +25,7 @@ def _worst(*worst_first: str) -> Callable[[Sequence[str]], str]:
     return lambda values: min(values, key=worst_first.index)
 
 
-def _longest(values: Sequence[list[int]]) -> list[int]:
+def _longest(values: Sequence[list[Any]]) -> list[Any]:
     """All read the same partitions; one that has just started may not know of all yet."""
     return max(values, key=len)
 
@@ -39,6 +39,7 @@ RULES: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "checks.kafka.paced": any,
     "checks.kafka.lag.*": max,
     "checks.kafka.lost_records": max,
+    "checks.kafka.problems": _longest,
     "checks.kafka.partitions.*": _longest,
     "checks.capacity.current": sum,
     "checks.capacity.max": sum,

@@ -24,6 +24,9 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_memory_limit_bytes": sum,
     "ws_outbox_backlog_bytes": sum,
     "ws_replays_active": sum,
+    "ws_scan_clients": sum,
+    "ws_scan_clients_waiting": sum,
+    "ws_scans_active": sum,
     # A pattern counts once in each worker that has a subscriber of it.
     "ws_subscribed_patterns": sum,
     # Shares of equal parts.
@@ -36,6 +39,8 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_revocations": min,
     "ws_kafka_paced": max,
     "ws_kafka_lag_records": max,
+    "ws_kafka_partitions_held": max,
+    "ws_kafka_partitions_not_read": max,
     "ws_outbox_backlog_max_bytes": max,
     "ws_retention_messages": max,
     "ws_retention_bytes": max,

@@ -97,6 +97,15 @@ class Archive:
 
 
 @attrs.frozen
+class Slow:
+    """An instance gets so many records of the past at once, and waits so long for them."""
+
+    instance: int
+    batch: int
+    seconds: float
+
+
+@attrs.frozen
 class Delete:
     """The log's retention takes the oldest records of a partition."""
 
@@ -112,9 +121,9 @@ class Pause:
     seconds: float
 
 
-Action = Publish | Come | Widen | Narrow | Break | Crash | Source | Archive | Delete | Pause
+Action = Publish | Come | Widen | Narrow | Break | Crash | Source | Archive | Slow | Delete | Pause
 
-clients = st.integers(0, 2)
+clients = st.integers(0, 7)
 instances = st.integers(0, INSTANCES - 1)
 channels = st.tuples(
     st.sampled_from(TOKENS), st.sampled_from(CATEGORIES), st.integers(0, PARTITIONS - 1)
@@ -137,14 +146,16 @@ actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(Archive, instances, st.booleans(), st.booleans()),
     st.builds(Pause, st.sampled_from([0.0, 0.0, 0.01, 0.06, 0.7, 40.0])),
 )
+slowness = st.builds(Slow, instances, st.sampled_from([1, 3, 500]), st.sampled_from([0, 0.05, 1.0]))
 deletions = st.builds(Delete, st.integers(0, 1), st.integers(0, PARTITIONS - 1), st.floats(0, 1))
 
 
 class Place:
     """Where an instance runs, one after the other."""
 
-    def __init__(self, log: MemoryLog) -> None:
+    def __init__(self, log: MemoryLog, scans: int) -> None:
         self._log = log
+        self._scans = scans
         self._scope = trio.CancelScope()
         self.scenario: Scenario
 
@@ -153,7 +164,10 @@ class Place:
     ) -> None:
         """One of them."""
         settings = Settings(
-            ws_retention_bytes=retained, ws_outbox_bytes=20_000, ws_positions_interval=1
+            ws_retention_bytes=retained,
+            ws_outbox_bytes=20_000,
+            ws_positions_interval=1,
+            ws_replay_readers=self._scans,
         )
         with trio.CancelScope() as self._scope:
             async with open_scenario(settings, log=self._log) as self.scenario:
@@ -167,14 +181,17 @@ class Place:
 
 
 class World:
-    """A log, two instances, three clients."""
+    """A log, two instances with so many scans each, and clients."""
 
-    def __init__(self, nursery: trio.Nursery, followers: list[Follower]) -> None:
+    def __init__(self, nursery: trio.Nursery, followers: list[Follower], scans: int) -> None:
         self.records: list[Record] = []
         self._nursery = nursery
         self._log = MemoryLog(default_catalogue().topics, PARTITIONS)
-        self._places = [Place(self._log) for _ in range(INSTANCES)]
+        self._places = [Place(self._log, scans) for _ in range(INSTANCES)]
         self._followers = followers
+
+    def _follower(self, client: int) -> Follower:
+        return self._followers[client % len(self._followers)]
 
     async def start(self, retained: tuple[int, ...]) -> None:
         """Start the instances."""
@@ -185,15 +202,15 @@ class World:
         """Let something happen."""
         match action:
             case Come(client, instance, capacity, pause):
-                await self._come(self._followers[client], instance, capacity, pause)
+                await self._come(self._follower(client), instance, capacity, pause)
             case Widen(client, pattern):
                 await self._say(client, "subscribe", channels=[pattern], positions=True)
             case Narrow(client, which):
-                names = self._followers[client].channels
+                names = self._follower(client).channels
                 for pattern in names[which : which + 1]:
                     await self._say(client, "unsubscribe", channels=[pattern])
             case Break(client):
-                self._followers[client].break_off()
+                self._follower(client).break_off()
             case Crash(instance, retained):
                 place = self._places[instance]
                 place.crash()
@@ -203,7 +220,7 @@ class World:
             case _:
                 self._do_to_the_log(action)
 
-    def _do_to_the_log(self, action: Publish | Delete | Source | Archive) -> None:
+    def _do_to_the_log(self, action: Publish | Delete | Source | Archive | Slow) -> None:
         categories = default_catalogue().categories
         match action:
             case Publish(channels, size):
@@ -224,6 +241,9 @@ class World:
                 archive = self._places[instance].scenario.archive
                 (archive.hold if held else archive.release)()
                 (archive.recover if there else archive.fail)()
+            case Slow(instance, batch, seconds):
+                archive = self._places[instance].scenario.archive
+                archive.batch, archive.seconds = batch, seconds
 
     async def _come(self, follower: Follower, instance: int, capacity: int, pause: float) -> None:
         follower.break_off()
@@ -232,7 +252,7 @@ class World:
 
     async def _say(self, client: int, kind: str, **data: Any) -> None:
         # Before the answer to its first command it has no positions to follow.
-        follower = self._followers[client]
+        follower = self._follower(client)
         if follower.live and not follower.closed:
             # It may not have read yet that its connection has ended.
             with suppress(Closed):
@@ -244,6 +264,7 @@ class World:
             place.scenario.source.find_broker()
             place.scenario.archive.release()
             place.scenario.archive.recover()
+            place.scenario.archive.batch, place.scenario.archive.seconds = 500, 0
         for follower in self._followers:
             follower.pause = 0.0
         while True:
@@ -258,7 +279,9 @@ class World:
             place.crash()
 
 
-def play(followers: list[Follower], retained: tuple[int, ...], plan: list[Action]) -> None:
+def play(
+    followers: list[Follower], retained: tuple[int, ...], plan: list[Action], scans: int = 4
+) -> None:
     """Let it all happen, and see what the clients have got."""
 
     async def main(_clock: MockClock) -> None:
@@ -268,7 +291,7 @@ def play(followers: list[Follower], retained: tuple[int, ...], plan: list[Action
 
     async def live() -> None:
         async with trio.open_nursery() as nursery:
-            world = World(nursery, followers)
+            world = World(nursery, followers, scans)
             await world.start(retained)
             for action in plan:
                 await world.do(action)
@@ -303,3 +326,32 @@ def test_what_the_log_deletes_is_told(
 ) -> None:
     """Where retention takes records too, what does not come is told to be lost."""
     play([Follower(*patterns) for patterns in crowd], retained, plan)
+
+
+@given(
+    st.lists(names, min_size=8, max_size=8),
+    st.sampled_from([0, 5000]),
+    st.integers(1, 2),
+    st.lists(actions | slowness, max_size=40),
+)
+@settings(max_examples=40, deadline=None)
+def test_crowd_on_scans_gets_exactly_its_records(
+    crowd: list[list[str]], retained: int, scans: int, plan: list[Action]
+) -> None:
+    """Clients that join a scan, are passed by one, are slow, go or narrow what they want."""
+    followers = [Follower(*patterns) for patterns in crowd]
+    play(followers, (retained,) * INSTANCES, plan, scans)
+    assert not any(follower.lost for follower in followers)
+
+
+@given(
+    st.lists(names, min_size=8, max_size=8),
+    st.integers(1, 2),
+    st.lists(actions | slowness | deletions, max_size=40),
+)
+@settings(max_examples=20, deadline=None)
+def test_crowd_on_scans_is_told_what_the_log_deletes(
+    crowd: list[list[str]], scans: int, plan: list[Action]
+) -> None:
+    """Also where retention takes records that a scan was about to read."""
+    play([Follower(*patterns) for patterns in crowd], (0, 5000), plan, scans)

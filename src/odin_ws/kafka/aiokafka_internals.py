@@ -1,0 +1,155 @@
+"""The one module that uses what aiokafka does not document: its connection and record parser.
+
+The dependency is bounded (`aiokafka>=0.14,<0.15`), and `tests/kafka/test_aiokafka_internals.py`
+pins the shapes that are used here: an update of aiokafka says there what broke.
+
+aiokafka keeps what is hard about a connection: TLS, SASL with all its mechanisms, and the matching
+of responses to requests. What the requests and responses hold is written and read elsewhere
+(`odin_ws.kafka.protocol`); here they are bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any, Final
+
+import aiokafka.conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.protocol.api import (
+    RequestHeader_v1,
+    RequestHeader_v2,
+    ResponseHeader_v0,
+    ResponseHeader_v1,
+)
+from aiokafka.record.memory_records import MemoryRecords
+
+from odin_ws.kafka.protocol import EncodedRequest, Versions
+
+__all__ = [
+    "CONNECT_ERRORS",
+    "MALFORMED_RESPONSE_ERRORS",
+    "SEND_ERRORS",
+    "AuthenticatedConnection",
+    "MemoryRecords",
+    "cause_of",
+    "connect",
+]
+
+CONNECT_ERRORS: Final = (KafkaError, OSError, EOFError)
+"""What `connect` raises for an address that does not resolve, a broker that does not answer, or
+one that closes the connection or rejects the credentials. See `cause_of`."""
+
+MALFORMED_RESPONSE_ERRORS: Final = (
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    AssertionError,
+    struct.error,
+)
+"""What `connect` raises for a response to the version or SASL requests that makes no sense.
+aiokafka decodes these two itself, and asserts what it expects."""
+
+SEND_ERRORS: Final = (KafkaError, OSError, EOFError)
+"""What `AuthenticatedConnection.send` raises when the connection was lost."""
+
+_CLOSE_SECONDS: Final = 1.0
+
+
+class _SentRequest:
+    """An encoded request in the shape in which aiokafka's connection sends one."""
+
+    def __init__(self, request: EncodedRequest) -> None:
+        self.API_KEY = request.api_key
+        self.API_VERSION = request.api_version
+        self.RESPONSE_TYPE = _ReceivedBody
+        self._flexible = request.flexible
+        self._body = request.body
+
+    def prepare(self, _versions: Mapping[int, tuple[int, int]]) -> _SentRequest:
+        """See aiokafka.protocol.api.Request: the version is chosen already."""
+        return self
+
+    def build_request_header(self, correlation_id: int, client_id: str) -> Any:
+        """See aiokafka.protocol.api.RequestStruct."""
+        header = RequestHeader_v2 if self._flexible else RequestHeader_v1
+        return header(self, correlation_id=correlation_id, client_id=client_id)
+
+    def parse_response_header(self, buffer: BytesIO) -> Any:
+        """See aiokafka.protocol.api.RequestStruct."""
+        header = ResponseHeader_v1 if self._flexible else ResponseHeader_v0
+        return header.decode(buffer)
+
+    def encode(self) -> bytes:
+        """See aiokafka.protocol.struct.Struct."""
+        return self._body
+
+
+class _ReceivedBody:
+    @staticmethod
+    def decode(buffer: BytesIO) -> bytes:
+        """Return what follows the header."""
+        return buffer.read()
+
+
+class AuthenticatedConnection:
+    """One connection to a broker, behind TLS and SASL. All methods are for asyncio."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    @property
+    def versions(self) -> Versions:
+        """The API versions that the broker answers."""
+        found: Versions = self._connection._versions  # noqa: SLF001
+        return found
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has closed the connection."""
+        return bool(self._connection.connected())
+
+    async def send(self, request: EncodedRequest) -> bytes:
+        """Send a request and return the body of its response.
+
+        Raises one of SEND_ERRORS, or TimeoutError after the connection's request timeout.
+        """
+        body: bytes = await self._connection.send(_SentRequest(request))
+        return body
+
+    def abort(self) -> None:
+        """Begin to close, without waiting for the end of it."""
+        self._connection.close()
+
+    async def close(self) -> None:
+        """Close; a TLS peer that does not say goodbye within a second is not waited for."""
+        await asyncio.wait([self._connection.close()], timeout=_CLOSE_SECONDS)
+
+
+async def connect(
+    host: str, port: int, request_seconds: float, arguments: Mapping[str, Any]
+) -> AuthenticatedConnection:
+    """Connect to a broker, learn its API versions and authenticate.
+
+    Args:
+        host: name or IP address.
+        port: TCP port.
+        request_seconds: how long one request may take.
+        arguments: `KafkaAccess.connection()`: security protocol, TLS context, credentials.
+
+    Raises one of CONNECT_ERRORS or MALFORMED_RESPONSE_ERRORS, or TimeoutError.
+    """
+    connection = await aiokafka.conn.create_conn(
+        host, port, request_timeout_ms=round(request_seconds * 1000), **arguments
+    )
+    return AuthenticatedConnection(connection)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The TLS or socket error behind an error of a connection that was closed."""
+    cause: BaseException | None = error.__cause__
+    return cause if isinstance(error, KafkaConnectionError) and cause is not None else error

@@ -1,0 +1,330 @@
+"""Connections to the brokers of a cluster, and requests over them, for Trio.
+
+Everything that brokers and the network can do to a request is mapped here, where it happens, to
+KafkaUnavailable with a text for operators.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+import structlog
+import trio
+from aiokafka.abc import AbstractTokenProvider
+
+from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.aio import open_asyncio
+from odin_ws.kafka.aiokafka_internals import (
+    CONNECT_ERRORS,
+    MALFORMED_RESPONSE_ERRORS,
+    SEND_ERRORS,
+    AuthenticatedConnection,
+    cause_of,
+    connect,
+)
+from odin_ws.kafka.errors import KafkaUnavailable, Refused, RequestUnsupported
+from odin_ws.kafka.protocol import (
+    BrokerAddress,
+    KafkaRequest,
+    MalformedResponse,
+    Metadata,
+    MetadataRequest,
+    UnsupportedVersion,
+)
+from odin_ws.kafka.trio_asyncio_compat import aio_as_trio
+
+__all__ = ["KafkaClient", "Purpose", "why_unreachable"]
+
+log = structlog.get_logger("odin_ws.kafka")
+
+T = TypeVar("T")
+
+# aiokafka's own bound on a request: longer than the longest wait of a fetch (30 s). Callers bound
+# each request in Trio.
+_REQUEST_SECONDS: Final = 90.0
+
+# Where several brokers can be asked, one that hangs must not take the time of those that answer.
+_LEAST_TURN_SECONDS: Final = 1.0
+
+_STOPPED: Final = "the Kafka client has stopped"
+
+# Closing a connection waits for TLS to say goodbye.
+_CLOSE_SECONDS: Final = 1.0
+
+# Of a broker's own words.
+_MOST_SHOWN: Final = 100
+
+
+class Purpose(Enum):
+    """What a connection is for.
+
+    A broker answers the requests of one connection one after the other: behind a fetch that waits
+    for records a question would wait too.
+    """
+
+    FETCH = "fetch"
+    QUERY = "query"
+
+
+class KafkaClient:
+    """Requests to brokers, each by a connection that is made when it is first needed.
+
+    `seconds`: how long a broker may take to accept a connection, and to answer a request (beside
+    the time for which a fetch asks it to wait). All methods are for Trio, in any task.
+    """
+
+    def __init__(self, access: KafkaAccess, seconds: float) -> None:
+        self._access = access
+        self._seconds = seconds
+        self._brokers: dict[int, BrokerAddress] = {}
+        self._connections: dict[tuple[BrokerAddress, Purpose], AuthenticatedConnection] = {}
+        self._locks: dict[tuple[BrokerAddress, Purpose], trio.Lock] = {}
+        self._loop: Any = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Have an asyncio loop for the connections, and close them at the end of the block."""
+        async with open_asyncio() as loop:
+            self._loop = loop
+            try:
+                yield
+            finally:
+                self._loop = None
+                for connection in self._connections.values():
+                    connection.abort()
+                self._connections.clear()
+
+    @property
+    def brokers(self) -> Mapping[int, BrokerAddress]:
+        """The cluster's brokers by node id, as of the last metadata."""
+        return self._brokers
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of KAFKA_BROKERS."""
+        return self._access.brokers
+
+    def name(self, node: int) -> str:
+        """How a broker is called in texts: by its id and the address that it advertises."""
+        address = self._brokers.get(node)
+        return f"broker {node}" if address is None else f"broker {node} at {address}"
+
+    async def metadata(self, topics: Sequence[str]) -> Metadata:
+        """Ask for the layout of topics, which are not created, and remember the brokers.
+
+        The brokers known from the last time are asked first, then those of KAFKA_BROKERS. So a
+        cluster is found again that has moved to other addresses of that list.
+        """
+        failures: dict[str, None] = {}
+        candidates = self._candidates()
+        seconds = self._seconds
+        if len(candidates) > 1:
+            seconds = min(seconds, max(seconds / 2, _LEAST_TURN_SECONDS))
+        for address in candidates:
+            try:
+                with trio.fail_after(seconds):
+                    found = await self._request(address, MetadataRequest(topics), Purpose.QUERY)
+            except KafkaUnavailable as failure:
+                failures[f"{address}: {failure}"] = None
+            except trio.TooSlowError:
+                failures[f"{address}: no answer within {seconds:g} s"] = None
+            else:
+                self._check_token(address, found)
+                await self._remember(found.brokers)
+                return found
+        raise KafkaUnavailable("; ".join(failures))
+
+    async def ask(
+        self,
+        node: int,
+        request: KafkaRequest[T],
+        purpose: Purpose = Purpose.QUERY,
+        wait_seconds: float = 0,
+    ) -> T:
+        """Send a request to one broker. Raises KafkaUnavailable."""
+        address = self._brokers.get(node)
+        if address is None:
+            raise KafkaUnavailable(f"broker {node} is not in the cluster's metadata")
+        try:
+            with trio.fail_after(self._seconds + wait_seconds):
+                return await self._request(address, request, purpose)
+        except trio.TooSlowError:
+            reason = f"no answer within {self._seconds:g} s"
+        except RequestUnsupported:
+            raise
+        except KafkaUnavailable as failure:
+            reason = str(failure)
+        raise KafkaUnavailable(f"{self.name(node)}: {reason}")
+
+    # ---- connections
+
+    def _candidates(self) -> Collection[BrokerAddress]:
+        """The addresses to ask for metadata, each once: known brokers in any order, then others."""
+        known = list(self._brokers.values())
+        random.shuffle(known)
+        # One with a connection answers sooner, and is there more likely.
+        known.sort(key=lambda address: (address, Purpose.QUERY) not in self._connections)
+        return dict.fromkeys((*known, *map(_parse, self._access.brokers)))
+
+    async def _remember(self, brokers: Mapping[int, BrokerAddress]) -> None:
+        self._brokers = dict(brokers)
+        addresses = {*brokers.values(), *map(_parse, self._access.brokers)}
+        for key in [key for key in self._connections if key[0] not in addresses]:
+            await self._drop(key)
+
+    def _check_token(self, address: BrokerAddress, found: Metadata) -> None:
+        """Aiokafka does not look at what a broker says of a token; a bad one is told no brokers."""
+        tokens = self._access.tokens
+        if tokens is not None and not found.brokers:
+            tokens.forget()
+            raise KafkaUnavailable(f"{address}: does not take the token {tokens.origin}")
+
+    async def _request(
+        self, address: BrokerAddress, request: KafkaRequest[T], purpose: Purpose
+    ) -> T:
+        connection = await self._connection(address, purpose)
+        try:
+            encoded = request.encode(connection.versions)
+        except UnsupportedVersion as error:
+            raise RequestUnsupported(str(error)) from error
+        try:
+            body = await self._call(connection.send, encoded)
+            return request.decode(encoded.api_version, body)
+        except MalformedResponse as error:
+            reason = f"its answer makes no sense: {str(error)[:_MOST_SHOWN]}"
+        except TimeoutError:
+            reason = "no answer in time"
+        except SEND_ERRORS as error:
+            reason = self._explain(error)
+        except trio.Cancelled:
+            # Its answer would be in the way of the next.
+            self._forget(address, purpose, connection)
+            raise
+        self._forget(address, purpose, connection)
+        raise KafkaUnavailable(reason)
+
+    async def _connection(
+        self, address: BrokerAddress, purpose: Purpose
+    ) -> AuthenticatedConnection:
+        key = address, purpose
+        async with self._locks.setdefault(key, trio.Lock()):
+            connection = self._connections.get(key)
+            if connection is None or not connection.is_open:
+                connection = self._connections[key] = await self._connect(address)
+            return connection
+
+    async def _connect(self, address: BrokerAddress) -> AuthenticatedConnection:
+        try:
+            arguments = self._access.connection()
+        except OSError as error:
+            raise KafkaUnavailable(f"the TLS files cannot be read: {error}") from error
+        tokens = arguments.get("sasl_oauth_token_provider")
+        recorded = _RecordedTokens(tokens) if tokens is not None else None
+        if recorded is not None:
+            arguments["sasl_oauth_token_provider"] = recorded
+        try:
+            # The caller bounds the whole.
+            connection: AuthenticatedConnection = await self._call(
+                connect, address.host, address.port, _REQUEST_SECONDS, arguments
+            )
+            return connection  # noqa: TRY300 -- only to give it its type
+        except Refused as error:
+            reason = str(error)
+        except TimeoutError:
+            reason = "no answer in time"
+        except CONNECT_ERRORS as error:
+            reason = self._explain(error)
+        except MALFORMED_RESPONSE_ERRORS as error:
+            if recorded is not None and recorded.failure is error:
+                raise
+            words = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
+            reason = f"its answer makes no sense: {words}"
+        raise KafkaUnavailable(reason)
+
+    def _explain(self, error: BaseException) -> str:
+        why = self._access.why_rejected(error)
+        if why is not None:
+            return why
+        cause = cause_of(error)
+        match cause:
+            case socket.gaierror():
+                return "the name does not resolve"
+            case ConnectionRefusedError():
+                return "nobody listens there"
+        return str(cause) or type(cause).__name__
+
+    def _forget(
+        self, address: BrokerAddress, purpose: Purpose, connection: AuthenticatedConnection
+    ) -> None:
+        if self._connections.get((address, purpose)) is connection:
+            del self._connections[address, purpose]
+        connection.abort()
+
+    async def _drop(self, key: tuple[BrokerAddress, Purpose]) -> None:
+        connection = self._connections.pop(key)
+        self._locks.pop(key, None)
+        with trio.move_on_after(_CLOSE_SECONDS):
+            await self._call(connection.close)
+
+    async def _call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await an asyncio function in the client's loop, from any task."""
+        if self._loop is None:
+            raise KafkaUnavailable(_STOPPED)
+        try:
+            result: T = await aio_as_trio(function, loop=self._loop)(*args)
+        except asyncio.CancelledError:
+            # The loop ends with `running`; a caller that is cancelled itself gets trio.Cancelled.
+            raise KafkaUnavailable(_STOPPED) from None
+        return result
+
+
+class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
+    """Tells an error of the token's own source from one of the broker's answer."""
+
+    def __init__(self, tokens: Any) -> None:
+        self._tokens = tokens
+        self.failure: BaseException | None = None
+
+    async def token(self) -> str:
+        """See AbstractTokenProvider; in asyncio."""
+        try:
+            token: str = await self._tokens.token()
+        except BaseException as error:
+            self.failure = error
+            raise
+        return token
+
+
+def _parse(broker: str) -> BrokerAddress:
+    """An address of KAFKA_BROKERS, which the settings have checked."""
+    host, _, port = broker.rpartition(":")
+    return BrokerAddress(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+async def why_unreachable(access: KafkaAccess, seconds: float) -> str | None:
+    """Which broker cannot be reached where it says that it is; None where all can.
+
+    A broker that answers at an address of KAFKA_BROKERS tells of others, and of itself, where it is
+    configured to be reached (`advertised.listeners`): that need not be so from here.
+    """
+    client = KafkaClient(access, seconds)
+    async with client.running():
+        try:
+            await client.metadata([])
+        except KafkaUnavailable as failure:
+            return str(failure)
+        for node in client.brokers:
+            try:
+                await client.ask(node, MetadataRequest([]))
+            except KafkaUnavailable as failure:
+                return (
+                    f"{','.join(access.brokers)} answered, but {failure} "
+                    "(the address is the one that the broker advertises)"
+                )
+    return None

@@ -1,0 +1,126 @@
+"""Decompresses what a publisher compressed, up to a bound: a small batch may expand to anything."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+import cramjam
+
+from odin_ws.kafka.bad_batch import BadBatch
+from odin_ws.records import Undecodable
+
+__all__ = ["MAX_EXPANDED_BYTES", "decompress"]
+
+# A topic's message.max.bytes bounds the compressed batch: 1 MiB by default, and JSON shrinks to a
+# tenth. The bound is what one batch may take of the process's memory.
+MAX_EXPANDED_BYTES: Final = 64 << 20
+
+# The first guess of the expanded size, by the compressed size, and how much each next one grows.
+_RATIO: Final = 8
+_SMALLEST_GUESS: Final = 16 << 10
+
+# 16 for gzip's header and trailer, 15 for the largest window.
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+# Publishers write one. zlib copies what is behind each: a thousand empty ones would take seconds.
+_MAX_MEMBERS: Final = 16
+
+# Java's snappy writes blocks behind this header: the magic, a version, a compatible version.
+_XERIAL: Final = b"\x82SNAPPY\x00"
+_XERIAL_HEADER_BYTES: Final = 16
+_BLOCK_LENGTH: Final = struct.Struct(">i")
+
+
+def decompress(codec: int, data: memoryview) -> bytes | bytearray | memoryview:
+    """The bytes that `codec`, as Kafka numbers them, made `data` of. Raises BadBatch."""
+    reader = _READERS.get(codec)
+    if reader is None:
+        raise BadBatch(Undecodable.BAD_COMPRESSION)
+    try:
+        return reader(data)
+    except (cramjam.DecompressionError, zlib.error, struct.error) as error:
+        raise BadBatch(Undecodable.BAD_COMPRESSION) from error
+
+
+def _gzip(data: memoryview) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    left: bytes | memoryview = data
+    while left or not parts:
+        if len(parts) == _MAX_MEMBERS:
+            raise BadBatch(Undecodable.BAD_COMPRESSION)
+        member = zlib.decompressobj(_GZIP)
+        part = member.decompress(left, MAX_EXPANDED_BYTES - size + 1)
+        size += len(part)
+        if size > MAX_EXPANDED_BYTES:
+            raise BadBatch(Undecodable.BATCH_TOO_LARGE)
+        if not member.eof:
+            raise BadBatch(Undecodable.BAD_COMPRESSION)
+        parts.append(part)
+        left = member.unused_data
+    return b"".join(parts)
+
+
+def _snappy(data: memoryview) -> bytes:
+    if data[: len(_XERIAL)].tobytes() != _XERIAL:
+        return _snappy_block(data, 0)
+    parts: list[bytes] = []
+    size = 0
+    at = _XERIAL_HEADER_BYTES
+    while at < len(data):
+        (length,) = _BLOCK_LENGTH.unpack_from(data, at)
+        at += _BLOCK_LENGTH.size
+        if not 0 < length <= len(data) - at:
+            raise BadBatch(Undecodable.BAD_COMPRESSION)
+        part = _snappy_block(data[at : at + length], size)
+        parts.append(part)
+        size += len(part)
+        at += length
+    return b"".join(parts)
+
+
+def _snappy_block(data: memoryview, before: int) -> bytes:
+    """One block, which begins with its expanded size; `before`: the size of those before it."""
+    if before + cramjam.snappy.decompress_raw_len(data) > MAX_EXPANDED_BYTES:
+        raise BadBatch(Undecodable.BATCH_TOO_LARGE)
+    return bytes(cramjam.snappy.decompress_raw(data))
+
+
+def _into(
+    decompress_into: Callable[[memoryview, bytearray], int],
+) -> Callable[[memoryview], memoryview]:
+    """Decompress into a buffer that is as large as it has to be, and at most the bound.
+
+    The codec's own answer to a buffer that is too small is the same exception as to garbage, which
+    fails at once in each of them.
+    """
+
+    def read(data: memoryview) -> memoryview:
+        room = _SMALLEST_GUESS + _RATIO * len(data)
+        while room < MAX_EXPANDED_BYTES:
+            buffer = bytearray(room)
+            try:
+                return memoryview(buffer)[: decompress_into(data, buffer)]
+            except cramjam.DecompressionError:
+                room *= _RATIO
+        buffer = bytearray(MAX_EXPANDED_BYTES)
+        try:
+            return memoryview(buffer)[: decompress_into(data, buffer)]
+        except cramjam.DecompressionError as error:
+            # cramjam has no other sign of it.
+            if "failed to write whole buffer" in str(error):
+                raise BadBatch(Undecodable.BATCH_TOO_LARGE) from error
+            raise
+
+    return read
+
+
+_READERS: Final[dict[int, Callable[[memoryview], bytes | bytearray | memoryview]]] = {
+    1: _gzip,
+    2: _snappy,
+    3: _into(cramjam.lz4.decompress_into),
+    4: _into(cramjam.zstd.decompress_into),
+}

@@ -1,0 +1,473 @@
+"""Reads partitions, each from its leader; one partition's or one broker's trouble stays its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
+
+import attrs
+import structlog
+import trio
+
+from odin_ws.kafka.backoff import Backoff
+from odin_ws.kafka.client import Purpose
+from odin_ws.kafka.errors import KafkaUnavailable, error_text
+from odin_ws.kafka.fetch_session import FetchSession
+from odin_ws.kafka.lookup import look_up
+from odin_ws.kafka.partition import Jump, Partition, PartitionState
+from odin_ws.kafka.protocol import (
+    FetchedPartition,
+    FetchFrom,
+    FetchRequest,
+    FetchResponse,
+    KafkaRequest,
+    TopicLayout,
+)
+from odin_ws.kafka.record_batches import read_batches
+from odin_ws.records import JumpReason, Record, TopicPartition
+
+__all__ = ["BATCH_RECORDS", "Brokers", "FetchWait", "Fetcher", "Taken"]
+
+log = structlog.get_logger("odin_ws.kafka")
+
+T = TypeVar("T")
+
+# One record of a fetch and its handling cost some 5 us: a batch keeps the loop for 10 ms at most.
+BATCH_RECORDS: Final = 2000
+
+# How long one look waits for a record.
+POLL_SECONDS: Final = 1.0
+
+# Of one fetch, and of one partition in it: enough for 100,000 records of 400 bytes a second in
+# slots of 50 ms. A partition's records are read at once, which takes the loop for some 5 ms.
+FETCH_BYTES: Final = 4 << 20
+PARTITION_BYTES: Final = 1 << 20
+
+# Bytes that wait for the hub. A partition with more than the first bound is not fetched. Of a
+# broker with more than the second only partitions with nothing waiting are fetched, in small
+# pieces: a record of a quiet partition does not wait for the backlog of another.
+_PARTITION_ROOM: Final = 2 * PARTITION_BYTES
+_BROKER_ROOM: Final = 2 * FETCH_BYTES
+_SMALL_PARTITION_BYTES: Final = 64 << 10
+_SMALL_FETCH_BYTES: Final = 1 << 20
+
+# The largest fetch of a partition whose next batch is larger than PARTITION_BYTES.
+_LARGEST_PARTITION_BYTES: Final = 64 << 20
+
+# Before a broker that failed as a whole is tried again.
+_FIRST_RETRY_SECONDS: Final = 0.1
+_LAST_RETRY_SECONDS: Final = 1.0
+
+_OUT_OF_RANGE: Final = 1
+_LEADER_NOT_AVAILABLE: Final = 5
+
+# Kafka's codes after which the metadata may say more: unknown topic or partition, no leader,
+# another leader, replica gone, fenced or unknown leader epoch, unknown or other topic id.
+_ASK_FOR_METADATA: Final = {3, 5, 6, 9, 74, 75, 100, 103}
+
+
+@attrs.frozen
+class FetchWait:
+    """A broker answers as soon as it has `min_bytes`, or after `seconds`."""
+
+    min_bytes: int
+    seconds: float
+
+
+@attrs.frozen
+class Taken:
+    """What was read: records in offset order per partition, and then jumps.
+
+    `cut_off`: more is there than was asked for. `passed`: by partition the last offset that is
+    behind all of it, also where that is no record: a transaction's marker, or what compaction left.
+    """
+
+    records: Sequence[Record]
+    cut_off: bool
+    jumps: Mapping[TopicPartition, Jump]
+    passed: Mapping[TopicPartition, int]
+
+
+class Brokers(Protocol):
+    """What the fetcher asks of a KafkaClient."""
+
+    async def ask(
+        self,
+        node: int,
+        request: KafkaRequest[T],
+        purpose: Purpose = Purpose.QUERY,
+        wait_seconds: float = 0,
+    ) -> T:
+        """Send a request to one broker. Raises KafkaUnavailable."""
+        ...
+
+
+class Fetcher:
+    """Reads the partitions that it is assigned, and keeps what came until it is taken.
+
+    `max_wait`: seconds a broker may hold a fetch while nothing comes. `gather`: seconds for which
+    it gathers while records come: a fetch that waits at the broker costs nothing, and is under way
+    while the hub is busy.
+
+    `metadata_wanted` is set when the cluster's layout may have changed, `troubled` when trouble
+    began or ended; who waits for them replaces them. `changed` is set, and replaced, whenever there
+    may be something else to do.
+    """
+
+    def __init__(self, brokers: Brokers, max_wait: float, gather: float) -> None:
+        self.partitions: dict[TopicPartition, Partition] = {}
+        self.metadata_wanted = trio.Event()
+        self.troubled = trio.Event()
+        self.changed = trio.Event()
+        self._brokers = brokers
+        # At the first record; after a slot; at once, for more is there.
+        self._idle_wait = FetchWait(1, max_wait)
+        self._gathering_wait = FetchWait(FETCH_BYTES, gather)
+        self._no_wait = FetchWait(0, 0)
+        self._topics: Mapping[str, TopicLayout] = {}
+        self._topic_ids: dict[str, str | None] = {}
+        self._nodes: set[int] = set()
+        # Those with something to take, in the order in which they are taken from.
+        self._ready: deque[Partition] = deque()
+        self._something = trio.Event()
+        # Second thoughts: an answer that is believed only when it comes twice.
+        self._out_of_range: dict[TopicPartition, int] = {}
+        self._corrupt: dict[TopicPartition, int] = {}
+        self._max_bytes: dict[TopicPartition, int] = {}
+
+    # ---- for the source
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_up_positions)
+            while True:
+                for node in self._leaders() - self._nodes:
+                    self._nodes.add(node)
+                    nursery.start_soon(self._read_from, node)
+                await self.changed.wait()
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read from these offsets on, also partitions that were not read before."""
+        for key, position in positions.items():
+            self._drop(key)
+            partition = self.partitions[key] = Partition(key, position)
+            self._lead(partition, trio.current_time())
+        self._know_ids()
+        self._notify()
+
+    def revoke(self, keys: Collection[TopicPartition]) -> None:
+        """Read these no more; what was read of them and not taken is forgotten."""
+        for key in keys:
+            self._drop(key)
+        self._know_ids()
+        self._notify()
+
+    def apply(self, topics: Mapping[str, TopicLayout]) -> None:
+        """Take what the metadata says: who leads, and which log a topic is."""
+        self._topics = topics
+        self._know_ids()
+        now = trio.current_time()
+        for partition in self.partitions.values():
+            self._lead(partition, now)
+        self._notify()
+
+    def restart(self, keys: Collection[TopicPartition]) -> None:
+        """Read another log of the same name, from its beginning, after what is buffered."""
+        for key in keys & self.partitions.keys():
+            self.partitions[key].look_up(JumpReason.RECREATED)
+        self._notify()
+
+    async def take(self, most: int | None) -> Taken:
+        """Take what was read, at most `most` records, a fair share of each partition's.
+
+        Waits about a second for the first record.
+        """
+        await trio.lowlevel.checkpoint()
+        limit = BATCH_RECORDS if most is None else min(most, BATCH_RECORDS)
+        if not self._ready:
+            self._something = trio.Event()
+            with trio.move_on_after(POLL_SECONDS):
+                await self._something.wait()
+        records: list[Record] = []
+        jumps: dict[TopicPartition, Jump] = {}
+        passed: dict[TopicPartition, int] = {}
+        # What comes after a jump is for the next time: the hub is told of the jump first.
+        jumped: list[Partition] = []
+        share = max(1, limit // max(1, len(self._ready)))
+        while self._ready and len(records) < limit:
+            partition = self._ready.popleft()
+            partition.ready = False
+            records += partition.take(min(share, limit - len(records)))
+            jump = partition.take_jump()
+            if jump is not None:
+                jumps[partition.key] = jump
+                jumped.append(partition)
+                continue
+            passed[partition.key] = partition.first_buffered - 1
+            if partition.has_buffered:
+                self._make_ready(partition)
+        for partition in jumped:
+            self._make_ready(partition)
+        if passed or jumps:
+            self._notify()
+        return Taken(records, len(records) == limit, jumps, passed)
+
+    def wake(self) -> None:
+        """Let a `take` that waits for records return without any."""
+        self._something.set()
+
+    def first_offset(self, key: TopicPartition) -> int:
+        """The offset of what is taken next of a partition."""
+        return self.partitions[key].first_buffered
+
+    def next_offsets(self) -> dict[TopicPartition, int]:
+        """By partition the offset behind what was taken, and behind what is no record there."""
+        return {key: partition.first_buffered for key, partition in self.partitions.items()}
+
+    # ---- fetching
+
+    async def _read_from(self, node: int) -> None:
+        """Fetch from one broker what it leads, for as long as the fetcher runs."""
+        session = FetchSession()
+        backoff = Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
+        wait = self._idle_wait
+        lost_sessions = 0
+        while True:
+            wanted, retry_at, held = self._wanted(node)
+            if not wanted:
+                changed = self.changed
+                with trio.move_on_at(retry_at):
+                    await changed.wait()
+                continue
+            # What is held back for want of room is wanted again soon.
+            wait = self._gathering_wait if held and wait is self._idle_wait else wait
+            began = trio.current_time()
+            try:
+                request = self._request(session, wanted, wait)
+                response = await self._brokers.ask(node, request, Purpose.FETCH, wait.seconds)
+                failure = error_text(response.error) if response.error else None
+            except KafkaUnavailable as error:
+                response, failure = None, str(error)
+            if response is not None and not session.answered(response.error, response.session):
+                lost_sessions += 1
+                # A lost session is usual: brokers forget them. Again and again is trouble.
+                if lost_sessions == 1:
+                    continue
+            if response is None or failure is not None:
+                session.forget()
+                self._lose(wanted, failure or "", began)
+                await trio.sleep(backoff.next())
+                continue
+            backoff.reset()
+            lost_sessions = 0
+            wait = await self._take_response(session, wanted, response)
+
+    def _request(
+        self, session: FetchSession, wanted: Mapping[TopicPartition, FetchFrom], wait: FetchWait
+    ) -> FetchRequest:
+        small = any(where.max_bytes <= _SMALL_PARTITION_BYTES for where in wanted.values())
+        largest = max(where.max_bytes for where in wanted.values())
+        one = session.request(wanted, self._topic_ids)
+        return FetchRequest(
+            wait.seconds,
+            wait.min_bytes,
+            _SMALL_FETCH_BYTES if small else max(FETCH_BYTES, largest),
+            one.session,
+            one.epoch,
+            one.changed,
+            one.gone,
+            self._topic_ids,
+        )
+
+    def _wanted(self, node: int) -> tuple[dict[TopicPartition, FetchFrom], float, bool]:
+        """What to fetch from a broker; when to look again; whether room holds something back."""
+        now = trio.current_time()
+        led = [one for one in self.partitions.values() if one.leader == node]
+        full = sum(one.buffered_bytes for one in led) >= _BROKER_ROOM
+        wanted: dict[TopicPartition, FetchFrom] = {}
+        retry_at = float("inf")
+        held = False
+        for one in led:
+            if one.state is PartitionState.BACKING_OFF:
+                if now < one.retry_at:
+                    retry_at = min(retry_at, one.retry_at)
+                    continue
+                if one.resume() is PartitionState.LOOKING_UP:
+                    self._notify()
+            if one.state is not PartitionState.READING:
+                continue
+            if one.buffered_bytes >= _PARTITION_ROOM or (full and one.has_buffered):
+                held = True
+                continue
+            max_bytes = self._max_bytes.get(one.key, PARTITION_BYTES)
+            wanted[one.key] = FetchFrom(
+                one.position, one.leader_epoch, _SMALL_PARTITION_BYTES if full else max_bytes
+            )
+        return wanted, retry_at, held
+
+    def _lose(self, keys: Collection[TopicPartition], reason: str, since: float) -> None:
+        """A broker is away or fails as a whole: its partitions may have other leaders by now."""
+        for key in keys & self.partitions.keys():
+            self.partitions[key].suffer(reason, since)
+        self.metadata_wanted.set()
+        self.troubled.set()
+
+    async def _take_response(
+        self,
+        session: FetchSession,
+        wanted: Mapping[TopicPartition, FetchFrom],
+        response: FetchResponse,
+    ) -> FetchWait:
+        """Keep what came; returns how long the next fetch is to wait at the broker."""
+        now = trio.current_time()
+        size = 0
+        told = set()
+        for one in response.partitions:
+            told.add(one.key)
+            partition = self.partitions.get(one.key)
+            # What was asked before a seek is not wanted any more.
+            if (
+                partition is not None
+                and partition.position == session.asked(one.key)
+                and partition.state is PartitionState.READING
+            ):
+                size += len(one.data)
+                self._take_partition(partition, one, now)
+                if one.data:
+                    await trio.lowlevel.checkpoint()
+        # The answer leaves out what has nothing new.
+        for key in wanted.keys() - told:
+            if (partition := self.partitions.get(key)) is not None:
+                self._succeed(partition, now)
+        if not size:
+            return self._idle_wait
+        # More is waiting where so much has come: that need not be gathered.
+        return self._gathering_wait if size < PARTITION_BYTES // 2 else self._no_wait
+
+    def _take_partition(self, partition: Partition, one: FetchedPartition, now: float) -> None:
+        if one.error == _OUT_OF_RANGE:
+            self._take_out_of_range(partition, now)
+        elif one.error:
+            if one.error in _ASK_FOR_METADATA:
+                self.metadata_wanted.set()
+            self._fail(partition, error_text(one.error), now)
+        else:
+            partition.high_watermark, partition.last_stable = one.high_watermark, one.last_stable
+            self._out_of_range.pop(partition.key, None)
+            if one.data:
+                self._take_data(partition, one, now)
+            else:
+                self._succeed(partition, now)
+
+    def _take_out_of_range(self, partition: Partition, now: float) -> None:
+        """Brokers say so for moments after a leader change, too (Redpanda): look twice."""
+        if self._out_of_range.get(partition.key) == partition.position:
+            del self._out_of_range[partition.key]
+            partition.look_up()
+            self._notify()
+        else:
+            self._out_of_range[partition.key] = partition.position
+            self._fail(partition, f"offset {partition.position} is out of range", now)
+
+    def _take_data(self, partition: Partition, one: FetchedPartition, now: float) -> None:
+        key = partition.key
+        at = partition.position
+        skip = self._corrupt.pop(key, None) == at
+        found = read_batches(key, one.data, at, one.aborted, skip_corrupt=skip)
+        if found.next_offset == at:
+            if found.corrupt is not None:
+                # It may come whole the next time, from this broker or another.
+                self._corrupt[key] = at
+                self._fail(partition, f"wrong checksum behind offset {at - 1}", now)
+            else:
+                # The next batch is larger than what was asked for.
+                known = self._max_bytes.get(key, PARTITION_BYTES)
+                self._max_bytes[key] = min(2 * known, _LARGEST_PARTITION_BYTES)
+            return
+        self._max_bytes.pop(key, None)
+        self._succeed(partition, now)
+        partition.position = found.next_offset
+        if found.last_epoch >= 0:
+            partition.record_epoch = found.last_epoch
+        if found.records:
+            partition.buffer(found.records, len(one.data))
+        # Also without records: offsets were passed.
+        self._make_ready(partition)
+
+    def _succeed(self, partition: Partition, now: float) -> None:
+        is_news = partition.problem is not None or partition.answered_at is None
+        partition.succeed(now)
+        if is_news:
+            self.troubled.set()
+
+    def _fail(self, partition: Partition, reason: str, now: float) -> None:
+        partition.fail(reason, now)
+        self.troubled.set()
+        self._notify()
+
+    # ---- positions that the log has to be asked about
+
+    async def _look_up_positions(self) -> None:
+        """Ask where to go on in partitions whose position may not be in the log."""
+        while True:
+            changed = self.changed
+            lost = [
+                one
+                for one in self.partitions.values()
+                if one.state is PartitionState.LOOKING_UP and one.leader is not None
+            ]
+            if not lost:
+                await changed.wait()
+                continue
+            jumps = await look_up(self._brokers, lost)
+            now = trio.current_time()
+            for one in lost:
+                if self.partitions.get(one.key) is not one:
+                    continue
+                outcome = jumps.get(one.key)
+                if isinstance(outcome, str):
+                    self._fail(one, outcome, now)
+                elif outcome is None:
+                    one.stay()
+                else:
+                    one.jump(outcome.offset, outcome.reason)
+                    self._make_ready(one)
+            self._notify()
+
+    # ---- bookkeeping
+
+    def _lead(self, partition: Partition, now: float) -> None:
+        key = partition.key
+        topic = self._topics.get(key.topic)
+        layout = topic.partitions.get(key.partition) if topic is not None else None
+        if layout is not None and layout.leader is not None:
+            partition.lead(layout.leader, layout.epoch)
+        elif layout is not None:
+            partition.leader = None
+            self._fail(partition, error_text(layout.error or _LEADER_NOT_AVAILABLE), now)
+
+    def _drop(self, key: TopicPartition) -> None:
+        partition = self.partitions.pop(key, None)
+        if partition is not None and partition.ready:
+            self._ready.remove(partition)
+        for several in (self._out_of_range, self._corrupt, self._max_bytes):
+            several.pop(key, None)
+
+    def _leaders(self) -> set[int]:
+        return {one.leader for one in self.partitions.values() if one.leader is not None}
+
+    def _make_ready(self, partition: Partition) -> None:
+        if not partition.ready:
+            partition.ready = True
+            self._ready.append(partition)
+        self._something.set()
+
+    def _know_ids(self) -> None:
+        names = {key.topic for key in self.partitions} & self._topics.keys()
+        self._topic_ids = {name: self._topics[name].topic_id for name in names}
+
+    def _notify(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()

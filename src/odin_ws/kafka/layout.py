@@ -1,0 +1,112 @@
+"""Which of the catalogue's topics and partitions exist, from one metadata answer to the next.
+
+Pure: answers and times come in, changes come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import attrs
+
+from odin_ws.kafka.errors import error_text
+from odin_ws.kafka.protocol import NO_EPOCH, TopicLayout
+from odin_ws.records import TopicPartition
+
+__all__ = ["Layout", "LayoutChange"]
+
+_UNKNOWN_TOPIC: Final = 3
+
+# A broker that has just started may not know a topic yet: its absence counts when it has lasted.
+_MISSING_SECONDS: Final = 2.0
+
+_DENIED: Final = "not authorized to see the topic (DESCRIBE)"
+
+
+@attrs.frozen
+class LayoutChange:
+    """`appeared`: partitions that were not there before. `recreated`: partitions of another log."""
+
+    appeared: frozenset[TopicPartition]
+    recreated: frozenset[TopicPartition]
+
+
+@attrs.define
+class _Topic:
+    topic_id: str | None
+    epochs: dict[int, int]
+
+
+class Layout:
+    """What is known of the topics of a catalogue.
+
+    `problems`: by topic why it cannot be read as a whole, in words. `missing`: topics that do not
+    exist. `topic_ids`: by topic, where brokers have ids.
+    """
+
+    def __init__(self, topics: Collection[str]) -> None:
+        self.topics = frozenset(topics)
+        self.problems: dict[str, str] = {}
+        self.missing: frozenset[str] = frozenset()
+        self.partitions: frozenset[TopicPartition] = frozenset()
+        self._known: dict[str, _Topic] = {}
+        self._missing_since: dict[str, float] = {}
+
+    @property
+    def topic_ids(self) -> dict[str, str]:
+        """The id of each topic that has one."""
+        return {name: one.topic_id for name, one in self._known.items() if one.topic_id is not None}
+
+    def update(self, answer: Mapping[str, TopicLayout], now: float) -> LayoutChange:
+        """Take an answer about all topics."""
+        recreated: set[TopicPartition] = set()
+        found: set[TopicPartition] = set(self.partitions)
+        self.problems = {}
+        for name in self.topics:
+            topic = answer.get(name)
+            if topic is None or topic.error == _UNKNOWN_TOPIC:
+                self._missing_since.setdefault(name, now)
+            elif topic.error:
+                self.problems[name] = error_text(topic.error, denied=_DENIED)
+            else:
+                if self._is_another(name, topic):
+                    recreated |= {key for key in found if key.topic == name}
+                    found -= {
+                        key
+                        for key in found
+                        if key.topic == name and key.partition not in topic.partitions
+                    }
+                self._take(name, topic)
+                found |= {TopicPartition(name, number) for number in topic.partitions}
+        appeared = found - self.partitions
+        self.partitions = frozenset(found)
+        self.missing = frozenset(
+            name
+            for name, since in self._missing_since.items()
+            if name not in self._known or now - since >= _MISSING_SECONDS
+        )
+        return LayoutChange(frozenset(appeared), frozenset(recreated & found))
+
+    def _is_another(self, name: str, topic: TopicLayout) -> bool:
+        """Whether a topic is not the one that was known by its name.
+
+        Ids tell. Without them a topic that was away for long was deleted, and one whose leader
+        epochs begin again was, too.
+        """
+        known = self._known.get(name)
+        if known is None:
+            return False
+        if known.topic_id is not None and topic.topic_id is not None:
+            return known.topic_id != topic.topic_id
+        if name in self.missing:
+            return True
+        return any(
+            NO_EPOCH < layout.epoch < known.epochs.get(number, NO_EPOCH)
+            for number, layout in topic.partitions.items()
+        )
+
+    def _take(self, name: str, topic: TopicLayout) -> None:
+        self._missing_since.pop(name, None)
+        epochs = {number: layout.epoch for number, layout in topic.partitions.items()}
+        self._known[name] = _Topic(topic.topic_id, epochs)

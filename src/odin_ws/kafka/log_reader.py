@@ -1,0 +1,295 @@
+"""Kafka's past: random access to the log, beside the live reading."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import attrs
+import trio
+
+from odin_ws.archive import ArchiveUnavailable, Bounds, RecordsExpired, Span
+from odin_ws.kafka.client import KafkaClient, Purpose
+from odin_ws.kafka.errors import KafkaUnavailable, error_text
+from odin_ws.kafka.options import KafkaOptions
+from odin_ws.kafka.protocol import (
+    EARLIEST,
+    LATEST,
+    FetchedPartition,
+    FetchFrom,
+    FetchRequest,
+    Metadata,
+)
+from odin_ws.kafka.queries import list_offsets
+from odin_ws.kafka.record_batches import read_batches
+from odin_ws.records import Record, TopicPartition
+
+__all__ = ["KafkaLogReader"]
+
+# So many keep the loop from the subscribers for 8 ms at most, measured on a busy machine.
+_BATCH_RECORDS: Final = 500
+
+# What one answer may hold, compressed as it comes: it bounds a reading's memory.
+_FETCH_BYTES: Final = 4 << 20
+_PARTITION_BYTES: Final = 1 << 20
+_LARGEST_PARTITION_BYTES: Final = 64 << 20
+
+# The past is there: only behind its last record does a broker hold a fetch.
+_FETCH_SECONDS: Final = 0.1
+
+# Before leaders are asked for again.
+_RETRY_SECONDS: Final = 0.2
+
+# A reading whose batches are not taken for so long lets others read, if some wait.
+_UNTAKEN_SECONDS: Final = 2.0
+
+# KIP-227: the epoch of a fetch without a session.
+_NO_SESSION: Final = 0
+_NO_SESSION_EPOCH: Final = -1
+
+# What Kafka's format has room for.
+_LAST_TIMESTAMP: Final = (1 << 63) - 1
+
+_OUT_OF_RANGE: Final = 1
+_LEADER_MOVED: Final = {3, 5, 6, 9, 74, 75, 100, 103}
+
+
+class KafkaLogReader:
+    """Reads the log for at most `readings` at once. See Archive."""
+
+    def __init__(self, options: KafkaOptions, readings: int) -> None:
+        self._bound = options.probe
+        self._client = KafkaClient(options.access, options.probe)
+        self._slots = trio.CapacityLimiter(readings)
+        self._current: set[_Reading] = set()
+        self._started = trio.Event()
+
+    async def run(self) -> None:
+        """See Archive."""
+        async with self._client.running():
+            self._started.set()
+            while True:
+                await trio.sleep(_UNTAKEN_SECONDS / 4)
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """End readings that nobody takes from, where others wait to read."""
+        waiting = self._slots.statistics().tasks_waiting
+        for reading in sorted(self._current, key=lambda one: one.given_at):
+            if waiting and reading.given_at < trio.current_time() - _UNTAKEN_SECONDS:
+                self._end(reading)
+                waiting -= 1
+
+    def _end(self, reading: _Reading) -> None:
+        if reading in self._current:
+            self._current.remove(reading)
+            self._slots.release_on_behalf_of(reading)
+            reading.is_over = True
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """See Archive."""
+        metadata = await self.metadata({key.topic for key in partitions})
+        there = leaders_of(metadata).keys() & set(partitions)
+        firsts = await self._offsets(metadata, dict.fromkeys(there, EARLIEST))
+        ends = await self._offsets(metadata, dict.fromkeys(there, LATEST))
+        return {key: Bounds(firsts[key], ends[key]) for key in there}
+
+    async def positions_at(
+        self, topics: Collection[str], timestamp: int
+    ) -> dict[TopicPartition, int]:
+        """See Archive."""
+        metadata = await self.metadata(topics)
+        at = min(max(0, timestamp), _LAST_TIMESTAMP)
+        found = await self._offsets(metadata, dict.fromkeys(leaders_of(metadata), at))
+        return {key: first - 1 for key, first in found.items() if first >= 0}
+
+    @asynccontextmanager
+    async def read(
+        self, spans: Mapping[TopicPartition, Span]
+    ) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
+        """See Archive."""
+        reading = _Reading(self, spans, self._bound)
+        await self._slots.acquire_on_behalf_of(reading)
+        reading.given_at = trio.current_time()
+        self._current.add(reading)
+        try:
+            yield reading
+        finally:
+            self._end(reading)
+
+    async def metadata(self, topics: Collection[str]) -> Metadata:
+        """The layout of topics. Raises ArchiveUnavailable."""
+        await self._started.wait()
+        try:
+            return await self._client.metadata(sorted(topics))
+        except KafkaUnavailable as failure:
+            raise ArchiveUnavailable(str(failure)) from failure
+
+    async def fetch(self, node: int, request: FetchRequest) -> Sequence[FetchedPartition]:
+        """Fetch from a broker. Raises KafkaUnavailable."""
+        response = await self._client.ask(node, request, Purpose.FETCH, request.wait_seconds)
+        if response.error:
+            raise KafkaUnavailable(error_text(response.error))
+        return response.partitions
+
+    async def _offsets(
+        self, metadata: Metadata, times: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        offsets = await list_offsets(self._client, times, leaders_of(metadata))
+        if offsets.failed:
+            key, reason = min(offsets.failed.items())
+            raise ArchiveUnavailable(f"{key.topic} {key.partition}: {reason}")
+        return offsets.found
+
+
+class _Reading(AsyncIterator[Sequence[Record]]):
+    """The records of some spans, in batches.
+
+    `given_at`: when the last batch was given. `is_over`: others read in its place.
+    """
+
+    def __init__(
+        self, reader: KafkaLogReader, spans: Mapping[TopicPartition, Span], bound: float
+    ) -> None:
+        self.given_at = -math.inf
+        self.is_over = False
+        self._reader = reader
+        self._bound = bound
+        self._left = {
+            key: _Place(span.first, span.last)
+            for key, span in spans.items()
+            if span.first <= span.last
+        }
+        self._batches: deque[Sequence[Record]] = deque()
+        self._metadata: Metadata | None = None
+        self._trouble = ""
+        self._progress_at = trio.current_time()
+
+    async def __anext__(self) -> Sequence[Record]:
+        if self.is_over:
+            raise ArchiveUnavailable("records were not taken while others waited to read")
+        while not self._batches:
+            if not self._left:
+                raise StopAsyncIteration
+            await self._read_some()
+        self.given_at = trio.current_time()
+        return self._batches.popleft()
+
+    async def _read_some(self) -> None:
+        """Fetch once of each leader. Raises RecordsExpired and ArchiveUnavailable."""
+        if self._metadata is None:
+            self._metadata = await self._reader.metadata({key.topic for key in self._left})
+            self._check_layout(self._metadata)
+        leaders = leaders_of(self._metadata)
+        by_leader: dict[int, list[TopicPartition]] = {}
+        for key in self._left:
+            leader = leaders.get(key)
+            if leader is not None:
+                by_leader.setdefault(leader, []).append(key)
+        for node, keys in by_leader.items():
+            await self._fetch(node, keys, self._metadata)
+        if self._batches or not self._left:
+            return
+        if trio.current_time() - self._progress_at > self._bound:
+            stuck = min(self._left)
+            reason = self._trouble or "no records come"
+            raise ArchiveUnavailable(f"{stuck.topic} {stuck.partition}: {reason}")
+        if self._trouble or not by_leader:
+            self._metadata, self._trouble = None, ""
+            await trio.sleep(_RETRY_SECONDS)
+
+    def _check_layout(self, metadata: Metadata) -> None:
+        for key in self._left:
+            topic = metadata.topics.get(key.topic)
+            if topic is not None and not topic.error and key.partition not in topic.partitions:
+                raise _expired(key)
+            if topic is None or topic.error == 3:  # noqa: PLR2004 -- UNKNOWN_TOPIC_OR_PARTITION
+                raise _expired(key)
+            if topic.error:
+                raise ArchiveUnavailable(f"{key.topic}: {error_text(topic.error)}")
+
+    async def _fetch(self, node: int, keys: list[TopicPartition], metadata: Metadata) -> None:
+        # The broker fills its answer in the order of the request: each has its turn at the front.
+        keys = keys[1:] + keys[:1]
+        for key in keys:
+            self._left[key] = self._left.pop(key)
+        request = FetchRequest(
+            _FETCH_SECONDS,
+            1,
+            max(_FETCH_BYTES, *(self._left[key].max_bytes for key in keys)),
+            _NO_SESSION,
+            _NO_SESSION_EPOCH,
+            {
+                key: FetchFrom(place.next, _epoch(metadata, key), place.max_bytes)
+                for key in keys
+                for place in (self._left[key],)
+            },
+            (),
+            {key.topic: metadata.topics[key.topic].topic_id for key in keys},
+        )
+        try:
+            partitions = await self._reader.fetch(node, request)
+        except KafkaUnavailable as failure:
+            self._trouble, self._metadata = str(failure), None
+            return
+        for one in partitions:
+            place = self._left.get(one.key)
+            if place is not None:
+                self._take(one, place)
+                await trio.lowlevel.checkpoint()
+
+    def _take(self, one: FetchedPartition, place: _Place) -> None:
+        if one.error == _OUT_OF_RANGE:
+            raise _expired(one.key)
+        if one.error:
+            self._trouble = error_text(one.error)
+            if one.error in _LEADER_MOVED:
+                self._metadata = None
+            return
+        if not one.data:
+            return
+        skip = place.corrupt_at == place.next
+        found = read_batches(one.key, one.data, place.next, one.aborted, skip_corrupt=skip)
+        if found.next_offset == place.next:
+            # One with a wrong checksum may come whole the next time; a large one, with more room.
+            place.corrupt_at = place.next if found.corrupt is not None else None
+            if found.incomplete:
+                place.max_bytes = min(2 * place.max_bytes, _LARGEST_PARTITION_BYTES)
+            return
+        self._progress_at = trio.current_time()
+        place.next, place.max_bytes = found.next_offset, _PARTITION_BYTES
+        records = [record for record in found.records if record.offset <= place.last]
+        for begin in range(0, len(records), _BATCH_RECORDS):
+            self._batches.append(records[begin : begin + _BATCH_RECORDS])
+        if place.next > place.last:
+            del self._left[one.key]
+
+
+@attrs.define
+class _Place:
+    """How far one span was read."""
+
+    next: int
+    last: int
+    max_bytes: int = _PARTITION_BYTES
+    corrupt_at: int | None = None
+
+
+def leaders_of(metadata: Metadata) -> dict[TopicPartition, int | None]:
+    """Who leads each partition that exists."""
+    return {
+        TopicPartition(name, number): layout.leader
+        for name, topic in metadata.topics.items()
+        for number, layout in topic.partitions.items()
+    }
+
+
+def _epoch(metadata: Metadata, key: TopicPartition) -> int:
+    return metadata.topics[key.topic].partitions[key.partition].epoch
+
+
+def _expired(key: TopicPartition) -> RecordsExpired:
+    return RecordsExpired(f"{key.topic} {key.partition} no longer has the records asked for")

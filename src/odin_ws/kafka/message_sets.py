@@ -1,0 +1,112 @@
+"""The messages of magic 0 and 1, the formats before Kafka 0.11: logs of that time have them still.
+
+A message is a batch of its own, or it is a wrapper, and its value is a compressed set of messages.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from odin_ws.kafka.bad_batch import BadBatch
+from odin_ws.kafka.decompression import decompress
+from odin_ws.records import Record, TopicPartition, Undecodable
+
+__all__ = ["MIN_MESSAGE_BYTES", "read_messages"]
+
+# Offset, length, checksum, magic, attributes; of magic 1 a timestamp follows.
+_HEADER: Final = struct.Struct(">qiIbb")
+_TIMESTAMP: Final = struct.Struct(">q")
+_LENGTH: Final = struct.Struct(">i")
+
+# Offset and length are not counted in the length.
+_OVERHEAD: Final = 12
+
+# Behind those: checksum, magic, attributes, and the lengths of key and value.
+MIN_MESSAGE_BYTES: Final = 14
+
+_CODEC_MASK: Final = 0x07
+_LOG_APPEND_TIME: Final = 0x08
+
+_MAX_MESSAGES: Final = 1 << 17
+
+
+def read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[list[Record], int]:
+    """The records from `offset` on, and the bytes they take expanded. Raises BadBatch."""
+    try:
+        return _read_messages(key, view, offset)
+    except struct.error as error:
+        # It ends before its last field.
+        raise BadBatch(Undecodable.MALFORMED_BATCH) from error
+
+
+def _read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[list[Record], int]:
+    wrapper, attributes, is_last = _read_message(key, view, 0)
+    if is_last != len(view):
+        raise BadBatch(Undecodable.MALFORMED_BATCH)
+    codec = attributes & _CODEC_MASK
+    if not codec:
+        return [wrapper] if wrapper.offset >= offset else [], len(view)
+    if wrapper.value is None:
+        raise BadBatch(Undecodable.MALFORMED_BATCH)
+    inside = memoryview(decompress(codec, memoryview(wrapper.value)))
+    records = list(_read_set(key, inside))
+    if not records:
+        raise BadBatch(Undecodable.MALFORMED_BATCH)
+    _place(wrapper, records, is_relative=bool(view[_HEADER.size - 2]))
+    if attributes & _LOG_APPEND_TIME:
+        for one in records:
+            one.timestamp = wrapper.timestamp
+    return [one for one in records if one.offset >= offset], len(inside)
+
+
+def _read_set(key: TopicPartition, inside: memoryview) -> Iterator[Record]:
+    at = count = 0
+    while at < len(inside):
+        record, attributes, at = _read_message(key, inside, at)
+        if attributes & _CODEC_MASK:
+            raise BadBatch(Undecodable.MALFORMED_BATCH)
+        count += 1
+        if count > _MAX_MESSAGES:
+            raise BadBatch(Undecodable.BATCH_TOO_LARGE)
+        yield record
+
+
+def _place(wrapper: Record, records: list[Record], *, is_relative: bool) -> None:
+    """Check that offsets ascend to the wrapper's, the last one's; of magic 1 they are relative."""
+    shift = wrapper.offset - records[-1].offset if is_relative else 0
+    before = -1
+    for one in records:
+        one.offset += shift
+        if not before < one.offset <= wrapper.offset:
+            raise BadBatch(Undecodable.MALFORMED_BATCH)
+        before = one.offset
+
+
+def _read_message(key: TopicPartition, data: memoryview, at: int) -> tuple[Record, int, int]:
+    """A message, its attributes, and the place behind it. Raises BadBatch, struct.error."""
+    offset, length, _, magic, attributes = _HEADER.unpack_from(data, at)
+    end = at + _OVERHEAD + length
+    if magic not in {0, 1} or not at < end <= len(data):
+        raise BadBatch(Undecodable.MALFORMED_BATCH)
+    timestamp = -1
+    at += _HEADER.size
+    if magic:
+        (timestamp,) = _TIMESTAMP.unpack_from(data, at)
+        at += _TIMESTAMP.size
+    record_key, at = _nullable(data, at, end)
+    value, at = _nullable(data, at, end)
+    if at != end:
+        raise BadBatch(Undecodable.MALFORMED_BATCH)
+    return Record(*key, offset, timestamp, record_key, value), attributes, end
+
+
+def _nullable(data: memoryview, at: int, end: int) -> tuple[bytes | None, int]:
+    (length,) = _LENGTH.unpack_from(data, at)
+    at += _LENGTH.size
+    if length < 0:
+        return None, at
+    if length > end - at:
+        raise BadBatch(Undecodable.MALFORMED_BATCH)
+    return bytes(data[at : at + length]), at + length

@@ -1,0 +1,227 @@
+"""Watches a cluster for a source: the layout of the topics, the lag, and what is in trouble."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+import structlog
+import trio
+
+from odin_ws.kafka.backoff import Backoff
+from odin_ws.kafka.client import KafkaClient
+from odin_ws.kafka.errors import KafkaUnavailable
+from odin_ws.kafka.feed import Feed, FeedStatus
+from odin_ws.kafka.fetcher import Fetcher
+from odin_ws.kafka.layout import Layout
+from odin_ws.kafka.partition import Problem
+from odin_ws.kafka.protocol import LATEST, TopicLayout
+from odin_ws.kafka.queries import list_offsets
+from odin_ws.kafka.status import Judgement, Troubles, judge
+from odin_ws.records import TopicPartition
+
+__all__ = ["Monitor", "renewed"]
+
+log = structlog.get_logger("odin_ws.kafka")
+
+# An error asks for the metadata at once; while errors go on, more and more seldom.
+_FIRST_ASK_SECONDS: Final = 0.2
+_LAST_ASK_SECONDS: Final = 2.0
+
+# Trouble is judged when it begins and ends, and so often beside that: it becomes old.
+_JUDGE_SECONDS: Final = 0.5
+
+# A transaction usually takes well under a second; the broker ends one after a minute by default.
+_TRANSACTION_SECONDS: Final = 5.0
+
+_HISTORY: Final = "reading what was published before the start"
+
+_HELD: Final = "an open transaction holds its newest records back"
+
+
+@attrs.define(eq=False)
+class Monitor:
+    """Asks for layout and lag, and publishes in the feed what they and the fetcher say.
+
+    `interval`: seconds between two questions, and for which trouble may last before it is shown.
+    `next_offsets`: by partition the offset behind what the hub has, for the lag.
+    `started_ms`: when the layout was first known, epoch ms. `layout_changed` is set, and replaced,
+    when partitions appeared. `history_ended` is set by the source: nothing is live before.
+    `unplaced`: partitions for which it is not known where to begin, and `own_problem`: what keeps
+    the source as a whole from reading; both are for others to set.
+    """
+
+    _feed: Feed
+    _client: KafkaClient
+    _fetcher: Fetcher
+    _layout: Layout
+    _interval: float
+    _next_offsets: Callable[[], Mapping[TopicPartition, int]]
+    started_ms: int | None = None
+    layout_changed: trio.Event = attrs.field(factory=trio.Event)
+    history_ended: trio.Event = attrs.field(factory=trio.Event)
+    leaders: dict[TopicPartition, int | None] = attrs.field(factory=dict)
+    unplaced: dict[TopicPartition, Problem] = attrs.field(factory=dict)
+    own_problem: Problem | None = None
+    _cluster_problem: Problem | None = None
+    _topic_problems: dict[str, Problem] = attrs.field(factory=dict)
+    _held: dict[TopicPartition, Problem] = attrs.field(factory=dict)
+    _up_since: float = -math.inf
+    _reasons: set[str] = attrs.field(factory=set)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask_for_layout)
+            nursery.start_soon(self._measure_lag)
+            nursery.start_soon(self._judge_always)
+
+    # ---- the layout
+
+    async def _ask_for_layout(self) -> None:
+        """Ask for the topics' layout, again and again, and at once where it may have changed."""
+        backoff = Backoff(_FIRST_ASK_SECONDS, min(_LAST_ASK_SECONDS, self._interval))
+        topics = sorted(self._layout.topics)
+        while True:
+            self._fetcher.metadata_wanted = trio.Event()
+            try:
+                metadata = await self._client.metadata(topics)
+            except KafkaUnavailable as failure:
+                self._cluster_problem = renewed(str(failure), self._cluster_problem)
+                self._fetcher.troubled.set()
+            else:
+                self._cluster_problem = None
+                self._take_layout(metadata.topics)
+                if not self._has_trouble:
+                    backoff.reset()
+                with trio.move_on_after(self._interval):
+                    await self._fetcher.metadata_wanted.wait()
+            await trio.sleep(backoff.next())
+
+    def _take_layout(self, topics: Mapping[str, TopicLayout]) -> None:
+        change = self._layout.update(topics, trio.current_time())
+        self.leaders = {
+            TopicPartition(name, number): partition.leader
+            for name, topic in topics.items()
+            for number, partition in topic.partitions.items()
+        }
+        self._fetcher.apply(topics)
+        self._fetcher.restart(change.recreated)
+        self._topic_problems = {
+            topic: renewed(reason, self._topic_problems.get(topic))
+            for topic, reason in self._layout.problems.items()
+        }
+        self._feed.miss(self._layout.missing)
+        is_first = self.started_ms is None
+        if is_first:
+            self.started_ms = int(time.time() * 1000)
+        elif change.appeared:
+            log.info("the topics have changed", partitions=len(self._layout.partitions))
+        if is_first or change.appeared or change.recreated:
+            self.layout_changed.set()
+            self.layout_changed = trio.Event()
+        self._fetcher.troubled.set()
+
+    @property
+    def _has_trouble(self) -> bool:
+        partitions = self._fetcher.partitions.values()
+        return bool(self.unplaced) or any(one.problem is not None for one in partitions)
+
+    # ---- the lag
+
+    async def _measure_lag(self) -> None:
+        """Ask the leaders for the ends of the partitions: each answers for its own."""
+        while True:
+            await trio.sleep(self._interval)
+            wanted = dict.fromkeys(self._fetcher.partitions, LATEST)
+            ends = await list_offsets(self._client, wanted, self.leaders)
+            for key, partition in self._fetcher.partitions.items():
+                partition.high_watermark = max(partition.high_watermark, ends.found.get(key, -1))
+            self._publish_lag()
+
+    def _publish_lag(self) -> None:
+        """Publish how far the hub is behind; of a leader that is away, behind what it had last."""
+        lag: dict[str, int] = {}
+        reached = self._next_offsets()
+        for key, partition in self._fetcher.partitions.items():
+            behind = partition.high_watermark - reached.get(key, partition.high_watermark)
+            lag[key.topic] = lag.get(key.topic, 0) + max(0, behind)
+        self._feed.lag = lag
+
+    # ---- the truth about it
+
+    async def _judge_always(self) -> None:
+        while True:
+            self._fetcher.troubled = trio.Event()
+            self._publish(self._judge())
+            with trio.move_on_after(min(_JUDGE_SECONDS, self._interval / 2)):
+                await self._fetcher.troubled.wait()
+
+    def _judge(self) -> Judgement:
+        now = trio.current_time()
+        self._held = {
+            key: self._held.get(key) or Problem(_HELD, now)
+            for key, one in self._fetcher.partitions.items()
+            if one.is_held
+        }
+        held = {
+            key: one for key, one in self._held.items() if now - one.since >= _TRANSACTION_SECONDS
+        }
+        self._feed.held_partitions = len(held)
+        troubles = Troubles(self.unplaced, held, self._topic_problems, self._up_since)
+        return judge(self._fetcher.partitions.values(), troubles, now, self._interval)
+
+    def _publish(self, judgement: Judgement) -> None:
+        feed = self._feed
+        problem = self.own_problem or self._cluster_problem
+        knows_layout = self.started_ms is not None
+        down = judgement.all_down
+        if down is None and problem is not None and (self.own_problem or not knows_layout):
+            down = problem.reason
+        if feed.status.value is FeedStatus.STARTING:
+            reason = down or self._first_reason()
+            if reason is not None and not (down is None and judgement.all_begun):
+                self._fail(FeedStatus.STARTING, reason)
+            elif not self.history_ended.is_set():
+                feed.become(FeedStatus.STARTING, _HISTORY if knows_layout else feed.reason)
+            elif judgement.all_begun:
+                self._publish_lag()
+                feed.become(FeedStatus.LIVE)
+        elif down is None:
+            if feed.status.value is FeedStatus.STALLED:
+                self._up_since = trio.current_time()
+                judgement = self._judge()
+            feed.become(FeedStatus.LIVE)
+        else:
+            self._fail(FeedStatus.STALLED, down)
+        is_live = feed.status.value is FeedStatus.LIVE
+        if is_live:
+            self._reasons.clear()
+            feed.stalled_topics.value = judgement.stalled_topics
+        feed.report(judgement.problems, quiet=not is_live)
+
+    def _first_reason(self) -> str | None:
+        """What goes wrong at the start, before it has lasted."""
+        several = [
+            *(one.problem for one in self._fetcher.partitions.values()),
+            *self.unplaced.values(),
+            *self._topic_problems.values(),
+        ]
+        return next((one.reason for one in several if one is not None), None)
+
+    def _fail(self, status: FeedStatus, reason: str) -> None:
+        """Say why nothing is read; each reason is logged once, until the feed is live."""
+        self._feed.become(status, reason)
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            log.warning(
+                "Kafka unavailable, retrying", brokers=self._client.addresses, reason=reason
+            )
+
+
+def renewed(reason: str, before: Problem | None) -> Problem:
+    """A problem with what is wrong now, since when anything was."""
+    return Problem(reason, trio.current_time() if before is None else before.since)

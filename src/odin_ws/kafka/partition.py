@@ -1,0 +1,200 @@
+"""One partition as the fetcher reads it: where it is, what waits, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Final
+
+import attrs
+
+from odin_ws.kafka.backoff import Backoff
+from odin_ws.kafka.protocol import NO_EPOCH
+from odin_ws.records import JumpReason, Record, TopicPartition
+
+__all__ = ["Jump", "Partition", "PartitionState", "Problem"]
+
+_FIRST_RETRY_SECONDS: Final = 0.1
+_LAST_RETRY_SECONDS: Final = 5.0
+
+
+class PartitionState(Enum):
+    """What the fetcher does with a partition now."""
+
+    READING = "reading"
+    """It is in the fetches to its leader, as long as there is room for its records."""
+
+    BACKING_OFF = "backing off"
+    """A fetch of it failed: it is tried again at `retry_at`."""
+
+    LOOKING_UP = "looking up"
+    """The log is asked where reading goes on: nothing of it is fetched until that is known."""
+
+
+@attrs.frozen
+class Problem:
+    """What keeps a partition from being read, and since when (Trio's clock)."""
+
+    reason: str
+    since: float
+
+
+@attrs.frozen
+class Jump:
+    """Reading goes on at `offset`, which is not behind the last record that was read."""
+
+    offset: int
+    reason: JumpReason
+
+
+@attrs.define(eq=False)
+class Partition:
+    """One partition.
+
+    Positions are offsets of the next record; epochs are the leader's, -1 where not known.
+
+    `position`: of the next fetch; what was read and not taken is before it.
+    `record_epoch`: in which the last record read was written.
+    `validated_epoch`: of the leader whose log is known to hold everything before `position`.
+    `answered_at`: when a fetch of it last succeeded, None before the first.
+    `high_watermark`, `last_stable`: as the leader told last; -1 before.
+    """
+
+    key: TopicPartition
+    position: int
+    leader: int | None = None
+    leader_epoch: int = NO_EPOCH
+    record_epoch: int = NO_EPOCH
+    validated_epoch: int = NO_EPOCH
+    state: PartitionState = PartitionState.READING
+    retry_at: float = 0.0
+    problem: Problem | None = None
+    answered_at: float | None = None
+    high_watermark: int = -1
+    last_stable: int = -1
+    # Why the position has to be looked up; None to find out what the log has.
+    lookup: JumpReason | None = None
+    buffered_bytes: int = 0
+    # Whether it is among those that the fetcher takes from next.
+    ready: bool = False
+    _buffer: deque[tuple[list[Record], int] | Jump] = attrs.field(factory=deque)
+    _backoff: Backoff = attrs.field(
+        factory=lambda: Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
+    )
+
+    # ---- what came
+
+    def succeed(self, now: float) -> None:
+        """A fetch was answered: nothing is wrong."""
+        self.answered_at = now
+        self.problem = None
+        self._backoff.reset()
+
+    def suffer(self, reason: str, since: float) -> None:
+        """Something is wrong that is not the partition's own: its broker is away."""
+        self.problem = Problem(reason, self.problem.since if self.problem else since)
+
+    def fail(self, reason: str, now: float) -> None:
+        """A fetch failed: try again after a while."""
+        self.suffer(reason, now)
+        self.state = PartitionState.BACKING_OFF
+        self.retry_at = now + self._backoff.next()
+
+    def look_up(self, reason: JumpReason | None = None) -> None:
+        """Stop fetching until the log has said where to go on."""
+        self.state = PartitionState.LOOKING_UP
+        self.lookup = reason or self.lookup
+
+    def resume(self) -> PartitionState:
+        """Go on after a back-off or a look-up: fetch again, if nothing is to be looked up first."""
+        waits = self.lookup is not None or self._has_new_leader
+        self.state = PartitionState.LOOKING_UP if waits else PartitionState.READING
+        return self.state
+
+    def stay(self) -> None:
+        """The log has everything before `position`: fetch again."""
+        self.lookup = None
+        self.validated_epoch = self.leader_epoch
+        self.resume()
+
+    def lead(self, node: int | None, epoch: int) -> None:
+        """Take what the metadata says of its leader.
+
+        A leader of a new epoch may have fewer records than the last one had: what was read is to
+        be compared with its log first (KIP-320).
+        """
+        if (node, epoch) != (self.leader, self.leader_epoch):
+            # Another leader may answer at once.
+            self.retry_at = 0.0
+        self.leader, self.leader_epoch = node, epoch
+        if NO_EPOCH in (self.record_epoch, self.validated_epoch):
+            self.validated_epoch = epoch
+        if self.state is PartitionState.READING:
+            self.resume()
+
+    @property
+    def _has_new_leader(self) -> bool:
+        return self.leader_epoch > self.validated_epoch and self.record_epoch != NO_EPOCH
+
+    # ---- what waits
+
+    @property
+    def is_held(self) -> bool:
+        """Whether everything is read that no open transaction holds back, and that is not all."""
+        return self.position >= self.last_stable and self.last_stable < self.high_watermark
+
+    @property
+    def has_buffered(self) -> bool:
+        """Whether something was read that was not taken."""
+        return bool(self._buffer)
+
+    @property
+    def first_buffered(self) -> int:
+        """The offset of what is taken next, or of what is read next."""
+        if not self._buffer:
+            return self.position
+        first = self._buffer[0]
+        return first.offset if isinstance(first, Jump) else first[0][0].offset
+
+    def buffer(self, records: list[Record], size: int) -> None:
+        """Keep records, of `size` bytes as they were fetched, until they are taken."""
+        self._buffer.append((records, size))
+        self.buffered_bytes += size
+
+    def jump(self, offset: int, reason: JumpReason) -> None:
+        """Go on elsewhere; who takes the records is told after those that were read before."""
+        self.position = offset
+        self.record_epoch = NO_EPOCH
+        self._buffer.append(Jump(offset, reason))
+        self.stay()
+
+    def take(self, most: int) -> list[Record]:
+        """Take records, at most so many; none where a jump comes first."""
+        taken: list[Record] = []
+        while self._buffer and len(taken) < most:
+            first = self._buffer[0]
+            if isinstance(first, Jump):
+                break
+            records, size = first
+            room = most - len(taken)
+            if len(records) <= room:
+                taken += records
+                self._buffer.popleft()
+                self.buffered_bytes -= size
+            else:
+                taken += records[:room]
+                self._buffer[0] = records[room:], size
+        return taken
+
+    def take_jump(self) -> Jump | None:
+        """Take the jump that comes next, if one does."""
+        first = self._buffer[0] if self._buffer else None
+        if not isinstance(first, Jump):
+            return None
+        self._buffer.popleft()
+        return first
+
+    def clear(self) -> None:
+        """Forget what was read and not taken."""
+        self._buffer.clear()
+        self.buffered_bytes = 0

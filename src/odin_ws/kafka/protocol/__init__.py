@@ -1,0 +1,76 @@
+"""Kafka's requests and responses as this project uses them. No I/O.
+
+A request is an object that knows its content. `encode` picks the highest version that both the
+broker and this module know, and `decode` reads the response of that version. What the chosen
+version cannot say is left out: brokers without it answer as they always did.
+
+| request | versions | what comes with which |
+|---|---|---|
+| Metadata | 4 to 12 | 9: leader epochs that can be trusted (KAFKA-9212); 10: topic ids (KIP-516) |
+| Fetch | 4 to 13 | 7: sessions (KIP-227); 9: the leader epoch (KIP-320); 13: topic ids |
+| ListOffsets | 1 to 7 | 2: isolation; 4: the leader epoch |
+| OffsetForLeaderEpoch | 2 to 4 | 3: the replica id |
+| FindCoordinator | 0 to 2 | |
+| OffsetFetch | 1 to 5 | 2: an error for the whole group |
+
+The layouts are those of https://kafka.apache.org/protocol.
+"""
+
+from odin_ws.kafka.protocol.base import (
+    NO_EPOCH,
+    EncodedRequest,
+    KafkaRequest,
+    UnsupportedVersion,
+    Versions,
+)
+from odin_ws.kafka.protocol.fetch import FetchedPartition, FetchFrom, FetchRequest, FetchResponse
+from odin_ws.kafka.protocol.groups import (
+    CommittedOffset,
+    CommittedOffsets,
+    FindCoordinatorRequest,
+    OffsetFetchRequest,
+)
+from odin_ws.kafka.protocol.metadata import (
+    BrokerAddress,
+    Metadata,
+    MetadataRequest,
+    PartitionLayout,
+    TopicLayout,
+)
+from odin_ws.kafka.protocol.offsets import (
+    EARLIEST,
+    LATEST,
+    EpochEnd,
+    EpochEndsRequest,
+    ListOffsetsRequest,
+    OffsetFound,
+)
+from odin_ws.kafka.protocol.wire import MalformedResponse
+
+__all__ = [
+    "EARLIEST",
+    "LATEST",
+    "NO_EPOCH",
+    "BrokerAddress",
+    "CommittedOffset",
+    "CommittedOffsets",
+    "EncodedRequest",
+    "EpochEnd",
+    "EpochEndsRequest",
+    "FetchFrom",
+    "FetchRequest",
+    "FetchResponse",
+    "FetchedPartition",
+    "FindCoordinatorRequest",
+    "KafkaRequest",
+    "ListOffsetsRequest",
+    "MalformedResponse",
+    "Metadata",
+    "MetadataRequest",
+    "OffsetFetchRequest",
+    "OffsetFound",
+    "PartitionLayout",
+    "TopicLayout",
+    "UnsupportedVersion",
+    "Versions",
+]

@@ -1,0 +1,182 @@
+"""Fetch: the records of partitions, within a session or without."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import attrs
+
+from odin_ws.kafka.protocol.base import CONSUMER, NO_EPOCH, Api, EncodedRequest, Versions
+from odin_ws.kafka.protocol.wire import Reader, Writer
+from odin_ws.records import TopicPartition
+
+__all__ = ["FetchFrom", "FetchRequest", "FetchResponse", "FetchedPartition"]
+
+_FETCH: Final = Api("Fetch", 1, 4, 13, 12)
+
+# From version 13 on a fetch names topics by their ids, and only by them.
+_LAST_FETCH_BY_NAME: Final = 12
+
+_READ_COMMITTED: Final = 1
+_NO_LOG_START: Final = -1
+_NO_RACK: Final = ""
+
+
+class FetchFrom(NamedTuple):
+    """Where one partition is to be read. `epoch`: of the leader, -1 if not known."""
+
+    offset: int
+    epoch: int
+    max_bytes: int
+
+
+@attrs.frozen
+class FetchRequest:
+    """One fetch, within a session or without.
+
+    `wait_seconds`, `min_bytes`: the broker answers when it has so many bytes, or after the time.
+    `max_bytes`: of the whole response. `session`, `epoch`: see odin_ws.kafka.fetch_session.
+    `changed`: partitions to be read from now on. `forgotten`: partitions to be read no more.
+    `topic_ids`: of topics by name; a topic without one makes it a fetch by names.
+    """
+
+    wait_seconds: float
+    min_bytes: int
+    max_bytes: int
+    session: int
+    epoch: int
+    changed: Mapping[TopicPartition, FetchFrom]
+    forgotten: Iterable[TopicPartition]
+    topic_ids: Mapping[str, str | None]
+
+    @property
+    def by_id(self) -> bool:
+        """Whether all topics have ids: else the request names them."""
+        return bool(self.topic_ids) and all(self.topic_ids.values())
+
+    def encode(self, versions: Versions) -> EncodedRequest:
+        """See KafkaRequest."""
+        highest = _FETCH.highest if self.by_id else _LAST_FETCH_BY_NAME
+        version = _FETCH.choose(versions, highest)
+        writer = _FETCH.writer(version)
+        writer.int32(CONSUMER, round(self.wait_seconds * 1000), self.min_bytes, self.max_bytes)
+        writer.int8(_READ_COMMITTED)
+        if version >= 7:
+            writer.int32(self.session, self.epoch)
+        self._write_changed(writer, version)
+        if version >= 7:
+            self._write_forgotten(writer, version)
+        if version >= 11:
+            writer.text(_NO_RACK)
+        return _FETCH.request(version, writer)
+
+    def _write_changed(self, writer: Writer, version: int) -> None:
+        def write_partition(one: tuple[int, FetchFrom]) -> None:
+            partition, (offset, epoch, max_bytes) = one
+            writer.int32(partition)
+            if version >= 9:
+                writer.int32(epoch)
+            writer.int64(offset)
+            if version >= 12:
+                writer.int32(NO_EPOCH)  # of the last record: see EpochEndsRequest
+            if version >= 5:
+                writer.int64(_NO_LOG_START)
+            writer.int32(max_bytes)
+            writer.tags()
+
+        def write_topic(one: tuple[str, list[tuple[int, FetchFrom]]]) -> None:
+            self._write_name(writer, version, one[0])
+            writer.array(one[1], write_partition)
+            writer.tags()
+
+        topics: dict[str, list[tuple[int, FetchFrom]]] = {}
+        for key, where in self.changed.items():
+            topics.setdefault(key.topic, []).append((key.partition, where))
+        writer.array(topics.items(), write_topic)
+
+    def _write_forgotten(self, writer: Writer, version: int) -> None:
+        def write_topic(one: tuple[str, list[int]]) -> None:
+            self._write_name(writer, version, one[0])
+            writer.array(one[1], writer.int32)
+            writer.tags()
+
+        topics: dict[str, list[int]] = {}
+        for key in self.forgotten:
+            topics.setdefault(key.topic, []).append(key.partition)
+        writer.array(topics.items(), write_topic)
+
+    def _write_name(self, writer: Writer, version: int, topic: str) -> None:
+        if version > _LAST_FETCH_BY_NAME:
+            writer.topic_id(self.topic_ids.get(topic))
+        else:
+            writer.text(topic)
+
+    def decode(self, version: int, body: bytes) -> FetchResponse:
+        """See KafkaRequest."""
+        reader = _FETCH.reader(version, body)
+        names = {topic_id: name for name, topic_id in self.topic_ids.items()}
+
+        def read_topic() -> list[FetchedPartition]:
+            # Of an id that was not asked for nothing is known: its partitions are passed.
+            by_id = version > _LAST_FETCH_BY_NAME
+            name = names.get(reader.topic_id()) if by_id else reader.text()
+            found = reader.array(lambda: _read_fetched(reader, version, name or ""))
+            reader.tags()
+            return found if name is not None else []
+
+        reader.int32()  # throttle time
+        error, session = (reader.int16(), reader.int32()) if version >= 7 else (0, 0)
+        topics = reader.array(read_topic)
+        return FetchResponse(error, session, [one for several in topics for one in several])
+
+
+@attrs.frozen
+class FetchedPartition:
+    """What a fetch brought of one partition.
+
+    `error`: Kafka's code. `high_watermark`: the offset behind its last record; `last_stable`: the
+    same without the records of open transactions; both -1 with an error. `aborted`: (producer id,
+    first offset) of the transactions in `data` that were aborted. `data`: whole batches, and maybe
+    the beginning of another.
+    """
+
+    key: TopicPartition
+    error: int
+    high_watermark: int
+    last_stable: int
+    aborted: Sequence[tuple[int, int]]
+    data: bytes
+
+
+@attrs.frozen
+class FetchResponse:
+    """`error`: Kafka's code for the whole response. `session`: 0 where the broker keeps none."""
+
+    error: int
+    session: int
+    partitions: Sequence[FetchedPartition]
+
+
+# Partition, error, high watermark, last stable offset; from version 5 on the start of the log.
+_FETCHED_V4: Final = struct.Struct(">ihqq")
+_FETCHED_V5: Final = struct.Struct(">ihqqq")
+_ABORTED: Final = struct.Struct(">qq")
+
+
+def _read_fetched(reader: Reader, version: int, topic: str) -> FetchedPartition:
+    def read_aborted() -> tuple[int, int]:
+        producer, first = reader.numbers(_ABORTED)
+        reader.tags()
+        return producer, first
+
+    layout = _FETCHED_V5 if version >= 5 else _FETCHED_V4
+    partition, error, high_watermark, last_stable, *_log_start = reader.numbers(layout)
+    aborted = reader.array(read_aborted)
+    if version >= 11:
+        reader.int32()  # the replica to read from: asked for by rack only
+    data = reader.data()
+    reader.tags()
+    key = TopicPartition(topic, partition)
+    return FetchedPartition(key, error, high_watermark, last_stable, aborted, data)

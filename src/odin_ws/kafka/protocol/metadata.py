@@ -1,0 +1,120 @@
+"""Metadata: which brokers there are, and who leads the partitions of topics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import attrs
+
+from odin_ws.kafka.protocol.base import NO_EPOCH, Api, EncodedRequest, Versions
+from odin_ws.kafka.protocol.wire import Reader
+
+__all__ = ["BrokerAddress", "Metadata", "MetadataRequest", "PartitionLayout", "TopicLayout"]
+
+_METADATA: Final = Api("Metadata", 3, 4, 12, 9)
+
+# In versions before this one an old leader's epoch may be told (KAFKA-9212).
+_TRUSTED_EPOCHS: Final = 9
+
+
+class BrokerAddress(NamedTuple):
+    """Where a broker says that it listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@attrs.frozen
+class PartitionLayout:
+    """`leader`: node id, None while nobody leads. `epoch`: of the leader, -1 if not known."""
+
+    leader: int | None
+    epoch: int
+    error: int
+
+
+@attrs.frozen
+class TopicLayout:
+    """`error`: Kafka's code. `topic_id`: 32 hexadecimal digits, None from brokers without ids."""
+
+    error: int
+    topic_id: str | None
+    partitions: Mapping[int, PartitionLayout]
+
+
+@attrs.frozen
+class Metadata:
+    """The brokers by node id, and the topics that were asked for, by name."""
+
+    brokers: Mapping[int, BrokerAddress]
+    topics: Mapping[str, TopicLayout]
+
+
+@attrs.frozen
+class MetadataRequest:
+    """Where brokers are, and who leads the partitions of these topics; creates none of them."""
+
+    topics: Sequence[str]
+
+    def encode(self, versions: Versions) -> EncodedRequest:
+        """See KafkaRequest."""
+        version = _METADATA.choose(versions, _METADATA.highest)
+        writer = _METADATA.writer(version)
+
+        def write_topic(name: str) -> None:
+            if version >= 10:
+                writer.topic_id(None)
+            writer.text(name)
+            writer.tags()
+
+        writer.array(self.topics, write_topic)
+        writer.int8(0)  # no automatic creation
+        if 8 <= version <= 10:
+            writer.int8(0)  # authorized operations of the cluster are not asked for
+        if version >= 8:
+            writer.int8(0)  # nor those of topics
+        return _METADATA.request(version, writer)
+
+    def decode(self, version: int, body: bytes) -> Metadata:
+        """See KafkaRequest."""
+        reader = _METADATA.reader(version, body)
+
+        def read_broker() -> tuple[int, BrokerAddress]:
+            node, host, port = reader.int32(), reader.text() or "", reader.int32()
+            reader.text()  # rack
+            reader.tags()
+            return node, BrokerAddress(host, port)
+
+        reader.int32()  # throttle time
+        brokers = dict(reader.array(read_broker))
+        reader.text()  # cluster id
+        reader.int32()  # controller
+        topics = reader.array(lambda: _read_topic(reader, version))
+        return Metadata(brokers, {name: layout for name, layout in topics if name is not None})
+
+
+def _read_topic(reader: Reader, version: int) -> tuple[str | None, TopicLayout]:
+    error = reader.int16()
+    name = reader.text()
+    topic_id = reader.topic_id() if version >= 10 else None
+    reader.boolean()  # internal
+    partitions = dict(reader.array(lambda: _read_partition_layout(reader, version)))
+    if version >= 8:
+        reader.int32()  # authorized operations
+    reader.tags()
+    return name, TopicLayout(error, topic_id, partitions)
+
+
+def _read_partition_layout(reader: Reader, version: int) -> tuple[int, PartitionLayout]:
+    error, partition, leader = reader.int16(), reader.int32(), reader.int32()
+    epoch = reader.int32() if version >= 7 else NO_EPOCH
+    # Replicas, those in sync, and from version 5 on those that are offline.
+    for _ in range(3 if version >= 5 else 2):
+        reader.array(reader.int32)
+    reader.tags()
+    trusted = epoch if version >= _TRUSTED_EPOCHS else NO_EPOCH
+    return partition, PartitionLayout(leader if leader >= 0 else None, trusted, error)

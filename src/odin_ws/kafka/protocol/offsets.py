@@ -1,0 +1,141 @@
+"""ListOffsets and OffsetForLeaderEpoch: where partitions begin and end, and epochs in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from odin_ws.kafka.protocol.base import (
+    CONSUMER,
+    NO_EPOCH,
+    Api,
+    EncodedRequest,
+    Versions,
+    read_topics,
+    write_topics,
+)
+from odin_ws.records import TopicPartition
+
+__all__ = [
+    "EARLIEST",
+    "LATEST",
+    "EpochEnd",
+    "EpochEndsRequest",
+    "ListOffsetsRequest",
+    "OffsetFound",
+]
+
+_LIST_OFFSETS: Final = Api("ListOffsets", 2, 1, 7, 6)
+_EPOCH_ENDS: Final = Api("OffsetForLeaderEpoch", 23, 2, 4, 4)
+
+# ListOffsets knows these two beside times.
+LATEST: Final = -1
+EARLIEST: Final = -2
+
+_READ_UNCOMMITTED: Final = 0
+
+
+@attrs.frozen
+class OffsetFound:
+    """`error`: Kafka's code. `offset`: -1 where no record is that young."""
+
+    error: int
+    offset: int
+
+
+@attrs.frozen
+class ListOffsetsRequest:
+    """By partition, the offset of a time (epoch ms), of the beginning (EARLIEST) or end (LATEST).
+
+    The end is the high watermark: records of open transactions are before it.
+    """
+
+    times: Mapping[TopicPartition, int]
+
+    def encode(self, versions: Versions) -> EncodedRequest:
+        """See KafkaRequest."""
+        version = _LIST_OFFSETS.choose(versions, _LIST_OFFSETS.highest)
+        writer = _LIST_OFFSETS.writer(version)
+
+        def write_partition(one: tuple[int, int]) -> None:
+            writer.int32(one[0])
+            if version >= 4:
+                writer.int32(NO_EPOCH)
+            writer.int64(one[1])
+            writer.tags()
+
+        writer.int32(CONSUMER)
+        if version >= 2:
+            writer.int8(_READ_UNCOMMITTED)
+        write_topics(writer, self.times, write_partition)
+        return _LIST_OFFSETS.request(version, writer)
+
+    def decode(self, version: int, body: bytes) -> dict[TopicPartition, OffsetFound]:
+        """See KafkaRequest."""
+        reader = _LIST_OFFSETS.reader(version, body)
+
+        def read_partition() -> tuple[int, OffsetFound]:
+            partition, error = reader.int32(), reader.int16()
+            reader.int64()  # the record's timestamp
+            offset = reader.int64()
+            if version >= 4:
+                reader.int32()  # leader epoch
+            reader.tags()
+            return partition, OffsetFound(error, offset)
+
+        if version >= 2:
+            reader.int32()  # throttle time
+        return read_topics(reader, read_partition)
+
+
+@attrs.frozen
+class EpochEnd:
+    """`epoch`: the highest at or below the one asked for; -1 where the log knows none.
+
+    `offset`: behind the last record of that epoch.
+    """
+
+    error: int
+    epoch: int
+    offset: int
+
+
+@attrs.frozen
+class EpochEndsRequest:
+    """By partition, where a leader epoch ends in the log; `current`: the leader's own epoch."""
+
+    epochs: Mapping[TopicPartition, int]
+    current: Mapping[TopicPartition, int]
+
+    def encode(self, versions: Versions) -> EncodedRequest:
+        """See KafkaRequest."""
+        version = _EPOCH_ENDS.choose(versions, _EPOCH_ENDS.highest)
+        writer = _EPOCH_ENDS.writer(version)
+
+        def write_partition(one: tuple[int, tuple[int, int]]) -> None:
+            partition, (current, epoch) = one
+            writer.int32(partition, current, epoch)
+            writer.tags()
+
+        if version >= 3:
+            writer.int32(CONSUMER)
+        asked = {
+            key: (self.current.get(key, NO_EPOCH), epoch) for key, epoch in self.epochs.items()
+        }
+        write_topics(writer, asked, write_partition)
+        return _EPOCH_ENDS.request(version, writer)
+
+    def decode(self, version: int, body: bytes) -> dict[TopicPartition, EpochEnd]:
+        """See KafkaRequest."""
+        reader = _EPOCH_ENDS.reader(version, body)
+
+        def read_partition() -> tuple[int, EpochEnd]:
+            error, partition = reader.int16(), reader.int32()
+            epoch, offset = reader.int32(), reader.int64()
+            reader.tags()
+            return partition, EpochEnd(error, epoch, offset)
+
+        reader.int32()  # throttle time
+        return read_topics(reader, read_partition)

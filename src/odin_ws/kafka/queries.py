@@ -1,0 +1,78 @@
+"""What partitions are asked about: each answers for itself, whatever the others do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Protocol, TypeVar
+
+import attrs
+import trio
+
+from odin_ws.kafka.errors import KafkaUnavailable, error_text
+from odin_ws.kafka.protocol import KafkaRequest, ListOffsetsRequest
+from odin_ws.records import TopicPartition
+
+__all__ = ["Offsets", "list_offsets"]
+
+T = TypeVar("T")
+
+_DENIED = "not authorized to see the topic (DESCRIBE)"
+
+
+class Brokers(Protocol):
+    """What a query asks of a KafkaClient."""
+
+    async def ask(self, node: int, request: KafkaRequest[T]) -> T:
+        """Send a request to one broker. Raises KafkaUnavailable."""
+        ...
+
+
+@attrs.frozen
+class Offsets:
+    """`found`: by partition the offset. `failed`: by partition why there is none now, in words."""
+
+    found: dict[TopicPartition, int] = attrs.field(factory=dict)
+    failed: dict[TopicPartition, str] = attrs.field(factory=dict)
+
+
+async def list_offsets(
+    brokers: Brokers,
+    times: Mapping[TopicPartition, int],
+    leaders: Mapping[TopicPartition, int | None],
+) -> Offsets:
+    """Ask the leaders for the offsets of times: epoch ms, EARLIEST or LATEST.
+
+    The offset is -1 where no record is that young. Takes as long as the slowest leader, whose
+    requests are bounded.
+    """
+    result = Offsets()
+    by_leader: dict[int, dict[TopicPartition, int]] = {}
+    for key, at in times.items():
+        leader = leaders.get(key)
+        if leader is None:
+            result.failed[key] = "no leader"
+        else:
+            by_leader.setdefault(leader, {})[key] = at
+    async with trio.open_nursery() as nursery:
+        for node, asked in by_leader.items():
+            nursery.start_soon(partial(_ask, brokers, node, asked, result))
+    return result
+
+
+async def _ask(
+    brokers: Brokers, node: int, times: Mapping[TopicPartition, int], result: Offsets
+) -> None:
+    try:
+        answer = await brokers.ask(node, ListOffsetsRequest(times))
+    except KafkaUnavailable as failure:
+        result.failed.update(dict.fromkeys(times, str(failure)))
+        return
+    for key in times:
+        one = answer.get(key)
+        if one is None:
+            result.failed[key] = "the leader's answer leaves it out"
+        elif one.error:
+            result.failed[key] = error_text(one.error, denied=_DENIED)
+        else:
+            result.found[key] = one.offset

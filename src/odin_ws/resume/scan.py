@@ -1,0 +1,350 @@
+"""A forward scan of the log, and the cursors of the clients that it serves.
+
+The scan reads each record once, decodes it once, and adds it to the lanes of the cursors that want
+it. Clients take the chunks of their lane at their own pace, within bounds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+import trio
+
+from odin_ws.archive import Archive, Span
+from odin_ws.hub import Hub, Pin, Want
+from odin_ws.hub.reading import Unreadable, read_token
+from odin_ws.records import Record, TopicPartition
+from odin_ws.resume.cursor import CLIENT_BYTES, Cursor, Ending
+from odin_ws.resume.lanes import CHUNK_BYTES, Lane, LaneIndex
+from odin_ws.resume.limits import ScanStats
+
+__all__ = ["Scan"]
+
+# What waits in all lanes of a scan together; each lane has an equal share, 16 KiB at least.
+_SCAN_BYTES: Final = 16 << 20
+_LEAST_BYTES: Final = 16 << 10
+
+# For how long a scan keeps the loop from the live subscribers, and after how many records (some
+# 4 us each) or clients woken (some 50 us each) it looks at the clock.
+_SLICE_SECONDS: Final = 0.002
+_SLICE_RECORDS: Final = 32
+_SLICE_CLIENTS: Final = 32
+
+# A client that does not take its messages may hold up others that wait for theirs for so long, and
+# all clients of a scan together; then they are detached.
+_HOLD_UP_SECONDS: Final = 2.0
+_HOLD_UPS_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.25
+
+
+class Scan:
+    """One forward read of some partitions, from the lowest cursor to where history begins.
+
+    `turn` waits until the scan may keep the loop for another slice; `is_awaited` tells whether
+    other clients wait for this scan's end.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        archive: Archive,
+        stats: ScanStats,
+        turn: Callable[[], Awaitable[None]],
+        is_awaited: Callable[[], bool],
+    ) -> None:
+        self.cursors: dict[Cursor, None] = {}
+        self.positions: dict[TopicPartition, int] = {}
+        """The offset up to which each partition was read."""
+        self.reads = 0
+        """Batches of records read so far."""
+        self.progressed_at = -math.inf
+        """When it last read something."""
+        self.scope = trio.CancelScope()
+        """Cancelled when nobody is on the scan any more."""
+        self._hub = hub
+        self._retention = hub.retention
+        self._archive = archive
+        self._stats = stats
+        self._turn = turn
+        self._is_awaited = is_awaited
+        self._index: LaneIndex[Cursor] = LaneIndex()
+        self.rewinds = 0
+        """How often it went back for others."""
+        self._has_begun = self._is_reading = self._is_closed = False
+        self._spans: Mapping[TopicPartition, Span] = {}
+        # Cursors that it is to go back for, and what cancels the reading then.
+        self._behind: dict[Cursor, None] = {}
+        self._pass = trio.CancelScope()
+        # Lanes with chunks that their members have not heard of.
+        self._closed: dict[Lane[Cursor], None] = {}
+        self._full: dict[Cursor, None] = {}
+        self._room = trio.Event()
+        self._held_up = 0.0
+
+    # ---- cursors: all of this is synchronous
+
+    def admits(self, want: Want) -> bool:
+        """Whether the scan is at or behind a client in all partitions that it has to read."""
+        if self._is_closed:
+            return False
+        floor = self._retention.floor
+        for key, offset in want.positions().items():
+            at = self.positions.get(key)
+            if at is None:
+                # Until reading begins it can be read from anywhere.
+                end = floor(key)
+                if self._is_reading and end is not None and offset < end:
+                    return False
+            elif at > offset and self._is_reading:
+                return False
+        return True
+
+    def board(self, cursor: Cursor) -> None:
+        """Take a cursor that is admitted."""
+        floor = self._retention.floor
+        for key, offset in cursor.want.positions().items():
+            end = floor(key)
+            place = offset if end is None else min(offset, end)
+            if key not in self.positions or not self._is_reading:
+                self.positions[key] = min(place, self.positions.get(key, place))
+        self.cursors[cursor] = None
+        self._stats.clients += 1
+        cursor.join(self)
+        self.take_in(cursor)
+
+    @property
+    def everybody(self) -> list[Cursor]:
+        """The cursors on it, and those that it is to go back for."""
+        return [*self.cursors, *self._behind]
+
+    def can_go_back(self, lowest: Mapping[TopicPartition, int]) -> bool:
+        """Whether to read on from there costs no more than what is left to be read.
+
+        Then another scan costs more, and nobody on this one waits twice as long.
+        """
+        if self._is_closed or not self._is_reading:
+            return False
+        left = sum(max(0, end.last - self.positions[key]) for key, end in self._spans.items())
+        again = sum(
+            max(0, self.positions.get(key, self._retention.floor(key) or 0) - offset)
+            for key, offset in lowest.items()
+        )
+        return again <= left
+
+    def go_back_for(self, cursors: Iterable[Cursor]) -> None:
+        """Read on from the lowest of these cursors, which it has passed, for all."""
+        for cursor in cursors:
+            cursor.scan = self
+            self._behind[cursor] = None
+        self._pass.cancel()
+
+    def take_in(self, cursor: Cursor) -> None:
+        """Put a cursor into the lane of its patterns."""
+        cursor.enter(self._index.enter(cursor, frozenset(cursor.want.patterns)))
+
+    def take_out(self, cursor: Cursor) -> None:
+        """Take a cursor out of its lane, with all that was read for it so far."""
+        lane = cursor.lane
+        if lane is not None:
+            self._index.leave(cursor, lane)
+            cursor.leave(self.positions)
+            self._forget_full(cursor)
+
+    def leave(self, cursor: Cursor) -> None:
+        """Let a cursor go; without any the scan ends."""
+        self.take_out(cursor)
+        if cursor in self.cursors:
+            del self.cursors[cursor]
+            self._stats.clients -= 1
+        self._behind.pop(cursor, None)
+        cursor.part()
+        if self._has_begun and not self.everybody:
+            self._is_closed = True
+            self.scope.cancel()
+
+    def end(self, cursor: Cursor, ending: Ending) -> None:
+        """Let a cursor go, and tell its client."""
+        self.leave(cursor)
+        cursor.ended = ending
+        cursor.wake()
+
+    def made_room(self, cursor: Cursor) -> None:
+        """A client has taken a chunk."""
+        if cursor in self._full and cursor.pending <= self.limit // 2:
+            self._forget_full(cursor)
+
+    def _forget_full(self, cursor: Cursor) -> None:
+        if cursor in self._full:
+            del self._full[cursor]
+            if not self._full:
+                self._room.set()
+
+    @property
+    def limit(self) -> int:
+        """Bytes that a client may have waiting."""
+        share = _SCAN_BYTES // max(1, len(self._index))
+        return min(CLIENT_BYTES, max(_LEAST_BYTES, share))
+
+    # ---- reading
+
+    async def run(self) -> None:
+        """Read until history has what comes next for all, or nobody is there any more.
+
+        Raises ArchiveUnavailable and RecordsExpired; the cursors are still there then.
+        """
+        self._has_begun = True
+        pin = self._retention.pin()
+        try:
+            while self.cursors and (spans := self._left()):
+                await self._read(spans)
+                if self._behind:
+                    await self._go_back()
+                if not self._retention.holds(pin):
+                    pin = self._retention.pin()
+            await self._end_all(Ending.REACHED, pin)
+        finally:
+            self._retention.unpin(pin, trio.current_time())
+
+    async def end_all(self, ending: Ending) -> None:
+        """Let all cursors go."""
+        await self._end_all(ending, None)
+
+    def _left(self) -> dict[TopicPartition, Span]:
+        """What is to be read until history begins."""
+        floor = self._retention.floor
+        return {
+            key: Span(offset + 1, end)
+            for key, offset in self.positions.items()
+            if (end := floor(key)) is not None and offset < end
+        }
+
+    async def _read(self, spans: Mapping[TopicPartition, Span]) -> None:
+        """Read up to the end of all spans, or until the scan is to go back."""
+        self._spans, self._is_reading = spans, True
+        with trio.CancelScope() as self._pass:
+            async with self._archive.read(spans) as batches:
+                async for records in batches:
+                    await self._match(records)
+                    self._progress()
+                    await self._serve()
+                    await self._wait_for_room()
+            # Not every offset holds a record.
+            for key, span in spans.items():
+                self.positions[key] = max(self.positions[key], span.last)
+            self._progress()
+
+    async def _go_back(self) -> None:
+        """Take those that the scan is to go back for; the others leave out what they have."""
+        self._is_reading = False
+        self.rewinds += 1
+        # Without a lane they get nothing until all know where they are.
+        for cursors, change in (
+            (list(self.cursors), self.take_out),
+            (list(self._behind), self._board_behind),
+            (list(self.cursors), self._take_back),
+        ):
+            for number, cursor in enumerate(cursors, 1):
+                change(cursor)
+                if not number % _SLICE_CLIENTS:
+                    await self._give_way()
+
+    def _board_behind(self, cursor: Cursor) -> None:
+        if self._behind.pop(cursor, self) is None and cursor.ended is None:
+            self.board(cursor)
+
+    def _take_back(self, cursor: Cursor) -> None:
+        if cursor in self.cursors and cursor.lane is None:
+            self.take_in(cursor)
+
+    def _progress(self) -> None:
+        self.reads += 1
+        self.progressed_at = trio.current_time()
+
+    async def _match(self, records: Sequence[Record]) -> None:
+        """Add records to the lanes that want them."""
+        chunk_bytes = min(CHUNK_BYTES, self.limit)
+        over = trio.current_time() + _SLICE_SECONDS
+        begun = time.thread_time()
+        for number, record in enumerate(records, 1):
+            self._add(record, chunk_bytes)
+            if not number % _SLICE_RECORDS and trio.current_time() > over:
+                self._stats.seconds += time.thread_time() - begun
+                await self._give_way()
+                over = trio.current_time() + _SLICE_SECONDS
+                begun = time.thread_time()
+        self._stats.seconds += time.thread_time() - begun
+        self._stats.records += len(records)
+
+    def _add(self, record: Record, chunk_bytes: int) -> None:
+        key = TopicPartition(record.topic, record.partition)
+        token = read_token(record)
+        if not isinstance(token, Unreadable):
+            intake = self._hub.intake
+            # Before the value is parsed: most records are other tokens'.
+            lanes = self._index.find(token, intake.catalogue.topics[record.topic].category)
+            message = intake.read(record) if lanes else None
+            if message is not None:
+                self._stats.matched += 1
+                for lane in lanes:
+                    if lane.add(message, key) >= chunk_bytes:
+                        lane.close()
+                        self._closed[lane] = None
+        self.positions[key] = record.offset
+
+    async def _serve(self) -> None:
+        """Wake the clients for whom a chunk was closed, and find those that have too many."""
+        count, limit = 0, self.limit
+        closed, self._closed = self._closed, {}
+        for lane in closed:
+            first = lane.end
+            for cursor in list(lane.members):
+                if cursor.lane is not lane:
+                    continue
+                first = min(first, cursor.next)
+                if cursor.pending > limit:
+                    self._full[cursor] = None
+                cursor.wake()
+                count += 1
+                if not count % _SLICE_CLIENTS:
+                    await self._give_way()
+            lane.forget(first)
+
+    async def _wait_for_room(self) -> None:
+        """Wait for clients that hold too much, and detach those that others would wait for."""
+        while self._full:
+            begun = trio.current_time()
+            self._room = trio.Event()
+            with trio.move_on_after(_LOOK_SECONDS):
+                await self._room.wait()
+            if self._full and self._harms_others():
+                waited = trio.current_time() - begun
+                self._held_up += waited
+                # Those that are not busy have not had their turn yet: that is our slowness.
+                for cursor in [one for one in self._full if one.busy]:
+                    cursor.held_up += waited
+                    if cursor.held_up > _HOLD_UP_SECONDS or self._held_up > _HOLD_UPS_SECONDS:
+                        self._stats.detached += 1
+                        self.end(cursor, Ending.DETACHED)
+
+    def _harms_others(self) -> bool:
+        """Whether a client waits for records that the scan could read now."""
+        return self._is_awaited() or any(
+            cursor not in self._full and not cursor.busy for cursor in self.cursors
+        )
+
+    async def _end_all(self, ending: Ending, pin: Pin | None) -> None:
+        self._is_closed = True
+        for number, cursor in enumerate(self.everybody, 1):
+            if cursor.scan is self:
+                if pin is not None:
+                    cursor.pin = self._retention.share(pin)
+                self.end(cursor, ending)
+            if not number % _SLICE_CLIENTS:
+                await self._give_way()
+
+    async def _give_way(self) -> None:
+        await trio.lowlevel.checkpoint()
+        await self._turn()

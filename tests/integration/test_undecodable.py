@@ -1,0 +1,91 @@
+"""Bytes that no library would write: the feed goes on behind them, live and from the history."""
+
+from __future__ import annotations
+
+import pytest
+
+from odin_ws.kafka.feed import FeedStatus
+from odin_ws.records import Undecodable
+from odin_ws.testing.brokers import embedded_broker
+from tests.integration import kafka
+from tests.integration.feeding import Publisher, Sent, eventually, feeding, new_topics, options
+from tests.integration.raw_produce import produce
+from tests.integration.serving import connected, serving
+from tests.integration.test_dead_letters import headers, letters
+from tests.kafka.batches import raw_batch, raw_record
+
+TRADE = b'{"type":"TRADE_EXECUTED","data":{"n":1}}'
+BAD_HEADER = raw_batch(0, raw_record(0, value=TRADE, headers=[(b"\xff\xfe", b"x")]), 1)
+WITHOUT_TIME = raw_batch(0, raw_record(0, value=TRADE), 1, timestamps=(-1, -1))
+
+# What the embedded broker stores; Apache Kafka looks into what it is sent.
+GARBAGE = {
+    "zstd": (raw_batch(0, b"garbage", 1, attributes=4), Undecodable.BAD_COMPRESSION),
+    "snappy": (raw_batch(0, b"garbage", 1, attributes=2), Undecodable.BAD_COMPRESSION),
+    "count": (raw_batch(0, raw_record(0), 2, delta=1), Undecodable.MALFORMED_BATCH),
+    "records": (raw_batch(0, b"\xff" * 20, 2, delta=1), Undecodable.MALFORMED_BATCH),
+}
+
+
+@pytest.fixture(params=["apache", "embedded"])
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    """The address of each kind of broker in turn."""
+    address: str = request.getfixturevalue(request.param)
+    return address
+
+
+async def test_failing_13_a_header_key_that_is_not_utf8(bootstrap: str) -> None:
+    """Live, and again for an instance that starts while the record is in its history."""
+    topics = new_topics()
+    await kafka.create_topics(bootstrap, topics, 1)
+    odd = (BAD_HEADER, WITHOUT_TIME)
+    async with feeding(topics, options(bootstrap)) as feed:
+        for batch in odd:
+            assert await produce(bootstrap, topics[0], batch) == 0
+        await Publisher(bootstrap).publish([Sent(topics[0], value=b"last", partition=0)])
+        await feed.received(3)
+        assert feed.values == [TRADE, TRADE, b"last"]
+        assert feed.feed.status.value is FeedStatus.LIVE
+    past = options(bootstrap, history_seconds=600.0, history_records=1000)
+    async with feeding(topics, past) as feed:
+        await feed.received(1)
+        assert [record.value for record in feed.history][-1] == b"last"
+        assert all(record.invalid is None for record in feed.records)
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+async def test_a_batch_of_garbage_is_skipped(embedded: str, kind: str) -> None:
+    """One record stands for it, with the reason; what comes behind it arrives."""
+    batch, reason = GARBAGE[kind]
+    topics = new_topics()
+    await kafka.create_topics(embedded, topics, 1)
+    async with feeding(topics, options(embedded)) as feed:
+        assert await produce(embedded, topics[0], batch) == 0
+        await Publisher(embedded).publish([Sent(topics[0], value=b"last", partition=0)])
+        await eventually(lambda: feed.values and feed.values[-1] == b"last")
+        assert [record.invalid for record in feed.records] == [reason, None]
+        assert feed.feed.status.value is FeedStatus.LIVE
+
+
+async def test_a_server_delivers_counts_and_writes_dead_letters(token: str) -> None:
+    """A subscriber gets what can be read; an operator sees the rest by reason, with its bytes."""
+    async with embedded_broker() as broker:
+        await check_server(broker.bootstrap, token)
+
+
+async def check_server(embedded: str, token: str) -> None:
+    """With a broker of its own, which has no topics yet."""
+    (dead,) = new_topics()
+    await kafka.create_topics(embedded, [dead, *kafka.TOPICS], 1)
+    good = raw_record(0, key=token.encode(), value=TRADE, headers=[(b"\xff", b"")])
+    garbage, reason = GARBAGE["zstd"]
+    settings = {"KAFKA_DEAD_LETTER_TOPIC": dead}
+    async with serving(embedded, settings) as server, connected(server) as client:
+        await client.subscribe(channels=[f"{token}.trade"])
+        for batch in (garbage, raw_batch(0, good, 1)):
+            assert await produce(embedded, "odin.trades", batch) == 0
+        await client.received(1)
+        assert await server.metric("ws_kafka_messages_failed_total", reason=reason.value) == 1
+        (letter,) = await letters(embedded, dead, 1)
+        assert headers(letter)["odin-ws.reason"] == reason.value
+        assert (letter.key(), bytes(letter.value() or b"")[-7:]) == (None, b"garbage")

@@ -1,0 +1,121 @@
+"""Topics of Kafka Connect and of Confluent's serializers reach clients like Odin's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from odin_ws.catalogue import Catalogue, load_catalogue
+from odin_ws.testing.scenario import Scenario, open_scenario
+
+CATALOGUE = """
+[[topics]]
+name = "connect"
+category = "trade"
+events = ["A"]
+key = "json"
+
+[[topics]]
+name = "confluent"
+category = "social"
+events = ["B"]
+key = "confluent"
+value = "confluent-json"
+
+[[topics]]
+name = "plain"
+category = "plain"
+"""
+PREFIX = b"\x00\x00\x00\x00\x07"
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    """Two topics of other publishers, and one like Odin's."""
+    return load_catalogue(CATALOGUE)
+
+
+@pytest.fixture
+async def scenario(
+    catalogue: Catalogue,
+    autojump_clock: object,  # noqa: ARG001 -- in virtual time
+) -> AsyncIterator[Scenario]:
+    """A server with these topics."""
+    async with open_scenario(catalogue=catalogue) as one:
+        yield one
+
+
+def publish(scenario: Scenario, number: int) -> None:
+    """One record for each topic of other publishers."""
+    scenario.log.append("connect", b'"BTC"', b'{"type":"A","n":%d}' % number)
+    scenario.log.append("confluent", PREFIX + b"BTC", PREFIX + b'{"type":"B","n":%d}' % number)
+
+
+async def test_messages_have_the_token_and_the_json_behind_the_prefix(scenario: Scenario) -> None:
+    """The channel has no quotes, the data no prefix, and the event type is found."""
+    client = await scenario.connect()
+    await client.subscribe(channels=["BTC.*"])
+    publish(scenario, 1)
+    messages = await client.messages(2)
+    assert {one["channel"]: one["data"] for one in messages} == {
+        "BTC.trade": {"type": "A", "n": 1},
+        "BTC.social": {"type": "B", "n": 1},
+    }
+    assert scenario.view.hub.stats.unknown_types == 0
+    assert not scenario.view.hub.stats.unreadable
+
+
+async def test_the_past_that_is_kept_is_the_same(scenario: Scenario) -> None:
+    """A snapshot has the last of each channel, and a beginning in the past all."""
+    reader = await scenario.connect()
+    await reader.subscribe(channels=["BTC.*"])
+    for number in (1, 2):
+        publish(scenario, number)
+    await reader.messages(4)
+    client = await scenario.connect()
+    await client.subscribe(channels=["BTC.trade", "BTC.social"], snapshot=True)
+    assert [one["data"]["n"] for one in await client.messages(2)] == [2, 2]
+    client = await scenario.connect()
+    await client.subscribe(channels=["BTC.trade", "BTC.social"], since_ms=0)
+    assert sorted(one["data"]["n"] for one in await client.messages(4)) == [1, 1, 2, 2]
+
+
+async def test_a_tombstone_ends_its_channel(scenario: Scenario) -> None:
+    """Its key is written like the others of its topic."""
+    reader = await scenario.connect()
+    await reader.subscribe(channels=["*.*"])
+    publish(scenario, 1)
+    await reader.messages(2)
+    scenario.log.append("connect", b'"BTC"', None)
+    scenario.log.append("plain", b"last", b"{}")
+    assert (await reader.message())["channel"] == "last.plain"
+    client = await scenario.connect()
+    await client.subscribe(channels=["BTC.*"], snapshot=True)
+    assert (await client.message())["channel"] == "BTC.social"
+
+
+async def test_what_is_written_in_another_way_is_counted(scenario: Scenario) -> None:
+    """By what is wrong with it; the good ones arrive."""
+    client = await scenario.connect()
+    await client.subscribe(channels=["*.*"])
+    for topic, key, value in [
+        ("connect", b"BTC", b"{}"),
+        ("connect", PREFIX + b'"BTC"', b"{}"),
+        ("confluent", b"BTC", PREFIX + b"{}"),
+        ("confluent", PREFIX + b"BTC", b"{}"),
+        ("plain", b'"BTC"', b"{}"),
+        ("plain", PREFIX + b"BTC", b"{}"),
+        ("plain", b"BTC", PREFIX + b"{}"),
+    ]:
+        scenario.log.append(topic, key, value)
+    publish(scenario, 1)
+    await client.messages(2)
+    assert scenario.view.hub.stats.unreadable == {
+        "key_not_json": 1,
+        "key_schema_prefix": 2,
+        "key_no_schema_prefix": 1,
+        "value_no_schema_prefix": 1,
+        "key_in_quotes": 1,
+        "value_schema_prefix": 1,
+    }
