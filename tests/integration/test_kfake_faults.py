@@ -54,6 +54,9 @@ FETCHES_PER_SECOND = 20
 # Epoch milliseconds of a day before these tests.
 YESTERDAY = int((time.time() - 24 * 3600) * 1000)
 
+# Trouble that is over within this time is not told; the tests' usual half a second is too short.
+PATIENT = {"KAFKA_PROBE_SECONDS": "5"}
+
 # Long enough for a notice that should not come.
 WATCHED_SECONDS = 2
 
@@ -85,7 +88,8 @@ async def test_a_partition_error_that_passes_is_retried_and_nobody_is_told(
 ) -> None:
     """Three fetches fail for one partition: its records come late, all others in time."""
     publisher = Publisher(kfake.bootstrap)
-    async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
+    settings = domain.settings | PATIENT
+    async with serving(kfake.bootstrap, settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.*"])
         for turn, error in enumerate(ERRORS_OF_A_PARTITION):
             first, count = 5 * turn, 5 * turn + 5
@@ -229,7 +233,8 @@ async def test_a_fetch_error_that_passes_is_retried_and_nobody_is_told(
 ) -> None:
     """Two fetches of one broker fail as a whole: nothing is lost, and no client is told."""
     publisher = Publisher(kfake.bootstrap)
-    async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
+    settings = domain.settings | PATIENT
+    async with serving(kfake.bootstrap, settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])
         for turn, error in enumerate(ERRORS_OF_A_FETCH):
             fault = await kfake.fail(Api.FETCH, error=error, nodes=[0], count=2, top_level=True)
@@ -268,15 +273,14 @@ async def test_a_fetch_error_that_lasts_is_no_busy_loop_and_is_named(
         assert offsets(client) == {n: list(range(5)) for n in range(PARTITIONS)}
 
 
-@pytest.mark.parametrize("api", [Api.LIST_OFFSETS, Api.METADATA], ids=lambda one: one.name.lower())
 @pytest.mark.parametrize(
     "error", [Code.UNKNOWN_SERVER_ERROR, Code.NOT_LEADER_OR_FOLLOWER], ids=lambda one: one.name
 )
 async def test_an_instance_starts_while_questions_about_a_partition_fail(
-    api: Api, error: Code, kfake: KFake, domain: Domain
+    error: Code, kfake: KFake, domain: Domain
 ) -> None:
     """Readiness is reached without that partition; when it answers it is read too."""
-    fault = await kfake.fail(api, error=error, topic=domain.trade, partitions=[0])
+    fault = await kfake.fail(Api.LIST_OFFSETS, error=error, topic=domain.trade, partitions=[0])
     async with serving(kfake.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.*"])
         publisher = Publisher(kfake.bootstrap)
@@ -302,7 +306,7 @@ async def test_leaders_move_and_nothing_is_lost(
     topics = dict.fromkeys(domain.topics, PARTITIONS)
     async with (
         run_kfake(topics, versions=versions) as kfake,
-        serving(kfake.bootstrap, domain.settings) as server,
+        serving(kfake.bootstrap, domain.settings | PATIENT) as server,
         connected(server) as client,
     ):
         await client.subscribe(channels=["*.trade"])
