@@ -102,6 +102,11 @@ class Cluster:
         await _all_done(self._admin.create_topics([topic]).values())
         await until(lambda: self._is_led(name, range(partitions)), _SECONDS_TO_ADMINISTER)
 
+    async def create_topics(self, names: Iterable[str]) -> None:
+        """Create topics with one partition and three replicas each."""
+        for name in names:
+            await self.create_topic(name)
+
     async def delete_topic(self, name: str) -> None:
         """Delete a topic, and return when no node knows it any more."""
         await _all_done(self._admin.delete_topics([name]).values())

@@ -29,6 +29,9 @@ COMMAND = str(Path(sys.executable).with_name("odin-ws"))
 # A start takes a second on a free machine.
 START_SECONDS = 60
 
+# What a server says unasked.
+NOTICES = {"feed", "positions", "reconnect"}
+
 # What every test wants, unless it is about that: quick probes, no limit to the rate, a short drain.
 USUAL = {
     "KAFKA_PROBE_SECONDS": "0.5",
@@ -218,15 +221,15 @@ class Client:
         self.closed = self.websocket.close_code or 0, self.websocket.close_reason or ""
 
     async def command(self, kind: str, **data: Any) -> dict[str, Any]:
-        """Send a command; returns its answer, which notices of the feed may precede."""
-        count = len(self._replies)
+        """Send a command; returns its answer. Notices that come before it are none."""
+        count = len(self.answers)
         await self.websocket.send(json.dumps({"type": kind, "data": data}))
-        await eventually(lambda: len(self._replies) > count or self.closed)
-        return self._replies[count]
 
-    @property
-    def _replies(self) -> list[dict[str, Any]]:
-        return [one for one in self.answers if one["type"] != "feed"]
+        def answers() -> list[dict[str, Any]]:
+            return [one for one in self.answers[count:] if one["type"] not in NOTICES]
+
+        await eventually(lambda: answers() or self.closed)
+        return answers()[0]
 
     async def subscribe(self, **data: Any) -> dict[str, Any]:
         """Subscribe; returns the answer, in which nothing is rejected."""

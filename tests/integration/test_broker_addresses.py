@@ -73,6 +73,7 @@ async def test_a_broker_that_moves_is_followed_by_what_the_others_say(
 ) -> None:
     """One of three comes back at an address that nobody configured: its partitions are read."""
     await cluster.create_topic(domain.trade, replicas=[[3]], config={"min.insync.replicas": "1"})
+    await cluster.create_topics(domain.topics[1:])
     node = cluster.node(3)
     async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])

@@ -126,7 +126,9 @@ async def test_partitions_that_move_to_other_nodes_lose_nothing(
 ) -> None:
     """Reassignment and preferred election, while records flow: each arrives once, untold."""
     publisher = Publisher(cluster.bootstrap)
-    async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
+    # Trouble that is over within this time is not told.
+    settings = domain.settings | {"KAFKA_PROBE_SECONDS": "5"}
+    async with serving(cluster.bootstrap, settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.*"])
         for turn, nodes in enumerate(([2, 3], [3, 1], [1, 2], [1, 2, 3])):
             await publish_to_all(publisher, domain, 10, 10 * turn)

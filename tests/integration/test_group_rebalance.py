@@ -224,3 +224,20 @@ async def test_a_group_that_cannot_be_joined_yet_is_joined_later(
         await Publisher(kfake.bootstrap).publish(domain.records(domain.trade, 5))
         await client.received(5)
         assert offsets(client) == {0: list(range(5))}
+
+
+async def test_a_coordinator_that_moves_loses_no_record(
+    kfake: KFake, domain: Domain, settings: dict[str, str]
+) -> None:
+    """Another node coordinates the group five times: the client has each record, untold."""
+    publisher = Publisher(kfake.bootstrap)
+    async with serving(kfake.bootstrap, settings) as server, connected(server) as client:
+        await client.subscribe(channels=["*.trade"])
+        for turn in range(5):
+            await publisher.publish(domain.records(domain.trade, 5, 5 * turn))
+            await client.received(5 * turn + 5)
+            await kfake.rehash()
+        await publisher.publish(domain.records(domain.trade, 5, 25))
+        await client.received(30)
+        assert offsets(client) == {0: list(range(30))}
+        assert client.closed is None

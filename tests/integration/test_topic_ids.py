@@ -106,8 +106,7 @@ async def test_a_resume_into_a_topic_made_anew_tells_what_is_lost(
 
 async def test_a_topic_made_anew_on_three_brokers(cluster: Cluster, domain: Domain) -> None:
     """Deleted and made anew at once, with more records than before: each comes, or is told."""
-    await cluster.create_topic(domain.trade)
-    await cluster.create_topic(domain.social)
+    await cluster.create_topics(domain.topics)
     async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.*"])
         await Publisher(cluster.bootstrap).publish(domain.records(domain.trade, BEFORE))

@@ -42,7 +42,7 @@ async def test_positions_advance_past_markers_on_every_instance_alike(
 
     The log is 3 records, 2 of a transaction with its marker, 2 aborted ones with theirs.
     """
-    await cluster.create_topic(domain.trade)
+    await cluster.create_topics(domain.topics)
     async with (
         serving(cluster.bootstrap, domain.settings) as first,
         connected(first) as client,
@@ -77,6 +77,7 @@ async def test_an_open_transaction_is_named_and_counted_as_lag(
 ) -> None:
     """What it holds back is lag; health and a metric name it; after its end all is delivered."""
     await cluster.create_topic(domain.trade, 2)
+    await cluster.create_topics(domain.topics[1:])
     async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])
         hanging = Transaction(cluster.bootstrap)
@@ -113,7 +114,7 @@ async def test_a_transaction_that_commits_late_delivers_in_the_order_of_the_log(
     cluster: Cluster, domain: Domain
 ) -> None:
     """What waited behind an open transaction comes after its records, each once."""
-    await cluster.create_topic(domain.trade)
+    await cluster.create_topics(domain.topics)
     async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
         await client.subscribe(channels=["*.trade"])
         transaction = Transaction(cluster.bootstrap)

@@ -44,6 +44,7 @@ async def cluster(cluster: Cluster, domain: Domain) -> Cluster:
     """The cluster with a topic of which one record more than none has to be in sync."""
     config = {"min.insync.replicas": "1"}
     await cluster.create_topic(domain.trade, replicas=[[2, 3]], config=config)
+    await cluster.create_topics(domain.topics[1:])
     return cluster
 
 

@@ -46,14 +46,12 @@ type command struct {
 	// hits, remove: of a fault that was made before.
 	Fault int `json:"fault"`
 
-	// create, move, delete_records, remove_node, add_node, delay.
+	// create, leader, move, delete_records, delay.
 	Partition int32             `json:"partition"`
 	Node      int32             `json:"node"`
 	Offset    int64             `json:"offset"`
 	Configs   map[string]string `json:"configs"`
-	Port      int               `json:"port"`
 	Seconds   float64           `json:"seconds"`
-	Followers []int32           `json:"followers"`
 	Amount    int32             `json:"amount"`
 }
 
@@ -100,32 +98,13 @@ func (s *stage) perform(c command) (any, error) {
 		return nil, s.cluster.DeleteTopic(c.Topic)
 	case "delete_records":
 		return nil, s.cluster.DeleteRecords(c.Topic, c.Partition, c.Offset)
-	case "retention":
-		s.cluster.ApplyRetention()
-		return nil, nil
-	case "compact":
-		s.cluster.Compact()
-		return nil, nil
 	case "leader":
 		return s.cluster.LeaderFor(c.Topic, c.Partition), nil
 	case "move":
 		return nil, s.cluster.MoveTopicPartition(c.Topic, c.Partition, c.Node)
-	case "followers":
-		s.cluster.SetFollowers(c.Topic, c.Partition, c.Followers)
-		return nil, nil
-	case "shuffle":
-		s.cluster.ShufflePartitionLeaders()
-		return nil, nil
-	case "coordinator":
-		return s.cluster.CoordinatorFor(c.Group), nil
 	case "rehash":
 		s.cluster.RehashCoordinators()
 		return nil, nil
-	case "remove_node":
-		return nil, s.cluster.RemoveNode(c.Node)
-	case "add_node":
-		node, port, err := s.cluster.AddNode(c.Node, c.Port)
-		return map[string]int32{"node": node, "port": int32(port)}, err
 	}
 	return nil, fmt.Errorf("no command %q", c.Do)
 }
