@@ -72,7 +72,7 @@ class Decoded:
     neither in `records` nor passed: fetched again it may be right. `skip_corrupt` passes it."""
 
     size: int = attrs.field(default=0, eq=False)
-    """The bytes of the records, decompressed."""
+    """About the bytes that the records take, decompressed."""
 
     incomplete: bool = False
     """The bytes have the beginning of a batch and no complete one: the broker cuts its answer off
@@ -153,7 +153,7 @@ class _Reader:
             self._skip_corrupt(at)
             corrupt = None
         return Decoded(
-            self._records, self._offset, self._epoch, corrupt, self._expanded, incomplete
+            self._records, self._offset, self._epoch, corrupt, self._spent, incomplete
         )
 
     def _end(self, at: int) -> int | None:
