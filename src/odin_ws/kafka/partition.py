@@ -78,6 +78,8 @@ class Partition:
     last_stable: int = -1
     # Why the position has to be looked up; None to find out what the log has.
     lookup: JumpReason | None = None
+    # Whether a fetch has shown that the log does not have the position.
+    is_out_of_range: bool = False
     buffered_bytes: int = 0
     # Whether it is among those that the fetcher takes from next.
     ready: bool = False
@@ -108,6 +110,7 @@ class Partition:
         """Stop fetching until the log has said where to go on."""
         self.state = PartitionState.LOOKING_UP
         self.lookup = reason or self.lookup
+        self.is_out_of_range = reason is None
 
     def resume(self) -> PartitionState:
         """Go on after a back-off or a look-up: fetch again, if nothing is to be looked up first."""
@@ -118,6 +121,7 @@ class Partition:
     def stay(self) -> None:
         """The log has everything before `position`: fetch again."""
         self.lookup = None
+        self.is_out_of_range = False
         self.validated_epoch = self.leader_epoch
         self.resume()
 

@@ -152,9 +152,7 @@ class _Reader:
         if corrupt is not None and skip_corrupt:
             self._skip_corrupt(at)
             corrupt = None
-        return Decoded(
-            self._records, self._offset, self._epoch, corrupt, self._spent, incomplete
-        )
+        return Decoded(self._records, self._offset, self._epoch, corrupt, self._spent, incomplete)
 
     def _end(self, at: int) -> int | None:
         """Where the batch at `at` ends; `at` for a length that cannot be; None: it is cut off."""
