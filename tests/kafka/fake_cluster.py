@@ -125,9 +125,9 @@ class FakeCluster:
     # ---- for tests
 
     def publish(self, key: TopicPartition, count: int = 1, **options: Any) -> None:
-        """Append records in one batch; each has its offset as value."""
+        """Append records in one batch; each value has its offset."""
         log = self.logs[key]
-        log.append([b"%d" % (log.end + number) for number in range(count)], **options)
+        log.append([b'{"n":%d}' % (log.end + number) for number in range(count)], **options)
         self.change()
 
     def publish_large(self, key: TopicPartition, size: int, count: int = 1) -> None:

@@ -179,6 +179,7 @@ async def test_lost_leader_is_named_although_the_old_one_still_answers(
         cluster.leaders[FIRST] = None
         fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
         cluster.leaders[FIRST] = 0
+        cluster.metadata_fails = True
         # The fetch that was held ends, without records.
         await trio.sleep(1)
         problem = fetcher.partitions[FIRST].problem

@@ -474,6 +474,7 @@ class Fetcher:
             partition.lead(layout.leader, layout.epoch)
         elif layout is not None:
             partition.leader = None
+            self.metadata_wanted.set()
             self._fail(partition, error_text(layout.error or _LEADER_NOT_AVAILABLE), now)
 
     def _drop(self, key: TopicPartition) -> None:

@@ -232,7 +232,9 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         self._assignments += 1
         self._committed = {}
         self._monitor.unplaced = {}
-        self._monitor.own_problem = renewed(_JOINING, self._monitor.own_problem)
+        # Why it cannot join says more, also while it tries again.
+        if self._monitor.own_problem is None:
+            self._monitor.own_problem = renewed(_JOINING, None)
 
     async def _take(self, partitions: frozenset[TopicPartition]) -> None:
         self._assigned = partitions

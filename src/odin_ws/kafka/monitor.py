@@ -90,7 +90,8 @@ class Monitor:
 
     async def _ask_for_layout(self) -> None:
         """Ask for the topics' layout, again and again, and at once where it may have changed."""
-        backoff = Backoff(_FIRST_ASK_SECONDS, min(_LAST_ASK_SECONDS, self._interval))
+        # Trouble that is over has to be known to be so before it is shown.
+        backoff = Backoff(_FIRST_ASK_SECONDS, min(_LAST_ASK_SECONDS, self._interval / 4))
         topics = sorted(self._layout.topics)
         while True:
             self._fetcher.metadata_wanted = trio.Event()
@@ -105,6 +106,8 @@ class Monitor:
                 self._take_layout(metadata.topics)
                 if self.leaders != before or not self._has_trouble:
                     backoff.reset()
+                if self._has_young_problem:
+                    self.want_metadata()
                 with trio.move_on_after(self._interval):
                     await self._fetcher.metadata_wanted.wait()
             await trio.sleep(backoff.next())
@@ -136,7 +139,15 @@ class Monitor:
     @property
     def _has_trouble(self) -> bool:
         partitions = self._fetcher.partitions.values()
-        return bool(self.unplaced) or any(one.problem is not None for one in partitions)
+        return bool(self.unplaced or self._topic_problems) or any(
+            one.problem is not None for one in partitions
+        )
+
+    @property
+    def _has_young_problem(self) -> bool:
+        """Whether the next answer may end a topic's trouble before it is shown."""
+        now = trio.current_time()
+        return any(now - one.since < self._interval for one in self._topic_problems.values())
 
     # ---- the lag
 

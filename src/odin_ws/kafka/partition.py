@@ -17,6 +17,9 @@ __all__ = ["Jump", "Partition", "PartitionState", "Problem"]
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 5.0
 
+# A wait is at most this part of the time that the trouble has lasted.
+_TRIES: Final = 3
+
 
 class PartitionState(Enum):
     """What the fetcher does with a partition now."""
@@ -96,15 +99,20 @@ class Partition:
         self.problem = None
         self._backoff.reset()
 
-    def suffer(self, reason: str, since: float) -> None:
-        """Something is wrong that is not the partition's own: its broker is away."""
+    def suffer(self, reason: str, since: float) -> Problem:
+        """Something is wrong, maybe not the partition's own: its broker is away."""
         self.problem = Problem(reason, self.problem.since if self.problem else since)
+        return self.problem
 
     def fail(self, reason: str, now: float) -> None:
-        """A fetch failed: try again after a while."""
-        self.suffer(reason, now)
+        """A fetch failed: try again after a while.
+
+        That is never long beside the trouble itself: what is over soon is noticed soon.
+        """
+        since = self.suffer(reason, now).since
         self.state = PartitionState.BACKING_OFF
-        self.retry_at = now + self._backoff.next()
+        longest = max(_FIRST_RETRY_SECONDS, (now - since) / _TRIES)
+        self.retry_at = now + min(longest, self._backoff.next())
 
     def look_up(self, reason: JumpReason | None = None) -> None:
         """Stop fetching until the log has said where to go on."""
