@@ -15,8 +15,8 @@ from operator import lt
 from typing import Any, Final, NamedTuple
 
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import DefaultRecordBatch
 
+from odin_ws.kafka.aiokafka_internals import DefaultRecordBatch
 from odin_ws.kafka.bad_batch import BadBatch
 from odin_ws.kafka.decompression import decompress
 from odin_ws.records import Record, TopicPartition, Undecodable

@@ -14,8 +14,8 @@ from typing import Final
 from zlib import crc32
 
 import attrs
-from aiokafka.record.util import calc_crc32c
 
+from odin_ws.kafka.aiokafka_internals import calc_crc32c
 from odin_ws.kafka.bad_batch import BadBatch
 from odin_ws.kafka.batch_records import (
     CONTROL,
