@@ -10,6 +10,7 @@ from odin_ws.connection.server import ConnectionServer
 from odin_ws.hub import Jumps
 from odin_ws.kafka.feed import Feed, FeedStatus
 from odin_ws.protocol.answers import Lost, feed_notice, lost_notice
+from odin_ws.records import JumpReason
 from odin_ws.resume import Losses, Reason
 
 __all__ = ["tell_of_feed", "tell_of_jumps"]
@@ -52,18 +53,24 @@ async def _tell_of_topics(feed: Feed, server: ConnectionServer) -> None:
 
 
 def tell_of_jumps(server: ConnectionServer, jumps: Jumps) -> None:
-    """Say which records the log deleted before they were read, and which topics began anew.
+    """Report lost, recreated and truncated partitions to every connection.
 
-    Called by the hub before it sends what comes after: a client has to know first that offsets
-    begin again.
+    The hub calls it before it sends what comes after: a client has to know first that offsets begin
+    again.
     """
-    for reason, spans in (
-        (Reason.EXPIRED, jumps.over),
-        (Reason.UNKNOWN_POSITION, jumps.back),
-    ):
-        if spans:
-            losses = Losses(dict(spans), {reason})
-            server.announce_now(lost_notice(Lost(losses.by_topic(), reason)))
+    for reason, spans in jumps.spans.items():
+        losses = Losses(dict(spans), {Reason(reason)})
+        lost = Lost(losses.by_topic(), reason)
+        if reason is JumpReason.EXPIRED:
+            notice = lost_notice(lost)
+        else:
+            topics = sorted({key.topic for key in spans})
+            positions: dict[str, dict[int, int]] = {}
+            for key in spans:
+                positions.setdefault(key.topic, {})[key.partition] = jumps.positions[key]
+            ids = {topic: jumps.ids[topic] for topic in topics if topic in jumps.ids}
+            notice = lost_notice(lost, positions, ids)
+        server.announce_now(notice)
 
 
 def _epoch_ms(at: float) -> int:

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.hub.intake import Jumps
+from odin_ws.hub import Jumps
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import Assignment, Item, Record, TopicPartition
 from tests.building import record

@@ -16,12 +16,14 @@ from odin_ws.archive import Span
 from odin_ws.catalogue import default_catalogue
 from odin_ws.hub import Intake, Jumps, LastMessages, Retention, Want
 from odin_ws.protocol.envelope import Message
-from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record, TopicPartition
+from odin_ws.records import Assignment, Batch, HistoryEnd, Item, JumpReason, Record, TopicPartition
 from tests.building import TRADE, record
 
 CATALOGUE = default_catalogue()
 FIRST, SECOND = (TopicPartition("odin.trades", number) for number in (0, 1))
 SOCIAL = TopicPartition("odin.social", 0)
+
+EXPIRED, RECREATED, TRUNCATED = JumpReason.EXPIRED, JumpReason.RECREATED, JumpReason.TRUNCATED
 
 
 class Taker:
@@ -134,7 +136,7 @@ async def test_a_jump_forward_is_a_loss(autojump_clock: MockClock) -> None:
     taker = Taker()
     taker.take(Assignment({FIRST: -1, SECOND: 7, SOCIAL: 2}), batch(0, 1, 2))
     taker.take(Assignment({FIRST: 9, SECOND: 7, SOCIAL: 3}))
-    assert taker.jumps == [Jumps({FIRST: Span(3, 9), SOCIAL: Span(3, 3)}, {})]
+    assert taker.jumps == [Jumps({EXPIRED: {FIRST: Span(3, 9), SOCIAL: Span(3, 3)}})]
     assert taker.kept(FIRST) == []
     assert taker.intake.retention.floor(FIRST) == 9
     assert taker.take(batch(9, 10)) == ["0-10"]
@@ -167,7 +169,7 @@ async def test_a_recreated_topic_is_another_one(autojump_clock: MockClock) -> No
     taker = Taker()
     taker.take(Assignment({FIRST: 4, SOCIAL: 4}), batch(5, 6), batch(5, key=SOCIAL))
     taker.take(Assignment({FIRST: -1, SOCIAL: 5}))
-    assert taker.jumps == [Jumps({}, {FIRST: Span(0, -1)})]
+    assert taker.jumps == [Jumps({RECREATED: {FIRST: Span(0, -1)}}, {FIRST: -1})]
     assert taker.kept(FIRST, SOCIAL) == ["0-5"]
     assert [one.category for one in taker.intake.last.matching(["*.*"])] == ["social"]
     assert taker.intake.retention.floor(FIRST) == -1
@@ -179,7 +181,51 @@ async def test_a_topic_that_has_something_again_tells_what(autojump_clock: MockC
     taker = Taker()
     taker.take(Assignment({FIRST: 4, SECOND: 3, SOCIAL: 7}))
     taker.take(Assignment({FIRST: 2, SECOND: 5, SOCIAL: 7}))
-    assert taker.jumps == [Jumps({SECOND: Span(4, 5)}, {FIRST: Span(0, 2)})]
+    spans = {EXPIRED: {SECOND: Span(4, 5)}, RECREATED: {FIRST: Span(0, 2)}}
+    assert taker.jumps == [Jumps(spans, {FIRST: 2})]
+
+
+async def test_a_topic_with_another_id_is_another_one(autojump_clock: MockClock) -> None:
+    """Whatever its offsets are, and also if it was missing in between."""
+    taker = Taker()
+    old, new = {"odin.trades": "a"}, {"odin.trades": "b"}
+    taker.take(Assignment({FIRST: -1, SOCIAL: 4}, topic_ids=old), batch(0, 1, 2))
+    for now in (Assignment({FIRST: 2, SOCIAL: 4}, topic_ids=new), Assignment({SOCIAL: 4})):
+        taker.take(now)
+    assert taker.jumps == [Jumps({RECREATED: {FIRST: Span(0, 2)}}, {FIRST: 2}, new)]
+    assert taker.kept(FIRST) == []
+    taker.take(Assignment({FIRST: -1, SECOND: -1, SOCIAL: 4}, topic_ids={"odin.trades": "c"}))
+    both = {FIRST: Span(0, -1), SECOND: Span(0, -1)}
+    positions = {FIRST: -1, SECOND: -1}
+    assert taker.jumps[1:] == [Jumps({RECREATED: both}, positions, {"odin.trades": "c"})]
+    assert taker.intake.changes.had_before("odin.trades", "a")
+    assert taker.intake.changes.ids == {"odin.trades": "c"}
+
+
+async def test_a_jump_that_the_source_reports_is_one_where_offsets_are_equal(
+    autojump_clock: MockClock,
+) -> None:
+    """History begins anew, also for a member of a group."""
+    taker = Taker()
+    taker.take(Assignment({FIRST: -1}, partial=True), batch(0, 1))
+    taker.take(Assignment({FIRST: 1}, partial=True, jumps={FIRST: RECREATED}))
+    assert taker.jumps == [Jumps({RECREATED: {FIRST: Span(0, 1)}}, {FIRST: 1})]
+    assert taker.kept(FIRST) == []
+
+
+async def test_a_truncated_partition_tells_what_is_gone(autojump_clock: MockClock) -> None:
+    """The offsets that were delivered and come again; a position among them is uncertain."""
+    taker = Taker()
+    taker.take(Assignment({FIRST: -1}), batch(0, 1, 2, 3), batch(4, token=b"ETH"))
+    taker.take(Assignment({FIRST: 2}, jumps={FIRST: TRUNCATED}))
+    assert taker.jumps == [Jumps({TRUNCATED: {FIRST: Span(3, 4)}}, {FIRST: 2})]
+    assert [one.token for one in taker.intake.last.matching(["*.*"])] == []
+    assert taker.take(batch(3, 4, 5)) == ["0-3", "0-4", "0-5"]
+    changes = taker.intake.changes
+    found = [changes.cut(FIRST, position) for position in range(2, 6)]
+    assert found == [None, Span(3, 3), Span(3, 4), None]
+    taker.take(Assignment({FIRST: -1}, jumps={FIRST: RECREATED}))
+    assert changes.cut(FIRST, 3) is None
 
 
 async def test_a_partition_that_was_taken_away_is_forgotten(autojump_clock: MockClock) -> None:

@@ -158,7 +158,7 @@ def test_an_error_says_what_is_wrong_and_whether_to_try_again(
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (ErrorCode.NOT_AVAILABLE, "not_available"),
+        (ErrorCode.NOT_AVAILABLE, "rate_limited"),
         (ErrorCode.RATE_LIMIT_EXCEEDED, "rate_limited"),
         (ErrorCode.INVALID_MESSAGE, "invalid_request"),
         (ErrorCode.TOO_MANY_SUBSCRIPTIONS, "invalid_request"),
@@ -167,7 +167,7 @@ def test_an_error_says_what_is_wrong_and_whether_to_try_again(
 def test_a_refused_reconnect_has_its_own_error(
     command_id: str | int | None, code: ErrorCode, said: str
 ) -> None:
-    """With the codes that the SDK knows."""
+    """With the codes that the SDK knows; it takes `not_available` as final."""
     error = CommandError(code, "data.last_pos: no", command_id, command="reconnect", retry=True)
     assert json.loads(error_answer(error)) == {
         "type": "reconnect_error",
@@ -175,6 +175,15 @@ def test_a_refused_reconnect_has_its_own_error(
         "code": said,
         "message": "data.last_pos: no",
     }
+
+
+@pytest.mark.parametrize("command", [None, "reconnect"])
+def test_an_error_says_when_to_try_again(command: str | None) -> None:
+    """On the same connection, in so many milliseconds."""
+    error = CommandError(
+        ErrorCode.NOT_AVAILABLE, "not now", 1, command=command, retry=True, retry_ms=2500
+    )
+    assert json.loads(error_answer(error))["retry_ms"] == 2500
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))

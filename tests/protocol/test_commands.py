@@ -156,7 +156,17 @@ def test_a_resume_is_a_subscription_with_positions() -> None:
         Selection({"BTC.trade": ("BTC.trade",)}, ()),
         {TopicPartition("odin.trades", 0): -1, TopicPartition("odin.trades", 11): 2**62},
         Delivery.LATEST,
+        frozenset({"odin.trades", "odin.social"}),
     )
+
+
+def test_a_resume_may_name_topic_ids_and_ask_for_a_snapshot() -> None:
+    """Ids come back as the server gave them."""
+    ids = {"odin.trades": "1f" * 16}
+    data = {"channels": ["BTC.trade"], "positions": {}, "ids": ids, "snapshot": True}
+    command = decode({"type": "resume", "data": data})
+    assert isinstance(command, Resume)
+    assert (command.ids, command.snapshot, command.topics) == (ids, True, frozenset())
 
 
 def test_a_reconnect_has_a_position_for_each_channel() -> None:

@@ -251,8 +251,8 @@ def test_positions_is_a_boolean(value: object) -> None:
             ["channels", "topics", "bundles", "tokens"],
         ),
         (
-            {"type": "resume", "data": {"channels": [], "positions": {}, "snapshot": True}},
-            "snapshot",
+            {"type": "resume", "data": {"channels": [], "positions": {}, "since_ms": 1}},
+            "since_ms",
             ["channels", "topics", "bundles", "tokens", "positions", "delivery"],
         ),
         (

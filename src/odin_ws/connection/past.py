@@ -43,13 +43,14 @@ class Answers(Protocol):
         ...
 
 
-@attrs.frozen
+@attrs.define
 class Past:
     """What a command asks for, and how it is told how that goes. See resume.Listener.
 
     `names` (with their patterns) and `rejected`: of the command's, as the client wrote them.
     `topics`: what the names read.
     `settle`: what else takes effect with them.
+    `beside`: whether the client has other subscriptions, which go on meanwhile.
     """
 
     command: Subscribe | Resume | Reconnect
@@ -61,10 +62,13 @@ class Past:
     subscriber: Subscriber
     answers: Answers
     settle: Callable[[], None]
+    beside: bool
+    _announced: int | None = None
 
     def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
         """Say what follows."""
         command, dialect = self.command, self.subscriber.dialect
+        self._announced = replayed.messages
         self.settle()
         # Where it begins: whoever is cut off before the end of it can resume from there.
         begins = self.hub.positions(self.topics)
@@ -73,12 +77,19 @@ class Past:
         if isinstance(command, Reconnect):
             ack = reconnect_ack(command.id, replayed)
         elif isinstance(command, Resume):
-            # Only what the client does not know: the others are where it said.
-            news = _without(command.positions, begins)
+            for topic, spans in ({} if replayed.lost is None else replayed.lost.spans).items():
+                for partition, span in spans.items() if self._is_same(command, topic) else ():
+                    # A partition that does not exist has no other position.
+                    begins.setdefault(topic, {}).setdefault(partition, span.last)
+            # Only what the client does not know: the others are where it said. Beside other
+            # subscriptions it may be further than that.
+            known = {} if self.beside else self._known(command, replayed)
+            news = _without(known, begins)
             ack = resume_ack(command.id, dialect, self._accepted(news), replayed)
         else:
             positions = begins if command.positions else None
-            ack = subscription_ack(command.id, dialect, self._accepted(positions), replayed)
+            past = None if self.beginning.is_live else replayed
+            ack = subscription_ack(command.id, dialect, self._accepted(positions), past)
         self.answers.answer(ack)
 
     def lost(self, count: int, lost: Lost) -> None:
@@ -86,8 +97,35 @@ class Past:
         self.answers.answer(replay_incomplete(self.command.id, count, lost))
 
     def ended(self, count: int) -> None:
-        """Say how many messages it was."""
-        self.answers.answer(replay_complete(self.command.id, count))
+        """Say how many messages it was, where the answer said something else or nothing.
+
+        Messages of other subscriptions may have passed those of the replay. So a client that has
+        some is told the end of every replay, and where it is then.
+        """
+        hub, beside = self.hub, self.beside and not isinstance(self.command, Reconnect)
+        if count == self._announced and not beside:
+            return
+        positions = ids = None
+        if beside and self.subscriber.follows:
+            topics = hub.intake.catalogue.topics_of(self.subscriber.patterns)
+            positions, ids = hub.positions(topics), hub.ids(topics)
+        self.answers.answer(replay_complete(self.command.id, count, positions, ids))
+
+    def _known(self, command: Resume, replayed: Replayed) -> dict[TopicPartition, int]:
+        """The positions that are the client's own.
+
+        A lost partition is named in any case; a recreated topic with all its partitions.
+        """
+        lost = {} if replayed.lost is None else replayed.lost.spans
+        return {
+            key: offset
+            for key, offset in command.positions.items()
+            if key.partition not in lost.get(key.topic, ()) and self._is_same(command, key.topic)
+        }
+
+    def _is_same(self, command: Resume, topic: str) -> bool:
+        """Whether a topic is, for all we know, the one that the client had positions of."""
+        return command.ids.get(topic) in {None, self.hub.ids([topic]).get(topic)}
 
     def _accepted(self, positions: Mapping[str, Mapping[int, int]] | None) -> Accepted:
         hub, topics = self.hub, self.topics
@@ -100,13 +138,15 @@ class Past:
             positions,
             hub.partitions(topics) if hub.partial else None,
             hub.categories(topics) if positions is not None else None,
+            hub.ids(topics) or None if positions is not None else None,
         )
 
 
 def _without(
     known: Mapping[TopicPartition, int], positions: Mapping[str, Mapping[int, int]]
 ) -> dict[str, dict[int, int]]:
-    """The positions that are not known, topics without one left out."""
+    """The positions that are not known; of topics of which none is known, also if there is none."""
+    topics = {key.topic for key in known}
     found = {}
     for topic, partitions in positions.items():
         news = {
@@ -114,6 +154,6 @@ def _without(
             for partition, offset in partitions.items()
             if known.get(TopicPartition(topic, partition)) != offset
         }
-        if news:
+        if news or topic not in topics:
             found[topic] = news
     return found

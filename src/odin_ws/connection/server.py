@@ -229,12 +229,15 @@ class ConnectionServer:
     def _tell_positions(self, connections: Sequence[Connection]) -> None:
         frames: dict[tuple[str, ...], bytes] = {}
         for connection in connections:
-            if not connection.is_up_to_date:
+            # What a replay has not brought yet may be before these positions.
+            if not connection.is_up_to_date or connection.subscriber.replaying:
                 continue
             topics = tuple(self._hub.intake.catalogue.topics_of(connection.subscriber.patterns))
             frame = frames.get(topics)
             if frame is None:
-                frame = frames[topics] = text_frame(positions_notice(self._hub.positions(topics)))
+                hub = self._hub
+                notice = positions_notice(hub.positions(topics), hub.ids(topics))
+                frame = frames[topics] = text_frame(notice)
             connection.tell(frame, self._hub)
 
     async def send_away(self, seconds: float) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
+from operator import ne
 from typing import Final, Protocol
 
 import attrs
@@ -12,6 +13,7 @@ import attrs
 from odin_ws.access.grants import Grant, not_granted
 from odin_ws.connection.outbox import Outbox
 from odin_ws.connection.past import Answers, Past
+from odin_ws.connection.retrying import retry_ms
 from odin_ws.hub import Conflation, Want
 from odin_ws.protocol.answers import (
     Accepted,
@@ -33,7 +35,7 @@ from odin_ws.protocol.envelope import encode_messages
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.selection import Rejection, Selection
 from odin_ws.records import TopicPartition
-from odin_ws.resume import Beginning, Caller, NotNow, Replay, ReplayContext
+from odin_ws.resume import Beginning, Caller, NotNow, Replay, ReplayContext, Resumed
 
 __all__ = ["Beginner", "Client", "SubscriptionLimits", "Subscriptions"]
 
@@ -110,7 +112,7 @@ class Subscriptions:
         self._answers = answers
         self._replay: Replay | None = None
         self._busy = False
-        self._waiting: deque[Beginner | Unsubscribe] | None = None
+        self._waiting: deque[Beginner] | None = None
 
     def begin(self, command: Beginner) -> None:
         """Start sending, now or when the replay that is under way has ended."""
@@ -122,7 +124,7 @@ class Subscriptions:
         else:
             self._wait(command)
 
-    def _wait(self, command: Beginner | Unsubscribe) -> None:
+    def _wait(self, command: Beginner) -> None:
         if self._waiting is None:
             self._waiting = deque()
         size = sum(map(size_of, self._waiting)) + size_of(command)
@@ -132,21 +134,15 @@ class Subscriptions:
         self._waiting.append(command)
 
     def end(self, command: Unsubscribe) -> None:
-        """Stop sending, also what is only on its way to be live; what waits ends in its turn."""
-        waiting = {pattern for one in self._waiting or () for pattern in _names_of(one)}
-        if waiting.isdisjoint(_names_of(command)):
-            self._end(command)
-        else:
-            self._wait(command)
-
-    def _end(self, command: Unsubscribe) -> None:
+        """Stop sending, also what is on its way to be live, and what a waiting command names."""
         subscriber, replay = self._subscriber, self._replay
         rejected = list(command.selection.rejected)
         gone = []
         for name, patterns in command.selection.wanted.items():
             was_live = self._hub.unsubscribe(subscriber, patterns)
             was_coming = replay is not None and replay.drop(patterns)
-            if was_live or was_coming:
+            was_waiting = self._drop_waiting(patterns)
+            if was_live or was_coming or was_waiting:
                 gone.append(name)
             else:
                 rejected.append(Rejection(name, ErrorCode.NOT_SUBSCRIBED, "not subscribed"))
@@ -155,6 +151,15 @@ class Subscriptions:
         self._answers.answer(
             unsubscription_ack(command.id, subscriber.dialect, Accepted(gone, rejected, count))
         )
+
+    def _drop_waiting(self, patterns: Collection[str]) -> bool:
+        """Take patterns out of the commands that wait; whether any of them named one."""
+        if not self._waiting:
+            return False
+        left = [command.without(patterns) for command in self._waiting]
+        was_there = any(map(ne, left, self._waiting))
+        self._waiting = deque(left)
+        return was_there
 
     def restrict(self) -> None:
         """End what a new token does not grant any more, also what is on its way to be live."""
@@ -184,12 +189,9 @@ class Subscriptions:
                     self._answers.refuse(error)
         self._busy = False
 
-    def _job(self, command: Beginner | Unsubscribe) -> Job | None:
+    def _job(self, command: Beginner) -> Job | None:
         """Carry a command out where that takes no time; else return what is to be done for it."""
         match command:
-            case Unsubscribe():
-                self._end(command)
-                return None
             case Subscribe(snapshot=False, since_ms=None) if self._can_tell(command):
                 self._subscribe(command)
                 return None
@@ -203,6 +205,7 @@ class Subscriptions:
     def _replaying(self, past: Past) -> Job:
         # It can be unsubscribed from now on, not only when its task has had a turn.
         self._replay = Replay(self._context, self._client, past.beginning, past)
+        self._subscriber.replaying = True
         return partial(self._run, self._replay, past.command)
 
     async def _run(self, replay: Replay, command: Subscribe | Resume | Reconnect) -> None:
@@ -213,6 +216,7 @@ class Subscriptions:
             self._answers.refuse(_not_now(command, ErrorCode.NOT_AVAILABLE, message))
         finally:
             self._replay = None
+            self._subscriber.replaying = False
 
     async def _send_again(self, command: Resend) -> None:
         subscriber = self._subscriber
@@ -253,19 +257,22 @@ class Subscriptions:
             hub.positions(topics) if command.positions else None,
             hub.partitions(topics) if hub.partial else None,
             hub.categories(topics) if command.positions else None,
+            hub.ids(topics) or None if command.positions else None,
         )
         self._answers.answer(subscription_ack(command.id, subscriber.dialect, accepted))
 
     def _past(self, command: Subscribe | Resume) -> Past:
-        """What is live already is not begun again: nothing comes twice."""
+        """What was sent already is not sent again: nothing comes twice."""
         names, rejected = self._admit(command.selection)
         topics = self._hub.intake.catalogue.topics_of(_patterns(names))
         positions: dict[TopicPartition, int] = {}
         if isinstance(command, Resume):
             positions = {key: at for key, at in command.positions.items() if key.topic in topics}
-        want = Want(dict.fromkeys(self._new(_patterns(names)), positions))
+        want = Want(dict.fromkeys(_patterns(names), positions))
         if isinstance(command, Resume):
-            beginning = Beginning(want, live=True)
+            ids = {topic: one for topic, one in command.ids.items() if topic in topics}
+            resumed = Resumed(command.topics, ids)
+            beginning = Beginning(want, snapshot=command.snapshot, resumed=resumed)
         else:
             since = command.since_ms
             beginning = Beginning(want, since, live=since is None, snapshot=command.snapshot)
@@ -292,7 +299,7 @@ class Subscriptions:
             raise CommandError(
                 ErrorCode.FORBIDDEN, not_granted(missing), command.id, command="reconnect"
             )
-        want = Want({pattern: starts[pattern] for pattern in self._new(list(starts))})
+        want = Want(starts)
         names: Names = {pattern: (pattern,) for pattern in starts}
         return self._begin_in(command, Beginning(want), names, [])
 
@@ -314,6 +321,7 @@ class Subscriptions:
             self._subscriber,
             self._answers,
             partial(self._settle, command),
+            bool(self._subscriber.patterns) and not beginning.is_live,
         )
 
     def _only_partition(self, topic: str, command: Reconnect) -> TopicPartition:
@@ -352,9 +360,6 @@ class Subscriptions:
         own = self._client.grant.max_subscriptions
         return self._limits.patterns if own is None else min(own, self._limits.patterns)
 
-    def _new(self, patterns: Sequence[str]) -> list[str]:
-        return [one for one in patterns if one not in self._subscriber.patterns]
-
     def _settle(self, command: Subscribe | Resume | Reconnect) -> None:
         """What takes effect with a command's subscriptions; a reconnect changes nothing else."""
         if not isinstance(command, Reconnect):
@@ -378,21 +383,10 @@ class Subscriptions:
             outbox.judge(self._limits.grace)
 
 
-def _not_now(command: Beginner | Unsubscribe, code: ErrorCode, message: str) -> CommandError:
+def _not_now(command: Beginner, code: ErrorCode, message: str) -> CommandError:
     """Nothing is wrong with the command; a reconnect has errors of its own."""
     kind = "reconnect" if isinstance(command, Reconnect) else None
-    return CommandError(code, message, command.id, kind, retry=True)
-
-
-def _names_of(command: Beginner | Unsubscribe) -> Iterable[str]:
-    """The patterns that a command begins or ends."""
-    match command:
-        case Resend():
-            return ()
-        case Reconnect():
-            return command.last_positions
-        case _:
-            return _patterns(command.selection.wanted)
+    return CommandError(code, message, command.id, kind, retry=True, retry_ms=retry_ms())
 
 
 def _patterns(names: Mapping[str, Sequence[str]]) -> list[str]:

@@ -1,8 +1,9 @@
 """From batches of records to subscribers: who wants what, the dispatcher, and the recent past."""
 
+from odin_ws.hub.beginnings import Jumps, LiveFrom, LogChanges
 from odin_ws.hub.conflation import Conflation
 from odin_ws.hub.hub import Hub
-from odin_ws.hub.intake import Intake, Jumps
+from odin_ws.hub.intake import Intake
 from odin_ws.hub.last import LastMessages
 from odin_ws.hub.retention import Pin, Retention
 from odin_ws.hub.stats import HubStats
@@ -16,6 +17,8 @@ __all__ = [
     "Intake",
     "Jumps",
     "LastMessages",
+    "LiveFrom",
+    "LogChanges",
     "Pin",
     "Retention",
     "Subscriber",

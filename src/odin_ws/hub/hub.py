@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import trio
 
+from odin_ws.hub.beginnings import LiveFrom
 from odin_ws.hub.cycle import Cycle, Queue, Slice
 from odin_ws.hub.index import SubscriptionIndex
 from odin_ws.hub.intake import Intake
@@ -63,17 +64,30 @@ class Hub:
 
     # ---- subscriptions: called by sessions, between two cycles or between two writes of one
 
-    def subscribe(self, subscriber: Subscriber, patterns: Iterable[str]) -> None:
-        """Add patterns; they are live from the positions the hub has now."""
+    def subscribe(
+        self,
+        subscriber: Subscriber,
+        patterns: Iterable[str],
+        replayed_from: Mapping[str, LiveFrom] | None = None,
+    ) -> None:
+        """Add patterns; they are live from the positions the hub has now.
+
+        `replayed_from`: of patterns that were replayed, where that began.
+        """
         self.flush(subscriber)
+        now = self.intake.changes.live_from(self.intake.order, self.intake.positions)
+        begins = replayed_from or {}
         for pattern in patterns:
-            self._index.add(subscriber, pattern)
+            if self._index.add(subscriber, pattern) or pattern in begins:
+                subscriber.live_from[pattern] = begins.get(pattern, now)
         subscriber.window_order = self.intake.order
 
-    def unsubscribe(self, subscriber: Subscriber, patterns: Iterable[str]) -> bool:
+    def unsubscribe(self, subscriber: Subscriber, patterns: Collection[str]) -> bool:
         """Take patterns away; nothing of them is written after this. False: there were none."""
         self.flush(subscriber)
         gone = [self._index.discard(subscriber, pattern) for pattern in patterns]
+        for pattern in patterns:
+            subscriber.live_from.pop(pattern, None)
         subscriber.window_order = self.intake.order
         return any(gone)
 
@@ -82,6 +96,7 @@ class Hub:
         subscriber.due = None
         # It would hold the connection, and that the subscriber.
         subscriber.conflation = None
+        subscriber.live_from.clear()
         for pattern in list(subscriber.patterns):
             self._index.discard(subscriber, pattern)
 
@@ -92,6 +107,11 @@ class Hub:
     def partitions(self, topics: Iterable[str]) -> dict[str, list[int]]:
         """Per topic the partitions this instance reads."""
         return {topic: sorted(self.intake.positions.get(topic, ())) for topic in topics}
+
+    def ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """The id of each of these topics, where the brokers have ids."""
+        known = self.intake.changes.ids
+        return {topic: known[topic] for topic in topics if topic in known}
 
     def categories(self, topics: Iterable[str]) -> dict[str, str]:
         """The topic of each of these topics' categories."""

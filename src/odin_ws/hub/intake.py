@@ -6,20 +6,20 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-import attrs
 import structlog
 import trio
 
 from odin_ws.archive import Span
 from odin_ws.catalogue import Catalogue, channel_name
+from odin_ws.hub.beginnings import Jumps, LogChanges
 from odin_ws.hub.last import LastMessages
 from odin_ws.hub.reading import TopicReader, Unreadable
 from odin_ws.hub.retention import Retention
 from odin_ws.hub.stats import HubStats
 from odin_ws.protocol.envelope import Message
-from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
+from odin_ws.records import Assignment, Batch, Item, JumpReason, Record, TopicPartition
 
-__all__ = ["Intake", "Jumps"]
+__all__ = ["Intake"]
 
 log = structlog.get_logger("odin_ws.hub")
 
@@ -31,30 +31,21 @@ _REPORT_SECONDS = 30.0
 _UNWANTED_BYTES = 64
 
 
-@attrs.frozen
-class Jumps:
-    """Where positions did not go on. `over`: records that the log deleted before we read them.
-
-    `back`: what there is in partitions that began anew, up to where they are live.
-    """
-
-    over: Mapping[TopicPartition, Span]
-    back: Mapping[TopicPartition, Span]
-
-
 class Intake:
     """Takes what the source hands on, keeps the past, and knows how far that is.
 
     `order` counts the messages there ever were. `even_order`: since that place in it, all that came
     was news and nothing of it was taken back. `filled` is set once the first assignment's history
-    has come: from then on retention is complete. `jumped` is called where positions do not go on,
-    `passed_by` with a record that is news and cannot be delivered.
+    has come: from then on retention is complete. `changes`: topic ids, and partitions that jumped.
+    `jumped` is called where positions do not go on, `passed_by` with a record that is news and
+    cannot be delivered.
     """
 
     def __init__(
         self, catalogue: Catalogue, retention: Retention, last: LastMessages, max_record_bytes: int
     ) -> None:
         self.stats = HubStats()
+        self.changes = LogChanges()
         self.catalogue = catalogue
         self.retention = retention
         self.last = last
@@ -177,32 +168,72 @@ class Intake:
             for topic, partitions in self._positions.items()
             for partition, offset in partitions.items()
         }
+        reasons = self._jump_reasons(before, assignment)
         self.partial = assignment.partial
         self._positions = {}
         for key, offset in assignment.positions.items():
             self._positions.setdefault(key.topic, {})[key.partition] = offset
             if key in assignment.history:
                 self.retention.begin(key, assignment.history[key])
-            elif before.get(key) != offset:
+            elif key in reasons or before.get(key) != offset:
                 self.retention.begin(key, offset)
         for key in before.keys() - assignment.positions.keys():
             self.retention.drop(key)
+        for key in assignment.positions.keys() - before.keys():
+            self.changes.begin(key, assignment.positions[key])
+        self._tell_of_jumps(before, reasons)
+
+    def _jump_reasons(
+        self, before: Mapping[TopicPartition, int], assignment: Assignment
+    ) -> Mapping[TopicPartition, JumpReason]:
+        """The partitions that do not go on behind their last record, and why."""
+        now = assignment.positions
+        reasons = {key: reason for key, reason in assignment.jumps.items() if key in now}
         # A member of a group goes on where another one stopped.
-        if not assignment.partial:
-            self._tell_of_jumps(before, assignment.positions)
+        for key in before.keys() & now.keys() if not assignment.partial else ():
+            if key not in reasons and before[key] != now[key]:
+                forward = before[key] < now[key]
+                reasons[key] = JumpReason.EXPIRED if forward else JumpReason.RECREATED
+        recreated = self.changes.note_ids(assignment.topic_ids)
+        return reasons | {key: JumpReason.RECREATED for key in now if key.topic in recreated}
 
     def _tell_of_jumps(
-        self, before: Mapping[TopicPartition, int], now: Mapping[TopicPartition, int]
+        self, before: Mapping[TopicPartition, int], reasons: Mapping[TopicPartition, JumpReason]
     ) -> None:
-        both = [(key, before[key], now[key]) for key in before.keys() & now.keys()]
-        jumps = Jumps(
-            over={key: Span(old + 1, new) for key, old, new in both if old < new},
-            back={key: Span(0, new) for key, old, new in both if new < old},
-        )
-        for key in jumps.back:
+        spans: dict[JumpReason, dict[TopicPartition, Span]] = {}
+        positions: dict[TopicPartition, int] = {}
+        for key, reason in sorted(reasons.items()):
+            old, new = before.get(key), self._positions[key.topic][key.partition]
+            span = self._jump(key, reason, old, new)
+            if span is not None:
+                spans.setdefault(reason, {})[key] = span
+                if reason is not JumpReason.EXPIRED:
+                    positions[key] = new
+        if spans:
+            topics = {key.topic for key in positions}
+            known = self.changes.ids.items()
+            ids = {topic: topic_id for topic, topic_id in known if topic in topics}
+            self.jumped(Jumps(spans, positions, ids))
+
+    def _jump(
+        self, key: TopicPartition, reason: JumpReason, old: int | None, new: int
+    ) -> Span | None:
+        """Make one jump; returns the offsets to report of it, None if there is nothing to report.
+
+        `old`: the position before; None if the partition was not read here.
+        """
+        if reason is JumpReason.RECREATED:
+            self.changes.recreate(key, new)
             self.last.forget_category(self.catalogue.topics[key.topic].category)
-        if jumps.over or jumps.back:
-            self.jumped(jumps)
+            return Span(0, new)
+        if reason is JumpReason.TRUNCATED and old is not None and new < old:
+            gone = Span(new + 1, old)
+            self.changes.truncate(key, gone)
+            self.last.forget_beyond(key, new)
+            return gone
+        if reason is JumpReason.EXPIRED and old is not None and old < new:
+            return Span(old + 1, new)
+        return None
 
     def _pass_by(self, record: Record, reason: Unreadable) -> None:
         """Count a record that cannot be a message; of each reason one is logged now and then.

@@ -9,6 +9,7 @@ from operator import attrgetter
 from odin_ws.catalogue import ANY, Catalogue, channel_name, split_channel
 from odin_ws.hub.retention import message_bytes
 from odin_ws.protocol.envelope import Message
+from odin_ws.records import TopicPartition
 
 __all__ = ["LastMessages"]
 
@@ -49,6 +50,19 @@ class LastMessages:
         """Its topic was recreated: what its channels were is no state any more."""
         for message in [one for one in self._last.values() if one.category == category]:
             self.forget(message.channel)
+
+    def forget_beyond(self, key: TopicPartition, offset: int) -> None:
+        """A partition lost its records behind `offset`: channels they were the last of have none.
+
+        What came before them is not kept here.
+        """
+        gone = [
+            one.channel
+            for one in self._last.values()
+            if (one.record.topic, one.record.partition) == key and one.record.offset > offset
+        ]
+        for channel in gone:
+            self.forget(channel)
 
     def matching(self, patterns: Iterable[str]) -> list[Message]:
         """The last messages of all channels that a pattern matches, each once, in order."""

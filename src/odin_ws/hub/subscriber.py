@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from odin_ws.hub.beginnings import LiveFrom
 from odin_ws.hub.conflation import Conflation
 from odin_ws.protocol.envelope import Dialect, Message
 
@@ -18,7 +19,8 @@ class Subscriber:
     with others who get the same, so it is replaced, never changed. `conflation`: where it asked
     for the latest only. `window_order`: since that place in the hub's order its numbers run without
     a hole under the same patterns, so that what it was sent can be found again. `follows`: it keeps
-    positions, so it is told them from time to time.
+    positions, so it is told them from time to time, but not while it is `replaying`. `live_from`:
+    by pattern, where its subscription began: it was sent everything behind.
     """
 
     __slots__ = (
@@ -27,7 +29,9 @@ class Subscriber:
         "dialect",
         "due",
         "follows",
+        "live_from",
         "patterns",
+        "replaying",
         "seq",
         "window_order",
     )
@@ -41,3 +45,5 @@ class Subscriber:
         self.conflation: Conflation | None = None
         self.window_order = 0
         self.follows = False
+        self.replaying = False
+        self.live_from: dict[str, LiveFrom] = {}

@@ -79,6 +79,15 @@ class Want:
             if starts.pop(key, None) is not None and offset is not None:
                 starts[key] = offset
 
+    def cut(self, key: TopicPartition, offset: int) -> None:
+        """Want what comes after `offset` too: what was behind it is gone, and others follow it."""
+        self._lowest = None
+        if key in self._reached:
+            self._reached[key] = min(offset, self._reached[key])
+        for starts in self._distinct():
+            if key in starts:
+                starts[key] = min(offset, starts[key])
+
     def forget(self, keys: Collection[TopicPartition]) -> None:
         """Want nothing of these partitions; one pass, however many there are."""
         self._lowest = None
@@ -102,6 +111,15 @@ class Want:
     def asks_for(self, patterns: Iterable[str]) -> bool:
         """Whether one of these patterns is wanted."""
         return any(pattern in self._starts for pattern in patterns)
+
+    def starts(self) -> Iterable[tuple[Collection[str], Positions]]:
+        """The patterns that share positions, with the positions after which they are wanted."""
+        for shared in self._distinct():
+            patterns = [name for name, starts in self._starts.items() if starts is shared]
+            yield (
+                patterns,
+                {key: max(start, self._reached.get(key, start)) for key, start in shared.items()},
+            )
 
     def _positions(self, choose: Callable[[int, int], int]) -> Positions:
         found: Positions = {}

@@ -39,9 +39,13 @@ CommandId = str | int | None
 # `{topic: {partition: offset}}`
 Positions = Mapping[str, Mapping[int, int]]
 
+# `{topic: id}`
+TopicIds = Mapping[str, str]
+
 # The SDK's codes of a `reconnect_error`.
 _RECONNECT_CODES: Final = {
-    ErrorCode.NOT_AVAILABLE: "not_available",
+    # The SDK takes `not_available` as final; this one it tries again.
+    ErrorCode.NOT_AVAILABLE: "rate_limited",
     ErrorCode.RATE_LIMIT_EXCEEDED: "rate_limited",
     ErrorCode.FORBIDDEN: "forbidden",
 }
@@ -54,6 +58,7 @@ class Accepted:
     `names`: as the client wrote them. `count`: patterns the connection has then. `positions`: the
     offsets after which they are live. `partitions`: by topic, given by an instance that serves only
     some. `categories`: the topic of each, so that a message's `pos` can be told to belong to it.
+    `ids`: of the topics, where the brokers have ids.
     """
 
     names: Sequence[str]
@@ -62,6 +67,7 @@ class Accepted:
     positions: Positions | None = None
     partitions: Mapping[str, Sequence[int]] | None = None
     categories: Mapping[str, str] | None = None
+    ids: TopicIds | None = None
 
 
 @attrs.frozen
@@ -136,9 +142,19 @@ def auth_expiring(expires_in_ms: int) -> bytes:
     return _dump(_answer("auth", None, status="expiring", expires_in_ms=expires_in_ms))
 
 
-def replay_complete(command_id: CommandId, count: int) -> bytes:
-    """After the last replayed message, where the ack could not say how many they would be."""
-    return _dump(_answer("replay_complete", command_id, count=count))
+def replay_complete(
+    command_id: CommandId,
+    count: int,
+    positions: Positions | None = None,
+    ids: TopicIds | None = None,
+) -> bytes:
+    """After the last replayed message, where the ack could not say how many they would be.
+
+    `positions`: of a client that has other subscriptions beside: everything up to there was sent.
+    """
+    return _dump(
+        _answer("replay_complete", command_id, count=count) | _position_fields(positions, ids)
+    )
 
 
 def replay_incomplete(command_id: CommandId, count: int, lost: Lost) -> bytes:
@@ -158,15 +174,16 @@ def pong(command_id: CommandId, now_ms: int) -> bytes:
 
 def error_answer(error: CommandError) -> bytes:
     """The answer to a command that could not be carried out."""
+    retry = {} if error.retry_ms is None else {"retry_ms": error.retry_ms}
     if error.command == "reconnect":
         code = _RECONNECT_CODES.get(error.code, "invalid_request")
-        return _dump(_answer("reconnect_error", error.id, code=code, message=error.message))
+        answer = _answer("reconnect_error", error.id, code=code, message=error.message)
+        return _dump(answer | retry)
     if error.command == "auth":
         data = {"code": error.code.lower(), "message": error.message}
-        return _dump(_answer("auth_error", error.id, data=data))
-    return _dump(
-        _answer("error", error.id, code=error.code, message=error.message, retry=error.retry)
-    )
+        return _dump(_answer("auth_error", error.id, data=data | retry))
+    answer = _answer("error", error.id, code=error.code, message=error.message, retry=error.retry)
+    return _dump(answer | retry)
 
 
 def feed_notice(status: str, since_ms: int, topics: Sequence[str] | None = None) -> bytes:
@@ -175,14 +192,21 @@ def feed_notice(status: str, since_ms: int, topics: Sequence[str] | None = None)
     return _dump(_answer("feed", None, status=status, since=since_ms, **only))
 
 
-def lost_notice(lost: Lost) -> bytes:
-    """Records that the log deleted before the server could read them."""
-    return _dump(_answer("feed", None, status="lost") | _lost_fields(lost))
+def lost_notice(
+    lost: Lost, positions: Positions | None = None, ids: TopicIds | None = None
+) -> bytes:
+    """Records that the log deleted, or lost.
+
+    `positions`: where partitions go on whose offsets begin again, with the `ids` of their topics.
+    """
+    return _dump(
+        _answer("feed", None, status="lost") | _lost_fields(lost) | _position_fields(positions, ids)
+    )
 
 
-def positions_notice(positions: Positions) -> bytes:
+def positions_notice(positions: Positions, ids: TopicIds | None = None) -> bytes:
     """Everything of the subscriptions up to these offsets has been sent."""
-    return _dump(_answer("positions", None, positions=positions))
+    return _dump(_answer("positions", None) | _position_fields(positions, ids))
 
 
 def reconnect_advice(after_ms: int) -> bytes:
@@ -201,7 +225,7 @@ def _ack(
             for one in accepted.rejected
         ]
     fields["count"] = accepted.count
-    for field in ("positions", "partitions", "categories"):
+    for field in ("positions", "partitions", "categories", "ids"):
         value = getattr(accepted, field)
         if value is not None:
             fields[field] = value
@@ -219,6 +243,11 @@ def _lost_fields(lost: Lost) -> dict[str, Any]:
         for topic, partitions in lost.spans.items()
     }
     return {"lost": spans, "reason": lost.reason}
+
+
+def _position_fields(positions: Positions | None, ids: TopicIds | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {} if positions is None else {"positions": positions}
+    return fields | {"ids": ids} if ids else fields
 
 
 def _answer(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]:

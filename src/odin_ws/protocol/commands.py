@@ -11,7 +11,12 @@ import attrs
 from odin_ws.catalogue import Catalogue
 from odin_ws.protocol.errors import CommandError, ErrorCode, shown
 from odin_ws.protocol.json_text import InvalidJson, is_encodable, load_json
-from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
+from odin_ws.protocol.positions import (
+    read_ids,
+    read_last_offsets,
+    read_last_positions,
+    read_positions,
+)
 from odin_ws.protocol.selection import NAMES, Scope, Selection, read_selection
 from odin_ws.records import TopicPartition
 
@@ -67,15 +72,30 @@ class Subscribe:
     since_ms: int | None = None
     delivery: Delivery | None = None
 
+    def without(self, patterns: Collection[str]) -> Subscribe:
+        """The command of a client that has unsubscribed from these before its turn."""
+        return attrs.evolve(self, selection=self.selection.without(patterns))
+
 
 @attrs.frozen
 class Resume:
-    """Send what `selection` names, beginning behind `positions`."""
+    """Send what `selection` names, beginning behind `positions`.
+
+    `topics`: those that the positions name, with partitions or without; `ids`: the ids that they
+    had then. `snapshot`: also the last message of each channel that is not replayed.
+    """
 
     id: CommandId
     selection: Selection
     positions: Mapping[TopicPartition, int]
     delivery: Delivery | None = None
+    topics: frozenset[str] = frozenset()
+    ids: Mapping[str, str] = attrs.field(factory=dict)
+    snapshot: bool = False
+
+    def without(self, patterns: Collection[str]) -> Resume:
+        """The command of a client that has unsubscribed from these before its turn."""
+        return attrs.evolve(self, selection=self.selection.without(patterns))
 
 
 @attrs.frozen
@@ -89,6 +109,14 @@ class Reconnect:
     last_positions: Mapping[str, Mapping[TopicPartition, int]]
     last_offsets: Mapping[str, int] | None = None
 
+    def without(self, patterns: Collection[str]) -> Reconnect:
+        """The command of a client that has unsubscribed from these channels before its turn.
+
+        A topic of `last_offsets` stands for all its channels, and is left.
+        """
+        left = {name: at for name, at in self.last_positions.items() if name not in patterns}
+        return attrs.evolve(self, last_positions=left)
+
 
 @attrs.frozen
 class Resend:
@@ -97,6 +125,10 @@ class Resend:
     id: CommandId
     first: int
     last: int | None
+
+    def without(self, _patterns: Collection[str]) -> Resend:
+        """It names no patterns: the command itself."""
+        return self
 
 
 @attrs.frozen
@@ -129,7 +161,7 @@ def size_of(command: Command) -> int:
     """How many patterns, positions and rejections a command holds."""
     match command:
         case Resume():
-            return command.selection.size + len(command.positions)
+            return command.selection.size + len(command.positions) + len(command.ids)
         case Subscribe() | Unsubscribe():
             return command.selection.size
         case Reconnect():
@@ -217,7 +249,15 @@ def _read_subscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -
 
 def _read_resume(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Resume:
     positions = read_positions(data.get("positions"), scope.catalogue)
-    return Resume(command_id, read_selection(data, scope), positions, _delivery(data))
+    return Resume(
+        command_id,
+        read_selection(data, scope),
+        positions,
+        _delivery(data),
+        frozenset(data["positions"]),
+        read_ids(data.get("ids", {}), scope.catalogue),
+        _flag(data, "snapshot"),
+    )
 
 
 def _read_reconnect(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Reconnect:
@@ -298,7 +338,7 @@ _READERS: Final[dict[str, tuple[Collection[str] | None, _Reader]]] = {
         (*NAMES, "positions", "snapshot", "since_ms", "delivery"),
         _read_subscribe,
     ),
-    "resume": ((*NAMES, "positions", "delivery"), _read_resume),
+    "resume": ((*NAMES, "positions", "ids", "snapshot", "delivery"), _read_resume),
     "reconnect": (("client_id", "last_pos", "last_offset"), _read_reconnect),
     "replay": (("from", "to", "since"), _read_resend),
     "unsubscribe": (NAMES, _read_unsubscribe),

@@ -40,7 +40,7 @@ class CommandError(Exception):
     """A command that is answered with an error.
 
     `id` and `command` (its type) are the command's, where they could be read. `retry`: the same
-    command may succeed later.
+    command may succeed later; `retry_ms`: after so many milliseconds, on the same connection.
     """
 
     code: ErrorCode
@@ -48,6 +48,7 @@ class CommandError(Exception):
     id: str | int | None = None
     command: str | None = None
     retry: bool = False
+    retry_ms: int | None = None
 
     def __str__(self) -> str:
         return self.message

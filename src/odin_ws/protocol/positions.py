@@ -9,7 +9,7 @@ from odin_ws.catalogue import Catalogue, is_token
 from odin_ws.protocol.errors import CommandError, ErrorCode, shown
 from odin_ws.records import TopicPartition
 
-__all__ = ["read_last_offsets", "read_last_positions", "read_positions"]
+__all__ = ["read_ids", "read_last_offsets", "read_last_positions", "read_positions"]
 
 # Kafka numbers partitions with 31 bits and offsets with 63.
 _MAX_PARTITION: Final = (1 << 31) - 1
@@ -18,6 +18,9 @@ _MAX_OFFSET: Final = (1 << 63) - 1
 # As many as names in a list, and more than a topic of this platform will have: each that does not
 # exist is looked for, and told of.
 _MAX_PARTITIONS: Final = 1024
+
+# Kafka's ids are 32 hexadecimal digits; to clients they are opaque.
+_MAX_ID_LENGTH: Final = 64
 
 _NUMBER: Final = r"0|[1-9][0-9]{0,18}"
 _PARTITION: Final = re.compile(_NUMBER, re.ASCII)
@@ -45,6 +48,19 @@ def read_positions(value: object, catalogue: Catalogue) -> dict[TopicPartition, 
                 raise _invalid(where, f"{shown(repr(name))} is no partition: a number from 0 on")
             positions[TopicPartition(topic, int(name))] = _offset(offset, f"{where}.{name}")
     return positions
+
+
+def read_ids(value: object, catalogue: Catalogue) -> dict[str, str]:
+    """`{topic: id}`, as the server gave them. Raises CommandError."""
+    if not isinstance(value, dict):
+        raise _invalid("data.ids", "an object {topic: id} is needed")
+    for topic, topic_id in value.items():
+        where = f"data.ids.{shown(topic)}"
+        if topic not in catalogue.topics:
+            raise _invalid(where, f"unknown topic: one of {', '.join(catalogue.topics)}")
+        if not isinstance(topic_id, str) or not 0 < len(topic_id) <= _MAX_ID_LENGTH:
+            raise _invalid(where, f"a string of 1 to {_MAX_ID_LENGTH} characters is needed")
+    return value
 
 
 def read_last_positions(

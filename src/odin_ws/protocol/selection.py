@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -50,6 +50,16 @@ class Selection:
     def size(self) -> int:
         """How many patterns and rejections it holds."""
         return sum(map(len, self.wanted.values())) + len(self.rejected)
+
+    def without(self, patterns: Collection[str]) -> Selection:
+        """The same without some patterns, and without the names of which nothing is left then."""
+        left = {
+            name: tuple(one for one in several if one not in patterns)
+            for name, several in self.wanted.items()
+        }
+        return Selection(
+            {name: several for name, several in left.items() if several}, self.rejected
+        )
 
 
 def read_selection(data: dict[str, Any], scope: Scope) -> Selection:

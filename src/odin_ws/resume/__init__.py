@@ -4,7 +4,7 @@ from odin_ws.resume.limits import ReplayLimits, ReplayStats
 from odin_ws.resume.plan import Losses, Reason
 from odin_ws.resume.replay import Caller, NotNow, Replay
 from odin_ws.resume.scans import Scans
-from odin_ws.resume.start import Beginning, ReplayContext
+from odin_ws.resume.start import Beginning, ReplayContext, Resumed
 
 __all__ = [
     "Beginning",
@@ -16,5 +16,6 @@ __all__ = [
     "ReplayContext",
     "ReplayLimits",
     "ReplayStats",
+    "Resumed",
     "Scans",
 ]

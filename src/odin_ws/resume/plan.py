@@ -11,14 +11,17 @@ from odin_ws.archive import Bounds, Span
 from odin_ws.hub import Want
 from odin_ws.records import TopicPartition
 
-__all__ = ["Losses", "Reason", "judge_past", "judge_unknown"]
+__all__ = ["Losses", "Reason", "judge_past", "judge_truncated", "judge_unknown"]
 
 
 class Reason(StrEnum):
     """Why records cannot be had; the first of them is told where there are several."""
 
+    RECREATED = "recreated"  # the topic was deleted and created again: it has another id
     UNKNOWN_POSITION = "unknown_position"  # no such partition, or it never was that far
+    TRUNCATED = "truncated"  # the position is one that an unclean leader election took back
     EXPIRED = "expired"  # the log's retention took them
+    NO_POSITION = "no_position"  # the client named no position there
     TOO_MANY = "too_many"  # more than one replay may read
 
 
@@ -70,6 +73,25 @@ def judge_unknown(
         if offset >= has.end and here is not None:
             losses.unknown(key, Span(has.first, here))
             want.place(key, here)
+
+
+def judge_truncated(
+    want: Want,
+    losses: Losses,
+    ahead: Mapping[TopicPartition, int],
+    bounds: Mapping[TopicPartition, Bounds],
+    cut: Callable[[TopicPartition, int], Span | None],
+) -> None:
+    """Judge positions beyond the log's end that the log once had, before a truncation.
+
+    `cut` gives the truncated offsets up to a position. The client goes on behind what is left of
+    what it had.
+    """
+    for key, offset in ahead.items():
+        gone = cut(key, offset)
+        if gone is not None and key in bounds and offset >= bounds[key].end:
+            losses.add(Reason.TRUNCATED, key, gone)
+            want.place(key, gone.first - 1)
 
 
 def judge_past(

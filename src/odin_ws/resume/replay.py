@@ -13,11 +13,12 @@ from typing import Final, Protocol
 
 import trio
 
-from odin_ws.hub import Pin, Subscriber
+from odin_ws.hub import LiveFrom, Pin, Subscriber
 from odin_ws.protocol.answers import Lost, Replayed
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
 from odin_ws.resume.cursor import Cursor, Ending
+from odin_ws.resume.delivered import Delivered
 from odin_ws.resume.lanes import CHUNK_BYTES, Chunk, chunks_of
 from odin_ws.resume.limits import RECOVERED
 from odin_ws.resume.plan import Losses
@@ -61,7 +62,7 @@ class Listener(Protocol):
         ...
 
     def ended(self, count: int) -> None:
-        """After the last of `count` replayed messages, if `begun` could not tell how many."""
+        """After the last of `count` replayed messages."""
         ...
 
 
@@ -74,9 +75,8 @@ class Replay:
         self._context = context
         self._hub = context.hub
         self._caller = caller
-        # What is live already, and how far that came where the client has unsubscribed meanwhile.
-        self._beside = set(caller.subscriber.patterns)
-        self._until: dict[str, Mapping[str, Mapping[int, int]]] = {}
+        self._beside = Delivered(context.hub, caller.subscriber)
+        self._begins: Mapping[str, LiveFrom] = {}
         self._want = beginning.want
         self._beginning = beginning
         self._listener = listener
@@ -102,11 +102,8 @@ class Replay:
 
     def drop(self, patterns: Iterable[str]) -> bool:
         """The client has unsubscribed; whether any of these was to become live."""
-        for pattern in self._beside.intersection(patterns):
-            self._beside.remove(pattern)
-            topics = self._hub.intake.catalogue.topics_of([pattern])
-            self._until[pattern] = self._hub.positions(topics)
         names = list(patterns)
+        self._beside.end(names)
         dropped = self._want.drop(names) if self._cursor is None else self._cursor.drop(names)
         left = set(self._want.patterns)
         kept = (one.filtered(lambda one: not left.isdisjoint(one.patterns)) for one in self._held)
@@ -125,8 +122,7 @@ class Replay:
         finally:
             stats.active -= 1
             self._unpin()
-        if self._announced is None:
-            self._listener.ended(self._count)
+        self._listener.ended(self._count)
 
     async def _run(self) -> None:
         # Until it has begun; from then on only the caller's own slowness bounds it.
@@ -136,6 +132,7 @@ class Replay:
             for chunk in chunks_of(snapshot):
                 self._hold(chunk)
             self._first = self._want.positions()
+            self._begins = self._beside.begin(self._want)
             await self._deliver()
         if self._patience.cancelled_caught:
             if not self._begun:
@@ -151,9 +148,13 @@ class Replay:
     async def _deliver(self) -> None:
         while True:
             # Not only at the start: a topic may be recreated meanwhile.
-            await self._start.reach()
+            if moved := await self._start.reach(announced=self._begun):
+                self._forget(moved)
             if self._begun:
                 await self._tell_losses()
+            elif len(self._first) < len(self._want.positions()):
+                # Partitions were added meanwhile.
+                self._first = {**self._want.positions(), **self._first}
             if self._start.below_tail():
                 await self._read_log()
             elif not self._begun:
@@ -165,11 +166,25 @@ class Replay:
             else:
                 await self._drained()
 
+    def _forget(self, moved: Mapping[TopicPartition, int]) -> None:
+        """What is held of these partitions beyond these offsets is not in the log any more."""
+
+        def is_there(message: Message) -> bool:
+            record = message.record
+            key = TopicPartition(record.topic, record.partition)
+            return record.offset <= moved.get(key, record.offset)
+
+        kept = (chunk.filtered(is_there) for chunk in self._held)
+        self._held = deque(chunk for chunk in kept if chunk.messages)
+        if not self._begun:
+            positions = self._want.positions()
+            self._first = {**self._first, **{key: positions[key] for key in moved}}
+
     async def _tell_losses(self) -> None:
         """A client that is cut off behind a hole must have heard of it, or it never would."""
         if self._start.losses.spans:
             await self._send_held()
-            lost = self._lost()
+            lost = None if self._held else self._lost()
             if lost is not None:
                 self._listener.lost(self._count, lost)
 
@@ -201,7 +216,8 @@ class Replay:
         # From here on there is patience for as long as there is progress.
         self._patience.deadline = math.inf
         try:
-            while cursor.ended is None:
+            # A log that has changed is not read on before `reach` has looked at it.
+            while cursor.ended is None and not self._start.outdated:
                 await self._follow(cursor)
         finally:
             self._cursor = None
@@ -258,35 +274,28 @@ class Replay:
 
     def _hold(self, chunk: Chunk) -> int:
         """Keep what the client is to be sent of a chunk; returns how many messages that are."""
-        if self._beside or self._until:
-            chunk = chunk.filtered(lambda message: not self._has(message))
+        if self._beside:
+            chunk = chunk.filtered(lambda message: not self._beside.has(message))
         if chunk.messages:
             self._held.append(chunk)
         return len(chunk.messages)
 
-    def _has(self, message: Message) -> bool:
-        """Whether the caller gets it anyway, or did: what is live already comes once."""
-        patterns, record = message.patterns, message.record
-        return not self._beside.isdisjoint(patterns) or any(
-            record.offset <= self._until[pattern].get(record.topic, {}).get(record.partition, -1)
-            for pattern in patterns
-            if pattern in self._until
-        )
-
     def _tail(self) -> Iterator[Message]:
         tail = self._hub.retention.messages(self._want)
-        if self._beside or self._until:
-            return (message for message in tail if not self._has(message))
+        if self._beside:
+            return (message for message in tail if not self._beside.has(message))
         return tail
 
     def _count_tail(self) -> int:
-        if self._beside or self._until:
+        if self._beside:
             return sum(1 for _ in self._tail())
         return self._hub.retention.count(self._want)
 
     async def _send_held(self) -> None:
         while self._held:
             await self._drained()
+            if self._start.outdated:
+                return
             if self._held:
                 self._send_chunk(self._held.popleft())
 
@@ -329,7 +338,8 @@ class Replay:
         self._context.stats.from_tail += len(chunk)
         self._send(chunk)
         if is_last:
-            self._hub.subscribe(self._caller.subscriber, list(self._want.patterns))
+            patterns = list(self._want.patterns)
+            self._hub.subscribe(self._caller.subscriber, patterns, self._begins)
             return True
         for message in chunk:
             record = message.record

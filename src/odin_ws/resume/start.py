@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Final, TypeVar
 
@@ -13,17 +14,27 @@ import trio
 from odin_ws.archive import Archive, ArchiveUnavailable, Span
 from odin_ws.hub import Hub, Want
 from odin_ws.protocol.envelope import Message
-from odin_ws.records import TopicPartition
+from odin_ws.records import JumpReason, TopicPartition
 from odin_ws.resume.limits import ReplayLimits, ReplayStats
-from odin_ws.resume.plan import Losses, judge_past, judge_unknown
+from odin_ws.resume.plan import (
+    Losses,
+    Reason,
+    judge_past,
+    judge_truncated,
+    judge_unknown,
+)
 from odin_ws.resume.scans import Scans
 
-__all__ = ["Beginning", "ReplayContext", "Start", "pause"]
+__all__ = ["Beginning", "ReplayContext", "Resumed", "Start", "pause"]
 
 T = TypeVar("T")
 
 # Another instance may be ahead of this one by a moment; only then is the log asked who is right.
 _AHEAD_SECONDS: Final = 1.0
+
+# Another instance may have noticed a recreated topic before this one: sources compare topic ids
+# every 5 seconds or so.
+_NOTICE_SECONDS: Final = 6.0
 
 # Many may wait for the log: they do not ask again together.
 _RETRY_SECONDS: Final = (0.5, 1.5)
@@ -45,14 +56,32 @@ class Beginning:
     """What is to become live, and from where on.
 
     The positions in `want` say it. In partitions that have none there, `since`: with the messages
-    of that time (epoch ms); `live`: with what is newest; `snapshot`: and the last message of each
-    channel before it.
+    of that time (epoch ms); `live`: with what is newest; `resumed`: as that says. `snapshot`: and
+    the last message of each channel that is not among what comes then.
     """
 
     want: Want
     since: int | None = None
     live: bool = False
     snapshot: bool = False
+    resumed: Resumed | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether nothing that came before is sent."""
+        return self.live and not self.snapshot
+
+
+@attrs.frozen
+class Resumed:
+    """What a client that resumes has said besides its positions.
+
+    `topics`: those that its positions name, with partitions or without. `ids`: the ids that topics
+    had for it.
+    """
+
+    topics: frozenset[str]
+    ids: Mapping[str, str] = attrs.field(factory=dict)
 
 
 class Start:
@@ -61,16 +90,22 @@ class Start:
     def __init__(self, context: ReplayContext, want: Want) -> None:
         self.losses = Losses()
         self._hub = context.hub
+        self._changes = context.hub.intake.changes
         self._archive = context.archive
         self._most = context.limits.records
         self._want = want
+        # As of the last look: see `_follow`.
+        self._version = 0
+        self._lives: Mapping[TopicPartition, int] = {}
+        self._known: AbstractSet[TopicPartition] = frozenset()
+        self._anew: set[str] = set()
 
     async def find(self, beginning: Beginning) -> list[Message]:
         """Go there; returns the snapshot, where one is asked for. The caller bounds the time."""
         intake = self._hub.intake
         await intake.filled.wait()
+        self._look()
         topics = intake.catalogue.topics_of(self._want.patterns)
-        snapshot: list[Message] = []
         if beginning.since is not None:
             ask = partial(self._archive.positions_at, topics, beginning.since)
             found = await self._ask(ask)
@@ -78,11 +113,76 @@ class Start:
             self._want.begin({key: found.get(key, offset) for key, offset in live.items()})
         elif beginning.live:
             self._want.begin(self._live(topics))
-            if beginning.snapshot:
-                snapshot = intake.last.matching(self._want.patterns)
-        await self.reach()
+        if beginning.resumed is not None:
+            await self._resume(beginning.resumed, topics)
+        else:
+            await self.reach()
         await self.judge()
-        return snapshot
+        if not beginning.snapshot:
+            return []
+        last = intake.last.matching(self._want.patterns)
+        return [message for message in last if not self._want.includes(message)]
+
+    # ---- a client that resumes
+
+    async def _resume(self, resumed: Resumed, topics: Iterable[str]) -> None:
+        """Go where a connected client would have gone on."""
+        await self._compare_ids(resumed.ids)
+        self._look()
+        named = dict(self._want.positions())
+        self._begin_unnamed(resumed.topics, topics)
+        await self.reach()
+        # A topic may have been missing, and be there now with another id.
+        self._begin_recreated(resumed.ids)
+        for key, offset in named.items():
+            cut = self._changes.cut(key, offset)
+            if cut is not None and key not in self.losses.spans:
+                self.losses.add(Reason.TRUNCATED, key, cut)
+
+    async def _compare_ids(self, ids: Mapping[str, str]) -> None:
+        """Begin recreated topics anew, once it is known that the client's id is the older one."""
+        unknown = [
+            topic for topic in self._others(ids) if not self._changes.had_before(topic, ids[topic])
+        ]
+        with trio.move_on_after(_NOTICE_SECONDS if unknown else 0):
+            while not self._others(ids).isdisjoint(unknown):
+                await self._hub.intake.wait_moved()
+        self._begin_recreated(ids)
+
+    def _others(self, ids: Mapping[str, str]) -> set[str]:
+        """The topics that have another id for us."""
+        known = self._changes.ids
+        return {topic for topic, its in ids.items() if known.get(topic, its) != its}
+
+    def _begin_recreated(self, ids: Mapping[str, str]) -> None:
+        """All that a new topic has is news; what was left of the old one is lost."""
+        topics = self._others(ids) - self._anew
+        self._anew |= topics
+        named = [key for key in self._want.positions() if key.topic in topics]
+        for key in named:
+            self.losses.add(Reason.RECREATED, key, Span(0, -1))
+        self._want.forget(named)
+        self._want.begin(dict.fromkeys(self._live(topics), -1))
+
+    def _begin_unnamed(self, named: Collection[str], topics: Iterable[str]) -> None:
+        """Where the client has no position: it named those that there were when it was connected.
+
+        So a partition of a named topic came into being later, and all of it is news. Of a topic
+        that it did not name it gets what is new, and is told that the rest does not come. So it is
+        for a member of a group, which cannot know what the client got from another one.
+        """
+        positions = self._want.positions()
+        begins: dict[TopicPartition, int] = {}
+        for key, live in self._live(topics).items():
+            if key in positions:
+                continue
+            if key.topic in named and not self._hub.intake.partial:
+                begins[key] = -1
+                continue
+            begins[key] = live
+            if live >= 0:
+                self.losses.add(Reason.NO_POSITION, key, Span(0, live))
+        self._want.begin(begins)
 
     def _live(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
         return {
@@ -90,6 +190,10 @@ class Start:
             for topic in topics
             for partition, offset in self._hub.intake.positions.get(topic, {}).items()
         }
+
+    def _partitions(self) -> AbstractSet[TopicPartition]:
+        topics = self._hub.intake.catalogue.topics_of(self._want.patterns)
+        return self._live(topics).keys()
 
     async def judge(self) -> None:
         """Give up what the log does not have any more, or what is too much."""
@@ -106,8 +210,45 @@ class Start:
             if (end := floor(key)) is not None and offset < end
         }
 
-    async def reach(self) -> None:
-        """Wait until we are where the client is, unless nobody ever was."""
+    @property
+    def outdated(self) -> bool:
+        """Whether the log has changed so that `reach` has to be called before anything is read."""
+        return self._version != self._changes.version
+
+    def _look(self) -> None:
+        """From here on the log's changes concern us."""
+        self._version, self._lives = self._changes.version, self._changes.lives()
+        self._known = self._partitions()
+
+    def _follow(self, *, announced: bool) -> dict[TopicPartition, int]:
+        """Go on where a connected client does: see `reach`."""
+        changes, want = self._changes, self._want
+        positions, moved = want.positions(), {}
+        for key, offset in positions.items():
+            jump = changes.jump_since(key, self._lives.get(key, 0))
+            if jump is None:
+                continue
+            recreated = jump.reason is JumpReason.RECREATED
+            if recreated:
+                want.place(key, jump.position)
+            else:
+                want.cut(key, jump.position)
+            moved[key] = -1 if recreated else jump.position
+            if not announced and (recreated or offset > jump.position):
+                self.losses.add(Reason(jump.reason), key, jump.gone)
+        new = self._partitions() - self._known - positions.keys()
+        want.begin({key: changes.begun(key) for key in new})
+        self._look()
+        return moved
+
+    async def reach(self, *, announced: bool = False) -> Mapping[TopicPartition, int]:
+        """Wait until we are where the client is, unless nobody ever was.
+
+        Partitions that appeared meanwhile are wanted from where they began. Returns those that
+        were recreated or truncated, with the last offset up to which the log has what it had.
+        `announced`: the client has its answer, so a notice has told it of them.
+        """
+        moved = self._follow(announced=announced) if self.outdated else {}
         await self._meet()
         intake = self._hub.intake
         while ahead := self._ahead():
@@ -118,7 +259,10 @@ class Start:
             if scope.cancelled_caught:
                 keys = list(self._ahead())
                 bounds = await self._ask(partial(self._archive.bounds, keys))
+                cut = self._changes.cut
+                judge_truncated(self._want, self.losses, self._ahead(), bounds, cut)
                 judge_unknown(self._want, self.losses, self._ahead(), intake.position, bounds)
+        return moved
 
     async def _meet(self) -> None:
         """Wait for partitions that the log has and we have not noticed yet; give up the others."""

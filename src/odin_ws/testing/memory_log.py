@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import uuid
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -23,17 +25,21 @@ from odin_ws.kafka.base import PACING_SLOT
 from odin_ws.kafka.feed import Feed, FeedStatus
 from odin_ws.kafka.places import Places, history_starts
 from odin_ws.rates import TokenBucket
-from odin_ws.records import Batch, HistoryEnd, Item, Record, TopicPartition
+from odin_ws.records import Assignment, Batch, HistoryEnd, Item, JumpReason, Record, TopicPartition
 
 __all__ = ["MemoryArchive", "MemoryLog", "MemorySource"]
 
 
 @attrs.define
 class _Partition:
-    """The records that are left, and the offset of the first of them."""
+    """The records that are left, and the offset of the first of them.
+
+    `cuts`: the offset of each truncation so far.
+    """
 
     first: int = 0
     records: list[Record] = attrs.field(factory=list)
+    cuts: list[int] = attrs.field(factory=list)
 
     @property
     def end(self) -> int:
@@ -41,16 +47,20 @@ class _Partition:
 
 
 class MemoryLog:
-    """Topics of `partitions` partitions each, with Kafka's offsets; kept until deleted."""
+    """Topics of `partitions` partitions each, with Kafka's offsets; kept until deleted.
+
+    `ids`: the id of each topic. `changes` counts what moves a reader besides new records: topics
+    that were recreated, partitions that were added or truncated.
+    """
 
     def __init__(self, topics: Iterable[str], partitions: int = 12) -> None:
-        self._partitions = partitions
-        self._log = {
-            TopicPartition(topic, number): _Partition()
-            for topic in topics
-            for number in range(partitions)
-        }
+        self.ids: dict[str, str] = {}
+        self.changes = 0
+        self._log: dict[TopicPartition, _Partition] = {}
+        self._counts: Counter[str] = Counter()
         self._changed = trio.Event()
+        for topic in topics:
+            self.add_partitions(topic, partitions)
 
     def append(
         self,
@@ -63,7 +73,7 @@ class MemoryLog:
     ) -> Record:
         """Add a record; the key decides the partition unless one is given."""
         if partition is None:
-            partition = crc32(key or b"") % self._partitions
+            partition = crc32(key or b"") % self._counts[topic]
         there = self._log[TopicPartition(topic, partition)]
         at = int(time.time() * 1000) if timestamp is None else timestamp
         record = Record(topic, partition, there.end, at, key, value)
@@ -83,15 +93,43 @@ class MemoryLog:
         there.first = max(there.first, offset)
         self._change()
 
-    def recreate(self, topic: str) -> None:
-        """Delete a topic and make it anew: empty, with offsets from 0.
-
-        As with Kafka, a reader knows of it by a position that the log does not have.
-        """
-        for key in self._log:
-            if key.topic == topic:
-                self._log[key] = _Partition()
+    def add_partitions(self, topic: str, count: int) -> None:
+        """Add so many empty partitions to a topic; the first ones create it."""
+        self.ids.setdefault(topic, uuid.uuid4().hex)
+        for _ in range(count):
+            self._log[TopicPartition(topic, self._counts[topic])] = _Partition()
+            self._counts[topic] += 1
+        self.changes += 1
         self._change()
+
+    def recreate(self, topic: str, partitions: int | None = None) -> None:
+        """Delete a topic and create it again: empty, with offsets from 0 and another id.
+
+        `partitions`: how many it has then; None: as many as before.
+        """
+        count = self._counts.pop(topic)
+        del self.ids[topic]
+        for number in range(count):
+            del self._log[TopicPartition(topic, number)]
+        self.add_partitions(topic, count if partitions is None else partitions)
+
+    def truncate(self, topic: str, partition: int, offset: int) -> None:
+        """Delete the records from `offset` on, as an unclean leader election does.
+
+        Records appended later have these offsets again. Raises ValueError where the partition has
+        no record at `offset`.
+        """
+        there = self._log[TopicPartition(topic, partition)]
+        if not there.first <= offset < there.end:
+            raise ValueError(f"{topic} {partition} has no record {offset}")
+        del there.records[offset - there.first :]
+        there.cuts.append(offset)
+        self.changes += 1
+        self._change()
+
+    def cuts(self) -> dict[TopicPartition, Sequence[int]]:
+        """The offsets at which each partition was truncated, the first truncation first."""
+        return {key: tuple(there.cuts) for key, there in self._log.items()}
 
     def bounds(self) -> dict[TopicPartition, Bounds]:
         """What each partition has."""
@@ -123,9 +161,9 @@ class MemoryLog:
             positions[key] = start + len(records)
         return found
 
-    async def wait_beyond(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Wait until the ends are not at `positions`."""
-        while self.ends() == positions:
+    async def wait_beyond(self, positions: Mapping[TopicPartition, int], changes: int) -> None:
+        """Wait until the ends are not at `positions`, or `changes` is not the current count."""
+        while self.changes == changes and self.ends() == positions:
             await self._changed.wait()
 
     def _change(self) -> None:
@@ -156,6 +194,10 @@ class MemorySource:
         self._history_records = history_records
         self._broker_there = AsyncBool(value=True)
         self._started = False
+        # As of the last assignment.
+        self._changes = 0
+        self._ids: dict[str, str] = {}
+        self._cuts: dict[TopicPartition, Sequence[int]] = {}
 
     def lose_broker(self, reason: str = "the broker is away") -> None:
         """From now on play a source whose broker is away: a feed that is not live, no records."""
@@ -171,7 +213,8 @@ class MemorySource:
         """See Source."""
         places = Places()
         await self._broker_there.wait_value(bool)
-        await outbox.send(places.begin(self._starts(), self._log.ends()))
+        assignment = places.begin(self._starts(), self._log.ends())
+        await outbox.send(self._noted(assignment, {}))
         bucket = TokenBucket(self._rate, self._rate * PACING_SLOT, trio.current_time())
         while places.history:
             await self._read_some(places, outbox, self._batch)
@@ -180,7 +223,7 @@ class MemorySource:
         self._started = True
         self._tell()
         while True:
-            await self._log.wait_beyond(places.next)
+            await self._log.wait_beyond(places.next, self._changes)
             allowed = bucket.available(trio.current_time()) if self._rate else self._batch
             if allowed:
                 bucket.spend(await self._read_some(places, outbox, min(self._batch, allowed)))
@@ -208,15 +251,57 @@ class MemorySource:
         """Hand on at most `most` records; returns how many it were."""
         while not self._broker_there.value:
             await self._broker_there.wait_value(bool)
-        jumps = places.gone(self._log.bounds())
-        if jumps:
-            await outbox.send(places.assignment_after(jumps, places.next))
-            self.feed.lost_records += sum(places.lost(key, to) for key, to in jumps.items())
-            places.jump(jumps)
+        assignment = self._moved(places)
+        if assignment is not None:
+            await outbox.send(assignment)
             return 0
         records = self._log.read(places.next, most)
         await outbox.send(Batch(records))
         return len(records)
+
+    def _moved(self, places: Places) -> Assignment | None:
+        """Move `places` where the log has changed; None where reading goes on as before."""
+        bounds = self._log.bounds()
+        gone = places.next.keys() - bounds.keys()
+        for key in gone:
+            del places.next[key]
+            places.history.pop(key, None)
+        reasons = {key: found for key in places.next if (found := self._jump(key, places, bounds))}
+        new = {key: has.first for key, has in bounds.items() if key not in places.next}
+        if not (gone or reasons or new):
+            # Such as a truncation beyond where we are.
+            self._noted(Assignment({}), {})
+            return None
+        jumps = {key: to for key, (_, to) in reasons.items()}
+        for key, (reason, to) in reasons.items():
+            if reason is JumpReason.EXPIRED:
+                self.feed.lost_records += places.lost(key, to)
+            else:
+                places.history.pop(key, None)
+        places.next |= new
+        assignment = places.assignment_after(jumps, places.next)
+        places.jump(jumps)
+        return self._noted(assignment, {key: reason for key, (reason, _) in reasons.items()})
+
+    def _jump(
+        self, key: TopicPartition, places: Places, bounds: Mapping[TopicPartition, Bounds]
+    ) -> tuple[JumpReason, int] | None:
+        """Why a partition does not go on where we are, and where it does."""
+        place, has = places.next[key], bounds[key]
+        if self._ids.get(key.topic) != self._log.ids[key.topic]:
+            return JumpReason.RECREATED, has.first
+        cut = min(self._log.cuts()[key][len(self._cuts.get(key, ())) :], default=place)
+        if cut < place:
+            return JumpReason.TRUNCATED, max(cut, has.first)
+        return (JumpReason.EXPIRED, has.first) if place < has.first else None
+
+    def _noted(
+        self, assignment: Assignment, jumps: Mapping[TopicPartition, JumpReason]
+    ) -> Assignment:
+        """The assignment with ids and jumps; from here on the log is compared with what it has."""
+        log = self._log
+        self._changes, self._ids, self._cuts = log.changes, dict(log.ids), log.cuts()
+        return attrs.evolve(assignment, topic_ids=self._ids, jumps=jumps)
 
 
 class MemoryArchive:

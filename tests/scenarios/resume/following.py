@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
@@ -128,9 +128,11 @@ class Interest:
     starts: dict[TopicPartition, int]
     ends: Positions | None = None
 
-    def offsets(self, records: Iterable[Record]) -> Iterator[tuple[TopicPartition, int]]:
-        """The places of its records."""
-        for key, offsets in wanted(records, [self.pattern], self.starts).items():
+    def offsets(self, records: Collection[Record]) -> Iterator[tuple[TopicPartition, int]]:
+        """The places of its records; a partition that was added later is wanted whole."""
+        topics = {key.topic for key in self.starts}
+        added = {key_of(one): -1 for one in records if one.topic in topics}
+        for key, offsets in wanted(records, [self.pattern], {**added, **self.starts}).items():
             for offset in offsets:
                 if self.ends is None or offset <= self.ends.get(key, offset):
                     yield key, offset
@@ -140,14 +142,20 @@ class Follower:
     """Subscribes the first time and resumes from then on, as the protocol tells clients to.
 
     `items`: all that its last connection brought, in order. `messages`: those of all connections.
-    `pause`: seconds between two reads. `live`: its ack has come.
+    `pause`: seconds between two reads. `live`: its ack has come. `topics`: those it has positions
+    of, if only to know that a topic has no partitions. `catching_up`: a subscription that begins in
+    the past is replayed beside others. `keeps_ids`: it notices recreated topics by their ids.
     """
 
-    def __init__(self, *channels: str, pause: float = 0.0) -> None:
+    def __init__(self, *channels: str, pause: float = 0.0, keeps_ids: bool = True) -> None:
         self.interests: list[Interest] = []
         self._channels = channels
         self.pause = pause
         self.positions: dict[TopicPartition, int] = {}
+        self.topics: set[str] = set()
+        self.ids: dict[str, str] = {}
+        self.catching_up = False
+        self._keeps_ids = keeps_ids
         self.messages: list[dict[str, Any]] = []
         self.lost: dict[TopicPartition, list[Span]] = defaultdict(list)
         self.items: list[dict[str, Any]] = []
@@ -184,13 +192,17 @@ class Follower:
         self, nursery: trio.Nursery, scenario: Scenario, *, capacity: int = 1 << 20, **data: Any
     ) -> None:
         """Connect, ask with `data` added, and read in a task of the nursery."""
-        self.items, self.live = [], False
+        self.items, self.live, self.catching_up = [], False, False
         self._closed, self._gone = None, trio.Event()
         client = self._client = await scenario.connect(capacity=capacity)
         if not self.interests:
             ask = {"type": "subscribe", "data": {"positions": True}}
         else:
-            ask = {"type": "resume", "data": {"positions": by_topic(self.positions)}}
+            positions: dict[str, dict[int, int]] = {topic: {} for topic in self.topics}
+            positions |= by_topic(self.positions)
+            ask = {"type": "resume", "data": {"positions": positions}}
+            if self._keeps_ids and self.ids:
+                ask["data"] |= {"ids": self.ids}  # type: ignore[operator]  # a dict
         ask["data"] |= {"channels": self.channels, **data}  # type: ignore[operator]  # a dict
         await client.send(json.dumps(ask))
         nursery.start_soon(self._read, client)
@@ -228,30 +240,41 @@ class Follower:
                 await trio.sleep(self.pause)
 
     def take(self, item: dict[str, Any]) -> None:
-        """Note what has come, and follow it."""
+        """Note what has come, and follow it as docs/protocol.md says."""
         self.items.append(item)
         if "seq" in item:
             self.messages.append(item)
-            key, offset = place_of(item)
-            self.positions[key] = max(offset, self.positions.get(key, offset))
+            if item.get("replay") or not self.catching_up:
+                key, offset = place_of(item)
+                self.positions[key] = max(offset, self.positions.get(key, offset))
             return
+        for topic, topic_id in item.get("ids", {}).items() if self._keeps_ids else ():
+            if self.ids.setdefault(topic, topic_id) != topic_id:
+                self.ids[topic] = topic_id
+                for key in [key for key in self.positions if key.topic == topic]:
+                    del self.positions[key]
         moved = _places(item.get("positions", {}))
+        self.topics.update(item.get("positions", ()))
         lost = {key: Span(*span) for key, span in _places(item.get("lost", {})).items()}
         for key, span in lost.items():
             self.lost[key].append(span)
-            if item["type"] == "resume_ack":
-                moved[key] = span.last
-            elif item["type"] == "replay_incomplete":
+            if item["type"] == "replay_incomplete":
                 moved[key] = max(span.last, self.positions.get(key, -1))
+        if item["type"] == "feed":
+            moved = {key: min(at, self.positions.get(key, at)) for key, at in moved.items()}
         self.positions |= moved
         self._follow(item, moved)
 
     def _follow(self, item: dict[str, Any], moved: Positions) -> None:
         match item["type"]:
+            case "replay_complete":
+                self.catching_up = False
             case "subscription_ack":
+                self.catching_up = self.live and "replayed" in item
                 self.live = True
                 self.interests += [Interest(name, dict(moved)) for name in item["subscribed"]]
             case "resume_ack":
+                self.catching_up = self.live
                 self.live = True
                 for one in self.interests:
                     one.starts = {**moved, **one.starts}
@@ -261,7 +284,7 @@ class Follower:
                     if one.ends is None and one.pattern in item["unsubscribed"]:
                         one.ends = dict(self.positions)
 
-    def check(self, records: Iterable[Record]) -> None:
+    def check(self, records: Collection[Record]) -> None:
         """Of `records` it has got its own, each once and in order, or was told they are lost."""
         assert self.interests
         got = offsets_of(self.messages)

@@ -96,7 +96,7 @@ async def test_it_fails_for_good(odin_scenario: Scenario, delivery: str) -> None
 async def test_every_kind_of_beginning_says_so(
     odin_scenario: Scenario, command: tuple[str, dict[str, Any]]
 ) -> None:
-    """A reconnect hears it in its own words."""
+    """With the time to try again; to a reconnect in its own words, since its SDK would give up."""
     (record, _) = await publish(odin_scenario, 2)
     assert record.partition == 2
     odin_scenario.archive.hold()
@@ -104,9 +104,10 @@ async def test_every_kind_of_beginning_says_so(
     kind, data = command
     error = await client.command(kind, **data)
     if kind == "reconnect":
-        assert (error["type"], error["code"]) == ("reconnect_error", "not_available")
+        assert (error["type"], error["code"]) == ("reconnect_error", "rate_limited")
     else:
         assert (error["type"], error["code"], error["retry"]) == ("error", "NOT_AVAILABLE", True)
+    assert 2000 <= error["retry_ms"] <= 10_000
 
 
 async def test_it_falls_silent_amid_the_reading(

@@ -156,7 +156,9 @@ async def test_a_recreated_topic_is_told(odin_scenario: Scenario, nursery: trio.
     odin_scenario.log.recreate(records[0].topic)
     await publish(odin_scenario, 2)
     (notice,) = [item for item in follower.items if item.get("status") == "lost"]
-    assert notice["reason"] == "unknown_position"
+    assert (notice["reason"], lost(notice, records[0])) == ("recreated", [0, -1])
+    assert notice["positions"][records[0].topic][str(records[0].partition)] == -1
+    assert notice["ids"] == {records[0].topic: odin_scenario.log.ids[records[0].topic]}
     place = follower.items.index(notice)
     assert [one["pos"].split("-")[1] for one in follower.items[place + 1 :]] == ["0", "1"]
 

@@ -133,8 +133,9 @@ async def test_expired_from_the_tail_amid_a_replay(
         await trio.sleep(30)
         scenario.publish("BTC", "trade", "live")
         await trio.sleep(1)
-        ack, said = follower.answers
+        ack, said, complete = follower.answers
         assert (ack["recovered"], ack["replayed"]) == (True, 50)
+        assert complete == {"type": "replay_complete", "count": said["count"]}
         ((_, span),) = said["lost"][first.topic].items()
         assert (said["type"], span[1]) == ("replay_incomplete", 49)
         assert offsets_of(follower.messages)[key_of(first)] == [*range(span[0]), 50]
@@ -175,9 +176,11 @@ async def test_a_partition_that_does_not_exist(odin_scenario: Scenario) -> None:
     assert await next_offsets(client, odin_scenario) == [2, 3, 4, 5]
 
 
-async def test_a_topic_that_was_recreated(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
+async def test_a_recreated_topic_and_a_client_without_ids(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
     """Its old positions mean nothing: it is told, nothing of it is replayed, and news comes."""
-    follower = Follower("BTC.trade")
+    follower = Follower("BTC.trade", keeps_ids=False)
     await follower.come(nursery, odin_scenario)
     records = await publish(odin_scenario, 9)
     follower.break_off()
@@ -206,9 +209,9 @@ async def test_a_topic_that_is_recreated_amid_a_replay(odin_scenario: Scenario) 
     odin_scenario.archive.release()
     answers = [await client.answer() for _ in range(2)]
     (ack,) = [one for one in answers if one["type"] == "resume_ack"]
-    assert (ack["recovered"], ack["reason"]) == (False, "unknown_position")
-    assert ack["lost"] == lost(records[0], 0, 2)
-    assert await next_offsets(client, odin_scenario) == [3]
+    assert (ack["recovered"], ack["reason"]) == (False, "recreated")
+    assert ack["lost"][records[0].topic][str(records[0].partition)] == [0, -1]
+    assert await next_offsets(client, odin_scenario) == [0, 1, 2, 3]
 
 
 @no_tail

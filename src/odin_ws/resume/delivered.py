@@ -1,0 +1,68 @@
+"""What a connection was sent by its live subscriptions, so that a replay leaves out only that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from odin_ws.hub import Hub, LiveFrom, Subscriber, Want
+from odin_ws.protocol.envelope import Message
+from odin_ws.records import TopicPartition
+
+__all__ = ["Delivered"]
+
+
+class Delivered:
+    """The records that a subscriber is sent, or was sent, beside a replay.
+
+    Those of a pattern are all behind its `live_from`, up to where the client unsubscribed from it.
+    False where the subscriber has no live subscriptions.
+    """
+
+    def __init__(self, hub: Hub, subscriber: Subscriber) -> None:
+        self._hub = hub
+        self._live = dict(subscriber.live_from)
+        self._until: dict[str, Mapping[str, Mapping[int, int]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._live)
+
+    def end(self, patterns: Iterable[str]) -> None:
+        """The client has unsubscribed from these."""
+        for pattern in self._live.keys() & set(patterns):
+            topics = self._hub.intake.catalogue.topics_of([pattern])
+            self._until.setdefault(pattern, self._hub.positions(topics))
+
+    def has(self, message: Message) -> bool:
+        """Whether the subscriber gets a record anyway, or was sent it."""
+        record = message.record
+        key = TopicPartition(record.topic, record.partition)
+        for pattern in message.patterns:
+            live_from = self._live.get(pattern)
+            if live_from is None or record.offset <= self._sent_after(live_from, key):
+                continue
+            until = self._until.get(pattern)
+            if until is None or record.offset <= until.get(key.topic, {}).get(key.partition, -1):
+                return True
+        return False
+
+    def begin(self, want: Want) -> dict[str, LiveFrom]:
+        """By pattern, what the subscriber has been sent once `want` is replayed: all behind."""
+        intake = self._hub.intake
+        now = intake.changes.live_from(intake.order, intake.positions)
+        begins: dict[str, LiveFrom] = {}
+        for patterns, positions in want.starts():
+            shared = now.replaced(positions)
+            for pattern in patterns:
+                live_from = self._live.get(pattern)
+                if live_from is None:
+                    begins[pattern] = shared
+                else:
+                    both = {
+                        key: min(offset, self._sent_after(live_from, key))
+                        for key, offset in positions.items()
+                    }
+                    begins[pattern] = now.replaced(both)
+        return begins
+
+    def _sent_after(self, live_from: LiveFrom, key: TopicPartition) -> int:
+        return self._hub.intake.changes.sent_after(live_from, key)

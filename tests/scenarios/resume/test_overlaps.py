@@ -1,0 +1,132 @@
+"""Subscriptions that overlap: a replay leaves out only what the connection was sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from odin_ws.records import TopicPartition
+from odin_ws.settings import Settings
+from odin_ws.testing.scenario import Scenario, open_scenario
+from tests.scenarios.resume.following import after, all_messages, key_of, offsets_of, publish, say
+
+TRADES = "odin.trades"
+RETAINED = [0, 5_200, 1 << 20]
+
+
+def kinds(scenario: Scenario) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The commands that begin in the past, each asking for all there is."""
+    positions = {TRADES: dict.fromkeys(range(12), -1)}
+    assert scenario.log.ends()[TopicPartition(TRADES, 0)] >= 0
+    return {
+        "since_ms": ("subscribe", {"since_ms": 0}),
+        "resume": ("resume", {"positions": positions}),
+    }
+
+
+@pytest.mark.parametrize("retained", RETAINED)
+@pytest.mark.parametrize("kind", ["since_ms", "resume"])
+@pytest.mark.parametrize("name", ["*.trade", "BTC.*", "BTC.trade"])
+async def test_the_past_of_a_live_channel_is_replayed(
+    odin_scenario: Scenario, retained: int, kind: str, name: str
+) -> None:
+    """From before it was live; what was sent live does not come again, and what follows comes."""
+    async with open_scenario(Settings(ws_retention_bytes=retained), log=odin_scenario.log) as one:
+        records = await publish(one, 6)
+        client = await one.connect()
+        await client.subscribe(channels=["BTC.trade"])
+        await publish(one, 3)
+        command, data = kinds(one)[kind]
+        ack = await client.command(command, channels=[name], **data)
+        assert ack["replayed"] == 6
+        assert (await client.answer())["type"] == "replay_complete"
+        await publish(one, 2)
+        messages = await all_messages(client)
+        (found,) = offsets_of(messages).values()
+        assert found == [6, 7, 8, 0, 1, 2, 3, 4, 5, 9, 10]
+        assert [bool(m.get("replay")) for m in messages] == [False] * 3 + [True] * 6 + [False] * 2
+        assert key_of(records[0]).topic == TRADES
+
+
+async def test_a_snapshot_has_the_last_message_of_a_live_channel(odin_scenario: Scenario) -> None:
+    """Unless the connection was sent it."""
+    await publish(odin_scenario, 3)
+    await publish(odin_scenario, 3, "ETH")
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade", "ETH.trade"])
+    await publish(odin_scenario, 1, "ETH")
+    ack = await client.subscribe(channels=["*.trade"], snapshot=True)
+    assert ack["replayed"] == 1
+    messages = await all_messages(client)
+    assert [one["channel"] for one in messages] == ["ETH.trade", "BTC.trade"]
+
+
+@pytest.mark.parametrize("retained", RETAINED)
+async def test_what_a_replay_has_sent_does_not_come_with_a_wider_one(
+    odin_scenario: Scenario, retained: int
+) -> None:
+    """A subscription is complete from where its replay began, not from where it became live."""
+    async with open_scenario(Settings(ws_retention_bytes=retained), log=odin_scenario.log) as one:
+        records = await publish(one, 6)
+        client = await one.connect()
+        await client.resume(after(records[2]), channels=["BTC.trade"])
+        await publish(one, 2)
+        ack = await client.subscribe(channels=["*.trade"], since_ms=0)
+        assert ack["replayed"] == 3
+        (found,) = offsets_of(await all_messages(client)).values()
+        assert found == [3, 4, 5, 6, 7, 0, 1, 2]
+        # Of all that nothing is left.
+        await client.answer()
+        ack = await client.subscribe(channels=["*.*"], since_ms=0)
+        assert ack["replayed"] == 0
+        assert await client.silence(5)
+
+
+async def test_after_a_recreated_topic_only_its_new_records_count(odin_scenario: Scenario) -> None:
+    """What was sent of the new topic does not come again, whatever offsets the old one had."""
+    await publish(odin_scenario, 6)
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    odin_scenario.log.recreate(TRADES)
+    await publish(odin_scenario, 3)
+    await client.messages(3)
+    await client.answer()
+    assert (await client.subscribe(channels=["*.trade"], since_ms=0))["replayed"] == 0
+
+
+async def test_after_a_truncation_what_was_sent_before_it_counts(odin_scenario: Scenario) -> None:
+    """Records before it, and those that took the offsets of truncated ones."""
+    records = await publish(odin_scenario, 2)
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    await publish(odin_scenario, 6)
+    odin_scenario.log.truncate(TRADES, records[0].partition, 5)
+    await publish(odin_scenario, 2)
+    await client.messages(8)
+    await client.answer()
+    assert (await client.subscribe(channels=["*.trade"], since_ms=0))["replayed"] == 2
+
+
+async def test_a_partition_that_was_added_is_sent_once(odin_scenario: Scenario) -> None:
+    """A subscription from before is complete from the partition's beginning."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    odin_scenario.log.add_partitions(TRADES, 1)
+    for _ in range(3):
+        odin_scenario.log.append(TRADES, b"BTC", b"{}", partition=12)
+    await trio.sleep(1)
+    await client.messages(3)
+    assert (await client.subscribe(channels=["*.trade"], since_ms=0))["replayed"] == 0
+
+
+async def test_a_name_that_was_unsubscribed_before_comes_whole(odin_scenario: Scenario) -> None:
+    """A new subscription begins anew."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    await publish(odin_scenario, 3)
+    await client.unsubscribe(channels=["BTC.trade"])
+    await say(client, "subscribe", channels=["BTC.trade"], since_ms=0)
+    (found,) = offsets_of(await all_messages(client)).values()
+    assert found == [0, 1, 2, 0, 1, 2]

@@ -1,0 +1,225 @@
+"""A topic that is deleted and created again, and one whose log was truncated."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.records import Record
+from odin_ws.settings import Settings
+from odin_ws.testing.scenario import Scenario, open_scenario
+from tests.scenarios.resume.following import (
+    Follower,
+    after,
+    all_messages,
+    key_of,
+    offsets_of,
+    publish,
+    say,
+)
+
+TRADES = "odin.trades"
+
+
+def of(record: Record, topics: dict[str, dict[str, Any]]) -> Any:
+    """What `{topic: {partition: …}}` has for a record's partition."""
+    return topics[record.topic][str(record.partition)]
+
+
+async def test_acks_and_positions_notices_carry_topic_ids(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Of the topics whose positions they carry; an ack without positions has none."""
+    follower = Follower("BTC.trade")
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(30)
+    ids = {TRADES: odin_scenario.log.ids[TRADES]}
+    acks = [one["ids"] for one in follower.items if one["type"] == "subscription_ack"]
+    notices = [one["ids"] for one in follower.items if one["type"] == "positions"]
+    assert acks == [ids]
+    assert notices
+    assert all(one == ids for one in notices)
+    client = await odin_scenario.connect()
+    assert "ids" not in await client.subscribe(channels=["BTC.trade"])
+
+
+@pytest.mark.parametrize("retained", [0, 1 << 20])
+async def test_resume_with_another_topic_id_gets_the_new_topic_from_its_beginning(
+    autojump_clock: MockClock, nursery: trio.Nursery, retained: int
+) -> None:
+    """Also where the new topic is longer than the client's position: it is told, once."""
+    async with open_scenario(Settings(ws_retention_bytes=retained)) as scenario:
+        follower = Follower("BTC.trade")
+        await follower.come(nursery, scenario)
+        records = await publish(scenario, 5)
+        follower.break_off()
+        scenario.log.recreate(TRADES)
+        await publish(scenario, 8)
+        follower.messages.clear()
+        await follower.come(nursery, scenario)
+        await trio.sleep(2)
+        (ack,) = follower.answers
+        assert (ack["recovered"], ack["reason"], ack["replayed"]) == (False, "recreated", 8)
+        assert of(records[0], ack["lost"]) == [0, -1]
+        assert of(records[0], ack["positions"]) == -1
+        assert ack["ids"] == {TRADES: scenario.log.ids[TRADES]}
+        assert offsets_of(follower.messages) == {key_of(records[0]): list(range(8))}
+        follower.break_off()
+        await publish(scenario, 1)
+        await follower.come(nursery, scenario)
+        await trio.sleep(1)
+        assert follower.answers[0]["recovered"]
+        assert offsets_of(follower.messages) == {key_of(records[0]): list(range(9))}
+
+
+async def test_resume_with_the_id_of_a_topic_from_before_the_start(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """An instance that never saw the old topic does not know which id is newer: it waits first."""
+    follower = Follower("BTC.trade")
+    await follower.come(nursery, odin_scenario)
+    records = await publish(odin_scenario, 5)
+    follower.break_off()
+    odin_scenario.log.recreate(TRADES, partitions=3)
+    await publish(odin_scenario, 8)
+    async with open_scenario(log=odin_scenario.log) as late:
+        await follower.come(nursery, late)
+        await trio.sleep(10)
+        (ack,) = follower.answers
+    assert (ack["recovered"], ack["reason"], ack["replayed"]) == (False, "recreated", 8)
+    assert ack["positions"][TRADES] == {"0": -1, "1": -1, "2": -1}
+    assert {key for key in follower.positions if key.topic == TRADES} == {
+        (TRADES, number) for number in range(3)
+    }
+    assert records
+
+
+async def test_an_instance_that_has_not_noticed_a_recreated_topic_waits(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """A client with the newer id is not told that its topic was recreated."""
+    async with open_scenario(log=odin_scenario.log) as behind:
+        await publish(odin_scenario, 5)
+        behind.source.lose_broker()
+        odin_scenario.log.recreate(TRADES)
+        follower = Follower("BTC.trade")
+        await follower.come(nursery, odin_scenario)
+        await publish(odin_scenario, 3)
+        follower.break_off()
+        await publish(odin_scenario, 2)
+        await follower.come(nursery, behind)
+        await trio.sleep(2)
+        behind.source.find_broker()
+        await trio.sleep(3)
+        (ack,) = [one for one in follower.answers if one["type"] == "resume_ack"]
+        assert ack["recovered"]
+        (found,) = offsets_of(follower.messages).values()
+        assert found == [0, 1, 2, 3, 4]
+
+
+async def test_a_recreated_topic_of_the_same_length_is_told_to_connected_clients(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Not position arithmetic but the id decides; all of the new topic comes."""
+    follower = Follower("BTC.trade")
+    await follower.come(nursery, odin_scenario)
+    records = await publish(odin_scenario, 4)
+    odin_scenario.log.recreate(TRADES)
+    for _ in range(4):
+        odin_scenario.publish("BTC", "trade")
+    await trio.sleep(1)
+    (notice,) = [item for item in follower.items if item.get("status") == "lost"]
+    assert (notice["reason"], of(records[0], notice["lost"])) == ("recreated", [0, -1])
+    assert offsets_of(follower.messages) == {key_of(records[0]): [0, 1, 2, 3] * 2}
+    assert follower.positions[key_of(records[0])] == 3
+
+
+async def test_a_long_replay_of_a_recreated_topic_begins_again(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """What was read of the old topic is not sent as the new one's."""
+    for number in range(400):
+        odin_scenario.publish("BTC", "trade", [number, "x" * 5000])
+    await trio.sleep(4)
+    async with open_scenario(Settings(ws_retention_bytes=0), log=odin_scenario.log) as scenario:
+        follower = Follower("BTC.trade", pause=0.1)
+        await follower.come(nursery, scenario, capacity=5000, since_ms=0)
+        await trio.sleep(3)
+        scenario.log.recreate(TRADES)
+        for number in range(200):
+            scenario.publish("BTC", "trade", [number, "x" * 5000])
+        await trio.sleep(120)
+        place = next(n for n, one in enumerate(follower.items) if one.get("status") == "lost")
+        (old,) = offsets_of(one for one in follower.items[:place] if "seq" in one).values()
+        (new,) = offsets_of(one for one in follower.items[place:] if "seq" in one).values()
+        assert old == list(range(len(old)))
+        assert 0 < len(old) < 400
+        assert new == list(range(200))
+
+
+# ---- truncation
+
+
+async def test_truncated_records_are_told_to_connected_clients(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """The range that is gone, and where the partition goes on; nothing before it comes again."""
+    follower = Follower("BTC.trade")
+    await follower.come(nursery, odin_scenario)
+    records = await publish(odin_scenario, 10)
+    odin_scenario.log.truncate(TRADES, records[0].partition, 6)
+    await publish(odin_scenario, 6)
+    (notice,) = [item for item in follower.items if item.get("status") == "lost"]
+    assert (notice["reason"], of(records[0], notice["lost"])) == ("truncated", [6, 9])
+    assert of(records[0], notice["positions"]) == 5
+    expected = [*range(10), *range(6, 12)]
+    assert offsets_of(follower.messages) == {key_of(records[0]): expected}
+    assert not any(item.get("replay") for item in follower.items)
+
+
+@pytest.mark.parametrize(("appended", "lost", "comes"), [(2, [6, 8], [6, 7]), (6, [6, 8], [9, 11])])
+async def test_resume_from_a_truncated_position_is_told(
+    odin_scenario: Scenario, appended: int, lost: list[int], comes: list[int]
+) -> None:
+    """Beyond the log's end it goes on behind what is left; else nobody knows which records it has.
+
+    Then it goes on behind its position, and the range is uncertain.
+    """
+    records = await publish(odin_scenario, 10)
+    odin_scenario.log.truncate(TRADES, records[0].partition, 6)
+    await publish(odin_scenario, appended)
+    client = await odin_scenario.connect()
+    ack = await client.resume(after(records[8]), channels=["BTC.trade"])
+    assert (ack["recovered"], ack["reason"]) == (False, "truncated")
+    assert of(records[0], ack["lost"]) == lost
+    assert of(records[0], ack["positions"]) == comes[0] - 1
+    (found,) = offsets_of(await all_messages(client)).values()
+    assert found == list(range(comes[0], comes[1] + 1))
+
+
+async def test_resume_before_a_truncation_is_recovered(odin_scenario: Scenario) -> None:
+    """What was cut off was never the client's."""
+    records = await publish(odin_scenario, 10)
+    odin_scenario.log.truncate(TRADES, records[0].partition, 6)
+    await publish(odin_scenario, 2)
+    client = await odin_scenario.connect()
+    ack = await client.resume(after(records[5]), channels=["BTC.trade"])
+    assert (ack["recovered"], ack["replayed"]) == (True, 2)
+
+
+async def test_a_snapshot_after_a_truncation_has_no_truncated_record(
+    odin_scenario: Scenario,
+) -> None:
+    """What is gone from the log is nobody's state."""
+    records = await publish(odin_scenario, 2)
+    await publish(odin_scenario, 1, "ETH")
+    odin_scenario.log.truncate(TRADES, records[0].partition, 1)
+    await trio.sleep(1)
+    client = await odin_scenario.connect()
+    await say(client, "subscribe", channels=["*.trade"], snapshot=True)
+    assert [one["channel"] for one in await all_messages(client)] == ["ETH.trade"]

@@ -1,0 +1,125 @@
+"""A subscription that begins in the past on a connection that has live ones already."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.records import TopicPartition
+from odin_ws.settings import Settings
+from odin_ws.testing.scenario import Scenario, open_scenario
+from tests.scenarios.resume.following import Follower, everything, place_of
+
+TRADES = "odin.trades"
+RETAINED = [0, 1 << 20]
+
+
+async def publish_all(scenario: Scenario, count: int, size: int = 3000) -> None:
+    """Trades of two tokens of each partition."""
+    for number in range(count):
+        scenario.publish(f"T{number % 24}", "trade", [number, "x" * size])
+    await trio.sleep(count / 1000 + 1)
+
+
+def places(follower: Follower) -> Counter[tuple[TopicPartition, int]]:
+    """How often each record came."""
+    return Counter(map(place_of, follower.messages))
+
+
+def everywhere(scenario: Scenario) -> set[tuple[TopicPartition, int]]:
+    """The place of every record."""
+    return {
+        (TopicPartition(one.topic, one.partition), one.offset) for one in everything(scenario.log)
+    }
+
+
+@pytest.mark.parametrize("retained", RETAINED)
+@pytest.mark.parametrize("live", ["*.trade", "T1.trade"])
+async def test_a_second_beginning_that_is_cut_off_is_resumed_whole(
+    autojump_clock: MockClock, nursery: trio.Nursery, retained: int, live: str
+) -> None:
+    """Positions told to the client never pass what it has for every one of its subscriptions."""
+    settings = Settings(ws_retention_bytes=retained, ws_positions_interval=1)
+    async with open_scenario(settings) as scenario:
+        await publish_all(scenario, 300)
+        follower = Follower(live, pause=0.02)
+        await follower.come(nursery, scenario, capacity=5000)
+        await trio.sleep(1)
+        await follower.say("subscribe", channels=["*.trade"], since_ms=0, positions=True)
+        for _ in range(5):
+            await publish_all(scenario, 24, size=10)
+        assert follower.catching_up
+        came = len(follower.messages)
+        assert 0 < came < 300
+        follower.break_off()
+        assert not [one for one in follower.items if one["type"] == "replay_complete"]
+        follower.pause = 0
+        await follower.come(nursery, scenario)
+        await trio.sleep(10)
+        ack = next(one for one in follower.items if one["type"] == "resume_ack")
+        assert ack["recovered"]
+        found = places(follower)
+        assert found.keys() == everywhere(scenario)
+        # On the second connection no record came twice, nor what was replayed on the first.
+        assert max(found.values()) <= 2
+        replayed = [one for one in follower.messages[:came] if one.get("replay")]
+        assert all(found[place_of(one)] == 1 for one in replayed)
+
+
+@pytest.mark.parametrize("retained", RETAINED)
+async def test_the_end_of_a_second_beginning_is_told_with_positions(
+    autojump_clock: MockClock, nursery: trio.Nursery, retained: int
+) -> None:
+    """Until then no notice moves them; from then on they are live."""
+    settings = Settings(ws_retention_bytes=retained, ws_positions_interval=1)
+    async with open_scenario(settings) as scenario:
+        await publish_all(scenario, 300)
+        follower = Follower("T1.trade", pause=0.02)
+        await follower.come(nursery, scenario, capacity=5000)
+        await trio.sleep(1)
+        await follower.say("subscribe", channels=["*.trade"], since_ms=0, positions=True)
+        await trio.sleep(60)
+        kinds = [one["type"] for one in follower.items if "seq" not in one]
+        first, last = kinds.index("subscription_ack", 1), kinds.index("replay_complete")
+        assert "positions" in kinds[:first] + kinds[last:]
+        assert "positions" not in kinds[first:last]
+        assert not follower.catching_up
+        assert follower.positions == {
+            key: end - 1 for key, end in scenario.log.ends().items() if key.topic == TRADES
+        }
+        complete = next(one for one in follower.items if one["type"] == "replay_complete")
+        assert complete["count"] == sum(bool(one.get("replay")) for one in follower.items)
+        assert complete["ids"] == {TRADES: scenario.log.ids[TRADES]}
+
+
+async def test_a_second_resume_names_all_positions(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Those of its answer replace the client's, which may be further already."""
+    await publish_all(odin_scenario, 100, size=10)
+    follower = Follower("T1.trade")
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(1)
+    ends = dict(follower.positions)
+    given = {TRADES: {str(key.partition): min(3, end) for key, end in ends.items()}}
+    await follower.say("resume", channels=["*.trade"], positions=given)
+    await trio.sleep(1)
+    (ack, complete) = follower.answers[1:]
+    assert ack["positions"] == given
+    assert complete["type"] == "replay_complete"
+    assert follower.positions == ends
+
+
+async def test_a_client_without_positions_is_told_only_the_end(odin_scenario: Scenario) -> None:
+    """It does not keep them; a first beginning of a connection has no such end."""
+    await publish_all(odin_scenario, 5, size=10)
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["T1.trade"], since_ms=0)
+    await client.subscribe(channels=["*.trade"], since_ms=0)
+    assert await client.answer() == {"type": "replay_complete", "count": 4}
+    assert len(await client.messages(5)) == 5

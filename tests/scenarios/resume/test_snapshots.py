@@ -1,0 +1,58 @@
+"""A resume with the last message of each channel: for a client whose snapshot was cut off."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.settings import Settings
+from odin_ws.testing.scenario import Scenario, open_scenario
+from tests.scenarios.resume.following import Follower, all_messages, by_topic, offsets_of, publish
+
+
+@pytest.mark.parametrize("retained", [0, 1 << 20])
+async def test_resume_with_snapshot_gets_the_state_and_what_was_missed(
+    autojump_clock: MockClock, retained: int
+) -> None:
+    """Of a channel that missed something all of that, of the others the last; none twice."""
+    async with open_scenario(Settings(ws_retention_bytes=retained)) as scenario:
+        records = await publish(scenario, 5)
+        await publish(scenario, 3, "ETH")
+        client = await scenario.connect()
+        positions = by_topic({key: end - 1 for key, end in scenario.log.ends().items()})
+        positions[records[0].topic][records[0].partition] = 1
+        ack = await client.resume(positions, channels=["*.trade"], snapshot=True)
+        assert (ack["recovered"], ack["replayed"]) == (True, 4)
+        messages = await all_messages(client)
+        assert [one["channel"] for one in messages] == ["ETH.trade", *["BTC.trade"] * 3]
+        assert sorted(map(sorted, offsets_of(messages).values())) == [[2], [2, 3, 4]]
+        await publish(scenario, 1)
+        assert (await client.message())["pos"].endswith("-5")
+
+
+async def test_a_snapshot_that_was_cut_off_can_be_had_again(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """With the positions of its first ack: nothing published since is missing either."""
+    for number in range(100):
+        odin_scenario.publish(f"T{number}", "trade", "x" * 3000)
+    await trio.sleep(1)
+    follower = Follower("*.trade", pause=0.1)
+    await follower.come(nursery, odin_scenario, capacity=5000, snapshot=True)
+    await trio.sleep(2)
+    follower.break_off()
+    assert 0 < len(follower.messages) < 100
+    await publish(odin_scenario, 3, "T0")
+    await publish(odin_scenario, 1, "NEW")
+    follower.pause = 0
+    follower.messages.clear()
+    await follower.come(nursery, odin_scenario, snapshot=True)
+    await trio.sleep(5)
+    ack = follower.answers[0]
+    assert (ack["recovered"], ack["replayed"]) == (True, 103)
+    channels = [one["channel"] for one in follower.messages]
+    assert len(channels) == 103
+    assert set(channels) == {f"T{number}.trade" for number in range(100)} | {"NEW.trade"}
