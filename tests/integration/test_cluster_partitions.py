@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 
 from tests.integration.cluster import Cluster
 from tests.integration.domain import Domain, offsets
-from tests.integration.feeding import Publisher
-from tests.integration.serving import Client, connected, serving
-from tests.integration.trouble import feed_statuses, no_problem, problem_with, told
+from tests.integration.feeding import Publisher, until
+from tests.integration.serving import Client, Server, connected, serving
+from tests.integration.trouble import feed_statuses, kafka_check, no_problem, problem_with, told
+
+# Trouble that is over within this time is not told; the tests' usual half a second is too short.
+PATIENT = {"KAFKA_PROBE_SECONDS": "5"}
 
 
 @pytest.fixture
@@ -40,7 +45,10 @@ async def test_a_broker_that_is_lost_costs_no_record_and_its_topics_no_notice_fo
     """Its partitions move to the others and back; each record comes once, and nothing is lost."""
     publisher = Publisher(cluster.bootstrap)
     node = cluster.node(2)
-    async with serving(cluster.bootstrap, domain.settings) as server, connected(server) as client:
+    async with (
+        serving(cluster.bootstrap, domain.settings | PATIENT) as server,
+        connected(server) as client,
+    ):
         await client.subscribe(channels=["*.*"])
         await publish_to_all(publisher, domain, 10, 0)
         await (node.stop() if way == "stop" else node.kill())
@@ -52,9 +60,11 @@ async def test_a_broker_that_is_lost_costs_no_record_and_its_topics_no_notice_fo
         await publish_to_all(publisher, domain, 10, 20)
         await client.received(180)
         assert_all(client, 30)
-        # What was told of it was taken back.
+        # A leader that ends hands over first; one that is killed is missed for some seconds, and
+        # what was told of it is taken back.
+        allowed = [[]] if way == "stop" else [[], ["stalled", "live"]]
         for topic in domain.topics:
-            assert feed_statuses(client, topic) in ([], ["stalled", "live"])
+            assert feed_statuses(client, topic) in allowed
         await no_problem(server)
 
 
@@ -108,8 +118,7 @@ async def test_one_partition_without_a_leader_is_named_and_the_rest_goes_on(
         await publisher.publish(domain.records(alone, 5, partition=1))
         await other.received(5)
         await client.received(10)
-        report = await server.health()
-        assert report["checks"]["kafka"]["lag"][domain.social] == 0
+        await until(partial(is_read, server, domain.social))
         await cluster.node(3).start()
         await publisher.publish(domain.records(alone, 5, 5))
         await client.received(15)
@@ -121,14 +130,20 @@ async def test_one_partition_without_a_leader_is_named_and_the_rest_goes_on(
         assert feed_statuses(other, alone) == []
 
 
+async def is_read(server: Server, topic: str) -> bool:
+    """Whether an instance has measured that it has all of a topic."""
+    return bool((await kafka_check(server))["lag"][topic] == 0)
+
+
 async def test_partitions_that_move_to_other_nodes_lose_nothing(
     cluster: Cluster, domain: Domain
 ) -> None:
     """Reassignment and preferred election, while records flow: each arrives once, untold."""
     publisher = Publisher(cluster.bootstrap)
-    # Trouble that is over within this time is not told.
-    settings = domain.settings | {"KAFKA_PROBE_SECONDS": "5"}
-    async with serving(cluster.bootstrap, settings) as server, connected(server) as client:
+    async with (
+        serving(cluster.bootstrap, domain.settings | PATIENT) as server,
+        connected(server) as client,
+    ):
         await client.subscribe(channels=["*.*"])
         for turn, nodes in enumerate(([2, 3], [3, 1], [1, 2], [1, 2, 3])):
             await publish_to_all(publisher, domain, 10, 10 * turn)
