@@ -106,7 +106,8 @@ async def test_many_read_at_once_with_few_readers(apache: str) -> None:
     await Publisher(apache).publish(numbered(partitions, 300))
     read: dict[int, list[Record]] = {}
 
-    async with running(options(apache), readers=2) as archive:
+    # Twelve at once on a busy machine: an answer may take longer than other tests allow.
+    async with running(options(apache, probe=5.0), readers=2) as archive:
 
         async def read_from(first: int) -> None:
             read[first] = await read_all(archive, dict.fromkeys(partitions, Span(first, 299)))

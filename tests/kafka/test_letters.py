@@ -211,3 +211,25 @@ async def test_a_bug_is_not_hidden(broker: Broker, dead: DeadLetters) -> None:
     broker.refuses = [ZeroDivisionError()]
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
         await write(dead, record())
+
+
+async def test_bug_in_a_letter_is_no_failure_of_kafkas(
+    broker: Broker, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A KeyError may be an answer that makes no sense, but not where nothing was sent."""
+
+    def headers(_self: object, _instance: str) -> None:
+        raise KeyError("r")
+
+    monkeypatch.setattr(letters._Letter, "headers", headers)  # noqa: SLF001
+    with pytest.RaisesGroup(KeyError, flatten_subgroups=True):
+        await write(dead, record())
+
+
+async def test_answer_that_makes_no_sense_is_a_failure(broker: Broker, dead: DeadLetters) -> None:
+    """Aiokafka decodes it, and raises whatever comes: the letter is counted."""
+    broker.refuses = [KeyError("r"), ValueError("x")]
+    with capture_logs() as logs:
+        await write(dead, *(record(offset=offset) for offset in range(3)))
+    assert (dead.stats.written, dead.stats.failed) == (1, 2)
+    assert [line["event"] for line in logs] == ["dead letters are not written"]

@@ -175,6 +175,42 @@ async def test_partition_without_leader_holds_up_no_other(
         assert BOUND < trio.current_time() < BOUND + 1
 
 
+async def test_leader_that_moves_is_looked_up_while_other_partitions_are_read(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """Their records do not hold up those of the partition that moved."""
+    cluster.logs[KEY].append(10)
+    for _ in range(50):
+        cluster.logs[OTHER].append(10, size=200_000)
+    cluster.logs[KEY].errors = [6]
+    read: list[int] = []
+    async with running() as reader, reader.read({KEY: Span(0, 9), OTHER: Span(0, 499)}) as batches:
+        while 0 not in read:
+            read += {one.partition for one in await anext(batches)}
+    assert read.count(1) < 10
+
+
+async def test_partitions_of_one_leader_take_turns(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """An answer has no room for all of them: those left out are first in the next one."""
+    keys = [TopicPartition(TOPIC, number) for number in range(12)]
+    for key in keys:
+        cluster.logs[key] = StoredLog(leader=0)
+        for _ in range(4):
+            cluster.logs[key].append(1, size=1_000_000)
+    first_seen: dict[int, int] = {}
+    async with running() as reader, reader.read(dict.fromkeys(keys, Span(0, 3))) as batches:
+        number = 0
+        async for records in batches:
+            for one in records:
+                first_seen.setdefault(one.partition, number)
+            number += 1
+    assert number == 48
+    # An answer has 4 MiB: the last of twelve partitions is read by the third.
+    assert max(first_seen.values()) < 16
+
+
 # ---- what is not there
 
 

@@ -38,10 +38,12 @@ _TEXTS = {
     30: "not authorized to join the consumer group (READ on the group)",
     31: "not authorized by the cluster",
     # Names that aiokafka does not know.
+    -1: "UNKNOWN_SERVER_ERROR (-1)",
     70: "FETCH_SESSION_ID_NOT_FOUND (70)",
     71: "INVALID_FETCH_SESSION_EPOCH (71)",
     74: "FENCED_LEADER_EPOCH (74)",
     75: "UNKNOWN_LEADER_EPOCH (75)",
+    76: "UNSUPPORTED_COMPRESSION_TYPE (76)",
     78: "OFFSET_NOT_AVAILABLE (78)",
     100: "UNKNOWN_TOPIC_ID (100)",
     103: "INCONSISTENT_TOPIC_ID (103)",

@@ -288,10 +288,6 @@ class _Reading(AsyncIterator[Sequence[Record]]):
             await self._fetch(node, keys, metadata)
 
     async def _fetch(self, node: int, keys: list[TopicPartition], metadata: Metadata) -> None:
-        # The broker fills its answer in the order of the request: each has its turn at the front.
-        keys = keys[1:] + keys[:1]
-        for key in keys:
-            self._left[key] = self._left.pop(key)
         request = FetchRequest(
             _FETCH_SECONDS,
             1,
@@ -343,8 +339,10 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         records = [record for record in found.records if record.offset <= place.last]
         for begin in range(0, len(records), _BATCH_RECORDS):
             self._batches.append(records[begin : begin + _BATCH_RECORDS])
-        if place.next > place.last:
-            del self._left[one.key]
+        # The broker fills its answer in the order of the request: those that it left out are next.
+        del self._left[one.key]
+        if place.next <= place.last:
+            self._left[one.key] = place
 
 
 @attrs.define
