@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from odin_ws.archive import Span
@@ -308,3 +309,52 @@ async def test_who_waits_for_a_move_is_woken_by_it(autojump_clock: MockClock) ->
             await trio.testing.wait_all_tasks_blocked()
             taker.take(item)
     assert moves == [3, 8]
+
+
+async def test_offsets_without_records_move_positions(autojump_clock: MockClock) -> None:
+    """A transaction's marker, or what compaction left: behind the batch's last record, or alone."""
+    taker = Taker()
+    taker.take(Assignment({FIRST: 9, SECOND: 4}))
+    assert taker.take(Batch(batch(10, 11).records, {FIRST: 12, SECOND: 6})) == ["0-10", "0-11"]
+    assert taker.intake.position(FIRST) == 12
+    assert taker.intake.position(SECOND) == 6
+    taker.take(Batch([], {FIRST: 20}))
+    assert taker.intake.position(FIRST) == 20
+    assert taker.take(batch(21)) == ["0-21"]
+
+
+async def test_offsets_without_records_wake_those_who_wait_for_positions(
+    autojump_clock: MockClock,
+) -> None:
+    """A resume that waits for the end of a transaction goes on."""
+    taker = Taker()
+    taker.take(Assignment({FIRST: 9}))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(taker.intake.wait_moved)
+        await trio.testing.wait_all_tasks_blocked()
+        taker.take(Batch([], {FIRST: 10}))
+
+
+async def test_passed_offsets_never_move_positions_back_or_begin_a_partition(
+    autojump_clock: MockClock,
+) -> None:
+    """During a history they are behind the position; a partition that left is not ours."""
+    taker = Taker()
+    taker.take(Assignment({FIRST: 9}, history={FIRST: 3}))
+    taker.take(Batch(batch(4, 5).records, {FIRST: 6}))
+    assert taker.intake.position(FIRST) == 9
+    taker.take(Batch([], {SECOND: 6, SOCIAL: 1}))
+    assert taker.intake.position(SECOND) is None
+    assert taker.intake.position(SOCIAL) is None
+
+
+async def test_offsets_are_not_passed_before_the_records(autojump_clock: MockClock) -> None:
+    """Where there is room for one record only, the rest of the batch comes first."""
+    taker = Taker()
+    taker.take(Assignment({FIRST: 9}))
+    left: deque[Item] = deque([Batch(batch(10, 11).records, {FIRST: 15})])
+    taker.intake.take(left, keep_in([]), 1)
+    assert taker.intake.position(FIRST) == 10
+    taker.intake.take(left, keep_in([]), 1)
+    assert taker.intake.position(FIRST) == 15
+    assert not left

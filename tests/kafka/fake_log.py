@@ -115,6 +115,11 @@ class FakeLog:
     # ---- reading
 
     @property
+    def end_of_batches(self) -> int:
+        """Behind the last batch; behind a hole at the end nothing can be seen."""
+        return max([self.start, *(one.end for one in self.batches)])
+
+    @property
     def last_stable(self) -> int:
         """The first offset of the oldest open transaction, else the end."""
         return min(self.open_transactions.values(), default=self.end)

@@ -52,6 +52,7 @@ async def test_room_counts_decompressed_bytes(autojump_clock: MockClock) -> None
         log.batches[-1].data = made
     async with fetching(cluster) as fetcher:
         await trio.sleep(10)
+        assert fetcher.partitions[FIRST].buffered_bytes >= 100 * 500_000
         held = sum(len(one.value or b"") for one in (await fetcher.take(None)).records)
         # One fetch decodes at most some 64 MiB.
         assert held <= 70 << 20

@@ -142,3 +142,24 @@ def test_reading_goes_on_behind_the_last_record_of_each_partition() -> None:
     assert places.next == {A: 16, B: 6}
     places.pass_records([Record(*B, 9, 0, b"BTC", b"{}")])
     assert places.next == {A: 16, B: 10}
+
+
+def test_offsets_without_records_are_passed() -> None:
+    """Forward only: records that were handed on meanwhile are further."""
+    places = begun()
+    places.pass_offsets({A: 12, B: 7})
+    assert places.next == {A: 13, B: 8}
+    places.pass_offsets({A: 5})
+    assert places.next[A] == 13
+
+
+def test_news_are_counted_from_the_end_of_a_history() -> None:
+    """The lag has nothing of the past."""
+    assert begun().news() == {A: 20, B: 5}
+
+
+def test_forgotten_partitions_are_nowhere() -> None:
+    """Nor is their history waited for."""
+    places = begun()
+    places.forget([A, C])
+    assert (places.next, places.history) == ({B: 5}, {})

@@ -119,16 +119,19 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 except GroupAuthorizationFailedError:
                     reason = error_text(30)
                 except _FAILURES as failure:
-                    reason = str(failure) or type(failure).__name__
+                    reason = await self._explain(str(failure) or type(failure).__name__)
                 except trio.TooSlowError:
-                    reason = f"no answer within {self._options.probe:g} s"
+                    reason = await self._explain(f"no answer within {self._options.probe:g} s")
                 else:
                     continue
-                refusal = await self._options.access.refusal(self._options.probe)
-                told = str(refusal) if refusal is not None else reason
-                told = f"consumer group {self._group}: {told}"
-                monitor.own_problem = renewed(told, monitor.own_problem)
+                reason = f"consumer group {self._group}: {reason}"
+                monitor.own_problem = renewed(reason, monitor.own_problem)
                 await trio.sleep(backoff.next())
+
+    async def _explain(self, reason: str) -> str:
+        """Why a broker refuses connections, if one does: aiokafka does not tell."""
+        refusal = await self._options.access.refusal(self._options.probe)
+        return reason if refusal is None else str(refusal)
 
     async def _wait_for_topics(self, changed: trio.Event) -> None:
         """Serve nothing, truthfully, until there is something."""
