@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -251,6 +252,30 @@ def play(chasers: list[Chaser], retained: tuple[int, ...], plan: list[Action | C
 steady = actions.filter(
     lambda one: isinstance(one, Publish | Come | Widen | Break | Crash | Archive | Pause)
 )
+
+
+# One short way into each kind of trouble: random plans find them, but not in every run.
+COME, AWAY, SETTLE = Come(0, 0, 1 << 20, 0.0), Break(0), Pause(0.7)
+TRADES = Publish((("BTC", "trade", 0), ("ETH", "trade", 0)) * 3, 0)
+LARGE = Publish((("BTC", "trade", 0),) * 60, 5000)
+WAYS: dict[str, list[Action | Change]] = {
+    "new partition": [COME, SETTLE, AWAY, Add(0), TRADES, SETTLE],
+    "recreated": [COME, SETTLE, TRADES, SETTLE, AWAY, Recreate(0), TRADES, TRADES, SETTLE],
+    "recreated live": [COME, SETTLE, TRADES, SETTLE, Recreate(0), TRADES, TRADES, SETTLE],
+    "truncated": [COME, SETTLE, TRADES, SETTLE, Truncate(0, 1, 0.5), TRADES, TRADES, SETTLE],
+    "second beginning": [
+        *[LARGE, SETTLE, Come(0, 0, 500, 0.2), SETTLE, Begin(0, "*.*")],
+        *[SETTLE, TRADES, *[SETTLE] * 10, AWAY],
+    ],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("retained", [0, 1 << 20])
+def test_one_way_into_each_change(way: str, retained: int) -> None:
+    """What the machine looks for, one by one."""
+    crowd = [["*.*"], ["BTC.trade"], ["*.trade"]]
+    play([Chaser(*patterns) for patterns in crowd], (retained, retained), WAYS[way])
 
 
 @given(crowds, retentions, st.lists(steady | changes | deletions, max_size=25))
