@@ -36,8 +36,9 @@ _SLICE_BYTES = 64 << 10
 # subscribers a millisecond or two, and to write to them takes a hundred.
 _LOOK_SECONDS = 0.02
 
-# Who was cut off together comes back to the same few chunks of the past, at the same numbers.
-_REPLAYS_KNOWN = 8
+# Clients that were cut off together come back to the same chunks of the past, at the same numbers:
+# so many are kept encoded, of 64 KiB each. In a crowd there are some for each channel.
+_REPLAYS_KNOWN = 64
 
 
 class Hub:
