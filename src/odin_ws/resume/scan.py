@@ -33,9 +33,9 @@ _SLICE_SECONDS: Final = 0.002
 _SLICE_RECORDS: Final = 32
 _SLICE_CLIENTS: Final = 32
 
-# Kafka's consumer decodes a batch in one piece of some milliseconds, about twice what the scan needs
-# to look through it, and what is live needs several passes of the loop. So the scan pauses for as
-# long as both together, once that is worth it and at most this long: it has half of the loop.
+# Kafka's consumer decodes a batch in one piece of some milliseconds, about twice what the scan
+# needs to look through it, and what is live needs several passes of the loop. So the scan pauses
+# for as long as both together, once that is worth it, and at most this long: it has half the loop.
 _PAUSE_SECONDS: Final = (0.002, 0.02)
 _PAUSE_FACTOR: Final = 3
 
@@ -235,9 +235,11 @@ class Scan:
         with trio.CancelScope() as self._pass:
             async with self._archive.read(spans) as batches:
                 async for records in batches:
-                    begun = trio.current_time()
+                    begun, before = trio.current_time(), self._stats.seconds
                     await self._match(records)
-                    self._owed += _PAUSE_FACTOR * (trio.current_time() - begun)
+                    # Neither for what others took meanwhile, nor while a clock stands still.
+                    took = min(trio.current_time() - begun, self._stats.seconds - before)
+                    self._owed += _PAUSE_FACTOR * took
                     self._progress()
                     await self._serve()
                     await self._wait_for_room()
@@ -329,6 +331,9 @@ class Scan:
                 if not count % _SLICE_CLIENTS:
                     await self._give_way()
             lane.forget(first)
+        if count:
+            # They take their chunk before there is another one.
+            await self._give_way()
 
     async def _wait_for_room(self) -> None:
         """Wait for clients that hold too much, and detach those that others would wait for."""
