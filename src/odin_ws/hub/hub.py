@@ -159,6 +159,10 @@ class Hub:
         messages = self.retention.since(subscriber.patterns, since)
         return subscriber.seq - len(messages) + 1, messages
 
+    def forget_replayed(self) -> None:
+        """Let go of what was encoded to be replayed: nobody is to be replayed to now."""
+        self._replayed.clear()
+
     def _encode_replay(self, messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
         for known_seq, known_dialect, known, data in self._replayed:
             if seq == known_seq and dialect is known_dialect and messages == known:

@@ -125,6 +125,8 @@ class Replay:
         finally:
             stats.active -= 1
             self._unpin()
+            if not stats.active:
+                self._hub.forget_replayed()
         if self._announced is None:
             self._listener.ended(self._count)
 
