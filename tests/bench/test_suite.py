@@ -48,6 +48,13 @@ def test_options() -> None:
     assert (run.connections, run.affected, run.seconds) == (210, 200, 3.0)
 
 
+def test_clients_of_a_crowd() -> None:
+    """`--clients` says how many are cut off; the others stay as many."""
+    (run,) = SCENARIOS["crowd"].with_options({"clients": 12_000, "away": 5}).runs
+
+    assert (run.connections, run.affected, run.away) == (12_200, 12_000, 5)
+
+
 def test_options_that_would_change_the_meaning() -> None:
     """A run about nobody, or about silence, stays one."""
     nobody, idle = SCENARIOS["idle"].with_options({"connections": 7, "rate": 5.0}).runs

@@ -53,6 +53,22 @@ async def test_storm(embedded: str) -> None:
     assert set(run["problems"].values()) == {0}
 
 
+async def test_crowd(embedded: str) -> None:
+    """Clients that were away for longer than history reaches share scans, and miss nothing."""
+    done, figures = await run_bench(
+        *("crowd", "--kafka", embedded, "--rate", "50", "--away", "5000"),
+        *("--set", "WS_RETENTION_BYTES=200000"),
+    )
+
+    (run,) = figures["runs"]
+    assert done.returncode == 0, done.stderr
+    assert run["back_seconds"] > 0
+    assert set(run["problems"].values()) == {0}
+    assert run["calm"]["p99"] > 0
+    assert 0 < run["scanned"]["scans"] <= 4
+    assert 4000 < run["scanned"]["records"] < 4 * 10_000
+
+
 async def test_tokens(embedded: str) -> None:
     """With many channels and patterns each connection gets those that it asked for."""
     done, figures = await run_bench("tokens", "--kafka", embedded, "--rate", "200")

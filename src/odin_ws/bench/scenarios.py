@@ -70,7 +70,12 @@ class Scenario:
 def _evolved(run: Run, options: Mapping[str, Any]) -> Run:
     # Where nobody is connected, or nothing is published, that is what the run is about.
     kept = {name for name in ("connections", "rate") if not getattr(run, name)}
-    changed = {name: value for name, value in options.items() if name not in kept}
+    changed = {name: value for name, value in options.items() if name not in {*kept, "clients"}}
+    if run.affected and "clients" in options:
+        # The others stay as many.
+        clients = options["clients"]
+        others = run.connections - run.affected
+        return attrs.evolve(run, **changed, connections=clients + others, affected=clients)
     connections = changed.get("connections", run.connections)
     if run.affected:
         changed["affected"] = max(1, run.affected * connections // run.connections)

@@ -33,6 +33,7 @@ _NUMBERS: Final = (
     "connect_patience",
     "record_bytes",
     "away",
+    "clients",
 )
 
 _POSITIVE: Final = click.FloatRange(0, min_open=True)
@@ -86,6 +87,9 @@ def _help() -> str:
 @click.option("--connect-rate", type=_POSITIVE, help="Connections tried a second.")
 @click.option("--connect-patience", type=_POSITIVE, help="Seconds that they may take longer.")
 @click.option("--record-bytes", type=click.IntRange(120, 16_000), help="Size of a record's value.")
+@click.option(
+    "--clients", type=click.IntRange(1, 1_000_000), help="Of them, how many are cut off or stall."
+)
 @click.option("--away", type=click.IntRange(1), help="Records that a crowd is away for.")
 @click.option("--floor", is_flag=True, help="Measure a bare send loop in C too, and compare.")
 @click.option("--kafka", metavar="HOST:PORT", help="A broker that runs already.")
@@ -137,6 +141,8 @@ def bench(
         raise click.UsageError("--server needs --kafka, which it reads from, and --pid")
     numbers = {name: options.pop(name) for name in _NUMBERS}
     given = {name: value for name, value in numbers.items() if value is not None}
+    if {"clients", "connections"} <= given.keys():
+        raise click.UsageError("--clients comes with those that stay, --connections with all")
     if scenario in SUITES and given:
         raise click.UsageError(f"{scenario} is a set of runs with numbers of their own")
     pin, floor = options.pop("pin"), options.pop("floor")

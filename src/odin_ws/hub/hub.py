@@ -37,8 +37,9 @@ _SLICE_BYTES = 64 << 10
 # subscribers a millisecond or two, and to write to them takes a hundred.
 _LOOK_SECONDS = 0.02
 
-# Who was cut off together comes back to the same few chunks of the past, at the same numbers.
-_REPLAYS_KNOWN = 8
+# Clients that were cut off together come back to the same chunks of the past, at the same numbers:
+# so many are kept encoded, of 64 KiB each. In a crowd there are some for each channel.
+_REPLAYS_KNOWN = 64
 
 
 class Hub:
@@ -177,6 +178,10 @@ class Hub:
         since = max(subscriber.window_order, self.intake.even_order)
         messages = self.retention.since(subscriber.patterns, since)
         return subscriber.seq - len(messages) + 1, messages
+
+    def forget_replayed(self) -> None:
+        """Let go of what was encoded to be replayed: nobody is to be replayed to now."""
+        self._replayed.clear()
 
     def _encode_replay(self, messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
         for known_seq, known_dialect, known, data in self._replayed:

@@ -116,6 +116,10 @@ class Cursor:
         if self.lane is not None:
             self.lane.close()
 
+    def has_waited(self, until: float) -> None:
+        """The client has waited for a scan; until then there was progress."""
+        self._since = max(self._since, until)
+
     def join(self, scan: Scan) -> None:
         """Be on a scan."""
         self.scan, self._reads = scan, scan.reads

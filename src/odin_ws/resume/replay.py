@@ -122,6 +122,8 @@ class Replay:
         finally:
             stats.active -= 1
             self._unpin()
+            if not stats.active:
+                self._hub.forget_replayed()
         self._listener.ended(self._count)
 
     async def _run(self) -> None:

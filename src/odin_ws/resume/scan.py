@@ -32,6 +32,12 @@ _SLICE_SECONDS: Final = 0.002
 _SLICE_RECORDS: Final = 32
 _SLICE_CLIENTS: Final = 32
 
+# Kafka's consumer decodes a batch in one piece of some milliseconds, about twice what the scan
+# needs to look through it, and what is live needs several passes of the loop. So the scan pauses
+# for as long as both together, once that is worth it, and at most this long: it has half the loop.
+_PAUSE_SECONDS: Final = (0.002, 0.02)
+_PAUSE_FACTOR: Final = 3
+
 # A client that does not take its messages may hold up others that wait for theirs for so long, and
 # all clients of a scan together; then they are detached.
 _HOLD_UP_SECONDS: Final = 2.0
@@ -82,6 +88,8 @@ class Scan:
         self._full: dict[Cursor, None] = {}
         self._room = trio.Event()
         self._held_up = 0.0
+        # Seconds for which it is to pause.
+        self._owed = 0.0
 
     # ---- cursors: all of this is synchronous
 
@@ -226,14 +234,26 @@ class Scan:
         with trio.CancelScope() as self._pass:
             async with self._archive.read(spans) as batches:
                 async for records in batches:
+                    begun, before = trio.current_time(), self._stats.seconds
                     await self._match(records)
+                    # Neither for what others took meanwhile, nor while a clock stands still.
+                    took = min(trio.current_time() - begun, self._stats.seconds - before)
+                    self._owed += _PAUSE_FACTOR * took
                     self._progress()
                     await self._serve()
                     await self._wait_for_room()
+                    await self._pause()
             # Not every offset holds a record.
             for key, span in spans.items():
                 self.positions[key] = max(self.positions[key], span.last)
             self._progress()
+
+    async def _pause(self) -> None:
+        """Leave the loop to the others for as long as the scan has had it."""
+        least, most = _PAUSE_SECONDS
+        if self._owed >= least:
+            seconds, self._owed = min(most, self._owed), 0.0
+            await trio.sleep(seconds)
 
     async def _go_back(self) -> None:
         """Take those that the scan is to go back for; the others leave out what they have."""
@@ -310,6 +330,9 @@ class Scan:
                 if not count % _SLICE_CLIENTS:
                     await self._give_way()
             lane.forget(first)
+        if count:
+            # They take their chunk before there is another one.
+            await self._give_way()
 
     async def _wait_for_room(self) -> None:
         """Wait for clients that hold too much, and detach those that others would wait for."""

@@ -203,6 +203,8 @@ class Scans:
         """Take the cursors of a group that are still there, one by one."""
         while group.cursors:
             cursor, _ = group.cursors.popitem()
+            # For as long as others made progress its patience was not spent.
+            cursor.has_waited(self.progressed_at(cursor))
             cursor.group = None
             self.stats.waiting -= 1
             yield cursor

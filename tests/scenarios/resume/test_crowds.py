@@ -303,3 +303,24 @@ async def test_replay_that_waits_for_a_scan_can_be_unsubscribed_and_begun_again(
     offsets = [one["pos"] for one in await client.messages(19)]
     assert offsets == [f"{one.partition}-{one.offset}" for one in records[1:]]
     assert await client.silence(5)
+
+
+@pytest.mark.odin_settings(ws_retention_bytes=0, ws_replay_readers=1)
+async def test_queueing_leaves_patience_for_a_log_that_has_expired_meanwhile(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """After a minute in the queue the log has lost the records: that is told, not refused."""
+    await publish_many(odin_scenario, 2000)
+    slow_log(odin_scenario, batch=10, seconds=0.5)
+    first, second = (following(everything(odin_scenario.log), "T1.trade") for _ in range(2))
+    await first.come(nursery, odin_scenario)
+    await trio.sleep(60)
+    await second.come(nursery, odin_scenario)
+    await trio.sleep(35)
+    for key, has in odin_scenario.log.bounds().items():
+        odin_scenario.log.delete_before(key.topic, key.partition, has.end)
+    await trio.sleep(60)
+    for follower in (first, second):
+        assert not [item for item in follower.items if item["type"] == "error"]
+        assert follower.live
+        assert follower.lost
