@@ -14,11 +14,13 @@ export class OdinFeed {
   onnotice = (notice) => {}; // all else that happens, by its `type`
   duplicates = 0; // messages that had come before; they were dropped
   #token; #offered; #tokenEnd; #tokenTimer; #life = 0; // the last: of connections, and attempts
-  #options; #socket; #timer; #topics; #seq; #advice; #snapshot; #tries = 0;
+  #options; #socket; #timer; #topics; #seq; #advice; #snapshot; #snapshotDue; #toCome; #tries = 0;
 
   // Milliseconds: backoff, the first and the longest wait; silence, when to ask for a sign of life.
-  constructor(url, subscription, { positions = {}, ...options } = {}) {
+  constructor(url, subscription, { positions = {}, ids = {}, ...options } = {}) {
     this.positions = structuredClone(positions); // {topic: {partition: offset}}
+    this.ids = { ...ids }; // {topic: id}: another one is another topic, whose offsets begin at 0
+    this.#snapshotDue = subscription.snapshot && Object.keys(positions).length === 0;
     this.#options = { url, subscription, backoff: [200, 15_000], silence: 10_000, ...options };
     this.#connect();
   }
@@ -98,8 +100,11 @@ export class OdinFeed {
   #ask() {
     const { snapshot, since_ms, ...names } = this.#options.subscription;
     const isFirst = Object.keys(this.positions).length === 0;
-    const from = isFirst ? { snapshot, since_ms, positions: true } : { positions: this.positions };
-    this.#snapshot = isFirst && snapshot;
+    this.#snapshot = this.#snapshotDue; // again where it was cut off
+    const ids = Object.keys(this.ids).length ? this.ids : undefined;
+    const from = isFirst
+      ? { snapshot, since_ms, positions: true }
+      : { positions: this.positions, ids, snapshot: this.#snapshot || undefined };
     const command = { type: isFirst ? "subscribe" : "resume", data: { ...names, ...from } };
     this.#socket.send(JSON.stringify(command));
     this.#listen();
@@ -108,8 +113,8 @@ export class OdinFeed {
   #receive(item) {
     this.#listen();
     if (item.type === "message") return this.#take(item);
-    for (const [topic, partitions] of Object.entries(item.positions ?? {}))
-      this.positions[topic] = { ...this.positions[topic], ...partitions };
+    this.#follow(item);
+    if (item.type === "replay_complete") this.#snapshotDue = false;
     if (item.type === "pong") return void (this.#tries = 0);
     if (!this.#topics && (item.subscribed || item.type === "error")) return this.#begin(item);
     if (item.type === "auth") this.#tokenEnd = Date.now() + item.expires_in_ms;
@@ -117,14 +122,31 @@ export class OdinFeed {
     const isRefused = item.type === "auth_error" || item.code === "RATE_LIMIT_EXCEEDED";
     if (item.type === "auth" || isRefused) this.#renew(); // where its end was told
     if (item.type === "reconnect") this.#advice = item.data.after_ms;
-    if (item.type === "replay_incomplete" || item.reason === "unknown_position") this.#lose(item);
+    if (item.type === "replay_incomplete") this.#lose(item);
     this.onnotice(item);
+  }
+
+  #follow({ type, ids = {}, positions = {} }) {
+    const followed = new Set(Object.values(this.#topics ?? {}));
+    const isFeed = type === "feed"; // to all: of topics that are not followed, and amid a replay
+    const concerns = (topic) => !isFeed || followed.has(topic);
+    for (const topic of Object.keys(ids).filter(concerns)) {
+      if (ids[topic] !== (this.ids[topic] ?? ids[topic])) this.positions[topic] = {};
+      this.ids[topic] = ids[topic];
+    }
+    for (const topic of Object.keys(positions).filter(concerns)) {
+      const kept = (this.positions[topic] ??= {});
+      for (const [p, offset] of Object.entries(positions[topic]))
+        kept[p] = isFeed ? Math.min(offset, kept[p] ?? offset) : offset;
+    }
   }
 
   #begin(answer) {
     const error = !answer.subscribed?.length && (answer.rejected?.[0] ?? answer);
+    if (error?.retry_ms) this.#advice = error.retry_ms;
     if (error) return this.#leave(error.retry ? 1013 : 1000, `${error.code}: ${error.message}`);
-    this.#topics = answer.categories;
+    [this.#topics, this.#toCome] = [answer.categories, answer.replayed];
+    if (this.#toCome === 0) this.#snapshotDue = false;
     this.#lose(answer);
     this.onnotice(answer);
   }
@@ -133,6 +155,7 @@ export class OdinFeed {
     const { seq, skipped = 0, channel, pos, replay } = message;
     if (seq !== this.#seq + 1 + skipped) return this.#leave(4000, `gap before message ${seq}`);
     [this.#seq, this.#tries] = [seq, 0];
+    if (replay && this.#toCome && !--this.#toCome) this.#snapshotDue = false;
     const kept = (this.positions[this.#topics[channel.split(".").at(-1)]] ??= {});
     const [partition, offset] = pos.split("-").map(Number); // exact up to 2^53
     if (offset <= kept[partition] && !(replay && this.#snapshot)) return void this.duplicates++;
@@ -140,11 +163,12 @@ export class OdinFeed {
     this.onmessage(message);
   }
 
-  #lose({ lost, reason }) {
-    const isNew = reason === "unknown_position"; // made anew: its offsets begin at 0 again
+  // Behind what is lost it goes on, unless the answer says where.
+  #lose({ lost, positions }) {
     for (const topic in lost) {
-      const kept = this.positions[topic] ?? {}; // nothing is kept of what is not followed
-      for (const p in lost[topic]) kept[p] = Math.max(lost[topic][p][1], isNew ? -1 : kept[p]);
+      const [kept, said] = [(this.positions[topic] ??= {}), positions?.[topic] ?? {}];
+      for (const [p, [, last]] of Object.entries(lost[topic]))
+        kept[p] = said[p] ?? (positions ? last : Math.max(last, kept[p] ?? -1));
     }
   }
 }

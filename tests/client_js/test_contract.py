@@ -57,7 +57,7 @@ async def test_after_a_break_it_resumes(server: FakeServer) -> None:
     """It asks for what comes after its positions, and not again for how it began."""
     wanted = {"channels": ["*.trade"], "delivery": "all", "snapshot": True}
     async with server.follow(wanted) as follower:
-        visit = await begun(server, follower, positions=START)
+        visit = await begun(server, follower, positions=START, replayed=0)
         await visit.message(1, "1-0")
         await follower.message()
         await visit.cut()
@@ -138,10 +138,15 @@ async def test_notices_of_the_feed_are_handed_on(server: FakeServer) -> None:
 async def test_a_topic_that_was_made_anew(server: FakeServer) -> None:
     """Where a topic that is followed begins at 0 again, its records are no duplicates."""
     lost = {"odin.trades": {"0": [0, -1]}, "odin.social": {"0": [0, -1]}}
-    async with server.follow(positions=START) as follower:
-        visit = await begun(server, follower)
-        await visit.say("feed", status="lost", lost=lost, reason="unknown_position")
-        assert (await follower.notice("feed")).positions == {"odin.trades": {"0": -1, "1": -1}}
+    anew = {topic: {"0": -1} for topic in lost}
+    said = {"status": "lost", "lost": lost, "reason": "recreated", "positions": anew}
+    async with server.follow(positions=START, ids={"odin.trades": "a"}) as follower:
+        visit = await server.visit()
+        command = await visit.accept(ids={"odin.trades": "a"})
+        assert command["data"]["ids"] == {"odin.trades": "a"}
+        await follower.notice("resume_ack")
+        await visit.say("feed", **said, ids={"odin.trades": "b", "odin.social": "c"})
+        assert (await follower.notice("feed")).positions == {"odin.trades": {"0": -1}}
         await visit.message(1, "0-0")
         assert (await follower.message()).duplicates == 0
 
@@ -187,7 +192,7 @@ async def test_duplicates(server: FakeServer) -> None:
 async def test_a_snapshot_is_no_duplicate(server: FakeServer) -> None:
     """The last messages from before the position are handed on once, and do not move it back."""
     async with server.follow(TRADES | {"snapshot": True}) as follower:
-        visit = await begun(server, follower, positions=START)
+        visit = await begun(server, follower, positions=START, replayed=1)
         await visit.message(1, "0-2", replay=True)
         assert (await follower.message()).positions == START
         await visit.message(2, "0-2")

@@ -39,14 +39,19 @@ class AsyncApi:
         ]
         return {one["payload"]["properties"]["type"]["const"]: one for one in found}
 
-    def problem(self, text: str, action: str) -> str | None:
-        """What a text has that is not as described; None where all is."""
+    def problem(self, text: str, action: str, *, closed: bool = True) -> str | None:
+        """What a text has that is not as described; None where all is.
+
+        `closed`: also fields that are not described at all, which clients have to ignore.
+        """
         content = json.loads(text)
         kinds = self.messages(action)
         if content["type"] not in kinds:
             return f"{content['type']!r} is none of {', '.join(kinds)}"
         # References go from the document's root, so a schema stands among all others.
         schema = {**self.document, **kinds[content["type"]]["payload"]}
+        if closed:
+            schema = _closed(schema)
         worst = best_match(Draft7Validator(schema).iter_errors(content))
         return None if worst is None else f"{worst.json_path}: {worst.message}"
 
@@ -61,3 +66,17 @@ class AsyncApi:
 def read_asyncapi() -> AsyncApi:
     """The document."""
     return AsyncApi(yaml.safe_load(page("docs/asyncapi.yaml")))
+
+
+def _closed(schema: Any) -> Any:
+    """A schema whose objects have no other fields than those that it names."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {name: _closed(value) for name, value in schema.items()}
+    # An object with alternatives names some of its fields only there.
+    alternatives = {"oneOf", "anyOf"} & schema.keys()
+    if "properties" in schema and schema.get("type") == "object" and not alternatives:
+        return {"additionalProperties": False} | inner
+    return inner

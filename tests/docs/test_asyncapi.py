@@ -85,6 +85,22 @@ def test_words(schema: str, values: type[ErrorCode | Reason | Delivery]) -> None
     assert SCHEMAS[schema]["enum"] == list(values)
 
 
+def test_what_the_server_sends_is_open() -> None:
+    """Clients ignore unknown fields, so no schema of what the server sends refuses any."""
+
+    def look(value: Any) -> None:
+        value = API.follow(value)
+        if isinstance(value, dict):
+            assert value.get("additionalProperties") is not False, value
+        for inner in value.values() if isinstance(value, dict) else ():
+            look(inner)
+        for inner in value if isinstance(value, list) else ():
+            look(inner)
+
+    for message in API.messages("send").values():
+        look(message["payload"])
+
+
 def test_closes() -> None:
     """The closes are those of the code, by their numbers."""
     assert API.document["channels"]["ws"]["x-closes"] == [
@@ -98,6 +114,8 @@ GOOD = [
     {"type": "subscribe", "id": "a", "data": {"topics": ["odin.trades"], "tokens": ["BTC"]}},
     {"type": "subscribe", "data": {"bundles": ["ALL"], "delivery": "latest", "since_ms": 0}},
     {"type": "resume", "data": {"channels": ["*.*"], "positions": {"odin.trades": {"0": -1}}}},
+    {"type": "resume", "data": {"channels": [], "positions": {}, "ids": {"odin.trades": "a"}}},
+    {"type": "resume", "data": {"channels": [], "positions": {}, "snapshot": True}},
     {"type": "reconnect", "data": {"last_pos": {"BTC.trade": "0-17"}}},
     {"type": "replay", "data": {"from": 1, "to": 1}},
     {"type": "replay", "data": {"since": 0}},
@@ -119,6 +137,9 @@ BAD = [
     {"type": "resume", "data": {"channels": ["BTC.trade"]}},
     {"type": "resume", "data": {"channels": [], "positions": {"odin.trades": {"00": 1}}}},
     {"type": "resume", "data": {"channels": [], "positions": {"odin.trades": {"0": -2}}}},
+    {"type": "resume", "data": {"positions": {}, "channels": [], "ids": {"odin.trades": ""}}},
+    {"type": "resume", "data": {"channels": [], "positions": {}, "ids": {"odin.trades": 5}}},
+    {"type": "resume", "data": {"channels": [], "positions": {}, "ids": []}},
     {"type": "reconnect", "data": {}},
     {"type": "reconnect", "data": {"last_pos": {"BTC.trade": "17"}}},
     {"type": "replay", "data": {"from": 1}},

@@ -232,3 +232,94 @@ def test_what_is_forgotten_leaves_nothing_behind(forget: str) -> None:
     references.append(sys.getrefcount(one.channel))
     before, while_kept, after = references
     assert before == after < while_kept
+
+
+# ---- pins
+
+
+def size_of_one() -> int:
+    """What each message of these tests takes."""
+    return message_bytes(message("BTC"))
+
+
+def kept_on(retention: Retention, first: int, count: int, now: float = 0.0) -> None:
+    """Keep so many more messages of one partition."""
+    for offset in range(first, first + count):
+        retention.keep(message("BTC", offset=offset), now)
+
+
+def pinned(messages: int) -> Retention:
+    """A full history of so many messages."""
+    retention = Retention(CATALOGUE, messages * size_of_one(), 300)
+    retention.begin(KEYS[0], -1)
+    kept_on(retention, 0, messages)
+    return retention
+
+
+def test_pin_keeps_the_floors() -> None:
+    """Neither size nor age moves them until the pin is released by all who share it."""
+    retention = pinned(10)
+    pin = retention.pin()
+    retention.share(pin)
+    kept_on(retention, 10, 5, now=1000.0)
+    assert (len(retention), retention.floor(KEYS[0])) == (15, -1)
+    retention.unpin(pin, 1000.0)
+    kept_on(retention, 15, 1, now=1000.0)
+    assert (len(retention), retention.floor(KEYS[0])) == (16, -1)
+    retention.unpin(pin, 1000.0)
+    assert (len(retention), retention.floor(KEYS[0])) == (6, 9)
+
+
+def test_pins_are_broken_when_history_is_twice_its_size() -> None:
+    """It has 16 MiB and was to have 20,000 messages of some 1 KB; then it has its size again."""
+    count = (16 << 20) // size_of_one()
+    retention = pinned(count)
+    pin, other = retention.pin(), retention.pin()
+    kept_on(retention, count, count)
+    assert retention.holds(pin)
+    kept_on(retention, 2 * count, 1)
+    assert not retention.holds(pin)
+    assert not retention.holds(other)
+    assert retention.broken_pins == 2
+    assert retention.size <= count * size_of_one()
+    for one in (pin, other):
+        retention.unpin(one, 0.0)
+    assert retention.size <= count * size_of_one()
+
+
+def test_small_history_may_grow_by_8_mib_while_pinned() -> None:
+    """With WS_RETENTION_BYTES=0 too, or clients could not get from the log to live."""
+    retention = Retention(CATALOGUE, 0, 300)
+    retention.begin(KEYS[0], -1)
+    pin = retention.pin()
+    count = (8 << 20) // size_of_one()
+    kept_on(retention, 0, count)
+    assert len(retention) == count
+    kept_on(retention, count, 1)
+    assert not retention.holds(pin)
+    assert len(retention) == 0
+
+
+def test_surplus_of_a_released_pin_goes_in_steps() -> None:
+    """1 MiB, or a sixteenth of the size, with each message; not all of it at once."""
+    count = (64 << 20) // size_of_one()
+    retention = pinned(count)
+    pin = retention.pin()
+    kept_on(retention, count, count // 2)
+    retention.unpin(pin, 0.0)
+    assert retention.size > 80 << 20
+    kept_on(retention, 2 * count, 20)
+    assert retention.size <= 64 << 20
+
+
+def test_new_pin_stops_the_surplus_from_going() -> None:
+    """Whoever pins next gets the floor as it is then."""
+    count = (64 << 20) // size_of_one()
+    retention = pinned(count)
+    pin = retention.pin()
+    kept_on(retention, count, count // 2)
+    retention.unpin(pin, 0.0)
+    retention.pin()
+    floor = retention.floor(KEYS[0])
+    kept_on(retention, 2 * count, 20)
+    assert retention.floor(KEYS[0]) == floor

@@ -31,7 +31,7 @@ from tests.integration.events import event
 from tests.integration.feeding import Publisher, Sent, eventually, feeding, new_topics, options
 from tests.integration.secured import PASSWORD, USER, Secured, secured_kafka, token_for
 from tests.integration.serving import connected, serving, started
-from tests.integration.test_archive import running
+from tests.integration.test_log_reader import running
 
 Settings = Callable[[Secured, Path], dict[str, str]]
 

@@ -8,10 +8,9 @@ import warnings
 import pytest
 import trio
 import trio.testing
-from aiokafka.client import AIOKafkaClient
+from aiokafka import AIOKafkaProducer
 
-from odin_ws.kafka.aio import open_asyncio
-from odin_ws.kafka.cluster import running
+from odin_ws.kafka.aio import call_aiokafka, open_asyncio, running
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio
 from odin_ws.testing.ports import LOOPBACK
 
@@ -42,7 +41,7 @@ async def test_a_start_that_takes_too_long_ends_nothing_but_itself() -> None:
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):
             async with open_asyncio():
                 with pytest.raises(trio.TooSlowError):
-                    async with running(lambda: AIOKafkaClient(bootstrap_servers=address), 0.3):
+                    async with running(lambda: AIOKafkaProducer(bootstrap_servers=address), 0.3):
                         pass
                 gc.collect()
                 await trio.testing.wait_all_tasks_blocked()
@@ -66,3 +65,14 @@ async def test_an_error_nobody_saw_is_not_swallowed() -> None:
         async with open_asyncio():
             await aio_as_trio(fail_later)()
             await trio.sleep_forever()
+
+
+async def test_bug_below_aiokafka_is_not_hidden() -> None:
+    """Errors that a connection could raise too end the service where they are ours."""
+
+    async def fail() -> None:
+        raise KeyError("r")
+
+    with pytest.RaisesGroup(KeyError, flatten_subgroups=True, allow_unwrapped=True):
+        async with open_asyncio():
+            await call_aiokafka(fail)

@@ -1,176 +1,337 @@
-"""Membership in a group: whose turn it is, and what is committed, without a broker."""
+"""Membership in a group: whose turn it is, where partitions go on, and what is committed."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiokafka
+import attrs
 import pytest
 import trio
 import trio.testing
-from aiokafka.errors import CommitFailedError, KafkaConnectionError, KafkaError
+from aiokafka.errors import CommitFailedError, GroupAuthorizationFailedError, KafkaError
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 
+from odin_ws.kafka.feed import Feed
+from odin_ws.kafka.fetcher import Fetcher
 from odin_ws.kafka.group import GroupMember
+from odin_ws.kafka.layout import Layout
+from odin_ws.kafka.monitor import Monitor
+from odin_ws.kafka.placement import Placer
+from odin_ws.kafka.protocol import Coordinator, FindCoordinatorRequest, OffsetFetchRequest
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop
 from odin_ws.records import TopicPartition
+from tests.kafka.fake_cluster import FakeCluster
+from tests.kafka.sourcing import options
 
 A, B, C = (TopicPartition("odin.trades", number) for number in range(3))
 
 
-class FakeCluster:
-    """The group's memory. `failure` is raised by the next questions, if there is one."""
+@attrs.define(eq=False, slots=False)
+class FakeConsumer:
+    """aiokafka's consumer. `failure` is raised by commits, `refusal` by its start."""
 
-    def __init__(self, stored: Mapping[TopicPartition, int] | None = None) -> None:
-        self.stored = dict(stored or {})
-        self.commits: list[dict[TopicPartition, int]] = []
-        self.sought: dict[TopicPartition, int] = {}
-        self.failure: KafkaError | None = None
-        self.fetcher = self
+    cluster: FakeCluster
+    assigned: set[Any] = attrs.field(factory=set)
+    commits: list[dict[TopicPartition, int]] = attrs.field(factory=list)
+    failure: KafkaError | None = None
+    refusal: KafkaError | None = None
+    starts: int = 0
+    listener: Any = None
 
-    async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+    async def start(self) -> None:
+        """Join, or not."""
+        self.starts += 1
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def stop(self) -> None:
+        """Leave."""
+
+    def subscribe(self, *, listener: Any, **_options: Any) -> None:
+        """Join the group."""
+        self.listener = listener
+
+    async def getmany(self, **_options: Any) -> dict[Any, Any]:
+        """Nothing is fetched; a refused member learns it here."""
+        if self.refusal is not None:
+            raise self.refusal
+        return {}
+
+    def pause(self, *keys: Any) -> None:
+        """All are paused."""
+
+    def seek(self, key: Any, offset: int) -> None:
+        """No positions of its own."""
+
+    def assignment(self) -> set[Any]:
+        """What the group gave it."""
+        return self.assigned
+
+    async def commit(self, offsets: dict[Any, int]) -> None:
         """Store positions."""
-        await trio.lowlevel.checkpoint()
         if self.failure is not None:
             raise self.failure
-        self.commits.append(dict(positions))
-        self.stored |= positions
+        stored = {TopicPartition(*key): offset for key, offset in offsets.items()}
+        self.commits.append(stored)
+        self.cluster.committed |= stored
 
-    async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """The positions that were stored."""
-        await trio.lowlevel.checkpoint()
-        if self.failure is not None:
-            raise self.failure
-        return {key: self.stored[key] for key in partitions if key in self.stored}
 
-    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """The fetcher's part."""
-        self.sought |= positions
+@attrs.define(eq=False)
+class Membership:
+    """A member, and the group's part as the test plays it."""
+
+    member: GroupMember
+    consumer: FakeConsumer
+    cluster: FakeCluster
+    monitor: Monitor
+    positions: dict[TopicPartition, int]
+
+    async def assign(self, *partitions: TopicPartition) -> None:
+        """The group gives the member these partitions; by then it knows where they go on."""
+        theirs = [aiokafka.TopicPartition(*key) for key in partitions]
+        self.consumer.assigned = set(theirs)
+        await aio_as_trio(self.member.on_partitions_assigned)(theirs)
+        await trio.testing.wait_all_tasks_blocked(0.001)
+
+    async def revoke(self) -> None:
+        """The group begins to share out its partitions anew."""
+        await aio_as_trio(self.member.on_partitions_revoked)([])
+
+    async def turn(self) -> dict[TopicPartition, int] | None:
+        """What the next turn tells."""
+        with trio.fail_after(30):
+            async with self.member.turn() as assigned:
+                return None if assigned is None else dict(assigned)
+        raise AssertionError
 
 
 @asynccontextmanager
 async def membership(
-    cluster: FakeCluster, positions: dict[TopicPartition, int]
-) -> AsyncIterator[GroupMember]:
-    """A member for which every new partition begins at 7, in the loop where aiokafka calls it."""
-
-    async def first_place(partitions: set[TopicPartition]) -> dict[TopicPartition, int]:
-        await trio.lowlevel.checkpoint()
-        return dict.fromkeys(partitions, 7)
-
-    async with open_loop():
-        yield GroupMember(cluster, positions, first_place)  # type: ignore[arg-type]  # a fake
-
-
-async def assign(member: GroupMember, *partitions: TopicPartition) -> None:
-    """The group gives the member these partitions."""
-    theirs = [aiokafka.TopicPartition(*key) for key in partitions]
-    await aio_as_trio(member.on_partitions_assigned)(theirs)
-
-
-async def revoke(member: GroupMember) -> None:
-    """The group begins to share out its partitions anew."""
-    await aio_as_trio(member.on_partitions_revoked)([])
-
-
-async def test_each_partition_goes_on_where_the_group_stopped() -> None:
-    """A stored position counts; without one it begins at its first place, which is stored."""
-    cluster = FakeCluster({A: 100})
-    async with membership(cluster, {}) as member:
-        await assign(member, A, B)
-        async with member.turn() as assigned:
-            assert assigned == {A: 100, B: 7}
-        assert cluster.sought == {A: 100, B: 7}
-        assert cluster.commits == [{B: 7}]
+    cluster: FakeCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stored: dict[TopicPartition, int] | None = None,
+    positions: dict[TopicPartition, int] | None = None,
+    refusal: KafkaError | None = None,
+) -> AsyncIterator[Membership]:
+    """A member that runs, in the loop where aiokafka calls it; logs end at 7."""
+    for log in cluster.logs.values():
+        log.append([b"{}"] * 7, published_ms=1)
+    cluster.committed |= stored or {}
+    consumer = FakeConsumer(cluster, refusal=refusal)
+    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)
+    ours = options(group="odin")
+    layout = Layout(["odin.trades"])
+    fetcher = Fetcher(cluster, 0.5, 0.05)
+    places = positions if positions is not None else {}
+    client: Any = cluster
+    monitor = Monitor(Feed(), client, fetcher, layout, ours.probe, lambda: places)
+    placer = Placer(client, layout, monitor, ours)
+    member = GroupMember("odin", ours, client, layout, monitor, placer, places)
+    async with open_loop(), trio.open_nursery() as nursery:
+        nursery.start_soon(monitor.run)
+        nursery.start_soon(member.run)
+        await trio.sleep(1)
+        yield Membership(member, consumer, cluster, monitor, places)
+        nursery.cancel_scope.cancel()
 
 
-async def test_an_assignment_is_told_once() -> None:
+def three() -> FakeCluster:
+    """A topic of three partitions."""
+    return FakeCluster({A: 0, B: 1, C: 2})
+
+
+async def test_each_partition_goes_on_where_the_group_stopped(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stored position counts; without one it begins at the end, which is stored."""
+    async with membership(three(), monkeypatch, stored={A: 3}) as group:
+        await group.assign(A, B)
+        assert await group.turn() == {A: 3, B: 7}
+        assert group.cluster.committed == {A: 3, B: 7}
+        assert group.monitor.own_problem is None
+
+
+async def test_assignment_is_told_once(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first turn after a rebalance tells the partitions, the following ones do not."""
-    async with membership(FakeCluster(), {}) as member:
-        await assign(member, A)
-        async with member.turn() as assigned:
-            assert assigned == {A: 7}
-        async with member.turn() as assigned:
-            assert assigned is None
+    async with membership(three(), monkeypatch) as group:
+        await group.assign(A)
+        assert await group.turn() == {A: 7}
+        assert await group.turn() is None
+        await group.revoke()
+        await group.assign(A)
+        assert await group.turn() == {A: 7}
 
 
-async def test_what_was_handed_on_is_not_read_again() -> None:
+async def test_what_was_handed_on_is_not_read_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where a commit failed, a partition that comes back goes on behind our own last record."""
-    cluster = FakeCluster({A: 100, B: 100})
-    positions = {A: 150, B: 50}
-    async with membership(cluster, positions) as member:
-        await assign(member, A, B)
-    assert cluster.sought == {A: 150, B: 100}
+    stored, positions = {A: 3, B: 3}, {A: 5, B: 2}
+    async with membership(three(), monkeypatch, stored=stored, positions=positions) as group:
+        await group.assign(A, B)
+        assert await group.turn() == {A: 5, B: 3}
 
 
-async def test_nothing_is_read_during_a_rebalance() -> None:
-    """A turn that is under way is cancelled; the next begins when the partitions are given out."""
-    cluster = FakeCluster()
-    positions: dict[TopicPartition, int] = {}
-    async with membership(cluster, positions) as member:
-        await assign(member, A, B)
+async def test_nothing_is_read_during_a_rebalance(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn that is under way is cancelled, and what it handed on is committed."""
+    async with membership(three(), monkeypatch) as group:
+        await group.assign(A, B)
         turns: list[str] = []
         reading = trio.Event()
 
         async def read() -> None:
-            async with member.turn():
-                positions[A] = 20
+            async with group.member.turn():
+                group.positions[A] = 20
                 reading.set()
                 await trio.sleep_forever()
             turns.append("cancelled")
-            async with member.turn() as assigned:
-                turns.append(f"next, with {sorted(assigned or {})}")
+            turns.append(f"next, with {sorted(await group.turn() or {})}")
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             await reading.wait()
-            await revoke(member)
-            assert cluster.stored == {A: 20, B: 7}
-            await trio.testing.wait_all_tasks_blocked()
+            await group.revoke()
+            assert group.cluster.committed == {A: 20, B: 7}
+            await trio.sleep(3)
             assert turns == ["cancelled"]
-            await assign(member, C)
+            assert group.monitor.own_problem is not None
+            await group.assign(C)
         assert turns == ["cancelled", f"next, with {[C]}"]
+        assert group.monitor.own_problem is None
 
 
-async def test_only_changes_are_committed() -> None:
-    """A commit stores what moved since the last one; where nothing did, nobody is asked."""
-    cluster = FakeCluster()
-    positions: dict[TopicPartition, int] = {}
-    async with membership(cluster, positions) as member:
-        await assign(member, A, B)
-        cluster.commits.clear()
-        await member.commit()
-        assert cluster.commits == []
-        positions[B] = 9
-        await member.commit()
-        await member.commit()
-        assert cluster.commits == [{B: 9}]
+async def test_only_changes_are_committed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a second, what moved since; where nothing did, nobody is asked."""
+    async with membership(three(), monkeypatch) as group:
+        await group.assign(A, B)
+        group.consumer.commits.clear()
+        await trio.sleep(10)
+        assert group.consumer.commits == []
+        group.positions[B] = 9
+        await trio.sleep(10)
+        assert group.consumer.commits == [{B: 9}]
 
 
-async def test_a_commit_that_fails_is_made_up_for() -> None:
-    """It is told once and does no harm; the next commit stores it too."""
-    cluster = FakeCluster()
-    positions: dict[TopicPartition, int] = {}
-    async with membership(cluster, positions) as member:
-        await assign(member, A)
-        positions[A] = 9
-        cluster.failure = CommitFailedError("a rebalance")
+async def test_commit_that_fails_is_made_up_for(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged once and does no harm; the next commit stores it too."""
+    async with membership(three(), monkeypatch) as group:
+        await group.assign(A)
+        group.positions[A] = 9
+        group.consumer.failure = CommitFailedError("a rebalance")
         with capture_logs() as lines:
-            await member.commit()
-            await member.commit()
+            await trio.sleep(5)
         assert [line["event"] for line in lines] == ["cannot commit the group's positions"]
-        cluster.failure = None
-        await member.commit()
-        assert cluster.stored == {A: 9}
+        group.consumer.failure = None
+        await trio.sleep(2)
+        assert group.cluster.committed == {A: 9}
 
 
-async def test_a_partition_that_cannot_be_placed_is_no_secret() -> None:
-    """When the broker fails in the middle of a rebalance, the next turn raises it."""
-    cluster = FakeCluster()
-    async with membership(cluster, {}) as member:
-        cluster.failure = KafkaConnectionError("gone")
-        await assign(member, A)
-        with pytest.RaisesGroup(KafkaConnectionError):
-            async with member.turn():
-                pytest.fail("it was given a turn")
+@pytest.mark.parametrize("code", [14, 15, 16, 30, -1])
+async def test_error_of_the_whole_offset_fetch_is_not_nothing_stored(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """It is retried with back-off and named: beginning at the end would lose records."""
+    async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
+        group.cluster.committed_error = code
+        await group.assign(A, B)
+        await trio.sleep(60)
+        assert group.consumer.commits == []
+        assert group.monitor.unplaced.keys() == {A, B}
+        assert group.monitor.unplaced[A].reason.startswith("no positions of the group: ")
+        assert 10 <= len(group.cluster.requests(OffsetFetchRequest)) <= 60
+        group.cluster.committed_error = 0
+        assert await group.turn() == {A: 3, B: 4}
+        assert group.monitor.unplaced == {}
+
+
+async def test_error_of_one_stored_position_does_not_hold_up_the_others(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one goes on where it was stored, later."""
+    async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
+        group.cluster.committed_errors[A] = 3
+        await group.assign(A, B)
+        assert await group.turn() == {B: 4}
+        assert group.monitor.unplaced.keys() == {A}
+        group.cluster.committed_errors.clear()
+        await trio.sleep(6)
+        assert await group.turn() == {A: 3, B: 4}
+
+
+async def test_coordinator_is_found_by_any_broker(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of the metadata may be down."""
+    cluster = three()
+    cluster.coordinator = Coordinator(0, 2)
+    async with membership(cluster, monkeypatch, stored={B: 4}) as group:
+        cluster.down.add(0)
+        await group.assign(B)
+        assert await group.turn() == {B: 4}
+        assert [one.node for one in cluster.requests(FindCoordinatorRequest)] == [0, 1]
+
+
+async def test_coordinator_that_moves_is_looked_for_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NOT_COORDINATOR is not nothing stored."""
+    cluster = three()
+    async with membership(cluster, monkeypatch, stored={A: 3}) as group:
+        cluster.coordinator = Coordinator(15, -1)
+        await group.assign(A)
+        await trio.sleep(2)
+        assert "no coordinator of the group" in group.monitor.unplaced[A].reason
+        cluster.coordinator = Coordinator(0, 1)
+        assert await group.turn() == {A: 3}
+
+
+async def test_partition_added_while_running_begins_at_its_beginning(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No position is stored, and all of it was published since the start."""
+    cluster = FakeCluster({A: 0})
+    async with membership(cluster, monkeypatch) as group:
+        await group.assign(A)
+        assert await group.turn() == {A: 7}
+        cluster.add(B)
+        cluster.publish(B, 5)
+        await trio.sleep(6)
+        await group.revoke()
+        await group.assign(A, B)
+        assert await group.turn() == {A: 7, B: 0}
+
+
+async def test_denied_group_is_named_and_recovers(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All the time, not as partitions being shared out; without a restart."""
+    refusal = GroupAuthorizationFailedError("odin")
+    async with membership(three(), monkeypatch, refusal=refusal) as group:
+        for _ in range(30):
+            await trio.sleep(1)
+            problem = group.monitor.own_problem
+            assert problem is not None
+            assert problem.reason == (
+                "consumer group odin: not authorized to join the consumer group (READ on the group)"
+            )
+        assert 8 <= group.consumer.starts <= 30
+        group.consumer.refusal = None
+        await trio.sleep(6)
+        await group.assign(A)
+        assert await group.turn() == {A: 7}
+        assert group.monitor.own_problem is None

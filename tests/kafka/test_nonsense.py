@@ -6,7 +6,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import pytest
@@ -14,8 +14,9 @@ import trio
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.kafka.access import KafkaAccess
-from odin_ws.kafka.aio import call_aiokafka, open_asyncio
-from odin_ws.kafka.errors import Refused
+from odin_ws.kafka.aio import open_asyncio
+from odin_ws.kafka.client import KafkaClient
+from odin_ws.kafka.errors import KafkaUnavailable, Refused
 from odin_ws.kafka.feed import FeedStatus
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.source import KafkaSource
@@ -115,6 +116,38 @@ async def test_it_is_a_refusal_with_its_reason(what: str) -> None:
     assert len(str(refusal)) <= len(beginning) + 100
 
 
+@pytest.mark.parametrize("what", NONSENSE)
+async def test_client_raises_kafka_unavailable_with_the_reason(what: str) -> None:
+    """The same line, for whoever asks that broker."""
+    first, reason = NONSENSE[what]
+    async with broker_that_says(first) as broker:
+        client = KafkaClient(access_to(broker), 10)
+        async with client.running():
+            with pytest.raises(KafkaUnavailable) as failed:
+                await client.metadata([])
+    beginning = f"{broker.address}: its answer makes no sense: "
+    assert str(failed.value).startswith(beginning)
+    assert reason in str(failed.value)
+    assert len(str(failed.value)) <= len(beginning) + 100
+
+
+async def test_refusal_asks_the_next_broker_where_one_hangs() -> None:
+    """Each has its share of the time."""
+
+    async def hang(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            pass
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, hang, 0, host=LOOPBACK))
+        hanging = f"{LOOPBACK}:{listeners[0].socket.getsockname()[1]}"
+        async with broker_that_says(lambda _: b"nonsense") as broker, open_asyncio():
+            access = attrs.evolve(access_to(broker), brokers=(hanging, broker.address))
+            refusal = await access.refusal(2)
+        assert str(refusal).startswith(f"{broker.address}: its answer makes no sense")
+        nursery.cancel_scope.cancel()
+
+
 async def test_the_source_tries_on() -> None:
     """The feed says why it does not start, and the broker is asked again."""
     async with broker_that_says(lambda _: b"e=other-error") as broker:
@@ -131,26 +164,3 @@ async def test_the_source_tries_on() -> None:
             assert "its answer makes no sense: KeyError: 'r'" in source.feed.reason
             assert source.feed.status.value is FeedStatus.STARTING
             nursery.cancel_scope.cancel()
-
-
-async def test_a_mistake_of_ours_is_not_hidden() -> None:
-    """The same errors elsewhere than in a connection end the service, as every bug."""
-
-    async def fail() -> None:
-        raise KeyError("r")
-
-    with pytest.RaisesGroup(KeyError, flatten_subgroups=True, allow_unwrapped=True):
-        async with open_asyncio():
-            await call_aiokafka(fail)
-
-
-async def test_a_mistake_of_ours_below_a_connection_is_not_hidden() -> None:
-    """A connection writes our requests and asks for our tokens: a bug in these is no broker's."""
-    ours: dict[str, Any] = {"__name__": "odin_ws.kafka.tokens"}
-    exec("def ours(): raise KeyError('r')", ours)  # noqa: S102 -- a function of another module
-    aiokafkas: dict[str, Any] = {"__name__": "aiokafka.conn", "ours": ours["ours"]}
-    exec("async def connect(): ours()", aiokafkas)  # noqa: S102 -- a function of another module
-
-    with pytest.RaisesGroup(KeyError, flatten_subgroups=True, allow_unwrapped=True):
-        async with open_asyncio():
-            await call_aiokafka(aiokafkas["connect"])

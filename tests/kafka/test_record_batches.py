@@ -292,6 +292,26 @@ def test_many_small_bombs_are_read_in_several_fetches() -> None:
     assert decoded.corrupt is None
 
 
+@pytest.mark.parametrize("codec", COMPRESS)
+def test_many_bad_bombs_are_passed_in_several_fetches(codec: int) -> None:
+    """What it takes to find out counts like what is good."""
+    content = bomb(codec) if codec != SNAPPY else COMPRESS[SNAPPY](bytes(40 << 20))
+    data = b"".join(raw_batch(n, content, 1, attributes=codec) for n in range(6))
+    decoded = read(data)
+    assert 1 <= decoded.next_offset == len(decoded.records) <= 2
+    assert read(data, 5).next_offset == 6
+
+
+@pytest.mark.parametrize("codec", range(8))
+def test_a_thousand_batches_of_garbage_cost_no_seconds(codec: int) -> None:
+    """Each is found out with what it brings."""
+    data = b"".join(raw_batch(n, b"garbage" * 9, 1, attributes=codec) for n in range(1000))
+    began = time.perf_counter()
+    decoded = read(data)
+    assert time.perf_counter() - began < 1
+    assert [one.invalid is None for one in decoded.records] == [False] * 1000
+
+
 def test_a_bomb_of_tiny_records_is_skipped() -> None:
     """A batch of a kilobyte would make millions of objects."""
     count = 1_000_000

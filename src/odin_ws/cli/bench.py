@@ -32,6 +32,7 @@ _NUMBERS: Final = (
     "connect_rate",
     "connect_patience",
     "record_bytes",
+    "away",
 )
 
 _POSITIVE: Final = click.FloatRange(0, min_open=True)
@@ -85,6 +86,7 @@ def _help() -> str:
 @click.option("--connect-rate", type=_POSITIVE, help="Connections tried a second.")
 @click.option("--connect-patience", type=_POSITIVE, help="Seconds that they may take longer.")
 @click.option("--record-bytes", type=click.IntRange(120, 16_000), help="Size of a record's value.")
+@click.option("--away", type=click.IntRange(1), help="Records that a crowd is away for.")
 @click.option("--floor", is_flag=True, help="Measure a bare send loop in C too, and compare.")
 @click.option("--kafka", metavar="HOST:PORT", help="A broker that runs already.")
 @click.option(

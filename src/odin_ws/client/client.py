@@ -14,7 +14,7 @@ import trio
 
 from odin_ws.client.connection import Connect, dial
 from odin_ws.client.errors import ClientError
-from odin_ws.client.items import Item, Message, Reached
+from odin_ws.client.items import Ids, Item, Message, Reached
 from odin_ws.client.positions import GivenPositions, Ledger
 from odin_ws.client.pump import Pump, Timing
 from odin_ws.client.session import Counts
@@ -54,6 +54,11 @@ class Client:
         Empty before the first Subscribed.
         """
         return self._ledger.positions()
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The ids of the topics of `positions`: to be kept and given with them."""
+        return self._ledger.ids()
 
     @property
     def connections(self) -> int:
@@ -126,6 +131,7 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     *,
     token: TokenSource | None = None,
     positions: GivenPositions | None = None,
+    ids: Ids | None = None,
     reconnect: bool = True,
     connect_seconds: float = 10,
     silence_seconds: float = 10,
@@ -140,7 +146,8 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     `token`: for a server that asks for one; or an async function that returns one, which is called
     for each attempt to connect, and when the server says that the last one is about to end. Where
     there is none to be had at the moment it raises OSError, or ConnectFailed.
-    `positions`: resume from there, as Client.positions were earlier. `reconnect`: come back after
+    `positions`: resume from there, as Client.positions were earlier; `ids`: Client.ids of then, so
+    that a topic that was deleted and created again is noticed. `reconnect`: come back after
     every end, and every failure to connect, that may pass; else the first one is the last.
     `connect_seconds`: for dialling and handshake together, and as many for a token.
     `silence_seconds`: after so long without a byte the server is asked whether it is there, and
@@ -159,11 +166,11 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
         reconnect=reconnect,
         timing=Timing(connect_seconds, silence_seconds, backoff_base, backoff_cap),
         rng=rng or random.Random(),  # noqa: S311 -- jitter, not a secret
-        ledger=Ledger(positions),
+        ledger=Ledger(positions, ids),
         counts=counts,
         channel=send,
     )
-    return _Opening(Client(received, Ledger(positions), counts), pump)
+    return _Opening(Client(received, Ledger(positions, ids), counts), pump)
 
 
 class _Opening(AbstractAsyncContextManager[Client]):

@@ -12,6 +12,7 @@ from odin_ws.client.errors import Rejection
 __all__ = [
     "Disconnected",
     "FeedChange",
+    "Ids",
     "Item",
     "Lost",
     "Message",
@@ -24,6 +25,9 @@ __all__ = [
 
 # `{topic: {partition: offset}}`
 Positions = Mapping[str, Mapping[int, int]]
+
+# `{topic: id}`
+Ids = Mapping[str, str]
 
 # `{topic: {partition: (first, last)}}`, both included.
 Lost = Mapping[str, Mapping[int, tuple[int, int]]]
@@ -54,12 +58,13 @@ class Message:
 class Subscribed:
     """The subscription has taken effect, but for the names in `rejected`.
 
-    `positions`: what follows comes after these.
+    `positions`: what follows comes after these. `ids`: of their topics.
     """
 
     names: tuple[str, ...]
     rejected: tuple[Rejection, ...]
     positions: Positions
+    ids: Ids = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -69,7 +74,7 @@ class Resumed:
     `replayed`: how many of the messages that follow are old, None where that is not known yet.
     A loss that is found out later comes as one of these too, without names. `reason`: why
     something is lost, empty otherwise. `seconds_away`: None for such a loss, and where the client
-    was opened with positions. `positions`: those that this has moved.
+    was opened with positions. `positions`: those that this has moved; `ids`: of their topics.
     """
 
     recovered: bool
@@ -80,6 +85,7 @@ class Resumed:
     names: tuple[str, ...]
     rejected: tuple[Rejection, ...]
     positions: Positions
+    ids: Ids = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -94,6 +100,7 @@ class Reached:
     """Everything up to these positions has come. Only moves the client's own."""
 
     positions: Positions
+    ids: Ids = attrs.field(factory=dict)
 
 
 @attrs.frozen

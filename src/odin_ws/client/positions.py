@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from odin_ws.client.items import Item, Message, Positions, Reached, Resumed, Subscribed
+from odin_ws.client.items import Ids, Item, Message, Positions, Reached, Resumed, Subscribed
 
 __all__ = ["GivenPositions", "Ledger"]
 
@@ -13,12 +13,16 @@ GivenPositions = Positions | Mapping[str, Mapping[str, int]]
 
 
 class Ledger:
-    """The offset of the last record per topic and partition; -1 stands before the first record."""
+    """The offset of the last record per topic and partition; -1 stands before the first record.
 
-    __slots__ = ("_offsets",)
+    `ids`: of the topics; the offsets of a topic are forgotten when it has another id.
+    """
 
-    def __init__(self, positions: GivenPositions | None = None) -> None:
+    __slots__ = ("_ids", "_offsets")
+
+    def __init__(self, positions: GivenPositions | None = None, ids: Ids | None = None) -> None:
         self._offsets: dict[str, dict[int, int]] = {}
+        self._ids = dict(ids or {})
         for topic, partitions in (positions or {}).items():
             offsets = {int(partition): offset for partition, offset in partitions.items()}
             self._offsets[topic] = offsets
@@ -39,12 +43,23 @@ class Ledger:
         if type(item) is Message:
             self.advance(item)
         elif isinstance(item, Subscribed | Resumed | Reached):
+            for topic in self.recreated(item.ids):
+                self._offsets[topic] = {}
+            self._ids.update(item.ids)
             for topic, partitions in item.positions.items():
                 self._offsets.setdefault(topic, {}).update(partitions)
 
-    def offset(self, topic: str, partition: int) -> int:
-        """The position in one partition, -1 where there is none."""
-        return self._offsets.get(topic, {}).get(partition, -1)
+    def recreated(self, ids: Ids) -> list[str]:
+        """The topics that had another id before."""
+        return [topic for topic, own in ids.items() if self._ids.get(topic, own) != own]
+
+    def ids(self) -> dict[str, str]:
+        """A copy of the ids."""
+        return dict(self._ids)
+
+    def offset(self, topic: str, partition: int, default: int = -1) -> int:
+        """The position in one partition, `default` if there is none."""
+        return self._offsets.get(topic, {}).get(partition, default)
 
     def positions(self) -> dict[str, dict[int, int]]:
         """A copy."""

@@ -97,9 +97,11 @@ class Pump:
     channel: trio.MemorySendChannel[Sequence[Item | Reached]]
     _backoff: Backoff = attrs.field(init=False)
     _left_at: float | None = attrs.field(init=False, default=None)
+    _snapshot_due: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._backoff = self.timing.backoff(self.rng)
+        self._snapshot_due = self.subscription.snapshot and not self.ledger
 
     async def run(self) -> None:
         """Until coming back makes no sense. Raises ClientError where that is not as it should."""
@@ -121,12 +123,19 @@ class Pump:
 
     async def _visit(self) -> _Ending:
         """One connection, from the attempt to its end."""
-        session = Session(self.subscription, self.ledger, self.counts, self._left_at)
+        session = Session(
+            self.subscription,
+            self.ledger,
+            self.counts,
+            self._left_at,
+            snapshot_due=self._snapshot_due,
+        )
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             renewal = Renewal(self.tokens, self.timing.connect, self.rng, nursery)
             ending = await self._stay(session, renewal)
             nursery.cancel_scope.cancel()
+        self._snapshot_due = session.snapshot_due
         if session.accepted:
             self._left_at = trio.current_time()
             # Where nothing is published a connection that held for long was a good one too.
@@ -186,7 +195,8 @@ class Pump:
                     raise Ended(ABNORMAL, f"no answer within {_ANSWER_SECONDS} s")
                 await self._hear(visit, deadline)
             if session.put_off:
-                deadline = trio.current_time() + asking.next()
+                pause = asking.next()
+                deadline = trio.current_time() + (session.retry_in or pause)
                 while trio.current_time() < deadline:
                     await self._hear(visit, deadline)
 

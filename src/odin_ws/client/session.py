@@ -12,6 +12,7 @@ from odin_ws.client.endings import LONGEST_WAIT, VIOLATION, Unacceptable
 from odin_ws.client.errors import Rejection, SubscriptionRejected
 from odin_ws.client.items import (
     FeedChange,
+    Ids,
     Item,
     Lost,
     Message,
@@ -52,12 +53,21 @@ class Counts:
 class Session:
     """One connection. `ledger` moves with what is received; who has positions resumes.
 
-    `left_at`: when the last connection ended, on the clock of `take`.
+    `left_at`: when the last connection ended, on the clock of `take`. `snapshot_due`: a snapshot is
+    wanted, and has not come whole yet.
     """
 
     def __init__(
-        self, subscription: Subscription, ledger: Ledger, counts: Counts, left_at: float | None
+        self,
+        subscription: Subscription,
+        ledger: Ledger,
+        counts: Counts,
+        left_at: float | None,
+        *,
+        snapshot_due: bool = False,
     ) -> None:
+        self.snapshot_due = snapshot_due
+        self.retry_in: float | None = None  # seconds after which a put off command is sent again
         self.accepted = False  # the subscription has taken effect
         self.put_off = False  # the server wants to be asked again later
         self.delivered = False  # a message has come
@@ -71,6 +81,10 @@ class Session:
         self._counts = counts
         self._left_at = left_at
         self._resuming = bool(ledger)
+        self._with_snapshot = snapshot_due
+        self._to_replay: int | None = (
+            None  # how many replayed messages are to come, if that is known
+        )
         self._topics: Mapping[str, str] = {}
         self._seq = 0
 
@@ -89,6 +103,12 @@ class Session:
                 topic: {str(partition): offset for partition, offset in partitions.items()}
                 for topic, partitions in positions.items()
             }
+            if ids := {
+                topic: one for topic, one in self._ledger.ids().items() if topic in positions
+            }:
+                data["ids"] = ids
+            if self._with_snapshot:
+                data["snapshot"] = True
         else:
             data |= self._subscription.beginning()
             data["positions"] = True
@@ -128,6 +148,9 @@ class Session:
         )
         self._count(message)
         self.delivered = True
+        if message.replay and self._to_replay:
+            self._to_replay -= 1
+            self.snapshot_due &= self._to_replay > 0
         if self._ledger.advance(message) or self._is_snapshot(message):
             return message
         self._counts.duplicates += 1
@@ -144,7 +167,7 @@ class Session:
         self._seq = message.seq
 
     def _is_snapshot(self, message: Message) -> bool:
-        return message.replay and self._subscription.snapshot and not self._resuming
+        return message.replay and self._with_snapshot
 
     def _notice(self, fields: dict[str, Any], now: float) -> Item | Reached | None:
         match fields["type"]:
@@ -173,7 +196,7 @@ class Session:
                 return self._lose_of_feed(fields)
             case "feed":
                 return FeedChange(str(fields["status"]), fields.get("since"))
-            case "positions":
+            case "positions" | "replay_complete":
                 return self._reach(fields)
             case "reconnect":
                 seconds = float(fields["data"]["after_ms"]) / 1000
@@ -181,11 +204,15 @@ class Session:
             case _ if "seq" in fields:
                 raise ValueError("a message of another kind")  # version 0's have no position
             case _:
-                pass  # pong, replay_complete, and what a newer server may have to say
+                pass  # pong, and what a newer server may have to say
         return None
 
-    def _reach(self, fields: dict[str, Any]) -> Reached:
-        reached = Reached(_by_partition(fields["positions"], int))
+    def _reach(self, fields: dict[str, Any]) -> Reached | None:
+        if fields["type"] == "replay_complete":
+            self.snapshot_due = False
+            if "positions" not in fields:
+                return None
+        reached = Reached(_by_partition(fields["positions"], int), _ids(fields))
         self._ledger.follow(reached)
         return reached
 
@@ -201,12 +228,13 @@ class Session:
         self._topics = {str(name): str(topic) for name, topic in fields["categories"].items()}
         positions = _by_partition(fields.get("positions", {}), int)
         lost = _by_partition(fields.get("lost", {}), _span)
-        item: Subscribed | Resumed = Subscribed(names, rejected, positions)
+        ids = _ids(fields)
+        item: Subscribed | Resumed = Subscribed(names, rejected, positions, ids)
         # A subscription that begins at a time may find some of it gone.
         if self._resuming or lost:
             for topic, partitions in lost.items():
                 ends = {partition: last for partition, (_, last) in partitions.items()}
-                positions[topic] = positions.get(topic, {}) | ends
+                positions[topic] = ends | positions.get(topic, {})
             away = None if self._left_at is None else now - self._left_at
             item = Resumed(
                 recovered=not lost,
@@ -217,10 +245,13 @@ class Session:
                 names=names,
                 rejected=rejected,
                 positions=positions,
+                ids=ids,
             )
             self._counts.lost += _size(lost)
         self._ledger.follow(item)
         self._counts.connections += 1
+        self._to_replay = fields.get("replayed")
+        self.snapshot_due &= self._to_replay != 0
         self.accepted = True
         return item
 
@@ -235,6 +266,8 @@ class Session:
         if not fields.get("retry", False):
             raise SubscriptionRejected(str(fields["code"]), str(fields["message"]))
         self.put_off = True
+        retry_ms = fields.get("retry_ms")
+        self.retry_in = None if retry_ms is None else min(float(retry_ms) / 1000, LONGEST_WAIT)
 
     def _lose_of_replay(self, fields: dict[str, Any]) -> Resumed:
         """Kafka has deleted some of a long replay before it was its turn."""
@@ -250,23 +283,34 @@ class Session:
         return self._lose(fields, lost, positions)
 
     def _lose_of_feed(self, fields: dict[str, Any]) -> Resumed | None:
-        """Kafka has deleted records before the server could read them; everybody is told."""
+        """Kafka has lost records, or deleted them before the server read them; all are told."""
         followed = set(self._topics.values())
         lost = {
             topic: partitions
             for topic, partitions in _by_partition(fields["lost"], _span).items()
             if topic in followed
         }
-        # Of a topic that began anew the old positions say nothing. Else a replay may still be on
-        # its way there: only messages move the position.
-        anew = fields["reason"] == "unknown_position"
+        if not lost:
+            return None
+        ids = {topic: one for topic, one in _ids(fields).items() if topic in followed}
+        recreated = self._ledger.recreated(ids)
+        # Where offsets begin again. A replay may still be before that; and where there are no
+        # positions it may be on its way to what is lost, so only messages move the client's.
         positions = {
-            topic: {partition: last for partition, (_, last) in partitions.items()}
-            for topic, partitions in (lost.items() if anew else ())
+            topic: {
+                partition: offset
+                if topic in recreated
+                else min(offset, self._ledger.offset(topic, partition, offset))
+                for partition, offset in partitions.items()
+            }
+            for topic, partitions in _by_partition(fields.get("positions", {}), int).items()
+            if topic in followed
         }
-        return self._lose(fields, lost, positions) if lost else None
+        return self._lose(fields, lost, positions, ids)
 
-    def _lose(self, fields: dict[str, Any], lost: Lost, positions: Positions) -> Resumed:
+    def _lose(
+        self, fields: dict[str, Any], lost: Lost, positions: Positions, ids: Ids | None = None
+    ) -> Resumed:
         item = Resumed(
             recovered=False,
             replayed=None,
@@ -276,6 +320,7 @@ class Session:
             names=(),
             rejected=(),
             positions=positions,
+            ids=ids or {},
         )
         self._ledger.follow(item)
         self._counts.lost += _size(lost)
@@ -303,6 +348,10 @@ def _by_partition(
         str(topic): {int(partition): read(value) for partition, value in partitions.items()}
         for topic, partitions in topics.items()
     }
+
+
+def _ids(fields: Mapping[str, Any]) -> dict[str, str]:
+    return {str(topic): str(one) for topic, one in fields.get("ids", {}).items()}
 
 
 def _span(value: Any) -> tuple[int, int]:

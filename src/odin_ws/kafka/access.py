@@ -12,15 +12,21 @@ from typing import Any, Final
 
 import attrs
 import trio
+from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import (
     IllegalSaslStateError,
-    KafkaError,
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
 
 from odin_ws.kafka.aio import call_aiokafka
-from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS, cause_of, connect
+from odin_ws.kafka.aiokafka_internals import (
+    CONNECT_ERRORS,
+    MALFORMED_RESPONSE_ERRORS,
+    AuthenticatedConnection,
+    cause_of,
+    connect,
+)
 from odin_ws.kafka.errors import Nonsense, Refused
 from odin_ws.kafka.protocol import MalformedResponse, MetadataRequest, UnsupportedVersion
 from odin_ws.kafka.tokens import TokenEndpoint, TokenFile, Tokens
@@ -126,15 +132,42 @@ class KafkaAccess:
         context: ssl.SSLContext = self._context["context"]
         return context
 
+    async def connect(self, host: str, port: int, seconds: float) -> AuthenticatedConnection:
+        """Connect to a broker and authenticate; in asyncio.
+
+        `seconds` bounds the connecting, and each request for as long as the connection lives.
+
+        Raises Refused for want of a token, Nonsense for an answer that makes no sense, or one of
+        CONNECT_ERRORS. What else the source of the tokens raises is a bug, and raised as one.
+        """
+        arguments = self.connection()
+        recorded = _RecordedTokens(self.tokens) if self.tokens is not None else None
+        if recorded is not None:
+            arguments["sasl_oauth_token_provider"] = recorded
+        try:
+            return await connect(host, port, seconds, arguments)
+        except CONNECT_ERRORS as error:
+            # Some of them are a ValueError too: that of a certificate.
+            if recorded is not None and recorded.failure is error:
+                if isinstance(error, Refused):
+                    raise
+                raise RuntimeError("the source of the tokens has failed") from error
+            raise
+        except MALFORMED_RESPONSE_ERRORS as error:
+            if recorded is not None and recorded.failure is error:
+                raise
+            raise Nonsense(_nonsense(error)) from error
+
     async def refusal(self, seconds: float) -> Refused | None:
         """Why the first broker that is there refuses a connection; None where none does."""
-        with trio.move_on_after(seconds):
-            for broker in self.brokers:
+        for broker in self.brokers:
+            # One that hangs must not take the time of the others.
+            with trio.move_on_after(seconds / len(self.brokers)):
                 try:
                     await call_aiokafka(self._knock, broker, seconds)
                 except Refused as refused:
                     return refused
-                except (KafkaError, OSError) as error:
+                except CONNECT_ERRORS as error:
                     why = self.why_rejected(error)
                     if why:
                         return Refused(f"{broker}: {why}")
@@ -144,14 +177,7 @@ class KafkaAccess:
         """Connect to a broker and ask a question; in asyncio."""
         host, _, port = broker.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        try:
-            connection = await connect(host, int(port), seconds, self.connection())
-        except OSError:
-            # Some of them are a ValueError too: that of a certificate.
-            raise
-        except MALFORMED_RESPONSE_ERRORS as error:
-            words = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
-            raise Nonsense(f"its answer makes no sense: {words}") from error
+        connection = await self.connect(host, int(port), seconds)
         request = MetadataRequest([])
         try:
             encoded = request.encode(connection.versions)
@@ -189,7 +215,31 @@ class KafkaAccess:
                     "closed the connection: it may want another KAFKA_SECURITY_PROTOCOL than "
                     f"{self.protocol}"
                 )
+            case _ if isinstance(error, MALFORMED_RESPONSE_ERRORS):
+                # Some of them are an OSError too, which stands above.
+                why = _nonsense(error)
         return why
+
+
+def _nonsense(error: BaseException) -> str:
+    return f"its answer makes no sense: {f'{type(error).__name__}: {error}'[:_MOST_SHOWN]}"
+
+
+class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
+    """Tells an error of the token's own source from one of the broker's answer."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self.failure: BaseException | None = None
+
+    async def token(self) -> str:
+        """See AbstractTokenProvider; in asyncio."""
+        try:
+            token: str = await self._tokens.token()
+        except BaseException as error:
+            self.failure = error
+            raise
+        return token
 
 
 def _is_about_ours(error: ssl.SSLError) -> bool:

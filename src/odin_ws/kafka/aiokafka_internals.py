@@ -24,7 +24,8 @@ from aiokafka.protocol.api import (
     ResponseHeader_v0,
     ResponseHeader_v1,
 )
-from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.util import calc_crc32c
 
 from odin_ws.kafka.protocol import EncodedRequest, Versions
 
@@ -33,7 +34,8 @@ __all__ = [
     "MALFORMED_RESPONSE_ERRORS",
     "SEND_ERRORS",
     "AuthenticatedConnection",
-    "MemoryRecords",
+    "DefaultRecordBatch",
+    "calc_crc32c",
     "cause_of",
     "connect",
 ]

@@ -11,6 +11,10 @@ __all__ = ["BadBatch"]
 
 @attrs.define
 class BadBatch(Exception):
-    """A whole batch makes no records."""
+    """A whole batch makes no records.
+
+    `cost`: what it took to find out, in bytes that were expanded; see batch_records.ENOUGH.
+    """
 
     reason: Undecodable
+    cost: int = 0

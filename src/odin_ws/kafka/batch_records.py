@@ -15,21 +15,21 @@ from operator import lt
 from typing import Any, Final, NamedTuple
 
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import DefaultRecordBatch
 
+from odin_ws.kafka.aiokafka_internals import DefaultRecordBatch
 from odin_ws.kafka.bad_batch import BadBatch
 from odin_ws.kafka.decompression import decompress
 from odin_ws.records import Record, TopicPartition, Undecodable
 
 __all__ = [
     "CONTROL",
-    "ENOUGH_BYTES",
-    "ENOUGH_RECORDS",
+    "ENOUGH",
     "HEADER_BYTES",
     "MAGIC",
     "MAX_RAW_BYTES",
     "OVERHEAD_BYTES",
     "PADDING",
+    "RECORD_COST",
     "UNCOMMITTED",
     "BatchHeader",
     "Usual",
@@ -71,10 +71,11 @@ _MIN_RECORD_BYTES: Final = 7
 # a second in which nothing else runs.
 _MAX_RECORDS: Final = 1 << 17
 
-# What one call decodes before it leaves the rest of the data to the next fetch. A fetch brings some
-# megabytes, which highly compressed ones would make gigabytes of, and seconds for the loop.
-ENOUGH_BYTES: Final = 64 << 20
-ENOUGH_RECORDS: Final = 1 << 16
+# What one call spends before it leaves the rest of the data to the next fetch: bytes that were
+# expanded, and for each record as many as take as long. A fetch brings some megabytes, which highly
+# compressed batches, also bad ones, would make gigabytes of, and minutes.
+ENOUGH: Final = 64 << 20
+RECORD_COST: Final = 1 << 10
 
 # No log has had so many; below it a sum with a count of records stays within 63 bits.
 _MAX_USUAL_OFFSET: Final = 1 << 62
@@ -131,12 +132,15 @@ def read_header(data: bytes, start: int) -> BatchHeader:
 
 
 class Usual(NamedTuple):
-    """Where `read_usual` has stopped: in the bytes, in the partition; the last leader epoch."""
+    """Where `read_usual` has stopped: in the bytes, in the partition; the last leader epoch.
+
+    `spent`: see ENOUGH.
+    """
 
     at: int
     next_offset: int
     epoch: int
-    expanded: int
+    spent: int
 
 
 def read_usual(
@@ -148,10 +152,10 @@ def read_usual(
     offsets, or with a bit of `unusual` in its attributes. It is a loop of its own for the sake of
     small batches: a call for each of them and its checks would double their cost.
     """
-    at, offset, last_epoch, expanded = place
+    at, offset, last_epoch, spent = place
     size = len(data) - _PADDING_BYTES
     unpack, read = _HEADER.unpack_from, DefaultRecordBatch
-    while size - at >= HEADER_BYTES and expanded < ENOUGH_BYTES and len(records) < ENOUGH_RECORDS:
+    while size - at >= HEADER_BYTES and spent < ENOUGH:
         base, length, epoch, magic, _, attributes, delta, first_timestamp, _, _, _, _, count = (
             unpack(data, at)
         )
@@ -177,27 +181,33 @@ def read_usual(
         if not found:
             break
         records += found
-        at, offset, last_epoch, expanded = end, base + count, epoch, expanded + len(batch)
-    return Usual(at, offset, last_epoch, expanded)
+        at, offset, last_epoch = end, base + count, epoch
+        spent += len(batch) + RECORD_COST * count
+    return Usual(at, offset, last_epoch, spent)
 
 
 def read_records(
     key: TopicPartition, batch: memoryview, header: BatchHeader, offset: int
 ) -> tuple[list[Record], int]:
-    """The records from `offset` on, and the bytes they take expanded. Raises BadBatch."""
+    """The records from `offset` on, and what they have cost: see ENOUGH. Raises BadBatch."""
     if header.last_delta < 0:
         raise BadBatch(Undecodable.MALFORMED_BATCH)
     if header.attributes & _CODEC_MASK:
         batch = _expanded(batch, header.attributes)
     size = len(batch) - HEADER_BYTES
     if not 0 <= header.size * _MIN_RECORD_BYTES <= size:
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+        raise BadBatch(Undecodable.MALFORMED_BATCH, size)
     if header.size > _MAX_RECORDS:
-        raise BadBatch(Undecodable.BATCH_TOO_LARGE)
-    records = list(_read_slowly(key, header, batch[HEADER_BYTES:]))
-    _check_offsets(header, records)
+        raise BadBatch(Undecodable.BATCH_TOO_LARGE, size)
+    cost = size + RECORD_COST * header.size
+    try:
+        records = list(_read_slowly(key, header, batch[HEADER_BYTES:]))
+        _check_offsets(header, records)
+    except BadBatch as bad:
+        bad.cost = cost
+        raise
     # A batch is given whole, also to a consumer that asks for its second half.
-    return [one for one in records if one.offset >= offset], size
+    return [one for one in records if one.offset >= offset], cost
 
 
 def _expanded(batch: memoryview, attributes: int) -> memoryview:

@@ -16,17 +16,14 @@ from typing import Any, Final, TypeVar
 
 import structlog
 import trio
-from aiokafka.abc import AbstractTokenProvider
 
 from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.aio import open_asyncio
 from odin_ws.kafka.aiokafka_internals import (
     CONNECT_ERRORS,
-    MALFORMED_RESPONSE_ERRORS,
     SEND_ERRORS,
     AuthenticatedConnection,
     cause_of,
-    connect,
 )
 from odin_ws.kafka.errors import KafkaUnavailable, Refused, RequestUnsupported
 from odin_ws.kafka.protocol import (
@@ -56,6 +53,10 @@ _STOPPED: Final = "the Kafka client has stopped"
 
 # Closing a connection waits for TLS to say goodbye.
 _CLOSE_SECONDS: Final = 1.0
+
+# aiokafka wants one bound for every request of a connection. The caller's is shorter, and knows for
+# how long a fetch asks the broker to wait.
+_LONGEST_REQUEST_SECONDS: Final = 600.0
 
 # Of a broker's own words.
 _MOST_SHOWN: Final = 100
@@ -156,8 +157,8 @@ class KafkaClient:
                 return await self._request(address, request, purpose)
         except trio.TooSlowError:
             reason = f"no answer within {self._seconds:g} s"
-        except RequestUnsupported:
-            raise
+        except RequestUnsupported as failure:
+            raise RequestUnsupported(f"{self.name(node)}: {failure}") from failure
         except KafkaUnavailable as failure:
             reason = str(failure)
         raise KafkaUnavailable(f"{self.name(node)}: {reason}")
@@ -221,17 +222,12 @@ class KafkaClient:
 
     async def _connect(self, address: BrokerAddress) -> AuthenticatedConnection:
         try:
-            arguments = self._access.connection()
+            self._access.connection()
         except OSError as error:
             raise KafkaUnavailable(f"the TLS files cannot be read: {error}") from error
-        tokens = arguments.get("sasl_oauth_token_provider")
-        recorded = _RecordedTokens(tokens) if tokens is not None else None
-        if recorded is not None:
-            arguments["sasl_oauth_token_provider"] = recorded
         try:
-            # The caller bounds the whole.
             connection: AuthenticatedConnection = await self._call(
-                connect, address.host, address.port, _REQUEST_SECONDS, arguments
+                self._access.connect, address.host, address.port, _LONGEST_REQUEST_SECONDS
             )
             return connection  # noqa: TRY300 -- only to give it its type
         except Refused as error:
@@ -240,11 +236,6 @@ class KafkaClient:
             reason = "no answer in time"
         except CONNECT_ERRORS as error:
             reason = self._explain(error)
-        except MALFORMED_RESPONSE_ERRORS as error:
-            if recorded is not None and recorded.failure is error:
-                raise
-            words = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
-            reason = f"its answer makes no sense: {words}"
         raise KafkaUnavailable(reason)
 
     def _explain(self, error: BaseException) -> str:
@@ -257,7 +248,7 @@ class KafkaClient:
                 return "the name does not resolve"
             case ConnectionRefusedError():
                 return "nobody listens there"
-        return str(cause) or type(cause).__name__
+        return str(cause)[:_MOST_SHOWN] or type(cause).__name__
 
     def _forget(
         self, address: BrokerAddress, purpose: Purpose, connection: AuthenticatedConnection
@@ -282,23 +273,6 @@ class KafkaClient:
             # The loop ends with `running`; a caller that is cancelled itself gets trio.Cancelled.
             raise KafkaUnavailable(_STOPPED) from None
         return result
-
-
-class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
-    """Tells an error of the token's own source from one of the broker's answer."""
-
-    def __init__(self, tokens: Any) -> None:
-        self._tokens = tokens
-        self.failure: BaseException | None = None
-
-    async def token(self) -> str:
-        """See AbstractTokenProvider; in asyncio."""
-        try:
-            token: str = await self._tokens.token()
-        except BaseException as error:
-            self.failure = error
-            raise
-        return token
 
 
 def _parse(broker: str) -> BrokerAddress:

@@ -18,6 +18,13 @@ __all__ = ["MAX_EXPANDED_BYTES", "decompress"]
 # tenth. The bound is what one batch may take of the process's memory.
 MAX_EXPANDED_BYTES: Final = 64 << 20
 
+# Of gzip and snappy, at most: bytes that one compressed byte may become.
+_GZIP_RATIO: Final = 1032
+_SNAPPY_RATIO: Final = 32
+
+# cramjam has no other sign for a buffer that is too small.
+_TOO_SMALL: Final = "failed to write whole buffer"
+
 # The first guess of the expanded size, by the compressed size, and how much each next one grows.
 _RATIO: Final = 8
 _SMALLEST_GUESS: Final = 16 << 10
@@ -42,7 +49,9 @@ def decompress(codec: int, data: memoryview) -> bytes | bytearray | memoryview:
     try:
         return reader(data)
     except (cramjam.DecompressionError, zlib.error, struct.error) as error:
-        raise BadBatch(Undecodable.BAD_COMPRESSION) from error
+        ratio = {1: _GZIP_RATIO, 2: _SNAPPY_RATIO}.get(codec, 0)
+        cost = min(ratio * len(data), MAX_EXPANDED_BYTES)
+        raise BadBatch(Undecodable.BAD_COMPRESSION, cost) from error
 
 
 def _gzip(data: memoryview) -> bytes:
@@ -51,14 +60,14 @@ def _gzip(data: memoryview) -> bytes:
     left: bytes | memoryview = data
     while left or not parts:
         if len(parts) == _MAX_MEMBERS:
-            raise BadBatch(Undecodable.BAD_COMPRESSION)
+            raise BadBatch(Undecodable.BAD_COMPRESSION, size)
         member = zlib.decompressobj(_GZIP)
         part = member.decompress(left, MAX_EXPANDED_BYTES - size + 1)
         size += len(part)
         if size > MAX_EXPANDED_BYTES:
-            raise BadBatch(Undecodable.BATCH_TOO_LARGE)
+            raise BadBatch(Undecodable.BATCH_TOO_LARGE, size)
         if not member.eof:
-            raise BadBatch(Undecodable.BAD_COMPRESSION)
+            raise BadBatch(Undecodable.BAD_COMPRESSION, size)
         parts.append(part)
         left = member.unused_data
     return b"".join(parts)
@@ -74,7 +83,7 @@ def _snappy(data: memoryview) -> bytes:
         (length,) = _BLOCK_LENGTH.unpack_from(data, at)
         at += _BLOCK_LENGTH.size
         if not 0 < length <= len(data) - at:
-            raise BadBatch(Undecodable.BAD_COMPRESSION)
+            raise BadBatch(Undecodable.BAD_COMPRESSION, size)
         part = _snappy_block(data[at : at + length], size)
         parts.append(part)
         size += len(part)
@@ -85,35 +94,29 @@ def _snappy(data: memoryview) -> bytes:
 def _snappy_block(data: memoryview, before: int) -> bytes:
     """One block, which begins with its expanded size; `before`: the size of those before it."""
     if before + cramjam.snappy.decompress_raw_len(data) > MAX_EXPANDED_BYTES:
-        raise BadBatch(Undecodable.BATCH_TOO_LARGE)
+        raise BadBatch(Undecodable.BATCH_TOO_LARGE, before)
     return bytes(cramjam.snappy.decompress_raw(data))
 
 
 def _into(
     decompress_into: Callable[[memoryview, bytearray], int],
 ) -> Callable[[memoryview], memoryview]:
-    """Decompress into a buffer that is as large as it has to be, and at most the bound.
-
-    The codec's own answer to a buffer that is too small is the same exception as to garbage, which
-    fails at once in each of them.
-    """
+    """Decompress into a buffer that is as large as it has to be, and at most the bound."""
 
     def read(data: memoryview) -> memoryview:
         room = _SMALLEST_GUESS + _RATIO * len(data)
-        while room < MAX_EXPANDED_BYTES:
+        while True:
+            room = min(room, MAX_EXPANDED_BYTES)
             buffer = bytearray(room)
             try:
                 return memoryview(buffer)[: decompress_into(data, buffer)]
-            except cramjam.DecompressionError:
-                room *= _RATIO
-        buffer = bytearray(MAX_EXPANDED_BYTES)
-        try:
-            return memoryview(buffer)[: decompress_into(data, buffer)]
-        except cramjam.DecompressionError as error:
-            # cramjam has no other sign of it.
-            if "failed to write whole buffer" in str(error):
-                raise BadBatch(Undecodable.BATCH_TOO_LARGE) from error
-            raise
+            except cramjam.DecompressionError as error:
+                # Garbage needs no larger one: to make it would take longer than all else.
+                if _TOO_SMALL not in str(error):
+                    raise BadBatch(Undecodable.BAD_COMPRESSION, room) from error
+            if room == MAX_EXPANDED_BYTES:
+                raise BadBatch(Undecodable.BATCH_TOO_LARGE, room)
+            room *= _RATIO
 
     return read
 

@@ -63,8 +63,9 @@ _OUT_OF_RANGE: Final = 1
 _LEADER_NOT_AVAILABLE: Final = 5
 
 # Kafka's codes after which the metadata may say more: unknown topic or partition, no leader,
-# another leader, replica gone, fenced or unknown leader epoch, unknown or other topic id.
-_ASK_FOR_METADATA: Final = {3, 5, 6, 9, 74, 75, 100, 103}
+# another leader, replica or its disk gone, fenced or unknown leader epoch, a leader that is new,
+# unknown or other topic id.
+_ASK_FOR_METADATA: Final = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
 
 
 @attrs.frozen
@@ -141,18 +142,21 @@ class Fetcher:
     async def run(self) -> None:
         """Read until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._look_up_positions)
             while True:
                 for node in self._leaders() - self._nodes:
                     self._nodes.add(node)
                     nursery.start_soon(self._read_from, node)
+                    nursery.start_soon(self._look_up_positions, node)
                 await self.changed.wait()
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read from these offsets on, also partitions that were not read before."""
         for key, position in positions.items():
+            before = self.partitions.get(key)
             self._drop(key)
-            partition = self.partitions[key] = Partition(key, position)
+            # What is wrong is so at any offset.
+            problem = before.problem if before is not None else None
+            partition = self.partitions[key] = Partition(key, position, problem=problem)
             self._lead(partition, trio.current_time())
         self._know_ids()
         self._notify()
@@ -257,12 +261,12 @@ class Fetcher:
                     continue
             if response is None or failure is not None:
                 session.forget()
-                self._lose(wanted, failure or "", began)
+                self._lose(node, wanted, failure or "", began)
                 await trio.sleep(backoff.next())
                 continue
             backoff.reset()
             lost_sessions = 0
-            wait = await self._take_response(session, wanted, response)
+            wait = await self._take_response(node, session, response)
 
     def _request(
         self, session: FetchSession, wanted: Mapping[TopicPartition, FetchFrom], wait: FetchWait
@@ -273,7 +277,7 @@ class Fetcher:
         return FetchRequest(
             wait.seconds,
             wait.min_bytes,
-            _SMALL_FETCH_BYTES if small else max(FETCH_BYTES, largest),
+            max(_SMALL_FETCH_BYTES if small else FETCH_BYTES, largest),
             one.session,
             one.epoch,
             one.changed,
@@ -301,24 +305,21 @@ class Fetcher:
             if one.buffered_bytes >= _PARTITION_ROOM or (full and one.has_buffered):
                 held = True
                 continue
-            max_bytes = self._max_bytes.get(one.key, PARTITION_BYTES)
-            wanted[one.key] = FetchFrom(
-                one.position, one.leader_epoch, _SMALL_PARTITION_BYTES if full else max_bytes
-            )
+            usual = _SMALL_PARTITION_BYTES if full else PARTITION_BYTES
+            max_bytes = self._max_bytes.get(one.key, usual)
+            wanted[one.key] = FetchFrom(one.position, one.leader_epoch, max_bytes)
         return wanted, retry_at, held
 
-    def _lose(self, keys: Collection[TopicPartition], reason: str, since: float) -> None:
+    def _lose(self, node: int, keys: Collection[TopicPartition], reason: str, since: float) -> None:
         """A broker is away or fails as a whole: its partitions may have other leaders by now."""
         for key in keys & self.partitions.keys():
-            self.partitions[key].suffer(reason, since)
+            if self.partitions[key].leader == node:
+                self.partitions[key].suffer(reason, since)
         self.metadata_wanted.set()
         self.troubled.set()
 
     async def _take_response(
-        self,
-        session: FetchSession,
-        wanted: Mapping[TopicPartition, FetchFrom],
-        response: FetchResponse,
+        self, node: int, session: FetchSession, response: FetchResponse
     ) -> FetchWait:
         """Keep what came; returns how long the next fetch is to wait at the broker."""
         now = trio.current_time()
@@ -326,25 +327,35 @@ class Fetcher:
         told = set()
         for one in response.partitions:
             told.add(one.key)
-            partition = self.partitions.get(one.key)
-            # What was asked before a seek is not wanted any more.
-            if (
-                partition is not None
-                and partition.position == session.asked(one.key)
-                and partition.state is PartitionState.READING
-            ):
+            partition = self._fetched(node, session, one.key)
+            if partition is not None:
                 size += len(one.data)
                 self._take_partition(partition, one, now)
                 if one.data:
                     await trio.lowlevel.checkpoint()
         # The answer leaves out what has nothing new.
-        for key in wanted.keys() - told:
-            if (partition := self.partitions.get(key)) is not None:
+        for key in session.asked_keys - told:
+            if (partition := self._fetched(node, session, key)) is not None:
                 self._succeed(partition, now)
         if not size:
             return self._idle_wait
         # More is waiting where so much has come: that need not be gathered.
         return self._gathering_wait if size < PARTITION_BYTES // 2 else self._no_wait
+
+    def _fetched(self, node: int, session: FetchSession, key: TopicPartition) -> Partition | None:
+        """The partition that an answer is about; None where it was asked before a change.
+
+        It may have been assigned anew, or have another leader, or its position is in question.
+        """
+        partition = self.partitions.get(key)
+        if (
+            partition is None
+            or partition.leader != node
+            or partition.state is not PartitionState.READING
+            or partition.position != session.asked(key)
+        ):
+            return None
+        return partition
 
     def _take_partition(self, partition: Partition, one: FetchedPartition, now: float) -> None:
         if one.error == _OUT_OF_RANGE:
@@ -382,9 +393,7 @@ class Fetcher:
                 self._corrupt[key] = at
                 self._fail(partition, f"wrong checksum behind offset {at - 1}", now)
             else:
-                # The next batch is larger than what was asked for.
-                known = self._max_bytes.get(key, PARTITION_BYTES)
-                self._max_bytes[key] = min(2 * known, _LARGEST_PARTITION_BYTES)
+                self._ask_for_more(partition, now)
             return
         self._max_bytes.pop(key, None)
         self._succeed(partition, now)
@@ -392,9 +401,18 @@ class Fetcher:
         if found.last_epoch >= 0:
             partition.record_epoch = found.last_epoch
         if found.records:
-            partition.buffer(found.records, len(one.data))
+            partition.buffer(found.records, max(len(one.data), found.size))
         # Also without records: offsets were passed.
         self._make_ready(partition)
+
+    def _ask_for_more(self, partition: Partition, now: float) -> None:
+        """The next batch is larger than what was asked for, and the broker cuts it off."""
+        known = self._max_bytes.get(partition.key, PARTITION_BYTES)
+        if known < _LARGEST_PARTITION_BYTES:
+            self._max_bytes[partition.key] = min(2 * known, _LARGEST_PARTITION_BYTES)
+        else:
+            size = _LARGEST_PARTITION_BYTES >> 20
+            self._fail(partition, f"the next batch is larger than {size} MiB", now)
 
     def _succeed(self, partition: Partition, now: float) -> None:
         is_news = partition.problem is not None or partition.answered_at is None
@@ -409,32 +427,42 @@ class Fetcher:
 
     # ---- positions that the log has to be asked about
 
-    async def _look_up_positions(self) -> None:
-        """Ask where to go on in partitions whose position may not be in the log."""
+    async def _look_up_positions(self, node: int) -> None:
+        """Ask a leader where to go on in partitions whose position may not be in the log."""
         while True:
             changed = self.changed
             lost = [
                 one
                 for one in self.partitions.values()
-                if one.state is PartitionState.LOOKING_UP and one.leader is not None
+                if one.state is PartitionState.LOOKING_UP and one.leader == node
             ]
             if not lost:
                 await changed.wait()
                 continue
-            jumps = await look_up(self._brokers, lost)
+            asked = {one.key: (one.leader_epoch, one.lookup) for one in lost}
+            outcomes = await look_up(self._brokers, node, lost)
             now = trio.current_time()
             for one in lost:
-                if self.partitions.get(one.key) is not one:
-                    continue
-                outcome = jumps.get(one.key)
-                if isinstance(outcome, str):
-                    self._fail(one, outcome, now)
-                elif outcome is None:
-                    one.stay()
-                else:
-                    one.jump(outcome.offset, outcome.reason)
-                    self._make_ready(one)
+                # With another leader, or a reason that came meanwhile, it is another question.
+                is_current = (
+                    self.partitions.get(one.key) is one
+                    and one.state is PartitionState.LOOKING_UP
+                    and one.leader == node
+                    and asked[one.key] == (one.leader_epoch, one.lookup)
+                )
+                if is_current:
+                    self._take_outcome(one, outcomes[one.key], now)
             self._notify()
+
+    def _take_outcome(self, partition: Partition, outcome: Jump | str | None, now: float) -> None:
+        if isinstance(outcome, str):
+            self.metadata_wanted.set()
+            self._fail(partition, outcome, now)
+        elif outcome is None:
+            partition.stay()
+        else:
+            partition.jump(outcome)
+            self._make_ready(partition)
 
     # ---- bookkeeping
 
@@ -446,6 +474,7 @@ class Fetcher:
             partition.lead(layout.leader, layout.epoch)
         elif layout is not None:
             partition.leader = None
+            self.metadata_wanted.set()
             self._fail(partition, error_text(layout.error or _LEADER_NOT_AVAILABLE), now)
 
     def _drop(self, key: TopicPartition) -> None:
@@ -465,8 +494,13 @@ class Fetcher:
         self._something.set()
 
     def _know_ids(self) -> None:
-        names = {key.topic for key in self.partitions} & self._topics.keys()
-        self._topic_ids = {name: self._topics[name].topic_id for name in names}
+        """By topic its id; the last one of a topic that the metadata does not have now."""
+        known = self._topic_ids
+        self._topic_ids = {
+            name: known.get(name) if topic is None or topic.error else topic.topic_id
+            for name in {key.topic for key in self.partitions}
+            for topic in (self._topics.get(name),)
+        }
 
     def _notify(self) -> None:
         self.changed.set()

@@ -27,7 +27,7 @@ from odin_ws.kafka.layout import Layout
 from odin_ws.kafka.monitor import Monitor, renewed
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.placement import Placer
-from odin_ws.kafka.protocol import FindCoordinatorRequest, OffsetFetchRequest
+from odin_ws.kafka.protocol import Coordinator, FindCoordinatorRequest, OffsetFetchRequest
 from odin_ws.kafka.trio_asyncio_compat import trio_as_aio
 from odin_ws.records import TopicPartition
 
@@ -126,7 +126,8 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                     continue
                 refusal = await self._options.access.refusal(self._options.probe)
                 told = str(refusal) if refusal is not None else reason
-                monitor.own_problem = renewed(f"consumer group {self._group}: {told}", None)
+                told = f"consumer group {self._group}: {told}"
+                monitor.own_problem = renewed(told, monitor.own_problem)
                 await trio.sleep(backoff.next())
 
     async def _wait_for_topics(self, changed: trio.Event) -> None:
@@ -231,7 +232,9 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         self._assignments += 1
         self._committed = {}
         self._monitor.unplaced = {}
-        self._monitor.own_problem = renewed(_JOINING, self._monitor.own_problem)
+        # Why it cannot join says more, also while it tries again.
+        if self._monitor.own_problem is None:
+            self._monitor.own_problem = renewed(_JOINING, None)
 
     async def _take(self, partitions: frozenset[TopicPartition]) -> None:
         self._assigned = partitions
@@ -291,16 +294,26 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             placement = await self._placer.find(new, self._monitor.started_ms)
             stored |= placement.ends
             failed |= placement.failed
+        if stored:
+            # What appears from now on has records of since the start.
+            self._placer.is_first = False
         return stored, failed
+
+    async def _find_coordinator(self) -> Coordinator:
+        """Ask any broker that answers. Raises KafkaUnavailable."""
+        reason = "no broker is known"
+        for node in list(self._client.brokers):
+            try:
+                return await self._client.ask(node, FindCoordinatorRequest(self._group))
+            except KafkaUnavailable as failure:
+                reason = str(failure)
+        raise KafkaUnavailable(reason)
 
     async def _ask_group(
         self, partitions: frozenset[TopicPartition]
     ) -> tuple[Positions, dict[TopicPartition, str]]:
         """Ask the group's coordinator for stored positions. Raises KafkaUnavailable."""
-        node = next(iter(self._client.brokers), None)
-        if node is None:
-            raise KafkaUnavailable("no broker is known")
-        coordinator = await self._client.ask(node, FindCoordinatorRequest(self._group))
+        coordinator = await self._find_coordinator()
         if coordinator.error:
             raise KafkaUnavailable(f"no coordinator of the group: {error_text(coordinator.error)}")
         request = OffsetFetchRequest(self._group, partitions)

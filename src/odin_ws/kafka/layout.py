@@ -69,6 +69,8 @@ class Layout:
                 self._missing_since.setdefault(name, now)
             elif topic.error:
                 self.problems[name] = error_text(topic.error, denied=_DENIED)
+                if name not in self.missing:
+                    self._missing_since.pop(name, None)
             else:
                 if self._is_another(name, topic):
                     recreated |= {key for key in found if key.topic == name}

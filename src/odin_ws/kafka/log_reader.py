@@ -22,6 +22,7 @@ from odin_ws.kafka.protocol import (
     FetchFrom,
     FetchRequest,
     Metadata,
+    TopicLayout,
 )
 from odin_ws.kafka.queries import list_offsets
 from odin_ws.kafka.record_batches import read_batches
@@ -43,8 +44,16 @@ _FETCH_SECONDS: Final = 0.1
 # Before leaders are asked for again.
 _RETRY_SECONDS: Final = 0.2
 
+# A broker that has just started may not know a topic yet: its absence counts when it has lasted.
+_MISSING_SECONDS: Final = 2.0
+
 # A reading whose batches are not taken for so long lets others read, if some wait.
 _UNTAKEN_SECONDS: Final = 2.0
+
+# Why a reading ends before all was read.
+_STOPPED: Final = "the log reader has stopped"
+_UNTAKEN: Final = "records were not taken while others waited to read"
+_LEFT: Final = "the reading was left"
 
 # KIP-227: the epoch of a fetch without a session.
 _NO_SESSION: Final = 0
@@ -54,6 +63,8 @@ _NO_SESSION_EPOCH: Final = -1
 _LAST_TIMESTAMP: Final = (1 << 63) - 1
 
 _OUT_OF_RANGE: Final = 1
+_UNKNOWN_TOPIC: Final = 3
+_TOPIC_DENIED: Final = 29
 _LEADER_MOVED: Final = {3, 5, 6, 9, 74, 75, 100, 103}
 
 
@@ -66,32 +77,41 @@ class KafkaLogReader:
         self._slots = trio.CapacityLimiter(readings)
         self._current: set[_Reading] = set()
         self._started = trio.Event()
+        self._has_stopped = False
+        # Topics whose absence has lasted, until they are seen again.
+        self._absent: set[str] = set()
 
     async def run(self) -> None:
         """See Archive."""
-        async with self._client.running():
+        try:
+            async with self._client.running():
+                self._started.set()
+                while True:
+                    await trio.sleep(_UNTAKEN_SECONDS / 4)
+                    self._make_room()
+        finally:
+            self._has_stopped = True
             self._started.set()
-            while True:
-                await trio.sleep(_UNTAKEN_SECONDS / 4)
-                self._make_room()
+            for reading in list(self._current):
+                self._end(reading, _STOPPED)
 
     def _make_room(self) -> None:
         """End readings that nobody takes from, where others wait to read."""
         waiting = self._slots.statistics().tasks_waiting
         for reading in sorted(self._current, key=lambda one: one.given_at):
             if waiting and reading.given_at < trio.current_time() - _UNTAKEN_SECONDS:
-                self._end(reading)
+                self._end(reading, _UNTAKEN)
                 waiting -= 1
 
-    def _end(self, reading: _Reading) -> None:
+    def _end(self, reading: _Reading, reason: str) -> None:
         if reading in self._current:
             self._current.remove(reading)
             self._slots.release_on_behalf_of(reading)
-            reading.is_over = True
+            reading.over = reason
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """See Archive."""
-        metadata = await self.metadata({key.topic for key in partitions})
+        metadata = await self.layout({key.topic for key in partitions}, partitions)
         there = leaders_of(metadata).keys() & set(partitions)
         firsts = await self._offsets(metadata, dict.fromkeys(there, EARLIEST))
         ends = await self._offsets(metadata, dict.fromkeys(there, LATEST))
@@ -101,7 +121,7 @@ class KafkaLogReader:
         self, topics: Collection[str], timestamp: int
     ) -> dict[TopicPartition, int]:
         """See Archive."""
-        metadata = await self.metadata(topics)
+        metadata = await self.layout(topics)
         at = min(max(0, timestamp), _LAST_TIMESTAMP)
         found = await self._offsets(metadata, dict.fromkeys(leaders_of(metadata), at))
         return {key: first - 1 for key, first in found.items() if first >= 0}
@@ -116,13 +136,37 @@ class KafkaLogReader:
         reading.given_at = trio.current_time()
         self._current.add(reading)
         try:
+            if self._has_stopped:
+                raise ArchiveUnavailable(_STOPPED)
             yield reading
         finally:
-            self._end(reading)
+            self._end(reading, _LEFT)
 
-    async def metadata(self, topics: Collection[str]) -> Metadata:
-        """The layout of topics. Raises ArchiveUnavailable."""
+    async def layout(
+        self, topics: Collection[str], partitions: Collection[TopicPartition] = ()
+    ) -> Metadata:
+        """The layout of topics. Raises ArchiveUnavailable.
+
+        A topic that is absent, or one of these partitions, is asked for again for some seconds.
+        """
         await self._started.wait()
+        give_up_at = trio.current_time() + _MISSING_SECONDS
+        while True:
+            metadata = await self._metadata(topics)
+            absent = {name for name in topics if _error_of(metadata, name) == _UNKNOWN_TOPIC}
+            there = leaders_of(metadata)
+            self._absent.difference_update(set(topics) - absent)
+            is_doubtful = not absent <= self._absent or any(
+                key not in there and not _error_of(metadata, key.topic) for key in partitions
+            )
+            if not is_doubtful or trio.current_time() >= give_up_at:
+                self._absent |= absent
+                return metadata
+            await trio.sleep(_RETRY_SECONDS)
+
+    async def _metadata(self, topics: Collection[str]) -> Metadata:
+        if self._has_stopped:
+            raise ArchiveUnavailable(_STOPPED)
         try:
             return await self._client.metadata(sorted(topics))
         except KafkaUnavailable as failure:
@@ -148,14 +192,15 @@ class KafkaLogReader:
 class _Reading(AsyncIterator[Sequence[Record]]):
     """The records of some spans, in batches.
 
-    `given_at`: when the last batch was given. `is_over`: others read in its place.
+    `given_at`: when the last batch was given; infinite while the next one is waited for.
+    `over`: why the reading was ended before all was read.
     """
 
     def __init__(
         self, reader: KafkaLogReader, spans: Mapping[TopicPartition, Span], bound: float
     ) -> None:
         self.given_at = -math.inf
-        self.is_over = False
+        self.over: str | None = None
         self._reader = reader
         self._bound = bound
         self._left = {
@@ -165,51 +210,82 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         }
         self._batches: deque[Sequence[Record]] = deque()
         self._metadata: Metadata | None = None
-        self._trouble = ""
-        self._progress_at = trio.current_time()
+        self._topic_ids: dict[str, str] = {}
+        self._trouble: dict[TopicPartition, str] = {}
+        self._progress_at = -math.inf
 
     async def __anext__(self) -> Sequence[Record]:
-        if self.is_over:
-            raise ArchiveUnavailable("records were not taken while others waited to read")
-        while not self._batches:
-            if not self._left:
-                raise StopAsyncIteration
-            await self._read_some()
-        self.given_at = trio.current_time()
+        # Neither the wait for the turn nor that for the caller is the broker's.
+        self._progress_at = trio.current_time()
+        try:
+            while not self._batches and self.over is None:
+                if not self._left:
+                    raise StopAsyncIteration
+                self.given_at = math.inf
+                await self._read_some()
+        finally:
+            self.given_at = trio.current_time()
+        if self.over is not None:
+            raise ArchiveUnavailable(self.over)
         return self._batches.popleft()
 
     async def _read_some(self) -> None:
         """Fetch once of each leader. Raises RecordsExpired and ArchiveUnavailable."""
+        self._trouble = {}
         if self._metadata is None:
-            self._metadata = await self._reader.metadata({key.topic for key in self._left})
-            self._check_layout(self._metadata)
-        leaders = leaders_of(self._metadata)
-        by_leader: dict[int, list[TopicPartition]] = {}
-        for key in self._left:
-            leader = leaders.get(key)
-            if leader is not None:
-                by_leader.setdefault(leader, []).append(key)
-        for node, keys in by_leader.items():
-            await self._fetch(node, keys, self._metadata)
+            await self._look_up()
+        if self._metadata is not None:
+            await self._fetch_all(self._metadata)
         if self._batches or not self._left:
             return
         if trio.current_time() - self._progress_at > self._bound:
-            stuck = min(self._left)
-            reason = self._trouble or "no records come"
-            raise ArchiveUnavailable(f"{stuck.topic} {stuck.partition}: {reason}")
-        if self._trouble or not by_leader:
-            self._metadata, self._trouble = None, ""
+            stuck = min(self._trouble or self._left)
+            reason = self._trouble.get(stuck)
+            raise ArchiveUnavailable(
+                f"no records come from {stuck.topic} {stuck.partition}"
+                + ("" if reason is None else f": {reason}")
+            )
+        if self._trouble:
+            self._metadata = None
             await trio.sleep(_RETRY_SECONDS)
 
-    def _check_layout(self, metadata: Metadata) -> None:
+    async def _look_up(self) -> None:
+        """Ask for the leaders. Raises RecordsExpired, and ArchiveUnavailable for missing rights."""
+        try:
+            metadata = await self._reader.layout({key.topic for key in self._left}, self._left)
+        except ArchiveUnavailable as failure:
+            self._trouble.update(dict.fromkeys(self._left, str(failure)))
+            return
         for key in self._left:
-            topic = metadata.topics.get(key.topic)
-            if topic is not None and not topic.error and key.partition not in topic.partitions:
+            error = _error_of(metadata, key.topic)
+            if error == _TOPIC_DENIED:
+                raise ArchiveUnavailable(f"{key.topic}: {error_text(error)}")
+            if error == _UNKNOWN_TOPIC:
                 raise _expired(key)
-            if topic is None or topic.error == 3:  # noqa: PLR2004 -- UNKNOWN_TOPIC_OR_PARTITION
+            topic = metadata.topics[key.topic]
+            if error:
+                self._trouble[key] = error_text(error)
+            elif self._is_another(key.topic, topic) or key.partition not in topic.partitions:
                 raise _expired(key)
-            if topic.error:
-                raise ArchiveUnavailable(f"{key.topic}: {error_text(topic.error)}")
+        self._metadata = metadata
+
+    def _is_another(self, name: str, topic: TopicLayout) -> bool:
+        """Whether the topic was created anew since this reading began."""
+        if topic.topic_id is None:
+            return False
+        return self._topic_ids.setdefault(name, topic.topic_id) != topic.topic_id
+
+    async def _fetch_all(self, metadata: Metadata) -> None:
+        leaders = leaders_of(metadata)
+        by_leader: dict[int, list[TopicPartition]] = {}
+        for key in self._left:
+            leader = leaders.get(key)
+            if leader is None:
+                self._trouble.setdefault(key, "no leader")
+            else:
+                by_leader.setdefault(leader, []).append(key)
+        for node, keys in by_leader.items():
+            await self._fetch(node, keys, metadata)
 
     async def _fetch(self, node: int, keys: list[TopicPartition], metadata: Metadata) -> None:
         # The broker fills its answer in the order of the request: each has its turn at the front.
@@ -233,7 +309,8 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         try:
             partitions = await self._reader.fetch(node, request)
         except KafkaUnavailable as failure:
-            self._trouble, self._metadata = str(failure), None
+            self._trouble.update(dict.fromkeys(keys, str(failure)))
+            self._metadata = None
             return
         for one in partitions:
             place = self._left.get(one.key)
@@ -242,10 +319,12 @@ class _Reading(AsyncIterator[Sequence[Record]]):
                 await trio.lowlevel.checkpoint()
 
     def _take(self, one: FetchedPartition, place: _Place) -> None:
-        if one.error == _OUT_OF_RANGE:
+        if one.error == _OUT_OF_RANGE and place.out_of_range_at == place.next:
             raise _expired(one.key)
         if one.error:
-            self._trouble = error_text(one.error)
+            # Brokers say so for a moment after a leader has moved: the second time it is believed.
+            place.out_of_range_at = place.next if one.error == _OUT_OF_RANGE else None
+            self._trouble[one.key] = error_text(one.error)
             if one.error in _LEADER_MOVED:
                 self._metadata = None
             return
@@ -276,6 +355,12 @@ class _Place:
     last: int
     max_bytes: int = _PARTITION_BYTES
     corrupt_at: int | None = None
+    out_of_range_at: int | None = None
+
+
+def _error_of(metadata: Metadata, name: str) -> int:
+    topic = metadata.topics.get(name)
+    return _UNKNOWN_TOPIC if topic is None else topic.error
 
 
 def leaders_of(metadata: Metadata) -> dict[TopicPartition, int | None]:

@@ -41,28 +41,21 @@ class Brokers(Protocol):
 
 
 async def look_up(
-    brokers: Brokers, partitions: Sequence[Partition]
-) -> dict[TopicPartition, Jump | str | None]:
-    """By partition: the jump to make, None to go on as before, or why that is not known now."""
-    by_leader: dict[int, list[Partition]] = {}
-    for partition in partitions:
-        if partition.leader is not None:
-            by_leader.setdefault(partition.leader, []).append(partition)
-    found: dict[TopicPartition, Jump | str | None] = {}
-    for node, several in by_leader.items():
-        try:
-            found |= await _look_up_at(brokers, node, several)
-        except KafkaUnavailable as failure:
-            found |= {partition.key: str(failure) for partition in several}
-    return found
-
-
-async def _look_up_at(
     brokers: Brokers, node: int, partitions: Sequence[Partition]
 ) -> dict[TopicPartition, Jump | str | None]:
-    keys = [partition.key for partition in partitions]
-    firsts = await brokers.ask(node, ListOffsetsRequest(dict.fromkeys(keys, EARLIEST)))
-    ends = await brokers.ask(node, ListOffsetsRequest(dict.fromkeys(keys, LATEST)))
+    """By partition: the jump to make, None to go on as before, or why that is not known now."""
+    try:
+        return await _look_up(brokers, node, partitions)
+    except KafkaUnavailable as failure:
+        return {partition.key: str(failure) for partition in partitions}
+
+
+async def _look_up(
+    brokers: Brokers, node: int, partitions: Sequence[Partition]
+) -> dict[TopicPartition, Jump | str | None]:
+    # After a change of leaders the epoch alone tells; else the log's bounds do, too.
+    keys = [one.key for one in partitions if one.is_out_of_range or one.lookup is not None]
+    firsts, ends = await _bounds(brokers, node, keys)
     epochs = {
         partition.key: partition.record_epoch
         for partition in partitions
@@ -74,38 +67,53 @@ async def _look_up_at(
         # Brokers without the request have no epochs that could tell.
         with suppress(RequestUnsupported):
             epoch_ends = await brokers.ask(node, EpochEndsRequest(epochs, current))
-    missing = OffsetFound(3, -1)
     return {
         partition.key: judge(
             partition,
-            firsts.get(partition.key, missing),
-            ends.get(partition.key, missing),
+            firsts.get(partition.key),
+            ends.get(partition.key),
             epoch_ends.get(partition.key, _NO_EPOCH_END),
         )
         for partition in partitions
     }
 
 
+async def _bounds(
+    brokers: Brokers, node: int, keys: Sequence[TopicPartition]
+) -> tuple[dict[TopicPartition, OffsetFound], dict[TopicPartition, OffsetFound]]:
+    """By partition where the log begins and ends; with an error where the answer leaves it out."""
+    if not keys:
+        return {}, {}
+    firsts = await brokers.ask(node, ListOffsetsRequest(dict.fromkeys(keys, EARLIEST)))
+    ends = await brokers.ask(node, ListOffsetsRequest(dict.fromkeys(keys, LATEST)))
+    missing = dict.fromkeys(keys, OffsetFound(3, -1))
+    return missing | firsts, missing | ends
+
+
 def judge(
-    partition: Partition, first: OffsetFound, end: OffsetFound, epoch_end: EpochEnd
+    partition: Partition, first: OffsetFound | None, end: OffsetFound | None, epoch_end: EpochEnd
 ) -> Jump | str | None:
     """The jump to make, None to go on at the position, or why that is not known now.
 
-    `epoch_end`: where the epoch of the last record read ends; without an epoch where that is not
-    known.
+    `first`, `end`: the log's bounds, None where they were not asked for. `epoch_end`: where the
+    epoch of the last record read ends; without an epoch where that is not known.
     """
-    error = first.error or end.error or epoch_end.error
+    error = next((one.error for one in (first, end, epoch_end) if one and one.error), 0)
     if error:
         return error_text(error)
+    first_offset = 0 if first is None else first.offset
     if partition.lookup is JumpReason.RECREATED:
         # Everything that the new log has is news.
-        return Jump(first.offset, JumpReason.RECREATED)
+        return Jump(first_offset, JumpReason.RECREATED)
     at = partition.position
-    if epoch_end.epoch != NO_EPOCH and epoch_end.offset < at:
-        return Jump(max(epoch_end.offset, first.offset), JumpReason.TRUNCATED)
-    if at < first.offset:
-        return Jump(first.offset, JumpReason.EXPIRED)
-    if at > end.offset:
+    knows_epoch = epoch_end.epoch != NO_EPOCH
+    if knows_epoch and epoch_end.offset < at:
+        offset = max(epoch_end.offset, first_offset)
+        epoch = epoch_end.epoch if offset == epoch_end.offset else NO_EPOCH
+        return Jump(offset, JumpReason.TRUNCATED, epoch)
+    if at < first_offset:
+        return Jump(first_offset, JumpReason.EXPIRED)
+    if end is not None and at > end.offset and not knows_epoch:
         # Never back to the beginning: what is there was delivered, as far as can be known.
         return Jump(end.offset, JumpReason.TRUNCATED)
     return None

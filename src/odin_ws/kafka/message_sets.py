@@ -6,10 +6,10 @@ A message is a batch of its own, or it is a wrapper, and its value is a compress
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Final
 
 from odin_ws.kafka.bad_batch import BadBatch
+from odin_ws.kafka.batch_records import RECORD_COST
 from odin_ws.kafka.decompression import decompress
 from odin_ws.records import Record, TopicPartition, Undecodable
 
@@ -17,6 +17,7 @@ __all__ = ["MIN_MESSAGE_BYTES", "read_messages"]
 
 # Offset, length, checksum, magic, attributes; of magic 1 a timestamp follows.
 _HEADER: Final = struct.Struct(">qiIbb")
+_MAGIC_AT: Final = 16
 _TIMESTAMP: Final = struct.Struct(">q")
 _LENGTH: Final = struct.Struct(">i")
 
@@ -33,44 +34,52 @@ _MAX_MESSAGES: Final = 1 << 17
 
 
 def read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[list[Record], int]:
-    """The records from `offset` on, and the bytes they take expanded. Raises BadBatch."""
-    try:
-        return _read_messages(key, view, offset)
-    except struct.error as error:
-        # It ends before its last field.
-        raise BadBatch(Undecodable.MALFORMED_BATCH) from error
-
-
-def _read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[list[Record], int]:
-    wrapper, attributes, is_last = _read_message(key, view, 0)
-    if is_last != len(view):
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+    """The records from `offset` on, and what they have cost. Raises BadBatch."""
+    wrapper, attributes = _read_wrapper(key, view)
     codec = attributes & _CODEC_MASK
     if not codec:
-        return [wrapper] if wrapper.offset >= offset else [], len(view)
+        return [wrapper] if wrapper.offset >= offset else [], len(view) + RECORD_COST
     if wrapper.value is None:
         raise BadBatch(Undecodable.MALFORMED_BATCH)
     inside = memoryview(decompress(codec, memoryview(wrapper.value)))
-    records = list(_read_set(key, inside))
-    if not records:
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
-    _place(wrapper, records, is_relative=bool(view[_HEADER.size - 2]))
+    records: list[Record] = []
+    try:
+        _read_set(key, inside, records)
+        _place(wrapper, records, is_relative=bool(view[_MAGIC_AT]))
+    except (BadBatch, struct.error) as error:
+        reason = error.reason if isinstance(error, BadBatch) else Undecodable.MALFORMED_BATCH
+        raise BadBatch(reason, len(inside) + RECORD_COST * len(records)) from error
     if attributes & _LOG_APPEND_TIME:
         for one in records:
             one.timestamp = wrapper.timestamp
-    return [one for one in records if one.offset >= offset], len(inside)
+    cost = len(inside) + RECORD_COST * len(records)
+    return [one for one in records if one.offset >= offset], cost
 
 
-def _read_set(key: TopicPartition, inside: memoryview) -> Iterator[Record]:
-    at = count = 0
+def _read_wrapper(key: TopicPartition, view: memoryview) -> tuple[Record, int]:
+    """The only message of a batch, and its attributes. Raises BadBatch."""
+    try:
+        wrapper, attributes, end = _read_message(key, view, 0)
+    except struct.error as error:
+        # It ends before its last field.
+        raise BadBatch(Undecodable.MALFORMED_BATCH) from error
+    if end != len(view):
+        raise BadBatch(Undecodable.MALFORMED_BATCH)
+    return wrapper, attributes
+
+
+def _read_set(key: TopicPartition, inside: memoryview, records: list[Record]) -> None:
+    """Append the messages of a set. Raises BadBatch, struct.error."""
+    at = 0
     while at < len(inside):
         record, attributes, at = _read_message(key, inside, at)
         if attributes & _CODEC_MASK:
             raise BadBatch(Undecodable.MALFORMED_BATCH)
-        count += 1
-        if count > _MAX_MESSAGES:
+        if len(records) == _MAX_MESSAGES:
             raise BadBatch(Undecodable.BATCH_TOO_LARGE)
-        yield record
+        records.append(record)
+    if not records:
+        raise BadBatch(Undecodable.MALFORMED_BATCH)
 
 
 def _place(wrapper: Record, records: list[Record], *, is_relative: bool) -> None:

@@ -71,6 +71,9 @@ class Monitor:
     _held: dict[TopicPartition, Problem] = attrs.field(factory=dict)
     _up_since: float = -math.inf
     _reasons: set[str] = attrs.field(factory=set)
+    _shown: frozenset[TopicPartition] = frozenset()
+    # By partition its end as its leader told last.
+    _ends: dict[TopicPartition, int] = attrs.field(factory=dict)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -79,11 +82,16 @@ class Monitor:
             nursery.start_soon(self._measure_lag)
             nursery.start_soon(self._judge_always)
 
+    def want_metadata(self) -> None:
+        """Ask for the layout soon: a leader that was asked does not lead."""
+        self._fetcher.metadata_wanted.set()
+
     # ---- the layout
 
     async def _ask_for_layout(self) -> None:
         """Ask for the topics' layout, again and again, and at once where it may have changed."""
-        backoff = Backoff(_FIRST_ASK_SECONDS, min(_LAST_ASK_SECONDS, self._interval))
+        # Trouble that is over has to be known to be so before it is shown.
+        backoff = Backoff(_FIRST_ASK_SECONDS, min(_LAST_ASK_SECONDS, self._interval / 4))
         topics = sorted(self._layout.topics)
         while True:
             self._fetcher.metadata_wanted = trio.Event()
@@ -94,9 +102,12 @@ class Monitor:
                 self._fetcher.troubled.set()
             else:
                 self._cluster_problem = None
+                before = self.leaders
                 self._take_layout(metadata.topics)
-                if not self._has_trouble:
+                if self.leaders != before or not self._has_trouble:
                     backoff.reset()
+                if self._has_young_problem:
+                    self.want_metadata()
                 with trio.move_on_after(self._interval):
                     await self._fetcher.metadata_wanted.wait()
             await trio.sleep(backoff.next())
@@ -128,7 +139,15 @@ class Monitor:
     @property
     def _has_trouble(self) -> bool:
         partitions = self._fetcher.partitions.values()
-        return bool(self.unplaced) or any(one.problem is not None for one in partitions)
+        return bool(self.unplaced or self._topic_problems) or any(
+            one.problem is not None for one in partitions
+        )
+
+    @property
+    def _has_young_problem(self) -> bool:
+        """Whether the next answer may end a topic's trouble before it is shown."""
+        now = trio.current_time()
+        return any(now - one.since < self._interval for one in self._topic_problems.values())
 
     # ---- the lag
 
@@ -138,16 +157,16 @@ class Monitor:
             await trio.sleep(self._interval)
             wanted = dict.fromkeys(self._fetcher.partitions, LATEST)
             ends = await list_offsets(self._client, wanted, self.leaders)
-            for key, partition in self._fetcher.partitions.items():
-                partition.high_watermark = max(partition.high_watermark, ends.found.get(key, -1))
+            # Of a leader that does not answer, what it had when it last did.
+            self._ends |= ends.found
             self._publish_lag()
 
     def _publish_lag(self) -> None:
-        """Publish how far the hub is behind; of a leader that is away, behind what it had last."""
         lag: dict[str, int] = {}
         reached = self._next_offsets()
         for key, partition in self._fetcher.partitions.items():
-            behind = partition.high_watermark - reached.get(key, partition.high_watermark)
+            end = max(self._ends.get(key, -1), partition.high_watermark)
+            behind = end - reached.get(key, end)
             lag[key.topic] = lag.get(key.topic, 0) + max(0, behind)
         self._feed.lag = lag
 
@@ -171,23 +190,20 @@ class Monitor:
             key: one for key, one in self._held.items() if now - one.since >= _TRANSACTION_SECONDS
         }
         self._feed.held_partitions = len(held)
-        troubles = Troubles(self.unplaced, held, self._topic_problems, self._up_since)
+        troubles = Troubles(self.unplaced, held, self._topic_problems, self._up_since, self._shown)
         return judge(self._fetcher.partitions.values(), troubles, now, self._interval)
 
     def _publish(self, judgement: Judgement) -> None:
         feed = self._feed
-        problem = self.own_problem or self._cluster_problem
-        knows_layout = self.started_ms is not None
-        down = judgement.all_down
-        if down is None and problem is not None and (self.own_problem or not knows_layout):
-            down = problem.reason
+        down = judgement.all_down or self._down_as_a_whole()
         if feed.status.value is FeedStatus.STARTING:
+            knows_layout = self.started_ms is not None
             reason = down or self._first_reason()
             if reason is not None and not (down is None and judgement.all_begun):
                 self._fail(FeedStatus.STARTING, reason)
             elif not self.history_ended.is_set():
                 feed.become(FeedStatus.STARTING, _HISTORY if knows_layout else feed.reason)
-            elif judgement.all_begun:
+            elif knows_layout and judgement.all_begun:
                 self._publish_lag()
                 feed.become(FeedStatus.LIVE)
         elif down is None:
@@ -200,8 +216,19 @@ class Monitor:
         is_live = feed.status.value is FeedStatus.LIVE
         if is_live:
             self._reasons.clear()
+            self._shown = judgement.lasting
             feed.stalled_topics.value = judgement.stalled_topics
         feed.report(judgement.problems, quiet=not is_live)
+
+    def _down_as_a_whole(self) -> str | None:
+        """Why nothing can be read, whatever the partitions are; once live, when that has lasted."""
+        if self.own_problem is None:
+            # Without the layout there is nothing to read; with it the fetches say how it is.
+            problem = None if self.started_ms is not None else self._cluster_problem
+            return problem.reason if problem is not None else None
+        lasted = trio.current_time() - self.own_problem.since >= self._interval
+        is_live = self._feed.status.value is FeedStatus.LIVE
+        return self.own_problem.reason if lasted or not is_live else None
 
     def _first_reason(self) -> str | None:
         """What goes wrong at the start, before it has lasted."""

@@ -17,6 +17,9 @@ __all__ = ["Jump", "Partition", "PartitionState", "Problem"]
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 5.0
 
+# A wait is at most this part of the time that the trouble has lasted.
+_TRIES: Final = 3
+
 
 class PartitionState(Enum):
     """What the fetcher does with a partition now."""
@@ -41,10 +44,14 @@ class Problem:
 
 @attrs.frozen
 class Jump:
-    """Reading goes on at `offset`, which is not behind the last record that was read."""
+    """Reading goes on at `offset`, which is not behind the last record that was read.
+
+    `epoch`: in which the record before it was written, -1 if not known.
+    """
 
     offset: int
     reason: JumpReason
+    epoch: int = NO_EPOCH
 
 
 @attrs.define(eq=False)
@@ -74,6 +81,8 @@ class Partition:
     last_stable: int = -1
     # Why the position has to be looked up; None to find out what the log has.
     lookup: JumpReason | None = None
+    # Whether a fetch has shown that the log does not have the position.
+    is_out_of_range: bool = False
     buffered_bytes: int = 0
     # Whether it is among those that the fetcher takes from next.
     ready: bool = False
@@ -90,20 +99,26 @@ class Partition:
         self.problem = None
         self._backoff.reset()
 
-    def suffer(self, reason: str, since: float) -> None:
-        """Something is wrong that is not the partition's own: its broker is away."""
+    def suffer(self, reason: str, since: float) -> Problem:
+        """Something is wrong, maybe not the partition's own: its broker is away."""
         self.problem = Problem(reason, self.problem.since if self.problem else since)
+        return self.problem
 
     def fail(self, reason: str, now: float) -> None:
-        """A fetch failed: try again after a while."""
-        self.suffer(reason, now)
+        """A fetch failed: try again after a while.
+
+        That is never long beside the trouble itself: what is over soon is noticed soon.
+        """
+        since = self.suffer(reason, now).since
         self.state = PartitionState.BACKING_OFF
-        self.retry_at = now + self._backoff.next()
+        longest = max(_FIRST_RETRY_SECONDS, (now - since) / _TRIES)
+        self.retry_at = now + min(longest, self._backoff.next())
 
     def look_up(self, reason: JumpReason | None = None) -> None:
         """Stop fetching until the log has said where to go on."""
         self.state = PartitionState.LOOKING_UP
         self.lookup = reason or self.lookup
+        self.is_out_of_range = reason is None
 
     def resume(self) -> PartitionState:
         """Go on after a back-off or a look-up: fetch again, if nothing is to be looked up first."""
@@ -114,6 +129,7 @@ class Partition:
     def stay(self) -> None:
         """The log has everything before `position`: fetch again."""
         self.lookup = None
+        self.is_out_of_range = False
         self.validated_epoch = self.leader_epoch
         self.resume()
 
@@ -141,7 +157,7 @@ class Partition:
     @property
     def is_held(self) -> bool:
         """Whether everything is read that no open transaction holds back, and that is not all."""
-        return self.position >= self.last_stable and self.last_stable < self.high_watermark
+        return 0 <= self.last_stable <= self.position and self.last_stable < self.high_watermark
 
     @property
     def has_buffered(self) -> bool:
@@ -161,11 +177,12 @@ class Partition:
         self._buffer.append((records, size))
         self.buffered_bytes += size
 
-    def jump(self, offset: int, reason: JumpReason) -> None:
+    def jump(self, to: Jump) -> None:
         """Go on elsewhere; who takes the records is told after those that were read before."""
-        self.position = offset
-        self.record_epoch = NO_EPOCH
-        self._buffer.append(Jump(offset, reason))
+        self.position = to.offset
+        self.record_epoch = to.epoch
+        self.high_watermark = self.last_stable = -1
+        self._buffer.append(to)
         self.stay()
 
     def take(self, most: int) -> list[Record]:

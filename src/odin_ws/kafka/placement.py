@@ -41,9 +41,9 @@ class Placement:
 class Placer:
     """Finds where to begin in each partition, whatever is wrong with the others.
 
-    At the start: at the end, with some history before it. A partition that appears later, or could
-    not be asked about then: with the first record that was published since the start. A new one has
-    only news; one that was hidden or away has records of before, too.
+    At the start: at the end, with some history before it. A partition that could not be asked about
+    then, or whose topic appears later: with the first record that was published since the start.
+    One that is added to a topic that was there: at its beginning.
 
     `is_first`: nothing was placed yet.
     """
@@ -56,6 +56,8 @@ class Placer:
         self._monitor = monitor
         self._options = options
         self._placed: set[TopicPartition] = set()
+        # Of the topics that there were at the start, as they were.
+        self._at_start: frozenset[TopicPartition] | None = None
         self.is_first = True
 
     async def run(self, found: trio.MemorySendChannel[Placement], wake: Callable[[], None]) -> None:
@@ -67,6 +69,7 @@ class Placer:
             self._placed &= self._layout.partitions
             waiting = self._layout.partitions - self._placed
             if monitor.started_ms is None or not (waiting or self.is_first):
+                monitor.unplaced = {}
                 await changed.wait()
                 backoff.reset()
                 continue
@@ -81,11 +84,14 @@ class Placer:
                 await found.send(placement)
                 wake()
             if placement.failed:
+                monitor.want_metadata()
                 with trio.move_on_after(backoff.next()):
                     await changed.wait()
 
     async def find(self, partitions: Collection[TopicPartition], started_ms: int) -> Placement:
         """Where to begin in these partitions; `started_ms`: the start, epoch ms."""
+        if self._at_start is None:
+            self._at_start = self._layout.partitions
         if not self.is_first:
             return await self._since(partitions, started_ms)
         ends = await self._ask(dict.fromkeys(partitions, LATEST))
@@ -93,7 +99,14 @@ class Placer:
         return Placement(starts, ends.found, ends.failed, is_first=True)
 
     async def _since(self, partitions: Collection[TopicPartition], started_ms: int) -> Placement:
-        young = await self._ask(dict.fromkeys(partitions, started_ms))
+        old_topics = {key.topic for key in self._at_start or ()}
+        times = {
+            key: EARLIEST
+            if key.topic in old_topics and key not in (self._at_start or ())
+            else started_ms
+            for key in partitions
+        }
+        young = await self._ask(times)
         old = {key: LATEST for key, offset in young.found.items() if offset < 0}
         ends = await self._ask(old) if old else Offsets()
         starts = {key: offset for key, offset in young.found.items() if offset >= 0} | ends.found

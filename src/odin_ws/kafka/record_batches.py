@@ -14,13 +14,12 @@ from typing import Final
 from zlib import crc32
 
 import attrs
-from aiokafka.record.util import calc_crc32c
 
+from odin_ws.kafka.aiokafka_internals import calc_crc32c
 from odin_ws.kafka.bad_batch import BadBatch
 from odin_ws.kafka.batch_records import (
     CONTROL,
-    ENOUGH_BYTES,
-    ENOUGH_RECORDS,
+    ENOUGH,
     HEADER_BYTES,
     MAGIC,
     MAX_RAW_BYTES,
@@ -71,6 +70,9 @@ class Decoded:
     corrupt: int | None = None
     """The offset of a batch whose checksum is wrong or whose header makes no sense, and which is
     neither in `records` nor passed: fetched again it may be right. `skip_corrupt` passes it."""
+
+    size: int = attrs.field(default=0, eq=False)
+    """About the bytes that the records take, decompressed."""
 
     incomplete: bool = False
     """The bytes have the beginning of a batch and no complete one: the broker cuts its answer off
@@ -123,23 +125,19 @@ class _Reader:
         self._unusual = UNCOMMITTED if self._aborted else CONTROL
         self._records: list[Record] = []
         self._epoch = -1
-        self._expanded = 0
+        self._spent = 0
 
     def read(self, *, skip_corrupt: bool) -> Decoded:
         """See read_batches."""
         first, at, corrupt = self._offset, 0, None
         # Behind a corrupt batch nothing is read: its length may be what is wrong.
         while corrupt is None:
-            place = Usual(at, self._offset, self._epoch, self._expanded)
-            at, self._offset, self._epoch, self._expanded = read_usual(
+            place = Usual(at, self._offset, self._epoch, self._spent)
+            at, self._offset, self._epoch, self._spent = read_usual(
                 self._key, self._view, place, self._unusual, self._records
             )
             end = self._end(at)
-            if (
-                end is None
-                or self._expanded >= ENOUGH_BYTES
-                or len(self._records) >= ENOUGH_RECORDS
-            ):
+            if end is None or self._spent >= ENOUGH:
                 break
             try:
                 self._read_batch(at, end)
@@ -154,7 +152,7 @@ class _Reader:
         if corrupt is not None and skip_corrupt:
             self._skip_corrupt(at)
             corrupt = None
-        return Decoded(self._records, self._offset, self._epoch, corrupt, incomplete)
+        return Decoded(self._records, self._offset, self._epoch, corrupt, self._spent, incomplete)
 
     def _end(self, at: int) -> int | None:
         """Where the batch at `at` ends; `at` for a length that cannot be; None: it is cut off."""
@@ -221,12 +219,13 @@ class _Reader:
     ) -> None:
         """Add a batch's records, or its reason."""
         try:
-            records, size = read()
+            records, cost = read()
         except BadBatch as bad:
+            self._spent += bad.cost
             self._invalid(last, bad.reason, raw, timestamp)
         else:
             self._records += records
-            self._expanded += size
+            self._spent += cost
 
     def _is_wanted(self, header: BatchHeader, last: int) -> bool:
         """Whether a batch has records to deliver; keeps track of transactions."""
@@ -243,6 +242,9 @@ class _Reader:
     def _skip_corrupt(self, at: int) -> None:
         """Pass a corrupt batch: by its header as far as that can be, else by one offset."""
         data, last = self._data, self._offset
+        if last > _MAX_OFFSET:
+            # No record can be there.
+            return
         if len(data) - at >= HEADER_BYTES:
             header = read_header(data, at)
             delta = header.last_delta if header.magic == MAGIC else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import attrs
 
@@ -15,12 +16,17 @@ from odin_ws.records import TopicPartition
 __all__ = ["Judgement", "Troubles", "judge"]
 
 
+# Leaders move within a second or two: of a part of Kafka nothing is said for so long at least.
+_LEAST_PATIENCE: Final = 2.0
+
+
 @attrs.frozen
 class Troubles:
     """What is wrong beside the fetches.
 
     `up_since`: when the feed was last mended as a whole (Trio's clock): what is left then of the
-    trouble that it had is not older than that.
+    trouble that it had is not older than that. `shown`: partitions whose trouble was shown before
+    it went down, and is not over.
     `unplaced`: partitions for which it is not known yet where to begin. `held`: those that an open
     transaction holds; they are read, up to it. `topics`: what is wrong with whole topics.
     """
@@ -29,17 +35,19 @@ class Troubles:
     held: Mapping[TopicPartition, Problem]
     topics: Mapping[str, Problem]
     up_since: float = -math.inf
+    shown: frozenset[TopicPartition] = frozenset()
 
 
 @attrs.frozen
 class Judgement:
-    """`problems`: what is to be shown. `stalled_topics`: those whose trouble has lasted.
+    """`problems`: what is to be shown. `lasting`: the partitions whose trouble has lasted.
 
-    `all_down`: the reason, where no partition is read any more. `all_begun`: whether each is read,
-    or in trouble that has lasted.
+    `stalled_topics`: the topics of these. `all_down`: the reason, where no partition is read any
+    more. `all_begun`: whether each is read, or in trouble that has lasted.
     """
 
     problems: tuple[FeedProblem, ...]
+    lasting: frozenset[TopicPartition]
     stalled_topics: frozenset[str]
     all_down: str | None
     all_begun: bool
@@ -50,29 +58,33 @@ def judge(
 ) -> Judgement:
     """Judge a source by its partitions, at a time of Trio's clock.
 
-    `patience`: seconds for which trouble may last before it is shown.
+    `patience`: seconds for which trouble may last before it is shown; of a part of Kafka not less
+    than two.
     """
-    unplaced, held, topics = troubles.unplaced, troubles.held, troubles.topics
+    unplaced, held = troubles.unplaced, troubles.held
     several = list(partitions)
+    topics = {name: one for name, one in troubles.topics.items() if now - one.since >= patience}
     troubled = {one.key: one.problem for one in several if one.problem is not None} | dict(unplaced)
     lasting = {
         key: one
         for key, one in troubled.items()
-        if now - max(one.since, troubles.up_since) >= patience
+        if key in troubles.shown
+        or now - max(one.since, troubles.up_since) >= max(patience, _LEAST_PATIENCE)
     }
+    down = [one for one in troubled.values() if now - one.since >= patience]
     total = len(several) + len(unplaced)
-    reasons = Counter(one.reason for one in lasting.values()) or Counter(
-        one.reason for one in topics.values()
-    )
-    is_down = len(lasting) == total and bool(lasting or topics)
+    reasons = Counter(one.reason for one in (*down, *topics.values()))
+    is_down = len(down) == total and bool(reasons)
     problems = _grouped(lasting | {key: held[key] for key in held.keys() - lasting.keys()})
     problems += [FeedProblem(topic, (), one.reason, one.since) for topic, one in topics.items()]
     return Judgement(
         tuple(sorted(problems, key=lambda one: (one.topic, one.partitions))),
+        frozenset(lasting),
         frozenset(key.topic for key in lasting),
         reasons.most_common(1)[0][0] if is_down else None,
         all(one.answered_at is not None or one.key in lasting for one in several)
-        and unplaced.keys() <= lasting.keys(),
+        and unplaced.keys() <= lasting.keys()
+        and troubles.topics.keys() <= topics.keys(),
     )
 
 

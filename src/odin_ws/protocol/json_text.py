@@ -43,7 +43,9 @@ def load_json(text: bytes | str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        refused = error
+        # Not the error itself: kept in its own frame, it would keep what calls this until the
+        # garbage collector comes, a connection for one.
+        why = str(error)
     try:
         encoded = text.encode() if isinstance(text, str) else text
         decoded = encoded.decode()
@@ -52,7 +54,7 @@ def load_json(text: bytes | str) -> Any:
     except (ValueError, RecursionError):
         # orjson's reason is the one that is told.
         pass
-    raise InvalidJson(str(refused)) from refused
+    raise InvalidJson(why)
 
 
 def dump_json(value: Any) -> bytes:

@@ -15,7 +15,6 @@ import trio
 
 from odin_ws.archive import Archive, Span
 from odin_ws.hub import Hub, Pin, Want
-from odin_ws.hub.reading import Unreadable, read_token
 from odin_ws.records import Record, TopicPartition
 from odin_ws.resume.cursor import CLIENT_BYTES, Cursor, Ending
 from odin_ws.resume.lanes import CHUNK_BYTES, Lane, LaneIndex
@@ -280,9 +279,9 @@ class Scan:
 
     def _add(self, record: Record, chunk_bytes: int) -> None:
         key = TopicPartition(record.topic, record.partition)
-        token = read_token(record)
-        if not isinstance(token, Unreadable):
-            intake = self._hub.intake
+        intake = self._hub.intake
+        token = intake.token(record)
+        if token is not None:
             # Before the value is parsed: most records are other tokens'.
             lanes = self._index.find(token, intake.catalogue.topics[record.topic].category)
             message = intake.read(record) if lanes else None

@@ -34,8 +34,8 @@ class PastSettings:
         "WS_REPLAY_READERS",
         "4",
         integer(1, 64),
-        "readers",
-        "how many clients are replayed from Kafka at once; others wait for their turn",
+        "scans",
+        "how many scans of Kafka's log run at once; clients that need one share it",
     )
     ws_replay_max_records: int = setting(
         "WS_REPLAY_MAX_RECORDS",

@@ -27,6 +27,7 @@ from odin_ws.kafka.protocol.fetch import FetchedPartition, FetchFrom, FetchReque
 from odin_ws.kafka.protocol.groups import (
     CommittedOffset,
     CommittedOffsets,
+    Coordinator,
     FindCoordinatorRequest,
     OffsetFetchRequest,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "BrokerAddress",
     "CommittedOffset",
     "CommittedOffsets",
+    "Coordinator",
     "EncodedRequest",
     "EpochEnd",
     "EpochEndsRequest",

@@ -10,7 +10,13 @@ import attrs
 from odin_ws.kafka.protocol.base import Api, EncodedRequest, Versions, read_topics, write_topics
 from odin_ws.records import TopicPartition
 
-__all__ = ["CommittedOffset", "CommittedOffsets", "FindCoordinatorRequest", "OffsetFetchRequest"]
+__all__ = [
+    "CommittedOffset",
+    "CommittedOffsets",
+    "Coordinator",
+    "FindCoordinatorRequest",
+    "OffsetFetchRequest",
+]
 
 _FIND_COORDINATOR: Final = Api("FindCoordinator", 10, 0, 2, 3)
 _OFFSET_FETCH: Final = Api("OffsetFetch", 9, 1, 5, 6)

@@ -131,9 +131,7 @@ async def test_who_does_not_take_lets_others_read(apache: str) -> None:
         async with archive.read({key: Span(0, 4999)}) as batches:
             received += await anext(batches)
             with trio.fail_after(15):
-                assert await archive.bounds([key]) == {key: (0, 5000)}
-            # What was on its way when its turn ended.
-            received += await anext(batches)
+                assert len(await read_all(archive, {key: Span(0, 4)})) == 5
             with pytest.raises(ArchiveUnavailable, match="not taken"):
                 await anext(batches)
         received += await read_all(archive, {key: Span(received[-1].offset + 1, 4999)})
@@ -168,7 +166,10 @@ async def test_a_broker_that_answers_nothing() -> None:
         key = TopicPartition(new_topics()[0], 0)
         assert await archive.bounds([key]) == {}
         broker.pause()
-        with trio.fail_after(5), pytest.raises(ArchiveUnavailable, match=r"no answer within 0.5 s"):
+        with (
+            trio.fail_after(5),
+            pytest.raises(ArchiveUnavailable, match=r"no answer within 0.25 s"),
+        ):
             await archive.bounds([key])
         broker.unpause()
         assert await archive.bounds([key]) == {}

@@ -1,0 +1,388 @@
+"""A cluster in memory that answers a KafkaClient's requests, with everything that can be wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import attrs
+import trio
+
+from odin_ws.kafka.client import Purpose
+from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported
+from odin_ws.kafka.protocol import (
+    BrokerAddress,
+    CommittedOffset,
+    CommittedOffsets,
+    Coordinator,
+    EpochEnd,
+    EpochEndsRequest,
+    FetchedPartition,
+    FetchFrom,
+    FetchRequest,
+    FetchResponse,
+    FindCoordinatorRequest,
+    ListOffsetsRequest,
+    Metadata,
+    OffsetFetchRequest,
+    OffsetFound,
+    PartitionLayout,
+    TopicLayout,
+)
+from odin_ws.records import TopicPartition
+from tests.kafka.fake_log import FakeLog
+
+__all__ = ["FakeCluster", "Sent", "new_id"]
+
+OUT_OF_RANGE, UNKNOWN_TOPIC, NO_LEADER, NOT_LEADER = 1, 3, 5, 6
+SESSION_NOT_FOUND, SESSION_EPOCH = 70, 71
+FENCED_EPOCH, UNKNOWN_EPOCH, UNKNOWN_ID = 74, 75, 100
+
+# How long a broker that hangs keeps a request, as KafkaClient would bound it.
+HANG_SECONDS: Final = 5.0
+
+
+def new_id(number: int) -> str:
+    """A topic's id."""
+    return f"{number:032x}"
+
+
+@attrs.frozen
+class Sent:
+    """A request as a broker got it: when, which broker, what."""
+
+    at: float
+    node: int
+    request: Any
+
+
+@attrs.define
+class _Session:
+    number: int
+    node: int
+    epoch: int
+    wanted: dict[TopicPartition, FetchFrom]
+    told: dict[TopicPartition, tuple[int, int]] = attrs.field(factory=dict)
+
+
+def _copied(leaders: Mapping[TopicPartition, int | None]) -> dict[TopicPartition, int | None]:
+    return dict(leaders)
+
+
+@attrs.define(eq=False)
+class FakeCluster:
+    """Brokers 0, 1 and 2, which hold what a test publishes.
+
+    `leaders`: by partition the node, None for none. `down`, `hanging`: nodes that refuse
+    connections, that answer nothing. `errors`: by partition the code in the answer to a fetch;
+    `query_errors`: to ListOffsets and OffsetForLeaderEpoch. `fetch_errors`: by node the code of the
+    whole answer. `hidden`: topics that the metadata says not to exist; `left_out`: topics that it
+    does not name at all. `denied`: topics that may not be described. `has_ids`, `has_epochs`,
+    `answers_epoch_ends`: what the brokers' versions can say. `sends_whole`: Kafka sends the first
+    batch whole, however large. `out_of_range`: how often a partition answers so without reason.
+    """
+
+    leaders: dict[TopicPartition, int | None] = attrs.field(converter=_copied)
+    logs: dict[TopicPartition, FakeLog] = attrs.field(factory=dict)
+    topic_ids: dict[str, str] = attrs.field(factory=dict)
+    down: set[int] = attrs.field(factory=set)
+    hanging: set[int] = attrs.field(factory=set)
+    errors: dict[TopicPartition, int] = attrs.field(factory=dict)
+    query_errors: dict[TopicPartition, int] = attrs.field(factory=dict)
+    fetch_errors: dict[int, int] = attrs.field(factory=dict)
+    hidden: set[str] = attrs.field(factory=set)
+    left_out: set[str] = attrs.field(factory=set)
+    denied: set[str] = attrs.field(factory=set)
+    topic_errors: dict[str, int] = attrs.field(factory=dict)
+    out_of_range: dict[TopicPartition, int] = attrs.field(factory=dict)
+    has_ids: bool = True
+    has_epochs: bool = True
+    has_sessions: bool = True
+    answers_epoch_ends: bool = True
+    sends_whole: bool = True
+    metadata_fails: bool = False
+    committed: dict[TopicPartition, int] = attrs.field(factory=dict)
+    coordinator: Coordinator = attrs.field(factory=lambda: Coordinator(0, 0))
+    committed_error: int = 0
+    committed_errors: dict[TopicPartition, int] = attrs.field(factory=dict)
+    sent: list[Sent] = attrs.field(factory=list)
+    metadata_asked: list[float] = attrs.field(factory=list)
+    brokers: Mapping[int, BrokerAddress] = attrs.field(
+        factory=lambda: {node: BrokerAddress(f"kafka-{node}", 9092) for node in range(3)}
+    )
+    addresses: tuple[str, ...] = ("kafka-0:9092",)
+    _sessions: dict[int, _Session] = attrs.field(factory=dict)
+    _last_session: int = 0
+    _changed: trio.Event = attrs.field(factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        for key in self.leaders:
+            self.logs.setdefault(key, FakeLog())
+            self.topic_ids.setdefault(key.topic, new_id(len(self.topic_ids) + 1))
+
+    # ---- for tests
+
+    def publish(self, key: TopicPartition, count: int = 1, **options: Any) -> None:
+        """Append records in one batch; each value has its offset."""
+        log = self.logs[key]
+        log.append([b'{"n":%d}' % (log.end + number) for number in range(count)], **options)
+        self.change()
+
+    def publish_large(self, key: TopicPartition, size: int, count: int = 1) -> None:
+        """Append records, each in a batch of its own of so many bytes."""
+        for _ in range(count):
+            self.logs[key].append([bytes(size)])
+        self.change()
+
+    def move(self, key: TopicPartition, node: int | None, *, keeps: int | None = None) -> None:
+        """Elect a leader of a new epoch; it has no records from offset `keeps` on."""
+        self.leaders[key] = node
+        log = self.logs[key]
+        if node is not None:
+            log.epoch += 1
+        if keeps is not None:
+            log.truncate(keeps)
+        self.change()
+
+    def recreate(self, topic: str, partitions: int) -> None:
+        """Delete a topic and make another of its name."""
+        for key in [key for key in self.leaders if key.topic == topic]:
+            del self.leaders[key], self.logs[key]
+        for number in range(partitions):
+            self.add(TopicPartition(topic, number))
+        self.topic_ids[topic] = new_id(1000 + int(self.topic_ids[topic], 16))
+        self.change()
+
+    def add(self, key: TopicPartition, node: int | None = 0) -> None:
+        """Make another partition."""
+        self.leaders[key] = node
+        self.logs[key] = FakeLog()
+        self.topic_ids.setdefault(key.topic, new_id(len(self.topic_ids) + 1))
+        self.change()
+
+    def change(self) -> None:
+        """Let fetches that are held look again."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def forget_sessions(self) -> None:
+        """As brokers do that were restarted."""
+        self._sessions.clear()
+
+    def requests(self, kind: type, since: float = -math.inf, node: int | None = None) -> list[Sent]:
+        """The requests of a kind that were sent since a time."""
+        return [
+            one
+            for one in self.sent
+            if isinstance(one.request, kind) and one.at >= since and node in {None, one.node}
+        ]
+
+    def fetches(self, since: float = -math.inf, node: int | None = None) -> list[Sent]:
+        """The fetches that were sent since a time."""
+        return self.requests(FetchRequest, since, node)
+
+    # ---- as KafkaClient
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """See KafkaClient."""
+        await trio.lowlevel.checkpoint()
+        yield
+
+    def name(self, node: int) -> str:
+        """See KafkaClient."""
+        return f"broker {node}"
+
+    async def metadata(self, topics: Sequence[str]) -> Metadata:
+        """See KafkaClient."""
+        await trio.lowlevel.checkpoint()
+        self.metadata_asked.append(trio.current_time())
+        if self.metadata_fails or self.down >= self.brokers.keys():
+            raise KafkaUnavailable("kafka-0:9092: nobody listens there")
+        return Metadata(
+            self.brokers,
+            {name: self._topic(name) for name in topics if name not in self.left_out},
+        )
+
+    async def ask(
+        self,
+        node: int,
+        request: Any,
+        _purpose: Purpose = Purpose.QUERY,
+        _wait_seconds: float = 0,
+    ) -> Any:
+        """See KafkaClient."""
+        await trio.lowlevel.checkpoint()
+        self.sent.append(Sent(trio.current_time(), node, request))
+        self._check(node)
+        if node in self.hanging:
+            with trio.move_on_after(HANG_SECONDS):
+                while node in self.hanging:
+                    await self._changed.wait()
+            if node in self.hanging:
+                raise KafkaUnavailable(f"broker {node}: no answer within {HANG_SECONDS:g} s")
+        if isinstance(request, FetchRequest):
+            return await self._fetch(node, request)
+        return self._answer(node, request)
+
+    # ---- answers
+
+    def _answer(self, node: int, request: Any) -> Any:
+        match request:
+            case ListOffsetsRequest():
+                return {key: self._offset(node, key, at) for key, at in request.times.items()}
+            case EpochEndsRequest():
+                if not self.answers_epoch_ends:
+                    raise RequestUnsupported("the broker answers no such requests")
+                return {
+                    key: self._epoch_end(node, key, request.current[key], epoch)
+                    for key, epoch in request.epochs.items()
+                }
+            case FindCoordinatorRequest():
+                return self.coordinator
+            case OffsetFetchRequest():
+                return self._committed(node, request.partitions)
+        raise AssertionError(request)
+
+    def _check(self, node: int) -> None:
+        if node in self.down or node not in self.brokers:
+            raise KafkaUnavailable(f"broker {node}: nobody listens there")
+
+    def _topic(self, name: str) -> TopicLayout:
+        mine = {key.partition: node for key, node in self.leaders.items() if key.topic == name}
+        error = 29 if name in self.denied else self.topic_errors.get(name, 0)
+        if error or name in self.hidden or not mine:
+            return TopicLayout(error or UNKNOWN_TOPIC, None, {})
+        return TopicLayout(
+            0,
+            self.topic_ids[name] if self.has_ids else None,
+            {
+                number: PartitionLayout(
+                    node,
+                    self.logs[TopicPartition(name, number)].epoch if self.has_epochs else -1,
+                    NO_LEADER if node is None else 0,
+                )
+                for number, node in mine.items()
+            },
+        )
+
+    def _code(self, node: int, key: TopicPartition, epoch: int) -> int:
+        if key not in self.leaders:
+            return UNKNOWN_TOPIC
+        if self.leaders[key] != node:
+            return NOT_LEADER
+        log = self.logs[key]
+        if epoch >= 0 and epoch != log.epoch:
+            return FENCED_EPOCH if epoch < log.epoch else UNKNOWN_EPOCH
+        return 0
+
+    def _offset(self, node: int, key: TopicPartition, at: int) -> OffsetFound:
+        error = self._code(node, key, -1) or self.query_errors.get(key, 0)
+        return OffsetFound(error, -1 if error else self.logs[key].offset_at(at))
+
+    def _epoch_end(self, node: int, key: TopicPartition, current: int, epoch: int) -> EpochEnd:
+        error = self._code(node, key, current) or self.query_errors.get(key, 0)
+        return EpochEnd(error, -1, -1) if error else self.logs[key].epoch_end(epoch)
+
+    def _committed(self, node: int, partitions: Collection[TopicPartition]) -> CommittedOffsets:
+        if node != self.coordinator.node:
+            return CommittedOffsets(16, {})
+        if self.committed_error:
+            return CommittedOffsets(self.committed_error, {})
+        return CommittedOffsets(
+            0,
+            {
+                key: CommittedOffset(self.committed_errors.get(key, 0), self.committed.get(key, -1))
+                for key in partitions
+            },
+        )
+
+    async def _fetch(self, node: int, request: FetchRequest) -> FetchResponse:
+        if node in self.fetch_errors:
+            return FetchResponse(self.fetch_errors[node], 0, [])
+        session = self._session(node, request)
+        if isinstance(session, int):
+            return FetchResponse(session, 0, [])
+        with trio.move_on_after(request.wait_seconds):
+            while _weight(self._found(node, request, session)) < request.min_bytes:
+                await self._changed.wait()
+                self._check(node)
+                if self.hanging & {node}:
+                    await trio.sleep(HANG_SECONDS)
+                    raise KafkaUnavailable(f"broker {node}: no answer")
+        found = self._found(node, request, session)
+        for one in found:
+            if one.error == OUT_OF_RANGE and self.out_of_range.get(one.key, 0):
+                self.out_of_range[one.key] -= 1
+            session.told[one.key] = one.high_watermark, one.last_stable
+            if one.data:
+                # Kafka lets others come first the next time.
+                session.wanted[one.key] = session.wanted.pop(one.key)
+        return FetchResponse(0, session.number, found)
+
+    def _session(self, node: int, request: FetchRequest) -> _Session | int:
+        if request.epoch == -1 or not self.has_sessions:
+            return _Session(0, node, 0, dict(request.changed))
+        if request.epoch == 0:
+            self._last_session += 1
+            number = self._last_session
+            session = self._sessions[number] = _Session(number, node, 0, {})
+        else:
+            known = self._sessions.get(request.session)
+            if known is None or known.node != node:
+                return SESSION_NOT_FOUND
+            if known.epoch + 1 != request.epoch:
+                return SESSION_EPOCH
+            session = known
+            session.epoch += 1
+        for key in request.forgotten:
+            session.wanted.pop(key, None)
+            session.told.pop(key, None)
+        session.wanted.update(request.changed)
+        return session
+
+    def _found(self, node: int, request: FetchRequest, session: _Session) -> list[FetchedPartition]:
+        found = []
+        left = request.max_bytes
+        for key, where in session.wanted.items():
+            one = self._fetched(node, request, key, where, left)
+            left -= len(one.data)
+            news = session.told.get(key) != (one.high_watermark, one.last_stable)
+            if one.error or one.data or news:
+                found.append(one)
+        return found
+
+    def _fetched(
+        self, node: int, request: FetchRequest, key: TopicPartition, where: FetchFrom, left: int
+    ) -> FetchedPartition:
+        error = self._code(node, key, where.epoch if self.has_epochs else -1)
+        error = error or self.errors.get(key, 0)
+        if not error and request.by_id and request.topic_ids.get(key.topic) != self._id(key.topic):
+            error = UNKNOWN_ID
+        log = self.logs.get(key)
+        if log is not None and not error:
+            lies = self.out_of_range.get(key, 0) > 0
+            if lies or not log.start <= where.offset <= log.end:
+                error = OUT_OF_RANGE
+        if log is None or error:
+            return FetchedPartition(key, error, -1, -1, (), b"")
+        is_first = left == request.max_bytes
+        whole = self.sends_whole and is_first
+        data = log.read(
+            where.offset,
+            min(where.max_bytes, max(left, 0)),
+            whole=whole,
+            cut=not self.sends_whole,
+        )
+        aborted = log.aborted_since(where.offset)
+        return FetchedPartition(key, 0, log.end, log.last_stable, aborted, data)
+
+    def _id(self, topic: str) -> str | None:
+        return self.topic_ids[topic] if self.has_ids else None
+
+
+def _weight(found: list[FetchedPartition]) -> float:
+    """Errors are answered at once."""
+    return math.inf if any(one.error for one in found) else sum(len(one.data) for one in found)

@@ -1,0 +1,134 @@
+"""Each request and response of each version against the bytes of another implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from odin_ws.kafka.protocol import (
+    BrokerAddress,
+    EncodedRequest,
+    EpochEnd,
+    FetchedPartition,
+    FetchResponse,
+    MalformedResponse,
+    Metadata,
+    OffsetFound,
+    PartitionLayout,
+    TopicLayout,
+)
+from tests.kafka.protocol.golden import (
+    COMMITTED,
+    FIRST,
+    FOURTH,
+    GOLDEN,
+    NEWS,
+    OTHER,
+    TOPIC_ID,
+    TRADES,
+    Golden,
+)
+
+# The first version of each API whose headers and structures have tagged fields.
+FLEXIBLE_FROM = {"Fetch": 12, "Metadata": 9, "ListOffsets": 6, "OffsetForLeaderEpoch": 4}
+
+
+def of(name: str) -> Sequence[Any]:
+    """The versions of one API."""
+    return [pytest.param(one, id=str(one)) for one in GOLDEN if one.name == name]
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=str)
+def test_request_has_the_bytes_of_its_version(golden: Golden) -> None:
+    """A broker with no other version is sent this one."""
+    sent = golden.message.encode({golden.key: (golden.version, golden.version)})
+    flexible = golden.version >= FLEXIBLE_FROM.get(golden.name, 99)
+    assert sent == EncodedRequest(golden.key, golden.version, flexible, golden.request)
+
+
+@pytest.mark.parametrize("golden", of("Metadata"))
+def test_metadata(golden: Golden) -> None:
+    """Leader epochs come from version 9 on (KAFKA-9212), topic ids from version 10 on."""
+    epoch = 5 if golden.version >= 9 else -1
+    topic_id = TOPIC_ID if golden.version >= 10 else None
+    partitions = {0: PartitionLayout(1, epoch, 0), 3: PartitionLayout(None, -1, 5)}
+    assert golden.message.decode(golden.version, golden.response) == Metadata(
+        {1: BrokerAddress("kafka-1.example", 9092), 2: BrokerAddress("::1", 9093)},
+        {TRADES: TopicLayout(0, topic_id, partitions), NEWS: TopicLayout(3, None, {})},
+    )
+
+
+@pytest.mark.parametrize("golden", of("Fetch"))
+def test_fetch(golden: Golden) -> None:
+    """Sessions come with version 7; from version 13 on topics are named by id."""
+    aborted = [(9, 1_234_567_890_150)]
+    assert golden.message.decode(golden.version, golden.response) == FetchResponse(
+        0,
+        77 if golden.version >= 7 else 0,
+        [
+            FetchedPartition(FIRST, 0, 1_234_567_890_200, 1_234_567_890_190, aborted, b"records"),
+            FetchedPartition(FOURTH, 6, -1, -1, [], b""),
+        ],
+    )
+
+
+@pytest.mark.parametrize("golden", of("ListOffsets"))
+def test_list_offsets(golden: Golden) -> None:
+    """Each partition has its own error."""
+    assert golden.message.decode(golden.version, golden.response) == {
+        FIRST: OffsetFound(0, 42),
+        FOURTH: OffsetFound(6, -1),
+        OTHER: OffsetFound(0, 7),
+    }
+
+
+@pytest.mark.parametrize("golden", of("OffsetForLeaderEpoch"))
+def test_epoch_ends(golden: Golden) -> None:
+    """Each partition has its own error."""
+    assert golden.message.decode(golden.version, golden.response) == {
+        FIRST: EpochEnd(0, 5, 42),
+        FOURTH: EpochEnd(74, -1, -1),
+    }
+
+
+@pytest.mark.parametrize("golden", of("FindCoordinator"))
+def test_find_coordinator(golden: Golden) -> None:
+    """The node is what is used: its address comes with the metadata."""
+    found = golden.message.decode(golden.version, golden.response)
+    assert (found.error, found.node) == (0, 2)
+
+
+@pytest.mark.parametrize("golden", of("OffsetFetch"))
+def test_offset_fetch(golden: Golden) -> None:
+    """-1 is nothing stored, which is not the same as an error."""
+    assert golden.message.decode(golden.version, golden.response) == COMMITTED
+
+
+@pytest.mark.parametrize("golden", [one for one in GOLDEN if one.name == "OffsetFetch"], ids=str)
+def test_offset_fetch_error_for_the_whole_group(golden: Golden) -> None:
+    """It stands at the end, from version 2 on."""
+    if golden.version >= 2:
+        body = golden.response[:-2] + (30).to_bytes(2, "big")
+        assert golden.message.decode(golden.version, body).error == 30
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=str)
+def test_response_that_is_cut_off_is_malformed(golden: Golden) -> None:
+    """Wherever; what follows a response's last field that is used may be missing."""
+    whole = golden.message.decode(golden.version, golden.response)
+    for length in range(len(golden.response)):
+        try:
+            found = golden.message.decode(golden.version, golden.response[:length])
+        except MalformedResponse:
+            continue
+        assert found == whole
+        assert length >= len(golden.response) - 12
+
+
+def test_partitions_of_a_topic_id_that_was_not_asked_for_are_passed() -> None:
+    """Under no name of ours: they would be read as another topic's."""
+    (golden,) = (one for one in GOLDEN if (one.name, one.version) == ("Fetch", 13))
+    other = golden.response.replace(bytes.fromhex(TOPIC_ID), b"\x11" * 16)
+    assert golden.message.decode(13, other) == FetchResponse(0, 77, [])

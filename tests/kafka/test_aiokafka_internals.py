@@ -1,0 +1,218 @@
+"""What is used of aiokafka's undocumented modules, so that an update of it says here what broke."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import struct
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import aiokafka.conn
+import pytest
+import trio
+import trio.testing
+from packaging.requirements import Requirement
+
+import odin_ws
+from odin_ws.kafka import aiokafka_internals
+from odin_ws.kafka.aio import call_aiokafka, open_asyncio
+from odin_ws.kafka.aiokafka_internals import (
+    CONNECT_ERRORS,
+    SEND_ERRORS,
+    AuthenticatedConnection,
+    DefaultRecordBatch,
+    calc_crc32c,
+    cause_of,
+    connect,
+)
+from odin_ws.kafka.protocol import EncodedRequest
+from odin_ws.testing.ports import LOOPBACK
+from tests.kafka.batches import raw_batch, raw_record
+from tests.kafka.loopback_broker import METADATA, loopback_broker
+
+SOURCES = Path(odin_ws.__file__).parent
+DOCUMENTED = {"aiokafka", "aiokafka.abc", "aiokafka.admin", "aiokafka.errors"}
+FENCE = SOURCES / "kafka" / "aiokafka_internals.py"
+
+ARGUMENTS = {"client_id": "odin-ws", "security_protocol": "PLAINTEXT"}
+
+
+def aiokafka_imports(path: Path) -> Iterator[str]:
+    """The modules of aiokafka that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import():
+                names = [one.name for one in node.names]
+            case ast.ImportFrom(level=0, module=str()):
+                names = [node.module or ""]
+            case _:
+                names = []
+        yield from (name for name in names if name.split(".")[0] == "aiokafka")
+
+
+def test_undocumented_modules_are_imported_in_one_module() -> None:
+    """The others do not depend on what a release of aiokafka may change."""
+    found = {
+        str(path.relative_to(SOURCES)): undocumented
+        for path in SOURCES.rglob("*.py")
+        if path != FENCE and (undocumented := set(aiokafka_imports(path)) - DOCUMENTED)
+    }
+    assert found == {}
+    assert set(aiokafka_imports(FENCE)) - DOCUMENTED == {
+        "aiokafka.conn",
+        "aiokafka.protocol.api",
+        "aiokafka.record.default_records",
+        "aiokafka.record.util",
+    }
+
+
+def test_release_is_one_that_these_tests_were_written_for() -> None:
+    """And no other is installed with odin-ws."""
+    project = tomllib.loads((SOURCES.parents[1] / "pyproject.toml").read_text())["project"]
+    (bound,) = (one for one in map(Requirement, project["dependencies"]) if one.name == "aiokafka")
+    assert version("aiokafka") in bound.specifier
+    assert "0.14.0" in bound.specifier
+    assert "0.15.0" not in bound.specifier
+
+
+def test_connection_is_made_with_these_arguments() -> None:
+    """Those of KafkaAccess.connection, and the bound of a request."""
+    parameters = inspect.signature(aiokafka.conn.create_conn).parameters
+    assert list(parameters)[:2] == ["host", "port"]
+    assert parameters.keys() >= {
+        "client_id",
+        "request_timeout_ms",
+        "security_protocol",
+        "ssl_context",
+        "sasl_mechanism",
+        "sasl_plain_username",
+        "sasl_plain_password",
+        "sasl_oauth_token_provider",
+    }
+    assert inspect.iscoroutinefunction(aiokafka.conn.create_conn)
+
+
+class Recorded:
+    """A request that records which of its attributes are used."""
+
+    def __init__(self, request: Any) -> None:
+        self.used: set[str] = set()
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        self.used.add(name)
+        return getattr(self._request, name)
+
+    def prepare(self, versions: Any) -> Recorded:
+        """Record what is used of the prepared request too."""
+        self.used.add("prepare")
+        assert self._request.prepare(versions) is self._request
+        return self
+
+
+@pytest.mark.parametrize("flexible", [True, False])
+async def test_connection_sends_an_encoded_request_and_returns_the_body(
+    flexible: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """What it uses of a request, the bytes that it sends, and what it takes off an answer."""
+    frames: list[bytes] = []
+    header = b"\0" if flexible else b""
+
+    async def answer(request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        frames.append(request)
+        # Tagged fields in the header: one of three bytes.
+        return (b"\x01\x05\x03abc" if flexible else b"") + b"answer"
+
+    async with loopback_broker() as broker, open_asyncio():
+        broker.answers[METADATA] = answer
+        connection = await call_aiokafka(connect, LOOPBACK, broker.port, 5.0, ARGUMENTS)
+        assert isinstance(connection, AuthenticatedConnection)
+        assert connection.versions == broker.versions
+        assert connection.is_open
+        request = EncodedRequest(METADATA, 12 if flexible else 4, flexible, b"request")
+        assert await call_aiokafka(connection.send, request) == b"answer"
+        recorded = Recorded(aiokafka_internals._SentRequest(request))  # noqa: SLF001
+        raw = connection._connection  # noqa: SLF001 -- what is tested
+        assert await call_aiokafka(raw.send, recorded) == b"answer"
+        await call_aiokafka(connection.close)
+        assert not connection.is_open
+        await broker.closed.wait()
+    assert recorded.used == {
+        "prepare",
+        "build_request_header",
+        "encode",
+        "RESPONSE_TYPE",
+        "parse_response_header",
+    }
+    # Behind key, version and correlation id: the client's id, and the tagged fields of the header.
+    name = b"odin-ws"
+    assert frames == [struct.pack(">h", len(name)) + name + header + b"request"] * 2
+
+
+async def test_aborted_connection_closes_without_being_awaited() -> None:
+    """A request in flight ends with one of SEND_ERRORS."""
+    failures: list[BaseException] = []
+    async with loopback_broker() as broker, open_asyncio(), trio.open_nursery() as nursery:
+        connection = await call_aiokafka(connect, LOOPBACK, broker.port, 5.0, ARGUMENTS)
+        broker.hangs = True
+
+        async def send() -> None:
+            try:
+                await call_aiokafka(connection.send, EncodedRequest(METADATA, 4, False, b""))  # noqa: FBT003
+            except SEND_ERRORS as error:
+                failures.append(error)
+
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        connection.abort()
+        await broker.closed.wait()
+        assert not connection.is_open
+    assert len(failures) == 1
+
+
+async def test_lost_connection_tells_its_cause() -> None:
+    """Behind aiokafka's own error."""
+    async with loopback_broker() as broker, open_asyncio():
+        connection = await call_aiokafka(connect, LOOPBACK, broker.port, 5.0, ARGUMENTS)
+
+        async def close(_request: bytes) -> bytes:
+            broker.disconnect()
+            await trio.sleep_forever()
+            return b""
+
+        broker.answers[METADATA] = close
+        with pytest.raises(SEND_ERRORS) as lost:
+            await call_aiokafka(connection.send, EncodedRequest(METADATA, 4, False, b""))  # noqa: FBT003
+        assert isinstance(cause_of(lost.value), EOFError)
+
+
+async def test_connect_errors() -> None:
+    """A port on which nobody listens, and a broker that does not answer in time."""
+    async with open_asyncio():
+        with pytest.raises(CONNECT_ERRORS):
+            await call_aiokafka(connect, LOOPBACK, 1, 5.0, ARGUMENTS)
+        async with loopback_broker(hangs=True) as broker:
+            with pytest.raises(TimeoutError):
+                await call_aiokafka(connect, LOOPBACK, broker.port, 0.1, ARGUMENTS)
+
+
+def test_record_parser() -> None:
+    """The fast path of odin_ws.kafka.batch_records: a batch checks itself and yields records."""
+    records = raw_record(0, key=b"k", value=b"v", timestamp=5) + raw_record(1, key=None, value=None)
+    data = raw_batch(7, records, 2)
+    batch = DefaultRecordBatch(memoryview(data))
+    assert batch.validate_crc()
+    found = [(one.offset, one.timestamp, one.key, one.value) for one in batch]
+    assert found == [(7, 1005, b"k", b"v"), (8, 1000, None, None)]
+    assert not DefaultRecordBatch(memoryview(data[:-1] + b"!")).validate_crc()
+
+
+def test_checksum() -> None:
+    """The check value of CRC-32C; also of a memoryview."""
+    assert calc_crc32c(b"123456789") == 0xE3069283
+    assert calc_crc32c(memoryview(b"123456789")) == 0xE3069283

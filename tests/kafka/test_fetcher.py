@@ -1,0 +1,353 @@
+"""Every partition is read from its leader, each record once, whatever the brokers do."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from odin_ws.kafka.fetcher import BATCH_RECORDS
+from odin_ws.records import Record
+from tests.kafka.fake_cluster import FakeCluster
+from tests.kafka.fetching import FIRST, GATHER, MAX_WAIT, SECOND, THIRD, fetching, named, places
+
+
+async def test_first_record_after_a_pause_is_taken_at_once(autojump_clock: MockClock) -> None:
+    """A fetch is held by the broker and answered with the record."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(10.2)
+        before = trio.current_time()
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1) == ["0-0"]
+        assert trio.current_time() == before
+
+
+async def test_records_that_keep_coming_are_gathered(autojump_clock: MockClock) -> None:
+    """One fetch each 50 ms, not one for each record."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher, trio.open_nursery() as nursery:
+
+        async def publish() -> None:
+            for _ in range(1000):
+                cluster.publish(FIRST)
+                await trio.sleep(0.001)
+
+        nursery.start_soon(publish)
+        await places(fetcher, 1000)
+        assert len(cluster.fetches()) <= 1 / GATHER + 4
+
+
+async def test_idle_fetcher_sends_two_fetches_a_second(autojump_clock: MockClock) -> None:
+    """Each is held for the longest time that is allowed."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster):
+        await trio.sleep(60)
+        assert 118 <= len(cluster.fetches()) <= 122
+
+
+async def test_fetch_names_only_partitions_that_changed(autojump_clock: MockClock) -> None:
+    """The session knows the others."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(1)
+        cluster.publish(FIRST)
+        await places(fetcher, 1)
+        await trio.sleep(0.01)
+        requests = [one.request for one in cluster.fetches()]
+        assert set(requests[0].changed) == {FIRST, SECOND}
+        assert [set(one.changed) for one in requests[1:]] == [set()] * (len(requests) - 2) + [
+            {FIRST}
+        ]
+
+
+async def test_each_partition_is_fetched_from_its_leader(autojump_clock: MockClock) -> None:
+    """A broker is asked only for what it leads."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 1, THIRD: 1})
+    async with fetching(cluster) as fetcher:
+        for key in cluster.leaders:
+            cluster.publish(key)
+        assert sorted(await places(fetcher, 3)) == ["0-0", "1-0", "2-0"]
+        assert {one.node: set(one.request.changed) for one in cluster.fetches()[:2]} == {
+            0: {FIRST},
+            1: {SECOND, THIRD},
+        }
+
+
+async def test_moved_leader_loses_and_doubles_nothing(autojump_clock: MockClock) -> None:
+    """The partition is read from its new leader; one that stayed goes on."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 2)
+        assert await places(fetcher, 2) == ["0-0", "0-1"]
+        cluster.move(FIRST, 1)
+        cluster.publish(FIRST)
+        cluster.publish(SECOND)
+        assert sorted(await places(fetcher, 2)) == ["0-2", "1-0"]
+        assert fetcher.partitions[FIRST].problem is None
+
+
+async def test_answer_of_the_old_leader_does_no_harm(autojump_clock: MockClock) -> None:
+    """An old leader's error is not the new leader's: the partition is read without a pause."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(0.1)
+        cluster.hanging.add(0)
+        cluster.leaders[FIRST] = 1
+        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        await trio.sleep(0.2)
+        cluster.hanging.clear()
+        # It is answered now: NOT_LEADER_FOR_PARTITION.
+        cluster.change()
+        await trio.testing.wait_all_tasks_blocked()
+        assert fetcher.partitions[FIRST].problem is None
+        before = trio.current_time()
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1) == ["0-0"]
+        assert trio.current_time() == before
+
+
+async def test_failure_of_the_old_leader_is_not_the_partitions(autojump_clock: MockClock) -> None:
+    """A broker that hangs has nothing to say about partitions that another leads by now."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(0.1)
+        cluster.hanging.add(0)
+        cluster.change()
+        cluster.leaders[FIRST] = 1
+        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        await trio.sleep(12)
+        assert fetcher.partitions[FIRST].problem is None
+        problem = fetcher.partitions[SECOND].problem
+        assert problem is not None
+        assert "no answer" in problem.reason
+
+
+async def test_lost_session_costs_one_fetch(autojump_clock: MockClock) -> None:
+    """The broker says so, and the next fetch names everything again."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST)
+        await places(fetcher, 1)
+        cluster.forget_sessions()
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1) == ["0-1"]
+        assert trio.current_time() < 2 * MAX_WAIT
+        assert fetcher.partitions[FIRST].problem is None
+
+
+async def test_session_lost_again_and_again_is_named_and_backs_off(
+    autojump_clock: MockClock,
+) -> None:
+    """A broker without room for any session answers so for ever."""
+    cluster = FakeCluster({FIRST: 0}, fetch_errors={0: 70})
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(60)
+        assert len(cluster.fetches()) <= 200
+        problem = fetcher.partitions[FIRST].problem
+        assert problem is not None
+        assert problem.reason == "FETCH_SESSION_ID_NOT_FOUND (70)"
+
+
+async def test_broker_without_sessions_is_read(autojump_clock: MockClock) -> None:
+    """Each fetch names all partitions then."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0}, has_sessions=False)
+    async with fetching(cluster) as fetcher:
+        for key in (FIRST, SECOND, FIRST):
+            cluster.publish(key)
+            await places(fetcher, 1)
+        assert all(set(one.request.changed) == {FIRST, SECOND} for one in cluster.fetches())
+
+
+async def test_assigning_again_forgets_what_was_read(autojump_clock: MockClock) -> None:
+    """Nothing comes from where the partition was read before."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 5)
+        cluster.publish(SECOND, 1)
+        await trio.sleep(0.01)
+        fetcher.assign({FIRST: 4})
+        assert sorted(await places(fetcher, 2)) == ["0-4", "1-0"]
+
+
+async def test_answer_to_a_fetch_before_an_assignment_is_dropped(
+    autojump_clock: MockClock,
+) -> None:
+    """A fetch that is held asks from the old offset: its answer would leave records out."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 2)
+        cluster.publish(FIRST, 3)
+        await places(fetcher, 5)
+        await trio.sleep(2 * GATHER)
+        fetcher.assign({FIRST: 0})
+        cluster.publish(FIRST)
+        assert await places(fetcher, 6) == [f"0-{number}" for number in range(6)]
+
+
+async def test_revoked_partition_is_not_taken(autojump_clock: MockClock) -> None:
+    """Neither what was read of it, nor what comes."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 2)
+        cluster.publish(SECOND, 1)
+        await trio.sleep(0.1)
+        fetcher.revoke([FIRST])
+        cluster.publish(FIRST, 2)
+        assert await places(fetcher, 1) == ["1-0"]
+        await trio.sleep(2)
+        assert not (await fetcher.take(None)).records
+        assert FIRST in cluster.fetches()[-1].request.forgotten or not any(
+            FIRST in one.request.changed for one in cluster.fetches(since=0.2)
+        )
+
+
+async def test_limit_cuts_off_and_says_so(autojump_clock: MockClock) -> None:
+    """The rest is for the next call; nothing waits for a second where there is something."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 5)
+        await trio.sleep(0.01)
+        first = await fetcher.take(3)
+        assert (named(first.records), first.cut_off) == (["0-0", "0-1", "0-2"], True)
+        assert first.passed == {FIRST: 2}
+        assert fetcher.next_offsets() == {FIRST: 3}
+        second = await fetcher.take(3)
+        assert (named(second.records), second.cut_off) == (["0-3", "0-4"], False)
+        assert fetcher.next_offsets() == {FIRST: 5}
+
+
+async def test_one_take_has_a_bounded_number_of_records(autojump_clock: MockClock) -> None:
+    """The loop is the others' after a batch."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        for _ in range(5):
+            cluster.publish(FIRST, 1000)
+        await trio.sleep(0.2)
+        assert len((await fetcher.take(None)).records) == BATCH_RECORDS
+        assert len((await fetcher.take(10**6)).records) == BATCH_RECORDS
+        assert len((await fetcher.take(None)).records) == 1000
+
+
+async def test_quiet_feed_gives_nothing_after_a_second(autojump_clock: MockClock) -> None:
+    """So that the source can do other things."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        taken = await fetcher.take(None)
+        assert (taken.records, taken.cut_off, taken.jumps) == ([], False, {})
+        assert trio.current_time() == pytest.approx(1)
+
+
+async def test_wake_ends_a_wait_for_records(autojump_clock: MockClock) -> None:
+    """The source has something else to do."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher, trio.open_nursery() as nursery:
+        taken = []
+
+        async def take() -> None:
+            taken.append(await fetcher.take(None))
+
+        nursery.start_soon(take)
+        await trio.sleep(0.3)
+        fetcher.wake()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [one.records for one in taken] == [[]]
+        assert trio.current_time() == pytest.approx(0.3)
+
+
+async def test_transaction_markers_are_passed(autojump_clock: MockClock) -> None:
+    """What was read moves past a marker that no record follows, and past aborted records."""
+    cluster = FakeCluster({FIRST: 0})
+    log = cluster.logs[FIRST]
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 2, producer=7)
+        cluster.publish(FIRST, 1)
+        await trio.sleep(1)
+        # Open: nothing of it may be delivered, nor what is behind it.
+        assert not (await fetcher.take(None)).records
+        assert fetcher.partitions[FIRST].is_held
+        log.end_transaction(7, commit=True)
+        cluster.change()
+        assert await places(fetcher, 3) == ["0-0", "0-1", "0-2"]
+        await trio.sleep(0.1)
+        assert (await fetcher.take(None)).passed in ({FIRST: 3}, {})
+        assert fetcher.next_offsets() == {FIRST: 4}
+        assert not fetcher.partitions[FIRST].is_held
+        cluster.publish(FIRST, 2, producer=7)
+        log.end_transaction(7, commit=False)
+        cluster.change()
+        await trio.sleep(1)
+        taken = await fetcher.take(None)
+        assert (taken.records, taken.passed) == ([], {FIRST: 6})
+
+
+async def test_holes_of_compaction_are_passed(autojump_clock: MockClock) -> None:
+    """`passed` is before the next record, not behind the last."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST)
+        cluster.logs[FIRST].skip_offsets(7)
+        cluster.publish(FIRST, 2)
+        await trio.sleep(0.1)
+        taken = await fetcher.take(1)
+        assert (named(taken.records), taken.passed) == (["0-0"], {FIRST: 7})
+        taken = await fetcher.take(1)
+        assert (named(taken.records), taken.passed) == (["0-8"], {FIRST: 8})
+
+
+async def test_large_batch_is_read_whole(autojump_clock: MockClock) -> None:
+    """Also from a broker that cuts it off where the fetch's bound is."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0}, sends_whole=False)
+    async with fetching(cluster) as fetcher:
+        cluster.publish_large(FIRST, 5_000_000)
+        cluster.publish(FIRST)
+        cluster.publish(SECOND)
+        assert sorted(await places(fetcher, 3)) == ["0-0", "0-1", "1-0"]
+        assert len(cluster.fetches()) < 20
+
+
+async def test_batch_larger_than_any_fetch_is_named_and_backs_off(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot be read, and is not asked for again and again without a pause."""
+    monkeypatch.setattr("odin_ws.kafka.fetcher._LARGEST_PARTITION_BYTES", 4 << 20)
+    cluster = FakeCluster({FIRST: 0, SECOND: 0}, sends_whole=False)
+    async with fetching(cluster) as fetcher:
+        cluster.publish_large(FIRST, 5_000_000)
+        await trio.sleep(60)
+        problem = fetcher.partitions[FIRST].problem
+        assert problem is not None
+        assert "larger than" in problem.reason
+        assert len(cluster.fetches()) < 200
+        cluster.publish(SECOND)
+        assert await places(fetcher, 1) == ["1-0"]
+
+
+async def test_batch_that_is_corrupt_once_is_delivered(autojump_clock: MockClock) -> None:
+    """It is fetched a second time, and others are read meanwhile."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST)
+        made = cluster.logs[FIRST].corrupt_next([b"1"])
+        cluster.publish(FIRST)
+        cluster.publish(SECOND)
+        assert sorted(await places(fetcher, 2)) == ["0-0", "1-0"]
+        made.data = made.data[:-1] + bytes([made.data[-1] ^ 0xFF])
+        taken = await places(fetcher, 2)
+        assert taken == ["0-1", "0-2"]
+
+
+async def test_batch_that_stays_corrupt_is_skipped_as_a_record(autojump_clock: MockClock) -> None:
+    """It is counted by the hub, and what is behind it is read."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.logs[FIRST].corrupt_next([b"1"])
+        cluster.publish(FIRST)
+        found: list[Record] = []
+        while len(found) < 2:
+            found += (await fetcher.take(None)).records
+        assert [(one.offset, one.invalid) for one in found] == [(0, "corrupt_batch"), (1, None)]
+        assert len(cluster.fetches()) <= 5

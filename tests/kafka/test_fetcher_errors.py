@@ -1,0 +1,205 @@
+"""One partition's or one broker's errors stay its own, are named, and are retried with back-off."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from odin_ws.kafka.errors import error_text
+from odin_ws.kafka.fetcher import Fetcher
+from tests.kafka.fake_cluster import FakeCluster
+from tests.kafka.fetching import FIRST, SECOND, THIRD, fetching, places
+
+ASKS_FOR_METADATA = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
+CODES = sorted(ASKS_FOR_METADATA | {-1, 2, 7, 29, 17, 76})
+
+
+async def flows(cluster: FakeCluster, fetcher: Fetcher, seconds: float = 60) -> None:
+    """Records of the second partition come at once, one each 0.3 s."""
+    until = trio.current_time() + seconds
+    while trio.current_time() < until:
+        await trio.sleep(0.3)
+        before = trio.current_time()
+        cluster.publish(SECOND)
+        await places(fetcher, 1)
+        # A fetch that is under way for another reason is as long as the gathering.
+        assert trio.current_time() - before <= 0.06
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_error_of_one_partition_leaves_the_others_flowing(
+    autojump_clock: MockClock, code: int
+) -> None:
+    """It is named and retried, up to 5 s apart; the metadata is asked for where that may help."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(0.1)
+        cluster.errors[FIRST] = code
+        cluster.publish(FIRST, 3)
+        cluster.metadata_asked.clear()
+        await flows(cluster, fetcher)
+        problem = fetcher.partitions[FIRST].problem
+        assert problem is not None
+        assert problem.reason == error_text(code)
+        assert problem.since == pytest.approx(0.1)
+        assert fetcher.partitions[SECOND].problem is None
+        retries = [one for one in cluster.fetches(since=30) if FIRST in one.request.changed]
+        assert 5 <= len(retries) <= 40
+        if code in ASKS_FOR_METADATA:
+            assert 5 <= len(cluster.metadata_asked) <= 100
+        else:
+            assert not cluster.metadata_asked
+        # Two fetches for each record of the other partition, and the retries.
+        assert len(cluster.fetches()) < 60 / 0.3 * 3 + 100
+        del cluster.errors[FIRST]
+        assert await places(fetcher, 3, 6) == ["0-0", "0-1", "0-2"]
+        assert fetcher.partitions[FIRST].problem is None
+
+
+@pytest.mark.parametrize("code", [-1, 2, 6, 29, 56])
+async def test_lone_partition_with_an_error_is_not_fetched_in_a_loop(
+    autojump_clock: MockClock, code: int
+) -> None:
+    """Nothing else is held by the broker then."""
+    cluster = FakeCluster({FIRST: 0}, errors={FIRST: code})
+    async with fetching(cluster):
+        await trio.sleep(60)
+        assert 10 <= len(cluster.fetches()) <= 60
+
+
+async def test_first_retry_of_a_partition_is_quick(autojump_clock: MockClock) -> None:
+    """Most errors are those of a leader election, and over soon."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(0.1)
+        cluster.errors[FIRST] = 6
+        cluster.publish(FIRST)
+        await trio.sleep(0.01)
+        del cluster.errors[FIRST]
+        await places(fetcher, 1)
+        assert trio.current_time() < 0.25
+
+
+@pytest.mark.parametrize("code", [-1, 2, 56, 87])
+async def test_error_of_a_whole_fetch_backs_off_and_is_named(
+    autojump_clock: MockClock, code: int
+) -> None:
+    """Of that broker only; the others' partitions flow."""
+    cluster = FakeCluster({FIRST: 1, SECOND: 0, THIRD: 1}, fetch_errors={1: code})
+    async with fetching(cluster) as fetcher:
+        await flows(cluster, fetcher)
+        for key in (FIRST, THIRD):
+            problem = fetcher.partitions[key].problem
+            assert problem is not None
+            assert problem.reason == error_text(code)
+            assert problem.since == 0
+        assert 50 <= len(cluster.fetches(node=1)) <= 140
+        assert fetcher.metadata_wanted.is_set() or len(cluster.metadata_asked) > 20
+        cluster.publish(FIRST)
+        cluster.fetch_errors.clear()
+        assert await places(fetcher, 1, 2) == ["0-0"]
+        await trio.testing.wait_all_tasks_blocked()
+        assert fetcher.partitions[THIRD].problem is None
+
+
+async def test_broker_that_refuses_connections_is_tried_again_for_ever(
+    autojump_clock: MockClock,
+) -> None:
+    """Once or twice a second; what was published meanwhile comes when it is back."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(0.1)
+        cluster.down.add(0)
+        await trio.sleep(60)
+        assert 50 <= len(cluster.fetches()) <= 140
+        problem = fetcher.partitions[FIRST].problem
+        assert problem is not None
+        assert problem.reason == "broker 0: nobody listens there"
+        cluster.publish(FIRST, 4)
+        cluster.down.clear()
+        cluster.forget_sessions()
+        assert await places(fetcher, 4, 2) == ["0-0", "0-1", "0-2", "0-3"]
+        assert fetcher.partitions[FIRST].problem is None
+
+
+async def test_broker_that_hangs_does_not_delay_the_others(autojump_clock: MockClock) -> None:
+    """Neither their records, nor where their partitions go on after a change of leader."""
+    cluster = FakeCluster({FIRST: 1, SECOND: 0, THIRD: 0})
+    async with fetching(cluster) as fetcher:
+        for key in cluster.leaders:
+            cluster.publish(key)
+        await places(fetcher, 3)
+        cluster.hanging.add(1)
+        cluster.move(FIRST, 1)
+        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        await flows(cluster, fetcher, 5)
+        # This one's new leader has to be asked about the log, while the other's look-up hangs.
+        cluster.move(THIRD, 2)
+        cluster.publish(THIRD)
+        before = trio.current_time()
+        assert await places(fetcher, 1) == ["2-1"]
+        assert trio.current_time() - before <= 1
+        # Since when: that of its request.
+        await trio.sleep(10)
+        problem = fetcher.partitions[FIRST].problem
+        assert problem is not None
+        assert "no answer" in problem.reason
+        assert problem.since < 5.5
+
+
+async def test_partition_without_a_leader_is_looked_for(autojump_clock: MockClock) -> None:
+    """Others flow meanwhile, it is named, and it is read soon after it has one."""
+    cluster = FakeCluster({FIRST: None, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        await flows(cluster, fetcher, 5)
+        problem = fetcher.partitions[FIRST].problem
+        assert problem is not None
+        assert problem.reason == "no leader"
+        assert problem.since == 0
+        cluster.leaders[FIRST] = 1
+        cluster.publish(FIRST)
+        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        before = trio.current_time()
+        assert await places(fetcher, 1) == ["0-0"]
+        assert trio.current_time() == before
+        assert fetcher.partitions[FIRST].problem is None
+
+
+async def test_lost_leader_is_named_although_the_old_one_still_answers(
+    autojump_clock: MockClock,
+) -> None:
+    """An answer to what was asked before does not mend it."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(0.1)
+        cluster.leaders[FIRST] = None
+        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        cluster.leaders[FIRST] = 0
+        cluster.metadata_fails = True
+        # The fetch that was held ends, without records.
+        await trio.sleep(1)
+        problem = fetcher.partitions[FIRST].problem
+        assert problem is not None
+        assert problem.reason == "no leader"
+
+
+@pytest.mark.parametrize("how", ["hidden", "left_out"])
+async def test_topic_that_the_metadata_lacks_once_is_read_on(
+    autojump_clock: MockClock, how: str
+) -> None:
+    """By its id and its leader as they were: the session goes on too."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST)
+        await places(fetcher, 1)
+        getattr(cluster, how).add("odin.trades")
+        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        await trio.sleep(1)
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1) == ["0-1"]
+        assert fetcher.partitions[FIRST].problem is None
+        assert len([one for one in cluster.fetches() if one.request.epoch == 0]) == 1

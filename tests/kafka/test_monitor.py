@@ -1,0 +1,312 @@
+"""The feed says what is wrong with which partitions, when that has lasted, and nothing flaps."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from odin_ws.kafka.feed import FeedStatus
+from odin_ws.records import TopicPartition
+from tests.kafka.sourcing import PATIENCE, SOCIAL, TOPICS, TRADES, TRADES_1, sourcing, whole
+
+STARTING, LIVE, STALLED = FeedStatus.STARTING, FeedStatus.LIVE, FeedStatus.STALLED
+READ_DENIED = "not authorized to read the topic (READ)"
+
+
+async def test_one_dead_partition_leaves_the_feed_live(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named after the patience, its topic is stalled, and both end when it is back."""
+    cluster = whole(TRADES_1)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(2)
+        with capture_logs() as logs:
+            cluster.move(TRADES, None)
+            await trio.sleep(PATIENCE - 1)
+            assert received.problems() == []
+            await trio.sleep(37)
+            assert received.feed.status.value is LIVE
+            assert received.problems() == ["odin.trades 0: no leader"]
+            assert received.feed.stalled_topics.value == {"odin.trades"}
+            cluster.publish(SOCIAL)
+            cluster.publish(TRADES_1)
+            await trio.sleep(0.1)
+            assert received.offsets(SOCIAL) == received.offsets(TRADES_1) == [0]
+            cluster.publish(TRADES, 3)
+            cluster.move(TRADES, 2)
+            await trio.sleep(3)
+            assert received.offsets(TRADES) == [0, 1, 2]
+        assert received.problems() == []
+        assert received.changes == [STARTING, LIVE]
+        assert received.topic_changes == [frozenset(), {"odin.trades"}, frozenset()]
+        assert [line["event"] for line in logs] == [
+            "partitions are not read",
+            "partitions are read again",
+        ]
+
+
+async def test_all_brokers_down_is_a_stall_with_a_reason(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the patience; back, it is live, and no topic is called stalled on the way."""
+    cluster = whole(TRADES_1)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(2)
+        cluster.down |= {0, 1, 2}
+        cluster.change()
+        await trio.sleep(PATIENCE - 1)
+        assert received.feed.status.value is LIVE
+        await trio.sleep(3)
+        assert received.feed.status.value is STALLED
+        assert "nobody listens there" in received.feed.reason
+        await trio.sleep(60)
+        cluster.publish(TRADES, 5)
+        cluster.forget_sessions()
+        # They come back one after the other.
+        for node in (0, 1, 2):
+            cluster.down.discard(node)
+            await trio.sleep(1)
+        await trio.sleep(2 * PATIENCE)
+        assert received.offsets(TRADES) == list(range(5))
+        assert received.changes == [STARTING, LIVE, STALLED, LIVE]
+        assert received.topic_changes == [frozenset()]
+
+
+async def test_topic_stalled_before_an_outage_is_not_called_live_after_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are its partitions logged as read again."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(2)
+        cluster.errors[TRADES] = 56
+        cluster.publish(TRADES)
+        await trio.sleep(30)
+        assert received.feed.stalled_topics.value == {"odin.trades"}
+        cluster.down |= {0, 1, 2}
+        cluster.change()
+        await trio.sleep(30)
+        assert received.feed.status.value is STALLED
+        before = len(received.topic_changes)
+        with capture_logs() as logs:
+            cluster.down.clear()
+            cluster.forget_sessions()
+            await trio.sleep(3 * PATIENCE)
+        assert received.feed.status.value is LIVE
+        assert {"odin.trades"} in received.topic_changes
+        assert all("odin.trades" in one for one in received.topic_changes[before:])
+        assert not [
+            one
+            for one in logs
+            if one["event"] == "partitions are read again" and one["topic"] == "odin.trades"
+        ]
+
+
+@pytest.mark.parametrize("code", [6, 78, -1, 7, 56, 74])
+async def test_errors_shorter_than_the_patience_are_shown_nowhere(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Of a partition, of all, or of the metadata."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(2)
+        with capture_logs() as logs:
+            for _ in range(10):
+                cluster.errors |= dict.fromkeys(cluster.leaders, code)
+                for key in cluster.leaders:
+                    cluster.publish(key)
+                cluster.topic_errors["odin.social"] = 5
+                await trio.sleep(3)
+                cluster.errors.clear()
+                cluster.topic_errors.clear()
+                cluster.change()
+                await trio.sleep(7)
+        assert received.changes == [STARTING, LIVE]
+        assert received.topic_changes == [frozenset()]
+        assert [one for one in logs if one["log_level"] != "debug"] == []
+        assert received.offsets(TRADES) == list(range(10))
+
+
+async def test_without_kafka_the_feed_says_why_it_cannot_start(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, logged once; and it starts when it can."""
+    cluster = whole()
+    cluster.down |= {0, 1, 2}
+    with capture_logs() as logs:
+        async with sourcing(cluster, monkeypatch) as received:
+            await trio.sleep(1)
+            assert received.feed.status.value is STARTING
+            assert "nobody listens there" in received.feed.reason
+            await trio.sleep(60)
+            assert len(cluster.metadata_asked) <= 130
+            cluster.down.clear()
+            await trio.sleep(4)
+            assert received.changes == [STARTING, LIVE]
+    assert len([one for one in logs if one["event"] == "the feed cannot start yet"]) == 1
+
+
+@pytest.mark.parametrize("code", [29])
+async def test_one_topic_without_read_leaves_seven_flowing(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """The instance becomes ready after the patience, and names topic and right."""
+    cluster = whole()
+    cluster.errors[TRADES] = code
+    cluster.publish(TRADES)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(2)
+        assert received.feed.reason == READ_DENIED
+        for topic in TOPICS:
+            cluster.publish(TopicPartition(topic, 0))
+        await trio.sleep(PATIENCE)
+        assert received.changes == [STARTING, LIVE]
+        assert received.problems() == [f"odin.trades 0: {READ_DENIED}"]
+        assert {one.topic for one in received.news} == {*TOPICS} - {"odin.trades"}
+        assert received.feed.held_partitions == 0
+        since = trio.current_time()
+        await trio.sleep(60)
+        assert received.changes == [STARTING, LIVE]
+        # Retried, some seconds apart.
+        retries = [one for one in cluster.fetches(since) if TRADES in one.request.changed]
+        assert 10 <= len(retries) <= 30
+        cluster.errors.clear()
+        await trio.sleep(6)
+        assert received.problems() == []
+        assert received.offsets(TRADES) == [1]
+
+
+async def test_one_topic_without_describe_leaves_seven_flowing(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not called missing."""
+    cluster = whole()
+    cluster.denied.add("odin.trades")
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(PATIENCE + 1)
+        assert received.changes == [STARTING, LIVE]
+        assert received.problems() == ["odin.trades: not authorized to see the topic (DESCRIBE)"]
+        assert received.feed.missing_topics == frozenset()
+        cluster.denied.clear()
+        await trio.sleep(PATIENCE + 1)
+        assert received.problems() == []
+
+
+async def test_without_any_right_the_feed_is_not_ready_and_says_so(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that topics do not exist."""
+    cluster = whole()
+    cluster.denied |= {*TOPICS}
+    async with sourcing(cluster, monkeypatch) as received:
+        for _ in range(20):
+            await trio.sleep(1)
+            assert received.feed.status.value is STARTING
+            assert received.feed.reason == "not authorized to see the topic (DESCRIBE)"
+        assert received.feed.missing_topics == frozenset()
+        cluster.denied.clear()
+        await trio.sleep(PATIENCE + 1)
+        assert received.changes == [STARTING, LIVE]
+
+
+async def test_without_read_anywhere_the_feed_is_not_ready_and_says_so(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after the patience; and it recovers."""
+    cluster = whole()
+    cluster.errors |= dict.fromkeys(cluster.leaders, 29)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(20)
+        assert received.feed.status.value is STARTING
+        assert received.feed.reason == READ_DENIED
+        cluster.errors.clear()
+        await trio.sleep(6)
+        assert received.changes == [STARTING, LIVE]
+
+
+async def test_lag_is_measured_from_the_high_watermark(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open transaction holds records back: they are lag, and shown as held after 5 s."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.publish(TRADES, 4, producer=3)
+        cluster.publish(TRADES, 2)
+        await trio.sleep(4)
+        assert (received.feed.held_partitions, received.problems()) == (0, [])
+        await trio.sleep(2 * PATIENCE)
+        assert received.feed.lag["odin.trades"] == 6
+        assert received.feed.held_partitions == 1
+        assert received.problems() == [
+            "odin.trades 0: an open transaction holds its newest records back"
+        ]
+        assert received.feed.stalled_topics.value == frozenset()
+        cluster.logs[TRADES].end_transaction(3, commit=True)
+        cluster.change()
+        await trio.sleep(2 * PATIENCE)
+        assert received.feed.lag["odin.trades"] == 0
+        assert received.feed.held_partitions == 0
+        assert received.problems() == []
+
+
+async def test_leader_that_does_not_answer_does_not_void_the_lag_of_others(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its own partitions the last known end counts."""
+    cluster = whole()
+    cluster.leaders |= {TRADES: 1, SOCIAL: 2}
+    async with sourcing(cluster, monkeypatch, rate=1) as received:
+        await trio.sleep(1)
+        cluster.publish(TRADES, 100)
+        cluster.publish(SOCIAL, 200)
+        await trio.sleep(2 * PATIENCE)
+        cluster.hanging.add(1)
+        cluster.publish(SOCIAL, 300)
+        await trio.sleep(3 * PATIENCE)
+        assert 50 <= received.feed.lag["odin.trades"] <= 100
+        assert 450 <= received.feed.lag["odin.social"] <= 500
+
+
+async def test_lag_after_a_truncation_is_that_of_the_new_log(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old end is forgotten."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        for _ in range(10):
+            cluster.publish(TRADES)
+        await trio.sleep(2 * PATIENCE)
+        cluster.move(TRADES, cluster.leaders[TRADES], keeps=2)
+        await trio.sleep(4 * PATIENCE)
+        assert received.feed.lag["odin.trades"] == 0
+
+
+async def test_layout_is_asked_for_twice_an_interval_at_most_while_all_is_well(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each instance asks all the time."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch):
+        await trio.sleep(60)
+        assert 10 <= len(cluster.metadata_asked) <= 14
+
+
+async def test_layout_is_asked_for_with_back_off_while_trouble_lasts(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon at first, then more seldom."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch):
+        await trio.sleep(10)
+        cluster.move(TRADES, None)
+        before = len(cluster.metadata_asked)
+        await trio.sleep(1)
+        assert len(cluster.metadata_asked) > before
+        await trio.sleep(60)
+        assert len(cluster.metadata_asked) - before <= 120

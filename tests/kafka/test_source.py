@@ -1,0 +1,300 @@
+"""What the hub gets of a cluster: where each partition begins, what is passed, what jumps."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.protocol import ListOffsetsRequest
+from odin_ws.records import JumpReason
+from tests.kafka.fake_log import now_ms
+from tests.kafka.sourcing import PATIENCE, SOCIAL, TRADES, TRADES_1, sourcing, whole
+
+YESTERDAY = 24 * 3600 * 1000
+
+
+async def test_without_history_reading_begins_at_the_end(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One assignment, the end of an empty history, and then what is published."""
+    cluster = whole()
+    cluster.publish(TRADES, 10)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        assert received.feed.status.value is FeedStatus.LIVE
+        assert received.has_history_end
+        assert received.assignments[0].positions[TRADES] == 9
+        assert received.assignments[0].topic_ids == cluster.topic_ids
+        cluster.publish(TRADES, 2)
+        await trio.sleep(0.1)
+        assert received.offsets(TRADES) == [10, 11]
+        assert len(received.assignments) == 1
+
+
+async def test_history_is_read_before_the_end(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is young enough, and not too many; only what comes after is news."""
+    cluster = whole()
+    cluster.publish(TRADES, 5, published_ms=now_ms() - YESTERDAY)
+    for _ in range(10):
+        cluster.publish(TRADES)
+    async with sourcing(cluster, monkeypatch, history_seconds=60, history_records=8) as received:
+        await trio.sleep(1)
+        assert received.feed.status.value is FeedStatus.LIVE
+        first = received.assignments[0]
+        assert (first.history[TRADES], first.positions[TRADES]) == (6, 14)
+        assert received.has_history_end
+        assert received.news == []
+        assert len(received.intake.retention) == 8
+
+
+async def test_history_that_ends_with_a_marker_ends(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No record follows; the position is that of the marker."""
+    cluster = whole()
+    cluster.publish(TRADES, 3, producer=4)
+    cluster.logs[TRADES].end_transaction(4, commit=True)
+    async with sourcing(cluster, monkeypatch, history_seconds=60, history_records=100) as received:
+        await trio.sleep(1)
+        assert received.feed.status.value is FeedStatus.LIVE
+        assert received.intake.position(TRADES) == 3
+
+
+async def test_partition_without_a_leader_at_the_start_begins_later_with_records_since_the_start(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are live after the patience, and nothing of before the start is news."""
+    cluster = whole()
+    cluster.publish(TRADES, 7, published_ms=now_ms() - YESTERDAY)
+    node = cluster.leaders[TRADES]
+    cluster.leaders[TRADES] = None
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.publish(SOCIAL)
+        await trio.sleep(0.2)
+        assert received.offsets(SOCIAL) == [0]
+        await trio.sleep(PATIENCE)
+        assert received.feed.status.value is FeedStatus.LIVE
+        assert received.problems() == ["odin.trades 0: no leader"]
+        cluster.leaders[TRADES] = node
+        cluster.publish(TRADES, 3)
+        await trio.sleep(2 * PATIENCE)
+        assert received.offsets(TRADES) == [7, 8, 9]
+        assert received.problems() == []
+
+
+async def test_topic_that_becomes_visible_late_delivers_only_records_since_the_start(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Appeared later is not published later: 3,000 records of yesterday are no news."""
+    cluster = whole()
+    cluster.publish(TRADES, 3000, published_ms=now_ms() - YESTERDAY)
+    cluster.hidden.add("odin.trades")
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(20)
+        cluster.publish(TRADES, 2)
+        cluster.hidden.clear()
+        await trio.sleep(2 * PATIENCE)
+        assert received.offsets(TRADES) == [3000, 3001]
+
+
+async def test_partition_added_while_running_is_read_from_its_beginning(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever timestamps its records have: all of them came after the start."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(20)
+        cluster.add(TRADES_1)
+        cluster.publish(TRADES_1, 4, published_ms=now_ms() - YESTERDAY)
+        await trio.sleep(2 * PATIENCE)
+        assert received.offsets(TRADES_1) == [0, 1, 2, 3]
+        assert received.assignments[-1].positions[TRADES_1] == -1
+        assert received.assignments[-1].jumps == {}
+
+
+async def test_new_topic_is_read_from_its_beginning(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is missing until it exists."""
+    cluster = whole()
+    del cluster.leaders[TRADES], cluster.logs[TRADES]
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        assert received.feed.status.value is FeedStatus.LIVE
+        assert received.feed.missing_topics == {"odin.trades"}
+        cluster.add(TRADES)
+        cluster.publish(TRADES, 4)
+        await trio.sleep(2 * PATIENCE)
+        assert received.offsets(TRADES) == [0, 1, 2, 3]
+        assert received.feed.missing_topics == frozenset()
+
+
+async def test_placement_finds_a_leader_that_moved(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of a broker that does not lead asks for the metadata."""
+    cluster = whole()
+    cluster.query_errors[TRADES] = 6
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(0.1)
+        before = len(cluster.metadata_asked)
+        await trio.sleep(3)
+        assert len(cluster.metadata_asked) > before + 2
+        assert len(cluster.requests(ListOffsetsRequest)) < 60
+        cluster.query_errors.clear()
+        await trio.sleep(PATIENCE)
+        cluster.publish(TRADES)
+        await trio.sleep(0.1)
+        assert received.offsets(TRADES) == [0]
+
+
+async def test_history_that_cannot_be_read_is_skipped_after_the_patience(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The instance is live then, not twice as late, and news of the partition come later."""
+    cluster = whole()
+    cluster.publish(TRADES, 5)
+    cluster.publish(SOCIAL, 5)
+    cluster.errors[TRADES] = 56
+    async with sourcing(cluster, monkeypatch, history_seconds=60, history_records=100) as received:
+        await trio.sleep(PATIENCE - 1)
+        assert received.changes == [FeedStatus.STARTING]
+        assert received.feed.reason == "KAFKA_STORAGE_ERROR (56)"
+        await trio.sleep(3)
+        assert received.changes == [FeedStatus.STARTING, FeedStatus.LIVE]
+        assert received.problems() == ["odin.trades 0: KAFKA_STORAGE_ERROR (56)"]
+        del cluster.errors[TRADES]
+        cluster.publish(TRADES, 1)
+        await trio.sleep(2 * PATIENCE)
+        assert received.offsets(TRADES) == [5]
+        assert received.problems() == []
+
+
+async def test_two_instances_have_the_same_positions_behind_markers(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One was there before the transaction, the other began behind its marker."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as early:
+        await trio.sleep(1)
+        cluster.publish(TRADES, 3, producer=4)
+        cluster.logs[TRADES].end_transaction(4, commit=True)
+        cluster.publish(SOCIAL, 2, producer=4)
+        cluster.logs[SOCIAL].end_transaction(4, commit=False)
+        cluster.logs[SOCIAL].skip_offsets(3)
+        cluster.publish(SOCIAL)
+        cluster.change()
+        await trio.sleep(1)
+        async with sourcing(cluster, monkeypatch) as late:
+            await trio.sleep(1)
+            for key in (TRADES, SOCIAL):
+                assert early.intake.position(key) == late.intake.position(key)
+                assert early.intake.position(key) == cluster.logs[key].end - 1
+        assert early.offsets(TRADES) == [0, 1, 2]
+        assert early.offsets(SOCIAL) == [6]
+
+
+async def test_recreated_topic_is_told_as_a_jump_and_read_from_its_beginning(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its id, also if it has more records by then than the old one had."""
+    cluster = whole()
+    cluster.publish(TRADES, 3)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.recreate("odin.trades", 2)
+        cluster.publish(TRADES, 8)
+        cluster.publish(TRADES_1, 2)
+        await trio.sleep(3 * PATIENCE)
+        assert received.offsets(TRADES) == list(range(8))
+        assert received.offsets(TRADES_1) == [0, 1]
+        jumps = [one.jumps for one in received.assignments if one.jumps]
+        assert jumps == [{TRADES: JumpReason.RECREATED}]
+        assert received.assignments[-1].topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
+        assert received.feed.lost_records == 0
+
+
+async def test_recreated_topic_with_fewer_partitions_loses_the_others(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no longer in the assignment, nor in trouble; made again, they begin anew."""
+    cluster = whole(TRADES_1)
+    cluster.publish(TRADES_1, 5)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.recreate("odin.trades", 1)
+        await trio.sleep(3 * PATIENCE)
+        assert TRADES_1 not in received.assignments[-1].positions
+        assert received.problems() == []
+        cluster.add(TRADES_1)
+        cluster.publish(TRADES_1, 2)
+        await trio.sleep(2 * PATIENCE)
+        assert received.offsets(TRADES_1) == [0, 1]
+
+
+async def test_truncated_log_is_told_as_a_jump(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And goes on at the divergence: nothing is delivered again."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        for _ in range(10):
+            cluster.publish(TRADES)
+        await trio.sleep(0.2)
+        cluster.move(TRADES, cluster.leaders[TRADES], keeps=6)
+        for _ in range(2):
+            cluster.publish(TRADES)
+        await trio.sleep(3)
+        assert received.offsets(TRADES) == [*range(10), 6, 7]
+        jumps = [one for one in received.assignments if one.jumps]
+        assert [one.jumps for one in jumps] == [{TRADES: JumpReason.TRUNCATED}]
+        assert jumps[0].positions[TRADES] == 5
+
+
+async def test_deleted_records_are_counted_as_lost(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention was faster than the source."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.errors[TRADES] = 56
+        for _ in range(10):
+            cluster.publish(TRADES)
+        await trio.sleep(1)
+        cluster.logs[TRADES].delete_before(7)
+        cluster.errors.clear()
+        await trio.sleep(8)
+        assert received.offsets(TRADES) == [7, 8, 9]
+        assert received.feed.lost_records == 7
+        assert [one.jumps for one in received.assignments if one.jumps] == [
+            {TRADES: JumpReason.EXPIRED}
+        ]
+
+
+async def test_rate_bounds_reading_and_is_shown(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backlog comes at the rate; a quiet partition's record does not wait behind it."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch, rate=1000) as received:
+        await trio.sleep(1)
+        for _ in range(20):
+            cluster.publish(TRADES, 500)
+        await trio.sleep(2)
+        assert 1900 <= len(received.offsets(TRADES)) <= 2200
+        assert received.feed.paced
+        cluster.publish(SOCIAL)
+        await trio.sleep(0.11)
+        assert received.offsets(SOCIAL) == [0]
+        await trio.sleep(10)
+        assert received.offsets(TRADES) == list(range(10_000))
+        assert not received.feed.paced
