@@ -211,7 +211,11 @@ async def test_errors_of_the_group_lose_no_record(
             assert offsets(client)[0] + offsets(back)[0] == list(range(15))
 
 
-@pytest.mark.parametrize("api", [Api.FIND_COORDINATOR, Api.JOIN_GROUP, Api.SYNC_GROUP])
+@pytest.mark.parametrize(
+    "api",
+    [Api.FIND_COORDINATOR, Api.JOIN_GROUP, Api.SYNC_GROUP],
+    ids=lambda one: one.name.lower(),
+)
 async def test_a_group_that_cannot_be_joined_yet_is_joined_later(
     api: Api, kfake: KFake, domain: Domain, settings: dict[str, str]
 ) -> None:

@@ -74,7 +74,12 @@ async def run_course(
         rows = []
         for fault in faults:
             say(f"{fault.name}: {fault.does}")
-            rows.append(await _strike(stage, fault))
+            row = await _strike(stage, fault)
+            rows.append(row)
+            say(
+                f"    {row.lasted:.1f} s, {'' if row.caught_up else 'NOT '}caught up, "
+                f"{'' if row.healthy else 'NOT '}healthy"
+            )
         stage.publisher.paused.update(stage.topics)
         await stage.caught_up()
         say("reading the logs back")

@@ -92,8 +92,11 @@ class Stage:
         """
         upto = len(self.truth.entries)
         with trio.move_on_after(CAUGHT_UP_SECONDS):
-            await eventually(lambda: not self._behind(category, upto), CAUGHT_UP_SECONDS)
+            await eventually(lambda: not self._behind(category, upto), 2 * CAUGHT_UP_SECONDS)
             return True
+        # What is missing is judged at the end, and holds up no fault that comes after it.
+        for one in self.clients:
+            one.complete = upto
         return False
 
     def _behind(self, category: str, upto: int) -> bool:
@@ -183,6 +186,6 @@ def _catalogue(directory: Path, topics: Mapping[str, str]) -> Path:
 async def recovered(stage: Stage) -> bool:
     """Wait until each instance says that nothing is wrong; returns whether they do in time."""
     with trio.move_on_after(CAUGHT_UP_SECONDS):
-        await until(stage.healthy, CAUGHT_UP_SECONDS)
+        await until(stage.healthy, 2 * CAUGHT_UP_SECONDS)
         return True
     return False
