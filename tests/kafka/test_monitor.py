@@ -147,7 +147,7 @@ async def test_without_kafka_the_feed_says_why_it_cannot_start(
             cluster.down.clear()
             await trio.sleep(4)
             assert received.changes == [STARTING, LIVE]
-    assert len([one for one in logs if one["event"] == "the feed cannot start yet"]) == 1
+    assert len([one for one in logs if one["event"] == "Kafka unavailable, retrying"]) == 1
 
 
 @pytest.mark.parametrize("code", [29])
