@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -48,8 +48,7 @@ _LOOK_SECONDS: Final = 0.25
 class Scan:
     """One forward read of some partitions, from the lowest cursor to where history begins.
 
-    `turn` waits until the scan may keep the loop for another slice; `is_awaited` tells whether
-    other clients wait for this scan's end.
+    `is_awaited` tells whether other clients wait for this scan's end.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class Scan:
         hub: Hub,
         archive: Archive,
         stats: ScanStats,
-        turn: Callable[[], Awaitable[None]],
         is_awaited: Callable[[], bool],
     ) -> None:
         self.cursors: dict[Cursor, None] = {}
@@ -66,14 +64,13 @@ class Scan:
         self.reads = 0
         """Batches of records read so far."""
         self.progressed_at = -math.inf
-        """When it last read something."""
+        """When it last read something, or was busy with its clients."""
         self.scope = trio.CancelScope()
         """Cancelled when nobody is on the scan any more."""
         self._hub = hub
         self._retention = hub.retention
         self._archive = archive
         self._stats = stats
-        self._turn = turn
         self._is_awaited = is_awaited
         self._index: LaneIndex[Cursor] = LaneIndex()
         self.rewinds = 0
@@ -268,7 +265,7 @@ class Scan:
             for number, cursor in enumerate(cursors, 1):
                 change(cursor)
                 if not number % _SLICE_CLIENTS:
-                    await self._give_way()
+                    await self.give_way()
 
     def _board_behind(self, cursor: Cursor) -> None:
         if self._behind.pop(cursor, self) is None and cursor.ended is None:
@@ -291,7 +288,7 @@ class Scan:
             self._add(record, chunk_bytes)
             if not number % _SLICE_RECORDS and trio.current_time() > over:
                 self._stats.seconds += time.thread_time() - begun
-                await self._give_way()
+                await self.give_way()
                 over = trio.current_time() + _SLICE_SECONDS
                 begun = time.thread_time()
         self._stats.seconds += time.thread_time() - begun
@@ -328,11 +325,11 @@ class Scan:
                 cursor.wake()
                 count += 1
                 if not count % _SLICE_CLIENTS:
-                    await self._give_way()
+                    await self.give_way()
             lane.forget(first)
         if count:
             # They take their chunk before there is another one.
-            await self._give_way()
+            await self.give_way()
 
     async def _wait_for_room(self) -> None:
         """Wait for clients that hold too much, and detach those that others would wait for."""
@@ -365,8 +362,12 @@ class Scan:
                     cursor.pin = self._retention.share(pin)
                 self.end(cursor, ending)
             if not number % _SLICE_CLIENTS:
-                await self._give_way()
+                await self.give_way()
 
-    async def _give_way(self) -> None:
+    async def give_way(self) -> None:
+        """Let others have the loop: a slice of each pass is the scan's, however many wait.
+
+        While there is so much to do the log is not what is waited for.
+        """
         await trio.lowlevel.checkpoint()
-        await self._turn()
+        self.progressed_at = trio.current_time()

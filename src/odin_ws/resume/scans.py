@@ -44,7 +44,7 @@ class Scans:
     A client joins a running scan that has not passed it yet. Else it waits in a group: for a scan
     that goes back for the group while that costs less than another one, or for a scan of its own.
     After a failure clients wait in groups by the topics that they need, so that a topic that cannot
-    be read delays only them. `turn`: see Scan.
+    be read delays only them. `turn`: what a replay waits for before each piece of its work.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Scans:
                 if young is not None:
                     young.go_back_for(self._empty(group))
                     continue
-                scan = Scan(self._hub, self.archive, self.stats, self.turn, self._is_full)
+                scan = Scan(self._hub, self.archive, self.stats, self._is_full)
                 self._scans.append(scan)
                 self.stats.started += 1
                 self.stats.active += 1
@@ -196,8 +196,7 @@ class Scans:
             if any(True for _ in cursor.want.patterns):
                 scan.board(cursor)
             if not count % _SLICE_CLIENTS:
-                await trio.lowlevel.checkpoint()
-                await self.turn()
+                await scan.give_way()
 
     def _empty(self, group: Group) -> Iterator[Cursor]:
         """Take the cursors of a group that are still there, one by one."""
