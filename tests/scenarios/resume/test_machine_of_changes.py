@@ -161,7 +161,7 @@ class ChangingWorld(World):
     """A world whose log changes."""
 
     def __init__(self, nursery: trio.Nursery, chasers: list[Chaser]) -> None:
-        super().__init__(nursery, list(chasers))
+        super().__init__(nursery, list(chasers), SCANS)
         self._chasers = chasers
         self.published: list[Published] = []
         self.lives = {topic: [topic_id] for topic, topic_id in self._log.ids.items()}
@@ -254,8 +254,13 @@ steady = actions.filter(
 )
 
 
+# As many as an instance has by default.
+SCANS = 4
+
 # One short way into each kind of trouble: random plans find them, but not in every run.
-COME, AWAY, SETTLE = Come(0, 0, 1 << 20, 0.0), Break(0), Pause(0.7)
+COME = Come(0, 0, 1 << 20, 0.0)
+AWAY = Break(0)
+SETTLE = Pause(0.7)
 TRADES = Publish((("BTC", "trade", 0), ("ETH", "trade", 0)) * 3, 0)
 LARGE = Publish((("BTC", "trade", 0),) * 60, 5000)
 WAYS: dict[str, list[Action | Change]] = {
@@ -264,8 +269,15 @@ WAYS: dict[str, list[Action | Change]] = {
     "recreated live": [COME, SETTLE, TRADES, SETTLE, Recreate(0), TRADES, TRADES, SETTLE],
     "truncated": [COME, SETTLE, TRADES, SETTLE, Truncate(0, 1, 0.5), TRADES, TRADES, SETTLE],
     "second beginning": [
-        *[LARGE, SETTLE, Come(0, 0, 500, 0.2), SETTLE, Begin(0, "*.*")],
-        *[SETTLE, TRADES, *[SETTLE] * 10, AWAY],
+        LARGE,
+        SETTLE,
+        Come(0, 0, 500, 0.2),
+        SETTLE,
+        Begin(0, "*.*"),
+        SETTLE,
+        TRADES,
+        Pause(7.0),
+        AWAY,
     ],
 }
 
