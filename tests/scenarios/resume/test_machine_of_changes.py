@@ -264,8 +264,15 @@ WAYS: dict[str, list[Action | Change]] = {
     "recreated live": [COME, SETTLE, TRADES, SETTLE, Recreate(0), TRADES, TRADES, SETTLE],
     "truncated": [COME, SETTLE, TRADES, SETTLE, Truncate(0, 1, 0.5), TRADES, TRADES, SETTLE],
     "second beginning": [
-        *[LARGE, SETTLE, Come(0, 0, 500, 0.2), SETTLE, Begin(0, "*.*")],
-        *[SETTLE, TRADES, *[SETTLE] * 10, AWAY],
+        LARGE,
+        SETTLE,
+        Come(0, 0, 500, 0.2),
+        SETTLE,
+        Begin(0, "*.*"),
+        SETTLE,
+        TRADES,
+        Pause(7.0),
+        AWAY,
     ],
 }
 
