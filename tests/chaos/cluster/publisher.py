@@ -56,6 +56,8 @@ class Publisher:
         self._truth = truth
         self._turns = dict.fromkeys(topics, 0)
         self._producers = {category: self._producer() for category in topics}
+        # Replaced ones, which may have records on their way.
+        self._retired: list[Producer] = []
         # Categories that are not published to by themselves for now.
         self.paused: set[str] = set()
 
@@ -76,7 +78,7 @@ class Publisher:
                     owed[category] -= 1
                     self.publish(category)
             before = now
-            for producer in self._producers.values():
+            for producer in (*self._producers.values(), *self._retired):
                 producer.poll(0)
             await trio.sleep(TICK_SECONDS)
 
@@ -108,6 +110,7 @@ class Publisher:
 
     def renew(self, category: str) -> None:
         """Write with another producer, which knows nothing of a log that was there before."""
+        self._retired.append(self._producers[category])
         self._producers[category] = self._producer()
 
     async def transaction(self, category: str, count: int) -> tuple[Transaction, list[Entry]]:
