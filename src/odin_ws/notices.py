@@ -7,13 +7,13 @@ import time
 import trio
 
 from odin_ws.connection.server import ConnectionServer
-from odin_ws.hub import Jumps
+from odin_ws.hub import Intake, Jumps
 from odin_ws.kafka.feed import Feed, FeedStatus
 from odin_ws.protocol.answers import Lost, feed_notice, lost_notice
 from odin_ws.records import JumpReason
 from odin_ws.resume import Losses, Reason
 
-__all__ = ["tell_of_feed", "tell_of_jumps"]
+__all__ = ["tell_of_feed", "tell_of_jumps", "tell_of_rebalances"]
 
 
 async def tell_of_feed(feed: Feed, server: ConnectionServer) -> None:
@@ -50,6 +50,17 @@ async def _tell_of_topics(feed: Feed, server: ConnectionServer) -> None:
         if stalled:
             server.standing["topics"] = feed_notice("stalled", now_ms, sorted(stalled))
         told = stalled
+
+
+async def tell_of_rebalances(intake: Intake, server: ConnectionServer) -> None:
+    """Send clients elsewhere whose subscriptions are not served whole any more.
+
+    A group has given partitions to another instance: what is published in them comes there.
+    """
+    while True:
+        topics = await intake.departed.wait_value(bool)
+        intake.departed.value = frozenset()
+        await server.send_elsewhere(topics)
 
 
 def tell_of_jumps(server: ConnectionServer, jumps: Jumps) -> None:

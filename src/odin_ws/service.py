@@ -44,7 +44,7 @@ from odin_ws.kafka.letters import DeadLetters
 from odin_ws.kafka.log_reader import KafkaLogReader
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.source import KafkaSource
-from odin_ws.notices import tell_of_feed, tell_of_jumps
+from odin_ws.notices import tell_of_feed, tell_of_jumps, tell_of_rebalances
 from odin_ws.ops.app import ops_app, serve_ops
 from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.view import View
@@ -310,6 +310,7 @@ async def run_feed(view: View, upstream: Upstream) -> AsyncIterator[None]:
         nursery.start_soon(view.server.scans.run)
         nursery.start_soon(view.hub.run, receive)
         nursery.start_soon(tell_of_feed, view.feed, view.server)
+        nursery.start_soon(tell_of_rebalances, view.hub.intake, view.server)
         yield
         nursery.cancel_scope.cancel()
 

@@ -24,6 +24,7 @@ CODES = {
     "message_too_large": 1009,
     "internal_error": 1011,
     "draining": 1012,
+    "rebalanced": 1012,
     "token_expired": 4401,
     "revoked": 4403,
     "no_pong": 4408,

@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from odin_ws.connection.turns import Turns
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.container import Container
 from tests.scenarios.moves import MOVES
@@ -29,7 +30,7 @@ OF_TOKENS = {
     "ws_revocations",
 }
 
-# A scenario has no sockets to read: the test below takes its turns itself.
+# A scenario has no sockets to read: the test below lets many wait for a turn.
 OF_TURNS = {"ws_turns_waiting"}
 
 # Not here: ws_tls_certificate_expires_timestamp_seconds is there with TLS only, and moves in
@@ -40,6 +41,19 @@ OF_LETTERS = {"ws_dead_letters_total"}
 
 # A log in memory has no partitions in trouble: integration/test_acl.py and
 # integration/test_transactions.py see them move.
+# scenarios/resume/test_crowds.py and tests/resume/test_scans.py count what these tell.
+OF_SCANS = {
+    "ws_retention_pins_broken_total",
+    "ws_scan_clients",
+    "ws_scan_clients_detached_total",
+    "ws_scan_clients_waiting",
+    "ws_scan_cpu_seconds_total",
+    "ws_scan_records_total",
+    "ws_scan_records_wanted_total",
+    "ws_scans_active",
+    "ws_scans_failed_total",
+    "ws_scans_total",
+}
 OF_KAFKA = {"ws_kafka_partitions_held", "ws_kafka_partitions_not_read"}
 
 
@@ -47,7 +61,16 @@ async def test_failing_24_every_metric_has_a_test_that_sees_it_move(
     odin_scenario: Scenario,
 ) -> None:
     """The tables of the tests that follow name every metric there is, and no other."""
-    tables = MOVES.keys() | FIXED.keys() | SAMPLED | OF_TOKENS | OF_TURNS | OF_LETTERS | OF_KAFKA
+    tables = (
+        MOVES.keys()
+        | FIXED.keys()
+        | SAMPLED
+        | OF_TOKENS
+        | OF_TURNS
+        | OF_LETTERS
+        | OF_KAFKA
+        | OF_SCANS
+    )
     assert await metric_names(odin_scenario) == tables
 
 
@@ -67,11 +90,12 @@ async def test_failing_24_a_metric_shows_its_setting(odin_scenario: Scenario, na
 
 
 async def test_failing_24_who_waits_for_a_turn_is_counted(odin_scenario: Scenario) -> None:
-    """As long as it waits."""
+    """As long as it waits: here for turns that nobody gives."""
     many = 1000
+    turns = odin_scenario.view.turns = Turns(lambda: 0.0)
     async with trio.open_nursery() as nursery:
         for _ in range(many):
-            nursery.start_soon(odin_scenario.view.turns.take)
+            nursery.start_soon(turns.take)
         await trio.testing.wait_all_tasks_blocked()
         assert 0 < await metric(odin_scenario, "ws_turns_waiting") < many
         nursery.cancel_scope.cancel()

@@ -106,6 +106,13 @@ class Close(Enum):
     DRAINING = CloseReason(
         1012, "draining", Initiator.SERVER, "the server is restarting", "resume, on any instance"
     )
+    REBALANCED = CloseReason(
+        1012,
+        "rebalanced",
+        Initiator.SERVER,
+        "partitions have moved to another instance",
+        "resume, on the instance that serves them",
+    )
     TOKEN_EXPIRED = CloseReason(
         4401,
         "token_expired",

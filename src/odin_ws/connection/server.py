@@ -261,6 +261,24 @@ class ConnectionServer:
             if waiting:
                 await trio.sleep(_WAVE_SECONDS)
 
+    async def send_elsewhere(self, topics: AbstractSet[str]) -> None:
+        """Close everybody who is subscribed to something in topics that are not served whole.
+
+        Each is told when to come back: no more than `_RETURNS` clients a second return.
+        """
+        topics_of = self._hub.intake.catalogue.topics_of
+        concerned = [
+            one for one in self._open() if not topics.isdisjoint(topics_of(one.subscriber.patterns))
+        ]
+        jitter = max(_LEAST_JITTER_SECONDS, len(concerned) / _RETURNS)
+        reason = Close.REBALANCED.value.label
+        for count, connection in enumerate(concerned, 1):
+            after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
+            connection.tell(text_frame(reconnect_advice(after_ms, reason)), self._hub)
+            connection.close(Close.REBALANCED)
+            if not count % _ANNOUNCE_SLICE:
+                await trio.lowlevel.checkpoint()
+
     def revoke(self, revocation: Revocation) -> int:
         """Close everybody a revocation is about, at once; returns how many."""
         concerned = [one for one in self.connections if revocation.concerns(one.grant)]

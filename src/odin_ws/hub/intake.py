@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 import trio
+from trio_util import AsyncValue
 
 from odin_ws.archive import Span
 from odin_ws.catalogue import Catalogue, channel_name
@@ -56,6 +57,8 @@ class Intake:
         self.order = self.even_order = 0
         self.filled = trio.Event()
         self.jumped: Callable[[Jumps], None] = _tell_nobody
+        # Topics of which a rebalance has taken partitions away; whoever tells clients clears it.
+        self.departed: AsyncValue[frozenset[str]] = AsyncValue(frozenset())
         self.passed_by: Callable[[Record, Unreadable], None] = _keep_none
         self._positions: dict[str, dict[int, int]] = {}
         self._moved = trio.Event()
@@ -177,8 +180,11 @@ class Intake:
                 self.retention.begin(key, assignment.history[key])
             elif key in reasons or before.get(key) != offset:
                 self.retention.begin(key, offset)
-        for key in before.keys() - assignment.positions.keys():
+        left = before.keys() - assignment.positions.keys()
+        for key in left:
             self.retention.drop(key)
+        if left and assignment.partial:
+            self.departed.value |= {key.topic for key in left}
         for key in assignment.positions.keys() - before.keys():
             self.changes.begin(key, assignment.positions[key])
         self._tell_of_jumps(before, reasons)

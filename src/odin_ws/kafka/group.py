@@ -51,6 +51,11 @@ _LAST_COMMIT_SECONDS: Final = 2
 
 _FIRST_RETRY_SECONDS: Final = 0.25
 
+# A coordinator lets a join wait for a member that has died until its session has ended: 10 s by
+# aiokafka's default, and as long for those that take long to join again.
+_START_SECONDS: Final = 5.0
+_JOIN_SECONDS: Final = 30.0
+
 _JOINING: Final = "the group is sharing out its partitions"
 
 
@@ -146,12 +151,12 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         """Until other topics exist. Raises one of _FAILURES or trio.TooSlowError."""
         consumer = self._consumer = await call_aiokafka(self._make_consumer)
         try:
-            with trio.fail_after(self._options.probe):
+            with trio.fail_after(max(self._options.probe, _START_SECONDS)):
                 await start(consumer)
             consumer.subscribe(topics=sorted(topics), listener=self)
             while topics == {key.topic for key in self._layout.partitions}:
                 # Nothing comes of it, all partitions are paused; but errors do.
-                with trio.fail_after(self._options.probe):
+                with trio.fail_after(max(self._options.probe, _JOIN_SECONDS)):
                     await call_aiokafka(consumer.getmany, timeout_ms=0)
                 if self._is_placed.value:
                     backoff.reset()

@@ -209,9 +209,9 @@ def positions_notice(positions: Positions, ids: TopicIds | None = None) -> bytes
     return _dump(_answer("positions", None) | _position_fields(positions, ids))
 
 
-def reconnect_advice(after_ms: int) -> bytes:
-    """Before a close 1012: when to come back."""
-    return _dump(_answer("reconnect", None, data={"after_ms": after_ms, "reason": "draining"}))
+def reconnect_advice(after_ms: int, reason: str = "draining") -> bytes:
+    """Before a close 1012: when to come back, and why (`draining`, `rebalanced`)."""
+    return _dump(_answer("reconnect", None, data={"after_ms": after_ms, "reason": reason}))
 
 
 def _ack(
