@@ -11,7 +11,8 @@ import trio
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from trio.testing import MockClock
 
-from odin_ws.kafka.fetcher import BATCH_RECORDS, FETCH_BYTES, PARTITION_BYTES, Fetcher
+from odin_ws.kafka.fetch_plan import FETCH_BYTES, PARTITION_BYTES
+from odin_ws.kafka.fetcher import BATCH_RECORDS, Fetcher
 from odin_ws.records import TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
 from tests.kafka.fetching import FIRST, GATHER, SECOND, fetching, places

@@ -13,13 +13,18 @@ import trio
 from odin_ws.kafka.backoff import Backoff
 from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
+from odin_ws.kafka.fetch_plan import (
+    FETCH_BYTES,
+    LARGEST_PARTITION_BYTES,
+    PARTITION_BYTES,
+    FetchWait,
+    plan_fetch,
+)
 from odin_ws.kafka.fetch_session import FetchSession
 from odin_ws.kafka.lookup import look_up
 from odin_ws.kafka.partition import Jump, Partition, PartitionState
 from odin_ws.kafka.protocol import (
     FetchedPartition,
-    FetchFrom,
-    FetchRequest,
     FetchResponse,
     KafkaRequest,
     TopicLayout,
@@ -27,7 +32,7 @@ from odin_ws.kafka.protocol import (
 from odin_ws.kafka.record_batches import read_batches
 from odin_ws.records import JumpReason, Record, TopicPartition
 
-__all__ = ["BATCH_RECORDS", "Brokers", "FetchWait", "Fetcher", "Taken"]
+__all__ = ["BATCH_RECORDS", "Brokers", "Fetcher", "Taken"]
 
 log = structlog.get_logger("odin_ws.kafka")
 
@@ -38,22 +43,6 @@ BATCH_RECORDS: Final = 2000
 
 # How long one look waits for a record.
 POLL_SECONDS: Final = 1.0
-
-# Of one fetch, and of one partition in it: enough for 100,000 records of 400 bytes a second in
-# slots of 50 ms. A partition's records are read at once, which takes the loop for some 5 ms.
-FETCH_BYTES: Final = 4 << 20
-PARTITION_BYTES: Final = 1 << 20
-
-# Bytes that wait for the hub. A partition with more than the first bound is not fetched. Of a
-# broker with more than the second only partitions with nothing waiting are fetched, in small
-# pieces: a record of a quiet partition does not wait for the backlog of another.
-_PARTITION_ROOM: Final = 2 * PARTITION_BYTES
-_BROKER_ROOM: Final = 2 * FETCH_BYTES
-_SMALL_PARTITION_BYTES: Final = 64 << 10
-_SMALL_FETCH_BYTES: Final = 1 << 20
-
-# The largest fetch of a partition whose next batch is larger than PARTITION_BYTES.
-_LARGEST_PARTITION_BYTES: Final = 64 << 20
 
 # Before a broker that failed as a whole is tried again.
 _FIRST_RETRY_SECONDS: Final = 0.1
@@ -66,14 +55,6 @@ _LEADER_NOT_AVAILABLE: Final = 5
 # another leader, replica or its disk gone, fenced or unknown leader epoch, a leader that is new,
 # unknown or other topic id.
 _ASK_FOR_METADATA: Final = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
-
-
-@attrs.frozen
-class FetchWait:
-    """A broker answers as soon as it has `min_bytes`, or after `seconds`."""
-
-    min_bytes: int
-    seconds: float
 
 
 @attrs.frozen
@@ -239,17 +220,20 @@ class Fetcher:
         wait = self._idle_wait
         lost_sessions = 0
         while True:
-            wanted, retry_at, held = self._wanted(node)
-            if not wanted:
+            led = [one for one in self.partitions.values() if one.leader == node]
+            plan = plan_fetch(led, self._max_bytes, trio.current_time())
+            if plan.has_lookup:
+                self._notify()
+            if not plan.wanted:
                 changed = self.changed
-                with trio.move_on_at(retry_at):
+                with trio.move_on_at(plan.retry_at):
                     await changed.wait()
                 continue
-            # What is held back for want of room is wanted again soon.
-            wait = self._gathering_wait if held and wait is self._idle_wait else wait
+            if plan.is_held_back and wait is self._idle_wait:
+                wait = self._gathering_wait
             began = trio.current_time()
             try:
-                request = self._request(session, wanted, wait)
+                request = plan.request(session, wait, self._topic_ids)
                 response = await self._brokers.ask(node, request, Purpose.FETCH, wait.seconds)
                 failure = error_text(response.error) if response.error else None
             except KafkaUnavailable as error:
@@ -261,54 +245,12 @@ class Fetcher:
                     continue
             if response is None or failure is not None:
                 session.forget()
-                self._lose(node, wanted, failure or "", began)
+                self._lose(node, plan.wanted, failure or "", began)
                 await trio.sleep(backoff.next())
                 continue
             backoff.reset()
             lost_sessions = 0
             wait = await self._take_response(node, session, response)
-
-    def _request(
-        self, session: FetchSession, wanted: Mapping[TopicPartition, FetchFrom], wait: FetchWait
-    ) -> FetchRequest:
-        small = any(where.max_bytes <= _SMALL_PARTITION_BYTES for where in wanted.values())
-        largest = max(where.max_bytes for where in wanted.values())
-        one = session.request(wanted, self._topic_ids)
-        return FetchRequest(
-            wait.seconds,
-            wait.min_bytes,
-            max(_SMALL_FETCH_BYTES if small else FETCH_BYTES, largest),
-            one.session,
-            one.epoch,
-            one.changed,
-            one.gone,
-            self._topic_ids,
-        )
-
-    def _wanted(self, node: int) -> tuple[dict[TopicPartition, FetchFrom], float, bool]:
-        """What to fetch from a broker; when to look again; whether room holds something back."""
-        now = trio.current_time()
-        led = [one for one in self.partitions.values() if one.leader == node]
-        full = sum(one.buffered_bytes for one in led) >= _BROKER_ROOM
-        wanted: dict[TopicPartition, FetchFrom] = {}
-        retry_at = float("inf")
-        held = False
-        for one in led:
-            if one.state is PartitionState.BACKING_OFF:
-                if now < one.retry_at:
-                    retry_at = min(retry_at, one.retry_at)
-                    continue
-                if one.resume() is PartitionState.LOOKING_UP:
-                    self._notify()
-            if one.state is not PartitionState.READING:
-                continue
-            if one.buffered_bytes >= _PARTITION_ROOM or (full and one.has_buffered):
-                held = True
-                continue
-            usual = _SMALL_PARTITION_BYTES if full else PARTITION_BYTES
-            max_bytes = self._max_bytes.get(one.key, usual)
-            wanted[one.key] = FetchFrom(one.position, one.leader_epoch, max_bytes)
-        return wanted, retry_at, held
 
     def _lose(self, node: int, keys: Collection[TopicPartition], reason: str, since: float) -> None:
         """A broker is away or fails as a whole: its partitions may have other leaders by now."""
@@ -408,10 +350,10 @@ class Fetcher:
     def _ask_for_more(self, partition: Partition, now: float) -> None:
         """The next batch is larger than what was asked for, and the broker cuts it off."""
         known = self._max_bytes.get(partition.key, PARTITION_BYTES)
-        if known < _LARGEST_PARTITION_BYTES:
-            self._max_bytes[partition.key] = min(2 * known, _LARGEST_PARTITION_BYTES)
+        if known < LARGEST_PARTITION_BYTES:
+            self._max_bytes[partition.key] = min(2 * known, LARGEST_PARTITION_BYTES)
         else:
-            size = _LARGEST_PARTITION_BYTES >> 20
+            size = LARGEST_PARTITION_BYTES >> 20
             self._fail(partition, f"the next batch is larger than {size} MiB", now)
 
     def _succeed(self, partition: Partition, now: float) -> None:

@@ -44,7 +44,8 @@ class KafkaSettings:
         "5",
         number(0.1, 60),
         "s",
-        "how often the broker is probed, and how long it may take to answer",
+        "how often layout and lag are asked for, the bound on a request, and how long a "
+        "partition's trouble may last before it is shown",
     )
     ws_catalogue: Path | None = setting(
         "WS_CATALOGUE", "", FILE, "", "topics, categories and bundles (TOML); Odin's by default"
