@@ -358,3 +358,24 @@ async def test_offsets_are_not_passed_before_the_records(autojump_clock: MockClo
     taker.intake.take(left, keep_in([]), 1)
     assert taker.intake.position(FIRST) == 15
     assert not left
+
+
+def test_partitions_that_a_group_takes_away_are_told_by_their_topics() -> None:
+    """A rebalance that takes a partition away names its topic; one that adds some names none."""
+    taker = Taker()
+    departed = taker.intake.departed
+    taker.take(Assignment({FIRST: -1, SOCIAL: -1}, partial=True))
+    taker.take(Assignment({FIRST: -1, SECOND: -1, SOCIAL: -1}, partial=True))
+    assert departed.value == frozenset()
+
+    taker.take(Assignment({SECOND: -1, SOCIAL: -1}, partial=True))
+
+    assert departed.value == {FIRST.topic}
+
+
+def test_partitions_of_a_recreated_topic_send_nobody_elsewhere() -> None:
+    """An instance that reads everything has no other that could serve them."""
+    taker = Taker()
+    taker.take(Assignment({FIRST: -1, SECOND: -1}))
+    taker.take(Assignment({FIRST: -1}))
+    assert taker.intake.departed.value == frozenset()

@@ -1,0 +1,40 @@
+"""A rebalance of the group sends clients elsewhere whose subscriptions are not served whole."""
+
+from __future__ import annotations
+
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.wire import RawClient
+
+TRADES = frozenset({"odin.trades"})
+
+
+async def test_subscribers_of_a_topic_whose_partitions_left_are_closed_with_advice(
+    odin_scenario: Scenario,
+) -> None:
+    """They get reconnect advice and close 1012 `rebalanced`; others stay and get messages."""
+    leaving = await RawClient.open(odin_scenario)
+    await leaving.subscribe("BTC.trade")
+    staying = await RawClient.open(odin_scenario)
+    await staying.subscribe("BTC.liquidity")
+
+    odin_scenario.view.hub.intake.departed.value = TRADES
+
+    advice = (await leaving.next_but_pings()).json
+    assert advice["type"] == "reconnect"
+    assert advice["data"]["reason"] == "rebalanced"
+    assert 0 <= advice["data"]["after_ms"] <= 1000
+    assert (await leaving.next_but_pings()).close == (
+        1012,
+        "partitions have moved to another instance",
+    )
+    odin_scenario.publish("BTC", "liquidity")
+    assert (await staying.next_but_pings()).json["type"] == "message"
+
+
+async def test_a_second_rebalance_is_told_too(odin_scenario: Scenario) -> None:
+    """What was told once does not keep the next from being told."""
+    for _ in range(2):
+        client = await RawClient.open(odin_scenario)
+        await client.subscribe("*.trade")
+        odin_scenario.view.hub.intake.departed.value = TRADES
+        assert (await client.next_but_pings()).json["type"] == "reconnect"
