@@ -1,4 +1,5 @@
-# On a bare machine: a supported Python, make, and for `make test` Java 17 and Maven. `make help` lists.
+# On a bare machine: a supported Python, make, and for `make test` Java 17, Maven and Go 1.26.
+# `make help` lists.
 
 # By default the first supported Python on the PATH; PYTHON=/path/to/python chooses another.
 PYTHON ?=
