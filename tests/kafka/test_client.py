@@ -482,8 +482,8 @@ async def test_why_unreachable_names_the_advertised_address() -> None:
         assert await why_unreachable(access_to(broker), SECONDS) is None
         broker.listed = {0: (LOOPBACK, broker.port), 1: ("name.invalid", 9092)}
         assert await why_unreachable(access_to(broker), SECONDS) == (
-            f"{broker.address} answered, but broker 1 at name.invalid:9092: the name does not "
-            "resolve (the address is the one that the broker advertises)"
+            "broker 1 at name.invalid:9092: the name does not resolve "
+            f"(the broker advertises this address; {broker.address} answered)"
         )
     assert await why_unreachable(access_to(broker), SECONDS) == (
         f"{broker.address}: nobody listens there"

@@ -86,6 +86,8 @@ class KafkaClient:
         self._brokers: dict[int, BrokerAddress] = {}
         self._connections: dict[tuple[BrokerAddress, Purpose], AuthenticatedConnection] = {}
         self._locks: dict[tuple[BrokerAddress, Purpose], trio.Lock] = {}
+        # Addresses that were connected to since the start.
+        self._reached: set[BrokerAddress] = set()
         self._loop: Any = None
 
     @asynccontextmanager
@@ -161,7 +163,14 @@ class KafkaClient:
             raise RequestUnsupported(f"{self.name(node)}: {failure}") from failure
         except KafkaUnavailable as failure:
             reason = str(failure)
-        raise KafkaUnavailable(f"{self.name(node)}: {reason}")
+        raise KafkaUnavailable(f"{self.name(node)}: {reason}{self._hint(address)}")
+
+    def _hint(self, address: BrokerAddress) -> str:
+        """For an address that a broker advertises, and that was never reached: where it is from."""
+        configured = self._access.brokers
+        if address in self._reached or address in map(_parse, configured):
+            return ""
+        return f" (the broker advertises this address; {', '.join(configured)} answered)"
 
     # ---- connections
 
@@ -176,6 +185,7 @@ class KafkaClient:
     async def _remember(self, brokers: Mapping[int, BrokerAddress]) -> None:
         self._brokers = dict(brokers)
         addresses = {*brokers.values(), *map(_parse, self._access.brokers)}
+        self._reached &= addresses
         for key in [key for key in self._connections if key[0] not in addresses]:
             await self._drop(key)
 
@@ -229,6 +239,7 @@ class KafkaClient:
             connection: AuthenticatedConnection = await self._call(
                 self._access.connect, address.host, address.port, _LONGEST_REQUEST_SECONDS
             )
+            self._reached.add(address)
             return connection  # noqa: TRY300 -- only to give it its type
         except Refused as error:
             reason = str(error)
@@ -297,8 +308,5 @@ async def why_unreachable(access: KafkaAccess, seconds: float) -> str | None:
             try:
                 await client.ask(node, MetadataRequest([]))
             except KafkaUnavailable as failure:
-                return (
-                    f"{','.join(access.brokers)} answered, but {failure} "
-                    "(the address is the one that the broker advertises)"
-                )
+                return str(failure)
     return None
