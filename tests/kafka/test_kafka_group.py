@@ -175,10 +175,36 @@ async def test_what_was_handed_on_is_not_read_again(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a commit failed, a partition that comes back goes on behind our own last record."""
-    stored, positions = {A: 3, B: 3}, {A: 5, B: 2}
-    async with membership(three(), monkeypatch, stored=stored, positions=positions) as group:
+    async with membership(three(), monkeypatch, stored={A: 3, B: 3}) as group:
+        await group.assign(A, B)
+        assert await group.turn() == {A: 3, B: 3}
+        group.positions[A] = 5
+        group.consumer.failure = CommitFailedError("a rebalance")
+        await group.revoke()
+        group.consumer.failure = None
         await group.assign(A, B)
         assert await group.turn() == {A: 5, B: 3}
+
+
+async def test_committed_position_goes_before_our_own_older_one(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another member went on, or back after a truncation: where the group stopped is the place."""
+    positions = {A: 7}
+    async with membership(three(), monkeypatch, stored={A: 3}, positions=positions) as group:
+        await group.assign(A)
+        assert await group.turn() == {A: 3}
+
+
+async def test_partition_placed_during_a_turn_is_told_in_the_next(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a turn does not wipe out what has become known while it ran."""
+    async with membership(three(), monkeypatch, stored={A: 3, B: 3}) as group:
+        await group.assign(A)
+        async with group.member.turn():
+            await group.assign(A, B)
+        assert await group.turn() == {A: 3, B: 3}
 
 
 async def test_nothing_is_read_during_a_rebalance(

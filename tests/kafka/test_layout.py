@@ -120,7 +120,24 @@ def test_without_ids_epochs_that_begin_again_mean_recreated() -> None:
     layout = Layout([TRADES])
     layout.update({TRADES: topic(5, 5)}, 0)
     assert layout.update({TRADES: topic(6, NO_EPOCH)}, 1) == NOTHING
-    assert layout.update({TRADES: topic(0, 0)}, 2) == LayoutChange(frozenset(), keys(0, 1))
+    assert layout.update({TRADES: topic(0, 0)}, 2) == NOTHING
+    assert layout.update({TRADES: topic(0, 0)}, 5) == LayoutChange(frozenset(), keys(0, 1))
+    assert layout.update({TRADES: topic(1, 0)}, 6) == NOTHING
+
+
+def test_answer_of_a_broker_that_lags_behind_recreates_nothing() -> None:
+    """Lower epochs once, or the id of a topic that was deleted, are an old answer."""
+    layout = Layout([TRADES])
+    layout.update({TRADES: topic(5)}, 0)
+    assert layout.update({TRADES: topic(4)}, 1) == NOTHING
+    assert layout.update({TRADES: topic(5)}, 2) == NOTHING
+    assert layout.update({TRADES: topic(4)}, 9) == NOTHING
+
+    layout = Layout([TRADES])
+    layout.update({TRADES: topic(0, topic_id="a" * 32)}, 0)
+    assert layout.update({TRADES: topic(0, topic_id="b" * 32)}, 1).recreated == keys(0)
+    assert layout.update({TRADES: topic(0, topic_id="a" * 32)}, 2) == NOTHING
+    assert layout.topic_ids == {TRADES: "b" * 32}
 
 
 def test_with_ids_epochs_say_nothing() -> None:

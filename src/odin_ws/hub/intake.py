@@ -195,12 +195,14 @@ class Intake:
         """The partitions that do not go on behind their last record, and why."""
         now = assignment.positions
         reasons = {key: reason for key, reason in assignment.jumps.items() if key in now}
+        # Where the source names jumps of a topic, those of its other partitions are still to come.
+        named = {key.topic for key, why in reasons.items() if why is JumpReason.RECREATED}
         # A member of a group goes on where another one stopped.
         for key in before.keys() & now.keys() if not assignment.partial else ():
             if key not in reasons and before[key] != now[key]:
                 forward = before[key] < now[key]
                 reasons[key] = JumpReason.EXPIRED if forward else JumpReason.RECREATED
-        recreated = self.changes.note_ids(assignment.topic_ids)
+        recreated = self.changes.note_ids(assignment.topic_ids) - named
         return reasons | {key: JumpReason.RECREATED for key in now if key.topic in recreated}
 
     def _tell_of_jumps(

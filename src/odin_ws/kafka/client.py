@@ -269,8 +269,11 @@ class KafkaClient:
         connection.abort()
 
     async def _drop(self, key: tuple[BrokerAddress, Purpose]) -> None:
-        connection = self._connections.pop(key)
+        connection = self._connections.pop(key, None)
         self._locks.pop(key, None)
+        if connection is None:
+            # Another task has dropped it while this one closed others.
+            return
         with trio.move_on_after(_CLOSE_SECONDS):
             await self._call(connection.close)
 

@@ -229,9 +229,15 @@ class Fetcher:
                 with trio.move_on_at(plan.retry_at):
                     await changed.wait()
                 continue
-            if plan.is_held_back and wait is self._idle_wait:
+            if plan.is_held_back and wait.min_bytes == self._idle_wait.min_bytes:
                 wait = self._gathering_wait
             began = trio.current_time()
+            if any(self._is_in_question(key) for key in plan.wanted):
+                # That they can be read is to be known at once.
+                wait = self._no_wait
+            # The others' fetch must not hold up a partition whose back-off ends.
+            seconds = min(wait.seconds, max(0.0, plan.retry_at - began))
+            wait = FetchWait(wait.min_bytes, seconds)
             try:
                 request = plan.request(session, wait, self._topic_ids)
                 response = await self._brokers.ask(node, request, Purpose.FETCH, wait.seconds)
@@ -245,12 +251,17 @@ class Fetcher:
                     continue
             if response is None or failure is not None:
                 session.forget()
-                self._lose(node, plan.wanted, failure or "", began)
+                since = min(trio.current_time(), began + wait.seconds)
+                self._lose(node, plan.wanted, failure or "", since)
                 await trio.sleep(backoff.next())
                 continue
             backoff.reset()
             lost_sessions = 0
             wait = await self._take_response(node, session, response)
+
+    def _is_in_question(self, key: TopicPartition) -> bool:
+        partition = self.partitions[key]
+        return partition.problem is not None or partition.answered_at is None
 
     def _lose(self, node: int, keys: Collection[TopicPartition], reason: str, since: float) -> None:
         """A broker is away or fails as a whole: its partitions may have other leaders by now."""

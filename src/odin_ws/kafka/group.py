@@ -87,6 +87,8 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     _assignment_changed: trio.Event = attrs.field(factory=trio.Event)
     _told: bool = True
     _committed: Positions = attrs.field(factory=dict)
+    # What was handed on and could not be committed before a rebalance, and the topic's id.
+    _uncommitted: dict[TopicPartition, tuple[int, str | None]] = attrs.field(factory=dict)
     _cannot_commit: bool = False
     _consumer: Any = None
     _turn: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -102,8 +104,10 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             await self._is_placed.wait_value(bool)
         with trio.CancelScope() as self._turn:
             async with self._reading:
-                yield None if self._told else {key: self._positions[key] for key in self._ours}
+                news = None if self._told else {key: self._positions[key] for key in self._ours}
+                # Before the turn: what is placed during it is for the next one.
                 self._told = True
+                yield news
 
     async def run(self) -> None:
         """Be a member of the group for the topics that exist; failures are retried for ever."""
@@ -231,13 +235,19 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         await trio_as_aio(self._take)(frozenset(TopicPartition(*key) for key in keys))
 
     async def _give_up(self) -> None:
+        # First: what is found out from here on is for an old assignment.
+        self._is_assigned = False
+        self._assignments += 1
         self._is_placed.value = False
         self._turn.cancel()
         async with self._reading:
             await self.commit()
+            self._uncommitted = {
+                key: (self._positions[key], self._layout.topic_ids.get(key.topic))
+                for key in self._ours
+                if self._committed.get(key) != self._positions[key]
+            }
         self._assigned = self._ours = frozenset()
-        self._is_assigned = False
-        self._assignments += 1
         self._committed = {}
         self._monitor.unplaced = {}
         # Why it cannot join says more, also while it tries again.
@@ -273,7 +283,9 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             }
             for key, place in found.items():
                 # What we handed on ourselves is done, also where the commit of it failed.
-                self._positions[key] = max(place, self._positions.get(key, 0))
+                own, topic_id = self._uncommitted.pop(key, (0, None))
+                is_same_log = topic_id == self._layout.topic_ids.get(key.topic)
+                self._positions[key] = max(place, own) if is_same_log else place
             if found or not waiting:
                 self._ours |= found.keys()
                 self._told = False

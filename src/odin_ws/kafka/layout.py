@@ -51,6 +51,10 @@ class Layout:
         self.missing: frozenset[str] = frozenset()
         self.partitions: frozenset[TopicPartition] = frozenset()
         self._known: dict[str, _Topic] = {}
+        # The ids of topics that were deleted.
+        self._former_ids: set[str] = set()
+        # Since when a topic's leader epochs are lower than they were, where there are no ids.
+        self._lower_since: dict[str, float] = {}
         self._missing_since: dict[str, float] = {}
 
     @property
@@ -65,6 +69,9 @@ class Layout:
         self.problems = {}
         for name in self.topics:
             topic = answer.get(name)
+            if topic is not None and topic.topic_id in self._former_ids:
+                # A broker that lags behind: ids are never used again.
+                continue
             if topic is None or topic.error == _UNKNOWN_TOPIC:
                 self._missing_since.setdefault(name, now)
             elif topic.error:
@@ -72,7 +79,8 @@ class Layout:
                 if name not in self.missing:
                     self._missing_since.pop(name, None)
             else:
-                if self._is_another(name, topic):
+                if self._is_another(name, topic, now):
+                    self._former_ids.add(self._known[name].topic_id or "")
                     recreated |= {key for key in found if key.topic == name}
                     found -= {
                         key
@@ -90,11 +98,11 @@ class Layout:
         )
         return LayoutChange(frozenset(appeared), frozenset(recreated & found))
 
-    def _is_another(self, name: str, topic: TopicLayout) -> bool:
+    def _is_another(self, name: str, topic: TopicLayout, now: float) -> bool:
         """Whether a topic is not the one that was known by its name.
 
-        Ids tell. Without them a topic that was away for long was deleted, and one whose leader
-        epochs begin again was, too.
+        Ids tell. Without them a topic that was away for long was deleted, and so was one whose
+        leader epochs begin again, once that has lasted: a broker may lag behind.
         """
         known = self._known.get(name)
         if known is None:
@@ -103,12 +111,24 @@ class Layout:
             return known.topic_id != topic.topic_id
         if name in self.missing:
             return True
-        return any(
+        is_lower = any(
             NO_EPOCH < layout.epoch < known.epochs.get(number, NO_EPOCH)
             for number, layout in topic.partitions.items()
         )
+        if not is_lower:
+            self._lower_since.pop(name, None)
+            return False
+        lasted = now - self._lower_since.setdefault(name, now) >= _MISSING_SECONDS
+        if lasted:
+            del self._lower_since[name]
+        return lasted
 
     def _take(self, name: str, topic: TopicLayout) -> None:
         self._missing_since.pop(name, None)
         epochs = {number: layout.epoch for number, layout in topic.partitions.items()}
+        if name in self._lower_since:
+            epochs = self._known[name].epochs | {
+                number: max(epoch, self._known[name].epochs.get(number, epoch))
+                for number, epoch in epochs.items()
+            }
         self._known[name] = _Topic(topic.topic_id, epochs)

@@ -107,12 +107,12 @@ def judge(
         return Jump(first_offset, JumpReason.RECREATED)
     at = partition.position
     knows_epoch = epoch_end.epoch != NO_EPOCH
+    if at < first_offset:
+        return Jump(first_offset, JumpReason.EXPIRED)
     if knows_epoch and epoch_end.offset < at:
         offset = max(epoch_end.offset, first_offset)
         epoch = epoch_end.epoch if offset == epoch_end.offset else NO_EPOCH
         return Jump(offset, JumpReason.TRUNCATED, epoch)
-    if at < first_offset:
-        return Jump(first_offset, JumpReason.EXPIRED)
     if end is not None and at > end.offset and not knows_epoch:
         # Never back to the beginning: what is there was delivered, as far as can be known.
         return Jump(end.offset, JumpReason.TRUNCATED)

@@ -160,6 +160,13 @@ class Partition:
         return 0 <= self.last_stable <= self.position and self.last_stable < self.high_watermark
 
     @property
+    def is_recreated(self) -> bool:
+        """Whether the log is another one than that of the record that is taken next."""
+        return self.lookup is JumpReason.RECREATED or any(
+            isinstance(one, Jump) and one.reason is JumpReason.RECREATED for one in self._buffer
+        )
+
+    @property
     def has_buffered(self) -> bool:
         """Whether something was read that was not taken."""
         return bool(self._buffer)

@@ -106,11 +106,11 @@ class Placer:
             else started_ms
             for key in partitions
         }
-        young = await self._ask(times)
-        old = {key: LATEST for key, offset in young.found.items() if offset < 0}
-        ends = await self._ask(old) if old else Offsets()
-        starts = {key: offset for key, offset in young.found.items() if offset >= 0} | ends.found
-        return Placement(starts, starts, young.failed | ends.failed)
+        # The end first: what is published between the two questions comes after it.
+        ends = await self._ask(dict.fromkeys(partitions, LATEST))
+        young = await self._ask({key: times[key] for key in ends.found})
+        starts = {key: at if at >= 0 else ends.found[key] for key, at in young.found.items()}
+        return Placement(starts, starts, ends.failed | young.failed)
 
     async def _history_starts(
         self, ends: Mapping[TopicPartition, int]
@@ -131,4 +131,5 @@ class Placer:
         return dict(ends) | history_starts(bounds, young, most)
 
     async def _ask(self, times: Mapping[TopicPartition, int]) -> Offsets:
-        return await list_offsets(self._client, times, self._monitor.leaders)
+        # Committed records end there: those of an open transaction come when it ends.
+        return await list_offsets(self._client, times, self._monitor.leaders, committed=True)

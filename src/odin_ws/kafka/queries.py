@@ -40,11 +40,13 @@ async def list_offsets(
     brokers: Brokers,
     times: Mapping[TopicPartition, int],
     leaders: Mapping[TopicPartition, int | None],
+    *,
+    committed: bool = False,
 ) -> Offsets:
     """Ask the leaders for the offsets of times: epoch ms, EARLIEST or LATEST.
 
-    The offset is -1 where no record is that young. Takes as long as the slowest leader, whose
-    requests are bounded.
+    `committed`: the end is that of committed records. The offset is -1 where no record is that
+    young. Takes as long as the slowest leader, whose requests are bounded.
     """
     result = Offsets()
     by_leader: dict[int, dict[TopicPartition, int]] = {}
@@ -56,19 +58,18 @@ async def list_offsets(
             by_leader.setdefault(leader, {})[key] = at
     async with trio.open_nursery() as nursery:
         for node, asked in by_leader.items():
-            nursery.start_soon(partial(_ask, brokers, node, asked, result))
+            request = ListOffsetsRequest(asked, committed)
+            nursery.start_soon(partial(_ask, brokers, node, request, result))
     return result
 
 
-async def _ask(
-    brokers: Brokers, node: int, times: Mapping[TopicPartition, int], result: Offsets
-) -> None:
+async def _ask(brokers: Brokers, node: int, request: ListOffsetsRequest, result: Offsets) -> None:
     try:
-        answer = await brokers.ask(node, ListOffsetsRequest(times))
+        answer = await brokers.ask(node, request)
     except KafkaUnavailable as failure:
-        result.failed.update(dict.fromkeys(times, str(failure)))
+        result.failed.update(dict.fromkeys(request.times, str(failure)))
         return
-    for key in times:
+    for key in request.times:
         one = answer.get(key)
         if one is None:
             result.failed[key] = "the leader's answer leaves it out"

@@ -177,13 +177,21 @@ class KafkaSource:
             await self._assign(outbox, self._places.assignment(self._places.next))
 
     async def _assign(self, outbox: Outbox, assignment: Assignment) -> None:
-        await outbox.send(attrs.evolve(assignment, topic_ids=self._layout.topic_ids))
+        # A topic's new id is told with its first jump, and not before.
+        told = {key.topic for key in assignment.jumps}
+        partitions = self._fetcher.partitions.items()
+        early = {key.topic for key, one in partitions if one.is_recreated} - told
+        ids = {name: its for name, its in self._layout.topic_ids.items() if name not in early}
+        await outbox.send(attrs.evolve(assignment, topic_ids=ids))
 
     async def _jump(self, outbox: Outbox, jumps: Mapping[TopicPartition, Jump]) -> None:
         """Go on elsewhere, after the hub was told; what that leaves out is counted."""
         places = self._places
         to = {key: jump.offset for key, jump in jumps.items()}
         for key, jump in jumps.items():
+            if jump.reason is not JumpReason.EXPIRED:
+                # The history was of a log that is gone.
+                places.history.pop(key, None)
             lost = places.lost(key, jump.offset)
             self.feed.lost_records += lost
             log.error(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from odin_ws.hub import Hub, LiveFrom, Subscriber, Want
 from odin_ws.protocol.envelope import Message
@@ -21,16 +21,17 @@ class Delivered:
     def __init__(self, hub: Hub, subscriber: Subscriber) -> None:
         self._hub = hub
         self._live = dict(subscriber.live_from)
-        self._until: dict[str, Mapping[str, Mapping[int, int]]] = {}
+        self._until: dict[str, LiveFrom] = {}
 
     def __bool__(self) -> bool:
         return bool(self._live)
 
     def end(self, patterns: Iterable[str]) -> None:
         """The client has unsubscribed from these."""
+        intake = self._hub.intake
+        now = intake.changes.live_from(intake.order, intake.positions)
         for pattern in self._live.keys() & set(patterns):
-            topics = self._hub.intake.catalogue.topics_of([pattern])
-            self._until.setdefault(pattern, self._hub.positions(topics))
+            self._until.setdefault(pattern, now)
 
     def has(self, message: Message) -> bool:
         """Whether the subscriber gets a record anyway, or was sent it."""
@@ -41,7 +42,7 @@ class Delivered:
             if live_from is None or record.offset <= self._sent_after(live_from, key):
                 continue
             until = self._until.get(pattern)
-            if until is None or record.offset <= until.get(key.topic, {}).get(key.partition, -1):
+            if until is None or record.offset <= self._sent_after(until, key):
                 return True
         return False
 

@@ -134,6 +134,7 @@ class Replay:
             for chunk in chunks_of(snapshot):
                 self._hold(chunk)
             self._first = self._want.positions()
+            self._catch_up()
             self._begins = self._beside.begin(self._want)
             await self._deliver()
         if self._patience.cancelled_caught:
@@ -150,13 +151,12 @@ class Replay:
     async def _deliver(self) -> None:
         while True:
             # Not only at the start: a topic may be recreated meanwhile.
-            if moved := await self._start.reach(announced=self._begun):
-                self._forget(moved)
+            self._catch_up()
+            await self._start.reach()
             if self._begun:
                 await self._tell_losses()
-            elif len(self._first) < len(self._want.positions()):
-                # Partitions were added meanwhile.
-                self._first = {**self._want.positions(), **self._first}
+            if self._start.outdated:
+                continue
             if self._start.below_tail():
                 await self._read_log()
             elif not self._begun:
@@ -167,6 +167,14 @@ class Replay:
                 return
             else:
                 await self._drained()
+
+    def _catch_up(self) -> None:
+        """Go on in the log as it is now. Not while a cursor is open: the wants move."""
+        if moved := self._start.catch_up(announced=self._begun):
+            self._forget(moved)
+        if not self._begun:
+            # Partitions may have been added.
+            self._first = {**self._want.positions(), **self._first}
 
     def _forget(self, moved: Mapping[TopicPartition, int]) -> None:
         """What is held of these partitions beyond these offsets is not in the log any more."""
@@ -181,6 +189,8 @@ class Replay:
         if not self._begun:
             positions = self._want.positions()
             self._first = {**self._first, **{key: positions[key] for key in moved}}
+        for key in self._horizon.keys() & moved.keys():
+            self._horizon[key] = min(self._horizon[key], moved[key])
 
     async def _tell_losses(self) -> None:
         """A client that is cut off behind a hole must have heard of it, or it never would."""
@@ -191,6 +201,8 @@ class Replay:
                 self._listener.lost(self._count, lost)
 
     def _begin(self, count: int | None) -> None:
+        if self._cursor is None:
+            self._catch_up()
         self._begun = True
         self._patience.deadline = math.inf
         self._announced = count
@@ -255,8 +267,9 @@ class Replay:
             await cursor.wait()
         elif not await self._wait(cursor):
             self._has_read |= cursor.has_read
-            self._give_up_counting()
-            cursor.flush()
+            if not self._start.outdated:
+                self._give_up_counting()
+                cursor.flush()
 
     async def _wait(self, cursor: Cursor) -> bool:
         """Wait for news of a scan; False where the log makes no progress for too long."""

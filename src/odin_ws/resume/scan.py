@@ -141,7 +141,7 @@ class Scan:
     def go_back_for(self, cursors: Iterable[Cursor]) -> None:
         """Read on from the lowest of these cursors, which it has passed, for all."""
         for cursor in cursors:
-            cursor.scan = self
+            cursor.join(self)
             self._behind[cursor] = None
         self._pass.cancel()
 
@@ -212,6 +212,10 @@ class Scan:
         finally:
             self._retention.unpin(pin, trio.current_time())
 
+    def close(self) -> None:
+        """Admit nobody any more."""
+        self._is_closed = True
+
     async def end_all(self, ending: Ending) -> None:
         """Let all cursors go."""
         await self._end_all(ending, None)
@@ -254,18 +258,19 @@ class Scan:
 
     async def _go_back(self) -> None:
         """Take those that the scan is to go back for; the others leave out what they have."""
-        self._is_reading = False
         self.rewinds += 1
-        # Without a lane they get nothing until all know where they are.
-        for cursors, change in (
-            (list(self.cursors), self.take_out),
-            (list(self._behind), self._board_behind),
-            (list(self.cursors), self._take_back),
-        ):
-            for number, cursor in enumerate(cursors, 1):
-                change(cursor)
-                if not number % _SLICE_CLIENTS:
-                    await self.give_way()
+        # Without a lane they get nothing until all know where they are. Until then nobody may lower
+        # `positions`: what they were given would come again.
+        await self._change(list(self.cursors), self.take_out)
+        self._is_reading = False
+        await self._change(list(self._behind), self._board_behind)
+        await self._change(list(self.cursors), self._take_back)
+
+    async def _change(self, cursors: Iterable[Cursor], change: Callable[[Cursor], None]) -> None:
+        for number, cursor in enumerate(cursors, 1):
+            change(cursor)
+            if not number % _SLICE_CLIENTS:
+                await self.give_way()
 
     def _board_behind(self, cursor: Cursor) -> None:
         if self._behind.pop(cursor, self) is None and cursor.ended is None:

@@ -210,6 +210,8 @@ class Scans:
 
     async def _retry(self, scan: Scan, attempts: int) -> None:
         """Let the cursors of a scan wait for another one, by the topics that they need."""
+        # Nobody would tell who comes now that it is over.
+        scan.close()
         least, most = _BACKOFF_SECONDS
         seconds = min(most, least * 2**attempts) * random.uniform(*_JITTER)  # noqa: S311 -- jitter
         not_before = trio.current_time() + seconds

@@ -116,6 +116,7 @@ class Start:
         if beginning.resumed is not None:
             await self._resume(beginning.resumed, topics)
         else:
+            self.catch_up(announced=False)
             await self.reach()
         await self.judge()
         if not beginning.snapshot:
@@ -132,6 +133,7 @@ class Start:
         named = dict(self._want.positions())
         self._begin_unnamed(resumed.topics, topics)
         await self.reach()
+        self.catch_up(announced=False)
         # A topic may have been missing, and be there now with another id.
         self._begin_recreated(resumed.ids)
         for key, offset in named.items():
@@ -241,17 +243,20 @@ class Start:
         self._look()
         return moved
 
-    async def reach(self, *, announced: bool = False) -> Mapping[TopicPartition, int]:
-        """Wait until we are where the client is, unless nobody ever was.
+    def catch_up(self, *, announced: bool) -> Mapping[TopicPartition, int]:
+        """Go on in the log as it is now.
 
         Partitions that appeared meanwhile are wanted from where they began. Returns those that
         were recreated or truncated, with the last offset up to which the log has what it had.
         `announced`: the client has its answer, so a notice has told it of them.
         """
-        moved = self._follow(announced=announced) if self.outdated else {}
+        return self._follow(announced=announced) if self.outdated else {}
+
+    async def reach(self) -> None:
+        """Wait until we are where the client is, unless nobody ever was, or the log changes."""
         await self._meet()
         intake = self._hub.intake
-        while ahead := self._ahead():
+        while not self.outdated and (ahead := self._ahead()):
             with trio.move_on_after(_AHEAD_SECONDS) as scope:
                 # Only what was ahead is looked at again: positions move often, and many may wait.
                 while ahead := self._not_reached(ahead):
@@ -259,10 +264,11 @@ class Start:
             if scope.cancelled_caught:
                 keys = list(self._ahead())
                 bounds = await self._ask(partial(self._archive.bounds, keys))
+                if self.outdated:
+                    return
                 cut = self._changes.cut
                 judge_truncated(self._want, self.losses, self._ahead(), bounds, cut)
                 judge_unknown(self._want, self.losses, self._ahead(), intake.position, bounds)
-        return moved
 
     async def _meet(self) -> None:
         """Wait for partitions that the log has and we have not noticed yet; give up the others."""
@@ -274,11 +280,15 @@ class Start:
             highest = self._want.highest()
             for key in unknown:
                 # Who had nothing of it has lost nothing.
-                if key not in bounds and highest[key] >= 0:
+                # The client may have unsubscribed meanwhile.
+                if key not in bounds and highest.get(key, -1) >= 0:
                     self.losses.unknown(key, Span(0, -1))
             while any(intake.position(key) is None for key in bounds):
                 await intake.wait_moved()
-        self._want.forget({key for key in unknown if intake.position(key) is None})
+        gone = {key for key in unknown if intake.position(key) is None}
+        self._want.forget(gone)
+        # Those that come again are new.
+        self._known -= gone
 
     def _ahead(self) -> dict[TopicPartition, int]:
         """The positions that we have not reached."""

@@ -35,6 +35,7 @@ LATEST: Final = -1
 EARLIEST: Final = -2
 
 _READ_UNCOMMITTED: Final = 0
+_READ_COMMITTED: Final = 1
 
 
 @attrs.frozen
@@ -49,10 +50,12 @@ class OffsetFound:
 class ListOffsetsRequest:
     """By partition, the offset of a time (epoch ms), of the beginning (EARLIEST) or end (LATEST).
 
-    The end is the high watermark: records of open transactions are before it.
+    The end is the high watermark: records of open transactions are before it. `committed`: it is
+    the last stable offset, where a fetch of committed records ends.
     """
 
     times: Mapping[TopicPartition, int]
+    committed: bool = False
 
     def encode(self, versions: Versions) -> EncodedRequest:
         """See KafkaRequest."""
@@ -68,7 +71,7 @@ class ListOffsetsRequest:
 
         writer.int32(CONSUMER)
         if version >= 2:
-            writer.int8(_READ_UNCOMMITTED)
+            writer.int8(_READ_COMMITTED if self.committed else _READ_UNCOMMITTED)
         write_topics(writer, self.times, write_partition)
         return _LIST_OFFSETS.request(version, writer)
 
