@@ -43,9 +43,9 @@ async def _tell_of_topics(feed: Feed, server: ConnectionServer) -> None:
         stalled = await feed.stalled_topics.wait_value(lambda topics, told=told: topics != told)
         now_ms = _epoch_ms(trio.current_time())
         for status, topics in ("stalled", stalled - told), ("live", told - stalled):
-            if topics:
-                notice = feed_notice(status, now_ms, sorted(topics))
-                await server.announce(notice, topics)
+            # One by one: who subscribes to one of them is not told of the others.
+            for topic in sorted(topics):
+                await server.announce(feed_notice(status, now_ms, [topic]), {topic})
         server.standing.pop("topics", None)
         if stalled:
             server.standing["topics"] = feed_notice("stalled", now_ms, sorted(stalled))

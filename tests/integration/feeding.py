@@ -301,14 +301,17 @@ def count_partitions(bootstrap: str, topic: str) -> int:
 
 
 async def publish_in_transaction(bootstrap: str, *records: Sent) -> None:
-    """Write records as one transaction, and commit it."""
+    """Write records as one transaction, commit it, and wait for its markers."""
 
     def publish() -> None:
-        producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": uuid.uuid4().hex})
+        settings = {"bootstrap.servers": bootstrap, "transactional.id": uuid.uuid4().hex}
+        producer = Producer(settings)
         producer.init_transactions(PATIENCE)
         producer.begin_transaction()
         for record in records:
             producer.produce(record.topic, record.value, record.key)
         producer.commit_transaction(PATIENCE)
+        # The markers are written after the commit is answered. The id's next owner waits for them.
+        Producer(settings).init_transactions(PATIENCE)
 
     await trio.to_thread.run_sync(publish)

@@ -144,7 +144,10 @@ async def test_a_history_goes_on_after_an_interruption(apache: str) -> None:
         begun, again = feed.assignments
         assert begun.positions == dict.fromkeys(partitions, 99)
         assert begun.history == dict.fromkeys(partitions, -1)
-        assert again.positions == {**begun.positions, later: -1}
+        # The news that came with the end of the history may be told of before the new topic.
+        at = dict(again.positions)
+        assert at.pop(later) == -1
+        assert set(at.values()) <= {99, 109}
         assert again.history == {}
         assert feed.offsets() == each(partitions, range(110)) | {later: list(range(10))}
         assert len(feed.history) >= 200

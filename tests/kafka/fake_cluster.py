@@ -94,6 +94,7 @@ class FakeCluster:
     fetch_errors: dict[int, int] = attrs.field(factory=dict)
     hidden: set[str] = attrs.field(factory=set)
     left_out: set[str] = attrs.field(factory=set)
+    astray: set[int] = attrs.field(factory=set)
     denied: set[str] = attrs.field(factory=set)
     topic_errors: dict[str, int] = attrs.field(factory=dict)
     out_of_range: dict[TopicPartition, int] = attrs.field(factory=dict)
@@ -205,6 +206,11 @@ class FakeCluster:
             self.brokers,
             {name: self._topic(name) for name in topics if name not in self.left_out},
         )
+
+    async def unreachable(self) -> list[str]:
+        """See KafkaClient; a broker of `astray` is not where it says that it is."""
+        await trio.lowlevel.checkpoint()
+        return [f"broker {node}: the name does not resolve" for node in sorted(self.astray)]
 
     async def ask(
         self,

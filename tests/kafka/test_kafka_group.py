@@ -131,7 +131,7 @@ async def membership(
     fetcher = Fetcher(cluster, 0.5, 0.05)
     places = positions if positions is not None else {}
     client: Any = cluster
-    monitor = Monitor(Feed(), client, fetcher, layout, ours.probe, lambda: places)
+    monitor = Monitor(Feed(), client, fetcher, layout, ours.probe, places)
     placer = Placer(client, layout, monitor, ours)
     member = GroupMember("odin", ours, client, layout, monitor, placer, places)
     async with open_loop(), trio.open_nursery() as nursery:

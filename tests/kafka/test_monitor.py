@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from odin_ws.kafka.feed import FeedStatus
 from odin_ws.records import TopicPartition
+from tests.kafka.fake_cluster import FakeCluster
 from tests.kafka.sourcing import PATIENCE, SOCIAL, TOPICS, TRADES, TRADES_1, sourcing, whole
 
 STARTING, LIVE, STALLED = FeedStatus.STARTING, FeedStatus.LIVE, FeedStatus.STALLED
@@ -310,3 +311,23 @@ async def test_layout_is_asked_for_with_back_off_while_trouble_lasts(
         assert len(cluster.metadata_asked) > before
         await trio.sleep(60)
         assert len(cluster.metadata_asked) - before <= 120
+
+
+async def test_brokers_that_are_not_where_they_say_are_named_without_any_topic(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No fetch would find it out; one broker that answers is enough."""
+    cluster = FakeCluster({})
+    cluster.astray |= cluster.brokers.keys()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(PATIENCE)
+        assert received.feed.status.value is STARTING
+        assert "broker 1: the name does not resolve" in str(received.feed.reason)
+        cluster.astray.remove(1)
+        await trio.sleep(PATIENCE)
+        assert received.feed.status.value is LIVE
+        cluster.metadata_fails = True
+        await trio.sleep(PATIENCE / 2)
+        assert received.feed.status.value is LIVE
+        await trio.sleep(2 * PATIENCE)
+        assert received.feed.status.value is STALLED

@@ -153,11 +153,6 @@ def test_offsets_without_records_are_passed() -> None:
     assert places.next[A] == 13
 
 
-def test_news_are_counted_from_the_end_of_a_history() -> None:
-    """The lag has nothing of the past."""
-    assert begun().news() == {A: 20, B: 5}
-
-
 def test_forgotten_partitions_are_nowhere() -> None:
     """Nor is their history waited for."""
     places = begun()

@@ -172,6 +172,16 @@ class KafkaClient:
             return ""
         return f" (the broker advertises this address; {', '.join(configured)} answered)"
 
+    async def unreachable(self) -> list[str]:
+        """Why brokers do not answer where they say that they are, for each that does not."""
+        failures: list[str] = []
+        for node in list(self._brokers):
+            try:
+                await self.ask(node, MetadataRequest([]))
+            except KafkaUnavailable as failure:
+                failures.append(str(failure))
+        return failures
+
     # ---- connections
 
     def _candidates(self) -> Collection[BrokerAddress]:
@@ -307,9 +317,4 @@ async def why_unreachable(access: KafkaAccess, seconds: float) -> str | None:
             await client.metadata([])
         except KafkaUnavailable as failure:
             return str(failure)
-        for node in client.brokers:
-            try:
-                await client.ask(node, MetadataRequest([]))
-            except KafkaUnavailable as failure:
-                return str(failure)
-    return None
+        return next(iter(await client.unreachable()), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -47,7 +47,7 @@ class Monitor:
     """Asks for layout and lag, and publishes in the feed what they and the fetcher say.
 
     `interval`: seconds between two questions, and for which trouble may last before it is shown.
-    `next_offsets`: by partition the offset behind what the hub has, for the lag.
+    `positions`: by partition the offset behind what the hub has, for the lag; they move.
     `started_ms`: when the layout was first known, epoch ms. `layout_changed` is set, and replaced,
     when partitions appeared. `history_ended` is set by the source: nothing is live before.
     `unplaced`: partitions for which it is not known where to begin, and `own_problem`: what keeps
@@ -59,7 +59,7 @@ class Monitor:
     _fetcher: Fetcher
     _layout: Layout
     _interval: float
-    _next_offsets: Callable[[], Mapping[TopicPartition, int]]
+    _positions: Mapping[TopicPartition, int]
     started_ms: int | None = None
     layout_changed: trio.Event = attrs.field(factory=trio.Event)
     history_ended: trio.Event = attrs.field(factory=trio.Event)
@@ -97,6 +97,8 @@ class Monitor:
             self._fetcher.metadata_wanted = trio.Event()
             try:
                 metadata = await self._client.metadata(topics)
+                if not any(topic.partitions for topic in metadata.topics.values()):
+                    await self._reach_brokers()
             except KafkaUnavailable as failure:
                 self._cluster_problem = renewed(str(failure), self._cluster_problem)
                 self._fetcher.troubled.set()
@@ -111,6 +113,15 @@ class Monitor:
                 with trio.move_on_after(self._interval):
                     await self._fetcher.metadata_wanted.wait()
             await trio.sleep(backoff.next())
+
+    async def _reach_brokers(self) -> None:
+        """Ask the brokers where they say that they are: without partitions no fetch does.
+
+        Raises KafkaUnavailable where none answers.
+        """
+        failures = await self._client.unreachable()
+        if failures and len(failures) == len(self._client.brokers):
+            raise KafkaUnavailable("; ".join(failures))
 
     def _take_layout(self, topics: Mapping[str, TopicLayout]) -> None:
         change = self._layout.update(topics, trio.current_time())
@@ -163,10 +174,9 @@ class Monitor:
 
     def _publish_lag(self) -> None:
         lag: dict[str, int] = {}
-        reached = self._next_offsets()
         for key, partition in self._fetcher.partitions.items():
             end = max(self._ends.get(key, -1), partition.high_watermark)
-            behind = end - reached.get(key, end)
+            behind = end - self._positions.get(key, end)
             lag[key.topic] = lag.get(key.topic, 0) + max(0, behind)
         self._feed.lag = lag
 
@@ -222,13 +232,15 @@ class Monitor:
 
     def _down_as_a_whole(self) -> str | None:
         """Why nothing can be read, whatever the partitions are; once live, when that has lasted."""
-        if self.own_problem is None:
-            # Without the layout there is nothing to read; with it the fetches say how it is.
-            problem = None if self.started_ms is not None else self._cluster_problem
-            return problem.reason if problem is not None else None
-        lasted = trio.current_time() - self.own_problem.since >= self._interval
+        problem = self.own_problem
+        if problem is None and not self._layout.partitions:
+            # With partitions the fetches say how it is.
+            problem = self._cluster_problem
+        if problem is None:
+            return None
+        lasted = trio.current_time() - problem.since >= self._interval
         is_live = self._feed.status.value is FeedStatus.LIVE
-        return self.own_problem.reason if lasted or not is_live else None
+        return problem.reason if lasted or not is_live else None
 
     def _first_reason(self) -> str | None:
         """What goes wrong at the start, before it has lasted."""

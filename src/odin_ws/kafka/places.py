@@ -94,10 +94,6 @@ class Places:
         for key, offset in passed.items():
             self.next[key] = max(self.next[key], offset + 1)
 
-    def news(self) -> dict[TopicPartition, int]:
-        """By partition the offset behind what was handed on, of that which is no history."""
-        return {key: self._live(key) for key in self.next}
-
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Read these no more."""
         for key in partitions:

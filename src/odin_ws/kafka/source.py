@@ -64,7 +64,7 @@ class KafkaSource:
             self._fetcher,
             self._layout,
             options.probe,
-            self._places.news,
+            self._places.next,
         )
         self._placer = Placer(self._client, self._layout, self._monitor, options)
         self._placed, self._placements = trio.open_memory_channel[Placement](_PLACEMENTS)
