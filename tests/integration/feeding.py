@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import attrs
@@ -176,6 +177,12 @@ class Publisher:
         left = await trio.to_thread.run_sync(self._producer.flush, seconds, abandon_on_cancel=True)
         if left:
             raise trio.TooSlowError
+
+    async def knows(self, topic: str, partitions: int) -> bool:
+        """Whether the producer has heard of so many partitions; till then it refuses the others."""
+        ask = partial(self._producer.list_topics, topic, PATIENCE)
+        found = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+        return len(found.topics[topic].partitions) >= partitions
 
     async def publish(self, records: Sequence[Sent]) -> None:
         """Write records, and return when the broker has every one."""

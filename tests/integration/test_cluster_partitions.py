@@ -114,6 +114,7 @@ async def test_one_partition_without_a_leader_is_named_and_the_rest_goes_on(
         await told(client, alone, "stalled")
         # Partitions that are added meanwhile are read, and the others go on.
         await cluster.add_partitions(domain.social, 4)
+        await until(partial(publisher.knows, domain.social, 4))
         await publisher.publish(domain.records(domain.social, 5, partition=3))
         await publisher.publish(domain.records(alone, 5, partition=1))
         await other.received(5)
