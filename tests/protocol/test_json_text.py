@@ -139,10 +139,11 @@ def test_nesting_has_a_bound() -> None:
 )
 def test_a_large_text_costs_no_seconds(text: bytes) -> None:
     """A megabyte of what is slowest."""
-    began = time.perf_counter()
+    began = time.process_time()
     with suppress(InvalidJson):
         load_json(text)
-    assert time.perf_counter() - began < 1
+    # A quarter of a second where nothing else runs; quadratic it would be minutes.
+    assert time.process_time() - began < 3
 
 
 def test_half_a_pair_is_written_as_an_escape() -> None:

@@ -89,6 +89,11 @@ async def _see_a_drain(scenario: Scenario) -> None:
     await scenario.drain()
 
 
+async def _lose_its_partitions(scenario: Scenario) -> None:
+    await _subscriber(scenario)
+    scenario.view.hub.intake.departed.value = frozenset({"odin.trades"})
+
+
 async def _let_the_token_end(scenario: Scenario) -> None:
     await _subscriber(scenario)
     await trio.sleep(60)
@@ -113,6 +118,7 @@ ENDINGS: Final[dict[Close, Callable[[Scenario], Awaitable[None]]]] = {
     Close.TOO_LARGE: _send_too_much,
     Close.INTERNAL: _meet_a_bug,
     Close.DRAINING: _see_a_drain,
+    Close.REBALANCED: _lose_its_partitions,
     Close.TOKEN_EXPIRED: _let_the_token_end,
     Close.REVOKED: _be_revoked,
     Close.NO_PONG: _say_nothing,
