@@ -43,6 +43,20 @@ async def test_stalled_topic_is_told_to_its_subscribers_only(odin_scenario: Scen
     assert [await notices(one) for one in (trades, social, everything)] == [live, [], live]
 
 
+async def test_topics_that_stall_together_are_told_one_by_one(odin_scenario: Scenario) -> None:
+    """Who subscribes to one is not told of the other, of which no end would be told either."""
+    social, everything = await odin_scenario.connect(), await odin_scenario.connect()
+    await social.subscribe(channels=["BTC.social"])
+    await everything.subscribe(channels=["*.*"])
+    feed = odin_scenario.view.feed
+    for status, topics in ("stalled", {"odin.trades", "odin.social"}), ("live", set[str]()):
+        feed.stalled_topics.value = frozenset(topics)
+        of_social = {"status": status, "topics": ["odin.social"]}
+        of_trades = {"status": status, "topics": ["odin.trades"]}
+        assert await notices(social) == [of_social]
+        assert await notices(everything) == [of_social, of_trades]
+
+
 async def test_newcomers_are_told_what_is_stalled(odin_scenario: Scenario) -> None:
     """All of it, as long as it is."""
     feed = odin_scenario.view.feed
