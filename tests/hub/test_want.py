@@ -125,10 +125,8 @@ def test_a_place_is_taken_wherever_it_is(offset: int | None) -> None:
 def test_a_pattern_that_is_dropped_is_wanted_no_more() -> None:
     """The others are; whether there was something to drop is told."""
     want = Want({"BTC.trade": {TRADES[0]: 5}, "ETH.trade": {TRADES[0]: 9}})
-    assert want.asks_for(["*.*", "BTC.trade"])
     assert want.drop(["BTC.trade", "DOGE.trade"])
     assert not want.drop(["BTC.trade", "DOGE.trade"])
-    assert not want.asks_for(["*.*", "BTC.trade"])
     assert list(want.patterns) == ["ETH.trade"]
     assert not want.includes(message("BTC", offset=6))
     assert want.includes(message("ETH", offset=10))

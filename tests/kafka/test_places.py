@@ -58,14 +58,6 @@ def test_a_history_that_is_skipped_is_behind_us() -> None:
     assert (places.next[A], places.history) == (20, {})
 
 
-def test_a_place_is_gone_when_the_log_does_not_reach_it() -> None:
-    """Its next record may be the one to come; partitions we do not read are not judged."""
-    places = Places()
-    places.next |= {A: 10, B: 10}
-    assert places.gone({A: Bounds(10, 20), B: Bounds(0, 10), C: Bounds(5, 9)}) == {}
-    assert places.gone({A: Bounds(11, 20), B: Bounds(0, 9)}) == {A: 11, B: 0}
-
-
 def test_a_jump_forward_loses_records() -> None:
     """The position is then before the first that is left."""
     places = begun()

@@ -108,10 +108,6 @@ class Want:
                     return True
         return False
 
-    def asks_for(self, patterns: Iterable[str]) -> bool:
-        """Whether one of these patterns is wanted."""
-        return any(pattern in self._starts for pattern in patterns)
-
     def starts(self) -> Iterable[tuple[Collection[str], Positions]]:
         """The patterns that share positions, with the positions after which they are wanted."""
         for shared in self._distinct():

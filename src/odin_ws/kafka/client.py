@@ -42,10 +42,6 @@ log = structlog.get_logger("odin_ws.kafka")
 
 T = TypeVar("T")
 
-# aiokafka's own bound on a request: longer than the longest wait of a fetch (30 s). Callers bound
-# each request in Trio.
-_REQUEST_SECONDS: Final = 90.0
-
 # Where several brokers can be asked, one that hangs must not take the time of those that answer.
 _LEAST_TURN_SECONDS: Final = 1.0
 

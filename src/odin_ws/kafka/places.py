@@ -45,14 +45,6 @@ class Places:
         positions = {key: self._live(key) - 1 for key in sorted(partitions)}
         return Assignment(positions, partial, history or {})
 
-    def gone(self, bounds: Mapping[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
-        """The partitions whose next record is not there any more, and the oldest that is."""
-        return {
-            key: has.first
-            for key, has in bounds.items()
-            if key in self.next and not has.first <= self.next[key] <= has.end
-        }
-
     def assignment_after(
         self,
         jumps: Mapping[TopicPartition, int],
