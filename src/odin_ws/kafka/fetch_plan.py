@@ -56,12 +56,14 @@ class FetchPlan:
 
     `is_held_back`: some partition is left out for want of room, and is wanted again soon.
     `has_lookup`: a back-off has ended in a position that has to be looked up.
+    `is_in_question`: it is not known of some wanted partition whether it can be read.
     """
 
     wanted: Mapping[TopicPartition, FetchFrom]
     retry_at: float = math.inf
     is_held_back: bool = False
     has_lookup: bool = False
+    is_in_question: bool = False
 
     def request(
         self, session: FetchSession, wait: FetchWait, topic_ids: Mapping[str, str | None]
@@ -82,30 +84,28 @@ class FetchPlan:
         )
 
 
-def plan_fetch(
-    led: Iterable[Partition], max_bytes: Mapping[TopicPartition, int], now: float
-) -> FetchPlan:
-    """What to fetch of the partitions that a broker leads; those whose back-off is over resume.
-
-    `max_bytes`: for partitions whose next batch is larger than PARTITION_BYTES.
-    """
+def plan_fetch(led: Iterable[Partition], now: float) -> FetchPlan:
+    """What to fetch of the partitions that a broker leads; those whose back-off is over resume."""
     several = list(led)
-    is_full = sum(one.buffered_bytes for one in several) >= _BROKER_ROOM
+    is_full = sum([one.buffered_bytes for one in several]) >= _BROKER_ROOM
+    usual_bytes = _SMALL_PARTITION_BYTES if is_full else PARTITION_BYTES
     wanted: dict[TopicPartition, FetchFrom] = {}
     retry_at = math.inf
-    is_held_back = has_lookup = False
+    is_held_back = has_lookup = is_in_question = False
+    reading, backing_off = PartitionState.READING, PartitionState.BACKING_OFF
     for one in several:
-        if one.state is PartitionState.BACKING_OFF:
+        if one.state is backing_off:
             if now < one.retry_at:
                 retry_at = min(retry_at, one.retry_at)
                 continue
             has_lookup |= one.resume() is PartitionState.LOOKING_UP
-        if one.state is not PartitionState.READING:
+        if one.state is not reading:
             continue
-        if one.buffered_bytes >= _PARTITION_ROOM or (is_full and one.has_buffered):
+        buffered = one.buffered_bytes
+        if buffered >= _PARTITION_ROOM or (is_full and one.has_buffered):
             is_held_back = True
             continue
-        usual = _SMALL_PARTITION_BYTES if is_full else PARTITION_BYTES
-        size = max_bytes.get(one.key, usual)
-        wanted[one.key] = FetchFrom(one.position, one.leader_epoch, size)
-    return FetchPlan(wanted, retry_at, is_held_back, has_lookup)
+        wanted[one.key] = one.fetch_from(usual_bytes)
+        if one.problem is not None or one.answered_at is None:
+            is_in_question = True
+    return FetchPlan(wanted, retry_at, is_held_back, has_lookup, is_in_question)

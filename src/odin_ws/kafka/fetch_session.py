@@ -7,7 +7,6 @@ only those that have something new. So a fetch costs what it brings, and not wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 import attrs
@@ -68,15 +67,10 @@ class FetchSession:
             frozenset(known.keys() - wanted.keys()),
         )
 
-    def asked(self, key: TopicPartition) -> int | None:
-        """The offset from which the request that is answered reads a partition."""
-        where = self._asked.get(key)
-        return None if where is None else where.offset
-
     @property
-    def asked_keys(self) -> AbstractSet[TopicPartition]:
-        """The partitions that the request that is answered reads."""
-        return self._asked.keys()
+    def asked(self) -> Mapping[TopicPartition, FetchFrom]:
+        """Where the request that is answered reads each of its partitions."""
+        return self._asked
 
     def answered(self, error: int, session: int) -> bool:
         """Take the answer's error code and session; whether it holds anything.

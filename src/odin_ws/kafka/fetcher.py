@@ -15,21 +15,20 @@ from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.fetch_plan import (
     FETCH_BYTES,
-    LARGEST_PARTITION_BYTES,
     PARTITION_BYTES,
     FetchWait,
     plan_fetch,
 )
 from odin_ws.kafka.fetch_session import FetchSession
+from odin_ws.kafka.fetched import Effect, apply_fetched
 from odin_ws.kafka.lookup import look_up
 from odin_ws.kafka.partition import Jump, Partition, PartitionState
 from odin_ws.kafka.protocol import (
-    FetchedPartition,
+    FetchFrom,
     FetchResponse,
     KafkaRequest,
     TopicLayout,
 )
-from odin_ws.kafka.record_batches import read_batches
 from odin_ws.records import JumpReason, Record, TopicPartition
 
 __all__ = ["BATCH_RECORDS", "Brokers", "Fetcher", "Taken"]
@@ -48,13 +47,7 @@ POLL_SECONDS: Final = 1.0
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 1.0
 
-_OUT_OF_RANGE: Final = 1
 _LEADER_NOT_AVAILABLE: Final = 5
-
-# Kafka's codes after which the metadata may say more: unknown topic or partition, no leader,
-# another leader, replica or its disk gone, fenced or unknown leader epoch, a leader that is new,
-# unknown or other topic id.
-_ASK_FOR_METADATA: Final = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
 
 
 @attrs.frozen
@@ -113,10 +106,6 @@ class Fetcher:
         # Those with something to take, in the order in which they are taken from.
         self._ready: deque[Partition] = deque()
         self._something = trio.Event()
-        # Second thoughts: an answer that is believed only when it comes twice.
-        self._out_of_range: dict[TopicPartition, int] = {}
-        self._corrupt: dict[TopicPartition, int] = {}
-        self._max_bytes: dict[TopicPartition, int] = {}
 
     # ---- for the source
 
@@ -221,7 +210,7 @@ class Fetcher:
         lost_sessions = 0
         while True:
             led = [one for one in self.partitions.values() if one.leader == node]
-            plan = plan_fetch(led, self._max_bytes, trio.current_time())
+            plan = plan_fetch(led, trio.current_time())
             if plan.has_lookup:
                 self._notify()
             if not plan.wanted:
@@ -232,7 +221,7 @@ class Fetcher:
             if plan.is_held_back and wait.min_bytes == self._idle_wait.min_bytes:
                 wait = self._gathering_wait
             began = trio.current_time()
-            if any(self._is_in_question(key) for key in plan.wanted):
+            if plan.is_in_question:
                 # That they can be read is to be known at once.
                 wait = self._no_wait
             # The others' fetch must not hold up a partition whose back-off ends.
@@ -259,10 +248,6 @@ class Fetcher:
             lost_sessions = 0
             wait = await self._take_response(node, session, response)
 
-    def _is_in_question(self, key: TopicPartition) -> bool:
-        partition = self.partitions[key]
-        return partition.problem is not None or partition.answered_at is None
-
     def _lose(self, node: int, keys: Collection[TopicPartition], reason: str, since: float) -> None:
         """A broker is away or fails as a whole: its partitions may have other leaders by now."""
         for key in keys & self.partitions.keys():
@@ -277,25 +262,26 @@ class Fetcher:
         """Keep what came; returns how long the next fetch is to wait at the broker."""
         now = trio.current_time()
         size = 0
-        told = set()
+        # The answer leaves out what has nothing new.
+        quiet = dict(session.asked)
         for one in response.partitions:
-            told.add(one.key)
-            partition = self._fetched(node, session, one.key)
-            if partition is not None:
+            asked = quiet.pop(one.key, None)
+            partition = asked and self._current(node, one.key, asked)
+            if partition:
                 size += len(one.data)
-                self._take_partition(partition, one, now)
+                self._follow(partition, apply_fetched(partition, one, now))
                 if one.data:
                     await trio.lowlevel.checkpoint()
-        # The answer leaves out what has nothing new.
-        for key in session.asked_keys - told:
-            if (partition := self._fetched(node, session, key)) is not None:
-                self._succeed(partition, now)
+        for key, asked in quiet.items():
+            partition = self._current(node, key, asked)
+            if partition is not None and partition.succeed(now):
+                self.troubled.set()
         if not size:
             return self._idle_wait
         # More is waiting where so much has come: that need not be gathered.
         return self._gathering_wait if size < PARTITION_BYTES // 2 else self._no_wait
 
-    def _fetched(self, node: int, session: FetchSession, key: TopicPartition) -> Partition | None:
+    def _current(self, node: int, key: TopicPartition, asked: FetchFrom) -> Partition | None:
         """The partition that an answer is about; None where it was asked before a change.
 
         It may have been assigned anew, or have another leader, or its position is in question.
@@ -305,73 +291,21 @@ class Fetcher:
             partition is None
             or partition.leader != node
             or partition.state is not PartitionState.READING
-            or partition.position != session.asked(key)
+            or partition.position != asked.offset
         ):
             return None
         return partition
 
-    def _take_partition(self, partition: Partition, one: FetchedPartition, now: float) -> None:
-        if one.error == _OUT_OF_RANGE:
-            self._take_out_of_range(partition, now)
-        elif one.error:
-            if one.error in _ASK_FOR_METADATA:
-                self.metadata_wanted.set()
-            self._fail(partition, error_text(one.error), now)
-        else:
-            partition.high_watermark, partition.last_stable = one.high_watermark, one.last_stable
-            self._out_of_range.pop(partition.key, None)
-            if one.data:
-                self._take_data(partition, one, now)
-            else:
-                self._succeed(partition, now)
-
-    def _take_out_of_range(self, partition: Partition, now: float) -> None:
-        """Brokers say so for moments after a leader change, too (Redpanda): look twice."""
-        if self._out_of_range.get(partition.key) == partition.position:
-            del self._out_of_range[partition.key]
-            partition.look_up()
-            self._notify()
-        else:
-            self._out_of_range[partition.key] = partition.position
-            self._fail(partition, f"offset {partition.position} is out of range", now)
-
-    def _take_data(self, partition: Partition, one: FetchedPartition, now: float) -> None:
-        key = partition.key
-        at = partition.position
-        skip = self._corrupt.pop(key, None) == at
-        found = read_batches(key, one.data, at, one.aborted, skip_corrupt=skip)
-        if found.next_offset == at:
-            if found.corrupt is not None:
-                # It may come whole the next time, from this broker or another.
-                self._corrupt[key] = at
-                self._fail(partition, f"wrong checksum behind offset {at - 1}", now)
-            else:
-                self._ask_for_more(partition, now)
-            return
-        self._max_bytes.pop(key, None)
-        self._succeed(partition, now)
-        partition.position = found.next_offset
-        if found.last_epoch >= 0:
-            partition.record_epoch = found.last_epoch
-        if found.records:
-            partition.buffer(found.records, max(len(one.data), found.size))
-        # Also without records: offsets were passed.
-        self._make_ready(partition)
-
-    def _ask_for_more(self, partition: Partition, now: float) -> None:
-        """The next batch is larger than what was asked for, and the broker cuts it off."""
-        known = self._max_bytes.get(partition.key, PARTITION_BYTES)
-        if known < LARGEST_PARTITION_BYTES:
-            self._max_bytes[partition.key] = min(2 * known, LARGEST_PARTITION_BYTES)
-        else:
-            size = LARGEST_PARTITION_BYTES >> 20
-            self._fail(partition, f"the next batch is larger than {size} MiB", now)
-
-    def _succeed(self, partition: Partition, now: float) -> None:
-        is_news = partition.problem is not None or partition.answered_at is None
-        partition.succeed(now)
-        if is_news:
+    def _follow(self, partition: Partition, effect: Effect) -> None:
+        """Do what follows from a part of a response."""
+        if Effect.ASK_FOR_METADATA in effect:
+            self.metadata_wanted.set()
+        if Effect.JUDGE in effect:
             self.troubled.set()
+        if Effect.TAKE in effect:
+            self._make_ready(partition)
+        if Effect.REPLAN in effect:
+            self._notify()
 
     def _fail(self, partition: Partition, reason: str, now: float) -> None:
         partition.fail(reason, now)
@@ -434,8 +368,6 @@ class Fetcher:
         partition = self.partitions.pop(key, None)
         if partition is not None and partition.ready:
             self._ready.remove(partition)
-        for several in (self._out_of_range, self._corrupt, self._max_bytes):
-            several.pop(key, None)
 
     def _leaders(self) -> set[int]:
         return {one.leader for one in self.partitions.values() if one.leader is not None}

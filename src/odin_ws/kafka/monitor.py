@@ -31,7 +31,8 @@ log = structlog.get_logger("odin_ws.kafka")
 _FIRST_ASK_SECONDS: Final = 0.2
 _LAST_ASK_SECONDS: Final = 2.0
 
-# Trouble is judged when it begins and ends, and so often beside that: it becomes old.
+# The monitor judges trouble when it begins and ends. While something is in trouble, the monitor
+# judges it once per this time too: trouble becomes old enough to be shown.
 _JUDGE_SECONDS: Final = 0.5
 
 # A transaction usually takes well under a second; the broker ends one after a minute by default.
@@ -155,6 +156,18 @@ class Monitor:
         )
 
     @property
+    def _is_unsettled(self) -> bool:
+        """Whether a judgement may be another one only because time has passed."""
+        return bool(
+            self._has_trouble
+            or self._held
+            or self._cluster_problem
+            or self.own_problem
+            or self._shown
+            or self._feed.status.value is not FeedStatus.LIVE
+        )
+
+    @property
     def _has_young_problem(self) -> bool:
         """Whether the next answer may end a topic's trouble before it is shown."""
         now = trio.current_time()
@@ -186,7 +199,9 @@ class Monitor:
         while True:
             self._fetcher.troubled = trio.Event()
             self._publish(self._judge())
-            with trio.move_on_after(min(_JUDGE_SECONDS, self._interval / 2)):
+            usual = self._interval / 2
+            seconds = min(_JUDGE_SECONDS, usual) if self._is_unsettled else usual
+            with trio.move_on_after(seconds):
                 await self._fetcher.troubled.wait()
 
     def _judge(self) -> Judgement:

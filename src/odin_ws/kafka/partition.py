@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from odin_ws.kafka.backoff import Backoff
-from odin_ws.kafka.protocol import NO_EPOCH
+from odin_ws.kafka.protocol import NO_EPOCH, FetchFrom
 from odin_ws.records import JumpReason, Record, TopicPartition
 
 __all__ = ["Jump", "Partition", "PartitionState", "Problem"]
@@ -19,6 +19,8 @@ _LAST_RETRY_SECONDS: Final = 5.0
 
 # A wait is at most this part of the time that the trouble has lasted.
 _TRIES: Final = 3
+
+_NOWHERE: Final = FetchFrom(-1, NO_EPOCH, 0)
 
 
 class PartitionState(Enum):
@@ -65,6 +67,9 @@ class Partition:
     `validated_epoch`: of the leader whose log is known to hold everything before `position`.
     `answered_at`: when a fetch of it last succeeded, None before the first.
     `high_watermark`, `last_stable`: as the leader told last; -1 before.
+    `out_of_range_at`, `corrupt_at`: the position for which one fetch has failed so, and which is
+    believed to be so when another one does.
+    `fetch_bytes`: the size of the next fetch, if a batch is larger than a usual fetch.
     """
 
     key: TopicPartition
@@ -79,6 +84,9 @@ class Partition:
     answered_at: float | None = None
     high_watermark: int = -1
     last_stable: int = -1
+    out_of_range_at: int | None = None
+    corrupt_at: int | None = None
+    fetch_bytes: int | None = None
     # Why the position has to be looked up; None to find out what the log has.
     lookup: JumpReason | None = None
     # Whether a fetch has shown that the log does not have the position.
@@ -86,6 +94,7 @@ class Partition:
     buffered_bytes: int = 0
     # Whether it is among those that the fetcher takes from next.
     ready: bool = False
+    _fetch_from: FetchFrom = _NOWHERE
     _buffer: deque[tuple[list[Record], int] | Jump] = attrs.field(factory=deque)
     _backoff: Backoff = attrs.field(
         factory=lambda: Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
@@ -93,11 +102,22 @@ class Partition:
 
     # ---- what came
 
-    def succeed(self, now: float) -> None:
-        """A fetch was answered: nothing is wrong."""
+    def fetch_from(self, usual_bytes: int) -> FetchFrom:
+        """Where the next fetch reads, the same object until that changes."""
+        size = self.fetch_bytes or usual_bytes
+        known = self._fetch_from
+        if known != (self.position, self.leader_epoch, size):
+            known = self._fetch_from = FetchFrom(self.position, self.leader_epoch, size)
+        return known
+
+    def succeed(self, now: float) -> bool:
+        """Note that a fetch was answered; returns whether that was in question."""
+        was_in_question = self.answered_at is None or self.problem is not None
         self.answered_at = now
-        self.problem = None
-        self._backoff.reset()
+        if was_in_question:
+            self.problem = None
+            self._backoff.reset()
+        return was_in_question
 
     def suffer(self, reason: str, since: float) -> Problem:
         """Something is wrong, maybe not the partition's own: its broker is away."""

@@ -1,0 +1,97 @@
+"""Applies one partition's part of a fetch response to that partition, without I/O."""
+
+from __future__ import annotations
+
+from enum import Flag, auto
+from typing import Final
+
+from odin_ws.kafka.errors import error_text
+from odin_ws.kafka.fetch_plan import LARGEST_PARTITION_BYTES, PARTITION_BYTES
+from odin_ws.kafka.partition import Partition
+from odin_ws.kafka.protocol import FetchedPartition
+from odin_ws.kafka.record_batches import read_batches
+
+__all__ = ["Effect", "apply_fetched"]
+
+_OUT_OF_RANGE: Final = 1
+
+# Kafka's codes after which the metadata may say more: unknown topic or partition, no leader,
+# another leader, replica or its disk gone, fenced or unknown leader epoch, a leader that is new,
+# unknown or other topic id.
+_ASK_FOR_METADATA: Final = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
+
+
+class Effect(Flag):
+    """What the fetcher has to do after a part of a response was applied."""
+
+    NONE = 0
+    TAKE = auto()
+    """The partition has records to take, or has passed offsets without records."""
+    ASK_FOR_METADATA = auto()
+    """The layout of the cluster may have changed."""
+    JUDGE = auto()
+    """The partition's trouble has begun or ended."""
+    REPLAN = auto()
+    """The partition leaves the fetches: it backs off, or its position is looked up."""
+
+
+def apply_fetched(partition: Partition, fetched: FetchedPartition, now: float) -> Effect:
+    """Apply what a fetch brought of a partition, at a time of Trio's clock."""
+    if fetched.error == _OUT_OF_RANGE:
+        return _apply_out_of_range(partition, now)
+    if fetched.error:
+        partition.fail(error_text(fetched.error), now)
+        failed = Effect.JUDGE | Effect.REPLAN
+        return failed | Effect.ASK_FOR_METADATA if fetched.error in _ASK_FOR_METADATA else failed
+    partition.high_watermark, partition.last_stable = fetched.high_watermark, fetched.last_stable
+    partition.out_of_range_at = None
+    if fetched.data:
+        return _apply_data(partition, fetched, now)
+    return Effect.JUDGE if partition.succeed(now) else Effect.NONE
+
+
+def _apply_out_of_range(partition: Partition, now: float) -> Effect:
+    """Look a position up that was out of range twice.
+
+    Redpanda answers so for moments after a change of leaders, too.
+    """
+    at = partition.position
+    if partition.out_of_range_at == at:
+        partition.out_of_range_at = None
+        partition.look_up()
+        return Effect.REPLAN
+    partition.out_of_range_at = at
+    partition.fail(f"offset {at} is out of range", now)
+    return Effect.JUDGE | Effect.REPLAN
+
+
+def _apply_data(partition: Partition, fetched: FetchedPartition, now: float) -> Effect:
+    at = partition.position
+    skip = partition.corrupt_at == at
+    partition.corrupt_at = None
+    found = read_batches(partition.key, fetched.data, at, fetched.aborted, skip_corrupt=skip)
+    if found.next_offset == at:
+        if found.corrupt is None:
+            return _ask_for_more(partition, now)
+        # The batch may come whole the next time, from this broker or another.
+        partition.corrupt_at = at
+        partition.fail(f"wrong checksum behind offset {at - 1}", now)
+        return Effect.JUDGE | Effect.REPLAN
+    partition.fetch_bytes = None
+    effect = Effect.TAKE | (Effect.JUDGE if partition.succeed(now) else Effect.NONE)
+    partition.position = found.next_offset
+    if found.last_epoch >= 0:
+        partition.record_epoch = found.last_epoch
+    if found.records:
+        partition.buffer(found.records, max(len(fetched.data), found.size))
+    return effect
+
+
+def _ask_for_more(partition: Partition, now: float) -> Effect:
+    """Fetch more at once: the broker has cut off the next batch, which is larger."""
+    size = partition.fetch_bytes or PARTITION_BYTES
+    if size < LARGEST_PARTITION_BYTES:
+        partition.fetch_bytes = min(2 * size, LARGEST_PARTITION_BYTES)
+        return Effect.NONE
+    partition.fail(f"the next batch is larger than {LARGEST_PARTITION_BYTES >> 20} MiB", now)
+    return Effect.JUDGE | Effect.REPLAN
