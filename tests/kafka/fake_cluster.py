@@ -286,7 +286,10 @@ class FakeCluster:
 
     def _offset(self, node: int, key: TopicPartition, at: int) -> OffsetFound:
         error = self._code(node, key, -1) or self.query_errors.get(key, 0)
-        return OffsetFound(error, -1 if error else self.logs[key].offset_at(at))
+        if error:
+            return OffsetFound(error, -1)
+        log = self.logs[key]
+        return OffsetFound(0, log.offset_at(at), log.epoch if self.has_epochs else -1)
 
     def _epoch_end(self, node: int, key: TopicPartition, current: int, epoch: int) -> EpochEnd:
         error = self._code(node, key, current) or self.query_errors.get(key, 0)

@@ -44,11 +44,13 @@ async def test_each_leader_is_asked_once_for_all_of_its_partitions(
     autojump_clock: MockClock,
 ) -> None:
     """All at the same time: it takes as long as the slowest."""
-    leaders = Leaders({1: {KEYS[0]: OffsetFound(0, 5), KEYS[2]: OffsetFound(0, -1)}, 2: {}}, 3)
+    leaders = Leaders({1: {KEYS[0]: OffsetFound(0, 5, 4), KEYS[2]: OffsetFound(0, -1)}, 2: {}}, 3)
     leaders.answers = {**leaders.answers, 2: {KEYS[1]: OffsetFound(0, 7)}}
     times = {KEYS[0]: LATEST, KEYS[1]: EARLIEST, KEYS[2]: 1_000}
     found = await list_offsets(leaders, times, {KEYS[0]: 1, KEYS[1]: 2, KEYS[2]: 1})
-    assert found == Offsets({KEYS[0]: 5, KEYS[1]: 7, KEYS[2]: -1}, {})
+    assert found.found == {KEYS[0]: 5, KEYS[1]: 7, KEYS[2]: -1}
+    assert found.epochs == {KEYS[0]: 4, KEYS[1]: -1, KEYS[2]: -1}
+    assert found.failed == {}
     assert leaders.asked == {1: {KEYS[0]: LATEST, KEYS[2]: 1_000}, 2: {KEYS[1]: EARLIEST}}
     assert trio.current_time() == 3
 

@@ -35,6 +35,24 @@ async def test_without_history_reading_begins_at_the_end(
         assert len(received.assignments) == 1
 
 
+async def test_unclean_election_before_the_first_record_of_a_quiet_partition_is_told(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another leader has fewer records, and more than those again before the next fetch."""
+    cluster = whole()
+    cluster.publish(TRADES, 4)
+    cluster.publish(TRADES, 6)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        assert received.feed.status.value is FeedStatus.LIVE
+        cluster.move(TRADES, ((cluster.leaders[TRADES] or 0) + 1) % 3, keeps=4)
+        cluster.publish(TRADES, 20)
+        await trio.sleep(10)
+        jumps = {key: one for item in received.assignments for key, one in item.jumps.items()}
+        assert jumps == {TRADES: JumpReason.TRUNCATED}
+        assert received.offsets(TRADES) == list(range(4, 24))
+
+
 async def test_history_is_read_before_the_end(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from odin_ws.kafka.fetched import Effect, apply_fetched
 from odin_ws.kafka.lookup import look_up
 from odin_ws.kafka.partition import Jump, Partition, PartitionState
 from odin_ws.kafka.protocol import (
+    NO_EPOCH,
     FetchFrom,
     FetchResponse,
     KafkaRequest,
@@ -119,14 +120,26 @@ class Fetcher:
                     nursery.start_soon(self._look_up_positions, node)
                 await self.changed.wait()
 
-    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read from these offsets on, also partitions that were not read before."""
+    def assign(
+        self,
+        positions: Mapping[TopicPartition, int],
+        epochs: Mapping[TopicPartition, int] | None = None,
+    ) -> None:
+        """Read from these offsets on, also partitions that were not read before.
+
+        `epochs`: by partition the leader epoch in which the record before its offset was written
+        or a later one that had no record since; by default it is not known.
+        """
+        known_epochs = epochs or {}
         for key, position in positions.items():
             before = self.partitions.get(key)
             self._drop(key)
             # What is wrong is so at any offset.
             problem = before.problem if before is not None else None
-            partition = self.partitions[key] = Partition(key, position, problem=problem)
+            epoch = known_epochs.get(key, NO_EPOCH)
+            partition = self.partitions[key] = Partition(
+                key, position, record_epoch=epoch, validated_epoch=epoch, problem=problem
+            )
             self._lead(partition, trio.current_time())
         self._know_ids()
         self._notify()

@@ -16,7 +16,7 @@ from odin_ws.kafka.layout import Layout
 from odin_ws.kafka.monitor import Monitor, renewed
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.places import history_starts
-from odin_ws.kafka.protocol import EARLIEST, LATEST
+from odin_ws.kafka.protocol import EARLIEST, LATEST, NO_EPOCH
 from odin_ws.kafka.queries import Offsets, list_offsets
 from odin_ws.records import TopicPartition
 
@@ -30,12 +30,14 @@ class Placement:
     """`starts`: by partition the offset to read from. `ends`: from where on records are news.
 
     `failed`: by partition why it cannot be placed now, in words. `is_first`: at the start.
+    `epochs`: by partition that starts at the log's end the leader epoch there, if it is known.
     """
 
     starts: Mapping[TopicPartition, int]
     ends: Mapping[TopicPartition, int]
     failed: Mapping[TopicPartition, str]
     is_first: bool = False
+    epochs: Mapping[TopicPartition, int] = attrs.field(factory=dict)
 
 
 class Placer:
@@ -96,7 +98,8 @@ class Placer:
             return await self._since(partitions, started_ms)
         ends = await self._ask(dict.fromkeys(partitions, LATEST))
         starts = await self._history_starts(ends.found)
-        return Placement(starts, ends.found, ends.failed, is_first=True)
+        epochs = _at_end(starts, ends)
+        return Placement(starts, ends.found, ends.failed, is_first=True, epochs=epochs)
 
     async def _since(self, partitions: Collection[TopicPartition], started_ms: int) -> Placement:
         old_topics = {key.topic for key in self._at_start or ()}
@@ -110,7 +113,8 @@ class Placer:
         ends = await self._ask(dict.fromkeys(partitions, LATEST))
         young = await self._ask({key: times[key] for key in ends.found})
         starts = {key: at if at >= 0 else ends.found[key] for key, at in young.found.items()}
-        return Placement(starts, starts, ends.failed | young.failed)
+        failed = ends.failed | young.failed
+        return Placement(starts, starts, failed, epochs=_at_end(starts, ends))
 
     async def _history_starts(
         self, ends: Mapping[TopicPartition, int]
@@ -133,3 +137,16 @@ class Placer:
     async def _ask(self, times: Mapping[TopicPartition, int]) -> Offsets:
         # Committed records end there: those of an open transaction come when it ends.
         return await list_offsets(self._client, times, self._monitor.leaders, committed=True)
+
+
+def _at_end(starts: Mapping[TopicPartition, int], ends: Offsets) -> dict[TopicPartition, int]:
+    """The epochs of the partitions that start at their ends.
+
+    Without the epoch, records that an unclean election cuts before the first one is read would go
+    unnoticed: a quiet partition has no record yet that tells an epoch.
+    """
+    return {
+        key: ends.epochs[key]
+        for key, start in starts.items()
+        if start == ends.found[key] and ends.epochs[key] != NO_EPOCH
+    }

@@ -30,9 +30,13 @@ class Brokers(Protocol):
 
 @attrs.frozen
 class Offsets:
-    """`found`: by partition the offset. `failed`: by partition why there is none now, in words."""
+    """`found`: by partition the offset. `failed`: by partition why there is none now, in words.
+
+    `epochs`: by partition the leader epoch at the offset, -1 where the broker does not tell it.
+    """
 
     found: dict[TopicPartition, int] = attrs.field(factory=dict)
+    epochs: dict[TopicPartition, int] = attrs.field(factory=dict)
     failed: dict[TopicPartition, str] = attrs.field(factory=dict)
 
 
@@ -77,3 +81,4 @@ async def _ask(brokers: Brokers, node: int, request: ListOffsetsRequest, result:
             result.failed[key] = error_text(one.error, denied=_DENIED)
         else:
             result.found[key] = one.offset
+            result.epochs[key] = one.epoch

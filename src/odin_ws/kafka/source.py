@@ -155,7 +155,8 @@ class KafkaSource:
                 places.next |= placement.starts
                 assignment = places.assignment(places.next)
             await self._assign(outbox, assignment)
-            self._fetcher.assign({key: places.next[key] for key in placement.starts})
+            starts = {key: places.next[key] for key in placement.starts}
+            self._fetcher.assign(starts, placement.epochs)
 
     async def _serve(self, outbox: Outbox, positions: Mapping[TopicPartition, int]) -> None:
         """Read what the group gave us, and nothing else."""

@@ -40,10 +40,15 @@ _READ_COMMITTED: Final = 1
 
 @attrs.frozen
 class OffsetFound:
-    """`error`: Kafka's code. `offset`: -1 where no record is that young."""
+    """`error`: Kafka's code. `offset`: -1 where no record is that young.
+
+    `epoch`: the leader epoch of the record there, at the end that of the leader; -1 before
+    version 4, and where the broker does not know it.
+    """
 
     error: int
     offset: int
+    epoch: int = NO_EPOCH
 
 
 @attrs.frozen
@@ -83,10 +88,9 @@ class ListOffsetsRequest:
             partition, error = reader.int32(), reader.int16()
             reader.int64()  # the record's timestamp
             offset = reader.int64()
-            if version >= 4:
-                reader.int32()  # leader epoch
+            epoch = reader.int32() if version >= 4 else NO_EPOCH
             reader.tags()
-            return partition, OffsetFound(error, offset)
+            return partition, OffsetFound(error, offset, epoch)
 
         if version >= 2:
             reader.int32()  # throttle time
