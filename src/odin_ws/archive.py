@@ -8,7 +8,14 @@ from typing import NamedTuple, Protocol
 
 from odin_ws.records import Record, TopicPartition
 
-__all__ = ["Archive", "ArchiveUnavailable", "Bounds", "RecordsExpired", "Span"]
+__all__ = [
+    "Archive",
+    "ArchiveUnavailable",
+    "Bounds",
+    "PartitionsUnavailable",
+    "RecordsExpired",
+    "Span",
+]
 
 
 class Bounds(NamedTuple):
@@ -29,6 +36,21 @@ class ArchiveUnavailable(Exception):
     """The log does not answer now. What was read so far stands; the rest can be asked for later."""
 
 
+class PartitionsUnavailable(ArchiveUnavailable):
+    """The log does not answer for some of the partitions now.
+
+    `failed`: by partition why, in words. `found`: the bounds of the others.
+    """
+
+    def __init__(
+        self, failed: Mapping[TopicPartition, str], found: Mapping[TopicPartition, Bounds]
+    ) -> None:
+        key, reason = min(failed.items())
+        super().__init__(f"{key.topic} {key.partition}: {reason}")
+        self.failed = failed
+        self.found = found
+
+
 class RecordsExpired(Exception):
     """The log no longer has the first of the records asked for: its retention took them meanwhile.
 
@@ -47,7 +69,10 @@ class Archive(Protocol):
         ...
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """What each partition has; those that do not exist are left out."""
+        """What each partition has; those that do not exist are left out.
+
+        Raises PartitionsUnavailable where that is known of some and not of others.
+        """
         ...
 
     async def positions_at(

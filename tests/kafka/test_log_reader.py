@@ -12,7 +12,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.archive import Archive, ArchiveUnavailable, RecordsExpired, Span
+from odin_ws.archive import (
+    Archive,
+    ArchiveUnavailable,
+    PartitionsUnavailable,
+    RecordsExpired,
+    Span,
+)
 from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.log_reader import KafkaLogReader
 from odin_ws.kafka.options import KafkaOptions
@@ -360,8 +366,9 @@ async def test_bounds_of_a_partition_without_a_leader_are_unavailable(
     """The partition is named."""
     cluster.logs[OTHER].leader = None
     async with running() as reader:
-        with pytest.raises(ArchiveUnavailable, match=rf"{TOPIC} 1: no leader"):
+        with pytest.raises(PartitionsUnavailable, match=rf"{TOPIC} 1: no leader") as failure:
             await reader.bounds([KEY, OTHER])
+        assert failure.value.found.keys() == {KEY}
         cluster.away = {0, 1}
         with pytest.raises(ArchiveUnavailable, match="nobody answers"):
             await reader.bounds([KEY])

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.archive import ArchiveUnavailable, Bounds
+from odin_ws.archive import ArchiveUnavailable, Bounds, PartitionsUnavailable
 from odin_ws.records import TopicPartition
 from odin_ws.resume.bounds import SharedArchive
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
@@ -25,11 +25,16 @@ class Counting(MemoryArchive):
         log.append("odin.trades", b"BTC", b"{}", partition=1)
         super().__init__(log, seconds=1)
         self.asked: list[set[TopicPartition]] = []
+        self.failed: dict[TopicPartition, str] = {}
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """See MemoryArchive."""
         self.asked.append(set(partitions))
-        return await super().bounds(partitions)
+        found = await super().bounds(partitions)
+        if failed := {key: self.failed[key] for key in partitions if key in self.failed}:
+            there = {key: has for key, has in found.items() if key not in failed}
+            raise PartitionsUnavailable(failed, there)
+        return found
 
 
 class Asking:
@@ -74,6 +79,23 @@ async def test_those_who_ask_meanwhile_share_the_next_question(
         ([1], {TRADES[1]: Bounds(0, 1)}),
     ]
     assert asking.behind.asked == [{TRADES[0]}, {TRADES[1], TRADES[2]}]
+
+
+async def test_partition_without_a_leader_fails_only_the_replays_that_need_it(
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+    asking: Asking,
+) -> None:
+    """Replays of other partitions of the topic share its question, and get their answer."""
+    asking.behind.failed[TRADES[2]] = "no leader"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asking.ask, SOCIAL)
+        nursery.start_soon(asking.ask, TRADES[0])
+        await trio.sleep(0.5)
+        nursery.start_soon(asking.ask, TRADES[1])
+        nursery.start_soon(asking.ask, TRADES[1], TRADES[2])
+    assert asking.behind.asked[-1] == {TRADES[1], TRADES[2]}
+    assert ([1], {TRADES[1]: Bounds(0, 1)}) in asking.answers
+    assert ([1, 2], "odin.trades 2: no leader") in asking.answers
 
 
 async def test_topic_that_fails_is_not_the_others_trouble(

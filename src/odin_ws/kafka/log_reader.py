@@ -11,7 +11,13 @@ from typing import Final
 import attrs
 import trio
 
-from odin_ws.archive import ArchiveUnavailable, Bounds, RecordsExpired, Span
+from odin_ws.archive import (
+    ArchiveUnavailable,
+    Bounds,
+    PartitionsUnavailable,
+    RecordsExpired,
+    Span,
+)
 from odin_ws.kafka.client import KafkaClient, Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.options import KafkaOptions
@@ -112,10 +118,14 @@ class KafkaLogReader:
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """See Archive."""
         metadata = await self.layout({key.topic for key in partitions}, partitions)
-        there = leaders_of(metadata).keys() & set(partitions)
-        firsts = await self._offsets(metadata, dict.fromkeys(there, EARLIEST))
-        ends = await self._offsets(metadata, dict.fromkeys(there, LATEST))
-        return {key: Bounds(firsts[key], ends[key]) for key in there}
+        leaders = leaders_of(metadata)
+        there = leaders.keys() & set(partitions)
+        firsts = await list_offsets(self._client, dict.fromkeys(there, EARLIEST), leaders)
+        ends = await list_offsets(self._client, dict.fromkeys(firsts.found, LATEST), leaders)
+        found = {key: Bounds(firsts.found[key], end) for key, end in ends.found.items()}
+        if failed := firsts.failed | ends.failed:
+            raise PartitionsUnavailable(failed, found)
+        return found
 
     async def positions_at(
         self, topics: Collection[str], timestamp: int
@@ -123,8 +133,11 @@ class KafkaLogReader:
         """See Archive."""
         metadata = await self.layout(topics)
         at = min(max(0, timestamp), _LAST_TIMESTAMP)
-        found = await self._offsets(metadata, dict.fromkeys(leaders_of(metadata), at))
-        return {key: first - 1 for key, first in found.items() if first >= 0}
+        leaders = leaders_of(metadata)
+        offsets = await list_offsets(self._client, dict.fromkeys(leaders, at), leaders)
+        if offsets.failed:
+            raise PartitionsUnavailable(offsets.failed, {})
+        return {key: first - 1 for key, first in offsets.found.items() if first >= 0}
 
     @asynccontextmanager
     async def read(
@@ -178,15 +191,6 @@ class KafkaLogReader:
         if response.error:
             raise KafkaUnavailable(error_text(response.error))
         return response.partitions
-
-    async def _offsets(
-        self, metadata: Metadata, times: Mapping[TopicPartition, int]
-    ) -> dict[TopicPartition, int]:
-        offsets = await list_offsets(self._client, times, leaders_of(metadata))
-        if offsets.failed:
-            key, reason = min(offsets.failed.items())
-            raise ArchiveUnavailable(f"{key.topic} {key.partition}: {reason}")
-        return offsets.found
 
 
 class _Reading(AsyncIterator[Sequence[Record]]):

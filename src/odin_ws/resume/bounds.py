@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 import trio
 
-from odin_ws.archive import Archive, ArchiveUnavailable, Bounds, Span
+from odin_ws.archive import Archive, ArchiveUnavailable, Bounds, PartitionsUnavailable, Span
 from odin_ws.records import Record, TopicPartition
 
 __all__ = ["SharedArchive"]
@@ -22,6 +22,7 @@ class _Question:
     partitions: set[TopicPartition] = attrs.field(factory=set)
     done: trio.Event = attrs.field(factory=trio.Event)
     found: Mapping[TopicPartition, Bounds] = attrs.field(factory=dict)
+    failed: Mapping[TopicPartition, str] = attrs.field(factory=dict)
     failure: ArchiveUnavailable | None = None
 
 
@@ -29,7 +30,8 @@ class SharedArchive:
     """An Archive that is asked for bounds once by all who want those of the same topics.
 
     Replays that ask while a question is on its way share the next one. Each set of topics has
-    questions of its own, so that a topic that does not answer delays only those who need it.
+    questions of its own, so that a topic that does not answer delays only those who need it. A
+    partition without an answer fails only the replays that need this partition.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -59,12 +61,16 @@ class SharedArchive:
         await question.done.wait()
         if question.failure is not None:
             raise ArchiveUnavailable(str(question.failure)) from question.failure
+        if failed := {key: question.failed[key] for key in partitions if key in question.failed}:
+            raise PartitionsUnavailable(failed, question.found)
         return {key: question.found[key] for key in partitions if key in question.found}
 
     async def _answer(self, topics: frozenset[str]) -> None:
         while question := self._next.pop(topics, None):
             try:
                 question.found = await self._archive.bounds(question.partitions)
+            except PartitionsUnavailable as error:
+                question.found, question.failed = error.found, error.failed
             except ArchiveUnavailable as error:
                 question.failure = error
             question.done.set()
