@@ -115,3 +115,24 @@ def test_chunk_without_anything_to_leave_out_is_shared() -> None:
     assert [
         one.record.offset for one in chunk.filtered(lambda one: one.record.offset > 1).messages
     ] == [2]
+
+
+@given(
+    st.lists(st.integers(0, 2), max_size=12),
+    st.dictionaries(st.integers(0, 2), st.integers(-1, 12)),
+)
+def test_chunk_after_positions_has_what_each_message_alone_would_decide(
+    partitions: list[int], starts: dict[int, int]
+) -> None:
+    """A message is kept if its partition has a position and its offset is behind it."""
+    chunk = Chunk(
+        message("BTC", offset=offset, partition=partition)
+        for offset, partition in enumerate(partitions)
+    )
+    positions = {TopicPartition("odin.trades", number): at for number, at in starts.items()}
+    kept = chunk.filtered(
+        lambda one: one.record.offset > starts.get(one.record.partition, len(partitions))
+    )
+    found = chunk.after(positions)
+    assert found.messages == kept.messages
+    assert (found.firsts, found.lasts, found.size) == (kept.firsts, kept.lasts, kept.size)

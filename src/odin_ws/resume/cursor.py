@@ -189,10 +189,11 @@ class Cursor:
                 self.want.advance(key, positions[key])
 
     def _wanted_of(self, chunk: Chunk) -> Chunk:
+        if not self._is_uniform:
+            return chunk.filtered(self.want.includes)
+        # The lane has the messages of exactly the client's patterns, and one mapping of positions
+        # holds for all of them: the offset alone decides.
         starts = self._starts
-        # Where it began behind the scan there is nothing to leave out, and the chunk is shared.
-        if self._is_uniform and all(
-            key in starts and first > starts[key] for key, first in chunk.firsts.items()
-        ):
+        if all(key in starts and first > starts[key] for key, first in chunk.firsts.items()):
             return chunk
-        return chunk.filtered(self.want.includes)
+        return chunk.after(starts)

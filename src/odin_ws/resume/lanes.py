@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from odin_ws.catalogue import matching_patterns
@@ -48,6 +48,20 @@ class Chunk:
         """This chunk, or one without the messages that are not to be kept."""
         kept = [message for message in self.messages if keep(message)]
         return self if len(kept) == len(self.messages) else Chunk(kept)
+
+    def after(self, starts: Mapping[TopicPartition, int]) -> Chunk:
+        """The messages behind these offsets; none of a partition that has no offset there."""
+        begins: dict[tuple[str, int], int] = {
+            key: starts.get(key, last) for key, last in self.lasts.items()
+        }
+        if all(last <= begins[key] for key, last in self.lasts.items()):
+            return Chunk()
+        return Chunk(
+            message
+            for message in self.messages
+            for record in (message.record,)
+            if record.offset > begins[record.topic, record.partition]
+        )
 
 
 def chunks_of(messages: Iterable[Message]) -> Iterator[Chunk]:
