@@ -30,9 +30,11 @@ MAX_BYTES = 2048
 SECONDS = 5.0
 
 
-async def read(*pieces: bytes) -> Head | None:
+async def read(*pieces: bytes, forwarded: str | None = None) -> Head | None:
     """Read a head that comes in these pieces and no more."""
-    return await read_head(FakeTransport(pieces), max_bytes=MAX_BYTES, seconds=SECONDS)
+    return await read_head(
+        FakeTransport(pieces), max_bytes=MAX_BYTES, seconds=SECONDS, forwarded=forwarded
+    )
 
 
 def read_now(*pieces: bytes) -> Head | None:
@@ -65,14 +67,86 @@ async def checked(head: bytes) -> Refusal:
 
 async def test_a_head_is_read(autojump_clock: MockClock) -> None:
     """Method, path, query and headers are told apart; header names are lower case."""
-    head = await read(head_bytes("/ws?v=0&empty=&name=a%20b", X_Own="Value"))
+    head = await read(head_bytes("/ws?v=0&empty=&name=a%20b", Origin="https://odin.test"))
     assert head is not None
     assert head.method == "GET"
     assert head.path == "/ws"
     assert head.query == {"v": "0", "empty": "", "name": "a b"}
     assert head.headers == {name.lower(): value for name, value in UPGRADE.items()} | {
-        "x-own": "Value"
+        "origin": "https://odin.test"
     }
+
+
+# What other applications, CDNs and proxies write: Latin-1, UTF-8, and bytes that are neither.
+FOREIGN = {
+    "cookie of another application": {"Cookie": "name=Ren\xe9; theme=dark"},
+    "city of a CDN": {"CF-IPCity": "D\xc3\xbcsseldorf"},
+    "user agent": {"User-Agent": "Browser/1.0 (\xd0\xaf)"},
+    "bytes of no encoding": {"X-Any": "\x80\x9f\xc0\xff"},
+    "language": {"Accept-Language": "fran\xe7ais"},
+    "client address of an undeclared proxy": {"X-Forwarded-For": "\xff, 192.0.2.1"},
+    "standard header of an undeclared proxy": {"Forwarded": 'for=192.0.2.1;host="z\xfcrich"'},
+    "tab in a value": {"X-Any": "one\ttwo"},
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+async def test_header_that_is_not_read_may_have_any_bytes_over_0x7f(
+    autojump_clock: MockClock, case: str
+) -> None:
+    """The head is read, and has nothing of a header that nothing looks at."""
+    fields = {name.replace("-", "_"): value for name, value in FOREIGN[case].items()}
+    head = await read(head_bytes(**fields))
+    assert head is not None
+    check_upgrade(head)
+    assert head.headers.keys() == {name.lower() for name in UPGRADE}
+
+
+READ = [
+    "Authorization",
+    "Connection",
+    "Host",
+    "Origin",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Version",
+    "Upgrade",
+]
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("byte", ["\x80", "\xe9", "\xff"])
+async def test_header_that_is_read_has_to_be_ascii(
+    autojump_clock: MockClock, name: str, byte: str
+) -> None:
+    """400, with the header's name."""
+    value = UPGRADE.get(name, "x") + byte
+    refusal = await refusal_of(head_bytes(**{name.replace("-", "_"): value}))
+    assert (refusal.status, refusal.label) == (HTTPStatus.BAD_REQUEST, "bad_request")
+    assert name.lower() in refusal.text
+
+
+@pytest.mark.parametrize("name", ["Cookie", "X_Any", "Origin", "Authorization"])
+@pytest.mark.parametrize("byte", [*"\x01\x02\x08\x0b\x0c\x0e\x1b\x1f\x7f"])
+async def test_no_header_may_have_a_control_character(
+    autojump_clock: MockClock, name: str, byte: str
+) -> None:
+    """Whether it is read or not: RFC 9110, 5.5 has no place for one."""
+    assert (await refusal_of(head_bytes(**{name: f"a{byte}b"}))).status == HTTPStatus.BAD_REQUEST
+
+
+@pytest.mark.parametrize("name", ["x-forwarded-for", "forwarded"])
+async def test_only_the_forwarded_header_that_is_asked_for_is_read(
+    autojump_clock: MockClock, name: str
+) -> None:
+    """It is held to ASCII then; the other one is not looked at."""
+    data = head_bytes(X_Forwarded_For="192.0.2.1", Forwarded="for=192.0.2.1")
+    head = await read(data, forwarded=name)
+    assert head is not None
+    assert head.headers.keys() - {one.lower() for one in UPGRADE} == {name}
+    bad = head_bytes(**{name.replace("-", "_"): "192.0.2.1, \xff"})
+    with pytest.raises(Refusal):
+        await read(bad, forwarded=name)
 
 
 async def test_a_repeated_header_has_its_values_joined(autojump_clock: MockClock) -> None:
@@ -83,6 +157,16 @@ async def test_a_repeated_header_has_its_values_joined(autojump_clock: MockClock
     head = await read(data)
     assert head is not None
     assert head.headers["connection"] == "keep-alive, Upgrade"
+    check_upgrade(head)
+
+
+async def test_upgrade_on_two_lines_is_one_list(autojump_clock: MockClock) -> None:
+    """RFC 9110, 5.3 and 7.8: the header is a list, so its lines are one."""
+    head = await read(
+        head_bytes(Upgrade="h2c").replace(b"\r\n\r\n", b"\r\nUpgrade: websocket\r\n\r\n")
+    )
+    assert head is not None
+    assert head.headers["upgrade"] == "h2c, websocket"
     check_upgrade(head)
 
 
@@ -206,7 +290,6 @@ async def test_a_trickle_does_not_prolong_the_time_for_a_head(autojump_clock: Mo
         b"GET /ws HTTP/1.1\r\nHost: a\r\n bad: fold\r\n: x\r\n\r\n",
         b"GET /ws HTTP/1.1\r\nHost : a\r\n\r\n",
         b"GET /w\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
-        head_bytes(X_Name="caf\xe9"),
         head_bytes(Sec_WebSocket_Key="\xff" * 24),
         head_bytes(Content_Length="one"),
         head_bytes(Content_Length="0, 0"),
@@ -273,6 +356,13 @@ def test_no_bytes_bring_anything_but_a_head_or_a_refusal(data: bytes) -> None:
         head_bytes(Host="[2001:db8::7]:8443"),
         head_bytes("/ws?list=1,2&at=a@b", Accept="a/b, c/d"),
         head_bytes(Upgrade="WebSocket"),
+        head_bytes(Upgrade="websocket, h2c"),
+        head_bytes(Upgrade="h2c, WebSocket"),
+        head_bytes(Upgrade="h2c ,\twebsocket"),
+        head_bytes(Upgrade=",websocket,"),
+        head_bytes(Upgrade="TLS/1.0, websocket, h2c"),
+        head_bytes(Connection="Upgrade, HTTP2-Settings"),
+        head_bytes(Connection="\tUpgrade\t,, close"),
         head_bytes(Connection="keep-alive, upgrade"),
         head_bytes(Content_Length="0"),
         head_bytes(Origin="https://elsewhere.test", Sec_WebSocket_Protocol="chat"),
@@ -304,6 +394,8 @@ async def test_an_upgrade_is_recognised(autojump_clock: MockClock, data: bytes) 
         (head_bytes(Transfer_Encoding="chunked"), 400, "bad_request", None),
         (head_bytes(Upgrade=None), 426, "no_upgrade", ("Upgrade", "websocket")),
         (head_bytes(Upgrade="h2c"), 426, "no_upgrade", ("Upgrade", "websocket")),
+        (head_bytes(Upgrade="h2c, websockets"), 426, "no_upgrade", ("Upgrade", "websocket")),
+        (head_bytes(Upgrade="websocket h2c"), 426, "no_upgrade", ("Upgrade", "websocket")),
         (head_bytes(Connection=None), 426, "no_upgrade", ("Upgrade", "websocket")),
         (head_bytes(Connection="keep-alive"), 426, "no_upgrade", ("Upgrade", "websocket")),
         (head_bytes(Connection="upgraded"), 426, "no_upgrade", ("Upgrade", "websocket")),

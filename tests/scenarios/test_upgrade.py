@@ -85,7 +85,6 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
         "bad_request",
     ),
     "two versions": (request(headers={"sec-websocket-version": "13"}), 400, "bad_request"),
-    "two upgrades": (request(headers={"upgrade": "websocket"}), 400, "bad_request"),
     "two origins": (request(headers={"Origin": "a", "origin": "b"}), 400, "bad_request"),
     "two tokens": (
         request(headers={"Authorization": "Bearer a", "authorization": "Bearer b"}),
@@ -152,6 +151,10 @@ ALLOWED: dict[str, bytes] = {
     "the usual": request(),
     "words in any case": request(headers={"Upgrade": "WebSocket", "Connection": "UPGRADE"}),
     "several words": request(headers={"Connection": "keep-alive, Upgrade"}),
+    "a list of protocols": request(headers={"Upgrade": "websocket, h2c"}),
+    "a list of protocols on two lines": request(headers={"upgrade": "h2c"}),
+    "a city in Latin-1": request(headers={"CF-IPCity": "D\xfcsseldorf"}),
+    "a cookie of any bytes": request(headers={"Cookie": "a=\x80\xff; b=\xc3\xa9"}),
     "two Connection headers": request(headers={"connection": "keep-alive"}),
     "a strange host": request(headers={"Host": "xn--999999999"}),
     "an IPv6 host": request(headers={"Host": "[::1]:3002"}),

@@ -7,6 +7,7 @@ import binascii
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -61,9 +62,13 @@ _ONCE: Final = frozenset(
         "origin",
         "sec-websocket-key",
         "sec-websocket-version",
-        "upgrade",
     }
 )
+
+# The headers that decide something here. The others are not kept, so that no code can come to
+# depend on a header that was not checked. RFC 9110, 5.5 leaves open what bytes over 0x7f mean, so a
+# header of these has none; cookies, user agents and a CDN's header with a city may have them.
+_READ: Final = _ONCE | {"connection", "sec-websocket-protocol", "transfer-encoding", "upgrade"}
 
 _LINES_BESIDE_HEADERS: Final = 3
 
@@ -73,8 +78,8 @@ _LENGTHS: Final = re.compile(rb"\r\ncontent-length:[^\r]*,", re.IGNORECASE)
 # RFC 9112, 3.2: a name or address, and a port; not two of them, nor another part of a URL.
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][\s,/?#@\\:]*)(:[0-9]{0,5})?")
 
-# RFC 9110, 5.5 has no control characters in values; h11 lets this one through.
-_DELETE: Final = b"\x7f"
+# RFC 9110, 5.5 has no control characters in values but the tab; h11 lets most of them through.
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 # What a target may begin with that names a server (RFC 9112, 3.2.2).
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
@@ -94,7 +99,8 @@ class Refusal(Exception):
 class Head:
     """A request head. `rest`: the bytes that came with it and behind it.
 
-    Header names are lower case; of a repeated header `headers` has the values joined by commas.
+    `headers` has those that are read here. Their names are lower case; of a repeated header it has
+    the values joined by commas.
     """
 
     method: str
@@ -104,8 +110,13 @@ class Head:
     rest: bytes = b""
 
 
-async def read_head(transport: Transport, *, max_bytes: int, seconds: float) -> Head | None:
-    """Read and parse one head; None where the peer left before it was whole. Raises Refusal."""
+async def read_head(
+    transport: Transport, *, max_bytes: int, seconds: float, forwarded: str | None = None
+) -> Head | None:
+    """Read and parse one head; None where the peer left before it was whole. Raises Refusal.
+
+    `forwarded`: the header in which a trusted proxy names its client, where one has connected.
+    """
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=max_bytes)
     received = bytearray()
     with trio.move_on_after(seconds):
@@ -118,7 +129,7 @@ async def read_head(transport: Transport, *, max_bytes: int, seconds: float) -> 
                 if size > max_bytes:
                     raise _too_large(f"more than {max_bytes} bytes")
                 _check_lines(bytes(received[:size]), len({name for name, _ in event.headers}))
-                return _head(event, rest)
+                return _head(event, rest, forwarded)
             data = await transport.receive_some(max_bytes)
             if not data:
                 return None
@@ -160,8 +171,8 @@ def _check_lines(head: bytes, names: int) -> None:
         raise _bad(f"{twice[0]}: given twice")
 
 
-def _head(request: h11.Request, rest: bytes) -> Head:
-    headers = _headers(request)
+def _head(request: h11.Request, rest: bytes, forwarded: str | None) -> Head:
+    headers = _headers(request, _READ if forwarded is None else _READ | {forwarded})
     if request.http_version != b"1.1":
         raise _bad("HTTP/1.1 is needed")
     # h11 sees to it that there is one, from HTTP/1.1 on.
@@ -183,16 +194,19 @@ def _head(request: h11.Request, rest: bytes) -> Head:
     return Head(request.method.decode("ascii"), target.path, query, headers, rest)
 
 
-def _headers(request: h11.Request) -> dict[str, str]:
-    """By name; the values of a repeated one joined."""
+def _headers(request: h11.Request, read: AbstractSet[str]) -> dict[str, str]:
+    """Those that are `read`, by name; the values of a repeated one joined."""
     if len(request.headers) > _MAX_HEADERS:
         raise _too_large(f"more than {_MAX_HEADERS} headers")
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.headers:
         name = raw_name.decode("ascii")  # h11 lets nothing else through
-        # All that we look at is ASCII; RFC 9110, 5.5 leaves open what other bytes would mean.
-        if not raw_value.isascii() or _DELETE in raw_value:
-            raise _bad(f"{name}: not ASCII, or a control character")
+        if _CONTROL.search(raw_value):
+            raise _bad(f"{name}: a control character")
+        if name not in read:
+            continue
+        if not raw_value.isascii():
+            raise _bad(f"{name}: not ASCII")
         value = raw_value.decode("ascii")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
@@ -230,9 +244,7 @@ def check_upgrade(head: Head) -> None:
         )
     if head.headers.get("content-length", "0") != "0" or "transfer-encoding" in head.headers:
         raise _bad("a body has no place here")
-    wants = head.headers.get("upgrade", "").lower()
-    connection = {word.strip() for word in head.headers.get("connection", "").lower().split(",")}
-    if wants != "websocket" or "upgrade" not in connection:
+    if "websocket" not in _listed(head, "upgrade") or "upgrade" not in _listed(head, "connection"):
         raise Refusal(
             HTTPStatus.UPGRADE_REQUIRED,
             "no_upgrade",
@@ -248,6 +260,11 @@ def check_upgrade(head: Head) -> None:
         )
     if not _is_key(head.headers.get("sec-websocket-key", "")):
         raise _bad("Sec-WebSocket-Key: 16 bytes in base64")
+
+
+def _listed(head: Head, name: str) -> set[str]:
+    """The words of a header that is a list (RFC 9110, 5.6.1), in lower case."""
+    return {word.strip(" \t") for word in head.headers.get(name, "").lower().split(",")}
 
 
 def upgrade(head: Head, subprotocol: str | None = None) -> bytes:
