@@ -101,6 +101,38 @@ async def test_a_close_without_a_code(server: FakeServer) -> None:
         assert bytes(await stream.receive_some())[0] in {0x81, 0x88}
 
 
+@pytest.mark.parametrize("code", [1001, 1012, 1013, 1014, 3000, 3003, 3999, 4999])
+@pytest.mark.parametrize("together", [True, False])
+async def test_close_code_of_the_registry_is_told_and_answered_as_it_is(
+    server: FakeServer, code: int, *, together: bool
+) -> None:
+    """Also in one piece with the answer to the handshake, as from a gateway."""
+    close = close_frame(code, "bad gateway")
+    async with server.follow() as client:
+        stream = await upgraded(server, close if together else text_frame(ACK))
+        if not together:
+            await take(client, Subscribed)
+            for byte in close:
+                await stream.send_all(bytes([byte]))
+        assert await take(client, Disconnected) == Disconnected(code, "bad gateway", 0.2)
+        received = b""
+        while data := await stream.receive_some():
+            received += data
+        assert received[-19:-17] == b"\x88\x8d"
+        key, sent = received[-17:-13], received[-13:-11]
+        assert bytes(a ^ b for a, b in zip(sent, key[:2], strict=True)) == code.to_bytes(2, "big")
+
+
+@pytest.mark.parametrize("code", [999, 1004, 1005, 1006, 1015, 1016, 2999, 5000])
+async def test_close_code_that_nobody_may_send_is_a_broken_frame(
+    server: FakeServer, code: int
+) -> None:
+    """The client ends the connection itself, and comes back."""
+    async with server.follow() as client:
+        await upgraded(server, b"\x88\x02" + code.to_bytes(2, "big"))
+        assert (await take(client, Disconnected)).code == 1002
+
+
 async def test_a_message_may_come_in_pieces(server: FakeServer) -> None:
     """In several frames with a ping between, cut anywhere by the network."""
     text = message_text(1, "0-1", padding="\u20ac" * 200).encode()

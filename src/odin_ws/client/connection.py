@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
@@ -35,6 +35,7 @@ from odin_ws.client.endings import (
 )
 from odin_ws.client.errors import ConnectFailed, Refused
 from odin_ws.client.url import Place
+from odin_ws.protocol.close_codes import CloseCodes
 
 __all__ = ["Connect", "Connection", "dial", "open_connection"]
 
@@ -112,6 +113,7 @@ class Connection:
         self._silence = silence
         self._heartbeat = heartbeat
         self._protocol = WSConnection(ConnectionType.CLIENT)
+        self._codes = CloseCodes()
         self._end: Ended | Unacceptable | None = None
         # A write that did not come to its end has left half a frame: no other may follow.
         self._torn = False
@@ -148,10 +150,8 @@ class Connection:
         try:
             await self._stream.send_all(self._protocol.send(request))
             while data := await self._stream.receive_some(_READ_BYTES):
-                self._protocol.receive_data(bytes(data))
-                for event in self._protocol.events():
+                for event in self._handshake(bytes(data)):
                     if isinstance(event, AcceptConnection):
-                        # What came with it stays in the protocol until `receive`.
                         return
                     if isinstance(event, RejectConnection):
                         rejection = event
@@ -168,6 +168,16 @@ class Connection:
         if rejection is not None:
             raise _refused(rejection, body)
         raise ConnectFailed("the connection was closed during the handshake")
+
+    def _handshake(self, data: bytes) -> Iterator[Event]:
+        """What the server answers; frames that came with it stay in the protocol for `receive`."""
+        lines = data.splitlines(keepends=True)
+        for number, line in enumerate(lines, 1):
+            self._protocol.receive_data(line)
+            for event in self._protocol.events():
+                if isinstance(event, AcceptConnection):
+                    self._receive_frames(b"".join(lines[number:]))
+                yield event
 
     async def send(self, text: str) -> None:
         """Send a message. Raises Ended where the server takes nothing for too long."""
@@ -189,9 +199,14 @@ class Connection:
             data = await self._read(deadline)
             if data is None:
                 break
-            self._protocol.receive_data(bytes(data))
+            self._receive_frames(data)
             texts = await self._texts()
         return texts
+
+    def _receive_frames(self, data: bytes | bytearray) -> None:
+        # Nothing would be the end of the stream.
+        if passed := self._codes.pass_on(bytes(data)):
+            self._protocol.receive_data(passed)
 
     def wake(self) -> None:
         """Have `receive` return, or do so at once when it is called: there is something to send.
@@ -217,7 +232,7 @@ class Connection:
             data = await self._stream.receive_some(_READ_BYTES)
             if not data:
                 return
-            self._protocol.receive_data(bytes(data))
+            self._receive_frames(data)
             for _ in self._protocol.events():
                 pass  # the protocol looks for the close frame while it reads them
 
@@ -294,8 +309,9 @@ class Connection:
             self._end = Unacceptable(_UNSUPPORTED_DATA, "a binary frame", lasting=True)
         elif isinstance(event, CloseConnection):
             if self._protocol.state is ConnectionState.REMOTE_CLOSING:
-                self._end = Ended(int(event.code), event.reason or "")
-                await self._write(self._protocol.send(event.response()))
+                code = self._codes.replaced or int(event.code)
+                self._end = Ended(code, event.reason or "")
+                await self._write(self._protocol.send(CloseConnection(code, event.reason)))
             else:
                 # The protocol's way to say that it cannot read a frame.
                 self._end = Unacceptable(int(event.code), event.reason or "", lasting=False)

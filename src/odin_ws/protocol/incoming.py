@@ -10,6 +10,8 @@ from typing import IO, Any, Final
 import attrs
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
+from odin_ws.protocol.close_codes import CloseCodes
+
 __all__ = ["Fault", "FrameReader", "Incoming", "PeerClose", "Ping", "Pong"]
 
 # RFC 6455, 7.4.1: data that is not what its type says, here text that is not UTF-8.
@@ -53,10 +55,11 @@ _PONG: Final = Pong()
 class FrameReader:
     """Reads one connection's bytes. A message may have `max_bytes`, in `max_frames` frames."""
 
-    __slots__ = ("_count", "_frames", "_max_bytes", "_max_frames", "_parts", "_size")
+    __slots__ = ("_codes", "_count", "_frames", "_max_bytes", "_max_frames", "_parts", "_size")
 
     def __init__(self, max_bytes: int, max_frames: int) -> None:
         self._frames = FrameProtocol(client=False, extensions=[])
+        self._codes = CloseCodes()
         self._max_bytes = max_bytes
         self._max_frames = max_frames
         # Of a message that is not whole yet; most come in one piece. Not a list: of a million
@@ -72,7 +75,7 @@ class FrameReader:
 
     def receive(self, data: bytes) -> Iterator[Incoming]:
         """What has become whole with these bytes, in order; after a fault nothing more."""
-        self._frames.receive_bytes(data)
+        self._frames.receive_bytes(self._codes.pass_on(data))
         try:
             for frame in self._frames.received_frames():
                 item = self._read(frame)
@@ -95,7 +98,7 @@ class FrameReader:
             case Opcode.PONG:
                 return _PONG
             case Opcode.CLOSE if isinstance(payload, tuple):
-                return PeerClose(int(payload[0]), payload[1] or "")
+                return PeerClose(self._codes.replaced or int(payload[0]), payload[1] or "")
         return None
 
     def _message(self, part: str | bytes, *, whole: bool) -> Incoming | None:
