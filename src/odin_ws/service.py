@@ -229,7 +229,7 @@ def _entrance(settings: Settings, certificate: Certificate | None) -> Entrance:
         pending=settings.ws_max_pending,
         head_bytes=settings.ws_head_max_bytes,
         head_seconds=settings.ws_head_timeout,
-        trusted=TrustedProxies(settings.ws_trusted_proxies),
+        trusted=TrustedProxies(settings.ws_trusted_proxies, settings.ws_forwarded_header),
         proxy_protocol=settings.ws_proxy_protocol == "required",
     )
     # Never all of the places there are.

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from odin_ws.connection.addresses import is_public, limit_key
+from odin_ws.connection.addresses import Source, is_public, limit_key
 from odin_ws.connection.head import Refusal
 from odin_ws.connection.limits import AddressLimits, ConnectLimits, PerAddress
 
@@ -24,7 +24,7 @@ def knocks(limits: ConnectLimits, address: str, count: int) -> int:
     passed = 0
     for _ in range(count):
         try:
-            limits.knock(address)
+            limits.knock(Source(address))
         except Refusal:
             continue
         passed += 1
@@ -35,7 +35,7 @@ async def test_addresses_are_bounded(autojump_clock: MockClock) -> None:
     """However many come at once; those that came last are still held to their rate."""
     limits = ConnectLimits(AddressLimits(rate_per_address=PerAddress(1)))
     for number in range(40_000):
-        limits.knock(f"192.0.{number // 256}.{number % 256}")
+        limits.knock(Source(f"192.0.{number // 256}.{number % 256}"))
     assert len(limits) == 16_384
     assert knocks(limits, f"192.0.{39_999 // 256}.{39_999 % 256}", 10) == 4
 
@@ -57,12 +57,12 @@ async def test_places_are_given_back(autojump_clock: MockClock) -> None:
     limits = ConnectLimits(AddressLimits(connections_per_address=PerAddress(2)))
     with ExitStack() as inside:
         for _ in range(2):
-            inside.enter_context(limits.hold("203.0.113.5"))
-        with pytest.raises(Refusal) as caught, limits.hold("203.0.113.5"):
+            inside.enter_context(limits.hold(Source("203.0.113.5")))
+        with pytest.raises(Refusal) as caught, limits.hold(Source("203.0.113.5")):
             pass
         assert caught.value.label == "max_connections_per_ip"
         assert len(limits) == 1
-    with pytest.raises(ZeroDivisionError), limits.hold("203.0.113.5"):
+    with pytest.raises(ZeroDivisionError), limits.hold(Source("203.0.113.5")):
         raise ZeroDivisionError
     assert len(limits) == 0
 
@@ -87,7 +87,7 @@ async def test_those_turned_away_come_back_spread(autojump_clock: MockClock) -> 
     waits = set()
     for _ in range(100):
         try:
-            limits.knock("203.0.113.5")
+            limits.knock(Source("203.0.113.5"))
         except Refusal as refusal:
             waits.add(dict(refusal.headers)["Retry-After"])
     assert {int(wait) for wait in waits} <= set(range(2, 11))
@@ -113,11 +113,17 @@ async def test_without_a_setting_only_public_addresses_are_limited(
     assert knocks(limits, address, 100) == 100
     with ExitStack() as inside:
         for _ in range(100):
-            inside.enter_context(limits.hold(address))
+            inside.enter_context(limits.hold(Source(address)))
         assert len(limits) == 0
 
 
-@pytest.mark.parametrize("address", [*PUBLIC, "::ffff:8.8.8.8"])
+# Each has 8.8.8.8 within: as the kernel shows it, NAT64, 6to4, Teredo.
+WITHIN = ["::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1", "2001:0:102:304::f7f7:f7f7"]
+# No address of these should be there, and none is without a limit for that.
+PRIVATE_WITHIN = ["64:ff9b::10.0.0.1", "2002:a00:1::1", "2001:0:a00:1::f5ff:fffe"]
+
+
+@pytest.mark.parametrize("address", [*PUBLIC, *WITHIN, *PRIVATE_WITHIN])
 async def test_without_a_setting_a_public_address_is_limited(
     autojump_clock: MockClock, address: str
 ) -> None:
@@ -126,9 +132,39 @@ async def test_without_a_setting_a_public_address_is_limited(
     assert knocks(limits, address, 100) == 10
     with ExitStack() as inside:
         for _ in range(3):
-            inside.enter_context(limits.hold(address))
-        with pytest.raises(Refusal), limits.hold(address):
+            inside.enter_context(limits.hold(Source(address)))
+        with pytest.raises(Refusal), limits.hold(Source(address)):
             pass
+
+
+async def test_addresses_made_of_one_ipv4_address_share_its_limit(
+    autojump_clock: MockClock,
+) -> None:
+    """Of 6to4 alone it has 65,536 networks of a /64."""
+    limits = ConnectLimits(DEFAULTS)
+    assert sum(knocks(limits, f"2002:808:808:{number:x}::1", 1) for number in range(100)) == 10
+    for address in WITHIN:
+        assert knocks(limits, address, 1) == 0
+    assert knocks(limits, "2002:808:809::1", 1) == 1
+
+
+@pytest.mark.parametrize("address", [*PUBLIC, *OTHERS])
+async def test_proxy_that_does_not_name_its_client_has_the_limit_of_a_public_address(
+    autojump_clock: MockClock, address: str
+) -> None:
+    """Whatever its own address is, for strangers are behind it."""
+    limits = ConnectLimits(DEFAULTS)
+    source = Source(address, named=False)
+    with ExitStack() as inside:
+        for _ in range(3):
+            limits.knock(source)
+            inside.enter_context(limits.hold(source))
+        with pytest.raises(Refusal), limits.hold(source):
+            pass
+    for _ in range(7):
+        limits.knock(source)
+    with pytest.raises(Refusal):
+        limits.knock(source)
 
 
 @pytest.mark.parametrize("address", [*PUBLIC, *OTHERS])
@@ -141,7 +177,7 @@ async def test_a_limit_that_is_set_holds_for_every_address(
     limits = ConnectLimits(AddressLimits(rate_per_address=limit, connections_per_address=limit))
     assert knocks(limits, address, 20) == (5 if most else 20)
     refused = pytest.raises(Refusal) if most else nullcontext()
-    with limits.hold(address), refused, limits.hold(address):
+    with limits.hold(Source(address)), refused, limits.hold(Source(address)):
         pass
 
 
@@ -175,11 +211,11 @@ def test_a_place_is_had_just_when_there_is_one(
                 if inside:
                     inside.pop().close()
             elif allowed and len(inside) >= allowed:
-                with pytest.raises(Refusal), limits.hold(address):
+                with pytest.raises(Refusal), limits.hold(Source(address)):
                     pass
             else:
                 inside.append(ExitStack())
-                inside[-1].enter_context(limits.hold(address))
+                inside[-1].enter_context(limits.hold(Source(address)))
         for place in (place for inside in held.values() for place in inside):
             place.close()
         assert len(limits) == 0
@@ -193,7 +229,7 @@ def test_a_network_of_one_owner_is_public_as_a_whole_or_not(
 ) -> None:
     """No choice of the lower half passes the limit of a public /64."""
     # What a translator makes of IPv4 addresses is as many owners'.
-    assume(address not in IPv6Network("64:ff9b::/64"))
+    assume(address not in IPv6Network("64:ff9b::/64") and address not in IPv6Network("2002::/16"))
     # In the registry for protocols there are single addresses of each kind, and no hosts.
     assume(int(address) >> 64 and address not in IPv6Network("2001::/23"))
     neighbour = IPv6Address(int(address) >> 64 << 64 | other)

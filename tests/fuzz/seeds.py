@@ -21,6 +21,9 @@ _WHOLE: Final = b"\x00"
 _BYTES: Final = b"\x01"
 _READS: Final = b"\x01"
 
+# Whole, and with the proxy's header being `Forwarded`.
+_STANDARD: Final = b"\x04"
+
 SECRET: Final = "a secret of the tests, of 32 bytes or more"  # noqa: S105 -- of the tests only
 GOOD_TOKEN: Final = jwt.encode(
     {"sub": "me", "exp": 1 << 40, "channels": ["*.trade"], "jti": "1"}, SECRET, "HS256"
@@ -96,7 +99,9 @@ Parts = Sequence[bytes]
 
 # Of each target the inputs, each in parts that may be cut, repeated and put in another order.
 SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
-    "head": [(_BYTES, *head.splitlines(keepends=True)) for head in _HEADS],
+    "head": [
+        (how, *head.splitlines(keepends=True)) for how in (_BYTES, _STANDARD) for head in _HEADS
+    ],
     "proxy": [
         (_WHOLE, _PROXY, b"\x20\x00\x00\x00"),
         (_BYTES, _PROXY, b"\x21\x11", struct.pack("!H", len(_FOUR)), _FOUR),

@@ -94,6 +94,73 @@ async def test_a_proxy_that_names_nobody_is_an_address_as_any(odin_scenario: Sce
     )
 
 
+@pytest.mark.odin_settings(
+    ws_max_connections_per_ip=1, ws_trusted_proxies=PROXIES, ws_forwarded_header="Forwarded"
+)
+async def test_forwarded_header_is_a_setting(odin_scenario: Scenario) -> None:
+    """With `Forwarded` the proxies' clients are named there, whatever is in the other header."""
+    for number in range(3):
+        client = {"Forwarded": f"for=203.0.113.{number};proto=https"}
+        for spoofed, answer in (("8.8.8.8", 101), ("9.9.9.9", 429)):
+            head = request(headers=client | {"X-Forwarded-For": spoofed})
+            assert await status(odin_scenario, PROXY, head) == answer
+    assert await peers(odin_scenario) == [f"203.0.113.{number}" for number in range(3)]
+
+
+# What a client behind a proxy that writes X-Forwarded-For may send to be counted as somebody else.
+SPOOFS = {
+    "another header that disagrees": {"Forwarded": "for=9.9.9.9"},
+    "another header that names the proxy": {"Forwarded": f"for={PROXY}"},
+    "another header that is garbage": {"Forwarded": "for=\x22,;=\xff"},
+    "another header that hides": {"Forwarded": "for=unknown"},
+}
+
+
+@pytest.mark.odin_settings(ws_max_connections=40, ws_trusted_proxies=PROXIES)
+@pytest.mark.parametrize("case", SPOOFS)
+async def test_header_that_the_proxy_does_not_write_bypasses_no_limit(
+    odin_scenario: Scenario, case: str
+) -> None:
+    """20 of 40 get in, the half that a public address may have by default."""
+    head = request(headers={"X-Forwarded-For": "8.8.8.8"} | SPOOFS[case])
+    assert await answers(odin_scenario, PROXY, 40, head) == {101: 20, 429: 20}
+
+
+@pytest.mark.odin_settings(ws_max_connections=40, ws_trusted_proxies=PROXIES)
+@pytest.mark.parametrize(
+    "value", [None, "", "unknown", "10.0.0.7", "fd00::7, 10.0.0.7", ",,,", "x" * 50, "8.8.8.8, _x"]
+)
+async def test_proxy_that_names_no_client_has_a_limit_by_default(
+    odin_scenario: Scenario, value: str | None
+) -> None:
+    """Though its own address is private: absence and garbage lift no limit."""
+    head = request() if value is None else forwarded(value=value)
+    assert await answers(odin_scenario, PROXY, 40, head) == {101: 20, 429: 20}
+
+
+@pytest.mark.odin_settings(
+    ws_max_connections=40, ws_trusted_proxies=PROXIES, ws_proxy_protocol="required"
+)
+@pytest.mark.parametrize("spoofed", [None, "127.0.0.1", "8.8.8.8"])
+async def test_proxy_header_without_an_address_lifts_no_limit(
+    odin_scenario: Scenario, spoofed: str | None
+) -> None:
+    """A proxy that passes TCP on has not written the headers that come with it."""
+    head = request() if spoofed is None else forwarded(value=spoofed)
+    first = proxy_header("203.0.113.5", command=0x20) + head
+    assert await answers(odin_scenario, PROXY, 40, first) == {101: 20, 429: 20}
+
+
+@pytest.mark.odin_settings(ws_max_connections=40)
+async def test_addresses_made_of_one_ipv4_address_share_its_places(odin_scenario: Scenario) -> None:
+    """Of 6to4, Teredo and NAT64."""
+    peers = [f"2002:808:808:{number:x}::1" for number in range(38)]
+    peers += ["64:ff9b::808:808", "2001:0:102:304::f7f7:f7f7"]
+    found = Counter([await status(odin_scenario, peer) for peer in peers])
+    assert found == {101: 20, 429: 20}
+    assert await status(odin_scenario, "8.8.8.8") == 429
+
+
 @pytest.mark.odin_settings(ws_trusted_proxies=PROXIES, ws_proxy_protocol="required")
 @pytest.mark.parametrize("client", ["203.0.113.5", "2001:db8::5"])
 @pytest.mark.parametrize("extra", [b"", b"\x04\x00\x01x" * 50])
@@ -231,9 +298,11 @@ async def test_failing_18_an_address_that_has_left_is_forgotten(odin_scenario: S
 # ---- by default
 
 
-async def answers(scenario: Scenario, peer: str, count: int) -> dict[int, int]:
+async def answers(
+    scenario: Scenario, peer: str, count: int, first: bytes | None = None
+) -> dict[int, int]:
     """How so many callers from an address are answered; they stay connected."""
-    return Counter([await status(scenario, peer) for _ in range(count)])
+    return Counter([await status(scenario, peer, first) for _ in range(count)])
 
 
 async def refusals(scenario: Scenario, label: str) -> float:

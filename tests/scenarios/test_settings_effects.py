@@ -93,6 +93,7 @@ EFFECTS: Final = {
     "WS_TLS_CERT": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TLS_KEY": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_a_trusted_proxy_is_believed",
+    "WS_FORWARDED_HEADER": f"{_ADDRESSES}::test_forwarded_header_is_a_setting",
     "WS_PROXY_PROTOCOL": f"{_ADDRESSES}::test_a_proxy_header_says_who_it_is",
     "WS_MAX_CONNECTIONS_PER_IP": f"{_ADDRESSES}::test_connections_of_an_address_are_limited",
     "WS_CONNECT_RATE": f"{_ADDRESSES}::test_connections_a_second_are_limited",

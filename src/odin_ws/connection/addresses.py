@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-__all__ = ["Network", "TrustedProxies", "is_public", "limit_key", "read_address"]
+import attrs
+
+__all__ = ["Network", "Source", "TrustedProxies", "is_public", "limit_key", "read_address"]
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -20,16 +22,31 @@ _OWNED_BITS: Final = 64
 # All of them are in one /64, and each is somebody else's.
 _TRANSLATED: Final = IPv6Network("64:ff9b::/96")
 
+# The headers in which proxies name their clients, as settings and heads have them.
+_X_FORWARDED_FOR: Final = "x-forwarded-for"
+
 # RFC 7239, 4: one `name=value` of a Forwarded header, and what ends it.
 _PAIR: Final = re.compile(
     r"""\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))\s*([;,]|$)"""
 )
 
 
+@attrs.frozen
+class Source:
+    """Where a connection comes from. `named`: the address is the client's own.
+
+    Otherwise it is that of a trusted proxy which has not said for whom it asks: behind it may be
+    any number of strangers.
+    """
+
+    address: str
+    named: bool = True
+
+
 def read_address(text: str) -> str | None:
     """An address as it is written everywhere here, without its port; None for what is none.
 
-    An IPv4 address in IPv6's clothes (`::ffff:192.0.2.1`, `64:ff9b::192.0.2.1`) is one of IPv4.
+    An IPv4 address as a socket for IPv6 shows it (`::ffff:192.0.2.1`) is one of IPv4.
     """
     address = _parse(text)
     return None if address is None else str(address)
@@ -46,67 +63,82 @@ def _parse(text: str) -> Address | None:
         return None
     if isinstance(address, IPv4Address):
         return address
-    if address in _TRANSLATED:
-        return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address
 
 
+def _within(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that a translator or tunnel (NAT64, 6to4, Teredo) has made this one of.
+
+    Whoever has one IPv4 address has all that can be made of it: of 6to4 65,536 networks of a /64.
+    """
+    if address in _TRANSLATED:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.sixtofour or (address.teredo[1] if address.teredo else None)
+
+
 def limit_key(address: str) -> str:
-    """What limits of an address count by: itself, of IPv6 its /64."""
+    """What limits of an address count by: itself or the IPv4 address within, of IPv6 its /64."""
     parsed = _parse(address)
     if not isinstance(parsed, IPv6Address):
         return address if parsed is None else str(parsed)
+    if (within := _within(parsed)) is not None:
+        return str(within)
     owned = int(parsed) >> _OWNED_BITS << _OWNED_BITS
     return f"{IPv6Address(owned)}/{_OWNED_BITS}"
 
 
 def is_public(address: str) -> bool:
-    """Whether it is somebody's on the internet; what is no address is nobody's."""
+    """Whether it is somebody's on the internet; what is no address is nobody's.
+
+    An address with an IPv4 address within is public, whatever is within: RFC 3056 and RFC 6052
+    have no private ones there, so one that has comes from somebody who hopes to be taken for one.
+    """
     parsed = _parse(address)
+    if isinstance(parsed, IPv6Address) and _within(parsed) is not None:
+        return True
     return parsed is not None and parsed.is_global
 
 
 class TrustedProxies:
-    """The networks whose word about others' addresses is taken; nobody else's is."""
+    """The networks whose word about others' addresses is taken; nobody else's is.
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    `header`: the one in which they name their clients (`X-Forwarded-For`, or `Forwarded` of RFC
+    7239). A proxy that writes one of the two passes on what a client writes into the other one, so
+    that one is not looked at.
+    """
+
+    def __init__(self, networks: Sequence[Network], header: str = _X_FORWARDED_FOR) -> None:
+        self.header = header.lower()
         self._networks = tuple(networks)
 
     def __contains__(self, address: str) -> bool:
+        """Whether it is a trusted proxy's own address; an IPv4 address within proves nothing."""
         if not self._networks or (parsed := _parse(address)) is None:
             return False
         return any(parsed in network for network in self._networks)
 
-    def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The address of who asks, by X-Forwarded-For or Forwarded (RFC 7239), else the peer's.
+    def client(self, peer: str, headers: Mapping[str, str]) -> Source:
+        """Who asks, by the header of a trusted proxy; anybody else is who it is.
 
         Each proxy adds on the right who has asked it. So from the right on, what trusted proxies
         have written is true; the first address that is none of theirs is the client, and what
         stands left of it may be the client's own invention.
 
-        A proxy that writes one of the headers passes on what a client writes into the other. Where
-        both are there and disagree neither counts.
+        Where the header is absent, hides the client, is garbage, or has only proxies, there is no
+        client's address: what counts then is the last proxy that is known, which is not `named`.
         """
         if peer not in self:
-            return peer
-        chains = []
-        if "x-forwarded-for" in headers:
-            chains.append(headers["x-forwarded-for"].split(","))
-        if "forwarded" in headers:
-            chains.append(list(_forwarded_for(headers["forwarded"])))
-        found = {self._first_stranger(peer, chain) for chain in chains}
-        return found.pop() if len(found) == 1 else peer
-
-    def _first_stranger(self, peer: str, chain: Sequence[str]) -> str:
-        for hop in reversed(chain):
+            return Source(peer)
+        header = headers.get(self.header, "")
+        chain = header.split(",") if self.header == _X_FORWARDED_FOR else _forwarded_for(header)
+        for hop in reversed(list(chain)):
             address = read_address(hop.strip())
             if address is None:
-                # Hidden, or no address: the last proxy that is known speaks for it.
                 break
             peer = address
             if address not in self:
-                break
-        return peer
+                return Source(address)
+        return Source(peer, named=False)
 
 
 def _forwarded_for(header: str) -> Iterator[str]:

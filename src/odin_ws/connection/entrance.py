@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 import trio
 
-from odin_ws.connection.addresses import TrustedProxies
+from odin_ws.connection.addresses import Source, TrustedProxies
 from odin_ws.connection.head import Head, Refusal, read_head, refuse
 from odin_ws.connection.limits import ConnectLimits
 from odin_ws.connection.pending import Pending
@@ -41,15 +41,20 @@ class EntranceLimits:
 
 @attrs.define(eq=False)
 class Caller:
-    """Who is on its way in. `peer`: its address, as far as it is known.
+    """Who is on its way in. `source`: its address, as far as it is known.
 
     `speaking`: where an answer can be read; None before TLS is agreed on.
     """
 
     wire: Transport
     transport: Transport
-    peer: str
+    source: Source
     speaking: Transport | None
+
+    @property
+    def peer(self) -> str:
+        """The address as logs and operators see it."""
+        return self.source.address
 
 
 class Entrance:
@@ -66,7 +71,7 @@ class Entrance:
     def meet(self, wire: Transport, peer: str) -> AbstractAsyncContextManager[Caller]:
         """A caller, for the length of its connection; nothing has been read of it yet."""
         if self._certificate is None:
-            return nullcontext(Caller(wire, wire, peer, wire))
+            return nullcontext(Caller(wire, wire, Source(peer), wire))
         return _over_tls(self._certificate, wire, peer)
 
     async def read_head(self, caller: Caller) -> Head | None:
@@ -87,17 +92,20 @@ class Entrance:
         if limits.proxy_protocol:
             await self._introduce(caller)
         # The sooner the better; but a proxy may say in the head for whom it asks.
-        told_later = caller.peer in limits.trusted
+        told_later = caller.source.named and caller.peer in limits.trusted
         if not told_later:
-            self.addresses.knock(caller.peer)
+            self.addresses.knock(caller.source)
         if isinstance(caller.transport, TlsTransport):
             await self._secure(caller, caller.transport)
         head = await read_head(
-            caller.transport, max_bytes=limits.head_bytes, seconds=limits.head_seconds
+            caller.transport,
+            max_bytes=limits.head_bytes,
+            seconds=limits.head_seconds,
+            forwarded=limits.trusted.header if told_later else None,
         )
         if told_later and head is not None:
-            caller.peer = limits.trusted.client(caller.peer, head.headers)
-            self.addresses.knock(caller.peer)
+            caller.source = limits.trusted.client(caller.peer, head.headers)
+            self.addresses.knock(caller.source)
         return head
 
     async def _introduce(self, caller: Caller) -> None:
@@ -106,7 +114,8 @@ class Entrance:
             text = "only trusted proxies connect here"
             raise Refusal(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)
         client = await read_proxy_header(caller.wire, seconds=self._limits.head_seconds)
-        caller.peer = client or caller.peer
+        # A proxy that speaks TCP and names nobody passes on whatever stands in its client's head.
+        caller.source = Source(caller.peer, named=False) if client is None else Source(client)
 
     async def _secure(self, caller: Caller, transport: TlsTransport) -> None:
         """Agree on TLS."""
@@ -146,4 +155,4 @@ class Entrance:
 @asynccontextmanager
 async def _over_tls(certificate: Certificate, wire: Transport, peer: str) -> AsyncIterator[Caller]:
     async with open_tls(wire, certificate.context) as transport:
-        yield Caller(wire, transport, peer, None)
+        yield Caller(wire, transport, Source(peer), None)

@@ -12,7 +12,7 @@ import attrs
 import structlog
 import trio
 
-from odin_ws.connection.addresses import is_public, limit_key
+from odin_ws.connection.addresses import Source, is_public, limit_key
 from odin_ws.connection.head import Refusal
 from odin_ws.connection.retrying import retry_after
 from odin_ws.rates import TokenBucket
@@ -33,7 +33,10 @@ _MAX_ADDRESSES: Final = 16_384
 
 # An operator has to hear when a limit meets a proxy that does not say for whom it asks, once.
 _WARN_SECONDS: Final = 30.0
-_HINT: Final = "a proxy or load balancer has to be in WS_TRUSTED_PROXIES, and to name its clients"
+_HINT: Final = (
+    "a proxy or load balancer has to be in WS_TRUSTED_PROXIES, and to name its clients in the "
+    "header that WS_FORWARDED_HEADER says"
+)
 
 
 @attrs.frozen
@@ -48,9 +51,15 @@ class PerAddress:
         """`most`, of every address; where nobody has said it, `public` of public ones."""
         return cls(public, public_only=True) if most is None else cls(most)
 
-    def holds_for(self, address: str) -> bool:
-        """Whether there is a limit for this address."""
-        return self.most > 0 and (not self.public_only or is_public(address))
+    def holds_for(self, source: Source) -> bool:
+        """Whether there is a limit for connections from there.
+
+        A proxy that has not named its client has strangers behind it: no proxy, however it is
+        misled, lifts a limit by that.
+        """
+        if not self.most:
+            return False
+        return not (self.public_only and source.named) or is_public(source.address)
 
 
 @attrs.frozen
@@ -78,14 +87,14 @@ class ConnectLimits:
         """How many addresses something is remembered of."""
         return len(self._buckets.keys() | self._connections.keys())
 
-    def knock(self, address: str) -> None:
+    def knock(self, source: Source) -> None:
         """Charge an attempt to connect. Raises Refusal; one that is refused is not charged."""
         limits = self._limits
-        limited = limits.rate_per_address.holds_for(address)
+        limited = limits.rate_per_address.holds_for(source)
         if not (limits.rate or limited):
             return
         now = trio.current_time()
-        key = limit_key(address)
+        key = limit_key(source.address)
         bucket = self._bucket(key, now) if limited else None
         # First the address: else those who flood would use up what is there for all.
         if bucket is not None and not bucket.available(now):
@@ -99,14 +108,14 @@ class ConnectLimits:
             self._buckets[key] = bucket
             self._buckets.move_to_end(key)
 
-    def hold(self, address: str) -> AbstractContextManager[None]:
+    def hold(self, source: Source) -> AbstractContextManager[None]:
         """Count a connection for the length of the block. Raises Refusal."""
         limit = self._limits.connections_per_address
-        return self._hold(address, limit.most) if limit.holds_for(address) else nullcontext()
+        return self._hold(source, limit.most) if limit.holds_for(source) else nullcontext()
 
     @contextmanager
-    def _hold(self, address: str, most: float) -> Iterator[None]:
-        key = limit_key(address)
+    def _hold(self, source: Source, most: float) -> Iterator[None]:
+        key = limit_key(source.address)
         if self._connections[key] >= most:
             raise self._refusal("max_connections_per_ip", key, most)
         self._connections[key] += 1

@@ -130,7 +130,7 @@ class ConnectionServer:
             # Who finds no room is not asked who it is: that costs more than to turn it away.
             with (
                 self.admission.admit(head) as dialect,
-                self.entrance.addresses.hold(caller.peer),
+                self.entrance.addresses.hold(caller.source),
             ):
                 grant = await self.doorkeeper.judge(head)
                 with self.doorkeeper.hold(grant):

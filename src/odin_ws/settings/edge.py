@@ -39,7 +39,14 @@ class EdgeSettings:
         "",
         NETWORKS,
         "",
-        "who is believed for whom it asks: X-Forwarded-For, Forwarded and PROXY headers",
+        "who is believed for whom it asks: by WS_FORWARDED_HEADER and PROXY headers",
+    )
+    ws_forwarded_header: str = setting(
+        "WS_FORWARDED_HEADER",
+        "X-Forwarded-For",
+        choice("X-Forwarded-For", "Forwarded"),
+        "",
+        "the header in which trusted proxies name their clients; the other one is ignored",
     )
     ws_proxy_protocol: str = setting(
         "WS_PROXY_PROTOCOL",
