@@ -29,6 +29,7 @@ from odin_ws.bench.topics import create_topics
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws.testing.processes import ChildProcess
 from tests.hostile.judging import Outcome, Stand, report
+from tests.hostile.kinds import KINDS, PROXIED, PROXY
 from tests.integration.serving import Server, serving
 
 __all__ = ["main"]
@@ -37,7 +38,11 @@ _LIBS: Final = Path(__file__).parent.parent / "apache_kafka" / "libs"
 
 # Until the bad ones' last connections are found out: a pong's time-out, and a round of pings.
 _CALM_SECONDS: Final = 15
-_SETTINGS: Final = {"WS_PING_INTERVAL": "5", "WS_PONG_TIMEOUT": "11"}
+_SETTINGS: Final = {
+    "WS_PING_INTERVAL": "5",
+    "WS_PONG_TIMEOUT": "11",
+    "WS_TRUSTED_PROXIES": PROXY,
+}
 
 
 @attrs.frozen
@@ -59,7 +64,8 @@ class _Course:
                 beside.append(await self._measure(label))
             await trio.sleep(_CALM_SECONDS)
             stands.append(await self._stand())
-        return Outcome(alone, beside, stands, await self._counts(), self.server.output)
+        proxied = self.bad // len(KINDS) * PROXIED
+        return Outcome(alone, beside, stands, await self._counts(), self.server.output, proxied)
 
     async def _measure(self, label: str) -> Measurement:
         return await measure(

@@ -8,12 +8,16 @@ from typing import Final
 import attrs
 
 from odin_ws.bench.measurement import Measurement
+from odin_ws.settings.edge import PUBLIC_CONNECTIONS
 
 __all__ = ["Outcome", "Stand", "report"]
 
 # Of what the server takes anyway; a leak would be of every bad client there was.
 _MOST_GROWTH: Final = 0.1
 _MOST_P99: Final = 2.0
+
+# The reason of refusals of an address that has all the connections it may have.
+_OF_ONE_ADDRESS: Final = "max_connections_per_ip"
 
 
 @attrs.frozen
@@ -26,13 +30,17 @@ class Stand:
 
 @attrs.frozen
 class Outcome:
-    """`beside`: both times. `stands`: before, and after each time. `log`: all that was printed."""
+    """`beside`: both times. `stands`: before, and after each time. `log`: all that was printed.
+
+    `proxied`: how many connections of one client a trusted proxy passed on at a time.
+    """
 
     alone: Measurement
     beside: Sequence[Measurement]
     stands: Sequence[Stand]
     counts: Mapping[str, Mapping[str, int]]
     log: str
+    proxied: int = 0
 
     @property
     def tracebacks(self) -> int:
@@ -60,6 +68,8 @@ class Outcome:
             found.append(f"{self.stands[-1].connections} connections are left")
         if self.tracebacks or any(self.counts["errors"].values()):
             found.append(f"{self.tracebacks} tracebacks in the log, {dict(self.counts['errors'])}")
+        if self.proxied > PUBLIC_CONNECTIONS and not self.counts["refused"].get(_OF_ONE_ADDRESS):
+            found.append(f"none of {self.proxied} connections of one proxied client was refused")
         return found
 
     @property

@@ -9,6 +9,7 @@ import json
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from itertools import cycle, islice, product
 from string import ascii_lowercase
 from typing import Final
@@ -17,12 +18,17 @@ import trio
 
 from tests.scenarios.wire import Op, frame, request
 
-__all__ = ["KINDS", "UPGRADE", "Visit"]
+__all__ = ["KINDS", "PROXIED", "PROXY", "UPGRADE", "Visit"]
 
 Visit = Callable[[trio.SocketStream], Awaitable[None]]
 
 # Between two of what is said without an end: fewer wake-ups of ours, and the same flood.
 _PAUSE: Final = 0.5
+
+# The address of a trusted proxy, and how many connections a client behind it opens at once: 87
+# clients of that kind more than the 1,000 that one public address may have.
+PROXY: Final = "127.255.255.254"
+PROXIED: Final = 15
 
 UPGRADE: Final = request()
 _HEARTBEAT: Final = frame(Op.TEXT, b'{"type":"heartbeat"}')
@@ -205,6 +211,23 @@ async def replays(stream: trio.SocketStream) -> None:
     await _flooding(stream, past)
 
 
+async def forged_forwarded(stream: trio.SocketStream) -> None:
+    """Many connections of one address through a proxy, each with another one in its own header."""
+    host, port = stream.socket.getpeername()
+    async with trio.open_nursery() as nursery:
+        for number in range(PROXIED):
+            nursery.start_soon(_through_proxy, host, port, f"for=9.9.9.{number}")
+
+
+async def _through_proxy(host: str, port: int, forged: str) -> None:
+    headers = {"X-Forwarded-For": "8.8.8.8", "Forwarded": forged}
+    # Most are refused: others have their places.
+    with suppress(OSError, trio.BrokenResourceError):
+        async with await trio.open_tcp_stream(host, port, local_address=PROXY) as stream:
+            await stream.send_all(request(headers=headers))
+            await _listen(stream)
+
+
 KINDS: Final[Mapping[str, Visit]] = {
     visit.__name__: visit
     for visit in (
@@ -230,5 +253,6 @@ KINDS: Final[Mapping[str, Visit]] = {
         bad_frames,
         binary,
         replays,
+        forged_forwarded,
     )
 }

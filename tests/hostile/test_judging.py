@@ -81,6 +81,7 @@ def test_promises_that_are_kept_bring_no_complaint() -> None:
             {"stands": [Stand(80 * MB, 0), Stand(120 * MB, 0), Stand(120 * MB, 4)]},
             "4 connections are left",
         ),
+        ({"proxied": 1200}, "none of 1200 connections of one proxied client was refused"),
         ({"log": TRACEBACK}, "1 tracebacks in the log, {'ws_errors_total': 0}"),
         (
             {"counts": {**CALM, "errors": {"ws_errors_total": 2}}},
@@ -94,6 +95,13 @@ def test_each_promise_that_is_broken_brings_its_complaint(
 ) -> None:
     """Just that one, with the part of the run it is about."""
     assert outcome(**changes).broken == [complaint]
+
+
+def test_proxied_client_that_is_limited_brings_no_complaint() -> None:
+    """Nor does one with no more connections than an address may have."""
+    refused = {"refused": {"max_connections_per_ip": 1}}
+    assert outcome(proxied=1200, counts={**CALM, **refused}).broken == []
+    assert outcome(proxied=1000).broken == []
 
 
 def test_exceptions_in_lines_of_json_are_tracebacks_too() -> None:
