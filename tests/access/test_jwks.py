@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +26,11 @@ from odin_ws.access.tokens import InvalidToken, TokenFault, TokenRules
 from odin_ws.catalogue import default_catalogue
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.web import Unreachable
-from tests.issuing import Issuer, issuer
+from tests.issuing import Issuer, issuer, raw_token
 
 OLD: Final = issuer("ES256", "old")
 NEW: Final = issuer("ES256", "new")
+OTHER: Final = issuer("ES256", "other")
 
 INTERVAL: Final = 300.0
 FLOOR: Final = 10.0
@@ -109,16 +112,80 @@ async def test_an_unknown_key_is_asked_for_at_once(autojump_clock: MockClock) ->
         assert trio.current_time() - before == pytest.approx(2)
 
 
-async def test_made_up_keys_do_not_multiply_requests(autojump_clock: MockClock) -> None:
-    """Whoever sends tokens with any key's id has the keys read every ten seconds at most."""
+def gaps(publisher: Publisher) -> list[float]:
+    """The seconds between readings."""
+    return [b - a for a, b in pairwise(publisher.asked)]
+
+
+@pytest.mark.parametrize("takes", [0, 0.03, 0.5, 4])
+async def test_made_up_key_ids_cause_no_more_than_one_reading_in_ten_seconds(
+    autojump_clock: MockClock, takes: float
+) -> None:
+    """Also those that come while a reading is under way: 5 strangers, a token each 200 ms."""
     publisher = Publisher(OLD)
+    publisher.takes = takes
+    numbers = itertools.count()
+
+    async def knock(one: Authority) -> None:
+        while True:
+            with contextlib.suppress(InvalidToken, NoKeys):
+                header = {"alg": "ES256", "kid": f"x{next(numbers)}"}
+                await one.judge_patiently(raw_token(header, {}))
+            await trio.sleep(0.2)
+
+    async with authority(publisher) as one, trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(knock, one)
+        await trio.sleep(6)
+        assert len(publisher.asked) == 1
+        await trio.sleep(30)
+        nursery.cancel_scope.cancel()
+    assert min(gaps(publisher)) >= FLOOR
+    assert len(gaps(publisher)) >= 2
+
+
+async def test_key_id_that_readings_do_not_bring_is_remembered(autojump_clock: MockClock) -> None:
+    """Whoever comes back with it causes readings ever more seldom, and does not wait for them."""
+    publisher = Publisher(OLD)
+    publisher.takes = 1
     async with authority(publisher) as one:
-        for _ in range(100):
+        await trio.sleep(FLOOR)
+        for _ in range(150):
             assert not await lets_in(one, NEW)
             await trio.sleep(1)
-        gaps = [b - a for a, b in zip(publisher.asked, publisher.asked[1:], strict=False)]
-        assert min(gaps) >= FLOOR
-        assert len(gaps) > 5
+    assert gaps(publisher) == pytest.approx([10, 10, 20, 40, 80], abs=4)
+
+
+async def test_key_ids_that_are_remembered_are_bounded(autojump_clock: MockClock) -> None:
+    """However many are made up; an id that is longer than any causes no reading."""
+    publisher = Publisher(OLD)
+    async with authority(publisher) as one:
+        assert one.changing is not None
+        for number in range(3000):
+            await trio.sleep(FLOOR)
+            one.changing.want(f"x{number}")
+        before = len(publisher.asked)
+        assert len(one.changing.unknown) == 1024
+        await trio.sleep(FLOOR)
+        one.changing.want("x" * 257)
+        await trio.sleep(FLOOR)
+        assert len(publisher.asked) == before + 1
+
+
+async def test_change_of_the_keys_forgets_what_was_not_there(autojump_clock: MockClock) -> None:
+    """An issuer that begins to rotate is asked for each of its keys at once."""
+    publisher = Publisher(OLD)
+    async with authority(publisher) as one:
+        await trio.sleep(FLOOR)
+        for _ in range(60):
+            assert not await lets_in(one, NEW)
+            await trio.sleep(1)
+        publisher.publish(OTHER)
+        await trio.sleep(FLOOR)
+        assert await lets_in(one, OTHER)
+        publisher.publish(NEW)
+        await trio.sleep(FLOOR)
+        assert await lets_in(one, NEW)
 
 
 async def test_many_who_wait_ask_once(autojump_clock: MockClock) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.access.keys import KeySet, key_set, public_key, shared_secret
-from odin_ws.access.tokens import InvalidToken, TokenFault, TokenRules, find_key, read_token
+from odin_ws.access.tokens import InvalidToken, TokenFault, TokenRules, read_key_name, read_token
 from tests.issuing import ALGORITHMS, SECRET, Issuer, issuer, raw_token
 
 RULES: Final = TokenRules(audience=None, issuer=None, leeway=0)
@@ -283,7 +283,7 @@ def test_the_key_is_found_by_its_id() -> None:
     for one in issuers:
         assert read_token(one.token(), keys, RULES).user == "ann"
     stranger = Issuer("ES256", issuer("ES256", "e").key, "other")
-    assert find_key(stranger.token(), keys) is None
+    assert keys.find(read_key_name(stranger.token())) is None
     assert fault_of(stranger.token(), keys) is TokenFault.UNKNOWN_KEY
     nameless = Issuer("ES256", issuer("ES256", "e").key)
     assert fault_of(nameless.token(), keys) is TokenFault.UNKNOWN_KEY

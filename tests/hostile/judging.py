@@ -16,8 +16,8 @@ __all__ = ["Outcome", "Stand", "report"]
 _MOST_GROWTH: Final = 0.1
 _MOST_P99: Final = 2.0
 
-# The reason of refusals of an address that has all the connections it may have.
-_OF_ONE_ADDRESS: Final = "max_connections_per_ip"
+# The reasons of refusals of an address that has all that it may have.
+_OF_ONE_ADDRESS: Final = ("max_connections_per_ip", "connect_rate_per_ip")
 
 
 @attrs.frozen
@@ -68,7 +68,8 @@ class Outcome:
             found.append(f"{self.stands[-1].connections} connections are left")
         if self.tracebacks or any(self.counts["errors"].values()):
             found.append(f"{self.tracebacks} tracebacks in the log, {dict(self.counts['errors'])}")
-        if self.proxied > PUBLIC_CONNECTIONS and not self.counts["refused"].get(_OF_ONE_ADDRESS):
+        limited = any(self.counts["refused"].get(reason) for reason in _OF_ONE_ADDRESS)
+        if self.proxied > PUBLIC_CONNECTIONS and not limited:
             found.append(f"none of {self.proxied} connections of one proxied client was refused")
         return found
 

@@ -11,10 +11,10 @@ import attrs
 
 from odin_ws.access.grants import Grant
 from odin_ws.access.jwks import ChangingKeys, fetch_keys, read_keys
-from odin_ws.access.keys import BadKey, KeySet, key_set, public_key, shared_secret
+from odin_ws.access.keys import BadKey, KeyName, KeySet, key_set, public_key, shared_secret
 from odin_ws.access.policy import Policy, PolicyError, load_policy
 from odin_ws.access.revocations import Revocation, Revocations
-from odin_ws.access.tokens import InvalidToken, TokenFault, TokenRules, find_key, read_token
+from odin_ws.access.tokens import InvalidToken, TokenFault, TokenRules, read_key_name, read_token
 from odin_ws.catalogue import Catalogue
 from odin_ws.settings import Settings, SettingsError
 from odin_ws.web import Unreachable
@@ -57,8 +57,9 @@ class Authority:
 
     async def judge_patiently(self, token: str) -> Grant:
         """As `judge`, but for a key nobody knows the keys are read anew first; for seconds."""
-        if self.changing is not None and self._lacks_key(token):
-            await self.changing.renew()
+        missing = self._missing_key(token)
+        if self.changing is not None and missing is not None:
+            await self.changing.renew(missing.id)
         return self.judge(token)
 
     def judge(self, token: str) -> Grant:
@@ -71,8 +72,10 @@ class Authority:
         try:
             grant = self.policy.grant(read_token(token, self.keys, self.rules))
         except InvalidToken as error:
-            self._count(error)
-            raise
+            missing = self._missing_key(token)
+            if self.changing is not None and missing is not None:
+                self.changing.want(missing.id)
+            raise self._count(error) from None
         if self.revocations.cover(grant, time.time()):
             raise self._count(InvalidToken(TokenFault.REVOKED))
         return grant
@@ -87,8 +90,6 @@ class Authority:
     def _count(self, error: InvalidToken) -> InvalidToken:
         """Count a token that was not good; returns the same."""
         self.faults[error.fault] += 1
-        if error.fault is TokenFault.UNKNOWN_KEY and self.changing is not None:
-            self.changing.want()
         return error
 
     def seconds_left(self, grant: Grant) -> float | None:
@@ -101,13 +102,13 @@ class Authority:
         """Let a user or a token in no more, until then. Raises TooManyRevocations."""
         self.revocations.add(revocation, until, time.time())
 
-    def _lacks_key(self, token: str) -> bool:
-        if self.keys is None:
-            return True
+    def _missing_key(self, token: str) -> KeyName | None:
+        """The key that a token asks for and that is not there; None also for a broken token."""
         try:
-            return find_key(token, self.keys) is None
+            name = read_key_name(token)
         except InvalidToken:
-            return False
+            return None
+        return name if self.keys is None or self.keys.find(name) is None else None
 
 
 def open_authority(settings: Settings, catalogue: Catalogue) -> Authority | None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-__all__ = ["BadKey", "Key", "KeySet", "key_set", "public_key", "shared_secret"]
+__all__ = ["BadKey", "Key", "KeyName", "KeySet", "key_set", "public_key", "shared_secret"]
 
 # RFC 7518, 3.2: a key of at least the hash's size; 3.3: of 2048 bits or more.
 _LEAST_SECRET_BYTES: Final = 32
@@ -47,6 +47,14 @@ class Key:
     id: str | None = None
 
 
+@attrs.frozen
+class KeyName:
+    """What a token's header says of its key: the `kid`, None where there is none, and the `alg`."""
+
+    id: str | None
+    algorithm: str
+
+
 class KeySet:
     """Keys to choose from. `by_id`: by the token's `kid`; else there is one for all tokens."""
 
@@ -54,17 +62,17 @@ class KeySet:
         self.keys = tuple(keys)
         self._by_id = by_id
 
-    def find(self, key_id: str | None, algorithm: str) -> Key | None:
+    def find(self, name: KeyName) -> Key | None:
         """The key for a token whose header says this; None where there is none of that id.
 
         Several may share an id if their kinds differ. The algorithm is left to be checked.
         """
-        alone = not self._by_id or (key_id is None and len(self.keys) == 1)
-        found = self.keys if alone else [key for key in self.keys if key.id == key_id]
-        if key_id is None and not alone:
+        alone = not self._by_id or (name.id is None and len(self.keys) == 1)
+        found = self.keys if alone else [key for key in self.keys if key.id == name.id]
+        if name.id is None and not alone:
             return None
         return next(
-            (key for key in found if key.algorithm == algorithm), found[0] if found else None
+            (key for key in found if key.algorithm == name.algorithm), found[0] if found else None
         )
 
 

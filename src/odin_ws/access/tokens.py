@@ -10,9 +10,9 @@ import jwt
 from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 from odin_ws.access.claims import BadClaims, Claims, read_claims
-from odin_ws.access.keys import Key, KeySet
+from odin_ws.access.keys import Key, KeyName, KeySet
 
-__all__ = ["InvalidToken", "TokenFault", "TokenRules", "find_key", "read_token"]
+__all__ = ["InvalidToken", "TokenFault", "TokenRules", "read_key_name", "read_token"]
 
 
 class TokenFault(StrEnum):
@@ -84,7 +84,7 @@ def read_token(token: str, keys: KeySet, rules: TokenRules) -> Claims:
 
     Its key is looked for by its `kid`; which algorithm it is checked with is the key's to say.
     """
-    key = find_key(token, keys)
+    key = keys.find(read_key_name(token))
     if key is None:
         raise InvalidToken(TokenFault.UNKNOWN_KEY)
     try:
@@ -95,8 +95,8 @@ def read_token(token: str, keys: KeySet, rules: TokenRules) -> Claims:
         raise _invalid(error) from None
 
 
-def find_key(token: str, keys: KeySet) -> Key | None:
-    """The key that a token says it is signed with, unchecked; None: not there. InvalidToken."""
+def read_key_name(token: str) -> KeyName:
+    """The key that a token says it is signed with, unchecked. Raises InvalidToken."""
     # The library encodes it first, and a surrogate cannot be.
     if not token.isascii():
         raise InvalidToken(TokenFault.MALFORMED)
@@ -104,7 +104,7 @@ def find_key(token: str, keys: KeySet) -> Key | None:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError as error:
         raise _invalid(error) from None
-    return keys.find(header.get("kid"), str(header.get("alg")))
+    return KeyName(header.get("kid"), str(header.get("alg")))
 
 
 def _invalid(error: jwt.PyJWTError) -> InvalidToken:
