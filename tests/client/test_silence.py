@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import lockstep_stream_pair, memory_stream_pair
+from trio.testing import (
+    MockClock,
+    lockstep_stream_pair,
+    memory_stream_pair,
+    wait_all_tasks_blocked,
+)
 
 from odin_ws.client import (
     ClosedByServer,
@@ -63,6 +68,23 @@ async def test_why_a_write_failed_is_read(server: FakeServer) -> None:
         error = await ending(client)
         assert isinstance(error, ClosedByServer)
         assert error.code == 4401
+
+
+async def test_a_paused_client_asks_again_before_it_gives_up(server: FakeServer) -> None:
+    """After a pause of its own the answer of the server may be there and unread."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    async with server.follow() as client:
+        visit = await begin(server)
+        await take(client, Subscribed)
+        assert await visit.command() == {"type": "heartbeat"}
+        await wait_all_tasks_blocked()
+        clock.jump(60)
+        assert await visit.command() == {"type": "heartbeat"}
+        began = trio.current_time()
+        lost = await take(client, Disconnected)
+        assert trio.current_time() == pytest.approx(began + 10)
+        assert lost.code == 1006
 
 
 class OnlyOnce(trio.abc.Stream):

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.connection.closing import Close
 from odin_ws.connection.keepalive import Keepalive
@@ -157,3 +157,26 @@ async def test_one_may_leave_and_another_come_while_its_group_is_pinged(
     assert all(len(connection.pinged_at) == 2 for connection in connections[500:])
     assert all(len(connection.pinged_at) <= 1 for connection in connections[:500])
     assert late.pinged_at
+
+
+async def test_a_late_keepalive_gives_every_connection_the_whole_timeout(
+    mock_clock: MockClock,
+) -> None:
+    """What clients answered while the server stood still was not read; then they are judged."""
+    keepalive = Keepalive(INTERVAL, TIMEOUT)
+    lively, silent = FakeConnection(), FakeConnection(answers=False)
+    async with trio.open_nursery() as nursery:
+        with keepalive.watch(lively), keepalive.watch(silent):
+            nursery.start_soon(keepalive.run)
+            await wait_all_tasks_blocked()
+            mock_clock.jump(2 * TIMEOUT)
+            await wait_all_tasks_blocked()
+            mock_clock.autojump_threshold = 0
+            await trio.sleep(TIMEOUT - 1)
+            assert lively.closed == silent.closed == []
+            # Once each, and not for every round that was missed.
+            assert len(lively.pinged_at) <= 3
+            await trio.sleep(INTERVAL + 2)
+        nursery.cancel_scope.cancel()
+    assert lively.closed == []
+    assert [reason for _at, reason in silent.closed] == [Close.NO_PONG]

@@ -12,6 +12,8 @@ import click
 import structlog
 import trio
 
+from odin_ws.clock import PauseClock
+
 __all__ = [
     "CannotBegin",
     "CommandFailed",
@@ -56,7 +58,7 @@ def run(command: Callable[[], Awaitable[int]]) -> int:
     """
     failures: list[BaseException] = []
     try:
-        return trio.run(command)
+        return trio.run(command, clock=PauseClock())
     except* CommandFailed as group:
         failures.extend(leaves(group))
     except* OutputClosed:

@@ -50,6 +50,9 @@ _MAX_MESSAGE_BYTES: Final = 32 << 20
 # How long the server may take to answer our close; after that the connection is cut.
 _CLOSE_SECONDS: Final = 2
 
+# A deadline that is noticed later than this was missed by the client and not by the server.
+_LATE_SECONDS: Final = 1.0
+
 _REFUSAL_BYTES: Final = 200
 
 _UNSUPPORTED_DATA: Final = 1003
@@ -237,7 +240,8 @@ class Connection:
                 pass  # the protocol looks for the close frame while it reads them
 
     async def _read(self, deadline: float) -> bytes | bytearray | None:
-        for asked in (False, True):
+        asked = False
+        while True:
             silent = trio.current_time() + self._silence
             with trio.CancelScope(deadline=min(deadline, silent)) as self._reading:
                 if self._woken:
@@ -252,8 +256,12 @@ class Connection:
             if self._woken or deadline <= silent:
                 self._woken = False
                 return None
-            if not asked:
-                await self.send(self._heartbeat)
+            # If this process was paused, the answer may be there and was not read yet.
+            late = trio.current_time() - silent > _LATE_SECONDS
+            if asked and not late:
+                break
+            await self.send(self._heartbeat)
+            asked = True
         self._torn = True  # nobody is there to say goodbye to
         raise Ended(ABNORMAL, f"nothing came from the server for {2 * self._silence:g} s")
 

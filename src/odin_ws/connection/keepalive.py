@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -14,6 +15,10 @@ __all__ = ["Keepalive"]
 
 # So many groups share the interval: with 12,000 connections and 30 s, 100 pings every 250 ms.
 _GROUPS = 120
+
+# A busy event loop runs this task some tenths of a second late. If it is later than this, answers
+# of clients may lie unread as well.
+_LATE_SECONDS = 1.0
 
 
 class Pingable(Protocol):
@@ -31,6 +36,9 @@ class Keepalive:
 
     One not heard of for `timeout` seconds is closed. A TCP connection whose other end is gone
     looks alive otherwise, until its buffers are full.
+
+    If the keepalive itself runs late, every connection gets the whole time-out from then on: what
+    clients have answered meanwhile was not read.
     """
 
     def __init__(self, interval: float, timeout: float) -> None:
@@ -38,6 +46,8 @@ class Keepalive:
         self._timeout = timeout
         self._groups: list[set[Pingable]] = [set() for _ in range(_GROUPS)]
         self._joined = 0
+        # When the keepalive last ran late, trio's clock.
+        self._resumed_at = -math.inf
 
     @contextmanager
     def watch(self, connection: Pingable) -> Iterator[None]:
@@ -58,12 +68,16 @@ class Keepalive:
             for group in self._groups:
                 at += tick
                 await trio.sleep_until(at)
-                self._ping(group, trio.current_time())
+                now = trio.current_time()
+                if now - at > _LATE_SECONDS:
+                    # Also begin a new schedule: the groups that were missed are not pinged at once.
+                    self._resumed_at = at = now
+                self._ping(group, now)
 
     def _ping(self, group: set[Pingable], now: float) -> None:
         # A copy: what a ping or a close sets off may end a watch.
         for connection in tuple(group):
-            if now - connection.heard_at > self._timeout:
+            if now - max(connection.heard_at, self._resumed_at) > self._timeout:
                 connection.close(Close.NO_PONG)
             else:
                 connection.ping()

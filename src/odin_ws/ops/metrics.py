@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from odin_ws.access.tokens import TokenFault
+from odin_ws.clock import pauses
 from odin_ws.connection.admission import NO_ROOM
 from odin_ws.connection.closing import Close
 from odin_ws.connection.doorkeeper import NOT_LET_IN
@@ -193,6 +194,9 @@ class _ServiceCollector(Collector):
         yield _histogram(
             "ws_event_loop_delay_seconds", "How late due tasks run", resources.loop.delays
         )
+        count, seconds = pauses()
+        yield _counter("ws_pauses", "Times the process did not run for over half a second", count)
+        yield _counter("ws_paused_seconds", "By how much deadlines were extended for that", seconds)
 
     def _kafka(self) -> Iterator[Metric]:
         feed, stats = self._view.feed, self._view.hub.stats

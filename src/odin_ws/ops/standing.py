@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+import structlog
 import trio
 
+from odin_ws.clock import pauses
 from odin_ws.distribution import Distribution
 
 __all__ = ["LoopDelay", "Standing"]
+
+log = structlog.get_logger("odin_ws.ops")
 
 _INTERVAL_SECONDS: Final = 0.1
 
@@ -63,8 +67,13 @@ class LoopDelay:
     async def run(self) -> None:
         """Sample until cancelled."""
         while True:
-            due = trio.current_time() + _INTERVAL_SECONDS
+            due, (_, paused) = trio.current_time() + _INTERVAL_SECONDS, pauses()
             await trio.sleep_until(due)
-            delay = max(0.0, trio.current_time() - due)
+            pause = pauses()[1] - paused
+            delay = max(0.0, trio.current_time() - due) + pause
+            if pause:
+                log.warning(
+                    "the process was paused, deadlines are extended", seconds=round(delay, 3)
+                )
             self.delays.observe(delay)
             self._standing.observe(delay)

@@ -1,0 +1,42 @@
+"""A server that was stopped for a while does not hold that against its clients."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import AsyncExitStack
+
+import trio
+
+from odin_ws.testing.ports import LOOPBACK
+from tests.integration.serving import connected, serving
+from tests.scenarios.wire import request
+
+# Longer than each of the deadlines.
+PAUSE = 4
+SETTINGS = {"WS_PING_INTERVAL": "1", "WS_PONG_TIMEOUT": "2", "WS_HEAD_TIMEOUT": "3"}
+
+
+async def test_a_paused_server_closes_no_healthy_client() -> None:
+    """SIGSTOP for twice the pong time-out: 20 clients stay, and a slow handshake goes on."""
+    async with (
+        serving(f"{LOOPBACK}:1", SETTINGS, ready=False) as server,
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(20):
+            await stack.enter_async_context(connected(server))
+        half = await trio.open_tcp_stream(LOOPBACK, server.port)
+        await half.send_all(request()[:-2])
+        await trio.sleep(1)
+        server.signal(signal.SIGSTOP)
+        await trio.sleep(PAUSE)
+        server.signal(signal.SIGCONT)
+        # Its deadlines have to have been looked at before the rest of the handshake comes.
+        assert await server.metric("ws_pauses_total") >= 1
+        await half.send_all(request()[-2:])
+        assert (await half.receive_some(100)).startswith(b"HTTP/1.1 101")
+        await half.aclose()
+        await trio.sleep(2.5)
+        assert await server.metric("ws_disconnects_total", reason="no_pong") == 0
+        assert await server.metric("ws_connections_active") == 20
+        assert await server.metric("ws_paused_seconds_total") > PAUSE - 1
+        assert server.events("the process was paused, deadlines are extended")
