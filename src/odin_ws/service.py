@@ -211,7 +211,9 @@ def read_certificate(settings: Settings) -> Certificate | None:
     """What the settings name; None where TLS is not ours to speak. Raises CertificateError."""
     if settings.ws_tls_cert is None or settings.ws_tls_key is None:
         return None
-    return Certificate(settings.ws_tls_cert, settings.ws_tls_key)
+    return Certificate(
+        settings.ws_tls_cert, settings.ws_tls_key, 86_400 * settings.ws_tls_expiry_warning_days
+    )
 
 
 @asynccontextmanager

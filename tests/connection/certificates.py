@@ -22,9 +22,13 @@ class Authority:
         self.key = folder / "key.pem"
         self.issue()
 
-    def issue(self, *names: str, expires: datetime | None = None) -> None:
+    def issue(
+        self, *names: str, begins: datetime | None = None, expires: datetime | None = None
+    ) -> None:
         """Write a new certificate and its key, in the place of those before."""
-        issued = self._ca.issue_cert(HOST, "127.0.0.1", *names, not_after=expires)
+        issued = self._ca.issue_cert(
+            HOST, "127.0.0.1", *names, not_before=begins, not_after=expires
+        )
         self.key.write_bytes(issued.private_key_pem.bytes())
         self.chain.write_bytes(b"".join(one.bytes() for one in issued.cert_chain_pems))
 

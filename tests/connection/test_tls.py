@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -319,3 +320,78 @@ def test_a_certificate_that_only_openssl_can_read_is_served(tmp_path: Path) -> N
     (line,) = lines
     assert line["event"] == "it is not known when the certificate expires"
     assert line["error"]
+
+
+NOW = datetime.now(UTC)
+EXPIRED = {"begins": NOW - timedelta(days=9), "expires": NOW - timedelta(days=1)}
+NOT_YET = {"begins": NOW + timedelta(days=1), "expires": NOW + timedelta(days=9)}
+
+
+@pytest.mark.parametrize("times", [EXPIRED, NOT_YET])
+def test_an_invalid_certificate_at_reload_keeps_the_good_one(
+    tmp_path: Path, times: dict[str, datetime]
+) -> None:
+    """Every client would reject it; the log says why, and the good one goes on being served."""
+    authority = Authority(tmp_path)
+    certificate = Certificate(authority.chain, authority.key)
+    good, expires = certificate.context, certificate.expires
+    authority.issue(**times)
+    with structlog.testing.capture_logs() as lines:
+        certificate.reload()
+    assert certificate.context is good
+    assert certificate.expires == expires
+    assert certificate.warning is None
+    (line,) = lines
+    assert line["log_level"] == "error"
+    assert line["event"] == "the certificate is not valid now, the old one stays"
+    assert line["error"]
+    authority.issue()
+    certificate.reload()
+    assert certificate.context is not good
+
+
+@pytest.mark.parametrize(
+    ("times", "said"), [(EXPIRED, "has expired on"), (NOT_YET, "is not valid before")]
+)
+def test_an_invalid_certificate_at_the_start_is_served_and_warned_of(
+    tmp_path: Path, times: dict[str, datetime], said: str
+) -> None:
+    """There is no better one. Another bad one may take its place, and a good one does."""
+    authority = Authority(tmp_path)
+    authority.issue(**times)
+    with structlog.testing.capture_logs() as lines:
+        certificate = Certificate(authority.chain, authority.key)
+    (line,) = lines
+    assert line["log_level"] == "warning"
+    assert said in line["event"]
+    assert certificate.warning == line["event"]
+    first = certificate.context
+    authority.issue(**EXPIRED)
+    certificate.reload()
+    assert certificate.context is not first
+    authority.issue()
+    certificate.reload()
+    assert certificate.warning is None
+
+
+def test_a_certificate_near_its_end_is_warned_of(tmp_path: Path) -> None:
+    """From the set time before its end on, and not before."""
+    authority = Authority(tmp_path)
+    authority.issue(expires=NOW + timedelta(days=5))
+    for days, expected in [(4, None), (6, "the certificate expires in 5.0 days")]:
+        certificate = Certificate(authority.chain, authority.key, 86_400 * days)
+        assert (certificate.warning or "").startswith(expected or "")
+        assert (certificate.warning is None) == (expected is None)
+
+
+def test_a_certificate_that_expires_while_it_is_served_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a reading in between: health looks at the time."""
+    authority = Authority(tmp_path)
+    authority.issue(expires=NOW + timedelta(days=5))
+    certificate = Certificate(authority.chain, authority.key)
+    assert certificate.warning is None
+    later = time.time() + 6 * 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert "has expired on" in str(certificate.warning)

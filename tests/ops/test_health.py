@@ -7,7 +7,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -17,9 +20,10 @@ from odin_ws.connection.closing import Close
 from odin_ws.kafka.feed import FeedStatus
 from odin_ws.ops.health import health_report
 from odin_ws.ops.view import View
-from odin_ws.service import Upstream, build, run_feed
+from odin_ws.service import Upstream, build, read_certificate, run_feed
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
+from tests.connection.certificates import Authority
 
 CATALOGUE = default_catalogue()
 
@@ -299,3 +303,20 @@ async def test_a_service_is_ready_from_its_first_live_feed_until_it_drains(
     view.draining = True
     ready.append(view.ready)
     assert ready == [False, False, True, True, False]
+
+
+async def test_health_is_degraded_while_the_certificate_is_near_its_end(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """By the setting's days; the service is healthy all the same."""
+    authority = Authority(tmp_path)
+    authority.issue(expires=datetime.now(UTC) + timedelta(days=5))
+    settings = attrs.evolve(ROOMY, ws_tls_cert=authority.chain, ws_tls_key=authority.key)
+    for days, status in [(4, "healthy"), (6, "degraded")]:
+        chosen = attrs.evolve(settings, ws_tls_expiry_warning_days=days)
+        async with running() as (view, _):
+            view.certificate = read_certificate(chosen)
+            report = health_report(view)
+        assert (report["status"], report["healthy"]) == (status, True)
+        warned = [line for line in report["warnings"] if line.startswith("tls: ")]
+        assert bool(warned) == (status == "degraded")

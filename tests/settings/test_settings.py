@@ -38,6 +38,7 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     "WS_CONNECT_RATE_PER_IP": ("-1", "0", "1000000", "1000001"),
     "WS_MAX_LOOP_DELAY": ("-1", "0", "60", "61"),
     "WS_MAX_FRAGMENTS": ("0", "1", "1000000", "1000001"),
+    "WS_TLS_EXPIRY_WARNING_DAYS": ("-1", "0", "3650", "3651"),
     "WS_MESSAGE_TIMEOUT": ("0", "0.1", "3600", "3601"),
     "WS_MAX_PENDING": ("0", "1", "1000000", "1000001"),
     "WS_OUTBOX_BYTES": ("1023", "1024", "1073741824", "1073741825"),

@@ -146,9 +146,9 @@ class Doorkeeper:
         return self.expiry.watch(connection, self.end_of(connection.grant))
 
     def end_of(self, grant: Grant) -> float | None:
-        """When a grant ends, by trio's clock; None: never."""
+        """When a grant ends, by the wall clock of `expiry`; None: never."""
         left = None if self.authority is None else self.authority.seconds_left(grant)
-        return None if left is None else trio.current_time() + left
+        return None if left is None else self.expiry.now() + left
 
     def renew(self, command: Auth, holder: Holder) -> None:
         """Give a connection the grant of a new token of the same user. Raises CommandError."""

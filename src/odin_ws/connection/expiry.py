@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -37,10 +38,19 @@ class Expiring(Protocol):
 class Expiry:
     """Tells each client `notice` seconds before its token ends, and closes it when it has.
 
-    Ends are times of trio's clock; None is never.
+    Ends are seconds of Unix time; None is never. Every look compares them with the wall clock: if
+    that is set forward or back, a token still ends when it says. Trio's clock would not follow.
     """
 
-    def __init__(self, hub: Hub, notice: float) -> None:
+    def __init__(self, hub: Hub, notice: float, now: Callable[[], float] | None = None) -> None:
+        """Watch nothing yet.
+
+        Args:
+            hub: flushes what is due to a client before the notice.
+            notice: seconds.
+            now: the wall clock; by default the system's.
+        """
+        self.now = now or _wall_clock
         self._hub = hub
         self._notice = notice
         self._ends: dict[Expiring, float] = {}
@@ -73,23 +83,26 @@ class Expiry:
         """Look at all of them each second, until cancelled."""
         while True:
             await trio.sleep(_TICK_SECONDS)
-            for connection in _due(self._ends):
+            for connection in self._due(self._ends):
                 self.renew(connection, None)
                 connection.close(Close.TOKEN_EXPIRED)
-            for count, connection in enumerate(_due(self._notices), 1):
+            for count, connection in enumerate(self._due(self._notices), 1):
                 self._tell(connection)
                 if not count % _SLICE:
                     await trio.lowlevel.checkpoint()
 
     def _tell(self, connection: Expiring) -> None:
         """Tell it, unless it has left or got another token since it was found to be due."""
-        now = trio.current_time()
+        now = self.now()
         if connection.is_open and self._notices.get(connection, math.inf) <= now:
             del self._notices[connection]
             left = self._ends[connection] - now
             connection.tell(text_frame(auth_expiring(round(1000 * left))), self._hub)
 
+    def _due(self, times: dict[Expiring, float]) -> list[Expiring]:
+        now = self.now()
+        return [connection for connection, at in times.items() if at <= now]
 
-def _due(times: dict[Expiring, float]) -> list[Expiring]:
-    now = trio.current_time()
-    return [connection for connection, time in times.items() if time <= now]
+
+def _wall_clock() -> float:
+    return time.time()

@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import attrs
 import structlog
 import trio
 from cryptography import x509
@@ -24,6 +27,7 @@ __all__ = [
     "CertificateError",
     "HandshakeFailed",
     "TlsTransport",
+    "Validity",
     "open_tls",
     "survive_hangups",
 ]
@@ -42,6 +46,8 @@ _MAX_UNSENT_BYTES: Final = 64 << 10
 # For what TLS has made of the last words, when all else is over.
 _FLUSH_SECONDS: Final = 5.0
 
+_DAY: Final = 86_400.0
+
 
 class CertificateError(Exception):
     """A certificate or key that cannot be used; the message says why."""
@@ -55,18 +61,68 @@ class HandshakeFailed(Exception):
         self.plain_http = plain_http
 
 
+@attrs.frozen
+class Validity:
+    """When a whole certificate chain is valid, in seconds of Unix time."""
+
+    begins: float
+    """The latest not-before of the chain."""
+    ends: float
+    """The earliest not-after."""
+
+    def problem(self, now: float) -> str | None:
+        """Why the chain is not valid now; None if it is."""
+        if now >= self.ends:
+            return f"the certificate has expired on {_date(self.ends)}"
+        if now < self.begins:
+            return f"the certificate is not valid before {_date(self.begins)}"
+        return None
+
+
 class Certificate:
     """A certificate chain and its key, from PEM files; they can be read again.
 
-    `expires`: when the first of the chain to expire does, in seconds of Unix time; None where that
-    is not known. Raises CertificateError.
+    Raises CertificateError.
     """
 
-    def __init__(self, chain: Path, key: Path) -> None:
+    def __init__(self, chain: Path, key: Path, warning_seconds: float = 0.0) -> None:
+        """Read both files.
+
+        Args:
+            chain: the server's own certificate first.
+            key: its private key, without a password.
+            warning_seconds: for how long before the chain's end `warning` says so.
+        """
         self._chain = chain
         self._key = key
+        self._warning_seconds = warning_seconds
         self.context = self._load()
-        self.expires = self._read_expiry()
+        self.validity = self._read_validity()
+        self._log_warning()
+
+    @property
+    def expires(self) -> float | None:
+        """When the first of the chain to expire does, in Unix time; None if that is unknown."""
+        return None if self.validity is None else self.validity.ends
+
+    @property
+    def problem(self) -> str | None:
+        """Why clients reject the certificate now; None if they do not, or if that is unknown."""
+        return None if self.validity is None else self.validity.problem(time.time())
+
+    @property
+    def warning(self) -> str | None:
+        """`problem`, or that the end is near; None if all is well."""
+        if self.validity is None or self.problem is not None:
+            return self.problem
+        left = self.validity.ends - time.time()
+        if left >= self._warning_seconds:
+            return None
+        return f"the certificate expires in {left / _DAY:.1f} days, on {_date(self.validity.ends)}"
+
+    def _log_warning(self) -> None:
+        if (warning := self.warning) is not None:
+            log.warning(warning, file=str(self._chain))
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -83,10 +139,13 @@ class Certificate:
             ) from error
         return context
 
-    def _read_expiry(self) -> float | None:
+    def _read_validity(self) -> Validity | None:
         try:
             chain = x509.load_pem_x509_certificates(self._chain.read_bytes())
-            return min(one.not_valid_after_utc.timestamp() for one in chain)
+            return Validity(
+                max(one.not_valid_before_utc.timestamp() for one in chain),
+                min(one.not_valid_after_utc.timestamp() for one in chain),
+            )
         except (OSError, ValueError) as error:
             # OpenSSL takes forms of PEM that are not read here; the certificate is good for it.
             log.warning("it is not known when the certificate expires", error=str(error))
@@ -95,21 +154,37 @@ class Certificate:
     def reload(self) -> None:
         """Read the files again, for connections that come from now on; who is there stays.
 
-        Files that cannot be used are logged, and what was read before goes on being used.
+        Files that cannot be used are logged, and what was read before goes on being used. So it
+        does if it is valid and the new certificate is not: every client would reject that.
         """
         try:
-            self.context = self._load()
-            self.expires = self._read_expiry()
+            context = self._load()
         except CertificateError as error:
             log.error("the certificate cannot be used, the old one stays", error=str(error))  # noqa: TRY400
-        else:
-            log.info("the certificate was read again")
+            return
+        validity = self._read_validity()
+        problem = None if validity is None else validity.problem(time.time())
+        if problem is not None and self.problem is None:
+            log.error(
+                "the certificate is not valid now, the old one stays",
+                error=problem,
+                file=str(self._chain),
+            )
+            return
+        self.context, self.validity = context, validity
+        log.info("the certificate was read again")
+        self._log_warning()
 
     async def run(self) -> None:
         """Read the files again at every SIGHUP, until cancelled."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
                 self.reload()
+
+
+def _date(timestamp: float) -> str:
+    """A time as operators read it."""
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 async def survive_hangups() -> None:

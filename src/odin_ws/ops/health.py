@@ -57,6 +57,8 @@ def _warnings(view: View, checks: dict[str, Any]) -> list[str]:
     if feed.paced:
         rate = view.settings.ws_max_kafka_rate
         warnings.append(f"kafka: paced: WS_MAX_KAFKA_RATE={rate:g} holds records back")
+    if view.certificate is not None and (problem := view.certificate.warning) is not None:
+        warnings.append(f"tls: {problem}")
     if view.draining:
         warnings.append("draining")
     return warnings

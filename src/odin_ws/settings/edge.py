@@ -34,6 +34,13 @@ class EdgeSettings:
     ws_tls_key: Path | None = setting(
         "WS_TLS_KEY", "", FILE, "", "its private key (PEM), without a password"
     )
+    ws_tls_expiry_warning_days: float = setting(
+        "WS_TLS_EXPIRY_WARNING_DAYS",
+        "14",
+        number(0, 3650),
+        "days",
+        "for as long before the certificate expires, health is degraded",
+    )
     ws_trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
         "WS_TRUSTED_PROXIES",
         "",

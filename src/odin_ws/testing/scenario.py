@@ -11,6 +11,7 @@ async def test_a_trade_arrives(autojump_clock):
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -146,6 +147,9 @@ class Scenario:
         self.archive = MemoryArchive(log)
         self._upstream = Upstream(self.source, self.archive)
         self.view = build(settings, catalogue, self._upstream)
+        # Tokens end by the wall clock, which virtual time does not move.
+        started = trio.current_time()
+        self.view.server.doorkeeper.expiry.now = lambda: time.time() + trio.current_time() - started
         self._catalogue = catalogue
         self._transports: list[Transport] = []
         self._nursery = nursery

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -118,3 +119,36 @@ async def test_who_has_left_is_forgotten(odin_scenario: Scenario) -> None:
     client.stream.break_off()
     await trio.sleep(5)
     assert len(odin_scenario.view.server.doorkeeper.expiry) == 0
+
+
+@pytest.mark.parametrize("ago", [0, 600])
+async def test_a_wall_clock_that_steps_forward_ends_the_token(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch, ago: int
+) -> None:
+    """An hour forward, at once or after ten minutes: the token has ended, a second later 4401."""
+    client = await come(odin_scenario, 1800)
+    await trio.sleep(ago)
+    step_wall_clock(monkeypatch, 3600)
+    started = trio.current_time()
+    assert (await client.closed()).code == 4401
+    assert trio.current_time() - started <= SLACK
+
+
+async def test_a_wall_clock_that_steps_back_keeps_the_connection(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour back: the token, made by the same clock, ends an hour later, and so the notice."""
+    client = await come(odin_scenario, 1800)
+    step_wall_clock(monkeypatch, -3600)
+    await trio.sleep(1800 + LEEWAY + 60)
+    assert (await client.command("heartbeat"))["type"] == "pong"
+    await trio.sleep(3600 - 60 - 20)
+    assert (await client.answer())["status"] == "expiring"
+    await trio.sleep(20)
+    assert (await client.closed()).code == 4401
+
+
+def step_wall_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Set the system's clock forward, or back."""
+    system = time.time
+    monkeypatch.setattr(time, "time", lambda: system() + seconds)
