@@ -24,6 +24,7 @@ from odin_ws.archive import Archive
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.addresses import TrustedProxies
 from odin_ws.connection.admission import Admission
+from odin_ws.connection.budget import MemoryBudget
 from odin_ws.connection.connection import CLOSE_SECONDS
 from odin_ws.connection.doorkeeper import Doorkeeper, DoorRules
 from odin_ws.connection.entrance import Entrance, EntranceLimits
@@ -170,21 +171,23 @@ def build(
         # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
         cycle_bytes=settings.ws_outbox_bytes // 2,
     )
+    budget = MemoryBudget()
     resources = Resources(
         settings.ws_cpu_limit,
         settings.ws_memory_limit,
         own_cgroup(),
         settings.ws_workers,
         max_loop_delay=settings.ws_max_loop_delay,
+        budget=budget,
     )
     turns = Turns(lambda: hub.stats.busy_seconds)
     scans = Scans(hub, upstream.archive, settings.ws_replay_readers, turns.take)
     limits = ReplayLimits(settings.ws_replay_max_records)
     server = ConnectionServer(
         ReplayContext(hub, scans.archive, limits, scans),
-        Admission(settings.ws_max_connections, resources.overload),
+        Admission(settings.ws_max_connections, resources.overload, budget=budget),
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
-        _limits(settings),
+        _limits(settings, budget),
         entrance=_entrance(settings, certificate),
         doorkeeper=_doorkeeper(settings, catalogue, hub),
     )
@@ -244,9 +247,11 @@ def _entrance(settings: Settings, certificate: Certificate | None) -> Entrance:
     return Entrance(limits, ConnectLimits(addresses), certificate)
 
 
-def _limits(settings: Settings) -> ConnectionLimits:
+def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
     subscriptions = SubscriptionLimits(
         patterns=settings.ws_max_subscriptions,
+        pattern_bytes=settings.ws_max_subscription_bytes,
+        budget=budget,
         mark_bytes=settings.ws_outbox_mark_bytes,
         held_bytes=settings.ws_outbox_bytes,
         grace=settings.ws_outbox_seconds,

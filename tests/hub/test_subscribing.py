@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from odin_ws.hub import Subscriber
 from odin_ws.testing.scenario import Scenario
 from tests.building import record
 from tests.hub.driving import Client, dispatching, make_hub
@@ -193,3 +194,14 @@ async def test_an_answer_in_the_middle_of_a_cycle_comes_after_the_messages_of_th
     # It was carried out while the cycle ran, before it was the client's turn.
     assert carried_out == sorted(carried_out)
     assert (carried_out[0], carried_out[-1]) == (1, 2)
+
+
+async def test_a_pattern_is_stored_once_for_all_its_subscribers(autojump_clock: MockClock) -> None:
+    """1,024 names of 126 bytes are 150 KB for each connection otherwise."""
+    hub = make_hub()
+    subscribers = [Subscriber(lambda _: None) for _ in range(3)]
+    for subscriber in subscribers:
+        # Each client's own text, as it is decoded from its command.
+        hub.subscribe(subscriber, [b"BTC.trade".decode()])
+    texts = {id(text) for one in subscribers for text in (*one.patterns, *one.live_from)}
+    assert len(texts) == 1

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import psutil
 import pytest
+import structlog
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from odin_ws.ops.allocator import ReusableMemory
 from odin_ws.ops.resources import Resources, own_cgroup
 
 MIB = 1 << 20
@@ -57,6 +61,7 @@ def test_workers_have_equal_parts_that_add_up(tmp_path: Path, *, limited: bool) 
     assert shared.memory_limit == alone.memory_limit // 4
     given = Resources(2, 400 * MIB, group, workers=4)
     assert (given.cpu_limit, given.memory_limit) == (0.5, 100 * MIB)
+    assert shared.memory_bytes is not None
     if limited:
         assert shared.memory_bytes * 4 == alone.memory_bytes == 100 * MIB
     else:
@@ -137,7 +142,9 @@ def test_without_a_limit_memory_is_this_processs(tmp_path: Path, limit: str | No
     group = make_group(tmp_path, memory_max=limit, memory=1)
     own = psutil.Process().memory_info().rss
     for where in (group, None):
-        assert 0.5 * own < Resources(0, 0, where).memory_bytes < 2 * own
+        found = Resources(0, 0, where).memory_bytes
+        assert found is not None
+        assert 0.5 * own < found < 2 * own
 
 
 @pytest.mark.parametrize(
@@ -263,3 +270,104 @@ def test_there_may_be_no_group(tmp_path: Path, proc: str | None) -> None:
         (tmp_path / "proc").write_text(proc)
     make_group(tmp_path / "root")
     assert own_cgroup(tmp_path / "root", tmp_path / "proc") is None
+
+
+# ---- what cannot be measured
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.ENFILE, "Too many open files in system"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        psutil.AccessDenied(1),
+    ],
+)
+async def test_a_figure_that_cannot_be_measured_is_unknown_and_rejects_nobody(
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    """The sampler goes on; an overload before is none that is known; the log says it once."""
+    broken = False
+
+    def used(_: Resources) -> int:
+        if broken:
+            raise error
+        return 100
+
+    monkeypatch.setattr(Resources, "_memory_used", used)
+    monkeypatch.setattr(Resources, "_own_cpu", lambda one: float(used(one)) * trio.current_time())
+    resources = Resources(0, 100, None)
+    with structlog.testing.capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(resources.run)
+            await trio.sleep(35.5)
+            assert resources.overload() == "memory"
+            broken = True
+            await trio.sleep(10)
+            assert resources.memory_bytes is resources.cpu_percent is None
+            assert resources.overload() is None
+            broken = False
+            await trio.sleep(2)
+            assert resources.overload() == "memory"
+            assert resources.cpu_percent is not None
+            nursery.cancel_scope.cancel()
+    told = [(line["event"], line["resource"]) for line in lines]
+    for resource in ("memory", "cpu"):
+        assert told.count(("a resource cannot be measured", resource)) == 1
+        assert told.count(("a resource can be measured again", resource)) == 1
+
+
+async def test_a_control_group_that_vanishes_is_unknown(
+    tmp_path: Path,
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+) -> None:
+    """Whether its files are gone, or empty as in a group that is being removed."""
+    group = make_group(tmp_path / "box", cpu_max="50000 100000", memory_max=str(100 * MIB))
+    resources = Resources(0, 0, group)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(resources.run)
+        for name in ("cpu.stat", "memory.current"):
+            (group / name).write_text("")
+        await trio.sleep(1.5)
+        assert resources.memory_bytes is resources.cpu_percent is None
+        shutil.rmtree(group)
+        await trio.sleep(1)
+        assert resources.memory_bytes is resources.cpu_percent is None
+        assert resources.overload() is None
+        nursery.cancel_scope.cancel()
+
+
+# ---- memory between two measurements, and what the allocator keeps
+
+
+def test_what_was_granted_since_the_measurement_counts(tmp_path: Path) -> None:
+    """400 clients can take 200 MB in a second; memory is measured once a second."""
+    group = make_group(tmp_path, memory_max=str(100 * MIB), memory=80 * MIB)
+    resources = Resources(0, 0, group)
+    assert resources.budget.take(9 * MIB)
+    assert resources.overload() is None
+    assert not resources.budget.take(2 * MIB)
+    assert resources.budget.take(1 * MIB)
+    assert resources.overload() == "memory"
+
+
+async def test_memory_that_is_free_within_the_process_does_not_count(
+    tmp_path: Path,
+    autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else nobody could come in after a crowd has left, until the process is restarted."""
+    group = make_group(tmp_path, memory_max=str(100 * MIB), memory=95 * MIB)
+    resources = Resources(0, 0, group)
+    assert resources.overload() == "memory"
+    monkeypatch.setattr(ReusableMemory, "observe", lambda one, _: setattr(one, "bytes", 30 * MIB))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(resources.run)
+        await trio.sleep(1.5)
+        assert resources.memory_bytes == 95 * MIB
+        assert resources.memory_in_use == 65 * MIB
+        assert resources.overload() is None
+        nursery.cancel_scope.cancel()

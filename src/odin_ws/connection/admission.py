@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from odin_ws.connection.budget import CONNECTION_BYTES, MemoryBudget
 from odin_ws.connection.head import Head, Refusal, check_upgrade
 from odin_ws.connection.retrying import retry_after
 from odin_ws.protocol.envelope import Dialect
@@ -32,6 +33,7 @@ class Admission:
     """Counts who is in and says who may still come.
 
     `overload` names a limit that is passed at the moment ("memory", "cpu", "loop_delay"), or None.
+    `budget`: what each connection takes is counted there.
     """
 
     max_connections: int
@@ -41,6 +43,7 @@ class Admission:
     refused: Counter[str] = attrs.field(factory=Counter)
     rejected: Counter[str] = attrs.field(factory=Counter)
     draining: bool = False
+    budget: MemoryBudget = attrs.field(factory=MemoryBudget)
 
     @contextmanager
     def admit(self, head: Head) -> Iterator[Dialect]:
@@ -54,6 +57,7 @@ class Admission:
         if (limit := self.overload()) is not None:
             raise _busy(limit, _OVERLOADED[limit])
         self.active += 1
+        self.budget.spend(CONNECTION_BYTES)
         try:
             yield dialect
         finally:

@@ -8,12 +8,15 @@ from functools import partial
 from operator import ne
 from typing import Final, Protocol
 
-import attrs
-
 from odin_ws.access.grants import Grant, not_granted
 from odin_ws.connection.outbox import Outbox
 from odin_ws.connection.past import Answers, Past
 from odin_ws.connection.retrying import retry_ms
+from odin_ws.connection.subscription_limits import (
+    REPLAY_BYTES,
+    SubscriptionLimits,
+    size_of_patterns,
+)
 from odin_ws.hub import Conflation, Want
 from odin_ws.protocol.answers import (
     Accepted,
@@ -47,28 +50,13 @@ _MAX_WAITING_SIZE: Final = 4096
 # Of messages sent again, so many at once; then the client must have taken them.
 _RESEND_MESSAGES: Final = 100
 
+_NO_MEMORY: Final = "the server is short of memory; nothing has changed"
+
 Job = Callable[[], Awaitable[None]]
 Names = dict[str, Sequence[str]]
 
 # The commands that let something be sent.
 Beginner = Subscribe | Resume | Reconnect | Resend
-
-
-@attrs.frozen
-class SubscriptionLimits:
-    """What one client may have.
-
-    `patterns`: at most. `mark_bytes`: with more waiting, a connection that asked for the latest
-    only is sent no more, and with more than `held_bytes` of the latest waiting beside that, it is
-    slow. `grace`: seconds that another one's oldest byte may wait; `stuck`: seconds for which one
-    that asked for the latest may take nothing at all.
-    """
-
-    patterns: int
-    mark_bytes: int
-    held_bytes: int
-    grace: float
-    stuck: float
 
 
 class Client(Caller, Protocol):
@@ -131,6 +119,8 @@ class Subscriptions:
         if len(self._waiting) >= _MAX_WAITING or (self._waiting and size > _MAX_WAITING_SIZE):
             message = "too many commands wait for the end of a replay; this one was ignored"
             raise _not_now(command, ErrorCode.RATE_LIMIT_EXCEEDED, message)
+        if not self._limits.take_waiting(size_of(command)):
+            raise _not_now(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
         self._waiting.append(command)
 
     def end(self, command: Unsubscribe) -> None:
@@ -247,6 +237,7 @@ class Subscriptions:
     def _subscribe(self, command: Subscribe) -> None:
         subscriber, hub = self._subscriber, self._hub
         names, rejected = self._admit(command.selection)
+        self._spend(command, _patterns(names))
         self._settle(command)
         hub.subscribe(subscriber, _patterns(names))
         topics = hub.intake.catalogue.topics_of(_patterns(names))
@@ -264,6 +255,7 @@ class Subscriptions:
     def _past(self, command: Subscribe | Resume) -> Past:
         """What was sent already is not sent again: nothing comes twice."""
         names, rejected = self._admit(command.selection)
+        self._spend(command, _patterns(names), REPLAY_BYTES)
         topics = self._hub.intake.catalogue.topics_of(_patterns(names))
         positions: dict[TopicPartition, int] = {}
         if isinstance(command, Resume):
@@ -299,6 +291,14 @@ class Subscriptions:
             raise CommandError(
                 ErrorCode.FORBIDDEN, not_granted(missing), command.id, command="reconnect"
             )
+        if self._limits.room(self._subscriber.patterns.union(starts)) < 0:
+            raise CommandError(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                self._limits.no_room,
+                command.id,
+                command="reconnect",
+            )
+        self._spend(command, starts, REPLAY_BYTES)
         want = Want(starts)
         names: Names = {pattern: (pattern,) for pattern in starts}
         return self._begin_in(command, Beginning(want), names, [])
@@ -342,17 +342,29 @@ class Subscriptions:
         rejected = list(selection.rejected)
         names: Names = {}
         patterns = set(self._subscriber.patterns)
+        room = self._limits.room(patterns)
         for name, wanted in selection.wanted.items():
             if missing := grant.missing(wanted):
                 rejected.append(Rejection(name, ErrorCode.FORBIDDEN, not_granted(missing)))
             elif len(patterns) + len({one for one in wanted if one not in patterns}) > most:
                 message = f"at most {most} subscriptions per connection"
                 rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
+            elif (size := size_of_patterns({*wanted} - patterns)) > room:
+                message = self._limits.no_room
+                rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
             else:
+                room -= size
                 patterns.update(wanted)
                 names[name] = wanted
         self._answers.reject(rejected)
         return names, rejected
+
+    def _spend(self, command: Beginner, patterns: Collection[str], more: int = 0) -> None:
+        """Count the memory that a command takes, with `more`. Raises CommandError."""
+        own = self._subscriber.patterns
+        new = [one for one in patterns if one not in own]
+        if not self._limits.take(new, self._hub.has_subscriber, more):
+            raise _not_now(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
 
     @property
     def most_patterns(self) -> int:

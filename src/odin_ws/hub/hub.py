@@ -80,7 +80,9 @@ class Hub:
         begins = replayed_from or {}
         for pattern in patterns:
             if self._index.add(subscriber, pattern) or pattern in begins:
-                subscriber.live_from[pattern] = begins.get(pattern, now)
+                # A client's own text would be kept beside the index's.
+                shared = self._index.shared(pattern)
+                subscriber.live_from[shared] = begins.get(pattern, now)
         subscriber.window_order = self.intake.order
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Collection[str]) -> bool:
@@ -132,6 +134,10 @@ class Hub:
     def patterns(self) -> int:
         """How many different patterns have a subscriber."""
         return len(self._index)
+
+    def has_subscriber(self, pattern: str) -> bool:
+        """Whether somebody subscribes to a pattern."""
+        return pattern in self._index
 
     # ---- what one subscriber is sent
 

@@ -55,6 +55,11 @@ class SubscriptionIndex:
             return (self._everything, ANY) if category == ANY else (self._categories, category)
         return (self._tokens, token) if category == ANY else (self._channels, pattern)
 
+    def __contains__(self, pattern: str) -> bool:
+        """Whether a pattern has a subscriber."""
+        table, key = self._place(pattern)
+        return key in table
+
     def add(self, subscriber: Subscriber, pattern: str) -> bool:
         """Subscribe to one pattern; False where that was so already."""
         if pattern in subscriber.patterns:
@@ -63,10 +68,14 @@ class SubscriptionIndex:
         audience = table.get(key)
         if audience is None:
             audience = table[key] = Audience(pattern)
-        # One text for all who subscribe to it.
         subscriber.patterns.add(audience.pattern)
         audience.members[subscriber] = None
         return True
+
+    def shared(self, pattern: str) -> str:
+        """The one text for all who subscribe to a pattern; somebody has to."""
+        table, key = self._place(pattern)
+        return table[key].pattern
 
     def discard(self, subscriber: Subscriber, pattern: str) -> bool:
         """Unsubscribe from one pattern; False where there was no such subscription."""

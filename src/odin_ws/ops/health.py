@@ -51,6 +51,11 @@ def _warnings(view: View, checks: dict[str, Any]) -> list[str]:
         for name in ("capacity", "memory", "cpu")
         if not checks[name]["healthy"]
     ]
+    warnings += [
+        f"{name}: it cannot be measured"
+        for name in ("memory", "cpu")
+        if checks[name]["percentage"] is None
+    ]
     if feed.missing_topics:
         warnings.append(f"kafka: topics do not exist: {', '.join(sorted(feed.missing_topics))}")
     warnings += [f"kafka: {problem}" for problem in feed.problems]
@@ -68,7 +73,8 @@ def _checks(view: View) -> dict[str, Any]:
     settings, resources = view.settings, view.resources
     active = view.server.admission.active
     capacity = 100 * active / settings.ws_max_connections
-    memory = 100 * resources.memory_bytes / resources.memory_limit
+    in_use = resources.memory_in_use
+    memory = None if in_use is None else 100 * in_use / resources.memory_limit
     return {
         "kafka": {
             "status": "running" if view.kafka_is_live else "stopped",
@@ -90,15 +96,15 @@ def _checks(view: View) -> dict[str, Any]:
         "replays": {"active": view.server.replays.active},
         "tasks": {"current": trio.lowlevel.current_statistics().tasks_living},
         "memory": {
-            "used_mb": round(resources.memory_bytes / _MIB, 1),
+            "used_mb": None if in_use is None else round(in_use / _MIB, 1),
             "limit_mb": round(resources.memory_limit / _MIB, 1),
-            "percentage": round(memory, 1),
-            "healthy": memory < _WARN_PERCENT,
+            "percentage": _rounded(memory),
+            "healthy": memory is None or memory < _WARN_PERCENT,
         },
         "cpu": {
-            "percentage": round(resources.cpu_percent, 1),
+            "percentage": _rounded(resources.cpu_percent),
             "threshold": _WARN_PERCENT,
-            "healthy": resources.cpu_percent < _WARN_PERCENT,
+            "healthy": resources.cpu_percent is None or resources.cpu_percent < _WARN_PERCENT,
         },
         "limits": {
             "max_kafka_rate": settings.ws_max_kafka_rate,
@@ -158,6 +164,10 @@ def _observability(view: View) -> dict[str, Any]:
             "max": backlogs[-1] if backlogs else 0,
         },
     }
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 1)
 
 
 def _quantile(ascending: Sequence[int], share: float) -> int:

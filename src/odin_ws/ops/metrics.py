@@ -188,7 +188,13 @@ class _ServiceCollector(Collector):
             "reason",
             dict.fromkeys(NO_ROOM, 0) | view.server.admission.rejected,
         )
-        yield _gauge("ws_memory_bytes", "Memory in use", resources.memory_bytes)
+        # A figure that is unknown has no sample: an old one or a 0 would be believed.
+        yield _gauge("ws_memory_bytes", "Memory of the container", resources.memory_bytes)
+        yield _gauge(
+            "ws_memory_reusable_bytes",
+            "Of that, free within the process; it does not count against the limit",
+            resources.memory_reusable,
+        )
         yield _gauge("ws_memory_limit_bytes", "Memory allowed", resources.memory_limit)
         yield _gauge("ws_cpu_usage_percent", "CPU in use, of WS_CPU_LIMIT", resources.cpu_percent)
         yield _histogram(
@@ -314,7 +320,8 @@ def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(name, text, value=value)
 
 
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:
+    """A gauge; without a sample if its value is unknown."""
     return GaugeMetricFamily(name, text, value=value)
 
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+import attrs
 import psutil
+import structlog
 import trio
 
+from odin_ws.connection.budget import MemoryBudget
+from odin_ws.ops.allocator import ReusableMemory
 from odin_ws.ops.standing import LoopDelay, Standing
 
 __all__ = ["Resources", "own_cgroup"]
+
+log = structlog.get_logger("odin_ws.ops")
+
+T = TypeVar("T")
 
 Reader = Callable[[Path], float | None]
 
@@ -31,6 +39,15 @@ _SATURATED: Final = 0.98
 _UNSATURATED: Final = 0.9
 
 
+@attrs.frozen
+class _CpuSample:
+    """CPU seconds of the container and of this process, at a time of Trio's clock."""
+
+    used: float
+    own: float
+    at: float
+
+
 class Resources:
     """What is used and what is allowed.
 
@@ -39,9 +56,13 @@ class Resources:
     `cgroup`: the folder of our control group, None where there is none.
     `workers`: how many processes share all that. What is told is then this one's equal part, of
     what the container uses too: so the parts add up. `max_loop_delay` in seconds; 0 is no limit.
+    `budget` gets each measurement of memory.
+
+    A figure that cannot be measured is None: out of descriptors, or the control group has gone.
+    Nobody is rejected for a figure that is unknown.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- limits, and who gets the figures
         self,
         cpu_limit: float,
         memory_limit: int,
@@ -49,6 +70,7 @@ class Resources:
         workers: int = 1,
         *,
         max_loop_delay: float = 0.0,
+        budget: MemoryBudget | None = None,
     ) -> None:
         self._workers = workers
         self._process = psutil.Process()
@@ -61,14 +83,20 @@ class Resources:
         self.memory_limit = (
             memory_limit or int(_OF_MEMORY * (ceiling or psutil.virtual_memory().total))
         ) // workers
-        self.cpu_percent = 0.0
-        self.memory_bytes = self._memory_used()
+        self.budget = budget or MemoryBudget()
+        self.cpu_percent: float | None = 0.0
+        self.memory_bytes: int | None = None
+        self._reusable = ReusableMemory()
+        # Why a figure is unknown, by its name; logged once.
+        self._unknown: dict[str, str] = {}
+        self._measure_memory()
         self.loop = LoopDelay(max_loop_delay)
         self._cpu = Standing(_SATURATED_SECONDS, high=_SATURATED, low=_UNSATURATED)
 
     def overload(self) -> str | None:
         """Which limit is passed: "memory", "cpu", "loop_delay" or None."""
-        if self.memory_bytes >= self.memory_limit:
+        in_use = self.memory_in_use
+        if self.budget.left <= 0 or (in_use is not None and in_use >= self.memory_limit):
             return "memory"
         if self._cpu.passed:
             return "cpu"
@@ -76,17 +104,62 @@ class Resources:
 
     async def run(self) -> None:
         """Sample until cancelled."""
-        used, own, at = self._cpu_used(), self._own_cpu(), trio.current_time()
+        before = self._sample("cpu", self._cpu_sample)
         while True:
             await trio.sleep(_SAMPLE_SECONDS)
-            used_now, own_now, now = self._cpu_used(), self._own_cpu(), trio.current_time()
-            share = (used_now - used) / (now - at) / self.cpu_limit
-            self.cpu_percent = 100 * share
-            # One process can use one core. On a machine that others keep busy it gets less than
-            # that, and is not full.
-            self._cpu.observe(max(share, (own_now - own) / (now - at)))
-            self.memory_bytes = self._memory_used()
-            used, own, at = used_now, own_now, now
+            now = self._sample("cpu", self._cpu_sample)
+            self._measure_cpu(before, now)
+            before = now
+            self._measure_memory()
+
+    @property
+    def memory_reusable(self) -> int:
+        """Bytes of `memory_bytes` that are free within this process, and used again first."""
+        # Never most of it: the estimate is none of a limit that is smaller than the process.
+        return min(self._reusable.bytes, (self.memory_bytes or 0) * 3 // 4)
+
+    @property
+    def memory_in_use(self) -> int | None:
+        """What counts against the limit; None if it is unknown."""
+        return None if self.memory_bytes is None else self.memory_bytes - self.memory_reusable
+
+    def _measure_cpu(self, before: _CpuSample | None, now: _CpuSample | None) -> None:
+        if before is None or now is None:
+            self.cpu_percent = None
+            # An overload from before is none that is known now.
+            self._cpu.forget()
+            return
+        seconds = now.at - before.at
+        share = (now.used - before.used) / seconds / self.cpu_limit
+        self.cpu_percent = 100 * share
+        # One process can use one core. On a machine that others keep busy it gets less than
+        # that, and is not full.
+        self._cpu.observe(max(share, (now.own - before.own) / seconds))
+
+    def _measure_memory(self) -> None:
+        self._reusable.trim()
+        self.memory_bytes = self._sample("memory", self._memory_used)
+        resident = self._sample("resident memory", self._resident)
+        if resident is not None:
+            self._reusable.observe(resident)
+        self.budget.measured(self.memory_in_use, self.memory_limit)
+
+    def _sample(self, name: str, read: Callable[[], T]) -> T | None:
+        """Read a figure, None if that fails; each change of the reason is logged once."""
+        try:
+            value = read()
+        except (OSError, ValueError, LookupError, psutil.Error) as error:
+            reason = str(error) or type(error).__name__
+            if self._unknown.get(name) != reason:
+                self._unknown[name] = reason
+                log.warning("a resource cannot be measured", resource=name, reason=reason)
+            return None
+        if self._unknown.pop(name, None) is not None:
+            log.info("a resource can be measured again", resource=name)
+        return value
+
+    def _cpu_sample(self) -> _CpuSample:
+        return _CpuSample(self._cpu_used(), self._own_cpu(), trio.current_time())
 
     def _own_cpu(self) -> float:
         times = self._process.cpu_times()
@@ -104,6 +177,9 @@ class Resources:
             current = int((self._cgroup / "memory.current").read_text())
             inactive = _read_table(self._cgroup / "memory.stat").get("inactive_file", 0)
             return (current - inactive) // self._workers
+        return self._resident()
+
+    def _resident(self) -> int:
         return int(self._process.memory_info().rss)
 
 

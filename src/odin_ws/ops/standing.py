@@ -38,6 +38,11 @@ class Standing:
         self._low = low
         self._last: deque[float] = deque(maxlen=samples)
 
+    def forget(self) -> None:
+        """Begin anew: the values so far say nothing about what is now."""
+        self.passed = False
+        self._last.clear()
+
     def observe(self, value: float) -> None:
         """Add a value."""
         self._last.append(value)

@@ -32,6 +32,13 @@ class SubscriberSettings:
         "patterns",
         "what one connection may subscribe to",
     )
+    ws_max_subscription_bytes: int = setting(
+        "WS_MAX_SUBSCRIPTION_BYTES",
+        str(64 << 10),
+        integer(1024, 1024 * MIB),
+        "bytes",
+        "what the patterns of one connection may have together",
+    )
     ws_max_frame_bytes: int = setting(
         "WS_MAX_FRAME_BYTES",
         str(64 << 10),

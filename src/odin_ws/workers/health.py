@@ -17,8 +17,16 @@ def _same(values: Sequence[Any]) -> Any:
     return values[0]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return round(fmean(values), 1)
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return round(fmean(known), 1) if known else None
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """None if one of them is unknown."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _worst(*worst_first: str) -> Callable[[Sequence[str]], str]:
@@ -48,7 +56,7 @@ RULES: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "checks.retention.*": max,
     "checks.replays.active": sum,
     "checks.tasks.current": sum,
-    "checks.memory.used_mb": sum,
+    "checks.memory.used_mb": _sum,
     "checks.memory.limit_mb": sum,
     "checks.memory.percentage": _mean,
     "checks.memory.healthy": all,

@@ -21,6 +21,7 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_turns_waiting": sum,
     "ws_capacity_max_connections": sum,
     "ws_memory_bytes": sum,
+    "ws_memory_reusable_bytes": sum,
     "ws_memory_limit_bytes": sum,
     "ws_outbox_backlog_bytes": sum,
     "ws_replays_active": sum,
