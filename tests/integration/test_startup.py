@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import resource
 import socket
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
+import trio
+from websockets.exceptions import InvalidStatus
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.integration.serving import run_to_the_end
+from tests.integration.feeding import eventually
+from tests.integration.serving import connected, run_to_the_end, serving, started
+from tests.scenarios.wire import request
 
 
 async def test_26_a_misspelt_setting_is_named() -> None:
@@ -21,17 +27,60 @@ async def test_26_a_misspelt_setting_is_named() -> None:
     assert len(output.splitlines()) == 2
 
 
-async def test_too_few_descriptors_are_told_of_at_the_start() -> None:
-    """A limit below the connections asked for stops the start, with both numbers in one line."""
+async def test_too_few_descriptors_lower_the_connections_with_a_warning() -> None:
+    """The server starts, and says how many descriptors it has and what they are for."""
 
     def prepare() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))
 
-    status, output = await run_to_the_end({"WS_MAX_CONNECTIONS": "5000"}, prepare)
-    assert status == 2
-    (line,) = output.splitlines()
-    assert "WS_MAX_CONNECTIONS=5000 and WS_MAX_PENDING=2048 need " in line
-    assert "the limit is 1000" in line
+    settings = {"WS_MAX_CONNECTIONS": "5000", "LOG_LEVEL": "info"}
+    with started({"KAFKA_BROKERS": f"{LOOPBACK}:1", **settings}, prepare) as server:
+        await server.answers("/health/live")
+        limits = (await server.health())["checks"]["limits"]
+        (line,) = server.events("descriptors")
+        assert (line["limit"], line["reserve"], line["connections"]) == (300, 150, 113)
+        assert limits["max_connections"] == 113
+        (warned,) = [one for one in server.lines if "WS_MAX_CONNECTIONS=5000 is lowered" in one]
+        assert "300" in warned
+        async with AsyncExitStack() as stack:
+            for _ in range(113):
+                await stack.enter_async_context(connected(server))
+            with pytest.raises(InvalidStatus, match="503"):
+                await stack.enter_async_context(connected(server))
+            # What is reserved is there.
+            assert await server.metric("ws_connections_active") == 113
+
+
+async def test_a_server_without_descriptors_goes_on() -> None:
+    """It serves whom it has, knows neither memory nor CPU, and takes newcomers again later."""
+    async with (
+        serving(f"{LOOPBACK}:1", {}, ready=False) as server,
+        connected(server) as client,
+    ):
+        process = psutil.Process(server.process.pid)
+        before = process.rlimit(psutil.RLIMIT_NOFILE)
+        process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds(), before[1]))
+        async with trio.open_nursery() as nursery:
+
+            async def knock() -> None:
+                with suppress(OSError, trio.BrokenResourceError):
+                    async with await trio.open_tcp_stream(LOOPBACK, server.port) as stream:
+                        await stream.send_all(request())
+                        await stream.receive_some(100)
+
+            for _ in range(5):
+                nursery.start_soon(knock)
+            await eventually(lambda: server.events("a resource cannot be measured"))
+            await trio.sleep(2)
+            assert server.process.poll() is None, server.output
+            assert (await client.command("heartbeat"))["type"] == "pong"
+            process.rlimit(psutil.RLIMIT_NOFILE, before)
+        await eventually(lambda: server.events("a resource can be measured again"))
+        async with connected(server) as newcomer:
+            assert (await newcomer.command("heartbeat"))["type"] == "pong"
+        assert await server.metric("ws_memory_bytes") > 0
+    told = [line["resource"] for line in server.events("a resource cannot be measured")]
+    assert len(told) == len(set(told))
 
 
 @pytest.mark.parametrize("setting", ["WS_ADDR", "WS_OPS_ADDR"])

@@ -13,6 +13,7 @@ import trio
 
 from odin_ws import __version__
 from odin_ws.catalogue import Catalogue
+from odin_ws.cli.descriptors import TooFewDescriptors, raise_descriptor_limit
 from odin_ws.cli.environment import (
     check_authority,
     read_access,
@@ -20,7 +21,7 @@ from odin_ws.cli.environment import (
     read_settings,
     stop_with,
 )
-from odin_ws.cli.process import calm_garbage_collector, raise_descriptor_limit
+from odin_ws.cli.process import calm_garbage_collector
 from odin_ws.cli.running import (
     CannotBegin,
     CommandFailed,
@@ -73,7 +74,7 @@ def serve(workers: str | None) -> None:
     configure_logging(settings.log_level, settings.log_format)
     for line in warnings:
         log.warning(line)
-    raise_descriptor_limit(settings)
+    settings = _within_descriptors(settings)
     try:
         # Each worker reads it itself; a mistake is told once, before there are any.
         read_certificate(settings)
@@ -85,6 +86,24 @@ def serve(workers: str | None) -> None:
     calm_garbage_collector()
     command = _serve_with_workers if settings.ws_workers > 1 else _serve_here
     sys.exit(run(partial(_until_signalled, command, settings, catalogue)))
+
+
+def _within_descriptors(settings: Settings) -> Settings:
+    """The settings, with the connections that the limit of descriptors allows."""
+    try:
+        plan = raise_descriptor_limit(settings)
+    except TooFewDescriptors as error:
+        stop_with(str(error))
+    for line in plan.warnings:
+        log.warning(line)
+    log.info(
+        "descriptors",
+        limit=plan.limit,
+        connections=plan.connections,
+        pending=plan.settings.ws_max_pending,
+        reserve=plan.reserve,
+    )
+    return plan.settings
 
 
 _Serve = Callable[[Settings, Catalogue, trio.Event], Awaitable[bool]]

@@ -13,8 +13,9 @@ import structlog
 import trio
 
 from odin_ws.catalogue import Catalogue
+from odin_ws.cli.descriptors import raise_descriptor_limit
 from odin_ws.cli.environment import read_catalogue, read_settings
-from odin_ws.cli.process import calm_garbage_collector, raise_descriptor_limit
+from odin_ws.cli.process import calm_garbage_collector
 from odin_ws.cli.running import run
 from odin_ws.connection.listener import open_listening_socket
 from odin_ws.connection.tls import survive_hangups
@@ -40,7 +41,8 @@ def worker(number: int, ops_fd: int) -> None:
     catalogue = read_catalogue(settings)
     structlog.contextvars.bind_contextvars(worker=number)
     configure_logging(settings.log_level, settings.log_format)
-    raise_descriptor_limit(settings)
+    # The supervisor has said what had to be lowered; the limit is inherited.
+    settings = raise_descriptor_limit(settings).settings
     calm_garbage_collector()
     with socket.socket(fileno=ops_fd) as ops_socket:
         sys.exit(run(partial(_serve, settings_of(settings, number), catalogue, ops_socket)))

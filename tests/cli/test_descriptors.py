@@ -1,0 +1,58 @@
+"""A limit of descriptors is divided: some are reserved, the rest is for clients."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.cli.descriptors import TooFewDescriptors, plan_descriptors
+from odin_ws.settings import Settings
+from odin_ws.workers.shares import largest_share
+
+
+def test_a_high_limit_changes_nothing() -> None:
+    """As many as are needed, with those that are reserved."""
+    settings = Settings()
+    plan = plan_descriptors(settings, 1 << 20)
+    assert (plan.settings, plan.warnings) == (settings, ())
+    assert plan.limit == 12_000 + 2048 + 256
+    assert plan.connections == 12_000
+
+
+def test_a_low_limit_lowers_connections_and_callers_with_a_warning_each() -> None:
+    """Each names the setting, both numbers, and what to raise."""
+    plan = plan_descriptors(Settings(ws_max_connections=5000), 1000)
+    assert plan.settings.ws_max_pending == 186
+    assert plan.connections == plan.settings.ws_max_connections == 558
+    connections, pending = plan.warnings
+    assert connections.startswith("WS_MAX_CONNECTIONS=5000 is lowered to 558: ")
+    assert pending.startswith("WS_MAX_PENDING=2048 is lowered to 186: ")
+    assert "limit of descriptors is 1000" in connections
+    assert "ulimit -n" in connections
+
+
+def test_a_limit_that_leaves_nothing_is_an_error() -> None:
+    """The one that is too low, and what is needed."""
+    with pytest.raises(TooFewDescriptors, match="is 63 and 64 are needed"):
+        plan_descriptors(Settings(), 63)
+
+
+@given(
+    hard=st.integers(64, 1 << 20),
+    connections=st.integers(256, 1 << 20),
+    pending=st.integers(1, 1 << 20),
+    workers=st.integers(1, 256),
+)
+def test_a_plan_never_exceeds_the_limit(
+    hard: int, connections: int, pending: int, workers: int
+) -> None:
+    """Nor what was asked for; and there is always room for somebody in every worker."""
+    settings = Settings(ws_max_connections=connections, ws_max_pending=pending, ws_workers=workers)
+    plan = plan_descriptors(settings, hard)
+    used = largest_share(plan.settings) + plan.settings.ws_max_pending + plan.reserve
+    assert used <= plan.limit <= hard
+    assert workers <= plan.settings.ws_max_connections <= connections
+    assert 1 <= plan.settings.ws_max_pending <= pending
+    assert plan.reserve >= 32
+    assert bool(plan.warnings) == (plan.settings != settings)
