@@ -181,7 +181,8 @@ async def test_failing_25_cpu_and_memory_are_sampled_every_second(
         assert resources.cpu_percent == pytest.approx(100)
         assert resources.overload() == "memory"
         await trio.sleep(1)
-        assert resources.cpu_percent == 0
+        # What this process itself has used in the few milliseconds of a virtual second.
+        assert resources.cpu_percent == pytest.approx(0, abs=5)
         # A busy loop samples late: what was used is divided by the time it took.
         use_cpu(group, 1001.625)
         autojump_clock.jump(3)
@@ -229,19 +230,51 @@ async def test_cpu_that_is_used_up_for_half_a_minute_is_an_overload(
     assert overloads == [None] * 35 + ["cpu"] * 5 + [None] * 2
 
 
-async def test_one_process_is_full_with_one_core(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "case",
+    [
+        (0, None, 1),  # the machine's cores, however many
+        (4, None, 1),
+        (64, None, 1),
+        (64, None, 4),
+        (0, "200000 100000", 1),  # compose's cpus: 2.0
+        (64, "200000 100000", 1),
+        (0, "200000 100000", 4),  # one of four workers, while the others are idle
+    ],
+)
+async def test_one_busy_core_of_a_process_is_100_percent(
+    tmp_path: Path,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[float, str | None, int],
 ) -> None:
-    """Where more cores are allowed it is not at 100%, but can do no more all the same."""
+    """Whatever the limit or the machine has beyond that: one process can do no more."""
+    cpu_limit, cpu_max, workers = case
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(Resources, "_own_cpu", lambda _: autojump_clock.current_time() * 0.99 + 1.0)
-    resources = Resources(4, 0, None)
+    group = None if cpu_max is None else make_group(tmp_path, cpu_max=cpu_max)
+    resources = Resources(cpu_limit, 0, group, workers)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(resources.run)
         await trio.sleep(29.5)
         assert resources.overload() is None
         await trio.sleep(1)
         assert resources.overload() == "cpu"
-        assert resources.cpu_percent == pytest.approx(24.75)
+        assert resources.cpu_percent == pytest.approx(99)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("cpu_limit", "workers"), [(0.5, 1), (2, 4)])
+async def test_half_a_core_is_100_percent_of_a_limit_of_half_a_core(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, cpu_limit: float, workers: int
+) -> None:
+    """A limit, or a worker's equal part of it, below one core is what 100% is."""
+    monkeypatch.setattr(Resources, "_own_cpu", lambda _: autojump_clock.current_time() * 0.5 + 1.0)
+    resources = Resources(cpu_limit, 0, None, workers)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(resources.run)
+        await trio.sleep(1.5)
+        assert resources.cpu_percent == pytest.approx(100)
         nursery.cancel_scope.cancel()
 
 

@@ -23,6 +23,8 @@ from tests.workers.fakes import families
 
 MESSAGES = "ws_messages_sent"
 ACTIVE = "ws_connections_active"
+HEADROOM = "ws_capacity_headroom_percent"
+CPU = "ws_cpu_usage_percent"
 
 # What happens to a worker: it is seen to have counted so much more, or it ends.
 moves = st.lists(
@@ -67,14 +69,15 @@ async def test_only_known_kinds_are_added_up() -> None:
 
 
 def test_the_rule_of_a_gauge_holds() -> None:
-    """Connections are added, shares of equal parts averaged, and of lags the worst tells."""
+    """Connections are added, shares of equal parts averaged; of lags and CPU the worst tells."""
     parts = [
-        families(gauges={ACTIVE: 5, "ws_cpu_usage_percent": 40, "ws_kafka_lag_records": 3}),
-        families(gauges={ACTIVE: 7, "ws_cpu_usage_percent": 60, "ws_kafka_lag_records": 9}),
+        families(gauges={ACTIVE: 5, HEADROOM: 40, CPU: 40, "ws_kafka_lag_records": 3}),
+        families(gauges={ACTIVE: 7, HEADROOM: 60, CPU: 60, "ws_kafka_lag_records": 9}),
     ]
     merged = merge_families(parts)
     assert value(merged, ACTIVE) == 12
-    assert value(merged, "ws_cpu_usage_percent") == 50
+    assert value(merged, HEADROOM) == 50
+    assert value(merged, CPU) == 60
     assert value(merged, "ws_kafka_lag_records") == 9
 
 

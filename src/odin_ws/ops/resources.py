@@ -34,6 +34,9 @@ _SATURATED_SECONDS: Final = 30
 # Of a limit that is found and not set: at all of it the kernel has killed us already.
 _OF_MEMORY: Final = 0.9
 
+# A process runs Python on one core, however many there are.
+_ONE_CORE: Final = 1.0
+
 # Of what can be used. A loop that never waits is at 99%; at nine tenths it waits now and then.
 _SATURATED: Final = 0.98
 _UNSATURATED: Final = 0.9
@@ -59,7 +62,8 @@ class Resources:
     `budget` gets each measurement of memory.
 
     A figure that cannot be measured is None: out of descriptors, or the control group has gone.
-    Nobody is rejected for a figure that is unknown.
+    Nobody is rejected for a figure that is unknown. `cpu_percent`: 100 when this process uses one
+    core or its limit, whichever is less, or when the container uses its limit.
     """
 
     def __init__(  # noqa: PLR0913 -- limits, and who gets the figures
@@ -79,7 +83,11 @@ class Resources:
         ceiling = _smallest(cgroup, "memory.max", _read_number)
         self._limited_cpu = quota is not None
         self._limited_memory = ceiling is not None
-        self.cpu_limit = (cpu_limit or quota or float(os.cpu_count() or 1)) / workers
+        all_cores = cpu_limit or quota or float(os.cpu_count() or 1)
+        self.cpu_limit = all_cores / workers
+        # In a limited container the common use is measured, and one worker may use more than its
+        # part while others are idle; elsewhere only the own use is known.
+        self._own_limit = min(all_cores if self._limited_cpu else self.cpu_limit, _ONE_CORE)
         self.memory_limit = (
             memory_limit or int(_OF_MEMORY * (ceiling or psutil.virtual_memory().total))
         ) // workers
@@ -130,11 +138,12 @@ class Resources:
             self._cpu.forget()
             return
         seconds = now.at - before.at
-        share = (now.used - before.used) / seconds / self.cpu_limit
+        share = max(
+            (now.used - before.used) / seconds / self.cpu_limit,
+            (now.own - before.own) / seconds / self._own_limit,
+        )
         self.cpu_percent = 100 * share
-        # One process can use one core. On a machine that others keep busy it gets less than
-        # that, and is not full.
-        self._cpu.observe(max(share, (now.own - before.own) / seconds))
+        self._cpu.observe(share)
 
     def _measure_memory(self) -> None:
         self._reusable.trim()

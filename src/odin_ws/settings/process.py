@@ -48,7 +48,8 @@ class ProcessSettings:
         "0",
         number(0, 4096),
         "cores",
-        "what 100% CPU is: there new ones get 503; 0: the container's limit, else the machine's",
+        "CPU of all processes; 0: the container's limit, else the machine's; "
+        "with it, or one core in a process, used up new ones get 503",
     )
     ws_memory_limit: int = setting(
         "WS_MEMORY_LIMIT",

@@ -32,7 +32,9 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_subscribed_patterns": sum,
     # Shares of equal parts.
     "ws_capacity_headroom_percent": fmean,
-    "ws_cpu_usage_percent": fmean,
+    # Of a core each: a worker that is full is full, however idle the others are.
+    "ws_cpu_usage_percent": max,
+    "odin_ws_build_info": max,
     # Every worker reads everything and keeps the same past: the one that is worst off tells.
     "ws_kafka_connected": min,
     "ws_token_keys": min,
