@@ -16,8 +16,6 @@ from odin_ws.logs import configure_logging
 LIBRARIES = (
     "httpcore",
     "httpx",
-    "hypercorn",
-    "hypercorn.error",
     "asyncio",
     "trio_asyncio",
     "aiokafka",

@@ -65,7 +65,7 @@ def configure_logging(level: str, style: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # At info these speak of every connection and request, and of a start that we tell of too.
-    for chatty in ("httpcore", "httpx", "hypercorn", "asyncio", "trio_asyncio"):
+    for chatty in ("httpcore", "httpx", "asyncio", "trio_asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Its warnings are about single requests; what they mean for the feed we say ourselves.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)

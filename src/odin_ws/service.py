@@ -46,8 +46,10 @@ from odin_ws.kafka.log_reader import KafkaLogReader
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.source import KafkaSource
 from odin_ws.notices import tell_of_feed, tell_of_jumps, tell_of_rebalances
-from odin_ws.ops.app import ops_app, serve_ops
+from odin_ws.ops.app import ops_app
 from odin_ws.ops.resources import Resources, own_cgroup
+from odin_ws.ops.server import serve_ops
+from odin_ws.ops.shared_page import PAGE_SECONDS
 from odin_ws.ops.view import View
 from odin_ws.records import Item
 from odin_ws.resume import ReplayContext, ReplayLimits, Scans
@@ -302,7 +304,9 @@ async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]
         nursery.start_soon(view.resources.run)
         nursery.start_soon(view.resources.loop.run)
         nursery.start_soon(view.watch_feed)
-        async with serve_ops(ops_app(view), listening):
+        # A worker's pages are asked by its supervisor alone, which shares what it makes of them.
+        seconds = 0.0 if listening.family is socket.AF_UNIX else PAGE_SECONDS
+        async with serve_ops(ops_app(view, seconds), listening, view.ops):
             yield
         nursery.cancel_scope.cancel()
 

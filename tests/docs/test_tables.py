@@ -236,7 +236,7 @@ def _worker_metrics() -> Iterator[tuple[str, str, str]]:
 
 def _metrics(families: Iterable[Metric]) -> Iterator[tuple[str, str, str]]:
     for family in families:
-        if not family.name.startswith("ws_"):
+        if not family.name.startswith(("ws_", "odin_ws_")):
             continue
         labels = sorted(family.samples[0].labels.keys() - {"le"})
         name = family.name + "_total" * (family.type == "counter")

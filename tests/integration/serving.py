@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import ClientConnection, connect
 
+from odin_ws.ops.shared_page import PAGE_SECONDS
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration.feeding import PATIENCE, eventually, until
 
@@ -28,6 +31,9 @@ COMMAND = str(Path(sys.executable).with_name("odin-ws"))
 
 # A start takes a second on a free machine.
 START_SECONDS = 60
+
+# Pages that whoever asks within a second shares.
+SHARED = {"/metrics", "/health", "/clients"}
 
 # What a server says unasked.
 NOTICES = {"feed", "positions", "reconnect"}
@@ -51,6 +57,8 @@ class Server:
         prepare: Callable[[], None] | None = None,
         words: Sequence[str] = (),
     ) -> None:
+        # When each page was got last.
+        self._got: dict[str, float] = {}
         self.port, self.ops_port = free_ports(2)
         addresses = {
             "WS_ADDR": f"{LOOPBACK}:{self.port}",
@@ -91,9 +99,15 @@ class Server:
         return [line for line in found if line["event"] == event]
 
     async def get(self, path: str) -> httpx.Response:
-        """A page of the ops port."""
+        """A page of the ops port, built after this was called: not the one shared before."""
+        name = path.partition("?")[0]
+        if name in SHARED:
+            age = time.monotonic() - self._got.get(name, -math.inf)
+            await trio.sleep(max(0.0, PAGE_SECONDS - age))
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
-            return await client.get(f"http://{LOOPBACK}:{self.ops_port}{path}")
+            answer = await client.get(f"http://{LOOPBACK}:{self.ops_port}{path}")
+        self._got[name] = time.monotonic()
+        return answer
 
     async def post(self, path: str, content: Any, headers: Mapping[str, str]) -> httpx.Response:
         """Post JSON to a page of the ops port."""

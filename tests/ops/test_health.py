@@ -81,6 +81,7 @@ async def test_a_report_has_the_originals_fields(autojump_clock: MockClock) -> N
     assert report.keys() == {
         "status",
         "healthy",
+        "version",
         "checks",
         "observability",
         "warnings",

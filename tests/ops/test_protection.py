@@ -1,15 +1,18 @@
-"""With WS_OPS_TOKEN the ops port wants it, on all pages but the two that probes ask."""
+"""Who is answered on the ops port: by token, by name, by site; the two pages of probes are open."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
+from odin_ws.address import Address
+from odin_ws.ops.app import ops_app
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.ops import ask, get
+from tests.scenarios.ops import ask, get, post
 
 TOKEN = "of the operators"  # noqa: S105 -- of this test
 
@@ -85,3 +88,167 @@ async def test_without_the_setting_nothing_is_asked(odin_scenario: Scenario) -> 
     await trio.sleep(1)
     for path in (*PAGES, *OPEN):
         assert (await ask(odin_scenario, path)).status_code == 200
+
+
+# ---- other names and other sites
+
+REBOUND = "evil.example:3003"
+
+REJECTED_HOSTS = [
+    REBOUND,
+    "localhost.evil.example",
+    "evil.localhost",
+    "127.0.0.1.evil.example",
+    "notlocalhost",
+    "192.0.2.7",
+    "[2001:db8::1]:3003",
+    "",
+]
+
+LOOPBACK_HOSTS = [
+    "localhost",
+    "LOCALHOST:3003",
+    "localhost.",
+    "127.0.0.1:3003",
+    "127.8.8.8",
+    "[::1]",
+    "[::1]:3003",
+    "[::ffff:127.0.0.1]:3003",
+]
+
+
+@pytest.mark.parametrize("path", ["/", *PAGES, "/elsewhere"])
+@pytest.mark.parametrize("host", REJECTED_HOSTS)
+async def test_unknown_host_is_403_on_every_page_but_the_probes(
+    odin_scenario: Scenario, path: str, host: str
+) -> None:
+    """A page that reached us by DNS rebinding reads nothing; the line names the setting."""
+    answer = await get(odin_scenario, path, headers={"Host": host})
+    assert answer.status_code == 403
+    assert answer.text == "this Host is not allowed: loopback, this address, and WS_OPS_HOSTS are\n"
+    assert odin_scenario.view.ops.rejected == {"bad_host": 1}
+
+
+@pytest.mark.parametrize("host", LOOPBACK_HOSTS)
+async def test_loopback_host_is_answered(odin_scenario: Scenario, host: str) -> None:
+    """With whatever port: a tunnel has another one."""
+    assert (await get(odin_scenario, "/metrics", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.odin_settings(ws_ops_hosts=("odin-ws", "odin.internal.", "192.0.2.7", "[2001:db8::7]"))
+async def test_hosts_of_the_setting_are_answered(odin_scenario: Scenario) -> None:
+    """Names and addresses; others are still not."""
+    for host in ("odin-ws:3003", "ODIN.internal", "192.0.2.7:80", "[2001:DB8:0::7]:3003"):
+        assert (await get(odin_scenario, "/clients", headers={"Host": host})).status_code == 200
+    for host in (REBOUND, "odin-ws.evil.example", "192.0.2.8"):
+        assert (await get(odin_scenario, "/clients", headers={"Host": host})).status_code == 403
+
+
+@pytest.mark.odin_settings(ws_ops_hosts=("*",))
+async def test_star_answers_every_host(odin_scenario: Scenario) -> None:
+    """For who knows that no browser reaches the port."""
+    assert (await get(odin_scenario, "/health", headers={"Host": REBOUND})).status_code != 403
+
+
+@pytest.mark.parametrize(
+    ("arrived", "host", "status"),
+    [
+        ("10.1.2.3", "10.1.2.3:3003", 200),
+        ("::ffff:10.1.2.3", "10.1.2.3:3003", 200),
+        ("2001:db8::7", "[2001:db8::7]:3003", 200),
+        ("10.1.2.3", "10.1.2.4:3003", 403),
+        ("10.1.2.3", "10.1.2.3.evil.example", 403),
+    ],
+)
+async def test_address_that_the_connection_arrived_at_is_answered(
+    odin_scenario: Scenario, arrived: str, host: str, status: int
+) -> None:
+    """Prometheus asks pods and instances by their address, and needs no setting for it."""
+    app = ops_app(odin_scenario.view)
+
+    async def arriving(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "server": (arrived, 3003)}, receive, send)
+
+    transport = httpx.ASGITransport(arriving)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/metrics", headers={"Host": host})).status_code == status
+
+
+@pytest.mark.odin_settings(ws_ops_addr=Address("ops.internal", 3003))
+async def test_host_of_the_ops_address_is_answered(odin_scenario: Scenario) -> None:
+    """A name to listen at is one to ask for."""
+    headers = {"Host": "ops.internal:3003"}
+    assert (await get(odin_scenario, "/metrics", headers=headers)).status_code == 200
+
+
+@asked
+async def test_with_the_token_any_host_is_answered(odin_scenario: Scenario) -> None:
+    """A rebound page has no token; without it the answer is 401 under any name."""
+    headers = {"Host": REBOUND, "Authorization": f"Bearer {TOKEN}"}
+    assert (await get(odin_scenario, "/metrics", headers=headers)).status_code == 200
+    assert (await get(odin_scenario, "/metrics", headers={"Host": REBOUND})).status_code == 401
+    assert odin_scenario.view.ops.rejected == {"unauthorized": 1}
+
+
+CROSS_SITE = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "anything else"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "http://localhost:8000"},
+    {"Origin": "null"},
+    {"Origin": ""},
+    {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+]
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE)
+@pytest.mark.parametrize("path", ["/", *PAGES])
+async def test_request_of_another_sites_page_is_403(
+    odin_scenario: Scenario, path: str, headers: dict[str, str]
+) -> None:
+    """As its browser says, by one header or the other."""
+    answer = await get(odin_scenario, path, headers=headers)
+    assert (answer.status_code, answer.text) == (
+        403,
+        "requests of other sites' pages are not answered\n",
+    )
+    assert odin_scenario.view.ops.rejected == {"cross_site": 1}
+
+
+@asked
+@pytest.mark.parametrize("headers", CROSS_SITE)
+async def test_token_does_not_help_another_sites_page(
+    odin_scenario: Scenario, headers: dict[str, str]
+) -> None:
+    """Nor does a revocation from there work."""
+    given = {"Authorization": f"Bearer {TOKEN}", **headers}
+    assert (await get(odin_scenario, "/clients", headers=given)).status_code == 403
+    posted = await post(odin_scenario, "/revocations", json={"user": "ann"}, headers=given)
+    assert posted.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "https://localhost"},  # TLS ends in front of us
+    ],
+)
+async def test_request_of_the_own_page_is_answered(
+    odin_scenario: Scenario, headers: dict[str, str]
+) -> None:
+    """Typed in, or from a page of this port."""
+    assert (await get(odin_scenario, "/metrics", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("path", OPEN)
+async def test_probes_are_answered_under_any_name_and_from_anywhere(
+    odin_scenario: Scenario, path: str
+) -> None:
+    """Load balancers and orchestrators ask as they like, also HTTP/1.0 without a name."""
+    await trio.sleep(1)
+    for headers in ({"Host": REBOUND}, {"Host": ""}, *CROSS_SITE):
+        assert (await get(odin_scenario, path, headers=headers)).status_code == 200

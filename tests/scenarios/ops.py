@@ -25,21 +25,21 @@ async def ask(scenario: Scenario, path: str) -> httpx.Response:
 async def get(scenario: Scenario, path: str, **how: Any) -> httpx.Response:
     """GET a page in some way of httpx."""
     transport = httpx.ASGITransport(ops_app(scenario.view))
-    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.get(path, **how)
 
 
 async def post(scenario: Scenario, path: str, **content: Any) -> httpx.Response:
     """POST something, as httpx takes it, to one of a scenario's pages."""
     transport = httpx.ASGITransport(ops_app(scenario.view))
-    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.post(path, **content)
 
 
 async def ask_view(view: View, path: str) -> httpx.Response:
     """GET one of the pages of what may not run yet."""
     transport = httpx.ASGITransport(ops_app(view))
-    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.get(path)
 
 

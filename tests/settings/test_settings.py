@@ -99,7 +99,13 @@ def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
     others |= {"WS_TLS_CERT", "WS_TLS_KEY", "WS_TRUSTED_PROXIES"}
     # tests/settings/test_access.py
     others |= {"WS_AUTH", "WS_JWT_PUBLIC_KEY", "WS_JWKS", "WS_JWT_AUDIENCE", "WS_JWT_ISSUER"}
-    others |= {"WS_TOKEN_IN_QUERY", "WS_PRIVATE_CATEGORIES", "WS_POLICY", "WS_ORIGINS"}
+    others |= {
+        "WS_TOKEN_IN_QUERY",
+        "WS_PRIVATE_CATEGORIES",
+        "WS_POLICY",
+        "WS_ORIGINS",
+        "WS_OPS_HOSTS",
+    }
     # tests/settings/test_secrets.py is about every secret there is.
     others |= {name for name, (_, setting) in SETTINGS.items() if setting.file_name}
     assert RANGES.keys() | CHOICES.keys() | others == SETTINGS.keys()
@@ -377,3 +383,25 @@ def test_settings_can_be_made_in_code() -> None:
         settings.ws_max_connections = 6  # type: ignore[misc]
     with pytest.raises(SettingsError):
         Settings(ws_ping_interval=80)
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("odin-ws", ("odin-ws",)),
+        (
+            "Odin.Prod.svc, 10.0.0.7,[2001:db8::1],::1",
+            ("odin.prod.svc", "10.0.0.7", "[2001:db8::1]", "::1"),
+        ),
+        ("*", ("*",)),
+    ],
+)
+def test_ops_hosts_are_names_and_addresses(text: str, hosts: tuple[str, ...]) -> None:
+    """In lower case, as they are compared."""
+    assert value_of("WS_OPS_HOSTS", text) == hosts
+
+
+@pytest.mark.parametrize("text", ["odin-ws:3003", "http://odin-ws", "*.example.com", "a b", "[x]"])
+def test_ops_host_that_could_match_nothing_stops_the_start(text: str) -> None:
+    """A port or a scheme would never be in what is compared."""
+    assert problem_of(WS_OPS_HOSTS=text).startswith(f"WS_OPS_HOSTS={text}: allowed is names")

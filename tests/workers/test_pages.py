@@ -15,6 +15,8 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
+from odin_ws.ops.protection import OpsAccess
+from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret
 from odin_ws.workers.pages import workers_app
 from tests.workers.fakes import Crew, FakeChild, supervising
@@ -44,14 +46,21 @@ class Ops:
 
 
 @asynccontextmanager
-async def ops(workers: int = 2, token: Secret | None = None) -> AsyncIterator[Ops]:
-    """Pages of workers that all are well; `token` is what the pages want."""
+async def ops(
+    workers: int = 2, token: Secret | None = None, seconds: float = 0
+) -> AsyncIterator[Ops]:
+    """Pages of workers that all are well.
+
+    `token`: what the pages want; `seconds`: for how long a page is shared.
+    """
     crew = Crew()
     async with supervising(crew, workers) as run:
         for number in range(1, workers + 1):
             crew.now(number).says("/health", report() | {"uptime": 1.0})
-        transport = httpx.ASGITransport(workers_app(run.supervisor, token))
-        async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+        stats = OpsStats()
+        app = workers_app(run.supervisor, OpsAccess(token=token), stats, seconds)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield Ops(crew, client)
 
 
@@ -172,7 +181,7 @@ async def test_clients_are_those_of_all(autojump_clock: MockClock) -> None:
                 "totals": {"connections": 1, "backlog_bytes": backlog},
                 "clients": [{"peer": "a", "backlog_bytes": backlog, "connected_seconds": 1}],
             }
-            seen.crew.now(number).says("/clients?limit=1", page)
+            seen.crew.now(number).says("/clients?limit=20", page)
         found = (await seen.get("/clients?limit=1")).json()
         assert found["totals"] == {"connections": 2, "backlog_bytes": 14}
         assert [one["worker"] for one in found["clients"]] == [2]

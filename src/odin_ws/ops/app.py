@@ -1,91 +1,103 @@
-"""The ops port: an ASGI app under Hypercorn."""
+"""The pages of the ops port, as an ASGI app."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
+import platform
 from http import HTTPStatus
-from logging import getLogger
+from typing import Any, Final
 
-import hypercorn
-import trio
-from hypercorn.trio import serve
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from odin_ws.ops.clients import InvalidQuery, clients_report, read_limit
+from odin_ws import __version__
+from odin_ws.ops.clients import ClientsPages, InvalidQuery, clients_report, read_limit
 from odin_ws.ops.health import health_report
 from odin_ws.ops.metrics import metrics_registry, metrics_text
-from odin_ws.ops.protection import protection
+from odin_ws.ops.protection import OpsAccess, protection
 from odin_ws.ops.revoking import revoke
+from odin_ws.ops.shared_page import PAGE_SECONDS, SharedPage
 from odin_ws.ops.view import View
 
-__all__ = ["ops_app", "serve_ops"]
+__all__ = ["INDEX", "ops_app"]
+
+# What `/` says.
+INDEX: Final = f"""\
+odin-ws {__version__}, Python {platform.python_version()}
+/health
+/health/live
+/health/ready
+/metrics
+/clients
+"""
 
 
-def ops_app(view: View) -> Starlette:
-    """The pages: `/health`, `/health/live`, `/health/ready`, `/metrics`, `/clients`.
+def ops_app(view: View, seconds: float = PAGE_SECONDS) -> Starlette:
+    """The pages: `/`, `/health`, `/health/live`, `/health/ready`, `/metrics`, `/clients`.
 
-    And `POST /revocations`. With WS_OPS_TOKEN they want it, but for the two that probes ask.
+    And `POST /revocations`. `protection` stands before them all. A page that costs is built at most
+    once in `seconds`.
     """
-    registry = metrics_registry(view)
+    pages = _Pages(view, seconds)
+    return Starlette(
+        routes=[
+            Route("/", pages.index),
+            Route("/health", pages.health),
+            Route("/health/live", pages.live),
+            Route("/health/ready", pages.ready),
+            Route("/metrics", pages.metrics),
+            Route("/clients", pages.clients),
+            Route("/revocations", pages.revocations, methods=["POST"]),
+        ],
+        middleware=protection(OpsAccess.of(view.settings), view.ops),
+    )
 
-    async def health(_request: Request) -> Response:
-        report = health_report(view)
+
+class _Pages:
+    def __init__(self, view: View, seconds: float) -> None:
+        self._view = view
+        self._registry = metrics_registry(view)
+        self._health = SharedPage(self._build_health, seconds)
+        self._metrics = SharedPage(self._build_metrics, seconds)
+        self._clients = ClientsPages(self._clients_report, seconds)
+
+    async def index(self, _request: Request) -> Response:
+        return PlainTextResponse(INDEX)
+
+    async def live(self, _request: Request) -> Response:
+        return PlainTextResponse("live\n")
+
+    async def ready(self, _request: Request) -> Response:
+        # Not shared: it costs nothing, and a load balancer has to see a drain at once.
+        if (why := self._view.not_ready) is None:
+            return PlainTextResponse("ready\n")
+        return PlainTextResponse(f"not ready: {why}\n", HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def health(self, _request: Request) -> Response:
+        return await self._health.get()
+
+    async def _build_health(self) -> Response:
+        report = health_report(self._view)
         status = HTTPStatus.OK if report["healthy"] else HTTPStatus.SERVICE_UNAVAILABLE
         return JSONResponse(report, status)
 
-    async def live(_request: Request) -> Response:
-        return PlainTextResponse("live\n")
+    async def metrics(self, _request: Request) -> Response:
+        return await self._metrics.get()
 
-    async def ready(_request: Request) -> Response:
-        if view.ready:
-            return PlainTextResponse("ready\n")
-        return PlainTextResponse(f"not ready: {view.not_ready}\n", HTTPStatus.SERVICE_UNAVAILABLE)
+    async def _build_metrics(self) -> Response:
+        return Response(metrics_text(self._registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def metrics(_request: Request) -> Response:
-        return Response(metrics_text(registry), media_type=CONTENT_TYPE_LATEST)
-
-    async def clients(request: Request) -> Response:
+    async def clients(self, request: Request) -> Response:
         try:
             limit = read_limit(request.query_params)
         except InvalidQuery as problem:
             return PlainTextResponse(f"{problem}\n", HTTPStatus.BAD_REQUEST)
-        return JSONResponse(clients_report(view, limit))
+        return await self._clients.get(limit)
 
-    async def revocations(request: Request) -> Response:
-        return await revoke(view, request)
+    async def _clients_report(self, limit: int) -> dict[str, Any]:
+        return clients_report(self._view, limit)
 
-    return Starlette(
-        routes=[
-            Route("/health", health),
-            Route("/health/live", live),
-            Route("/health/ready", ready),
-            Route("/metrics", metrics),
-            Route("/clients", clients),
-            Route("/revocations", revocations, methods=["POST"]),
-        ],
-        middleware=protection(view.settings.ws_ops_token),
-    )
-
-
-@asynccontextmanager
-async def serve_ops(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
-    """Serve the pages of an app on a listening socket for the length of the block."""
-    config = hypercorn.Config()
-    # Hypercorn takes over and closes the descriptor it is given: let it have one of its own.
-    config.bind = [f"fd://{listening.dup().detach()}"]
-    config.errorlog = getLogger("hypercorn.error")
-    config.graceful_timeout = 1  # a health check in flight; nothing here takes longer
-    stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(
-            partial(serve, app, config, shutdown_trigger=stop.wait, mode="asgi")  # type: ignore[arg-type]
-        )
-        yield
-        stop.set()
+    async def revocations(self, request: Request) -> Response:
+        return await revoke(self._view, request)

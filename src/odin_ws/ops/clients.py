@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
+import attrs
+import orjson
 import trio
+from starlette.responses import Response
 
 from odin_ws.connection.connection import Connection
+from odin_ws.ops.shared_page import SharedPage
 from odin_ws.ops.view import View
 from odin_ws.protocol.commands import Delivery
 
-__all__ = ["InvalidQuery", "clients_report", "read_limit"]
+__all__ = ["ClientsPages", "InvalidQuery", "clients_report", "read_limit"]
 
 # A screenful; and what is still read at once, where 12,000 would be megabytes.
 _DEFAULT_LIMIT: Final = 20
 _MOST: Final = 1000
+
+
+# A report is built with this many connections, whichever limit is asked for: two shared pages
+# instead of a thousand, and the usual one stays small.
+_SIZES: Final = (_DEFAULT_LIMIT, _MOST)
 
 
 class InvalidQuery(ValueError):
@@ -33,6 +43,39 @@ def read_limit(query: Mapping[str, str]) -> int:
     if not 1 <= limit <= _MOST:
         raise InvalidQuery(f"limit={text}: allowed is an integer, 1 to {_MOST}")
     return limit
+
+
+@attrs.frozen
+class _Listed:
+    """A report, each connection of it as JSON, so that a shorter one is joined and not encoded."""
+
+    totals: bytes
+    clients: list[bytes]
+
+
+class ClientsPages:
+    """`/clients` for every limit, out of reports that are shared.
+
+    Args:
+        report: builds a report with a number of connections at most.
+        seconds: how often at most each is built.
+    """
+
+    def __init__(self, report: Callable[[int], Awaitable[dict[str, Any]]], seconds: float) -> None:
+        self._report = report
+        self._pages = {size: SharedPage(partial(self._build, size), seconds) for size in _SIZES}
+
+    async def get(self, limit: int) -> Response:
+        """The page with `limit` connections at most."""
+        listed = await self._pages[next(size for size in _SIZES if limit <= size)].get()
+        clients = b",".join(listed.clients[:limit])
+        body = b'{"totals":%b,"clients":[%b]}' % (listed.totals, clients)
+        return Response(body, media_type="application/json")
+
+    async def _build(self, size: int) -> _Listed:
+        report = await self._report(size)
+        clients = [orjson.dumps(one) for one in report["clients"]]
+        return _Listed(orjson.dumps(report["totals"]), clients)
 
 
 def clients_report(view: View, limit: int) -> dict[str, Any]:

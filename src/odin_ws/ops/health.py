@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import trio
 
+from odin_ws import __version__
 from odin_ws.connection.closing import Close
 from odin_ws.ops.view import View
 
@@ -28,6 +29,7 @@ def health_report(view: View) -> dict[str, Any]:
     return {
         "status": status,
         "healthy": not errors,
+        "version": __version__,
         "checks": checks,
         "observability": _observability(view),
         "warnings": warnings,

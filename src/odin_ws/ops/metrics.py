@@ -6,6 +6,7 @@ server's where they still mean something.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from odin_ws import __version__
 from odin_ws.access.tokens import TokenFault
 from odin_ws.clock import pauses
 from odin_ws.connection.admission import NO_ROOM
@@ -28,12 +30,13 @@ from odin_ws.connection.head import BAD_REQUESTS
 from odin_ws.connection.limits import TOO_MANY
 from odin_ws.distribution import Distribution
 from odin_ws.hub.reading import Unreadable
+from odin_ws.ops.stats import OPS_REJECTIONS, OpsStats
 from odin_ws.ops.view import View
 from odin_ws.protocol.errors import ErrorCode
 from odin_ws.resume import Reason
 from odin_ws.resume.limits import RECOVERED
 
-__all__ = ["metrics_registry", "metrics_text"]
+__all__ = ["build_info", "metrics_registry", "metrics_text", "ops_rejections"]
 
 # What a name is rejected with.
 _OF_NAMES: Final = (
@@ -62,11 +65,32 @@ def metrics_text(registry: CollectorRegistry) -> bytes:
     return generate_latest(registry)
 
 
+def build_info() -> Metric:
+    """What runs: during a rolling update the instances differ in it."""
+    family = GaugeMetricFamily(
+        "odin_ws_build_info", "Always 1; the labels say what runs", labels=["version", "python"]
+    )
+    family.add_metric([__version__, platform.python_version()], 1)
+    return family
+
+
+def ops_rejections(stats: OpsStats) -> Metric:
+    """The requests that an ops port has rejected."""
+    return _labelled_counter(
+        "ws_ops_requests_rejected",
+        "Requests and connections that the ops port rejected",
+        "reason",
+        dict.fromkeys(OPS_REJECTIONS, 0) | stats.rejected,
+    )
+
+
 class _ServiceCollector(Collector):
     def __init__(self, view: View) -> None:
         self._view = view
 
     def collect(self) -> Iterator[Metric]:
+        yield build_info()
+        yield ops_rejections(self._view.ops)
         yield from self._connections()
         yield from self._tls()
         yield from self._access()
@@ -196,7 +220,9 @@ class _ServiceCollector(Collector):
             resources.memory_reusable,
         )
         yield _gauge("ws_memory_limit_bytes", "Memory allowed", resources.memory_limit)
-        yield _gauge("ws_cpu_usage_percent", "CPU in use, of WS_CPU_LIMIT", resources.cpu_percent)
+        yield _gauge(
+            "ws_cpu_usage_percent", "CPU in use, of WS_CPU_LIMIT or one core", resources.cpu_percent
+        )
         yield _histogram(
             "ws_event_loop_delay_seconds", "How late due tasks run", resources.loop.delays
         )

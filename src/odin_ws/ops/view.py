@@ -12,6 +12,7 @@ from odin_ws.hub import Hub
 from odin_ws.kafka.feed import Feed, FeedStatus
 from odin_ws.kafka.letters import DeadLetterStats
 from odin_ws.ops.resources import Resources
+from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Settings
 
 __all__ = ["View"]
@@ -32,6 +33,7 @@ class View:
     turns: Turns
     certificate: Certificate | None = None
     dead_letters: DeadLetterStats = attrs.field(factory=DeadLetterStats)
+    ops: OpsStats = attrs.field(factory=OpsStats)
     draining: bool = False
     was_live: bool = False
     started_at: float = attrs.field(factory=trio.current_time)

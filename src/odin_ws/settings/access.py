@@ -12,6 +12,7 @@ from odin_ws.settings.kinds import (
     FILE,
     FILE_OR_URL,
     FLAG,
+    HOSTS,
     OPTIONAL_TEXT,
     ORIGINS,
     choice,
@@ -108,6 +109,13 @@ class AccessSettings:
     )
     ws_ops_token: Secret | None = secret(
         "WS_OPS_TOKEN", "the ops port then wants it as a bearer token; 16 characters or more"
+    )
+    ws_ops_hosts: tuple[str, ...] = setting(
+        "WS_OPS_HOSTS",
+        "",
+        HOSTS,
+        "",
+        "names in a Host header that the ops port answers without a token, beside this machine's",
     )
 
     def access_problems(self) -> list[str]:

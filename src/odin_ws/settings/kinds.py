@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ __all__ = [
     "FILE",
     "FILE_OR_URL",
     "FLAG",
+    "HOSTS",
     "MIB",
     "NETWORKS",
     "OPTIONAL_TEXT",
@@ -241,6 +242,18 @@ def _origins(text: str) -> tuple[str, ...]:
     return words
 
 
+# A name, or an address with or without brackets: no port, for that is ours to choose.
+_NAME: Final = re.compile(r"\*|[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?")
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip().lower() for word in text.split(",") if word.strip())
+    for word in words:
+        if not _NAME.fullmatch(word):
+            ip_address(word.removeprefix("[").removesuffix("]"))
+    return words
+
+
 def _optional_path(text: str) -> Path | None:
     return Path(text) if text else None
 
@@ -264,6 +277,10 @@ CATEGORIES: Final = (_categories, "categories separated by commas, or none")
 ORIGINS: Final = (
     _origins,
     "https://example.com or https://*.example.com, several separated by commas; or * for all",
+)
+HOSTS: Final = (
+    _hosts,
+    "names or addresses without a port, separated by commas; * for all; or nothing",
 )
 TOPIC: Final = (_optional_topic, "the name of a topic, or nothing")
 PATH: Final = (_optional_path, "the path of a file, or nothing")

@@ -178,14 +178,10 @@ def _listen_at(path: Path) -> socket.socket:
 
 
 def _client(path: Path, ops_token: Secret | None) -> httpx.AsyncClient:
-    transport = httpx.AsyncHTTPTransport(
-        uds=os.fspath(path),
-        # Hypercorn closes idle connections, and may do so while the next request is sent.
-        limits=httpx.Limits(max_keepalive_connections=0),
-    )
+    transport = httpx.AsyncHTTPTransport(uds=os.fspath(path))
     return httpx.AsyncClient(
         transport=transport,
-        base_url="http://worker",
+        base_url="http://localhost",
         headers={"Authorization": f"Bearer {ops_token.reveal()}"} if ops_token else None,
         timeout=None,  # noqa: S113 -- whoever asks knows how long
     )

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Final
 
+from odin_ws import __version__
+
 __all__ = ["RULES", "merge_clients", "merge_health"]
 
 Report = dict[str, Any]
@@ -60,7 +62,7 @@ RULES: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "checks.memory.limit_mb": sum,
     "checks.memory.percentage": _mean,
     "checks.memory.healthy": all,
-    "checks.cpu.percentage": _mean,
+    "checks.cpu.percentage": max,
     "checks.cpu.threshold": _same,
     "checks.cpu.healthy": all,
     "checks.limits.max_connections": sum,
@@ -91,6 +93,7 @@ def merge_health(reports: Mapping[int, Report], missing: Mapping[int, str]) -> R
     merged: Report = {
         "status": "unhealthy" if errors else "degraded" if warnings else "healthy",
         "healthy": not errors,
+        "version": __version__,
     }
     merged |= _merge([_checked(report) for report in reports.values()], "")
     merged |= {"warnings": warnings, "errors": errors}

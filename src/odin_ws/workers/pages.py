@@ -21,10 +21,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from odin_ws.ops.clients import InvalidQuery, read_limit
-from odin_ws.ops.protection import protection
+from odin_ws.ops.app import INDEX
+from odin_ws.ops.clients import ClientsPages, InvalidQuery, read_limit
+from odin_ws.ops.metrics import build_info, ops_rejections
+from odin_ws.ops.protection import OpsAccess, protection
 from odin_ws.ops.revoking import read_body
-from odin_ws.settings import Secret
+from odin_ws.ops.shared_page import PAGE_SECONDS, SharedPage
+from odin_ws.ops.stats import OpsStats
 from odin_ws.workers.child import Answer
 from odin_ws.workers.health import merge_clients, merge_health
 from odin_ws.workers.supervisor import Supervisor
@@ -32,11 +35,17 @@ from odin_ws.workers.supervisor import Supervisor
 __all__ = ["worker_families", "workers_app"]
 
 
-def workers_app(supervisor: Supervisor, ops_token: Secret | None = None) -> Starlette:
-    """The pages of `ops_app`, which want the token as those do."""
-    pages = _Pages(supervisor)
+def workers_app(
+    supervisor: Supervisor, access: OpsAccess, stats: OpsStats, seconds: float = PAGE_SECONDS
+) -> Starlette:
+    """The pages of `ops_app`, behind the same protection, each shared for `seconds` as those are.
+
+    `stats`: where rejected requests are counted.
+    """
+    pages = _Pages(supervisor, stats, seconds)
     return Starlette(
         routes=[
+            Route("/", pages.index),
             Route("/health", pages.health),
             Route("/health/live", pages.live),
             Route("/health/ready", pages.ready),
@@ -44,13 +53,18 @@ def workers_app(supervisor: Supervisor, ops_token: Secret | None = None) -> Star
             Route("/clients", pages.clients),
             Route("/revocations", pages.revocations, methods=["POST"]),
         ],
-        middleware=protection(ops_token),
+        middleware=protection(access, stats),
     )
 
 
 class _Pages:
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, stats: OpsStats, seconds: float) -> None:
         self._supervisor = supervisor
+        self._stats = stats
+        self._ready = SharedPage(self._build_ready, seconds)
+        self._health = SharedPage(self._build_health, seconds)
+        self._metrics = SharedPage(self._build_metrics, seconds)
+        self._clients = ClientsPages(self._clients_report, seconds)
         self._started_at = trio.current_time()
         own = CollectorRegistry()
         ProcessCollector(registry=own)
@@ -60,26 +74,37 @@ class _Pages:
         """A worker that does not answer any more is replaced; nobody else need do anything."""
         return PlainTextResponse("live\n")
 
+    async def index(self, _request: Request) -> Response:
+        return PlainTextResponse(INDEX)
+
     async def ready(self, _request: Request) -> Response:
         """Not before all have been ready; then as long as one of them is."""
+        if self._supervisor.draining:
+            # At once: WS_DRAIN_DELAY is short, and a load balancer has to see it.
+            return _not_ready("draining")
+        return await self._ready.get()
+
+    async def _build_ready(self) -> Response:
         answers = await self._supervisor.ask("/health/ready")
         now = {number for number, one in answers.items() if _is_ok(one)}
         for worker in self._supervisor.workers:
             worker.was_ready |= worker.number in now
         if self._supervisor.draining:
-            why = ["draining"]
-        elif now and all(worker.was_ready for worker in self._supervisor.workers):
+            return _not_ready("draining")
+        if now and all(worker.was_ready for worker in self._supervisor.workers):
             return PlainTextResponse("ready\n")
-        else:
-            why = [
+        return _not_ready(
+            "; ".join(
                 f"worker {number}: {self._why_not(number, one)}"
                 for number, one in answers.items()
                 if number not in now
-            ]
-        text = f"not ready: {'; '.join(why)}\n"
-        return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE)
+            )
+        )
 
     async def health(self, _request: Request) -> Response:
+        return await self._health.get()
+
+    async def _build_health(self) -> Response:
         answers = await self._supervisor.ask("/health")
         reports = {number: json.loads(one.text) for number, one in answers.items() if one}
         missing = {number: self._state(number) for number, one in answers.items() if not one}
@@ -93,9 +118,14 @@ class _Pages:
         return JSONResponse(report, status)
 
     async def metrics(self, _request: Request) -> Response:
+        return await self._metrics.get()
+
+    async def _build_metrics(self) -> Response:
         supervisor = self._supervisor
         up = await supervisor.look()
-        families = supervisor.totals.families(self._own.collect())
+        families = supervisor.totals.families(
+            self._own.collect(), [build_info(), ops_rejections(self._stats)]
+        )
         return Response(
             _text([*worker_families(supervisor, up), *families]), media_type=CONTENT_TYPE_LATEST
         )
@@ -105,9 +135,12 @@ class _Pages:
             limit = read_limit(request.query_params)
         except InvalidQuery as problem:
             return PlainTextResponse(f"{problem}\n", HTTPStatus.BAD_REQUEST)
+        return await self._clients.get(limit)
+
+    async def _clients_report(self, limit: int) -> dict[str, Any]:
         answers = await self._supervisor.ask(f"/clients?limit={limit}")
         pages = {number: json.loads(one.text) for number, one in answers.items() if one}
-        return JSONResponse(merge_clients(pages, limit))
+        return merge_clients(pages, limit)
 
     async def revocations(self, request: Request) -> Response:
         """Carried out by every worker; it has to be posted again where one did not answer."""
@@ -159,6 +192,10 @@ def worker_families(supervisor: Supervisor, up: Mapping[int, bool]) -> Iterator[
         restarts.add_metric(labels, worker.restarts)
         active.add_metric(labels, supervisor.totals.of(worker.number, "ws_connections_active"))
     yield from (answers, restarts, active)
+
+
+def _not_ready(why: str) -> Response:
+    return PlainTextResponse(f"not ready: {why}\n", HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _is_ok(answer: Answer | None) -> bool:

@@ -15,7 +15,9 @@ import structlog
 import trio
 
 from odin_ws.connection.listener import bound_address, open_listening_socket, reserve_port
-from odin_ws.ops.app import serve_ops
+from odin_ws.ops.protection import OpsAccess
+from odin_ws.ops.server import serve_ops
+from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Settings
 from odin_ws.workers.child import open_child
 from odin_ws.workers.pages import workers_app
@@ -52,8 +54,9 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
             stop,
             settings.ws_drain_delay + settings.ws_drain_seconds + _DRAIN_GRACE,
         )
-        app = workers_app(supervisor, settings.ws_ops_token)
-        async with serve_ops(app, ops_socket), _renewing(settings, supervisor):
+        stats = OpsStats()
+        app = workers_app(supervisor, OpsAccess.of(settings), stats)
+        async with serve_ops(app, ops_socket, stats), _renewing(settings, supervisor):
             log.info(
                 "serving with workers",
                 subscribers=str(subscribers),

@@ -1,0 +1,162 @@
+"""One HTTP request on a stream, answered by an ASGI app: h11 speaks HTTP, the stream is trio's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+import h11
+import trio
+from starlette.types import ASGIApp, Message, Scope
+
+__all__ = ["BadRequest", "Exchange"]
+
+# A request line, a token and a browser's headers are 2 KiB; h11 rejects a head of more with 431.
+_MAX_HEAD_BYTES: Final = 16 * 1024
+_READ_BYTES: Final = 16 * 1024
+
+# After its answer a client is given this much to close first: a reset would take the answer away.
+_LINGER_SECONDS: Final = 1.0
+_LINGER_BYTES: Final = 64 * 1024
+
+
+class BadRequest(Exception):
+    """The client does not speak HTTP; it was answered where it could be."""
+
+
+class Exchange:
+    """Reads one request, has the app answer it, and ends the connection.
+
+    Args:
+        stream: the connection.
+        app: what answers; its response is kept until it is whole, so a client that reads slowly
+            does not hold the app.
+        server: the address that the connection arrived at, if it has one.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        app: ASGIApp,
+        server: tuple[str, int | None] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._app = app
+        self._server = server
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self._whole = False
+        self._start: Message | None = None
+        self._body = b""
+
+    async def run(self) -> None:
+        """Serve the request; nothing where the client leaves without one.
+
+        Raises BadRequest, trio.BrokenResourceError, and what the app raises, after its response
+        was sent.
+        """
+        try:
+            request = await self._next_event()
+            if not isinstance(request, h11.Request):
+                return
+            try:
+                await self._app(self._scope(request), self._receive, self._collect)
+            except (h11.RemoteProtocolError, trio.BrokenResourceError):
+                raise
+            except Exception:
+                # Starlette has made its response to the failure; the caller reports it.
+                await self._respond(request)
+                raise
+            await self._respond(request)
+        except h11.RemoteProtocolError as error:
+            await self._refuse(error)
+            raise BadRequest(str(error)) from error
+
+    async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
+        """The next event of the request. Raises h11.RemoteProtocolError."""
+        while True:
+            event = self._http.next_event()
+            if event is not h11.NEED_DATA:
+                return event  # type: ignore[return-value]  # NEED_DATA is the other sentinel
+            if self._http.they_are_waiting_for_100_continue:
+                await self._write([h11.InformationalResponse(status_code=100, headers=[])])
+            self._http.receive_data(bytes(await self._stream.receive_some(_READ_BYTES)))
+
+    def _scope(self, request: h11.Request) -> Scope:
+        path, _, query = request.target.partition(b"?")
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": request.http_version.decode("ascii"),
+            "method": request.method.decode("ascii"),
+            "scheme": "http",
+            "path": unquote_to_bytes(path).decode("utf-8", "replace"),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": list(request.headers),
+            "client": None,
+            "server": self._server,
+        }
+
+    async def _receive(self) -> Message:
+        """See ASGI: the request's body."""
+        event = None if self._whole else await self._next_event()
+        if isinstance(event, h11.Data):
+            return {"type": "http.request", "body": bytes(event.data), "more_body": True}
+        if isinstance(event, h11.EndOfMessage):
+            self._whole = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.disconnect"}
+
+    async def _collect(self, message: Message) -> None:
+        """See ASGI: a part of the response."""
+        if message["type"] == "http.response.start":
+            self._start, self._body = message, b""
+        else:
+            self._body += message.get("body", b"")
+
+    async def _respond(self, request: h11.Request) -> None:
+        """Send the whole response, and end the connection."""
+        if self._start is None:
+            return
+        status = HTTPStatus(self._start["status"])
+        body = b"" if request.method == b"HEAD" else self._body
+        await self._answer(status, self._start["headers"], body)
+
+    async def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        """Say what is wrong with a request, if nothing was said yet."""
+        if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            body = f"bad request: {error}\n".encode("ascii", "backslashreplace")
+            headers = [(b"content-type", b"text/plain; charset=us-ascii")]
+            headers.append((b"content-length", str(len(body)).encode()))
+            await self._answer(HTTPStatus(error.error_status_hint), headers, body)
+
+    async def _answer(
+        self, status: HTTPStatus, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        head = h11.Response(
+            status_code=status,
+            reason=status.phrase.encode(),
+            headers=[
+                *headers,
+                (b"date", formatdate(usegmt=True).encode()),
+                (b"connection", b"close"),
+            ],
+        )
+        data = [h11.Data(body)] if body else []
+        await self._write([head, *data, h11.EndOfMessage()])
+        await self._linger()
+
+    async def _write(self, events: Iterable[Any]) -> None:
+        await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
+
+    async def _linger(self) -> None:
+        """Let the client read the answer: end our side, and drop what it still sends."""
+        await self._stream.send_eof()
+        left = _LINGER_BYTES
+        with trio.move_on_after(_LINGER_SECONDS):
+            while left > 0 and (data := await self._stream.receive_some(_READ_BYTES)):
+                left -= len(data)

@@ -1,0 +1,182 @@
+"""The ops port: an HTTP server whose clients cannot hold it up, and that cannot hold up the feed.
+
+Connections, their time, and the rate at which they are accepted are bounded, and a connection
+serves one request.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import attrs
+import structlog
+import trio
+from starlette.types import ASGIApp
+
+from odin_ws.ops.exchange import BadRequest, Exchange
+from odin_ws.ops.stats import OpsStats
+from odin_ws.rates import TokenBucket
+
+__all__ = ["OpsLimits", "OpsServer", "serve_ops"]
+
+log = structlog.get_logger("odin_ws.ops")
+
+# At the end of the service a request that is being answered gets this long.
+_FAREWELL_SECONDS: Final = 1.0
+
+# Out of descriptors or buffers: retrying at once would only spin.
+_EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_EXHAUSTED_SECONDS: Final = 0.25
+
+# The kernel forgets unsent bytes at close and resets the connection.
+_ABORT: Final = struct.pack("ii", 1, 0)
+
+
+@attrs.frozen
+class OpsLimits:
+    """What all clients of an ops port have together.
+
+    The rate bounds their CPU: a request takes half a millisecond, so 200 a second are a tenth of a
+    core. A probe, a scrape and an operator make a few requests a second.
+    """
+
+    connections: int = 64
+    """Open connections; one more closes the oldest of the address that has most of them."""
+    seconds: float = 10.0
+    """Time of a connection, from its accept to the last byte of the answer."""
+    rate: float = 200.0
+    """Connections accepted per second; the others wait in the kernel's queue."""
+    burst: float = 64.0
+    """Connections accepted at once."""
+
+
+class OpsServer:
+    """Serves an ASGI app to one request per connection, within limits."""
+
+    def __init__(self, app: ASGIApp, stats: OpsStats, limits: OpsLimits | None = None) -> None:
+        self._app = app
+        self._stats = stats
+        self._limits = limits or OpsLimits()
+        # In the order of their accept, each with the address it came from.
+        self._open: dict[trio.CancelScope, str] = {}
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    async def accept(self, listening: socket.socket, nursery: trio.Nursery) -> None:
+        """Accept connections until cancelled; each is served in a task of `nursery`."""
+        limits = self._limits
+        bucket = TokenBucket(limits.rate, limits.burst, trio.current_time())
+        exhausted = False
+        while True:
+            await trio.lowlevel.wait_readable(listening)
+            if not bucket.available(trio.current_time()):
+                await trio.sleep(1 / limits.rate)
+                continue
+            try:
+                accepted, _ = listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                if not exhausted:
+                    log.exception("cannot accept: raise the limit of descriptors or memory")
+                exhausted = True
+                await trio.sleep(_EXHAUSTED_SECONDS)
+                continue
+            exhausted = False
+            bucket.spend(1)
+            nursery.start_soon(self._serve_socket, trio.socket.from_stdlib_socket(accepted))
+
+    async def _serve_socket(self, accepted: trio.socket.SocketType) -> None:
+        async with trio.SocketStream(accepted) as stream:
+            try:
+                peer, server = _address(accepted.getpeername()), _address(accepted.getsockname())
+            except OSError:  # it is gone already
+                return
+            if not await self.serve(stream, peer[0], server):
+                # It may never read what the kernel holds for it.
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+
+    async def serve(
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        peer: str,
+        server: tuple[str, int | None] | None = None,
+    ) -> bool:
+        """Serve the one request of a connection; returns whether it had the time and place for it.
+
+        Args:
+            stream: the connection, which the caller closes.
+            peer: the address it came from.
+            server: the address it arrived at.
+        """
+        with self._place(peer) as place, trio.move_on_after(self._limits.seconds) as time_limit:
+            await self._exchange(Exchange(stream, self._app, server))
+        if time_limit.cancelled_caught:
+            self._stats.rejected["timeout"] += 1
+        return not (place.cancelled_caught or time_limit.cancelled_caught)
+
+    async def _exchange(self, exchange: Exchange) -> None:
+        """Run it; nothing that goes wrong in it ends more than its connection."""
+        try:
+            await exchange.run()
+        except BadRequest as problem:
+            self._stats.rejected["bad_request"] += 1
+            log.debug("bad request", problem=str(problem))
+        except trio.BrokenResourceError:
+            log.debug("lost before the answer")
+        except Exception:  # the boundary: one page's bug is not the others'
+            self._stats.rejected["error"] += 1
+            log.exception("an ops page failed")
+
+    @contextmanager
+    def _place(self, peer: str) -> Iterator[trio.CancelScope]:
+        """Hold one of the places for the length of the block, which is cancelled if it is lost.
+
+        The newcomer gets a place and the oldest connection loses it: a probe is answered within
+        milliseconds, and connections that say nothing or read nothing get old. The address with
+        most connections loses one, so a crowd from one address does not take the places of others.
+        """
+        if len(self._open) >= self._limits.connections:
+            counts = Counter(self._open.values())
+            crowded = max(counts, key=counts.__getitem__)
+            oldest = next(scope for scope, address in self._open.items() if address == crowded)
+            del self._open[oldest]
+            oldest.cancel()
+            self._stats.rejected["max_connections"] += 1
+        with trio.CancelScope() as scope:
+            self._open[scope] = peer
+            try:
+                yield scope
+            finally:
+                self._open.pop(scope, None)
+
+
+def _address(name: object) -> tuple[str, int | None]:
+    """Host and port of a socket's name; a Unix socket has neither."""
+    return (name[0], name[1]) if isinstance(name, tuple) else ("", None)
+
+
+@asynccontextmanager
+async def serve_ops(
+    app: ASGIApp, listening: socket.socket, stats: OpsStats, limits: OpsLimits | None = None
+) -> AsyncIterator[None]:
+    """Serve an app on a listening socket for the length of the block."""
+    listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
+    server = OpsServer(app, stats, limits)
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(server.accept, listening, connections)
+            yield
+            accepting.cancel_scope.cancel()
+        connections.cancel_scope.deadline = trio.current_time() + _FAREWELL_SECONDS

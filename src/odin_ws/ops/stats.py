@@ -1,0 +1,32 @@
+"""Requests that the ops port rejects, counted by reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import attrs
+
+__all__ = ["OPS_REJECTIONS", "OpsStats"]
+
+# Every reason there is; the metrics show each from the start.
+OPS_REJECTIONS: Final = (
+    "bad_host",
+    "bad_method",
+    "bad_request",
+    "cross_site",
+    "error",
+    "max_connections",
+    "not_found",
+    "revocation",
+    "timeout",
+    "unauthorized",
+)
+
+
+@attrs.define(eq=False)
+class OpsStats:
+    """Counts of one ops port since the start."""
+
+    rejected: Counter[str] = attrs.field(factory=Counter)
+    """Rejected requests and connections, by reason."""

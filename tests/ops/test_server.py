@@ -1,0 +1,374 @@
+"""The ops port's HTTP server: one request per connection, and everything bounded."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from trio.testing import MemoryReceiveStream, MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+from odin_ws.ops.server import OpsLimits, OpsServer, serve_ops
+from odin_ws.ops.stats import OpsStats
+from odin_ws.testing.ports import LOOPBACK
+
+Stream = trio.StapledStream[Any, MemoryReceiveStream]
+
+GET = b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Ops:
+    """A server of a few pages, in virtual time. `served`: how many connections are over."""
+
+    def __init__(self, nursery: trio.Nursery, limits: OpsLimits | None = None) -> None:
+        self.asked = 0
+        self.served: list[bool] = []
+        self.stats = OpsStats()
+        self.app = Starlette(
+            routes=[
+                Route("/page", self._page),
+                Route("/large", self._large),
+                Route("/fails", self._fails),
+                Route("/waits", self._waits),
+                Route("/echo", self._echo, methods=["POST"]),
+            ]
+        )
+        self.server = OpsServer(self.app, self.stats, limits)
+        self._nursery = nursery
+
+    async def _page(self, _request: Request) -> Response:
+        self.asked += 1
+        return PlainTextResponse("a page\n")
+
+    async def _large(self, _request: Request) -> Response:
+        return PlainTextResponse("x" * 1_000_000)
+
+    async def _fails(self, _request: Request) -> Response:
+        raise RuntimeError("a bug of a page")
+
+    async def _waits(self, _request: Request) -> Response:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def _echo(self, request: Request) -> Response:
+        return Response(await request.body())
+
+    def connect(self, peer: str = "192.0.2.1", capacity: int | None = None) -> Stream:
+        """A client's end of a new connection, which holds `capacity` bytes if that is set."""
+        client, served = memory_stream_pair()
+        if capacity is not None:
+            served = trio.StapledStream(_Narrow(served, capacity), served)  # type: ignore[arg-type]
+        self._nursery.start_soon(self._serve, served, peer)
+        return client
+
+    async def _serve(self, stream: Any, peer: str) -> None:
+        async with stream:
+            self.served.append(await self.server.serve(stream, peer))
+
+
+class _Narrow:
+    """The sending side of a connection whose client reads nothing: it takes so many bytes."""
+
+    def __init__(self, stream: Any, capacity: int) -> None:
+        self._stream = stream
+        self._left = capacity
+
+    async def send_all(self, data: bytes) -> None:
+        """See trio.abc.SendStream."""
+        part, self._left = data[: self._left], max(0, self._left - len(data))
+        await self._stream.send_all(part)
+        if len(part) < len(data):
+            await trio.sleep_forever()
+
+    async def aclose(self) -> None:
+        """See trio.abc.AsyncResource."""
+        await self._stream.aclose()
+
+
+Test = Callable[[Ops], Awaitable[None]]
+
+
+async def run(test: Test, limits: OpsLimits | None = None) -> None:
+    """Run a test with a server."""
+    async with trio.open_nursery() as nursery:
+        await test(Ops(nursery, limits))
+        nursery.cancel_scope.cancel()
+
+
+async def answer(stream: Stream) -> bytes:
+    """All that comes until the server ends the connection."""
+    received = b""
+    while data := await stream.receive_some(65536):
+        received += bytes(data)
+    await stream.aclose()
+    return received
+
+
+async def ask(ops: Ops, request: bytes) -> bytes:
+    """The answer to these bytes on a connection of their own."""
+    stream = ops.connect()
+    await stream.send_all(request)
+    return await answer(stream)
+
+
+async def test_request_is_answered_and_the_connection_closed(autojump_clock: MockClock) -> None:
+    """The answer says so, with a length and a date."""
+
+    async def test(ops: Ops) -> None:
+        head, _, body = (await ask(ops, GET)).partition(b"\r\n\r\n")
+        lines = head.lower().split(b"\r\n")
+        assert lines[0] == b"http/1.1 200 ok"
+        assert {b"connection: close", b"content-length: 7"} <= set(lines)
+        assert any(line.startswith(b"date: ") for line in lines)
+        assert body == b"a page\n"
+        await wait_all_tasks_blocked()
+        assert ops.served == [True]
+        assert not ops.stats.rejected
+
+    await run(test)
+
+
+async def test_pipelined_requests_after_the_first_are_not_served(autojump_clock: MockClock) -> None:
+    """Forty in one write get one answer."""
+
+    async def test(ops: Ops) -> None:
+        assert (await ask(ops, GET * 40)).count(b"HTTP/1.1 200") == 1
+        assert ops.asked == 1
+
+    await run(test)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /page HTTP/1.0\r\n\r\n", b"200"),  # HAProxy's health check
+        (b"HEAD /page HTTP/1.1\r\nHost: a\r\n\r\n", b"200"),
+        (b"GET /pa%67e HTTP/1.1\r\nHost: a\r\n\r\n", b"200"),
+        (b"GET /page?a=b HTTP/1.1\r\nHost: a\r\n\r\n", b"200"),
+        (b"GET /elsewhere HTTP/1.1\r\nHost: a\r\n\r\n", b"404"),
+        (b"GET http://a/page HTTP/1.1\r\nHost: a\r\n\r\n", b"404"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", b"404"),
+        (b"GET /%ff%fe HTTP/1.1\r\nHost: a\r\n\r\n", b"404"),
+        (b"POST /page HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", b"405"),
+        (b"GET /page HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /page HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n", b"400"),
+        (b"GET /page HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000, b"431"),
+        (b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", b"400"),
+        (
+            b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
+            b"400",
+        ),
+    ],
+)
+async def test_every_kind_of_request_gets_its_status(
+    autojump_clock: MockClock, request_: bytes, status: bytes
+) -> None:
+    """Also one that is no HTTP; the connection is closed after it, and nothing is raised."""
+
+    async def test(ops: Ops) -> None:
+        received = await ask(ops, request_)
+        assert received.split(b" ")[1] == status, received
+        assert (b"a page\n" in received) is (status == b"200" and not request_.startswith(b"HEAD"))
+        await wait_all_tasks_blocked()
+        assert ops.stats.rejected["bad_request"] == (status in {b"400", b"431"})
+
+    await run(test)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+async def test_body_is_read(autojump_clock: MockClock, framing: bytes) -> None:
+    """With a length or in chunks; a client that waits for it is told to go on."""
+
+    async def test(ops: Ops) -> None:
+        stream = ops.connect()
+        head = b"POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n" + framing
+        await stream.send_all(head + b"\r\n\r\n")
+        assert bytes(await stream.receive_some(1000)).startswith(b"HTTP/1.1 100 ")
+        chunked = framing.endswith(b"chunked")
+        await stream.send_all(b"5\r\nhello\r\n0\r\n\r\n" if chunked else b"hello")
+        assert (await answer(stream)).endswith(b"\r\n\r\nhello")
+
+    await run(test)
+
+
+async def test_page_that_fails_is_500_and_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And ends nothing but its connection."""
+
+    async def test(ops: Ops) -> None:
+        failed = await ask(ops, b"GET /fails HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert failed.startswith(b"HTTP/1.1 500 ")
+        assert b"a bug of a page" not in failed
+        assert ops.stats.rejected == {"error": 1}
+        assert (await ask(ops, GET)).startswith(b"HTTP/1.1 200 ")
+
+    await run(test)
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:-2], b"POST /echo HTTP/1.1\r\nHost: a\r\n"])
+async def test_client_that_leaves_early_is_no_error(autojump_clock: MockClock, sent: bytes) -> None:
+    """Before its request is whole; its place is free again."""
+
+    async def test(ops: Ops) -> None:
+        stream = ops.connect()
+        await stream.send_all(sent)
+        await stream.aclose()
+        await trio.sleep(1)
+        assert ops.server.connections == 0
+        assert not ops.stats.rejected["error"]
+
+    await run(test)
+
+
+SLOW_BODY = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "drop"),
+    [
+        (b"", b""),
+        (GET[:-2], b""),
+        (GET[:10], b"x"),
+        (SLOW_BODY, b"x"),
+        (b"GET /waits HTTP/1.1\r\nHost: a\r\n\r\n", b""),
+    ],
+    ids=["silent", "half a head", "slow head", "slow body", "slow page"],
+)
+async def test_connection_is_closed_after_its_time(
+    autojump_clock: MockClock, begin: bytes, drop: bytes
+) -> None:
+    """All of it together: neither a byte now and then nor a page that waits makes it longer."""
+
+    async def test(ops: Ops) -> None:
+        stream = ops.connect()
+        await stream.send_all(begin)
+        for _ in range(9):
+            await trio.sleep(1)
+            await stream.send_all(drop)
+        assert ops.served == []
+        await trio.sleep(1.1)
+        assert ops.served == [False]
+        assert ops.stats.rejected == {"timeout": 1}
+
+    await run(test)
+
+
+async def test_client_that_never_reads_is_closed_after_its_time(autojump_clock: MockClock) -> None:
+    """Its page is in memory and its connection open for no longer."""
+
+    async def test(ops: Ops) -> None:
+        stream = ops.connect(capacity=1000)
+        await stream.send_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        await trio.sleep(9)
+        assert ops.server.connections == 1
+        await trio.sleep(1.1)
+        assert ops.served == [False]
+        assert ops.stats.rejected == {"timeout": 1}
+
+    await run(test)
+
+
+async def test_client_that_sends_on_after_its_answer_is_closed(autojump_clock: MockClock) -> None:
+    """It has a second to read the answer, and some 64 KiB of what it still says are dropped."""
+
+    async def test(ops: Ops) -> None:
+        stream = ops.connect()
+        await stream.send_all(GET)
+        await trio.sleep(2)
+        assert ops.served == [True]
+        stream = ops.connect()
+        await stream.send_all(GET * 10_000)
+        await wait_all_tasks_blocked()
+        assert ops.served == [True, True]
+
+    await run(test)
+
+
+async def test_one_connection_too_many_closes_the_oldest(autojump_clock: MockClock) -> None:
+    """So a newcomer that means it is answered, however many say nothing."""
+
+    async def test(ops: Ops) -> None:
+        silent = []
+        for _ in range(5):
+            silent.append(ops.connect())
+            await wait_all_tasks_blocked()
+        assert (await ask(ops, GET)).startswith(b"HTTP/1.1 200 ")
+        assert ops.served.count(False) == 3
+        assert await silent[0].receive_some(1) == b""
+        assert ops.stats.rejected == {"max_connections": 3}
+
+    await run(test, OpsLimits(connections=3))
+
+
+async def test_crowd_from_one_address_takes_no_place_of_others(autojump_clock: MockClock) -> None:
+    """Prometheus, whose page takes a while, keeps its place beside them."""
+
+    async def test(ops: Ops) -> None:
+        other = ops.connect("198.51.100.7")
+        await other.send_all(GET[:-2])
+        await wait_all_tasks_blocked()
+        for _ in range(10):
+            ops.connect()
+            await wait_all_tasks_blocked()
+        await other.send_all(b"\r\n")
+        assert (await answer(other)).startswith(b"HTTP/1.1 200 ")
+
+    await run(test, OpsLimits(connections=3))
+
+
+# ---- real sockets
+
+
+@pytest.fixture(name="listening")
+def open_listening() -> Iterator[socket.socket]:
+    """A listening socket."""
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        yield listening
+
+
+async def test_connections_are_accepted_at_a_bounded_rate(listening: socket.socket) -> None:
+    """A burst at once, and then no more than the rate; the others wait and are served."""
+    async with trio.open_nursery() as nursery:
+        ops = Ops(nursery)
+        limits = OpsLimits(rate=20, burst=5)
+        async with serve_ops(ops.app, listening, ops.stats, limits):
+            begun = trio.current_time()
+            async with trio.open_nursery() as crowd:
+                for _ in range(15):
+                    crowd.start_soon(_ask_socket, listening.getsockname()[1])
+            assert trio.current_time() - begun > 0.4
+        assert ops.asked == 15
+
+
+async def test_request_in_flight_at_the_end_is_answered(listening: socket.socket) -> None:
+    """The port stops to accept, and who is being served has a second."""
+    async with trio.open_nursery() as nursery:
+        ops = Ops(nursery)
+        async with serve_ops(ops.app, listening, ops.stats):
+            client = await trio.open_tcp_stream(*listening.getsockname())
+            await client.send_all(GET[:-2])
+            await wait_all_tasks_blocked(0.05)
+            nursery.start_soon(_finish, client)
+        assert ops.asked == 1
+
+
+async def _finish(client: trio.SocketStream) -> None:
+    await client.send_all(b"\r\n")
+    assert bytes(await client.receive_some(1000)).startswith(b"HTTP/1.1 200 ")
+    await client.aclose()
+
+
+async def _ask_socket(port: int) -> None:
+    async with await trio.open_tcp_stream(LOOPBACK, port) as client:
+        await client.send_all(GET)
+        assert bytes(await client.receive_some(1000)).startswith(b"HTTP/1.1 200 ")
