@@ -20,12 +20,13 @@ DRAIN_SECONDS = 20.0
 
 
 class FakeChild:
-    """A worker. `told` and `posted`: what it was told and posted, in order."""
+    """A worker. `told` and `posted`: what it was told and posted, in order; `asked`: how often."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.told: list[bytes] = []
         self.posted: list[bytes] = []
+        self.asked = 0
         self.hangs = False
         self.refuses = False
         self.drains = True
@@ -65,6 +66,7 @@ class FakeChild:
 
     async def ask(self, path: str, body: bytes | None = None) -> Answer:
         """See Child."""
+        self.asked += 1
         self.posted += [] if body is None else [body]
         await trio.lowlevel.checkpoint()
         if self.hangs:

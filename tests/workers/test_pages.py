@@ -15,6 +15,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
+from odin_ws import __version__
 from odin_ws.ops.protection import OpsAccess
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret
@@ -244,3 +245,52 @@ async def test_with_a_token_the_pages_want_it(autojump_clock: MockClock) -> None
             assert (await one.get(path)).status_code == 200
         headers = {"Authorization": "Bearer of the operators"}
         assert (await one.client.get("/health", headers=headers)).status_code == 200
+
+
+async def test_workers_are_asked_once_a_second_whoever_asks(autojump_clock: MockClock) -> None:
+    """For each page; a crowd at the supervisor's port costs the workers nothing more."""
+    async with ops(seconds=1) as seen:
+        for number in (1, 2):
+            seen.crew.now(number).says("/clients?limit=20", {"totals": {}, "clients": []})
+        worker = seen.crew.now(1)
+        for path in ("/metrics", "/health", "/health/ready", "/clients"):
+            before = worker.asked
+            for _ in range(50):
+                assert (await seen.get(path)).status_code == 200
+            assert worker.asked == before + 1
+            await trio.sleep(1)
+            before = worker.asked
+            await seen.get(path)
+            assert worker.asked > before
+
+
+async def test_drain_is_seen_at_once_though_pages_are_shared(autojump_clock: MockClock) -> None:
+    """A load balancer has to notice within WS_DRAIN_DELAY."""
+    async with ops(seconds=1) as seen:
+        assert (await seen.get("/health/ready")).status_code == 200
+        for number in (1, 2):
+            seen.crew.now(number).drains = False
+        seen.crew.stop.set()
+        assert (await seen.get("/health/ready")).status_code == 503
+        for number in (1, 2):
+            seen.crew.now(number).exit(0)
+
+
+async def test_version_and_rejected_requests_are_the_supervisors_too(
+    autojump_clock: MockClock,
+) -> None:
+    """Also where no worker answers."""
+    async with ops() as seen:
+        for number in (1, 2):
+            seen.crew.now(number).refuses = True
+        first, *_ = (await seen.get("/")).text.splitlines()
+        assert first.startswith(f"odin-ws {__version__}, Python ")
+        assert (await seen.get("/health")).json()["version"] == __version__
+        assert await seen.metric("odin_ws_build_info", version=__version__) == 1
+        await seen.get("/elsewhere")
+        await seen.client.get("/metrics", headers={"Host": "evil.example"})
+        rejected = {
+            reason: await seen.metric("ws_ops_requests_rejected_total", reason=reason)
+            for reason in ("not_found", "bad_host", "cross_site")
+        }
+        assert rejected == {"not_found": 1, "bad_host": 1, "cross_site": 0}

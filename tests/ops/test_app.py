@@ -1,0 +1,79 @@
+"""The pages of one process: what they say of the version, and how they are shared."""
+
+from __future__ import annotations
+
+import platform
+
+import httpx
+import pytest
+import trio
+
+from odin_ws import __version__
+from odin_ws.ops.app import ops_app
+from odin_ws.ops.view import View
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.ops import ask, metric
+
+
+async def test_index_tells_the_version_and_lists_the_pages(odin_scenario: Scenario) -> None:
+    """Each page of the list is there."""
+    first, *pages = (await ask(odin_scenario, "/")).text.splitlines()
+    assert first == f"odin-ws {__version__}, Python {platform.python_version()}"
+    assert "/metrics" in pages
+    for page in pages:
+        assert (await ask(odin_scenario, page)).status_code == 200
+
+
+async def test_health_tells_the_version(odin_scenario: Scenario) -> None:
+    """As the wheel does."""
+    assert (await ask(odin_scenario, "/health")).json()["version"] == __version__
+
+
+async def test_metrics_tell_the_version_and_the_python(odin_scenario: Scenario) -> None:
+    """As labels, as Prometheus' own exporters do."""
+    labels = {"version": __version__, "python": platform.python_version()}
+    assert await metric(odin_scenario, "odin_ws_build_info", **labels) == 1
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/health", "/clients?limit=7"])
+async def test_page_is_shared_for_a_second(odin_scenario: Scenario, path: str) -> None:
+    """A connection that came meanwhile is on the next one."""
+    transport = httpx.ASGITransport(ops_app(odin_scenario.view))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        pages = {(await client.get(path)).content}
+        await odin_scenario.connect()
+        for _ in range(50):
+            pages.add((await client.get(path)).content)
+        assert len(pages) == 1
+        await trio.sleep(1)
+        pages.add((await client.get(path)).content)
+        assert len(pages) == 2
+
+
+async def test_clients_of_every_limit_come_from_two_reports(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand limits are not a thousand walks over all connections."""
+    built = []
+
+    def report(_view: View, limit: int) -> dict[str, object]:
+        built.append(limit)
+        return {"totals": {}, "clients": [{"n": number} for number in range(min(limit, 30))]}
+
+    monkeypatch.setattr("odin_ws.ops.app.clients_report", report)
+    transport = httpx.ASGITransport(ops_app(odin_scenario.view))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for limit in range(1, 1001):
+            page = (await client.get(f"/clients?limit={limit}")).json()
+            assert [one["n"] for one in page["clients"]] == list(range(min(limit, 30)))
+    assert built == [20, 1000]
+
+
+async def test_drain_is_seen_by_the_readiness_at_once(odin_scenario: Scenario) -> None:
+    """It is not shared: WS_DRAIN_DELAY is a second by default."""
+    await trio.sleep(1)
+    transport = httpx.ASGITransport(ops_app(odin_scenario.view))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/health/ready")).status_code == 200
+        odin_scenario.view.draining = True
+        assert (await client.get("/health/ready")).status_code == 503
