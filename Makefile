@@ -49,7 +49,7 @@ fuzz: setup ## mutated heads, frames, commands, connections for 10 minutes; ARGS
 autobahn: setup ## all cases of Autobahn's WebSocket test suite that concern us, 10 s; ARGS="--help"
 	$(BIN)/python -m tests.autobahn $(ARGS)
 
-hostile: setup $(JARS) ## 1,000 good clients beside 2,000 bad ones of 23 kinds, two minutes; ARGS="--help"
+hostile: setup $(JARS) ## 1,000 good clients beside 2,000 bad ones of all kinds, two minutes; ARGS="--help"
 	$(BIN)/python -m tests.hostile $(ARGS)
 
 check: setup ## what needs no test run: format, lint, types, import contracts, compose file

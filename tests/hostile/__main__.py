@@ -82,6 +82,7 @@ class _Course:
         return {
             "refused": _by_reason(text, "ws_connections_failed_total"),
             "closed": _by_reason(text, "ws_disconnects_total"),
+            "rejected on the ops port": _by_reason(text, "ws_ops_requests_rejected_total"),
             "errors": {"ws_errors_total": int(await self.server.metric("ws_errors_total"))},
         }
 
@@ -92,6 +93,7 @@ class _Course:
             "-m",
             "tests.hostile.crowd",
             str(self.server.port),
+            str(self.server.ops_port),
             str(self.bad),
         ]
         log = self.place.directory / "crowd.log"

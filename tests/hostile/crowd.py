@@ -1,4 +1,4 @@
-"""`python -m tests.hostile.crowd PORT COUNT [KIND …]`: bad clients, until the process is killed."""
+"""`python -m tests.hostile.crowd PORT OPS_PORT COUNT [KIND …]`: bad clients, until it is killed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.hostile.kinds import KINDS, Visit, returning
+from tests.hostile.kinds import AT_ONCE, KINDS, ON_OPS_PORT, Visit
 
 __all__ = ["main"]
 
@@ -26,7 +26,7 @@ _VISIT_SECONDS: Final = 20.0
 
 
 async def _come_and_go(port: int, visit: Visit) -> None:
-    pause = _AT_ONCE_SECONDS if visit is returning else _AGAIN_SECONDS
+    pause = _AT_ONCE_SECONDS if visit in AT_ONCE else _AGAIN_SECONDS
     await trio.sleep(random.uniform(0, _AGAIN_SECONDS))  # noqa: S311 -- no secret
     while True:
         with trio.move_on_after(_VISIT_SECONDS):
@@ -38,18 +38,19 @@ async def _come_and_go(port: int, visit: Visit) -> None:
         await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret
 
 
-async def _crowd(port: int, count: int, kinds: Sequence[str]) -> None:
+async def _crowd(port: int, ops_port: int, count: int, kinds: Sequence[str]) -> None:
     async with trio.open_nursery() as nursery:
         for _, kind in zip(range(count), cycle(kinds or KINDS)):
-            nursery.start_soon(_come_and_go, port, KINDS[kind])
+            visit = KINDS[kind]
+            nursery.start_soon(_come_and_go, ops_port if visit in ON_OPS_PORT else port, visit)
 
 
 def main(words: Sequence[str]) -> None:
     """Run them."""
-    port, count, *kinds = words
+    port, ops_port, count, *kinds = words
     # They share cores with the good ones, which are to measure the server and not the crowd.
     os.nice(15)
-    trio.run(_crowd, int(port), int(count), kinds)
+    trio.run(_crowd, int(port), int(ops_port), int(count), kinds)
 
 
 if __name__ == "__main__":

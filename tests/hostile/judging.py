@@ -93,6 +93,6 @@ def report(outcome: Outcome) -> Iterator[str]:
     peak = max(sample.rss for one in outcome.beside for sample in one.samples)
     yield f"memory before, after, after once more: {stands}; at most {peak / 1e6:.1f} MB"
     yield f"connections left: {outcome.stands[-1].connections}; tracebacks: {outcome.tracebacks}"
-    for name in ("refused", "closed"):
+    for name in ("refused", "closed", "rejected on the ops port"):
         counts = sorted(outcome.counts[name].items(), key=lambda item: -item[1])
         yield f"{name}: " + ", ".join(f"{count} {reason}" for reason, count in counts)

@@ -18,7 +18,7 @@ import trio
 
 from tests.scenarios.wire import Op, frame, request
 
-__all__ = ["KINDS", "PROXIED", "PROXY", "UPGRADE", "Visit"]
+__all__ = ["AT_ONCE", "KINDS", "ON_OPS_PORT", "PROXIED", "PROXY", "UPGRADE", "Visit"]
 
 Visit = Callable[[trio.SocketStream], Awaitable[None]]
 
@@ -52,6 +52,7 @@ _DEEP: Final = frame(Op.TEXT, b'{"type":"subscribe","data":' + b"[" * 30_000)
 _POSITIONS: Final = _command(
     "resume", channels=["*.*"], positions={"odin.trades": {str(one): 0 for one in range(3000)}}
 )
+_PAGE: Final = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _GARBAGE: Final = bytes(byte * 151 % 256 for byte in range(512))
 _TLS_HELLO: Final = bytes.fromhex("16030100a5010000a10303") + bytes(160)
 
@@ -228,6 +229,24 @@ async def _through_proxy(host: str, port: int, forged: str) -> None:
             await _listen(stream)
 
 
+async def ops_pipelining(stream: trio.SocketStream) -> None:
+    """Forty pages asked for at once on the ops port, and read; this kind comes back at once."""
+    await stream.send_all(_PAGE * 40)
+    await _listen(stream)
+
+
+async def ops_no_reader(stream: trio.SocketStream) -> None:
+    """Pages without an end on the ops port, and none is read."""
+    while True:
+        await stream.send_all(_PAGE * 40)
+        await trio.sleep(_PAUSE)
+
+
+async def ops_slow_head(stream: trio.SocketStream) -> None:
+    """A head on the ops port, byte by byte."""
+    await _slowly(stream, _PAGE, 0.5)
+
+
 KINDS: Final[Mapping[str, Visit]] = {
     visit.__name__: visit
     for visit in (
@@ -254,5 +273,14 @@ KINDS: Final[Mapping[str, Visit]] = {
         binary,
         replays,
         forged_forwarded,
+        ops_pipelining,
+        ops_no_reader,
+        ops_slow_head,
     )
 }
+
+# Whose visits are to the ops port.
+ON_OPS_PORT: Final = frozenset({ops_pipelining, ops_no_reader, ops_slow_head})
+
+# Who comes back a second after it was sent away, or less.
+AT_ONCE: Final = frozenset({returning, ops_pipelining})

@@ -16,6 +16,7 @@ MB = 1_000_000
 CALM: Mapping[str, Mapping[str, int]] = {
     "refused": {"bad_request": 900, "head_timeout": 1200},
     "closed": {"protocol_error": 40, "slow": 500},
+    "rejected on the ops port": {"max_connections": 300},
     "errors": {"ws_errors_total": 0},
 }
 TRACEBACK = "Traceback (most recent call last):\n  File"
@@ -142,4 +143,5 @@ def test_the_report_has_every_part_and_what_was_refused_most_first() -> None:
         "connections left: 0; tracebacks: 0",
         "refused: 1200 head_timeout, 900 bad_request",
         "closed: 500 slow, 40 protocol_error",
+        "rejected on the ops port: 300 max_connections",
     ]

@@ -10,6 +10,7 @@ import trio
 
 from odin_ws import __version__
 from odin_ws.ops.app import ops_app
+from odin_ws.ops.clients import clients_report
 from odin_ws.ops.view import View
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask, metric
@@ -56,7 +57,7 @@ async def test_clients_of_every_limit_come_from_two_reports(
     """A thousand limits are not a thousand walks over all connections."""
     built = []
 
-    def report(_view: View, limit: int) -> dict[str, object]:
+    async def report(_view: View, limit: int) -> dict[str, object]:
         built.append(limit)
         return {"totals": {}, "clients": [{"n": number} for number in range(min(limit, 30))]}
 
@@ -77,3 +78,27 @@ async def test_drain_is_seen_by_the_readiness_at_once(odin_scenario: Scenario) -
         assert (await client.get("/health/ready")).status_code == 200
         odin_scenario.view.draining = True
         assert (await client.get("/health/ready")).status_code == 503
+
+
+async def test_list_of_many_clients_is_built_in_slices(odin_scenario: Scenario) -> None:
+    """Other tasks run in between, and a connection that ends meanwhile does no harm."""
+    view = odin_scenario.view
+    clients = [await odin_scenario.connect() for _ in range(500)]
+    passes = 0
+
+    async def count() -> None:
+        nonlocal passes
+        while True:
+            await trio.lowlevel.checkpoint()
+            passes += 1
+            if passes == 2:
+                view.server.connections.clear()
+
+    connections = set(view.server.connections)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        report = await clients_report(view, 1000)
+        nursery.cancel_scope.cancel()
+    view.server.connections |= connections
+    assert report["totals"]["connections"] == len(report["clients"]) == len(clients)
+    assert passes >= 4

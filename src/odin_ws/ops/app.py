@@ -97,7 +97,7 @@ class _Pages:
         return await self._clients.get(limit)
 
     async def _clients_report(self, limit: int) -> dict[str, Any]:
-        return clients_report(self._view, limit)
+        return await clients_report(self._view, limit)
 
     async def revocations(self, request: Request) -> Response:
         return await revoke(self._view, request)

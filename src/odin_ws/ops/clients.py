@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 import attrs
@@ -27,6 +29,12 @@ _MOST: Final = 1000
 # A report is built with this many connections, whichever limit is asked for: two shared pages
 # instead of a thousand, and the usual one stays small.
 _SIZES: Final = (_DEFAULT_LIMIT, _MOST)
+
+
+_TOTALS: Final = ("connections", "backlogged", "backlog_bytes", "replaying", "latest")
+
+# A quarter of a millisecond; all of 12,000 connections in one piece would be 15.
+_SLICE: Final = 200
 
 
 class InvalidQuery(ValueError):
@@ -78,21 +86,32 @@ class ClientsPages:
         return _Listed(orjson.dumps(report["totals"]), clients)
 
 
-def clients_report(view: View, limit: int) -> dict[str, Any]:
+async def clients_report(view: View, limit: int) -> dict[str, Any]:
     """Totals, and the connections with the most bytes waiting; among equals the oldest first."""
-    connections = view.server.connections
-    most = heapq.nlargest(limit, connections, key=lambda one: (one.outbox.backlog, -one.opened_at))
+    connections = list(view.server.connections)
+    totals = Counter(dict.fromkeys(_TOTALS, 0))
+    ranked: list[tuple[tuple[int, float], Connection]] = []
+    for part in _slices(connections):
+        for one in part:
+            backlog = one.outbox.backlog
+            totals["connections"] += 1
+            totals["backlogged"] += backlog > 0
+            totals["backlog_bytes"] += backlog
+            totals["replaying"] += one.replaying
+            totals["latest"] += one.subscriber.conflation is not None
+            ranked.append(((backlog, -one.opened_at), one))
+        await trio.lowlevel.checkpoint()
+    most = [one for _, one in heapq.nlargest(limit, ranked, key=itemgetter(0))]
     now = trio.current_time()
-    return {
-        "totals": {
-            "connections": len(connections),
-            "backlogged": sum(one.outbox.backlog > 0 for one in connections),
-            "backlog_bytes": sum(one.outbox.backlog for one in connections),
-            "replaying": sum(one.replaying for one in connections),
-            "latest": sum(one.subscriber.conflation is not None for one in connections),
-        },
-        "clients": [_client(one, now) for one in most],
-    }
+    clients = []
+    for part in _slices(most):
+        clients += [_client(one, now) for one in part]
+        await trio.lowlevel.checkpoint()
+    return {"totals": dict(totals), "clients": clients}
+
+
+def _slices(connections: Sequence[Connection]) -> Iterator[Sequence[Connection]]:
+    return (connections[at : at + _SLICE] for at in range(0, len(connections), _SLICE))
 
 
 def _client(connection: Connection, now: float) -> dict[str, Any]:
