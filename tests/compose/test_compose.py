@@ -78,6 +78,8 @@ def test_prometheus_scrapes_the_ops_port(services: dict[str, Any]) -> None:
     ]
     name, _, port = target.partition(":")
     assert any(published.endswith(f":{port}") for published in services[name]["ports"])
+    # The ops port answers other names than loopback's only where it is told them.
+    assert services[name]["environment"]["WS_OPS_HOSTS"] == name
 
 
 def test_the_server_is_confined_and_its_ops_port_this_hosts(services: dict[str, Any]) -> None:

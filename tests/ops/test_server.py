@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -38,6 +40,7 @@ class Ops:
                 Route("/large", self._large),
                 Route("/fails", self._fails),
                 Route("/waits", self._waits),
+                Route("/arrived", self._arrived),
                 Route("/echo", self._echo, methods=["POST"]),
             ]
         )
@@ -53,6 +56,9 @@ class Ops:
 
     async def _fails(self, _request: Request) -> Response:
         raise RuntimeError("a bug of a page")
+
+    async def _arrived(self, request: Request) -> Response:
+        return PlainTextResponse(str(request.scope["server"]))
 
     async def _waits(self, _request: Request) -> Response:
         await trio.sleep_forever()
@@ -200,9 +206,7 @@ async def test_body_is_read(autojump_clock: MockClock, framing: bytes) -> None:
     await run(test)
 
 
-async def test_page_that_fails_is_500_and_logged(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_page_that_fails_is_500(autojump_clock: MockClock) -> None:
     """And ends nothing but its connection."""
 
     async def test(ops: Ops) -> None:
@@ -372,3 +376,48 @@ async def _ask_socket(port: int) -> None:
     async with await trio.open_tcp_stream(LOOPBACK, port) as client:
         await client.send_all(GET)
         assert bytes(await client.receive_some(1000)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_page_knows_the_address_that_its_connection_arrived_at(
+    listening: socket.socket,
+) -> None:
+    """The allow-list of hosts has it, whichever address the port listens at."""
+    async with trio.open_nursery() as nursery:
+        ops = Ops(nursery)
+        async with serve_ops(ops.app, listening, ops.stats):
+            client = await trio.open_tcp_stream(*listening.getsockname())
+            await client.send_all(GET.replace(b"/page", b"/arrived"))
+            received = bytes(await client.receive_some(1000))
+            assert received.endswith(str(listening.getsockname()).encode())
+            await client.aclose()
+
+
+class Exhausted(socket.socket):
+    """A listening socket of a process that is out of descriptors, at first."""
+
+    failures = 3
+
+    def accept(self) -> Any:
+        """Fail a few times."""
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+async def test_ops_port_without_descriptors_goes_on_when_there_are_some(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It says so once, and its waiting client is served."""
+    with Exhausted() as listening:
+        listening.bind((LOOPBACK, 0))
+        listening.listen()
+        async with trio.open_nursery() as nursery:
+            ops = Ops(nursery)
+            async with serve_ops(ops.app, listening, ops.stats):
+                await _ask_socket(listening.getsockname()[1])
+    assert ops.asked == 1
+    assert listening.failures == 0
+    printed = capsys.readouterr().out
+    assert printed.count("ops port cannot accept") == 1
+    assert "Traceback" not in printed

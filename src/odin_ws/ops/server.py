@@ -89,7 +89,10 @@ class OpsServer:
                 if error.errno not in _EXHAUSTED:
                     raise
                 if not exhausted:
-                    log.exception("cannot accept: raise the limit of descriptors or memory")
+                    log.error(  # noqa: TRY400 -- the reason says it all
+                        "ops port cannot accept: raise the limit of descriptors or memory",
+                        reason=error.strerror,
+                    )
                 exhausted = True
                 await trio.sleep(_EXHAUSTED_SECONDS)
                 continue
