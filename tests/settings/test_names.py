@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.settings import Settings, SettingsError, declared_settings, load_settings
+from odin_ws.settings.names import NEIGHBOURS
 from tests.settings.problems import problem_of, problems_of
 
 SETTINGS = {setting.name: (field, setting) for field, setting in declared_settings()}
@@ -17,8 +18,9 @@ SETTINGS = {setting.name: (field, setting) for field, setting in declared_settin
 
 def near_misses(name: str) -> Iterator[str]:
     """A name with one letter left out, doubled or replaced, or two letters swapped."""
-    # Below four letters a LOG_… is anybody's; see the test of names that are not ours.
-    start = len("LOG_") if name.startswith("LOG_") else 0
+    # A short name with another prefix is anybody's; see the test of names that are not ours.
+    short = name.startswith("LOG_") or name in {"WS_ADDR", "WS_AUTH", "WS_JWKS"}
+    start = name.index("_") + 1 if short else 0
     for at in range(start, len(name)):
         yield name[:at] + name[at + 1 :]
         yield name[:at] + name[at] + name[at:]
@@ -29,11 +31,7 @@ def near_misses(name: str) -> Iterator[str]:
 FILE_NAMES = {setting.file_name for _, setting in SETTINGS.values() if setting.file_name}
 
 
-# A short name is as near to others' names as to its misspelt self: those are only reported.
-SHORT = {"WS_ADDR", "WS_AUTH", "WS_JWKS"}
-
-
-@pytest.mark.parametrize("name", sorted((SETTINGS.keys() | FILE_NAMES) - SHORT))
+@pytest.mark.parametrize("name", sorted(SETTINGS.keys() | FILE_NAMES))
 def test_failing_26_a_misspelt_name_stops_the_start(name: str) -> None:
     """Any slip in any name, also that of a secret's file, is told with the name that is meant."""
     missed = sorted(set(near_misses(name)) - SETTINGS.keys() - FILE_NAMES)
@@ -61,6 +59,122 @@ def test_failing_26_a_known_confusion_stops_the_start(name: str, meant: str) -> 
     """What a deployment set in vain for the earlier server is told, whatever its value."""
     assert problem_of(**{name: "x"}) == f"{name}: no such setting; {meant} is meant"
     assert problem_of(**{name: ""}) == f"{name}: no such setting; {meant} is meant"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("WS_TLS_CERTIFICATE_PATH", "WS_TLS_CERT"),
+        ("WS_SSL_CERT", "WS_TLS_CERT"),
+        ("WS_KEY", "WS_TLS_KEY"),
+        ("WS_ALLOWED_ORIGINS", "WS_ORIGINS"),
+        ("WS_CORS_ALLOWED", "WS_ORIGINS"),
+        ("WS_AUTH_ENABLED", "WS_AUTH"),
+        ("WS_AUHT", "WS_AUTH"),
+        ("WS_AUTHORIZATION", "WS_AUTH"),
+        ("WS_API_TOKEN", "WS_OPS_TOKEN"),
+        ("WS_JWT_ISS", "WS_JWT_ISSUER"),
+        ("WS_JWT_ALGORITHMS", "WS_JWT_SECRET"),
+        ("WS_JWKS_URL", "WS_JWKS"),
+        ("WS_REAL_IP_PROXY", "WS_TRUSTED_PROXIES"),
+        ("WS_TRUSTED_PROXY_CIDRS", "WS_TRUSTED_PROXIES"),
+        ("KAFKA_SASL_JAAS_CONFIG", "KAFKA_SASL_PASSWORD"),
+        ("KAFKA_SASL_ENABLED_MECHANISMS", "KAFKA_SASL_MECHANISM"),
+        ("KAFKA_SSL_CA_LOCATION", "KAFKA_SSL_CAFILE"),
+        ("KAFKA_TLS_ENABLED", "KAFKA_SSL_CAFILE"),
+        ("KAFKA_SSL_KEYSTORE_LOCATION", "KAFKA_SSL_KEYFILE"),
+        ("KAFKA_PASSWORD", "KAFKA_SASL_PASSWORD"),
+        ("ws_ssl_cert", "WS_TLS_CERT"),
+    ],
+)
+def test_unknown_name_about_security_stops_the_start(name: str, meant: str) -> None:
+    """The server would start open otherwise; the line names what is meant, or what there is."""
+    assert re.match(rf"{name}: no such setting; .*\b{meant}\b", problem_of(**{name: "x"}))
+
+
+WORDS = ["TLS", "SSL", "CERT", "KEY", "AUTH", "TOKEN", "JWT", "JWKS", "ORIGIN", "SASL", "PROXY"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("prefix", ["WS", "KAFKA"])
+def test_every_word_of_security_stops_the_start(prefix: str, word: str) -> None:
+    """Wherever the word stands in a name under our prefixes."""
+    for name in (f"{prefix}_{word}_QUUX", f"{prefix}_QUUX_{word}", f"{prefix}_MY{word}S_QUUX"):
+        problem = problem_of(**{name: "x"})
+        assert problem.startswith(f"{name}: no such setting; ")
+        assert any(known in problem for known in SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(SETTINGS.keys() - {n.removesuffix("_FILE") for n in FILE_NAMES})
+)
+def test_file_of_a_setting_that_is_no_secret_stops_the_start(name: str) -> None:
+    """WS_TLS_CERT_FILE is WS_TLS_CERT, and would be ignored."""
+    assert problem_of(**{f"{name}_FILE": "/etc/x"}) == (
+        f"{name}_FILE: no such setting; {name} is meant: only secrets have a name with _FILE"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("WS_PORT", "8080", "WS_ADDR is meant"),
+        ("WS_PORT", ":8080", "WS_ADDR is meant"),
+        ("WS_HOST", "0.0.0.0", "WS_ADDR is meant"),  # noqa: S104 -- a value
+        ("WS_PATH", "/socket", "subscribers connect at the path /ws, which cannot be set"),
+        ("WS_METRICS_PORT", "9090", "WS_OPS_ADDR is meant"),
+        ("WS_MAX_CLIENTS", "5", "WS_MAX_CONNECTIONS is meant"),
+        ("WS_HEARTBEAT_INTERVAL", "5", "WS_PING_INTERVAL is meant"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092", "KAFKA_BROKERS is meant"),
+        ("KAFKA_HOST", "kafka", "KAFKA_BROKERS is meant"),
+        ("KAFKA_PORT", "9092", "KAFKA_BROKERS is meant"),
+        ("KAFKA_TOPICS", "a,b", "WS_CATALOGUE is meant"),
+        ("KAFKA_USERNAME", "odin", "KAFKA_SASL_USERNAME is meant"),
+    ],
+)
+def test_neighbours_name_for_a_setting_is_told(name: str, value: str, told: str) -> None:
+    """What other servers call it stops the start with what it is called here."""
+    assert problem_of(**{name: value}) == f"{name}: no such setting; {told}"
+
+
+def test_neighbours_names_lead_to_settings_and_are_none() -> None:
+    """The table follows the settings."""
+    assert set(NEIGHBOURS.values()) <= SETTINGS.keys()
+    assert not NEIGHBOURS.keys() & (SETTINGS.keys() | FILE_NAMES)
+
+
+SERVICES = (
+    "ws",
+    "kafka",
+    "ws-auth",
+    "ws-tls",
+    "ws-jwt-secret",
+    "ws-auht",
+    "kafka-ssl",
+    "kafka-key",
+)
+
+
+@pytest.mark.parametrize(
+    "service", [*SERVICES, "ws-origins-proxy", "kafka-rest-proxy", "kafka-broker"]
+)
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp"])
+def test_kubernetes_service_link_never_stops_the_start(service: str, protocol: str) -> None:
+    """Whatever words its service has in its name: a cluster sets it for every pod beside it."""
+    name = service.replace("-", "_").upper()
+    url = f"{protocol}://10.0.0.1:443"
+    port = f"{name}_PORT_443_{protocol.upper()}"
+    links = {
+        f"{name}_SERVICE_HOST": "10.0.0.1",
+        f"{name}_SERVICE_PORT": "443",
+        f"{name}_SERVICE_PORT_HTTPS_AUTH": "443",
+        f"{name}_PORT": url,
+        port: url,
+        f"{port}_PROTO": protocol,
+        f"{port}_PORT": "443",
+        f"{port}_ADDR": "10.0.0.1",
+    }
+    assert load_settings(links) == (Settings(), sorted(links))
 
 
 @pytest.mark.parametrize(

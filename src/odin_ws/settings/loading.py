@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -14,6 +13,7 @@ from odin_ws.settings.edge import EdgeSettings
 from odin_ws.settings.kafka import KafkaSettings
 from odin_ws.settings.kafka_security import KafkaSecuritySettings
 from odin_ws.settings.kinds import Setting, SettingsError
+from odin_ws.settings.names import is_ours, problem_with
 from odin_ws.settings.past import PastSettings
 from odin_ws.settings.process import ProcessSettings
 from odin_ws.settings.secrets import read_secret_file
@@ -71,8 +71,8 @@ def load_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
     """Settings from environment variables, and the unknown names among those under our prefixes.
 
     A variable that is set but empty counts as not set. Raises SettingsError with every problem:
-    values out of range, files of secrets that cannot be used, and names that are a near miss of a
-    known one.
+    values out of range, files of secrets that cannot be used, and names of settings that there are
+    not (see odin_ws.settings.names).
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -86,9 +86,9 @@ def load_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
     known |= {setting.file_name for _, setting in declared_settings() if setting.file_name}
     unknown = []
     for name in sorted(environ.keys() - known):
-        if (meant := _meant(name, known)) is not None:
-            problems.append(f"{name}: no such setting; {meant} is meant")
-        elif name.startswith(_PREFIXES):
+        if (problem := problem_with(name, environ[name], known)) is not None:
+            problems.append(problem)
+        elif is_ours(name):
             unknown.append(name)
     if problems:
         raise SettingsError(problems)
@@ -120,31 +120,3 @@ def _read_secret(setting: Setting, file_name: str, environ: Mapping[str, str]) -
         return read_secret_file(Path(file))
     except ValueError as error:
         raise ValueError(f"{file_name}={file}: the file {error}") from None
-
-
-_PREFIXES: Final = ("WS_", "KAFKA_")
-
-# What other programs call our settings; KAFKA_GROUP_ID is what the original's deployment set in
-# vain while its code read KAFKA_CONSUMER_GROUP.
-_CONFUSIONS: Final = {
-    "KAFKA_GROUP_ID": "KAFKA_CONSUMER_GROUP",
-    "KAFKA_BOOTSTRAP_SERVERS": "KAFKA_BROKERS",
-    "KAFKA_BROKER_LIST": "KAFKA_BROKERS",
-    "WS_KAFKA_BROKERS": "KAFKA_BROKERS",
-    "WS_LOG_LEVEL": "LOG_LEVEL",
-    "WS_LOG_FORMAT": "LOG_FORMAT",
-}
-
-# One wrong letter or two that are swapped, in LOG_LEVEL too; more in longer names. What Kubernetes
-# sets for services, and Kafka's images set, is further off: KAFKA_BROKER_ID is 0.86 KAFKA_BROKERS.
-_NEAR: Final = 0.88
-
-
-def _meant(name: str, known: set[str]) -> str | None:
-    """The setting that a name is a near miss of."""
-    if name in _CONFUSIONS:
-        return _CONFUSIONS[name]
-    # A misspelt prefix is one too; but LOGLEVEL and the like are other programs' as often as ours.
-    ours = known if name.startswith("LOG_") else {one for one in known if one.startswith(_PREFIXES)}
-    near = difflib.get_close_matches(name.upper(), ours, n=1, cutoff=_NEAR)
-    return near[0] if near else None

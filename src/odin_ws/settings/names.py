@@ -1,0 +1,239 @@
+"""Names that are no settings: which setting is meant, and which names belong to others."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+from typing import Final
+
+__all__ = ["NEIGHBOURS", "is_ours", "problem_with"]
+
+_PREFIXES: Final = ("WS_", "KAFKA_")
+
+# Kubernetes sets these for each service that a pod could use: for one called `ws-auth` WS_AUTH_PORT
+# is tcp://10.0.0.1:443. No setting is called so.
+_SERVICE_LINK: Final = re.compile(
+    r".+_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+# What somebody writes into a `…_PORT` by hand; a service link has a URL there.
+_PORT_BY_HAND: Final = re.compile(r"\s*([^\s/]*:)?[0-9]+\s*")
+
+# Whoever sets a name with one of these wants something protected, and would not see that it is not.
+_SECURITY: Final = re.compile(
+    r"TLS|SSL|CERT|KEY|AUTH|TOKEN|JWT|JWKS|JWK|ORIGIN|CORS|SASL|PROXY|PROXIES|"
+    r"SECRET|PASSWORD|CREDENTIAL"
+)
+
+# Words that the settings have for these.
+_SYNONYMS: Final = {
+    "TLS": ("SSL",),
+    "SSL": ("TLS",),
+    "AUTH": ("JWT", "JWKS", "SASL"),
+    "CORS": ("ORIGIN",),
+    "CREDENTIAL": ("SECRET", "PASSWORD", "TOKEN"),
+    "JWK": ("JWKS",),
+    "PROXY": ("PROXIES",),
+    "PROXIES": ("PROXY",),
+}
+
+# What other programs call our settings; KAFKA_GROUP_ID is what the original's deployment set in
+# vain while its code read KAFKA_CONSUMER_GROUP.
+_NAMES: Final = {
+    "KAFKA_BROKERS": (
+        "KAFKA_BOOTSTRAP",
+        "KAFKA_BOOTSTRAP_SERVER",
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "KAFKA_BROKERS_URL",
+        "KAFKA_BROKER_LIST",
+        "KAFKA_BROKER_URL",
+        "KAFKA_HOST",
+        "KAFKA_HOSTS",
+        "KAFKA_PORT",
+        "KAFKA_SERVERS",
+        "KAFKA_URL",
+        "KAFKA_URLS",
+        "WS_KAFKA_BOOTSTRAP_SERVERS",
+        "WS_KAFKA_BROKERS",
+    ),
+    "KAFKA_CONSUMER_GROUP": (
+        "KAFKA_CONSUMER_GROUP_ID",
+        "KAFKA_GROUP",
+        "KAFKA_GROUP_ID",
+        "WS_KAFKA_GROUP_ID",
+    ),
+    "KAFKA_SASL_USERNAME": ("KAFKA_SASL_USER", "KAFKA_USER", "KAFKA_USERNAME"),
+    "KAFKA_SASL_PASSWORD": ("KAFKA_PASSWORD", "KAFKA_SASL_PASS"),
+    "KAFKA_SECURITY_PROTOCOL": ("KAFKA_PROTOCOL", "KAFKA_SSL", "KAFKA_SSL_ENABLED", "KAFKA_TLS"),
+    "KAFKA_SSL_CAFILE": (
+        "KAFKA_CA_CERT",
+        "KAFKA_SSL_CA",
+        "KAFKA_SSL_CA_CERT",
+        "KAFKA_SSL_CA_FILE",
+        "KAFKA_SSL_CA_LOCATION",
+        "KAFKA_SSL_TRUSTSTORE_LOCATION",
+        "KAFKA_TLS_CA",
+    ),
+    "KAFKA_SSL_CERTFILE": (
+        "KAFKA_CERT",
+        "KAFKA_CLIENT_CERT",
+        "KAFKA_SSL_CERT",
+        "KAFKA_SSL_CERTIFICATE",
+        "KAFKA_SSL_CERTIFICATE_LOCATION",
+        "KAFKA_TLS_CERT",
+    ),
+    "KAFKA_SSL_KEYFILE": (
+        "KAFKA_CLIENT_KEY",
+        "KAFKA_KEY",
+        "KAFKA_SSL_KEY",
+        "KAFKA_SSL_KEYSTORE_LOCATION",
+        "KAFKA_SSL_KEY_LOCATION",
+        "KAFKA_TLS_KEY",
+    ),
+    "LOG_FORMAT": ("WS_LOG_FORMAT", "KAFKA_LOG_FORMAT"),
+    "LOG_LEVEL": ("WS_LOG_LEVEL",),
+    "WS_ADDR": (
+        "WS_ADDRESS",
+        "WS_BIND",
+        "WS_BIND_ADDR",
+        "WS_BIND_ADDRESS",
+        "WS_HOST",
+        "WS_LISTEN",
+        "WS_LISTEN_ADDR",
+        "WS_LISTEN_ADDRESS",
+        "WS_PORT",
+        "WS_SERVER_PORT",
+    ),
+    "WS_AUTH": (
+        "WS_AUTHENTICATION",
+        "WS_AUTH_ENABLED",
+        "WS_AUTH_MODE",
+        "WS_AUTH_REQUIRED",
+        "WS_AUTH_TYPE",
+        "WS_REQUIRE_AUTH",
+    ),
+    "WS_CATALOGUE": ("KAFKA_TOPIC", "KAFKA_TOPICS", "WS_TOPIC", "WS_TOPICS"),
+    "WS_JWKS": ("WS_AUTH_JWKS_URL", "WS_JWKS_URI", "WS_JWKS_URL", "WS_JWT_JWKS"),
+    "WS_JWT_SECRET": ("WS_AUTH_SECRET", "WS_JWT_KEY", "WS_SECRET", "WS_SECRET_KEY"),
+    "WS_MAX_CONNECTIONS": ("WS_CONNECTION_LIMIT", "WS_MAX_CLIENTS", "WS_MAX_CONNS"),
+    "WS_OPS_ADDR": (
+        "WS_ADMIN_PORT",
+        "WS_HEALTH_PORT",
+        "WS_METRICS_ADDR",
+        "WS_METRICS_PORT",
+        "WS_OPS_PORT",
+        "WS_PROMETHEUS_PORT",
+    ),
+    "WS_OPS_TOKEN": ("WS_ADMIN_TOKEN", "WS_HEALTH_TOKEN", "WS_METRICS_TOKEN", "WS_TOKEN"),
+    "WS_ORIGINS": (
+        "WS_ALLOWED_ORIGIN",
+        "WS_ALLOWED_ORIGINS",
+        "WS_ALLOW_ORIGIN",
+        "WS_ALLOW_ORIGINS",
+        "WS_CHECK_ORIGIN",
+        "WS_CORS",
+        "WS_CORS_ALLOWED_ORIGINS",
+        "WS_CORS_ORIGIN",
+        "WS_CORS_ORIGINS",
+    ),
+    "WS_PING_INTERVAL": ("WS_HEARTBEAT", "WS_HEARTBEAT_INTERVAL", "WS_KEEPALIVE"),
+    "WS_PONG_TIMEOUT": ("WS_HEARTBEAT_TIMEOUT", "WS_PING_TIMEOUT"),
+    "WS_TLS_CERT": (
+        "WS_CERT",
+        "WS_CERTFILE",
+        "WS_CERTIFICATE",
+        "WS_CERT_FILE",
+        "WS_SSL_CERT",
+        "WS_SSL_CERTFILE",
+        "WS_SSL_CERTIFICATE",
+        "WS_TLS",
+        "WS_TLS_CERTFILE",
+        "WS_TLS_CERTIFICATE",
+        "WS_TLS_ENABLED",
+        "WS_TLS_PORT",
+    ),
+    "WS_TLS_KEY": ("WS_KEY", "WS_KEYFILE", "WS_KEY_FILE", "WS_SSL_KEY", "WS_SSL_KEYFILE"),
+    "WS_TRUSTED_PROXIES": ("WS_BEHIND_PROXY", "WS_PROXIES", "WS_PROXY", "WS_TRUST_PROXY"),
+}
+NEIGHBOURS: Final = {name: meant for meant, names in _NAMES.items() for name in names}
+
+# There is nothing to set.
+_FIXED: Final = dict.fromkeys(
+    ("WS_PATH", "WS_ENDPOINT", "WS_ROUTE"),
+    "subscribers connect at the path /ws, which cannot be set",
+)
+
+# More than one slip in a longer name. What Kafka's images set is further off: KAFKA_BROKER_ID is
+# 0.86 KAFKA_BROKERS.
+_NEAR: Final = 0.88
+
+# From here on a name with a word of _SECURITY in it is taken for the setting that it is most like.
+_LIKE: Final = 0.75
+
+
+def is_ours(name: str) -> bool:
+    """Whether only settings of this program should have such a name."""
+    return name.startswith(_PREFIXES)
+
+
+def problem_with(name: str, value: str, known: Collection[str]) -> str | None:
+    """What an unknown name stops the start with; None if the name may be somebody else's.
+
+    Args:
+        name: of an environment variable, in capitals or not.
+        value: tells a port that somebody has set from a service link of Kubernetes.
+        known: the names of all settings, among them those of files with secrets.
+    """
+    upper = name.upper()
+    if _SERVICE_LINK.fullmatch(upper) and not (
+        upper in NEIGHBOURS and _PORT_BY_HAND.fullmatch(value)
+    ):
+        return None
+    if upper in _FIXED:
+        return f"{name}: no such setting; {_FIXED[upper]}"
+    if (base := upper.removesuffix("_FILE")) != upper and base in known:
+        return f"{name}: no such setting; {base} is meant: only secrets have a name with _FILE"
+    if (meant := NEIGHBOURS.get(upper) or _near(upper, known)) is not None:
+        return f"{name}: no such setting; {meant} is meant"
+    if is_ours(upper) and (words := set(_SECURITY.findall(upper))):
+        return f"{name}: no such setting; {_about(upper, words, known)}"
+    return None
+
+
+def _near(name: str, known: Collection[str]) -> str | None:
+    """The setting that a name is a near miss of."""
+    # A misspelt prefix is a near miss too; but LOGLEVEL and the like are other programs' as often
+    # as ours.
+    ours = [one for one in sorted(known) if name.startswith("LOG_") or is_ours(one)]
+    if slipped := [one for one in ours if is_ours(name) and _is_one_slip(name, one)]:
+        return slipped[0]
+    near = difflib.get_close_matches(name, ours, n=1, cutoff=_NEAR)
+    return near[0] if near else None
+
+
+def _is_one_slip(name: str, meant: str) -> bool:
+    """Whether one letter is too many, missing or wrong, or two neighbours are swapped."""
+    same = next(
+        (at for at, (one, other) in enumerate(zip(name, meant, strict=False)) if one != other),
+        min(len(name), len(meant)),
+    )
+    left, right = name[same:], meant[same:]
+    return (
+        left[1:] == right
+        or left == right[1:]
+        or left[1:] == right[1:]
+        or (left[:2] == right[1::-1] and left[2:] == right[2:])
+    )
+
+
+def _about(name: str, words: set[str], known: Collection[str]) -> str:
+    """Which setting a name with these words is meant to be, or which ones there are to choose."""
+    words |= {other for word in words for other in _SYNONYMS.get(word, ())}
+    prefix = next(one for one in _PREFIXES if name.startswith(one))
+    secure = [one for one in sorted(known) if one.startswith(prefix) and _SECURITY.search(one)]
+    related = [one for one in secure if any(word in one for word in words)] or secure
+    # The names of files with secrets would only double the choice.
+    related = [one for one in related if one.partition("_FILE")[0] not in {*related} - {one}]
+    choice = difflib.get_close_matches(name, related, n=1, cutoff=_LIKE) or related
+    return f"{choice[0]} is meant" if len(choice) == 1 else f"there are {', '.join(choice)}"
