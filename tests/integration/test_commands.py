@@ -38,6 +38,27 @@ RETENTION_MS = {
     "odin.creation": "3600000",
 }
 
+# Each format of keys and of values.
+FORMATS = """
+[[topics]]
+name = "connect"
+category = "connect"
+events = ["A"]
+key = "json"
+
+[[topics]]
+name = "confluent"
+category = "confluent"
+events = ["B"]
+key = "confluent"
+value = "confluent-json"
+
+[[topics]]
+name = "plain"
+category = "plain"
+events = ["C"]
+"""
+
 
 @asynccontextmanager
 async def no_topics(bootstrap: str) -> AsyncIterator[None]:
@@ -195,13 +216,23 @@ async def test_ctrl_c_ends_publishing(embedded: str) -> None:
     assert re.fullmatch(r"published \d+ events in .* s \(\d+/s\)\n", done.stderr)
 
 
+@pytest.mark.parametrize("command", ["publish", "demo"])
+async def test_a_catalogue_without_event_types_is_said(command: str, tmp_path: Path) -> None:
+    """No event can be made up: status 2, and one line that names the file and the field."""
+    path = tmp_path / "catalogue.toml"
+    path.write_text('[[topics]]\nname = "a"\ncategory = "b"\n', "utf-8")
+    done = await run_command(command, WS_CATALOGUE=str(path))
+    assert done.returncode == 2
+    assert done.stderr == f"odin-ws: WS_CATALOGUE={path}: no topic has events to make up\n"
+
+
 @asynccontextmanager
-async def demo(*words: str) -> AsyncIterator[tuple[Command, tuple[int, int]]]:
+async def demo(*words: str, **settings: str) -> AsyncIterator[tuple[Command, tuple[int, int]]]:
     """A demo on free ports, and the ports."""
     ports = free_ports(2)
     port, ops_port = map(str, ports)
     places = ["--port", port, "--ops-port", ops_port]
-    async with started([ODIN_WS, "demo", *places, *words]) as command:
+    async with started([ODIN_WS, "demo", *places, *words], **settings) as command:
         yield command, (ports[0], ports[1])
 
 
@@ -220,6 +251,19 @@ async def test_the_demo_runs_and_ends_by_itself() -> None:
     assert "Traceback" not in done.stderr
     broker = int(places["Kafka"].rpartition(":")[2])
     assert all(map(is_free, (*ports, broker)))
+
+
+@pytest.mark.usefixtures("embedded")
+async def test_demo_delivers_every_format_of_the_catalogue(tmp_path: Path) -> None:
+    """Each published record arrives, whatever formats its topic has for keys and values."""
+    path = tmp_path / "catalogue.toml"
+    path.write_text(FORMATS, "utf-8")
+    words = ("--seconds", "2", "--rate", "30")
+    async with demo(*words, WS_CATALOGUE=str(path)) as (running, _):
+        done = await running.ended()
+    assert done.returncode == 0, done.stderr + done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last == "received 60 of 60 messages, 3 of 3 event types, gaps 0"
 
 
 @pytest.mark.usefixtures("embedded")

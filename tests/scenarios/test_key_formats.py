@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from odin_ws.catalogue import Catalogue, load_catalogue
+from odin_ws.testing.events import EventGenerator
 from odin_ws.testing.scenario import Scenario, open_scenario
 
 CATALOGUE = """
@@ -63,6 +64,21 @@ async def test_messages_have_the_token_and_the_json_behind_the_prefix(scenario: 
         "BTC.social": {"type": "B", "n": 1},
     }
     assert scenario.view.hub.stats.unknown_types == 0
+    assert not scenario.view.hub.stats.unreadable
+
+
+async def test_made_up_events_of_every_format_are_delivered(
+    scenario: Scenario, catalogue: Catalogue
+) -> None:
+    """Each record of `odin-ws publish` becomes a message, whatever its topic's formats."""
+    client = await scenario.connect()
+    await client.subscribe(channels=["*.*"])
+    events = EventGenerator(["BTC", "ODIN"], 1, catalogue)
+    for number in range(20):
+        scenario.log.append(*events.next(number))
+    messages = await client.messages(20)
+    assert {one["channel"].split(".")[0] for one in messages} == {"BTC", "ODIN"}
+    assert {one["data"]["type"] for one in messages} == {"A", "B"}
     assert not scenario.view.hub.stats.unreadable
 
 

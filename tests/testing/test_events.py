@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odin_ws.catalogue import default_catalogue, is_token, load_catalogue
+from odin_ws.catalogue import (
+    KeyFormat,
+    ValueFormat,
+    default_catalogue,
+    is_token,
+    load_catalogue,
+)
+from odin_ws.hub.reading import TopicReader
+from odin_ws.records import Record
 from odin_ws.testing.events import Event, EventGenerator, token_names
 
 NOW_US = 1_767_609_600_123_456
@@ -99,6 +107,52 @@ def test_other_domains_get_events_too() -> None:
     event = EventGenerator(["x"], 1, catalogue).next(NOW_US)
     assert event.topic == "a"
     assert json.loads(event.value)["type"] == "TURNED"
+
+
+@pytest.mark.parametrize("value_format", ValueFormat)
+@pytest.mark.parametrize("key_format", KeyFormat)
+@pytest.mark.parametrize("token", ["BTC", 'a"b\\', "Köln", "x" * 128])
+def test_made_up_records_are_read_as_their_topic_is_written(
+    token: str, key_format: KeyFormat, value_format: ValueFormat
+) -> None:
+    """The server reads token, value and event type of a record in each format of the catalogue."""
+    catalogue = load_catalogue(
+        f"""
+        [[topics]]
+        name = "a"
+        category = "b"
+        events = ["TURNED"]
+        key = "{key_format}"
+        value = "{value_format}"
+        """
+    )
+    event = EventGenerator([token], 1, catalogue).next(NOW_US)
+    record = Record("a", 0, 0, NOW_US // 1000, event.key, event.value)
+    read = TopicReader(catalogue.topics["a"], 10_000).read(record)
+    assert isinstance(read, tuple), read
+    message, event_type = read
+    assert (message.token, event_type) == (token, "TURNED")
+    assert json.loads(message.value)["data"]["pub_us"] == NOW_US
+
+
+@pytest.mark.parametrize(
+    ("formats", "key", "value"),
+    [
+        ("", b"BTC", b"{"),
+        ('key = "json"', b'"BTC"', b"{"),
+        ('key = "confluent"', b"\0\0\0\0\1BTC", b"{"),
+        ('value = "confluent-json"', b"BTC", b"\0\0\0\0\1{"),
+    ],
+    ids=["plain", "json", "confluent", "confluent-json"],
+)
+def test_made_up_records_have_the_format_of_their_topic(
+    formats: str, key: bytes, value: bytes
+) -> None:
+    """Keys and values begin as the publishers do that the catalogue is written for."""
+    topic = f'[[topics]]\nname = "a"\ncategory = "b"\nevents = ["TURNED"]\n{formats}'
+    event = EventGenerator(["BTC"], 1, load_catalogue(topic)).next(NOW_US)
+    assert event.key == key
+    assert event.value.startswith(value)
 
 
 def test_what_is_unknown_is_an_error() -> None:

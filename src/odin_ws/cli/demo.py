@@ -19,7 +19,7 @@ from trio_util import AsyncValue
 from odin_ws.address import Address
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.display import Display, open_display
-from odin_ws.cli.environment import read_catalogue, read_settings
+from odin_ws.cli.environment import read_event_catalogue, read_settings
 from odin_ws.cli.kafka import open_producer
 from odin_ws.cli.publishing import Pace, Tokens, publish_events
 from odin_ws.cli.running import CommandFailed, obey_signals, run, say, write_line
@@ -111,10 +111,10 @@ def demo(
         ws_max_kafka_rate=0,  # --rate says how much is published, and all of it should come
         ws_drain_delay=0,  # no load balancer has to notice
     )
+    catalogue = read_event_catalogue(settings)
     for address, option in ((settings.ws_addr, "--port"), (settings.ws_ops_addr, "--ops-port")):
         if not is_free(address.port):
             raise CommandFailed(f"port {address.port} is in use: choose another with {option}")
-    catalogue = read_catalogue(settings)
     events = EventGenerator(tokens, random.getrandbits(32), catalogue)
     pace = Pace(rate, None if seconds is None else max(1, round(rate * seconds)))
     sys.exit(run(partial(_run, settings, catalogue, events, pace)))

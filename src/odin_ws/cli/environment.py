@@ -15,7 +15,14 @@ from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load
 from odin_ws.kafka.access import KafkaAccess
 from odin_ws.settings import Settings, SettingsError, load_settings
 
-__all__ = ["check_authority", "read_access", "read_catalogue", "read_settings", "stop_with"]
+__all__ = [
+    "check_authority",
+    "read_access",
+    "read_catalogue",
+    "read_event_catalogue",
+    "read_settings",
+    "stop_with",
+]
 
 # Nobody limits how often it is guessed; so many random characters are not guessed.
 _LEAST_OPS_TOKEN: Final = 16
@@ -61,6 +68,14 @@ def read_catalogue(settings: Settings) -> Catalogue:
     if dead in catalogue.topics:
         # Each letter would be read as a record, and be one again.
         stop_with(f"KAFKA_DEAD_LETTER_TOPIC={dead}: must not be a topic of the catalogue")
+    return catalogue
+
+
+def read_event_catalogue(settings: Settings) -> Catalogue:
+    """The same, for events to be made up: at least one of its topics has event types."""
+    catalogue = read_catalogue(settings)
+    if not catalogue.event_types:
+        stop_with(f"WS_CATALOGUE={settings.ws_catalogue}: no topic has events to make up")
     return catalogue
 
 

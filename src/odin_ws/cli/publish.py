@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.environment import read_access, read_catalogue, read_settings
+from odin_ws.cli.environment import read_access, read_event_catalogue, read_settings
 from odin_ws.cli.kafka import Producer, open_admin, open_producer, silence_aiokafka
 from odin_ws.cli.publishing import Pace, Tokens, publish_events
 from odin_ws.cli.running import CommandFailed, cancel_on_signal, run, say
@@ -51,11 +51,12 @@ _LINE_SECONDS: Final = 5
 def publish(rate: float, tokens: tuple[str, ...], seconds: float | None, seed: int | None) -> None:
     """Publish made-up events of every type to KAFKA_BROKERS, keyed by token.
 
+    Keys and values are written as WS_CATALOGUE says of each topic.
     `data.pub_us` of each is the time it was published at, in epoch microseconds.
     """
     silence_aiokafka()
     settings = read_settings(say)
-    catalogue = read_catalogue(settings)
+    catalogue = read_event_catalogue(settings)
     if seed is None:
         seed = random.getrandbits(32)
     events = EventGenerator(tokens, seed, catalogue)

@@ -11,9 +11,8 @@ from itertools import accumulate
 from random import Random
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from odin_ws.catalogue import Catalogue, default_catalogue
+from odin_ws.testing.record_formats import encode_key, encode_value
 
 __all__ = ["Event", "EventGenerator", "token_names"]
 
@@ -57,7 +56,7 @@ _COMMENTS: Final = (
 
 
 class Event(NamedTuple):
-    """One Kafka record; the key is the token."""
+    """One Kafka record: the token as its key and the event, in the formats of its topic."""
 
     topic: str
     key: bytes
@@ -70,7 +69,7 @@ def token_names(count: int) -> tuple[str, ...]:
 
 
 class EventGenerator:
-    """Makes up events for `tokens`, of the event types of `catalogue`.
+    """Makes up events for `tokens`, of the event types of `catalogue`, in its topics' formats.
 
     Event types come as cards from a shuffled deck: all of them appear in every round of it, 52
     events with Odin's catalogue. The first tokens are the most traded ones.
@@ -97,7 +96,7 @@ class EventGenerator:
         data = make(self._tokens[token])
         data["pub_us"] = now_us
         value = {"type": event_type, "timestamp": now_us // 1000, "data": data}
-        return Event(topic.name, token.encode(), orjson.dumps(value))
+        return Event(topic.name, encode_key(token, topic.key), encode_value(value, topic.value))
 
     def next(self, now_us: int) -> Event:
         """An event of the next type for some token; `now_us` as in `event`."""

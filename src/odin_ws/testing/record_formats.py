@@ -1,0 +1,35 @@
+"""Keys and values of records in the formats that a catalogue names for its topics."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from odin_ws.catalogue import KeyFormat, ValueFormat
+
+__all__ = ["encode_key", "encode_value"]
+
+# Confluent's wire format: a zero byte, and the id of a schema in 4 bytes. Readers that ask no
+# registry take any id.
+_SCHEMA_PREFIX: Final = b"\x00" + (1).to_bytes(4, "big")
+
+
+def encode_key(token: str, key_format: KeyFormat) -> bytes:
+    """Return the record key that stands for `token`."""
+    match key_format:
+        case KeyFormat.TEXT:
+            return token.encode()
+        case KeyFormat.JSON:
+            return orjson.dumps(token)
+        case KeyFormat.CONFLUENT:
+            return _SCHEMA_PREFIX + token.encode()
+
+
+def encode_value(event: dict[str, object], value_format: ValueFormat) -> bytes:
+    """Return the record value that holds `event`."""
+    match value_format:
+        case ValueFormat.JSON:
+            return orjson.dumps(event)
+        case ValueFormat.CONFLUENT_JSON:
+            return _SCHEMA_PREFIX + orjson.dumps(event)
