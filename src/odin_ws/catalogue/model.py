@@ -91,10 +91,6 @@ class Catalogue:
             if topic.category in endings or ANY in endings
         ]
 
-    def bundle_topics(self, bundle: str) -> tuple[Topic, ...]:
-        """The topics a bundle reads from, in the catalogue's order of its categories."""
-        return tuple(self.categories[name] for name in self._bundle(bundle))
-
     def expand_channel(self, name: str) -> tuple[str, ...]:
         """Patterns of one entry of `channels`: a channel, a pattern or a bundle.
 
