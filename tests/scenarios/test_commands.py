@@ -96,10 +96,11 @@ async def test_a_malformed_command_is_answered_and_the_connection_goes_on(
 
 
 async def test_a_server_that_asks_nobody_takes_no_token(odin_scenario: Scenario) -> None:
-    """It says so, rather than that the token is good or bad."""
+    """It says so, rather than that the token is good or bad, and not to try again."""
     client = await odin_scenario.connect()
     error = await client.command("auth", token="any")  # noqa: S106 -- none
     assert (error["type"], error["data"]["code"]) == ("auth_error", "not_available")
+    assert "retry_ms" not in error["data"]
 
 
 @pytest.mark.parametrize(

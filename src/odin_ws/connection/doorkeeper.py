@@ -18,7 +18,7 @@ from odin_ws.access.tokens import InvalidToken, TokenFault
 from odin_ws.connection.credentials import bearer_token, select_subprotocol
 from odin_ws.connection.expiry import Expiring, Expiry
 from odin_ws.connection.head import Head, Refusal
-from odin_ws.connection.retrying import retry_after
+from odin_ws.connection.retrying import retry_after, retry_ms
 from odin_ws.protocol.commands import Auth
 from odin_ws.protocol.errors import CommandError, ErrorCode
 
@@ -39,8 +39,6 @@ _CODES: Final = {
     TokenFault.EXPIRED: ErrorCode.TOKEN_EXPIRED,
     TokenFault.REVOKED: ErrorCode.FORBIDDEN,
     TokenFault.OTHER_USER: ErrorCode.FORBIDDEN,
-    # The keys are being read anew meanwhile.
-    TokenFault.UNKNOWN_KEY: ErrorCode.NOT_AVAILABLE,
 }
 
 
@@ -158,9 +156,11 @@ class Doorkeeper:
         try:
             grant = authority.judge_again(command.token, holder.grant)
         except NoKeys:
-            text = "tokens cannot be checked yet"
-            raise _refused(command, ErrorCode.NOT_AVAILABLE, text) from None
+            raise _not_yet(command, "tokens cannot be checked yet") from None
         except InvalidToken as error:
+            if error.fault is TokenFault.UNKNOWN_KEY:
+                # The keys are being read anew meanwhile.
+                raise _not_yet(command, str(error)) from None
             code = _CODES.get(error.fault, ErrorCode.INVALID_TOKEN)
             raise _refused(command, code, str(error)) from None
         holder.grant = grant
@@ -169,3 +169,9 @@ class Doorkeeper:
 
 def _refused(command: Auth, code: ErrorCode, message: str) -> CommandError:
     return CommandError(code, message, command.id, command="auth")
+
+
+def _not_yet(command: Auth, message: str) -> CommandError:
+    """Return the error of a token that may be accepted when the client sends it again."""
+    code = ErrorCode.NOT_AVAILABLE
+    return CommandError(code, message, command.id, "auth", retry=True, retry_ms=retry_ms())

@@ -57,3 +57,23 @@ async def test_a_new_key_is_taken_without_a_restart_and_nobody_is_dropped(
             scenario.publish("BTC", "trade", number)
         for client in (early, late):
             assert [one["seq"] for one in await client.messages(3)] == [1, 2, 3]
+
+
+async def test_token_of_an_unknown_key_is_taken_when_sent_again_as_advised(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Each answer says when to send it again; within two readings of the keys it is taken."""
+    path = tmp_path / "jwks.json"
+    publish(path, OLD)
+    async with open_scenario(Settings(ws_auth="jwt", ws_jwks=path)) as scenario:
+        client = await scenario.connect(token=OLD.token())
+        publish(path, OLD, NEW)
+        began = trio.current_time()
+        said = await client.command("auth", token=NEW.token())
+        assert (said["type"], said["data"]["code"]) == ("auth_error", "not_available")
+        while said["type"] == "auth_error":
+            assert 2_000 <= said["data"]["retry_ms"] <= 10_000
+            assert trio.current_time() - began < 2 * FLOOR + 10
+            await trio.sleep(said["data"]["retry_ms"] / 1000)
+            said = await client.command("auth", token=NEW.token())
+        assert said["type"] == "auth_ack"
