@@ -20,6 +20,8 @@ from odin_ws.testing.cluster import ApacheCluster, apache_cluster
 from tests.integration import kafka
 from tests.integration.cluster import PASSWORD, USER, Cluster
 from tests.integration.domain import Domain, write_domain
+from tests.integration.kfake import KFake, run_kfake
+from tests.integration.kfake_faults import PARTITIONS, spread
 from tests.integration.secured import Secured, secured_kafka
 
 if TYPE_CHECKING:
@@ -127,3 +129,11 @@ def _in_background(running: AbstractAsyncContextManager[B]) -> Iterator[B]:
     """Keep a broker for longer than one test, and so in a Trio of its own, in another thread."""
     with start_blocking_portal("trio") as portal, portal.wrap_async_context_manager(running) as it:
         yield it
+
+
+@pytest.fixture
+async def kfake(domain: Domain) -> AsyncIterator[KFake]:
+    """Three nodes; partition n of each topic is led by node n."""
+    async with run_kfake(dict.fromkeys(domain.topics, PARTITIONS)) as cluster:
+        await spread(cluster, domain)
+        yield cluster

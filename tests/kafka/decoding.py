@@ -1,17 +1,66 @@
-"""What holds of decoded bytes, whatever they are."""
+"""Decoding of batches in tests, and what holds of decoded bytes, whatever they are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gzip
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from odin_ws.kafka.record_batches import read_batches
+import cramjam
+
+from odin_ws.kafka.record_batches import Decoded, read_batches
 from odin_ws.records import Record, TopicPartition, Undecodable
 
-__all__ = ["INT64_MAX", "check_decoding"]
+__all__ = [
+    "COMPRESS",
+    "CONTROL",
+    "GZIP",
+    "INT64_MAX",
+    "KEY",
+    "LZ4",
+    "SNAPPY",
+    "TRANSACTIONAL",
+    "ZSTD",
+    "check_decoding",
+    "offsets",
+    "read",
+    "reasons",
+]
 
 INT64_MAX: Final = (1 << 63) - 1
 KEY: Final = TopicPartition("odin.trades", 3)
+GZIP, SNAPPY, LZ4, ZSTD = range(1, 5)
+CONTROL, TRANSACTIONAL = 0x20, 0x10
+
+COMPRESS: dict[int, Callable[[bytes], bytes]] = {
+    GZIP: gzip.compress,
+    SNAPPY: lambda data: bytes(cramjam.snappy.compress_raw(data)),
+    LZ4: lambda data: bytes(cramjam.lz4.compress(data)),
+    ZSTD: lambda data: bytes(cramjam.zstd.compress(data)),
+}
+
+
+def read(
+    data: bytes,
+    offset: int = 0,
+    aborted: list[tuple[int, int]] | None = None,
+    *,
+    skip: bool = False,
+) -> Decoded:
+    """Decode one answer."""
+    return read_batches(KEY, data, offset, aborted, skip_corrupt=skip)
+
+
+def offsets(
+    data: bytes, offset: int = 0, aborted: list[tuple[int, int]] | None = None
+) -> list[int]:
+    """The offsets of the records."""
+    return [one.offset for one in read(data, offset, aborted).records]
+
+
+def reasons(decoded: Decoded) -> list[tuple[int, Undecodable | None]]:
+    """Each record's offset, with the reason of those that are none."""
+    return [(one.offset, one.invalid) for one in decoded.records]
 
 
 def check_decoding(data: bytes, offset: int, aborted: Sequence[tuple[int, int]]) -> None:

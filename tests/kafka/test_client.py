@@ -1,70 +1,31 @@
-"""Requests to brokers: whom they go to, how long they take, and in which words they fail."""
+"""Requests to brokers: which broker they go to, how long they take, and how they end."""
 
 from __future__ import annotations
 
-import socket
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 import trio
-import trustme
 
-from odin_ws.kafka.access import KafkaAccess, TlsFiles
-from odin_ws.kafka.client import KafkaClient, Purpose, why_unreachable
-from odin_ws.kafka.errors import KafkaUnavailable, Refused, RequestUnsupported
+from odin_ws.kafka.client import KafkaClient, Purpose
+from odin_ws.kafka.errors import KafkaUnavailable
 from odin_ws.kafka.protocol import (
-    LATEST,
     BrokerAddress,
-    EpochEndsRequest,
-    ListOffsetsRequest,
     OffsetFound,
 )
-from odin_ws.kafka.tokens import Tokens
-from odin_ws.records import TopicPartition
-from odin_ws.settings import Secret
 from odin_ws.testing.ports import LOOPBACK
+from tests.kafka.clients import (
+    END,
+    KEY,
+    SECONDS,
+    SOON,
+    access_to,
+    client_of,
+    unused_port,
+)
 from tests.kafka.loopback_broker import (
-    API_VERSIONS,
     LIST_OFFSETS,
     METADATA,
-    LoopbackBroker,
     loopback_broker,
 )
-
-KEY = TopicPartition("odin.trades", 0)
-END = ListOffsetsRequest({KEY: LATEST})
-
-# For brokers that answer, and for those that do not.
-SECONDS = 10.0
-SOON = 0.4
-
-
-def access_to(*brokers: LoopbackBroker | str) -> KafkaAccess:
-    """KAFKA_BROKERS."""
-    return KafkaAccess(tuple(one if isinstance(one, str) else one.address for one in brokers))
-
-
-@asynccontextmanager
-async def client_of(
-    *brokers: LoopbackBroker | str, seconds: float = SECONDS
-) -> AsyncIterator[KafkaClient]:
-    """A client that runs for the length of the block."""
-    client = KafkaClient(access_to(*brokers), seconds)
-    async with client.running():
-        yield client
-
-
-def unused_port() -> int:
-    """A port of loopback on which nobody listens."""
-    with socket.socket() as one:
-        one.bind((LOOPBACK, 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
-# ---- which brokers are asked
 
 
 async def test_request_goes_over_one_connection_for_each_purpose() -> None:
@@ -167,9 +128,6 @@ async def test_broker_that_metadata_does_not_name_is_unavailable() -> None:
         assert client.addresses == (broker.address,)
 
 
-# ---- connections that are lost
-
-
 async def test_closed_connection_is_made_again() -> None:
     """Brokers close idle connections: the next request finds that out before it is sent."""
     async with loopback_broker() as broker, client_of(broker) as client:
@@ -244,9 +202,6 @@ async def test_connection_lost_in_the_middle_of_a_request_is_told() -> None:
             await client.ask(0, END)
 
 
-# ---- the end of the client
-
-
 async def test_stopped_client_is_unavailable() -> None:
     """Also before it runs."""
     async with loopback_broker() as broker:
@@ -291,200 +246,3 @@ async def test_requests_of_other_tasks_end_with_the_client(
             while nursery.child_tasks:  # noqa: ASYNC110 -- they end by themselves
                 await trio.sleep(0.01)
     assert len(failures) == 2
-
-
-# ---- texts
-
-
-@pytest.mark.parametrize(
-    ("host", "port", "reason"),
-    [
-        ("name.invalid", 9092, "the name does not resolve"),
-        (LOOPBACK, None, "nobody listens there"),
-        ("a..b", 9092, "its answer makes no sense: Unicode"),
-        (LOOPBACK, 70_000, "its answer makes no sense: OverflowError"),
-        ("x\0y", 9092, "its answer makes no sense: "),
-    ],
-)
-async def test_address_that_cannot_be_used_is_told(
-    host: str, port: int | None, reason: str
-) -> None:
-    """A broker may advertise anything."""
-    async with loopback_broker() as broker, client_of(broker) as client:
-        broker.listed = {5: (host, port or unused_port())}
-        await client.metadata([])
-        with pytest.raises(KafkaUnavailable) as failed:
-            await client.ask(5, END)
-    assert str(failed.value).startswith(f"{client.name(5)}: {reason}")
-
-
-@pytest.mark.parametrize("key", [API_VERSIONS, METADATA])
-@pytest.mark.parametrize("garbage", [b"", b"\xff" * 4, b"\x7f" * 64, b"\0\0\0"])
-async def test_answer_that_makes_no_sense_is_told(key: int, garbage: bytes) -> None:
-    """In a line of moderate length; the connection is not used again."""
-    async with loopback_broker(garbles={key: garbage}) as broker, client_of(broker) as client:
-        with pytest.raises(KafkaUnavailable) as failed:
-            await client.metadata([])
-        with trio.fail_after(SECONDS):
-            await broker.closed.wait()
-        assert str(failed.value).startswith(f"{broker.address}: its answer makes no sense: ")
-        assert len(str(failed.value)) < 200
-        broker.garbles = {}
-        await client.metadata([])
-
-
-async def test_broker_that_speaks_another_protocol_is_told() -> None:
-    """An HTTP server on Kafka's port, say."""
-
-    async def serve(stream: trio.SocketStream) -> None:
-        await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await stream.aclose()
-
-    async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, serve, 0)
-        port = listeners[0].socket.getsockname()[1]
-        async with client_of(f"{LOOPBACK}:{port}", seconds=2) as client:
-            with pytest.raises(KafkaUnavailable, match="closed the connection"):
-                await client.metadata([])
-        nursery.cancel_scope.cancel()
-
-
-async def test_unsupported_request_names_broker_and_versions() -> None:
-    """The connection stays."""
-    async with loopback_broker() as broker, client_of(broker) as client:
-        await client.metadata([])
-        with pytest.raises(RequestUnsupported) as failed:
-            await client.ask(0, EpochEndsRequest({KEY: 1}, {KEY: 1}))
-        assert str(failed.value) == (
-            f"broker 0 at {broker.address}: the broker answers OffsetForLeaderEpoch requests of "
-            "version none; odin-ws sends 2 to 4"
-        )
-        await client.ask(0, END)
-        assert broker.accepted == 1
-
-
-async def test_certificate_that_is_not_trusted_is_told(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    """In the words of OpenSSL."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert(LOOPBACK).configure_cert(context)
-    other = tmp_path_factory.mktemp("tls") / "ca.pem"
-    trustme.CA().cert_pem.write_to_path(str(other))
-
-    async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
-        with pytest.raises(trio.BrokenResourceError):
-            await stream.receive_some()
-
-    async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_ssl_over_tcp, serve, 0, context)
-        port = listeners[0].transport_listener.socket.getsockname()[1]
-        access = KafkaAccess((f"{LOOPBACK}:{port}",), "SSL", tls=TlsFiles(other))
-        client = KafkaClient(access, SECONDS)
-        async with client.running():
-            with pytest.raises(KafkaUnavailable, match="its certificate is not trusted"):
-                await client.metadata([])
-        nursery.cancel_scope.cancel()
-
-
-async def test_tls_files_that_cannot_be_read_are_told(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    """They may go away while the service runs."""
-    missing = tmp_path_factory.mktemp("tls") / "ca.pem"
-    client = KafkaClient(KafkaAccess(("nowhere:1",), "SSL", tls=TlsFiles(missing)), SECONDS)
-    async with client.running():
-        with pytest.raises(KafkaUnavailable, match=r"TLS files cannot be read: .*ca\.pem"):
-            await client.metadata([])
-
-
-# ---- credentials
-
-
-class FailingTokens(Tokens):
-    """A source that raises."""
-
-    origin = "of a test"
-
-    def __init__(self, failure: Exception) -> None:
-        self.failure = failure
-
-    async def token(self) -> str:
-        """See AbstractTokenProvider."""
-        raise self.failure
-
-
-def token_access(broker: LoopbackBroker, tokens: Tokens) -> KafkaAccess:
-    """By OAUTHBEARER."""
-    return KafkaAccess((broker.address,), "SASL_PLAINTEXT", "OAUTHBEARER", tokens=tokens)
-
-
-def offer(broker: LoopbackBroker, mechanism: bytes, error: int = 0) -> None:
-    """Have a broker offer a SASL mechanism and take nobody's credentials."""
-    broker.versions = {**broker.versions, 17: (0, 1), 36: (0, 0)}
-    size = len(mechanism).to_bytes(2, "big")
-    handshake = error.to_bytes(2, "big") + b"\0\0\0\1" + size + mechanism
-    words = b"not you"
-    refusal = (58).to_bytes(2, "big") + len(words).to_bytes(2, "big") + words + b"\xff\xff\xff\xff"
-    broker.garbles = {17: handshake, 36: refusal}
-
-
-async def test_rejected_credentials_are_told() -> None:
-    """In the broker's words."""
-    async with loopback_broker() as broker:
-        offer(broker, b"PLAIN")
-        access = KafkaAccess((broker.address,), "SASL_PLAINTEXT", "PLAIN", "me", Secret("x"))
-        client = KafkaClient(access, SECONDS)
-        async with client.running():
-            with pytest.raises(KafkaUnavailable, match="authentication failed: not you"):
-                await client.metadata([])
-
-
-async def test_mechanism_that_is_not_offered_is_told() -> None:
-    """With the setting's name."""
-    async with loopback_broker() as broker:
-        offer(broker, b"GSSAPI", 33)
-        access = KafkaAccess((broker.address,), "SASL_PLAINTEXT", "PLAIN", "me", Secret("x"))
-        client = KafkaClient(access, SECONDS)
-        async with client.running():
-            with pytest.raises(KafkaUnavailable, match="KAFKA_SASL_MECHANISM=PLAIN"):
-                await client.metadata([])
-
-
-async def test_missing_token_is_told() -> None:
-    """Its source says why there is none."""
-    async with loopback_broker() as broker:
-        offer(broker, b"OAUTHBEARER")
-        client = KafkaClient(token_access(broker, FailingTokens(Refused("no token"))), SECONDS)
-        async with client.running():
-            with pytest.raises(KafkaUnavailable, match=f"{broker.address}: no token"):
-                await client.metadata([])
-
-
-@pytest.mark.parametrize("bug", [KeyError("r"), OSError("bug"), ZeroDivisionError()])
-async def test_bug_in_a_token_source_is_no_brokers_fault(bug: Exception) -> None:
-    """The same errors raised by a connection are: these are not hidden."""
-    async with loopback_broker() as broker:
-        offer(broker, b"OAUTHBEARER")
-        client = KafkaClient(token_access(broker, FailingTokens(bug)), SECONDS)
-        async with client.running():
-            with pytest.raises((KeyError, RuntimeError, ZeroDivisionError)):
-                await client.metadata([])
-
-
-# ---- advertised addresses
-
-
-async def test_why_unreachable_names_the_advertised_address() -> None:
-    """The bootstrap worked: the setting to look at is the broker's."""
-    async with loopback_broker() as broker:
-        assert await why_unreachable(access_to(broker), SECONDS) is None
-        broker.listed = {0: (LOOPBACK, broker.port), 1: ("name.invalid", 9092)}
-        assert await why_unreachable(access_to(broker), SECONDS) == (
-            "broker 1 at name.invalid:9092: the name does not resolve "
-            f"(the broker advertises this address; {broker.address} answered)"
-        )
-    assert await why_unreachable(access_to(broker), SECONDS) == (
-        f"{broker.address}: nobody listens there"
-    )

@@ -1,0 +1,82 @@
+"""Credentials that a broker does not take, or that there are none of, are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.client import KafkaClient
+from odin_ws.kafka.errors import Refused
+from odin_ws.kafka.tokens import Tokens
+from odin_ws.settings import Secret
+from tests.kafka.clients import (
+    SECONDS,
+    metadata_fails,
+)
+from tests.kafka.loopback_broker import (
+    LoopbackBroker,
+    loopback_broker,
+)
+
+
+class FailingTokens(Tokens):
+    """A source that raises."""
+
+    origin = "of a test"
+
+    def __init__(self, failure: Exception) -> None:
+        self.failure = failure
+
+    async def token(self) -> str:
+        """See AbstractTokenProvider."""
+        raise self.failure
+
+
+def token_access(broker: LoopbackBroker, tokens: Tokens) -> KafkaAccess:
+    """By OAUTHBEARER."""
+    return KafkaAccess((broker.address,), "SASL_PLAINTEXT", "OAUTHBEARER", tokens=tokens)
+
+
+def offer(broker: LoopbackBroker, mechanism: bytes, error: int = 0) -> None:
+    """Have a broker offer a SASL mechanism and take nobody's credentials."""
+    broker.versions = {**broker.versions, 17: (0, 1), 36: (0, 0)}
+    size = len(mechanism).to_bytes(2, "big")
+    handshake = error.to_bytes(2, "big") + b"\0\0\0\1" + size + mechanism
+    words = b"not you"
+    refusal = (58).to_bytes(2, "big") + len(words).to_bytes(2, "big") + words + b"\xff\xff\xff\xff"
+    broker.garbles = {17: handshake, 36: refusal}
+
+
+async def test_rejected_credentials_are_told() -> None:
+    """In the broker's words."""
+    async with loopback_broker() as broker:
+        offer(broker, b"PLAIN")
+        access = KafkaAccess((broker.address,), "SASL_PLAINTEXT", "PLAIN", "me", Secret("x"))
+        await metadata_fails(access, "authentication failed: not you")
+
+
+async def test_mechanism_that_is_not_offered_is_told() -> None:
+    """With the setting's name."""
+    async with loopback_broker() as broker:
+        offer(broker, b"GSSAPI", 33)
+        access = KafkaAccess((broker.address,), "SASL_PLAINTEXT", "PLAIN", "me", Secret("x"))
+        await metadata_fails(access, "KAFKA_SASL_MECHANISM=PLAIN")
+
+
+async def test_missing_token_is_told() -> None:
+    """Its source says why there is none."""
+    async with loopback_broker() as broker:
+        offer(broker, b"OAUTHBEARER")
+        access = token_access(broker, FailingTokens(Refused("no token")))
+        await metadata_fails(access, f"{broker.address}: no token")
+
+
+@pytest.mark.parametrize("bug", [KeyError("r"), OSError("bug"), ZeroDivisionError()])
+async def test_bug_in_a_token_source_is_no_brokers_fault(bug: Exception) -> None:
+    """The same errors raised by a connection are: these are not hidden."""
+    async with loopback_broker() as broker:
+        offer(broker, b"OAUTHBEARER")
+        client = KafkaClient(token_access(broker, FailingTokens(bug)), SECONDS)
+        async with client.running():
+            with pytest.raises((KeyError, RuntimeError, ZeroDivisionError)):
+                await client.metadata([])

@@ -1,0 +1,142 @@
+"""A broker that cannot be asked is named, with the reason."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+import trio
+import trustme
+
+from odin_ws.kafka.access import KafkaAccess, TlsFiles
+from odin_ws.kafka.client import why_unreachable
+from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported
+from odin_ws.kafka.protocol import (
+    EpochEndsRequest,
+)
+from odin_ws.testing.ports import LOOPBACK
+from tests.kafka.clients import (
+    END,
+    KEY,
+    SECONDS,
+    access_to,
+    client_of,
+    metadata_fails,
+    unused_port,
+)
+from tests.kafka.loopback_broker import (
+    API_VERSIONS,
+    METADATA,
+    loopback_broker,
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [
+        ("name.invalid", 9092, "the name does not resolve"),
+        (LOOPBACK, None, "nobody listens there"),
+        ("a..b", 9092, "its answer makes no sense: Unicode"),
+        (LOOPBACK, 70_000, "its answer makes no sense: OverflowError"),
+        ("x\0y", 9092, "its answer makes no sense: "),
+    ],
+)
+async def test_address_that_cannot_be_used_is_told(
+    host: str, port: int | None, reason: str
+) -> None:
+    """A broker may advertise anything."""
+    async with loopback_broker() as broker, client_of(broker) as client:
+        broker.listed = {5: (host, port or unused_port())}
+        await client.metadata([])
+        with pytest.raises(KafkaUnavailable) as failed:
+            await client.ask(5, END)
+    assert str(failed.value).startswith(f"{client.name(5)}: {reason}")
+
+
+@pytest.mark.parametrize("key", [API_VERSIONS, METADATA])
+@pytest.mark.parametrize("garbage", [b"", b"\xff" * 4, b"\x7f" * 64, b"\0\0\0"])
+async def test_answer_that_makes_no_sense_is_told(key: int, garbage: bytes) -> None:
+    """In a line of moderate length; the connection is not used again."""
+    async with loopback_broker(garbles={key: garbage}) as broker, client_of(broker) as client:
+        with pytest.raises(KafkaUnavailable) as failed:
+            await client.metadata([])
+        with trio.fail_after(SECONDS):
+            await broker.closed.wait()
+        assert str(failed.value).startswith(f"{broker.address}: its answer makes no sense: ")
+        assert len(str(failed.value)) < 200
+        broker.garbles = {}
+        await client.metadata([])
+
+
+async def test_broker_that_speaks_another_protocol_is_told() -> None:
+    """An HTTP server on Kafka's port, say."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        port = listeners[0].socket.getsockname()[1]
+        access = access_to(f"{LOOPBACK}:{port}")
+        await metadata_fails(access, "closed the connection", seconds=2)
+        nursery.cancel_scope.cancel()
+
+
+async def test_unsupported_request_names_broker_and_versions() -> None:
+    """The connection stays."""
+    async with loopback_broker() as broker, client_of(broker) as client:
+        await client.metadata([])
+        with pytest.raises(RequestUnsupported) as failed:
+            await client.ask(0, EpochEndsRequest({KEY: 1}, {KEY: 1}))
+        assert str(failed.value) == (
+            f"broker 0 at {broker.address}: the broker answers OffsetForLeaderEpoch requests of "
+            "version none; odin-ws sends 2 to 4"
+        )
+        await client.ask(0, END)
+        assert broker.accepted == 1
+
+
+async def test_certificate_that_is_not_trusted_is_told(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """In the words of OpenSSL."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert(LOOPBACK).configure_cert(context)
+    other = tmp_path_factory.mktemp("tls") / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+
+    async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_ssl_over_tcp, serve, 0, context)
+        port = listeners[0].transport_listener.socket.getsockname()[1]
+        access = KafkaAccess((f"{LOOPBACK}:{port}",), "SSL", tls=TlsFiles(other))
+        await metadata_fails(access, "its certificate is not trusted")
+        nursery.cancel_scope.cancel()
+
+
+async def test_tls_files_that_cannot_be_read_are_told(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """They may go away while the service runs."""
+    missing = tmp_path_factory.mktemp("tls") / "ca.pem"
+    access = KafkaAccess(("nowhere:1",), "SSL", tls=TlsFiles(missing))
+    await metadata_fails(access, r"TLS files cannot be read: .*ca\.pem")
+
+
+async def test_why_unreachable_names_the_advertised_address() -> None:
+    """The bootstrap worked: the setting to look at is the broker's."""
+    async with loopback_broker() as broker:
+        assert await why_unreachable(access_to(broker), SECONDS) is None
+        broker.listed = {0: (LOOPBACK, broker.port), 1: ("name.invalid", 9092)}
+        assert await why_unreachable(access_to(broker), SECONDS) == (
+            "broker 1 at name.invalid:9092: the name does not resolve "
+            f"(the broker advertises this address; {broker.address} answered)"
+        )
+    assert await why_unreachable(access_to(broker), SECONDS) == (
+        f"{broker.address}: nobody listens there"
+    )

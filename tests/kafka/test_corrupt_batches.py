@@ -1,0 +1,159 @@
+"""Batches that a disk or a network has damaged are told apart; any bytes are decoded."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from odin_ws.records import Undecodable
+from tests.kafka.batches import (
+    CHECKSUM_AT,
+    batch,
+    legacy,
+    raw_batch,
+    raw_record,
+    seal,
+    seal_legacy,
+)
+from tests.kafka.decoding import (
+    INT64_MAX,
+    check_decoding,
+    offsets,
+    read,
+    reasons,
+)
+
+
+@pytest.mark.parametrize("aborted", [[], [(9, 0)]], ids=["plain", "with transactions"])
+@pytest.mark.parametrize("make", [batch, legacy])
+def test_a_wrong_checksum_is_told_apart(
+    make: Callable[[int, int], bytes], aborted: list[tuple[int, int]]
+) -> None:
+    """What is before it is read; it may be right when it is fetched again, and is not passed."""
+    broken = bytearray(make(2, 1))
+    broken[-1] ^= 1
+    data = batch(0, 2) + bytes(broken) + batch(3, 1)
+    decoded = read(data, aborted=aborted)
+    assert reasons(decoded) == [(0, None), (1, None)]
+    assert (decoded.next_offset, decoded.corrupt) == (2, 2)
+
+
+def test_a_corrupt_batch_can_be_skipped() -> None:
+    """With a reason, up to the last offset in its header; what is behind it is fetched again."""
+    broken = bytearray(batch(2, 4))
+    broken[CHECKSUM_AT] ^= 1
+    data = bytes(broken) + batch(6, 1)
+    decoded = read(data, 3, skip=True)
+    assert reasons(decoded) == [(5, Undecodable.CORRUPT_BATCH)]
+    assert (decoded.next_offset, decoded.corrupt) == (6, None)
+    assert decoded.records[0].value is not None
+
+
+@pytest.mark.parametrize("length", [-(1 << 31), -1, 0, 13, 20])
+def test_a_length_that_cannot_be_is_corrupt(length: int) -> None:
+    """Where the next batch begins is not known; skipped, the reading goes on behind this one."""
+    made = batch(2, 2)
+    bad = made[:8] + struct.pack(">i", length) + made[12:]
+    decoded = read(batch(0, 2) + bad + batch(4, 1))
+    assert (len(decoded.records), decoded.next_offset, decoded.corrupt) == (2, 2, 2)
+    decoded = read(bad + batch(4, 1), 2, skip=True)
+    assert (reasons(decoded), decoded.next_offset) == ([(3, Undecodable.CORRUPT_BATCH)], 4)
+
+
+def test_a_length_that_swallows_the_next_batch_loses_nothing() -> None:
+    """Skipped, only the offsets of its own header are passed."""
+    made = batch(0, 2)
+    bad = made[:8] + struct.pack(">i", 2 * len(made) - 12) + made[12:]
+    decoded = read(bad + made + batch(4, 1), skip=True)
+    assert decoded.next_offset == 2
+
+
+@pytest.mark.parametrize("magic", [3, 7, 0xFF])
+def test_an_unknown_magic_is_corrupt(magic: int) -> None:
+    """The checksum does not cover it."""
+    made = batch(0, 2)
+    bad = made[:16] + bytes([magic]) + made[17:]
+    assert read(bad).corrupt == 0
+    assert reasons(read(bad, skip=True)) == [(0, Undecodable.CORRUPT_BATCH)]
+
+
+@pytest.mark.parametrize("first", [-1, -(1 << 63), INT64_MAX])
+@pytest.mark.parametrize("make", [batch, legacy])
+def test_an_offset_that_cannot_be_is_corrupt(first: int, make: Callable[[int, int], bytes]) -> None:
+    """The checksum does not cover it; no position goes beyond what Kafka can have."""
+    bad = struct.pack(">q", first) + make(0, 2)[8:]
+    assert read(bad, 5).corrupt == 5
+    assert read(bad, 5, skip=True).next_offset == 6
+
+
+def test_no_position_is_beyond_what_kafka_can_have() -> None:
+    """Also where only the last offset of a batch is."""
+    bad = struct.pack(">q", INT64_MAX - 1) + batch(0, 2)[8:]
+    assert read(bad, 5).corrupt == 5
+
+
+def test_a_header_that_leaps_is_not_believed() -> None:
+    """A corrupt batch passes no billions of records."""
+    made = bytearray(batch(0, 2))
+    made[23:27] = (1 << 30).to_bytes(4, "big")
+    assert read(bytes(made), skip=True).next_offset == 1
+
+
+def test_batches_before_the_wanted_offset_are_no_endless_loop() -> None:
+    """The same answer would come for ever: the caller is told, and can skip."""
+    decoded = read(batch(0, 2), 7)
+    assert (decoded.records, decoded.next_offset, decoded.corrupt) == ([], 7, 7)
+    assert read(batch(0, 2), 7, skip=True).next_offset == 8
+    assert offsets(batch(0, 2) + batch(7, 1), 7) == [7]
+
+
+BATCHES = st.one_of(
+    st.builds(batch, st.integers(0, 20), st.integers(1, 5), codec=st.integers(0, 4)),
+    st.builds(batch, st.integers(0, 20), st.integers(1, 5), producer=st.integers(0, 3)),
+    st.builds(
+        legacy,
+        st.integers(0, 20),
+        st.integers(1, 5),
+        magic=st.sampled_from([0, 1]),
+        codec=st.integers(0, 2),
+    ),
+    st.builds(
+        raw_batch,
+        st.integers(0, 20),
+        st.binary(max_size=40) | st.just(raw_record(0, headers=[(b"\xff", b"")])),
+        st.integers(-1, 5),
+        delta=st.integers(-2, 9),
+        attributes=st.integers(0, 0x3F),
+    ),
+    st.binary(max_size=80),
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Batches of which some bytes are others; with the right checksum, mostly."""
+    made = bytearray(draw(BATCHES))
+    for _ in range(draw(st.integers(0, 3))):
+        if made:
+            made[draw(st.integers(0, len(made) - 1))] = draw(st.integers(0, 255))
+    if len(made) > CHECKSUM_AT and draw(st.booleans()):
+        sealed = seal if made[16] >= 2 else seal_legacy
+        made[:] = sealed(bytes(made))
+    return bytes(made)
+
+
+@given(
+    st.lists(mutated(), max_size=4).map(b"".join),
+    st.integers(0, 25),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20)), max_size=3),
+)
+@example(raw_batch(0, b"\xff" * 30, 2), 0, [])
+def test_anything_is_records_and_reasons(
+    data: bytes, offset: int, aborted: list[tuple[int, int]]
+) -> None:
+    """Whatever a broker sends: see `check_decoding` for what holds."""
+    check_decoding(data, offset, aborted)

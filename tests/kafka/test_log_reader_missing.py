@@ -1,0 +1,171 @@
+"""The log reader: brokers, leaders, records, topics and rights that are not there."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.archive import ArchiveUnavailable, PartitionsUnavailable, RecordsExpired, Span
+from tests.kafka.log_reading import (
+    BOUND,
+    KEY,
+    OTHER,
+    TOPIC,
+    append_batches,
+    offsets,
+    running,
+)
+from tests.kafka.memory_cluster import MemoryCluster
+
+
+@pytest.mark.parametrize("away", [{0}, {0, 1}])
+async def test_unavailable_brokers_end_a_reading_after_the_bound(
+    autojump_clock: MockClock, cluster: MemoryCluster, away: set[int]
+) -> None:
+    """The leader alone, or all of them: both are tried for as long as a probe may take."""
+    cluster.logs[KEY].append(10)
+    cluster.away = away
+    async with running() as reader:
+        with pytest.raises(ArchiveUnavailable, match="nobody"):
+            await offsets(reader, KEY, Span(0, 9))
+        assert BOUND < trio.current_time() < BOUND + 1
+        cluster.away = set()
+        assert await offsets(reader, KEY, Span(0, 9)) == list(range(10))
+
+
+async def test_reading_survives_brokers_that_are_away_for_less_than_the_bound(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """A restart of the only broker is not an end of the reading."""
+    append_batches(cluster.logs[KEY], 2)
+    async with running() as reader, trio.open_nursery() as nursery:
+
+        async def come_back() -> None:
+            await trio.sleep(BOUND - 1)
+            cluster.away = set()
+
+        async with reader.read({KEY: Span(0, 19)}) as batches:
+            read = [one.offset for one in await anext(batches)]
+            cluster.away = {0, 1}
+            nursery.start_soon(come_back)
+            read += [one.offset async for records in batches for one in records]
+    assert read == list(range(20))
+
+
+async def test_time_for_which_the_caller_does_not_ask_is_not_the_brokers(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """Slow callers and waits for the turn leave the broker all of its time."""
+    append_batches(cluster.logs[KEY], 2)
+    async with running() as reader, reader.read({KEY: Span(0, 19)}) as batches:
+        await trio.sleep(10 * BOUND)
+        cluster.logs[KEY].errors = [6]
+        await anext(batches)
+        await trio.sleep(10 * BOUND)
+        cluster.logs[KEY].errors = [6]
+        assert [one.offset for one in await anext(batches)] == list(range(10, 20))
+
+
+async def test_retention_in_the_middle_of_a_reading_is_told(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """What was read by then stands."""
+    append_batches(cluster.logs[KEY], 3)
+    async with running() as reader, reader.read({KEY: Span(0, 29)}) as batches:
+        assert len(await anext(batches)) == 10
+        cluster.logs[KEY].delete_before(20)
+        with pytest.raises(RecordsExpired, match=rf"{TOPIC} 0"):
+            await anext(batches)
+        assert trio.current_time() < 1
+
+
+async def test_offset_out_of_range_is_asked_twice(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """Some brokers answer so for a moment after a leader has moved."""
+    cluster.logs[KEY].append(10)
+    cluster.logs[KEY].errors = [1]
+    async with running() as reader:
+        assert await offsets(reader, KEY, Span(0, 9)) == list(range(10))
+        cluster.logs[KEY].errors = [1, 1]
+        with pytest.raises(RecordsExpired):
+            await offsets(reader, KEY, Span(0, 9))
+
+
+async def test_topic_that_one_answer_lacks_is_asked_for_again(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """A broker that has just started may not know it yet."""
+    cluster.logs[KEY].append(10)
+    async with running() as reader, trio.open_nursery() as nursery:
+        for question in (
+            reader.bounds([KEY]),
+            reader.positions_at([TOPIC], 0),
+            offsets(reader, KEY, Span(0, 9)),
+        ):
+
+            async def learn() -> None:
+                await trio.sleep(1)
+                cluster.hidden = set()
+
+            cluster.hidden = {TOPIC}
+            nursery.start_soon(learn)
+            assert await question
+
+
+async def test_topic_whose_absence_has_lasted_is_absent_at_once(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """Each question about a topic that does not exist would take seconds."""
+    cluster.hidden = {TOPIC}
+    async with running() as reader:
+        assert await reader.positions_at([TOPIC], 0) == {}
+        assert 2 <= trio.current_time() < 3
+        assert await reader.bounds([KEY]) == {}
+        assert trio.current_time() < 3
+        cluster.hidden = set()
+        assert await reader.bounds([KEY]) == {KEY: (0, 0)}
+        cluster.hidden = {TOPIC}
+        assert await reader.bounds([KEY]) == {}
+        assert trio.current_time() > 4
+
+
+async def test_topic_created_anew_is_another_log(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """Its offsets may be the same: the rest of a span is not read from it."""
+    append_batches(cluster.logs[KEY], 2)
+    async with running() as reader, reader.read({KEY: Span(0, 19)}) as batches:
+        await anext(batches)
+        cluster.topic_ids[TOPIC] = f"{2:032x}"
+        cluster.logs[KEY].errors = [100]
+        with pytest.raises(RecordsExpired):
+            await anext(batches)
+
+
+async def test_missing_right_is_told_at_once(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """Trying again for seconds would keep the turn from others."""
+    cluster.topic_errors = {TOPIC: 29}
+    async with running() as reader:
+        with pytest.raises(ArchiveUnavailable, match="not authorized to read the topic"):
+            await offsets(reader, KEY, Span(0, 9))
+    assert trio.current_time() < 1
+
+
+async def test_bounds_of_a_partition_without_a_leader_are_unavailable(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """The partition is named, and the bounds of the other are there."""
+    cluster.logs[OTHER].leader = None
+    async with running() as reader:
+        with pytest.raises(PartitionsUnavailable, match=rf"{TOPIC} 1: no leader") as failure:
+            await reader.bounds([KEY, OTHER])
+        assert failure.value.found.keys() == {KEY}
+        cluster.away = {0, 1}
+        with pytest.raises(ArchiveUnavailable, match="nobody answers"):
+            await reader.bounds([KEY])
