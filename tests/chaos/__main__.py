@@ -34,7 +34,7 @@ class Interrupted(Exception):
     """By Ctrl-C or SIGTERM."""
 
 
-# What leaves nothing to be judged.
+# Errors after which there is no run to be judged.
 NO_RUN = (
     BrokerUnavailable,
     BrokerFailed,
@@ -112,7 +112,7 @@ def _main(
 
 @contextmanager
 def _place(keep: Path | None) -> Iterator[Path]:
-    """Where everything is written."""
+    """The directory in which everything is written."""
     if keep is not None:
         keep.mkdir(parents=True)
         yield keep

@@ -1,4 +1,4 @@
-"""What a run comes to: losses, closes without a cause, silences. No I/O, no clock."""
+"""The assessment of a run: losses, closes without a cause, silences. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chaos.plan import Seat
 
 __all__ = ["Assessment", "Row", "Window", "assess"]
 
-# Of one client, in what is said about it; the counts are complete.
+# Events shown of one client; the counts are complete.
 EVENTS_SHOWN: Final = 12
 
 
@@ -98,7 +98,7 @@ def _wrong(journal: Journal, verdict: Verdict) -> Counter[str]:
     return Counter(
         {
             "missing": len(verdict.missing),
-            # What the library passes over, its server sent twice.
+            # Records that the library drops as duplicates were sent twice by its server.
             "duplicated": len(verdict.duplicated) + journal.told.get("duplicates", 0),
             "out of order": len(verdict.disordered),
             "not asked for": len(verdict.foreign),

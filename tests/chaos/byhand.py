@@ -77,7 +77,7 @@ class Socket:
         await self._flush()
 
     async def receive(self) -> list[dict[str, Any]]:
-        """What comes next, at least one item. Raises Ended."""
+        """The next items, at least one. Raises Ended."""
         while True:
             items = self._items()
             if (close := self._protocol.close_rcvd) is not None and not items:
@@ -131,7 +131,7 @@ class Follower:
     def __init__(self, seat: Seat, journal: Journal) -> None:
         self.seat = seat
         self.journal = journal
-        # What docs/protocol.md tells a client to keep: the largest offset of each partition.
+        # By docs/protocol.md a client keeps the largest offset of each partition.
         self.positions: dict[str, dict[str, int]] = {}
         self.come_back_after: float | None = None
         self.retry = FIRST_RETRY_SECONDS
@@ -184,7 +184,7 @@ class Follower:
                     self.take(item)
 
     def command(self) -> dict[str, Any]:
-        """What to say first: resume, or subscribe where there is nothing to go on from."""
+        """The first command: resume, or subscribe without positions to go on from."""
         kind = "resume" if self.positions else "subscribe"
         data = {"channels": self.seat.channels, "positions": self.positions or True}
         return {"type": kind, "id": 1, "data": data}

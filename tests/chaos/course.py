@@ -34,7 +34,7 @@ EMPTY_SECONDS: Final = 30
 
 @attrs.frozen
 class Outcome:
-    """What came of a run. `left`: connections that the instances had after all clients left."""
+    """The outcome of a run. `left`: connections that the instances had after all clients left."""
 
     assessment: Assessment
     windows: list[Window]
@@ -71,7 +71,7 @@ async def _strike_all(
     clients: Clients,
     say: Callable[[str], None],
 ) -> list[Window]:
-    """Strike each when everybody has caught up with the one before: what it does is its own."""
+    """Strike each when everybody has caught up with the one before: its effects are its own."""
     began = time.monotonic()
     say("nothing, for comparison")
     await trio.sleep(plan.calm)

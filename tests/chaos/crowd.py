@@ -31,7 +31,7 @@ END_SECONDS: Final = 60
 # The progress of clients is as old as half a second, and they have a message every 50 ms.
 UP_TO_DATE_SECONDS: Final = 1.5
 
-# Who has not caught up by then is in the next fault's figures too.
+# A client that has not caught up by then is in the next fault's figures too.
 CATCH_UP_SECONDS: Final = 60
 
 # 500 clients arrive in 3 seconds on a free machine.
@@ -63,7 +63,7 @@ class Worker:
 
     @property
     def progress(self) -> dict[str, float]:
-        """What it last told. Raises WorkerFailed when it has ended."""
+        """The figures it last told. Raises WorkerFailed when it has ended."""
         if not self._process.running:
             raise WorkerFailed(f"{self.directory.name} ended:\n{self._process.tail()}")
         return read_progress(self.directory)
@@ -158,7 +158,7 @@ async def run_clients(plan: Plan, directory: Path, stage: Stage) -> AsyncIterato
     ordinary = [seat for seat in taken[far:] if not seat.everything]
     size = math.ceil(len(ordinary) / plan.processes)
     groups = [ordinary[first : first + size] for first in range(0, len(ordinary), size)]
-    # Among hundreds of others in one process, who takes everything would get too few turns.
+    # Among hundreds of others in a process, a client that takes everything would get too few turns.
     groups += [[seat] for seat in taken[far:] if seat.everything]
     workers = [_worker(f"clients-{n}", group, directory) for n, group in enumerate(groups)]
     if stage.namespace is not None and far:

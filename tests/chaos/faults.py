@@ -1,4 +1,4 @@
-"""What is done to the stage, one after the other, and which closes that explains."""
+"""The faults done to the stage, one after the other, and the closes that each explains."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def rolling_restart(stage: Stage) -> Explained:
         most += await instance.connections()
         await instance.drain()
         await stage.back(instance)
-    # Whoever comes back during the drain's first second is sent away once more.
+    # A client that comes back during the drain's first second is sent away once more.
     return Explained(frozenset({DRAINING}), 2 * most)
 
 

@@ -110,7 +110,7 @@ class Instance:
         self._process.unpause()
 
     async def connections(self) -> int:
-        """How many clients are connected."""
+        """The number of connected clients."""
         return int(await self.metric("ws_connections_active"))
 
     async def metric(self, name: str, **labels: str) -> float:

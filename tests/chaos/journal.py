@@ -1,4 +1,4 @@
-"""What one client noted, and the files by which it leaves its process."""
+"""The notes of one client, and the files by which they leave its process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NUMBERS: Final = {topic: number for number, topic in enumerate(TOPICS.values())
 
 @attrs.frozen
 class Event:
-    """What happened to a client, other than a message.
+    """An event of a client, other than a message.
 
     `kind`: subscribed (positions), resumed (recovered, replayed, lost, reason), closed (code,
     reason), refused (reason), put off (message), feed (status) or error (message).
@@ -47,7 +47,7 @@ class Journal:
         self.events: list[Event] = []
         # When the last message was published, epoch seconds; not kept in the file.
         self.published = 0.0
-        # What the library says that it has dropped or missed by itself.
+        # Counts of the library: messages that it has dropped or missed by itself.
         self.told: dict[str, int] = {}
 
     def message(

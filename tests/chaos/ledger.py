@@ -1,4 +1,4 @@
-"""What every client should have got, held against what it got. No I/O, no clock."""
+"""The records every client should have got, compared with those it got. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Positions = Mapping[tuple[str, int], int]
 
 
 class Position(NamedTuple):
-    """Where a record is."""
+    """The place of a record."""
 
     topic: str
     partition: int
@@ -41,7 +41,7 @@ def unpack(packed: int) -> tuple[int, int, int]:
 
 @attrs.frozen
 class Verdict:
-    """What was wrong with what one client got; the positions are packed.
+    """The faults in the records that one client got; the positions are packed.
 
     `missing`: asked for and never received.
     `duplicated`: received more than once, each further time.
@@ -85,7 +85,7 @@ class Ledger:
         return self._published[position]
 
     def positions(self) -> Iterable[int]:
-        """Of every record."""
+        """The position of every record."""
         return self._published.keys()
 
     def named(self, position: int) -> Position:
@@ -94,7 +94,7 @@ class Ledger:
         return Position(self.topics[topic], partition, offset)
 
     def expected(self, patterns: Iterable[str], start: Positions) -> set[int]:
-        """What a subscriber to these patterns gets, subscribed after the offsets in `start`."""
+        """The records that a subscriber to these patterns gets after the offsets in `start`."""
         after = {
             pack(self.topics.index(topic), partition, 0) >> _OFFSET_BITS: offset
             for (topic, partition), offset in start.items()

@@ -17,21 +17,21 @@ __all__ = ["FULL", "PARTITIONS", "SHORT", "TOPICS", "Plan", "Seat", "Way", "load
 TOPICS: Final = {"trade": "odin.trades", "liquidity": "odin.liquidity"}
 PARTITIONS: Final = 12
 
-# `library`: odin_ws.client; `by hand`: what docs/protocol.md says, with the `websockets` library.
+# `library`: odin_ws.client; `by hand`: clients by docs/protocol.md, with the `websockets` library.
 # A check of the server that went through our own client alone would not see what both get wrong.
 Way = Literal["library", "by hand"]
 
 # One client in so many is one by hand.
 BY_HAND: Final = 4
 
-# Whoever takes everything costs as much as 25 others, so there are few of them.
+# A client that takes everything costs as much as 25 others, so there are few of them.
 EVERYTHING: Final = 250
 EVERYTHING_CHANNELS: Final = ("*.trade",)
 
 # One client in so many subscribes to all categories of its tokens: positions of two topics.
 ALL_CATEGORIES: Final = 10
 
-# Of a hundred clients, how many have two, three and four tokens.
+# The numbers of clients, of a hundred, that have two, three and four tokens.
 TOKENS: Final = (2,) * 80 + (3,) * 15 + (4,) * 5
 
 # The same subscriptions in every run.
@@ -96,7 +96,7 @@ SHORT: Final = Plan(
 
 @attrs.frozen
 class Seat:
-    """One client: its name, what it subscribes to, and how."""
+    """One client: its name, its subscriptions, and its library."""
 
     name: str
     channels: tuple[str, ...]

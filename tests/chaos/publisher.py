@@ -70,7 +70,7 @@ class Stream(NamedTuple):
 
 @attrs.define
 class Acknowledged:
-    """What the broker took, in columns: stream, packed position, time."""
+    """The records that the broker took, in columns: stream, packed position, time."""
 
     streams: array[int] = attrs.field(factory=lambda: array("q"))
     positions: array[int] = attrs.field(factory=lambda: array("q"))
@@ -134,7 +134,7 @@ class Publisher:
 def save_list(
     directory: Path, channels: list[str], noted: Acknowledged, sent: int, left: int
 ) -> None:
-    """Write what the broker took; `sent`: how much it was given, `left`: what it has not taken."""
+    """Write what the broker took; `sent`: records given to it, `left`: records not taken."""
     head = {
         "channels": channels,
         "taken": len(noted.times),

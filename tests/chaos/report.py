@@ -1,4 +1,4 @@
-"""What a run comes to, for a terminal and for docs/reliability.md."""
+"""The report of a run, for a terminal and for docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEAD: Final = (
 )
 _CODES: Final = {HEARTBEAT: "own heartbeat", LOST: "1006"}
 
-# Of the clients with something wrong, and of closes without a cause.
+# Clients with something wrong, and closes without a cause, that are shown.
 PROBLEMS_SHOWN: Final = 20
 
 

@@ -25,7 +25,7 @@ LIBS: Final = Path(__file__).parents[1] / "apache_kafka" / "libs"
 
 @attrs.frozen
 class Stage:
-    """What the faults act on.
+    """The brokers, instances and clients that the faults act on.
 
     `balancer`: HAProxy, or None where it is not installed; then all clients go through the wire,
     which leads to the instances in turn.
@@ -57,7 +57,7 @@ class Stage:
         return not await self.connections()
 
     async def connections(self) -> int:
-        """How many clients the instances have, all together."""
+        """The number of clients of all instances."""
         return sum([await one.connections() for one in self.instances])
 
 

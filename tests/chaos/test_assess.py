@@ -52,7 +52,7 @@ def closed(when: float, code: int) -> Event:
 
 
 def test_a_clean_run_is_good(ledger: Ledger, journals: list[Journal]) -> None:
-    """Who got everything and was closed by nobody has no problem."""
+    """A client that got everything, and that nobody closed, has no problem."""
     found = judged(ledger, journals)
     assert found.good
     assert found.problems == []
@@ -64,7 +64,7 @@ def test_a_clean_run_is_good(ledger: Ledger, journals: list[Journal]) -> None:
 def test_a_missing_record_is_told_with_its_place_and_fault(
     ledger: Ledger, journals: list[Journal]
 ) -> None:
-    """Whoever reads of a loss sees which record it was, and during which fault."""
+    """A loss in the report names its record, and the fault during which it was published."""
     del journals[1].positions[22:24]
     del journals[1].times[22:24]
     found = judged(ledger, journals)
@@ -145,7 +145,7 @@ def test_what_the_library_passed_over_counts(ledger: Ledger, journals: list[Jour
 
 
 def test_a_client_that_never_subscribed(ledger: Ledger, journals: list[Journal]) -> None:
-    """Whoever was never there has missed everything."""
+    """A client that was never there has missed everything."""
     journals[0] = Journal("c0")
     found = judged(ledger, journals)
     assert found.counts["never subscribed"] == 1

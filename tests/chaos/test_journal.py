@@ -29,7 +29,7 @@ def test_journals_survive_their_file(tmp_path: Path) -> None:
 
 
 def test_the_start_is_the_first_subscription() -> None:
-    """What a client is owed begins where it first subscribed, however often it comes back."""
+    """The records a client is owed begin at its first subscription, however often it comes back."""
     journal = Journal("one")
     assert journal.start is None
     journal.event("subscribed", positions={"odin.trades": {"3": 41}})

@@ -36,7 +36,7 @@ START = {("odin.trades", 3): 9}
     topic=st.integers(0, 7), partition=st.integers(0, 65535), offset=st.integers(0, (1 << 40) - 1)
 )
 def test_a_position_survives_packing(topic: int, partition: int, offset: int) -> None:
-    """What is unpacked is what was packed, and it fits the journal's 64 bits."""
+    """A packed position unpacks to itself, and it fits the journal's 64 bits."""
     packed = pack(topic, partition, offset)
     assert unpack(packed) == (topic, partition, offset)
     assert packed < 1 << 63

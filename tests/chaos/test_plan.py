@@ -1,4 +1,4 @@
-"""Who subscribes to what."""
+"""The subscriptions of the clients."""
 
 from __future__ import annotations
 

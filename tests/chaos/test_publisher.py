@@ -37,7 +37,7 @@ def listed(directory: Path, **changes: Any) -> None:
 
 
 def test_the_list_becomes_a_ledger(tmp_path: Path) -> None:
-    """What the broker took is what clients are owed."""
+    """Clients are owed the records that the broker took."""
     listed(tmp_path)
     ledger = load_ledger(tmp_path)
     assert len(ledger) == 2
@@ -55,7 +55,7 @@ def test_the_list_becomes_a_ledger(tmp_path: Path) -> None:
     ],
 )
 def test_a_list_that_is_not_the_truth(tmp_path: Path, change: dict[str, Any]) -> None:
-    """Where something else may be in Kafka than the list says, there is no judgement."""
+    """If Kafka may hold other records than the list says, there is no verdict."""
     listed(tmp_path, **change)
     with pytest.raises(Mismatch):
         load_ledger(tmp_path)

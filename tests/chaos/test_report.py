@@ -31,7 +31,7 @@ def test_the_page() -> None:
 
 
 def shown(assessment: Assessment) -> str:
-    """What a wide terminal shows."""
+    """The rows of a wide terminal."""
     output = StringIO()
     show(Console(file=output, width=200), assessment, [KILL, SKIPPED])
     return output.getvalue()

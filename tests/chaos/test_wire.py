@@ -63,7 +63,7 @@ async def path() -> AsyncIterator[Path]:
 
 
 async def test_bytes_pass_both_ways(path: Path) -> None:
-    """What one end sends the other receives, and the end of one side is told to the other."""
+    """Each end receives the bytes that the other sends, and is told the end of the other side."""
     async with path.connected() as (near, far):
         await near.send_all(b"there")
         assert await far.receive_some() == b"there"

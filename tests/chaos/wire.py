@@ -1,4 +1,4 @@
-"""A TCP proxy that delays, cuts, and swallows: what happens to connections on their way."""
+"""A TCP proxy that delays, cuts, and swallows, as happens to connections on their way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from odin_ws.testing.ports import LOOPBACK
 
 __all__ = ["Wire", "open_wire"]
 
-# What is on its way in one direction; a sender waits when there is more.
+# Chunks that are on their way in one direction; a sender waits when there are more.
 _CHUNKS_ON_THE_WAY: Final = 1000
 
 # struct linger: a close throws away what is not sent, and resets the connection.
@@ -52,7 +52,7 @@ class Wire:
 
     @property
     def connections(self) -> int:
-        """How many go through it now."""
+        """The number of connections that go through it now."""
         return len(self._links)
 
     def freeze(self) -> int:

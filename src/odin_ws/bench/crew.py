@@ -185,7 +185,8 @@ def _load_plans(
 ) -> Iterator[LoadPlan]:
     bounds = [run.connections * part // loaders for part in range(loaders + 1)]
     if run.disturbance is Disturbance.AWAY:
-        # What the others feel of it is not to be what one process feels that reads all.
+        # The others are read by a process of their own: reading for the crowd too would add to the
+        # latency that it measures for them.
         crowd = [run.affected * part // loaders for part in range(loaders + 1)]
         bounds = [*crowd, run.connections]
     for first, after in pairwise(bounds):

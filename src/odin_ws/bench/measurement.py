@@ -58,7 +58,7 @@ class Latency:
 
 @attrs.frozen
 class Scanned:
-    """What the server's scans of the log took, by its own metrics."""
+    """The cost of the server's scans of the log, by its own metrics."""
 
     scans: int
     records: int

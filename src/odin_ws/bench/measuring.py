@@ -150,7 +150,7 @@ class _Steps:
         return Latency.of(end.latency[0], int(end.worst[0])), await crew.publish_at(run.rate)
 
     async def _scanned(self) -> Scanned | None:
-        """What the server's scans have taken so far."""
+        """The number, records and CPU of the server's scans so far."""
         found = await self._target.metric(
             "ws_scans_total", "ws_scan_records_total", "ws_scan_cpu_seconds_total"
         )

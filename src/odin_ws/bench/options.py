@@ -14,7 +14,7 @@ __all__ = ["Options"]
 
 @attrs.frozen
 class Options:
-    """What a session is carried out with.
+    """The options of a session.
 
     `kafka`: a broker's address, else one is started. `target`: a server that runs already, else
     one is started for each run, with `settings` before the run's own. `libs`: Apache Kafka's jars.

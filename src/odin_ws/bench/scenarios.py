@@ -150,7 +150,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         (Run("patterns", shape=Shape(tokens=100, topics=8, patterned=1.0)),),
     ),
     "slow": Scenario(
-        "One in a hundred stops reading: what the others feel of it.",
+        "One in a hundred stops reading: the latency of the others.",
         (
             Run("all read"),
             Run("1% do not", affected=10, disturbance=Disturbance.STALL),
@@ -181,6 +181,6 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
 
 # Sets of runs whose figures have limits; `suite` has the runs.
 SUITES: Final[Mapping[str, str]] = {
-    "short": "What the project promises, in three minutes.",
-    "all": "What the project promises, all of it: half an hour.",
+    "short": "The project's promises, in three minutes.",
+    "all": "All of the project's promises: half an hour.",
 }

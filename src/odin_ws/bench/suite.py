@@ -1,4 +1,4 @@
-"""What the project promises, as runs and figures with a limit beside each."""
+"""The project's promises, as runs and figures with a limit beside each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Measured:
 
 @attrs.frozen
 class Figure:
-    """One number of a case, and what it should be.
+    """One number of a case, and its limit.
 
     `value`: from the case's runs, None where there was nothing to measure. `form`: how it is
     written. `most`, `least`: its limit, None for none.
@@ -44,7 +44,7 @@ class Figure:
         return "" if self.least is None else f"at least {self.form.format(self.least)}"
 
     def reached(self, measured: Sequence[Measured]) -> bool | None:
-        """Whether the limit is kept; None where there is none, or nothing to compare."""
+        """Whether the limit is kept; None without a limit, or without a value to compare."""
         value = self.value(measured)
         if value is None or (self.most is None and self.least is None):
             return None

@@ -20,7 +20,7 @@ from odin_ws.cli.running import CommandFailed, run
 
 __all__ = ["bench"]
 
-# The extra `bench`: what it is for is too much for a server.
+# Packages of the extra `bench`, which a server does not need.
 _LIBRARIES: Final = ("numba", "numpy", "confluent_kafka", "pygal")
 
 _NUMBERS: Final = (
@@ -79,16 +79,18 @@ def _help() -> str:
 
 @click.command(short_help="Measure a server under load.", help=_help())
 @click.argument("scenario", type=click.Choice([*SCENARIOS, *SUITES]))
-@click.option("--connections", type=click.IntRange(1, 1_000_000), help="How many.")
+@click.option("--connections", type=click.IntRange(1, 1_000_000), help="Number of connections.")
 @click.option("--rate", type=_POSITIVE, help="Records published a second.")
 @click.option("--seconds", type=_POSITIVE, help="How long to measure.")
-@click.option("--warmup", type=click.FloatRange(0), help="Seconds before that.")
+@click.option("--warmup", type=click.FloatRange(0), help="Seconds of load before the measurement.")
 @click.option("--broadcast-rate", type=click.FloatRange(0), help="WS_MAX_BROADCAST_RATE.")
 @click.option("--connect-rate", type=_POSITIVE, help="Connections tried a second.")
-@click.option("--connect-patience", type=_POSITIVE, help="Seconds that they may take longer.")
+@click.option("--connect-patience", type=_POSITIVE, help="Seconds that connecting may take longer.")
 @click.option("--record-bytes", type=click.IntRange(120, 16_000), help="Size of a record's value.")
 @click.option(
-    "--clients", type=click.IntRange(1, 1_000_000), help="Of them, how many are cut off or stall."
+    "--clients",
+    type=click.IntRange(1, 1_000_000),
+    help="Number of connections that are cut off or stall.",
 )
 @click.option("--away", type=click.IntRange(1), help="Records that a crowd is away for.")
 @click.option("--floor", is_flag=True, help="Measure a bare send loop in C too, and compare.")

@@ -28,7 +28,7 @@ _STDOUT: Final = 1
 
 @attrs.frozen
 class Outputs:
-    """Where figures and pictures go besides the table, None for nowhere."""
+    """The files for figures and pictures besides the table; None for no file."""
 
     json: IO[bytes] | None
     plot: Path | None
@@ -95,7 +95,7 @@ def _show(
 ) -> int:
     runs = [one.server for one in measured]
     floors = [floor for one in measured for floor in one.floors]
-    # Where the figures go to stdout, nothing else does.
+    # If the figures go to stdout, nothing else does.
     if outputs.json is None or outputs.json.fileno() != _STDOUT:
         print_table()
     tell_problems(runs)

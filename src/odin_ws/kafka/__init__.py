@@ -1,1 +1,1 @@
-"""Where records come from, and how well that goes: Kafka, or a log in memory."""
+"""Sources of records and their health: Kafka, or a log in memory."""

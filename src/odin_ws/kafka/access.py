@@ -38,7 +38,7 @@ __all__ = ["KafkaAccess"]
 # Shown in the broker's log and its quotas.
 _CLIENT_ID: Final = "odin-ws"
 
-# Of a broker's own words.
+# Characters of a broker's own words.
 _MOST_SHOWN: Final = 100
 
 # For a token to come from its URL. It has a kilobyte or two; some name every group of a client.
@@ -62,7 +62,7 @@ class TlsFiles:
         return context
 
     def stamps(self) -> list[int]:
-        """What changes when one of the files is written anew, nanoseconds. Raises OSError."""
+        """The times at which the files were last written, nanoseconds. Raises OSError."""
         files = filter(None, (self.ca, self.certificate, self.key))
         return [path.stat().st_mtime_ns for path in files]
 
@@ -74,7 +74,7 @@ def _no_password() -> str:
 
 @attrs.frozen
 class KafkaAccess:
-    """Where Kafka is, and what to show it. The settings KAFKA_… say what each field means."""
+    """Addresses of and credentials for Kafka. Each field is documented at its setting KAFKA_…."""
 
     brokers: tuple[str, ...]
     protocol: str = "PLAINTEXT"
@@ -138,7 +138,7 @@ class KafkaAccess:
         `seconds` bounds the connecting, and each request for as long as the connection lives.
 
         Raises Refused for want of a token, Nonsense for an answer that makes no sense, or one of
-        CONNECT_ERRORS. What else the source of the tokens raises is a bug, and raised as one.
+        CONNECT_ERRORS. Any other error of the token source is a bug, and raised as one.
         """
         arguments = self.connection()
         recorded = _RecordedTokens(self.tokens) if self.tokens is not None else None
@@ -187,14 +187,14 @@ class KafkaAccess:
         finally:
             # TLS says goodbye first; a broker that does not answer that is not waited for.
             await connection.close()
-        # aiokafka does not look at what the broker says of a token; who is not let in is told of no
+        # aiokafka does not look at what the broker says of a token; a rejected client is told of no
         # brokers.
         if self.tokens is not None and not cluster.brokers:
             self.tokens.forget()
             raise Refused(f"{broker}: does not take the token {self.tokens.origin}")
 
     def why_rejected(self, error: BaseException) -> str | None:
-        """What an error of a connection says about TLS and credentials; None where nothing."""
+        """The words for a connection's error about TLS or credentials; None for other errors."""
         if isinstance(error, Nonsense):
             return error.what
         error = cause_of(error)
@@ -255,7 +255,7 @@ def _tokens(settings: Settings) -> Tokens | None:
     secret = settings.kafka_sasl_client_secret
     if url is None or secret is None:
         return None
-    # Who waits for a connection is told why there is no token, and not only that it took too long.
+    # A caller that waits for a connection gets the reason for a missing token, not only a time-out.
     seconds = min(_TOKEN_SECONDS, settings.kafka_probe_seconds / 2)
     try:
         address = WebAddress(url, seconds=seconds, most=_TOKEN_BYTES)

@@ -35,7 +35,7 @@ __all__ = [
 log = structlog.get_logger("odin_ws.kafka")
 
 KAFKA_FAILURES: Final = (KafkaError, OSError, trio.TooSlowError)
-"""What the broker or the network may do to any call of an aiokafka client."""
+"""Errors that the broker or the network may cause in any call of an aiokafka client."""
 
 BUGS: Final = (IllegalStateError, IllegalArgumentError, KafkaConfigurationError)
 """KafkaErrors that are not the broker's: retrying would hide a bug or a wrong setting."""
@@ -43,17 +43,17 @@ BUGS: Final = (IllegalStateError, IllegalArgumentError, KafkaConfigurationError)
 # Leaving is polite, not necessary: a dead broker must not hold up the end of the process.
 _STOP_SECONDS: Final = 3
 
-# Of a broker's own words.
+# Characters of a broker's own words.
 _MOST_SHOWN: Final = 100
 
 
 @asynccontextmanager
 async def open_asyncio() -> AsyncIterator[AbstractEventLoop]:
-    """An asyncio loop for the length of the block; what fails in it unseen fails the block.
+    """An asyncio loop for the length of the block; unseen failures in it fail the block.
 
     But not what only reports itself: a start of aiokafka that is cancelled drops its connection,
     which closes itself when it is collected and calls that an error. trio-asyncio alone would end
-    the process for it: whoever makes the server slow enough could have ended it.
+    the process for it: a client that makes the server slow enough could have ended it.
     """
     async with open_loop() as loop:
         loop.set_exception_handler(_handle)

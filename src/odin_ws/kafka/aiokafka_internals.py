@@ -4,8 +4,8 @@ The dependency is bounded (`aiokafka>=0.14,<0.15`), and `tests/kafka/test_aiokaf
 pins the shapes that are used here: an update of aiokafka says there what broke.
 
 aiokafka keeps what is hard about a connection: TLS, SASL with all its mechanisms, and the matching
-of responses to requests. What the requests and responses hold is written and read elsewhere
-(`odin_ws.kafka.protocol`); here they are bytes.
+of responses to requests. `odin_ws.kafka.protocol` writes and reads the contents of requests and
+responses; here they are bytes.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ __all__ = [
 ]
 
 CONNECT_ERRORS: Final = (KafkaError, OSError, EOFError)
-"""What `connect` raises for an address that does not resolve, a broker that does not answer, or
-one that closes the connection or rejects the credentials. See `cause_of`."""
+"""Errors that `connect` raises for an address that does not resolve, a broker that does not answer,
+or one that closes the connection or rejects the credentials. See `cause_of`."""
 
 MALFORMED_RESPONSE_ERRORS: Final = (
     ValueError,
@@ -53,11 +53,11 @@ MALFORMED_RESPONSE_ERRORS: Final = (
     AssertionError,
     struct.error,
 )
-"""What `connect` raises for a response to the version or SASL requests that makes no sense.
+"""Errors that `connect` raises for a response to the version or SASL requests that makes no sense.
 aiokafka decodes these two itself, and asserts what it expects."""
 
 SEND_ERRORS: Final = (KafkaError, OSError, EOFError)
-"""What `AuthenticatedConnection.send` raises when the connection was lost."""
+"""Errors that `AuthenticatedConnection.send` raises when the connection was lost."""
 
 _CLOSE_SECONDS: Final = 1.0
 

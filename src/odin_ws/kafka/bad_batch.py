@@ -1,4 +1,4 @@
-"""What is raised inside the decoding of batches, and never leaves it."""
+"""The error that is raised inside the decoding of batches, and never leaves it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BadBatch"]
 class BadBatch(Exception):
     """A whole batch makes no records.
 
-    `cost`: what it took to find out, in bytes that were expanded; see batch_records.ENOUGH.
+    `cost`: the work of finding out, in bytes that were expanded; see batch_records.ENOUGH.
     """
 
     reason: Undecodable

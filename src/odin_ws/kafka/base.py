@@ -1,4 +1,4 @@
-"""What every source can do."""
+"""The interface of every source."""
 
 from __future__ import annotations
 

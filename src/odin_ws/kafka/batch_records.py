@@ -1,8 +1,8 @@
 """The records of one batch of magic 2, the format since Kafka 0.11.
 
 aiokafka's reader in C takes some 0.5 us a record, and gives up a batch for one header key that is
-not UTF-8. What it gives up is read here record by record, at some 5 us each, without the headers,
-of which nothing is needed.
+not UTF-8. Such a batch is read here record by record, at some 5 us each, without the headers,
+which nobody needs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MAGIC: Final = 2
 OVERHEAD_BYTES: Final = 12
 _MIN_LENGTH: Final = HEADER_BYTES - OVERHEAD_BYTES
 
-# What is kept of bytes that make no record: enough to see what they are.
+# Bytes that are kept of those that make no record: enough to see what they are.
 MAX_RAW_BYTES: Final = 64 << 10
 
 _CODEC_MASK: Final = 0x07
@@ -57,10 +57,10 @@ _LOG_APPEND_TIME: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
 CONTROL: Final = 0x20
 
-# What is to be looked at where transactions were aborted.
+# With one of these attributes a batch is looked at, if transactions were aborted.
 UNCOMMITTED: Final = _TRANSACTIONAL | CONTROL
 
-# Where the attributes are, with the codec.
+# The place of the attributes, with the codec.
 _CODEC_AT: Final = 21
 _CODEC: Final = struct.Struct(">h")
 
@@ -71,8 +71,8 @@ _MIN_RECORD_BYTES: Final = 7
 # a second in which nothing else runs.
 _MAX_RECORDS: Final = 1 << 17
 
-# What one call spends before it leaves the rest of the data to the next fetch: bytes that were
-# expanded, and for each record as many as take as long. A fetch brings some megabytes, which highly
+# The work of one call before it leaves the rest of the data to the next fetch: expanded bytes, and
+# for each record the number of bytes that take as long. A fetch brings some megabytes, which highly
 # compressed batches, also bad ones, would make gigabytes of, and minutes.
 ENOUGH: Final = 64 << 20
 RECORD_COST: Final = 1 << 10
@@ -88,7 +88,7 @@ _MAX_FAST_BYTES: Final = 4 << 20
 PADDING: Final = bytes(32)
 _PADDING_BYTES: Final = len(PADDING)
 
-# Of the tenth byte of a varint, which has the last of 64 bits.
+# The shift of the tenth byte of a varint, which has the last of 64 bits.
 _MAX_SHIFT: Final = 63
 
 _INT64: Final = range(-(1 << 63), 1 << 63)
@@ -132,7 +132,7 @@ def read_header(data: bytes, start: int) -> BatchHeader:
 
 
 class Usual(NamedTuple):
-    """Where `read_usual` has stopped: in the bytes, in the partition; the last leader epoch.
+    """The place where `read_usual` stopped: in the bytes, in the partition; the last leader epoch.
 
     `spent`: see ENOUGH.
     """

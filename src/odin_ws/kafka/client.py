@@ -42,7 +42,7 @@ log = structlog.get_logger("odin_ws.kafka")
 
 T = TypeVar("T")
 
-# Where several brokers can be asked, one that hangs must not take the time of those that answer.
+# One of several brokers that hangs must not take the time of those that answer.
 _LEAST_TURN_SECONDS: Final = 1.0
 
 _STOPPED: Final = "the Kafka client has stopped"
@@ -54,12 +54,12 @@ _CLOSE_SECONDS: Final = 1.0
 # how long a fetch asks the broker to wait.
 _LONGEST_REQUEST_SECONDS: Final = 600.0
 
-# Of a broker's own words.
+# Characters of a broker's own words.
 _MOST_SHOWN: Final = 100
 
 
 class Purpose(Enum):
-    """What a connection is for.
+    """The use of a connection.
 
     A broker answers the requests of one connection one after the other: behind a fetch that waits
     for records a question would wait too.
@@ -302,7 +302,7 @@ def _parse(broker: str) -> BrokerAddress:
 
 
 async def why_unreachable(access: KafkaAccess, seconds: float) -> str | None:
-    """Which broker cannot be reached where it says that it is; None where all can.
+    """The broker that cannot be reached at its advertised address; None if all can.
 
     A broker that answers at an address of KAFKA_BROKERS tells of others, and of itself, where it is
     configured to be reached (`advertised.listeners`): that need not be so from here.

@@ -18,7 +18,7 @@ __all__ = ["MAX_EXPANDED_BYTES", "decompress"]
 # tenth. The bound is what one batch may take of the process's memory.
 MAX_EXPANDED_BYTES: Final = 64 << 20
 
-# Of gzip and snappy, at most: bytes that one compressed byte may become.
+# Bytes that one compressed byte may become, at most, with gzip and with snappy.
 _GZIP_RATIO: Final = 1032
 _SNAPPY_RATIO: Final = 32
 

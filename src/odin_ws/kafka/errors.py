@@ -1,4 +1,4 @@
-"""What is wrong between Kafka and us."""
+"""Errors between Kafka and us, and their texts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RequestUnsupported(KafkaUnavailable):
     """The broker is there, and answers no version of this request that odin-ws sends."""
 
 
-# What Kafka's own name of an error leaves open, in the words of its documentation.
+# Texts of the errors whose names do not explain them, in the words of Kafka's documentation.
 _TEXTS = {
     3: "the topic or partition does not exist",
     5: "no leader",

@@ -46,13 +46,13 @@ class FeedProblem:
 
 @attrs.define(eq=False)
 class Feed:
-    """What a source says of itself.
+    """The status of a source.
 
     `status` can be waited on. `since` is when it took its value (trio's clock, seconds).
     `lag`: records the broker has that were not read yet, by topic, at the last probe.
-    `problems`: what is not read while the rest is live. `stalled_topics`: those with partitions in
-    trouble for so long that subscribers are told; can be waited on. `held_partitions`: those whose
-    newest records an open transaction holds back.
+    `problems`: the topics or partitions not read while the rest is live. `stalled_topics`: topics
+    with partitions whose trouble has lasted, which subscribers are told; can be waited on.
+    `held_partitions`: partitions whose newest records an open transaction holds back.
     """
 
     status: AsyncValue[FeedStatus] = attrs.field(factory=lambda: AsyncValue(FeedStatus.STARTING))

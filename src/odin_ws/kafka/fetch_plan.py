@@ -1,4 +1,4 @@
-"""What to fetch next of one broker, and how long the broker may hold the fetch. Pure.
+"""The next fetch from one broker, and how long the broker may hold it. Pure.
 
 Room decides: a partition of which much waits for the hub is left out, and the others are not.
 """
@@ -25,13 +25,13 @@ __all__ = [
     "plan_fetch",
 ]
 
-# Of one fetch, and of one partition in it: enough for 100,000 records of 400 bytes a second in
-# slots of 50 ms. A partition's records are read at once, which takes the loop for some 5 ms.
+# Bytes of one fetch, and of one partition in it: enough for 100,000 records of 400 bytes a second
+# in slots of 50 ms. A partition's records are read at once, which takes the loop for some 5 ms.
 FETCH_BYTES: Final = 4 << 20
 PARTITION_BYTES: Final = 1 << 20
 
-# Bytes that wait for the hub. A partition with more than the first bound is not fetched. Of a
-# broker with more than the second only partitions with nothing waiting are fetched, in small
+# Bytes that wait for the hub. A partition with more than the first bound is not fetched. From
+# a broker with more than the second, only partitions with nothing waiting are fetched, in small
 # pieces: a record of a quiet partition does not wait for the backlog of another.
 _PARTITION_ROOM: Final = 2 * PARTITION_BYTES
 _BROKER_ROOM: Final = 2 * FETCH_BYTES
@@ -85,7 +85,7 @@ class FetchPlan:
 
 
 def plan_fetch(led: Iterable[Partition], now: float) -> FetchPlan:
-    """What to fetch of the partitions that a broker leads; those whose back-off is over resume."""
+    """Plan a fetch of the partitions that a broker leads; those whose back-off is over resume."""
     several = list(led)
     is_full = sum([one.buffered_bytes for one in several]) >= _BROKER_ROOM
     usual_bytes = _SMALL_PARTITION_BYTES if is_full else PARTITION_BYTES

@@ -30,7 +30,7 @@ _SESSION_ERRORS: Final = {70, 71, 106}
 
 @attrs.frozen
 class SessionRequest:
-    """What to say in one fetch: `changed` is to be read from now on, `gone` no more."""
+    """The partitions of one fetch: `changed` are read from now on, `gone` no more."""
 
     session: int
     epoch: int
@@ -39,7 +39,7 @@ class SessionRequest:
 
 
 class FetchSession:
-    """What one broker knows of our reading. Requests and their answers take turns."""
+    """Our reading as one broker knows it. Requests and their answers alternate."""
 
     def __init__(self) -> None:
         self._session = _NO_SESSION
@@ -69,14 +69,14 @@ class FetchSession:
 
     @property
     def asked(self) -> Mapping[TopicPartition, FetchFrom]:
-        """Where the request that is answered reads each of its partitions."""
+        """The place of each partition in the request that is answered."""
         return self._asked
 
     def answered(self, error: int, session: int) -> bool:
         """Take the answer's error code and session; whether it holds anything.
 
-        Where the broker has lost the session, the next request begins another. Where it keeps
-        none, each names every partition.
+        If the broker has lost the session, the next request begins another. If the broker keeps
+        no sessions, each request names every partition.
         """
         if error in _SESSION_ERRORS:
             self.forget()

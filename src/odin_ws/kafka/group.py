@@ -37,7 +37,7 @@ log = structlog.get_logger("odin_ws.kafka")
 
 Positions = dict[TopicPartition, int]
 
-# What the broker or the network may do to aiokafka's calls.
+# Errors that the broker or the network may cause in aiokafka's calls.
 _FAILURES: Final = (KafkaError, OSError, *MALFORMED_RESPONSE_ERRORS)
 
 # How often the membership is looked after: errors of it come to light only in a call.
@@ -64,7 +64,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     """Reads in turns: none while the group shares out its partitions anew.
 
     aiokafka calls the listener inside asyncio, before and after. A turn that is under way is
-    cancelled: what the hub has taken by then is committed, and the rest is left to the new owner.
+    cancelled: records that the hub has taken by then are committed, the rest is the new owner's.
 
     `positions`: the source's next offsets, which move as the hub takes records.
     """
@@ -81,13 +81,13 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     # Those that the group gave us, and those of them that can be read.
     _assigned: frozenset[TopicPartition] = frozenset()
     _ours: frozenset[TopicPartition] = frozenset()
-    # Counts rebalances: what was found out for an old assignment is of no use.
+    # Counts rebalances: answers about an old assignment are of no use.
     _assignments: int = 0
     _is_assigned: bool = False
     _assignment_changed: trio.Event = attrs.field(factory=trio.Event)
     _told: bool = True
     _committed: Positions = attrs.field(factory=dict)
-    # What was handed on and could not be committed before a rebalance, and the topic's id.
+    # Positions handed on that could not be committed before a rebalance, and the topic's id.
     _uncommitted: dict[TopicPartition, tuple[int, str | None]] = attrs.field(factory=dict)
     _cannot_commit: bool = False
     _consumer: Any = None
@@ -105,7 +105,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         with trio.CancelScope() as self._turn:
             async with self._reading:
                 news = None if self._told else {key: self._positions[key] for key in self._ours}
-                # Before the turn: what is placed during it is for the next one.
+                # Before the turn: partitions placed during it are for the next one.
                 self._told = True
                 yield news
 
@@ -168,7 +168,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 with trio.move_on_after(min(_LOOK_SECONDS, self._options.probe)):
                     await self._monitor.layout_changed.wait()
         finally:
-            # Nothing is read any more: whoever takes over begins where we stopped.
+            # Nothing is read any more: the next owner begins where we stopped.
             with trio.move_on_after(_LAST_COMMIT_SECONDS, shield=True):
                 await self._give_up()
             with trio.move_on_after(_LEAVE_SECONDS, shield=True):
@@ -193,7 +193,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     # ---- commits
 
     async def commit(self) -> None:
-        """Store what changed since the last time; what cannot be stored now is the next time."""
+        """Store the positions changed since the last time; those that cannot be stored wait."""
         positions = {key: self._positions[key] for key in self._ours}
         changed = dict(positions.items() - self._committed.items())
         if not changed:
@@ -212,7 +212,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             self._cannot_commit = False
 
     async def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Of partitions that a rebalance has taken away meanwhile nothing is stored."""
+        """Commit these positions, but not those of partitions that a rebalance has taken away."""
         found = {aiokafka.TopicPartition(*key): offset for key, offset in positions.items()}
         offsets = {key: found[key] for key in found.keys() & self._consumer.assignment()}
         if offsets:
@@ -235,7 +235,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         await trio_as_aio(self._take)(frozenset(TopicPartition(*key) for key in keys))
 
     async def _give_up(self) -> None:
-        # First: what is found out from here on is for an old assignment.
+        # First: answers from here on are about an old assignment.
         self._is_assigned = False
         self._assignments += 1
         self._is_placed.value = False
@@ -282,7 +282,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 for key, reason in failed.items()
             }
             for key, place in found.items():
-                # What we handed on ourselves is done, also where the commit of it failed.
+                # Records that we handed on ourselves are done, also if their commit failed.
                 own, topic_id = self._uncommitted.pop(key, (0, None))
                 is_same_log = topic_id == self._layout.topic_ids.get(key.topic)
                 self._positions[key] = max(place, own) if is_same_log else place
@@ -291,7 +291,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 self._told = False
                 self._is_placed.value = True
                 self._monitor.own_problem = None
-                # At once: whoever takes over a partition without a position would have to guess.
+                # At once: the next owner of a partition without a position would have to guess.
                 await self.commit()
             if failed:
                 with trio.move_on_after(backoff.next()):
@@ -315,7 +315,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             stored |= placement.ends
             failed |= placement.failed
         if stored:
-            # What appears from now on has records of since the start.
+            # Partitions that appear from now on have records of since the start.
             self._placer.is_first = False
         return stored, failed
 

@@ -1,4 +1,4 @@
-"""Which of the catalogue's topics and partitions exist, from one metadata answer to the next.
+"""The existing topics and partitions of the catalogue, from one metadata answer to the next.
 
 Pure: answers and times come in, changes come out.
 """
@@ -39,7 +39,7 @@ class _Topic:
 
 
 class Layout:
-    """What is known of the topics of a catalogue.
+    """The known state of a catalogue's topics.
 
     `problems`: by topic why it cannot be read as a whole, in words. `missing`: topics that do not
     exist. `topic_ids`: by topic, where brokers have ids.

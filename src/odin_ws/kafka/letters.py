@@ -37,15 +37,15 @@ __all__ = ["DeadLetterStats", "DeadLetters"]
 
 log = structlog.get_logger("odin_ws.kafka")
 
-# What the broker or the network may do to a letter: also an answer that makes no sense, when the
-# producer connects anew.
+# Errors that the broker or the network may cause for a letter: also an answer that makes no sense,
+# when the producer connects anew.
 _FAILURES: Final = (KafkaError, OSError, *MALFORMED_RESPONSE_ERRORS)
 
-# What may wait for the broker: enough for a burst, and a bound on memory.
+# Letters and bytes that may wait for the broker: enough for a burst, and a bound on memory.
 _MOST_LETTERS: Final = 1000
 _MOST_BYTES: Final = 16 << 20
 
-# So many are handed to the producer together.
+# Letters that are handed to the producer together.
 _TOGETHER: Final = 100
 
 # Nothing is kept up by a letter, so there is time for a slow broker.

@@ -1,4 +1,4 @@
-"""Where reading goes on in partitions whose position may not be in the log any more.
+"""Look-up of the offset to go on from, for positions that may not be in the log any more.
 
 The log is asked for its bounds and, where the epoch of the last record read is known, for the end
 of that epoch (KIP-320): a leader that was elected without the last records ends it before our
@@ -33,7 +33,7 @@ _NO_EPOCH_END: Final = EpochEnd(0, NO_EPOCH, -1)
 
 
 class Brokers(Protocol):
-    """What a look-up asks of a KafkaClient."""
+    """The part of a KafkaClient that look-ups use."""
 
     async def ask(self, node: int, request: KafkaRequest[T]) -> T:
         """Send a request to one broker. Raises KafkaUnavailable."""
@@ -114,6 +114,6 @@ def judge(
         epoch = epoch_end.epoch if offset == epoch_end.offset else NO_EPOCH
         return Jump(offset, JumpReason.TRUNCATED, epoch)
     if end is not None and at > end.offset and not knows_epoch:
-        # Never back to the beginning: what is there was delivered, as far as can be known.
+        # Never back to the beginning: the records there were delivered, as far as can be known.
         return Jump(end.offset, JumpReason.TRUNCATED)
     return None

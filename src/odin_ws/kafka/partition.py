@@ -1,4 +1,4 @@
-"""One partition as the fetcher reads it: where it is, what waits, and what is wrong with it."""
+"""One partition as the fetcher reads it: its position, the records that wait, and its problem."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOWHERE: Final = FetchFrom(-1, NO_EPOCH, 0)
 
 
 class PartitionState(Enum):
-    """What the fetcher does with a partition now."""
+    """The current state of a partition in the fetcher."""
 
     READING = "reading"
     """It is in the fetches to its leader, as long as there is room for its records."""
@@ -38,7 +38,7 @@ class PartitionState(Enum):
 
 @attrs.frozen
 class Problem:
-    """What keeps a partition from being read, and since when (Trio's clock)."""
+    """The reason why a partition cannot be read, and since when (Trio's clock)."""
 
     reason: str
     since: float
@@ -62,7 +62,7 @@ class Partition:
 
     Positions are offsets of the next record; epochs are the leader's, -1 where not known.
 
-    `position`: of the next fetch; what was read and not taken is before it.
+    `position`: of the next fetch; records read and not taken are before it.
     `record_epoch`: in which the last record read was written.
     `validated_epoch`: of the leader whose log is known to hold everything before `position`.
     `answered_at`: when a fetch of it last succeeded, None before the first.
@@ -103,7 +103,7 @@ class Partition:
     # ---- what came
 
     def fetch_from(self, usual_bytes: int) -> FetchFrom:
-        """Where the next fetch reads, the same object until that changes."""
+        """The place of the next fetch, the same object until that changes."""
         size = self.fetch_bytes or usual_bytes
         known = self._fetch_from
         if known != (self.position, self.leader_epoch, size):
@@ -127,7 +127,7 @@ class Partition:
     def fail(self, reason: str, now: float) -> None:
         """A fetch failed: try again after a while.
 
-        That is never long beside the trouble itself: what is over soon is noticed soon.
+        That is never long beside the trouble itself: short trouble is noticed soon.
         """
         since = self.suffer(reason, now).since
         self.state = PartitionState.BACKING_OFF
@@ -205,7 +205,7 @@ class Partition:
         self.buffered_bytes += size
 
     def jump(self, to: Jump) -> None:
-        """Go on elsewhere; who takes the records is told after those that were read before."""
+        """Go on elsewhere; the hub is told after the records that were read before."""
         self.position = to.offset
         self.record_epoch = to.epoch
         self.high_watermark = self.last_stable = -1

@@ -1,4 +1,4 @@
-"""Where a source stands in each partition, and how much of the past it reads first."""
+"""The position of a source in each partition, and how much of the past it reads first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Places:
         *,
         partial: bool = False,
     ) -> Assignment:
-        """Read from `starts`, the first time; what is before `ends` is history."""
+        """Read from `starts`, the first time; records before `ends` are history."""
         self.next |= starts
         self.history |= {key: end for key, end in ends.items() if starts[key] < end}
         history = {key: start - 1 for key, start in starts.items()} if self.history else {}
@@ -41,7 +41,7 @@ class Places:
         history: Mapping[TopicPartition, int] | None = None,
         partial: bool = False,
     ) -> Assignment:
-        """What to tell of these partitions."""
+        """The assignment that the hub is told for these partitions."""
         positions = {key: self._live(key) - 1 for key in sorted(partitions)}
         return Assignment(positions, partial, history or {})
 
@@ -52,7 +52,7 @@ class Places:
         *,
         partial: bool = False,
     ) -> Assignment:
-        """What to tell before these jumps are made."""
+        """The assignment that the hub is told before these jumps are made."""
         after = Places()
         after.next, after.history = dict(self.next), dict(self.history)
         after.jump(jumps)
@@ -63,7 +63,7 @@ class Places:
     def jump(self, jumps: Mapping[TopicPartition, int]) -> None:
         """Go on somewhere else.
 
-        Forward, over records that were deleted: what is left of a history is still to be read.
+        Forward, over records that were deleted: the rest of a history is still to be read.
         Back, where a topic was recreated: all that it has now is new.
         """
         for key, to in jumps.items():
@@ -72,7 +72,7 @@ class Places:
             self.next[key] = to
 
     def lost(self, key: TopicPartition, to: int) -> int:
-        """How many records that should have been delivered a jump leaves out."""
+        """The number of records a jump leaves out that should have been delivered."""
         return max(0, to - self._live(key))
 
     def pass_records(self, records: Iterable[Record]) -> None:
@@ -112,7 +112,7 @@ class Places:
 def history_starts(
     bounds: Mapping[TopicPartition, Bounds], since: Mapping[TopicPartition, int], most: int
 ) -> dict[TopicPartition, int]:
-    """Where to begin so that there are `most` records to the ends, and none before `since`.
+    """The first offsets so that there are `most` records to the ends, and none before `since`.
 
     A partition without a `since` has nothing that is young enough.
     """
@@ -125,7 +125,7 @@ def history_starts(
 
 
 def share_out(wanted: Mapping[TopicPartition, int], total: int) -> dict[TopicPartition, int]:
-    """Parts of `total`, none larger than what is wanted: who wants little leaves more to others."""
+    """Parts of `total`, none larger than the part wanted: a small one leaves more to the others."""
     shares: dict[TopicPartition, int] = {}
     for key in sorted(wanted, key=lambda key: wanted[key]):
         shares[key] = min(wanted[key], total // (len(wanted) - len(shares)))

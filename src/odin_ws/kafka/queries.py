@@ -1,4 +1,4 @@
-"""What partitions are asked about: each answers for itself, whatever the others do."""
+"""Questions about partitions: the answer for one does not depend on the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DENIED = "not authorized to see the topic (DESCRIBE)"
 
 
 class Brokers(Protocol):
-    """What a query asks of a KafkaClient."""
+    """The part of a KafkaClient that queries use."""
 
     async def ask(self, node: int, request: KafkaRequest[T]) -> T:
         """Send a request to one broker. Raises KafkaUnavailable."""

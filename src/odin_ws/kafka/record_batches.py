@@ -57,12 +57,12 @@ _MAX_LEAP: Final = 1 << 24
 
 @attrs.frozen
 class Decoded:
-    """What the bytes of a partition hold."""
+    """The records in the bytes of a partition."""
 
     records: list[Record]
 
     next_offset: int
-    """Where to fetch next: behind all batches that were decoded or passed."""
+    """The offset to fetch next: behind all batches that were decoded or passed."""
 
     last_epoch: int = -1
     """The leader epoch of the last complete batch of magic 2; -1 where there is none."""
@@ -89,9 +89,9 @@ def read_batches(
 ) -> Decoded:
     """Decode what was fetched of a partition from `offset` on.
 
-    The last batch may be cut off: it comes again. What takes up an offset and is no record is
-    passed: the end of a transaction, what compaction left of a batch. More than some 64 MiB of
-    records are left for the next fetch, as is what is behind a corrupt batch.
+    The last batch may be cut off: it comes again. Offsets without a record are passed: the end of
+    a transaction, or a record that compaction took out of a batch. More than some 64 MiB of
+    records are left for the next fetch, as is everything behind a corrupt batch.
 
     Args:
         key: The partition.
@@ -120,7 +120,7 @@ class _Reader:
         self._view = memoryview(data + PADDING)
         self._offset = offset
         self._aborted = deque(sorted(aborted, key=lambda one: one[1]))
-        # Of these the records are left out, up to the marker that ends their transaction.
+        # Records of these producers are left out, up to the marker that ends their transaction.
         self._aborted_producers: set[int] = set()
         self._unusual = UNCOMMITTED if self._aborted else CONTROL
         self._records: list[Record] = []
@@ -155,7 +155,7 @@ class _Reader:
         return Decoded(self._records, self._offset, self._epoch, corrupt, self._spent, incomplete)
 
     def _end(self, at: int) -> int | None:
-        """Where the batch at `at` ends; `at` for a length that cannot be; None: it is cut off."""
+        """The end of the batch at `at`; `at` for a length that cannot be; None: it is cut off."""
         left = len(self._data) - at
         if left < OVERHEAD_BYTES:
             return None
@@ -179,7 +179,7 @@ class _Reader:
                     header.max_timestamp,
                 )
         elif magic in {0, 1}:
-            # Of a compressed set, this is the offset of its last message.
+            # The offset of a compressed set is that of its last message.
             last = self._checked_offset(at, end)
             if last >= self._offset:
                 view = self._view[at:end]

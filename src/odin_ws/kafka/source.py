@@ -186,7 +186,7 @@ class KafkaSource:
         await outbox.send(attrs.evolve(assignment, topic_ids=ids))
 
     async def _jump(self, outbox: Outbox, jumps: Mapping[TopicPartition, Jump]) -> None:
-        """Go on elsewhere, after the hub was told; what that leaves out is counted."""
+        """Go on elsewhere, after the hub was told; the records left out by that are counted."""
         places = self._places
         to = {key: jump.offset for key, jump in jumps.items()}
         for key, jump in jumps.items():

@@ -1,4 +1,4 @@
-"""What a source's partitions add up to: what is live, what is in trouble, what stands still."""
+"""The status of a source from its partitions: live, in trouble, or standing still."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _LEAST_PATIENCE: Final = 2.0
 
 @attrs.frozen
 class Troubles:
-    """What is wrong beside the fetches.
+    """Trouble other than with fetches.
 
     `up_since`: when the feed was last mended as a whole (Trio's clock): what is left then of the
     trouble that it had is not older than that. `shown`: partitions whose trouble was shown before
     it went down, and is not over.
     `unplaced`: partitions for which it is not known yet where to begin. `held`: those that an open
-    transaction holds; they are read, up to it. `topics`: what is wrong with whole topics.
+    transaction holds; they are read, up to it. `topics`: the problems of whole topics.
     """
 
     unplaced: Mapping[TopicPartition, Problem]
@@ -40,7 +40,7 @@ class Troubles:
 
 @attrs.frozen
 class Judgement:
-    """`problems`: what is to be shown. `lasting`: the partitions whose trouble has lasted.
+    """`problems`: those to be shown. `lasting`: the partitions whose trouble has lasted.
 
     `stalled_topics`: the topics of these. `all_down`: the reason, where no partition is read any
     more. `all_begun`: whether each is read, or in trouble that has lasted.

@@ -25,14 +25,15 @@ from odin_ws.web import Page, Unreachable, WebAddress
 
 __all__ = ["TokenEndpoint", "TokenFile", "Tokens"]
 
-# So long before its end a token is not used any more, but for a quarter of its time at most.
+# A token is not used any more this long before it expires, or a quarter of its lifetime before
+# where that is shorter.
 _EARLY_SECONDS: Final = 30.0
 
 # A failure is the answer to all who ask so soon after it: aiokafka tries every broker in turn.
 _FAILURE_SECONDS: Final = 1.0
 
-# What a server may say is wrong with the request (RFC 6749, 5.2). Nothing else of its words is
-# shown: it may repeat what it was sent.
+# The errors of a request that a server may name (RFC 6749, 5.2). No other words of the server are
+# shown: it may repeat the secret that it was sent.
 _ERRORS: Final = {
     "invalid_request",
     "invalid_client",
@@ -44,7 +45,7 @@ _ERRORS: Final = {
 
 
 class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
-    """Where tokens come from; `origin` says it behind "the token"."""
+    """A source of tokens; `origin` names it behind "the token"."""
 
     origin: str
 
@@ -53,7 +54,7 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untype
 
 
 class TokenFile(Tokens):
-    """The token that is in a file at the moment a connection needs it: whoever has it may renew it.
+    """The token that is in a file at the moment a connection needs it: its writer may renew it.
 
     Raises Refused where there is none.
     """
@@ -129,7 +130,7 @@ class _Grant:
 
 
 def _read(page: Page) -> _Grant:
-    """What a server has granted. Raises Unreachable, which shows nothing that may be secret."""
+    """Read a server's grant. Raises Unreachable, which shows nothing that may be secret."""
     try:
         answer = orjson.loads(page.body)
     except orjson.JSONDecodeError:

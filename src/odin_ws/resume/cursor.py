@@ -70,7 +70,7 @@ class Cursor:
         self.want = want
         self.ended: Ending | None = None
         self.pin: Pin | None = None
-        """With REACHED: what keeps history from moving on; whoever takes it has to release it."""
+        """With REACHED: what keeps history from moving on; its taker has to release it."""
         self.busy = False
         """The client has not taken yet what it was sent last."""
         self.held_up = 0.0

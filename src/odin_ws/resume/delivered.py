@@ -1,4 +1,4 @@
-"""What a connection was sent by its live subscriptions, so that a replay leaves out only that."""
+"""Records that a connection's live subscriptions have sent: a replay leaves out only these."""
 
 from __future__ import annotations
 

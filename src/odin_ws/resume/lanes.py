@@ -1,4 +1,4 @@
-"""What a scan has read for its cursors: chunks of messages, shared by those that want the same."""
+"""Chunks of messages that a scan has read, shared by the cursors that want the same."""
 
 from __future__ import annotations
 
@@ -123,16 +123,16 @@ class Lane(Generic[T]):
 
 
 class LaneIndex(Generic[T]):
-    """Lanes by pattern: a record is looked up by its token and category, whoever waits for it."""
+    """Lanes by pattern: a record is looked up by token and category, however many wait for it."""
 
     def __init__(self) -> None:
         self._lanes: dict[frozenset[str], Lane[T]] = {}
         self._by_pattern: dict[str, dict[Lane[T], None]] = {}
-        # Of each token and category that was looked up; until lanes come or go.
+        # Lanes by token and category, of those looked up; until lanes come or go.
         self._known: dict[tuple[str, str], Sequence[Lane[T]]] = {}
 
     def __len__(self) -> int:
-        """How many lanes there are."""
+        """The number of lanes."""
         return len(self._lanes)
 
     def enter(self, member: T, patterns: frozenset[str]) -> Lane[T]:
@@ -148,7 +148,7 @@ class LaneIndex(Generic[T]):
         return lane
 
     def leave(self, member: T, lane: Lane[T]) -> None:
-        """Take a member out of its lane; what the lane has so far can still be had from it."""
+        """Take a member out of its lane; the lane's messages so far can still be had from it."""
         lane.close()
         del lane.members[member]
         if not lane.members:

@@ -1,4 +1,4 @@
-"""What replays may cost, and what they have done."""
+"""Bounds on the cost of replays, and counters of their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECOVERED: Final = "recovered"
 
 @attrs.frozen
 class ReplayLimits:
-    """What replays may take.
+    """Bounds on replays.
 
     `records`: one replay reads at most so many from the archive, of all tokens. `scans`: so many
     forward scans of the log run at once.

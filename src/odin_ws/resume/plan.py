@@ -1,4 +1,4 @@
-"""Judging where a client wants to begin: what of it can be had, and what is lost."""
+"""Judgement of where a client wants to begin: the records to be had, and those lost."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Reason(StrEnum):
 
 @attrs.define
 class Losses:
-    """What is lost so far, and why."""
+    """The spans lost so far, and the reason."""
 
     spans: dict[TopicPartition, Span] = attrs.field(factory=dict)
     reasons: set[Reason] = attrs.field(factory=set)
 
     def add(self, reason: Reason, key: TopicPartition, span: Span) -> None:
-        """Lose some more; what is lost of one partition stands together."""
+        """Lose some more; the losses of one partition become one span."""
         known = self.spans.get(key)
         self.spans[key] = span if known is None else Span(known.first, span.last)
         self.reasons.add(reason)
@@ -101,9 +101,9 @@ def judge_past(
     bounds: Mapping[TopicPartition, Bounds],
     most: int,
 ) -> None:
-    """Judge the spans needed of the log: what it no longer has, and what is over `most` records.
+    """Lose from the spans needed what the log no longer has, and what is over `most` records.
 
-    Of those the newest are kept, an equal share of each partition.
+    The newest of those are kept, an equal share of each partition.
     """
     left: dict[TopicPartition, Span] = {}
     for key, span in needed.items():

@@ -29,7 +29,7 @@ __all__ = ["Caller", "Listener", "NotNow", "Replay"]
 # For so long a client waits for its answer while the log makes no progress.
 _PATIENCE_SECONDS: Final = 30.0
 
-# What is held of the log's messages to tell how many they are, before the first is sent.
+# Bytes of the log's messages that are held to count them, before the first is sent.
 _HELD_BYTES: Final = 1 << 20
 
 # History is not kept from moving on for a client that takes longer for what it was sent last.
@@ -51,7 +51,7 @@ class NotNow(Exception):
 
 
 class Listener(Protocol):
-    """Who answers the client."""
+    """The part of a connection that answers the client."""
 
     def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
         """Before the first message; called once. It begins after the offsets of `start`."""
@@ -97,7 +97,7 @@ class Replay:
 
     @property
     def patterns(self) -> Iterable[str]:
-        """What is to become live."""
+        """The patterns that are to become live."""
         return self._want.patterns
 
     def drop(self, patterns: Iterable[str]) -> bool:
@@ -177,7 +177,7 @@ class Replay:
             self._first = {**self._want.positions(), **self._first}
 
     def _forget(self, moved: Mapping[TopicPartition, int]) -> None:
-        """What is held of these partitions beyond these offsets is not in the log any more."""
+        """Drop held messages beyond these offsets: the log does not have them any more."""
 
         def is_there(message: Message) -> bool:
             record = message.record
@@ -217,13 +217,13 @@ class Replay:
         self._listener.begun(Replayed(count, self._lost()), self._first)
 
     def _lost(self) -> Lost | None:
-        """What was lost since it was told last."""
+        """The records lost since the client was told last."""
         losses, self._start.losses = self._start.losses, Losses()
         reason = losses.reason
         return None if reason is None else Lost(losses.by_topic(), reason)
 
     async def _read_log(self) -> None:
-        """Let a scan read what history does not have; what was read stands if it fails."""
+        """Let a scan read what history does not have; records read stand if it fails."""
         scans = self._context.scans
         needed = self._start.below_tail()
         cursor = self._cursor = scans.open(self._want, self._progressed_at)
@@ -372,7 +372,7 @@ class Replay:
             self._send(chunk.messages)
 
     def _send(self, messages: Sequence[Message]) -> None:
-        # What is live and due already comes first: newer messages do not overtake it.
+        # Live messages that are due already come first: newer messages do not overtake them.
         self._hub.flush(self._caller.subscriber)
         for replay, several in groupby(messages, self._is_replay):
             chunk = list(several)
@@ -382,7 +382,7 @@ class Replay:
     def _is_replay(self, message: Message) -> bool:
         if message.order:
             return message.order <= self._horizon_order
-        # Of the log's messages the hub has made no others.
+        # The hub has made no other messages of the log's records.
         record = message.record
         key = TopicPartition(record.topic, record.partition)
         return record.offset <= self._horizon.get(key, record.offset)

@@ -1,4 +1,4 @@
-"""Where a replay begins: found, waited for, and judged by what the log still has."""
+"""The start of a replay: found, waited for, and compared with what the log still has."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _RETRY_SECONDS: Final = (0.5, 1.5)
 
 @attrs.frozen
 class ReplayContext:
-    """What all replays share."""
+    """The objects that all replays share."""
 
     hub: Hub
     archive: Archive
@@ -53,7 +53,7 @@ class ReplayContext:
 
 @attrs.frozen
 class Beginning:
-    """What is to become live, and from where on.
+    """The patterns that are to become live, and from where on.
 
     The positions in `want` say it. In partitions that have none there, `since`: with the messages
     of that time (epoch ms); `live`: with what is newest; `resumed`: as that says. `snapshot`: and
@@ -74,7 +74,7 @@ class Beginning:
 
 @attrs.frozen
 class Resumed:
-    """What a client that resumes has said besides its positions.
+    """The fields of a `resume` besides its positions.
 
     `topics`: those that its positions name, with partitions or without. `ids`: the ids that topics
     had for it.
@@ -157,7 +157,7 @@ class Start:
         return {topic for topic, its in ids.items() if known.get(topic, its) != its}
 
     def _begin_recreated(self, ids: Mapping[str, str]) -> None:
-        """All that a new topic has is news; what was left of the old one is lost."""
+        """All that a new topic has is news; the rest of the old one is lost."""
         topics = self._others(ids) - self._anew
         self._anew |= topics
         named = [key for key in self._want.positions() if key.topic in topics]
@@ -167,11 +167,11 @@ class Start:
         self._want.begin(dict.fromkeys(self._live(topics), -1))
 
     def _begin_unnamed(self, named: Collection[str], topics: Iterable[str]) -> None:
-        """Where the client has no position: it named those that there were when it was connected.
+        """Begin partitions without a position: the client named those there were on its connection.
 
-        So a partition of a named topic came into being later, and all of it is news. Of a topic
-        that it did not name it gets what is new, and is told that the rest does not come. So it is
-        for a member of a group, which cannot know what the client got from another one.
+        So a partition of a named topic came into being later, and all of it is news. From a topic
+        that it did not name the client gets new records, and is told that the rest does not come.
+        The same holds for a member of a group, which cannot know what another one has sent.
         """
         positions = self._want.positions()
         begins: dict[TopicPartition, int] = {}
@@ -204,7 +204,7 @@ class Start:
             judge_past(self._want, self.losses, needed, bounds, self._most)
 
     def below_tail(self) -> dict[TopicPartition, Span]:
-        """What is wanted and no longer in the hot tail."""
+        """The wanted spans that are no longer in the hot tail."""
         floor = self._hub.retention.floor
         return {
             key: Span(offset + 1, end)
@@ -279,7 +279,7 @@ class Start:
             bounds = await self._ask(partial(self._archive.bounds, unknown))
             highest = self._want.highest()
             for key in unknown:
-                # Who had nothing of it has lost nothing.
+                # A client that had nothing of it has lost nothing.
                 # The client may have unsubscribed meanwhile.
                 if key not in bounds and highest.get(key, -1) >= 0:
                     self.losses.unknown(key, Span(0, -1))

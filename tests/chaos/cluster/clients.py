@@ -36,7 +36,7 @@ BACKWARDS: Final = frozenset({"recreated", "truncated"})
 
 @attrs.define
 class Notes:
-    """What one client noted. `away`: it stays disconnected while this is true.
+    """The notes of one client. `away`: it stays disconnected while this is true.
 
     `complete`: it has, or was told of, every record with a lower number that is for it.
     """
@@ -65,7 +65,7 @@ class Notes:
         self.events.append((time.monotonic(), kind, detail))
 
     def count(self, kind: str) -> int:
-        """How many events of one kind there were."""
+        """The number of events of one kind."""
         return sum(one[1] == kind for one in self.events)
 
     def lost(self, ranges: Mapping[str, Mapping[Any, Sequence[int]]], reason: str) -> None:

@@ -27,13 +27,13 @@ SHORT: Final = Size(clients=8, tokens=4, rate=40)
 # Records for everybody after each fault, before the next one.
 CALM_SECONDS: Final = 1.0
 
-# Of one client, in the evidence; the counts are complete.
+# Records shown of one client in the evidence; the counts are complete.
 SHOWN: Final = 8
 
 
 @attrs.frozen
 class Row:
-    """What one fault came to. `silence`: the longest of any client in this time, in seconds."""
+    """The outcome of one fault. `silence`: the longest of any client in this time, in seconds."""
 
     fault: Fault
     lasted: float

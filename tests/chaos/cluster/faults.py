@@ -1,4 +1,4 @@
-"""What is done to three brokers and their topics, one after the other."""
+"""The faults done to three brokers and their topics, one after the other."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ async def _drained(stage: Stage, category: str) -> None:
 async def retention(stage: Stage) -> None:
     """Records are deleted before a live reader had them, and while clients are away.
 
-    One instance is frozen and some clients are gone; what is published is deleted, but for the
+    One instance is frozen and some clients are gone; the records published are deleted, but for the
     last records; then both come back.
     """
     topic = stage.topic("expiring")

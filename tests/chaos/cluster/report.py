@@ -1,4 +1,4 @@
-"""What a run over three brokers came to, for a terminal and for docs/reliability.md."""
+"""The report of a run over three brokers, for a terminal and for docs/reliability.md."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from tests.integration.feeding import eventually, until
 
 __all__ = ["CATEGORIES", "Size", "Stage", "open_stage"]
 
-# What each topic is for, and the replicas of its partitions; the settings that are not the usual.
+# The use of each topic, the replicas of its partitions, and its unusual settings.
 CATEGORIES: Final[Mapping[str, tuple[list[list[int]], dict[str, str]]]] = {
     # Nothing is done to it but what is done to brokers.
     "trade": ([[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 3, 2], [2, 1, 3], [3, 2, 1]], {}),
@@ -56,7 +56,7 @@ CATEGORIES: Final[Mapping[str, tuple[list[list[int]], dict[str, str]]]] = {
 # Categories whose logs lose records in a run.
 LOSING: Final = ("anew", "cut", "expiring", "compacted")
 
-# Where everybody has caught up by then, nothing is missing; a free machine takes a second or two.
+# If all have caught up by then, nothing is missing; a free machine takes a second or two.
 CAUGHT_UP_SECONDS: Final = 45.0
 
 
@@ -71,7 +71,7 @@ class Size:
 
 @attrs.frozen
 class Stage:
-    """What the faults act on."""
+    """The brokers, servers and clients that the faults act on."""
 
     cluster: Cluster
     topics: Mapping[str, str]
@@ -94,7 +94,7 @@ class Stage:
         with trio.move_on_after(CAUGHT_UP_SECONDS):
             await eventually(lambda: not self._behind(category, upto), 2 * CAUGHT_UP_SECONDS)
             return True
-        # What is missing is judged at the end, and holds up no fault that comes after it.
+        # Missing records are judged at the end, and hold up no fault that comes after them.
         for one in self.clients:
             one.complete = upto
         return False

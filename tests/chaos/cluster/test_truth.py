@@ -1,4 +1,4 @@
-"""What the course over three brokers judges by, with records made up."""
+"""The verdict of the course over three brokers, with records made up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.chaos.cluster.truth import Entry, State, Told, Truth, Verdict, matche
 
 
 def published(truth: Truth, category: str, count: int, token: str = "T0") -> list[Entry]:  # noqa: S107
-    """So many records of one partition, acknowledged and in the log."""
+    """`count` records of one partition, acknowledged and in the log."""
     entries = []
     for offset in range(count):
         entry = truth.begin(category, token)
@@ -27,7 +27,7 @@ def truth() -> Truth:
 
 
 def judged(truth: Truth, *numbers: int, told: Told | None = None) -> Verdict:
-    """What is wrong with a client that takes everything and got these."""
+    """The verdict on a client that takes everything and got these."""
     return truth.judge(["*.*"], numbers, {told} if told else set())
 
 
@@ -61,12 +61,12 @@ def test_a_loss_that_is_told_without_cause_is_given_up(truth: Truth) -> None:
 
 
 def test_a_record_that_comes_twice_is_doubled(truth: Truth) -> None:
-    """However late."""
+    """Its second coming counts, however late it is."""
     assert judged(truth, *range(10), 3).doubled == [3]
 
 
 def test_a_record_behind_a_later_one_is_disordered(truth: Truth) -> None:
-    """Of the same partition."""
+    """Both are of the same partition."""
     assert judged(truth, 0, 2, 1, *range(3, 10)).disordered == [1]
 
 

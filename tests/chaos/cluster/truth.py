@@ -1,4 +1,4 @@
-"""What was published, what the log has of it in the end, and what each client makes of it. No I/O.
+"""Published records, the log in the end, and what each client got of both. No I/O.
 
 Records are known by a number of their own, in their value: a topic that is made anew and a log
 that is cut give the same offsets to other records.
@@ -17,7 +17,7 @@ __all__ = ["Entry", "State", "Told", "Truth", "Verdict", "matches"]
 
 
 class State(Enum):
-    """What a producer knows of a record."""
+    """A record as its producer knows it."""
 
     PENDING = "pending"
     """Not acknowledged yet, or part of a transaction that has not ended."""
@@ -58,7 +58,7 @@ class Told(NamedTuple):
 
 @attrs.frozen
 class Verdict:
-    """What was wrong with what one client got: numbers of records.
+    """The faults in what one client got: numbers of records.
 
     `missing`: the log has it, and the client neither has it nor was told.
     `untold`: the log has it no more, and the client neither has it nor was told.
@@ -77,7 +77,7 @@ class Verdict:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many of each."""
+        """The number of each."""
         names = ("missing", "untold", "given_up", "doubled", "disordered", "foreign")
         return Counter({name: len(getattr(self, name)) for name in names})
 
@@ -129,7 +129,7 @@ class Truth:
     ) -> int:
         """The first of these records that a client is still to get or to be told of.
 
-        The end of the range if there is none: what was published is complete up to there.
+        The end of the range if there is none: the list is complete up to there.
         """
         for number in numbers:
             entry = self.entries[number]

@@ -1,8 +1,8 @@
 """Kafka's requests and responses as this project uses them. No I/O.
 
 A request is an object that knows its content. `encode` picks the highest version that both the
-broker and this module know, and `decode` reads the response of that version. What the chosen
-version cannot say is left out: brokers without it answer as they always did.
+broker and this module know, and `decode` reads the response of that version. Fields
+that the chosen version does not have are left out: brokers without them answer as they always did.
 
 | request | versions | what comes with which |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""What all requests share: versions are negotiated, partitions are written by topic."""
+"""The common part of all requests: negotiated versions, partitions written by topic."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _NO_RACK: Final = ""
 
 
 class FetchFrom(NamedTuple):
-    """Where one partition is to be read. `epoch`: of the leader, -1 if not known."""
+    """The place from which one partition is to be read. `epoch`: of the leader, -1 if not known."""
 
     offset: int
     epoch: int
@@ -119,7 +119,7 @@ class FetchRequest:
         names = {topic_id: name for name, topic_id in self.topic_ids.items()}
 
         def read_topic() -> list[FetchedPartition]:
-            # Of an id that was not asked for nothing is known: its partitions are passed.
+            # The partitions of an id that was not asked for are skipped: its topic is not known.
             by_id = version > _LAST_FETCH_BY_NAME
             name = names.get(reader.topic_id()) if by_id else reader.text()
             found = reader.array(lambda: _read_fetched(reader, version, name or ""))
@@ -134,7 +134,7 @@ class FetchRequest:
 
 @attrs.frozen
 class FetchedPartition:
-    """What a fetch brought of one partition.
+    """The part of a fetch response for one partition.
 
     `error`: Kafka's code. `high_watermark`: the offset behind its last record; `last_stable`: the
     same without the records of open transactions; both -1 with an error. `aborted`: (producer id,

@@ -34,7 +34,7 @@ class Coordinator:
 
 @attrs.frozen
 class FindCoordinatorRequest:
-    """Which broker keeps the positions of a consumer group."""
+    """Asks for the broker that keeps the positions of a consumer group."""
 
     group: str
 

@@ -19,7 +19,7 @@ _TRUSTED_EPOCHS: Final = 9
 
 
 class BrokerAddress(NamedTuple):
-    """Where a broker says that it listens."""
+    """The address that a broker advertises."""
 
     host: str
     port: int
@@ -56,7 +56,7 @@ class Metadata:
 
 @attrs.frozen
 class MetadataRequest:
-    """Where brokers are, and who leads the partitions of these topics; creates none of them."""
+    """Asks for brokers, and the leaders of these topics' partitions; creates no topic."""
 
     topics: Sequence[str]
 

@@ -42,7 +42,7 @@ class Writer:
 
     @property
     def body(self) -> bytes:
-        """What was written."""
+        """The bytes written so far."""
         return b"".join(self._parts)
 
     def int8(self, value: int) -> None:
