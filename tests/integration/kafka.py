@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
 import trio
+from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-__all__ = ["PARTITIONS", "TOPICS", "create_topics", "delete_topics", "fresh_topics", "libs"]
+__all__ = [
+    "PARTITIONS",
+    "READ_SECONDS",
+    "TOPICS",
+    "create_topics",
+    "delete_topics",
+    "fresh_topics",
+    "libs",
+    "read_records",
+]
 
 # Written out once more, and not taken from the catalogue: clients know these names.
 TOPICS = (
@@ -33,6 +44,9 @@ PARTITIONS = 12
 # Ninety-six partitions are deleted and made in 0.4 s on a free machine; the rest is for a busy one.
 TOPICS_SECONDS = 30
 POLL_SECONDS = 0.05
+
+# For records that the independent client reads; a free machine takes milliseconds.
+READ_SECONDS = 20
 
 T = TypeVar("T")
 
@@ -126,3 +140,30 @@ async def _until(holds: Callable[[], bool]) -> None:
 async def _in_thread(call: Callable[[], T]) -> T:
     # The broker may be gone, and a blocked thread must not hold up the end of a test.
     return await trio.to_thread.run_sync(call, abandon_on_cancel=True)
+
+
+async def read_records(
+    bootstrap: str, topics: Collection[str], partitions: int, count: int
+) -> list[Message]:
+    """Read the first `count` records of topics with so many partitions, as another client does."""
+
+    def read() -> list[Message]:
+        consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex})
+        try:
+            consumer.assign(
+                [
+                    TopicPartition(topic, number, 0)
+                    for topic in topics
+                    for number in range(partitions)
+                ]
+            )
+            found: list[Message] = []
+            while len(found) < count:
+                several = consumer.consume(count - len(found), READ_SECONDS)
+                assert several, f"{len(found)} of {count} records"
+                found += several
+            return found
+        finally:
+            consumer.close()
+
+    return await trio.to_thread.run_sync(read)

@@ -11,7 +11,14 @@ from tests.integration.cluster import Cluster
 from tests.integration.domain import Domain, offsets
 from tests.integration.feeding import Publisher, until
 from tests.integration.serving import Client, Server, connected, serving
-from tests.integration.trouble import feed_statuses, kafka_check, no_problem, problem_with, told
+from tests.integration.trouble import (
+    feed_statuses,
+    kafka_check,
+    no_problem,
+    problem_with,
+    subscribed,
+    told,
+)
 
 # Trouble that is over within this time is not told; the tests' usual half a second is too short.
 PATIENT = {"KAFKA_PROBE_SECONDS": "5"}
@@ -102,11 +109,9 @@ async def test_one_partition_without_a_leader_is_named_and_the_rest_goes_on(
     publisher = Publisher(cluster.bootstrap)
     async with (
         serving(cluster.bootstrap, domain.settings) as server,
-        connected(server) as client,
-        connected(server) as other,
+        subscribed(server, "*.balances") as client,
+        subscribed(server, "*.social") as other,
     ):
-        await client.subscribe(channels=["*.balances"])
-        await other.subscribe(channels=["*.social"])
         await publisher.publish(domain.records(alone, 5))
         await client.received(5)
         await cluster.node(3).kill()
@@ -167,11 +172,9 @@ async def test_records_of_five_megabytes_delay_no_other_partition(
     publisher = Publisher(cluster.bootstrap)
     async with (
         serving(cluster.bootstrap, domain.settings | room) as server,
-        connected(server) as client,
-        connected(server) as other,
+        subscribed(server, "*.trade") as client,
+        subscribed(server, "*.social") as other,
     ):
-        await client.subscribe(channels=["*.trade"])
-        await other.subscribe(channels=["*.social"])
         await publisher.publish([large] * 5 + domain.records(domain.social, 5, partition=1))
         await other.received(5)
         await client.received(5)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Message
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs hide it
     AdminClient,
     ConfigResource,
@@ -77,25 +77,9 @@ def rows(table: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in lines[1:]}
 
 
-def read_all(bootstrap: str, count: int) -> list[Message]:
+async def read_all(bootstrap: str, count: int) -> list[Message]:
     """The first `count` records of all topics."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test"})
-    try:
-        consumer.assign(
-            [
-                TopicPartition(topic, number, 0)
-                for topic in kafka.TOPICS
-                for number in range(kafka.PARTITIONS)
-            ]
-        )
-        found: list[Message] = []
-        while len(found) < count:
-            several = consumer.consume(count - len(found), CLIENT_SECONDS)
-            assert several, f"{len(found)} of {count} records"
-            found += several
-        return found
-    finally:
-        consumer.close()
+    return await kafka.read_records(bootstrap, kafka.TOPICS, kafka.PARTITIONS, count)
 
 
 def config_of(bootstrap: str, topic: str) -> dict[str, str]:
@@ -171,7 +155,7 @@ async def test_publish_sends_every_type_by_token(embedded: str) -> None:
         assert done.returncode == 0
         assert "published 200 events" in done.stderr
         assert not done.stdout
-        records = await trio.to_thread.run_sync(read_all, embedded, 200)
+        records = await read_all(embedded, 200)
     types: Counter[str] = Counter()
     places: defaultdict[tuple[str, bytes], set[int]] = defaultdict(set)
     for record in records:
@@ -209,7 +193,7 @@ async def test_ctrl_c_ends_publishing(embedded: str) -> None:
         await kafka.create_topics(embedded)
         words = [ODIN_WS, "publish", "--rate", "1000"]
         async with started(words, KAFKA_BROKERS=embedded) as publishing:
-            await trio.to_thread.run_sync(read_all, embedded, 100)
+            await read_all(embedded, 100)
             publishing.interrupt()
             done = await publishing.ended()
     assert done.returncode == 0

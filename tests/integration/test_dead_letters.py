@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-import uuid
 
-import trio
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Message
 
 from tests.integration import kafka
 from tests.integration.events import event
@@ -21,21 +19,7 @@ CLIENT_SECONDS = 20
 
 async def letters(bootstrap: str, topic: str, count: int) -> list[Message]:
     """The first letters of a topic with one partition."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex})
-
-    def read() -> list[Message]:
-        consumer.assign([TopicPartition(topic, 0, 0)])
-        found: list[Message] = []
-        while len(found) < count:
-            several = consumer.consume(count - len(found), CLIENT_SECONDS)
-            assert several, f"{len(found)} of {count} letters"
-            found += several
-        return found
-
-    try:
-        return await trio.to_thread.run_sync(read)
-    finally:
-        consumer.close()
+    return await kafka.read_records(bootstrap, [topic], 1, count)
 
 
 def headers(letter: Message) -> dict[str, str]:

@@ -24,6 +24,7 @@ from tests.integration.trouble import (
     kafka_check,
     no_problem,
     problem_with,
+    subscribed,
     told,
 )
 
@@ -78,11 +79,9 @@ async def test_a_partition_error_that_lasts_is_told_to_its_subscribers_only(
     publisher = Publisher(kfake.bootstrap)
     async with (
         serving(kfake.bootstrap, domain.settings) as server,
-        connected(server) as client,
-        connected(server) as other,
+        subscribed(server, "*.trade") as client,
+        subscribed(server, "*.social") as other,
     ):
-        await client.subscribe(channels=["*.trade"])
-        await other.subscribe(channels=["*.social"])
         fault = await kfake.fail(Api.FETCH, error=error, topic=domain.trade, partitions=[0])
         await publisher.publish(domain.records(domain.trade, 5))
         await publisher.publish(domain.records(domain.trade, 5, partition=1))
@@ -154,11 +153,9 @@ async def test_a_partition_without_a_leader_degrades_health_and_names_it(
     """The layout says that there is no leader: so do health and the notice of the topic."""
     async with (
         serving(kfake.bootstrap, domain.settings) as server,
-        connected(server) as client,
-        connected(server) as other,
+        subscribed(server, "*.trade") as client,
+        subscribed(server, "*.social") as other,
     ):
-        await client.subscribe(channels=["*.trade"])
-        await other.subscribe(channels=["*.social"])
         where: dict[str, Any] = {"topic": domain.trade, "partitions": [1]}
         await fail_partition(kfake, domain.trade, 1)
         await kfake.fail(Api.METADATA, error=Code.LEADER_NOT_AVAILABLE, **where)

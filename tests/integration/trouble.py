@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.integration.feeding import PATIENCE, eventually, until
-from tests.integration.serving import Client, Server
+from tests.integration.serving import Client, Server, connected
 
 __all__ = [
     "feed_statuses",
@@ -15,8 +16,17 @@ __all__ = [
     "no_problem",
     "problem_with",
     "stays_live",
+    "subscribed",
     "told",
 ]
+
+
+@asynccontextmanager
+async def subscribed(server: Server, channel: str) -> AsyncIterator[Client]:
+    """Connect a subscriber to one channel for the length of the block."""
+    async with connected(server) as client:
+        await client.subscribe(channels=[channel])
+        yield client
 
 
 async def kafka_check(server: Server) -> dict[str, Any]:

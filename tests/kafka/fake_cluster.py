@@ -131,6 +131,11 @@ class FakeCluster:
         log.append([b'{"n":%d}' % (log.end + number) for number in range(count)], **options)
         self.change()
 
+    def publish_each(self, key: TopicPartition, count: int) -> None:
+        """Append records, each in a batch of its own."""
+        for _ in range(count):
+            self.publish(key)
+
     def publish_large(self, key: TopicPartition, size: int, count: int = 1) -> None:
         """Append records, each in a batch of its own of so many bytes."""
         for _ in range(count):

@@ -14,7 +14,17 @@ from odin_ws.kafka.partition import Jump
 from odin_ws.records import Record, TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
 
-__all__ = ["FIRST", "GATHER", "MAX_WAIT", "SECOND", "THIRD", "fetching", "places", "until_jump"]
+__all__ = [
+    "FIRST",
+    "GATHER",
+    "MAX_WAIT",
+    "SECOND",
+    "THIRD",
+    "fetching",
+    "move",
+    "places",
+    "until_jump",
+]
 
 FIRST, SECOND, THIRD = (TopicPartition("odin.trades", number) for number in range(3))
 MAX_WAIT: Final = 0.5
@@ -47,6 +57,14 @@ async def fetching(cluster: FakeCluster, *, starts: int = 0) -> AsyncIterator[Fe
         nursery.start_soon(ask_for_metadata)
         yield fetcher
         nursery.cancel_scope.cancel()
+
+
+async def move(
+    cluster: FakeCluster, fetcher: Fetcher, node: int, *, keeps: int | None = None
+) -> None:
+    """Elect a leader for `FIRST`, as FakeCluster.move does, and let the fetcher know it at once."""
+    cluster.move(FIRST, node, keeps=keeps)
+    fetcher.apply((await cluster.metadata([FIRST.topic])).topics)
 
 
 async def places(fetcher: Fetcher, count: int, seconds: float = 120) -> list[str]:

@@ -13,7 +13,7 @@ from odin_ws.kafka.partition import Jump, Partition
 from odin_ws.kafka.protocol import EpochEnd, EpochEndsRequest, ListOffsetsRequest, OffsetFound
 from odin_ws.records import JumpReason
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.fetching import FIRST, SECOND, fetching, places, until_jump
+from tests.kafka.fetching import FIRST, SECOND, fetching, move, places, until_jump
 
 EXPIRED, RECREATED, TRUNCATED = JumpReason.EXPIRED, JumpReason.RECREATED, JumpReason.TRUNCATED
 NOT_KNOWN = EpochEnd(0, -1, -1)
@@ -66,8 +66,7 @@ async def test_deleted_records_are_jumped_over(autojump_clock: MockClock) -> Non
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.errors[FIRST] = 6
-        for _ in range(10):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 10)
         cluster.logs[FIRST].delete_before(7)
         del cluster.errors[FIRST]
         assert await until_jump(fetcher) == ([], {FIRST: Jump(7, EXPIRED)})
@@ -116,12 +115,10 @@ async def test_truncation_goes_on_at_the_divergence(autojump_clock: MockClock) -
     """The new leader lacks the last records and has others: only these are read."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
-        for _ in range(10):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 10)
         await places(fetcher, 10)
         cluster.move(FIRST, 1, keeps=6)
-        for _ in range(20):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 20)
         assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
         assert await places(fetcher, 20) == [f"0-{number}" for number in range(6, 26)]
 
@@ -130,14 +127,12 @@ async def test_second_truncation_before_a_record_is_noticed(autojump_clock: Mock
     """The epoch of the divergence is known, so the next leader is compared too."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
-        for _ in range(10):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 10)
         await places(fetcher, 10)
         cluster.move(FIRST, 1, keeps=6)
         assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
         cluster.move(FIRST, 2, keeps=3)
-        for _ in range(9):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 9)
         assert await until_jump(fetcher) == ([], {FIRST: Jump(3, TRUNCATED, 0)})
         assert len(await places(fetcher, 9)) == 9
 
@@ -149,11 +144,9 @@ async def test_truncation_without_epoch_ends_goes_on_at_the_end(
     """Never back to the beginning; the brokers have no OffsetForLeaderEpoch."""
     cluster = FakeCluster({FIRST: 0}, has_epochs=has_epochs, answers_epoch_ends=False)
     async with fetching(cluster) as fetcher:
-        for _ in range(10):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 10)
         await places(fetcher, 10)
-        cluster.move(FIRST, 1, keeps=6)
-        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        await move(cluster, fetcher, 1, keeps=6)
         assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED)})
         cluster.publish(FIRST)
         assert await places(fetcher, 1) == ["0-6"]
@@ -175,13 +168,11 @@ async def test_validation_is_repeated_until_it_is_answered(autojump_clock: MockC
     """No unvalidated record is read meanwhile, and others flow."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
-        for _ in range(10):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 10)
         await places(fetcher, 10)
         cluster.query_errors[FIRST] = 78
         cluster.move(FIRST, 1, keeps=6)
-        for _ in range(10):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 10)
         since = trio.current_time()
         for _ in range(60):
             await trio.sleep(1)
@@ -205,17 +196,13 @@ async def test_validation_by_one_leader_does_not_hold_for_the_next(
     """The first new leader hangs while it is asked; the second lacks records."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
-        for _ in range(10):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 10)
         await places(fetcher, 10)
         cluster.hanging.add(1)
-        cluster.move(FIRST, 1)
-        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        await move(cluster, fetcher, 1)
         await trio.sleep(1)
-        cluster.move(FIRST, 2, keeps=6)
-        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
-        for _ in range(10):
-            cluster.publish(FIRST)
+        await move(cluster, fetcher, 2, keeps=6)
+        cluster.publish_each(FIRST, 10)
         assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
 
 
@@ -226,8 +213,7 @@ async def test_recreated_topic_is_read_from_its_beginning(autojump_clock: MockCl
         cluster.publish(FIRST, 5)
         await places(fetcher, 4 + 1)
         cluster.recreate("odin.trades", 1)
-        for _ in range(8):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 8)
         fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
         fetcher.restart([FIRST])
         assert await until_jump(fetcher) == ([], {FIRST: Jump(0, RECREATED)})
@@ -238,12 +224,10 @@ async def test_recreation_during_another_look_up_is_not_lost(autojump_clock: Moc
     """The answer that is under way is about the old log."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
-        for _ in range(5):
-            cluster.publish(FIRST)
+        cluster.publish_each(FIRST, 5)
         await places(fetcher, 5)
         cluster.hanging.add(1)
-        cluster.move(FIRST, 1)
-        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        await move(cluster, fetcher, 1)
         await trio.sleep(0.1)
         fetcher.restart([FIRST])
         cluster.hanging.clear()

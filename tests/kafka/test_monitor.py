@@ -280,8 +280,7 @@ async def test_lag_after_a_truncation_is_that_of_the_new_log(
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
-        for _ in range(10):
-            cluster.publish(TRADES)
+        cluster.publish_each(TRADES, 10)
         await trio.sleep(2 * PATIENCE)
         cluster.move(TRADES, cluster.leaders[TRADES], keeps=2)
         await trio.sleep(4 * PATIENCE)

@@ -59,8 +59,7 @@ async def test_history_is_read_before_the_end(
     """What is young enough, and not too many; only what comes after is news."""
     cluster = whole()
     cluster.publish(TRADES, 5, published_ms=now_ms() - YESTERDAY)
-    for _ in range(10):
-        cluster.publish(TRADES)
+    cluster.publish_each(TRADES, 10)
     async with sourcing(cluster, monkeypatch, history_seconds=60, history_records=8) as received:
         await trio.sleep(1)
         assert received.feed.status.value is FeedStatus.LIVE
@@ -264,12 +263,10 @@ async def test_truncated_log_is_told_as_a_jump(
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
-        for _ in range(10):
-            cluster.publish(TRADES)
+        cluster.publish_each(TRADES, 10)
         await trio.sleep(0.2)
         cluster.move(TRADES, cluster.leaders[TRADES], keeps=6)
-        for _ in range(2):
-            cluster.publish(TRADES)
+        cluster.publish_each(TRADES, 2)
         await trio.sleep(3)
         assert received.offsets(TRADES) == [*range(10), 6, 7]
         jumps = [one for one in received.assignments if one.jumps]
@@ -285,8 +282,7 @@ async def test_deleted_records_are_counted_as_lost(
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
         cluster.errors[TRADES] = 56
-        for _ in range(10):
-            cluster.publish(TRADES)
+        cluster.publish_each(TRADES, 10)
         await trio.sleep(1)
         cluster.logs[TRADES].delete_before(7)
         cluster.errors.clear()
