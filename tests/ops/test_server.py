@@ -28,10 +28,11 @@ GET = b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Ops:
-    """A server of a few pages, in virtual time. `served`: how many connections are over."""
+    """A server of a few pages. `reads`: of all connections; `served`: whether each was in time."""
 
     def __init__(self, nursery: trio.Nursery, limits: OpsLimits | None = None) -> None:
         self.asked = 0
+        self.reads = 0
         self.served: list[bool] = []
         self.stats = OpsStats()
         self.app = Starlette(
@@ -70,10 +71,14 @@ class Ops:
     def connect(self, peer: str = "192.0.2.1", capacity: int | None = None) -> Stream:
         """A client's end of a new connection, which holds `capacity` bytes if that is set."""
         client, served = memory_stream_pair()
+        served.receive_stream.receive_some_hook = self._count_read
         if capacity is not None:
             served = trio.StapledStream(_Narrow(served, capacity), served)  # type: ignore[arg-type]
         self._nursery.start_soon(self._serve, served, peer)
         return client
+
+    async def _count_read(self) -> None:
+        self.reads += 1
 
     async def _serve(self, stream: Any, peer: str) -> None:
         async with stream:
@@ -184,7 +189,7 @@ async def test_every_kind_of_request_gets_its_status(
         received = await ask(ops, request_)
         assert received.split(b" ")[1] == status, received
         assert (b"a page\n" in received) is (status == b"200" and not request_.startswith(b"HEAD"))
-        await wait_all_tasks_blocked()
+        await trio.sleep(1)
         assert ops.stats.rejected["bad_request"] == (status in {b"400", b"431"})
 
     await run(test)
@@ -292,7 +297,7 @@ async def test_client_that_sends_on_after_its_answer_is_closed(autojump_clock: M
         assert ops.served == [True]
         stream = ops.connect()
         await stream.send_all(GET * 10_000)
-        await wait_all_tasks_blocked()
+        await trio.sleep(0.5)
         assert ops.served == [True, True]
 
     await run(test)
@@ -328,6 +333,22 @@ async def test_crowd_from_one_address_takes_no_place_of_others(autojump_clock: M
         assert (await answer(other)).startswith(b"HTTP/1.1 200 ")
 
     await run(test, OpsLimits(connections=3))
+
+
+async def test_request_in_crumbs_wakes_the_server_seldom(autojump_clock: MockClock) -> None:
+    """What comes within 50 ms is read at once, and the request is served all the same."""
+
+    async def test(ops: Ops) -> None:
+        stream = ops.connect()
+        begun = trio.current_time()
+        for byte in GET:
+            await stream.send_all(bytes([byte]))
+            await trio.sleep(0.005)
+        sent = trio.current_time() - begun
+        assert (await answer(stream)).startswith(b"HTTP/1.1 200 ")
+        assert ops.reads < 3 + sent / 0.05 + 3
+
+    await run(test)
 
 
 # ---- real sockets
@@ -421,3 +442,24 @@ async def test_ops_port_without_descriptors_goes_on_when_there_are_some(
     printed = capsys.readouterr().out
     assert printed.count("ops port cannot accept") == 1
     assert "Traceback" not in printed
+
+
+async def test_connections_beyond_the_queue_wait_for_the_kernel(listening: socket.socket) -> None:
+    """So whoever comes later is not behind all of a crowd."""
+    connected = 0
+
+    async def connect() -> None:
+        nonlocal connected
+        async with await trio.open_tcp_stream(*listening.getsockname()):
+            connected += 1
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        ops = Ops(nursery)
+        limits = OpsLimits(rate=0.1, burst=1, queue=5)
+        async with serve_ops(ops.app, listening, ops.stats, limits):
+            for _ in range(30):
+                nursery.start_soon(connect)
+            await trio.sleep(0.5)
+            assert 5 <= connected <= 10
+            nursery.cancel_scope.cancel()

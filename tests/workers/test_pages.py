@@ -23,6 +23,9 @@ from odin_ws.workers.pages import workers_app
 from tests.workers.fakes import Crew, FakeChild, supervising
 from tests.workers.test_health import report
 
+OPS_TOKEN = Secret("of the operators")
+BEARER = {"Authorization": "Bearer of the operators"}
+
 
 @attrs.frozen
 class Ops:
@@ -202,11 +205,11 @@ ORDER = b'{"user":"ann"}'
 
 async def test_a_revocation_reaches_every_worker(autojump_clock: MockClock) -> None:
     """As it was posted; the answer counts what all of them have closed."""
-    async with ops() as one:
+    async with ops(token=OPS_TOKEN) as one:
         children = [one.crew.now(number) for number in (1, 2)]
         for closed, child in enumerate(children, 1):
             child.says("/revocations", {"user": "ann", "until": 7, "closed": closed})
-        answer = await one.client.post("/revocations", content=ORDER)
+        answer = await one.client.post("/revocations", content=ORDER, headers=BEARER)
         assert answer.json() == {"user": "ann", "until": 7, "closed": 3}
         assert [child.posted for child in children] == [[ORDER], [ORDER]]
 
@@ -215,10 +218,10 @@ async def test_a_worker_that_does_not_answer_a_revocation_is_told(
     autojump_clock: MockClock,
 ) -> None:
     """Who posted it has to do so again, or somebody could still be let in there."""
-    async with ops() as one:
+    async with ops(token=OPS_TOKEN) as one:
         one.crew.now(1).says("/revocations", {"user": "ann", "until": 7, "closed": 1})
         one.crew.now(2).refuses = True
-        answer = await one.client.post("/revocations", content=ORDER)
+        answer = await one.client.post("/revocations", content=ORDER, headers=BEARER)
         assert (answer.status_code, answer.text) == (
             503,
             "worker 2 does not answer: post it again\n",
@@ -227,24 +230,34 @@ async def test_a_worker_that_does_not_answer_a_revocation_is_told(
 
 async def test_what_a_worker_says_of_a_revocation_is_passed_on(autojump_clock: MockClock) -> None:
     """All say the same of what was posted."""
-    async with ops() as one:
+    async with ops(token=OPS_TOKEN) as one:
         for number in (1, 2):
             one.crew.now(number).says("/revocations", "until: a number, epoch seconds\n", 400)
-        answer = await one.client.post("/revocations", content=b"{}")
+        answer = await one.client.post("/revocations", content=b"{}", headers=BEARER)
         assert (answer.status_code, answer.text) == (400, "until: a number, epoch seconds\n")
+
+
+async def test_without_a_token_no_worker_is_asked_to_revoke(autojump_clock: MockClock) -> None:
+    """A crowd that posts costs the workers nothing."""
+    async with ops() as one:
+        answer = await one.client.post("/revocations", content=ORDER)
+        assert (answer.status_code, answer.text) == (
+            403,
+            "WS_OPS_TOKEN is not set: nobody may revoke\n",
+        )
+        assert one.crew.now(1).posted == []
 
 
 async def test_with_a_token_the_pages_want_it(autojump_clock: MockClock) -> None:
     """As those of one process do; probes need none."""
-    async with ops(token=Secret("of the operators")) as one:
+    async with ops(token=OPS_TOKEN) as one:
         for path in ("/health", "/metrics", "/clients"):
             assert (await one.get(path)).status_code == 401
         assert (await one.client.post("/revocations", content=ORDER)).status_code == 401
         assert one.crew.now(1).posted == []
         for path in ("/health/live", "/health/ready"):
             assert (await one.get(path)).status_code == 200
-        headers = {"Authorization": "Bearer of the operators"}
-        assert (await one.client.get("/health", headers=headers)).status_code == 200
+        assert (await one.client.get("/health", headers=BEARER)).status_code == 200
 
 
 async def test_workers_are_asked_once_a_second_whoever_asks(autojump_clock: MockClock) -> None:

@@ -18,6 +18,11 @@ __all__ = ["BadRequest", "Exchange"]
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 16 * 1024
 
+# A request comes in one segment or two. A client that sends it in crumbs would wake the loop for
+# each, so it is read again only after a pause.
+_PROMPT_READS: Final = 3
+_PAUSE_SECONDS: Final = 0.05
+
 # After its answer a client is given this much to close first: a reset would take the answer away.
 _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 64 * 1024
@@ -47,6 +52,7 @@ class Exchange:
         self._app = app
         self._server = server
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self._reads = 0
         self._whole = False
         self._start: Message | None = None
         self._body = b""
@@ -82,7 +88,14 @@ class Exchange:
                 return event  # type: ignore[return-value]  # NEED_DATA is the other sentinel
             if self._http.they_are_waiting_for_100_continue:
                 await self._write([h11.InformationalResponse(status_code=100, headers=[])])
-            self._http.receive_data(bytes(await self._stream.receive_some(_READ_BYTES)))
+            self._http.receive_data(await self._read())
+
+    async def _read(self) -> bytes:
+        """The next bytes, not too soon after those before."""
+        self._reads += 1
+        if self._reads > _PROMPT_READS:
+            await trio.sleep(_PAUSE_SECONDS)
+        return bytes(await self._stream.receive_some(_READ_BYTES))
 
     def _scope(self, request: h11.Request) -> Scope:
         path, _, query = request.target.partition(b"?")
@@ -158,5 +171,5 @@ class Exchange:
         await self._stream.send_eof()
         left = _LINGER_BYTES
         with trio.move_on_after(_LINGER_SECONDS):
-            while left > 0 and (data := await self._stream.receive_some(_READ_BYTES)):
+            while left > 0 and (data := await self._read()):
                 left -= len(data)

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from odin_ws.access.revocations import LASTS_SECONDS, Revocation, TooManyRevocations
 from odin_ws.ops.view import View
 
-__all__ = ["read_body", "revoke"]
+__all__ = ["read_body", "revoke", "revoking_disabled"]
 
 log = structlog.get_logger("odin_ws.ops")
 
@@ -39,7 +39,7 @@ async def revoke(view: View, request: Request) -> Response:
     """Carry out what was posted, and say how many connections that closed."""
     authority = view.server.doorkeeper.authority
     if view.settings.ws_ops_token is None:
-        return _refuse(HTTPStatus.FORBIDDEN, "WS_OPS_TOKEN is not set: nobody may revoke")
+        return revoking_disabled()
     if authority is None:
         return _refuse(HTTPStatus.CONFLICT, "WS_AUTH=none: there are neither users nor tokens")
     try:
@@ -54,6 +54,11 @@ async def revoke(view: View, request: Request) -> Response:
     closed = 0 if lifted else view.server.revoke(order.revocation)
     log.info("revoked", closed=closed, **_told(order))
     return JSONResponse({**_told(order), "closed": closed})
+
+
+def revoking_disabled() -> Response:
+    """The answer where there is no ops token."""
+    return _refuse(HTTPStatus.FORBIDDEN, "WS_OPS_TOKEN is not set: nobody may revoke")
 
 
 def _told(order: _Order) -> dict[str, Any]:

@@ -54,6 +54,9 @@ class OpsLimits:
     """Connections accepted per second; the others wait in the kernel's queue."""
     burst: float = 64.0
     """Connections accepted at once."""
+    queue: int = 128
+    """Connections that wait in the kernel's queue; the kernel lets the others try again. It is
+    emptied within a second, so a probe is not behind thousands that say nothing."""
 
 
 class OpsServer:
@@ -176,6 +179,9 @@ async def serve_ops(
 ) -> AsyncIterator[None]:
     """Serve an app on a listening socket for the length of the block."""
     listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
+    limits = limits or OpsLimits()
+    # It listens already, with a queue as long as the subscribers' port has.
+    listening.listen(limits.queue)
     server = OpsServer(app, stats, limits)
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:

@@ -25,7 +25,7 @@ from odin_ws.ops.app import INDEX
 from odin_ws.ops.clients import ClientsPages, InvalidQuery, read_limit
 from odin_ws.ops.metrics import build_info, ops_rejections
 from odin_ws.ops.protection import OpsAccess, protection
-from odin_ws.ops.revoking import read_body
+from odin_ws.ops.revoking import read_body, revoking_disabled
 from odin_ws.ops.shared_page import PAGE_SECONDS, SharedPage
 from odin_ws.ops.stats import OpsStats
 from odin_ws.workers.child import Answer
@@ -42,7 +42,7 @@ def workers_app(
 
     `stats`: where rejected requests are counted.
     """
-    pages = _Pages(supervisor, stats, seconds)
+    pages = _Pages(supervisor, stats, seconds, may_revoke=access.token is not None)
     return Starlette(
         routes=[
             Route("/", pages.index),
@@ -58,8 +58,11 @@ def workers_app(
 
 
 class _Pages:
-    def __init__(self, supervisor: Supervisor, stats: OpsStats, seconds: float) -> None:
+    def __init__(
+        self, supervisor: Supervisor, stats: OpsStats, seconds: float, *, may_revoke: bool
+    ) -> None:
         self._supervisor = supervisor
+        self._may_revoke = may_revoke
         self._stats = stats
         self._ready = SharedPage(self._build_ready, seconds)
         self._health = SharedPage(self._build_health, seconds)
@@ -144,6 +147,9 @@ class _Pages:
 
     async def revocations(self, request: Request) -> Response:
         """Carried out by every worker; it has to be posted again where one did not answer."""
+        if not self._may_revoke:
+            # As each worker would say, without asking them for anybody who likes.
+            return revoking_disabled()
         answers = await self._supervisor.ask("/revocations", await read_body(request))
         for number, one in answers.items():
             if one is None:
