@@ -1,4 +1,4 @@
-"""Who is answered on the ops port: by token, by name, by site; the two pages of probes are open."""
+"""The ops port checks token, Host and site; the two pages of probes are open."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def test_hosts_of_the_setting_are_answered(odin_scenario: Scenario) -> Non
 
 @pytest.mark.odin_settings(ws_ops_hosts=("*",))
 async def test_star_answers_every_host(odin_scenario: Scenario) -> None:
-    """For who knows that no browser reaches the port."""
+    """For operators who know that no browser reaches the port."""
     assert (await get(odin_scenario, "/health", headers={"Host": REBOUND})).status_code != 403
 
 

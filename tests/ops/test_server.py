@@ -376,7 +376,7 @@ async def test_connections_are_accepted_at_a_bounded_rate(listening: socket.sock
 
 
 async def test_request_in_flight_at_the_end_is_answered(listening: socket.socket) -> None:
-    """The port stops to accept, and who is being served has a second."""
+    """The port stops accepting, and a request in flight gets one second."""
     async with trio.open_nursery() as nursery:
         ops = Ops(nursery)
         async with serve_ops(ops.app, listening, ops.stats):

@@ -1,4 +1,4 @@
-"""A page is built at most once a second, and everybody who asks meanwhile gets that."""
+"""A page is built at most once a second; requests within that second share it."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 

@@ -29,7 +29,7 @@ _LINGER_BYTES: Final = 64 * 1024
 
 
 class BadRequest(Exception):
-    """The client does not speak HTTP; it was answered where it could be."""
+    """The client sent something other than HTTP; it was answered 4xx where possible."""
 
 
 class Exchange:
@@ -91,7 +91,7 @@ class Exchange:
             self._http.receive_data(await self._read())
 
     async def _read(self) -> bytes:
-        """The next bytes, not too soon after those before."""
+        """Return the next bytes; after a few reads, not before a pause."""
         self._reads += 1
         if self._reads > _PROMPT_READS:
             await trio.sleep(_PAUSE_SECONDS)
@@ -140,7 +140,7 @@ class Exchange:
         await self._answer(status, self._start["headers"], body)
 
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:
-        """Say what is wrong with a request, if nothing was said yet."""
+        """Answer 4xx with the reason, unless an answer was begun."""
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             body = f"bad request: {error}\n".encode("ascii", "backslashreplace")
             headers = [(b"content-type", b"text/plain; charset=us-ascii")]
@@ -167,7 +167,7 @@ class Exchange:
         await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
 
     async def _linger(self) -> None:
-        """Let the client read the answer: end our side, and drop what it still sends."""
+        """Half-close the connection; drop what the client sends while it reads the answer."""
         await self._stream.send_eof()
         left = _LINGER_BYTES
         with trio.move_on_after(_LINGER_SECONDS):

@@ -1,4 +1,4 @@
-"""What stands before every ops page: the Host allow-list, other sites' pages, the bearer token."""
+"""Checks before every ops page: Host allow-list, requests of other sites, bearer token."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SCHEME: Final = "bearer "
 # WS_OPS_HOSTS=* allows every name.
 _ANY: Final = "*"
 
-# What a browser says of a request: made by this site's own page, or by the person at the keyboard.
+# Values of Sec-Fetch-Site that are answered: a page of this port, or an address typed in.
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 
 # Answers of the pages themselves that are rejections, by status; 503 is a page's content.
@@ -50,8 +50,8 @@ class OpsAccess:
     """Names and addresses that a Host header may have, beside loopback and the address that the
     connection arrived at; lower case."""
     token: Secret | None = None
-    """The bearer token. Where there is one, any Host will do: a page in a browser that was led
-    here by DNS rebinding has no token, and no browser adds one by itself."""
+    """The bearer token. With a token any Host is answered: a page in a browser that reached this
+    port by DNS rebinding has no token, and no browser adds one by itself."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -64,12 +64,12 @@ class OpsAccess:
 
 
 def protection(access: OpsAccess, stats: OpsStats) -> list[Middleware]:
-    """What an app of ops pages is wrapped in."""
+    """Return the middleware of an app of ops pages."""
     return [Middleware(Guard, access, stats)]
 
 
 class Guard:
-    """Answers what the pages shall not see, and counts every rejection."""
+    """Rejects requests that the pages must not answer, and counts every rejection."""
 
     def __init__(self, app: ASGIApp, access: OpsAccess, stats: OpsStats) -> None:
         self._app = app
@@ -112,7 +112,7 @@ class Guard:
         if _ANY in hosts:
             return True
         name = _host_name(headers.get("host", ""))
-        # A rebound name is a name: the address that was connected to is no danger.
+        # DNS rebinding needs a name, so the address that the connection arrived at is safe.
         arrived = read_address(scope["server"][0]) if scope["server"] else None
         return bool(name) and (is_loopback(name) or name in hosts or name == arrived)
 

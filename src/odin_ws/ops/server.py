@@ -1,4 +1,4 @@
-"""The ops port: an HTTP server whose clients cannot hold it up, and that cannot hold up the feed.
+"""The HTTP server of the ops port, bounded so that no crowd on it delays the feed.
 
 Connections, their time, and the rate at which they are accepted are bounded, and a connection
 serves one request.
@@ -27,7 +27,7 @@ __all__ = ["OpsLimits", "OpsServer", "serve_ops"]
 
 log = structlog.get_logger("odin_ws.ops")
 
-# At the end of the service a request that is being answered gets this long.
+# At the end of the service a request in flight gets this long.
 _FAREWELL_SECONDS: Final = 1.0
 
 # Out of descriptors or buffers: retrying at once would only spin.
@@ -133,7 +133,7 @@ class OpsServer:
         return not (place.cancelled_caught or time_limit.cancelled_caught)
 
     async def _exchange(self, exchange: Exchange) -> None:
-        """Run it; nothing that goes wrong in it ends more than its connection."""
+        """Run an exchange; an error in it ends only its connection."""
         try:
             await exchange.run()
         except BadRequest as problem:
@@ -149,8 +149,8 @@ class OpsServer:
     def _place(self, peer: str) -> Iterator[trio.CancelScope]:
         """Hold one of the places for the length of the block, which is cancelled if it is lost.
 
-        The newcomer gets a place and the oldest connection loses it: a probe is answered within
-        milliseconds, and connections that say nothing or read nothing get old. The address with
+        When all places are taken the oldest connection loses its own: a probe is answered within
+        milliseconds, and connections that send nothing or read nothing get old. The address with
         most connections loses one, so a crowd from one address does not take the places of others.
         """
         if len(self._open) >= self._limits.connections:

@@ -1,4 +1,4 @@
-"""A page that is built at most once per second, whoever asks for it."""
+"""A page that is built at most once per second and shared by all requests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SharedPage(Generic[T]):
     async def get(self) -> T:
         """Return the page, built now if the last one is too old.
 
-        A cancelled or failed build is taken up by the next request that waits.
+        If a build is cancelled or fails, the next request builds again.
         """
         async with self._building:
             if self._built is None or trio.current_time() - self._built[0] >= self._seconds:

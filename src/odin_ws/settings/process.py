@@ -48,8 +48,8 @@ class ProcessSettings:
         "0",
         number(0, 4096),
         "cores",
-        "CPU of all processes; 0: the container's limit, else the machine's; "
-        "with it, or one core in a process, used up new ones get 503",
+        "CPU of all processes together; 0: the container's limit, else the machine's; "
+        "new connections get 503 while it, or one core of a process, is used up",
     )
     ws_memory_limit: int = setting(
         "WS_MEMORY_LIMIT",

@@ -148,7 +148,7 @@ class _Pages:
     async def revocations(self, request: Request) -> Response:
         """Carried out by every worker; it has to be posted again where one did not answer."""
         if not self._may_revoke:
-            # As each worker would say, without asking them for anybody who likes.
+            # Each worker would answer the same; a crowd that posts must not reach them.
             return revoking_disabled()
         answers = await self._supervisor.ask("/revocations", await read_body(request))
         for number, one in answers.items():

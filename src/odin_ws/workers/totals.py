@@ -32,7 +32,7 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_subscribed_patterns": sum,
     # Shares of equal parts.
     "ws_capacity_headroom_percent": fmean,
-    # Of a core each: a worker that is full is full, however idle the others are.
+    # Each is relative to one core: a mean would hide a worker that is full.
     "ws_cpu_usage_percent": max,
     "odin_ws_build_info": max,
     # Every worker reads everything and keeps the same past: the one that is worst off tells.
