@@ -250,7 +250,7 @@ async def test_a_wrong_address_is_said() -> None:
         whys = {
             f"ws://{LOOPBACK}:{nobody}/ws": "refused",
             f"ws://{here.addresses.subscribers}/elsewhere": "404",
-            f"ws://{here.addresses.ops}/health": "403",
+            f"ws://{here.addresses.ops}/health": "200",
             f"wss://{here.addresses.subscribers}/ws": "SSL",
             "http://localhost/ws": "ws://host:port/path",
             "ws://localhost:port/ws": "port",
