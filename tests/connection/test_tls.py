@@ -363,8 +363,9 @@ def test_an_invalid_certificate_at_the_start_is_served_and_warned_of(
         certificate = Certificate(authority.chain, authority.key)
     (line,) = lines
     assert line["log_level"] == "warning"
-    assert said in line["event"]
-    assert certificate.warning == line["event"]
+    assert line["event"] == "the certificate has to be renewed"
+    assert said in line["reason"]
+    assert certificate.warning == line["reason"]
     first = certificate.context
     authority.issue(**EXPIRED)
     certificate.reload()

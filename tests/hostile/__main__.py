@@ -1,6 +1,7 @@
 """`make hostile`: good clients alone, then beside bad ones, then beside them once more.
 
 The good ones check every message; the second time beside the bad ones shows whether memory grows.
+With --churn or --names there are only bad ones, and it is memory that is looked at.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 import click
@@ -28,11 +30,15 @@ from odin_ws.bench.target import Cores, Target, pinned
 from odin_ws.bench.topics import create_topics
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws.testing.processes import ChildProcess
+from tests.hostile.churn import churn, report_churn
 from tests.hostile.judging import Outcome, Stand, report
 from tests.hostile.kinds import KINDS, PROXIED, PROXY
+from tests.hostile.names import SETTINGS, report_names, subscribe_names
 from tests.integration.serving import Server, serving
 
 __all__ = ["main"]
+
+T = TypeVar("T")
 
 _LIBS: Final = Path(__file__).parent.parent / "apache_kafka" / "libs"
 
@@ -141,6 +147,19 @@ async def _run(good: int, bad: int, rate: float, seconds: float, log: Path) -> O
                 return outcome
 
 
+async def _alone(course: Callable[[Server], Awaitable[T]], settings: Mapping[str, str]) -> T:
+    """Run a course against a server whose Kafka brings nothing."""
+    with tempfile.TemporaryDirectory(prefix="odin-ws-hostile-") as name:
+        async with open_broker(None, _LIBS, Path(name)) as (brokers, called):
+            await create_topics(brokers)
+            async with serving(brokers, settings) as server:
+                click.echo(f"the server is process {server.process.pid}, with {called}")
+                found = await course(server)
+                server.signal(signal.SIGTERM)
+                await server.ended()
+                return found
+
+
 def _say_nothing(_what: str, _share: float | None) -> None:
     pass
 
@@ -150,6 +169,10 @@ def _say_nothing(_what: str, _share: float | None) -> None:
 @click.option("--bad", default=2000, show_default=True, help="clients of all bad kinds together")
 @click.option("--rate", default=50.0, show_default=True, help="messages a second to each good one")
 @click.option("--seconds", default=15.0, show_default=True, help="how long each part is measured")
+@click.option("--churn", "visits", default=0, help="instead: so many connections come and go")
+@click.option(
+    "--names", "clients", default=0, help="instead: so many clients with 1,024 names each"
+)
 @click.option(
     "--log",
     default="hostile.log",
@@ -157,12 +180,25 @@ def _say_nothing(_what: str, _share: float | None) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="where the server's log goes",
 )
-def main(good: int, bad: int, rate: float, seconds: float, log: Path) -> None:
+def main(  # noqa: PLR0913, PLR0917 -- an option each
+    good: int, bad: int, rate: float, seconds: float, visits: int, clients: int, log: Path
+) -> None:
     """Run it; the exit status is 1 where a promise was broken."""
-    outcome = trio.run(_run, good, bad, rate, seconds, log)
-    for line in report(outcome):
+    if visits:
+        churned = trio.run(_alone, partial(churn, visits=visits), {})
+        _finish(report_churn(churned), churned.broken)
+    elif clients:
+        names = trio.run(_alone, partial(subscribe_names, clients=clients), SETTINGS)
+        _finish(report_names(names), names.broken)
+    else:
+        outcome = trio.run(_run, good, bad, rate, seconds, log)
+        _finish(report(outcome), outcome.broken)
+
+
+def _finish(lines: Iterable[str], broken: Sequence[str]) -> None:
+    for line in lines:
         click.echo(line)
-    if broken := outcome.broken:
+    if broken:
         click.echo("BROKEN: " + "; ".join(broken))
         sys.exit(1)
 

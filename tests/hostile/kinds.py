@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from itertools import cycle, islice, product
+from itertools import count, cycle, islice, product
 from string import ascii_lowercase
 from typing import Final
 
@@ -18,7 +18,21 @@ import trio
 
 from tests.scenarios.wire import Op, frame, request
 
-__all__ = ["AT_ONCE", "KINDS", "ON_OPS_PORT", "PROXIED", "PROXY", "UPGRADE", "Visit"]
+__all__ = [
+    "AT_ONCE",
+    "CLOSE",
+    "KINDS",
+    "ON_OPS_PORT",
+    "PROXIED",
+    "PROXY",
+    "UPGRADE",
+    "Visit",
+    "command",
+    "listen",
+    "own_subscriptions",
+    "returning",
+    "vanishing",
+]
 
 Visit = Callable[[trio.SocketStream], Awaitable[None]]
 
@@ -34,22 +48,24 @@ UPGRADE: Final = request()
 _HEARTBEAT: Final = frame(Op.TEXT, b'{"type":"heartbeat"}')
 _BEGIN: Final = frame(Op.TEXT, b" ", fin=False)
 _GO_ON: Final = frame(Op.CONTINUATION, b" ", fin=False)
-_CLOSE: Final = frame(Op.CLOSE, struct.pack("!H", 1000))
+CLOSE: Final = frame(Op.CLOSE, struct.pack("!H", 1000))
+_numbers: Final = count()
 # Short ones: a command that is too large would not be looked at.
 _TEN_THOUSAND: Final = [
     "".join(letters) for letters in islice(product(ascii_lowercase, repeat=3), 10_000)
 ]
 
 
-def _command(kind: str, **data: object) -> bytes:
+def command(kind: str, **data: object) -> bytes:
+    """A command as a frame."""
     text = json.dumps({"type": kind, "data": data}, separators=(",", ":"))
     return frame(Op.TEXT, text.encode())
 
 
-_EVERYTHING: Final = _command("subscribe", channels=["*.*"])
-_NAMES: Final = _command("subscribe", channels=_TEN_THOUSAND)
+_EVERYTHING: Final = command("subscribe", channels=["*.*"])
+_NAMES: Final = command("subscribe", channels=_TEN_THOUSAND)
 _DEEP: Final = frame(Op.TEXT, b'{"type":"subscribe","data":' + b"[" * 30_000)
-_POSITIONS: Final = _command(
+_POSITIONS: Final = command(
     "resume", channels=["*.*"], positions={"odin.trades": {str(one): 0 for one in range(3000)}}
 )
 _PAGE: Final = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -63,7 +79,7 @@ async def _slowly(stream: trio.SocketStream, data: bytes, pause: float) -> None:
         await trio.sleep(pause)
 
 
-async def _listen(stream: trio.SocketStream) -> None:
+async def listen(stream: trio.SocketStream) -> None:
     """Take what comes, to the end."""
     while await stream.receive_some(65536):
         pass
@@ -72,7 +88,7 @@ async def _listen(stream: trio.SocketStream) -> None:
 async def _upgraded(stream: trio.SocketStream, *data: bytes) -> None:
     """Upgrade, say that, and listen."""
     await stream.send_all(b"".join((UPGRADE, *data)))
-    await _listen(stream)
+    await listen(stream)
 
 
 async def _flooding(
@@ -93,12 +109,12 @@ async def slow_head(stream: trio.SocketStream) -> None:
 async def half_a_head(stream: trio.SocketStream) -> None:
     """A head without its end."""
     await stream.send_all(UPGRADE[:-2])
-    await _listen(stream)
+    await listen(stream)
 
 
 async def silent(stream: trio.SocketStream) -> None:
     """Nothing at all."""
-    await _listen(stream)
+    await listen(stream)
 
 
 async def endless_head(stream: trio.SocketStream) -> None:
@@ -112,20 +128,20 @@ async def endless_head(stream: trio.SocketStream) -> None:
 async def garbage(stream: trio.SocketStream) -> None:
     """Bytes that mean nothing."""
     await stream.send_all(_GARBAGE)
-    await _listen(stream)
+    await listen(stream)
 
 
 async def tls_hello(stream: trio.SocketStream) -> None:
     """TLS where none is spoken."""
     await stream.send_all(_TLS_HELLO)
-    await _listen(stream)
+    await listen(stream)
 
 
 async def wrong_upgrade(stream: trio.SocketStream) -> None:
     """Heads that two servers would read in two ways, and others that are wrong."""
     wrong = {"Sec-WebSocket-Version": "12", "Transfer-Encoding": "chunked", "Content-Length": "5"}
     await stream.send_all(request(headers=wrong, method="POST") + UPGRADE)
-    await _listen(stream)
+    await listen(stream)
 
 
 async def vanishing(stream: trio.SocketStream) -> None:
@@ -144,7 +160,7 @@ async def half_open(stream: trio.SocketStream) -> None:
     """Upgraded, and its side is ended: it cannot answer a ping."""
     await stream.send_all(UPGRADE + _EVERYTHING)
     await stream.send_eof()
-    await _listen(stream)
+    await listen(stream)
 
 
 async def no_reader(stream: trio.SocketStream) -> None:
@@ -191,7 +207,7 @@ async def deep_json(stream: trio.SocketStream) -> None:
 
 async def after_close(stream: trio.SocketStream) -> None:
     """Talks on after its close."""
-    await _flooding(stream, _HEARTBEAT * 100, first=_CLOSE, pause=_PAUSE)
+    await _flooding(stream, _HEARTBEAT * 100, first=CLOSE, pause=_PAUSE)
 
 
 async def bad_frames(stream: trio.SocketStream) -> None:
@@ -208,7 +224,7 @@ async def binary(stream: trio.SocketStream) -> None:
 
 async def replays(stream: trio.SocketStream) -> None:
     """Asks for all of the past again and again."""
-    past = _command("resume", channels=["*.*"], positions={"odin.trades": {"0": 0}})
+    past = command("resume", channels=["*.*"], positions={"odin.trades": {"0": 0}})
     await _flooding(stream, past)
 
 
@@ -226,13 +242,13 @@ async def _through_proxy(host: str, port: int, forged: str) -> None:
     with suppress(OSError, trio.BrokenResourceError):
         async with await trio.open_tcp_stream(host, port, local_address=PROXY) as stream:
             await stream.send_all(request(headers=headers))
-            await _listen(stream)
+            await listen(stream)
 
 
 async def ops_pipelining(stream: trio.SocketStream) -> None:
     """Forty pages asked for at once on the ops port, and read; this kind comes back at once."""
     await stream.send_all(_PAGE * 40)
-    await _listen(stream)
+    await listen(stream)
 
 
 async def ops_no_reader(stream: trio.SocketStream) -> None:
@@ -245,6 +261,20 @@ async def ops_no_reader(stream: trio.SocketStream) -> None:
 async def ops_slow_head(stream: trio.SocketStream) -> None:
     """A head on the ops port, byte by byte."""
     await _slowly(stream, _PAGE, 0.5)
+
+
+def own_subscriptions() -> bytes:
+    """As many subscriptions as there may be, in the longest names, which nobody else has."""
+    number = next(_numbers)
+    names = [f"{number:05}{at:04}".ljust(120, "x") + ".trade" for at in range(1024)]
+    # A command holds 64 KiB: some 500 such names.
+    several = [command("subscribe", channels=names[at : at + 256]) for at in range(0, 1024, 256)]
+    return b"".join(several)
+
+
+async def own_names(stream: trio.SocketStream) -> None:
+    """Subscribes to them, and listens."""
+    await _upgraded(stream, own_subscriptions())
 
 
 KINDS: Final[Mapping[str, Visit]] = {
@@ -276,6 +306,7 @@ KINDS: Final[Mapping[str, Visit]] = {
         ops_pipelining,
         ops_no_reader,
         ops_slow_head,
+        own_names,
     )
 }
 

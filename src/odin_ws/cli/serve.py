@@ -95,7 +95,7 @@ def _within_descriptors(settings: Settings) -> Settings:
     except TooFewDescriptors as error:
         stop_with(str(error))
     for line in plan.warnings:
-        log.warning(line)
+        log.warning("a setting is lowered, there are too few descriptors", reason=line)
     log.info(
         "descriptors",
         limit=plan.limit,

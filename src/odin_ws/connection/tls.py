@@ -122,7 +122,7 @@ class Certificate:
 
     def _log_warning(self) -> None:
         if (warning := self.warning) is not None:
-            log.warning(warning, file=str(self._chain))
+            log.warning("the certificate has to be renewed", reason=warning, file=str(self._chain))
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
