@@ -9,6 +9,7 @@ from pathlib import Path
 
 import attrs
 
+from odin_ws.access.claims import BadClaims
 from odin_ws.access.grants import Grant
 from odin_ws.access.jwks import ChangingKeys, fetch_keys, read_keys
 from odin_ws.access.keys import BadKey, KeyName, KeySet, key_set, public_key, shared_secret
@@ -71,6 +72,8 @@ class Authority:
             raise NoKeys
         try:
             grant = self.policy.grant(read_token(token, self.keys, self.rules))
+        except BadClaims:
+            raise self._count(InvalidToken(TokenFault.CLAIMS)) from None
         except InvalidToken as error:
             missing = self._missing_key(token)
             if self.changing is not None and missing is not None:

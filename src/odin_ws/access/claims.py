@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import attrs
+import orjson
 
-__all__ = ["BadClaims", "Claims", "read_claims"]
+__all__ = ["MAX_NAMES", "BadClaims", "Claims", "parse_claims", "read_claims"]
 
 # Names of users and tokens are counted, listed and compared: an e-mail address or UUID fits.
 _MAX_NAME_LENGTH: Final = 256
+
+# How many names a list may have: as many as a list of a command.
+MAX_NAMES: Final = 1024
+
+# Control characters, surrogates, and what ends a line or paragraph: logs, pages and JSON that have
+# a name could not be written, or not be read.
+_UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+# The integers that every JSON parser keeps as they are (RFC 8259, 6).
+_MAX_NUMBER: Final = 1 << 53
 
 
 class BadClaims(ValueError):
@@ -33,12 +45,29 @@ class Claims:
     all: Mapping[str, Any]
 
 
+def parse_claims(text: bytes) -> Mapping[str, Any]:
+    """The claims of a token's payload, as strict JSON has them. Raises BadClaims.
+
+    Python's own parser lets through what nothing else can read or write: NaN, numbers beyond any
+    bound, and halves of surrogate pairs.
+    """
+    try:
+        payload = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise BadClaims("no JSON") from None
+    if not isinstance(payload, dict):
+        raise BadClaims("an object is needed")
+    return payload
+
+
 def read_claims(payload: Mapping[str, Any]) -> Claims:
     """Read what we look at. Raises BadClaims."""
+    for claim in ("nbf", "iat"):
+        if claim in payload:
+            _time(payload, claim)
     return Claims(
         user=_name(payload, "sub"),
-        # The library that checked it accepts what int() reads.
-        expires_at=int(payload["exp"]),
+        expires_at=_time(payload, "exp"),
         token_id=_name(payload, "jti") if "jti" in payload else None,
         channels=_channels(payload),
         max_subscriptions=_count(payload, "max_subscriptions"),
@@ -46,19 +75,38 @@ def read_claims(payload: Mapping[str, Any]) -> Claims:
     )
 
 
+def _time(payload: Mapping[str, Any], claim: str) -> float:
+    """Epoch seconds, without a fraction: tokens end at whole ones."""
+    value = payload.get(claim)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise BadClaims(f"{claim}: a number is needed")
+    if not -_MAX_NUMBER <= value <= _MAX_NUMBER:
+        raise BadClaims(f"{claim}: no time that could come")
+    return int(value)
+
+
 def _name(payload: Mapping[str, Any], claim: str) -> str:
     value = payload.get(claim)
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME_LENGTH:
-        raise BadClaims(f"{claim}: a text of 1 to {_MAX_NAME_LENGTH} characters")
+    if not _is_name(value) or not value:
+        raise BadClaims(f"{claim}: a text of 1 to {_MAX_NAME_LENGTH} characters, no control ones")
     return value
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    if not isinstance(value, str) or len(value) > _MAX_NAME_LENGTH:
+        return False
+    return _UNFIT.search(value) is None
 
 
 def _channels(payload: Mapping[str, Any]) -> tuple[str, ...] | None:
     if "channels" not in payload:
         return None
     value = payload["channels"]
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise BadClaims("channels: a list of texts")
+    if not isinstance(value, list) or len(value) > MAX_NAMES or not all(map(_is_name, value)):
+        raise BadClaims(
+            f"channels: a list of up to {MAX_NAMES} texts of up to {_MAX_NAME_LENGTH} characters, "
+            "no control ones"
+        )
     return tuple(value)
 
 
@@ -66,6 +114,6 @@ def _count(payload: Mapping[str, Any], claim: str) -> int | None:
     if claim not in payload:
         return None
     value = payload[claim]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_NUMBER:
         raise BadClaims(f"{claim}: an integer, 0 or more")
     return value

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from odin_ws.access.claims import Claims
+from odin_ws.access.claims import MAX_NAMES, BadClaims, Claims
 from odin_ws.access.grants import Grant
 from odin_ws.catalogue import ANY, Catalogue, InvalidName, is_token, split_channel
 
@@ -47,7 +47,7 @@ class Policy:
         """What a token with these claims may read.
 
         A `channels` claim says all of it. Names in it that the catalogue does not have grant
-        nothing: other services may share the issuer.
+        nothing: other services may share the issuer. Raises BadClaims.
         """
         if claims.channels is None:
             allowed = {
@@ -69,6 +69,8 @@ class Policy:
             case Who.OWNER:
                 value = claims.all.get(rule.claim)
                 tokens = value if isinstance(value, list) else [value]
+                if len(tokens) > MAX_NAMES:
+                    raise BadClaims(f"{rule.claim}: a list of up to {MAX_NAMES} texts")
                 # No `*`: a user who could choose that name would own everything.
                 return frozenset(one for one in tokens if isinstance(one, str) and is_token(one))
 

@@ -22,6 +22,9 @@ log = structlog.get_logger("odin_ws.ops")
 # Two names and a number.
 _MAX_BYTES: Final = 4096
 
+# The last second that every JSON parser keeps as it is.
+_LATEST: Final = 1 << 53
+
 _FIELDS: Final = {"user", "token_id", "until"}
 
 
@@ -96,6 +99,6 @@ def _read(body: bytes) -> _Order:
     if not isinstance(name, str) or not name:
         raise _BadRequest("user, token_id: a text that is not empty")
     until = order.get("until", time.time() + LASTS_SECONDS)
-    if not isinstance(until, int | float) or isinstance(until, bool):
-        raise _BadRequest("until: a number, epoch seconds")
+    if not isinstance(until, int | float) or isinstance(until, bool) or abs(until) > _LATEST:
+        raise _BadRequest("until: a number, epoch seconds, up to 2^53")
     return _Order(Revocation(order.get("user"), order.get("token_id")), round(until))

@@ -1,0 +1,90 @@
+"""Claims that are signed and cannot be what they should: nobody gets in with them.
+
+And whoever gets in can be listed, logged and revoked.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jwt
+import orjson
+import pytest
+
+from odin_ws.access.tokens import TokenFault
+from odin_ws.settings import Secret
+from odin_ws.testing.scenario import Scenario
+from tests.issuing import SECRET
+from tests.scenarios.auth.asking import ask, bearer, come
+from tests.scenarios.ops import get, post
+
+OPS = "the operators' own token"
+
+pytestmark = pytest.mark.odin_settings(
+    ws_auth="jwt", ws_jwt_secret=Secret(SECRET), ws_ops_token=Secret(OPS)
+)
+
+ODD: dict[str, dict[str, Any]] = {
+    "half a surrogate pair in sub": {"sub": "ann\ud800"},
+    "half a surrogate pair in channels": {"channels": ["\udfff.trade"]},
+    "a line feed in sub": {"sub": "ann\n"},
+    "an end beyond every clock": {"exp": 10**400},
+    "an end that is no number": {"exp": float("nan")},
+    "an end that never comes": {"exp": float("inf")},
+    "an end in words": {"exp": "4102444800"},
+    "more channels than a command may have": {"channels": [f"{n}.trade" for n in range(1025)]},
+    "a limit that is no number": {"max_subscriptions": "all"},
+}
+
+
+def signed(**claims: Any) -> str:
+    """A token with these claims, as Python's JSON writes them."""
+    payload = json.dumps({"sub": "ann", "exp": 4102444800, **claims})
+    return jwt.PyJWS().encode(payload.encode(), SECRET, "HS256")
+
+
+@pytest.mark.parametrize("case", ODD)
+async def test_odd_claims_are_refused_with_401(odin_scenario: Scenario, case: str) -> None:
+    """They are counted as claims; `/clients` and a live connection's `auth` go on as before."""
+    live = await come(odin_scenario)
+    token = signed(**ODD[case])
+    assert (await ask(odin_scenario, headers=bearer(token))).status == 401
+    assert (await live.command("auth", token=token))["data"]["code"] == "invalid_token"
+    assert (await live.command("heartbeat"))["type"] == "pong"
+    clients = await get(odin_scenario, "/clients", headers=bearer(OPS))
+    assert [one["user"] for one in clients.json()["clients"]] == ["ann"]
+    authority = odin_scenario.view.server.doorkeeper.authority
+    assert authority is not None
+    assert authority.faults == {TokenFault.CLAIMS: 2}
+    assert odin_scenario.view.server.stats.errors == 0
+
+
+@pytest.mark.parametrize(
+    "user",
+    ["\U0001f600" * 256, '"\\', "\u202eann", "Z\u00fcrich", " ", "<script>", "%00", "\u00e9" * 256],
+)
+@pytest.mark.parametrize("ascii_only", [False, True])
+async def test_every_user_that_got_in_is_listed_and_can_be_revoked(
+    odin_scenario: Scenario, user: str, *, ascii_only: bool
+) -> None:
+    """However the name is written in the JSON of the revocation."""
+    client = await odin_scenario.connect(token=signed(sub=user))
+    clients = await get(odin_scenario, "/clients", headers=bearer(OPS))
+    assert [one["user"] for one in clients.json()["clients"]] == [user]
+    order = {"user": user}
+    body = json.dumps(order).encode() if ascii_only else orjson.dumps(order)
+    answer = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
+    assert (answer.json()["user"], answer.json()["closed"]) == (user, 1)
+    assert (await client.closed()).code == 4403
+    assert (await ask(odin_scenario, headers=bearer(signed(sub=user)))).status == 403
+
+
+@pytest.mark.parametrize("until", ["1e300", "-1e300", "1" + "0" * 400, "9007199254740994"])
+async def test_revocation_until_no_time_that_could_come_is_refused(
+    odin_scenario: Scenario, until: str
+) -> None:
+    """400; a number that is too large is no error of ours."""
+    body = f'{{"user":"ann","until":{until}}}'.encode()
+    answer = await post(odin_scenario, "/revocations", content=body, headers=bearer(OPS))
+    assert answer.status_code == 400
