@@ -1,7 +1,10 @@
 // Follows an odin-ws server, and comes back to where it was: client-js.md says how to use it.
 
 // After these another connection would end the same way: protocol.md, Closes.
-const FINAL = new Set([1000, 1002, 1003, 1007, 1009, 4401, 4403]);
+const FINAL = new Set([1000, 1002, 1003, 1007, 1009, 1010, 4401, 4403]);
+const BAD_COMMANDS = "too many bad messages"; // one of the reasons of 1008
+// The server is dissatisfied with this client: waits grow, however long the connection has held.
+const FAILURES = new Set([1008, 4403]);
 
 // What may stand in a subprotocol: the browser's own error would show the token.
 const checked = (token) => {
@@ -14,7 +17,8 @@ export class OdinFeed {
   onnotice = (notice) => {}; // all else that happens, by its `type`
   duplicates = 0; // messages that had come before; they were dropped
   #token; #offered; #tokenEnd; #tokenTimer; #life = 0; // the last: of connections, and attempts
-  #options; #socket; #timer; #topics; #seq; #advice; #snapshot; #snapshotDue; #toCome; #tries = 0;
+  #options; #socket; #timer; #topics; #seq; #advice; #snapshot; #snapshotDue; #toCome; #since;
+  #tries = 0; #advised = false; // since a connection has last held for the longest wait
 
   // Milliseconds: backoff, the first and the longest wait; silence, when to ask for a sign of life.
   constructor(url, subscription, { positions = {}, ids = {}, ...options } = {}) {
@@ -81,9 +85,15 @@ export class OdinFeed {
   #leave(code, reason = "the connection failed") {
     this.close();
     const [first, longest] = this.#options.backoff;
+    const held = this.#topics ? performance.now() - this.#since : 0;
+    if (held >= longest && !FAILURES.has(code)) [this.#tries, this.#advised] = [0, false];
     const jittered = Math.random() * Math.min(longest, first * 2 ** this.#tries++);
-    const isFinal = FINAL.has(code) && !(code === 4401 && this.#renews);
-    const retry_ms = isFinal ? null : (this.#advice ?? jittered);
+    const isBad = FINAL.has(code) || (code === 1008 && reason.startsWith(BAD_COMMANDS));
+    const isFinal = isBad && !(code === 4401 && this.#renews);
+    // Advice is for those that are sent away once; given again it is the least of the back-off.
+    const wait = this.#advised ? Math.max(this.#advice, jittered) : (this.#advice ?? jittered);
+    if (this.#advice !== null) this.#advised = true;
+    const retry_ms = isFinal ? null : wait;
     if (retry_ms !== null) this.#timer = setTimeout(() => this.#connect(), retry_ms);
     this.onnotice({ type: "disconnected", code, reason, retry_ms });
   }
@@ -115,7 +125,7 @@ export class OdinFeed {
     if (item.type === "message") return this.#take(item);
     this.#follow(item);
     if (item.type === "replay_complete") this.#snapshotDue = false;
-    if (item.type === "pong") return void (this.#tries = 0);
+    if (item.type === "pong") return;
     if (!this.#topics && (item.subscribed || item.type === "error")) return this.#begin(item);
     if (item.type === "auth") this.#tokenEnd = Date.now() + item.expires_in_ms;
     if (item.type === "auth_ack") [this.#token, this.#tokenEnd] = [this.#offered, 0];
@@ -146,6 +156,7 @@ export class OdinFeed {
     if (error?.retry_ms) this.#advice = error.retry_ms;
     if (error) return this.#leave(error.retry ? 1013 : 1000, `${error.code}: ${error.message}`);
     [this.#topics, this.#toCome] = [answer.categories, answer.replayed];
+    this.#since = performance.now();
     if (this.#toCome === 0) this.#snapshotDue = false;
     this.#lose(answer);
     this.onnotice(answer);
@@ -154,7 +165,7 @@ export class OdinFeed {
   #take(message) {
     const { seq, skipped = 0, channel, pos, replay } = message;
     if (seq !== this.#seq + 1 + skipped) return this.#leave(4000, `gap before message ${seq}`);
-    [this.#seq, this.#tries] = [seq, 0];
+    this.#seq = seq;
     if (replay && this.#toCome && !--this.#toCome) this.#snapshotDue = false;
     const kept = (this.positions[this.#topics[channel.split(".").at(-1)]] ??= {});
     const [partition, offset] = pos.split("-").map(Number); // exact up to 2^53

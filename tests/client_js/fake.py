@@ -62,10 +62,10 @@ class Visit:
         head = {"seq": seq, "ts": seq, "channel": channel, "pos": pos, "data": {}}
         await self.say("message", **head | more)
 
-    async def close(self, code: int) -> None:
+    async def close(self, code: int, reason: str = "because") -> None:
         """Close as a server does."""
         with trio.fail_after(PATIENCE):
-            await self._websocket.aclose(code, "because")
+            await self._websocket.aclose(code, reason)
 
     async def cut(self) -> None:
         """End without a close frame."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import trio
 
 from tests.client_js.beginning import begun
 from tests.client_js.fake import TRADES, FakeServer
+from tests.docs.closes import ABNORMAL, CLOSES, Close
 
 START = {"odin.trades": {"0": 4, "1": -1}}
 
@@ -249,33 +248,48 @@ async def test_back_off(server: FakeServer, random: float) -> None:
     assert {(one["code"], one["reason"]) for one in left} == {(1006, "the connection failed")}
 
 
-async def test_a_message_resets_the_back_off(server: FakeServer) -> None:
-    """After a message the wait is a short one again, after an ack alone it is not."""
+async def test_neither_message_nor_pong_resets_the_back_off(server: FakeServer) -> None:
+    """A server that acks, sends one message and closes is not asked ever more often."""
+    async with server.follow(random=1, backoff=[2, NEVER_MS]) as follower:
+        waits = []
+        for number, code in enumerate((1008, 1008, 1011, 1012, 4408)):
+            visit = await begun(server, follower, positions=START)
+            await visit.message(1, f"2-{number}")
+            await follower.message()
+            await visit.say("pong", ts=1)
+            await visit.close(code)
+            waits.append((await follower.notice("disconnected")).item["retry_ms"])
+    assert waits == [2, 4, 8, 16, 32]
+
+
+@pytest.mark.parametrize(("code", "last"), [(1011, 2), (1012, 2), (4408, 2), (1008, 8)])
+async def test_connection_that_held_for_the_longest_wait_resets_the_back_off(
+    server: FakeServer, code: int, last: int
+) -> None:
+    """Also one on which nothing was published; but not for a client that the server closes 1008."""
     async with server.follow(random=1, backoff=[2, 100]) as follower:
         waits = []
-        for receives in (False, False, True, False):
-            visit = await begun(server, follower, positions=START)
-            if receives:
-                await visit.message(1, "2-0")
-                await follower.message()
-            await visit.cut()
-            waits.append((await follower.notice("disconnected")).item["retry_ms"])
-    assert waits == [2, 4, 2, 4]
-
-
-async def test_a_connection_that_holds_resets_the_back_off(server: FakeServer) -> None:
-    """Where nothing is published an answered heartbeat does it."""
-    options: dict[str, Any] = {"random": 1, "backoff": [2, 100], "silence": SILENCE_MS}
-    async with server.follow(**options) as follower:
-        waits = []
-        for stays in (False, False, True):
+        for stays in (0, 0, 0.2):
             visit = await begun(server, follower)
-            if stays:
-                await visit.command()
-                await visit.say("pong", ts=1)
+            await trio.sleep(stays)  # real time: the client's clock is Node's
+            await visit.close(code if stays else 1011)
+            waits.append((await follower.notice("disconnected")).item["retry_ms"])
+    assert waits == [2, 4, last]
+
+
+async def test_advice_that_comes_again_and_again_is_the_least_of_the_back_off(
+    server: FakeServer,
+) -> None:
+    """A server that always says 1 ms is not asked every millisecond."""
+    async with server.follow(random=1, backoff=[2, NEVER_MS]) as follower:
+        waits = []
+        for _ in range(4):
+            visit = await begun(server, follower)
+            await visit.say("reconnect", data={"after_ms": 1, "reason": "draining"})
+            await follower.notice("reconnect")
             await visit.close(1012)
             waits.append((await follower.notice("disconnected")).item["retry_ms"])
-    assert waits == [2, 4, 2]
+    assert waits == [1, 4, 8, 16]
 
 
 async def test_it_asks_again_where_the_log_does_not_answer(server: FakeServer) -> None:
@@ -296,20 +310,41 @@ async def test_it_asks_again_where_the_log_does_not_answer(server: FakeServer) -
 # ---- when it does not
 
 
-@pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1009, 4401, 4403])
-async def test_final_closes(server: FakeServer, code: int) -> None:
-    """After these it has nothing left to do, and says so."""
-    async with server.follow() as follower:
-        await (await begun(server, follower)).close(code)
-        left = await follower.notice("disconnected")
-        assert left.item["retry_ms"] is None
-        assert left.item["code"] == code
-        assert await follower.ended() == []
+@pytest.mark.parametrize("row", CLOSES, ids=lambda row: row.label)
+async def test_close_does_what_its_row_says(server: FakeServer, row: Close) -> None:
+    """Each row of docs/protocol.md's table, also with a token that is a string."""
+    async with server.follow(random=1, backoff=[2, 100]) as follower:
+        visit = await begun(server, follower)
+        if row.advised:
+            await visit.say("reconnect", data={"after_ms": 7, "reason": row.label})
+            await follower.notice("reconnect")
+        if row.code == ABNORMAL:
+            await visit.cut()
+        else:
+            await visit.close(row.code, row.reason)
+        left = (await follower.notice("disconnected")).item
+        assert left["code"] == row.code
+        assert left["retry_ms"] == (None if row.final else 7 if row.advised else 2)
+        if row.final:
+            assert await follower.ended() == []
+        else:
+            await server.visit()
 
 
-@pytest.mark.parametrize("code", [1001, 1008, 1011, 1012, 1013, 4408])
-async def test_passing_closes(server: FakeServer, code: int) -> None:
-    """After these it comes back."""
+@pytest.mark.parametrize("row", [row for row in CLOSES if row.renewable], ids=lambda row: row.label)
+async def test_close_about_a_token_is_passing_where_there_is_another_one(
+    server: FakeServer, row: Close
+) -> None:
+    """It gets a new one, and comes back with back-off."""
+    async with server.follow(random=1, backoff=[2, 100], tokens=["a", "b"]) as follower:
+        await (await begun(server, follower)).close(row.code, row.reason)
+        assert (await follower.notice("disconnected")).item["retry_ms"] == 2
+        assert "bearer.b" in (await server.visit()).offered
+
+
+@pytest.mark.parametrize("code", [1001, 1013, 1014, 3000, 4999])
+async def test_close_that_has_no_row_is_passing(server: FakeServer, code: int) -> None:
+    """What proxies and newer servers say."""
     async with server.follow() as follower:
         await (await begun(server, follower)).close(code)
         assert (await follower.notice("disconnected")).item["code"] == code

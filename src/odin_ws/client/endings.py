@@ -9,6 +9,7 @@ import attrs
 
 __all__ = [
     "ABNORMAL",
+    "FAILURES",
     "LONGEST_WAIT",
     "NORMAL",
     "TOKEN_ENDINGS",
@@ -29,6 +30,10 @@ _POLICY: Final = 1008
 # Something is wrong with this client or with what it may do; it would be told the same again:
 # framing, kind of frame, UTF-8, size, extensions, token, permission.
 _LASTING: Final = frozenset({VIOLATION, 1003, 1007, 1009, 1010, 4401, 4403})
+
+# The server is dissatisfied with this client: the back-off goes on from where it was, however long
+# the connection has held.
+FAILURES: Final = frozenset({_POLICY, 4403})
 
 # HTTP status, close code: of these another token may make something else.
 TOKEN_ENDINGS: Final = frozenset({401, 4401})

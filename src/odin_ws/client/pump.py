@@ -14,6 +14,7 @@ from odin_ws.client.backoff import Backoff
 from odin_ws.client.connection import Connect, Connection, open_connection
 from odin_ws.client.endings import (
     ABNORMAL,
+    FAILURES,
     NORMAL,
     TOKEN_ENDINGS,
     Ended,
@@ -97,6 +98,10 @@ class Pump:
     channel: trio.MemorySendChannel[Sequence[Item | Reached]]
     _backoff: Backoff = attrs.field(init=False)
     _left_at: float | None = attrs.field(init=False, default=None)
+    # When the subscription of this connection took effect.
+    _accepted_at: float | None = attrs.field(init=False, default=None)
+    # Whether advice was followed since a connection last held for long.
+    _advised: bool = attrs.field(init=False, default=False)
     _snapshot_due: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -112,11 +117,24 @@ class Pump:
                 if ending.error is not None:
                     raise ending.error
                 return
-            pause = ending.advised
-            if pause is None:
-                pause = max(ending.not_before, self._backoff.next())
+            pause = self._pause(ending)
             await self._tell(ending, pause)
             await trio.sleep(pause)
+
+    def _pause(self, ending: _Ending) -> float:
+        """Seconds until the next attempt.
+
+        Advice is for clients that a server sends away once. What a server advises again before a
+        connection held for long is the least that the back-off may be.
+        """
+        held = 0.0 if self._accepted_at is None else trio.current_time() - self._accepted_at
+        if held >= self.timing.backoff_cap and ending.code not in FAILURES:
+            self._backoff.reset()
+            self._advised = False
+        if ending.advised is not None and not self._advised:
+            self._advised = True
+            return ending.advised
+        return max(ending.advised or 0, ending.not_before, self._backoff.next())
 
     async def _tell(self, ending: _Ending, retry_in: float | None) -> None:
         await self.channel.send((Disconnected(ending.code, ending.reason, retry_in),))
@@ -130,7 +148,7 @@ class Pump:
             self._left_at,
             snapshot_due=self._snapshot_due,
         )
-        began = trio.current_time()
+        self._accepted_at = None
         async with trio.open_nursery() as nursery:
             renewal = Renewal(self.tokens, self.timing.connect, self.rng, nursery)
             ending = await self._stay(session, renewal)
@@ -138,9 +156,6 @@ class Pump:
         self._snapshot_due = session.snapshot_due
         if session.accepted:
             self._left_at = trio.current_time()
-            # Where nothing is published a connection that held for long was a good one too.
-            if session.delivered or self._left_at - began > self.timing.backoff_cap:
-                self._backoff.reset()
         return ending
 
     async def _stay(self, session: Session, renewal: Renewal) -> _Ending:
@@ -199,6 +214,7 @@ class Pump:
                 deadline = trio.current_time() + (session.retry_in or pause)
                 while trio.current_time() < deadline:
                     await self._hear(visit, deadline)
+        self._accepted_at = trio.current_time()
 
     async def _hear(self, visit: _Visit, deadline: float = math.inf) -> None:
         await self._pass_on(visit.session, await visit.connection.receive(deadline))

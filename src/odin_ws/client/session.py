@@ -70,7 +70,6 @@ class Session:
         self.retry_in: float | None = None  # seconds after which a put off command is sent again
         self.accepted = False  # the subscription has taken effect
         self.put_off = False  # the server wants to be asked again later
-        self.delivered = False  # a message has come
         self.advice: float | None = None  # the server asks to come back after so many seconds
         # Another token is wanted before that, on the clock of `take`; for others to take away.
         self.token_ends_at: float | None = None
@@ -147,7 +146,6 @@ class Session:
             text,
         )
         self._count(message)
-        self.delivered = True
         if message.replay and self._to_replay:
             self._to_replay -= 1
             self.snapshot_due &= self._to_replay > 0
