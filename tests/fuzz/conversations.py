@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+import attrs
 import trio
 
 from odin_ws.records import Record
@@ -13,10 +14,10 @@ from odin_ws.settings import Settings
 from odin_ws.testing.pipes import ClientStream
 from odin_ws.testing.scenario import Client, Scenario, open_scenario
 from tests.fuzz.feeding import pieces
-from tests.scenarios.wire import request
+from tests.scenarios.wire import Op, frame, request
 from tests.virtual_time import in_virtual_time
 
-__all__ = ["check_caller", "check_session"]
+__all__ = ["check_caller", "check_resume", "check_session"]
 
 # Small limits are met by small inputs.
 _SETTINGS: Final = Settings(
@@ -30,6 +31,9 @@ _SETTINGS: Final = Settings(
     ws_ping_interval=4,
     ws_pong_timeout=10,
 )
+
+# Nothing is kept in memory: what a client comes back to is read from the log.
+_FROM_THE_LOG: Final = attrs.evolve(_SETTINGS, ws_retention_bytes=0)
 
 # What the network holds for one who does not read; then the outbox fills, and then it is slow.
 _SMALL: Final = 2048
@@ -54,16 +58,27 @@ def check_caller(data: bytes) -> None:
     _check(data[1:], data[:1], greeting=b"")
 
 
+def check_resume(data: bytes) -> None:
+    """After a valid upgrade, each line as a command of its own: resumes, replays, subscribes.
+
+    The first byte says how it goes on, and whether the past comes from the log.
+    """
+    manner = data[0] if data else 0
+    parts = [request(), *(frame(Op.TEXT, line) for line in data[1:].split(b"\n"))]
+    settings = _FROM_THE_LOG if manner & 8 else _SETTINGS
+    in_virtual_time(lambda _clock: _converse(parts, manner, settings))
+
+
 def _check(data: bytes, way: bytes, *, greeting: bytes) -> None:
     parts = [greeting, *pieces(data)]
     manner = way[0] if way else 0
     in_virtual_time(lambda _clock: _converse(parts, manner))
 
 
-async def _converse(parts: Sequence[bytes], manner: int) -> None:
+async def _converse(parts: Sequence[bytes], manner: int, settings: Settings = _SETTINGS) -> None:
     """Say it to a server; its other subscriber gets all messages, and it has no error."""
     reads, ending = manner & 1, manner >> 1 & 3
-    async with open_scenario(_SETTINGS, partitions=1) as scenario, trio.open_nursery() as nursery:
+    async with open_scenario(settings, partitions=1) as scenario, trio.open_nursery() as nursery:
         witness = await scenario.connect()
         await witness.subscribe(channels=["*.trade"])
         stream = await scenario.dial(1 << 20 if reads else _SMALL)

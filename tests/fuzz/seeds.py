@@ -12,6 +12,7 @@ from typing import Any, Final
 import jwt
 
 from tests.kafka.batches import batch, legacy, raw_batch, raw_record
+from tests.kafka.protocol.golden import GOLDEN
 from tests.scenarios.wire import Op, frame, request
 
 __all__ = ["GOOD_TOKEN", "SECRET", "SEEDS"]
@@ -81,6 +82,39 @@ _HEADS: Final = (
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 )
 
+
+def _resume(positions: Mapping[str, Mapping[str, int]], **more: object) -> dict[str, Any]:
+    return {"type": "resume", "data": {"positions": positions, **more}}
+
+
+_CLAIMS: Final[Sequence[Mapping[str, Any]]] = (
+    {"sub": "me", "exp": 1 << 40, "jti": "1", "channels": ["*.trade", "BTC.*", "BTC.PORTFOLIO"]},
+    {"sub": "ann@odin.test", "exp": 1e12, "nbf": 0, "iat": 1.5, "tokens": ["BTC", "*", 7]},
+    {"sub": "\ud83d\ude00 \u00e4", "exp": 1 << 40, "max_subscriptions": 3, "tokens": "BTC"},
+    {"sub": "\ud800", "exp": 10**400, "channels": ["\udfff.trade"], "aud": [], "iss": "us"},
+)
+
+# What a client may send to go on from where it was, or to begin in the past.
+_PAST: Final = tuple(
+    json.dumps(command, separators=(",", ":")).encode()
+    for command in (
+        _resume({"odin.trades": {"0": 0}}, channels=["*.trade"]),
+        _resume({"odin.trades": {"0": -1, "11": 3}}, channels=["*.*"], delivery="latest"),
+        _resume({"odin.trades": {"0": 1 << 40}}, channels=["BTC.trade"], snapshot=True),
+        _resume({"odin.trades": {"0": 2}}, channels=["T1.trade"], ids={"odin.trades": "other"}),
+        _resume({}, topics=["odin.trades"], tokens=["T0", "T1"]),
+        {"type": "subscribe", "data": {"channels": ["*.trade"], "since_ms": 0}},
+        {"type": "subscribe", "data": {"channels": ["T2.*"], "snapshot": True, "positions": True}},
+        {"type": "replay", "data": {"from": 1, "to": 3}},
+        {"type": "reconnect", "data": {"client_id": "me", "last_pos": {"T0.trade": "0-0"}}},
+        {"type": "reconnect", "data": {"client_id": "me", "last_offset": {"odin.trades": 0}}},
+        {"type": "unsubscribe", "data": {"channels": ["*.trade"]}},
+    )
+)
+
+# The answers that most of what the server knows of Kafka comes from.
+_ANSWERS: Final = ("Fetch", "Metadata", "ListOffsets", "OffsetFetch")
+
 _PROXY: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _PORTS: Final = struct.pack("!HH", 50000, 443)
 _FOUR: Final = socket.inet_aton("192.0.2.1") * 2 + _PORTS
@@ -97,6 +131,12 @@ _BATCHES: Final = (
 
 Parts = Sequence[bytes]
 
+
+def _json_parts(value: Mapping[str, Any]) -> Parts:
+    """A JSON object in parts that are names, values and what stands between them."""
+    return [part.encode() for part in re.split(r'([{}\[\],:]|"[^"]*")', json.dumps(value)) if part]
+
+
 # Of each target the inputs, each in parts that may be cut, repeated and put in another order.
 SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
     "head": [
@@ -109,6 +149,7 @@ SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
     ],
     "command": [(command,) for command in _COMMANDS],
     "token": [tuple(part.encode() for part in re.split(r"(\.)", GOOD_TOKEN))],
+    "claims": [_json_parts(claims) for claims in _CLAIMS],
     "positions": [
         (json.dumps(value).encode(),) for value in (_POSITIONS, _LAST, {"odin.trades": 4})
     ],
@@ -120,6 +161,22 @@ SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
         *((b"\x80", one) for one in _BATCHES),
         (b"\x00", *_BATCHES),
         (b"\x82", *_BATCHES[3:]),
+    ],
+    "records": [
+        (b"\x00\x03\x02", b"BTC", b"hh", b'{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}'),
+        (b"\x02\x05\x00", b'"BTC"', b'{"n":1e400,"big":123456789012345678901234567890}'),
+        (b"\x05\x08\x00", b"\x00\x00\x00\x00\x01BTC", b"\x00\x00\x00\x00\x02", b'{"a":[]}'),
+        (b"\x00\x03\x00", b"BTC", b'{"a":"\\ud800","type":7}'),
+    ],
+    "response": [
+        (bytes([number]), golden.response)
+        for number, golden in enumerate(GOLDEN)
+        if golden.name in _ANSWERS
+    ],
+    "resume": [
+        (bytes([how]), b"\n".join(_PAST[first:] + _PAST[:first]))
+        for how in (1, 3, 8, 9, 13)
+        for first in range(0, len(_PAST), 3)
     ],
     "session": [
         (_WHOLE, _READS, *_FRAMES),

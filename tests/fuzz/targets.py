@@ -5,17 +5,25 @@ The first byte of what the readers of streams get says how the network cuts the 
 
 from __future__ import annotations
 
+import json
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_network
 from typing import Final
 
+import attrs
 import h11
+import jwt
 import orjson
 
+from odin_ws.access.authority import Authority
 from odin_ws.access.keys import shared_secret
+from odin_ws.access.policy import load_policy
+from odin_ws.access.revocations import Revocation
 from odin_ws.access.tokens import InvalidToken, TokenRules, read_token
-from odin_ws.catalogue import default_catalogue
+from odin_ws.catalogue import default_catalogue, has_control_characters
 from odin_ws.connection.addresses import TrustedProxies, read_address
 from odin_ws.connection.head import Refusal, check_upgrade, read_head, refuse, upgrade
 from odin_ws.connection.proxy_protocol import read_proxy_header
@@ -24,8 +32,9 @@ from odin_ws.protocol.commands import decode_command
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.incoming import Fault, FrameReader, Incoming, PeerClose
 from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
-from tests.fuzz.conversations import check_caller, check_session
+from tests.fuzz.conversations import check_caller, check_resume, check_session
 from tests.fuzz.feeding import feed, pieces
+from tests.fuzz.kafka_bytes import check_records, check_response
 from tests.fuzz.seeds import GOOD_TOKEN, SECRET
 from tests.kafka.batches import sealed
 from tests.kafka.decoding import check_decoding
@@ -35,6 +44,10 @@ __all__ = ["TARGETS"]
 _KEYS: Final = shared_secret(SECRET)
 _RULES: Final = TokenRules(audience=None, issuer=None, leeway=0)
 _CATALOGUE: Final = default_catalogue()
+_POLICY: Final = load_policy(
+    '[categories.balances]\nwho = "owner"\nclaim = "tokens"', _CATALOGUE, ["social"]
+)
+_JWS: Final = jwt.PyJWS()
 _NETWORKS: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 _EVERYBODY: Final = [TrustedProxies(_NETWORKS, name) for name in ("X-Forwarded-For", "Forwarded")]
 _HEAD_BYTES: Final = 1024
@@ -110,6 +123,33 @@ def check_token(data: bytes) -> None:
     assert claims in (None, read_token(GOOD_TOKEN, _KEYS, _RULES))
 
 
+def check_claims(data: bytes) -> None:
+    """Claims that are signed, whatever they are: nobody gets in with odd ones.
+
+    Whoever gets in can be listed and logged, has an end that can be told, and can be revoked.
+    """
+    token = _JWS.encode(data, SECRET, "HS256")
+    authority = Authority(_RULES, _POLICY, fixed=_KEYS)
+    try:
+        grant = authority.judge(token)
+    except InvalidToken:
+        return
+    assert grant.user
+    assert grant.user.isprintable() or not has_control_characters(grant.user)
+    shown = json.dumps(attrs.asdict(grant), ensure_ascii=False, default=sorted).encode()
+    assert orjson.loads(shown)["user"] == grant.user
+    left = authority.seconds_left(grant)
+    assert left is not None
+    assert math.isfinite(left)
+    for revocation in (Revocation(user=grant.user), Revocation(token_id=grant.token_id)):
+        if revocation != Revocation():
+            assert revocation.concerns(grant)
+    authority.revoke(Revocation(user=grant.user), time.time() + 60)
+    with suppress(InvalidToken):
+        authority.judge(token)
+        raise AssertionError("a revoked user got in")
+
+
 def check_positions(data: bytes) -> None:
     """Positions that Kafka could have, or a refusal."""
     try:
@@ -165,9 +205,13 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "proxy": check_proxy,
     "command": check_command,
     "token": check_token,
+    "claims": check_claims,
     "positions": check_positions,
     "frames": check_frames,
     "batches": check_batches,
+    "records": check_records,
+    "response": check_response,
+    "resume": check_resume,
     "session": check_session,
     "caller": check_caller,
 }

@@ -1,0 +1,88 @@
+"""Targets for what comes from Kafka: answers of brokers, and the records in them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import orjson
+
+from odin_ws.catalogue import default_catalogue
+from odin_ws.catalogue.model import KeyFormat, ValueFormat
+from odin_ws.hub.reading import TopicReader, Unreadable
+from odin_ws.kafka.protocol import FetchResponse, MalformedResponse
+from odin_ws.kafka.record_batches import read_batches
+from odin_ws.protocol.envelope import Dialect, Message, encode_messages
+from odin_ws.protocol.json_text import load_json
+from odin_ws.records import TopicPartition
+from tests.kafka.batches import raw_batch, raw_record
+from tests.kafka.decoding import check_decoding
+from tests.kafka.protocol.golden import GOLDEN
+
+__all__ = ["check_records", "check_response"]
+
+_MAX_RECORD_BYTES: Final = 1024
+_KEY: Final = TopicPartition("odin.trades", 0)
+_TOPIC: Final = default_catalogue().topics["odin.trades"]
+_READERS: Final = [
+    TopicReader(attrs.evolve(_TOPIC, key=key, value=value), _MAX_RECORD_BYTES)
+    for key in KeyFormat
+    for value in ValueFormat
+]
+
+
+def check_response(data: bytes) -> None:
+    """Decoded or malformed, in any version of any response; the batches of a fetch are read too.
+
+    The first byte says which response it is.
+    """
+    golden = GOLDEN[data[0] % len(GOLDEN)] if data else GOLDEN[0]
+    try:
+        response = golden.message.decode(golden.version, data[1:])
+    except MalformedResponse:
+        return
+    if isinstance(response, FetchResponse):
+        for partition in response.partitions:
+            check_decoding(partition.data, 0, partition.aborted)
+
+
+def check_records(data: bytes) -> None:
+    """A record's key, header and value, whatever they are: a message, or a reason.
+
+    The first byte says how the topic's records are written, the next two how long key and header
+    are. A message is JSON, and has the value as it was.
+    """
+    how, key_size, header_size = (*data[:3], 0, 0, 0)[:3]
+    key, header, value = _cut(data[3:], key_size, header_size)
+    record = raw_record(0, key=key, value=value, headers=[(header, header), (b"name", None)])
+    decoded = read_batches(_KEY, raw_batch(5, record, 1), 5, [], skip_corrupt=True)
+    (found,) = decoded.records
+    if found.invalid is None:
+        assert (found.key, found.value) == (key, value)
+    reader = _READERS[how % len(_READERS)]
+    read = reader.read(found)
+    if isinstance(read, Unreadable):
+        return
+    for dialect in Dialect:
+        _check_message(read[0], dialect)
+
+
+def _check_message(message: Message, dialect: Dialect) -> None:
+    frame = encode_messages([message], 1, dialect)
+    text = frame[frame.index(b"{") :]
+    # What Python reads and orjson does not, such as large numbers, is passed on as it is.
+    load_json(text.decode())
+    assert message.value in text
+    try:
+        value = orjson.loads(message.value)
+    except orjson.JSONDecodeError:
+        return
+    assert value in orjson.loads(text).values()
+
+
+def _cut(data: bytes, *sizes: int) -> tuple[bytes, ...]:
+    parts = []
+    for size in sizes:
+        parts.append(data[:size])
+        data = data[size:]
+    return (*parts, data)
