@@ -90,6 +90,19 @@ async def test_moved_leader_loses_and_doubles_nothing(autojump_clock: MockClock)
         assert fetcher.partitions[FIRST].problem is None
 
 
+async def test_fetch_carries_leader_epoch_and_topic_id(autojump_clock: MockClock) -> None:
+    """So a leader that was deposed, or that has another topic of the name, answers nothing."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster):
+        await trio.sleep(0.1)
+        cluster.move(FIRST, 1)
+        await trio.sleep(2)
+        for node, epoch in (0, 0), (1, 1):
+            first = cluster.fetches(node=node)[0].request
+            assert first.changed[FIRST].epoch == epoch
+            assert first.topic_ids == cluster.topic_ids
+
+
 async def test_answer_of_the_old_leader_does_no_harm(autojump_clock: MockClock) -> None:
     """An old leader's error is not the new leader's: the partition is read without a pause."""
     cluster = FakeCluster({FIRST: 0})

@@ -127,6 +127,21 @@ async def test_shares_are_fair(autojump_clock: MockClock) -> None:
         assert max(counts.values()) - min(counts.values()) <= 2 * SHARE / len(keys)
 
 
+async def test_one_take_has_some_of_each_partition(autojump_clock: MockClock) -> None:
+    """A record does not wait for as many takes as there are partitions with a backlog."""
+    keys = [*MANY[:10], FIRST]
+    cluster = FakeCluster(dict.fromkeys(keys, 0))
+    for key in MANY[:10]:
+        for _ in range(10):
+            cluster.publish(key, 100)
+    cluster.publish(FIRST)
+    async with fetching(cluster) as fetcher:
+        await trio.sleep(1)
+        taken = await fetcher.take(SHARE)
+        assert {(one.topic, one.partition) for one in taken.records} == set(keys)
+        assert len(taken.records) == SHARE
+
+
 async def test_one_backlog_is_taken_as_fast_as_before(autojump_clock: MockClock) -> None:
     """A single partition gives all that a take may have."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})

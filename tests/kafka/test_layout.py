@@ -115,6 +115,24 @@ def test_without_ids_a_lasting_absence_means_recreated() -> None:
     assert layout.update({TRADES: topic(NO_EPOCH)}, 6) == NOTHING
 
 
+def test_without_ids_an_error_does_not_undo_a_lasting_absence() -> None:
+    """The topic was gone for long: what comes after an error is another one."""
+    layout = Layout([TRADES])
+    layout.update({TRADES: topic(NO_EPOCH)}, 0)
+    layout.update({TRADES: MISSING}, 1)
+    layout.update({TRADES: MISSING}, 4)
+    layout.update({TRADES: topic(error=29)}, 5)
+    assert layout.update({TRADES: topic(NO_EPOCH)}, 6) == LayoutChange(frozenset(), keys(0))
+
+
+def test_without_ids_an_unknown_epoch_is_no_lower_one() -> None:
+    """A broker that cannot say it, for however long, has no other topic."""
+    layout = Layout([TRADES])
+    layout.update({TRADES: topic(5)}, 0)
+    for now in (1, 4, 9):
+        assert layout.update({TRADES: topic(NO_EPOCH)}, now) == NOTHING
+
+
 def test_without_ids_epochs_that_begin_again_mean_recreated() -> None:
     """No absence was seen; unknown epochs say nothing, higher ones are new leaders."""
     layout = Layout([TRADES])

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.kafka.lookup import judge
+from odin_ws.kafka.lookup import judge, look_up
 from odin_ws.kafka.partition import Jump, Partition
 from odin_ws.kafka.protocol import EpochEnd, EpochEndsRequest, ListOffsetsRequest, OffsetFound
 from odin_ws.records import JumpReason
@@ -24,6 +26,7 @@ NOT_KNOWN = EpochEnd(0, -1, -1)
     [
         (5, 0, 9, NOT_KNOWN, None),
         (5, 0, 5, NOT_KNOWN, None),
+        (5, 5, 9, NOT_KNOWN, None),
         (5, 7, 9, NOT_KNOWN, Jump(7, EXPIRED)),
         # Never back to the beginning.
         (5, 0, 3, NOT_KNOWN, Jump(3, TRUNCATED)),
@@ -59,6 +62,37 @@ def test_recreated_log_is_read_from_its_beginning() -> None:
     partition = Partition(FIRST, 5, lookup=RECREATED)
     found = judge(partition, OffsetFound(0, 2), OffsetFound(0, 90), NOT_KNOWN)
     assert found == Jump(2, RECREATED)
+
+
+async def test_recreated_topic_that_lost_its_beginning_is_read_from_what_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    """Its bounds are asked for, and nothing about the epochs of the log that is gone."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 3)
+        await places(fetcher, 3)
+        cluster.recreate(FIRST.topic, 1)
+        for _ in range(4):
+            cluster.publish(FIRST)
+        cluster.logs[FIRST].delete_before(2)
+        fetcher.apply((await cluster.metadata([FIRST.topic])).topics)
+        fetcher.restart({FIRST})
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(2, RECREATED)})
+        assert not cluster.requests(EpochEndsRequest)
+
+
+async def test_partition_that_the_answer_leaves_out_is_not_known() -> None:
+    """No bound is made up for it: reading would go on at the beginning."""
+
+    class Silent:
+        async def ask(self, _node: int, _request: object) -> Any:
+            await trio.lowlevel.checkpoint()
+            return {}
+
+    partition = Partition(FIRST, 5, is_out_of_range=True)
+    found = await look_up(Silent(), 0, [partition])
+    assert found == {FIRST: "the topic or partition does not exist"}
 
 
 async def test_deleted_records_are_jumped_over(autojump_clock: MockClock) -> None:
@@ -218,6 +252,27 @@ async def test_recreated_topic_is_read_from_its_beginning(autojump_clock: MockCl
         fetcher.restart([FIRST])
         assert await until_jump(fetcher) == ([], {FIRST: Jump(0, RECREATED)})
         assert await places(fetcher, 8) == [f"0-{number}" for number in range(8)]
+
+
+async def test_recreated_topic_is_not_read_before_its_beginning_is_known(
+    autojump_clock: MockClock,
+) -> None:
+    """It has records behind our position; the question where it begins fails for a while."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 3)
+        await places(fetcher, 3)
+        cluster.recreate(FIRST.topic, 1)
+        for _ in range(5):
+            cluster.publish(FIRST)
+        cluster.query_errors[FIRST] = 78
+        fetcher.apply((await cluster.metadata([FIRST.topic])).topics)
+        fetcher.restart({FIRST})
+        await trio.sleep(20)
+        assert not (await fetcher.take(None)).records
+        del cluster.query_errors[FIRST]
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(0, RECREATED)})
+        assert await places(fetcher, 5) == [f"0-{number}" for number in range(5)]
 
 
 async def test_recreation_during_another_look_up_is_not_lost(autojump_clock: MockClock) -> None:

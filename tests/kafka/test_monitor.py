@@ -273,6 +273,29 @@ async def test_leader_that_does_not_answer_does_not_void_the_lag_of_others(
         assert 450 <= received.feed.lag["odin.social"] <= 500
 
 
+async def test_lag_counts_what_either_the_question_or_the_fetches_tell(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition whose fetches fail has an end that is asked for; one whose question fails, too.
+
+    An end that was told once stays, while neither tells another.
+    """
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.errors[TRADES] = 56
+        cluster.query_errors[SOCIAL] = 78
+        await trio.sleep(1)
+        cluster.publish(TRADES, 4)
+        cluster.publish(SOCIAL, 6, producer=3)
+        await trio.sleep(2 * PATIENCE)
+        assert received.feed.lag["odin.trades"] == 4
+        assert received.feed.lag["odin.social"] == 6
+        cluster.query_errors[TRADES] = 78
+        await trio.sleep(2 * PATIENCE)
+        assert received.feed.lag["odin.trades"] == 4
+
+
 async def test_lag_after_a_truncation_is_that_of_the_new_log(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +333,26 @@ async def test_layout_is_asked_for_with_back_off_while_trouble_lasts(
         assert len(cluster.metadata_asked) > before
         await trio.sleep(60)
         assert len(cluster.metadata_asked) - before <= 120
+
+
+async def test_layout_is_asked_for_soon_again_when_trouble_is_new(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the trouble before it lasted."""
+    monkeypatch.setattr("odin_ws.kafka.backoff.random.uniform", lambda _least, most: most)
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch):
+        await trio.sleep(10)
+        cluster.move(TRADES, None)
+        await trio.sleep(60)
+        cluster.move(TRADES, 0)
+        await trio.sleep(20)
+        cluster.move(TRADES, None)
+        cluster.move(SOCIAL, None)
+        before = trio.current_time()
+        await trio.sleep(PATIENCE)
+        asked = [one - before for one in cluster.metadata_asked if one > before]
+        assert asked[1] - asked[0] <= 0.4
 
 
 async def test_brokers_that_are_not_where_they_say_are_named_without_any_topic(

@@ -10,10 +10,11 @@ from trio.testing import MockClock
 
 from odin_ws.kafka.feed import FeedStatus
 from odin_ws.kafka.protocol import ListOffsetsRequest
-from odin_ws.records import JumpReason
+from odin_ws.records import JumpReason, TopicPartition
 from tests.kafka.fake_log import now_ms
 from tests.kafka.sourcing import PATIENCE, SOCIAL, TRADES, TRADES_1, sourcing, whole
 
+SOCIAL_1 = TopicPartition(SOCIAL.topic, 1)
 YESTERDAY = 24 * 3600 * 1000
 
 
@@ -236,6 +237,27 @@ async def test_recreated_topic_is_told_as_a_jump_and_read_from_its_beginning(
         assert jumps == [{TRADES: JumpReason.RECREATED}]
         assert received.assignments[-1].topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
         assert received.feed.lost_records == 0
+
+
+async def test_new_id_of_a_recreated_topic_is_told_with_its_jump_and_not_before(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another topic grows while it is not known where the new one begins."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.query_errors[TRADES] = 78
+        cluster.recreate("odin.trades", 1)
+        cluster.add(SOCIAL_1)
+        await trio.sleep(3 * PATIENCE)
+        grown = received.assignments[-1]
+        assert SOCIAL_1 in grown.positions
+        assert "odin.trades" not in grown.topic_ids
+        cluster.query_errors.clear()
+        await trio.sleep(2 * PATIENCE)
+        told = received.assignments[-1]
+        assert told.jumps == {TRADES: JumpReason.RECREATED}
+        assert told.topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
 
 
 async def test_recreated_topic_with_fewer_partitions_loses_the_others(

@@ -44,6 +44,13 @@ def test_trouble_is_shown_when_it_has_lasted() -> None:
     assert (late.all_down, late.all_begun) == (None, True)
 
 
+def test_trouble_of_a_part_is_not_shown_for_two_seconds_with_any_patience() -> None:
+    """Leaders move in that time."""
+    several = partition(A0, since=10), partition(B0)
+    assert judge(several, QUIET, 11.9, 0.5).problems == ()
+    assert len(judge(several, QUIET, 12, 0.5).problems) == 1
+
+
 def test_partition_that_was_never_fetched_has_not_begun() -> None:
     """Nothing is known of it yet."""
     assert not at(100, Partition(A0, 0), partition(B0)).all_begun
@@ -99,6 +106,13 @@ def test_held_partition_is_shown_and_not_stalled() -> None:
     found = at(11, partition(A0), troubles=troubles)
     assert [str(one) for one in found.problems] == ["odin.trades 0: held"]
     assert (found.stalled_topics, found.all_down) == (frozenset(), None)
+
+
+def test_held_partition_in_trouble_shows_its_trouble() -> None:
+    """The transaction is not what keeps it from being read."""
+    troubles = Troubles({}, {A0: Problem("held", 10)}, {})
+    found = at(100, partition(A0, 20), partition(B0), troubles=troubles)
+    assert [str(one) for one in found.problems] == ["odin.trades 0: no leader"]
 
 
 def test_trouble_left_from_an_outage_of_the_whole_gets_a_new_patience() -> None:

@@ -17,7 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.closing import Close
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.feed import FeedProblem, FeedStatus
 from odin_ws.ops.health import health_report
 from odin_ws.ops.view import View
 from odin_ws.service import Upstream, build, read_certificate, run_feed
@@ -72,6 +72,21 @@ async def test_a_service_whose_records_flow_is_healthy(autojump_clock: MockClock
     }
     for name in ("capacity", "memory", "cpu"):
         assert report["checks"][name]["healthy"]
+
+
+async def test_partition_that_is_not_read_degrades_health_and_is_named(
+    autojump_clock: MockClock,
+) -> None:
+    """The rest is live: it is no reason to restart the instance."""
+    async with running() as (view, _):
+        view.feed.problems = [FeedProblem("odin.trades", (1,), "no leader", trio.current_time())]
+        await trio.sleep(7)
+        report = health_report(view)
+    assert (report["status"], report["healthy"]) == ("degraded", True)
+    assert report["warnings"] == ["kafka: odin.trades 1: no leader"]
+    assert report["checks"]["kafka"]["problems"] == [
+        {"topic": "odin.trades", "partitions": [1], "reason": "no leader", "seconds": 7.0}
+    ]
 
 
 async def test_a_report_has_the_originals_fields(autojump_clock: MockClock) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import attrs
 import pytest
 import trio
@@ -48,6 +50,15 @@ clients = st.builds(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def slices_of_one() -> Iterator[None]:
+    """Others run between any two clients that a scan boards, serves or lets go."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in "scan", "scans":
+            patch.setattr(f"odin_ws.resume.{module}._SLICE_CLIENTS", 1)
+        yield
+
+
 class World:
     """A log of two partitions with 40 records each, and history behind them."""
 
@@ -77,6 +88,13 @@ class World:
             self.hub.retention.unpin(cursor.pin, 0.0)
         self.ended[client] = cursor.ended
 
+    async def be_away(self, after: float) -> None:
+        """Let the log answer nobody for a second."""
+        await trio.sleep(after)
+        self.archive.fail()
+        await trio.sleep(1)
+        self.archive.recover()
+
     async def _take(self, client: Client, cursor: Cursor, found: list[tuple[int, int]]) -> bool:
         is_over = cursor.ended is not None
         while chunk := cursor.take():
@@ -97,29 +115,36 @@ class World:
         ]
 
 
-async def carry_out(world: World, crowd: list[Client]) -> None:
-    """Let all clients come and be served."""
+async def carry_out(world: World, crowd: list[Client], outages: Sequence[float] = ()) -> None:
+    """Let all clients come and be served; in each outage the log does not answer for a second."""
     async with dispatching(world.hub) as feeder, trio.open_nursery() as nursery:
         # All of the log is below history.
         await feeder.publish(Assignment(dict.fromkeys(KEYS, 39)), HistoryEnd())
         nursery.start_soon(world.scans.run)
+        for at in outages:
+            nursery.start_soon(world.be_away, at)
         async with trio.open_nursery() as following:
             for client in crowd:
                 following.start_soon(world.follow, client)
         nursery.cancel_scope.cancel()
 
 
-@given(st.lists(clients, max_size=12, unique=True), st.integers(1, 20), st.integers(1, 3))
+@given(
+    st.lists(clients, max_size=12, unique=True),
+    st.integers(1, 20),
+    st.integers(1, 3),
+    st.lists(st.sampled_from([0.0, 0.05, 0.75, 2.05]), max_size=2),
+)
 @settings(max_examples=150, deadline=None)
 def test_each_cursor_gets_its_records_once_and_in_order(
-    crowd: list[Client], batch: int, most: int
+    crowd: list[Client], batch: int, most: int, outages: list[float]
 ) -> None:
     """Those that stay reach history; of those that go before, all comes up to some place."""
     world = World(batch, most)
 
     async def main(_clock: MockClock) -> None:
         with trio.fail_after(1000):
-            await carry_out(world, crowd)
+            await carry_out(world, crowd, outages)
 
     in_virtual_time(main)
     for client in crowd:
@@ -160,7 +185,7 @@ def test_reads_do_not_grow_with_the_crowd(arrivals: list[float], most: int) -> N
         # Passed by ten records, of which the scan has seventy before it: it goes back.
         (Client(0.45, "*.*", (-1, -1), 0, FOR_LONG), 90),
         # Passed by more than the scan has before it: there is another scan.
-        (Client(5.0, "*.*", (-1, -1), 0, FOR_LONG), 160),
+        (Client(3.0, "*.*", (-1, -1), 0, FOR_LONG), 160),
     ],
 )
 def test_client_joins_where_that_costs_the_fewest_reads(second: Client, read: int) -> None:

@@ -32,7 +32,7 @@ class Effect(Flag):
     JUDGE = auto()
     """The partition's trouble has begun or ended."""
     REPLAN = auto()
-    """The partition leaves the fetches: it backs off, or its position is looked up."""
+    """The partition's position is to be looked up, by another task than that of the fetches."""
 
 
 def apply_fetched(partition: Partition, fetched: FetchedPartition, now: float) -> Effect:
@@ -41,8 +41,8 @@ def apply_fetched(partition: Partition, fetched: FetchedPartition, now: float) -
         return _apply_out_of_range(partition, now)
     if fetched.error:
         partition.fail(error_text(fetched.error), now)
-        failed = Effect.JUDGE | Effect.REPLAN
-        return failed | Effect.ASK_FOR_METADATA if fetched.error in _ASK_FOR_METADATA else failed
+        asks = fetched.error in _ASK_FOR_METADATA
+        return Effect.JUDGE | Effect.ASK_FOR_METADATA if asks else Effect.JUDGE
     partition.high_watermark, partition.last_stable = fetched.high_watermark, fetched.last_stable
     partition.out_of_range_at = None
     if fetched.data:
@@ -62,7 +62,7 @@ def _apply_out_of_range(partition: Partition, now: float) -> Effect:
         return Effect.REPLAN
     partition.out_of_range_at = at
     partition.fail(f"offset {at} is out of range", now)
-    return Effect.JUDGE | Effect.REPLAN
+    return Effect.JUDGE
 
 
 def _apply_data(partition: Partition, fetched: FetchedPartition, now: float) -> Effect:
@@ -76,7 +76,7 @@ def _apply_data(partition: Partition, fetched: FetchedPartition, now: float) -> 
         # The batch may come whole the next time, from this broker or another.
         partition.corrupt_at = at
         partition.fail(f"wrong checksum behind offset {at - 1}", now)
-        return Effect.JUDGE | Effect.REPLAN
+        return Effect.JUDGE
     partition.fetch_bytes = None
     effect = Effect.TAKE | (Effect.JUDGE if partition.succeed(now) else Effect.NONE)
     partition.position = found.next_offset
@@ -94,4 +94,4 @@ def _ask_for_more(partition: Partition, now: float) -> Effect:
         partition.fetch_bytes = min(2 * size, LARGEST_PARTITION_BYTES)
         return Effect.NONE
     partition.fail(f"the next batch is larger than {LARGEST_PARTITION_BYTES >> 20} MiB", now)
-    return Effect.JUDGE | Effect.REPLAN
+    return Effect.JUDGE

@@ -137,7 +137,7 @@ class Partition:
     def look_up(self, reason: JumpReason | None = None) -> None:
         """Stop fetching until the log has said where to go on."""
         self.state = PartitionState.LOOKING_UP
-        self.lookup = reason or self.lookup
+        self.lookup = reason
         self.is_out_of_range = reason is None
 
     def resume(self) -> PartitionState:

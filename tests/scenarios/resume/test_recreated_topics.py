@@ -46,6 +46,16 @@ async def test_acks_and_positions_notices_carry_topic_ids(
     assert all(one == ids for one in notices)
     client = await odin_scenario.connect()
     assert "ids" not in await client.subscribe(channels=["BTC.trade"])
+    # Also where a subscription begins in the past.
+    for more in {"since_ms": 0}, {"snapshot": True}:
+        client = await odin_scenario.connect()
+        assert (await client.subscribe(channels=["BTC.trade"], positions=True, **more))[
+            "ids"
+        ] == ids
+    follower.break_off()
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(1)
+    assert follower.answers[0]["ids"] == ids
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])

@@ -61,6 +61,26 @@ async def test_from_the_log(odin_scenario: Scenario, nursery: trio.Nursery) -> N
     assert (stats.from_tail, stats.from_archive) == (0, 10)
 
 
+@pytest.mark.odin_settings(ws_retention_bytes=0)
+async def test_records_that_make_no_message_are_passed_in_the_log(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """A replay reads on behind them, as live reading does."""
+    follower = Follower("*.trade")
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(1)
+    follower.break_off()
+    log = odin_scenario.log
+    for key, value in (b"BTC", b"no json"), (b"BTC", None), (None, b"{}"), (b"\xff", b"{}"):
+        log.append("odin.trades", key, value, partition=0)
+    good = log.append("odin.trades", b"BTC", b"{}", partition=0)
+    await follower.come(nursery, odin_scenario)
+    await trio.sleep(1)
+    assert [one["pos"] for one in follower.messages] == [f"0-{good.offset}"]
+    assert follower.answers[0]["recovered"]
+    assert odin_scenario.view.server.replays.from_archive == 1
+
+
 @pytest.mark.odin_settings(ws_retention_bytes=FIVE_MESSAGES)
 async def test_from_both(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """Where the tail has only the end of it, the beginning comes from the log, in order."""

@@ -1,0 +1,52 @@
+"""One partition's state: its back-off, what a transaction holds, what a jump leaves."""
+
+from __future__ import annotations
+
+import pytest
+
+from odin_ws.kafka.partition import Jump, Partition
+from odin_ws.records import JumpReason
+from tests.kafka.fetching import FIRST
+
+
+def test_back_off_begins_anew_after_a_success() -> None:
+    """The second retry of new trouble is soon, however long the trouble before it lasted."""
+    partition = Partition(FIRST, 0)
+    for now in range(100):
+        partition.fail("no leader", now)
+    assert partition.retry_at > 99 + 1
+    partition.succeed(100)
+    partition.fail("no leader", 200)
+    partition.fail("no leader", 230)
+    assert partition.retry_at <= 230 + 0.2
+
+
+@pytest.mark.parametrize(
+    ("position", "last_stable", "end", "is_held"),
+    [(5, 5, 9, True), (3, 5, 9, False), (5, 5, 5, False), (0, -1, -1, False)],
+)
+def test_partition_is_held_where_all_before_an_open_transaction_is_read(
+    position: int, last_stable: int, end: int, *, is_held: bool
+) -> None:
+    """Not while there is something to read, nor where there is nothing behind it."""
+    partition = Partition(FIRST, position, last_stable=last_stable, high_watermark=end)
+    assert partition.is_held is is_held
+
+
+def test_jump_leaves_nothing_of_the_log_before_it() -> None:
+    """Neither its end, by which lag is told, nor the epoch of the last record."""
+    partition = Partition(FIRST, 5, record_epoch=3, high_watermark=9, last_stable=5)
+    partition.jump(Jump(7, JumpReason.EXPIRED))
+    assert (partition.position, partition.record_epoch) == (7, -1)
+    assert (partition.high_watermark, partition.is_held) == (-1, False)
+
+
+def test_log_is_recreated_until_the_jump_to_it_is_taken() -> None:
+    """First its position is looked up, then the jump waits behind what was read before."""
+    partition = Partition(FIRST, 5)
+    partition.look_up(JumpReason.RECREATED)
+    assert partition.is_recreated
+    partition.jump(Jump(0, JumpReason.RECREATED))
+    assert partition.is_recreated
+    partition.take_jump()
+    assert not partition.is_recreated
