@@ -13,6 +13,7 @@ import trio
 from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported
 from odin_ws.kafka.protocol import (
+    LATEST,
     BrokerAddress,
     CommittedOffset,
     CommittedOffsets,
@@ -108,6 +109,7 @@ class FakeCluster:
     coordinator: Coordinator = attrs.field(factory=lambda: Coordinator(0, 0))
     committed_error: int = 0
     committed_errors: dict[TopicPartition, int] = attrs.field(factory=dict)
+    committed_left_out: set[TopicPartition] = attrs.field(factory=set)
     sent: list[Sent] = attrs.field(factory=list)
     metadata_asked: list[float] = attrs.field(factory=list)
     brokers: Mapping[int, BrokerAddress] = attrs.field(
@@ -243,7 +245,11 @@ class FakeCluster:
     def _answer(self, node: int, request: Any) -> Any:
         match request:
             case ListOffsetsRequest():
-                return {key: self._offset(node, key, at) for key, at in request.times.items()}
+                committed = request.committed
+                return {
+                    key: self._offset(node, key, at, committed=committed)
+                    for key, at in request.times.items()
+                }
             case EpochEndsRequest():
                 if not self.answers_epoch_ends:
                     raise RequestUnsupported("the broker answers no such requests")
@@ -289,12 +295,14 @@ class FakeCluster:
             return FENCED_EPOCH if epoch < log.epoch else UNKNOWN_EPOCH
         return 0
 
-    def _offset(self, node: int, key: TopicPartition, at: int) -> OffsetFound:
+    def _offset(self, node: int, key: TopicPartition, at: int, *, committed: bool) -> OffsetFound:
         error = self._code(node, key, -1) or self.query_errors.get(key, 0)
         if error:
             return OffsetFound(error, -1)
         log = self.logs[key]
-        return OffsetFound(0, log.offset_at(at), log.epoch if self.has_epochs else -1)
+        is_stable_end = committed and at == LATEST
+        offset = log.last_stable if is_stable_end else log.offset_at(at)
+        return OffsetFound(0, offset, log.epoch if self.has_epochs else -1)
 
     def _epoch_end(self, node: int, key: TopicPartition, current: int, epoch: int) -> EpochEnd:
         error = self._code(node, key, current) or self.query_errors.get(key, 0)
@@ -310,6 +318,7 @@ class FakeCluster:
             {
                 key: CommittedOffset(self.committed_errors.get(key, 0), self.committed.get(key, -1))
                 for key in partitions
+                if key not in self.committed_left_out
             },
         )
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,7 +28,7 @@ from odin_ws.kafka.protocol import Coordinator, FindCoordinatorRequest, OffsetFe
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop
 from odin_ws.records import TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.sourcing import options
+from tests.kafka.sourcing import TRADES, TRADES_1, options, sourcing, whole
 
 A, B, C = (TopicPartition("odin.trades", number) for number in range(3))
 
@@ -43,6 +44,9 @@ class FakeConsumer:
     refusal: KafkaError | None = None
     starts: int = 0
     listener: Any = None
+    paused: set[Any] = attrs.field(factory=set)
+    sought: dict[Any, int] = attrs.field(factory=dict)
+    leave_seconds: float = 0
 
     async def start(self) -> None:
         """Join, or not."""
@@ -52,6 +56,7 @@ class FakeConsumer:
 
     async def stop(self) -> None:
         """Leave."""
+        await asyncio.sleep(self.leave_seconds)
 
     def subscribe(self, *, listener: Any, **_options: Any) -> None:
         """Join the group."""
@@ -65,9 +70,11 @@ class FakeConsumer:
 
     def pause(self, *keys: Any) -> None:
         """All are paused."""
+        self.paused |= set(keys)
 
     def seek(self, key: Any, offset: int) -> None:
         """No positions of its own."""
+        self.sought[key] = offset
 
     def assignment(self) -> set[Any]:
         """What the group gave it."""
@@ -361,3 +368,150 @@ async def test_denied_group_is_named_and_recovers(
         await group.assign(A)
         assert await group.turn() == {A: 7}
         assert group.monitor.own_problem is None
+
+
+async def test_refusal_stays_named_while_the_member_leaves_and_tries_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not called sharing out partitions in between."""
+    refusal = GroupAuthorizationFailedError("odin")
+    async with membership(three(), monkeypatch, refusal=refusal) as group:
+        group.consumer.leave_seconds = 1
+        for _ in range(100):
+            await trio.sleep(0.1)
+            problem = group.monitor.own_problem
+            assert problem is not None
+            assert "not authorized" in problem.reason
+
+
+async def test_member_serves_nothing_while_no_topic_exists(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group cannot be joined for none, and that is no trouble."""
+    async with membership(FakeCluster({}), monkeypatch) as group:
+        assert await group.turn() == {}
+        assert group.monitor.own_problem is None
+        assert group.consumer.starts == 0
+
+
+async def test_what_was_handed_on_is_committed_when_the_member_leaves(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes over goes on behind it."""
+    cluster = three()
+    async with membership(cluster, monkeypatch) as group:
+        await group.assign(A)
+        assert await group.turn() == {A: 7}
+        group.positions[A] = 9
+    assert cluster.committed == {A: 9}
+
+
+async def test_only_partitions_that_the_member_still_has_are_committed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Aiokafka refuses a commit that names another one's, as a whole."""
+    async with membership(three(), monkeypatch) as group:
+        await group.assign(A, B)
+        group.consumer.assigned.discard(aiokafka.TopicPartition(*B))
+        group.positions |= {A: 9, B: 9}
+        await trio.sleep(3)
+        assert group.cluster.committed == {A: 9, B: 7}
+
+
+async def test_aiokafka_fetches_nothing_and_looks_for_no_positions(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every partition is paused, and has a position."""
+    async with membership(three(), monkeypatch) as group:
+        await group.assign(A, B)
+        assert group.consumer.paused == group.consumer.assigned
+        assert group.consumer.sought.keys() == group.consumer.assigned
+
+
+@pytest.mark.parametrize("again", [(), (B,)])
+async def test_positions_found_for_an_old_assignment_are_of_no_use(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    again: tuple[TopicPartition, ...],
+) -> None:
+    """A rebalance began, and maybe ended, while the coordinator was asked."""
+    async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
+        group.cluster.hanging.add(0)
+        await group.assign(A)
+        await group.revoke()
+        if again:
+            await group.assign(*again)
+        group.cluster.hanging.clear()
+        group.cluster.change()
+        await trio.sleep(1)
+        with trio.move_on_after(1) as scope:
+            assert await group.turn() == {B: 4}
+        assert scope.cancelled_caught is not bool(again)
+        assert A not in group.positions
+
+
+async def test_own_position_in_a_topic_that_was_recreated_does_not_count(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was one of the old log, whatever could not be committed there."""
+    async with membership(three(), monkeypatch, stored={A: 3}) as group:
+        await group.assign(A)
+        assert await group.turn() == {A: 3}
+        group.positions[A] = 5
+        group.consumer.failure = CommitFailedError("a rebalance")
+        await group.revoke()
+        group.consumer.failure = None
+        group.cluster.recreate("odin.trades", 3)
+        await trio.sleep(30)
+        await group.assign(A)
+        assert await group.turn() == {A: 3}
+
+
+async def test_partition_that_the_coordinators_answer_leaves_out_is_not_placed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is not the same as nothing stored."""
+    async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
+        group.cluster.committed_left_out.add(A)
+        await group.assign(A, B)
+        assert await group.turn() == {B: 4}
+        group.cluster.committed_left_out.clear()
+        await trio.sleep(10)
+        assert await group.turn() == {A: 3, B: 4}
+
+
+async def test_stored_position_of_zero_is_one(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group has read nothing of the partition yet, and wants all of it."""
+    async with membership(three(), monkeypatch, stored={A: 0}) as group:
+        await group.assign(A)
+        assert await group.turn() == {A: 0}
+
+
+async def test_source_reads_only_what_the_group_gave_it_last(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others have now is not handed on."""
+    cluster = whole(TRADES_1)
+    consumer = FakeConsumer(cluster)
+    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)
+
+    async def assign(*keys: TopicPartition) -> None:
+        await aio_as_trio(consumer.listener.on_partitions_revoked)([])
+        consumer.assigned = {aiokafka.TopicPartition(*key) for key in keys}
+        await aio_as_trio(consumer.listener.on_partitions_assigned)(list(consumer.assigned))
+        await trio.sleep(1)
+
+    async with open_loop(), sourcing(cluster, monkeypatch, group="odin") as received:
+        await trio.sleep(1)
+        await assign(TRADES, TRADES_1)
+        cluster.publish(TRADES)
+        await trio.sleep(1)
+        await assign(TRADES_1)
+        cluster.publish(TRADES)
+        cluster.publish(TRADES_1)
+        await trio.sleep(1)
+        assert (received.offsets(TRADES), received.offsets(TRADES_1)) == ([0], [0])
+        last = received.assignments[-1]
+        assert (last.partial, set(last.positions)) == (True, {TRADES_1})

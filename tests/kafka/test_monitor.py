@@ -335,6 +335,20 @@ async def test_layout_is_asked_for_with_back_off_while_trouble_lasts(
         assert len(cluster.metadata_asked) - before <= 120
 
 
+async def test_feed_is_live_while_records_come_though_no_metadata_does(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are partitions the fetches say how it is."""
+    cluster = whole()
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.metadata_fails = True
+        cluster.publish(TRADES)
+        await trio.sleep(4 * PATIENCE)
+        assert received.changes == [STARTING, LIVE]
+        assert received.offsets(TRADES) == [0]
+
+
 async def test_layout_is_asked_for_soon_again_when_trouble_is_new(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

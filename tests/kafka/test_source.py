@@ -190,9 +190,94 @@ async def test_history_that_cannot_be_read_is_skipped_after_the_patience(
         assert received.problems() == ["odin.trades 0: KAFKA_STORAGE_ERROR (56)"]
         del cluster.errors[TRADES]
         cluster.publish(TRADES, 1)
+        # The past is not asked for any more.
+        (again,) = [
+            one.request.changed[TRADES]
+            for one in cluster.fetches()
+            if TRADES in one.request.changed
+        ][-1:]
+        assert again.offset >= 5
         await trio.sleep(2 * PATIENCE)
         assert received.offsets(TRADES) == [5]
         assert received.problems() == []
+
+
+async def test_history_is_read_whole_after_trouble_that_is_short(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is skipped after the patience, not before."""
+    cluster = whole()
+    cluster.publish(TRADES, 5)
+    cluster.errors[TRADES] = 56
+    async with sourcing(cluster, monkeypatch, history_seconds=60, history_records=100) as received:
+        await trio.sleep(PATIENCE / 2)
+        cluster.errors.clear()
+        await trio.sleep(PATIENCE)
+        assert len(received.intake.retention) == 5
+        assert received.news == []
+
+
+async def test_topic_that_is_recreated_before_its_history_was_read_is_news(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history was that of the old topic."""
+    cluster = whole()
+    cluster.publish(TRADES, 10)
+    cluster.errors[TRADES] = 6
+    async with sourcing(cluster, monkeypatch, history_seconds=60, history_records=100) as received:
+        await trio.sleep(0.5)
+        cluster.recreate("odin.trades", 1)
+        cluster.publish(TRADES, 4)
+        cluster.errors.clear()
+        await trio.sleep(2 * PATIENCE)
+        assert received.offsets(TRADES) == [0, 1, 2, 3]
+
+
+async def test_rate_does_not_delay_the_history(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is remembered, not broadcast."""
+    cluster = whole()
+    for _ in range(10):
+        cluster.publish(TRADES, 500)
+    options = {"rate": 100, "history_seconds": 60, "history_records": 10_000}
+    async with sourcing(cluster, monkeypatch, **options) as received:
+        await trio.sleep(3)
+        assert received.feed.status.value is FeedStatus.LIVE
+        assert len(received.intake.retention) == 5000
+
+
+async def test_open_transaction_of_before_the_start_is_news_when_it_ends(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading begins before its records, not at the end of the log."""
+    cluster = whole()
+    cluster.publish(TRADES, 3, producer=4)
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        assert received.intake.position(TRADES) == -1
+        cluster.logs[TRADES].end_transaction(4, commit=True)
+        cluster.change()
+        await trio.sleep(1)
+        assert received.offsets(TRADES) == [0, 1, 2]
+
+
+async def test_topic_that_becomes_visible_late_without_news_begins_at_its_end(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no record since the start whose offset could be found."""
+    cluster = whole()
+    cluster.publish(TRADES, 7, published_ms=now_ms() - YESTERDAY)
+    cluster.hidden.add("odin.trades")
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(10)
+        cluster.hidden.clear()
+        await trio.sleep(3 * PATIENCE)
+        assert received.intake.position(TRADES) == 6
+        cluster.publish(TRADES)
+        await trio.sleep(1)
+        assert received.offsets(TRADES) == [7]
+        assert received.feed.lost_records == 0
 
 
 async def test_two_instances_have_the_same_positions_behind_markers(
@@ -217,6 +302,12 @@ async def test_two_instances_have_the_same_positions_behind_markers(
                 assert early.intake.position(key) == cluster.logs[key].end - 1
         assert early.offsets(TRADES) == [0, 1, 2]
         assert early.offsets(SOCIAL) == [6]
+        # And where nothing but an aborted transaction comes.
+        cluster.publish(SOCIAL, 2, producer=5)
+        cluster.logs[SOCIAL].end_transaction(5, commit=False)
+        cluster.change()
+        await trio.sleep(1)
+        assert early.intake.position(SOCIAL) == cluster.logs[SOCIAL].end - 1
 
 
 async def test_recreated_topic_is_told_as_a_jump_and_read_from_its_beginning(

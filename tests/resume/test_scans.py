@@ -1,5 +1,7 @@
 """Cursors on scans: whoever joins when and where, each gets its records once, in few reads."""
 
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -7,12 +9,13 @@ from collections.abc import Iterator, Sequence
 import attrs
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from odin_ws.hub import Want
-from odin_ws.records import Assignment, HistoryEnd, TopicPartition
+from odin_ws.records import Assignment, Batch, HistoryEnd, TopicPartition
 from odin_ws.resume.cursor import Cursor, Ending
 from odin_ws.resume.scans import Scans
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
@@ -51,11 +54,18 @@ clients = st.builds(
 
 
 @pytest.fixture(autouse=True, scope="module")
-def slices_of_one() -> Iterator[None]:
-    """Others run between any two clients that a scan boards, serves or lets go."""
+def small_bounds() -> Iterator[None]:
+    """Others run between any two clients that a scan boards, serves or lets go.
+
+    A chunk holds some three records, and few of them fill what a client may have waiting.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for module in "scan", "scans":
             patch.setattr(f"odin_ws.resume.{module}._SLICE_CLIENTS", 1)
+        patch.setattr("odin_ws.resume.scan.CHUNK_BYTES", 20)
+        patch.setattr("odin_ws.resume.scan.CLIENT_BYTES", 100)
+        patch.setattr("odin_ws.resume.scan._LEAST_BYTES", 40)
+        patch.setattr("odin_ws.resume.scan._SCAN_BYTES", 200)
         yield
 
 
@@ -69,24 +79,37 @@ class World:
             value = b'{"n":%d}' % number
             self.log.append(TOPIC, token, value, partition=number % 2)
         self.archive = MemoryArchive(self.log, batch, seconds=0.1)
-        self.hub = make_hub()
+        self.hub = make_hub(retention_bytes=0)
         self.scans = Scans(self.hub, self.archive, most)
         self.ended: dict[Client, Ending | None] = {}
         self.found: dict[Client, list[tuple[int, int]]] = {}
 
     async def follow(self, client: Client) -> None:
-        """What a replay does with its cursor."""
+        """What a replay does with its cursors: it goes on with a later scan when it was slow."""
         await trio.sleep(client.after)
         want = Want({client.pattern: dict(zip(KEYS, client.starts, strict=True))})
-        cursor = self.scans.open(want, trio.current_time())
         found = self.found[client] = []
         with trio.move_on_after(client.stays):
+            while await self._ride(client, want, found) is Ending.DETACHED:
+                pass
+
+    async def _ride(
+        self, client: Client, want: Want, found: list[tuple[int, int]]
+    ) -> Ending | None:
+        """Be on a scan; returns how that ended."""
+        cursor = self.scans.open(want, trio.current_time())
+        try:
             while not (await self._take(client, cursor, found)):
                 await cursor.wait()
-        self.scans.close(cursor)
-        if cursor.pin is not None:
-            self.hub.retention.unpin(cursor.pin, 0.0)
-        self.ended[client] = cursor.ended
+        finally:
+            self.scans.close(cursor)
+            # History cannot have moved on before the client is there.
+            holds = cursor.pin is not None and self.hub.retention.holds(cursor.pin)
+            assert holds is (cursor.ended is Ending.REACHED)
+            if cursor.pin is not None:
+                self.hub.retention.unpin(cursor.pin, 0.0)
+            self.ended[client] = cursor.ended
+        return cursor.ended
 
     async def be_away(self, after: float) -> None:
         """Let the log answer nobody for a second."""
@@ -126,6 +149,9 @@ async def carry_out(world: World, crowd: list[Client], outages: Sequence[float] 
         async with trio.open_nursery() as following:
             for client in crowd:
                 following.start_soon(world.follow, client)
+        # Nobody keeps it from moving on any more.
+        await feeder.publish(Batch([world.log.append(TOPIC, b"BTC", b"{}", partition=0)]))
+        await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
 
@@ -197,3 +223,25 @@ def test_client_joins_where_that_costs_the_fewest_reads(second: Client, read: in
 
     in_virtual_time(main)
     assert world.archive.records_read == pytest.approx(read, abs=6)
+
+
+async def test_client_that_begins_again_while_others_are_let_go_is_served(
+    autojump_clock: MockClock,
+) -> None:
+    """A scan that ends takes nobody any more: it would never read for them."""
+    world = World(20, 1)
+
+    async def begin_twice(number: int) -> None:
+        for _ in range(2):
+            # Equal clients would be one.
+            await world.follow(Client(0, "*.*", (-1, -1), 0, FOR_LONG + number))
+
+    async with dispatching(world.hub) as feeder, trio.open_nursery() as nursery:
+        await feeder.publish(Assignment(dict.fromkeys(KEYS, 39)), HistoryEnd())
+        nursery.start_soon(world.scans.run)
+        with trio.fail_after(60):
+            async with trio.open_nursery() as following:
+                for number in range(8):
+                    following.start_soon(begin_twice, number)
+        nursery.cancel_scope.cancel()
+    assert {len(found) for found in world.found.values()} == {80}

@@ -1,12 +1,17 @@
 """Topics of Kafka Connect and of Confluent's serializers reach clients like Odin's own."""
 
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from odin_ws.catalogue import Catalogue, load_catalogue
+from odin_ws.settings import Settings
 from odin_ws.testing.events import EventGenerator
 from odin_ws.testing.scenario import Scenario, open_scenario
 
@@ -40,7 +45,7 @@ def catalogue() -> Catalogue:
 @pytest.fixture
 async def scenario(
     catalogue: Catalogue,
-    autojump_clock: object,  # noqa: ARG001 -- in virtual time
+    autojump_clock: object,
 ) -> AsyncIterator[Scenario]:
     """A server with these topics."""
     async with open_scenario(catalogue=catalogue) as one:
@@ -95,6 +100,31 @@ async def test_the_past_that_is_kept_is_the_same(scenario: Scenario) -> None:
     client = await scenario.connect()
     await client.subscribe(channels=["BTC.trade", "BTC.social"], since_ms=0)
     assert sorted(one["data"]["n"] for one in await client.messages(4)) == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("kind", ["since_ms", "resume"])
+async def test_the_past_that_only_the_log_has_is_the_same(
+    catalogue: Catalogue, autojump_clock: MockClock, kind: str
+) -> None:
+    """A scan of the log finds the token of each record where its topic has it."""
+    async with open_scenario(Settings(ws_retention_bytes=0), catalogue=catalogue) as scenario:
+        publish(scenario, 1)
+        publish(scenario, 2)
+        await trio.sleep(1)
+        client = await scenario.connect()
+        names = ["BTC.trade", "BTC.social"]
+        if kind == "resume":
+            positions = {
+                topic: {key.partition: -1 for key in scenario.log.ends() if key.topic == topic}
+                for topic in ("connect", "confluent")
+            }
+            ack = await client.resume(positions, channels=names)
+        else:
+            ack = await client.subscribe(channels=names, since_ms=0)
+        assert ack["replayed"] == 4
+        found = sorted((one["channel"], one["data"]["n"]) for one in await client.messages(4))
+        assert found == [(name, number) for name in sorted(names) for number in (1, 2)]
+        assert scenario.view.server.replays.from_archive == 4
 
 
 async def test_a_tombstone_ends_its_channel(scenario: Scenario) -> None:

@@ -27,6 +27,7 @@ from tests.scenarios.resume.test_machine import (
     Crash,
     Pause,
     Publish,
+    Slow,
     Widen,
     World,
     actions,
@@ -277,6 +278,19 @@ WAYS: dict[str, list[Action | Change]] = {
         SETTLE,
         TRADES,
         Pause(7.0),
+        AWAY,
+    ],
+    # The client has taken all it was sent: notes of where it is would come now.
+    "second beginning on a log that stops answering": [
+        *[LARGE] * 5,
+        SETTLE,
+        COME,
+        SETTLE,
+        Slow(0, 10, 0.1),
+        Begin(0, "*.*"),
+        Pause(2.8),
+        Archive(0, there=True, held=True),
+        Pause(5.0),
         AWAY,
     ],
 }

@@ -84,6 +84,21 @@ async def test_what_a_replay_has_sent_does_not_come_with_a_wider_one(
         assert await client.silence(5)
 
 
+@pytest.mark.parametrize("retained", RETAINED)
+async def test_what_a_second_replay_of_a_live_channel_has_sent_does_not_come_again(
+    odin_scenario: Scenario, retained: int
+) -> None:
+    """The channel is complete from where its newest replay began."""
+    async with open_scenario(Settings(ws_retention_bytes=retained), log=odin_scenario.log) as one:
+        await publish(one, 6)
+        client = await one.connect()
+        await client.subscribe(channels=["BTC.trade"])
+        assert (await client.subscribe(channels=["BTC.trade"], since_ms=0))["replayed"] == 6
+        await client.answer()
+        assert (await client.subscribe(channels=["*.trade"], since_ms=0))["replayed"] == 0
+        assert len(await all_messages(client)) == 6
+
+
 async def test_after_a_recreated_topic_only_its_new_records_count(odin_scenario: Scenario) -> None:
     """What was sent of the new topic does not come again, whatever offsets the old one had."""
     await publish(odin_scenario, 6)
