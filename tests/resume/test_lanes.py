@@ -60,6 +60,8 @@ class LanesAgainstLists(RuleBasedStateMachine):
         one = message(token, category, offset=self.offset)
         lanes = self.index.find(token, category)
         assert len(set(map(id, lanes))) == len(lanes)
+        # None that everybody has left: it would grow for nobody.
+        assert all(lane.members for lane in lanes)
         for lane in lanes:
             lane.add(one, TopicPartition(one.record.topic, 0))
             if closes:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from odin_ws.hub import Want
-from odin_ws.records import Assignment, Batch, HistoryEnd, TopicPartition
+from odin_ws.records import Assignment, HistoryEnd, TopicPartition
 from odin_ws.resume.cursor import Cursor, Ending
+from odin_ws.resume.lanes import Chunk
 from odin_ws.resume.scans import Scans
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
 from tests.hub.driving import dispatching, make_hub
@@ -80,6 +82,7 @@ class World:
             self.log.append(TOPIC, token, value, partition=number % 2)
         self.archive = MemoryArchive(self.log, batch, seconds=0.1)
         self.hub = make_hub(retention_bytes=0)
+        self.most = most
         self.scans = Scans(self.hub, self.archive, most)
         self.ended: dict[Client, Ending | None] = {}
         self.found: dict[Client, list[tuple[int, int]]] = {}
@@ -120,6 +123,7 @@ class World:
 
     async def _take(self, client: Client, cursor: Cursor, found: list[tuple[int, int]]) -> bool:
         is_over = cursor.ended is not None
+        assert self.scans.stats.active <= self.most
         while chunk := cursor.take():
             found += [(one.record.partition, one.record.offset) for one in chunk.messages]
             cursor.busy = True
@@ -150,7 +154,7 @@ async def carry_out(world: World, crowd: list[Client], outages: Sequence[float] 
             for client in crowd:
                 following.start_soon(world.follow, client)
         # Nobody keeps it from moving on any more.
-        await feeder.publish(Batch([world.log.append(TOPIC, b"BTC", b"{}", partition=0)]))
+        await feeder.publish(world.log.append(TOPIC, b"BTC", b"{}", partition=0))
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
@@ -225,23 +229,52 @@ def test_client_joins_where_that_costs_the_fewest_reads(second: Client, read: in
     assert world.archive.records_read == pytest.approx(read, abs=6)
 
 
-async def test_client_that_begins_again_while_others_are_let_go_is_served(
+async def test_client_that_begins_again_while_a_failed_scan_lets_go_is_served(
     autojump_clock: MockClock,
 ) -> None:
-    """A scan that ends takes nobody any more: it would never read for them."""
-    world = World(20, 1)
+    """A scan that is over takes nobody any more: it would never read for them."""
+    world = World(2, 1)
+    ended: list[Ending | None] = []
 
-    async def begin_twice(number: int) -> None:
-        for _ in range(2):
-            # Equal clients would be one.
-            await world.follow(Client(0, "*.*", (-1, -1), 0, FOR_LONG + number))
+    async def begin_twice() -> None:
+        cursor = world.scans.open(Want({"*.*": dict.fromkeys(KEYS, -1)}), trio.current_time())
+        await trio.sleep(0.35)
+        assert cursor.scan is not None
+        while cursor.group is None:
+            await cursor.wait()
+        world.scans.close(cursor)
+        # The scan was not there yet.
+        cursor = world.scans.open(Want({"*.*": dict.fromkeys(KEYS, 37)}), trio.current_time())
+        while cursor.ended is None:
+            await cursor.wait()
+        world.scans.close(cursor)
+        ended.append(cursor.ended)
 
     async with dispatching(world.hub) as feeder, trio.open_nursery() as nursery:
         await feeder.publish(Assignment(dict.fromkeys(KEYS, 39)), HistoryEnd())
         nursery.start_soon(world.scans.run)
+        nursery.start_soon(world.be_away, 0.35)
         with trio.fail_after(60):
             async with trio.open_nursery() as following:
-                for number in range(8):
-                    following.start_soon(begin_twice, number)
+                for _ in range(8):
+                    following.start_soon(begin_twice)
         nursery.cancel_scope.cancel()
-    assert {len(found) for found in world.found.values()} == {80}
+    assert ended == [Ending.REACHED] * 8
+
+
+async def test_what_all_have_taken_is_let_go(autojump_clock: MockClock) -> None:
+    """A scan of a long log keeps no more than its clients have waiting."""
+    world = World(2, 1)
+    most = 0
+
+    async def count() -> None:
+        nonlocal most
+        while True:
+            await trio.sleep(0.5)
+            most = max(most, sum(isinstance(one, Chunk) for one in gc.get_objects()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await carry_out(world, [Client(0, "*.*", (-1, -1), 0, FOR_LONG)])
+        nursery.cancel_scope.cancel()
+    assert 0 < most <= 6

@@ -116,3 +116,10 @@ async def test_a_records_age_is_measured_when_somebody_gets_it(odin_scenario: Sc
     assert await metric(odin_scenario, "ws_record_age_seconds_count") == 1
     assert await metric(odin_scenario, "ws_record_age_seconds_bucket", le="5") == 0
     assert await metric(odin_scenario, "ws_record_age_seconds_bucket", le="10") == 1
+
+
+async def test_partitions_held_by_a_transaction_are_counted(odin_scenario: Scenario) -> None:
+    """As the source says it."""
+    assert await metric(odin_scenario, "ws_kafka_partitions_held") == 0
+    odin_scenario.view.feed.held_partitions = 2
+    assert await metric(odin_scenario, "ws_kafka_partitions_held") == 2

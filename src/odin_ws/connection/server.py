@@ -230,7 +230,7 @@ class ConnectionServer:
         frames: dict[tuple[str, ...], bytes] = {}
         for connection in connections:
             # What a replay has not brought yet may be before these positions.
-            if not connection.is_up_to_date or connection.subscriber.replaying:
+            if not connection.is_up_to_date:
                 continue
             topics = tuple(self._hub.intake.catalogue.topics_of(connection.subscriber.patterns))
             frame = frames.get(topics)

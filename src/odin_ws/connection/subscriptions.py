@@ -195,7 +195,6 @@ class Subscriptions:
     def _replaying(self, past: Past) -> Job:
         # It can be unsubscribed from now on, not only when its task has had a turn.
         self._replay = Replay(self._context, self._client, past.beginning, past)
-        self._subscriber.replaying = True
         return partial(self._run, self._replay, past.command)
 
     async def _run(self, replay: Replay, command: Subscribe | Resume | Reconnect) -> None:
@@ -206,7 +205,6 @@ class Subscriptions:
             self._answers.refuse(_not_now(command, ErrorCode.NOT_AVAILABLE, message))
         finally:
             self._replay = None
-            self._subscriber.replaying = False
 
     async def _send_again(self, command: Resend) -> None:
         subscriber = self._subscriber

@@ -19,8 +19,8 @@ class Subscriber:
     with others who get the same, so it is replaced, never changed. `conflation`: where it asked
     for the latest only. `window_order`: since that place in the hub's order its numbers run without
     a hole under the same patterns, so that what it was sent can be found again. `follows`: it keeps
-    positions, so it is told them from time to time, but not while it is `replaying`. `live_from`:
-    by pattern, where its subscription began: it was sent everything behind.
+    positions, so it is told them from time to time. `live_from`: by pattern, where its subscription
+    began: it was sent everything behind.
     """
 
     __slots__ = (
@@ -31,7 +31,6 @@ class Subscriber:
         "follows",
         "live_from",
         "patterns",
-        "replaying",
         "seq",
         "window_order",
     )
@@ -45,5 +44,4 @@ class Subscriber:
         self.conflation: Conflation | None = None
         self.window_order = 0
         self.follows = False
-        self.replaying = False
         self.live_from: dict[str, LiveFrom] = {}

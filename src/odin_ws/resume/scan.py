@@ -112,8 +112,8 @@ class Scan:
         for key, offset in cursor.want.positions().items():
             end = floor(key)
             place = offset if end is None else min(offset, end)
-            if key not in self.positions or not self._is_reading:
-                self.positions[key] = min(place, self.positions.get(key, place))
+            # While it reads it admits nobody that is behind it: this moves nothing back then.
+            self.positions[key] = min(place, self.positions.get(key, place))
         self.cursors[cursor] = None
         self._stats.clients += 1
         cursor.join(self)

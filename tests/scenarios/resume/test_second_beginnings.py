@@ -97,6 +97,31 @@ async def test_the_end_of_a_second_beginning_is_told_with_positions(
         assert complete["ids"] == {TRADES: scenario.log.ids[TRADES]}
 
 
+async def test_no_notice_moves_positions_while_the_log_keeps_a_replay_waiting(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """The client has taken all it was sent, and the rest of its past is still to come."""
+    settings = Settings(ws_retention_bytes=0, ws_positions_interval=1)
+    async with open_scenario(settings) as scenario:
+        await publish_all(scenario, 600)
+        follower = Follower("T1.trade")
+        await follower.come(nursery, scenario)
+        await trio.sleep(3)
+        scenario.archive.batch, scenario.archive.seconds = 10, 0.1
+        await follower.say("subscribe", channels=["*.trade"], since_ms=0, positions=True)
+        await trio.sleep(5)
+        scenario.archive.hold()
+        await trio.sleep(10)
+        assert 0 < len(follower.messages) < 600
+        kinds = [one["type"] for one in follower.items if "seq" not in one]
+        assert "positions" in kinds
+        assert "positions" not in kinds[kinds.index("subscription_ack", 1) :]
+        scenario.archive.release()
+        await trio.sleep(60)
+        assert len(follower.messages) == 600
+        assert follower.items[-1]["type"] == "positions"
+
+
 async def test_a_second_resume_names_all_positions(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
