@@ -185,8 +185,11 @@ class FakeServer:
         return open_client("ws://odin.test/ws", subscription, **usual | options)
 
 
-async def answer_by_hand(stream: trio.abc.Stream, more: bytes = b"") -> None:
-    """Upgrade without a WebSocket library; `more` comes in one piece with the answer."""
+async def answer_by_hand(stream: trio.abc.Stream, more: bytes = b"", headers: bytes = b"") -> None:
+    """Upgrade without a WebSocket library; `more` comes in one piece with the answer.
+
+    `headers`: further lines of the answer's head.
+    """
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         head += await stream.receive_some()
@@ -194,7 +197,7 @@ async def answer_by_hand(stream: trio.abc.Stream, more: bytes = b"") -> None:
     accept = base64.b64encode(hashlib.sha1(key + GUID).digest())  # noqa: S324 -- RFC 6455, 4.2.2
     await stream.send_all(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + more
+        b"Sec-WebSocket-Accept: " + accept + b"\r\n" + headers + b"\r\n" + more
     )
 
 

@@ -92,6 +92,15 @@ async def test_what_comes_with_the_handshake_is_read(server: FakeServer) -> None
         assert (await take(client, Disconnected)).reason == "again"
 
 
+async def test_answer_may_have_any_bytes_in_headers_that_are_not_read(server: FakeServer) -> None:
+    """As CDNs and gateways add them."""
+    async with server.follow() as client:
+        stream = await server.dialled()
+        headers = b"Server: caf\xe9\r\nSet-Cookie: a=\xff\x80; Path=/\r\n"
+        await answer_by_hand(stream, text_frame(ACK), headers)
+        await take(client, Subscribed)
+
+
 async def test_a_close_without_a_code(server: FakeServer) -> None:
     """It says nothing against coming back, and is answered."""
     async with server.follow() as client:

@@ -58,8 +58,7 @@ class Authority:
 
     async def judge_patiently(self, token: str) -> Grant:
         """As `judge`, but for a key nobody knows the keys are read anew first; for seconds."""
-        missing = self._missing_key(token)
-        if self.changing is not None and missing is not None:
+        if self.changing is not None and (missing := self._missing_key(token)) is not None:
             await self.changing.renew(missing.id)
         return self.judge(token)
 
@@ -75,8 +74,7 @@ class Authority:
         except BadClaims:
             raise self._count(InvalidToken(TokenFault.CLAIMS)) from None
         except InvalidToken as error:
-            missing = self._missing_key(token)
-            if self.changing is not None and missing is not None:
+            if self.changing is not None and (missing := self._missing_key(token)) is not None:
                 self.changing.want(missing.id)
             raise self._count(error) from None
         if self.revocations.cover(grant, time.time()):
