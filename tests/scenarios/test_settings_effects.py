@@ -76,6 +76,9 @@ EFFECTS: Final = {
     "WS_MAX_SUBSCRIPTIONS": (
         "tests/scenarios/test_failing_connections.py::test_failing_20_subscriptions_have_a_limit"
     ),
+    "WS_MAX_SUBSCRIPTION_BYTES": (
+        "tests/scenarios/test_memory.py::test_patterns_have_a_limit_of_bytes"
+    ),
     "WS_MAX_FRAME_BYTES": (
         "tests/scenarios/test_failing_connections.py::test_failing_20_a_frame_has_a_limit"
     ),
@@ -92,6 +95,9 @@ EFFECTS: Final = {
     "WS_OUTBOX_MARK_BYTES": f"{_PAST}::test_with_more_than_the_mark_waiting_messages_are_replaced",
     "WS_TLS_CERT": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TLS_KEY": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
+    "WS_TLS_EXPIRY_WARNING_DAYS": (
+        "tests/ops/test_health.py::test_health_is_degraded_while_the_certificate_is_near_its_end"
+    ),
     "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_a_trusted_proxy_is_believed",
     "WS_FORWARDED_HEADER": f"{_ADDRESSES}::test_forwarded_header_is_a_setting",
     "WS_PROXY_PROTOCOL": f"{_ADDRESSES}::test_a_proxy_header_says_who_it_is",
