@@ -1,7 +1,19 @@
 """odin-ws: Kafka topics fanned out to WebSocket subscribers."""
 
-from importlib.metadata import version
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    __version__: str
 
 __all__ = ["__version__"]
 
-__version__ = version("odin-ws")
+
+def __getattr__(name: str) -> str:
+    """`__version__`: read when somebody asks, for importlib.metadata takes 40 ms to load."""
+    if name != "__version__":
+        raise AttributeError(name)
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version("odin-ws")

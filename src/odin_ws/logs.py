@@ -25,8 +25,11 @@ _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
 )
 
 
-def configure_logging(level: str, style: str) -> None:
-    """Log to stderr from `level` on (debug, info, warning, error), as `json` or `text`."""
+def configure_logging(level: str, style: str, handler: logging.Handler | None = None) -> None:
+    """Log from `level` on (debug, info, warning, error), as `json` or `text`.
+
+    `handler`: takes the lines; without one each is printed on stderr before the program goes on.
+    """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -53,10 +56,11 @@ def configure_logging(level: str, style: str) -> None:
             )
         ]
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = handler or logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            # Our own line about dropped lines comes past structlog, and says how many.
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(("lines",))],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )

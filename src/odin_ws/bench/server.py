@@ -26,7 +26,7 @@ _READY_SECONDS = 30
 _ANSWER_SECONDS = 2
 _STOP_SECONDS = 20
 
-_COMMAND = (sys.executable, "-c", "from odin_ws.cli import main; main()", "serve")
+_COMMAND = (sys.executable, "-m", "odin_ws", "serve")
 
 # Names that other settings of ours begin with: those of this process are not for the child.
 _OURS = ("KAFKA_", "WS_", "LOG_")

@@ -36,6 +36,9 @@ _NUMBERS: Final = (
     "clients",
 )
 
+# Opened before anything is measured, so that a name that cannot be written is said before that.
+_WRITTEN: Final = click.File("wb", lazy=False)
+
 _POSITIVE: Final = click.FloatRange(0, min_open=True)
 
 
@@ -123,12 +126,9 @@ def _help() -> str:
     show_default=True,
     help="Apache Kafka's jars; without them or Java the embedded broker is used.",
 )
-@click.option("--json", "json_file", type=click.File("wb"), help="Write all figures; - for stdout.")
+@click.option("--json", "json_file", type=_WRITTEN, help="Write all figures; - for stdout.")
 @click.option(
-    "--plot",
-    "plot_file",
-    type=click.Path(path_type=Path, dir_okay=False, writable=True),
-    help="Draw latency and throughput (SVG).",
+    "--plot", "plot_file", type=_WRITTEN, help="Draw latency and throughput (SVG); - for stdout."
 )
 def bench(
     scenario: str,

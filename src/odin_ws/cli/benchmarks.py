@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import IO, Any, Final
 
 import attrs
@@ -20,6 +19,7 @@ from odin_ws.bench.session import open_session
 from odin_ws.bench.suite import CASES, Case, Measured
 from odin_ws.cli.benching import open_progress, print_cases, print_runs, tell_problems
 from odin_ws.cli.running import CommandFailed, cancel_on_signal, leaves, say
+from odin_ws.cli.streams import write_all
 
 __all__ = ["Outputs", "run_scenario", "run_suite"]
 
@@ -31,7 +31,7 @@ class Outputs:
     """The files for figures and pictures besides the table; None for no file."""
 
     json: IO[bytes] | None
-    plot: Path | None
+    plot: IO[bytes] | None
 
 
 async def run_scenario(
@@ -95,15 +95,15 @@ def _show(
 ) -> int:
     runs = [one.server for one in measured]
     floors = [floor for one in measured for floor in one.floors]
-    # If the figures go to stdout, nothing else does.
-    if outputs.json is None or outputs.json.fileno() != _STDOUT:
+    # If the figures or the picture go to stdout, nothing else does.
+    if all(one is None or one.fileno() != _STDOUT for one in (outputs.json, outputs.plot)):
         print_table()
     tell_problems(runs)
     if outputs.json is not None:
         everything = {**about, "runs": [one.to_json() for one in (*runs, *floors)]}
-        outputs.json.write(orjson.dumps(everything, option=orjson.OPT_INDENT_2) + b"\n")
+        write_all(outputs.json, orjson.dumps(everything, option=orjson.OPT_INDENT_2) + b"\n")
     if outputs.plot is not None:
-        outputs.plot.write_bytes(plot.draw([*runs, *floors]))
+        write_all(outputs.plot, plot.draw([*runs, *floors]))
     return 1 if any(run.failed for run in runs) else 0
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-from collections.abc import Awaitable, Callable, Iterator
-from typing import IO, Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Final, TypeVar
 
 import click
 import structlog
 import trio
 
+from odin_ws.cli.failures import CannotBegin, CommandFailed, OutputClosed
 from odin_ws.clock import PauseClock
+from odin_ws.exit_signals import exit_signals
 
 __all__ = [
     "CannotBegin",
     "CommandFailed",
     "OutputClosed",
     "cancel_on_signal",
-    "ignore_hangups",
     "leaves",
     "obey_signals",
     "run",
@@ -30,48 +29,48 @@ __all__ = [
 
 log = structlog.get_logger("odin_ws.cli")
 
+# After a signal every end but that of the command itself is one that was cut short.
+_CUT_SHORT: Final = 1
+
 E = TypeVar("E", bound=BaseException)
-
-
-class CommandFailed(click.ClickException):
-    """Ends the command with exit status 1 and this one line, from whatever depth it is raised."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print the line to stderr, or to `file`."""
-        click.echo(f"odin-ws: {self.format_message()}", err=True, file=file)
-
-
-class CannotBegin(CommandFailed):
-    """The same with exit status 2: settings have to be corrected first."""
-
-    exit_code = 2
-
-
-class OutputClosed(Exception):
-    """Whoever read our output has had enough of it, as `head` does."""
 
 
 def run(command: Callable[[], Awaitable[int]]) -> int:
     """Run `command` under Trio; returns its exit status, 0 where nobody reads its output any more.
 
-    Raises CommandFailed alone, outside of the groups that nurseries make of it.
+    SIGINT and SIGTERM cancel it where it does not receive them itself. Raises CommandFailed alone,
+    outside of the groups that nurseries make of it.
     """
     failures: list[BaseException] = []
+    status = 0
+    exit_signals.when = "while it was starting or ending"
     try:
-        return trio.run(command, clock=PauseClock())
+        status = trio.run(_until_signalled, command, clock=PauseClock())
     except* CommandFailed as group:
         failures.extend(leaves(group))
     except* OutputClosed:
-        # Python writes out what is left when it ends, and would report that this fails.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    exit_signals.status = status
     if failures:
         raise failures[0]
-    return 0
+    return status
 
 
-def ignore_hangups() -> None:
-    """From now on SIGHUP ends nothing, also where nobody waits for it: at the start and the end."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
+    # It is open before the command opens one of its own, which takes this one's place.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_on, signals, nursery.cancel_scope)
+            exit_signals.status = await command()
+            nursery.cancel_scope.cancel()
+    return exit_signals.status
+
+
+async def _cancel_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for number in signals:
+        if not scope.cancel_called:
+            say(f"odin-ws: stopped by {signal.Signals(number).name}")
+        scope.cancel()
 
 
 async def obey_signals(stop: trio.Event, scope: trio.CancelScope) -> None:
@@ -79,6 +78,7 @@ async def obey_signals(stop: trio.Event, scope: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             log.info("signal", name=signal.Signals(number).name)
+            exit_signals.status = _CUT_SHORT
             if stop.is_set():
                 scope.cancel()
             stop.set()
@@ -88,11 +88,12 @@ async def cancel_on_signal(scope: trio.CancelScope) -> None:
     """SIGINT and SIGTERM cancel `scope`: for commands with nothing to drain."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
+            exit_signals.status = _CUT_SHORT
             scope.cancel()
 
 
 def write_line(text: str) -> None:
-    """Print a line to stdout at once. Raises OutputClosed when the reader is gone."""
+    """Print a line to stdout at once. Raises OutputClosed when the reader is gone, OutputFailed."""
     try:
         click.echo(text)
     except BrokenPipeError as error:

@@ -2,47 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final
 
 import click
-import structlog
-import trio
-
-from odin_ws import __version__
-from odin_ws.catalogue import Catalogue
-from odin_ws.cli.descriptors import TooFewDescriptors, raise_descriptor_limit
-from odin_ws.cli.environment import (
-    check_authority,
-    read_access,
-    read_catalogue,
-    read_settings,
-    stop_with,
-)
-from odin_ws.cli.process import calm_garbage_collector
-from odin_ws.cli.running import (
-    CannotBegin,
-    CommandFailed,
-    ignore_hangups,
-    leaves,
-    obey_signals,
-    run,
-)
-from odin_ws.connection.listener import CannotListen
-from odin_ws.connection.tls import CertificateError, survive_hangups
-from odin_ws.kafka.access import KafkaAccess
-from odin_ws.logs import configure_logging
-from odin_ws.service import kafka, read_certificate
-from odin_ws.service import serve as run_service
-from odin_ws.settings import Settings
-from odin_ws.workers.service import serve_with_workers
-from odin_ws.workers.supervisor import WRONG_SETTINGS, WorkerFailed
 
 __all__ = ["serve"]
-
-log = structlog.get_logger("odin_ws.cli")
 
 # The same Python and the same odin_ws, whatever the PATH says.
 _WORKER: Final = (sys.executable, "-m", "odin_ws.cli.worker")
@@ -59,84 +25,9 @@ def serve(workers: str | None) -> None:
 
     Settings are environment variables: see `odin-ws config`.
     """
-    ignore_hangups()
-    warnings: list[str] = []
-    options = {} if workers is None else {"WS_WORKERS": workers}
-    settings = read_settings(warnings.append, options)
-    catalogue = read_catalogue(settings)
-    check_authority(settings, catalogue)
-    read_access(settings)  # what is wrong with certificates is told now, and ends the start
-    if settings.ws_max_connections < settings.ws_workers:
-        stop_with(
-            f"WS_MAX_CONNECTIONS={settings.ws_max_connections}: WS_WORKERS={settings.ws_workers} "
-            "share them out, and each needs one at least"
-        )
-    configure_logging(settings.log_level, settings.log_format)
-    for line in warnings:
-        log.warning(line)
-    settings = _within_descriptors(settings)
-    try:
-        # Each worker reads it itself; a mistake is told once, before there are any.
-        read_certificate(settings)
-    except CertificateError as error:
-        stop_with(str(error))
-    if settings.ws_auth == "none":
-        log.warning("nobody is asked for a token", setting="WS_AUTH=none")
-    log.info("starting", version=__version__, brokers=settings.kafka_brokers)
-    calm_garbage_collector()
-    command = _serve_with_workers if settings.ws_workers > 1 else _serve_here
-    sys.exit(run(partial(_until_signalled, command, settings, catalogue)))
+    # SIGHUP asks for nothing before there is a certificate, and ends nothing.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # What follows takes a second to load; a signal that comes meanwhile is obeyed.
+    from odin_ws.cli.serving import run_server  # noqa: PLC0415
 
-
-def _within_descriptors(settings: Settings) -> Settings:
-    """The settings, with the connections that the limit of descriptors allows."""
-    try:
-        plan = raise_descriptor_limit(settings)
-    except TooFewDescriptors as error:
-        stop_with(str(error))
-    for line in plan.warnings:
-        log.warning("a setting is lowered, there are too few descriptors", reason=line)
-    log.info(
-        "descriptors",
-        limit=plan.limit,
-        connections=plan.connections,
-        pending=plan.settings.ws_max_pending,
-        reserve=plan.reserve,
-    )
-    return plan.settings
-
-
-_Serve = Callable[[Settings, Catalogue, trio.Event], Awaitable[bool]]
-
-
-async def _until_signalled(serve_: _Serve, settings: Settings, catalogue: Catalogue) -> int:
-    """Serve; returns the exit status: 0 after a drain, 1 where a signal cut it short."""
-    stop = trio.Event()
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
-            if settings.ws_tls_cert is None:
-                nursery.start_soon(survive_hangups)
-            drained = await serve_(settings, catalogue, stop)
-            nursery.cancel_scope.cancel()
-            return 0 if drained else 1
-    except* CannotListen as group:
-        raise CommandFailed(str(next(leaves(group)))) from group
-    except* WorkerFailed as group:
-        # Several may have failed, of the same cause; each has said why.
-        failed = next(leaves(group))
-        failure = CannotBegin if failed.status == WRONG_SETTINGS else CommandFailed
-        raise failure(str(failed)) from group
-    log.warning("stopped at once by a second signal")
-    return 1
-
-
-async def _serve_here(settings: Settings, catalogue: Catalogue, stop: trio.Event) -> bool:
-    upstream = kafka(settings, catalogue, KafkaAccess.of(settings))
-    await run_service(settings, catalogue, upstream, stop)
-    return True
-
-
-async def _serve_with_workers(settings: Settings, _catalogue: Catalogue, stop: trio.Event) -> bool:
-    # They read the catalogue themselves.
-    return await serve_with_workers(settings, _WORKER, stop)
+    run_server({} if workers is None else {"WS_WORKERS": workers}, _WORKER)

@@ -43,6 +43,10 @@ _STEADY_SECONDS: Final = 60.0
 WRONG_SETTINGS: Final = 2
 
 
+# Those of one that SIGTERM or SIGINT has ended.
+_SIGNALLED: Final = (-signal.SIGTERM, -signal.SIGINT)
+
+
 class WorkerFailed(Exception):
     """A worker ended before it had ever served, so another start would fail too."""
 
@@ -146,7 +150,9 @@ class Supervisor:
                 worker.drained = status == 0 or not worker.served
                 log.info("a worker has ended", worker=worker.number, end=_described(status))
                 return
-            if not worker.served:
+            # One that a signal ended before it served was ended by somebody: a drain of all may
+            # follow, where the signal went to every process.
+            if not worker.served and status not in _SIGNALLED:
                 raise WorkerFailed(worker.number, status)
             if trio.current_time() - began >= _STEADY_SECONDS:
                 backoff.reset()

@@ -1,0 +1,33 @@
+"""The `odin-ws` command. Signals are obeyed before anything is loaded that takes time."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from odin_ws.exit_signals import exit_signals
+
+__all__ = ["main"]
+
+# Commands without an end of their own: whoever ends them has had what he wanted.
+_ENDLESS: Final = {"serve", "tail", "publish", "demo"}
+
+
+def main() -> None:
+    """Run the command line."""
+    exit_signals.install(0 if _ENDLESS.intersection(sys.argv[1:2]) else 1)
+    from odin_ws.cli import main as command  # noqa: PLC0415 -- click alone takes longer
+    from odin_ws.cli.failures import OutputClosed  # noqa: PLC0415
+    from odin_ws.cli.streams import protect_streams  # noqa: PLC0415
+
+    protect_streams()
+    try:
+        command(prog_name="odin-ws")
+    except OutputClosed:
+        sys.exit(0)
+    finally:
+        exit_signals.ignore()
+
+
+if __name__ == "__main__":
+    main()

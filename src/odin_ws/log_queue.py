@@ -1,0 +1,175 @@
+"""Log lines wait in a queue for a thread that writes them: the event loop never waits for a reader.
+
+A pipe that nobody reads takes 64 KiB; then a write to it lasts until somebody does.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
+from typing import Any, Final
+
+__all__ = ["LogQueue", "dropped_lines", "log_queue"]
+
+_STDERR: Final = 2
+
+# What may wait for a reader who has stopped: an hour of a server that works, a second of one at
+# LOG_LEVEL=debug under load.
+_MAX_LINES: Final = 10_000
+_MAX_BYTES: Final = 4 << 20
+
+# How long the end of the process waits for the reader of what is left.
+_FLUSH_SECONDS: Final = 1.0
+
+_log: Final = logging.getLogger("odin_ws.logs")
+
+
+class LogQueue(QueueHandler):
+    """A handler that formats a record where it is logged, and has a thread write the line.
+
+    Lines are dropped while too many wait, and where writing fails (a full disk, a closed pipe).
+    Both are counted, and one line says so once there is room again.
+
+    Args:
+        write: writes a whole line and may take any time for it, in the thread. Raises OSError.
+        max_lines: how many may wait.
+        max_bytes: of them together; the one that exceeds it is the last.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        *,
+        max_lines: int = _MAX_LINES,
+        max_bytes: int = _MAX_BYTES,
+    ) -> None:
+        # The bounds are checked here, so that bytes count too.
+        super().__init__(SimpleQueue())
+        self._write = write
+        self._max_lines = max_lines
+        self._max_bytes = max_bytes
+        # Each is counted by one side alone: a record is handled under the handler's own lock, and
+        # there is one thread.
+        self._taken_lines = self._taken_bytes = self._refused = 0
+        self._done_lines = self._done_bytes = self._failed = 0
+        self._told = 0
+        self._done = threading.Condition()
+        self._context = contextvars.copy_context()
+        self._listener = _Listener(self.queue, self._write_record)
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were dropped so far."""
+        return self._refused + self._failed
+
+    def start(self) -> None:
+        """Start the thread; it ends with the process, wherever it waits."""
+        self._listener.start()
+
+    def flush_for(self, seconds: float) -> bool:
+        """Wait for at most so long until all lines are written; returns whether they are."""
+        with self._done:
+            return self._done.wait_for(lambda: self._done_lines >= self._taken_lines, seconds)
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Take a formatted record, or count it as dropped where there is no room."""
+        waiting = self._taken_lines - self._done_lines
+        if waiting >= self._max_lines or self._taken_bytes - self._done_bytes >= self._max_bytes:
+            self._refused += 1
+            return
+        self._taken_lines += 1
+        self._taken_bytes += len(record.message)
+        self.queue.put_nowait(record)
+
+    def _write_record(self, record: logging.LogRecord) -> None:
+        """In the thread: write a record, and what there is to say about dropped ones."""
+        if not self._could_write(record.message):
+            self._failed += 1
+        # Half of the room: said too early, the line would be one of many.
+        elif self._taken_lines - self._done_lines <= self._max_lines // 2:
+            self._tell_of_dropped()
+        with self._done:
+            self._done_lines += 1
+            self._done_bytes += len(record.message)
+            self._done.notify_all()
+
+    def _tell_of_dropped(self) -> None:
+        dropped = self.dropped
+        if dropped == self._told:
+            return
+        extra = {"lines": dropped - self._told}
+        record = _log.makeRecord(
+            _log.name, logging.ERROR, __file__, 0, "log lines were dropped", (), None, extra=extra
+        )
+        # In the context in which the number of the worker is known.
+        if self._could_write(self._context.run(self.format, record)):
+            self._told = dropped
+
+    def _could_write(self, line: str) -> bool:
+        try:
+            self._write(line.encode("utf-8", "backslashreplace") + b"\n")
+        except OSError:
+            return False
+        return True
+
+
+class _Listener(QueueListener):
+    """Calls a function for each record."""
+
+    def __init__(self, queue: Any, handle: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__(queue)
+        self._handle_record = handle
+
+    def handle(self, record: logging.LogRecord) -> None:
+        self._handle_record(record)
+
+
+@contextmanager
+def log_queue() -> Iterator[LogQueue]:
+    """A queue in front of stderr; at the end of the block what waits is written, for a second.
+
+    Python's warnings, and errors that it can raise nowhere, go there too: both are printed on
+    stderr otherwise, by whatever task they happen in.
+    """
+    queue = LogQueue(write_to_stderr)
+    logging.captureWarnings(capture=True)
+    previous = sys.unraisablehook
+    sys.unraisablehook = _log_unraisable
+    queue.start()
+    try:
+        yield queue
+    finally:
+        queue.flush_for(_FLUSH_SECONDS)
+        sys.unraisablehook = previous
+        logging.captureWarnings(capture=False)
+
+
+def dropped_lines() -> int:
+    """How many lines this process has dropped."""
+    handlers = logging.getLogger().handlers
+    return sum(handler.dropped for handler in handlers if isinstance(handler, LogQueue))
+
+
+def write_to_stderr(line: bytes) -> None:
+    """Write a line, past Python's buffer, whose lock the end of the process would wait for."""
+    rest = memoryview(line)
+    while rest:
+        try:
+            rest = rest[os.write(_STDERR, rest) :]
+        except BlockingIOError:
+            # Somebody has made it non-blocking, maybe for a terminal that others share.
+            select.select([], [_STDERR], [])
+
+
+def _log_unraisable(unraisable: Any) -> None:
+    what = unraisable.err_msg or "exception ignored in"
+    error = unraisable.exc_value
+    _log.error("%s %s", what, type(unraisable.object).__name__, exc_info=error)

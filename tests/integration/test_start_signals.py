@@ -1,0 +1,185 @@
+"""A signal at any stage of the start ends the server cleanly, also as process 1 of a container."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import psutil
+import pytest
+
+from odin_ws.testing.ports import LOOPBACK
+from tests.integration.serving import environment
+
+PATIENCE = 60.0
+
+# Tells each module on stderr as soon as it is loaded.
+SERVE: Final = (sys.executable, "-X", "importtime", "-m", "odin_ws", "serve")
+
+# What a line of stderr has in it when the start has come so far: modules in the order in which they
+# are loaded, then lines of the log.
+STARTING = '"event": "starting"'
+SERVING = '"event": "serving"'
+STAGES = ("click.core", "trio._core", "odin_ws.settings", "odin_ws.service", STARTING, SERVING)
+
+NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+
+
+def _namespaces() -> bool:
+    unshare = shutil.which("unshare")
+    return (
+        unshare is not None
+        and not subprocess.run(
+            [*NAMESPACE, "true"], check=False, capture_output=True, timeout=PATIENCE
+        ).returncode
+    )
+
+
+ALONE = pytest.param((), id="process")
+FIRST = pytest.param(
+    NAMESPACE,
+    id="process 1",
+    marks=pytest.mark.skipif(not _namespaces(), reason="no namespaces for this user"),
+)
+
+
+class Starting:
+    """A server that starts. `lines`: what it has said so far."""
+
+    def __init__(self, process: subprocess.Popen[str], *, wrapped: bool) -> None:
+        self.process = process
+        self._wrapped = wrapped
+        self.lines: list[str] = []
+
+    def reaches(self, stage: str) -> None:
+        """Read until it says so."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if stage in line:
+                return
+        pytest.fail(f"it ended before {stage}: {self.told[-20:]}")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server."""
+        own = psutil.Process(self.process.pid)
+        for process in own.children() if self._wrapped else [own]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def ended(self) -> int:
+        """Read the rest; returns the exit status."""
+        assert self.process.stderr is not None
+        self.lines += self.process.stderr
+        return self.process.wait(PATIENCE)
+
+    @property
+    def told(self) -> list[str]:
+        """The lines that are not about modules."""
+        return [line for line in self.lines if not line.startswith("import time:")]
+
+
+@contextmanager
+def starting(prefix: Sequence[str] = (), **settings: str) -> Iterator[Starting]:
+    """Start a server without a broker; it is killed at the end of the block."""
+    usual = {
+        "KAFKA_BROKERS": f"{LOOPBACK}:1",
+        "WS_ADDR": f"{LOOPBACK}:0",
+        "WS_OPS_ADDR": f"{LOOPBACK}:0",
+        "WS_DRAIN_DELAY": "0",
+    }
+    process = subprocess.Popen(
+        [*prefix, *SERVE],
+        env=environment(usual | settings),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Starting(process, wrapped=bool(prefix))
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+@pytest.mark.parametrize("prefix", [ALONE, FIRST])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stage", STAGES)
+def test_signal_during_the_start_ends_it_cleanly(
+    prefix: Sequence[str], number: signal.Signals, stage: str
+) -> None:
+    """Status 0, as after a drain, and no traceback; before it serves one line says what ended it.
+
+    As process 1 too, to which the kernel delivers no signal that has no handler.
+    """
+    with starting(prefix) as server:
+        server.reaches(stage)
+        server.signal(number)
+        assert server.ended() == 0, "".join(server.told)
+    assert "Traceback" not in "".join(server.told)
+    if stage in STAGES[:4]:
+        assert server.told == [f"odin-ws: stopped by {number.name} before it began\n"]
+
+
+@pytest.mark.parametrize("prefix", [ALONE, FIRST])
+def test_many_signals_end_it_with_the_status_of_two(prefix: Sequence[str]) -> None:
+    """Status 1 and no traceback, whenever the third and all others come."""
+    with starting(prefix, WS_DRAIN_DELAY="60") as server:
+        server.reaches(SERVING)
+        while server.process.poll() is None:
+            server.signal(signal.SIGTERM)
+            server.signal(signal.SIGINT)
+        assert server.ended() == 1
+    assert "Traceback" not in "".join(server.told)
+
+
+def test_signal_to_all_processes_while_workers_start_ends_them_cleanly() -> None:
+    """As systemd sends it: workers that have not begun end by it, and the status is 0."""
+    with starting(WS_WORKERS="2") as server:
+        server.reaches("a worker starts")
+        server.reaches("a worker starts")
+        for child in psutil.Process(server.process.pid).children():
+            child.terminate()
+        server.signal(signal.SIGTERM)
+        assert server.ended() == 0, "".join(server.told)
+    assert "Traceback" not in "".join(server.told)
+
+
+def test_worker_that_is_ended_by_a_signal_before_it_serves_is_replaced() -> None:
+    """Somebody has ended one process; that is no reason to end all."""
+    with starting(WS_WORKERS="2") as server:
+        server.reaches("a worker starts")
+        server.reaches("a worker starts")
+        (first, second) = psutil.Process(server.process.pid).children()
+        first.terminate()
+        server.reaches("a worker has ended and is replaced")
+        server.reaches("a worker starts")
+        assert second.is_running()
+        server.signal(signal.SIGTERM)
+        assert server.ended() == 0, "".join(server.told)
+
+
+def test_nothing_heavy_is_loaded_before_signals_are_obeyed() -> None:
+    """What takes time comes after the handler."""
+    program = (
+        "import sys; before = set(sys.modules); import odin_ws.exit_signals, odin_ws.__main__; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert not set(done.stdout.split()) & {
+        "asyncio",
+        "click",
+        "email",
+        "importlib",
+        "structlog",
+        "trio",
+    }
