@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import pytest
 import trio
 
+from odin_ws.settings import Settings
 from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration import kafka
 from tests.integration.events import event
-from tests.integration.feeding import Publisher, eventually
-from tests.integration.serving import connected, serving
+from tests.integration.feeding import Publisher, eventually, until
+from tests.integration.serving import Server, connected, serving
 from tests.integration.watching import closed, subscribed
 
 
@@ -69,3 +76,64 @@ async def test_log_format(topics: str) -> None:
     async with serving(topics, LOG_FORMAT="text") as server:
         assert "serving" in server.output
         assert not any(line.startswith("{") for line in server.lines)
+
+
+@contextmanager
+def unread(settings: dict[str, str]) -> Iterator[tuple[Server, int]]:
+    """A server whose stderr is a pipe of 4 KiB, and the end to read from, which nobody does."""
+    reading, writing = os.pipe()
+    try:
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+
+        def prepare() -> None:
+            os.dup2(writing, 2)
+
+        server = Server(settings, prepare)
+        try:
+            yield server, reading
+        finally:
+            server.kill()
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_unread_stderr_stops_neither_answers_nor_the_drain(workers: str) -> None:
+    """Pages and subscribers are served, SIGTERM drains with status 0, and drops are counted."""
+    settings = {"KAFKA_BROKERS": f"{LOOPBACK}:1", "LOG_LEVEL": "debug", "WS_WORKERS": workers}
+    with unread(settings) as (server, _):
+        await server.answers("/health/live")
+        await until(lambda: _all_workers_serve(server))
+        # Each is a line at debug, and the pipe has room for 20.
+        for _ in range(100):
+            async with connected(server) as client:
+                await client.command("heartbeat")
+        assert await server.metric("ws_log_lines_dropped_total") == 0
+        async with connected(server) as client:
+            server.signal(signal.SIGTERM)
+            assert await client.ended() == (1012, "the server is restarting")
+        assert await server.ended() == 0
+
+
+async def _all_workers_serve(server: Server) -> bool:
+    return await server.metric("ws_connections_max") == Settings().ws_max_connections
+
+
+async def test_reader_of_stderr_that_comes_back_gets_every_line() -> None:
+    """What has waited is written as soon as it is read, in order."""
+    settings = {"KAFKA_BROKERS": f"{LOOPBACK}:1", "LOG_LEVEL": "debug"}
+    with unread(settings) as (server, reading):
+        await server.answers("/health/live")
+        for _ in range(100):
+            async with connected(server):
+                pass
+        output = trio.lowlevel.FdStream(os.dup(reading))
+        text = b""
+        while text.count(b'"closed"') < 100:
+            text += await output.receive_some()
+        await output.aclose()
+        server.signal(signal.SIGTERM)
+        assert await server.ended() == 0
+    times = [json.loads(line)["timestamp"] for line in text.splitlines()[:-1]]
+    assert times == sorted(times)

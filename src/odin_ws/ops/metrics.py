@@ -30,13 +30,14 @@ from odin_ws.connection.head import BAD_REQUESTS
 from odin_ws.connection.limits import TOO_MANY
 from odin_ws.distribution import Distribution
 from odin_ws.hub.reading import Unreadable
+from odin_ws.log_queue import dropped_lines
 from odin_ws.ops.stats import OPS_REJECTIONS, OpsStats
 from odin_ws.ops.view import View
 from odin_ws.protocol.errors import ErrorCode
 from odin_ws.resume import Reason
 from odin_ws.resume.limits import RECOVERED
 
-__all__ = ["build_info", "metrics_registry", "metrics_text", "ops_rejections"]
+__all__ = ["build_info", "log_lines", "metrics_registry", "metrics_text", "ops_rejections"]
 
 # What a name is rejected with.
 _OF_NAMES: Final = (
@@ -81,6 +82,15 @@ def ops_rejections(stats: OpsStats) -> Metric:
         "Requests and connections that the ops port rejected",
         "reason",
         dict.fromkeys(OPS_REJECTIONS, 0) | stats.rejected,
+    )
+
+
+def log_lines() -> Metric:
+    """What the log of this process has lost."""
+    return _counter(
+        "ws_log_lines_dropped",
+        "Log lines dropped, for nobody read them or they could not be written",
+        dropped_lines(),
     )
 
 
@@ -229,6 +239,7 @@ class _ServiceCollector(Collector):
         count, seconds = pauses()
         yield _counter("ws_pauses", "Times the process did not run for over half a second", count)
         yield _counter("ws_paused_seconds", "By how much deadlines were extended for that", seconds)
+        yield log_lines()
 
     def _kafka(self) -> Iterator[Metric]:
         feed, stats = self._view.feed, self._view.hub.stats

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from odin_ws.ops.app import INDEX
 from odin_ws.ops.clients import ClientsPages, InvalidQuery, read_limit
-from odin_ws.ops.metrics import build_info, ops_rejections
+from odin_ws.ops.metrics import build_info, log_lines, ops_rejections
 from odin_ws.ops.protection import OpsAccess, protection
 from odin_ws.ops.revoking import read_body, revoking_disabled
 from odin_ws.ops.shared_page import PAGE_SECONDS, SharedPage
@@ -127,7 +127,7 @@ class _Pages:
         supervisor = self._supervisor
         up = await supervisor.look()
         families = supervisor.totals.families(
-            self._own.collect(), [build_info(), ops_rejections(self._stats)]
+            self._own.collect(), [build_info(), log_lines(), ops_rejections(self._stats)]
         )
         return Response(
             _text([*worker_families(supervisor, up), *families]), media_type=CONTENT_TYPE_LATEST
