@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 import trio
@@ -165,6 +168,39 @@ async def test_workers_do_not_outlive_their_supervisor(broker: str) -> None:
             assert await client.ended() == (1012, "the server is restarting")
         await eventually(lambda: not any(process.is_running() for process in left))
         assert is_free(server.port)
+
+
+async def test_killed_supervisor_leaves_no_file(broker: str, tmp_path: Path) -> None:
+    """There is none to begin with: kill -9 cannot be cleaned up after."""
+    async with two_workers(broker, TMPDIR=str(tmp_path)) as server, crowd(server):
+        left = processes(server)
+        server.process.kill()
+        await eventually(lambda: not any(process.is_running() for process in left))
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 -- a moment
+
+
+async def test_pages_of_a_worker_are_for_its_supervisor_alone(broker: str) -> None:
+    """Others on the machine see the socket's name, and get 401 with or without WS_OPS_TOKEN."""
+    for token in ("", "s" * 20):
+        async with two_workers(broker, WS_OPS_TOKEN=token) as server:
+            names = worker_sockets(server)
+            assert len(names) == 2
+            for name in names:
+                transport = httpx.AsyncHTTPTransport(uds=name)
+                async with httpx.AsyncClient(transport=transport) as stranger:
+                    headers = {"Authorization": f"Bearer {token}"}
+                    answer = await stranger.get("http://localhost/clients", headers=headers)
+                    assert answer.status_code == 401
+
+
+def worker_sockets(server: Server) -> list[str]:
+    """The names of the workers' ops sockets."""
+    found = {
+        str(connection.laddr)
+        for process in processes(server)
+        for connection in process.net_connections("unix")
+    }
+    return [name.replace("@", "\0") for name in found if "odin-ws-" in name]
 
 
 async def test_one_worker_can_be_sent_away(broker: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from trio.testing import wait_all_tasks_blocked
 
-from odin_ws.workers.child import DRAIN, STOP, Answer, CannotStart, NoAnswer
+from odin_ws.workers.child import DRAIN, STOP, Answer, CannotAsk, CannotStart, NoAnswer
 from odin_ws.workers.supervisor import Supervisor
 
 __all__ = ["Crew", "FakeChild", "families", "supervising"]
@@ -29,6 +30,7 @@ class FakeChild:
         self.asked = 0
         self.hangs = False
         self.refuses = False
+        self.cannot_be_asked = False
         self.drains = True
         self.pages: dict[str, Answer] = {
             "/metrics": Answer(200, ""),
@@ -69,6 +71,8 @@ class FakeChild:
         self.asked += 1
         self.posted += [] if body is None else [body]
         await trio.lowlevel.checkpoint()
+        if self.cannot_be_asked:
+            raise CannotAsk from OSError(errno.EMFILE, "Too many open files")
         if self.hangs:
             await trio.sleep_forever()
         if self.refuses or self.ended:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from textwrap import dedent
 
@@ -13,7 +15,7 @@ import psutil
 import pytest
 import trio
 
-from odin_ws.workers.child import DRAIN, STOP, CannotStart, Child, NoAnswer, open_child
+from odin_ws.workers.child import DRAIN, STOP, CannotAsk, CannotStart, Child, NoAnswer, open_child
 
 PATIENCE = 30
 
@@ -49,7 +51,7 @@ def program(tmp_path: Path, text: str) -> AbstractAsyncContextManager[Child]:
     """Run a program as worker 3."""
     file = tmp_path / "worker.py"
     file.write_text(dedent(text), "utf-8")
-    return open_child([sys.executable, str(file)], os.environ, tmp_path, 3)
+    return open_child([sys.executable, str(file)], os.environ, 3)
 
 
 async def test_a_worker_is_asked_and_told(tmp_path: Path) -> None:
@@ -113,8 +115,36 @@ async def test_the_place_of_a_dead_worker_can_be_taken(tmp_path: Path) -> None:
                 assert (await child.ask("/health")).status == 503
 
 
+async def test_question_without_descriptors_says_nothing_of_the_worker(tmp_path: Path) -> None:
+    """It is another error than that of a worker that does not answer, and the next one is asked."""
+    with trio.fail_after(PATIENCE):
+        async with program(tmp_path, OBEDIENT) as child:
+            await child.ask("/health")
+            with no_more_descriptors(), pytest.raises(CannotAsk):
+                await child.ask("/health")
+            assert (await child.ask("/health")).status == 503
+            child.kill()
+            await child.wait()
+            with pytest.raises(NoAnswer) as gone:
+                await child.ask("/health")
+            assert not isinstance(gone.value, CannotAsk)
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """This process can open nothing."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 async def test_a_program_that_does_not_exist_is_told(tmp_path: Path) -> None:
     """The reason is the system's own."""
     with pytest.raises(CannotStart, match="No such file or directory"):
-        async with open_child([str(tmp_path / "nothing")], os.environ, tmp_path, 1):
+        async with open_child([str(tmp_path / "nothing")], os.environ, 1):
             pytest.fail("it runs")

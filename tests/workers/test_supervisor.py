@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
 import trio
 from prometheus_client.core import Metric
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.workers.child import DRAIN, STOP
@@ -72,6 +74,19 @@ async def test_a_worker_that_has_run_well_is_replaced_soon_again(
         crew.now(1).exit(1)
         await trio.sleep(0.3)
         assert len(crew.times(1)) == before + 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_worker_that_a_signal_ends_before_it_serves_is_replaced(
+    autojump_clock: MockClock, number: signal.Signals
+) -> None:
+    """Somebody has ended this one: that says nothing of the next."""
+    crew = Crew()
+    crew.fate = -number
+    async with supervising(crew, workers=1) as run:
+        crew.fate = None
+        await trio.sleep(31)
+        assert run.supervisor.workers[0].served
 
 
 # The last is a real-time signal, which has no name of its own.
@@ -182,6 +197,28 @@ async def test_a_worker_that_does_not_answer_any_more_is_replaced(
         await trio.sleep(15)
         assert silent.ended
         assert crew.now(1) is not silent
+
+
+async def test_supervisor_without_descriptors_kills_no_healthy_worker(
+    autojump_clock: MockClock,
+) -> None:
+    """However long it cannot ask; a worker that is silent after that has its half minute."""
+    crew = Crew()
+    async with supervising(crew):
+        first = crew.now(1)
+        with capture_logs() as logs:
+            first.cannot_be_asked = True
+            await trio.sleep(3600)
+            assert crew.now(1) is first
+            first.cannot_be_asked, first.refuses = False, True
+            await trio.sleep(25)
+            assert not first.ended
+            await trio.sleep(15)
+            assert first.ended
+    told = [line for line in logs if line["event"] == "a worker cannot be looked at"]
+    assert [(line["worker"], line["reason"]) for line in told] == [
+        (1, "[Errno 24] Too many open files")
+    ]
 
 
 async def test_a_page_that_fails_is_not_the_workers_end(autojump_clock: MockClock) -> None:

@@ -3,17 +3,21 @@
 It is told through its standard input and not by signals: those come from others too. systemd
 sends SIGTERM to every process of a unit, and a worker that counted signals would take the one that
 is passed on for a second.
+
+Its ops socket has a name in Linux's abstract namespace and no file, so that nothing is left behind
+when the supervisor is killed, and none has to be writable. Such a name has no permissions: whoever
+is on the machine can connect, as to the ops port on loopback. So the pages want a token.
 """
 
 from __future__ import annotations
 
-import os
+import errno
+import secrets
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final, Protocol
 
 import attrs
@@ -27,6 +31,7 @@ __all__ = [
     "RENEW",
     "STOP",
     "Answer",
+    "CannotAsk",
     "CannotStart",
     "Child",
     "NoAnswer",
@@ -43,6 +48,9 @@ RENEW: Final = b"r"
 # For a last close frame to every client, and Python's end.
 _STOP_SECONDS: Final = 5.0
 
+# What the system says when it is this process, or the machine, that has not enough for a question.
+_OWN_LIMITS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
 
 class CannotStart(Exception):
     """The system refuses another process; the message says why."""
@@ -50,6 +58,10 @@ class CannotStart(Exception):
 
 class NoAnswer(Exception):
     """A worker's ops socket cannot be asked, or broke off, or the page failed there."""
+
+
+class CannotAsk(NoAnswer):
+    """This process cannot ask, for want of descriptors or memory: it says nothing of the worker."""
 
 
 @attrs.frozen
@@ -69,7 +81,10 @@ class Child(Protocol):
         ...
 
     async def ask(self, path: str, body: bytes | None = None) -> Answer:
-        """Get one of its ops pages, or post `body`; waits without a bound. Raises NoAnswer."""
+        """Get one of its ops pages, or post `body`; waits without a bound.
+
+        Raises NoAnswer, and CannotAsk where that is not the worker's doing.
+        """
         ...
 
     async def tell(self, what: bytes) -> None:
@@ -106,7 +121,7 @@ class _Process:
         try:
             response = await self._client.request(method, path, content=body)
         except httpx.TransportError as error:
-            raise NoAnswer from error
+            raise (CannotAsk if _is_own_limit(error) else NoAnswer) from error
         if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
             # The worker's log has the traceback.
             raise NoAnswer
@@ -127,24 +142,22 @@ class _Process:
 async def open_child(
     command: Sequence[str],
     environ: Mapping[str, str],
-    directory: Path,
     number: int,
     *,
     ops_token: Secret | None = None,
 ) -> AsyncIterator[Child]:
     """Run `command --number N --ops-fd FD` until it ends; at the end of the block it is stopped.
 
-    Its ops socket is `N.sock` in the directory. It listens already when the process starts, so
-    whoever asks is answered as soon as there is an answer. `ops_token`: what its pages want.
-    Raises CannotStart.
+    Its ops socket listens already when the process starts, so whoever asks is answered as soon as
+    there is an answer. `ops_token`: what its pages want. Raises CannotStart.
     """
-    path = directory / f"{number}.sock"
+    name = f"\0odin-ws-{secrets.token_hex(16)}"
     try:
-        process = await _start([*command, "--number", str(number)], environ, path)
+        process = await _start([*command, "--number", str(number)], environ, name)
     except OSError as error:
         raise CannotStart(str(error)) from error
     assert process.stdin is not None  # noqa: S101 -- it is a pipe
-    client = _client(path, ops_token)
+    client = _client(name, ops_token)
     child = _Process(process, process.stdin, client)
     try:
         yield child
@@ -155,8 +168,10 @@ async def open_child(
             await client.aclose()
 
 
-async def _start(command: Sequence[str], environ: Mapping[str, str], path: Path) -> trio.Process:
-    with _listen_at(path) as listening:
+async def _start(command: Sequence[str], environ: Mapping[str, str], name: str) -> trio.Process:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(name)
+        listening.listen()
         descriptor = listening.fileno()
         return await trio.lowlevel.open_process(
             [*command, "--ops-fd", str(descriptor)],
@@ -168,23 +183,31 @@ async def _start(command: Sequence[str], environ: Mapping[str, str], path: Path)
         )
 
 
-def _listen_at(path: Path) -> socket.socket:
-    # The worker before left it there.
-    path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(os.fspath(path))
-    listening.listen()
-    return listening
-
-
-def _client(path: Path, ops_token: Secret | None) -> httpx.AsyncClient:
-    transport = httpx.AsyncHTTPTransport(uds=os.fspath(path))
+def _client(name: str, ops_token: Secret | None) -> httpx.AsyncClient:
+    transport = httpx.AsyncHTTPTransport(
+        uds=name,
+        # The ops port serves one request per connection.
+        limits=httpx.Limits(max_keepalive_connections=0),
+        # There is no TLS; otherwise the certificates of authorities would be read for each worker.
+        verify=False,
+    )
     return httpx.AsyncClient(
         transport=transport,
         base_url="http://localhost",
         headers={"Authorization": f"Bearer {ops_token.reveal()}"} if ops_token else None,
         timeout=None,  # noqa: S113 -- whoever asks knows how long
     )
+
+
+def _is_own_limit(error: BaseException) -> bool:
+    """Whether an error of the client comes of a limit of this process or the machine."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause.errno in _OWN_LIMITS
+        # httpcore takes the cause away again; the context stays.
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 async def _end(child: _Process) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import structlog
@@ -18,7 +17,7 @@ from odin_ws.connection.listener import bound_address, open_listening_socket, re
 from odin_ws.ops.protection import OpsAccess
 from odin_ws.ops.server import serve_ops
 from odin_ws.ops.stats import OpsStats
-from odin_ws.settings import Settings
+from odin_ws.settings import Secret, Settings
 from odin_ws.workers.child import open_child
 from odin_ws.workers.pages import workers_app
 from odin_ws.workers.supervisor import Supervisor
@@ -40,17 +39,19 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
     with (
         reserve_port(settings.ws_addr) as subscribers,
         open_listening_socket(settings.ws_ops_addr) as ops_socket,
-        # Only for this user: what the ops pages tell is not for everybody on this machine.
-        TemporaryDirectory(prefix="odin-ws-") as directory,
     ):
+        # Only for this process: whoever asks the workers' pages directly would get them otherwise.
+        ops_token = Secret(secrets.token_urlsafe(32))
         environ = {
             **os.environ,
             "WS_ADDR": str(subscribers),
             "WS_WORKERS": str(settings.ws_workers),
+            "WS_OPS_TOKEN": ops_token.reveal(),
+            "WS_OPS_TOKEN_FILE": "",
         }
         supervisor = Supervisor(
             settings.ws_workers,
-            partial(open_child, command, environ, Path(directory), ops_token=settings.ws_ops_token),
+            partial(open_child, command, environ, ops_token=ops_token),
             stop,
             settings.ws_drain_delay + settings.ws_drain_seconds + _DRAIN_GRACE,
         )

@@ -12,7 +12,16 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from odin_ws.kafka.backoff import Backoff
-from odin_ws.workers.child import DRAIN, RENEW, Answer, CannotStart, Child, NoAnswer, OpenChild
+from odin_ws.workers.child import (
+    DRAIN,
+    RENEW,
+    Answer,
+    CannotAsk,
+    CannotStart,
+    Child,
+    NoAnswer,
+    OpenChild,
+)
 from odin_ws.workers.totals import Totals
 
 __all__ = ["WRONG_SETTINGS", "Supervisor", "Worker", "WorkerFailed"]
@@ -197,7 +206,7 @@ class Supervisor:
         """Look at it now and then; one that does not answer any more is killed."""
         while True:
             with trio.move_on_after(_HUNG_SECONDS) as patience:
-                await _until_alive(child)
+                await _until_alive(worker, child, patience)
                 worker.served = True
                 with suppress(NoAnswer):  # the page failed, which is not the worker's end
                     self._saw(worker, await child.ask("/metrics"))
@@ -218,11 +227,19 @@ class Supervisor:
         child.kill()
 
 
-async def _until_alive(child: Child) -> None:
-    """Ask until there is an answer."""
+async def _until_alive(worker: Worker, child: Child, patience: trio.CancelScope) -> None:
+    """Ask until there is an answer; time in which nothing could be asked does not count."""
+    told = False
     while True:
         try:
             await child.ask("/health/live")
+        except CannotAsk as error:
+            patience.deadline = trio.current_time() + _HUNG_SECONDS
+            if not told:
+                told = True
+                reason = str(error.__cause__)
+                log.error("a worker cannot be looked at", worker=worker.number, reason=reason)  # noqa: TRY400 -- the reason says it all
+            await trio.sleep(_AGAIN_SECONDS)
         except NoAnswer:
             await trio.sleep(_AGAIN_SECONDS)
         else:
