@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import trio
 
@@ -22,6 +22,8 @@ ODIN_WS: Final = str(Path(sys.executable).with_name("odin-ws"))
 PATIENCE = 60.0
 
 Done = subprocess.CompletedProcess[str]
+
+NO_FILES: Final[Mapping[str, IO[bytes]]] = {}
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -73,7 +75,9 @@ class Command:
 
     async def listen(self, on: str, stream: trio.abc.ReceiveStream | None) -> None:
         """Collect what it says."""
-        assert stream is not None
+        if stream is None:
+            self._open.remove(on)
+            return
         with suppress(trio.ClosedResourceError):  # hung up
             async for data in stream:
                 self._said[on] += data
@@ -87,17 +91,21 @@ class Command:
 
 
 @asynccontextmanager
-async def started(words: Sequence[str], **settings: str) -> AsyncIterator[Command]:
-    """Run a command for the length of the block at most."""
+async def started(
+    words: Sequence[str], files: Mapping[str, IO[bytes]] = NO_FILES, /, **settings: str
+) -> AsyncIterator[Command]:
+    """Run a command for the length of the block at most.
+
+    `files`: where `stdout` or `stderr` go instead of being collected.
+    """
     async with trio.open_nursery() as nursery:
         start = partial(
             trio.run_process,
             words,
             env=environment(settings),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             check=False,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **files},
         )
         process: trio.Process = await nursery.start(start)
         command = Command(process)

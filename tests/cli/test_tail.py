@@ -243,6 +243,31 @@ async def test_a_reader_that_has_had_enough_ends_it() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [(), ("--json",)])
+async def test_full_disk_ends_it_with_one_line(words: tuple[str, ...]) -> None:
+    """At the first message that cannot be written: status 1, what and why, and no traceback."""
+    async with server() as here:
+        with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 -- a moment
+            command_line = [ODIN_WS, "tail", "--url", here.url, *words]
+            async with started(command_line, {"stdout": full}) as tail:
+                await tail.says("subscribed at")
+                here.trade()
+                done = await tail.ended()
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == ["odin-ws: standard output: No space left on device"]
+
+
+async def test_stderr_on_a_full_disk_does_not_stop_the_messages() -> None:
+    """What it says besides is lost, and nothing else."""
+    async with server() as here:
+        with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 -- a moment
+            command_line = [ODIN_WS, "tail", "--url", here.url, "--count", "1", "--since", "1h"]
+            here.trade()
+            async with started(command_line, {"stderr": full}) as tail:
+                done = await tail.ended()
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+
+
 async def test_a_wrong_address_is_said() -> None:
     """Where no WebSocket can be had it ends with 1 and one line about why."""
     (nobody,) = free_ports(1)

@@ -113,6 +113,16 @@ async def test_topics_are_created_once(embedded: str) -> None:
         assert {row[2] for row in rows(after.stdout).values()} == {"yes"}
 
 
+@pytest.mark.parametrize("words", [("topics", "list"), ("topics", "create")])
+async def test_full_disk_is_said_in_one_line(embedded: str, words: tuple[str, ...]) -> None:
+    """Status 1, for whoever asked has not got the answer."""
+    with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 -- a moment
+        async with started([ODIN_WS, *words], {"stdout": full}, KAFKA_BROKERS=embedded) as command:
+            done = await command.ended()
+    assert done.returncode == 1
+    assert done.stderr == "odin-ws: standard output: No space left on device\n"
+
+
 async def test_topics_are_made_as_compose_makes_them(apache: str) -> None:
     """Each topic has its retention, snappy and the partitions that were asked for."""
     async with no_topics(apache):
@@ -274,6 +284,20 @@ async def test_a_reader_that_has_had_enough_ends_the_demo() -> None:
         await running.hang_up()
         done = await running.ended()
     assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert all(map(is_free, ports))
+
+
+@pytest.mark.usefixtures("embedded")
+async def test_full_disk_ends_the_demo_with_one_line() -> None:
+    """The last line says why, the status is 1, and no port stays in use."""
+    ports = free_ports(2)
+    places = ["--port", str(ports[0]), "--ops-port", str(ports[1])]
+    with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 -- a moment
+        async with started([ODIN_WS, "demo", *places], {"stdout": full}) as running:
+            done = await running.ended()
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "odin-ws: standard output: No space left on device"
     assert "Traceback" not in done.stderr
     assert all(map(is_free, ports))
 

@@ -107,7 +107,8 @@ def tail(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
 
     Comes back by itself and goes on where it was. Ends with 0 when it was told to end or nobody
     reads its output any more; with 1 when coming back makes no sense, with --no-reconnect when the
-    connection has ended, or when --seconds were over before --count was reached.
+    connection has ended, when --seconds were over before --count was reached, or when its output
+    cannot be written.
 
     For a server that asks for a token set ODIN_WS_TOKEN, or name a file with --token-file. There is
     no option for the token itself: other users could see it in the list of processes.
