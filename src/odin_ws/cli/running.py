@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final, TypeVar
@@ -44,6 +45,7 @@ def run(command: Callable[[], Awaitable[int]]) -> int:
     failures: list[BaseException] = []
     status = 0
     exit_signals.when = "while it was starting or ending"
+    gc.enable()  # it was not needed while modules were loaded
     try:
         status = trio.run(_until_signalled, command, clock=PauseClock())
     except* CommandFailed as group:
