@@ -63,7 +63,7 @@ class LogQueue(QueueHandler):
         self._told = 0
         self._done = threading.Condition()
         self._context = contextvars.copy_context()
-        self._listener = _Listener(self.queue, self._write_record)
+        self._listener = _Listener(self.queue, self._write_next)
 
     @property
     def dropped(self) -> int:
@@ -87,18 +87,22 @@ class LogQueue(QueueHandler):
             return
         self._taken_lines += 1
         self._taken_bytes += len(record.message)
-        self.queue.put_nowait(record)
+        # The line alone: a record is ten times as large.
+        self.queue.put_nowait(record.message)
 
-    def _write_record(self, record: logging.LogRecord) -> None:
-        """In the thread: write a record, and what there is to say about dropped ones."""
-        if not self._could_write(record.message):
+    def _write_next(self, line: str) -> None:
+        """In the thread: write a line, and what there is to say about dropped ones."""
+        if not self._could_write(line):
             self._failed += 1
         # Half of the room: said too early, the line would be one of many.
-        elif self._taken_lines - self._done_lines <= self._max_lines // 2:
+        elif (
+            self._taken_lines - self._done_lines <= self._max_lines // 2
+            and self._taken_bytes - self._done_bytes <= self._max_bytes // 2
+        ):
             self._tell_of_dropped()
         with self._done:
             self._done_lines += 1
-            self._done_bytes += len(record.message)
+            self._done_bytes += len(line)
             self._done.notify_all()
 
     def _tell_of_dropped(self) -> None:
@@ -122,14 +126,15 @@ class LogQueue(QueueHandler):
 
 
 class _Listener(QueueListener):
-    """Calls a function for each record."""
+    """Calls a function for each line, where the standard library's calls handlers."""
 
-    def __init__(self, queue: Any, handle: Callable[[logging.LogRecord], None]) -> None:
+    def __init__(self, queue: Any, write: Callable[[str], None]) -> None:
         super().__init__(queue)
-        self._handle_record = handle
+        self._write = write
 
-    def handle(self, record: logging.LogRecord) -> None:
-        self._handle_record(record)
+    def handle(self, record: Any) -> None:
+        """In the thread, for each thing that is in the queue."""
+        self._write(record)
 
 
 @contextmanager
