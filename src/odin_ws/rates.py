@@ -36,6 +36,15 @@ class TokenBucket:
         """Count what happened."""
         self._tokens -= count
 
+    def spend_down_to(self, count: int, least: float, now: float) -> None:
+        """Count what happened, leaving no more of a debt than `least` says."""
+        self.available(now)
+        self._tokens = max(min(self._tokens, least), self._tokens - count)
+
+    def seconds_until_available(self) -> float:
+        """How long, since `available` was asked, until one may happen."""
+        return max(0.0, (1 - self._tokens) / self._rate)
+
     def seconds_until_full(self) -> float:
         """How long until `burst` are available again."""
         return max(0.0, (self._burst - self._tokens) / self._rate)

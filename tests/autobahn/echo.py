@@ -53,7 +53,10 @@ class _Echo:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def receive(self, message: str | bytes) -> None:
+    def begin_turn(self) -> None:
+        """Nothing that is said takes long."""
+
+    async def receive(self, message: str | bytes) -> None:
         """Say it again."""
         if isinstance(message, str):
             self._connection.outbox.write(text_frame(message.encode()))

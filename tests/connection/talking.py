@@ -23,6 +23,7 @@ from odin_ws.protocol.selection import Rejection
 from odin_ws.records import Assignment, HistoryEnd
 from odin_ws.resume import ReplayContext, ReplayLimits, Scans
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
+from odin_ws.time_slice import TimeSlice, Turn
 from tests.connection.fakes import FakeTransport
 from tests.decoding import messages
 from tests.hub.driving import Feeder, dispatching, make_hub
@@ -39,14 +40,20 @@ STUCK: Final = 60.0
 class House:
     """A log of two partitions, its archive, and a hub that reads it."""
 
-    def __init__(
-        self, nursery: trio.Nursery, log: MemoryLog, hub: Hub, feeder: Feeder, patterns: int
+    def __init__(  # noqa: PLR0913, PLR0917 -- one of each of what it is made of
+        self,
+        nursery: trio.Nursery,
+        log: MemoryLog,
+        hub: Hub,
+        feeder: Feeder,
+        patterns: int,
+        turn: Turn,
     ) -> None:
         self.log = log
         self.value = json.dumps({"type": "", "data": {}}).encode()
         self.hub = hub
         self.archive = MemoryArchive(log)
-        scans = Scans(hub, self.archive, 4)
+        scans = Scans(hub, self.archive, 4, turn)
         nursery.start_soon(scans.run)
         self.context = ReplayContext(hub, scans.archive, ReplayLimits(1000), scans)
         self.feeder = feeder
@@ -70,9 +77,11 @@ class Talker:
     def __init__(self, house: House, takes: int | None = None) -> None:
         self.transport = FakeTransport(room=takes)
         self.tasks = 0
+        self.charged = 0
         self.slow = False
         self.rejected: list[ErrorCode] = []
         self._hub = house.hub
+        self._turn = house.context.scans.turn
         self._nursery = house.nursery
         self._idle = trio.Event()
         self.outbox = Outbox(
@@ -100,17 +109,38 @@ class Talker:
         return [one.get("pos", one["type"]) for one in self.received]
 
     def say(self, kind: str, command_id: int | None = None, **data: Any) -> None:
-        """Send a command; nothing waits, so nothing that takes time has been done yet."""
+        """Send a command; nothing waits, so nothing that takes time has been done yet.
+
+        What takes more than one time slice goes on in a task.
+        """
+        saying = self._say(kind, command_id, data)
+        try:
+            saying.send(None)
+        except StopIteration:
+            return
+        saying.close()
+        raise AssertionError(f"{kind} takes more than a time slice: say_on")
+
+    async def say_on(self, kind: str, command_id: int | None = None, **data: Any) -> None:
+        """Send a command, and wait until it was begun, over as many time slices as that takes."""
+        await self._say(kind, command_id, data)
+
+    async def _say(self, kind: str, command_id: int | None, data: dict[str, Any]) -> None:
         text = json.dumps({"type": kind, "id": command_id, "data": data})
         try:
             command = decode_command(text, CATALOGUE)
             assert not isinstance(command, Auth | Heartbeat)
+            time_slice = TimeSlice(self._turn)
             if isinstance(command, Unsubscribe):
-                self.subscriptions.end(command)
+                await self.subscriptions.end(command, time_slice)
             else:
-                self.subscriptions.begin(command)
+                await self.subscriptions.begin(command, time_slice)
         except CommandError as error:
             self.refuse(error)
+
+    async def restrict(self) -> None:
+        """End what `grant` does not grant, as after a new token."""
+        await self.subscriptions.restrict(TimeSlice(self._turn))
 
     async def ask(self, kind: str, command_id: int | None = None, **data: Any) -> dict[str, Any]:
         """Send a command and return the first that comes then, without time passing."""
@@ -130,6 +160,10 @@ class Talker:
         await trio.lowlevel.checkpoint()
         while not self.outbox.empty:
             await self._idle.wait()
+
+    def charge(self, messages: int) -> None:
+        """Keep what commands have brought."""
+        self.charged += messages
 
     def reject(self, names: Iterable[Rejection]) -> None:
         """Keep why names did not take effect."""
@@ -165,14 +199,21 @@ class Talker:
 
 @asynccontextmanager
 async def open_house(
-    *, patterns: int = 1024, retention_bytes: int = 1 << 30, filled: bool = True
+    *,
+    patterns: int = 1024,
+    retention_bytes: int = 1 << 30,
+    filled: bool = True,
+    turn: Turn = trio.lowlevel.checkpoint,
 ) -> AsyncIterator[House]:
-    """Run the hub for the length of the block. `filled`: it knows where it is."""
+    """Run the hub for the length of the block.
+
+    `filled`: it knows where it is. `turn`: what a client's work waits for after each time slice.
+    """
     log = MemoryLog(CATALOGUE.topics, 2)
     hub = make_hub(retention_bytes=retention_bytes)
     async with trio.open_nursery() as nursery, dispatching(hub) as feeder:
         await feeder.publish(Assignment(dict.fromkeys(log.ends(), -1)))
         if filled:
             await feeder.publish(HistoryEnd())
-        yield House(nursery, log, hub, feeder, patterns)
+        yield House(nursery, log, hub, feeder, patterns, turn)
         nursery.cancel_scope.cancel()

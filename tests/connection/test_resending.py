@@ -138,3 +138,13 @@ async def test_a_slow_reader_gets_a_hundred_at_a_time(autojump_clock: MockClock)
     assert again == list(range(1, 251))
     assert news == [100]
     assert rest[100]["seq"] == 251
+
+
+async def test_messages_that_are_sent_again_are_counted_as_sent(autojump_clock: MockClock) -> None:
+    """As those that were sent first: one place numbers, counts and delivers."""
+    async with open_house() as house:
+        client = await one_who_was_sent(house, 8)
+        assert house.hub.stats.messages_sent == 8
+        await ask_again(client, **{"from": 3, "to": 5})
+        assert house.hub.stats.messages_sent == 11
+        assert client.charged == 3

@@ -196,3 +196,17 @@ async def test_what_was_sent_does_not_come_again(autojump_clock: MockClock) -> N
         *["0-2", "0-3"],
     ]
     assert client.received[2]["replayed"] == 1
+
+
+async def test_name_whose_patterns_an_earlier_name_has_ended_is_rejected(
+    autojump_clock: MockClock,
+) -> None:
+    """In one command as in two."""
+    async with open_house() as house:
+        client = Talker(house)
+        await client.ask("subscribe", channels=["BTC.trade"])
+        ack = await client.ask(
+            "unsubscribe", channels=["BTC.trade"], topics=["odin.trades"], tokens=["BTC"]
+        )
+        assert ack["unsubscribed"] == ["BTC.trade"]
+        assert [one["name"] for one in ack["rejected"]] == ["odin.trades"]

@@ -16,6 +16,7 @@ from odin_ws.connection.listener import (
 from odin_ws.connection.transport import SocketTransport, Transport
 from odin_ws.connection.turns import _BESIDE_HUB, _LEAST_SECONDS, _MOST, Turns, giving_turns
 from odin_ws.testing.ports import LOOPBACK
+from odin_ws.time_slice import SLICE_SECONDS
 
 
 async def test_nobody_waits_where_few_come() -> None:
@@ -155,3 +156,75 @@ async def test_bytes_are_read_and_callers_accepted_in_turn() -> None:
                             await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
     assert sorted(served) == ["accepted", "heard"]
+
+
+@pytest.mark.parametrize("readers", [0, 500])
+async def test_work_has_its_share_of_each_pass(  # noqa: C901 -- three kinds of tasks
+    mock_clock: MockClock, readers: int
+) -> None:
+    """However many wait for a time slice: half of the clients' time, a quarter beside readers."""
+    hub, reading, busy, passes = 0.008, 0.00005, 0.0, 0
+    done = {"slices": 0, "reads": 0}
+
+    async def work() -> None:
+        while True:
+            await turns.take_for_work()
+            mock_clock.jump(SLICE_SECONDS)
+            done["slices"] += 1
+
+    async def read() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            await turns.take()
+            mock_clock.jump(reading)
+            done["reads"] += 1
+
+    async def stream() -> None:
+        nonlocal busy, passes
+        while True:
+            mock_clock.jump(hub)
+            busy += hub
+            passes += 1
+            await trio.lowlevel.checkpoint()
+
+    turns = Turns(lambda: busy)
+    async with giving_turns(turns), trio.open_nursery() as nursery:
+        for _ in range(300):
+            nursery.start_soon(work)
+        for _ in range(readers):
+            nursery.start_soon(read)
+        nursery.start_soon(stream)
+        while passes < 100:
+            await trio.lowlevel.checkpoint()
+        before = passes
+        done = dict.fromkeys(done, 0)
+        while passes < 500:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    allowed = _BESIDE_HUB * hub * (0.25 if readers else 0.5) / SLICE_SECONDS
+    slices = done["slices"] / (passes - before)
+    assert 0.5 * allowed <= slices <= 1.2 * allowed
+    # Readers are not kept waiting by work.
+    assert done["reads"] / (passes - before) >= 50 * bool(readers)
+
+
+async def test_work_goes_on_in_the_order_in_which_it_waits(mock_clock: MockClock) -> None:
+    """Nobody's work has a second slice before all others that waited had their first."""
+    slices: list[int] = []
+
+    async def work(number: int) -> None:
+        for _ in range(3):
+            await turns.take_for_work()
+            mock_clock.jump(SLICE_SECONDS)
+            slices.append(number)
+
+    turns = Turns(lambda: 0.0)
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(work, number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (turns.working, turns.waiting) == (20, 0)
+        async with giving_turns(turns):
+            while len(slices) < 60:
+                await trio.lowlevel.checkpoint()
+    assert all(sorted(slices[begin : begin + 20]) == list(range(20)) for begin in (0, 20, 40))

@@ -32,6 +32,7 @@ from odin_ws.protocol.commands import decode_command
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.incoming import Fault, FrameReader, Incoming, PeerClose
 from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
+from odin_ws.steps import finish
 from tests.fuzz.conversations import check_caller, check_resume, check_session
 from tests.fuzz.feeding import feed, pieces
 from tests.fuzz.kafka_bytes import check_records, check_response
@@ -157,12 +158,12 @@ def check_positions(data: bytes) -> None:
     except orjson.JSONDecodeError:
         return
     with suppress(CommandError):
-        for key, offset in read_positions(value, _CATALOGUE).items():
+        for key, offset in finish(read_positions(value, _CATALOGUE)).items():
             assert key.topic in _CATALOGUE.topics
             assert 0 <= key.partition < 1 << 31
             assert -1 <= offset < 1 << 63
     with suppress(CommandError):
-        read_last_positions(value, _CATALOGUE)
+        finish(read_last_positions(value, _CATALOGUE))
     with suppress(CommandError):
         assert read_last_offsets(value, _CATALOGUE).keys() <= _CATALOGUE.topics.keys()
 

@@ -20,6 +20,7 @@ import attrs
 import click
 import psutil
 import trio
+from confluent_kafka import Producer
 
 from odin_ws.bench.broker import open_broker
 from odin_ws.bench.crew import Place
@@ -32,7 +33,7 @@ from odin_ws.testing.ports import LOOPBACK
 from odin_ws.testing.processes import ChildProcess
 from tests.hostile.churn import churn, report_churn
 from tests.hostile.judging import Outcome, Stand, report
-from tests.hostile.kinds import KINDS, PROXIED, PROXY
+from tests.hostile.kinds import CHANNELS, KINDS, PROXIED, PROXY
 from tests.hostile.names import SETTINGS, report_names, subscribe_names
 from tests.integration.serving import Server, serving
 
@@ -41,6 +42,9 @@ __all__ = ["main"]
 T = TypeVar("T")
 
 _LIBS: Final = Path(__file__).parent.parent / "apache_kafka" / "libs"
+
+_FLUSH_SECONDS: Final = 30
+_VALUE: Final = b'{"type":"TRADE_EXECUTED","timestamp":0,"data":"%b"}' % (b"x" * 280)
 
 # Until the bad ones' last connections are found out: a pong's time-out, and a round of pings.
 _CALM_SECONDS: Final = 15
@@ -59,6 +63,7 @@ class _Course:
     place: Place
     run: Run
     bad: int
+    kinds: Sequence[str]
 
     async def all(self) -> Outcome:
         """Alone, beside bad ones, beside them again."""
@@ -101,6 +106,7 @@ class _Course:
             str(self.server.port),
             str(self.server.ops_port),
             str(self.bad),
+            *self.kinds,
         ]
         log = self.place.directory / "crowd.log"
         crowd = ChildProcess([*pinned(self.place.cores.others), *command], log)
@@ -124,13 +130,25 @@ def _by_reason(text: str, name: str) -> dict[str, int]:
     return found
 
 
-async def _run(good: int, bad: int, rate: float, seconds: float, log: Path) -> Outcome:
+def _publish(brokers: str) -> None:
+    """A message of each channel, so that there are snapshots to ask for."""
+    producer = Producer({"bootstrap.servers": brokers, "queue.buffering.max.messages": 100_000})
+    for token, topic in CHANNELS:
+        producer.produce(topic, _VALUE, token.encode())
+    if producer.flush(_FLUSH_SECONDS):
+        raise click.ClickException("the broker does not take the channels' messages")
+
+
+async def _run(  # noqa: PLR0913 -- the options
+    *, good: int, bad: int, rate: float, seconds: float, log: Path, kinds: Sequence[str]
+) -> Outcome:
     cores = Cores.split()
     run = Run("good", connections=good, rate=rate, warmup=5, seconds=seconds)
     with tempfile.TemporaryDirectory(prefix="odin-ws-hostile-") as name:
         directory = Path(name)
         async with open_broker(None, _LIBS, directory) as (brokers, called):
             await create_topics(brokers)
+            await trio.to_thread.run_sync(_publish, brokers)
             async with serving(brokers, _SETTINGS) as server:
                 for core in psutil.Process(server.process.pid).threads():
                     os.sched_setaffinity(core.id, cores.server or os.sched_getaffinity(0))
@@ -139,7 +157,7 @@ async def _run(good: int, bad: int, rate: float, seconds: float, log: Path) -> O
                 click.echo(f"{good} good clients at {rate:g}/s, {bad} bad ones, {called}")
                 click.echo(f"the server is process {server.process.pid}")
                 try:
-                    outcome = await _Course(server, target, brokers, place, run, bad).all()
+                    outcome = await _Course(server, target, brokers, place, run, bad, kinds).all()
                 finally:
                     await trio.Path(log).write_text(server.output, "utf-8")
                 server.signal(signal.SIGTERM)
@@ -180,8 +198,23 @@ def _say_nothing(_what: str, _share: float | None) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="where the server's log goes",
 )
-def main(  # noqa: PLR0913, PLR0917 -- an option each
-    good: int, bad: int, rate: float, seconds: float, visits: int, clients: int, log: Path
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(list(KINDS)),
+    help="only this kind of bad clients, or these; all, if there is none",
+)
+def main(  # noqa: PLR0913 -- an option each
+    *,
+    good: int,
+    bad: int,
+    rate: float,
+    seconds: float,
+    visits: int,
+    clients: int,
+    log: Path,
+    kinds: Sequence[str],
 ) -> None:
     """Run it; the exit status is 1 where a promise was broken."""
     if visits:
@@ -191,7 +224,8 @@ def main(  # noqa: PLR0913, PLR0917 -- an option each
         names = trio.run(_alone, partial(subscribe_names, clients=clients), SETTINGS)
         _finish(report_names(names), names.broken)
     else:
-        outcome = trio.run(_run, good, bad, rate, seconds, log)
+        run = partial(_run, good=good, bad=bad, rate=rate, seconds=seconds, log=log, kinds=kinds)
+        outcome = trio.run(run)
         _finish(report(outcome), outcome.broken)
 
 

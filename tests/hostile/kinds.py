@@ -16,11 +16,15 @@ from typing import Final
 
 import trio
 
+from odin_ws.bench.topics import PARTITIONS
+from odin_ws.catalogue import default_catalogue
 from tests.scenarios.wire import Op, frame, request
 
 __all__ = [
     "AT_ONCE",
+    "CHANNELS",
     "CLOSE",
+    "EXPENSIVE",
     "KINDS",
     "ON_OPS_PORT",
     "PROXIED",
@@ -69,6 +73,22 @@ _POSITIONS: Final = command(
     "resume", channels=["*.*"], positions={"odin.trades": {str(one): 0 for one in range(3000)}}
 )
 _PAGE: Final = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+# Channels that are published before the server starts, by token and topic: what snapshots are of.
+_TOPICS: Final = default_catalogue().topics
+CHANNELS: Final = [(f"H{number // 8}", list(_TOPICS)[number % 8]) for number in range(5000)]
+_THOUSAND: Final = [f"{token}.{_TOPICS[topic].category}" for token, topic in CHANNELS[:1000]]
+_PAST: Final = {topic: {str(one): 0 for one in range(PARTITIONS)} for topic in _TOPICS}
+_SNAPSHOT: Final = command("subscribe", channels=["*.*"], snapshot=True)
+_ALL_OFF: Final = command("unsubscribe", channels=["*.*"])
+_SUBSCRIBED: Final = command("subscribe", channels=_THOUSAND)
+_UNSUBSCRIBED: Final = command("unsubscribe", channels=_THOUSAND)
+_RESUMED: Final = command("resume", channels=_THOUSAND, positions=_PAST)
+_SINCE: Final = command("subscribe", channels=_THOUSAND, since_ms=0)
+
+# Within WS_COMMAND_RATE, if a command with a snapshot counts as five: the rate of the report that
+# these kinds come from.
+_SNAPSHOT_SECONDS: Final = 1 / 1.6
+
 _GARBAGE: Final = bytes(byte * 151 % 256 for byte in range(512))
 _TLS_HELLO: Final = bytes.fromhex("16030100a5010000a10303") + bytes(160)
 
@@ -277,6 +297,49 @@ async def own_names(stream: trio.SocketStream) -> None:
     await _upgraded(stream, own_subscriptions())
 
 
+async def _asking(stream: trio.SocketStream, data: bytes, pause: float) -> None:
+    """Upgrade, and say that again and again, reading all answers."""
+    await stream.send_all(UPGRADE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen, stream)
+        while True:
+            await stream.send_all(data)
+            await trio.sleep(pause)
+
+
+async def snapshots(stream: trio.SocketStream) -> None:
+    """The last message of all channels, 1.6 times a second."""
+    await _asking(stream, _ALL_OFF + _SNAPSHOT, _SNAPSHOT_SECONDS)
+
+
+async def one_snapshot(stream: trio.SocketStream) -> None:
+    """The last message of all channels, once."""
+    await _upgraded(stream, _SNAPSHOT)
+
+
+async def resumes(stream: trio.SocketStream) -> None:
+    """A thousand names from the beginning of the log on, once."""
+    await _upgraded(stream, _RESUMED)
+
+
+async def since(stream: trio.SocketStream) -> None:
+    """A thousand names since the beginning of time, once."""
+    await _upgraded(stream, _SINCE)
+
+
+async def on_and_off(stream: trio.SocketStream) -> None:
+    """A thousand names, subscribed to and unsubscribed from, again and again."""
+    await _asking(stream, _SUBSCRIBED + _UNSUBSCRIBED, 1.0)
+
+
+async def going(stream: trio.SocketStream) -> None:
+    """A thousand names, and gone."""
+    await stream.send_all(UPGRADE + _SUBSCRIBED)
+    await trio.sleep(1)
+
+
+EXPENSIVE: Final = (snapshots, one_snapshot, resumes, since, on_and_off, going)
+
 KINDS: Final[Mapping[str, Visit]] = {
     visit.__name__: visit
     for visit in (
@@ -307,6 +370,7 @@ KINDS: Final[Mapping[str, Visit]] = {
         ops_no_reader,
         ops_slow_head,
         own_names,
+        *EXPENSIVE,
     )
 }
 

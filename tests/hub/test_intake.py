@@ -18,6 +18,7 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.hub import Intake, Jumps, LastMessages, Retention, Want
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, JumpReason, Record, TopicPartition
+from odin_ws.steps import finish
 from tests.building import TRADE, record
 
 CATALOGUE = default_catalogue()
@@ -25,6 +26,8 @@ FIRST, SECOND = (TopicPartition("odin.trades", number) for number in (0, 1))
 SOCIAL = TopicPartition("odin.social", 0)
 
 EXPIRED, RECREATED, TRUNCATED = JumpReason.EXPIRED, JumpReason.RECREATED, JumpReason.TRUNCATED
+
+MOST = 1 << 62
 
 
 class Taker:
@@ -51,7 +54,7 @@ class Taker:
     def kept(self, *keys: TopicPartition) -> list[str]:
         """The places of what is remembered of these partitions, in order."""
         want = Want({"*.*": dict.fromkeys(keys, -1)})
-        return places(self.intake.retention.messages(want))
+        return places(finish(self.intake.retention.gather(want, MOST, MOST)).messages)
 
 
 def keep_in(messages: list[Message]) -> Callable[[Message], bool]:
@@ -92,7 +95,7 @@ async def test_history_is_remembered_and_not_delivered(autojump_clock: MockClock
     assert taker.take(batch(4, 5, 6)) == ["0-5", "0-6"]
     assert taker.intake.positions == {"odin.trades": {0: 6, 1: 1}}
     assert taker.kept(FIRST, SECOND) == ["0-2", "0-3", "1-0", "1-1", "0-4", "0-5", "0-6"]
-    (last,) = taker.intake.last.matching(["BTC.trade"])
+    (last,) = finish(taker.intake.last.matching(["BTC.trade"], MOST))
     assert last.record.offset == 6
 
 
@@ -112,7 +115,7 @@ async def test_what_comes_among_history_is_no_even_row(autojump_clock: MockClock
     taker.take(Assignment({FIRST: 4, SECOND: -1}, history={FIRST: 1, SECOND: -1}))
     taker.take(batch(0, key=SECOND), batch(2, 3), batch(1, key=SECOND))
     retention, even = taker.intake.retention, taker.intake.even_order
-    assert places(retention.since(["*.*"], even)) == ["1-1"]
+    assert places(finish(retention.since(["*.*"], even, MOST))) == ["1-1"]
 
 
 async def test_nothing_is_delivered_twice(autojump_clock: MockClock) -> None:
@@ -172,7 +175,7 @@ async def test_a_recreated_topic_is_another_one(autojump_clock: MockClock) -> No
     taker.take(Assignment({FIRST: -1, SOCIAL: 5}))
     assert taker.jumps == [Jumps({RECREATED: {FIRST: Span(0, -1)}}, {FIRST: -1})]
     assert taker.kept(FIRST, SOCIAL) == ["0-5"]
-    assert [one.category for one in taker.intake.last.matching(["*.*"])] == ["social"]
+    assert [one.category for one in finish(taker.intake.last.matching(["*.*"], MOST))] == ["social"]
     assert taker.intake.retention.floor(FIRST) == -1
     assert taker.take(batch(0, 1)) == ["0-0", "0-1"]
 
@@ -220,7 +223,7 @@ async def test_a_truncated_partition_tells_what_is_gone(autojump_clock: MockCloc
     taker.take(Assignment({FIRST: -1}), batch(0, 1, 2, 3), batch(4, token=b"ETH"))
     taker.take(Assignment({FIRST: 2}, jumps={FIRST: TRUNCATED}))
     assert taker.jumps == [Jumps({TRUNCATED: {FIRST: Span(3, 4)}}, {FIRST: 2})]
-    assert [one.token for one in taker.intake.last.matching(["*.*"])] == []
+    assert [one.token for one in finish(taker.intake.last.matching(["*.*"], MOST))] == []
     assert taker.take(batch(3, 4, 5)) == ["0-3", "0-4", "0-5"]
     changes = taker.intake.changes
     found = [changes.cut(FIRST, position) for position in range(2, 6)]
@@ -251,7 +254,7 @@ async def test_an_assignment_is_a_new_beginning_for_what_can_be_sent_again(
     taker.take(Assignment({FIRST: 1}))
     taker.take(batch(2))
     retention, even = taker.intake.retention, taker.intake.even_order
-    assert places(retention.since(["*.*"], even)) == ["0-2"]
+    assert places(finish(retention.since(["*.*"], even, MOST))) == ["0-2"]
 
 
 @pytest.mark.parametrize("room", [1, len(TRADE), len(TRADE) + 1, 3 * len(TRADE), 1 << 20])
@@ -289,7 +292,7 @@ async def test_a_tombstone_ends_a_channel(autojump_clock: MockClock) -> None:
     assert taker.take(batch(0), batch(1, token=b"ETH")) == ["0-0", "0-1"]
     assert taker.take(Batch([record(b"BTC", None, offset=2)])) == []
     assert taker.intake.position(FIRST) == 2
-    assert [one.token for one in taker.intake.last.matching(["*.*"])] == ["ETH"]
+    assert [one.token for one in finish(taker.intake.last.matching(["*.*"], MOST))] == ["ETH"]
     assert taker.kept(FIRST) == ["0-0", "0-1"]
 
 

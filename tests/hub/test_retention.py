@@ -16,6 +16,7 @@ from odin_ws.hub import Retention, Want
 from odin_ws.hub.retention import message_bytes
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
+from odin_ws.steps import finish
 from tests.building import message
 
 CATALOGUE = default_catalogue()
@@ -35,6 +36,8 @@ MOST_SECONDS = 10.0
 keys = st.sampled_from(KEYS)
 patterns = st.sets(st.sampled_from(PATTERNS), max_size=4)
 positions = st.dictionaries(keys, st.integers(-1, 60), max_size=4)
+
+MOST = 1 << 62
 
 
 def key_of(one: Message) -> TopicPartition:
@@ -138,13 +141,13 @@ class RetentionAgainstAList(RuleBasedStateMachine):
         for key, offset in reached.items():
             want.advance(key, offset)
         expected = [one.message for one in self.kept if want.includes(one.message)]
-        assert orders(self.retention.messages(want)) == orders(expected)
-        assert self.retention.count(want) == len(expected)
+        assert orders(finish(self.retention.gather(want, MOST, MOST)).messages) == orders(expected)
+        assert finish(self.retention.count(want, MOST)) == len(expected)
 
     @rule(names=patterns, order=st.integers(0, 200))
     def since(self, names: set[str], order: int) -> None:
         """What came after a place in the order, of some patterns."""
-        assert orders(self.retention.since(names, order)) == [
+        assert orders(finish(self.retention.since(names, order, MOST))) == [
             one.message.order
             for one in self.kept
             if one.message.order > order and not names.isdisjoint(one.message.patterns)
@@ -158,7 +161,9 @@ class RetentionAgainstAList(RuleBasedStateMachine):
         assert {key: self.retention.floor(key) for key in KEYS} == {
             key: self.floors.get(key) for key in KEYS
         }
-        assert orders(self.retention.since(["*.*"], 0)) == orders(one.message for one in self.kept)
+        assert orders(finish(self.retention.since(["*.*"], 0, MOST))) == orders(
+            one.message for one in self.kept
+        )
 
 
 TestRetentionAgainstAList = RetentionAgainstAList.TestCase
@@ -181,16 +186,16 @@ def test_patterns_that_overlap_bring_a_message_once() -> None:
     retention = filled(9, tokens=3)
     start = {KEYS[0]: 3}
     want = Want(dict.fromkeys(["T1.trade", "T1.*", "*.trade", "*.*"], start))
-    assert orders(retention.messages(want)) == [5, 6, 7, 8, 9]
-    assert retention.count(want) == 5
+    assert orders(finish(retention.gather(want, MOST, MOST)).messages) == [5, 6, 7, 8, 9]
+    assert finish(retention.count(want, MOST)) == 5
 
 
 def test_channels_of_one_topic_may_begin_in_different_places() -> None:
     """As they do for a client that knows the last message of each channel."""
     retention = filled(12, tokens=3)
     want = Want({"T0.trade": {KEYS[0]: 8}, "T1.trade": {KEYS[0]: 3}})
-    assert orders(retention.messages(want)) == [5, 8, 10, 11]
-    assert retention.count(want) == 4
+    assert orders(finish(retention.gather(want, MOST, MOST)).messages) == [5, 8, 10, 11]
+    assert finish(retention.count(want, MOST)) == 4
 
 
 def test_without_a_budget_nothing_is_kept_and_it_says_so() -> None:

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from odin_ws.hub import Conflation, Hub
 from odin_ws.records import Assignment, TopicPartition
+from odin_ws.steps import finish
 from tests.building import message, record
 from tests.hub.driving import Client, dispatching, make_hub
 from tests.hub.joining import Interrupting, join
@@ -18,7 +19,7 @@ FIRST, SECOND = (TopicPartition("odin.trades", number) for number in (0, 1))
 
 def sent_again(hub: Hub, client: Client) -> dict[int, str]:
     """Number and place of each message that can be sent again."""
-    first, messages = hub.sent(client.subscriber)
+    first, messages = finish(hub.sent(client.subscriber))
     return {
         number: f"{one.record.partition}-{one.record.offset}"
         for number, one in enumerate(messages, first)
@@ -36,7 +37,7 @@ async def test_all_that_was_sent_is_found(autojump_clock: MockClock) -> None:
     client = join(hub, "BTC.*", "*.trade")
     async with dispatching(hub) as feeder:
         assert sent_again(hub, client) == {}
-        assert hub.sent(client.subscriber)[0] == 1
+        assert finish(hub.sent(client.subscriber))[0] == 1
         for offset in range(5):
             await feeder.publish(
                 record(b"BTC", offset=offset),

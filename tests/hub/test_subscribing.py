@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from odin_ws.hub import Subscriber
+from odin_ws.steps import finish
 from odin_ws.testing.scenario import Scenario
 from tests.building import record
 from tests.hub.driving import Client, dispatching, make_hub
@@ -143,7 +144,7 @@ async def test_who_leaves_in_the_middle_of_a_cycle_gets_nothing_more(
     """A connection that ended is not written to, and its patterns are forgotten."""
     hub = make_hub()
     gone, stays = Client(), Client()
-    join(hub, "BTC.trade", client=Interrupting(lambda: hub.leave(gone.subscriber)))
+    join(hub, "BTC.trade", client=Interrupting(lambda: finish(hub.leave(gone.subscriber))))
     join(hub, "*.*", "*.trade", client=gone)
     join(hub, "*.*", client=stays)
     async with dispatching(hub) as feeder:
@@ -160,9 +161,9 @@ async def test_leaving_twice_or_without_a_subscription_does_nothing(
     """The end of a connection need not know what it had asked for."""
     hub = make_hub()
     client = join(hub, "*.*")
-    hub.leave(client.subscriber)
-    hub.leave(client.subscriber)
-    hub.leave(Client().subscriber)
+    finish(hub.leave(client.subscriber))
+    finish(hub.leave(client.subscriber))
+    finish(hub.leave(Client().subscriber))
     assert hub.patterns == 0
 
 

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from odin_ws.catalogue import Catalogue
+from odin_ws.protocol import positions as steps
 from odin_ws.protocol.errors import CommandError, ErrorCode
-from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
+from odin_ws.protocol.positions import read_last_offsets
 from odin_ws.records import TopicPartition
+from odin_ws.steps import finish
 from tests.protocol.commands import CATALOGUE
 
 MOST = 2**63 - 1
@@ -29,6 +32,18 @@ NO_POS: list[object] = [
     "9" * 40 + "-1",
 ]
 # fmt: on
+
+
+def read_positions(value: object, catalogue: Catalogue) -> dict[TopicPartition, int]:
+    """All steps at once."""
+    return finish(steps.read_positions(value, catalogue))
+
+
+def read_last_positions(
+    value: object, catalogue: Catalogue
+) -> dict[str, dict[TopicPartition, int]]:
+    """All steps at once."""
+    return finish(steps.read_last_positions(value, catalogue))
 
 
 # ---- positions of a resume

@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
-from odin_ws.resume.lanes import CHUNK_BYTES, Chunk, Lane, LaneIndex, chunks_of
+from odin_ws.resume.lanes import CHUNK_BYTES, MESSAGE_BYTES, Chunk, Lane, LaneIndex, chunks_of
+from odin_ws.steps import finish
 from tests.building import message
 
 TOKENS = ("BTC", "ETH", "a.b")
@@ -90,21 +91,22 @@ def test_chunks_that_all_members_have_are_let_go() -> None:
     lane.forget(2)
     chunk = lane.chunk(2)
     assert (lane.end, chunk and chunk.messages) == (3, messages[2:])
-    assert lane.total == sum(len(one.value) for one in messages)
+    assert lane.total == sum(max(MESSAGE_BYTES, len(one.value)) for one in messages)
 
 
 @given(st.lists(st.integers(0, CHUNK_BYTES + 10), max_size=20))
 def test_chunks_hold_all_messages_in_order_and_little_more_than_their_size(
     sizes: list[int],
 ) -> None:
-    """A chunk has at most one message beyond 64 KiB."""
+    """A chunk has at most one message beyond 64 KiB, where small messages count 128 bytes."""
     messages = [
         message("BTC", value=b"x" * size, offset=offset) for offset, size in enumerate(sizes)
     ]
-    chunks = list(chunks_of(messages))
+    chunks = finish(chunks_of(messages))
     assert [one for chunk in chunks for one in chunk.messages] == messages
     for chunk in chunks:
-        assert chunk.size - len(chunk.messages[-1].value) < CHUNK_BYTES
+        assert chunk.size - max(MESSAGE_BYTES, len(chunk.messages[-1].value)) < CHUNK_BYTES
+        assert len(chunk.messages) <= CHUNK_BYTES // MESSAGE_BYTES
         offsets = [one.record.offset for one in chunk.messages]
         key = TopicPartition("odin.trades", 0)
         assert (chunk.firsts, chunk.lasts) == ({key: offsets[0]}, {key: offsets[-1]})

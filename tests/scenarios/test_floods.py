@@ -264,3 +264,39 @@ async def test_the_debt_of_a_long_command_is_bounded(odin_scenario: Scenario) ->
     await trio.sleep(3)
     await client.command("heartbeat")
     assert (await client.next_but_pings()).json["type"] == "pong"
+
+
+@pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
+async def test_command_counts_for_the_messages_that_it_brought(odin_scenario: Scenario) -> None:
+    """A snapshot of 1,280 channels counts five, and ten more once it has come."""
+    for number in range(1280):
+        odin_scenario.publish(f"T{number}", "trade")
+    await trio.sleep(5)
+    client = await RawClient.open(odin_scenario)
+    stats = odin_scenario.view.server.stats.sessions
+    again = b'{"type":"subscribe","data":{"channels":["*.*"],"snapshot":true}}'
+    await client.stream.send_all(frame(Op.TEXT, again))
+    await trio.sleep(1)
+    assert odin_scenario.view.hub.stats.messages_sent == 1280
+    # The five, the ten, and the one that came back in that second leave 86.
+    await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}') * 87)
+    await trio.sleep(0.5)
+    assert (stats.commands, stats.rate_limited) == (88, 1)
+
+
+@pytest.mark.odin_settings(ws_command_burst=10, ws_command_rate=1)
+async def test_debt_of_many_messages_is_one_burst_and_says_when_to_try_again(
+    odin_scenario: Scenario,
+) -> None:
+    """A client that was brought 6,400 messages is heard again after the time of one burst."""
+    for number in range(6400):
+        odin_scenario.publish(f"T{number}", "trade")
+    await trio.sleep(10)
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["*.*"], snapshot=True)
+    await client.messages(6400)
+    refused = await client.command("heartbeat")
+    assert refused["code"] == "RATE_LIMIT_EXCEEDED"
+    assert 9000 < refused["retry_ms"] <= 11_000
+    await trio.sleep(refused["retry_ms"] / 1000)
+    assert (await client.command("heartbeat"))["type"] == "pong"

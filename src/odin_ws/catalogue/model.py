@@ -6,7 +6,7 @@ Everything else a client may write (bundles, topics, `BTC.TRADING`) expands to p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import attrs
@@ -84,7 +84,10 @@ class Catalogue:
 
     def topics_of(self, patterns: Iterable[str]) -> list[str]:
         """The topics that patterns read from, in the catalogue's order."""
-        endings = {split_channel(pattern)[1] for pattern in patterns}
+        return self.topics_in({split_channel(pattern)[1] for pattern in patterns})
+
+    def topics_in(self, endings: Collection[str]) -> list[str]:
+        """The topics of these categories, in the catalogue's order; `*` stands for all."""
         return [
             topic.name
             for topic in self.topics.values()

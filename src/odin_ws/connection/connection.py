@@ -37,10 +37,14 @@ _WASTE_BYTES: Final = 64 << 10
 
 
 class Session(Protocol):
-    """What is made of what a client says. Neither may wait."""
+    """What is made of what a client says."""
 
-    def receive(self, message: str | bytes) -> None:
-        """A whole message has come."""
+    def begin_turn(self) -> None:
+        """Bytes have come, in a turn of the client."""
+        ...
+
+    async def receive(self, message: str | bytes) -> None:
+        """A whole message has come. May wait for turns of the client, and for nothing else."""
         ...
 
     def control(self) -> bool:
@@ -227,10 +231,11 @@ class Connection:
         begun: float | None = None
         while True:
             count = 0
+            session.begin_turn()
             for count, item in enumerate(reader.receive(data), 1):
                 if isinstance(item, str | bytes):
                     begun = None
-                answered = self._carry_out(item, session)
+                answered = await self._carry_out(item, session)
                 if answered is not None:
                     return answered
                 if not count % _AT_ONCE:
@@ -248,13 +253,13 @@ class Connection:
                 return True
             self._heard(len(data))
 
-    def _carry_out(self, item: Incoming, session: Session) -> bool | None:
+    async def _carry_out(self, item: Incoming, session: Session) -> bool | None:
         """Do what came; returns whether the peer has closed, where nothing more is looked at."""
         match item:
             case str() | bytes():
                 # Once we have closed, only the peer's close is waited for.
                 if self.closing is None:
-                    session.receive(item)
+                    await session.receive(item)
                     return self._sent_away()
             case Ping():
                 if not session.control():

@@ -38,6 +38,10 @@ class Answers(Protocol):
         """Answer with an error."""
         ...
 
+    def charge(self, messages: int) -> None:
+        """Count what a command has brought, which is known afterwards only."""
+        ...
+
     def reject(self, names: Iterable[Rejection]) -> None:
         """Count names that do not take effect; the answer says why."""
         ...
@@ -102,12 +106,13 @@ class Past:
         Messages of other subscriptions may have passed those of the replay. So a client that has
         some is told the end of every replay, and where it is then.
         """
+        self.answers.charge(count)
         hub, beside = self.hub, self.beside and not isinstance(self.command, Reconnect)
         if count == self._announced and not beside:
             return
         positions = ids = None
         if beside and self.subscriber.follows:
-            topics = hub.intake.catalogue.topics_of(self.subscriber.patterns)
+            topics = hub.topics_of(self.subscriber)
             positions, ids = hub.positions(topics), hub.ids(topics)
         self.answers.answer(replay_complete(self.command.id, count, positions, ids))
 

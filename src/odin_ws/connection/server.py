@@ -27,11 +27,14 @@ from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.session import Session, SessionLimits, SessionStats
 from odin_ws.connection.transport import Transport
 from odin_ws.distribution import Distribution
+from odin_ws.hub import Subscriber
 from odin_ws.protocol.answers import positions_notice, reconnect_advice
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.incoming import FrameReader
 from odin_ws.resume import ReplayContext
+from odin_ws.steps import finish
+from odin_ws.time_slice import TimeSlice
 
 __all__ = ["ConnectionLimits", "ConnectionServer", "ConnectionStats"]
 
@@ -168,6 +171,17 @@ class ConnectionServer:
             except* Exception:  # to say 1011 while the socket is still there; reported above
                 await connection.fail()
                 raise
+            finally:
+                await self._leave(connection.subscriber)
+
+    async def _leave(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber, in time slices: many may leave together, with many patterns."""
+        leaving = self._hub.leave(subscriber)
+        try:
+            await TimeSlice(self.scans.turn).run(leaving)
+        finally:
+            # Where the process is going down: at once.
+            finish(leaving)
 
     @contextmanager
     def _registered(self, connection: Connection) -> Iterator[None]:
@@ -179,7 +193,6 @@ class ConnectionServer:
                 yield
         finally:
             self.connections.remove(connection)
-            self._hub.leave(connection.subscriber)
             # Cancelled before anything closed it, so the process is going down: its last chance.
             connection.close(Close.DRAINING)
             reason = connection.closing or Close.DRAINING
@@ -196,9 +209,9 @@ class ConnectionServer:
         `topics`: only those who are subscribed to something in one of them.
         """
         frame = text_frame(payload)
-        topics_of = self._hub.intake.catalogue.topics_of
+        topics_of = self._hub.topics_of
         for count, connection in enumerate(self._open(), 1):
-            if topics is None or not topics.isdisjoint(topics_of(connection.subscriber.patterns)):
+            if topics is None or not topics.isdisjoint(topics_of(connection.subscriber)):
                 connection.tell(frame, self._hub)
             if not count % _ANNOUNCE_SLICE:
                 await trio.lowlevel.checkpoint()
@@ -232,7 +245,7 @@ class ConnectionServer:
             # What a replay has not brought yet may be before these positions.
             if not connection.is_up_to_date:
                 continue
-            topics = tuple(self._hub.intake.catalogue.topics_of(connection.subscriber.patterns))
+            topics = tuple(self._hub.topics_of(connection.subscriber))
             frame = frames.get(topics)
             if frame is None:
                 hub = self._hub
@@ -266,9 +279,9 @@ class ConnectionServer:
 
         Each is told when to come back: no more than `_RETURNS` clients a second return.
         """
-        topics_of = self._hub.intake.catalogue.topics_of
+        topics_of = self._hub.topics_of
         concerned = [
-            one for one in self._open() if not topics.isdisjoint(topics_of(one.subscriber.patterns))
+            one for one in self._open() if not topics.isdisjoint(topics_of(one.subscriber))
         ]
         jitter = max(_LEAST_JITTER_SECONDS, len(concerned) / _RETURNS)
         reason = Close.REBALANCED.value.label

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
-from operator import ne
 from typing import Final, Protocol
+
+import trio
 
 from odin_ws.access.grants import Grant, not_granted
 from odin_ws.connection.outbox import Outbox
@@ -17,6 +18,7 @@ from odin_ws.connection.subscription_limits import (
     SubscriptionLimits,
     size_of_patterns,
 )
+from odin_ws.connection.waiting import Beginner, WaitingCommands
 from odin_ws.hub import Conflation, Want
 from odin_ws.protocol.answers import (
     Accepted,
@@ -34,18 +36,18 @@ from odin_ws.protocol.commands import (
     Unsubscribe,
     size_of,
 )
-from odin_ws.protocol.envelope import encode_messages
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.selection import Rejection, Selection
 from odin_ws.records import TopicPartition
 from odin_ws.resume import Beginning, Caller, NotNow, Replay, ReplayContext, Resumed
+from odin_ws.steps import STEP_ITEMS, Steps
+from odin_ws.time_slice import TimeSlice
 
 __all__ = ["Beginner", "Client", "SubscriptionLimits", "Subscriptions"]
 
-# While a replay is under way, what would begin another waits for it: so many commands, and with
-# several so many patterns, positions and rejections in all of them. Each is some 150 bytes.
-_MAX_WAITING: Final = 100
-_MAX_WAITING_SIZE: Final = 4096
+# Patterns that are unsubscribed from in one step: where a replay reads the log a step costs as much
+# as all patterns of the replay.
+_END_PATTERNS: Final = 256
 
 # Of messages sent again, so many at once; then the client must have taken them.
 _RESEND_MESSAGES: Final = 100
@@ -54,9 +56,6 @@ _NO_MEMORY: Final = "the server is short of memory; nothing has changed"
 
 Job = Callable[[], Awaitable[None]]
 Names = dict[str, Sequence[str]]
-
-# The commands that let something be sent.
-Beginner = Subscribe | Resume | Reconnect | Resend
 
 
 class Client(Caller, Protocol):
@@ -84,6 +83,7 @@ class Subscriptions:
         "_context",
         "_hub",
         "_limits",
+        "_prepared",
         "_replay",
         "_subscriber",
         "_waiting",
@@ -100,12 +100,14 @@ class Subscriptions:
         self._answers = answers
         self._replay: Replay | None = None
         self._busy = False
-        self._waiting: deque[Beginner] | None = None
+        self._waiting: WaitingCommands | None = None
+        # While a command that has waited is carried out: set when it is live or on its way.
+        self._prepared: trio.Event | None = None
 
-    def begin(self, command: Beginner) -> None:
+    async def begin(self, command: Beginner, time_slice: TimeSlice) -> None:
         """Start sending, now or when the replay that is under way has ended."""
         if not self._busy:
-            job = self._job(command)
+            job = await self._job(command, time_slice)
             if job is not None:
                 self._busy = True
                 self._client.start(partial(self._work, job))
@@ -114,83 +116,129 @@ class Subscriptions:
 
     def _wait(self, command: Beginner) -> None:
         if self._waiting is None:
-            self._waiting = deque()
-        size = sum(map(size_of, self._waiting)) + size_of(command)
-        if len(self._waiting) >= _MAX_WAITING or (self._waiting and size > _MAX_WAITING_SIZE):
+            self._waiting = WaitingCommands()
+        if not self._waiting.admits(command):
             message = "too many commands wait for the end of a replay; this one was ignored"
             raise _not_now(command, ErrorCode.RATE_LIMIT_EXCEEDED, message)
         if not self._limits.take_waiting(size_of(command)):
             raise _not_now(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
         self._waiting.append(command)
 
-    def end(self, command: Unsubscribe) -> None:
+    async def end(self, command: Unsubscribe, time_slice: TimeSlice) -> None:
         """Stop sending, also what is on its way to be live, and what a waiting command names."""
-        subscriber, replay = self._subscriber, self._replay
-        rejected = list(command.selection.rejected)
-        gone = []
-        for name, patterns in command.selection.wanted.items():
-            was_live = self._hub.unsubscribe(subscriber, patterns)
-            was_coming = replay is not None and replay.drop(patterns)
-            was_waiting = self._drop_waiting(patterns)
-            if was_live or was_coming or was_waiting:
-                gone.append(name)
-            else:
-                rejected.append(Rejection(name, ErrorCode.NOT_SUBSCRIBED, "not subscribed"))
+        waited: AbstractSet[str] = frozenset()
+        if self._waiting:
+            patterns = _patterns(command.selection.wanted)
+            waited = await time_slice.run(self._waiting.drop(patterns))
+        await self._settled()
+        gone, rejected = await time_slice.run(self._end(command.selection, waited))
         self._answers.reject(rejected)
+        subscriber, replay = self._subscriber, self._replay
         count = len(subscriber.patterns.union(replay.patterns if replay else ()))
         self._answers.answer(
             unsubscription_ack(command.id, subscriber.dialect, Accepted(gone, rejected, count))
         )
 
-    def _drop_waiting(self, patterns: Collection[str]) -> bool:
-        """Take patterns out of the commands that wait; whether any of them named one."""
-        if not self._waiting:
-            return False
-        left = [command.without(patterns) for command in self._waiting]
-        was_there = any(map(ne, left, self._waiting))
-        self._waiting = deque(left)
-        return was_there
+    async def _settled(self) -> None:
+        """Wait while a command is carried out that has waited for its turn.
 
-    def restrict(self) -> None:
+        What it subscribes to is not to be found yet, neither live nor on its way.
+        """
+        while self._prepared is not None:
+            await self._prepared.wait()
+
+    def _end(
+        self, selection: Selection, waited: AbstractSet[str]
+    ) -> Steps[tuple[list[str], list[Rejection]]]:
+        """Stop sending names; returns those that were sent, and the rejections."""
+        gone: list[str] = []
+        rejected = list(selection.rejected)
+        several: list[str] = []
+        ended: set[str] = set()
+        for count, (name, wanted) in enumerate(selection.wanted.items(), 1):
+            # What an earlier name has ended is not subscribed to any more.
+            patterns = [pattern for pattern in wanted if pattern not in ended]
+            if self._has_any(patterns) or not waited.isdisjoint(patterns):
+                gone.append(name)
+            else:
+                rejected.append(Rejection(name, ErrorCode.NOT_SUBSCRIBED, "not subscribed"))
+            ended.update(patterns)
+            several += patterns
+            if len(several) >= _END_PATTERNS or count == len(selection.wanted):
+                self._stop(several)
+                several = []
+                yield
+        return gone, rejected
+
+    def _has_any(self, patterns: Collection[str]) -> bool:
+        """Whether any of these is live, or on its way to be."""
+        if not self._subscriber.patterns.isdisjoint(patterns):
+            return True
+        coming = () if self._replay is None else self._replay.patterns
+        return any(pattern in coming for pattern in patterns)
+
+    def _stop(self, patterns: Collection[str]) -> None:
+        self._hub.unsubscribe(self._subscriber, patterns)
+        if self._replay is not None:
+            self._replay.drop(patterns)
+
+    async def restrict(self, time_slice: TimeSlice) -> None:
         """End what a new token does not grant any more, also what is on its way to be live."""
+        # A command that was judged by the token before is carried out first, and then ended.
+        await self._settled()
         subscriber, replay = self._subscriber, self._replay
         patterns = subscriber.patterns.union(replay.patterns if replay else ())
-        gone = sorted(one for one in patterns if not self._client.grant.covers(one))
-        if gone:
-            self._hub.unsubscribe(subscriber, gone)
-            if replay is not None:
-                replay.drop(gone)
+        if gone := await time_slice.run(self._restrict(patterns)):
             accepted = Accepted(gone, [], len(patterns) - len(gone))
             self._answers.answer(
                 unsubscription_ack(None, subscriber.dialect, accepted, forced=True)
             )
 
+    def _restrict(self, patterns: Collection[str]) -> Steps[list[str]]:
+        grant = self._client.grant
+        gone = []
+        for count, pattern in enumerate(patterns, 1):
+            if not grant.covers(pattern):
+                gone.append(pattern)
+            if not count % STEP_ITEMS:
+                yield
+        gone.sort()
+        for begin in range(0, len(gone), _END_PATTERNS):
+            self._stop(gone[begin : begin + _END_PATTERNS])
+            yield
+        return gone
+
     # ---- what takes time: one after the other, in a task of the connection's
 
     async def _work(self, job: Job | None) -> None:
         """Do a job, then what has come meanwhile."""
+        time_slice = TimeSlice(self._context.scans.turn)
         while job is not None:
             await job()
             job = None
             while job is None and self._waiting:
+                prepared = self._prepared = trio.Event()
                 try:
-                    job = self._job(self._waiting.popleft())
+                    job = await self._job(self._waiting.take(), time_slice)
                 except CommandError as error:
                     self._answers.refuse(error)
+                finally:
+                    self._prepared = None
+                    prepared.set()
         self._busy = False
 
-    def _job(self, command: Beginner) -> Job | None:
+    async def _job(self, command: Beginner, time_slice: TimeSlice) -> Job | None:
         """Carry a command out where that takes no time; else return what is to be done for it."""
         match command:
             case Subscribe(snapshot=False, since_ms=None) if self._can_tell(command):
-                self._subscribe(command)
+                self._subscribe(command, *await time_slice.run(self._admit(command.selection)))
                 return None
             case Resend():
                 return partial(self._send_again, command)
             case Reconnect():
-                return self._replaying(self._reconnection(command))
+                return self._replaying(await time_slice.run(self._reconnection(command)))
             case _:
-                return self._replaying(self._past(command))
+                return self._replaying(await time_slice.run(self._past(command)))
 
     def _replaying(self, past: Past) -> Job:
         # It can be unsubscribed from now on, not only when its task has had a turn.
@@ -208,17 +256,19 @@ class Subscriptions:
 
     async def _send_again(self, command: Resend) -> None:
         subscriber = self._subscriber
-        oldest, messages = self._hub.sent(subscriber)
-        last = subscriber.seq if command.last is None else min(command.last, subscriber.seq)
+        time_slice = TimeSlice(self._context.scans.turn)
+        newest = subscriber.seq
+        oldest, messages = await time_slice.run(self._hub.sent(subscriber))
+        newest = max(newest, oldest + len(messages) - 1)
+        last = newest if command.last is None else min(command.last, newest)
         first = max(command.first, oldest)
         wanted = messages[first - oldest : max(0, last - oldest + 1)]
         for begin in range(0, len(wanted), _RESEND_MESSAGES):
             await self._client.drained()
+            await time_slice.yield_control()
             several = wanted[begin : begin + _RESEND_MESSAGES]
-            self._hub.flush(subscriber)
-            subscriber.deliver(
-                encode_messages(several, first + begin, subscriber.dialect, replay=True)
-            )
+            self._hub.send_again(subscriber, several, first + begin)
+        self._answers.charge(len(wanted))
         if command.first < oldest:
             missing = command.first, min(oldest - 1, last)
             answer = resend_incomplete(command.id, len(wanted), missing)
@@ -232,13 +282,15 @@ class Subscriptions:
         """Whether we know where we are, where the client wants to know it."""
         return not command.positions or self._hub.intake.filled.is_set()
 
-    def _subscribe(self, command: Subscribe) -> None:
+    def _subscribe(self, command: Subscribe, names: Names, rejected: Sequence[Rejection]) -> None:
+        """Make names live, all at once, and answer before any message of theirs comes."""
         subscriber, hub = self._subscriber, self._hub
-        names, rejected = self._admit(command.selection)
-        self._spend(command, _patterns(names))
+        patterns = _patterns(names)
+        self._spend(command, patterns)
         self._settle(command)
-        hub.subscribe(subscriber, _patterns(names))
-        topics = hub.intake.catalogue.topics_of(_patterns(names))
+        hub.subscribe(subscriber, patterns)
+        needed = command.positions or hub.partial
+        topics = hub.intake.catalogue.topics_of(patterns) if needed else ()
         accepted = Accepted(
             list(names),
             rejected,
@@ -250,9 +302,9 @@ class Subscriptions:
         )
         self._answers.answer(subscription_ack(command.id, subscriber.dialect, accepted))
 
-    def _past(self, command: Subscribe | Resume) -> Past:
+    def _past(self, command: Subscribe | Resume) -> Steps[Past]:
         """What was sent already is not sent again: nothing comes twice."""
-        names, rejected = self._admit(command.selection)
+        names, rejected = yield from self._admit(command.selection)
         self._spend(command, _patterns(names), REPLAY_BYTES)
         topics = self._hub.intake.catalogue.topics_of(_patterns(names))
         positions: dict[TopicPartition, int] = {}
@@ -268,7 +320,7 @@ class Subscriptions:
             beginning = Beginning(want, since, live=since is None, snapshot=command.snapshot)
         return self._begin_in(command, beginning, names, rejected)
 
-    def _reconnection(self, command: Reconnect) -> Past:
+    def _reconnection(self, command: Reconnect) -> Steps[Past]:
         starts = {channel: dict(positions) for channel, positions in command.last_positions.items()}
         if command.last_offsets is not None:
             starts = {
@@ -285,7 +337,12 @@ class Subscriptions:
                 command.id,
                 command="reconnect",
             )
-        if missing := self._client.grant.missing(starts):
+        missing: list[str] = []
+        for count, pattern in enumerate(starts, 1):
+            missing += self._client.grant.missing([pattern])
+            if not count % STEP_ITEMS:
+                yield
+        if missing:
             raise CommandError(
                 ErrorCode.FORBIDDEN, not_granted(missing), command.id, command="reconnect"
             )
@@ -334,14 +391,19 @@ class Subscriptions:
             )
         return TopicPartition(topic, partitions[0])
 
-    def _admit(self, selection: Selection) -> tuple[Names, list[Rejection]]:
+    def _admit(self, selection: Selection) -> Steps[tuple[Names, list[Rejection]]]:
         """The names that are granted and have room, with their patterns, and the others."""
         grant, most = self._client.grant, self.most_patterns
         rejected = list(selection.rejected)
         names: Names = {}
         patterns = set(self._subscriber.patterns)
         room = self._limits.room(patterns)
+        handled = 0
         for name, wanted in selection.wanted.items():
+            handled += len(wanted)
+            if handled >= STEP_ITEMS:
+                handled = 0
+                yield
             if missing := grant.missing(wanted):
                 rejected.append(Rejection(name, ErrorCode.FORBIDDEN, not_granted(missing)))
             elif len(patterns) + len({one for one in wanted if one not in patterns}) > most:

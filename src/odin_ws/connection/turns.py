@@ -3,6 +3,9 @@
 In one pass trio runs every task that is ready. With thousands of clients who all have said
 something, that takes so long that the records of all others wait: a fetch from Kafka takes several
 passes, and a cycle of the hub as many as it has slices.
+
+A client waits for a turn in one of two queues: for reading what it has sent, or for the next time
+slice of work that one of its commands takes. Neither queue can starve the other.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
+
+from odin_ws.time_slice import SLICE_SECONDS
 
 __all__ = ["Turns", "giving_turns"]
 
@@ -27,6 +32,12 @@ _BESIDE_HUB: Final = 2.0
 _LEAST: Final = 2
 _MOST: Final = 128
 
+# The part of the clients' time that time slices of work have while somebody waits to be read, and
+# the part of it that they have otherwise. The rest of a pass is the hub's: work that takes seconds
+# in all may take a little longer, and the messages of all others may not.
+_WORK_BESIDE_READS: Final = 0.25
+_WORK_ALONE: Final = 0.5
+
 
 class Turns:
     """Who has bytes to be read takes a turn first; in the order of coming where there are many.
@@ -39,12 +50,18 @@ class Turns:
         self._share: float = _MOST
         self._left = _MOST
         self._waiting = trio.lowlevel.ParkingLot()
+        self._working = trio.lowlevel.ParkingLot()
         self._asked = trio.Event()
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn."""
+        """How many wait to be read."""
         return len(self._waiting)
+
+    @property
+    def working(self) -> int:
+        """How many wait for their next time slice."""
+        return len(self._working)
 
     async def take(self) -> None:
         """Wait until it is the caller's turn, which always comes. Often no checkpoint."""
@@ -54,20 +71,32 @@ class Turns:
             self._asked.set()
             await self._waiting.park()
 
+    async def take_for_work(self) -> None:
+        """Wait until the caller's work may go on for another time slice. Always a checkpoint."""
+        self._asked.set()
+        await self._working.park()
+
     async def run(self) -> None:
         """Give turns until cancelled."""
         while True:
             await self._asked.wait()
-            while self._waiting:
+            slices = 0
+            while self._waiting or self._working:
                 begun, busy = trio.current_time(), self._busy()
                 await trio.lowlevel.checkpoint()
                 hub = self._busy() - busy
                 clients = trio.current_time() - begun - hub
+                allowed = max(_LEAST_SECONDS, _BESIDE_HUB * hub)
+                for_reads = allowed * (1 - _WORK_BESIDE_READS) if self._working else allowed
+                # What is sliced takes what it may; the rest of the time was for reading.
+                reads = max(1e-6, clients - slices * SLICE_SECONDS)
                 # Half as many or a quarter more at most: one slow pass may be an accident.
-                fitting = max(_LEAST_SECONDS, _BESIDE_HUB * hub) / max(1e-6, clients)
-                share = self._share * min(1.25, max(0.5, fitting))
+                share = self._share * min(1.25, max(0.5, for_reads / reads))
                 self._share = min(_MOST, max(_LEAST, share))
+                for_work = allowed * (_WORK_BESIDE_READS if self._waiting else _WORK_ALONE)
+                slices = min(len(self._working), max(1, int(for_work / SLICE_SECONDS)))
                 self._waiting.unpark(count=int(self._share))
+                self._working.unpark(count=slices)
             self._left = int(self._share)
             self._asked = trio.Event()
 

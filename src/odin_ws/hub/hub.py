@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
 
 import trio
 
@@ -21,6 +23,7 @@ from odin_ws.hub.routing import Shares
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.protocol.envelope import Dialect, Message, encode_messages
 from odin_ws.records import Item
+from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["Hub"]
 
@@ -94,14 +97,22 @@ class Hub:
         subscriber.window_order = self.intake.order
         return any(gone)
 
-    def leave(self, subscriber: Subscriber) -> None:
+    def leave(self, subscriber: Subscriber) -> Steps[None]:
         """Forget a subscriber whose connection has ended."""
         subscriber.due = None
         # It would hold the connection, and that the subscriber.
         subscriber.conflation = None
         subscriber.live_from.clear()
-        for pattern in list(subscriber.patterns):
+        for count, pattern in enumerate(list(subscriber.patterns), 1):
             self._index.discard(subscriber, pattern)
+            if not count % STEP_ITEMS:
+                yield
+        # A cycle may have run meanwhile.
+        subscriber.due = None
+
+    def topics_of(self, subscriber: Subscriber) -> list[str]:
+        """The topics that a subscriber's patterns read from."""
+        return self.intake.catalogue.topics_in(subscriber.categories)
 
     def positions(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
         """Per topic and partition the last offset dispatched; -1 before a partition's first."""
@@ -170,20 +181,31 @@ class Hub:
             data = self._encode_replay(messages, seq, subscriber.dialect)
         else:
             data = encode_messages(messages, seq, subscriber.dialect, skipped=skipped)
-        subscriber.seq += skipped
         if replay or skipped:
             subscriber.window_order = self.intake.order
-        self._deliver(subscriber, data, len(messages))
+        self._deliver(subscriber, data, seq, len(messages))
 
-    def sent(self, subscriber: Subscriber) -> tuple[int, list[Message]]:
+    def sent(self, subscriber: Subscriber) -> Steps[tuple[int, list[Message]]]:
         """What a subscriber was sent and is still kept, and the number of the first of it.
 
-        It reaches back to the last change of the subscriptions, replay or skipped message.
+        It reaches back to the last change of the subscriptions, replay or skipped message, and up
+        to where the first step found the subscriber.
         """
         self.flush(subscriber)
+        last, until = subscriber.seq, self.intake.order
+        patterns = frozenset(subscriber.patterns)
         since = max(subscriber.window_order, self.intake.even_order)
-        messages = self.retention.since(subscriber.patterns, since)
-        return subscriber.seq - len(messages) + 1, messages
+        messages = yield from self.retention.since(patterns, since, until)
+        # A partition may have been given up or taken back between two steps.
+        uneven = bisect_right(messages, self.intake.even_order, key=attrgetter("order"))
+        del messages[:uneven]
+        return last - len(messages) + 1, messages
+
+    def send_again(self, subscriber: Subscriber, messages: Sequence[Message], first: int) -> None:
+        """Write messages again, under the numbers from `first` on that they had."""
+        self.flush(subscriber)
+        data = encode_messages(messages, first, subscriber.dialect, replay=True)
+        self._deliver(subscriber, data, first, len(messages))
 
     def forget_replayed(self) -> None:
         """Let go of what was encoded to be replayed: nobody is to be replayed to now."""
@@ -284,7 +306,8 @@ class Hub:
                 if subscriber.conflation is not None:
                     self._write(subscriber, due)
                 else:
-                    # What `_deliver` does, once for each subscriber of each cycle: the hot path.
+                    # `_deliver` without a call, once for each subscriber of each cycle: the hot
+                    # path.
                     seq, dialect = subscriber.seq, subscriber.dialect
                     if due is not shared or seq != shared_seq or dialect is not shared_dialect:
                         shared, shared_seq, shared_dialect, messages = due, seq, dialect, len(due)
@@ -305,9 +328,10 @@ class Hub:
         else:
             self.send(subscriber, due)
 
-    def _deliver(self, subscriber: Subscriber, data: bytes, messages: int) -> None:
-        subscriber.seq += messages
-        self.stats.messages_sent += messages
+    def _deliver(self, subscriber: Subscriber, data: bytes, first: int, count: int) -> None:
+        """Number, count and write messages; those that are sent again have lower numbers."""
+        subscriber.seq = max(subscriber.seq, first + count - 1)
+        self.stats.messages_sent += count
         subscriber.deliver(data)
 
     def _measure(self, messages: Sequence[Message], took: float) -> None:

@@ -48,33 +48,34 @@ class SubscriptionIndex:
         tables = self._channels, self._tokens, self._categories, self._everything
         return sum(map(len, tables))
 
-    def _place(self, pattern: str) -> tuple[dict[str, Audience], str]:
+    def _place(self, pattern: str, token: str, category: str) -> tuple[dict[str, Audience], str]:
         """The table that a pattern stands in, and its key there."""
-        token, category = split_channel(pattern)
         if token == ANY:
             return (self._everything, ANY) if category == ANY else (self._categories, category)
         return (self._tokens, token) if category == ANY else (self._channels, pattern)
 
     def __contains__(self, pattern: str) -> bool:
         """Whether a pattern has a subscriber."""
-        table, key = self._place(pattern)
+        table, key = self._place(pattern, *split_channel(pattern))
         return key in table
 
     def add(self, subscriber: Subscriber, pattern: str) -> bool:
         """Subscribe to one pattern; False where that was so already."""
         if pattern in subscriber.patterns:
             return False
-        table, key = self._place(pattern)
+        token, category = split_channel(pattern)
+        table, key = self._place(pattern, token, category)
         audience = table.get(key)
         if audience is None:
             audience = table[key] = Audience(pattern)
         subscriber.patterns.add(audience.pattern)
+        subscriber.categories[category] = subscriber.categories.get(category, 0) + 1
         audience.members[subscriber] = None
         return True
 
     def shared(self, pattern: str) -> str:
         """The one text for all who subscribe to a pattern; somebody has to."""
-        table, key = self._place(pattern)
+        table, key = self._place(pattern, *split_channel(pattern))
         return table[key].pattern
 
     def discard(self, subscriber: Subscriber, pattern: str) -> bool:
@@ -82,7 +83,12 @@ class SubscriptionIndex:
         if pattern not in subscriber.patterns:
             return False
         subscriber.patterns.remove(pattern)
-        table, key = self._place(pattern)
+        token, category = split_channel(pattern)
+        if left := subscriber.categories[category] - 1:
+            subscriber.categories[category] = left
+        else:
+            del subscriber.categories[category]
+        table, key = self._place(pattern, token, category)
         audience = table[key]
         del audience.members[subscriber]
         if not audience.members:

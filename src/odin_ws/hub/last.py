@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection
 from operator import attrgetter
+from typing import Final
 
 from odin_ws.catalogue import ANY, Catalogue, channel_name, split_channel
 from odin_ws.hub.retention import message_bytes
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
+from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["LastMessages"]
+
+# The category of a message is compared with a set: 0.05 us each.
+_COMPARED: Final = 16 * STEP_ITEMS
 
 
 class LastMessages:
@@ -64,20 +70,30 @@ class LastMessages:
         for channel in gone:
             self.forget(channel)
 
-    def matching(self, patterns: Iterable[str]) -> list[Message]:
-        """The last messages of all channels that a pattern matches, each once, in order."""
-        found: dict[str, Message] = {}
+    def matching(self, patterns: Collection[str], until: int) -> Steps[list[Message]]:
+        """The last messages of all channels that a pattern matches, each once, in order.
+
+        `until`: a place in the hub's order; channels that have a message behind it are left out.
+        """
+        named: dict[str, None] = {}
         wild: set[str] = set()
-        for pattern in patterns:
+        for count, pattern in enumerate(list(patterns), 1):
             token, ending = split_channel(pattern)
             categories = self._catalogue.categories if ending == ANY else (ending,)
             if token == ANY:
                 wild.update(categories)
-                continue
-            for category in categories:
-                channel = channel_name(token, category)
-                if channel in self._last:
-                    found[channel] = self._last[channel]
-        if wild:
-            found |= {name: one for name, one in self._last.items() if one.category in wild}
-        return sorted(found.values(), key=attrgetter("order"))
+            else:
+                named.update(dict.fromkeys(channel_name(token, one) for one in categories))
+            if not count % STEP_ITEMS:
+                yield
+        if not wild:
+            found = [self._last[name] for name in named if name in self._last]
+            return [one for one in sorted(found, key=attrgetter("order")) if one.order <= until]
+        # They stand in order: what changed last is last.
+        found = []
+        for count, message in enumerate(list(self._last.values()), 1):
+            if message.category in wild or message.channel in named:
+                found.append(message)
+            if not count % _COMPARED:
+                yield
+        return found[: bisect_right(found, until, key=attrgetter("order"))]

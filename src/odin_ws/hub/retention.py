@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from operator import attrgetter
-from typing import Final
+from typing import Final, TypeVar
+
+import attrs
 
 from odin_ws.catalogue import ANY, Catalogue, channel_name, split_channel
 from odin_ws.hub.want import Want
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
+from odin_ws.steps import STEP_ITEMS, Steps
 
-__all__ = ["Pin", "Retention", "message_bytes"]
+T = TypeVar("T")
+
+__all__ = ["Gathered", "Pin", "Retention", "message_bytes"]
 
 # What a message costs besides its value: the objects around it and its places in three queues.
 _OVERHEAD_BYTES: Final = 900
@@ -69,18 +75,33 @@ class _Queue:
         """The place of the first message beyond a place in the hub's order."""
         return bisect_right(self._messages, order, self._first, key=_ORDER)
 
-    def count_from(self, place: int) -> int:
-        return len(self._messages) - place
+    def count(self, place: int, until: int) -> int:
+        """How many messages there are from a place on, up to a place in the hub's order."""
+        return max(0, self.after_order(until) - place)
 
-    def read_from(self, place: int) -> Iterator[Message]:
-        """What stands from a place on; the queue may not change meanwhile."""
-        messages = self._messages
-        for number in range(place, len(messages)):
-            yield messages[number]
+    def copy(self, place: int, until: int) -> list[Message]:
+        """The messages from a place on, up to a place in the hub's order."""
+        return self._messages[place : self.after_order(until)]
+
+    def channels(self) -> set[str]:
+        """The channels of its messages."""
+        return {message.channel for message in self._messages[self._first :]}
 
 
 def _offset(message: Message) -> int:
     return message.record.offset
+
+
+@attrs.frozen
+class Gathered:
+    """Wanted messages of the history, in order.
+
+    `lasts`: by partition the offset of the last of them. `is_whole`: whether there are no more.
+    """
+
+    messages: Sequence[Message]
+    lasts: Mapping[TopicPartition, int]
+    is_whole: bool
 
 
 class Pin:
@@ -163,7 +184,7 @@ class Retention:
             return
         self._kept = deque(one for one in self._kept if one[3] is not gone)
         self.size = sum(size for _, size, *_ in self._kept)
-        for channel in {message.channel for message in gone.read_from(gone.after_order(-1))}:
+        for channel in gone.channels():
             self._forget_queue(channel, key.partition)
 
     def keep(self, message: Message, now: float) -> None:
@@ -219,17 +240,57 @@ class Retention:
             return queue.let_go
         return self._floors.get(key)
 
-    def count(self, want: Want) -> int:
-        """How many of the messages here are wanted."""
-        return sum(queue.count_from(place) for queue, place in self._wanted(want))
+    def count(self, want: Want, until: int) -> Steps[int]:
+        """How many of the messages up to a place in the hub's order are wanted."""
+        found = yield from self._places(want.patterns, _wanted_place(want), _Queue.count, until)
+        return sum(found)
 
-    def messages(self, want: Want) -> Iterator[Message]:
-        """The messages here that are wanted, in order; nothing may be kept while it is read."""
-        return _merged(self._wanted(want))
+    def gather(self, want: Want, until: int, most_bytes: int) -> Steps[Gathered]:
+        """The first wanted messages up to a place in the hub's order: `most_bytes` of values.
 
-    def since(self, patterns: Collection[str], order: int) -> list[Message]:
-        """The messages of these patterns that came after `order`, in order."""
-        return list(_merged(self._places(patterns, lambda _, __, queue: queue.after_order(order))))
+        What is let go of between two steps is missing: the caller has to look at the floors after.
+        """
+        runs = yield from self._places(want.patterns, _wanted_place(want), _Queue.copy, until)
+        messages: list[Message] = []
+        lasts: dict[TopicPartition, int] = {}
+        size = 0
+        for count, message in enumerate(_merged(runs), 1):
+            if size >= most_bytes:
+                return Gathered(messages, lasts, is_whole=False)
+            messages.append(message)
+            size += len(message.value)
+            record = message.record
+            lasts[TopicPartition(record.topic, record.partition)] = record.offset
+            if not count % STEP_ITEMS:
+                yield
+        return Gathered(messages, lasts, is_whole=True)
+
+    def newer(self, order: int, most: int) -> list[Message] | None:
+        """All messages behind a place in the hub's order, wanted or not; None for over `most`."""
+        newer: list[Message] = []
+        for _, _, message, *_ in islice(reversed(self._kept), most + 1):
+            if message.order <= order:
+                return newer[::-1]
+            newer.append(message)
+        return newer[::-1] if len(newer) <= most else None
+
+    def since(self, patterns: Collection[str], order: int, until: int) -> Steps[list[Message]]:
+        """The messages of these patterns behind `order`, up to `until`, in order.
+
+        What is let go of between two steps is left out with all that is older than it.
+        """
+
+        def place(_pattern: str, _key: TopicPartition, queue: _Queue) -> int:
+            return queue.after_order(order)
+
+        runs = yield from self._places(patterns, place, _Queue.copy, until)
+        messages: list[Message] = []
+        for count, message in enumerate(_merged(runs), 1):
+            messages.append(message)
+            if not count % STEP_ITEMS:
+                yield
+        oldest = self._kept[0][2].order if self._kept else until + 1
+        return messages[bisect_left(messages, oldest, key=_ORDER) :]
 
     def _forget_queue(self, channel: str, partition: int) -> None:
         """There is no end of tokens, and most are quiet."""
@@ -238,50 +299,68 @@ class Retention:
         if not queues:
             del self._channels[channel]
 
-    def _wanted(self, want: Want) -> Iterator[tuple[_Queue, int]]:
-        def place(pattern: str, key: TopicPartition, queue: _Queue) -> int | None:
-            after = want.after(pattern, key)
-            return None if after is None else queue.after_offset(after)
-
-        return self._places(want.patterns, place)
-
     def _places(
         self,
         patterns: Iterable[str],
         place: Callable[[str, TopicPartition, _Queue], int | None],
-    ) -> Iterator[tuple[_Queue, int]]:
-        """The queues of the patterns' messages, each once, and where reading begins in each."""
-        for pattern, topic, queues in self._matching(patterns):
-            for partition, queue in queues.items():
+        take: Callable[[_Queue, int, int], T],
+        until: int,
+    ) -> Steps[list[T]]:
+        """What `take` makes of each queue of these patterns, from its place on, up to `until`.
+
+        A place is only good until the queue changes, so it is used in the same step.
+        """
+        found = []
+        count = 0
+        for pattern, topic, queues in (yield from self._matching(list(patterns))):
+            for partition, queue in list(queues.items()):
                 begin = place(pattern, TopicPartition(topic, partition), queue)
                 if begin is not None:
-                    yield queue, begin
+                    found.append(take(queue, begin, until))
+                count += 1
+                if not count % STEP_ITEMS:
+                    yield
+        return found
 
-    def _matching(self, patterns: Iterable[str]) -> Iterator[tuple[str, str, dict[int, _Queue]]]:
+    def _matching(
+        self, patterns: Collection[str]
+    ) -> Steps[list[tuple[str, str, dict[int, _Queue]]]]:
         """By pattern and topic: a topic's partitions for `*`, else a channel's; no overlaps."""
         categories = self._catalogue.categories
-        split = [(pattern, *split_channel(pattern)) for pattern in patterns]
-        all_of = {
-            category: pattern
-            for pattern, token, ending in split
-            if token == ANY
-            for category in (categories if ending == ANY else (ending,))
-        }
-        for category, pattern in all_of.items():
-            topic = categories[category].name
-            if topic in self._partitions:
-                yield pattern, topic, self._partitions[topic]
-        channels = {
-            (token, category): pattern
-            for pattern, token, ending in split
-            if token != ANY
-            for category in (categories if ending == ANY else (ending,))
-            if category not in all_of
-        }
-        for (token, category), pattern in channels.items():
+        all_of: dict[str, str] = {}
+        channels: dict[tuple[str, str], str] = {}
+        for count, pattern in enumerate(patterns, 1):
+            token, ending = split_channel(pattern)
+            for category in categories if ending == ANY else (ending,):
+                if token == ANY:
+                    all_of[category] = pattern
+                else:
+                    channels[token, category] = pattern
+            if not count % STEP_ITEMS:
+                yield
+        names = {category: categories[category].name for category in all_of}
+        found = [
+            (pattern, names[category], self._partitions[names[category]])
+            for category, pattern in all_of.items()
+            if names[category] in self._partitions
+        ]
+        for count, ((token, category), pattern) in enumerate(channels.items(), 1):
             queues = self._channels.get(channel_name(token, category))
-            if queues is not None:
-                yield pattern, categories[category].name, queues
+            if queues is not None and category not in all_of:
+                found.append((pattern, categories[category].name, queues))
+            if not count % STEP_ITEMS:
+                yield
+        return found
+
+
+def _wanted_place(want: Want) -> Callable[[str, TopicPartition, _Queue], int | None]:
+    """Where the wanted messages of a queue begin; None where none of them is wanted."""
+
+    def place(pattern: str, key: TopicPartition, queue: _Queue) -> int | None:
+        after = want.after(pattern, key)
+        return None if after is None else queue.after_offset(after)
+
+    return place
 
 
 def _new_queue(queues: dict[str, dict[int, _Queue]], name: str, partition: int) -> _Queue:
@@ -290,6 +369,6 @@ def _new_queue(queues: dict[str, dict[int, _Queue]], name: str, partition: int) 
     return queue
 
 
-def _merged(places: Iterator[tuple[_Queue, int]]) -> Iterator[Message]:
-    readers = [queue.read_from(place) for queue, place in places if queue.count_from(place)]
-    return readers[0] if len(readers) == 1 else heapq.merge(*readers, key=_ORDER)
+def _merged(runs: Sequence[Sequence[Message]]) -> Iterable[Message]:
+    runs = [run for run in runs if run]
+    return runs[0] if len(runs) == 1 else heapq.merge(*runs, key=_ORDER)

@@ -20,10 +20,13 @@ class Subscriber:
     for the latest only. `window_order`: since that place in the hub's order its numbers run without
     a hole under the same patterns, so that what it was sent can be found again. `follows`: it keeps
     positions, so it is told them from time to time. `live_from`: by pattern, where its subscription
-    began: it was sent everything behind.
+    began: it was sent everything behind. `categories`: how many of its patterns end in each
+    category, or in `*`: a thousand patterns need not be looked through to find out which topics
+    they read from.
     """
 
     __slots__ = (
+        "categories",
         "conflation",
         "deliver",
         "dialect",
@@ -39,6 +42,7 @@ class Subscriber:
         self.deliver = deliver
         self.dialect = dialect
         self.patterns: set[str] = set()
+        self.categories: dict[str, int] = {}
         self.seq = 0
         self.due: Sequence[Message] | None = None
         self.conflation: Conflation | None = None

@@ -26,6 +26,8 @@ class Want:
         self._reached: Positions = {}
         # What `positions` said last; None after a change.
         self._lowest: Positions | None = None
+        # Each mapping of positions once; None after a pattern was dropped.
+        self._shared: Collection[Positions] | None = None
 
     @property
     def patterns(self) -> Iterable[str]:
@@ -34,13 +36,14 @@ class Want:
 
     def drop(self, patterns: Iterable[str]) -> bool:
         """Want these no more; whether any of them was wanted."""
-        self._lowest = None
+        self._lowest = self._shared = None
         gone = [self._starts.pop(pattern, None) is not None for pattern in patterns]
         return any(gone)
 
     def after(self, pattern: str, key: TopicPartition) -> int | None:
         """The offset after which a pattern's messages are wanted; None where none are."""
-        start = self._starts[pattern].get(key)
+        starts = self._starts.get(pattern)
+        start = None if starts is None else starts.get(key)
         return None if start is None else max(start, self._reached.get(key, start))
 
     def positions(self) -> Mapping[TopicPartition, int]:
@@ -110,8 +113,10 @@ class Want:
 
     def starts(self) -> Iterable[tuple[Collection[str], Positions]]:
         """The patterns that share positions, with the positions after which they are wanted."""
-        for shared in self._distinct():
-            patterns = [name for name, starts in self._starts.items() if starts is shared]
+        sharing: dict[int, tuple[list[str], Positions]] = {}
+        for name, starts in self._starts.items():
+            sharing.setdefault(id(starts), ([], starts))[0].append(name)
+        for patterns, shared in sharing.values():
             yield (
                 patterns,
                 {key: max(start, self._reached.get(key, start)) for key, start in shared.items()},
@@ -126,4 +131,6 @@ class Want:
 
     def _distinct(self) -> Collection[Positions]:
         """Each mapping of positions once, however many patterns share it."""
-        return {id(starts): starts for starts in self._starts.values()}.values()
+        if self._shared is None:
+            self._shared = {id(starts): starts for starts in self._starts.values()}.values()
+        return self._shared

@@ -122,6 +122,11 @@ class _ServiceCollector(Collector):
         yield _gauge(
             "ws_turns_waiting", "Connections with bytes that are to be read", view.turns.waiting
         )
+        yield _gauge(
+            "ws_time_slices_waiting",
+            "Clients whose work waits for its next time slice",
+            view.turns.working,
+        )
         yield _gauge("ws_connections_max", "WS_MAX_CONNECTIONS", view.settings.ws_max_connections)
         yield _labelled_counter(
             "ws_connections_failed",

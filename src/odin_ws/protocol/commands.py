@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from odin_ws.protocol.positions import (
 )
 from odin_ws.protocol.selection import NAMES, Scope, Selection, read_selection
 from odin_ws.records import TopicPartition
+from odin_ws.steps import Steps, finish
 
 __all__ = [
     "Auth",
@@ -31,6 +32,8 @@ __all__ = [
     "Subscribe",
     "Unsubscribe",
     "decode_command",
+    "decode_steps",
+    "patterns_of",
     "size_of",
 ]
 
@@ -170,6 +173,18 @@ def size_of(command: Command) -> int:
             return 0
 
 
+def patterns_of(command: Subscribe | Resume | Reconnect | Resend) -> Iterator[str]:
+    """The patterns that a command names."""
+    match command:
+        case Subscribe() | Resume():
+            for patterns in command.selection.wanted.values():
+                yield from patterns
+        case Reconnect():
+            yield from command.last_positions
+        case Resend():
+            pass
+
+
 def decode_command(
     text: str, catalogue: Catalogue, most_patterns: int = DEFAULT_PATTERNS
 ) -> Command:
@@ -177,6 +192,13 @@ def decode_command(
 
     `most_patterns`: names that stand for more are rejected.
     """
+    return finish(decode_steps(text, catalogue, most_patterns))
+
+
+def decode_steps(
+    text: str, catalogue: Catalogue, most_patterns: int = DEFAULT_PATTERNS
+) -> Steps[Command]:
+    """Read one command in steps; see `decode_command`."""
     try:
         message = load_json(text)
     except InvalidJson as error:
@@ -185,13 +207,13 @@ def decode_command(
         raise CommandError(ErrorCode.INVALID_MESSAGE, "a command is a JSON object")
     command_id = _read_id(message)
     try:
-        return _read_command(message, command_id, Scope(catalogue, most_patterns))
+        return (yield from _read_command(message, command_id, Scope(catalogue, most_patterns)))
     except CommandError as error:
         error.id = command_id
         raise
 
 
-def _read_command(message: dict[str, Any], command_id: CommandId, scope: Scope) -> Command:
+def _read_command(message: dict[str, Any], command_id: CommandId, scope: Scope) -> Steps[Command]:
     _check_fields(message, {"type", "id", "data"}, "a command")
     kind = message.get("type")
     if not isinstance(kind, str) or kind not in _READERS:
@@ -200,19 +222,19 @@ def _read_command(message: dict[str, Any], command_id: CommandId, scope: Scope) 
             ErrorCode.UNKNOWN_TYPE, f"type: {shown(repr(kind))} is none of {allowed}"
         )
     try:
-        return _read_data(kind, command_id, message.get("data", {}), scope)
+        return (yield from _read_data(kind, command_id, message.get("data", {}), scope))
     except CommandError as error:
         error.command = kind
         raise
 
 
-def _read_data(kind: str, command_id: CommandId, data: Any, scope: Scope) -> Command:
+def _read_data(kind: str, command_id: CommandId, data: Any, scope: Scope) -> Steps[Command]:
     if not isinstance(data, dict):
         raise CommandError(ErrorCode.INVALID_MESSAGE, "data: an object is needed")
     fields, read = _READERS[kind]
     if fields is not None:
         _check_fields(data, fields, f"data of {kind}")
-    return read(command_id, data, scope)
+    return (yield from read(command_id, data, scope))
 
 
 def _read_id(message: dict[str, Any]) -> CommandId:
@@ -229,7 +251,7 @@ def _read_id(message: dict[str, Any]) -> CommandId:
     )
 
 
-def _read_subscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Subscribe:
+def _read_subscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Steps[Subscribe]:
     snapshot, since = _flag(data, "snapshot"), data.get("since_ms")
     if since is not None:
         since = _number(data, "since_ms", 0)
@@ -239,7 +261,7 @@ def _read_subscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -
             )
     return Subscribe(
         command_id,
-        read_selection(data, scope),
+        (yield from read_selection(data, scope)),
         _flag(data, "positions"),
         snapshot,
         since,
@@ -247,11 +269,11 @@ def _read_subscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -
     )
 
 
-def _read_resume(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Resume:
-    positions = read_positions(data.get("positions"), scope.catalogue)
+def _read_resume(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Steps[Resume]:
+    positions = yield from read_positions(data.get("positions"), scope.catalogue)
     return Resume(
         command_id,
-        read_selection(data, scope),
+        (yield from read_selection(data, scope)),
         positions,
         _delivery(data),
         frozenset(data["positions"]),
@@ -260,7 +282,7 @@ def _read_resume(command_id: CommandId, data: dict[str, Any], scope: Scope) -> R
     )
 
 
-def _read_reconnect(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Reconnect:
+def _read_reconnect(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Steps[Reconnect]:
     client_id = data.get("client_id", "")
     if not isinstance(client_id, str) or len(client_id) > _MAX_ID_LENGTH:
         raise CommandError(
@@ -269,10 +291,12 @@ def _read_reconnect(command_id: CommandId, data: dict[str, Any], scope: Scope) -
         )
     if "last_offset" in data and "last_pos" not in data:
         return Reconnect(command_id, {}, read_last_offsets(data["last_offset"], scope.catalogue))
-    return Reconnect(command_id, read_last_positions(data.get("last_pos"), scope.catalogue))
+    positions = yield from read_last_positions(data.get("last_pos"), scope.catalogue)
+    return Reconnect(command_id, positions)
 
 
-def _read_resend(command_id: CommandId, data: dict[str, Any], _scope: Scope) -> Resend:
+def _read_resend(command_id: CommandId, data: dict[str, Any], _scope: Scope) -> Steps[Resend]:
+    yield from ()
     if "since" in data:
         if data.keys() != {"since"}:
             raise CommandError(ErrorCode.INVALID_MESSAGE, "data.since: not with from and to")
@@ -283,18 +307,24 @@ def _read_resend(command_id: CommandId, data: dict[str, Any], _scope: Scope) -> 
     return Resend(command_id, first, last)
 
 
-def _read_unsubscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -> Unsubscribe:
-    return Unsubscribe(command_id, read_selection(data, scope))
+def _read_unsubscribe(
+    command_id: CommandId, data: dict[str, Any], scope: Scope
+) -> Steps[Unsubscribe]:
+    return Unsubscribe(command_id, (yield from read_selection(data, scope)))
 
 
-def _read_auth(command_id: CommandId, data: dict[str, Any], _scope: Scope) -> Auth:
+def _read_auth(command_id: CommandId, data: dict[str, Any], _scope: Scope) -> Steps[Auth]:
+    yield from ()
     token = data.get("token")
     if not isinstance(token, str) or not is_encodable(token):
         raise CommandError(ErrorCode.INVALID_MESSAGE, "data.token: a string is needed")
     return Auth(command_id, token)
 
 
-def _read_heartbeat(command_id: CommandId, _data: dict[str, Any], _scope: Scope) -> Heartbeat:
+def _read_heartbeat(
+    command_id: CommandId, _data: dict[str, Any], _scope: Scope
+) -> Steps[Heartbeat]:
+    yield from ()
     return Heartbeat(command_id)
 
 
@@ -330,7 +360,7 @@ def _check_fields(table: dict[str, Any], allowed: Collection[str], place: str) -
         )
 
 
-_Reader = Callable[[CommandId, dict[str, Any], Scope], Command]
+_Reader = Callable[[CommandId, dict[str, Any], Scope], Steps[Command]]
 
 # Per command the fields of its data; None where they do not matter.
 _READERS: Final[dict[str, tuple[Collection[str] | None, _Reader]]] = {

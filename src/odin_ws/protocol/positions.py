@@ -8,6 +8,7 @@ from typing import Any, Final
 from odin_ws.catalogue import Catalogue, is_token
 from odin_ws.protocol.errors import CommandError, ErrorCode, shown
 from odin_ws.records import TopicPartition
+from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["read_ids", "read_last_offsets", "read_last_positions", "read_positions"]
 
@@ -27,7 +28,7 @@ _PARTITION: Final = re.compile(_NUMBER, re.ASCII)
 _POS: Final = re.compile(rf"({_NUMBER})-({_NUMBER})", re.ASCII)
 
 
-def read_positions(value: object, catalogue: Catalogue) -> dict[TopicPartition, int]:
+def read_positions(value: object, catalogue: Catalogue) -> Steps[dict[TopicPartition, int]]:
     """`{topic: {partition: last offset received}}`; -1 stands before a partition's first record.
 
     Raises CommandError.
@@ -47,6 +48,8 @@ def read_positions(value: object, catalogue: Catalogue) -> dict[TopicPartition, 
             if not _PARTITION.fullmatch(name) or int(name) > _MAX_PARTITION:
                 raise _invalid(where, f"{shown(repr(name))} is no partition: a number from 0 on")
             positions[TopicPartition(topic, int(name))] = _offset(offset, f"{where}.{name}")
+            if not len(positions) % STEP_ITEMS:
+                yield
     return positions
 
 
@@ -65,7 +68,7 @@ def read_ids(value: object, catalogue: Catalogue) -> dict[str, str]:
 
 def read_last_positions(
     value: object, catalogue: Catalogue
-) -> dict[str, dict[TopicPartition, int]]:
+) -> Steps[dict[str, dict[TopicPartition, int]]]:
     """`{channel: pos of the last message received}`, by channel. Raises CommandError."""
     if not isinstance(value, dict):
         raise _invalid("data.last_pos", 'an object {channel: "partition-offset"} is needed')
@@ -80,6 +83,8 @@ def read_last_positions(
             raise _invalid(where, 'the pos of a message is needed, "partition-offset"')
         key = TopicPartition(catalogue.categories[category].name, int(found[1]))
         positions[channel] = {key: int(found[2])}
+        if not len(positions) % STEP_ITEMS:
+            yield
     return positions
 
 

@@ -9,6 +9,7 @@ import attrs
 
 from odin_ws.catalogue import ANY, Catalogue, InvalidName, check_token
 from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["NAMES", "Rejection", "Scope", "Selection", "read_selection"]
 
@@ -62,7 +63,7 @@ class Selection:
         )
 
 
-def read_selection(data: dict[str, Any], scope: Scope) -> Selection:
+def read_selection(data: dict[str, Any], scope: Scope) -> Steps[Selection]:
     """The names in a command's data. Raises CommandError; a bad name is only rejected."""
     names = {field: _read_names(data, field) for field in NAMES}
     if not any(field in data for field in ("channels", "topics", "bundles")):
@@ -75,13 +76,13 @@ def read_selection(data: dict[str, Any], scope: Scope) -> Selection:
         )
     reader = _Reader(scope.most)
     catalogue = scope.catalogue
-    tokens = _check_tokens(names["tokens"], reader.rejected) if "tokens" in data else (ANY,)
-    for name in names["channels"]:
-        reader.read(name, lambda name, _tokens: catalogue.expand_channel(name), (ANY,))
-    for name in names["topics"]:
-        reader.read(name, catalogue.expand_topic, tokens)
-    for name in names["bundles"]:
-        reader.read(name, catalogue.expand_bundle, tokens)
+    tokens: Sequence[str] = (ANY,)
+    if "tokens" in data:
+        tokens = yield from _check_tokens(names["tokens"], reader.rejected)
+    expand_channel: _Expand = lambda name, _tokens: catalogue.expand_channel(name)  # noqa: E731
+    yield from reader.read_all(names["channels"], expand_channel, (ANY,))
+    yield from reader.read_all(names["topics"], catalogue.expand_topic, tokens)
+    yield from reader.read_all(names["bundles"], catalogue.expand_bundle, tokens)
     return Selection(reader.wanted, tuple(reader.rejected))
 
 
@@ -93,6 +94,13 @@ class _Reader:
         self.rejected: list[Rejection] = []
         self._most = most
         self._patterns: set[str] = set()
+
+    def read_all(self, names: Sequence[str], expand: _Expand, tokens: Sequence[str]) -> Steps[None]:
+        """Expand names for these tokens, or reject them."""
+        for count, name in enumerate(names, 1):
+            self.read(name, expand, tokens)
+            if not count % STEP_ITEMS or len(tokens) >= STEP_ITEMS:
+                yield
 
     def read(self, name: str, expand: _Expand, tokens: Sequence[str]) -> None:
         """Expand a name for these tokens, or reject it."""
@@ -122,10 +130,12 @@ class _Reader:
         self.rejected.append(Rejection(name, code, message))
 
 
-def _check_tokens(names: Sequence[str], rejected: list[Rejection]) -> tuple[str, ...]:
+def _check_tokens(names: Sequence[str], rejected: list[Rejection]) -> Steps[tuple[str, ...]]:
     """The tokens among the names; the others are added to `rejected`."""
     tokens: list[str] = []
-    for name in names:
+    for count, name in enumerate(names, 1):
+        if not count % STEP_ITEMS:
+            yield
         try:
             tokens.append(check_token(name, name))
         except InvalidName as error:

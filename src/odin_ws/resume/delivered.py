@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from odin_ws.hub import Hub, LiveFrom, Subscriber, Want
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
+from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["Delivered"]
+
+# To copy the positions of all partitions takes 10 us.
+_STEP_POSITIONS: Final = 8
 
 
 class Delivered:
@@ -46,14 +51,18 @@ class Delivered:
                 return True
         return False
 
-    def begin(self, want: Want) -> dict[str, LiveFrom]:
+    def begin(self, want: Want) -> Steps[dict[str, LiveFrom]]:
         """By pattern, what the subscriber has been sent once `want` is replayed: all behind."""
         intake = self._hub.intake
         now = intake.changes.live_from(intake.order, intake.positions)
         begins: dict[str, LiveFrom] = {}
-        for patterns, positions in want.starts():
+        for number, (patterns, positions) in enumerate(want.starts(), 1):
+            if not number % _STEP_POSITIONS:
+                yield
             shared = now.replaced(positions)
-            for pattern in patterns:
+            for count, pattern in enumerate(patterns, 1):
+                if not count % STEP_ITEMS:
+                    yield
                 live_from = self._live.get(pattern)
                 if live_from is None:
                     begins[pattern] = shared

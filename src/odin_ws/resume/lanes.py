@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from odin_ws.catalogue import matching_patterns
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
+from odin_ws.steps import STEP_ITEMS, Steps
 
-__all__ = ["CHUNK_BYTES", "Chunk", "Lane", "LaneIndex", "chunks_of"]
+__all__ = ["CHUNK_BYTES", "MESSAGE_BYTES", "Chunk", "Lane", "LaneIndex", "chunks_of"]
 
 T = TypeVar("T")
 
 # Written at once, then the client must have taken it. Small, so that a slow one is not cut off:
 # within WS_OUTBOX_SECONDS 64 KiB are taken at 7 KB a second.
 CHUNK_BYTES: Final = 64 << 10
+
+# A message counts this much at least: to encode 512 of them takes half a millisecond.
+MESSAGE_BYTES: Final = 128
 
 # The lanes of a key are looked up once; 65,536 keys of the log are more than a platform has.
 _MAX_KNOWN: Final = 1 << 16
@@ -29,7 +33,7 @@ class Chunk:
     def __init__(self, messages: Iterable[Message] = ()) -> None:
         self.messages: list[Message] = []
         self.size = 0
-        """Bytes of the messages' values."""
+        """Bytes of the messages' values, of each `MESSAGE_BYTES` at least."""
         self.firsts: dict[TopicPartition, int] = {}
         self.lasts: dict[TopicPartition, int] = {}
         for message in messages:
@@ -40,7 +44,7 @@ class Chunk:
         """Add the next message of a partition."""
         offset = message.record.offset
         self.messages.append(message)
-        self.size += len(message.value)
+        self.size += max(MESSAGE_BYTES, len(message.value))
         self.firsts.setdefault(key, offset)
         self.lasts[key] = offset
 
@@ -64,17 +68,24 @@ class Chunk:
         )
 
 
-def chunks_of(messages: Iterable[Message]) -> Iterator[Chunk]:
-    """Messages as chunks that can be written at once."""
+def chunks_of(
+    messages: Iterable[Message], leave_out: Callable[[Message], bool] | None = None
+) -> Steps[list[Chunk]]:
+    """Messages as chunks that can be written at once, without those that are to be left out."""
+    chunks: list[Chunk] = []
     chunk = Chunk()
-    for message in messages:
-        record = message.record
-        chunk.add(message, TopicPartition(record.topic, record.partition))
-        if chunk.size >= CHUNK_BYTES:
-            yield chunk
-            chunk = Chunk()
+    for count, message in enumerate(messages, 1):
+        if leave_out is None or not leave_out(message):
+            record = message.record
+            chunk.add(message, TopicPartition(record.topic, record.partition))
+            if chunk.size >= CHUNK_BYTES:
+                chunks.append(chunk)
+                chunk = Chunk()
+        if not count % STEP_ITEMS:
+            yield
     if chunk.messages:
-        yield chunk
+        chunks.append(chunk)
+    return chunks
 
 
 class Lane(Generic[T]):

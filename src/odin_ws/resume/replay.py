@@ -1,13 +1,15 @@
 """One client's way from where it was to live: a scan of the log, then history, then the index.
 
-Between the last message of history and the index there is no await: nothing comes in between.
+All of it is work for one client, and is done in time slices. Only between the last message of
+history and the index there is no await: nothing comes in between.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import groupby
 from typing import Final, Protocol
 
@@ -19,10 +21,13 @@ from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
 from odin_ws.resume.cursor import Cursor, Ending
 from odin_ws.resume.delivered import Delivered
-from odin_ws.resume.lanes import CHUNK_BYTES, Chunk, chunks_of
+from odin_ws.resume.horizon import Horizon
+from odin_ws.resume.lanes import Chunk, chunks_of
 from odin_ws.resume.limits import RECOVERED
 from odin_ws.resume.plan import Losses
 from odin_ws.resume.start import Beginning, ReplayContext, Start, pause
+from odin_ws.steps import Steps
+from odin_ws.time_slice import TimeSlice
 
 __all__ = ["Caller", "Listener", "NotNow", "Replay"]
 
@@ -31,6 +36,13 @@ _PATIENCE_SECONDS: Final = 30.0
 
 # Bytes of the log's messages that are held to count them, before the first is sent.
 _HELD_BYTES: Final = 1 << 20
+
+# What is held of history at most: a client that is slow keeps as much of it from being let go.
+_GATHERED_BYTES: Final = 256 << 10
+
+# With no more messages than that behind what was gathered of history, wanted or not, a client goes
+# live at once. Each time that there are more, twice as many will do.
+_NEWER: Final = 256
 
 # History is not kept from moving on for a client that takes longer for what it was sent last.
 _PINNED_SECONDS: Final = 2.0
@@ -81,6 +93,12 @@ class Replay:
         self._beginning = beginning
         self._listener = listener
         self._start = Start(context, beginning.want)
+        self._slice = TimeSlice(context.scans.turn)
+        # The place in the hub's order up to which all that is wanted of history was gathered.
+        self._gathered: int | None = None
+        self._most_newer = _NEWER
+        # Whether the client has unsubscribed from something that may be held.
+        self._dropped = False
         self._patience = trio.CancelScope()
         self._progressed_at = trio.current_time()
         self._held: deque[Chunk] = deque()
@@ -91,9 +109,7 @@ class Replay:
         self._begun = False
         self._announced: int | None = None
         self._count = 0
-        # Up to here it is a replay, beyond it is news that had to wait.
-        self._horizon_order = 0
-        self._horizon: dict[TopicPartition, int] = {}
+        self._horizon = Horizon()
 
     @property
     def patterns(self) -> Iterable[str]:
@@ -105,9 +121,8 @@ class Replay:
         names = list(patterns)
         self._beside.end(names)
         dropped = self._want.drop(names) if self._cursor is None else self._cursor.drop(names)
-        left = set(self._want.patterns)
-        kept = (one.filtered(lambda one: not left.isdisjoint(one.patterns)) for one in self._held)
-        self._held = deque(one for one in kept if one.messages)
+        # What is held is looked through before it is counted or sent.
+        self._dropped |= dropped
         return dropped
 
     async def run(self) -> None:
@@ -130,12 +145,15 @@ class Replay:
         # Until it has begun; from then on only the caller's own slowness bounds it.
         self._progressed_at = trio.current_time()
         with trio.move_on_at(self._progressed_at + _PATIENCE_SECONDS) as self._patience:
-            snapshot = await self._start.find(self._beginning)
-            for chunk in chunks_of(snapshot):
-                self._hold(chunk)
+            await self._start.find(self._beginning)
+            if self._beginning.snapshot:
+                beside = self._beside.has if self._beside else None
+                self._held.extend(
+                    await self._slice.run(self._start.snapshot(self._beginning, beside))
+                )
             self._first = self._want.positions()
             self._catch_up()
-            self._begins = self._beside.begin(self._want)
+            self._begins = await self._slice.run(self._beside.begin(self._want))
             await self._deliver()
         if self._patience.cancelled_caught:
             if not self._begun:
@@ -158,20 +176,22 @@ class Replay:
             if self._start.outdated:
                 continue
             if self._start.below_tail():
+                self._gathered = None
                 await self._read_log()
             elif not self._begun:
-                self._begin(sum(len(one.messages) for one in self._held) + self._count_tail())
+                await self._count_and_begin()
             elif self._held:
                 await self._send_held()
-            elif self._send_tail():
+            elif self._gathered is None:
+                await self._gather()
+            elif self._go_live(self._gathered):
                 return
-            else:
-                await self._drained()
 
     def _catch_up(self) -> None:
         """Go on in the log as it is now. Not while a cursor is open: the wants move."""
         if moved := self._start.catch_up(announced=self._begun):
             self._forget(moved)
+            self._gathered = None
         if not self._begun:
             # Partitions may have been added.
             self._first = {**self._want.positions(), **self._first}
@@ -189,8 +209,7 @@ class Replay:
         if not self._begun:
             positions = self._want.positions()
             self._first = {**self._first, **{key: positions[key] for key in moved}}
-        for key in self._horizon.keys() & moved.keys():
-            self._horizon[key] = min(self._horizon[key], moved[key])
+        self._horizon.cut(moved)
 
     async def _tell_losses(self) -> None:
         """A client that is cut off behind a hole must have heard of it, or it never would."""
@@ -206,15 +225,16 @@ class Replay:
         self._begun = True
         self._patience.deadline = math.inf
         self._announced = count
-        self._horizon_order = self._hub.intake.order
-        position = self._hub.intake.position
-        for key in self._want.positions():
-            live = position(key)
-            if live is not None:
-                self._horizon[key] = live
+        if count is None:
+            self._look_ahead()
         reason = self._start.losses.reason
         self._context.stats.results[RECOVERED if reason is None else reason] += 1
         self._listener.begun(Replayed(count, self._lost()), self._first)
+
+    def _look_ahead(self) -> None:
+        """What has come up to now is replayed, and to be gathered; what comes later is news."""
+        self._gathered = None
+        self._horizon.move(self._hub.intake, self._want.positions())
 
     def _lost(self) -> Lost | None:
         """The records lost since the client was told last."""
@@ -242,6 +262,8 @@ class Replay:
         self._has_read |= cursor.has_read
         while (chunk := cursor.take()) is not None:
             self._hold_of_log(chunk)
+            if self._slice.expired:
+                await self._slice.yield_control()
         if not self._begun:
             self._patience.deadline = self._progressed_at + _PATIENCE_SECONDS
             if self._held_size() > _HELD_BYTES:
@@ -295,23 +317,64 @@ class Replay:
             self._held.append(chunk)
         return len(chunk.messages)
 
-    def _tail(self) -> Iterator[Message]:
-        tail = self._hub.retention.messages(self._want)
-        if self._beside:
-            return (message for message in tail if not self._beside.has(message))
-        return tail
+    # ---- history
 
-    def _count_tail(self) -> int:
-        if self._beside:
-            return sum(1 for _ in self._tail())
-        return self._hub.retention.count(self._want)
+    async def _count_and_begin(self) -> None:
+        """Say how many messages follow, unless history moves on while they are counted."""
+        self._look_ahead()
+        until = self._horizon.order
+        if self._held_size() < _HELD_BYTES and not await self._gather(until):
+            return
+        count = 0
+        if self._gathered is None:
+            # Beside live subscriptions it would be known of each message only.
+            if self._beside:
+                self._begin(None)
+                return
+            count = await self._slice.run(self._hub.retention.count(self._want, until))
+        await self._drop_held()
+        if not self._moved_on:
+            self._begin(count + sum(len(one.messages) for one in self._held))
+
+    @property
+    def _moved_on(self) -> bool:
+        """Whether the log or the history is another than when it was looked at last."""
+        return self._start.outdated or bool(self._start.below_tail())
+
+    async def _gather(self, until: int | None = None) -> bool:
+        """Hold what comes next of history, of all that there is or up to a place in its order.
+
+        Returns whether it does: not if history moves on meanwhile.
+        """
+        until = self._hub.intake.order if until is None else until
+        retention = self._hub.retention
+        found = await self._slice.run(retention.gather(self._want, until, _GATHERED_BYTES))
+        beside = self._beside.has if self._beside else None
+        chunks = await self._slice.run(chunks_of(found.messages, beside))
+        if self._moved_on:
+            return False
+        for key, last in found.lasts.items():
+            self._want.advance(key, last)
+        self._held.extend(chunks)
+        self._context.stats.from_tail += sum(len(one.messages) for one in chunks)
+        self._gathered = until if found.is_whole else None
+        return True
+
+    async def _drop_held(self) -> None:
+        """Let go of what is held of patterns that the client has unsubscribed from."""
+        while self._dropped:
+            self._dropped = False
+            held = await self._slice.run(_without_dropped(self._held, set(self._want.patterns)))
+            self._held = deque(one for one in held if one.messages)
 
     async def _send_held(self) -> None:
         while self._held:
             await self._drained()
             if self._start.outdated:
                 return
-            if self._held:
+            if self._dropped:
+                await self._drop_held()
+            elif self._held:
                 self._send_chunk(self._held.popleft())
 
     async def _drained(self) -> None:
@@ -331,7 +394,7 @@ class Replay:
         finally:
             if cursor is not None:
                 cursor.busy = False
-        await self._context.scans.turn()
+        await self._slice.yield_control()
 
     def _unpin(self) -> None:
         """Let history move on."""
@@ -339,31 +402,23 @@ class Replay:
         if pin is not None:
             self._hub.retention.unpin(pin, trio.current_time())
 
-    def _send_tail(self) -> bool:
-        """Send a chunk of the hot tail; after the last one the subscriber is live: True."""
-        chunk: list[Message] = []
-        size = 0
-        is_last = True
-        for message in self._tail():
-            if size >= CHUNK_BYTES:
-                is_last = False
-                break
-            chunk.append(message)
-            size += len(message.value)
+    def _go_live(self, gathered: int) -> bool:
+        """Send what has come since history was gathered, and be live; False if that is too much."""
+        newer = self._hub.retention.newer(gathered, self._most_newer)
+        if newer is None:
+            self._gathered = None
+            self._most_newer *= 2
+            return False
+        chunk = [message for message in newer if self._want.includes(message)]
+        if self._beside:
+            chunk = [message for message in chunk if not self._beside.has(message)]
         self._context.stats.from_tail += len(chunk)
         self._send(chunk)
-        if is_last:
-            patterns = list(self._want.patterns)
-            self._hub.subscribe(self._caller.subscriber, patterns, self._begins)
-            return True
-        for message in chunk:
-            record = message.record
-            self._want.advance(TopicPartition(record.topic, record.partition), record.offset)
-        return False
+        self._hub.subscribe(self._caller.subscriber, list(self._want.patterns), self._begins)
+        return True
 
     def _send_chunk(self, chunk: Chunk) -> None:
-        horizon = self._horizon
-        if all(last <= horizon.get(key, last) for key, last in chunk.lasts.items()):
+        if self._horizon.covers(chunk):
             # The list is shared by all who get the same, and so is what is made of it.
             self._hub.flush(self._caller.subscriber)
             self._count += len(chunk.messages)
@@ -374,15 +429,16 @@ class Replay:
     def _send(self, messages: Sequence[Message]) -> None:
         # Live messages that are due already come first: newer messages do not overtake them.
         self._hub.flush(self._caller.subscriber)
-        for replay, several in groupby(messages, self._is_replay):
+        for replay, several in groupby(messages, self._horizon.includes):
             chunk = list(several)
             self._count += len(chunk) if replay else 0
             self._hub.send(self._caller.subscriber, chunk, replay=replay)
 
-    def _is_replay(self, message: Message) -> bool:
-        if message.order:
-            return message.order <= self._horizon_order
-        # The hub has made no other messages of the log's records.
-        record = message.record
-        key = TopicPartition(record.topic, record.partition)
-        return record.offset <= self._horizon.get(key, record.offset)
+
+def _without_dropped(held: Iterable[Chunk], left: AbstractSet[str]) -> Steps[list[Chunk]]:
+    """Chunks without the messages of which no pattern is left."""
+    kept = []
+    for chunk in list(held):
+        kept.append(chunk.filtered(lambda message: not left.isdisjoint(message.patterns)))
+        yield
+    return kept

@@ -15,6 +15,7 @@ from odin_ws.archive import Archive, ArchiveUnavailable, Span
 from odin_ws.hub import Hub, Want
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import JumpReason, TopicPartition
+from odin_ws.resume.lanes import Chunk, chunks_of
 from odin_ws.resume.limits import ReplayLimits, ReplayStats
 from odin_ws.resume.plan import (
     Losses,
@@ -24,6 +25,7 @@ from odin_ws.resume.plan import (
     judge_unknown,
 )
 from odin_ws.resume.scans import Scans
+from odin_ws.steps import Steps
 
 __all__ = ["Beginning", "ReplayContext", "Resumed", "Start", "pause"]
 
@@ -94,18 +96,22 @@ class Start:
         self._archive = context.archive
         self._most = context.limits.records
         self._want = want
+        # Of all patterns that were wanted at first: a thousand are looked through once.
+        self._topics = context.hub.intake.catalogue.topics_of(want.patterns)
         # As of the last look: see `_follow`.
         self._version = 0
         self._lives: Mapping[TopicPartition, int] = {}
         self._known: AbstractSet[TopicPartition] = frozenset()
         self._anew: set[str] = set()
+        # Where a live beginning began, in the hub's order.
+        self._order: int | None = None
 
-    async def find(self, beginning: Beginning) -> list[Message]:
-        """Go there; returns the snapshot, where one is asked for. The caller bounds the time."""
+    async def find(self, beginning: Beginning) -> None:
+        """Go there. The caller bounds the time."""
         intake = self._hub.intake
         await intake.filled.wait()
         self._look()
-        topics = intake.catalogue.topics_of(self._want.patterns)
+        topics = self._topics
         if beginning.since is not None:
             ask = partial(self._archive.positions_at, topics, beginning.since)
             found = await self._ask(ask)
@@ -113,16 +119,33 @@ class Start:
             self._want.begin({key: found.get(key, offset) for key, offset in live.items()})
         elif beginning.live:
             self._want.begin(self._live(topics))
+            self._order = intake.order
         if beginning.resumed is not None:
             await self._resume(beginning.resumed, topics)
         else:
             self.catch_up(announced=False)
             await self.reach()
         await self.judge()
-        if not beginning.snapshot:
-            return []
-        last = intake.last.matching(self._want.patterns)
-        return [message for message in last if not self._want.includes(message)]
+
+    def snapshot(
+        self, beginning: Beginning, beside: Callable[[Message], bool] | None
+    ) -> Steps[list[Chunk]]:
+        """The last message of each channel that is not among what comes then.
+
+        `beside`: tells which of them the client is sent anyway; None where there are none.
+        """
+        intake = self._hub.intake
+        until = intake.order
+        last = yield from intake.last.matching(list(self._want.patterns), until)
+        includes = self._want.includes
+        if beginning.live and until == self._order:
+            # Nothing has come since: all of it is before what is new.
+            leave_out = beside
+        elif beside is None:
+            leave_out = includes
+        else:
+            leave_out = partial(_either, beside, includes)
+        return (yield from chunks_of(last, leave_out))
 
     # ---- a client that resumes
 
@@ -194,8 +217,7 @@ class Start:
         }
 
     def _partitions(self) -> AbstractSet[TopicPartition]:
-        topics = self._hub.intake.catalogue.topics_of(self._want.patterns)
-        return self._live(topics).keys()
+        return self._live(self._topics).keys()
 
     async def judge(self) -> None:
         """Give up what the log does not have any more, or what is too much."""
@@ -308,6 +330,12 @@ class Start:
                 return await ask()
             except ArchiveUnavailable:
                 await pause()
+
+
+def _either(
+    first: Callable[[Message], bool], second: Callable[[Message], bool], message: Message
+) -> bool:
+    return first(message) or second(message)
 
 
 async def pause() -> None:

@@ -117,9 +117,9 @@ async def test_expired_from_the_tail_amid_a_replay(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
     """Also where the tail moved on under a slow client, and the log has nothing left of it."""
-    settings = Settings(ws_retention_bytes=600_000)
+    settings = Settings(ws_retention_bytes=6_000_000)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
-        for number in range(50):
+        for number in range(500):
             scenario.publish("BTC", "trade", [number, "x" * 5000])
         await trio.sleep(2)
         first = everything(scenario.log)[0]
@@ -127,18 +127,18 @@ async def test_expired_from_the_tail_amid_a_replay(
         follower.pause = 0.1
         await follower.come(nursery, scenario, capacity=5000)
         await trio.sleep(0.5)
-        for _ in range(100):
+        for _ in range(1000):
             scenario.publish("ETH", "trade", "x" * 5000)
-        scenario.log.delete_before(first.topic, first.partition, 50)
+        scenario.log.delete_before(first.topic, first.partition, 500)
         await trio.sleep(30)
         scenario.publish("BTC", "trade", "live")
         await trio.sleep(1)
         ack, said, complete = follower.answers
-        assert (ack["recovered"], ack["replayed"]) == (True, 50)
+        assert (ack["recovered"], ack["replayed"]) == (True, 500)
         assert complete == {"type": "replay_complete", "count": said["count"]}
         ((_, span),) = said["lost"][first.topic].items()
-        assert (said["type"], span[1]) == ("replay_incomplete", 49)
-        assert offsets_of(follower.messages)[key_of(first)] == [*range(span[0]), 50]
+        assert (said["type"], span[1]) == ("replay_incomplete", 499)
+        assert offsets_of(follower.messages)[key_of(first)] == [*range(span[0]), 500]
 
 
 @pytest.mark.parametrize("beyond", [1, 72])

@@ -1,0 +1,30 @@
+"""Steps: work that can be interrupted, written as a generator that yields between two pieces.
+
+A step handles at most `STEP_ITEMS` names, patterns or messages. Nothing is awaited within a step,
+so a step is atomic; between two steps anything may happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Final, TypeVar
+
+__all__ = ["STEP_ITEMS", "Steps", "finish"]
+
+T = TypeVar("T")
+
+Steps = Generator[None, None, T]
+
+# One item takes 0.5 to 5 us: a step takes 0.3 ms at most.
+STEP_ITEMS: Final = 64
+
+
+def finish(steps: Steps[T]) -> T:
+    """Carry out what is left of some work without an interruption; returns its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            # The generator's own type says what it returns; StopIteration's value has none.
+            result: T = ended.value
+            return result
