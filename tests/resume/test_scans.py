@@ -64,6 +64,7 @@ def small_bounds() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in "scan", "scans":
             patch.setattr(f"odin_ws.resume.{module}._SLICE_CLIENTS", 1)
+        patch.setattr("odin_ws.resume.lanes.MESSAGE_BYTES", 0)
         patch.setattr("odin_ws.resume.scan.CHUNK_BYTES", 20)
         patch.setattr("odin_ws.resume.scan.CLIENT_BYTES", 100)
         patch.setattr("odin_ws.resume.scan._LEAST_BYTES", 40)

@@ -55,7 +55,7 @@ async def test_failing_29_a_command_that_meets_a_bug_ends_that_connection(
         raise ZeroDivisionError("a bug in a command")
 
     with monkeypatch.context() as patch, capture_logs() as logs:
-        patch.setattr(session, "decode_command", failing)
+        patch.setattr(session, "decode_steps", failing)
         await client.command("heartbeat")
         *answers, last = await client.rest()
         await trio.sleep(10)

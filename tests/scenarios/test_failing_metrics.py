@@ -36,8 +36,15 @@ OF_PAUSES = {"ws_pauses_total", "ws_paused_seconds_total"}
 # A process has to shrink first: ops/test_allocator.py and ops/test_resources.py let it.
 OF_ALLOCATOR = {"ws_memory_reusable_bytes"}
 
-# A scenario has no sockets to read: the test below lets many wait for a turn.
-OF_TURNS = {"ws_turns_waiting"}
+# A scenario has no sockets to read: the tests below let many wait for a turn.
+OF_TURNS = {"ws_turns_waiting", "ws_time_slices_waiting"}
+
+# ops/test_app.py and workers/test_pages.py see these two, integration/test_logging.py the last.
+OF_THE_PROCESS = {
+    "odin_ws_build_info",
+    "ws_ops_requests_rejected_total",
+    "ws_log_lines_dropped_total",
+}
 
 # Not here: ws_tls_certificate_expires_timestamp_seconds is there with TLS only, and moves in
 # integration/test_tls.py.
@@ -73,6 +80,7 @@ async def test_failing_24_every_metric_has_a_test_that_sees_it_move(
         | SAMPLED
         | OF_TOKENS
         | OF_TURNS
+        | OF_THE_PROCESS
         | OF_PAUSES
         | OF_ALLOCATOR
         | OF_LETTERS
@@ -108,6 +116,20 @@ async def test_failing_24_who_waits_for_a_turn_is_counted(odin_scenario: Scenari
         assert 0 < await metric(odin_scenario, "ws_turns_waiting") < many
         nursery.cancel_scope.cancel()
     assert await metric(odin_scenario, "ws_turns_waiting") == 0
+
+
+async def test_failing_24_work_that_waits_for_its_next_time_slice_is_counted(
+    odin_scenario: Scenario,
+) -> None:
+    """As long as it waits: here for turns that nobody gives."""
+    turns = odin_scenario.view.turns = Turns(lambda: 0.0)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(turns.take_for_work)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await metric(odin_scenario, "ws_time_slices_waiting") == 3
+        nursery.cancel_scope.cancel()
+    assert await metric(odin_scenario, "ws_time_slices_waiting") == 0
 
 
 async def test_failing_24_memory_and_cpu_are_sampled(

@@ -128,6 +128,7 @@ EFFECTS: Final = {
     "WS_MAX_CONNECTIONS_PER_USER": (
         f"{_AUTH}/test_coming_in.py::test_a_user_has_so_many_connections"
     ),
+    "WS_OPS_HOSTS": "tests/ops/test_protection.py::test_hosts_of_the_setting_are_answered",
     "WS_OPS_TOKEN": "tests/ops/test_protection.py::test_the_token_opens_every_page",
     "WS_RETENTION_BYTES": f"{_PAST}::test_what_does_not_fit_into_the_tail_comes_from_the_log",
     "WS_RETENTION_SECONDS": f"{_PAST}::test_what_is_too_old_for_the_tail_comes_from_the_log",

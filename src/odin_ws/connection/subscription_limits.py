@@ -9,7 +9,7 @@ import attrs
 
 from odin_ws.connection.budget import MemoryBudget
 
-__all__ = ["REPLAY_BYTES", "SubscriptionLimits", "size_of_patterns"]
+__all__ = ["REPLAY_BYTES", "SubscriptionLimits", "memory_of_patterns", "size_of_patterns"]
 
 # What a subscription takes in the connection and in the audience of its pattern, and what the first
 # one to a pattern takes beside that and its name (`python -m tests.hostile.memory`).
@@ -52,19 +52,20 @@ class SubscriptionLimits:
         """The sentence for a client whose patterns are too long together."""
         return f"at most {self.pattern_bytes} bytes of subscriptions per connection"
 
-    def take(
-        self, patterns: Collection[str], has_subscriber: Callable[[str], bool], more: int = 0
-    ) -> bool:
-        """Count the memory that new patterns take, and `more`; whether there is so much."""
-        size = more + sum(
-            _PATTERN_BYTES if has_subscriber(one) else _NEW_PATTERN_BYTES + len(one)
-            for one in patterns
-        )
+    def take(self, size: int) -> bool:
+        """Count memory in bytes; whether there is so much."""
         return not size or self.budget.take(size)
 
     def take_waiting(self, size: int) -> bool:
         """Count the memory of a command that waits, by its patterns, positions and rejections."""
         return self.budget.take(_WAITING_BYTES * (1 + size))
+
+
+def memory_of_patterns(patterns: Collection[str], has_subscriber: Callable[[str], bool]) -> int:
+    """Bytes of memory that new patterns of a connection take."""
+    return sum(
+        _PATTERN_BYTES if has_subscriber(one) else _NEW_PATTERN_BYTES + len(one) for one in patterns
+    )
 
 
 def size_of_patterns(patterns: Collection[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -16,6 +16,7 @@ from odin_ws.connection.retrying import retry_ms
 from odin_ws.connection.subscription_limits import (
     REPLAY_BYTES,
     SubscriptionLimits,
+    memory_of_patterns,
     size_of_patterns,
 )
 from odin_ws.connection.waiting import Beginner, WaitingCommands
@@ -56,6 +57,17 @@ _NO_MEMORY: Final = "the server is short of memory; nothing has changed"
 
 Job = Callable[[], Awaitable[None]]
 Names = dict[str, Sequence[str]]
+
+
+class _Admitted(NamedTuple):
+    """The names that are granted and have room, with their patterns, and the others.
+
+    `memory`: bytes that the patterns will take.
+    """
+
+    names: Names
+    rejected: list[Rejection]
+    memory: int
 
 
 class Client(Caller, Protocol):
@@ -231,7 +243,7 @@ class Subscriptions:
         """Carry a command out where that takes no time; else return what is to be done for it."""
         match command:
             case Subscribe(snapshot=False, since_ms=None) if self._can_tell(command):
-                self._subscribe(command, *await time_slice.run(self._admit(command.selection)))
+                self._subscribe(command, await time_slice.run(self._admit(command.selection)))
                 return None
             case Resend():
                 return partial(self._send_again, command)
@@ -282,18 +294,19 @@ class Subscriptions:
         """Whether we know where we are, where the client wants to know it."""
         return not command.positions or self._hub.intake.filled.is_set()
 
-    def _subscribe(self, command: Subscribe, names: Names, rejected: Sequence[Rejection]) -> None:
+    def _subscribe(self, command: Subscribe, admitted: _Admitted) -> None:
         """Make names live, all at once, and answer before any message of theirs comes."""
         subscriber, hub = self._subscriber, self._hub
+        names = admitted.names
         patterns = _patterns(names)
-        self._spend(command, patterns)
+        self._spend(command, admitted.memory)
         self._settle(command)
         hub.subscribe(subscriber, patterns)
         needed = command.positions or hub.partial
         topics = hub.intake.catalogue.topics_of(patterns) if needed else ()
         accepted = Accepted(
             list(names),
-            rejected,
+            admitted.rejected,
             len(subscriber.patterns),
             hub.positions(topics) if command.positions else None,
             hub.partitions(topics) if hub.partial else None,
@@ -304,8 +317,9 @@ class Subscriptions:
 
     def _past(self, command: Subscribe | Resume) -> Steps[Past]:
         """What was sent already is not sent again: nothing comes twice."""
-        names, rejected = yield from self._admit(command.selection)
-        self._spend(command, _patterns(names), REPLAY_BYTES)
+        admitted = yield from self._admit(command.selection)
+        names, rejected = admitted.names, admitted.rejected
+        self._spend(command, admitted.memory + REPLAY_BYTES)
         topics = self._hub.intake.catalogue.topics_of(_patterns(names))
         positions: dict[TopicPartition, int] = {}
         if isinstance(command, Resume):
@@ -338,8 +352,10 @@ class Subscriptions:
                 command="reconnect",
             )
         missing: list[str] = []
+        memory = REPLAY_BYTES
         for count, pattern in enumerate(starts, 1):
             missing += self._client.grant.missing([pattern])
+            memory += self._memory_of([pattern])
             if not count % STEP_ITEMS:
                 yield
         if missing:
@@ -353,7 +369,7 @@ class Subscriptions:
                 command.id,
                 command="reconnect",
             )
-        self._spend(command, starts, REPLAY_BYTES)
+        self._spend(command, memory)
         want = Want(starts)
         names: Names = {pattern: (pattern,) for pattern in starts}
         return self._begin_in(command, Beginning(want), names, [])
@@ -391,14 +407,14 @@ class Subscriptions:
             )
         return TopicPartition(topic, partitions[0])
 
-    def _admit(self, selection: Selection) -> Steps[tuple[Names, list[Rejection]]]:
-        """The names that are granted and have room, with their patterns, and the others."""
+    def _admit(self, selection: Selection) -> Steps[_Admitted]:
+        """Which names are granted and have room."""
         grant, most = self._client.grant, self.most_patterns
         rejected = list(selection.rejected)
         names: Names = {}
         patterns = set(self._subscriber.patterns)
         room = self._limits.room(patterns)
-        handled = 0
+        handled = memory = 0
         for name, wanted in selection.wanted.items():
             handled += len(wanted)
             if handled >= STEP_ITEMS:
@@ -414,16 +430,23 @@ class Subscriptions:
                 rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
             else:
                 room -= size
+                for begin in range(0, len(wanted), STEP_ITEMS):
+                    memory += self._memory_of(wanted[begin : begin + STEP_ITEMS])
+                    if begin:
+                        yield
                 patterns.update(wanted)
                 names[name] = wanted
         self._answers.reject(rejected)
-        return names, rejected
+        return _Admitted(names, rejected, memory)
 
-    def _spend(self, command: Beginner, patterns: Collection[str], more: int = 0) -> None:
-        """Count the memory that a command takes, with `more`. Raises CommandError."""
+    def _memory_of(self, patterns: Collection[str]) -> int:
         own = self._subscriber.patterns
         new = [one for one in patterns if one not in own]
-        if not self._limits.take(new, self._hub.has_subscriber, more):
+        return memory_of_patterns(new, self._hub.has_subscriber)
+
+    def _spend(self, command: Beginner, size: int) -> None:
+        """Count the memory that a command takes, in bytes. Raises CommandError."""
+        if not self._limits.take(size):
             raise _not_now(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
 
     @property

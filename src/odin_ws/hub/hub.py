@@ -82,10 +82,10 @@ class Hub:
         now = self.intake.changes.live_from(self.intake.order, self.intake.positions)
         begins = replayed_from or {}
         for pattern in patterns:
-            if self._index.add(subscriber, pattern) or pattern in begins:
-                # A client's own text would be kept beside the index's.
-                shared = self._index.shared(pattern)
-                subscriber.live_from[shared] = begins.get(pattern, now)
+            shared = self._index.add(subscriber, pattern)
+            if shared is not None or pattern in begins:
+                # A pattern that was there before keeps its key, which is the shared text.
+                subscriber.live_from[shared or pattern] = begins.get(pattern, now)
         subscriber.window_order = self.intake.order
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Collection[str]) -> bool:

@@ -59,10 +59,13 @@ class SubscriptionIndex:
         table, key = self._place(pattern, *split_channel(pattern))
         return key in table
 
-    def add(self, subscriber: Subscriber, pattern: str) -> bool:
-        """Subscribe to one pattern; False where that was so already."""
+    def add(self, subscriber: Subscriber, pattern: str) -> str | None:
+        """Subscribe to one pattern; None where that was so already.
+
+        Returns the one text for all who subscribe to it: a text of each would be kept otherwise.
+        """
         if pattern in subscriber.patterns:
-            return False
+            return None
         token, category = split_channel(pattern)
         table, key = self._place(pattern, token, category)
         audience = table.get(key)
@@ -71,12 +74,7 @@ class SubscriptionIndex:
         subscriber.patterns.add(audience.pattern)
         subscriber.categories[category] = subscriber.categories.get(category, 0) + 1
         audience.members[subscriber] = None
-        return True
-
-    def shared(self, pattern: str) -> str:
-        """The one text for all who subscribe to a pattern; somebody has to."""
-        table, key = self._place(pattern, *split_channel(pattern))
-        return table[key].pattern
+        return audience.pattern
 
     def discard(self, subscriber: Subscriber, pattern: str) -> bool:
         """Unsubscribe from one pattern; False where there was no such subscription."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from odin_ws.testing.scenario import Client, Scenario
 from tests.scenarios.resume.following import after, all_messages, publish
@@ -131,8 +132,11 @@ async def test_not_beyond_a_replay(odin_scenario: Scenario) -> None:
     records = await publish(odin_scenario, 4)
     client = await odin_scenario.connect()
     await client.resume(after(records[0]), channels=["BTC.trade"])
+    await client.messages(3)
+    # Records that come before the client is live are replayed, too.
+    await wait_all_tasks_blocked()
     await publish(odin_scenario, 2)
-    await client.messages(5)
+    await client.messages(2)
     answer = await client.command("replay", since=0)
     assert (answer["count"], answer["missing"]) == (2, [1, 3])
     assert [seq for seq, _ in numbers(await all_messages(client))] == [4, 5]
