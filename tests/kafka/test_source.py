@@ -330,6 +330,33 @@ async def test_recreated_topic_is_told_as_a_jump_and_read_from_its_beginning(
         assert received.feed.lost_records == 0
 
 
+async def test_topic_without_ids_that_was_absent_is_not_fetched_before_the_metadata_has_it_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its leader would answer a fetch at the old position with records of the new log."""
+    cluster = whole()
+    cluster.has_ids = False
+    async with sourcing(cluster, monkeypatch) as received:
+        await trio.sleep(1)
+        cluster.publish(TRADES, 5)
+        await trio.sleep(1)
+        cluster.hidden.add("odin.trades")
+        cluster.errors[TRADES] = 3
+        await trio.sleep(8)
+        # The brokers have another topic of that name, and the metadata that is asked for lags.
+        leader = cluster.leaders[TRADES]
+        cluster.recreate("odin.trades", 1)
+        cluster.leaders[TRADES] = leader
+        cluster.publish(TRADES, 12)
+        del cluster.errors[TRADES]
+        await trio.sleep(20)
+        assert received.offsets(TRADES) == list(range(5))
+        cluster.hidden.clear()
+        await trio.sleep(10)
+        assert received.offsets(TRADES) == [*range(5), *range(12)]
+        assert received.feed.status.value is FeedStatus.LIVE
+
+
 async def test_new_id_of_a_recreated_topic_is_told_with_its_jump_and_not_before(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

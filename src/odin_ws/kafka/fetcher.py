@@ -102,6 +102,7 @@ class Fetcher:
         self._gathering_wait = FetchWait(FETCH_BYTES, gather)
         self._no_wait = FetchWait(0, 0)
         self._topics: Mapping[str, TopicLayout] = {}
+        self._suspended: Collection[str] = frozenset()
         self._topic_ids: dict[str, str | None] = {}
         self._nodes: set[int] = set()
         # Those with something to take, in the order in which they are taken from.
@@ -151,9 +152,15 @@ class Fetcher:
         self._know_ids()
         self._notify()
 
-    def apply(self, topics: Mapping[str, TopicLayout]) -> None:
-        """Take what the metadata says: who leads, and which log a topic is."""
+    def apply(
+        self, topics: Mapping[str, TopicLayout], suspended: Collection[str] = frozenset()
+    ) -> None:
+        """Take what the metadata says: who leads, and which log a topic is.
+
+        `suspended`: topics that are not fetched until the metadata says more.
+        """
         self._topics = topics
+        self._suspended = suspended
         self._know_ids()
         now = trio.current_time()
         for partition in self.partitions.values():
@@ -368,6 +375,10 @@ class Fetcher:
 
     def _lead(self, partition: Partition, now: float) -> None:
         key = partition.key
+        if key.topic in self._suspended:
+            partition.leader = None
+            self.metadata_wanted.set()
+            return
         topic = self._topics.get(key.topic)
         layout = topic.partitions.get(key.partition) if topic is not None else None
         if layout is not None and layout.leader is not None:

@@ -62,6 +62,14 @@ class Layout:
         """The id of each topic that has one."""
         return {name: one.topic_id for name, one in self._known.items() if one.topic_id is not None}
 
+    @property
+    def suspended(self) -> frozenset[str]:
+        """Topics that may be another log by now: a fetch at the old position would read from it.
+
+        The topic is absent, or its leader epochs are lower than they were.
+        """
+        return self.missing | self._lower_since.keys()
+
     def update(self, answer: Mapping[str, TopicLayout], now: float) -> LayoutChange:
         """Take an answer about all topics."""
         recreated: set[TopicPartition] = set()

@@ -131,7 +131,7 @@ class Monitor:
             for name, topic in topics.items()
             for number, partition in topic.partitions.items()
         }
-        self._fetcher.apply(topics)
+        self._fetcher.apply(topics, self._layout.suspended)
         self._fetcher.restart(change.recreated)
         self._topic_problems = {
             topic: renewed(reason, self._topic_problems.get(topic))
