@@ -183,7 +183,9 @@ def build(
         budget=budget,
     )
     turns = Turns(lambda: hub.stats.busy_seconds)
-    scans = Scans(hub, upstream.archive, settings.ws_replay_readers, turns.take_for_work)
+    scans = Scans(
+        hub, upstream.archive, settings.ws_replay_readers, turns.take, turns.take_for_work
+    )
     limits = ReplayLimits(settings.ws_replay_max_records)
     server = ConnectionServer(
         ReplayContext(hub, scans.archive, limits, scans),

@@ -53,7 +53,7 @@ class House:
         self.value = json.dumps({"type": "", "data": {}}).encode()
         self.hub = hub
         self.archive = MemoryArchive(log)
-        scans = Scans(hub, self.archive, 4, turn)
+        scans = Scans(hub, self.archive, 4, turn, turn)
         nursery.start_soon(scans.run)
         self.context = ReplayContext(hub, scans.archive, ReplayLimits(1000), scans)
         self.feeder = feeder

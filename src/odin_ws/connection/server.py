@@ -178,7 +178,7 @@ class ConnectionServer:
         """Forget a subscriber, in time slices: many may leave together, with many patterns."""
         leaving = self._hub.leave(subscriber)
         try:
-            await TimeSlice(self.scans.turn).run(leaving)
+            await TimeSlice(self.scans.work_turn).run(leaving)
         finally:
             # Where the process is going down: at once.
             finish(leaving)

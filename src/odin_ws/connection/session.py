@@ -156,7 +156,7 @@ class Session:
         self._catalogue = context.hub.intake.catalogue
         self._limits = limits
         self._stats = stats
-        self._slice = TimeSlice(context.scans.turn)
+        self._slice = TimeSlice(context.scans.work_turn)
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, trio.current_time())
         self._answers = _Answers(connection, context.hub, stats, self._bucket, limits.command_burst)
         self._subscriptions = Subscriptions(

@@ -224,7 +224,7 @@ class Subscriptions:
 
     async def _work(self, job: Job | None) -> None:
         """Do a job, then what has come meanwhile."""
-        time_slice = TimeSlice(self._context.scans.turn)
+        time_slice = TimeSlice(self._context.scans.work_turn)
         while job is not None:
             await job()
             job = None
@@ -268,7 +268,7 @@ class Subscriptions:
 
     async def _send_again(self, command: Resend) -> None:
         subscriber = self._subscriber
-        time_slice = TimeSlice(self._context.scans.turn)
+        time_slice = TimeSlice(self._context.scans.work_turn)
         newest = subscriber.seq
         oldest, messages = await time_slice.run(self._hub.sent(subscriber))
         newest = max(newest, oldest + len(messages) - 1)

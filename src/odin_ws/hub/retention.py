@@ -16,7 +16,7 @@ from odin_ws.catalogue import ANY, Catalogue, channel_name, split_channel
 from odin_ws.hub.want import Want
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
-from odin_ws.steps import STEP_ITEMS, Steps
+from odin_ws.steps import STEP_ITEMS, STEP_MESSAGES, Steps
 
 T = TypeVar("T")
 
@@ -261,7 +261,7 @@ class Retention:
             size += len(message.value)
             record = message.record
             lasts[TopicPartition(record.topic, record.partition)] = record.offset
-            if not count % STEP_ITEMS:
+            if not count % STEP_MESSAGES:
                 yield
         return Gathered(messages, lasts, is_whole=True)
 
@@ -287,7 +287,7 @@ class Retention:
         messages: list[Message] = []
         for count, message in enumerate(_merged(runs), 1):
             messages.append(message)
-            if not count % STEP_ITEMS:
+            if not count % STEP_MESSAGES:
                 yield
         oldest = self._kept[0][2].order if self._kept else until + 1
         return messages[bisect_left(messages, oldest, key=_ORDER) :]

@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 from odin_ws.catalogue import matching_patterns
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
-from odin_ws.steps import STEP_ITEMS, Steps
+from odin_ws.steps import STEP_MESSAGES, Steps
 
 __all__ = ["CHUNK_BYTES", "MESSAGE_BYTES", "Chunk", "Lane", "LaneIndex", "chunks_of"]
 
@@ -81,7 +81,7 @@ def chunks_of(
             if chunk.size >= CHUNK_BYTES:
                 chunks.append(chunk)
                 chunk = Chunk()
-        if not count % STEP_ITEMS:
+        if not count % STEP_MESSAGES:
             yield
     if chunk.messages:
         chunks.append(chunk)

@@ -93,10 +93,12 @@ class Replay:
         self._beginning = beginning
         self._listener = listener
         self._start = Start(context, beginning.want)
-        self._slice = TimeSlice(context.scans.turn)
+        self._slice = TimeSlice(context.scans.work_turn)
         # The place in the hub's order up to which all that is wanted of history was gathered.
         self._gathered: int | None = None
         self._most_newer = _NEWER
+        # Whether the client may not have taken yet what it was sent last.
+        self._is_owed = True
         # Whether the client has unsubscribed from something that may be held.
         self._dropped = False
         self._patience = trio.CancelScope()
@@ -182,6 +184,10 @@ class Replay:
                 await self._count_and_begin()
             elif self._held:
                 await self._send_held()
+            elif self._gathered is None and self._is_owed:
+                # In a crowd that takes seconds. History is gathered after the wait, not before it:
+                # so little comes in between, and the client goes live with what was gathered.
+                await self._drained()
             elif self._gathered is None:
                 await self._gather()
             elif self._go_live(self._gathered):
@@ -260,6 +266,10 @@ class Replay:
             self._pin = cursor.pin
         self._progressed_at = cursor.progressed_at
         self._has_read |= cursor.has_read
+        # Many may have reached history together. Each begins a time slice at its turn: the old
+        # slices are over since the wait for the scan, and all would wait for another one.
+        await scans.turn()
+        self._slice.begin()
         while (chunk := cursor.take()) is not None:
             self._hold_of_log(chunk)
             if self._slice.expired:
@@ -273,8 +283,6 @@ class Replay:
             if self._start.below_tail() == needed:
                 # The log is another than the tail's: the source will notice.
                 await pause()
-        # Many may have reached history together.
-        await scans.turn()
 
     async def _follow(self, cursor: Cursor) -> None:
         """Take what a scan has read and send it, or wait for the scan to read more."""
@@ -369,13 +377,15 @@ class Replay:
 
     async def _send_held(self) -> None:
         while self._held:
-            await self._drained()
+            if self._is_owed:
+                await self._drained()
             if self._start.outdated:
                 return
             if self._dropped:
                 await self._drop_held()
             elif self._held:
                 self._send_chunk(self._held.popleft())
+                self._is_owed = True
 
     async def _drained(self) -> None:
         """Wait until the client has taken what it was sent, then for a turn."""
@@ -394,7 +404,11 @@ class Replay:
         finally:
             if cursor is not None:
                 cursor.busy = False
-        await self._slice.yield_control()
+        # To send a chunk that many share takes a part of a time slice. A crowd that waits for a
+        # slice per chunk takes longer for the log than memory reaches, and reads it again.
+        await self._context.scans.turn()
+        self._slice.begin()
+        self._is_owed = False
 
     def _unpin(self) -> None:
         """Let history move on."""

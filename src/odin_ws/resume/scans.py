@@ -44,7 +44,8 @@ class Scans:
     A client joins a running scan that has not passed it yet. Else it waits in a group: for a scan
     that goes back for the group while that costs less than another one, or for a scan of its own.
     After a failure clients wait in groups by the topics that they need, so that a topic that cannot
-    be read delays only them. `turn`: what a replay waits for before each piece of its work.
+    be read delays only them. `turn`: what a replay waits for before it sends the next chunk.
+    `work_turn`: what work on behalf of one client waits for between two time slices.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class Scans:
         archive: Archive,
         most: int,
         turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        work_turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self.stats = ScanStats()
         self.turn = turn
+        self.work_turn = work_turn
         self.archive = SharedArchive(archive)
         self._hub = hub
         self._most = most
