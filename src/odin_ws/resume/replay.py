@@ -264,12 +264,14 @@ class Replay:
             scans.close(cursor)
             self._unpin()
             self._pin = cursor.pin
-        self._progressed_at = cursor.progressed_at
         self._has_read |= cursor.has_read
         # Many may have reached history together. Each begins a time slice at its turn: the old
         # slices are over since the wait for the scan, and all would wait for another one.
+        waited_since = trio.current_time()
         await scans.turn()
         self._slice.begin()
+        # The wait for a turn is queueing, and no lack of progress.
+        self._progressed_at = cursor.progressed_at + trio.current_time() - waited_since
         while (chunk := cursor.take()) is not None:
             self._hold_of_log(chunk)
             if self._slice.expired:
