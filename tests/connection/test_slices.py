@@ -77,7 +77,7 @@ async def test_replay_amid_which_messages_come_brings_each_once_and_in_order(
         kind, data = BEGINNINGS[beginning]
         await client.say_on(kind, 1, **data)
         await trio.sleep(30)
-        assert meanwhile.turns > 5
+        assert meanwhile.turns > 3
         await house.publish(TOKENS[0], TOKENS[1])
         await wait_all_tasks_blocked()
     came = offsets(client)

@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 from odin_ws.catalogue import matching_patterns
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
-from odin_ws.steps import STEP_MESSAGES, Steps
+from odin_ws.steps import STEP_ITEMS, STEP_MESSAGES, Steps
 
 __all__ = ["CHUNK_BYTES", "MESSAGE_BYTES", "Chunk", "Lane", "LaneIndex", "chunks_of"]
 
@@ -74,6 +74,8 @@ def chunks_of(
     """Messages as chunks that can be written at once, without those that are to be left out."""
     chunks: list[Chunk] = []
     chunk = Chunk()
+    # To decide whether a message is left out takes some look-ups.
+    step = STEP_MESSAGES if leave_out is None else STEP_ITEMS
     for count, message in enumerate(messages, 1):
         if leave_out is None or not leave_out(message):
             record = message.record
@@ -81,7 +83,7 @@ def chunks_of(
             if chunk.size >= CHUNK_BYTES:
                 chunks.append(chunk)
                 chunk = Chunk()
-        if not count % STEP_MESSAGES:
+        if not count % step:
             yield
     if chunk.messages:
         chunks.append(chunk)
