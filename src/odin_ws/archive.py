@@ -69,7 +69,7 @@ class Archive(Protocol):
         ...
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """What each partition has; those that do not exist are left out.
+        """The bounds of each partition; partitions that do not exist are left out.
 
         Raises PartitionsUnavailable where that is known of some and not of others.
         """

@@ -59,7 +59,7 @@ class UnknownIds:
         return len(self._ids)
 
     def ask(self, key_id: str | None, now: float) -> bool:
-        """Whether a reading may be made for a key; if so it is remembered as one that was."""
+        """Return whether the key set may be read for a key id; remember that it is read."""
         if key_id is not None and len(key_id) > _MAX_ID_LENGTH:
             return False
         not_before, pause = self._ids.get(key_id, (now, 0.0))
@@ -80,8 +80,8 @@ class UnknownIds:
 class ChangingKeys:
     """The keys there are now: `current`, None before they were read for the first time.
 
-    Where they cannot be read the old ones stay. `results` counts the readings, `unknown` has the
-    keys that they did not bring.
+    If a reading fails, the keys of the last one stay. `results` counts the readings, `unknown` has
+    the keys that they did not bring.
     """
 
     def __init__(self, fetch: Fetch, interval: float, current: KeySet | None = None) -> None:

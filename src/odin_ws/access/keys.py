@@ -49,7 +49,7 @@ class Key:
 
 @attrs.frozen
 class KeyName:
-    """What a token's header says of its key: the `kid`, None where there is none, and the `alg`."""
+    """Return the `kid` of a token's header, None if there is none, and its `alg`."""
 
     id: str | None
     algorithm: str

@@ -130,7 +130,7 @@ def _invalid(error: jwt.PyJWTError) -> InvalidToken:
 
 
 def _signed(token: str, key: Key) -> bytes:
-    """What a token's signature is for. Raises PyJWTError."""
+    """Return the signed payload of a token. Raises PyJWTError."""
     payload: bytes = _JWS.decode(
         token,
         key.material,

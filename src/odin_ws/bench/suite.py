@@ -44,7 +44,7 @@ class Figure:
         return "" if self.least is None else f"at least {self.form.format(self.least)}"
 
     def reached(self, measured: Sequence[Measured]) -> bool | None:
-        """Whether the limit is kept; None without a limit, or without a value to compare."""
+        """Return whether the limit is kept; None if there is no limit or no value."""
         value = self.value(measured)
         if value is None or (self.most is None and self.least is None):
             return None

@@ -25,7 +25,7 @@ _LEAST: Final = 64
 
 @attrs.frozen
 class DescriptorPlan:
-    """What a process may use its descriptors for."""
+    """The uses of a process's descriptors, and how many each may have."""
 
     limit: int
     """All of them."""

@@ -31,4 +31,4 @@ class OutputFailed(CommandFailed):
 
 
 class OutputClosed(Exception):
-    """Whoever read our output has had enough of it, as `head` does."""
+    """The reader of the output has closed it, as `head` does."""

@@ -17,7 +17,7 @@ def worker(number: int, ops_fd: int) -> None:
     """Serve on a port that others share, as worker NUMBER of WS_WORKERS, until told to end."""
     # Until it serves SIGINT ends it as SIGTERM does, and the supervisor sees by which.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # What is loaded now stays: looking for garbage among it takes a sixth of the start.
+    # Modules that are loaded now stay loaded: garbage collection would take a sixth of the start.
     gc.disable()
     from odin_ws.cli.working import run_worker  # noqa: PLC0415 -- it takes a second
 
