@@ -34,7 +34,7 @@ from odin_ws.connection.limits import AddressLimits, ConnectLimits, PerAddress
 from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
-from odin_ws.connection.subscriptions import SubscriptionLimits
+from odin_ws.connection.subscription_limits import SubscriptionLimits
 from odin_ws.connection.tls import Certificate
 from odin_ws.connection.transport import Transport
 from odin_ws.connection.turns import Turns, giving_turns

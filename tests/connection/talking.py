@@ -13,7 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 from odin_ws.access.grants import full_grant
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.outbox import Outbox
-from odin_ws.connection.subscriptions import SubscriptionLimits, Subscriptions
+from odin_ws.connection.subscription_limits import SubscriptionLimits
+from odin_ws.connection.subscriptions import Subscriptions
 from odin_ws.hub import Hub, Subscriber
 from odin_ws.protocol.answers import error_answer
 from odin_ws.protocol.commands import Auth, Heartbeat, Unsubscribe, decode_command

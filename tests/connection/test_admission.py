@@ -18,7 +18,7 @@ from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.limits import AddressLimits, ConnectLimits
 from odin_ws.connection.server import ConnectionLimits, ConnectionServer
 from odin_ws.connection.session import SessionLimits
-from odin_ws.connection.subscriptions import SubscriptionLimits
+from odin_ws.connection.subscription_limits import SubscriptionLimits
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.resume import ReplayContext, ReplayLimits, Scans
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog

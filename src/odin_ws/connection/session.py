@@ -14,7 +14,8 @@ import trio
 from odin_ws.connection import subscriptions
 from odin_ws.connection.closing import Close
 from odin_ws.connection.doorkeeper import Doorkeeper, Holder
-from odin_ws.connection.subscriptions import SubscriptionLimits, Subscriptions
+from odin_ws.connection.subscription_limits import SubscriptionLimits
+from odin_ws.connection.subscriptions import Subscriptions
 from odin_ws.hub import Hub
 from odin_ws.protocol.answers import auth_ack, error_answer, pong
 from odin_ws.protocol.commands import (

@@ -44,7 +44,7 @@ from odin_ws.resume import Beginning, Caller, NotNow, Replay, ReplayContext, Res
 from odin_ws.steps import STEP_ITEMS, Steps
 from odin_ws.time_slice import TimeSlice
 
-__all__ = ["Beginner", "Client", "SubscriptionLimits", "Subscriptions"]
+__all__ = ["Client", "Subscriptions"]
 
 # Patterns that are unsubscribed from in one step: where a replay reads the log a step costs as much
 # as all patterns of the replay.
