@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).parents[1]
 SOURCE: Final = ROOT / "src" / "odin_ws"
 
 # The supervisor starts workers; the rest is for tests, measurements and the demo.
-STARTS_PROCESSES: Final = {"bench", "cli/benching.py", "cli/demo.py", "testing", "workers"}
+STARTS_PROCESSES: Final = {"bench", "cli/bench_display.py", "cli/demo.py", "testing", "workers"}
 
 SHELLS: Final = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 PROCESSES: Final = {"subprocess", "multiprocessing", "lowlevel.open_process", "trio.run_process"}

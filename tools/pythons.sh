@@ -25,6 +25,6 @@ for minor in $(seq "$oldest" $((below - 1))); do
   fi
   folder=build/python-3.$minor
   bash tools/environment.sh "$folder" demo "$found"
-  "$folder/bin/python" -W error -c 'import odin_ws.cli.serving, odin_ws.cli.demo'
+  "$folder/bin/python" -W error -c 'import odin_ws.cli.serve_process, odin_ws.cli.demo'
   "$folder/bin/odin-ws" demo --seconds 3 --port 0 --ops-port 0 | tail -n 1
 done

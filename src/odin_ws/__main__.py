@@ -21,7 +21,7 @@ def main() -> None:
     gc.disable()
     from odin_ws.cli import main as command  # noqa: PLC0415 -- click alone takes longer
     from odin_ws.cli.failures import OutputClosed  # noqa: PLC0415
-    from odin_ws.cli.streams import protect_streams  # noqa: PLC0415
+    from odin_ws.cli.standard_streams import protect_streams  # noqa: PLC0415
 
     protect_streams()
     try:

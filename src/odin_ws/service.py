@@ -16,45 +16,46 @@ import attrs
 import structlog
 import trio
 
-from odin_ws.access.authority import open_authority
-from odin_ws.access.grants import full_grant
-from odin_ws.access.origins import Origins
 from odin_ws.address import Address
-from odin_ws.archive import Archive
+from odin_ws.announcements import tell_of_feed, tell_of_jumps, tell_of_rebalances
+from odin_ws.auth.authority import open_authority
+from odin_ws.auth.grants import full_grant
+from odin_ws.auth.origins import Origins
 from odin_ws.catalogue import Catalogue
-from odin_ws.connection.addresses import TrustedProxies
-from odin_ws.connection.admission import Admission
-from odin_ws.connection.budget import MemoryBudget
 from odin_ws.connection.connection import CLOSE_SECONDS
-from odin_ws.connection.doorkeeper import Doorkeeper, DoorRules
-from odin_ws.connection.entrance import Entrance, EntranceLimits
-from odin_ws.connection.expiry import Expiry
 from odin_ws.connection.keepalive import Keepalive
-from odin_ws.connection.limits import AddressLimits, ConnectLimits, PerAddress
-from odin_ws.connection.listener import accept_connections, bound_address, open_listening_socket
-from odin_ws.connection.server import ConnectionLimits, ConnectionServer
-from odin_ws.connection.session import SessionLimits
-from odin_ws.connection.subscription_limits import SubscriptionLimits
-from odin_ws.connection.tls import Certificate
-from odin_ws.connection.transport import Transport
-from odin_ws.connection.turns import Turns, giving_turns
-from odin_ws.hub import Hub, Intake, LastMessages, Retention
-from odin_ws.kafka.access import KafkaAccess
-from odin_ws.kafka.base import Source
-from odin_ws.kafka.letters import DeadLetters
+from odin_ws.connection.token_expiry import Expiry
+from odin_ws.handshake.admission import Admission
+from odin_ws.handshake.authenticator import Doorkeeper, DoorRules
+from odin_ws.handshake.forwarded import TrustedProxies
+from odin_ws.handshake.handshake import Entrance, EntranceLimits
+from odin_ws.handshake.memory_budget import MemoryBudget
+from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits, PerAddress
+from odin_ws.history import LastMessages, Retention
+from odin_ws.hub import Hub, Intake
+from odin_ws.kafka.dead_letters import DeadLetters
 from odin_ws.kafka.log_reader import KafkaLogReader
 from odin_ws.kafka.options import KafkaOptions
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.kafka.source import KafkaSource
-from odin_ws.notices import tell_of_feed, tell_of_jumps, tell_of_rebalances
+from odin_ws.kafka.source_protocol import Source
+from odin_ws.listener.accept_loop import accept_connections, bound_address, open_listening_socket
+from odin_ws.listener.read_scheduler import Turns, giving_turns
+from odin_ws.listener.tls import Certificate
+from odin_ws.listener.transport import Transport
+from odin_ws.log_reader import Archive
 from odin_ws.ops.app import ops_app
+from odin_ws.ops.page_cache import PAGE_SECONDS
 from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.server import serve_ops
-from odin_ws.ops.shared_page import PAGE_SECONDS
-from odin_ws.ops.view import View
+from odin_ws.ops.service_view import View
 from odin_ws.records import Item
 from odin_ws.resume import ReplayContext, ReplayLimits, Scans
+from odin_ws.server import ConnectionLimits, ConnectionServer
+from odin_ws.session.session import SessionLimits
+from odin_ws.session.subscription_limits import SubscriptionLimits
 from odin_ws.settings import Settings
-from odin_ws.settings.edge import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
+from odin_ws.settings.handshake import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
 
 __all__ = [
     "Accept",

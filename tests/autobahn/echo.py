@@ -14,23 +14,23 @@ from typing import Final
 
 import trio
 
-from odin_ws.access.grants import Grant
 from odin_ws.address import Address
-from odin_ws.connection.addresses import TrustedProxies
+from odin_ws.auth.grants import Grant
 from odin_ws.connection.connection import Connection
-from odin_ws.connection.entrance import Entrance, EntranceLimits
-from odin_ws.connection.head import Refusal, check_upgrade, upgrade
-from odin_ws.connection.limits import AddressLimits, ConnectLimits
-from odin_ws.connection.listener import (
+from odin_ws.handshake.forwarded import TrustedProxies
+from odin_ws.handshake.handshake import Entrance, EntranceLimits
+from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits
+from odin_ws.handshake.request import Refusal, check_upgrade, upgrade
+from odin_ws.listener.accept_loop import (
     accept_connections,
     bound_address,
     open_listening_socket,
 )
-from odin_ws.connection.transport import Transport
-from odin_ws.connection.turns import Turns, giving_turns
+from odin_ws.listener.read_scheduler import Turns, giving_turns
+from odin_ws.listener.transport import Transport
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import text_frame
-from odin_ws.protocol.incoming import FrameReader
+from odin_ws.protocol.message_reader import FrameReader
 
 __all__ = ["echoing"]
 

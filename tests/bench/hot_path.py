@@ -24,7 +24,8 @@ import trio
 import trio.testing
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.hub import Hub, Intake, LastMessages, Retention, Subscriber
+from odin_ws.history import LastMessages, Retention
+from odin_ws.hub import Hub, Intake, Subscriber
 from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
 
 __all__ = ["CASES", "Case", "Cost", "cost", "stored", "version"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from odin_ws.cli.descriptors import TooFewDescriptors, plan_descriptors
 from odin_ws.settings import Settings
-from odin_ws.workers.shares import largest_share
+from odin_ws.workers.limits import largest_share
 
 
 def test_a_high_limit_changes_nothing() -> None:

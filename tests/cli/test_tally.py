@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.cli.display import open_display
+from odin_ws.cli.demo_display import open_display
 from odin_ws.cli.tally import Tally
 from odin_ws.client import Message
 from tests.cli.messages import message_of

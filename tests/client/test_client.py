@@ -20,7 +20,7 @@ from odin_ws.client import (
     Subscription,
     SubscriptionRejected,
 )
-from odin_ws.client.pump import Pump
+from odin_ws.client.reconnector import Pump
 from tests.client.fake import (
     TRADES,
     FakeServer,

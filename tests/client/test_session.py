@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.client import Message, SubscriptionRejected
-from odin_ws.client.endings import Unacceptable
-from odin_ws.client.positions import Ledger
+from odin_ws.client.close_codes import Unacceptable
+from odin_ws.client.offset_tracker import Ledger
 from odin_ws.client.session import Counts, Session
 from tests.client.fake import TRADES, message_text
 

@@ -23,8 +23,8 @@ from odin_ws.client import (
     open_client,
 )
 from odin_ws.settings import Settings
+from odin_ws.testing.memory_connection import ClientStream
 from odin_ws.testing.memory_log import MemoryLog
-from odin_ws.testing.pipes import ClientStream
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.client.fake import PATIENCE, TRADES, Highest, take, take_offsets
 from tests.virtual_time import in_virtual_time

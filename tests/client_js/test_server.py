@@ -13,7 +13,7 @@ import trio
 
 from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.service import Upstream, serve
 from odin_ws.settings import Secret, Settings
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource

@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.protocol.commands import Delivery, decode_command
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.resume import Reason
@@ -71,7 +71,7 @@ def test_commands() -> None:
 def test_answers() -> None:
     """Every kind of answer and notice that the code writes is described, and each message."""
     code = ROOT / "src" / "odin_ws" / "protocol"
-    answers = re.findall(r'_(?:answer|ack)\(\s*"(\w+)"', (code / "answers.py").read_text("utf-8"))
+    answers = re.findall(r'_(?:answer|ack)\(\s*"(\w+)"', (code / "responses.py").read_text("utf-8"))
     messages = re.findall(r'"type":"([\w:]+)"', (code / "envelope.py").read_text("utf-8"))
     assert set(answers) > {"subscription_ack", "error", "feed"}
     assert API.messages("send").keys() == {*answers, *messages}

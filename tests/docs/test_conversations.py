@@ -10,7 +10,7 @@ import re
 import pytest
 from trio.testing import MockClock
 
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from tests.docs.asyncapi import AsyncApi, read_asyncapi
 from tests.docs.conversations import Conversation, conversations, hold
 

@@ -13,9 +13,9 @@ from subprocess import PIPE
 import pytest
 import trio
 
-from odin_ws.access.claims import read_claims
-from odin_ws.access.policy import load_policy
 from odin_ws.address import Address
+from odin_ws.auth.claims import read_claims
+from odin_ws.auth.policy import load_policy
 from odin_ws.catalogue import default_catalogue, load_catalogue
 from odin_ws.service import Upstream, serve
 from odin_ws.settings import Settings

@@ -13,13 +13,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.closing import Close
-from odin_ws.connection.tls import Certificate
-from odin_ws.hub.reading import Unreadable
-from odin_ws.hub.retention import message_bytes
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.history.history import message_bytes
+from odin_ws.history.record_decoder import Unreadable
+from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.listener.tls import Certificate
 from odin_ws.ops.metrics import metrics_registry
-from odin_ws.ops.view import View
+from odin_ws.ops.service_view import View
 from odin_ws.protocol.errors import ErrorCode
 from odin_ws.protocol.selection import NAMES
 from odin_ws.resume import Reason
@@ -27,12 +27,12 @@ from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings, declared_settings
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
 from odin_ws.workers.child import Child
-from odin_ws.workers.pages import worker_families
+from odin_ws.workers.ops_app import worker_families
 from odin_ws.workers.supervisor import Supervisor
 from tests.building import message
-from tests.connection.certificates import Authority
 from tests.docs.pages import ROOT, as_table, cell, page, pages, read_table
 from tests.docs.parsing import command_fields, commands
+from tests.listener.certificates import Authority
 
 SETTINGS = {setting.name: setting for _, setting in declared_settings()}
 

@@ -11,7 +11,7 @@ import trio
 
 from odin_ws.records import Record
 from odin_ws.settings import Settings
-from odin_ws.testing.pipes import ClientStream
+from odin_ws.testing.memory_connection import ClientStream
 from odin_ws.testing.scenario import Client, Scenario, open_scenario
 from tests.fuzz.feeding import pieces
 from tests.scenarios.wire import Op, frame, request

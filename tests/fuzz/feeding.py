@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 import trio
 from trio.testing import MockClock
 
-from odin_ws.connection.transport import Transport
-from odin_ws.testing.pipes import transport_pair
+from odin_ws.listener.transport import Transport
+from odin_ws.testing.memory_connection import transport_pair
 from tests.virtual_time import in_virtual_time
 
 __all__ = ["feed", "pieces"]

@@ -9,7 +9,7 @@ import orjson
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.catalogue.model import KeyFormat, ValueFormat
-from odin_ws.hub.reading import TopicReader, Unreadable
+from odin_ws.history.record_decoder import TopicReader, Unreadable
 from odin_ws.kafka.protocol import FetchResponse, MalformedResponse
 from odin_ws.kafka.record_batches import read_batches
 from odin_ws.protocol.envelope import Dialect, Message, encode_messages

@@ -18,20 +18,20 @@ import h11
 import jwt
 import orjson
 
-from odin_ws.access.authority import Authority
-from odin_ws.access.keys import shared_secret
-from odin_ws.access.policy import load_policy
-from odin_ws.access.revocations import Revocation
-from odin_ws.access.tokens import InvalidToken, TokenRules, read_token
+from odin_ws.auth.authority import Authority
+from odin_ws.auth.keys import shared_secret
+from odin_ws.auth.policy import load_policy
+from odin_ws.auth.revocations import Revocation
+from odin_ws.auth.tokens import InvalidToken, TokenRules, read_token
 from odin_ws.catalogue import default_catalogue, has_control_characters
-from odin_ws.connection.addresses import TrustedProxies, read_address
-from odin_ws.connection.head import Refusal, check_upgrade, read_head, refuse, upgrade
-from odin_ws.connection.proxy_protocol import read_proxy_header
-from odin_ws.protocol.answers import error_answer
+from odin_ws.handshake.forwarded import TrustedProxies, read_address
+from odin_ws.handshake.proxy_protocol import read_proxy_header
+from odin_ws.handshake.request import Refusal, check_upgrade, read_head, refuse, upgrade
 from odin_ws.protocol.commands import decode_command
 from odin_ws.protocol.errors import CommandError
-from odin_ws.protocol.incoming import Fault, FrameReader, Incoming, PeerClose
+from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose
 from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
+from odin_ws.protocol.responses import error_answer
 from odin_ws.steps import finish
 from tests.fuzz.conversations import check_caller, check_resume, check_session
 from tests.fuzz.feeding import feed, pieces

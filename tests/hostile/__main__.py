@@ -23,9 +23,9 @@ import trio
 from confluent_kafka import Producer
 
 from odin_ws.bench.broker import open_broker
-from odin_ws.bench.crew import Place
 from odin_ws.bench.measurement import Measurement
-from odin_ws.bench.measuring import measure
+from odin_ws.bench.processes import Place
+from odin_ws.bench.run import measure
 from odin_ws.bench.scenarios import Run
 from odin_ws.bench.target import Cores, Target, pinned
 from odin_ws.bench.topics import create_topics

@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from odin_ws.bench.measurement import Measurement
-from odin_ws.settings.edge import PUBLIC_CONNECTIONS
+from odin_ws.settings.handshake import PUBLIC_CONNECTIONS
 
 __all__ = ["Outcome", "Stand", "report"]
 

@@ -11,7 +11,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.hub import Hub, Intake, LastMessages, Retention, Subscriber
+from odin_ws.history import LastMessages, Retention
+from odin_ws.hub import Hub, Intake, Subscriber
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record
 from tests.decoding import messages

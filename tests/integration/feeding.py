@@ -17,10 +17,10 @@ from confluent_kafka.cimpl import TopicPartition as Place
 from trio_util import AsyncValue
 
 from odin_ws.catalogue import Catalogue, Topic
-from odin_ws.kafka.access import KafkaAccess
-from odin_ws.kafka.feed import Feed, FeedStatus
 from odin_ws.kafka.options import KafkaOptions
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.kafka.source import KafkaSource
+from odin_ws.kafka.source_status import Feed, FeedStatus
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record, TopicPartition
 
 __all__ = [

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import ClientConnection, connect
 
-from odin_ws.ops.shared_page import PAGE_SECONDS
+from odin_ws.ops.page_cache import PAGE_SECONDS
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration.feeding import PATIENCE, eventually, until
 

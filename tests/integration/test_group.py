@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import trio
 
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.records import TopicPartition
 from tests.integration import kafka
 from tests.integration.feeding import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.source_status import FeedStatus
 from tests.integration import kafka
 from tests.integration.feeding import (
     Feeding,

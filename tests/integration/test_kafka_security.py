@@ -19,9 +19,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs h
     UserScramCredentialUpsertion,
 )
 
-from odin_ws.archive import Bounds
-from odin_ws.kafka.access import KafkaAccess
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.log_reader import Bounds
 from odin_ws.records import TopicPartition
 from odin_ws.settings import load_settings
 from tests.authorizing import answer, halves, server_with

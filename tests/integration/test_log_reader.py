@@ -9,9 +9,9 @@ import attrs
 import pytest
 import trio
 
-from odin_ws.archive import Archive, ArchiveUnavailable, Span
 from odin_ws.kafka.log_reader import KafkaLogReader
 from odin_ws.kafka.options import KafkaOptions
+from odin_ws.log_reader import Archive, ArchiveUnavailable, Span
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.brokers import embedded_broker
 from tests.integration import kafka
@@ -26,7 +26,7 @@ from tests.integration.feeding import (
     options,
     publish_in_transaction,
 )
-from tests.kafka.archive_contract import ArchiveContract, read_all
+from tests.kafka.log_reader_contract import ArchiveContract, read_all
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.records import Batch, TopicPartition
 from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, free_ports

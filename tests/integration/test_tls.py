@@ -18,9 +18,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import ClientConnection, connect
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
-from tests.connection.certificates import Authority
 from tests.integration.feeding import PATIENCE, eventually, until
 from tests.integration.serving import Server, run_to_the_end, serving, started
+from tests.listener.certificates import Authority
 
 NOTHING_READ: Final = "nothing is read again at SIGHUP: there is no certificate"
 # Before what trustme gives by itself.

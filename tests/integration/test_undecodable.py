@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.records import Undecodable
 from odin_ws.testing.brokers import embedded_broker
 from tests.integration import kafka

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.client import KafkaClient
 from odin_ws.kafka.errors import KafkaUnavailable
 from odin_ws.kafka.protocol import (
     LATEST,
     ListOffsetsRequest,
 )
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.records import TopicPartition
 from odin_ws.testing.ports import LOOPBACK
 from tests.kafka.loopback_broker import (

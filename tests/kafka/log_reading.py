@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from odin_ws.archive import Span
-from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.log_reader import KafkaLogReader
 from odin_ws.kafka.options import KafkaOptions
+from odin_ws.kafka.security import KafkaAccess
+from odin_ws.log_reader import Span
 from odin_ws.records import TopicPartition
-from tests.kafka.archive_contract import read_all
+from tests.kafka.log_reader_contract import read_all
 from tests.kafka.memory_cluster import StoredLog
 
 __all__ = ["BOUND", "KEY", "OPTIONS", "OTHER", "TOPIC", "append_batches", "offsets", "running"]

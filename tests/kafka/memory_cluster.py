@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 import trio
 
-from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable
 from odin_ws.kafka.protocol import (
@@ -27,6 +26,7 @@ from odin_ws.kafka.protocol import (
     PartitionLayout,
     TopicLayout,
 )
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.records import TopicPartition
 from tests.kafka.batches import raw_batch, raw_record
 

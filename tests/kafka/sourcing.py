@@ -13,11 +13,12 @@ import pytest
 import trio
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.hub import Intake, LastMessages, Retention
-from odin_ws.kafka.access import KafkaAccess
-from odin_ws.kafka.feed import Feed, FeedStatus
+from odin_ws.history import LastMessages, Retention
+from odin_ws.hub import Intake
 from odin_ws.kafka.options import KafkaOptions
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.kafka.source import KafkaSource
+from odin_ws.kafka.source_status import Feed, FeedStatus
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record, TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
 

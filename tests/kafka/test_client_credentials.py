@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.client import KafkaClient
 from odin_ws.kafka.errors import Refused
-from odin_ws.kafka.tokens import Tokens
+from odin_ws.kafka.oauth import Tokens
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.settings import Secret
 from tests.kafka.clients import (
     SECONDS,

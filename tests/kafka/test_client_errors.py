@@ -8,12 +8,12 @@ import pytest
 import trio
 import trustme
 
-from odin_ws.kafka.access import KafkaAccess, TlsFiles
 from odin_ws.kafka.client import why_unreachable
 from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported
 from odin_ws.kafka.protocol import (
     EpochEndsRequest,
 )
+from odin_ws.kafka.security import KafkaAccess, TlsFiles
 from odin_ws.testing.ports import LOOPBACK
 from tests.kafka.clients import (
     END,

@@ -326,7 +326,7 @@ async def test_batch_larger_than_any_fetch_is_named_and_backs_off(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It cannot be read, and is not asked for again and again without a pause."""
-    monkeypatch.setattr("odin_ws.kafka.fetched.LARGEST_PARTITION_BYTES", 4 << 20)
+    monkeypatch.setattr("odin_ws.kafka.fetch_result.LARGEST_PARTITION_BYTES", 4 << 20)
     cluster = FakeCluster({FIRST: 0, SECOND: 0}, sends_whole=False)
     async with fetching(cluster) as fetcher:
         cluster.publish_large(FIRST, 5_000_000)

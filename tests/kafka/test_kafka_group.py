@@ -18,13 +18,13 @@ from aiokafka.errors import CommitFailedError, GroupAuthorizationFailedError, Ka
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from odin_ws.kafka.feed import Feed
 from odin_ws.kafka.fetcher import Fetcher
 from odin_ws.kafka.group import GroupMember
-from odin_ws.kafka.layout import Layout
 from odin_ws.kafka.monitor import Monitor
-from odin_ws.kafka.placement import Placer
 from odin_ws.kafka.protocol import Coordinator, FindCoordinatorRequest, OffsetFetchRequest
+from odin_ws.kafka.source_status import Feed
+from odin_ws.kafka.start_offsets import Placer
+from odin_ws.kafka.topic_layout import Layout
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop
 from odin_ws.records import TopicPartition
 from tests.kafka.fake_cluster import FakeCluster

@@ -11,9 +11,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.archive import Archive, ArchiveUnavailable, Span
+from odin_ws.log_reader import Archive, ArchiveUnavailable, Span
 from odin_ws.records import TopicPartition
-from tests.kafka.archive_contract import ArchiveContract, read_all
+from tests.kafka.log_reader_contract import ArchiveContract, read_all
 from tests.kafka.log_reading import (
     BOUND,
     KEY,

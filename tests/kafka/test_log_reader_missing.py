@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.archive import ArchiveUnavailable, PartitionsUnavailable, RecordsExpired, Span
+from odin_ws.log_reader import ArchiveUnavailable, PartitionsUnavailable, RecordsExpired, Span
 from tests.kafka.log_reading import (
     BOUND,
     KEY,

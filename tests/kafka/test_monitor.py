@@ -9,7 +9,7 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.records import TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
 from tests.kafka.sourcing import PATIENCE, SOCIAL, TOPICS, TRADES, TRADES_1, sourcing, whole
@@ -353,7 +353,7 @@ async def test_layout_is_asked_for_soon_again_when_trouble_is_new(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the trouble before it lasted."""
-    monkeypatch.setattr("odin_ws.kafka.backoff.random.uniform", lambda _least, most: most)
+    monkeypatch.setattr("odin_ws.backoff.random.uniform", lambda _least, most: most)
     cluster = whole()
     async with sourcing(cluster, monkeypatch):
         await trio.sleep(10)

@@ -11,7 +11,7 @@ from tests.kafka.fetching import FIRST
 
 def test_back_off_begins_anew_after_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second retry of new trouble is soon, however long the trouble before it lasted."""
-    monkeypatch.setattr("odin_ws.kafka.backoff.random.uniform", lambda _least, most: most)
+    monkeypatch.setattr("odin_ws.backoff.random.uniform", lambda _least, most: most)
     partition = Partition(FIRST, 0)
     for now in range(100):
         partition.fail("no leader", now)

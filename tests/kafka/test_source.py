@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.kafka.feed import FeedStatus
 from odin_ws.kafka.protocol import ListOffsetsRequest
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.records import JumpReason, TopicPartition
 from tests.kafka.fake_log import now_ms
 from tests.kafka.sourcing import PATIENCE, SOCIAL, TRADES, TRADES_1, sourcing, whole

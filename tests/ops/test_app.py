@@ -11,7 +11,7 @@ import trio
 from odin_ws import __version__
 from odin_ws.ops.app import ops_app
 from odin_ws.ops.clients import clients_report
-from odin_ws.ops.view import View
+from odin_ws.ops.service_view import View
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask, metric
 

@@ -16,14 +16,14 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.closing import Close
-from odin_ws.kafka.feed import FeedProblem, FeedStatus
+from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.kafka.source_status import FeedProblem, FeedStatus
 from odin_ws.ops.health import health_report
-from odin_ws.ops.view import View
+from odin_ws.ops.service_view import View
 from odin_ws.service import Upstream, build, read_certificate, run_feed
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
-from tests.connection.certificates import Authority
+from tests.listener.certificates import Authority
 
 CATALOGUE = default_catalogue()
 

@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from odin_ws.protocol.answers import (
+from odin_ws.protocol.commands import Heartbeat, Reconnect, Subscribe, decode_command
+from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.responses import (
     Accepted,
     error_answer,
     pong,
     subscription_ack,
     unsubscription_ack,
 )
-from odin_ws.protocol.commands import Heartbeat, Reconnect, Subscribe, decode_command
-from odin_ws.protocol.envelope import Dialect
-from odin_ws.protocol.errors import CommandError, ErrorCode
 from tests.protocol.commands import CATALOGUE
 
 HALF = "\ud83d"

@@ -8,8 +8,8 @@ from typing import Final
 import pytest
 import trio
 
-from odin_ws.access.revocations import Revocation
-from odin_ws.connection.closing import Close
+from odin_ws.auth.revocations import Revocation
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.testing.scenario import Scenario
 from tests.issuing import TOKENS_ARE_ASKED_FOR, issuer
 from tests.scenarios.faulty import open_buggy

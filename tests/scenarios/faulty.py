@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import trio
 
-from odin_ws.connection.transport import Transport
-from odin_ws.testing.pipes import transport_pair
+from odin_ws.listener.transport import Transport
+from odin_ws.testing.memory_connection import transport_pair
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import RawClient, request
 

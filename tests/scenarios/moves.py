@@ -7,8 +7,8 @@ from functools import partial
 
 import trio
 
-from odin_ws.connection.closing import Close
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.endings import end
 from tests.scenarios.wire import Op, RawClient, request

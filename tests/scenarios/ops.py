@@ -8,7 +8,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from odin_ws.ops.app import ops_app
-from odin_ws.ops.view import View
+from odin_ws.ops.service_view import View
 from odin_ws.testing.scenario import Scenario
 
 __all__ = ["ask", "ask_view", "get", "metric", "metric_names", "metrics", "post"]

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 import trio
 
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.testing.scenario import Client, Closed, Scenario
 
 # Commands that begin in the past, with what answers them.

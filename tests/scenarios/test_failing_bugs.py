@@ -8,11 +8,11 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection import session
-from odin_ws.connection.closing import Close
-from odin_ws.hub import hub
+from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.hub import dispatcher as hub
 from odin_ws.protocol.commands import Command
 from odin_ws.records import Record
+from odin_ws.session import session
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.faulty import open_buggy

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import trio
 
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.endings import ENDINGS, end, every_ending
 from tests.scenarios.wire import Frame, Op, RawClient, frame, request, split_frames, texts

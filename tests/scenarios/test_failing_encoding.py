@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import trio
 
-from odin_ws.hub import hub
+from odin_ws.hub import dispatcher as hub
 from odin_ws.protocol.envelope import Dialect, Message, encode_messages
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import RawClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask, metric
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from structlog.testing import capture_logs
 
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.endings import end
 from tests.scenarios.logs import lines_above_debug

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from odin_ws.connection.turns import Turns
+from odin_ws.listener.read_scheduler import Turns
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.container import Container
 from tests.scenarios.moves import MOVES
@@ -54,7 +54,7 @@ OF_LETTERS = {"ws_dead_letters_total"}
 
 # A log in memory has no partitions in trouble: integration/test_acl.py and
 # integration/test_transactions.py see them move.
-# scenarios/resume/test_crowds.py and tests/resume/test_scans.py count what these tell.
+# scenarios/resume/test_crowds.py and tests/resume/test_scan_pool.py count what these tell.
 OF_SCANS = {
     "ws_retention_pins_broken_total",
     "ws_scan_clients",

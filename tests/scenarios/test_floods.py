@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 import trio
 
-from odin_ws.connection.closing import Close
-from odin_ws.connection.session import SessionStats
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.protocol.errors import ErrorCode
+from odin_ws.session.session import SessionStats
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import Op, RawClient, frame
 

@@ -9,8 +9,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.closing import Close
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource

@@ -8,7 +8,7 @@ from string import ascii_lowercase
 
 import pytest
 
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.testing.scenario import Scenario
 
 # As many different ones as fit into a command of 64 KiB, and more.

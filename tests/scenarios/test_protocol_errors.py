@@ -7,7 +7,7 @@ import struct
 import pytest
 import trio
 
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import Frame, Op, RawClient, frame, request
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import odin_ws
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.endings import end, every_ending
 from tests.scenarios.ops import get, metrics, post

@@ -16,8 +16,8 @@ from trio.testing import MockClock
 from odin_ws import service
 from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.cli.environment import read_catalogue
-from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.options import KafkaOptions
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.settings import declared_settings, load_settings
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.container import Container
@@ -28,10 +28,10 @@ _HERE: Final = "tests/scenarios/test_settings_effects.py"
 _REAL: Final = "tests/integration/test_settings_effects.py"
 _PAST: Final = "tests/scenarios/test_settings_of_the_past.py"
 _FLOODS: Final = "tests/scenarios/test_floods.py"
-_ADDRESSES: Final = "tests/scenarios/test_addresses.py"
+_ADDRESSES: Final = "tests/scenarios/test_forwarded.py"
 _WAITING: Final = "tests/scenarios/test_waiting.py"
 _AUTH: Final = "tests/scenarios/auth"
-_AUTHORITY: Final = "tests/access/test_authority.py"
+_AUTHORITY: Final = "tests/auth/test_authority.py"
 _SECURITY: Final = "tests/integration/test_kafka_security.py"
 _LOGGING: Final = "tests/integration/test_logging.py"
 
@@ -128,8 +128,8 @@ EFFECTS: Final = {
     "WS_MAX_CONNECTIONS_PER_USER": (
         f"{_AUTH}/test_coming_in.py::test_a_user_has_so_many_connections"
     ),
-    "WS_OPS_HOSTS": "tests/ops/test_protection.py::test_hosts_of_the_setting_are_answered",
-    "WS_OPS_TOKEN": "tests/ops/test_protection.py::test_the_token_opens_every_page",
+    "WS_OPS_HOSTS": "tests/ops/test_request_checks.py::test_hosts_of_the_setting_are_answered",
+    "WS_OPS_TOKEN": "tests/ops/test_request_checks.py::test_the_token_opens_every_page",
     "WS_RETENTION_BYTES": f"{_PAST}::test_what_does_not_fit_into_the_tail_comes_from_the_log",
     "WS_RETENTION_SECONDS": f"{_PAST}::test_what_is_too_old_for_the_tail_comes_from_the_log",
     "WS_SNAPSHOT_BYTES": f"{_PAST}::test_a_snapshot_holds_what_there_is_memory_for",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import Op, RawClient, texts
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from odin_ws.testing.pipes import ClientStream
+from odin_ws.testing.memory_connection import ClientStream
 from odin_ws.testing.scenario import Scenario
 
 __all__ = ["Frame", "Op", "RawClient", "frame", "request", "split_frames", "texts"]

@@ -98,7 +98,7 @@ def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
     others |= {"KAFKA_SASL_TOKEN_URL", "KAFKA_SASL_CLIENT_ID", "KAFKA_SASL_SCOPE"}
     others |= {f"KAFKA_SSL_{file}" for file in ("CAFILE", "CERTFILE", "KEYFILE")}
     others |= {"WS_TLS_CERT", "WS_TLS_KEY", "WS_TRUSTED_PROXIES"}
-    # tests/settings/test_access.py
+    # tests/settings/test_auth.py
     others |= {"WS_AUTH", "WS_JWT_PUBLIC_KEY", "WS_JWKS", "WS_JWT_AUDIENCE", "WS_JWT_ISSUER"}
     others |= {
         "WS_TOKEN_IN_QUERY",

@@ -17,7 +17,7 @@ from odin_ws.catalogue import (
     is_token,
     load_catalogue,
 )
-from odin_ws.hub.reading import TopicReader
+from odin_ws.history.record_decoder import TopicReader
 from odin_ws.records import Record
 from odin_ws.testing.events import Event, EventGenerator, token_names
 

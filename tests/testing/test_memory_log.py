@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
 from tests.kafka.reading import KEY, TOPIC, fill, reading

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.ops.health import health_report
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings

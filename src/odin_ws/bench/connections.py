@@ -18,9 +18,9 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from odin_ws.bench.draining import NOBODY, Ready
-from odin_ws.bench.plans import LoadPlan
+from odin_ws.bench.messages import LoadPlan
 from odin_ws.bench.reader import CLOSE, PING, TEXT, TORN, Tables
+from odin_ws.bench.socket_drain import NOBODY, Ready
 from odin_ws.bench.subscriptions import Subscription
 
 __all__ = ["Connections", "Phase"]

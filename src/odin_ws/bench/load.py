@@ -15,10 +15,10 @@ import numpy as np
 import orjson
 
 from odin_ws.bench.connections import Connections, Phase
-from odin_ws.bench.draining import Ready, drain
 from odin_ws.bench.histogram import quantiles
-from odin_ws.bench.plans import LoadPlan, Reader, read_plan, tell
+from odin_ws.bench.messages import LoadPlan, Reader, read_plan, tell
 from odin_ws.bench.reader import UNKNOWN, Problem, Tables
+from odin_ws.bench.socket_drain import Ready, drain
 from odin_ws.bench.subscriptions import subscriptions
 
 __all__ = ["main"]

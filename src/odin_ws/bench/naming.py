@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from odin_ws.bench.shapes import Names, Shape
+from odin_ws.bench.workload import Names, Shape
 from odin_ws.catalogue import default_catalogue
 
 __all__ = ["names_for"]

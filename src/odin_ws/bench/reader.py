@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from odin_ws.bench.compiling import compiled
 from odin_ws.bench.histogram import BINS, bin_of
+from odin_ws.bench.jit import compiled
 
 __all__ = [
     "CLOSE",

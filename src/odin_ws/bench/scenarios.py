@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from odin_ws.bench.shapes import Shape
+from odin_ws.bench.workload import Shape
 
 __all__ = ["SCENARIOS", "SUITES", "TOKENS", "Disturbance", "Run", "Scenario"]
 

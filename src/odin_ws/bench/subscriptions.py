@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from odin_ws.bench.shapes import Names, Shape
+from odin_ws.bench.workload import Names, Shape
 
 __all__ = ["Subscription", "popularity", "reach", "subscriptions"]
 

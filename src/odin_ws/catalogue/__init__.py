@@ -1,8 +1,6 @@
 """What there is to subscribe to: topics, categories, event types, bundles, channels, patterns."""
 
-from odin_ws.catalogue.loading import CatalogueError, default_catalogue, load_catalogue
-from odin_ws.catalogue.model import Catalogue, KeyFormat, Topic, ValueFormat
-from odin_ws.catalogue.names import (
+from odin_ws.catalogue.channel_names import (
     ANY,
     MAX_TOKEN_BYTES,
     InvalidName,
@@ -14,6 +12,8 @@ from odin_ws.catalogue.names import (
     matching_patterns,
     split_channel,
 )
+from odin_ws.catalogue.loader import CatalogueError, default_catalogue, load_catalogue
+from odin_ws.catalogue.model import Catalogue, KeyFormat, Topic, ValueFormat
 
 __all__ = [
     "ANY",

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import attrs
 
-from odin_ws.catalogue.names import (
+from odin_ws.catalogue.channel_names import (
     ANY,
     InvalidName,
     NameCode,

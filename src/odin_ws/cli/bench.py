@@ -16,7 +16,7 @@ from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.options import Options
 from odin_ws.bench.scenarios import SCENARIOS, SUITES
 from odin_ws.bench.target import Cores, Target
-from odin_ws.cli.running import CommandFailed, run
+from odin_ws.cli.command_runner import CommandFailed, run
 
 __all__ = ["bench"]
 
@@ -155,7 +155,7 @@ def bench(
         **options,
     )
     # `--help` need not wait for numba, and without it there is a clear word above.
-    from odin_ws.cli.benchmarks import Outputs, run_scenario, run_suite  # noqa: PLC0415
+    from odin_ws.cli.bench_runner import Outputs, run_scenario, run_suite  # noqa: PLC0415
 
     outputs = Outputs(json_file, plot_file)
     if scenario in SUITES:

@@ -18,13 +18,13 @@ from trio_util import AsyncValue
 
 from odin_ws.address import Address
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.display import Display, open_display
+from odin_ws.cli.command_runner import CommandFailed, obey_signals, run, say, write_line
+from odin_ws.cli.demo_display import Display, open_display
 from odin_ws.cli.environment import read_event_catalogue, read_settings
+from odin_ws.cli.event_publisher import Pace, Tokens, publish_events
 from odin_ws.cli.kafka import open_producer
-from odin_ws.cli.publishing import Pace, Tokens, publish_events
-from odin_ws.cli.running import CommandFailed, obey_signals, run, say, write_line
+from odin_ws.cli.message_text import describe_end, printable
 from odin_ws.cli.tally import Tally
-from odin_ws.cli.text import describe_end, printable
 from odin_ws.cli.topics import create_topics
 from odin_ws.client import (
     Client,
@@ -35,9 +35,9 @@ from odin_ws.client import (
     Subscription,
     open_client,
 )
-from odin_ws.kafka.access import KafkaAccess
-from odin_ws.kafka.base import Source
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.source_protocol import Source
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, serve
 from odin_ws.settings import Settings

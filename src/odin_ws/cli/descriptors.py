@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from odin_ws.settings import Settings
-from odin_ws.workers.shares import largest_share
+from odin_ws.workers.limits import largest_share
 
 __all__ = ["DescriptorPlan", "TooFewDescriptors", "plan_descriptors", "raise_descriptor_limit"]
 

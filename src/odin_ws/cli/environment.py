@@ -10,9 +10,9 @@ from typing import Final, NoReturn
 
 import click
 
-from odin_ws.access.authority import open_authority
+from odin_ws.auth.authority import open_authority
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
-from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.settings import Settings, SettingsError, load_settings
 
 __all__ = [

@@ -21,10 +21,10 @@ from aiokafka.errors import (
     for_code,
 )
 
-from odin_ws.cli.running import CommandFailed
-from odin_ws.kafka.access import KafkaAccess
+from odin_ws.cli.command_runner import CommandFailed
 from odin_ws.kafka.aio import call_aiokafka, open_asyncio
 from odin_ws.kafka.client import why_unreachable
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.testing.events import Event
 
 __all__ = ["Admin", "ExistingTopic", "Producer", "open_admin", "open_producer", "silence_aiokafka"]

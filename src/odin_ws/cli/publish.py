@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from odin_ws.catalogue import Catalogue
+from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say
 from odin_ws.cli.environment import read_access, read_event_catalogue, read_settings
+from odin_ws.cli.event_publisher import Pace, Tokens, publish_events
 from odin_ws.cli.kafka import Producer, open_admin, open_producer, silence_aiokafka
-from odin_ws.cli.publishing import Pace, Tokens, publish_events
-from odin_ws.cli.running import CommandFailed, cancel_on_signal, run, say
-from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.testing.events import EventGenerator
 
 __all__ = ["publish"]

@@ -28,6 +28,6 @@ def serve(workers: str | None) -> None:
     # SIGHUP asks for nothing before there is a certificate, and ends nothing.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # What follows takes a second to load; a signal that comes meanwhile is obeyed.
-    from odin_ws.cli.serving import run_server  # noqa: PLC0415
+    from odin_ws.cli.serve_process import run_server  # noqa: PLC0415
 
     run_server({} if workers is None else {"WS_WORKERS": workers}, _WORKER)

@@ -15,10 +15,10 @@ import attrs
 import click
 import trio
 
+from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say, write_line
 from odin_ws.cli.environment import stop_with
-from odin_ws.cli.running import CommandFailed, cancel_on_signal, run, say, write_line
+from odin_ws.cli.message_text import colour, describe, describe_end, printable, time_of_day
 from odin_ws.cli.since import Since
-from odin_ws.cli.text import colour, describe, describe_end, printable, time_of_day
 from odin_ws.client import (
     Client,
     ClientError,

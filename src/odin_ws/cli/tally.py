@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.text import Line, describe
+from odin_ws.cli.message_text import Line, describe
 from odin_ws.client import Message
 
 __all__ = ["Tally", "Window"]

@@ -10,11 +10,11 @@ from typing import Final
 import click
 
 from odin_ws.catalogue import Catalogue
+from odin_ws.cli.command_runner import run, say, write_line
 from odin_ws.cli.environment import read_access, read_catalogue, read_settings
 from odin_ws.cli.kafka import ExistingTopic, open_admin, silence_aiokafka
-from odin_ws.cli.running import run, say, write_line
 from odin_ws.cli.tables import print_table
-from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.security import KafkaAccess
 
 __all__ = ["create_topics", "topics"]
 

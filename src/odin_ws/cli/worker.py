@@ -19,7 +19,7 @@ def worker(number: int, ops_fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Modules that are loaded now stay loaded: garbage collection would take a sixth of the start.
     gc.disable()
-    from odin_ws.cli.working import run_worker  # noqa: PLC0415 -- it takes a second
+    from odin_ws.cli.worker_process import run_worker  # noqa: PLC0415 -- it takes a second
 
     run_worker(number, ops_fd)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from odin_ws.client.client import Client, open_client
+from odin_ws.client.credentials import TokenSource
 from odin_ws.client.errors import (
     ClientError,
     ClosedByServer,
@@ -26,7 +27,6 @@ from odin_ws.client.items import (
     Unsubscribed,
 )
 from odin_ws.client.subscription import Subscription
-from odin_ws.client.tokens import TokenSource
 
 __all__ = [
     "Client",

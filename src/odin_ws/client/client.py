@@ -13,13 +13,13 @@ from typing import Final
 import trio
 
 from odin_ws.client.connection import Connect, dial
+from odin_ws.client.credentials import Tokens, TokenSource
 from odin_ws.client.errors import ClientError
 from odin_ws.client.items import Ids, Item, Message, Reached
-from odin_ws.client.positions import GivenPositions, Ledger
-from odin_ws.client.pump import Pump, Timing
+from odin_ws.client.offset_tracker import GivenPositions, Ledger
+from odin_ws.client.reconnector import Pump, Timing
 from odin_ws.client.session import Counts
 from odin_ws.client.subscription import Subscription
-from odin_ws.client.tokens import Tokens, TokenSource
 from odin_ws.client.url import read_url
 
 __all__ = ["Client", "open_client"]

@@ -25,7 +25,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import RemoteProtocolError
 
-from odin_ws.client.endings import (
+from odin_ws.client.close_codes import (
     ABNORMAL,
     NORMAL,
     Ended,

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import orjson
 
-from odin_ws.client.endings import LONGEST_WAIT, VIOLATION, Unacceptable
+from odin_ws.client.close_codes import LONGEST_WAIT, VIOLATION, Unacceptable
 from odin_ws.client.errors import Rejection, SubscriptionRejected
 from odin_ws.client.items import (
     FeedChange,
@@ -22,7 +22,7 @@ from odin_ws.client.items import (
     Subscribed,
     Unsubscribed,
 )
-from odin_ws.client.positions import Ledger
+from odin_ws.client.offset_tracker import Ledger
 from odin_ws.client.subscription import Subscription
 from odin_ws.protocol.json_text import load_json
 

@@ -8,14 +8,14 @@ from typing import Final, Protocol
 
 import trio
 
-from odin_ws.access.grants import Grant
-from odin_ws.connection.closing import Close, close_for
+from odin_ws.auth.grants import Grant
+from odin_ws.connection.disconnect_reasons import Close, close_for
 from odin_ws.connection.outbox import Outbox
-from odin_ws.connection.transport import Transport
 from odin_ws.hub import Hub, Subscriber
+from odin_ws.listener.transport import Transport
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import PING, close_frame, pong_frame
-from odin_ws.protocol.incoming import Fault, FrameReader, Incoming, PeerClose, Ping, Pong
+from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose, Ping, Pong
 
 __all__ = ["CLOSE_SECONDS", "Connection"]
 

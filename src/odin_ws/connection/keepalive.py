@@ -9,7 +9,7 @@ from typing import Protocol
 
 import trio
 
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 
 __all__ = ["Keepalive"]
 

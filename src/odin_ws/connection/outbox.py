@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import trio
 
-from odin_ws.connection.transport import Transport
+from odin_ws.listener.transport import Transport
 
 __all__ = ["Outbox"]
 

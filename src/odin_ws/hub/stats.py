@@ -7,7 +7,7 @@ from collections import Counter
 import attrs
 
 from odin_ws.distribution import Distribution
-from odin_ws.hub.reading import Unreadable
+from odin_ws.history.record_decoder import Unreadable
 
 __all__ = ["HubStats"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from odin_ws.hub.beginnings import LiveFrom
 from odin_ws.hub.conflation import Conflation
+from odin_ws.hub.log_changes import LiveFrom
 from odin_ws.protocol.envelope import Dialect, Message
 
 __all__ = ["Subscriber"]

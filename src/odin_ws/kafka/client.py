@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar
 import structlog
 import trio
 
-from odin_ws.kafka.access import KafkaAccess
 from odin_ws.kafka.aio import open_asyncio
 from odin_ws.kafka.aiokafka_internals import (
     CONNECT_ERRORS,
@@ -34,6 +33,7 @@ from odin_ws.kafka.protocol import (
     MetadataRequest,
     UnsupportedVersion,
 )
+from odin_ws.kafka.security import KafkaAccess
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio
 
 __all__ = ["KafkaClient", "Purpose", "why_unreachable"]

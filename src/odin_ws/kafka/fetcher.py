@@ -10,7 +10,7 @@ import attrs
 import structlog
 import trio
 
-from odin_ws.kafka.backoff import Backoff
+from odin_ws.backoff import Backoff
 from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.fetch_plan import (
@@ -19,9 +19,9 @@ from odin_ws.kafka.fetch_plan import (
     FetchWait,
     plan_fetch,
 )
+from odin_ws.kafka.fetch_result import Effect, apply_fetched
 from odin_ws.kafka.fetch_session import FetchSession
-from odin_ws.kafka.fetched import Effect, apply_fetched
-from odin_ws.kafka.lookup import look_up
+from odin_ws.kafka.offset_lookup import look_up
 from odin_ws.kafka.partition import Jump, Partition, PartitionState
 from odin_ws.kafka.protocol import (
     NO_EPOCH,

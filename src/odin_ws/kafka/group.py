@@ -18,16 +18,16 @@ import trio
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from trio_util import AsyncValue
 
+from odin_ws.backoff import Backoff
 from odin_ws.kafka.aio import call_aiokafka, start
 from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
-from odin_ws.kafka.backoff import Backoff
 from odin_ws.kafka.client import KafkaClient
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
-from odin_ws.kafka.layout import Layout
 from odin_ws.kafka.monitor import Monitor, renewed
 from odin_ws.kafka.options import KafkaOptions
-from odin_ws.kafka.placement import Placer
 from odin_ws.kafka.protocol import Coordinator, FindCoordinatorRequest, OffsetFetchRequest
+from odin_ws.kafka.start_offsets import Placer
+from odin_ws.kafka.topic_layout import Layout
 from odin_ws.kafka.trio_asyncio_compat import trio_as_aio
 from odin_ws.records import TopicPartition
 

@@ -11,15 +11,9 @@ from typing import Final
 import attrs
 import trio
 
-from odin_ws.archive import (
-    ArchiveUnavailable,
-    Bounds,
-    PartitionsUnavailable,
-    RecordsExpired,
-    Span,
-)
 from odin_ws.kafka.client import KafkaClient, Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
+from odin_ws.kafka.offset_queries import list_offsets
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.protocol import (
     EARLIEST,
@@ -30,8 +24,14 @@ from odin_ws.kafka.protocol import (
     Metadata,
     TopicLayout,
 )
-from odin_ws.kafka.queries import list_offsets
 from odin_ws.kafka.record_batches import read_batches
+from odin_ws.log_reader import (
+    ArchiveUnavailable,
+    Bounds,
+    PartitionsUnavailable,
+    RecordsExpired,
+    Span,
+)
 from odin_ws.records import Record, TopicPartition
 
 __all__ = ["KafkaLogReader"]

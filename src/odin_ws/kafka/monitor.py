@@ -11,16 +11,16 @@ import attrs
 import structlog
 import trio
 
-from odin_ws.kafka.backoff import Backoff
+from odin_ws.backoff import Backoff
 from odin_ws.kafka.client import KafkaClient
 from odin_ws.kafka.errors import KafkaUnavailable
-from odin_ws.kafka.feed import Feed, FeedStatus
 from odin_ws.kafka.fetcher import Fetcher
-from odin_ws.kafka.layout import Layout
+from odin_ws.kafka.offset_queries import list_offsets
 from odin_ws.kafka.partition import Problem
 from odin_ws.kafka.protocol import LATEST, TopicLayout
-from odin_ws.kafka.queries import list_offsets
-from odin_ws.kafka.status import Judgement, Troubles, judge
+from odin_ws.kafka.source_status import Feed, FeedStatus
+from odin_ws.kafka.status_rules import Judgement, Troubles, judge
+from odin_ws.kafka.topic_layout import Layout
 from odin_ws.records import TopicPartition
 
 __all__ = ["Monitor", "renewed"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from odin_ws.kafka.access import KafkaAccess
+from odin_ws.kafka.security import KafkaAccess
 
 __all__ = ["KafkaOptions"]
 

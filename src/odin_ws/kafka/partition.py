@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from odin_ws.kafka.backoff import Backoff
+from odin_ws.backoff import Backoff
 from odin_ws.kafka.protocol import NO_EPOCH, FetchFrom
 from odin_ws.records import JumpReason, Record, TopicPartition
 

@@ -14,19 +14,19 @@ import structlog
 import trio
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.kafka.base import PACING_SLOT
 from odin_ws.kafka.client import KafkaClient
-from odin_ws.kafka.feed import Feed, FeedStatus
 from odin_ws.kafka.fetcher import Fetcher
 from odin_ws.kafka.group import GroupMember
-from odin_ws.kafka.layout import Layout
 from odin_ws.kafka.monitor import Monitor
+from odin_ws.kafka.offset_tracker import Places
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.partition import Jump
-from odin_ws.kafka.placement import Placement, Placer
-from odin_ws.kafka.places import Places
-from odin_ws.rates import TokenBucket
+from odin_ws.kafka.source_protocol import PACING_SLOT
+from odin_ws.kafka.source_status import Feed, FeedStatus
+from odin_ws.kafka.start_offsets import Placement, Placer
+from odin_ws.kafka.topic_layout import Layout
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, JumpReason, TopicPartition
+from odin_ws.token_bucket import TokenBucket
 
 __all__ = ["KafkaSource"]
 

@@ -16,10 +16,10 @@ from odin_ws import __version__
 from odin_ws.ops.clients import ClientsPages, InvalidQuery, clients_report, read_limit
 from odin_ws.ops.health import health_report
 from odin_ws.ops.metrics import metrics_registry, metrics_text
-from odin_ws.ops.protection import OpsAccess, protection
-from odin_ws.ops.revoking import revoke
-from odin_ws.ops.shared_page import PAGE_SECONDS, SharedPage
-from odin_ws.ops.view import View
+from odin_ws.ops.page_cache import PAGE_SECONDS, SharedPage
+from odin_ws.ops.request_checks import OpsAccess, protection
+from odin_ws.ops.revocations import revoke
+from odin_ws.ops.service_view import View
 
 __all__ = ["INDEX", "ops_app"]
 

@@ -15,8 +15,8 @@ import trio
 from starlette.responses import Response
 
 from odin_ws.connection.connection import Connection
-from odin_ws.ops.shared_page import SharedPage
-from odin_ws.ops.view import View
+from odin_ws.ops.page_cache import SharedPage
+from odin_ws.ops.service_view import View
 from odin_ws.protocol.commands import Delivery
 
 __all__ = ["ClientsPages", "InvalidQuery", "clients_report", "read_limit"]

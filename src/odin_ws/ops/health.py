@@ -9,8 +9,8 @@ from typing import Any, Final
 import trio
 
 from odin_ws import __version__
-from odin_ws.connection.closing import Close
-from odin_ws.ops.view import View
+from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.ops.service_view import View
 
 __all__ = ["health_report"]
 

@@ -21,21 +21,21 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from odin_ws import __version__
-from odin_ws.access.tokens import TokenFault
+from odin_ws.auth.tokens import TokenFault
 from odin_ws.clock import pauses
-from odin_ws.connection.admission import NO_ROOM
-from odin_ws.connection.closing import Close
-from odin_ws.connection.doorkeeper import NOT_LET_IN
-from odin_ws.connection.head import BAD_REQUESTS
-from odin_ws.connection.limits import TOO_MANY
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.distribution import Distribution
-from odin_ws.hub.reading import Unreadable
+from odin_ws.handshake.admission import NO_ROOM
+from odin_ws.handshake.authenticator import NOT_LET_IN
+from odin_ws.handshake.rate_limiter import TOO_MANY
+from odin_ws.handshake.request import BAD_REQUESTS
+from odin_ws.history.record_decoder import Unreadable
 from odin_ws.log_queue import dropped_lines
+from odin_ws.ops.service_view import View
 from odin_ws.ops.stats import OPS_REJECTIONS, OpsStats
-from odin_ws.ops.view import View
 from odin_ws.protocol.errors import ErrorCode
 from odin_ws.resume import Reason
-from odin_ws.resume.limits import RECOVERED
+from odin_ws.resume.replay_limits import RECOVERED
 
 __all__ = ["build_info", "log_lines", "metrics_registry", "metrics_text", "ops_rejections"]
 

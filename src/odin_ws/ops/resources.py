@@ -12,9 +12,9 @@ import psutil
 import structlog
 import trio
 
-from odin_ws.connection.budget import MemoryBudget
+from odin_ws.handshake.memory_budget import MemoryBudget
 from odin_ws.ops.allocator import ReusableMemory
-from odin_ws.ops.standing import LoopDelay, Standing
+from odin_ws.ops.overload_detector import LoopDelay, Standing
 
 __all__ = ["Resources", "own_cgroup"]
 
@@ -28,7 +28,7 @@ Reader = Callable[[Path], float | None]
 _SAMPLE_SECONDS: Final = 1.0
 
 # Without a pause for so many seconds: 12,000 clients that come back together keep it busy for half
-# of that, and those who are there are served meanwhile (connection/turns.py).
+# of that, and those who are there are served meanwhile (listener/read_scheduler.py).
 _SATURATED_SECONDS: Final = 30
 
 # Of a limit that is found and not set: at all of it the kernel has killed us already.

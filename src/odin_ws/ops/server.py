@@ -19,9 +19,9 @@ import structlog
 import trio
 from starlette.types import ASGIApp
 
-from odin_ws.ops.exchange import BadRequest, Exchange
+from odin_ws.ops.http_exchange import BadRequest, Exchange
 from odin_ws.ops.stats import OpsStats
-from odin_ws.rates import TokenBucket
+from odin_ws.token_bucket import TokenBucket
 
 __all__ = ["OpsLimits", "OpsServer", "serve_ops"]
 

@@ -1,10 +1,10 @@
 """Bringing a client from where it was to live."""
 
-from odin_ws.resume.limits import ReplayLimits, ReplayStats
-from odin_ws.resume.plan import Losses, Reason
+from odin_ws.resume.gaps import Losses, Reason
 from odin_ws.resume.replay import Caller, NotNow, Replay
-from odin_ws.resume.scans import Scans
-from odin_ws.resume.start import Beginning, ReplayContext, Resumed
+from odin_ws.resume.replay_limits import ReplayLimits, ReplayStats
+from odin_ws.resume.scan_pool import Scans
+from odin_ws.resume.start_position import Beginning, ReplayContext, Resumed
 
 __all__ = [
     "Beginning",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from odin_ws.hub import Hub, LiveFrom, Subscriber, Want
+from odin_ws.history import Want
+from odin_ws.hub import Hub, LiveFrom, Subscriber
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, Steps

@@ -15,17 +15,18 @@ from typing import Final, Protocol
 
 import trio
 
-from odin_ws.hub import LiveFrom, Pin, Subscriber
-from odin_ws.protocol.answers import Lost, Replayed
+from odin_ws.history import Pin
+from odin_ws.hub import LiveFrom, Subscriber
 from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.responses import Lost, Replayed
 from odin_ws.records import TopicPartition
-from odin_ws.resume.cursor import Cursor, Ending
 from odin_ws.resume.delivered import Delivered
-from odin_ws.resume.horizon import Horizon
-from odin_ws.resume.lanes import Chunk, chunks_of
-from odin_ws.resume.limits import RECOVERED
-from odin_ws.resume.plan import Losses
-from odin_ws.resume.start import Beginning, ReplayContext, Start, pause
+from odin_ws.resume.gaps import Losses
+from odin_ws.resume.live_from import Horizon
+from odin_ws.resume.replay_limits import RECOVERED
+from odin_ws.resume.scan_chunks import Chunk, chunks_of
+from odin_ws.resume.scan_cursor import Cursor, Ending
+from odin_ws.resume.start_position import Beginning, ReplayContext, Start, pause
 from odin_ws.steps import Steps
 from odin_ws.time_slice import TimeSlice
 

@@ -13,12 +13,13 @@ from typing import Final
 
 import trio
 
-from odin_ws.archive import Archive, Span
-from odin_ws.hub import Hub, Pin, Want
+from odin_ws.history import Pin, Want
+from odin_ws.hub import Hub
+from odin_ws.log_reader import Archive, Span
 from odin_ws.records import Record, TopicPartition
-from odin_ws.resume.cursor import CLIENT_BYTES, Cursor, Ending
-from odin_ws.resume.lanes import CHUNK_BYTES, Lane, LaneIndex
-from odin_ws.resume.limits import ScanStats
+from odin_ws.resume.replay_limits import ScanStats
+from odin_ws.resume.scan_chunks import CHUNK_BYTES, Lane, LaneIndex
+from odin_ws.resume.scan_cursor import CLIENT_BYTES, Cursor, Ending
 
 __all__ = ["Scan"]
 

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import attrs
 
-from odin_ws.settings.kinds import BROKERS, FILE, MIB, TEXT, TOPIC, choice, integer, number, setting
+from odin_ws.settings.declaration import (
+    BROKERS,
+    FILE,
+    MIB,
+    TEXT,
+    TOPIC,
+    choice,
+    integer,
+    number,
+    setting,
+)
 
 __all__ = ["KafkaSettings"]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from odin_ws.settings.kinds import FILE, OPTIONAL_TEXT, PATH, URL, choice, secret, setting
+from odin_ws.settings.declaration import FILE, OPTIONAL_TEXT, PATH, URL, choice, secret, setting
 from odin_ws.settings.secrets import Secret
 
 __all__ = ["KafkaSecuritySettings"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from odin_ws.address import Address
-from odin_ws.settings.kinds import ADDRESS, choice, integer, number, setting
+from odin_ws.settings.declaration import ADDRESS, choice, integer, number, setting
 
 __all__ = ["ProcessSettings"]
 

@@ -20,12 +20,12 @@ import attrs
 import trio
 from trio_util import AsyncBool
 
-from odin_ws.archive import ArchiveUnavailable, Bounds, RecordsExpired, Span
-from odin_ws.kafka.base import PACING_SLOT
-from odin_ws.kafka.feed import Feed, FeedStatus
-from odin_ws.kafka.places import Places, history_starts
-from odin_ws.rates import TokenBucket
+from odin_ws.kafka.offset_tracker import Places, history_starts
+from odin_ws.kafka.source_protocol import PACING_SLOT
+from odin_ws.kafka.source_status import Feed, FeedStatus
+from odin_ws.log_reader import ArchiveUnavailable, Bounds, RecordsExpired, Span
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, JumpReason, Record, TopicPartition
+from odin_ws.token_bucket import TokenBucket
 
 __all__ = ["MemoryArchive", "MemoryLog", "MemorySource"]
 

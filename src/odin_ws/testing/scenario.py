@@ -20,14 +20,14 @@ import trio
 import trio_websocket
 
 from odin_ws.catalogue import Catalogue, default_catalogue
-from odin_ws.connection.transport import Transport
-from odin_ws.connection.turns import giving_turns
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.listener.read_scheduler import giving_turns
+from odin_ws.listener.transport import Transport
 from odin_ws.records import Record
 from odin_ws.service import Upstream, build, history_records, run_feed, subscribers
 from odin_ws.settings import Settings
+from odin_ws.testing.memory_connection import ClientStream, transport_pair
 from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
-from odin_ws.testing.pipes import ClientStream, transport_pair
 
 __all__ = ["Client", "Closed", "Scenario", "open_scenario"]
 

@@ -13,13 +13,13 @@ from typing import Final
 import structlog
 import trio
 
-from odin_ws.connection.listener import bound_address, open_listening_socket, reserve_port
-from odin_ws.ops.protection import OpsAccess
+from odin_ws.listener.accept_loop import bound_address, open_listening_socket, reserve_port
+from odin_ws.ops.request_checks import OpsAccess
 from odin_ws.ops.server import serve_ops
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret, Settings
 from odin_ws.workers.child import open_child
-from odin_ws.workers.pages import workers_app
+from odin_ws.workers.ops_app import workers_app
 from odin_ws.workers.supervisor import Supervisor
 
 __all__ = ["serve_with_workers"]

@@ -11,7 +11,7 @@ import structlog
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from odin_ws.kafka.backoff import Backoff
+from odin_ws.backoff import Backoff
 from odin_ws.workers.child import (
     DRAIN,
     RENEW,
@@ -22,7 +22,7 @@ from odin_ws.workers.child import (
     NoAnswer,
     OpenChild,
 )
-from odin_ws.workers.totals import Totals
+from odin_ws.workers.metrics import Totals
 
 __all__ = ["WRONG_SETTINGS", "Supervisor", "Worker", "WorkerFailed"]
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import trio
 
-from odin_ws.access.revocations import LASTS_SECONDS
+from odin_ws.auth.revocations import LASTS_SECONDS
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
 from tests.issuing import SECRET

@@ -39,7 +39,7 @@ async def test_many_are_asked_to_come_back_over_a_longer_time(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more than so many a second come back to the others: 100 at 50 take two seconds."""
-    monkeypatch.setattr("odin_ws.connection.server._RETURNS", 50)
+    monkeypatch.setattr("odin_ws.server._RETURNS", 50)
     clients = [await RawClient.open(odin_scenario) for _ in range(100)]
     started = trio.current_time()
     returns = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from odin_ws.kafka.feed import FeedStatus
+from odin_ws.kafka.source_status import FeedStatus
 from odin_ws.records import Record
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.resume.following import (

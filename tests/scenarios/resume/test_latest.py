@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.connection.closing import Close
+from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.hub import Conflation
 from odin_ws.testing.scenario import Scenario
 from tests.building import record

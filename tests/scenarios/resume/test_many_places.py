@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 import trio
 
-from odin_ws.hub import Want
+from odin_ws.history import Want
 from odin_ws.records import TopicPartition
 from odin_ws.testing.scenario import Scenario
 

@@ -9,7 +9,7 @@ import pytest
 from trio.testing import wait_all_tasks_blocked
 
 from odin_ws.records import Assignment, TopicPartition
-from tests.connection.talking import House, Talker, open_house
+from tests.session.talking import House, Talker, open_house
 
 TRADES = "odin.trades"
 FROM_THE_START = {TRADES: {"0": -1, "1": -1}}

@@ -1,0 +1,183 @@
+"""A JSON Web Key Set that changes: read again from time to time, and for a key nobody knows."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from odin_ws.auth.keys import BadKey, KeySet, key_set
+from odin_ws.http_client import Unreachable, WebAddress
+
+__all__ = ["ChangingKeys", "fetch_keys", "read_keys"]
+
+log = structlog.get_logger("odin_ws.auth")
+
+# From one reading to the next at least this long, whoever asks: a caller may put any key's id in a
+# token.
+_FLOOR_SECONDS: Final = 10.0
+
+# How many key ids are remembered that no set had, the newest ones: an issuer has a handful, and
+# with as many as these strangers get no more readings than the floor lets through.
+_MAX_UNKNOWN: Final = 1024
+
+# A key's id is a name, a UUID or a thumbprint of 43 characters; longer ones ask for no reading.
+_MAX_ID_LENGTH: Final = 256
+
+# Who waits to come in waits for this.
+_FETCH_SECONDS: Final = 5.0
+
+# A key has about half a kilobyte, a set a handful of them.
+_MAX_BYTES: Final = 128 << 10
+
+# Instances that were started together do not ask together for ever.
+_JITTER: Final = (0.9, 1.1)
+
+Fetch = Callable[[], Awaitable[bytes]]
+
+
+class UnknownIds:
+    """The ids of keys that readings did not bring, each with the pause before the next reading.
+
+    A token whose key is gone for good, or never was, would else have the keys read as often as its
+    bearer tries. The pause doubles from the floor to `interval`, when they are read anyway.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        # When a reading may be made for one again, and the pause that led to that time.
+        self._ids: OrderedDict[str | None, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._ids)
+
+    def ask(self, key_id: str | None, now: float) -> bool:
+        """Return whether the key set may be read for a key id; remember that it is read."""
+        if key_id is not None and len(key_id) > _MAX_ID_LENGTH:
+            return False
+        not_before, pause = self._ids.get(key_id, (now, 0.0))
+        if now < not_before:
+            return False
+        pause = min(max(_FLOOR_SECONDS, 2 * pause), self._interval)
+        self._ids[key_id] = now + pause, pause
+        self._ids.move_to_end(key_id)
+        if len(self._ids) > _MAX_UNKNOWN:
+            self._ids.popitem(last=False)
+        return True
+
+    def forget(self) -> None:
+        """The issuer has other keys now: what it did not have says nothing any more."""
+        self._ids.clear()
+
+
+class ChangingKeys:
+    """The keys there are now: `current`, None before they were read for the first time.
+
+    If a reading fails, the keys of the last one stay. `results` counts the readings, `unknown` has
+    the keys that they did not bring.
+    """
+
+    def __init__(self, fetch: Fetch, interval: float, current: KeySet | None = None) -> None:
+        self.current = current
+        self.unknown = UnknownIds(interval)
+        self.results: Counter[str] = Counter({"read": 0, "failed": 0})
+        self._fetch = fetch
+        self._interval = interval
+        self._failing = False
+        self._reading = False
+        self._next_allowed = -math.inf
+        self._wanted = trio.Event()
+        self._done = trio.Event()
+
+    async def run(self) -> None:
+        """Read them from time to time, and when somebody wants them anew."""
+        while True:
+            # The one floor there is: before each reading, whatever the reading is for.
+            await trio.sleep_until(self._next_allowed)
+            await self._read()
+            retry = self._failing or self.current is None
+            pause = _FLOOR_SECONDS if retry else self._interval
+            with trio.move_on_after(pause * random.uniform(*_JITTER)):  # noqa: S311 -- no secret
+                await self._wanted.wait()
+
+    async def renew(self, key_id: str | None) -> None:
+        """Wait until they were read again for a key that is not there, if they are to be."""
+        if self.want(key_id):
+            await self._done.wait()
+
+    def want(self, key_id: str | None) -> bool:
+        """Have them read again for a key that is not there; whether a reading is to come.
+
+        It is not where the last one has only just begun, or has lately not brought this key.
+        """
+        if self._reading or self._wanted.is_set():
+            return True
+        now = trio.current_time()
+        if now < self._next_allowed or not self.unknown.ask(key_id, now):
+            return False
+        self._wanted.set()
+        return True
+
+    async def _read(self) -> None:
+        self._reading = True
+        self._next_allowed = trio.current_time() + _FLOOR_SECONDS
+        try:
+            self._replace(key_set(await self._fetch()))
+        except (BadKey, Unreachable) as error:
+            self._fail(str(error))
+        finally:
+            self._reading = False
+        self._wanted = trio.Event()
+        self._done.set()
+        self._done = trio.Event()
+
+    def _replace(self, keys: KeySet) -> None:
+        self.results["read"] += 1
+        before = set() if self.current is None else {key.id for key in self.current.keys}
+        self.current = keys
+        after = {key.id for key in keys.keys}
+        if before != after:
+            self.unknown.forget()
+        if self._failing or before != after:
+            log.info("token keys read", keys=len(keys.keys))
+        self._failing = False
+
+    def _fail(self, reason: str) -> None:
+        self.results["failed"] += 1
+        if not self._failing:
+            kept = 0 if self.current is None else len(self.current.keys)
+            log.error("token keys cannot be read", reason=reason, kept=kept)
+        self._failing = True
+
+
+def read_keys(path: Path) -> bytes:
+    """The set in a file. Raises Unreachable."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise Unreachable(str(error.strerror)) from error
+    return _bounded(text)
+
+
+def fetch_keys(url: str) -> Fetch:
+    """A function that fetches the set from a URL, and raises Unreachable."""
+    address = WebAddress(url, seconds=_FETCH_SECONDS, most=_MAX_BYTES)
+
+    async def fetch() -> bytes:
+        return (await address.get()).content()
+
+    return fetch
+
+
+def _bounded(text: bytes) -> bytes:
+    if len(text) > _MAX_BYTES:
+        raise Unreachable(f"more than {_MAX_BYTES} bytes")
+    return text

@@ -1,0 +1,133 @@
+"""From claims to a grant: what a token may read, by its `channels` or, without them, by rules."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from odin_ws.auth.claims import MAX_NAMES, BadClaims, Claims
+from odin_ws.auth.grants import Grant
+from odin_ws.catalogue import ANY, Catalogue, InvalidName, is_token, split_channel
+
+__all__ = ["Policy", "PolicyError", "Rule", "Who", "load_policy"]
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be used; the message names the place in it."""
+
+
+class Who(StrEnum):
+    """Who may read a category without a `channels` claim."""
+
+    EVERYONE = "everyone"
+    GRANTED = "granted"
+    OWNER = "owner"
+
+
+@attrs.frozen
+class Rule:
+    """Everyone; only who has it granted; or the owner: whose `claim` is the channel's token."""
+
+    who: Who
+    claim: str = "sub"
+
+
+@attrs.frozen
+class Policy:
+    """The rules of categories; one without a rule is everyone's."""
+
+    catalogue: Catalogue
+    rules: Mapping[str, Rule]
+
+    def grant(self, claims: Claims) -> Grant:
+        """What a token with these claims may read.
+
+        A `channels` claim says all of it. Names in it that the catalogue does not have grant
+        nothing: other services may share the issuer. Raises BadClaims.
+        """
+        if claims.channels is None:
+            allowed = {
+                category: self._by_rule(self.rules.get(category, Rule(Who.EVERYONE)), claims)
+                for category in self.catalogue.categories
+            }
+        else:
+            allowed = self._by_names(claims.channels)
+        return Grant(
+            allowed, claims.user, claims.token_id, claims.expires_at, claims.max_subscriptions
+        )
+
+    def _by_rule(self, rule: Rule, claims: Claims) -> frozenset[str]:
+        match rule.who:
+            case Who.EVERYONE:
+                return frozenset({ANY})
+            case Who.GRANTED:
+                return frozenset()
+            case Who.OWNER:
+                value = claims.all.get(rule.claim)
+                tokens = value if isinstance(value, list) else [value]
+                if len(tokens) > MAX_NAMES:
+                    raise BadClaims(f"{rule.claim}: a list of up to {MAX_NAMES} texts")
+                # No `*`: a user who could choose that name would own everything.
+                return frozenset(one for one in tokens if isinstance(one, str) and is_token(one))
+
+    def _by_names(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
+        allowed: dict[str, set[str]] = {category: set() for category in self.catalogue.categories}
+        for name in names:
+            try:
+                patterns = self.catalogue.expand_channel(name)
+            except InvalidName:
+                continue
+            for pattern in patterns:
+                token, suffix = split_channel(pattern)
+                for category in allowed if suffix == ANY else (suffix,):
+                    allowed[category].add(token)
+        return {category: frozenset(tokens) for category, tokens in allowed.items()}
+
+
+def load_policy(text: str, catalogue: Catalogue, private: Iterable[str]) -> Policy:
+    """Rules from TOML; a category that is `private` and has none is only for whom it is granted.
+
+        [categories.balances]
+        who = "owner"       # or "everyone", "granted"
+        claim = "tokens"    # of an owner; by default "sub"
+
+    Raises PolicyError.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError(f"not TOML: {error}") from error
+    _only(document, {"categories"}, "the policy")
+    table = document.get("categories", {})
+    if not isinstance(table, dict):
+        raise PolicyError("categories: a table is needed")
+    _only(table, set(catalogue.categories), "categories")
+    rules = {category: Rule(Who.GRANTED) for category in private}
+    rules |= {category: _rule(row, f"categories.{category}") for category, row in table.items()}
+    return Policy(catalogue, rules)
+
+
+def _rule(row: Any, place: str) -> Rule:
+    if not isinstance(row, dict):
+        raise PolicyError(f"{place}: a table is needed")
+    _only(row, {"who", "claim"}, place)
+    if row.get("who") not in tuple(Who):
+        raise PolicyError(f"{place}.who: one of {', '.join(Who)}, not {row.get('who')!r}")
+    who, claim = Who(row["who"]), row.get("claim", "sub")
+    if "claim" in row and who is not Who.OWNER:
+        raise PolicyError(f"{place}.claim: only an owner has one")
+    if not isinstance(claim, str) or not claim:
+        raise PolicyError(f"{place}.claim: a text is needed, not {claim!r}")
+    return Rule(who, claim)
+
+
+def _only(table: dict[str, Any], allowed: set[str], place: str) -> None:
+    if unknown := table.keys() - allowed:
+        raise PolicyError(
+            f"{place}: unknown key {', '.join(sorted(unknown))}; "
+            f"allowed: {', '.join(sorted(allowed))}"
+        )

@@ -1,0 +1,154 @@
+"""Is a token good? Its signature, its times, its audience and issuer, its claims."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import attrs
+import jwt
+from jwt.exceptions import InvalidJTIError, InvalidSubjectError
+from jwt.types import Options
+
+from odin_ws.auth.claims import BadClaims, Claims, parse_claims, read_claims
+from odin_ws.auth.keys import Key, KeyName, KeySet
+
+__all__ = ["InvalidToken", "TokenFault", "TokenRules", "read_key_name", "read_token"]
+
+
+class TokenFault(StrEnum):
+    """What is wrong with a token: the label of the metric."""
+
+    MALFORMED = "malformed"
+    ALGORITHM = "algorithm"
+    UNKNOWN_KEY = "unknown_key"
+    SIGNATURE = "signature"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    AUDIENCE = "audience"
+    ISSUER = "issuer"
+    CLAIMS = "claims"
+    REVOKED = "revoked"
+    OTHER_USER = "other_user"
+
+
+# What its bearer may know of it. Whoever forges tokens learns nothing of why they fail; times are
+# only looked at once the signature is good.
+_SENTENCES: Final = {
+    TokenFault.EXPIRED: "the token has expired",
+    TokenFault.NOT_YET_VALID: "the token is not valid yet",
+    TokenFault.REVOKED: "access was revoked",
+    TokenFault.OTHER_USER: "the token is another user's",
+}
+
+
+@attrs.define
+class InvalidToken(Exception):
+    """A token that lets nobody in."""
+
+    fault: TokenFault
+
+    def __str__(self) -> str:
+        return _SENTENCES.get(self.fault, "the token is not valid")
+
+
+@attrs.frozen
+class TokenRules:
+    """`audience` must be in `aud`; without one, tokens for anybody in particular are not for us.
+
+    `issuer` must be `iss`, if it is given. `leeway`: seconds that clocks may be apart.
+    """
+
+    audience: str | None
+    issuer: str | None
+    leeway: float
+
+
+# Each before what it is a kind of.
+_FAULTS: Final[tuple[tuple[type[jwt.PyJWTError], TokenFault], ...]] = (
+    (jwt.InvalidSignatureError, TokenFault.SIGNATURE),
+    (jwt.InvalidAlgorithmError, TokenFault.ALGORITHM),
+    (jwt.ExpiredSignatureError, TokenFault.EXPIRED),
+    (jwt.ImmatureSignatureError, TokenFault.NOT_YET_VALID),
+    (jwt.InvalidAudienceError, TokenFault.AUDIENCE),
+    (jwt.InvalidIssuerError, TokenFault.ISSUER),
+    (jwt.MissingRequiredClaimError, TokenFault.CLAIMS),
+    (jwt.InvalidIssuedAtError, TokenFault.CLAIMS),
+    (InvalidSubjectError, TokenFault.CLAIMS),
+    (InvalidJTIError, TokenFault.CLAIMS),
+    (jwt.PyJWTError, TokenFault.MALFORMED),
+)
+
+
+_JWS: Final = jwt.PyJWS()
+
+# The signature has been checked before.
+_CLAIMS_ONLY: Final[Options] = {
+    "verify_signature": False,
+    "verify_exp": True,
+    "verify_nbf": True,
+    "verify_iat": True,
+    "verify_aud": True,
+    "verify_iss": True,
+    "require": ["exp", "sub"],
+}
+
+
+def read_token(token: str, keys: KeySet, rules: TokenRules) -> Claims:
+    """Check a token and read its claims. Raises InvalidToken.
+
+    Its key is looked for by its `kid`; which algorithm it is checked with is the key's to say.
+    """
+    key = keys.find(read_key_name(token))
+    if key is None:
+        raise InvalidToken(TokenFault.UNKNOWN_KEY)
+    try:
+        claims = read_claims(parse_claims(_signed(token, key)))
+        _check(token, rules)
+    except BadClaims:
+        raise InvalidToken(TokenFault.CLAIMS) from None
+    except jwt.PyJWTError as error:
+        raise _invalid(error) from None
+    return claims
+
+
+def read_key_name(token: str) -> KeyName:
+    """The key that a token says it is signed with, unchecked. Raises InvalidToken."""
+    # The library encodes it first, and a surrogate cannot be.
+    if not token.isascii():
+        raise InvalidToken(TokenFault.MALFORMED)
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.PyJWTError as error:
+        raise _invalid(error) from None
+    return KeyName(header.get("kid"), str(header.get("alg")))
+
+
+def _invalid(error: jwt.PyJWTError) -> InvalidToken:
+    """What is wrong, without the library's words: they may have parts of the token."""
+    return InvalidToken(next(fault for kind, fault in _FAULTS if isinstance(error, kind)))
+
+
+def _signed(token: str, key: Key) -> bytes:
+    """Return the signed payload of a token. Raises PyJWTError."""
+    payload: bytes = _JWS.decode(
+        token,
+        key.material,
+        algorithms=[key.algorithm],
+        options={"verify_signature": True, "enforce_minimum_key_length": True},
+    )
+    return payload
+
+
+def _check(token: str, rules: TokenRules) -> None:
+    """Look at the times, the audience and the issuer of a token that is signed. Raises PyJWTError.
+
+    The types of the claims are known to be right: the library takes for a time what int() reads.
+    """
+    jwt.decode(
+        token,
+        audience=rules.audience,
+        issuer=rules.issuer,
+        leeway=rules.leeway,
+        options=_CLAIMS_ONLY,
+    )

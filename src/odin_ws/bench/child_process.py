@@ -1,0 +1,108 @@
+"""The benchmark's own processes, as the one that steers them sees them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import trio
+
+from odin_ws.bench.errors import BenchFailed
+from odin_ws.bench.messages import LoadPlan, PublishPlan, to_json
+from odin_ws.bench.target import pinned
+
+__all__ = ["Worker", "open_worker"]
+
+# The first start on a machine compiles: 15 s on a free one.
+_READY_SECONDS = 120
+
+# What is answered at once, on a machine whose cores are all in use.
+_ANSWER_SECONDS = 30
+
+_READ_BYTES = 1 << 20
+
+
+class Worker:
+    """A process that is told what to do; `status` is what it said last about how it stands."""
+
+    def __init__(self, name: str, process: trio.Process, log: Path) -> None:
+        self.status: dict[str, Any] = {}
+        self._name = name
+        self._process = process
+        self._log = log
+        self._news = trio.open_memory_channel[dict[str, Any]](16)
+
+    async def tell(self, do: str, **more: Any) -> None:
+        """Send a command."""
+        assert self._process.stdin is not None  # noqa: S101 -- it was made with a pipe
+        try:
+            await self._process.stdin.send_all(orjson.dumps({"do": do, **more}) + b"\n")
+        except trio.BrokenResourceError as error:
+            raise self._gone() from error
+
+    async def hears(self, event: str, seconds: float = _ANSWER_SECONDS) -> dict[str, Any]:
+        """Wait for an event. Raises BenchFailed when it does not come."""
+        with trio.move_on_after(seconds):
+            while True:
+                try:
+                    news = await self._news[1].receive()
+                except trio.EndOfChannel:
+                    raise self._gone() from None
+                if news["event"] == event:
+                    return news
+        raise BenchFailed(f"the {self._name} process has not said {event!r} in {seconds:g} s")
+
+    async def listen(self) -> None:
+        """Take in what it says, to its end."""
+        assert self._process.stdout is not None  # noqa: S101 -- it was made with a pipe
+        begun = b""
+        async with self._news[0] as news:
+            async for read in self._process.stdout:
+                *lines, begun = (begun + read).split(b"\n")
+                for line in lines:
+                    said = orjson.loads(line)
+                    if said["event"] == "status":
+                        self.status = said
+                    else:
+                        await news.send(said)
+
+    def _gone(self) -> BenchFailed:
+        return BenchFailed(
+            f"the {self._name} process has ended: {self._log.read_text(errors='replace')}"
+        )
+
+
+@asynccontextmanager
+async def open_worker(
+    name: str, plan: LoadPlan | PublishPlan, directory: Path, cores: Sequence[int]
+) -> AsyncIterator[Worker]:
+    """Run the process of a plan, "load" or "publisher", and begin when it is ready."""
+    log = directory / f"{name}.log"
+    with log.open("wb") as errors:
+        process = await trio.lowlevel.open_process(
+            [*pinned(cores), sys.executable, "-m", f"odin_ws.bench.{name}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=dict(os.environ),
+            start_new_session=True,
+        )
+    worker = Worker(name, process, log)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.listen)
+            assert process.stdin is not None  # noqa: S101 -- it was made with a pipe
+            await process.stdin.send_all(to_json(plan))
+            await worker.hears("ready", _READY_SECONDS)
+            yield worker
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()

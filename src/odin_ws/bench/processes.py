@@ -1,0 +1,216 @@
+"""The processes of one run: a publisher, and those that hold the connections."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, cast
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from odin_ws.bench.child_process import Worker, open_worker
+from odin_ws.bench.messages import LoadPlan, PublishPlan
+from odin_ws.bench.naming import names_for
+from odin_ws.bench.scenarios import Disturbance, Run
+from odin_ws.bench.target import Cores, Target
+from odin_ws.bench.topics import PARTITIONS
+from odin_ws.bench.workload import Names, Shape
+
+__all__ = ["Crew", "Ending", "Place", "Progress", "Totals", "open_crew"]
+
+# Who has received nothing for so long will not; who still does may take this long in all.
+_SETTLE_SECONDS: Final = 10
+_MOST_SETTLE_SECONDS: Final = 300
+
+# What a run is doing, and how far it is: a share, or None.
+Progress = Callable[[str, float | None], None]
+
+
+@attrs.frozen
+class Place:
+    """Where runs take place. `loaders`: how many processes hold the connections."""
+
+    directory: Path
+    cores: Cores
+    loaders: int
+    progress: Progress
+
+
+@attrs.frozen
+class Totals:
+    """What all loads have counted so far. `cpu`: seconds of the one that took the most."""
+
+    received: NDArray[np.int64]
+    worst: NDArray[np.int64]
+    latency: NDArray[np.int64]
+    volume: int
+    cpu: float
+    at: float
+
+
+@attrs.frozen
+class Ending:
+    """What was published, and how it went for the connections."""
+
+    published: int
+    published_rate: float
+    problems: Mapping[str, int]
+    closes: Mapping[str, int]
+    refused: Mapping[str, int]
+
+
+class Crew:
+    """What the processes of a run are told, and what they say, added up."""
+
+    def __init__(self, channels: int, publisher: Worker | None, loads: Sequence[Worker]) -> None:
+        self._channels = channels
+        self._publisher = publisher
+        self._loads = loads
+
+    @property
+    def publisher_cpu(self) -> float:
+        """CPU seconds of the publisher."""
+        if self._publisher is None:
+            return 0.0
+        return cast("float", self._publisher.status.get("cpu", 0.0))
+
+    @property
+    def latencies(self) -> list[tuple[float, float]]:
+        """Of each load that received something of late, p50 and p99 of that in milliseconds."""
+        said = (load.status.get("latency") for load in self._loads)
+        return [(one[0], one[1]) for one in said if one]
+
+    @property
+    def subscribed_at(self) -> float:
+        """When the last one subscribed, by the monotonic clock; 0 when nobody has."""
+        latest: float = max(load.status.get("subscribed_at", 0.0) for load in self._loads)
+        return latest
+
+    @property
+    def received(self) -> tuple[int, float]:
+        """How many messages the loads had received, and when, by the monotonic clock."""
+        times = [load.status.get("at", 0.0) for load in self._loads]
+        return self.count("received"), sum(times) / len(times)
+
+    def count(self, name: str) -> int:
+        """A count in the loads' statuses, of all together."""
+        return sum(load.status.get(name, 0) for load in self._loads)
+
+    async def publish(self) -> None:
+        """Begin to publish, where that is part of the run."""
+        if self._publisher is not None:
+            await self._publisher.tell("start")
+
+    async def publish_at(self, rate: float) -> list[int]:
+        """Go on publishing at another rate; returns how many records of each channel there are."""
+        if self._publisher is None:
+            return []
+        await self._publisher.tell("rate", rate=rate)
+        return cast("list[int]", (await self._publisher.hears("counts"))["published"])
+
+    @property
+    def published(self) -> int:
+        """How many records the publisher had published when it said so last."""
+        return cast("int", self._publisher.status.get("published", 0)) if self._publisher else 0
+
+    async def tell(self, do: str, **more: object) -> None:
+        """Tell all loads to do something that they answer with `done`."""
+        for load in self._loads:
+            await load.tell(do, **more)
+        for load in self._loads:
+            await load.hears("done")
+
+    async def totals(self, do: str) -> Totals:
+        """Tell all loads something that they answer with `totals`."""
+        for load in self._loads:
+            await load.tell(do)
+        said = [await load.hears("totals") for load in self._loads]
+        return Totals(
+            received=np.sum([one["received"] for one in said], axis=0, dtype=np.int64),
+            worst=np.max([one["worst"] for one in said], axis=0),
+            latency=np.sum([one["latency"] for one in said], axis=0, dtype=np.int64),
+            volume=sum(one["volume"] for one in said),
+            cpu=max(one["cpu"] for one in said),
+            at=said[0]["at"],
+        )
+
+    async def end(self) -> Ending:
+        """Stop publishing, and wait until everybody has everything, or the patience ends."""
+        channels, failed, rate = [0] * self._channels, 0, 0.0
+        if self._publisher is not None:
+            await self._publisher.tell("stop")
+            result = await self._publisher.hears("result")
+            channels, failed = result["published"], result["failed"]
+            rate = sum(channels) / result["seconds"]
+        for load in self._loads:
+            await load.tell("settle", published=channels, seconds=_SETTLE_SECONDS)
+        said = [await load.hears("result", _MOST_SETTLE_SECONDS) for load in self._loads]
+        return Ending(
+            published=sum(channels),
+            published_rate=rate,
+            problems=_added(one["problems"] for one in said) | {"not_published": failed},
+            closes=_added(one["closes"] for one in said),
+            refused=_added(one["refused"] for one in said),
+        )
+
+
+@asynccontextmanager
+async def open_crew(
+    run: Run, target: Target, brokers: str | None, place: Place
+) -> AsyncIterator[Crew]:
+    """Start the processes of a run; without `brokers` it is one against the floor."""
+    names = names_for(run.shape)
+    async with AsyncExitStack() as stack:
+
+        async def start(name: str, plan: LoadPlan | PublishPlan) -> Worker:
+            opening = open_worker(name, plan, place.directory, place.cores.others)
+            return await stack.enter_async_context(opening)
+
+        publisher = None
+        if brokers is not None and run.rate:
+            plan = PublishPlan(brokers, run.rate, run.burst, run.record_bytes, run.shape, names)
+            publisher = await start("publisher", plan)
+        plans = _load_plans(run, target, names, place.loaders, floor=brokers is None)
+        loads = [await start("load", one) for one in plans]
+        yield Crew(run.shape.channels, publisher, loads)
+
+
+def _load_plans(
+    run: Run, target: Target, names: Names, loaders: int, *, floor: bool
+) -> Iterator[LoadPlan]:
+    bounds = [run.connections * part // loaders for part in range(loaders + 1)]
+    if run.disturbance is Disturbance.AWAY:
+        # The others are read by a process of their own: reading for the crowd too would add to the
+        # latency that it measures for them.
+        crowd = [run.affected * part // loaders for part in range(loaders + 1)]
+        bounds = [*crowd, run.connections]
+    for first, after in pairwise(bounds):
+        yield LoadPlan(
+            host=target.host,
+            port=target.port,
+            path=target.path,
+            total=run.connections,
+            first=first,
+            count=after - first,
+            affected=run.affected,
+            connect_rate=run.connect_rate / loaders,
+            in_flight=max(1, run.in_flight // loaders),
+            shape=Shape() if floor else run.shape,
+            names=names,
+            partitions=PARTITIONS,
+            subscribe=not floor,
+            positions=run.disturbance in {Disturbance.DROP, Disturbance.AWAY},
+            from_start=not floor and not run.stream_first,
+        )
+
+
+def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(total)

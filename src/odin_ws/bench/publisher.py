@@ -1,0 +1,141 @@
+"""`python -m odin_ws.bench.publisher`: a process that publishes numbered records at a rate.
+
+Standard input has the plan and then commands, standard output what it did, as lines of JSON.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from confluent_kafka import KafkaError, Producer
+
+from odin_ws.bench.messages import PublishPlan, Reader, read_plan, tell
+from odin_ws.bench.subscriptions import popularity
+
+# Records a second; publishers of more gather for some milliseconds, as kpub.py does.
+_MANY: Final = 500
+
+__all__ = ["main"]
+
+_STATUS_SECONDS: Final = 0.5
+
+# For the broker's last answers.
+_FLUSH_SECONDS: Final = 30
+
+# Between two wake-ups while records are due more often than that.
+_SLICE_SECONDS: Final = 0.002
+
+# What is handed over without looking at the clock and the broker's answers.
+_AT_ONCE: Final = 500
+
+# Channels are drawn beforehand, so that a record costs a few microseconds; then from the start.
+_DRAWN: Final = 1 << 18
+
+_VALUE: Final = (
+    b'{"type":"TRADE_EXECUTED","timestamp":%d,"data":{"k":%d,"n":%d,"pub_us":%d,"pad":"%b"}}'
+)
+
+
+class Publisher:
+    """Publishes records; `counts` has how many of each channel."""
+
+    def __init__(self, plan: PublishPlan) -> None:
+        self._plan = plan
+        topics = len(plan.names.topics)
+        self._topics = [plan.names.topics[k % topics] for k in range(plan.shape.channels)]
+        self._keys = [plan.names.token(k // topics).encode() for k in range(plan.shape.channels)]
+        drawn = np.random.default_rng(1).choice(
+            plan.shape.channels, _DRAWN, p=popularity(plan.shape)
+        )
+        self._drawn: list[int] = drawn.tolist()
+        self._pad = b"x" * max(0, plan.record_bytes - len(_VALUE % (10**12, 0, 0, 10**15, b"")))
+        self.counts = [0] * plan.shape.channels
+        self.published = 0
+        self.failed = 0
+        self._producer = Producer(
+            {
+                "bootstrap.servers": plan.brokers,
+                # Above that rate each record for itself would be the broker's work, not ours.
+                "linger.ms": 1 if plan.rate < _MANY else 5,
+                "acks": 1,
+                "queue.buffering.max.messages": 2_000_000,
+                "on_delivery": self._delivered,
+                # One call for each record would be half of what publishing it costs.
+                "delivery.report.only.error": True,
+            }
+        )
+
+    def _delivered(self, error: KafkaError | None, _message: Any) -> None:
+        self.failed += error is not None
+
+    def publish(self, until: int) -> None:
+        """Publish up to this number of records in all, or what can be handed over at once."""
+        until = min(until, self.published + _AT_ONCE)
+        pad, drawn, counts = self._pad, self._drawn, self.counts
+        produce, topics, keys = self._producer.produce, self._topics, self._keys
+        for place in range(self.published, until):
+            channel = drawn[place % _DRAWN]
+            counts[channel] += 1
+            now_us = time.time_ns() // 1000
+            value = _VALUE % (now_us // 1000, channel, counts[channel], now_us, pad)
+            produce(topics[channel], value, keys[channel])
+        self.published = max(until, self.published)
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Wait until the broker has all."""
+        self.failed += self._producer.flush(_FLUSH_SECONDS)
+
+
+def main() -> None:
+    """Publish from `start` to `stop`."""
+    plan: PublishPlan = read_plan(PublishPlan, sys.stdin.buffer.readline())
+    _run(Publisher(plan), plan, Reader())
+
+
+def _run(publisher: Publisher, plan: PublishPlan, reader: Reader) -> None:
+    tell(event="ready")
+    started, before, rate = 0.0, 0, plan.rate
+    began: float | None = None
+    next_status = 0.0
+    while not reader.ended:
+        now = time.monotonic()
+        wait = _STATUS_SECONDS
+        if began is not None:
+            slots = int((now - began) * rate / plan.burst) + 1
+            publisher.publish(before + slots * plan.burst)
+            next_slot = began + slots * plan.burst / rate
+            behind = publisher.published < before + slots * plan.burst
+            wait = 0.0 if behind else max(_SLICE_SECONDS, next_slot - now)
+        if now >= next_status:
+            next_status = now + _STATUS_SECONDS
+            tell(event="status", published=publisher.published, cpu=time.process_time())
+        wait = min(wait, next_status - now)
+        if not select.select([sys.stdin], [], [], wait)[0]:
+            continue
+        for line in reader.lines():
+            match orjson.loads(line):
+                case {"do": "start"}:
+                    started = began = time.monotonic()
+                case {"do": "rate", "rate": rate}:
+                    began, before = time.monotonic(), publisher.published
+                    tell(event="counts", published=publisher.counts)
+                case {"do": "stop"}:
+                    seconds = time.monotonic() - started
+                    publisher.flush()
+                    tell(
+                        event="result",
+                        published=publisher.counts,
+                        failed=publisher.failed,
+                        seconds=seconds,
+                    )
+                    return
+
+
+if __name__ == "__main__":
+    main()

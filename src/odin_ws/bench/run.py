@@ -1,0 +1,237 @@
+"""One run, from the first connection to the last message."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from odin_ws.bench.measurement import Latency, Measurement, Sample, Scanned
+from odin_ws.bench.processes import Crew, Place, open_crew
+from odin_ws.bench.scenarios import Disturbance, Run
+from odin_ws.bench.target import Target, busy_seconds
+
+__all__ = ["measure"]
+
+# How long those that were cut off may take to come back.
+_BACK_SECONDS: Final = 60
+
+_POLL_SECONDS: Final = 0.05
+_SAMPLE_SECONDS: Final = 1.0
+
+
+def _between(before: Scanned | None, after: Scanned | None) -> Scanned | None:
+    if before is None or after is None:
+        return None
+    return Scanned(
+        after.scans - before.scans,
+        after.records - before.records,
+        after.seconds - before.seconds,
+    )
+
+
+async def measure(run: Run, target: Target, brokers: str | None, place: Place) -> Measurement:
+    """Carry out a run against a server; without `brokers`, against the floor.
+
+    Raises:
+        BenchFailed: a process has ended.
+    """
+    place.progress(f"{run.label}: starting", None)
+    async with open_crew(run, target, brokers, place) as crew:
+        return await _Steps(run, target, crew, place).all()
+
+
+class _Steps:
+    """The steps of one run."""
+
+    def __init__(self, run: Run, target: Target, crew: Crew, place: Place) -> None:
+        self._run = run
+        self._target = target
+        self._crew = crew
+        self._place = place
+        self._samples: list[Sample] = []
+
+    async def all(self) -> Measurement:
+        """Connect, publish, warm up, measure, and wait for the last message."""
+        run, target, crew, others = self._run, self._target, self._crew, self._place.cores.others
+        before = target.usage()
+        if run.stream_first:
+            await crew.publish()
+        connect_seconds = await self._connect()
+        connected, subscribed = target.usage(), crew.count("subscribed")
+        if not run.stream_first:
+            await crew.publish()
+        await self._wait("warming up", run.warmup)
+        calm, published = await self._send_away()
+        scanned = await self._scanned()
+        begin = await crew.totals("measure")
+        usage, publisher, busy = target.usage(), crew.publisher_cpu, busy_seconds(others)
+        async with self._sampled():
+            back_seconds = await self._disturb(published)
+        end = await crew.totals("measured")
+        seconds = end.at - begin.at
+        after = target.usage()
+        publisher_cpu = (crew.publisher_cpu - publisher) / seconds
+        others_cpu = (busy_seconds(others) - busy) / seconds / max(1, len(others))
+        self._tell("waiting for the last messages", None)
+        ending = await crew.end()
+        return Measurement(
+            label=run.label,
+            connections=run.connections,
+            subscribed=subscribed,
+            connect_seconds=connect_seconds,
+            rate=run.rate,
+            seconds=seconds,
+            received=int((end.received - begin.received).sum()),
+            bytes=end.volume - begin.volume,
+            latency=Latency.of(end.latency[0], int(end.worst[0])),
+            calm=calm,
+            scanned=_between(scanned, await self._scanned()),
+            counts=end.latency[0],
+            cpu_seconds=after.cpu - usage.cpu,
+            rss_before=before.rss,
+            rss_connected=connected.rss,
+            rss_after=after.rss,
+            load_cpu=(end.cpu - begin.cpu) / seconds,
+            publisher_cpu=publisher_cpu,
+            others_cpu=others_cpu,
+            published=ending.published,
+            published_rate=ending.published_rate,
+            back_seconds=back_seconds,
+            refused=ending.refused,
+            closes=ending.closes,
+            problems={**ending.problems, **self._absent(subscribed, back_seconds)},
+            samples=self._samples,
+        )
+
+    def _absent(self, subscribed: int, back_seconds: float | None) -> dict[str, int]:
+        missing = self._run.connections - self._crew.count("subscribed")
+        never = self._run.connections - subscribed
+        is_storm = self._run.disturbance in {Disturbance.DROP, Disturbance.AWAY}
+        return {
+            "never_subscribed": never,
+            # Those that are subscribed again may not be live yet.
+            "not_back": max(1, missing) if is_storm and back_seconds is None else 0,
+            "closed": 0 if is_storm or self._run.affected else missing - never,
+        }
+
+    async def _connect(self) -> float:
+        """Connect all; returns how long it took until the last one was subscribed."""
+        run = self._run
+        begun = time.monotonic()
+        await self._crew.tell("connect")
+        await self._until_subscribed(
+            "connecting", run.connections / run.connect_rate + run.connect_patience
+        )
+        return max(0.0, self._crew.subscribed_at - begun)
+
+    async def _send_away(self) -> tuple[Latency | None, list[int]]:
+        """Cut the affected off and publish what they miss.
+
+        Returns the latency of the others then, and how many records of each channel there are.
+        """
+        run, crew = self._run, self._crew
+        if run.disturbance is not Disturbance.AWAY:
+            return None, []
+        await crew.tell("cut_off")
+        before = crew.published
+        await crew.publish_at(run.away_rate)
+        while (done := (crew.published - before) / run.away) < 1:
+            self._tell("publishing what they miss", done)
+            await trio.sleep(_POLL_SECONDS)
+        await crew.publish_at(run.rate)
+        await self._wait("settling", run.warmup)
+        await crew.totals("measure")
+        await self._wait("measuring without them", run.seconds)
+        end = await crew.totals("measured")
+        return Latency.of(end.latency[0], int(end.worst[0])), await crew.publish_at(run.rate)
+
+    async def _scanned(self) -> Scanned | None:
+        """The number, records and CPU of the server's scans so far."""
+        found = await self._target.metric(
+            "ws_scans_total", "ws_scan_records_total", "ws_scan_cpu_seconds_total"
+        )
+        return None if found is None else Scanned(int(found[0]), int(found[1]), found[2])
+
+    async def _disturb(self, published: list[int]) -> float | None:
+        """Let the run go on; returns after how long all that were cut off were back.
+
+        `published`: how many records of each channel there were when they came back.
+        """
+        begun = time.monotonic()
+        back = None
+        match self._run.disturbance:
+            case Disturbance.STALL:
+                await self._crew.tell("stall")
+            case Disturbance.DROP:
+                await self._crew.tell("drop")
+                if await self._until_subscribed("coming back", _BACK_SECONDS):
+                    back = self._crew.subscribed_at - begun
+            case Disturbance.AWAY:
+                await self._crew.tell("come_back", published=published)
+                if await self._until_live(self._run.back_patience):
+                    back = time.monotonic() - begun
+            case Disturbance.NONE:
+                pass
+        await self._wait("measuring", self._run.seconds - (time.monotonic() - begun))
+        return back
+
+    async def _until_subscribed(self, what: str, patience: float) -> bool:
+        """Wait until all are; False when it took too long."""
+        with trio.move_on_after(patience):
+            while (count := self._crew.count("subscribed")) < self._run.connections:
+                self._tell(what, count / self._run.connections)
+                await trio.sleep(_POLL_SECONDS)
+            return True
+        return False
+
+    async def _until_live(self, patience: float) -> bool:
+        """Wait until all are back and have what they missed, and no replay is under way."""
+        with trio.move_on_after(patience):
+            if not await self._until_subscribed("coming back", patience):
+                return False
+            while True:
+                replays = await self._target.metric("ws_replays_active")
+                if not self._crew.count("missing") and (replays is None or not replays[0]):
+                    return True
+                self._tell("catching up", None)
+                await trio.sleep(_POLL_SECONDS)
+        return False
+
+    async def _wait(self, what: str, seconds: float) -> None:
+        begun = time.monotonic()
+        while (gone := time.monotonic() - begun) < seconds:
+            self._tell(what, gone / seconds)
+            await trio.sleep(min(_POLL_SECONDS, seconds - gone))
+
+    def _tell(self, what: str, share: float | None) -> None:
+        self._place.progress(f"{self._run.label}: {what}", share)
+
+    @asynccontextmanager
+    async def _sampled(self) -> AsyncIterator[None]:
+        """Take a sample every second for the length of the block."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_samples)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _take_samples(self) -> None:
+        received, last = self._crew.received
+        begun = time.monotonic()
+        while True:
+            await trio.sleep(_SAMPLE_SECONDS)
+            count, now = self._crew.received
+            latencies = self._crew.latencies
+            self._samples.append(
+                Sample(
+                    at=time.monotonic() - begun,
+                    delivered=(count - received) / (now - last),
+                    p50=max((p50 for p50, _ in latencies), default=None),
+                    p99=max((p99 for _, p99 in latencies), default=None),
+                    rss=self._target.usage().rss,
+                )
+            )
+            last, received = now, count

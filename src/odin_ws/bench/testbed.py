@@ -1,0 +1,105 @@
+"""A broker, a server for each run, and the floor before and after it where that is wanted."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from odin_ws.bench.baseline import compile_floor, open_floor
+from odin_ws.bench.broker import open_broker
+from odin_ws.bench.measurement import Measurement
+from odin_ws.bench.naming import names_for
+from odin_ws.bench.options import Options
+from odin_ws.bench.processes import Place, Progress
+from odin_ws.bench.run import measure
+from odin_ws.bench.scenarios import Disturbance, Run
+from odin_ws.bench.server import open_server
+from odin_ws.bench.subscriptions import reach
+from odin_ws.bench.suite import Measured
+from odin_ws.bench.target import Target
+from odin_ws.bench.topics import create_topics
+
+__all__ = ["Session", "open_session"]
+
+# The floor needs no time to settle.
+_FLOOR_WARMUP: Final = 1.0
+_FLOOR_SECONDS: Final = 5.0
+
+
+@attrs.frozen
+class Session:
+    """A broker that is there for a number of runs. `broker`: what it is called in a report."""
+
+    broker: str
+    _brokers: str
+    _place: Place
+    _options: Options
+
+    async def measure(self, run: Run, *, floor: bool) -> Measured:
+        """Carry out a run; with `floor`, between two of the floor.
+
+        Raises:
+            BenchFailed: something is missing, or has ended.
+        """
+        floors = [await self._floor(run, "floor before")] if floor else []
+        async with self._server(run) as target:
+            measured = await measure(run, target, self._brokers, self._place)
+        if floor:
+            floors.append(await self._floor(run, "floor after"))
+        return Measured(measured, floors)
+
+    @asynccontextmanager
+    async def _server(self, run: Run) -> AsyncIterator[Target]:
+        options = self._options
+        if options.target is not None:
+            yield options.target
+            return
+        settings = {
+            "KAFKA_BROKERS": self._brokers,
+            "WS_MAX_KAFKA_RATE": "0",
+            "WS_MAX_BROADCAST_RATE": f"{run.broadcast_rate:g}",
+            # Some who were cut off are back before the server has noticed that they were.
+            "WS_MAX_CONNECTIONS": str(max(1, run.connections + run.affected // 4)),
+            "LOG_LEVEL": "warning",
+            **run.settings,
+            **options.settings,
+        }
+        async with open_server(self._place.directory, settings, options.cores) as target:
+            yield target
+
+    async def _floor(self, run: Run, label: str) -> Measurement:
+        """The same load on the floor: as many messages a second to each connection."""
+        directory, cores = self._place.directory, self._options.cores
+        rate = run.rate * reach(run.shape, names_for(run.shape), run.connections)
+        calm = attrs.evolve(
+            run,
+            label=label,
+            affected=0,
+            disturbance=Disturbance.NONE,
+            warmup=_FLOOR_WARMUP,
+            seconds=min(run.seconds, _FLOOR_SECONDS),
+        )
+        program = await compile_floor(directory)
+        async with open_floor(program, rate, run.record_bytes, cores.server) as target:
+            return await measure(calm, target, None, self._place)
+
+
+@asynccontextmanager
+async def open_session(options: Options, progress: Progress) -> AsyncIterator[Session]:
+    """Start what is needed for all runs.
+
+    Raises:
+        BenchFailed: there is no broker.
+    """
+    with tempfile.TemporaryDirectory(prefix="odin-ws-bench-") as name:
+        directory = Path(name)
+        progress("starting the broker", None)
+        async with open_broker(options.kafka, options.libs, directory) as (address, broker):
+            await create_topics(address)
+            place = Place(directory, options.cores, options.loaders, progress)
+            yield Session(broker, address, place, options)

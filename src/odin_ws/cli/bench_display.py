@@ -1,0 +1,86 @@
+"""How `odin-ws bench` looks: a bar while it runs, and tables at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from odin_ws.bench import report
+from odin_ws.bench.measurement import Measurement
+from odin_ws.bench.suite import Case, Measured
+from odin_ws.cli.command_runner import say
+from odin_ws.cli.tables import print_table
+
+__all__ = ["open_progress", "print_cases", "print_runs", "tell_problems"]
+
+
+@contextmanager
+def open_progress() -> Iterator[Callable[[str, float | None], None]]:
+    """A bar on a terminal, a line for each step in a pipe."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Steps().tell
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    # Drawn when we say so: rich's own refreshing would be a thread.
+    with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def show(what: str, share: float | None) -> None:
+            bar.update(task, description=what, completed=share or 0.0, refresh=True)
+
+        yield show
+
+
+class _Steps:
+    """Says each step once."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def tell(self, what: str, _share: float | None) -> None:
+        if what != self._said:
+            self._said = what
+            say(what)
+
+
+def print_runs(title: str, measured: Sequence[Measured]) -> None:
+    """All quantities of some runs, side by side."""
+    runs = [one.server for one in measured]
+    floors = [floor for one in measured for floor in one.floors]
+    rows = report.rows(runs, floors)
+    headings = [title, *(one.label for one in (*runs, *floors))]
+    print_table(headings, rows, [""] * len(rows))
+
+
+def print_cases(cases: Sequence[tuple[Case, Sequence[Measured]]]) -> None:
+    """The figures of each case beside what they should be."""
+    rows, styles = [], []
+    for case, measured in cases:
+        for number, figure in enumerate(case.figures):
+            value, reached = figure.value(measured), figure.reached(measured)
+            rows.append(
+                [
+                    "" if number else case.name,
+                    figure.name,
+                    "" if value is None else figure.form.format(value),
+                    "" if number else report.costs(measured[-1].server, measured[-1].floors),
+                    figure.limit,
+                    {True: "yes", False: "no", None: ""}[reached],
+                ]
+            )
+            styles.append("red" if reached is False else "")
+    headings = ["case", "figure", "measured", "CPU per message: here, floor", "target", "reached"]
+    print_table(headings, rows, styles)
+
+
+def tell_problems(runs: Sequence[Measurement]) -> None:
+    """On stderr, why figures may not be the server's, and what must not happen and did."""
+    for run in runs:
+        for line in report.warnings(run):
+            say(line, fg="yellow")
+        for line in report.problems(run):
+            say(line, fg="red")

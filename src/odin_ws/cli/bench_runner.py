@@ -1,0 +1,123 @@
+"""Runs what `odin-ws bench` was asked for, and shows what came of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import IO, Any, Final
+
+import attrs
+import orjson
+import trio
+
+from odin_ws.bench import plot
+from odin_ws.bench.errors import BenchFailed
+from odin_ws.bench.options import Options
+from odin_ws.bench.scenarios import Run, Scenario
+from odin_ws.bench.suite import CASES, Case, Measured
+from odin_ws.bench.testbed import open_session
+from odin_ws.cli.bench_display import open_progress, print_cases, print_runs, tell_problems
+from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, leaves, say
+from odin_ws.cli.standard_streams import write_all
+
+__all__ = ["Outputs", "run_scenario", "run_suite"]
+
+_STDOUT: Final = 1
+
+
+@attrs.frozen
+class Outputs:
+    """The files for figures and pictures besides the table; None for no file."""
+
+    json: IO[bytes] | None
+    plot: IO[bytes] | None
+
+
+async def run_scenario(
+    name: str,
+    scenario: Scenario,
+    options: Options,
+    *,
+    floor: bool,
+    outputs: Outputs,
+) -> int:
+    """Carry out the runs of a scenario; returns the exit status.
+
+    Raises:
+        CommandFailed: it could not be carried out.
+    """
+    measured = await _measure(options, [(run, floor) for run in scenario.runs])
+    if len(measured) < len(scenario.runs):
+        return 1
+    return _show(measured, partial(print_runs, name, measured), {"scenario": name}, outputs)
+
+
+async def run_suite(name: str, options: Options, *, outputs: Outputs) -> int:
+    """Carry out a set of cases; returns the exit status, as `run_scenario` does."""
+    cases = CASES[name]
+    wanted = [(run, case.floor) for case in cases for run in case.runs]
+    measured = await _measure(options, wanted)
+    if len(measured) < len(wanted):
+        return 1
+    remaining = iter(measured)
+    by_case = [(case, [next(remaining) for _ in case.runs]) for case in cases]
+    about = {"scenario": name, "cases": [_figures(case, found) for case, found in by_case]}
+    return _show(measured, partial(print_cases, by_case), about, outputs)
+
+
+async def _measure(options: Options, wanted: Sequence[tuple[Run, bool]]) -> list[Measured]:
+    """Carry out runs, each with the floor or without; fewer come back after a signal."""
+    if options.cores.others:
+        # All that is started here inherits it; the server is put elsewhere.
+        os.sched_setaffinity(0, options.cores.others)
+    measured = []
+    try:
+        with open_progress() as progress:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel_on_signal, nursery.cancel_scope)
+                async with open_session(options, progress) as session:
+                    for run, floor in wanted:
+                        measured.append(await session.measure(run, floor=floor))
+                nursery.cancel_scope.cancel()
+    except* BenchFailed as group:
+        raise CommandFailed(str(next(leaves(group)))) from group
+    if len(measured) < len(wanted):
+        say("interrupted", fg="red")
+    return measured
+
+
+def _show(
+    measured: Sequence[Measured],
+    print_table: Callable[[], None],
+    about: Mapping[str, Any],
+    outputs: Outputs,
+) -> int:
+    runs = [one.server for one in measured]
+    floors = [floor for one in measured for floor in one.floors]
+    # If the figures or the picture go to stdout, nothing else does.
+    if all(one is None or one.fileno() != _STDOUT for one in (outputs.json, outputs.plot)):
+        print_table()
+    tell_problems(runs)
+    if outputs.json is not None:
+        everything = {**about, "runs": [one.to_json() for one in (*runs, *floors)]}
+        write_all(outputs.json, orjson.dumps(everything, option=orjson.OPT_INDENT_2) + b"\n")
+    if outputs.plot is not None:
+        write_all(outputs.plot, plot.draw([*runs, *floors]))
+    return 1 if any(run.failed for run in runs) else 0
+
+
+def _figures(case: Case, measured: Sequence[Measured]) -> dict[str, Any]:
+    return {
+        "case": case.name,
+        "figures": [
+            {
+                "name": figure.name,
+                "value": figure.value(measured),
+                "most": figure.most,
+                "least": figure.least,
+                "reached": figure.reached(measured),
+            }
+            for figure in case.figures
+        ],
+    }

@@ -1,0 +1,120 @@
+"""How `odin-ws demo` looks: a live table on a terminal, a line a second in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from odin_ws.cli.command_runner import say, write_line
+from odin_ws.cli.message_text import Line, colour
+from odin_ws.cli.tally import Tally, Window
+
+__all__ = ["Display", "open_display"]
+
+# Between two windows of the tally. A terminal is looked at, a log is read later.
+_LIVE_SECONDS: Final = 0.5
+_PLAIN_SECONDS: Final = 1.0
+
+
+class Display(Protocol):
+    """Shows a tally every `interval` seconds."""
+
+    interval: float
+
+    def begin(self, places: Mapping[str, str]) -> None:
+        """Say what runs where."""
+
+    def show(self, tally: Tally, window: Window) -> None:
+        """Show how it stands. Raises OutputClosed when nobody reads it any more."""
+
+    def end(self, tally: Tally, window: Window) -> None:
+        """Show how it stood in the end; the last window is shorter than the others."""
+
+    def note(self, text: str) -> None:
+        """Say what happens besides."""
+
+
+@contextmanager
+def open_display(console: Console) -> Iterator[Display]:
+    """The display that suits `console`, which is stdout."""
+    if not console.is_terminal:
+        yield _Plain()
+        return
+    # Drawn when we say so: rich's own refreshing would be a thread.
+    with Live(console=console, auto_refresh=False) as live:
+        yield _Live(live)
+
+
+class _Plain:
+    interval = _PLAIN_SECONDS
+
+    def begin(self, places: Mapping[str, str]) -> None:
+        for name, place in places.items():
+            write_line(f"{name:<9} {place}")
+
+    def show(self, tally: Tally, window: Window) -> None:
+        rates = "  ".join(f"{category} {rate:.0f}" for category, rate in window.by_category.items())
+        write_line(
+            f"{window.rate:4.0f}/s  {tally.total:6} messages  {_types(tally)}  "
+            f"{_latency(window)}  {rates}"
+        )
+
+    def end(self, tally: Tally, window: Window) -> None:
+        """Say nothing: the summary follows, and a rate over half a window would mislead."""
+
+    def note(self, text: str) -> None:
+        say(text)
+
+
+class _Live:
+    interval = _LIVE_SECONDS
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def begin(self, places: Mapping[str, str]) -> None:
+        for name, place in places.items():
+            self._live.console.print(Text.assemble((f"{name:<9} ", "dim"), (place, "bold")))
+
+    def show(self, tally: Tally, window: Window) -> None:
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        table.add_column("category", min_width=12)
+        table.add_column("msg/s", justify="right", min_width=6)
+        table.add_column("total", justify="right", min_width=8)
+        for category, total in tally.by_category.items():
+            rate = f"{window.by_category[category]:.0f}"
+            table.add_row(category, rate, str(total), style=colour(category))
+        table.add_row("all", f"{window.rate:.0f}", str(tally.total), style="bold")
+        about = Text(f"{_types(tally)}, {_latency(window)}", "dim")
+        lines = [_text(line) for line in tally.recent]
+        self._live.update(Group("", table, about, "", *lines), refresh=True)
+
+    def end(self, tally: Tally, window: Window) -> None:
+        self.show(tally, window)
+
+    def note(self, text: str) -> None:
+        self._live.console.print(Text(text, "dim"))
+
+
+def _types(tally: Tally) -> str:
+    return f"{tally.seen_types} of {tally.known_types} event types"
+
+
+def _latency(window: Window) -> str:
+    if window.latency_ms is None:
+        return "no latency"
+    return f"p50 {window.latency_ms:.0f} ms"
+
+
+def _text(line: Line) -> Text:
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(f"{line.time} ", "dim")
+    text.append(f"{line.channel:<16} ", f"bold {colour(line.category)}")
+    text.append(f"{line.event:<22} ", colour(line.category))
+    return text.append(line.fields)

@@ -1,0 +1,135 @@
+"""The start and the end of `odin-ws serve`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import NoReturn
+
+import structlog
+import trio
+
+from odin_ws import __version__
+from odin_ws.catalogue import Catalogue
+from odin_ws.cli.command_runner import (
+    CannotBegin,
+    CommandFailed,
+    leaves,
+    obey_signals,
+    run,
+)
+from odin_ws.cli.descriptors import TooFewDescriptors, raise_descriptor_limit
+from odin_ws.cli.environment import (
+    check_authority,
+    read_access,
+    read_catalogue,
+    read_settings,
+    stop_with,
+)
+from odin_ws.cli.interpreter import calm_garbage_collector
+from odin_ws.kafka.security import KafkaAccess
+from odin_ws.listener.accept_loop import CannotListen
+from odin_ws.listener.tls import CertificateError, survive_hangups
+from odin_ws.log_queue import log_queue
+from odin_ws.logs import configure_logging
+from odin_ws.service import kafka, read_certificate
+from odin_ws.service import serve as run_service
+from odin_ws.settings import Settings
+from odin_ws.workers.service import serve_with_workers
+from odin_ws.workers.supervisor import WRONG_SETTINGS, WorkerFailed
+
+__all__ = ["run_server"]
+
+log = structlog.get_logger("odin_ws.cli")
+
+
+def run_server(options: Mapping[str, str], worker: Sequence[str]) -> NoReturn:
+    """Serve until a signal, then exit with the status that docs/operations.md gives.
+
+    Args:
+        options: settings of the command line, by their names.
+        worker: what a worker process is started with.
+    """
+    warnings: list[str] = []
+    settings = read_settings(warnings.append, options)
+    catalogue = read_catalogue(settings)
+    check_authority(settings, catalogue)
+    read_access(settings)  # what is wrong with certificates is told now, and ends the start
+    if settings.ws_max_connections < settings.ws_workers:
+        stop_with(
+            f"WS_MAX_CONNECTIONS={settings.ws_max_connections}: WS_WORKERS={settings.ws_workers} "
+            "share them out, and each needs one at least"
+        )
+    with log_queue() as handler:
+        configure_logging(settings.log_level, settings.log_format, handler)
+        for line in warnings:
+            log.warning(line)
+        settings = _within_descriptors(settings)
+        try:
+            # Each worker reads it itself; a mistake is told once, before there are any.
+            read_certificate(settings)
+        except CertificateError as error:
+            stop_with(str(error))
+        if settings.ws_auth == "none":
+            log.warning("nobody is asked for a token", setting="WS_AUTH=none")
+        log.info("starting", version=__version__, brokers=settings.kafka_brokers)
+        calm_garbage_collector()
+        serve = partial(_serve_with_workers, worker) if settings.ws_workers > 1 else _serve_here
+        sys.exit(run(partial(_until_signalled, serve, settings, catalogue)))
+
+
+def _within_descriptors(settings: Settings) -> Settings:
+    """The settings, with the connections that the limit of descriptors allows."""
+    try:
+        plan = raise_descriptor_limit(settings)
+    except TooFewDescriptors as error:
+        stop_with(str(error))
+    for line in plan.warnings:
+        log.warning("a setting is lowered, there are too few descriptors", reason=line)
+    log.info(
+        "descriptors",
+        limit=plan.limit,
+        connections=plan.connections,
+        pending=plan.settings.ws_max_pending,
+        reserve=plan.reserve,
+    )
+    return plan.settings
+
+
+_Serve = Callable[[Settings, Catalogue, trio.Event], Awaitable[bool]]
+
+
+async def _until_signalled(serve: _Serve, settings: Settings, catalogue: Catalogue) -> int:
+    """Serve; returns the exit status: 0 after a drain, 1 where a signal cut it short."""
+    stop = trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
+            if settings.ws_tls_cert is None:
+                nursery.start_soon(survive_hangups)
+            drained = await serve(settings, catalogue, stop)
+            nursery.cancel_scope.cancel()
+            return 0 if drained else 1
+    except* CannotListen as group:
+        raise CommandFailed(str(next(leaves(group)))) from group
+    except* WorkerFailed as group:
+        # Several may have failed, of the same cause; each has said why.
+        failed = next(leaves(group))
+        failure = CannotBegin if failed.status == WRONG_SETTINGS else CommandFailed
+        raise failure(str(failed)) from group
+    log.warning("stopped at once by a second signal")
+    return 1
+
+
+async def _serve_here(settings: Settings, catalogue: Catalogue, stop: trio.Event) -> bool:
+    upstream = kafka(settings, catalogue, KafkaAccess.of(settings))
+    await run_service(settings, catalogue, upstream, stop)
+    return True
+
+
+async def _serve_with_workers(
+    worker: Sequence[str], settings: Settings, _catalogue: Catalogue, stop: trio.Event
+) -> bool:
+    # They read the catalogue themselves.
+    return await serve_with_workers(settings, worker, stop)

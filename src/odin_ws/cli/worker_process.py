@@ -1,0 +1,94 @@
+"""The start and the end of one worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from functools import partial
+from typing import NoReturn
+
+import structlog
+import trio
+
+from odin_ws.catalogue import Catalogue
+from odin_ws.cli.descriptors import raise_descriptor_limit
+from odin_ws.cli.environment import read_catalogue, read_settings
+from odin_ws.cli.interpreter import calm_garbage_collector
+from odin_ws.cli.standard_streams import protect_streams
+from odin_ws.clock import PauseClock
+from odin_ws.exit_signals import exit_signals
+from odin_ws.kafka.security import KafkaAccess
+from odin_ws.listener.accept_loop import open_listening_socket
+from odin_ws.listener.tls import survive_hangups
+from odin_ws.log_queue import log_queue
+from odin_ws.logs import configure_logging
+from odin_ws.service import kafka, running
+from odin_ws.settings import Settings
+from odin_ws.workers.child import RENEW, STOP
+from odin_ws.workers.limits import settings_of
+
+__all__ = ["run_worker"]
+
+log = structlog.get_logger("odin_ws.cli")
+
+
+def run_worker(number: int, ops_fd: int) -> NoReturn:
+    """Serve as worker `number` until told to end; its ops pages are at the socket `ops_fd`."""
+    protect_streams()
+    # Unknown names are the supervisor's to mention; that SIGHUP ends nothing is inherited.
+    settings = read_settings(lambda _line: None)
+    catalogue = read_catalogue(settings)
+    structlog.contextvars.bind_contextvars(worker=number)
+    with log_queue() as handler, socket.socket(fileno=ops_fd) as ops_socket:
+        configure_logging(settings.log_level, settings.log_format, handler)
+        # The supervisor has said what had to be lowered; the limit is inherited.
+        settings = raise_descriptor_limit(settings).settings
+        calm_garbage_collector()
+        serve = partial(_serve, settings_of(settings, number), catalogue, ops_socket)
+        sys.exit(trio.run(serve, clock=PauseClock()))
+
+
+async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.socket) -> int:
+    """Run the service; returns the exit status: 0 after a drain, 1 where it was cut short."""
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_drain_on_signals, stop)
+        if settings.ws_tls_cert is None:
+            nursery.start_soon(survive_hangups)
+        nursery.start_soon(_obey_supervisor, stop, nursery.cancel_scope)
+        with open_listening_socket(settings.ws_addr, reuse_port=True) as listening:
+            upstream = kafka(settings, catalogue, KafkaAccess.of(settings))
+            async with running(settings, catalogue, upstream, listening, ops_socket):
+                log.info("serving", subscribers=str(settings.ws_addr))
+                await stop.wait()
+        nursery.cancel_scope.cancel()
+        return 0
+    return 1
+
+
+async def _drain_on_signals(stop: trio.Event) -> None:
+    """Drain, however many signals come: only the supervisor's second one is meant."""
+    # What comes after the drain must not turn its end into that of a crash.
+    exit_signals.ignore()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("signal", name=signal.Signals(number).name)
+            stop.set()
+
+
+async def _obey_supervisor(stop: trio.Event, scope: trio.CancelScope) -> None:
+    """Do what comes on standard input (see odin_ws.workers.child); its end is a reason to drain."""
+    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as orders:
+        async for order in orders:
+            if RENEW in order:
+                # As if somebody had sent the signal to this process alone.
+                signal.raise_signal(signal.SIGHUP)
+            if order.strip(RENEW):
+                stop.set()
+            if STOP in order:
+                scope.cancel()
+    if not stop.is_set():
+        log.warning("the supervisor is gone")
+        stop.set()

@@ -1,0 +1,62 @@
+"""A live connection goes on with a new token before the old one ends."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+import trio
+
+from odin_ws.client.connection import Connection
+from odin_ws.client.credentials import Tokens
+from odin_ws.client.session import Session, auth_command
+
+__all__ = ["Renewal"]
+
+# Between two attempts. Whoever has not two of it left will rather connect again, and resume.
+_LEAST_SECONDS: Final = 1.0
+
+
+class Renewal:
+    """Fetches tokens for one connection, in `nursery`, which has to end with it.
+
+    `seconds`: for one token. An attempt is made within half of the time that is left: all tokens
+    of a crowd may end together, and where it fails there is time for others. If none succeeds the
+    server closes, and nothing is lost by that.
+    """
+
+    def __init__(
+        self, tokens: Tokens, seconds: float, rng: random.Random, nursery: trio.Nursery
+    ) -> None:
+        self._tokens = tokens
+        self._seconds = seconds
+        self._rng = rng
+        self._nursery = nursery
+        self._fetching = False
+        self._token: str | None = None
+
+    async def attend(self, session: Session, connection: Connection) -> None:
+        """Do what is due: to be called each time that something was received, or might have been.
+
+        Raises Ended.
+        """
+        if session.token_taken:
+            session.token_taken = False
+            self._tokens.taken()
+        end, session.token_ends_at = session.token_ends_at, None
+        if end is not None and self._tokens.renewable and not self._fetching:
+            self._fetching = True
+            self._nursery.start_soon(self._fetch, end, connection)
+        if self._token is not None:
+            token, self._token = self._token, None
+            await connection.send(auth_command(token))
+
+    async def _fetch(self, end: float, connection: Connection) -> None:
+        while (left := end - trio.current_time()) > 2 * _LEAST_SECONDS:
+            await trio.sleep(max(_LEAST_SECONDS, self._rng.uniform(0, left / 2)))
+            # The same one would only be told to be ending again.
+            self._token = await self._tokens.another(self._seconds)
+            if self._token is not None:
+                connection.wake()
+                break
+        self._fetching = False

@@ -1,0 +1,146 @@
+"""The closed table of reasons a connection ends.
+
+Close frames, metric labels, log fields and docs/protocol.md all come from it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+from functools import cached_property
+from typing import Final
+
+import attrs
+
+from odin_ws.protocol.frames import close_frame
+from odin_ws.protocol.message_reader import Fault
+
+__all__ = ["Close", "CloseReason", "Initiator", "close_for"]
+
+
+class Initiator(StrEnum):
+    """Who ended a connection: the `initiated_by` label."""
+
+    SERVER = "server"
+    CLIENT = "client"
+    NETWORK = "network"
+
+
+@attrs.frozen(slots=False)
+class CloseReason:
+    """One way to end. `label` names it in metrics and logs; `text` is the close frame's reason.
+
+    `advice` is what the client should do. `flush`: what waits in the outbox is sent first.
+    """
+
+    code: int
+    label: str
+    by: Initiator
+    text: str
+    advice: str
+    flush: bool = True
+
+    @cached_property
+    def frame(self) -> bytes:
+        """The close frame, the same bytes for everybody."""
+        return close_frame(self.code, self.text)
+
+
+class Close(Enum):
+    """Every reason there is."""
+
+    CLIENT = CloseReason(1000, "client_closed", Initiator.CLIENT, "", "nothing: it closed itself")
+    LOST = CloseReason(1006, "connection_lost", Initiator.NETWORK, "", "resume with back-off")
+    PROTOCOL = CloseReason(
+        1002, "protocol_error", Initiator.SERVER, "not a valid WebSocket frame", "fix itself"
+    )
+    BINARY = CloseReason(
+        1003, "binary_frame", Initiator.SERVER, "commands are text frames", "fix itself"
+    )
+    NOT_UTF8 = CloseReason(
+        1007, "not_utf8", Initiator.SERVER, "a text frame was not UTF-8", "fix itself"
+    )
+    SLOW = CloseReason(
+        1008,
+        "slow",
+        Initiator.SERVER,
+        "slow: messages waited too long to be taken",
+        "read faster or ask for less, then resume",
+        flush=False,
+    )
+    FLOODING = CloseReason(
+        1008,
+        "flooding",
+        Initiator.SERVER,
+        "flooding: too many commands, pings or pongs",
+        "slow down, then resume",
+    )
+    UNFINISHED = CloseReason(
+        1008,
+        "unfinished",
+        Initiator.SERVER,
+        "a command that was begun did not end",
+        "send commands whole, then resume",
+    )
+    BAD_COMMANDS = CloseReason(
+        1008,
+        "bad_commands",
+        Initiator.SERVER,
+        "too many bad messages in a row",
+        "fix itself, then resume",
+    )
+    TOO_LARGE = CloseReason(
+        1009,
+        "message_too_large",
+        Initiator.SERVER,
+        "message too large, or in too many frames",
+        "fix itself",
+    )
+    INTERNAL = CloseReason(
+        1011,
+        "internal_error",
+        Initiator.SERVER,
+        "internal error",
+        "resume with back-off",
+        flush=False,
+    )
+    DRAINING = CloseReason(
+        1012, "draining", Initiator.SERVER, "the server is restarting", "resume, on any instance"
+    )
+    REBALANCED = CloseReason(
+        1012,
+        "rebalanced",
+        Initiator.SERVER,
+        "partitions have moved to another instance",
+        "resume, on the instance that serves them",
+    )
+    TOKEN_EXPIRED = CloseReason(
+        4401,
+        "token_expired",
+        Initiator.SERVER,
+        "the token has expired",
+        "get a new token, then resume",
+    )
+    REVOKED = CloseReason(
+        4403, "revoked", Initiator.SERVER, "access was revoked", "stop", flush=False
+    )
+    NO_PONG = CloseReason(
+        4408,
+        "no_pong",
+        Initiator.SERVER,
+        "nothing was heard for too long",
+        "resume",
+        flush=False,
+    )
+
+
+# How the faults of what a client sends end its connection.
+_BY_FAULT: Final = {
+    Fault.BROKEN: Close.PROTOCOL,
+    Fault.NOT_UTF8: Close.NOT_UTF8,
+    Fault.TOO_LARGE: Close.TOO_LARGE,
+}
+
+
+def close_for(fault: Fault) -> Close:
+    """How a connection ends whose client sent that."""
+    return _BY_FAULT[fault]

@@ -1,0 +1,1 @@
+"""From an accepted socket to a WebSocket: request, admission, limits, authentication."""

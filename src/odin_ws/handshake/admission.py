@@ -1,0 +1,81 @@
+"""Who may come in: judged from the head, answered before the upgrade."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final
+
+import attrs
+
+from odin_ws.handshake.memory_budget import CONNECTION_BYTES, MemoryBudget
+from odin_ws.handshake.request import Head, Refusal, check_upgrade
+from odin_ws.handshake.retry_after import retry_after
+from odin_ws.protocol.envelope import Dialect
+
+__all__ = ["NO_ROOM", "Admission"]
+
+# The labels of what is refused for want of room.
+NO_ROOM: Final = ("cpu", "draining", "loop_delay", "max_connections", "max_pending", "memory")
+
+# What a caller is told of a limit that is passed.
+_OVERLOADED: Final = {
+    "cpu": "the server is short of cpu",
+    "loop_delay": "the server is behind with its work",
+    "memory": "the server is short of memory",
+}
+
+
+@attrs.define(eq=False)
+class Admission:
+    """Counts who is in and says who may still come.
+
+    `overload` names a limit that is passed at the moment ("memory", "cpu", "loop_delay"), or None.
+    `budget`: what each connection takes is counted there.
+    """
+
+    max_connections: int
+    overload: Callable[[], str | None]
+    active: int = 0
+    # By label: whatever was refused, and of that what was for want of room.
+    refused: Counter[str] = attrs.field(factory=Counter)
+    rejected: Counter[str] = attrs.field(factory=Counter)
+    draining: bool = False
+    budget: MemoryBudget = attrs.field(factory=MemoryBudget)
+
+    @contextmanager
+    def admit(self, head: Head) -> Iterator[Dialect]:
+        """Hold a place for the length of the block. Raises Refusal, also for what is no upgrade."""
+        check_upgrade(head)
+        dialect = _dialect(head)
+        if self.draining:
+            raise _busy("draining", "the server is restarting")
+        if self.active >= self.max_connections:
+            raise _busy("max_connections", f"all {self.max_connections} places are taken")
+        if (limit := self.overload()) is not None:
+            raise _busy(limit, _OVERLOADED[limit])
+        self.active += 1
+        self.budget.spend(CONNECTION_BYTES)
+        try:
+            yield dialect
+        finally:
+            self.active -= 1
+
+    def count(self, refusal: Refusal) -> None:
+        """Count a refusal that is being sent."""
+        self.refused[refusal.label] += 1
+        if refusal.label in NO_ROOM:
+            self.rejected[refusal.label] += 1
+
+
+def _dialect(head: Head) -> Dialect:
+    version = head.query.get("v", "1")
+    if version not in {"0", "1"}:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"v: 0 or 1, not {version!r}")
+    return Dialect(int(version))
+
+
+def _busy(label: str, text: str) -> Refusal:
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [retry_after()])

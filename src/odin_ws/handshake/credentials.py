@@ -1,0 +1,53 @@
+"""What a request head says of who asks: a bearer token, a subprotocol."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from odin_ws.handshake.request import Head, Refusal
+
+__all__ = ["bearer_token", "select_subprotocol"]
+
+# Browsers cannot set headers, but they can offer subprotocols: one is the token, another is ours,
+# which the answer has to select, or they hang up. Kubernetes' API server does it in the same way.
+_OURS: Final = "odin.v"
+_TOKEN: Final = "bearer."  # noqa: S105 -- what stands before one
+
+_SCHEME: Final = "bearer "
+
+
+def bearer_token(head: Head, *, in_query: bool) -> str | None:
+    """The token in a head; None where there is none. Raises Refusal: there are several.
+
+    `in_query`: it may be the parameter `token` too.
+    """
+    authorization = head.headers.get("authorization", "")
+    found = [authorization[len(_SCHEME) :].strip()] * authorization.lower().startswith(_SCHEME)
+    found += [name[len(_TOKEN) :] for name in _offered(head) if name.startswith(_TOKEN)]
+    if in_query and "token" in head.query:
+        found.append(head.query["token"])
+    if len(found) > 1:
+        # RFC 6750, 2: a client must not use more than one method.
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "more than one token")
+    return found[0] if found else None
+
+
+def select_subprotocol(head: Head) -> str | None:
+    """The subprotocol to answer with; None where the client offers none of ours.
+
+    It is named after the version that the client asks for: `odin.v1`, `odin.v0`. Raises Refusal
+    for a browser that offers only a token: it would hang up, and say nothing of why.
+    """
+    offered = _offered(head)
+    ours = _OURS + head.query.get("v", "1")
+    if ours in offered:
+        return ours
+    if any(name.startswith(_TOKEN) for name in offered):
+        text = f"Sec-WebSocket-Protocol: offer {ours} beside the token"
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", text)
+    return None
+
+
+def _offered(head: Head) -> list[str]:
+    return [name.strip() for name in head.headers.get("sec-websocket-protocol", "").split(",")]

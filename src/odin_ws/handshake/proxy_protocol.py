@@ -1,0 +1,69 @@
+"""The PROXY protocol, version 2: before anything else a proxy says for whom it has connected.
+
+https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt, section 2.2. Version 1 is a line of
+text of unknown length, and nobody needs it who has a proxy that speaks version 2.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Final
+
+import trio
+
+from odin_ws.handshake.forwarded import read_address
+from odin_ws.handshake.request import Refusal
+from odin_ws.listener.transport import Transport
+
+__all__ = ["read_proxy_header"]
+
+_SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+_FIXED_BYTES: Final = 16
+
+# The proxy itself asks (a health check), or asks for somebody.
+_LOCAL: Final = 0x20
+_PROXY: Final = 0x21
+
+# Family and transport, with the length of an address; for others there is nothing we could use.
+_ADDRESS_BYTES: Final = {0x11: 4, 0x21: 16}
+
+# Two addresses, two ports, and what proxies add: AWS some 100 bytes, TLS details some hundreds.
+_MAX_BYTES: Final = 4096
+
+
+async def read_proxy_header(transport: Transport, *, seconds: float) -> str | None:
+    """The client's address; None where the proxy asks for itself, or does not say for whom.
+
+    Nothing behind the header is read. Raises Refusal where there is no header, or a broken one.
+    """
+    with trio.move_on_after(seconds):
+        fixed = await _read(transport, _FIXED_BYTES)
+        command, family = fixed[12], fixed[13]
+        size = int.from_bytes(fixed[14:16], "big")
+        if not fixed.startswith(_SIGNATURE) or command not in {_LOCAL, _PROXY}:
+            raise _refusal("a PROXY header, version 2, comes first here")
+        if size > _MAX_BYTES:
+            raise _refusal(f"a PROXY header has at most {_MAX_BYTES} bytes")
+        rest = await _read(transport, size)
+        length = _ADDRESS_BYTES.get(family)
+        if command == _LOCAL or length is None:
+            return None
+        if size < 2 * length + 4:
+            raise _refusal("a PROXY header ends within its addresses")
+        return read_address(str(ip_address(rest[:length])))
+    raise _refusal(f"the PROXY header did not come in {seconds:g} s")
+
+
+async def _read(transport: Transport, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = await transport.receive_some(size - len(data))
+        if not more:
+            raise trio.BrokenResourceError
+        data += more
+    return data
+
+
+def _refusal(text: str) -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)

@@ -1,0 +1,151 @@
+"""How many may come, and how fast: all together, and from one address."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from http import HTTPStatus
+from typing import Final, Self
+
+import attrs
+import structlog
+import trio
+
+from odin_ws.handshake.forwarded import Source, is_public, limit_key
+from odin_ws.handshake.request import Refusal
+from odin_ws.handshake.retry_after import retry_after
+from odin_ws.token_bucket import TokenBucket
+
+__all__ = ["TOO_MANY", "AddressLimits", "ConnectLimits", "PerAddress"]
+
+log = structlog.get_logger("odin_ws.connection")
+
+# The labels of what is refused here (429).
+TOO_MANY: Final = ("connect_rate", "connect_rate_per_ip", "max_connections_per_ip")
+
+# So many seconds' worth of a rate may come at once: an office that comes back after a power cut.
+_BURST_SECONDS: Final = 5.0
+
+# A rate is remembered for so many addresses, some 5 MB. With more, those that were quiet for
+# longest begin anew; the rate of all together still holds.
+_MAX_ADDRESSES: Final = 16_384
+
+# An operator has to hear when a limit meets a proxy that does not say for whom it asks, once.
+_WARN_SECONDS: Final = 30.0
+_HINT: Final = (
+    "a proxy or load balancer has to be in WS_TRUSTED_PROXIES, and to name its clients in the "
+    "header that WS_FORWARDED_HEADER says"
+)
+
+
+@attrs.frozen
+class PerAddress:
+    """What one address may have; 0 is no limit. `public_only`: others have none."""
+
+    most: float = 0.0
+    public_only: bool = False
+
+    @classmethod
+    def of(cls, most: float | None, public: float) -> Self:
+        """`most`, of every address; where nobody has said it, `public` of public ones."""
+        return cls(public, public_only=True) if most is None else cls(most)
+
+    def holds_for(self, source: Source) -> bool:
+        """Whether there is a limit for connections from there.
+
+        A proxy that has not named its client has strangers behind it: no proxy, however it is
+        misled, lifts a limit by that.
+        """
+        if not self.most:
+            return False
+        return not (self.public_only and source.named) or is_public(source.address)
+
+
+@attrs.frozen
+class AddressLimits:
+    """Limits as settings give them; 0 is none. Rates are connections per second."""
+
+    rate: float = 0.0
+    rate_per_address: PerAddress = PerAddress()
+    connections_per_address: PerAddress = PerAddress()
+
+
+class ConnectLimits:
+    """Keeps count of addresses; of IPv6 a /64 counts as one."""
+
+    def __init__(self, limits: AddressLimits) -> None:
+        self._limits = limits
+        # It starts full, so the time is of no matter.
+        self._all = TokenBucket(limits.rate, limits.rate * _BURST_SECONDS, 0.0)
+        # The one longest not charged first, which is the first to be full again.
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._connections: Counter[str] = Counter()
+        self._warned_at: float | None = None
+
+    def __len__(self) -> int:
+        """How many addresses something is remembered of."""
+        return len(self._buckets.keys() | self._connections.keys())
+
+    def knock(self, source: Source) -> None:
+        """Charge an attempt to connect. Raises Refusal; one that is refused is not charged."""
+        limits = self._limits
+        limited = limits.rate_per_address.holds_for(source)
+        if not (limits.rate or limited):
+            return
+        now = trio.current_time()
+        key = limit_key(source.address)
+        bucket = self._bucket(key, now) if limited else None
+        # First the address: else those who flood would use up what is there for all.
+        if bucket is not None and not bucket.available(now):
+            raise self._refusal("connect_rate_per_ip", key, limits.rate_per_address.most)
+        if limits.rate:
+            if not self._all.available(now):
+                raise self._refusal("connect_rate", key, limits.rate)
+            self._all.spend(1)
+        if bucket is not None:
+            bucket.spend(1)
+            self._buckets[key] = bucket
+            self._buckets.move_to_end(key)
+
+    def hold(self, source: Source) -> AbstractContextManager[None]:
+        """Count a connection for the length of the block. Raises Refusal."""
+        limit = self._limits.connections_per_address
+        return self._hold(source, limit.most) if limit.holds_for(source) else nullcontext()
+
+    @contextmanager
+    def _hold(self, source: Source, most: float) -> Iterator[None]:
+        key = limit_key(source.address)
+        if self._connections[key] >= most:
+            raise self._refusal("max_connections_per_ip", key, most)
+        self._connections[key] += 1
+        try:
+            yield
+        finally:
+            self._connections[key] -= 1
+            if not self._connections[key]:
+                del self._connections[key]
+
+    def _bucket(self, key: str, now: float) -> TokenBucket:
+        """The bucket of an address; full ones are forgotten, for a new one is as good."""
+        while self._buckets:
+            oldest = next(iter(self._buckets.values()))
+            oldest.available(now)
+            if oldest.seconds_until_full() and len(self._buckets) < _MAX_ADDRESSES:
+                break
+            self._buckets.popitem(last=False)
+        rate = self._limits.rate_per_address.most
+        return self._buckets.get(key) or TokenBucket(rate, rate * _BURST_SECONDS, now)
+
+    def _refusal(self, label: str, key: str, most: float) -> Refusal:
+        name = f"WS_{label.upper()}"
+        of_one = label.endswith("_ip")
+        now = trio.current_time()
+        if self._warned_at is None or now - self._warned_at >= _WARN_SECONDS:
+            self._warned_at = now
+            hint = {"hint": _HINT} if of_one else {}
+            log.warning(
+                "callers are refused by a limit", setting=name, address=key, limit=most, **hint
+            )
+        text = f"too many: {name} is {most:g}" + f", and this is {key}" * of_one
+        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, label, text, [retry_after()])

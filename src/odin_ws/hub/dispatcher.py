@@ -1,0 +1,343 @@
+"""The hub: takes records, finds who wants each, and writes every subscriber once a cycle.
+
+One task dispatches, so no reordering is possible. All state moves in synchronous functions; the
+only awaits are the wait for records, for the next slot, and the yields between steps and writes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
+
+import trio
+
+from odin_ws.hub.cycle import Cycle, Queue, Slice
+from odin_ws.hub.fan_out import Shares
+from odin_ws.hub.ingest import Intake
+from odin_ws.hub.log_changes import LiveFrom
+from odin_ws.hub.subscriber import Subscriber
+from odin_ws.hub.subscription_index import SubscriptionIndex
+from odin_ws.protocol.envelope import Dialect, Message, encode_messages
+from odin_ws.records import Item
+from odin_ws.steps import STEP_ITEMS, Steps
+
+__all__ = ["Hub"]
+
+# The share of the event loop the dispatcher may take: above it cycles stretch, so each write
+# carries more and readers, accepts and pongs keep the rest (shared measurements: 60-70%).
+_DUTY = 0.65
+
+# A slice may be over: that is looked at every so many writes, and every so many bytes (of records
+# that nobody wants: 1,000, some 6 ms).
+_SLICE_WRITES = 32
+_SLICE_BYTES = 64 << 10
+
+# While a cycle writes, what has come is looked at so often, seconds: to share it out costs 12,000
+# subscribers a millisecond or two, and to write to them takes a hundred.
+_LOOK_SECONDS = 0.02
+
+# Clients that were cut off together come back to the same chunks of the past, at the same numbers:
+# so many are kept encoded, of 64 KiB each. In a crowd there are some for each channel.
+_REPLAYS_KNOWN = 64
+
+
+class Hub:
+    """Subscriptions, positions and the dispatcher.
+
+    `interval`: seconds between the starts of two cycles at least; 0 for none.
+    `cycle_bytes`: of records that are wanted one cycle takes so many, and what is begun. A
+    subscriber to everything gets them as one write; what is left over waits here, in the channel
+    and in Kafka.
+    """
+
+    def __init__(self, intake: Intake, *, interval: float, cycle_bytes: int) -> None:
+        self.intake = intake
+        self.retention = intake.retention
+        self.stats = intake.stats
+        self._interval = interval
+        self._cycle_bytes = cycle_bytes
+        self._index = SubscriptionIndex()
+        # What was encoded last to be replayed: many who were cut off together want the same.
+        self._replayed: deque[tuple[int, Dialect, Sequence[Message], bytes]] = deque(
+            maxlen=_REPLAYS_KNOWN
+        )
+
+    # ---- subscriptions: called by sessions, between two cycles or between two writes of one
+
+    def subscribe(
+        self,
+        subscriber: Subscriber,
+        patterns: Iterable[str],
+        replayed_from: Mapping[str, LiveFrom] | None = None,
+    ) -> None:
+        """Add patterns; they are live from the positions the hub has now.
+
+        `replayed_from`: of patterns that were replayed, where that began.
+        """
+        self.flush(subscriber)
+        now = self.intake.changes.live_from(self.intake.order, self.intake.positions)
+        begins = replayed_from or {}
+        for pattern in patterns:
+            shared = self._index.add(subscriber, pattern)
+            if shared is not None or pattern in begins:
+                # A pattern that was there before keeps its key, which is the shared text.
+                subscriber.live_from[shared or pattern] = begins.get(pattern, now)
+        subscriber.window_order = self.intake.order
+
+    def unsubscribe(self, subscriber: Subscriber, patterns: Collection[str]) -> bool:
+        """Take patterns away; nothing of them is written after this. False: there were none."""
+        self.flush(subscriber)
+        gone = [self._index.discard(subscriber, pattern) for pattern in patterns]
+        for pattern in patterns:
+            subscriber.live_from.pop(pattern, None)
+        subscriber.window_order = self.intake.order
+        return any(gone)
+
+    def leave(self, subscriber: Subscriber) -> Steps[None]:
+        """Forget a subscriber whose connection has ended."""
+        subscriber.due = None
+        # It would hold the connection, and that the subscriber.
+        subscriber.conflation = None
+        subscriber.live_from.clear()
+        for count, pattern in enumerate(list(subscriber.patterns), 1):
+            self._index.discard(subscriber, pattern)
+            if not count % STEP_ITEMS:
+                yield
+        # A cycle may have run meanwhile.
+        subscriber.due = None
+
+    def topics_of(self, subscriber: Subscriber) -> list[str]:
+        """The topics that a subscriber's patterns read from."""
+        return self.intake.catalogue.topics_in(subscriber.categories)
+
+    def positions(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+        """Per topic and partition the last offset dispatched; -1 before a partition's first."""
+        return {topic: dict(self.intake.positions.get(topic, {})) for topic in topics}
+
+    def partitions(self, topics: Iterable[str]) -> dict[str, list[int]]:
+        """Per topic the partitions this instance reads."""
+        return {topic: sorted(self.intake.positions.get(topic, ())) for topic in topics}
+
+    def ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """The id of each of these topics, where the brokers have ids."""
+        known = self.intake.changes.ids
+        return {topic: known[topic] for topic in topics if topic in known}
+
+    def categories(self, topics: Iterable[str]) -> dict[str, str]:
+        """The topic of each of these topics' categories."""
+        return {self.intake.catalogue.topics[topic].category: topic for topic in topics}
+
+    @property
+    def partial(self) -> bool:
+        """Whether other instances serve the rest of the partitions."""
+        return self.intake.partial
+
+    @property
+    def topics(self) -> list[str]:
+        """Every topic of the catalogue."""
+        return list(self.intake.catalogue.topics)
+
+    @property
+    def patterns(self) -> int:
+        """How many different patterns have a subscriber."""
+        return len(self._index)
+
+    def has_subscriber(self, pattern: str) -> bool:
+        """Whether somebody subscribes to a pattern."""
+        return pattern in self._index
+
+    # ---- what one subscriber is sent
+
+    def flush(self, subscriber: Subscriber) -> None:
+        """Write what the running cycle still owes a subscriber: answers come after it."""
+        due = subscriber.due
+        if due is not None:
+            subscriber.due = None
+            self._write(subscriber, due)
+        self.release(subscriber)
+
+    def release(self, subscriber: Subscriber) -> None:
+        """Write what conflation holds back: the subscriber can take it, or has asked something."""
+        conflation = subscriber.conflation
+        if conflation is not None and conflation.waiting:
+            messages, skipped = conflation.take()
+            self.send(subscriber, messages, skipped=skipped)
+
+    def send(
+        self,
+        subscriber: Subscriber,
+        messages: Sequence[Message],
+        *,
+        replay: bool = False,
+        skipped: int = 0,
+    ) -> None:
+        """Number messages and write them; `skipped` numbers before them are left out."""
+        seq = subscriber.seq + skipped + 1
+        if replay:
+            data = self._encode_replay(messages, seq, subscriber.dialect)
+        else:
+            data = encode_messages(messages, seq, subscriber.dialect, skipped=skipped)
+        if replay or skipped:
+            subscriber.window_order = self.intake.order
+        self._deliver(subscriber, data, seq, len(messages))
+
+    def sent(self, subscriber: Subscriber) -> Steps[tuple[int, list[Message]]]:
+        """What a subscriber was sent and is still kept, and the number of the first of it.
+
+        It reaches back to the last change of the subscriptions, replay or skipped message, and up
+        to where the first step found the subscriber.
+        """
+        self.flush(subscriber)
+        last, until = subscriber.seq, self.intake.order
+        patterns = frozenset(subscriber.patterns)
+        since = max(subscriber.window_order, self.intake.even_order)
+        messages = yield from self.retention.since(patterns, since, until)
+        # A partition may have been given up or taken back between two steps.
+        uneven = bisect_right(messages, self.intake.even_order, key=attrgetter("order"))
+        del messages[:uneven]
+        return last - len(messages) + 1, messages
+
+    def send_again(self, subscriber: Subscriber, messages: Sequence[Message], first: int) -> None:
+        """Write messages again, under the numbers from `first` on that they had."""
+        self.flush(subscriber)
+        data = encode_messages(messages, first, subscriber.dialect, replay=True)
+        self._deliver(subscriber, data, first, len(messages))
+
+    def forget_replayed(self) -> None:
+        """Let go of what was encoded to be replayed: nobody is to be replayed to now."""
+        self._replayed.clear()
+
+    def _encode_replay(self, messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
+        for known_seq, known_dialect, known, data in self._replayed:
+            if seq == known_seq and dialect is known_dialect and messages == known:
+                return data
+        data = encode_messages(messages, seq, dialect, replay=True)
+        self._replayed.append((seq, dialect, messages, data))
+        return data
+
+    # ---- the dispatcher
+
+    async def run(self, inbox: trio.MemoryReceiveChannel[Item]) -> None:
+        """Dispatch until the channel ends: a cycle for what has come, then a pause, and again.
+
+        The first record after a pause leaves at once; those of the same slot leave together.
+        """
+        queue, cycle = Queue(inbox), Cycle(self._cycle_bytes)
+        next_start = -math.inf
+        while True:
+            if not (went_on := bool(cycle.subscribers or queue.left)):
+                try:
+                    await queue.wait()
+                except trio.EndOfChannel:
+                    return
+            # From slot to slot, not from wake-up to wake-up: else the slots drift behind the
+            # source's, and records wait for up to one of each.
+            slot = max(next_start, trio.current_time())
+            # To have received was a checkpoint already, and a pass is long where many call.
+            if went_on or slot > trio.current_time():
+                await trio.sleep_until(slot)
+            started = trio.current_time()
+            await self._collect(queue, cycle)
+            collected = trio.current_time()
+            following = Cycle(self._cycle_bytes)
+            await self._write_all(queue, cycle, following)
+            now = trio.current_time()
+            self._measure(cycle.messages, now - started)
+            next_start = slot + max(self._interval, (now - collected) / _DUTY)
+            cycle = following
+
+    async def _collect(self, queue: Queue, cycle: Cycle) -> None:
+        """Read what has come, up to a cycle's worth, and move the positions past it."""
+        with Slice(self.stats) as time_slice:
+            while cycle.room > 0 and queue.fill():
+                shares, size = self._read(queue, cycle.room, time_slice)
+                cycle.room -= size
+                cycle.subscribers += shares.share_out()
+                cycle.messages += shares.messages
+                if time_slice.over:
+                    await time_slice.give_way()
+
+    def _read(self, queue: Queue, room: int, time_slice: Slice) -> tuple[Shares, int]:
+        """Take what has come; returns it, to be shared out in the same step, and its size.
+
+        Who subscribes between two steps gets only what is read after it. What is no record is told
+        to subscribers at once, and so never behind records that are not shared out yet.
+        """
+        shares = Shares(self._index)
+        size = self.intake.take(queue.left, shares.add, min(room, _SLICE_BYTES))
+        while size < min(room, _SLICE_BYTES) and queue.has_records and not time_slice.over:
+            size += self.intake.take(queue.left, shares.add, min(room, _SLICE_BYTES) - size)
+        return shares, size
+
+    def _read_on(self, queue: Queue, cycle: Cycle, following: Cycle, time_slice: Slice) -> None:
+        """Read what has come while a cycle writes: whose turn is still to come gets it in this one.
+
+        Who was written already gets it first in the following cycle.
+        """
+        # In the following one there is more room, from its beginning.
+        if cycle.room <= 0 or not queue.has_records:
+            return
+        shares, size = self._read(queue, cycle.room, time_slice)
+        cycle.room -= size
+        following.room -= size
+        following.subscribers += shares.share_out()
+        # They are measured when the last who gets them has.
+        (following if following.subscribers else cycle).messages += shares.messages
+
+    async def _write_all(self, queue: Queue, cycle: Cycle, following: Cycle) -> None:
+        """Write each subscriber what is due to it; who was flushed or left meanwhile owes nothing.
+
+        Neighbours often get the same messages under the same numbers: they share the bytes.
+        """
+        shared: Sequence[Message] | None = None
+        shared_seq, shared_dialect, data, messages = 0, Dialect.V1, b"", 0
+        stats = self.stats
+        with Slice(stats) as time_slice:
+            next_look = time_slice.begun + _LOOK_SECONDS
+            for count, subscriber in enumerate(cycle.subscribers):
+                due = subscriber.due
+                if due is None:
+                    continue
+                subscriber.due = None
+                if subscriber.conflation is not None:
+                    self._write(subscriber, due)
+                else:
+                    # `_deliver` without a call, once for each subscriber of each cycle: the hot
+                    # path.
+                    seq, dialect = subscriber.seq, subscriber.dialect
+                    if due is not shared or seq != shared_seq or dialect is not shared_dialect:
+                        shared, shared_seq, shared_dialect, messages = due, seq, dialect, len(due)
+                        data = encode_messages(due, seq + 1, dialect)
+                    subscriber.seq = seq + messages
+                    stats.messages_sent += messages
+                    subscriber.deliver(data)
+                if not count % _SLICE_WRITES and time_slice.over:
+                    await time_slice.give_way()
+                    if time_slice.begun >= next_look:
+                        self._read_on(queue, cycle, following, time_slice)
+                        next_look = time_slice.begun + _LOOK_SECONDS
+
+    def _write(self, subscriber: Subscriber, due: Sequence[Message]) -> None:
+        conflation = subscriber.conflation
+        if conflation is not None and conflation.holding:
+            self.stats.messages_skipped += conflation.add(due)
+        else:
+            self.send(subscriber, due)
+
+    def _deliver(self, subscriber: Subscriber, data: bytes, first: int, count: int) -> None:
+        """Number, count and write messages; those that are sent again have lower numbers."""
+        subscriber.seq = max(subscriber.seq, first + count - 1)
+        self.stats.messages_sent += count
+        subscriber.deliver(data)
+
+    def _measure(self, messages: Sequence[Message], took: float) -> None:
+        self.stats.cycle.observe(took)
+        now_ms = time.time() * 1000
+        for message in messages:
+            # A record without a timestamp has -1.
+            if message.record.timestamp >= 0:
+                self.stats.age.observe(max(0.0, now_ms - message.record.timestamp) / 1000)

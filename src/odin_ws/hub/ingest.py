@@ -1,0 +1,274 @@
+"""From a source's items to messages: positions move, and the past is kept."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+import trio
+from trio_util import AsyncValue
+
+from odin_ws.catalogue import Catalogue, channel_name
+from odin_ws.history.history import Retention
+from odin_ws.history.record_decoder import TopicReader, Unreadable
+from odin_ws.history.snapshot_cache import LastMessages
+from odin_ws.hub.log_changes import Jumps, LogChanges
+from odin_ws.hub.stats import HubStats
+from odin_ws.log_reader import Span
+from odin_ws.protocol.envelope import Message
+from odin_ws.records import Assignment, Batch, Item, JumpReason, Record, TopicPartition
+
+__all__ = ["Intake"]
+
+log = structlog.get_logger("odin_ws.hub")
+
+# A broken publisher may send nothing else: one line of each kind in so many seconds tells it.
+_REPORT_SECONDS = 30.0
+
+# A record that nobody wants is read in some 6 us: with half of WS_OUTBOX_BYTES in a cycle 8,000 are
+# read in 50 ms, and then the loop is the others'.
+_UNWANTED_BYTES = 64
+
+
+class Intake:
+    """Takes what the source hands on, keeps the past, and knows how far that is.
+
+    `order` counts the messages there ever were. `even_order`: since that place in it, all that came
+    was news and nothing of it was taken back. `filled` is set once the first assignment's history
+    has come: from then on retention is complete. `changes`: topic ids, and partitions that jumped.
+    `jumped` is called where positions do not go on, `passed_by` with a record that is news and
+    cannot be delivered.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, retention: Retention, last: LastMessages, max_record_bytes: int
+    ) -> None:
+        self.stats = HubStats()
+        self.changes = LogChanges()
+        self.catalogue = catalogue
+        self.retention = retention
+        self.last = last
+        self._readers = {
+            name: TopicReader(topic, max_record_bytes) for name, topic in catalogue.topics.items()
+        }
+        self.partial = False
+        self.order = self.even_order = 0
+        self.filled = trio.Event()
+        self.jumped: Callable[[Jumps], None] = _tell_nobody
+        # Topics of which a rebalance has taken partitions away; whoever tells clients clears it.
+        self.departed: AsyncValue[frozenset[str]] = AsyncValue(frozenset())
+        self.passed_by: Callable[[Record, Unreadable], None] = _keep_none
+        self._positions: dict[str, dict[int, int]] = {}
+        self._moved = trio.Event()
+        self._next_report: dict[Unreadable, float] = {}
+
+    @property
+    def positions(self) -> Mapping[str, Mapping[int, int]]:
+        """By topic and partition the last offset taken; -1 before a partition's first."""
+        return self._positions
+
+    def position(self, key: TopicPartition) -> int | None:
+        """The last offset taken of a partition; None for one that is not read here."""
+        return self._positions.get(key.topic, {}).get(key.partition)
+
+    def read(self, record: Record) -> Message | None:
+        """The message that a record makes, if it makes one."""
+        content = self._readers[record.topic].read(record)
+        return None if isinstance(content, Unreadable) else content[0]
+
+    def token(self, record: Record) -> str | None:
+        """The token of a record, if it has one; the value is not looked at."""
+        token = self._readers[record.topic].token(record)
+        return None if isinstance(token, Unreadable) else token
+
+    async def wait_moved(self) -> None:
+        """Wait until positions have moved."""
+        await self._moved.wait()
+
+    def take(self, left: deque[Item], deliver: Callable[[Message], bool], room: int) -> int:
+        """Take the first item's records, up to `room` bytes; returns the bytes that were taken.
+
+        What is news goes to `deliver`, which says whether anybody wants it: what nobody wants takes
+        little room. What there was no room for stays in `left`.
+        """
+        item = left.popleft()
+        if isinstance(item, Batch):
+            size = self._take_batch(item, left, deliver, room)
+        else:
+            size = 0
+            if isinstance(item, Assignment):
+                self._assign(item)
+            else:
+                self.filled.set()
+            self.even_order = self.order
+        self._moved.set()
+        self._moved = trio.Event()
+        return size
+
+    def _take_batch(
+        self, batch: Batch, left: deque[Item], deliver: Callable[[Message], bool], room: int
+    ) -> int:
+        records = batch.records
+        size, count = self._take_records(records, deliver, room) if records else (0, 0)
+        if count < len(records):
+            left.appendleft(Batch(records[count:], batch.passed))
+        else:
+            for key, offset in batch.passed.items():
+                positions = self._positions.get(key.topic, {})
+                if offset > positions.get(key.partition, offset):
+                    positions[key.partition] = offset
+        return size
+
+    def _take_records(
+        self, records: Sequence[Record], deliver: Callable[[Message], bool], room: int
+    ) -> tuple[int, int]:
+        size = count = 0
+        now = trio.current_time()
+        received, keep, remember = self.stats.received, self.retention.keep, self.last.remember
+        reader, positions = self._of_topic(records[0].topic)
+        for record in records:
+            count += 1
+            # The records of a partition come together: what is its topic's is looked up once.
+            if record.topic != reader.topic.name:
+                reader, positions = self._of_topic(record.topic)
+            received[record.topic] += 1
+            # History is remembered and not delivered; nor is anything delivered twice.
+            is_news = record.offset > positions.get(record.partition, -1)
+            if is_news:
+                positions[record.partition] = record.offset
+            content = reader.read(record)
+            if not isinstance(content, tuple):
+                self._pass_by(record, content)
+                if is_news:
+                    self.passed_by(record, content)
+                continue
+            message, event = content
+            # Delivered all the same: new publishers must not need a new server.
+            if event not in reader.topic.events:
+                self.stats.unknown_types += 1
+            self.order += 1
+            message.order = self.order
+            keep(message, now)
+            remember(message)
+            if is_news:
+                size += len(message.value) if deliver(message) else _UNWANTED_BYTES
+            else:
+                self.even_order = self.order
+                size += len(message.value)
+            if size >= room:
+                break
+        return size, count
+
+    def _of_topic(self, topic: str) -> tuple[TopicReader, dict[int, int]]:
+        """What reads a topic's records, and how far its partitions are."""
+        return self._readers[topic], self._positions.setdefault(topic, {})
+
+    def _assign(self, assignment: Assignment) -> None:
+        before = {
+            TopicPartition(topic, partition): offset
+            for topic, partitions in self._positions.items()
+            for partition, offset in partitions.items()
+        }
+        reasons = self._jump_reasons(before, assignment)
+        self.partial = assignment.partial
+        self._positions = {}
+        for key, offset in assignment.positions.items():
+            self._positions.setdefault(key.topic, {})[key.partition] = offset
+            if key in assignment.history:
+                self.retention.begin(key, assignment.history[key])
+            elif key in reasons or before.get(key) != offset:
+                self.retention.begin(key, offset)
+        left = before.keys() - assignment.positions.keys()
+        for key in left:
+            self.retention.drop(key)
+        if left and assignment.partial:
+            self.departed.value |= {key.topic for key in left}
+        for key in assignment.positions.keys() - before.keys():
+            self.changes.begin(key, assignment.positions[key])
+        self._tell_of_jumps(before, reasons)
+
+    def _jump_reasons(
+        self, before: Mapping[TopicPartition, int], assignment: Assignment
+    ) -> Mapping[TopicPartition, JumpReason]:
+        """The partitions that do not go on behind their last record, and why."""
+        now = assignment.positions
+        reasons = {key: reason for key, reason in assignment.jumps.items() if key in now}
+        # Where the source names jumps of a topic, those of its other partitions are still to come.
+        named = {key.topic for key, why in reasons.items() if why is JumpReason.RECREATED}
+        # A member of a group goes on where another one stopped.
+        for key in before.keys() & now.keys() if not assignment.partial else ():
+            if key not in reasons and before[key] != now[key]:
+                forward = before[key] < now[key]
+                reasons[key] = JumpReason.EXPIRED if forward else JumpReason.RECREATED
+        recreated = self.changes.note_ids(assignment.topic_ids) - named
+        return reasons | {key: JumpReason.RECREATED for key in now if key.topic in recreated}
+
+    def _tell_of_jumps(
+        self, before: Mapping[TopicPartition, int], reasons: Mapping[TopicPartition, JumpReason]
+    ) -> None:
+        spans: dict[JumpReason, dict[TopicPartition, Span]] = {}
+        positions: dict[TopicPartition, int] = {}
+        for key, reason in sorted(reasons.items()):
+            old, new = before.get(key), self._positions[key.topic][key.partition]
+            span = self._jump(key, reason, old, new)
+            if span is not None:
+                spans.setdefault(reason, {})[key] = span
+                if reason is not JumpReason.EXPIRED:
+                    positions[key] = new
+        if spans:
+            topics = {key.topic for key in positions}
+            known = self.changes.ids.items()
+            ids = {topic: topic_id for topic, topic_id in known if topic in topics}
+            self.jumped(Jumps(spans, positions, ids))
+
+    def _jump(
+        self, key: TopicPartition, reason: JumpReason, old: int | None, new: int
+    ) -> Span | None:
+        """Make one jump; returns the offsets to report of it, None if there is nothing to report.
+
+        `old`: the position before; None if the partition was not read here.
+        """
+        if reason is JumpReason.RECREATED:
+            self.changes.recreate(key, new)
+            self.last.forget_category(self.catalogue.topics[key.topic].category)
+            return Span(0, new)
+        if reason is JumpReason.TRUNCATED and old is not None and new < old:
+            gone = Span(new + 1, old)
+            self.changes.truncate(key, gone)
+            self.last.forget_beyond(key, new)
+            return gone
+        if reason is JumpReason.EXPIRED and old is not None and old < new:
+            return Span(old + 1, new)
+        return None
+
+    def _pass_by(self, record: Record, reason: Unreadable) -> None:
+        """Count a record that cannot be a message; of each reason one is logged now and then.
+
+        A null value ends its channel.
+        """
+        token = self.token(record)
+        if reason is Unreadable.TOMBSTONE and token is not None:
+            self.last.forget(channel_name(token, self.catalogue.topics[record.topic].category))
+        unreadable = self.stats.unreadable
+        unreadable[reason] += 1
+        now = trio.current_time()
+        if now >= self._next_report.get(reason, -math.inf):
+            self._next_report[reason] = now + _REPORT_SECONDS
+            log.warning(
+                "passed by a record",
+                reason=reason,
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                so_far=unreadable[reason],
+            )
+
+
+def _tell_nobody(_jumps: Jumps) -> None:
+    """Where nobody is connected yet."""
+
+
+def _keep_none(_record: Record, _reason: Unreadable) -> None:
+    """Where there is no topic for dead letters."""

@@ -1,0 +1,176 @@
+"""Tokens for SASL's OAUTHBEARER: from a file, or from an authorization server.
+
+aiokafka asks for one whenever it connects, in asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote_plus
+
+import attrs
+import httpx
+import orjson
+import trio
+from aiokafka.abc import AbstractTokenProvider
+
+from odin_ws.http_client import Page, Unreachable, WebAddress
+from odin_ws.kafka.errors import Refused
+from odin_ws.kafka.trio_asyncio_compat import trio_as_aio
+from odin_ws.settings import Secret
+from odin_ws.settings.secrets import read_secret_file
+
+__all__ = ["TokenEndpoint", "TokenFile", "Tokens"]
+
+# A token is not used any more this long before it expires, or a quarter of its lifetime before
+# where that is shorter.
+_EARLY_SECONDS: Final = 30.0
+
+# A failure is the answer to all who ask so soon after it: aiokafka tries every broker in turn.
+_FAILURE_SECONDS: Final = 1.0
+
+# The errors of a request that a server may name (RFC 6749, 5.2). No other words of the server are
+# shown: it may repeat the secret that it was sent.
+_ERRORS: Final = {
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+}
+
+
+class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
+    """A source of tokens; `origin` names it behind "the token"."""
+
+    origin: str
+
+    def forget(self) -> None:
+        """A broker did not take the last one."""
+
+
+class TokenFile(Tokens):
+    """The token that is in a file at the moment a connection needs it: its writer may renew it.
+
+    Raises Refused where there is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.origin = f"that is in {path}"
+        self._path = path
+
+    async def token(self) -> str:
+        """See AbstractTokenProvider; in asyncio."""
+        loop = asyncio.get_running_loop()
+        try:
+            secret = await loop.run_in_executor(None, read_secret_file, self._path)
+        except ValueError as error:
+            raise Refused(f"KAFKA_SASL_TOKEN_FILE={self._path}: the file {error}") from None
+        token = secret.reveal().strip()
+        if not _is_token(token):
+            raise Refused(f"KAFKA_SASL_TOKEN_FILE={self._path}: the file has no token in it")
+        return token
+
+
+class TokenEndpoint(Tokens):
+    """The client credentials grant (RFC 6749, 4.4): a token is fetched, and used until it ends.
+
+    Raises Refused where there is none; `address` says how long that may take.
+    """
+
+    def __init__(self, address: WebAddress, client_id: str, secret: Secret, scope: str) -> None:
+        self.origin = f"of {address.url}"
+        self._address = address
+        # Encoded as in a form, says 2.3.1.
+        self._auth = httpx.BasicAuth(_quoted(client_id), _quoted(secret.reveal()))
+        self._form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
+        self._token: Secret | None = None
+        self._until = -math.inf
+        self._failure = ""
+        self._failed_until = -math.inf
+        # Connections that are opened together want one token.
+        self._fetching = trio.Lock()
+
+    async def token(self) -> str:
+        """See AbstractTokenProvider; in asyncio."""
+        token: Secret = await trio_as_aio(self._current)()
+        return token.reveal()
+
+    def forget(self) -> None:
+        """See Tokens."""
+        self._token = None
+
+    async def _current(self) -> Secret:
+        async with self._fetching:
+            now = trio.current_time()
+            if self._token is not None and now < self._until:
+                return self._token
+            if now < self._failed_until:
+                raise Refused(self._failure)
+            try:
+                grant = _read(await self._address.post(self._form, self._auth))
+            except Unreachable as error:
+                self._failure = f"KAFKA_SASL_TOKEN_URL={self._address.url}: {error}"
+                self._failed_until = trio.current_time() + _FAILURE_SECONDS
+                raise Refused(self._failure) from None
+            self._token, self._until = grant.token, now + grant.usable
+            return grant.token
+
+
+@attrs.frozen
+class _Grant:
+    """A token, and the seconds for which it may be used."""
+
+    token: Secret
+    usable: float
+
+
+def _read(page: Page) -> _Grant:
+    """Read a server's grant. Raises Unreachable, which shows nothing that may be secret."""
+    try:
+        answer = orjson.loads(page.body)
+    except orjson.JSONDecodeError:
+        page.content()  # its status, where that says why
+        raise Unreachable("the answer is not JSON") from None
+    if not isinstance(answer, dict):
+        answer = {}
+    error = answer.get("error")
+    if isinstance(error, str) and error in _ERRORS:
+        raise Unreachable(f"status {page.status}, {error}")
+    page.content()
+    token = answer.get("access_token")
+    if not isinstance(token, str) or not token:
+        raise Unreachable("the answer has no access_token")
+    if not _is_token(token):
+        raise Unreachable("the access_token has characters that no token may have")
+    kind = answer.get("token_type", "bearer")
+    if not isinstance(kind, str) or kind.lower() != "bearer":
+        raise Unreachable("the token_type is not Bearer")
+    return _Grant(Secret(token), _usable(answer.get("expires_in")))
+
+
+def _usable(expires: Any) -> float:
+    """For how long a token that expires in so many seconds is used; once where nobody says."""
+    if expires is None:
+        return 0.0
+    try:
+        # Some servers send it as a text.
+        seconds = float(expires)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if isinstance(expires, bool) or not 0 <= seconds < math.inf:
+        raise Unreachable("the expires_in is not a number of seconds")
+    return seconds - min(_EARLY_SECONDS, seconds / 4)
+
+
+def _is_token(text: str) -> bool:
+    # Anything else would end the field it stands in.
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
+def _quoted(text: str) -> str:
+    return quote_plus(text, safe="")

@@ -1,0 +1,288 @@
+"""How we are let in by Kafka, and how we know that it is Kafka.
+
+aiokafka logs why a broker refused a connection, and then raises an error that does not say so.
+`KafkaAccess.refusal` finds out once more.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+
+from odin_ws.http_client import Unreachable, WebAddress
+from odin_ws.kafka.aio import call_aiokafka
+from odin_ws.kafka.aiokafka_internals import (
+    CONNECT_ERRORS,
+    MALFORMED_RESPONSE_ERRORS,
+    AuthenticatedConnection,
+    cause_of,
+    connect,
+)
+from odin_ws.kafka.errors import Nonsense, Refused
+from odin_ws.kafka.oauth import TokenEndpoint, TokenFile, Tokens
+from odin_ws.kafka.protocol import MalformedResponse, MetadataRequest, UnsupportedVersion
+from odin_ws.settings import Secret, Settings, SettingsError
+
+__all__ = ["KafkaAccess"]
+
+# Shown in the broker's log and its quotas.
+_CLIENT_ID: Final = "odin-ws"
+
+# Characters of a broker's own words.
+_MOST_SHOWN: Final = 100
+
+# For a token to come from its URL. It has a kilobyte or two; some name every group of a client.
+_TOKEN_SECONDS: Final = 5.0
+_TOKEN_BYTES: Final = 64 << 10
+
+
+@attrs.frozen
+class TlsFiles:
+    """Whom to trust (the system's authorities where there is no `ca`), and who we are."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """A context that checks the broker's certificate and its name. Raises OSError."""
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.certificate is not None:
+            context.load_cert_chain(self.certificate, self.key, _no_password)
+        return context
+
+    def stamps(self) -> list[int]:
+        """The times at which the files were last written, nanoseconds. Raises OSError."""
+        files = filter(None, (self.ca, self.certificate, self.key))
+        return [path.stat().st_mtime_ns for path in files]
+
+
+def _no_password() -> str:
+    # Without this OpenSSL would ask for one on the terminal, and wait.
+    return ""
+
+
+@attrs.frozen
+class KafkaAccess:
+    """Addresses of and credentials for Kafka. Each field is documented at its setting KAFKA_…."""
+
+    brokers: tuple[str, ...]
+    protocol: str = "PLAINTEXT"
+    mechanism: str = "PLAIN"
+    username: str = ""
+    password: Secret | None = None
+    tokens: Tokens | None = None
+    tls: TlsFiles = attrs.field(factory=TlsFiles)
+    # The last context and the stamps of its files: making one takes 20 ms.
+    _context: dict[str, Any] = attrs.field(init=False, factory=dict, eq=False, repr=False)
+
+    @classmethod
+    def of(cls, settings: Settings) -> KafkaAccess:
+        """The access that the settings describe. Raises SettingsError for unusable files."""
+        tls = TlsFiles(
+            settings.kafka_ssl_cafile, settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile
+        )
+        _check(tls)
+        return cls(
+            settings.kafka_brokers,
+            settings.kafka_security_protocol,
+            settings.kafka_sasl_mechanism,
+            settings.kafka_sasl_username,
+            settings.kafka_sasl_password,
+            _tokens(settings),
+            tls,
+        )
+
+    def client(self) -> dict[str, Any]:
+        """The arguments that every aiokafka client is made with. Raises OSError."""
+        return {"bootstrap_servers": list(self.brokers)} | self.connection()
+
+    def connection(self) -> dict[str, Any]:
+        """The arguments that every connection of aiokafka is made with. Raises OSError."""
+        arguments: dict[str, Any] = {
+            "client_id": _CLIENT_ID,
+            "security_protocol": self.protocol,
+        }
+        if self.protocol.endswith("SSL"):
+            arguments["ssl_context"] = self._current_context()
+        if self.protocol.startswith("SASL_"):
+            arguments["sasl_mechanism"] = self.mechanism
+            if self.tokens is not None:
+                arguments["sasl_oauth_token_provider"] = self.tokens
+            if self.password is not None:
+                arguments["sasl_plain_username"] = self.username
+                arguments["sasl_plain_password"] = self.password.reveal()
+        return arguments
+
+    def _current_context(self) -> ssl.SSLContext:
+        """Certificates are renewed while we run: a client that is made after that has the new."""
+        stamps = self.tls.stamps()
+        if self._context.get("stamps") != stamps:
+            self._context.update(context=self.tls.context(), stamps=stamps)
+        context: ssl.SSLContext = self._context["context"]
+        return context
+
+    async def connect(self, host: str, port: int, seconds: float) -> AuthenticatedConnection:
+        """Connect to a broker and authenticate; in asyncio.
+
+        `seconds` bounds the connecting, and each request for as long as the connection lives.
+
+        Raises Refused for want of a token, Nonsense for an answer that makes no sense, or one of
+        CONNECT_ERRORS. Any other error of the token source is a bug, and raised as one.
+        """
+        arguments = self.connection()
+        recorded = _RecordedTokens(self.tokens) if self.tokens is not None else None
+        if recorded is not None:
+            arguments["sasl_oauth_token_provider"] = recorded
+        try:
+            return await connect(host, port, seconds, arguments)
+        except CONNECT_ERRORS as error:
+            # Some of them are a ValueError too: that of a certificate.
+            if recorded is not None and recorded.failure is error:
+                if isinstance(error, Refused):
+                    raise
+                raise RuntimeError("the source of the tokens has failed") from error
+            raise
+        except MALFORMED_RESPONSE_ERRORS as error:
+            if recorded is not None and recorded.failure is error:
+                raise
+            raise Nonsense(_nonsense(error)) from error
+
+    async def refusal(self, seconds: float) -> Refused | None:
+        """Why the first broker that is there refuses a connection; None where none does."""
+        for broker in self.brokers:
+            # One that hangs must not take the time of the others.
+            with trio.move_on_after(seconds / len(self.brokers)):
+                try:
+                    await call_aiokafka(self._knock, broker, seconds)
+                except Refused as refused:
+                    return refused
+                except CONNECT_ERRORS as error:
+                    why = self.why_rejected(error)
+                    if why:
+                        return Refused(f"{broker}: {why}")
+        return None
+
+    async def _knock(self, broker: str, seconds: float) -> None:
+        """Connect to a broker and ask a question; in asyncio."""
+        host, _, port = broker.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        connection = await self.connect(host, int(port), seconds)
+        request = MetadataRequest([])
+        try:
+            encoded = request.encode(connection.versions)
+            cluster = request.decode(encoded.api_version, await connection.send(encoded))
+        except (UnsupportedVersion, MalformedResponse) as error:
+            raise Nonsense(str(error)) from error
+        finally:
+            # TLS says goodbye first; a broker that does not answer that is not waited for.
+            await connection.close()
+        # aiokafka does not look at what the broker says of a token; a rejected client is told of no
+        # brokers.
+        if self.tokens is not None and not cluster.brokers:
+            self.tokens.forget()
+            raise Refused(f"{broker}: does not take the token {self.tokens.origin}")
+
+    def why_rejected(self, error: BaseException) -> str | None:
+        """The words for a connection's error about TLS or credentials; None for other errors."""
+        if isinstance(error, Nonsense):
+            return error.what
+        error = cause_of(error)
+        why = None
+        match error:
+            case ssl.SSLCertVerificationError():
+                why = f"its certificate is not trusted: {error.verify_message}"
+            case ssl.SSLError() if _is_about_ours(error):
+                why = f"does not take our certificate: {error.reason}"
+            case ssl.SSLError():
+                why = f"TLS failed: {error.reason or error}"
+            case SaslAuthenticationFailed():
+                why = f"authentication failed: {' '.join(map(str, error.args))}"
+            case UnsupportedSaslMechanismError() | IllegalSaslStateError():
+                why = f"does not offer SASL with KAFKA_SASL_MECHANISM={self.mechanism}"
+            case EOFError() | ConnectionResetError() | BrokenPipeError():
+                why = (
+                    "closed the connection: it may want another KAFKA_SECURITY_PROTOCOL than "
+                    f"{self.protocol}"
+                )
+            case _ if isinstance(error, MALFORMED_RESPONSE_ERRORS):
+                # Some of them are an OSError too, which stands above.
+                why = _nonsense(error)
+        return why
+
+
+def _nonsense(error: BaseException) -> str:
+    return f"its answer makes no sense: {f'{type(error).__name__}: {error}'[:_MOST_SHOWN]}"
+
+
+class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
+    """Tells an error of the token's own source from one of the broker's answer."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self.failure: BaseException | None = None
+
+    async def token(self) -> str:
+        """See AbstractTokenProvider; in asyncio."""
+        try:
+            token: str = await self._tokens.token()
+        except BaseException as error:
+            self.failure = error
+            raise
+        return token
+
+
+def _is_about_ours(error: ssl.SSLError) -> bool:
+    """Whether the broker has told us so in an alert: with TLS 1.3 after the handshake."""
+    reason = error.reason or ""
+    return "_ALERT_" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    path, url = settings.kafka_sasl_token_file, settings.kafka_sasl_token_url
+    if path is not None:
+        return TokenFile(path)
+    secret = settings.kafka_sasl_client_secret
+    if url is None or secret is None:
+        return None
+    # A caller that waits for a connection gets the reason for a missing token, not only a time-out.
+    seconds = min(_TOKEN_SECONDS, settings.kafka_probe_seconds / 2)
+    try:
+        address = WebAddress(url, seconds=seconds, most=_TOKEN_BYTES)
+    except Unreachable as error:
+        raise SettingsError([f"KAFKA_SASL_TOKEN_URL={url}: {error}"]) from error
+    return TokenEndpoint(address, settings.kafka_sasl_client_id, secret, settings.kafka_sasl_scope)
+
+
+def _check(tls: TlsFiles) -> None:
+    """Raise SettingsError where a file has not what it should have."""
+    problems = []
+    if tls.ca is not None:
+        try:
+            TlsFiles(tls.ca).context()
+        except OSError as error:
+            problems.append(f"KAFKA_SSL_CAFILE={tls.ca}: no certificates (PEM): {_words(error)}")
+    if tls.certificate is not None:
+        try:
+            TlsFiles(None, tls.certificate, tls.key).context()
+        except OSError as error:
+            problems.append(
+                f"KAFKA_SSL_CERTFILE={tls.certificate}, KAFKA_SSL_KEYFILE={tls.key}: "
+                f"no certificate (PEM) with its key, not encrypted: {_words(error)}"
+            )
+    if problems:
+        raise SettingsError(problems)
+
+
+def _words(error: OSError) -> str:
+    return getattr(error, "reason", None) or error.strerror or str(error)

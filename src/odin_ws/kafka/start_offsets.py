@@ -1,0 +1,152 @@
+"""Where reading begins in partitions that were not read before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+import attrs
+import trio
+
+from odin_ws.backoff import Backoff
+from odin_ws.kafka.client import KafkaClient
+from odin_ws.kafka.monitor import Monitor, renewed
+from odin_ws.kafka.offset_queries import Offsets, list_offsets
+from odin_ws.kafka.offset_tracker import history_starts
+from odin_ws.kafka.options import KafkaOptions
+from odin_ws.kafka.protocol import EARLIEST, LATEST, NO_EPOCH
+from odin_ws.kafka.topic_layout import Layout
+from odin_ws.log_reader import Bounds
+from odin_ws.records import TopicPartition
+
+__all__ = ["Placement", "Placer"]
+
+_FIRST_RETRY_SECONDS: Final = 0.2
+
+
+@attrs.frozen
+class Placement:
+    """`starts`: by partition the offset to read from. `ends`: from where on records are news.
+
+    `failed`: by partition why it cannot be placed now, in words. `is_first`: at the start.
+    `epochs`: by partition that starts at the log's end the leader epoch there, if it is known.
+    """
+
+    starts: Mapping[TopicPartition, int]
+    ends: Mapping[TopicPartition, int]
+    failed: Mapping[TopicPartition, str]
+    is_first: bool = False
+    epochs: Mapping[TopicPartition, int] = attrs.field(factory=dict)
+
+
+class Placer:
+    """Finds where to begin in each partition, whatever is wrong with the others.
+
+    At the start: at the end, with some history before it. A partition that could not be asked about
+    then, or whose topic appears later: with the first record that was published since the start.
+    One that is added to a topic that was there: at its beginning.
+
+    `is_first`: nothing was placed yet.
+    """
+
+    def __init__(
+        self, client: KafkaClient, layout: Layout, monitor: Monitor, options: KafkaOptions
+    ) -> None:
+        self._client = client
+        self._layout = layout
+        self._monitor = monitor
+        self._options = options
+        self._placed: set[TopicPartition] = set()
+        # Of the topics that there were at the start, as they were.
+        self._at_start: frozenset[TopicPartition] | None = None
+        self.is_first = True
+
+    async def run(self, found: trio.MemorySendChannel[Placement], wake: Callable[[], None]) -> None:
+        """Place partitions as they appear, until cancelled; `wake` says that some were found."""
+        monitor = self._monitor
+        backoff = Backoff(_FIRST_RETRY_SECONDS, self._options.probe)
+        while True:
+            changed = monitor.layout_changed
+            self._placed &= self._layout.partitions
+            waiting = self._layout.partitions - self._placed
+            if monitor.started_ms is None or not (waiting or self.is_first):
+                monitor.unplaced = {}
+                await changed.wait()
+                backoff.reset()
+                continue
+            placement = await self.find(waiting, monitor.started_ms)
+            monitor.unplaced = {
+                key: renewed(reason, monitor.unplaced.get(key))
+                for key, reason in placement.failed.items()
+            }
+            if placement.starts or not waiting:
+                self.is_first = False
+                self._placed |= placement.starts.keys()
+                await found.send(placement)
+                wake()
+            if placement.failed:
+                monitor.want_metadata()
+                with trio.move_on_after(backoff.next()):
+                    await changed.wait()
+
+    async def find(self, partitions: Collection[TopicPartition], started_ms: int) -> Placement:
+        """Where to begin in these partitions; `started_ms`: the start, epoch ms."""
+        if self._at_start is None:
+            self._at_start = self._layout.partitions
+        if not self.is_first:
+            return await self._since(partitions, started_ms)
+        ends = await self._ask(dict.fromkeys(partitions, LATEST))
+        starts = await self._history_starts(ends.found)
+        epochs = _at_end(starts, ends)
+        return Placement(starts, ends.found, ends.failed, is_first=True, epochs=epochs)
+
+    async def _since(self, partitions: Collection[TopicPartition], started_ms: int) -> Placement:
+        old_topics = {key.topic for key in self._at_start or ()}
+        times = {
+            key: EARLIEST
+            if key.topic in old_topics and key not in (self._at_start or ())
+            else started_ms
+            for key in partitions
+        }
+        # The end first: what is published between the two questions comes after it.
+        ends = await self._ask(dict.fromkeys(partitions, LATEST))
+        young = await self._ask({key: times[key] for key in ends.found})
+        starts = {key: at if at >= 0 else ends.found[key] for key, at in young.found.items()}
+        failed = ends.failed | young.failed
+        return Placement(starts, starts, failed, epochs=_at_end(starts, ends))
+
+    async def _history_starts(
+        self, ends: Mapping[TopicPartition, int]
+    ) -> Mapping[TopicPartition, int]:
+        """Where to begin so that only the history that is wanted comes before the ends."""
+        seconds, most = self._options.history_seconds, self._options.history_records
+        if not seconds or not most or not ends:
+            return ends
+        firsts = await self._ask(dict.fromkeys(ends, EARLIEST))
+        since = await self._ask(dict.fromkeys(ends, int((time.time() - seconds) * 1000)))
+        bounds = {
+            key: Bounds(firsts.found[key], end)
+            for key, end in ends.items()
+            if key in firsts.found and key in since.found
+        }
+        young = {key: since.found[key] for key in bounds if since.found[key] >= 0}
+        # One whose past cannot be asked about begins without it.
+        return dict(ends) | history_starts(bounds, young, most)
+
+    async def _ask(self, times: Mapping[TopicPartition, int]) -> Offsets:
+        # Committed records end there: those of an open transaction come when it ends.
+        return await list_offsets(self._client, times, self._monitor.leaders, committed=True)
+
+
+def _at_end(starts: Mapping[TopicPartition, int], ends: Offsets) -> dict[TopicPartition, int]:
+    """The epochs of the partitions that start at their ends.
+
+    Without the epoch, records that an unclean election cuts before the first one is read would go
+    unnoticed: a quiet partition has no record yet that tells an epoch.
+    """
+    return {
+        key: ends.epochs[key]
+        for key, start in starts.items()
+        if start == ends.found[key] and ends.epochs[key] != NO_EPOCH
+    }

@@ -1,0 +1,104 @@
+"""The status of a source from its partitions: live, in trouble, or standing still."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import attrs
+
+from odin_ws.kafka.partition import Partition, Problem
+from odin_ws.kafka.source_status import FeedProblem
+from odin_ws.records import TopicPartition
+
+__all__ = ["Judgement", "Troubles", "judge"]
+
+
+# Leaders move within a second or two: of a part of Kafka nothing is said for so long at least.
+_LEAST_PATIENCE: Final = 2.0
+
+
+@attrs.frozen
+class Troubles:
+    """Trouble other than with fetches.
+
+    `up_since`: when the feed was last mended as a whole (Trio's clock): what is left then of the
+    trouble that it had is not older than that. `shown`: partitions whose trouble was shown before
+    it went down, and is not over.
+    `unplaced`: partitions for which it is not known yet where to begin. `held`: those that an open
+    transaction holds; they are read, up to it. `topics`: the problems of whole topics.
+    """
+
+    unplaced: Mapping[TopicPartition, Problem]
+    held: Mapping[TopicPartition, Problem]
+    topics: Mapping[str, Problem]
+    up_since: float = -math.inf
+    shown: frozenset[TopicPartition] = frozenset()
+
+
+@attrs.frozen
+class Judgement:
+    """`problems`: those to be shown. `lasting`: the partitions whose trouble has lasted.
+
+    `stalled_topics`: the topics of these. `all_down`: the reason, where no partition is read any
+    more. `all_begun`: whether each is read, or in trouble that has lasted.
+    """
+
+    problems: tuple[FeedProblem, ...]
+    lasting: frozenset[TopicPartition]
+    stalled_topics: frozenset[str]
+    all_down: str | None
+    all_begun: bool
+
+
+def judge(
+    partitions: Iterable[Partition], troubles: Troubles, now: float, patience: float
+) -> Judgement:
+    """Judge a source by its partitions, at a time of Trio's clock.
+
+    `patience`: seconds for which trouble may last before it is shown; of a part of Kafka not less
+    than two.
+    """
+    unplaced, held = troubles.unplaced, troubles.held
+    several = list(partitions)
+    topics = {name: one for name, one in troubles.topics.items() if now - one.since >= patience}
+    troubled = {one.key: one.problem for one in several if one.problem is not None} | dict(unplaced)
+    lasting = {
+        key: one
+        for key, one in troubled.items()
+        if key in troubles.shown
+        or now - max(one.since, troubles.up_since) >= max(patience, _LEAST_PATIENCE)
+    }
+    down = [one for one in troubled.values() if now - one.since >= patience]
+    total = len(several) + len(unplaced)
+    reasons = Counter(one.reason for one in (*down, *topics.values()))
+    is_down = len(down) == total and bool(reasons)
+    problems = _grouped(lasting | {key: held[key] for key in held.keys() - lasting.keys()})
+    problems += [FeedProblem(topic, (), one.reason, one.since) for topic, one in topics.items()]
+    return Judgement(
+        tuple(sorted(problems, key=lambda one: (one.topic, one.partitions))),
+        frozenset(lasting),
+        frozenset(key.topic for key in lasting),
+        reasons.most_common(1)[0][0] if is_down else None,
+        all(one.answered_at is not None or one.key in lasting for one in several)
+        and unplaced.keys() <= lasting.keys()
+        and troubles.topics.keys() <= topics.keys(),
+    )
+
+
+def _grouped(problems: Mapping[TopicPartition, Problem]) -> list[FeedProblem]:
+    """One entry for the partitions of a topic with the same trouble."""
+    groups: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for key, problem in problems.items():
+        groups.setdefault((key.topic, problem.reason), []).append((key.partition, problem.since))
+    return [
+        FeedProblem(
+            topic,
+            tuple(sorted(number for number, _since in several)),
+            reason,
+            min(since for _number, since in several),
+        )
+        for (topic, reason), several in groups.items()
+    ]

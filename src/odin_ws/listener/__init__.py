@@ -1,0 +1,1 @@
+"""Accepting connections, TLS, and the bytes of one connection."""

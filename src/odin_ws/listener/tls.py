@@ -1,0 +1,353 @@
+"""TLS over a transport whose sending side never waits, and the certificate it is spoken with.
+
+`ssl.SSLObject` is OpenSSL without a socket: bytes go in and come out of memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import attrs
+import structlog
+import trio
+from cryptography import x509
+
+from odin_ws.listener.transport import Transport
+
+__all__ = [
+    "Certificate",
+    "CertificateError",
+    "HandshakeFailed",
+    "TlsTransport",
+    "Validity",
+    "open_tls",
+    "survive_hangups",
+]
+
+log = structlog.get_logger("odin_ws.tls")
+
+# The most that one record of TLS holds; what the kernel does not take of one is all that is kept.
+_RECORD_BYTES: Final = 16 << 10
+
+# OpenSSL's memory keeps the size of the largest piece it was given, for each connection.
+_READ_BYTES: Final = 4 << 10
+
+# Answers of TLS itself, to a peer that asks for new keys again and again and reads nothing.
+_MAX_UNSENT_BYTES: Final = 64 << 10
+
+# For what TLS has made of the last words, when all else is over.
+_FLUSH_SECONDS: Final = 5.0
+
+_DAY: Final = 86_400.0
+
+
+class CertificateError(Exception):
+    """A certificate or key that cannot be used; the message says why."""
+
+
+class HandshakeFailed(Exception):
+    """The peer does not speak TLS, or not as we do. `plain_http`: it speaks HTTP without."""
+
+    def __init__(self, reason: str, *, plain_http: bool = False) -> None:
+        super().__init__(reason)
+        self.plain_http = plain_http
+
+
+@attrs.frozen
+class Validity:
+    """When a whole certificate chain is valid, in seconds of Unix time."""
+
+    begins: float
+    """The latest not-before of the chain."""
+    ends: float
+    """The earliest not-after."""
+
+    def problem(self, now: float) -> str | None:
+        """Why the chain is not valid now; None if it is."""
+        if now >= self.ends:
+            return f"the certificate has expired on {_date(self.ends)}"
+        if now < self.begins:
+            return f"the certificate is not valid before {_date(self.begins)}"
+        return None
+
+
+class Certificate:
+    """A certificate chain and its key, from PEM files; they can be read again.
+
+    Raises CertificateError.
+    """
+
+    def __init__(self, chain: Path, key: Path, warning_seconds: float = 0.0) -> None:
+        """Read both files.
+
+        Args:
+            chain: the server's own certificate first.
+            key: its private key, without a password.
+            warning_seconds: for how long before the chain's end `warning` says so.
+        """
+        self._chain = chain
+        self._key = key
+        self._warning_seconds = warning_seconds
+        self.context = self._load()
+        self.validity = self._read_validity()
+        self._log_warning()
+
+    @property
+    def expires(self) -> float | None:
+        """When the first of the chain to expire does, in Unix time; None if that is unknown."""
+        return None if self.validity is None else self.validity.ends
+
+    @property
+    def problem(self) -> str | None:
+        """Why clients reject the certificate now; None if they do not, or if that is unknown."""
+        return None if self.validity is None else self.validity.problem(time.time())
+
+    @property
+    def warning(self) -> str | None:
+        """`problem`, or that the end is near; None if all is well."""
+        if self.validity is None or self.problem is not None:
+            return self.problem
+        left = self.validity.ends - time.time()
+        if left >= self._warning_seconds:
+            return None
+        return f"the certificate expires in {left / _DAY:.1f} days, on {_date(self.validity.ends)}"
+
+    def _log_warning(self) -> None:
+        if (warning := self.warning) is not None:
+            log.warning("the certificate has to be renewed", reason=warning, file=str(self._chain))
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # A handshake within a connection is dear for us and cheap for who asks for it.
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            # Without a password OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(self._chain, self._key, password=lambda: "")
+        except (OSError, ssl.SSLError) as error:
+            raise CertificateError(
+                f"WS_TLS_CERT={self._chain}, WS_TLS_KEY={self._key}: {error}"
+            ) from error
+        return context
+
+    def _read_validity(self) -> Validity | None:
+        try:
+            chain = x509.load_pem_x509_certificates(self._chain.read_bytes())
+            return Validity(
+                max(one.not_valid_before_utc.timestamp() for one in chain),
+                min(one.not_valid_after_utc.timestamp() for one in chain),
+            )
+        except (OSError, ValueError) as error:
+            # OpenSSL takes forms of PEM that are not read here; the certificate is good for it.
+            log.warning("it is not known when the certificate expires", error=str(error))
+            return None
+
+    def reload(self) -> None:
+        """Read the files again, for connections that come from now on; who is there stays.
+
+        Files that cannot be used are logged, and what was read before goes on being used. So it
+        does if it is valid and the new certificate is not: every client would reject that.
+        """
+        try:
+            context = self._load()
+        except CertificateError as error:
+            log.error("the certificate cannot be used, the old one stays", error=str(error))  # noqa: TRY400
+            return
+        validity = self._read_validity()
+        problem = None if validity is None else validity.problem(time.time())
+        if problem is not None and self.problem is None:
+            log.error(
+                "the certificate is not valid now, the old one stays",
+                error=problem,
+                file=str(self._chain),
+            )
+            return
+        self.context, self.validity = context, validity
+        log.info("the certificate was read again")
+        self._log_warning()
+
+    async def run(self) -> None:
+        """Read the files again at every SIGHUP, until cancelled."""
+        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+            async for _ in signals:
+                self.reload()
+
+
+def _date(timestamp: float) -> str:
+    """A time as operators read it."""
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+async def survive_hangups() -> None:
+    """Say at every SIGHUP that there is nothing to read again, until cancelled.
+
+    Else it would end the process, as it does with every program that does not wait for it.
+    """
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            log.info("nothing is read again at SIGHUP: there is no certificate")
+
+
+class TlsTransport:
+    """See Transport. What the kernel does not take of a record is sent by a task of `nursery`.
+
+    Bytes count as taken once TLS has made a record of them: they could not be taken back.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_flushed",
+        "_from_peer",
+        "_nursery",
+        "_tls",
+        "_to_peer",
+        "_unsent",
+        "_wire",
+    )
+
+    def __init__(self, wire: Transport, context: ssl.SSLContext, nursery: trio.Nursery) -> None:
+        self._wire = wire
+        self._nursery = nursery
+        self._from_peer = ssl.MemoryBIO()
+        self._to_peer = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._from_peer, self._to_peer, server_side=True)
+        # Made by TLS and not taken by the kernel yet; while there is something, a task sends it.
+        self._unsent: bytearray | None = None
+        self._flushed = trio.Event()
+        self._ended = False
+
+    async def handshake(self) -> None:
+        """Agree on keys. Raises HandshakeFailed."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._push()
+                data = await self._wire.receive_some(_READ_BYTES)
+                if not data:
+                    raise trio.BrokenResourceError from None
+                self._from_peer.write(data)
+            except ssl.SSLError as error:
+                # The alert that tells the peer.
+                self._push()
+                http = error.reason in {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"}
+                raise HandshakeFailed(error.reason or str(error), plain_http=http) from error
+            else:
+                self._push()
+                return
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """See Transport."""
+        sent, size = 0, len(data)
+        while self._unsent is None and sent < size:
+            part = data if size <= _RECORD_BYTES else memoryview(data)[sent : sent + _RECORD_BYTES]
+            try:
+                sent += self._tls.write(part)
+            except ssl.SSLError as error:
+                raise trio.BrokenResourceError from error
+            self._push()
+        return sent
+
+    def _push(self) -> None:
+        """Give the kernel what TLS has made. Raises trio.BrokenResourceError."""
+        data = self._to_peer.read()
+        if self._unsent is not None:
+            self._unsent += data
+            if len(self._unsent) > _MAX_UNSENT_BYTES:
+                raise trio.BrokenResourceError
+            return
+        sent = self._wire.send_nowait(data) if data else 0
+        if sent < len(data):
+            self._unsent = bytearray(data[sent:])
+            self._flushed = trio.Event()
+            self._nursery.start_soon(self._flush)
+
+    async def _flush(self) -> None:
+        while self._unsent:
+            await self._wire.wait_writable()
+            try:
+                sent = self._wire.send_nowait(bytes(self._unsent))
+            except trio.BrokenResourceError:
+                # Whoever sends next gets this too.
+                break
+            del self._unsent[:sent]
+        self._unsent = None
+        self._flushed.set()
+        if self._ended:
+            self._wire.send_eof()
+
+    async def flushed(self) -> None:
+        """Wait until the kernel has taken everything."""
+        await trio.lowlevel.checkpoint()
+        while self._unsent is not None:
+            await self._flushed.wait()
+
+    async def wait_writable(self) -> None:
+        """See Transport."""
+        if self._unsent is None:
+            await self._wire.wait_writable()
+        else:
+            await self._flushed.wait()
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        """See Transport. After `send_eof` it is only told whether something comes, not what."""
+        if self._ended:
+            return await self._wire.receive_some(max_bytes)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                data = self._tls.read(max_bytes)
+            except ssl.SSLWantReadError:
+                # It may have had to answer: new keys.
+                self._push()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                # With a word of goodbye or without: WebSocket has its own.
+                return b""
+            except ssl.SSLError as error:
+                self._push()
+                raise trio.BrokenResourceError from error
+            else:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return data
+            more = await self._wire.receive_some(_READ_BYTES)
+            if more:
+                self._from_peer.write(more)
+            else:
+                self._from_peer.write_eof()
+
+    def send_eof(self) -> None:
+        """See Transport."""
+        if self._ended:
+            return
+        self._ended = True
+        # It says that it wants the peer's goodbye, or that there was no handshake.
+        with contextlib.suppress(ssl.SSLError):
+            self._tls.unwrap()
+        with contextlib.suppress(trio.BrokenResourceError):
+            self._push()
+        if self._unsent is None:
+            self._wire.send_eof()
+
+    def close(self) -> None:
+        """See Transport."""
+        self._wire.close()
+
+
+@asynccontextmanager
+async def open_tls(wire: Transport, context: ssl.SSLContext) -> AsyncIterator[TlsTransport]:
+    """TLS on a connection for the length of the block; the handshake is still to be made."""
+    async with trio.open_nursery() as nursery:
+        stream = TlsTransport(wire, context, nursery)
+        yield stream
+        with trio.move_on_after(_FLUSH_SECONDS):
+            await stream.flushed()
+        nursery.cancel_scope.cancel()

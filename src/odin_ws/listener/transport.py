@@ -1,0 +1,92 @@
+"""The bytes of one connection, with a send that never waits."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Protocol
+
+import trio
+
+from odin_ws.listener.read_scheduler import Turns
+
+__all__ = ["SocketTransport", "Transport"]
+
+
+class Transport(Protocol):
+    """A byte stream whose sending side tells at once how much it took."""
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """Send what fits now and return its length, 0 for none.
+
+        Raises trio.BrokenResourceError once the connection is gone.
+        """
+        ...
+
+    async def wait_writable(self) -> None:
+        """Wait until `send_nowait` may take something, or would raise."""
+        ...
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        """Wait for bytes; empty at the end. Raises trio.BrokenResourceError when it is gone."""
+        ...
+
+    def send_eof(self) -> None:
+        """Say that no more bytes follow; reading goes on."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back, waking whoever waits on it. Further calls do nothing."""
+        ...
+
+
+class SocketTransport:
+    """A connected TCP socket. Not trio's SocketStream: its `send_all` waits, the hub may not."""
+
+    __slots__ = ("_socket", "_turns")
+
+    def __init__(self, sock: socket.socket, turns: Turns) -> None:
+        sock.setblocking(False)  # noqa: FBT003 -- the standard library's signature
+        # A message is a whole write already; waiting to fill a segment would only delay it.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = sock
+        self._turns = turns
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """See Transport."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+
+    async def wait_writable(self) -> None:
+        """See Transport."""
+        await trio.lowlevel.wait_writable(self._socket)
+        await self._turns.take()
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        """See Transport."""
+        while True:
+            # Also where bytes are there: it is the checkpoint, and seldom they are.
+            await trio.lowlevel.wait_readable(self._socket)
+            await self._turns.take()
+            try:
+                return self._socket.recv(max_bytes)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+
+    def send_eof(self) -> None:
+        """See Transport."""
+        # A peer that is gone already needs no telling.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """See Transport."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()

@@ -1,0 +1,144 @@
+"""Checks before every ops page: Host allow-list, requests of other sites, bearer token."""
+
+from __future__ import annotations
+
+import hmac
+from http import HTTPStatus
+from typing import Final, Self
+
+import attrs
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from odin_ws.address import is_loopback
+from odin_ws.handshake.forwarded import read_address
+from odin_ws.ops.stats import OpsStats
+from odin_ws.settings import Secret, Settings
+
+__all__ = ["OpsAccess", "protection"]
+
+# Probes of orchestrators and load balancers carry no secrets and use any name; these two pages
+# answer one word.
+_OPEN: Final = frozenset({"/health/live", "/health/ready"})
+
+_SCHEME: Final = "bearer "
+
+# WS_OPS_HOSTS=* allows every name.
+_ANY: Final = "*"
+
+# Values of Sec-Fetch-Site that are answered: a page of this port, or an address typed in.
+_OWN_SITES: Final = frozenset({"same-origin", "none"})
+
+# Answers of the pages themselves that are rejections, by status; 503 is a page's content.
+_REASONS: Final = {
+    HTTPStatus.BAD_REQUEST: "bad_request",
+    HTTPStatus.FORBIDDEN: "revocation",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "bad_method",
+    HTTPStatus.CONFLICT: "revocation",
+    HTTPStatus.INSUFFICIENT_STORAGE: "revocation",
+}
+
+
+@attrs.frozen
+class OpsAccess:
+    """Which requests the ops port answers."""
+
+    hosts: frozenset[str] = frozenset()
+    """Names and addresses that a Host header may have, beside loopback and the address that the
+    connection arrived at; lower case."""
+    token: Secret | None = None
+    """The bearer token. With a token any Host is answered: a page in a browser that reached this
+    port by DNS rebinding has no token, and no browser adds one by itself."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As settings give it; the host of WS_OPS_ADDR is allowed where it is one."""
+        bound = {settings.ws_ops_addr.host} - {""}
+        return cls(
+            frozenset(_host_name(host) for host in {*settings.ws_ops_hosts, *bound}),
+            settings.ws_ops_token,
+        )
+
+
+def protection(access: OpsAccess, stats: OpsStats) -> list[Middleware]:
+    """Return the middleware of an app of ops pages."""
+    return [Middleware(Guard, access, stats)]
+
+
+class Guard:
+    """Rejects requests that the pages must not answer, and counts every rejection."""
+
+    def __init__(self, app: ASGIApp, access: OpsAccess, stats: OpsStats) -> None:
+        self._app = app
+        self._access = access
+        self._stats = stats
+        self._token = None if access.token is None else access.token.reveal().encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in _REASONS:
+                self._stats.rejected[_REASONS[message["status"]]] += 1
+            await send(message)
+
+        rejection = None if scope["path"] in _OPEN else self._rejection(scope)
+        if rejection is None:
+            await self._app(scope, receive, count)
+            return
+        reason, response = rejection
+        self._stats.rejected[reason] += 1
+        await response(scope, receive, send)
+
+    def _rejection(self, scope: Scope) -> tuple[str, Response] | None:
+        headers = Headers(scope=scope)
+        if not (self._token is not None or self._is_allowed_host(headers, scope)):
+            text = "this Host is not allowed: loopback, this address, and WS_OPS_HOSTS are\n"
+            return "bad_host", PlainTextResponse(text, HTTPStatus.FORBIDDEN)
+        if _is_cross_site(headers):
+            text = "requests of other sites' pages are not answered\n"
+            return "cross_site", PlainTextResponse(text, HTTPStatus.FORBIDDEN)
+        if self._token is not None and not _has_token(headers, self._token):
+            text = "a bearer token is needed: WS_OPS_TOKEN\n"
+            challenge = {"WWW-Authenticate": "Bearer"}
+            return "unauthorized", PlainTextResponse(text, HTTPStatus.UNAUTHORIZED, challenge)
+        return None
+
+    def _is_allowed_host(self, headers: Headers, scope: Scope) -> bool:
+        hosts = self._access.hosts
+        if _ANY in hosts:
+            return True
+        name = _host_name(headers.get("host", ""))
+        # DNS rebinding needs a name, so the address that the connection arrived at is safe.
+        arrived = read_address(scope["server"][0]) if scope["server"] else None
+        return bool(name) and (is_loopback(name) or name in hosts or name == arrived)
+
+
+def _host_name(host: str) -> str:
+    """The name or address of a Host header, without its port, as it is compared."""
+    if host.count(":") > 1 and not host.startswith("["):
+        return read_address(host) or host
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return read_address(name) or name.lower().removesuffix(".")
+
+
+def _is_cross_site(headers: Headers) -> bool:
+    """Whether a page of another origin has made a request, as far as its browser says."""
+    if headers.get("sec-fetch-site", "none").lower() not in _OWN_SITES:
+        return True
+    origin = headers.get("origin")
+    # Only the scheme may differ: TLS may end in front of us.
+    return origin is not None and (
+        origin.lower().partition("://")[2] != headers.get("host", "").lower()
+    )
+
+
+def _has_token(headers: Headers, token: bytes) -> bool:
+    given = headers.get("authorization", "")
+    if not given.lower().startswith(_SCHEME):
+        return False
+    # Starlette reads headers as latin-1. Takes as long whatever is wrong.
+    return hmac.compare_digest(given[len(_SCHEME) :].strip().encode("latin-1"), token)

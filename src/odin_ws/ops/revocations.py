@@ -1,0 +1,104 @@
+"""`POST /revocations`: a user, or one token, is not let in any more, and closed where connected."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import Any, Final
+
+import attrs
+import orjson
+import structlog
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from odin_ws.auth.revocations import LASTS_SECONDS, Revocation, TooManyRevocations
+from odin_ws.ops.service_view import View
+
+__all__ = ["read_body", "revoke", "revoking_disabled"]
+
+log = structlog.get_logger("odin_ws.ops")
+
+# Two names and a number.
+_MAX_BYTES: Final = 4096
+
+# The last second that every JSON parser keeps as it is.
+_LATEST: Final = 1 << 53
+
+_FIELDS: Final = {"user", "token_id", "until"}
+
+
+class _BadRequest(ValueError):
+    """What was posted is no revocation; the message says what one is."""
+
+
+@attrs.frozen
+class _Order:
+    revocation: Revocation
+    until: float
+
+
+async def revoke(view: View, request: Request) -> Response:
+    """Carry out what was posted, and say how many connections that closed."""
+    authority = view.server.doorkeeper.authority
+    if view.settings.ws_ops_token is None:
+        return revoking_disabled()
+    if authority is None:
+        return _refuse(HTTPStatus.CONFLICT, "WS_AUTH=none: there are neither users nor tokens")
+    try:
+        order = _read(await read_body(request))
+        authority.revoke(order.revocation, order.until)
+    except _BadRequest as problem:
+        return _refuse(HTTPStatus.BAD_REQUEST, str(problem))
+    except TooManyRevocations:
+        text = "the list is full; nothing was revoked: change the key that tokens are signed with"
+        return _refuse(HTTPStatus.INSUFFICIENT_STORAGE, text)
+    lifted = order.until <= time.time()
+    closed = 0 if lifted else view.server.revoke(order.revocation)
+    log.info("revoked", closed=closed, **_told(order))
+    return JSONResponse({**_told(order), "closed": closed})
+
+
+def revoking_disabled() -> Response:
+    """The answer where there is no ops token."""
+    return _refuse(HTTPStatus.FORBIDDEN, "WS_OPS_TOKEN is not set: nobody may revoke")
+
+
+def _told(order: _Order) -> dict[str, Any]:
+    names = attrs.asdict(order.revocation, filter=lambda _, value: value is not None)
+    return {**names, "until": order.until}
+
+
+def _refuse(status: HTTPStatus, text: str) -> Response:
+    return PlainTextResponse(f"{text}\n", status)
+
+
+async def read_body(request: Request) -> bytes:
+    """What was posted, or its beginning where that is more than a revocation has."""
+    body = b""
+    async for chunk in request.stream():
+        # To its end, as HTTP wants it, but not kept.
+        body = (body + chunk)[: _MAX_BYTES + 1]
+    return body
+
+
+def _read(body: bytes) -> _Order:
+    if len(body) > _MAX_BYTES:
+        raise _BadRequest(f"at most {_MAX_BYTES} bytes")
+    try:
+        order = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        order = None
+    if not isinstance(order, dict):
+        raise _BadRequest('JSON is needed: {"user": …} or {"token_id": …}, and maybe "until"')
+    if unknown := order.keys() - _FIELDS:
+        raise _BadRequest(f"unknown field {', '.join(sorted(unknown))}")
+    if ("user" in order) is ("token_id" in order):
+        raise _BadRequest("either user or token_id is needed")
+    name = order.get("user", order.get("token_id"))
+    if not isinstance(name, str) or not name:
+        raise _BadRequest("user, token_id: a text that is not empty")
+    until = order.get("until", time.time() + LASTS_SECONDS)
+    if not isinstance(until, int | float) or isinstance(until, bool) or abs(until) > _LATEST:
+        raise _BadRequest("until: a number, epoch seconds, up to 2^53")
+    return _Order(Revocation(order.get("user"), order.get("token_id")), round(until))

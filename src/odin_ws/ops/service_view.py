@@ -1,0 +1,81 @@
+"""What the ops pages read: the others' published state, gathered in one place."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from odin_ws.hub import Hub
+from odin_ws.kafka.dead_letters import DeadLetterStats
+from odin_ws.kafka.source_status import Feed, FeedStatus
+from odin_ws.listener.read_scheduler import Turns
+from odin_ws.listener.tls import Certificate
+from odin_ws.ops.resources import Resources
+from odin_ws.ops.stats import OpsStats
+from odin_ws.server import ConnectionServer
+from odin_ws.settings import Settings
+
+__all__ = ["View"]
+
+
+@attrs.define(eq=False)
+class View:
+    """The running service, for reading. `draining`: a stop was asked for.
+
+    `certificate`: None where TLS is not ours to speak.
+    """
+
+    settings: Settings
+    feed: Feed
+    hub: Hub
+    server: ConnectionServer
+    resources: Resources
+    turns: Turns
+    certificate: Certificate | None = None
+    dead_letters: DeadLetterStats = attrs.field(factory=DeadLetterStats)
+    ops: OpsStats = attrs.field(factory=OpsStats)
+    draining: bool = False
+    was_live: bool = False
+    started_at: float = attrs.field(factory=trio.current_time)
+
+    @property
+    def kafka_is_live(self) -> bool:
+        """Whether records published now arrive."""
+        return self.feed.status.value is FeedStatus.LIVE
+
+    @property
+    def ready(self) -> bool:
+        """Whether a load balancer should send clients here."""
+        return self.not_ready is None
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why it should not; None where it should.
+
+        Not before the feed was live once. A broker lost later does not send anybody away: the
+        other instances have lost it too, and clients are better off connected.
+        """
+        if self.draining:
+            return "draining"
+        if not self.was_live:
+            return f"kafka: {self.feed.reason}"
+        return None if self.server.doorkeeper.ready else "the keys for tokens were not read yet"
+
+    async def watch_feed(self) -> None:
+        """Notice the first time the feed is live."""
+        await self.feed.status.wait_value(FeedStatus.LIVE)
+        self.was_live = True
+
+    def backlogs(self) -> list[int]:
+        """Bytes waiting in each connection's outbox, ascending."""
+        return sorted(one.outbox.backlog for one in self.server.connections)
+
+    def bytes_sent(self) -> int:
+        """Bytes written to sockets, of all connections there ever were."""
+        live = sum(one.outbox.bytes_sent for one in self.server.connections)
+        return self.server.stats.bytes_sent + live
+
+    def bytes_received(self) -> int:
+        """Bytes read from sockets after the upgrade, of all connections there ever were."""
+        live = sum(one.bytes_received for one in self.server.connections)
+        return self.server.stats.bytes_received + live

@@ -1,0 +1,262 @@
+"""What the server says besides messages, as JSON payloads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from odin_ws.log_reader import Span
+from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.json_text import dump_json
+from odin_ws.protocol.selection import Rejection
+
+__all__ = [
+    "Accepted",
+    "Lost",
+    "Replayed",
+    "auth_ack",
+    "auth_expiring",
+    "error_answer",
+    "feed_notice",
+    "lost_notice",
+    "pong",
+    "positions_notice",
+    "reconnect_ack",
+    "reconnect_advice",
+    "replay_complete",
+    "replay_incomplete",
+    "resend_incomplete",
+    "resume_ack",
+    "subscription_ack",
+    "unsubscription_ack",
+]
+
+CommandId = str | int | None
+
+# `{topic: {partition: offset}}`
+Positions = Mapping[str, Mapping[int, int]]
+
+# `{topic: id}`
+TopicIds = Mapping[str, str]
+
+# The SDK's codes of a `reconnect_error`.
+_RECONNECT_CODES: Final = {
+    # The SDK takes `not_available` as final; this one it tries again.
+    ErrorCode.NOT_AVAILABLE: "rate_limited",
+    ErrorCode.RATE_LIMIT_EXCEEDED: "rate_limited",
+    ErrorCode.FORBIDDEN: "forbidden",
+}
+
+
+@attrs.frozen
+class Accepted:
+    """What took effect of a command's names.
+
+    `names`: as the client wrote them. `count`: patterns the connection has then. `positions`: the
+    offsets after which they are live. `partitions`: by topic, given by an instance that serves only
+    some. `categories`: the topic of each, so that a message's `pos` can be told to belong to it.
+    `ids`: of the topics, where the brokers have ids.
+    """
+
+    names: Sequence[str]
+    rejected: Sequence[Rejection]
+    count: int
+    positions: Positions | None = None
+    partitions: Mapping[str, Sequence[int]] | None = None
+    categories: Mapping[str, str] | None = None
+    ids: TopicIds | None = None
+
+
+@attrs.frozen
+class Lost:
+    """Records that cannot be had, by topic and partition, and why."""
+
+    spans: Mapping[str, Mapping[int, Span]]
+    reason: str
+
+
+@attrs.frozen
+class Replayed:
+    """How a replay begins. `messages`: how many follow that are replayed; None: not known yet."""
+
+    messages: int | None
+    lost: Lost | None = None
+
+
+def subscription_ack(
+    command_id: CommandId,
+    dialect: Dialect,
+    accepted: Accepted,
+    replayed: Replayed | None = None,
+) -> bytes:
+    """The answer to `subscribe`; `replayed`: where it begins in the past."""
+    ack = _ack("subscription_ack", command_id, dialect, "subscribed", accepted)
+    if replayed is not None:
+        ack |= _replay_fields(replayed)
+    return _dump(ack)
+
+
+def resume_ack(
+    command_id: CommandId, dialect: Dialect, accepted: Accepted, replayed: Replayed
+) -> bytes:
+    """The answer to `resume`; the replayed messages follow it."""
+    ack = _ack("resume_ack", command_id, dialect, "subscribed", accepted)
+    return _dump(ack | {"recovered": replayed.lost is None} | _replay_fields(replayed))
+
+
+def reconnect_ack(command_id: CommandId, replayed: Replayed) -> bytes:
+    """The answer to `reconnect`."""
+    lost = replayed.lost
+    message = "everything missed follows" if lost is None else f"some is lost: {lost.reason}"
+    ack = _answer(
+        "reconnect_ack",
+        command_id,
+        status="completed" if lost is None else "incomplete",
+        messages_replayed=replayed.messages or 0,
+        message=message,
+    )
+    return _dump(ack if lost is None else ack | _lost_fields(lost))
+
+
+def unsubscription_ack(
+    command_id: CommandId, dialect: Dialect, accepted: Accepted, *, forced: bool = False
+) -> bytes:
+    """The answer to `unsubscribe`; `accepted.count`: patterns the connection still has.
+
+    `forced`: nobody asked, it is the server that ends them.
+    """
+    ack = _ack("unsubscription_ack", command_id, dialect, "unsubscribed", accepted)
+    return _dump(ack | {"forced": True} if forced else ack)
+
+
+def auth_ack(command_id: CommandId, expires_at: float | None) -> bytes:
+    """The answer to `auth`; `expires_at`: when the new token ends, epoch seconds; None: never."""
+    return _dump(_answer("auth_ack", command_id, data={"exp": int(expires_at or 0)}))
+
+
+def auth_expiring(expires_in_ms: int) -> bytes:
+    """The token ends in so many milliseconds, and the connection with it."""
+    return _dump(_answer("auth", None, status="expiring", expires_in_ms=expires_in_ms))
+
+
+def replay_complete(
+    command_id: CommandId,
+    count: int,
+    positions: Positions | None = None,
+    ids: TopicIds | None = None,
+) -> bytes:
+    """After the last replayed message, where the ack could not say how many they would be.
+
+    `positions`: of a client that has other subscriptions beside: everything up to there was sent.
+    """
+    return _dump(
+        _answer("replay_complete", command_id, count=count) | _position_fields(positions, ids)
+    )
+
+
+def replay_incomplete(command_id: CommandId, count: int, lost: Lost) -> bytes:
+    """After `count` replayed messages, where the log has deleted what would be next meanwhile."""
+    return _dump(_answer("replay_incomplete", command_id, count=count) | _lost_fields(lost))
+
+
+def resend_incomplete(command_id: CommandId, count: int, missing: tuple[int, int]) -> bytes:
+    """After `count` messages sent again, where those numbered from..to are not kept any more."""
+    return _dump(_answer("replay_incomplete", command_id, count=count, missing=list(missing)))
+
+
+def pong(command_id: CommandId, now_ms: int) -> bytes:
+    """The answer to `heartbeat`; `now_ms`: the server's clock, epoch milliseconds."""
+    return _dump(_answer("pong", command_id, ts=now_ms))
+
+
+def error_answer(error: CommandError) -> bytes:
+    """The answer to a command that could not be carried out."""
+    retry = {} if error.retry_ms is None else {"retry_ms": error.retry_ms}
+    if error.command == "reconnect":
+        code = _RECONNECT_CODES.get(error.code, "invalid_request")
+        answer = _answer("reconnect_error", error.id, code=code, message=error.message)
+        return _dump(answer | retry)
+    if error.command == "auth":
+        data = {"code": error.code.lower(), "message": error.message}
+        return _dump(_answer("auth_error", error.id, data=data | retry))
+    answer = _answer("error", error.id, code=error.code, message=error.message, retry=error.retry)
+    return _dump(answer | retry)
+
+
+def feed_notice(status: str, since_ms: int, topics: Sequence[str] | None = None) -> bytes:
+    """The feed has changed: `stalled` or `live`, since then (epoch ms); only `topics` of it."""
+    only = {} if topics is None else {"topics": topics}
+    return _dump(_answer("feed", None, status=status, since=since_ms, **only))
+
+
+def lost_notice(
+    lost: Lost, positions: Positions | None = None, ids: TopicIds | None = None
+) -> bytes:
+    """Records that the log deleted, or lost.
+
+    `positions`: where partitions go on whose offsets begin again, with the `ids` of their topics.
+    """
+    return _dump(
+        _answer("feed", None, status="lost") | _lost_fields(lost) | _position_fields(positions, ids)
+    )
+
+
+def positions_notice(positions: Positions, ids: TopicIds | None = None) -> bytes:
+    """Everything of the subscriptions up to these offsets has been sent."""
+    return _dump(_answer("positions", None) | _position_fields(positions, ids))
+
+
+def reconnect_advice(after_ms: int, reason: str = "draining") -> bytes:
+    """Before a close 1012: when to come back, and why (`draining`, `rebalanced`)."""
+    return _dump(_answer("reconnect", None, data={"after_ms": after_ms, "reason": reason}))
+
+
+def _ack(
+    kind: str, command_id: CommandId, dialect: Dialect, done: str, accepted: Accepted
+) -> dict[str, Any]:
+    fields: dict[str, Any] = {done: accepted.names}
+    # The original's acks had no such field: its clients see it only where it says something.
+    if accepted.rejected or dialect is not Dialect.V0:
+        fields["rejected"] = [
+            {"name": one.name, "code": one.code, "message": one.message}
+            for one in accepted.rejected
+        ]
+    fields["count"] = accepted.count
+    for field in ("positions", "partitions", "categories", "ids"):
+        value = getattr(accepted, field)
+        if value is not None:
+            fields[field] = value
+    return _answer(kind, command_id, **fields)
+
+
+def _replay_fields(replayed: Replayed) -> dict[str, Any]:
+    lost = {} if replayed.lost is None else _lost_fields(replayed.lost)
+    return {"replayed": replayed.messages} | lost
+
+
+def _lost_fields(lost: Lost) -> dict[str, Any]:
+    spans = {
+        topic: {partition: list(span) for partition, span in partitions.items()}
+        for topic, partitions in lost.spans.items()
+    }
+    return {"lost": spans, "reason": lost.reason}
+
+
+def _position_fields(positions: Positions | None, ids: TopicIds | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {} if positions is None else {"positions": positions}
+    return fields | {"ids": ids} if ids else fields
+
+
+def _answer(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = {"type": kind}
+    if command_id is not None:
+        answer["id"] = command_id
+    return answer | fields
+
+
+def _dump(answer: Mapping[str, Any]) -> bytes:
+    # What a client has written may be in it, with halves of surrogate pairs.
+    return dump_json(answer)

@@ -1,0 +1,89 @@
+"""The log's bounds, asked once for all replays that wait for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+import trio
+
+from odin_ws.log_reader import Archive, ArchiveUnavailable, Bounds, PartitionsUnavailable, Span
+from odin_ws.records import Record, TopicPartition
+
+__all__ = ["SharedArchive"]
+
+
+@attrs.define(eq=False)
+class _Question:
+    """Partitions whose bounds several replays wait for, and the answer."""
+
+    partitions: set[TopicPartition] = attrs.field(factory=set)
+    done: trio.Event = attrs.field(factory=trio.Event)
+    found: Mapping[TopicPartition, Bounds] = attrs.field(factory=dict)
+    failed: Mapping[TopicPartition, str] = attrs.field(factory=dict)
+    failure: ArchiveUnavailable | None = None
+
+
+class SharedArchive:
+    """An Archive that is asked for bounds once by all who want those of the same topics.
+
+    Replays that ask while a question is on its way share the next one. Each set of topics has
+    questions of its own, so that a topic that does not answer delays only those who need it. A
+    partition without an answer fails only the replays that need this partition.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        # By topics: the question that is asked next.
+        self._next: dict[frozenset[str], _Question] = {}
+        self._asking: set[frozenset[str]] = set()
+        self._asked, self._topics = trio.open_memory_channel[frozenset[str]](math.inf)
+
+    async def run(self) -> None:
+        """See Archive."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._archive.run)
+            async for topics in self._topics:
+                nursery.start_soon(self._answer, topics)
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """See Archive."""
+        topics = frozenset(key.topic for key in partitions)
+        question = self._next.get(topics)
+        if question is None:
+            question = self._next[topics] = _Question()
+            if topics not in self._asking:
+                self._asking.add(topics)
+                self._asked.send_nowait(topics)
+        question.partitions.update(partitions)
+        await question.done.wait()
+        if question.failure is not None:
+            raise ArchiveUnavailable(str(question.failure)) from question.failure
+        if failed := {key: question.failed[key] for key in partitions if key in question.failed}:
+            raise PartitionsUnavailable(failed, question.found)
+        return {key: question.found[key] for key in partitions if key in question.found}
+
+    async def _answer(self, topics: frozenset[str]) -> None:
+        while question := self._next.pop(topics, None):
+            try:
+                question.found = await self._archive.bounds(question.partitions)
+            except PartitionsUnavailable as error:
+                question.found, question.failed = error.found, error.failed
+            except ArchiveUnavailable as error:
+                question.failure = error
+            question.done.set()
+        self._asking.remove(topics)
+
+    async def positions_at(
+        self, topics: Collection[str], timestamp: int
+    ) -> dict[TopicPartition, int]:
+        """See Archive."""
+        return await self._archive.positions_at(topics, timestamp)
+
+    def read(
+        self, spans: Mapping[TopicPartition, Span]
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
+        """See Archive."""
+        return self._archive.read(spans)

@@ -1,0 +1,164 @@
+"""A command whose subscriptions begin in the past: its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from odin_ws.hub import Hub, Subscriber
+from odin_ws.protocol.commands import Reconnect, Resume, Subscribe
+from odin_ws.protocol.errors import CommandError
+from odin_ws.protocol.responses import (
+    Accepted,
+    Lost,
+    Replayed,
+    reconnect_ack,
+    replay_complete,
+    replay_incomplete,
+    resume_ack,
+    subscription_ack,
+)
+from odin_ws.protocol.selection import Rejection
+from odin_ws.records import TopicPartition
+from odin_ws.resume import Beginning
+
+__all__ = ["Answers", "Past"]
+
+
+class Answers(Protocol):
+    """Who speaks to the client."""
+
+    def answer(self, payload: bytes) -> None:
+        """Answer, after everything that is due."""
+        ...
+
+    def refuse(self, error: CommandError) -> None:
+        """Answer with an error."""
+        ...
+
+    def charge(self, messages: int) -> None:
+        """Count what a command has brought, which is known afterwards only."""
+        ...
+
+    def reject(self, names: Iterable[Rejection]) -> None:
+        """Count names that do not take effect; the answer says why."""
+        ...
+
+
+@attrs.define
+class Past:
+    """What a command asks for, and how it is told how that goes. See resume.Listener.
+
+    `names` (with their patterns) and `rejected`: of the command's, as the client wrote them.
+    `topics`: what the names read.
+    `settle`: what else takes effect with them.
+    `beside`: whether the client has other subscriptions, which go on meanwhile.
+    """
+
+    command: Subscribe | Resume | Reconnect
+    beginning: Beginning
+    names: Mapping[str, Sequence[str]]
+    rejected: Sequence[Rejection]
+    topics: Sequence[str]
+    hub: Hub
+    subscriber: Subscriber
+    answers: Answers
+    settle: Callable[[], None]
+    beside: bool
+    _announced: int | None = None
+
+    def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
+        """Say what follows."""
+        command, dialect = self.command, self.subscriber.dialect
+        self._announced = replayed.messages
+        self.settle()
+        # Where it begins: whoever is cut off before the end of it can resume from there.
+        begins = self.hub.positions(self.topics)
+        for key, offset in start.items():
+            begins.setdefault(key.topic, {})[key.partition] = offset
+        if isinstance(command, Reconnect):
+            ack = reconnect_ack(command.id, replayed)
+        elif isinstance(command, Resume):
+            for topic, spans in ({} if replayed.lost is None else replayed.lost.spans).items():
+                for partition, span in spans.items() if self._is_same(command, topic) else ():
+                    # A partition that does not exist has no other position.
+                    begins.setdefault(topic, {}).setdefault(partition, span.last)
+            # Only what the client does not know: the others are where it said. Beside other
+            # subscriptions it may be further than that.
+            known = {} if self.beside else self._known(command, replayed)
+            news = _without(known, begins)
+            ack = resume_ack(command.id, dialect, self._accepted(news), replayed)
+        else:
+            positions = begins if command.positions else None
+            past = None if self.beginning.is_live else replayed
+            ack = subscription_ack(command.id, dialect, self._accepted(positions), past)
+        self.answers.answer(ack)
+
+    def lost(self, count: int, lost: Lost) -> None:
+        """Say what was lost on the way, before what is behind it comes."""
+        self.answers.answer(replay_incomplete(self.command.id, count, lost))
+
+    def ended(self, count: int) -> None:
+        """Say how many messages it was, where the answer said something else or nothing.
+
+        Messages of other subscriptions may have passed those of the replay. So a client that has
+        some is told the end of every replay, and where it is then.
+        """
+        self.answers.charge(count)
+        hub, beside = self.hub, self.beside and not isinstance(self.command, Reconnect)
+        if count == self._announced and not beside:
+            return
+        positions = ids = None
+        if beside and self.subscriber.follows:
+            topics = hub.topics_of(self.subscriber)
+            positions, ids = hub.positions(topics), hub.ids(topics)
+        self.answers.answer(replay_complete(self.command.id, count, positions, ids))
+
+    def _known(self, command: Resume, replayed: Replayed) -> dict[TopicPartition, int]:
+        """The positions that are the client's own.
+
+        A lost partition is named in any case; a recreated topic with all its partitions.
+        """
+        lost = {} if replayed.lost is None else replayed.lost.spans
+        return {
+            key: offset
+            for key, offset in command.positions.items()
+            if key.partition not in lost.get(key.topic, ()) and self._is_same(command, key.topic)
+        }
+
+    def _is_same(self, command: Resume, topic: str) -> bool:
+        """Whether a topic is, for all we know, the one that the client had positions of."""
+        return command.ids.get(topic) in {None, self.hub.ids([topic]).get(topic)}
+
+    def _accepted(self, positions: Mapping[str, Mapping[int, int]] | None) -> Accepted:
+        hub, topics = self.hub, self.topics
+        # Some may have been unsubscribed while the log was asked.
+        patterns = self.subscriber.patterns.union(self.beginning.want.patterns)
+        return Accepted(
+            [name for name, several in self.names.items() if not patterns.isdisjoint(several)],
+            self.rejected,
+            len(patterns),
+            positions,
+            hub.partitions(topics) if hub.partial else None,
+            hub.categories(topics) if positions is not None else None,
+            hub.ids(topics) or None if positions is not None else None,
+        )
+
+
+def _without(
+    known: Mapping[TopicPartition, int], positions: Mapping[str, Mapping[int, int]]
+) -> dict[str, dict[int, int]]:
+    """The positions that are not known; of topics of which none is known, also if there is none."""
+    topics = {key.topic for key in known}
+    found = {}
+    for topic, partitions in positions.items():
+        news = {
+            partition: offset
+            for partition, offset in partitions.items()
+            if known.get(TopicPartition(topic, partition)) != offset
+        }
+        if news or topic not in topics:
+            found[topic] = news
+    return found

@@ -1,0 +1,199 @@
+"""One client's place in the log while scans read it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Collection, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from odin_ws.history import Pin, Want
+from odin_ws.records import TopicPartition
+from odin_ws.resume.scan_chunks import Chunk, Lane
+
+if TYPE_CHECKING:
+    from odin_ws.resume.scan import Scan
+
+__all__ = ["CLIENT_BYTES", "Cursor", "Ending", "Group"]
+
+# A client may have so many bytes waiting.
+CLIENT_BYTES: Final = 1 << 20
+
+
+class Ending(Enum):
+    """How a cursor's time on a scan ended."""
+
+    REACHED = "reached"
+    """All that history does not have was read; history is pinned from there on."""
+
+    DETACHED = "detached"
+    """The client did not take its messages: it goes on with a later scan."""
+
+    EXPIRED = "expired"
+    """The log no longer has the records that the scan was to read next."""
+
+
+@attrs.define(eq=False)
+class Group:
+    """Cursors that wait for the same scan.
+
+    `attempts`: how often the log did not answer them. `lowest`: where the scan would begin.
+    """
+
+    since: float
+    joined_at: float
+    attempts: int = 0
+    not_before: float = -math.inf
+    cursors: dict[Cursor, None] = attrs.field(factory=dict)
+    lowest: dict[TopicPartition, int] = attrs.field(factory=dict)
+
+    def add(self, cursor: Cursor, now: float) -> None:
+        """Let one more wait."""
+        self.cursors[cursor] = None
+        self.joined_at = now
+        cursor.group = self
+        for key, offset in cursor.want.positions().items():
+            self.lowest[key] = min(offset, self.lowest.get(key, offset))
+
+
+class Cursor:
+    """One client's place in the log: it is on a scan or waits for one.
+
+    While it is on a scan `want` stays where it was; it moves when the cursor leaves the scan.
+    """
+
+    def __init__(self, want: Want, since: float) -> None:
+        self.want = want
+        self.ended: Ending | None = None
+        self.pin: Pin | None = None
+        """With REACHED: what keeps history from moving on; its taker has to release it."""
+        self.busy = False
+        """The client has not taken yet what it was sent last."""
+        self.held_up = 0.0
+        """Seconds for which it has held up others on its scan."""
+        self.scan: Scan | None = None
+        self.group: Group | None = None
+        """The cursors that it waits among, while it is on no scan."""
+        self.lane: Lane[Cursor] | None = None
+        self.next = 0
+        """The number of the next chunk in its lane."""
+        self._since = since
+        self._reads = 0
+        self._has_read = False
+        self._taken = 0
+        self._starts: Mapping[TopicPartition, int] = {}
+        self._is_uniform = False
+        self._rest: deque[Chunk] = deque()
+        self._news = trio.Event()
+
+    @property
+    def progressed_at(self) -> float:
+        """When records were last read for the client; before that, since when it waits."""
+        return self._since if self.scan is None else max(self._since, self.scan.progressed_at)
+
+    @property
+    def has_read(self) -> bool:
+        """Whether a scan has read records since the cursor joined it."""
+        return self._has_read or (self.scan is not None and self.scan.reads > self._reads)
+
+    @property
+    def limit(self) -> int:
+        """Bytes that the client may have waiting."""
+        return CLIENT_BYTES if self.scan is None else self.scan.limit
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait for the client."""
+        rest = sum(chunk.size for chunk in self._rest)
+        return rest if self.lane is None else rest + self.lane.total - self._taken
+
+    def flush(self) -> None:
+        """Let the client have what was read so far, though it fills no chunk."""
+        if self.lane is not None:
+            self.lane.close()
+
+    def has_waited(self, until: float) -> None:
+        """The client has waited for a scan; until then there was progress."""
+        self._since = max(self._since, until)
+
+    def join(self, scan: Scan) -> None:
+        """Be on a scan."""
+        self.scan, self._reads = scan, scan.reads
+
+    def part(self) -> None:
+        """Be on no scan any more."""
+        self._since, self._has_read, self.scan = self.progressed_at, self.has_read, None
+
+    def wake(self) -> None:
+        """Tell the client that there is something to take, or that the scan has ended for it."""
+        self._news.set()
+
+    async def wait(self) -> None:
+        """Wait until woken, or until there is nothing more to wait for."""
+        if self.ended is None:
+            await self._news.wait()
+            self._news = trio.Event()
+
+    def take(self) -> Chunk | None:
+        """The next chunk with what the client wants of it; None where none is there yet."""
+        while self._rest:
+            if (rest := self._rest.popleft()).messages:
+                return rest
+        while self.lane is not None and self.scan is not None:
+            chunk = self.lane.chunk(self.next)
+            if chunk is None:
+                break
+            self.next += 1
+            self._taken += chunk.size
+            self.scan.made_room(self)
+            if (mine := self._wanted_of(chunk)).messages:
+                return mine
+        return None
+
+    def drop(self, patterns: Collection[str]) -> bool:
+        """Want these patterns no more; whether any of them was wanted."""
+        scan, was_in_lane = self.scan, self.lane is not None
+        if scan is not None:
+            scan.take_out(self)
+        dropped = self.want.drop(patterns)
+        left = set(self.want.patterns)
+        self._rest = deque(
+            chunk.filtered(lambda message: not left.isdisjoint(message.patterns))
+            for chunk in self._rest
+        )
+        if not left:
+            self.ended = self.ended or Ending.DETACHED
+            self.wake()
+        elif scan is not None and was_in_lane:
+            scan.take_in(self)
+        return dropped
+
+    def enter(self, lane: Lane[Cursor]) -> None:
+        """Take the chunks of a lane from now on."""
+        self.lane, self.next, self._taken = lane, lane.end, lane.total
+        self._is_uniform = self.want.is_uniform
+        self._starts = self.want.highest()
+
+    def leave(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Have what the lane still holds, and move to where the scan is."""
+        lane, self.lane = self.lane, None
+        while lane is not None and (chunk := lane.chunk(self.next)) is not None:
+            self.next += 1
+            self._rest.append(self._wanted_of(chunk))
+        for key in list(self.want.positions()):
+            if key in positions:
+                self.want.advance(key, positions[key])
+
+    def _wanted_of(self, chunk: Chunk) -> Chunk:
+        if not self._is_uniform:
+            return chunk.filtered(self.want.includes)
+        # The lane has the messages of exactly the client's patterns, and one mapping of positions
+        # holds for all of them: the offset alone decides.
+        starts = self._starts
+        if all(key in starts and first > starts[key] for key, first in chunk.firsts.items()):
+            return chunk
+        return chunk.after(starts)

@@ -1,0 +1,237 @@
+"""The scans of the log: which cursors share one, and when it begins."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import trio
+
+from odin_ws.history import Want
+from odin_ws.hub import Hub
+from odin_ws.log_reader import Archive, ArchiveUnavailable, RecordsExpired
+from odin_ws.resume.log_bounds import SharedArchive
+from odin_ws.resume.replay_limits import ScanStats
+from odin_ws.resume.scan import Scan
+from odin_ws.resume.scan_cursor import Cursor, Ending, Group
+
+__all__ = ["Scans"]
+
+# Where a scan runs, clients that it has passed wait until nobody has joined them for so long, and
+# for the longer time at most: then it goes back for them, or another one begins. For each scan
+# that runs, and each time that one went back, that is 4 and 2 times as long: a crowd that arrives
+# over seconds needs few reads, and nobody is sent back again and again.
+_QUIET_SECONDS: Final = 0.05
+_QUIET_FACTOR: Final = 4.0
+_GATHER_SECONDS: Final = 1.0
+_GATHER_FACTOR: Final = 2.0
+
+# A scan goes back so many times at most.
+_REWINDS: Final = 3
+
+# After a failure the log is asked again after so many seconds, twice as many each time.
+_BACKOFF_SECONDS: Final = (0.5, 8.0)
+_JITTER: Final = (0.75, 1.25)
+
+# So many cursors board or change their group between two yields: some 50 us each.
+_SLICE_CLIENTS: Final = 32
+
+
+class Scans:
+    """Brings cursors onto scans, at most `most` at once.
+
+    A client joins a running scan that has not passed it yet. Else it waits in a group: for a scan
+    that goes back for the group while that costs less than another one, or for a scan of its own.
+    After a failure clients wait in groups by the topics that they need, so that a topic that cannot
+    be read delays only them. `turn`: what a replay waits for before it sends the next chunk.
+    `work_turn`: what work on behalf of one client waits for between two time slices.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        archive: Archive,
+        most: int,
+        turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        work_turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    ) -> None:
+        self.stats = ScanStats()
+        self.turn = turn
+        self.work_turn = work_turn
+        self.archive = SharedArchive(archive)
+        self._hub = hub
+        self._most = most
+        self._scans: list[Scan] = []
+        self._groups: dict[frozenset[str], Group] = {}
+        # Topics that could not be read the last time.
+        self._failing: set[str] = set()
+        # When a scan that has ended last read something.
+        self._progressed_at: float = -math.inf
+        self._changed = trio.Event()
+
+    def open(self, want: Want, since: float) -> Cursor:
+        """Let what a client wants be read, up to where history begins. `since`: it waits since."""
+        cursor = Cursor(want, since)
+        for scan in self._scans:
+            if scan.admits(want):
+                scan.board(cursor)
+                return cursor
+        topics = self._topics(cursor)
+        self._wait(cursor, topics if topics & self._failing else frozenset())
+        return cursor
+
+    def close(self, cursor: Cursor) -> None:
+        """A client needs its cursor no more: it is live, goes on otherwise, or is gone."""
+        if cursor.scan is not None:
+            cursor.scan.leave(cursor)
+        if cursor.group is not None:
+            del cursor.group.cursors[cursor]
+            self.stats.waiting -= 1
+            self._groups = {topics: one for topics, one in self._groups.items() if one.cursors}
+
+    def progressed_at(self, cursor: Cursor) -> float:
+        """When there was last progress towards what a client waits for.
+
+        In the queue for a scan, that is when any scan has read something.
+        """
+        if cursor.group is not None and not cursor.group.attempts:
+            others = [scan.progressed_at for scan in self._scans]
+            return max(cursor.progressed_at, self._progressed_at, *others)
+        return cursor.progressed_at
+
+    async def run(self) -> None:
+        """Run the archive and carry out scans until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.archive.run)
+            while True:
+                group = await self._next_group()
+                young = self._young(group)
+                if young is not None:
+                    young.go_back_for(self._empty(group))
+                    continue
+                scan = Scan(self._hub, self.archive, self.stats, self._is_full)
+                self._scans.append(scan)
+                self.stats.started += 1
+                self.stats.active += 1
+                nursery.start_soon(self._carry_out, scan, group)
+
+    # ---- groups
+
+    def _topics(self, cursor: Cursor) -> frozenset[str]:
+        """The topics that are to be read for a cursor."""
+        floor = self._hub.retention.floor
+        return frozenset(
+            key.topic
+            for key, offset in cursor.want.positions().items()
+            if (end := floor(key)) is not None and offset < end
+        )
+
+    def _wait(self, cursor: Cursor, topics: frozenset[str]) -> None:
+        now = trio.current_time()
+        group = self._groups.get(topics)
+        if group is None:
+            group = self._groups[topics] = Group(now, now)
+            self._changed.set()
+        group.add(cursor, now)
+        self.stats.waiting += 1
+
+    async def _next_group(self) -> Group:
+        """Wait for a group that is due while another scan may run."""
+        while True:
+            self._changed = trio.Event()
+            due = math.inf
+            is_free = len(self._scans) < self._most
+            able = [
+                topics
+                for topics, group in self._groups.items()
+                if is_free or self._young(group) is not None
+            ]
+            if able:
+                topics = min(able, key=lambda one: self._due(self._groups[one]))
+                due = self._due(self._groups[topics])
+                if due <= trio.current_time():
+                    return self._groups.pop(topics)
+            with trio.move_on_at(due):
+                await self._changed.wait()
+
+    def _due(self, group: Group) -> float:
+        if not self._scans:
+            return max(group.since, group.not_before)
+        more = sum(1 + scan.rewinds for scan in self._scans) - 1
+        quiet = group.joined_at + _QUIET_SECONDS * _QUIET_FACTOR**more
+        latest = group.since + _GATHER_SECONDS * _GATHER_FACTOR**more
+        return max(group.not_before, min(quiet, latest))
+
+    def _young(self, group: Group) -> Scan | None:
+        """A scan that can go back for a group that it has passed."""
+        if group.attempts:
+            return None
+        able = (scan for scan in self._scans if scan.rewinds < _REWINDS)
+        return next((scan for scan in able if scan.can_go_back(group.lowest)), None)
+
+    def _is_full(self) -> bool:
+        """Whether clients wait for the end of a scan."""
+        return bool(self._groups) and len(self._scans) >= self._most
+
+    # ---- scans
+
+    async def _carry_out(self, scan: Scan, group: Group) -> None:
+        try:
+            with scan.scope:
+                await self._board(scan, group)
+                await scan.run()
+        except RecordsExpired:
+            await scan.end_all(Ending.EXPIRED)
+        except ArchiveUnavailable:
+            self.stats.failed += 1
+            await self._retry(scan, 0 if scan.reads else group.attempts + 1)
+        finally:
+            self._scans.remove(scan)
+            self._progressed_at = max(self._progressed_at, scan.progressed_at)
+            self.stats.active -= 1
+            self._changed.set()
+        if scan.reads:
+            self._failing -= {key.topic for key in scan.positions}
+
+    async def _board(self, scan: Scan, group: Group) -> None:
+        for count, cursor in enumerate(self._empty(group), 1):
+            if any(True for _ in cursor.want.patterns):
+                scan.board(cursor)
+            if not count % _SLICE_CLIENTS:
+                await scan.give_way()
+
+    def _empty(self, group: Group) -> Iterator[Cursor]:
+        """Take the cursors of a group that are still there, one by one."""
+        while group.cursors:
+            cursor, _ = group.cursors.popitem()
+            # For as long as others made progress its patience was not spent.
+            cursor.has_waited(self.progressed_at(cursor))
+            cursor.group = None
+            self.stats.waiting -= 1
+            yield cursor
+
+    async def _retry(self, scan: Scan, attempts: int) -> None:
+        """Let the cursors of a scan wait for another one, by the topics that they need."""
+        # Nobody would tell who comes now that it is over.
+        scan.close()
+        least, most = _BACKOFF_SECONDS
+        seconds = min(most, least * 2**attempts) * random.uniform(*_JITTER)  # noqa: S311 -- jitter
+        not_before = trio.current_time() + seconds
+        found: set[frozenset[str]] = set()
+        for count, cursor in enumerate(scan.everybody, 1):
+            if cursor.scan is not scan:
+                continue
+            scan.leave(cursor)
+            topics = self._topics(cursor)
+            found.add(topics)
+            self._wait(cursor, topics)
+            group = self._groups[topics]
+            group.attempts = max(group.attempts, attempts)
+            group.not_before = not_before
+            cursor.wake()
+            if not count % _SLICE_CLIENTS:
+                await trio.lowlevel.checkpoint()
+        if len(found) == 1:
+            self._failing.update(*found)

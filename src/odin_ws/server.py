@@ -1,0 +1,305 @@
+"""All connections: who is connected, how they are served, and how they are sent away."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+import structlog
+import trio
+
+from odin_ws.auth.grants import Grant
+from odin_ws.auth.revocations import Revocation
+from odin_ws.connection.connection import Connection
+from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.keepalive import Keepalive
+from odin_ws.distribution import Distribution
+from odin_ws.handshake.admission import Admission
+from odin_ws.handshake.authenticator import Doorkeeper
+from odin_ws.handshake.credentials import select_subprotocol
+from odin_ws.handshake.handshake import Caller, Entrance
+from odin_ws.handshake.request import Head, Refusal, upgrade
+from odin_ws.hub import Subscriber
+from odin_ws.listener.transport import Transport
+from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.frames import text_frame
+from odin_ws.protocol.message_reader import FrameReader
+from odin_ws.protocol.responses import positions_notice, reconnect_advice
+from odin_ws.resume import ReplayContext
+from odin_ws.session.session import Session, SessionLimits, SessionStats
+from odin_ws.steps import finish
+from odin_ws.time_slice import TimeSlice
+
+__all__ = ["ConnectionLimits", "ConnectionServer", "ConnectionStats"]
+
+log = structlog.get_logger("odin_ws.connection")
+
+# Every so often the drain sends some away.
+_WAVE_SECONDS: Final = 0.1
+
+# After a drain no more than so many clients a second come back: below what an instance upgrades
+# while it serves others (docs/performance.md); a second of jitter at least breaks up each wave.
+_RETURNS: Final = 1000
+_LEAST_JITTER_SECONDS: Final = 1.0
+
+# Of those who keep positions, so many are told at a time: of 12,000 in 10 s, 24 times a second.
+_POSITIONS_SLICE: Final = 50
+
+# Announcements are rare: so many writes at a time keep the loop for a millisecond or two.
+_ANNOUNCE_SLICE: Final = 200
+
+# From a page that was closed at once to a week of streaming, in seconds.
+_DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
+
+
+@attrs.frozen
+class ConnectionLimits:
+    """What every connection is held to. Sizes in bytes, times in seconds."""
+
+    message_bytes: int
+    message_frames: int
+    message_seconds: float
+    outbox_bytes: int
+    outbox_seconds: float
+    session: SessionLimits
+
+
+@attrs.define(eq=False)
+class ConnectionStats:
+    """What happened to connections since the start; each is counted once, when it ends."""
+
+    opened: int = 0
+    closed: Counter[Close] = attrs.field(factory=Counter)
+    errors: int = 0
+    bytes_sent: int = 0  # of ended connections
+    bytes_received: int = 0  # of ended connections
+    duration: Distribution = attrs.field(factory=lambda: Distribution(_DURATION_BOUNDS))
+    sessions: SessionStats = attrs.field(factory=SessionStats)
+
+
+class ConnectionServer:
+    """Serves connections, each contained: what fails in one ends that one."""
+
+    def __init__(  # noqa: PLR0913 -- one of each of what it is made of
+        self,
+        context: ReplayContext,
+        admission: Admission,
+        keepalive: Keepalive,
+        limits: ConnectionLimits,
+        *,
+        entrance: Entrance,
+        doorkeeper: Doorkeeper,
+    ) -> None:
+        self.stats = ConnectionStats()
+        self.admission = admission
+        self.keepalive = keepalive
+        self.entrance = entrance
+        self.doorkeeper = doorkeeper
+        self.replays = context.stats
+        self.scans = context.scans
+        self.connections: set[Connection] = set()
+        self._context = context
+        self._hub = context.hub
+        self._taken = context.hub.release
+        self._limits = limits
+        # What newcomers are told first, by what it is about.
+        self.standing: dict[str, bytes] = {}
+
+    async def serve(self, wire: Transport, peer: str) -> None:
+        """The whole life of one connection. Raises nothing but cancellation."""
+        try:
+            async with self.entrance.meet(wire, peer) as caller:
+                await self._admit(caller)
+        except* trio.BrokenResourceError:
+            # The peer went away before the upgrade: there is no connection to count.
+            log.debug("lost before the upgrade", peer=peer)
+        except* Exception:  # the boundary: one connection's bug is not the others'
+            self.stats.errors += 1
+            log.exception("a connection failed", peer=peer)
+        finally:
+            wire.close()
+
+    async def _admit(self, caller: Caller) -> None:
+        try:
+            head = await self.entrance.read_head(caller)
+            if head is None:
+                return
+            # Who finds no room is not asked who it is: that costs more than to turn it away.
+            with (
+                self.admission.admit(head) as dialect,
+                self.entrance.addresses.hold(caller.source),
+            ):
+                grant = await self.doorkeeper.judge(head)
+                with self.doorkeeper.hold(grant):
+                    await self._serve_upgraded(caller, head, dialect, grant)
+        except Refusal as refusal:
+            self.admission.count(refusal)
+            status, reason = int(refusal.status), refusal.label
+            log.debug("refused", peer=caller.peer, status=status, reason=reason)
+            await self.entrance.dismiss(caller, refusal)
+
+    async def _serve_upgraded(
+        self, caller: Caller, head: Head, dialect: Dialect, grant: Grant
+    ) -> None:
+        limits = self._limits
+        connection = Connection(
+            caller.transport,
+            caller.peer,
+            dialect,
+            grant,
+            outbox_bytes=limits.outbox_bytes,
+            grace=limits.outbox_seconds,
+            message_seconds=limits.message_seconds,
+            taken=self._taken,
+            greeting=self._greeting,
+        )
+        session = Session(
+            connection, self._context, limits.session, self.stats.sessions, self.doorkeeper
+        )
+        with self._registered(connection):
+            try:
+                reader = FrameReader(limits.message_bytes, limits.message_frames)
+                await connection.run(
+                    upgrade(head, select_subprotocol(head)), session, reader, head.rest
+                )
+            except* Exception:  # to say 1011 while the socket is still there; reported above
+                await connection.fail()
+                raise
+            finally:
+                await self._leave(connection.subscriber)
+
+    async def _leave(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber, in time slices: many may leave together, with many patterns."""
+        leaving = self._hub.leave(subscriber)
+        try:
+            await TimeSlice(self.scans.work_turn).run(leaving)
+        finally:
+            # Where the process is going down: at once.
+            finish(leaving)
+
+    @contextmanager
+    def _registered(self, connection: Connection) -> Iterator[None]:
+        stats = self.stats
+        stats.opened += 1
+        self.connections.add(connection)
+        try:
+            with self.keepalive.watch(connection), self.doorkeeper.watch(connection):
+                yield
+        finally:
+            self.connections.remove(connection)
+            # Cancelled before anything closed it, so the process is going down: its last chance.
+            connection.close(Close.DRAINING)
+            reason = connection.closing or Close.DRAINING
+            stats.closed[reason] += 1
+            stats.duration.observe(trio.current_time() - connection.opened_at)
+            stats.bytes_sent += connection.outbox.bytes_sent
+            stats.bytes_received += connection.bytes_received
+            connection.outbox.abandon()
+            log.debug("closed", peer=connection.peer, reason=reason.value.label)
+
+    async def announce(self, payload: bytes, topics: AbstractSet[str] | None = None) -> None:
+        """Tell everybody who is there, in order with their messages.
+
+        `topics`: only those who are subscribed to something in one of them.
+        """
+        frame = text_frame(payload)
+        topics_of = self._hub.topics_of
+        for count, connection in enumerate(self._open(), 1):
+            if topics is None or not topics.isdisjoint(topics_of(connection.subscriber)):
+                connection.tell(frame, self._hub)
+            if not count % _ANNOUNCE_SLICE:
+                await trio.lowlevel.checkpoint()
+
+    def announce_now(self, payload: bytes) -> None:
+        """Tell everybody before anything else happens: for what is as rare as it is urgent."""
+        frame = text_frame(payload)
+        for connection in self._open():
+            connection.tell(frame, self._hub)
+
+    def _open(self) -> list[Connection]:
+        # Who opens from here on is greeted with what stands.
+        return [connection for connection in self.connections if connection.is_open]
+
+    async def tell_positions(self, interval: float) -> None:
+        """Tell those who keep positions how far they are, each every `interval` seconds.
+
+        Else a quiet partition's position would be as old as the subscription: to resume from it,
+        all of the log since then would have to be read.
+        """
+        while True:
+            following = [one for one in self.connections if one.subscriber.follows]
+            slices = range(0, max(1, len(following)), _POSITIONS_SLICE)
+            for begin in slices:
+                await trio.sleep(interval / len(slices))
+                self._tell_positions(following[begin : begin + _POSITIONS_SLICE])
+
+    def _tell_positions(self, connections: Sequence[Connection]) -> None:
+        frames: dict[tuple[str, ...], bytes] = {}
+        for connection in connections:
+            # What a replay has not brought yet may be before these positions.
+            if not connection.is_up_to_date:
+                continue
+            topics = tuple(self._hub.topics_of(connection.subscriber))
+            frame = frames.get(topics)
+            if frame is None:
+                hub = self._hub
+                notice = positions_notice(hub.positions(topics), hub.ids(topics))
+                frame = frames[topics] = text_frame(notice)
+            connection.tell(frame, self._hub)
+
+    async def send_away(self, seconds: float) -> None:
+        """Begin to close everybody, in waves over `seconds`, so that not all return at once.
+
+        Each is told when to come back: after the waves and their jitter it is `_RETURNS` clients a
+        second at most.
+        """
+        self.admission.draining = True
+        waiting = list(self.connections)
+        jitter = max(_LEAST_JITTER_SECONDS, len(waiting) / _RETURNS - seconds)
+        waves = max(1, round(seconds / _WAVE_SECONDS))
+        size = math.ceil(len(waiting) / waves)
+        while waiting:
+            wave, waiting = waiting[:size], waiting[size:]
+            for connection in wave:
+                after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
+                # What this cycle still owes it comes before the advice and the close.
+                connection.tell(text_frame(reconnect_advice(after_ms)), self._hub)
+                connection.close(Close.DRAINING)
+            if waiting:
+                await trio.sleep(_WAVE_SECONDS)
+
+    async def send_elsewhere(self, topics: AbstractSet[str]) -> None:
+        """Close everybody who is subscribed to something in topics that are not served whole.
+
+        Each is told when to come back: no more than `_RETURNS` clients a second return.
+        """
+        topics_of = self._hub.topics_of
+        concerned = [
+            one for one in self._open() if not topics.isdisjoint(topics_of(one.subscriber))
+        ]
+        jitter = max(_LEAST_JITTER_SECONDS, len(concerned) / _RETURNS)
+        reason = Close.REBALANCED.value.label
+        for count, connection in enumerate(concerned, 1):
+            after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
+            connection.tell(text_frame(reconnect_advice(after_ms, reason)), self._hub)
+            connection.close(Close.REBALANCED)
+            if not count % _ANNOUNCE_SLICE:
+                await trio.lowlevel.checkpoint()
+
+    def revoke(self, revocation: Revocation) -> int:
+        """Close everybody a revocation is about, at once; returns how many."""
+        concerned = [one for one in self.connections if revocation.concerns(one.grant)]
+        for connection in concerned:
+            connection.close(Close.REVOKED)
+        return len(concerned)
+
+    def _greeting(self, connection: Connection) -> None:
+        """What a newcomer has to know."""
+        for payload in self.standing.values():
+            connection.tell(text_frame(payload), self._hub)

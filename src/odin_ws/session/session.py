@@ -1,0 +1,250 @@
+"""One client's commands: read, carried out on the hub, and answered, each of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.handshake.authenticator import Doorkeeper, Holder
+from odin_ws.hub import Hub
+from odin_ws.protocol.commands import (
+    Auth,
+    Command,
+    Heartbeat,
+    Reconnect,
+    Resend,
+    Resume,
+    Subscribe,
+    Unsubscribe,
+    decode_steps,
+    size_of,
+)
+from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.frames import text_frame
+from odin_ws.protocol.responses import auth_ack, error_answer, pong
+from odin_ws.protocol.selection import Rejection
+from odin_ws.resume import ReplayContext
+from odin_ws.session import subscriptions
+from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.session.subscriptions import Subscriptions
+from odin_ws.time_slice import TimeSlice
+from odin_ws.token_bucket import TokenBucket
+
+__all__ = ["Session", "SessionLimits", "SessionStats"]
+
+# A client whose every command is refused is broken; it is told so by a close, not for ever.
+_MAX_REFUSED_IN_A_ROW: Final = 50
+
+# What a command counts that reads the past or a signature: 91 clients with ten resumes a second
+# each took 75% of a core. 20 short ones at once, by default, are as many as a page that opens asks
+# for; for ever it is two a second.
+_HEAVY: Final = 5
+
+# A command counts once more for each so many patterns that its names stand for, and positions: a
+# thousand take some milliseconds.
+_MANY: Final = 64
+
+# A command counts once more for each 128 messages that it brought, when it has brought them: a
+# snapshot of 5,000 takes 20 ms, and a short command 0.01. By default a client that was away for
+# 10,000 messages resumes without a debt.
+_MESSAGES: Final = 128
+
+# And once more for each so many characters: to read 6,000 positions, which are 47,000
+# characters, takes 8 ms, and a short command 0.01. A thousand names have some 12,000 characters.
+_LONG: Final = 1024
+
+
+@attrs.frozen
+class SessionLimits:
+    """What one client may ask for: commands per second and in a burst, and subscriptions.
+
+    Pings and pongs have a rate of their own, which is the same.
+    """
+
+    command_rate: float
+    command_burst: int
+    subscriptions: SubscriptionLimits
+
+
+@attrs.define(eq=False)
+class SessionStats:
+    """What all clients together have said so far."""
+
+    commands: int = 0
+    rate_limited: int = 0
+    # Commands that were answered with an error, and names that were rejected, by code.
+    refused: Counter[ErrorCode] = attrs.field(factory=Counter)
+    rejected: Counter[ErrorCode] = attrs.field(factory=Counter)
+
+
+class Client(subscriptions.Client, Holder, Protocol):
+    """A connection, as its session sees it: who gets the messages, and how it ends."""
+
+    closing: Close | None
+
+    def close(self, reason: Close) -> None:
+        """Begin to close."""
+        ...
+
+
+class _Answers:
+    """What the client is told.
+
+    Not part of the session: its subscriptions answer too, and two that hold each other stay until
+    Python looks for cycles.
+    """
+
+    __slots__ = ("_bucket", "_connection", "_hub", "_in_a_row", "_most_debt", "_stats")
+
+    def __init__(
+        self, connection: Client, hub: Hub, stats: SessionStats, bucket: TokenBucket, most: int
+    ) -> None:
+        self._connection = connection
+        self._hub = hub
+        self._stats = stats
+        self._bucket = bucket
+        self._most_debt = most
+        self._in_a_row = 0
+
+    def answer(self, payload: bytes) -> None:
+        """Answer after everything that is due: a client may rely on that order."""
+        subscriber = self._connection.subscriber
+        self._hub.flush(subscriber)
+        subscriber.deliver(text_frame(payload))
+
+    def refuse(self, error: CommandError) -> None:
+        """Answer with an error; too many of them in a row end the connection."""
+        self._stats.refused[error.code] += 1
+        self._in_a_row += 1
+        self.answer(error_answer(error))
+        if self._in_a_row >= _MAX_REFUSED_IN_A_ROW:
+            flood = error.code is ErrorCode.RATE_LIMIT_EXCEEDED
+            self._connection.close(Close.FLOODING if flood else Close.BAD_COMMANDS)
+
+    def reject(self, names: Iterable[Rejection]) -> None:
+        """Count names that do not take effect; the answer says why."""
+        self._stats.rejected.update(one.code for one in names)
+
+    def charge(self, messages: int) -> None:
+        """Count what a command has brought; the debt is what comes in `burst / rate` seconds."""
+        self._bucket.spend_down_to(messages // _MESSAGES, -self._most_debt, trio.current_time())
+
+    def accept(self) -> None:
+        """A command was carried out."""
+        self._in_a_row = 0
+
+
+class Session:
+    """Reads what a client says, has it carried out, and answers."""
+
+    def __init__(
+        self,
+        connection: Client,
+        context: ReplayContext,
+        limits: SessionLimits,
+        stats: SessionStats,
+        doorkeeper: Doorkeeper,
+    ) -> None:
+        self._connection = connection
+        self._doorkeeper = doorkeeper
+        self._catalogue = context.hub.intake.catalogue
+        self._limits = limits
+        self._stats = stats
+        self._slice = TimeSlice(context.scans.work_turn)
+        self._bucket = TokenBucket(limits.command_rate, limits.command_burst, trio.current_time())
+        self._answers = _Answers(connection, context.hub, stats, self._bucket, limits.command_burst)
+        self._subscriptions = Subscriptions(
+            connection, context, limits.subscriptions, self._answers
+        )
+        # Of pings and pongs; made with the first.
+        self._control: TokenBucket | None = None
+
+    def begin_turn(self) -> None:
+        """What the client has sent was read, so that what it asks for may take a time slice."""
+        self._slice.begin()
+
+    async def receive(self, message: str | bytes) -> None:
+        """Carry out one command and answer it; what is binary is none, and ends the connection.
+
+        Waits for nothing but further turns of the client, where the command takes long.
+        """
+        if isinstance(message, bytes):
+            self._connection.close(Close.BINARY)
+            return
+        self._stats.commands += 1
+        try:
+            self._check_rate(len(message))
+            await self._carry_out(message)
+        except CommandError as error:
+            self._answers.refuse(error)
+        else:
+            self._answers.accept()
+        if self._slice.expired:
+            await self._slice.yield_control()
+
+    def control(self) -> bool:
+        """Count a ping or pong; returns whether it may be answered. Too many end the connection."""
+        limits, now = self._limits, trio.current_time()
+        if self._control is None:
+            self._control = TokenBucket(limits.command_rate, limits.command_burst, now)
+        if self._control.available(now):
+            self._control.spend(1)
+            return True
+        self._connection.close(Close.FLOODING)
+        return False
+
+    def _check_rate(self, size: int) -> None:
+        if not self._bucket.available(trio.current_time()):
+            self._stats.rate_limited += 1
+            limits = self._limits
+            raise CommandError(
+                ErrorCode.RATE_LIMIT_EXCEEDED,
+                f"at most {limits.command_rate:g} commands per second, "
+                f"{limits.command_burst} in a burst, where one that asks for the past or renews "
+                f"the token counts as {_HEAVY}, and a long one once more for each {_LONG} "
+                f"characters or {_MANY} patterns, and for each {_MESSAGES} messages that it "
+                "brought; this one was ignored",
+                retry=True,
+                retry_ms=math.ceil(1000 * self._bucket.seconds_until_available()),
+            )
+        # That may leave a debt: the one that makes it is carried out. Not one for minutes, where
+        # WS_MAX_FRAME_BYTES is large: who has it cannot renew its token.
+        self._bucket.spend(1 + min(size // _LONG, self._limits.command_burst))
+
+    async def _carry_out(self, text: str) -> None:
+        limits = self._limits
+        most = self._subscriptions.most_patterns
+        command = await self._slice.run(decode_steps(text, self._catalogue, most))
+        more = (_HEAVY - 1) * _is_heavy(command) + size_of(command) // _MANY
+        self._bucket.spend(min(more, limits.command_burst))
+        match command:
+            case Heartbeat(command_id):
+                self._answers.answer(pong(command_id, time.time_ns() // 1_000_000))
+            case Auth():
+                await self._renew(command)
+            case Unsubscribe():
+                await self._subscriptions.end(command, self._slice)
+            case _:
+                await self._subscriptions.begin(command, self._slice)
+
+    async def _renew(self, command: Auth) -> None:
+        self._doorkeeper.renew(command, self._connection)
+        await self._subscriptions.restrict(self._slice)
+        self._answers.answer(auth_ack(command.id, self._connection.grant.expires_at))
+
+
+def _is_heavy(command: Command) -> bool:
+    match command:
+        case Resume() | Reconnect() | Resend() | Auth():
+            return True
+        case Subscribe():
+            return command.snapshot or command.since_ms is not None
+        case _:
+            return False

@@ -1,0 +1,53 @@
+"""What is kept of the past, and what of it is replayed."""
+
+from __future__ import annotations
+
+import attrs
+
+from odin_ws.settings.declaration import MIB, integer, number, setting
+
+__all__ = ["PastSettings"]
+
+
+@attrs.frozen(slots=False)  # several are bases of one class
+class PastSettings:
+    """See odin_ws.settings.Settings."""
+
+    ws_retention_bytes: int = setting(
+        "WS_RETENTION_BYTES",
+        str(64 * MIB),
+        integer(0),
+        "bytes",
+        "memory for the recent past that returning clients are served from; 0 for none",
+    )
+    ws_retention_seconds: float = setting(
+        "WS_RETENTION_SECONDS", "300", number(0), "s", "how far back that may reach"
+    )
+    ws_snapshot_bytes: int = setting(
+        "WS_SNAPSHOT_BYTES",
+        str(32 * MIB),
+        integer(0),
+        "bytes",
+        "memory for the last message of each channel, which snapshots are made of; 0 for none",
+    )
+    ws_replay_readers: int = setting(
+        "WS_REPLAY_READERS",
+        "4",
+        integer(1, 64),
+        "scans",
+        "how many scans of Kafka's log run at once; clients that need one share it",
+    )
+    ws_replay_max_records: int = setting(
+        "WS_REPLAY_MAX_RECORDS",
+        "1000000",
+        integer(0),
+        "records",
+        "what one replay may read from Kafka, of all tokens; older ones are reported as lost",
+    )
+    ws_positions_interval: float = setting(
+        "WS_POSITIONS_INTERVAL",
+        "10",
+        number(0.1, 3600),
+        "s",
+        "how often a client that asked for positions is told how far it is",
+    )

@@ -1,0 +1,138 @@
+"""A connection in memory: the server's Transport at one end, a Trio stream at the other."""
+
+from __future__ import annotations
+
+import trio
+
+__all__ = ["ClientStream", "MemoryTransport", "transport_pair"]
+
+
+class _Pipe:
+    """Bytes one way; holds at most `capacity`, like a kernel's socket buffers."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.data = bytearray()
+        self.ended = False  # no more will be put in
+        self.broken = False  # nobody takes out any more
+        self.reset = False  # what was put in is lost too
+        self._changed = trio.Event()
+
+    def put(self, data: bytes | bytearray | memoryview) -> int:
+        if self.broken or self.ended:
+            raise trio.BrokenResourceError
+        taken = min(len(data), max(0, self.capacity - len(self.data)))
+        self.data += data[:taken]
+        self.change()
+        return taken
+
+    def take(self, most: int) -> bytes:
+        if self.reset:
+            raise trio.BrokenResourceError
+        data = bytes(self.data[:most])
+        del self.data[:most]
+        self.change()
+        return data
+
+    def change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_for_room(self) -> None:
+        while len(self.data) >= self.capacity and not self.broken and not self.ended:
+            await self._changed.wait()
+
+    async def wait_for_data(self) -> None:
+        while not self.data and not self.ended and not self.broken:
+            await self._changed.wait()
+
+
+class MemoryTransport:
+    """The server's end: see odin_ws.listener.transport.Transport."""
+
+    def __init__(self, to_client: _Pipe, from_client: _Pipe) -> None:
+        self._out = to_client
+        self._in = from_client
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """Put what fits into the pipe."""
+        return self._out.put(data)
+
+    async def wait_writable(self) -> None:
+        """Wait for room."""
+        await trio.lowlevel.checkpoint()
+        await self._out.wait_for_room()
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        """Wait for bytes; empty at the end."""
+        await trio.lowlevel.checkpoint()
+        await self._in.wait_for_data()
+        if self._in.broken:
+            raise trio.BrokenResourceError
+        return self._in.take(max_bytes)
+
+    def send_eof(self) -> None:
+        """End the stream to the client; reading goes on."""
+        self._out.ended = True
+        self._out.change()
+
+    def close(self) -> None:
+        """End both directions.
+
+        As with TCP, bytes that were not read make it a reset: what the client has not read by then
+        it never reads.
+        """
+        self._out.reset |= bool(self._in.data)
+        self.send_eof()
+        self._in.broken = True
+        self._in.change()
+
+
+class ClientStream(trio.abc.HalfCloseableStream):
+    """The client's end. While nobody reads from it, the server's writes fill its capacity."""
+
+    def __init__(self, to_client: _Pipe, from_client: _Pipe) -> None:
+        self._in = to_client
+        self._out = from_client
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it, waiting for room."""
+        rest = memoryview(data)
+        await trio.lowlevel.checkpoint()
+        while rest:
+            await self.wait_send_all_might_not_block()
+            rest = rest[self._out.put(rest) :]
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait for room."""
+        await self._out.wait_for_room()
+
+    async def send_eof(self) -> None:
+        """End the stream to the server; reading goes on."""
+        await trio.lowlevel.checkpoint()
+        self._out.ended = True
+        self._out.change()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for bytes; empty at the end."""
+        await trio.lowlevel.checkpoint()
+        await self._in.wait_for_data()
+        return self._in.take(max_bytes or 65536)
+
+    async def aclose(self) -> None:
+        """Close as a process does that goes away: the server's writes fail from now on."""
+        self.break_off()
+        await trio.lowlevel.checkpoint()
+
+    def break_off(self) -> None:
+        """Close without waiting."""
+        self._in.broken = True
+        self._in.change()
+        self._out.ended = True
+        self._out.change()
+
+
+def transport_pair(capacity: int = 1 << 20) -> tuple[MemoryTransport, ClientStream]:
+    """Both ends of a connection; `capacity`: bytes the network holds towards the client."""
+    to_client, from_client = _Pipe(capacity), _Pipe(1 << 20)
+    return MemoryTransport(to_client, from_client), ClientStream(to_client, from_client)

@@ -1,0 +1,218 @@
+"""The ops pages of all workers together: the same paths as those of one, in the same form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import trio
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from odin_ws.ops.app import INDEX
+from odin_ws.ops.clients import ClientsPages, InvalidQuery, read_limit
+from odin_ws.ops.metrics import build_info, log_lines, ops_rejections
+from odin_ws.ops.page_cache import PAGE_SECONDS, SharedPage
+from odin_ws.ops.request_checks import OpsAccess, protection
+from odin_ws.ops.revocations import read_body, revoking_disabled
+from odin_ws.ops.stats import OpsStats
+from odin_ws.workers.child import Answer
+from odin_ws.workers.health import merge_clients, merge_health
+from odin_ws.workers.supervisor import Supervisor
+
+__all__ = ["worker_families", "workers_app"]
+
+
+def workers_app(
+    supervisor: Supervisor, access: OpsAccess, stats: OpsStats, seconds: float = PAGE_SECONDS
+) -> Starlette:
+    """The pages of `ops_app`, behind the same protection, each shared for `seconds` as those are.
+
+    `stats`: where rejected requests are counted.
+    """
+    pages = _Pages(supervisor, stats, seconds, may_revoke=access.token is not None)
+    return Starlette(
+        routes=[
+            Route("/", pages.index),
+            Route("/health", pages.health),
+            Route("/health/live", pages.live),
+            Route("/health/ready", pages.ready),
+            Route("/metrics", pages.metrics),
+            Route("/clients", pages.clients),
+            Route("/revocations", pages.revocations, methods=["POST"]),
+        ],
+        middleware=protection(access, stats),
+    )
+
+
+class _Pages:
+    def __init__(
+        self, supervisor: Supervisor, stats: OpsStats, seconds: float, *, may_revoke: bool
+    ) -> None:
+        self._supervisor = supervisor
+        self._may_revoke = may_revoke
+        self._stats = stats
+        self._ready = SharedPage(self._build_ready, seconds)
+        self._health = SharedPage(self._build_health, seconds)
+        self._metrics = SharedPage(self._build_metrics, seconds)
+        self._clients = ClientsPages(self._clients_report, seconds)
+        self._started_at = trio.current_time()
+        own = CollectorRegistry()
+        ProcessCollector(registry=own)
+        self._own = own
+
+    async def live(self, _request: Request) -> Response:
+        """A worker that does not answer any more is replaced; nobody else need do anything."""
+        return PlainTextResponse("live\n")
+
+    async def index(self, _request: Request) -> Response:
+        return PlainTextResponse(INDEX)
+
+    async def ready(self, _request: Request) -> Response:
+        """Not before all have been ready; then as long as one of them is."""
+        if self._supervisor.draining:
+            # At once: WS_DRAIN_DELAY is short, and a load balancer has to see it.
+            return _not_ready("draining")
+        return await self._ready.get()
+
+    async def _build_ready(self) -> Response:
+        answers = await self._supervisor.ask("/health/ready")
+        now = {number for number, one in answers.items() if _is_ok(one)}
+        for worker in self._supervisor.workers:
+            worker.was_ready |= worker.number in now
+        if self._supervisor.draining:
+            return _not_ready("draining")
+        if now and all(worker.was_ready for worker in self._supervisor.workers):
+            return PlainTextResponse("ready\n")
+        return _not_ready(
+            "; ".join(
+                f"worker {number}: {self._why_not(number, one)}"
+                for number, one in answers.items()
+                if number not in now
+            )
+        )
+
+    async def health(self, _request: Request) -> Response:
+        return await self._health.get()
+
+    async def _build_health(self) -> Response:
+        answers = await self._supervisor.ask("/health")
+        reports = {number: json.loads(one.text) for number, one in answers.items() if one}
+        missing = {number: self._state(number) for number, one in answers.items() if not one}
+        report = merge_health(reports, missing)
+        report["workers"] = {
+            str(worker.number): self._worker(worker.number, reports)
+            for worker in self._supervisor.workers
+        }
+        report["uptime"] = round(trio.current_time() - self._started_at, 3)
+        status = HTTPStatus.OK if report["healthy"] else HTTPStatus.SERVICE_UNAVAILABLE
+        return JSONResponse(report, status)
+
+    async def metrics(self, _request: Request) -> Response:
+        return await self._metrics.get()
+
+    async def _build_metrics(self) -> Response:
+        supervisor = self._supervisor
+        up = await supervisor.look()
+        families = supervisor.totals.families(
+            self._own.collect(), [build_info(), log_lines(), ops_rejections(self._stats)]
+        )
+        return Response(
+            _text([*worker_families(supervisor, up), *families]), media_type=CONTENT_TYPE_LATEST
+        )
+
+    async def clients(self, request: Request) -> Response:
+        try:
+            limit = read_limit(request.query_params)
+        except InvalidQuery as problem:
+            return PlainTextResponse(f"{problem}\n", HTTPStatus.BAD_REQUEST)
+        return await self._clients.get(limit)
+
+    async def _clients_report(self, limit: int) -> dict[str, Any]:
+        answers = await self._supervisor.ask(f"/clients?limit={limit}")
+        pages = {number: json.loads(one.text) for number, one in answers.items() if one}
+        return merge_clients(pages, limit)
+
+    async def revocations(self, request: Request) -> Response:
+        """Carried out by every worker; it has to be posted again where one did not answer."""
+        if not self._may_revoke:
+            # Each worker would answer the same; a crowd that posts must not reach them.
+            return revoking_disabled()
+        answers = await self._supervisor.ask("/revocations", await read_body(request))
+        for number, one in answers.items():
+            if one is None:
+                text = f"worker {number} {self._state(number)}: post it again\n"
+                return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE)
+            if not _is_ok(one):
+                return PlainTextResponse(one.text, one.status)
+        told = [json.loads(one.text) for one in answers.values() if one]
+        return JSONResponse({**told[0], "closed": sum(one["closed"] for one in told)})
+
+    def _worker(self, number: int, reports: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+        worker = self._supervisor.workers[number - 1]
+        report = reports.get(number)
+        return {
+            "status": self._state(number) if report is None else report["status"],
+            "pid": None if worker.child is None else worker.child.pid,
+            "restarts": worker.restarts,
+            "connections": 0 if report is None else report["checks"]["capacity"]["current"],
+            "uptime": 0 if report is None else report["uptime"],
+        }
+
+    def _why_not(self, number: int, answer: Answer | None) -> str:
+        if answer is None:
+            return self._state(number)
+        return answer.text.strip().removeprefix("not ready: ")
+
+    def _state(self, number: int) -> str:
+        """Why a worker has not answered."""
+        worker = self._supervisor.workers[number - 1]
+        if worker.child is not None:
+            return "does not answer"
+        return "has ended" if self._supervisor.draining else "is being replaced"
+
+
+def worker_families(supervisor: Supervisor, up: Mapping[int, bool]) -> Iterator[Metric]:
+    """What only the supervisor knows; `up`: which workers answer."""
+    yield GaugeMetricFamily("ws_workers", "WS_WORKERS", value=len(supervisor.workers))
+    answers = GaugeMetricFamily("ws_worker_up", "1 while it answers", labels=["worker"])
+    restarts = CounterMetricFamily("ws_worker_restarts", "Times replaced", labels=["worker"])
+    active = GaugeMetricFamily(
+        "ws_worker_connections_active", "Connections open now, of each worker", labels=["worker"]
+    )
+    for worker in supervisor.workers:
+        labels = [str(worker.number)]
+        answers.add_metric(labels, up[worker.number])
+        restarts.add_metric(labels, worker.restarts)
+        active.add_metric(labels, supervisor.totals.of(worker.number, "ws_connections_active"))
+    yield from (answers, restarts, active)
+
+
+def _not_ready(why: str) -> Response:
+    return PlainTextResponse(f"not ready: {why}\n", HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _is_ok(answer: Answer | None) -> bool:
+    return answer is not None and answer.status == HTTPStatus.OK
+
+
+def _text(families: list[Metric]) -> bytes:
+    class Ready(Collector):
+        def collect(self) -> list[Metric]:
+            return families
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Ready())
+    return generate_latest(registry)

@@ -1,0 +1,359 @@
+"""Keys change without a restart; where they cannot be read, the old ones go on."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import orjson
+import pytest
+import structlog
+import trio
+from trio.testing import MockClock
+
+from odin_ws.auth.authority import Authority, NoKeys
+from odin_ws.auth.jwks import ChangingKeys, fetch_keys, read_keys
+from odin_ws.auth.policy import load_policy
+from odin_ws.auth.tokens import InvalidToken, TokenFault, TokenRules
+from odin_ws.catalogue import default_catalogue
+from odin_ws.http_client import Unreachable
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from tests.issuing import Issuer, issuer, raw_token
+
+OLD: Final = issuer("ES256", "old")
+NEW: Final = issuer("ES256", "new")
+OTHER: Final = issuer("ES256", "other")
+
+INTERVAL: Final = 300.0
+FLOOR: Final = 10.0
+
+# The interval is varied by a tenth, so that instances do not ask together.
+LONGEST: Final = 1.1 * INTERVAL
+
+
+class Publisher:
+    """Where the keys are published. `takes`: seconds for an answer."""
+
+    def __init__(self, *issuers: Issuer) -> None:
+        self.asked: list[float] = []
+        self.takes = 0.0
+        self.broken = False
+        self.publish(*issuers)
+
+    def publish(self, *issuers: Issuer) -> None:
+        """Have these keys from now on."""
+        self.text = orjson.dumps({"keys": [one.jwk for one in issuers]})
+
+    async def fetch(self) -> bytes:
+        """Answer."""
+        self.asked.append(trio.current_time())
+        await trio.sleep(self.takes)
+        if self.broken:
+            raise Unreachable("status 500")
+        return self.text
+
+
+@asynccontextmanager
+async def authority(publisher: Publisher) -> AsyncIterator[Authority]:
+    """One that reads its keys there, for the length of the block."""
+    one = Authority(
+        TokenRules(None, None, 0),
+        load_policy("", default_catalogue(), ()),
+        changing=ChangingKeys(publisher.fetch, INTERVAL),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        yield one
+        nursery.cancel_scope.cancel()
+
+
+async def lets_in(one: Authority, by: Issuer) -> bool:
+    """Whether a token of an issuer finds its key."""
+    try:
+        await one.judge_patiently(by.token())
+    except InvalidToken as error:
+        return error.fault is not TokenFault.UNKNOWN_KEY
+    return True
+
+
+async def test_keys_are_rotated_without_a_restart(autojump_clock: MockClock) -> None:
+    """The new one is known after the interval at the latest; the old one is good until it goes."""
+    publisher = Publisher(OLD)
+    async with authority(publisher) as one:
+        assert await lets_in(one, OLD)
+        publisher.publish(OLD, NEW)
+        await trio.sleep(LONGEST)
+        one.judge(OLD.token())
+        one.judge(NEW.token())
+        publisher.publish(NEW)
+        await trio.sleep(LONGEST)
+        assert not await lets_in(one, OLD)
+        assert await lets_in(one, NEW)
+
+
+async def test_an_unknown_key_is_asked_for_at_once(autojump_clock: MockClock) -> None:
+    """The first token that is signed with a new key gets in, and only waits for the answer."""
+    publisher = Publisher(OLD)
+    async with authority(publisher) as one:
+        assert await lets_in(one, OLD)
+        await trio.sleep(FLOOR)
+        publisher.publish(NEW)
+        publisher.takes = 2
+        before = trio.current_time()
+        assert await lets_in(one, NEW)
+        assert trio.current_time() - before == pytest.approx(2)
+
+
+def gaps(publisher: Publisher) -> list[float]:
+    """The seconds between readings."""
+    return [b - a for a, b in pairwise(publisher.asked)]
+
+
+@pytest.mark.parametrize("takes", [0, 0.03, 0.5, 4])
+async def test_made_up_key_ids_cause_no_more_than_one_reading_in_ten_seconds(
+    autojump_clock: MockClock, takes: float
+) -> None:
+    """Also those that come while a reading is under way: 5 strangers, a token each 200 ms."""
+    publisher = Publisher(OLD)
+    publisher.takes = takes
+    numbers = itertools.count()
+
+    async def knock(one: Authority) -> None:
+        while True:
+            with contextlib.suppress(InvalidToken, NoKeys):
+                header = {"alg": "ES256", "kid": f"x{next(numbers)}"}
+                await one.judge_patiently(raw_token(header, {}))
+            await trio.sleep(0.2)
+
+    async with authority(publisher) as one, trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(knock, one)
+        await trio.sleep(6)
+        assert len(publisher.asked) == 1
+        await trio.sleep(30)
+        nursery.cancel_scope.cancel()
+    assert min(gaps(publisher)) >= FLOOR
+    assert len(gaps(publisher)) >= 2
+
+
+async def test_key_id_that_readings_do_not_bring_is_remembered(autojump_clock: MockClock) -> None:
+    """Whoever comes back with it causes readings ever more seldom, and does not wait for them."""
+    publisher = Publisher(OLD)
+    publisher.takes = 1
+    async with authority(publisher) as one:
+        await trio.sleep(FLOOR)
+        for _ in range(150):
+            assert not await lets_in(one, NEW)
+            await trio.sleep(1)
+    assert gaps(publisher) == pytest.approx([10, 10, 20, 40, 80], abs=4)
+
+
+async def test_key_ids_that_are_remembered_are_bounded(autojump_clock: MockClock) -> None:
+    """However many are made up; an id that is longer than any causes no reading."""
+    publisher = Publisher(OLD)
+    async with authority(publisher) as one:
+        assert one.changing is not None
+        for number in range(3000):
+            await trio.sleep(FLOOR)
+            one.changing.want(f"x{number}")
+        before = len(publisher.asked)
+        assert len(one.changing.unknown) == 1024
+        await trio.sleep(FLOOR)
+        one.changing.want("x" * 257)
+        await trio.sleep(FLOOR)
+        assert len(publisher.asked) == before + 1
+
+
+async def test_change_of_the_keys_forgets_what_was_not_there(autojump_clock: MockClock) -> None:
+    """An issuer that begins to rotate is asked for each of its keys at once."""
+    publisher = Publisher(OLD)
+    async with authority(publisher) as one:
+        await trio.sleep(FLOOR)
+        for _ in range(60):
+            assert not await lets_in(one, NEW)
+            await trio.sleep(1)
+        publisher.publish(OTHER)
+        await trio.sleep(FLOOR)
+        assert await lets_in(one, OTHER)
+        publisher.publish(NEW)
+        await trio.sleep(FLOOR)
+        assert await lets_in(one, NEW)
+
+
+async def test_many_who_wait_ask_once(autojump_clock: MockClock) -> None:
+    """A thousand clients that come back with the new key are one request."""
+    publisher = Publisher(OLD)
+    async with authority(publisher) as one:
+        await trio.sleep(FLOOR)
+        publisher.publish(NEW)
+        publisher.takes = 1
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(one.judge_patiently, NEW.token())
+        assert len(publisher.asked) == 2
+
+
+async def test_an_unknown_key_is_asked_for_without_waiting(autojump_clock: MockClock) -> None:
+    """A live connection's new token is refused meanwhile, and good a moment later."""
+    publisher = Publisher(OLD)
+    async with authority(publisher) as one:
+        await trio.sleep(FLOOR)
+        publisher.publish(NEW)
+        with pytest.raises(InvalidToken):
+            one.judge(NEW.token())
+        await trio.sleep(0.1)
+        one.judge(NEW.token())
+
+
+async def test_where_keys_cannot_be_read_the_old_ones_stay(autojump_clock: MockClock) -> None:
+    """It is logged once, counted each time, tried every ten seconds or so, and told when over."""
+    publisher = Publisher(OLD)
+    async with authority(publisher) as one:
+        assert await lets_in(one, OLD)
+        await trio.sleep(1)
+        with structlog.testing.capture_logs() as lines:
+            publisher.broken = True
+            await trio.sleep(LONGEST + 100)
+            assert await lets_in(one, OLD)
+            publisher.broken = False
+            publisher.publish(OLD)
+            await trio.sleep(2 * FLOOR)
+    told = [(line["log_level"], line["event"]) for line in lines]
+    assert told == [("error", "token keys cannot be read"), ("info", "token keys read")]
+    assert (lines[0]["reason"], lines[0]["kept"]) == ("status 500", 1)
+    assert one.changing is not None
+    assert one.changing.results["failed"] >= 8
+
+
+@pytest.mark.parametrize("text", [b"<html>", b'{"keys":[]}', b"{}"])
+async def test_an_answer_without_keys_is_a_failure(autojump_clock: MockClock, text: bytes) -> None:
+    """A login page with status 200 does not lock everybody out."""
+    publisher = Publisher(OLD)
+    async with authority(publisher) as one:
+        assert await lets_in(one, OLD)
+        publisher.text = text
+        await trio.sleep(LONGEST)
+        assert await lets_in(one, OLD)
+
+
+async def test_without_any_keys_nobody_can_be_judged(autojump_clock: MockClock) -> None:
+    """Not good, but not bad either: who asks has waited for an answer, and may come again."""
+    publisher = Publisher(OLD)
+    publisher.broken = True
+    publisher.takes = 3
+    async with authority(publisher) as one:
+        with pytest.raises(NoKeys):
+            await one.judge_patiently(OLD.token())
+        assert trio.current_time() >= 3
+        publisher.broken = False
+        await trio.sleep(2 * FLOOR)
+        assert await lets_in(one, OLD)
+
+
+async def test_a_change_is_told_once(autojump_clock: MockClock) -> None:
+    """The log has a line when there are other keys, and none for each reading."""
+    publisher = Publisher(OLD)
+    with structlog.testing.capture_logs() as lines:
+        async with authority(publisher):
+            await trio.sleep(3 * LONGEST)
+            publisher.publish(OLD, NEW)
+            await trio.sleep(3 * LONGEST)
+    assert [(line["event"], line["keys"]) for line in lines] == [
+        ("token keys read", 1),
+        ("token keys read", 2),
+    ]
+
+
+def test_a_file_is_read_as_it_is_now(tmp_path: Path) -> None:
+    """What replaces it is found by its name."""
+    file = tmp_path / "jwks.json"
+    file.write_bytes(b"first")
+    assert read_keys(file) == b"first"
+    file.write_bytes(b"second")
+    assert read_keys(file) == b"second"
+
+
+def test_a_file_that_is_gone_or_large_is_told(tmp_path: Path) -> None:
+    """With the system's reason, or with the limit."""
+    file = tmp_path / "jwks.json"
+    with pytest.raises(Unreachable, match="No such file"):
+        read_keys(file)
+    file.write_bytes(b" " * ((128 << 10) + 1))
+    with pytest.raises(Unreachable, match="more than 131072 bytes"):
+        read_keys(file)
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", None),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+            "status 302",
+        ),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (200 << 10), "more than 131072 bytes"),
+        (b"nonsense\r\n\r\n", "RemoteProtocolError"),
+        (b"", "RemoteProtocolError"),
+    ],
+    ids=["good", "missing", "elsewhere", "large", "nonsense", "nothing"],
+)
+async def test_a_url_is_fetched_within_limits(answer: bytes, problem: str | None) -> None:
+    """What is no plain answer of moderate size is a failure, and nothing is followed anywhere."""
+    requests: list[bytes] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            requests.append(await stream.receive_some())
+            with contextlib.suppress(trio.BrokenResourceError):  # where it has had enough
+                await stream.send_all(answer)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host=LOOPBACK))
+        port = listeners[0].socket.getsockname()[1]
+        fetch = fetch_keys(f"http://{LOOPBACK}:{port}/jwks.json")
+        if problem is None:
+            assert await fetch() == b"{}"
+        else:
+            with pytest.raises(Unreachable, match=problem):
+                await fetch()
+        nursery.cancel_scope.cancel()
+    assert requests[0].startswith(b"GET /jwks.json HTTP/1.1\r\n")
+    assert len(requests) == 1
+
+
+async def test_an_answer_without_end_is_not_read_on() -> None:
+    """What is under way when the limit is noticed may be a few megabytes; the rest is not read."""
+    sent = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal sent
+        async with stream:
+            await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+            with contextlib.suppress(trio.BrokenResourceError):  # where it has had enough
+                while True:
+                    await stream.send_all(b" " * (64 << 10))
+                    sent += 64 << 10
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host=LOOPBACK))
+        port = listeners[0].socket.getsockname()[1]
+        with pytest.raises(Unreachable, match="more than 131072 bytes"):
+            await fetch_keys(f"http://{LOOPBACK}:{port}/")()
+        nursery.cancel_scope.cancel()
+    assert sent < 8 << 20
+
+
+async def test_nobody_at_home_is_a_failure() -> None:
+    """Told in a word, without a traceback."""
+    (port,) = free_ports(1)
+    with pytest.raises(Unreachable, match="ConnectError"):
+        await fetch_keys(f"http://{LOOPBACK}:{port}/")()

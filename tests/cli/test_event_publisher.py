@@ -1,0 +1,94 @@
+"""The publisher's pace and its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from odin_ws.cli.event_publisher import Pace, Tokens, publish_events
+from odin_ws.testing.events import Event, EventGenerator
+
+
+class Collector:
+    """A sink that notes when each event came; `stall`: seconds that its first call takes."""
+
+    def __init__(self, stall: float = 0) -> None:
+        self.times: list[float] = []
+        self._stall = stall
+
+    async def send(self, events: Iterable[Event]) -> None:
+        """See Sink."""
+        stall, self._stall = self._stall, 0
+        await trio.sleep(stall)
+        self.times += [trio.current_time() for _ in events]
+
+
+async def publish(sink: Collector, pace: Pace) -> None:
+    """Publish from time 0 on."""
+    await publish_events(sink, EventGenerator(["BTC"], seed=1), pace)
+
+
+async def test_the_pace_is_steady(autojump_clock: MockClock) -> None:
+    """Slow events come one by one, evenly, and the whole takes as long as it should."""
+    sink = Collector()
+    began = autojump_clock.current_time()
+    await publish(sink, Pace(rate=4, total=8))
+    assert [round(at - began, 2) for at in sink.times] == [0.25 * number for number in range(8)]
+    assert autojump_clock.current_time() - began == pytest.approx(2, abs=0.02)
+
+
+async def test_fast_events_come_several_at_once(autojump_clock: MockClock) -> None:
+    """At 5,000 a second the number is right at any time, to within one slice of 10 ms."""
+    sink = Collector()
+    began = autojump_clock.current_time()
+    await publish(sink, Pace(rate=5000, total=2500))
+    assert len(sink.times) == 2500
+    for number, at in enumerate(sink.times):
+        assert number / 5000 <= at - began + 1e-6 <= number / 5000 + 0.011
+
+
+async def test_what_was_late_is_made_up(autojump_clock: MockClock) -> None:
+    """After a stall of one second of two the number is right again, and so is the end."""
+    sink = Collector(stall=1)
+    began = autojump_clock.current_time()
+    await publish(sink, Pace(rate=1000, total=2000))
+    assert len(sink.times) == 2000
+    assert sum(at - began <= 1.02 for at in sink.times) >= 1000
+    assert autojump_clock.current_time() - began == pytest.approx(2, abs=0.02)
+
+
+@given(st.floats(0.01, 1e5), st.integers(1, 10**6), st.floats(0, 1e4))
+def test_due_never_passes_the_total(rate: float, total: int, elapsed: float) -> None:
+    """From the first moment one event is due, and never more than there are."""
+    pace = Pace(rate, total)
+    assert pace.due(0) == 1
+    assert 1 <= pace.due(elapsed) <= total
+    assert pace.due(elapsed) <= Pace(rate, None).due(elapsed)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("1", ("BTC",)),
+        ("2", ("BTC", "ODIN")),
+        ("X", ("X",)),
+        ("a.b, c ,a.b", ("a.b", "c")),
+        ("0x", ("0x",)),
+    ],
+)
+def test_tokens_are_a_number_or_names(text: str, tokens: tuple[str, ...]) -> None:
+    """A number asks for so many made-up tokens, anything else names them, each once."""
+    assert Tokens().convert(text, None, None) == tokens
+
+
+@pytest.mark.parametrize("text", ["0", "100001", "*", "a,,b", "x" * 129])
+def test_what_cannot_be_a_token_is_refused(text: str) -> None:
+    """Numbers out of range and names no record could have are usage errors."""
+    with pytest.raises(click.BadParameter):
+        Tokens().convert(text, None, None)

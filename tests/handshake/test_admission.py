@@ -1,0 +1,192 @@
+"""Who may come in is told before the upgrade, and every place is given back."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.connection.keepalive import Keepalive
+from odin_ws.handshake.admission import Admission
+from odin_ws.handshake.forwarded import TrustedProxies
+from odin_ws.handshake.handshake import Entrance, EntranceLimits
+from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits
+from odin_ws.handshake.request import Head, Refusal, read_head
+from odin_ws.protocol.envelope import Dialect
+from odin_ws.resume import ReplayContext, ReplayLimits, Scans
+from odin_ws.server import ConnectionLimits, ConnectionServer
+from odin_ws.session.session import SessionLimits
+from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
+from tests.connection.fakes import FakeTransport
+from tests.handshake.doors import open_door
+from tests.handshake.heads import head_bytes
+from tests.hub.driving import make_hub
+
+PLACES = 2
+
+
+class Guard:
+    """An admission with an overload that a test can set."""
+
+    def __init__(self) -> None:
+        self.overload: str | None = None
+        self.admission = Admission(PLACES, lambda: self.overload)
+
+    def refusal(self, head: Head) -> Refusal:
+        """What a head is refused with."""
+        with pytest.raises(Refusal) as caught, self.admission.admit(head):
+            pass
+        return caught.value
+
+
+async def good_head(target: str = "/ws") -> Head:
+    """The head of an upgrade."""
+    head = await read_head(FakeTransport([head_bytes(target)]), max_bytes=4096, seconds=5)
+    assert head is not None
+    return head
+
+
+@pytest.mark.parametrize(
+    ("query", "dialect"),
+    [
+        ("", Dialect.V1),
+        ("?v=1", Dialect.V1),
+        ("?v=0", Dialect.V0),
+        ("?other=0", Dialect.V1),
+        ("?v=0&x=1", Dialect.V0),
+    ],
+)
+async def test_the_query_selects_the_dialect(
+    autojump_clock: MockClock, query: str, dialect: Dialect
+) -> None:
+    """The original envelope is for those who ask for it; unknown parameters are nobody's harm."""
+    with Guard().admission.admit(await good_head("/ws" + query)) as given:
+        assert given is dialect
+
+
+@pytest.mark.parametrize(
+    "version", ["2", "", "00", "1.0", "v1", "%00", "%0d%0aX:%20y", "%F0%9F%98%80"]
+)
+async def test_another_version_is_refused(autojump_clock: MockClock, version: str) -> None:
+    """A client that wants what there is not is told what there is, in one line."""
+    guard = Guard()
+    refusal = guard.refusal(await good_head("/ws?v=" + version))
+    assert (refusal.status, refusal.label) == (400, "bad_request")
+    assert refusal.text.startswith("v: 0 or 1, not ")
+    assert refusal.text.isprintable()
+    assert guard.admission.active == 0
+
+
+async def test_places_are_limited_and_given_back(autojump_clock: MockClock) -> None:
+    """No more than the limit are in at once; who leaves makes room, however it leaves."""
+    guard = Guard()
+    head = await good_head()
+    with ExitStack() as inside:
+        for number in range(PLACES):
+            assert guard.admission.active == number
+            inside.enter_context(guard.admission.admit(head))
+        refusal = guard.refusal(head)
+        assert (refusal.status, refusal.label) == (503, "max_connections")
+        assert str(PLACES) in refusal.text
+    assert guard.admission.active == 0
+    with pytest.raises(ZeroDivisionError), guard.admission.admit(head):
+        raise ZeroDivisionError
+    assert guard.admission.active == 0
+    with guard.admission.admit(head):
+        assert guard.admission.active == 1
+
+
+async def test_a_draining_server_lets_nobody_in(autojump_clock: MockClock) -> None:
+    """Clients are sent elsewhere, and those inside keep their places."""
+    guard = Guard()
+    head = await good_head()
+    with guard.admission.admit(head):
+        guard.admission.draining = True
+        refusal = guard.refusal(head)
+        assert (refusal.status, refusal.label) == (503, "draining")
+        assert guard.admission.active == 1
+
+
+async def test_an_overloaded_server_says_what_it_is_short_of(autojump_clock: MockClock) -> None:
+    """The limit that is passed stands in the answer and in the label, as long as it is passed."""
+    guard = Guard()
+    head = await good_head()
+    guard.overload = "memory"
+    refusal = guard.refusal(head)
+    assert (refusal.status, refusal.label) == (503, "memory")
+    assert "memory" in refusal.text
+    guard.overload = None
+    with guard.admission.admit(head):
+        pass
+
+
+async def test_those_turned_away_come_back_spread(autojump_clock: MockClock) -> None:
+    """Retry-After is given in whole seconds, not the same to all."""
+    guard = Guard()
+    guard.admission.draining = True
+    head = await good_head()
+    waits = {dict(guard.refusal(head).headers)["Retry-After"] for _ in range(100)}
+    assert {int(wait) for wait in waits} <= set(range(2, 11))
+    assert len(waits) > 1
+
+
+async def test_what_is_no_upgrade_is_judged_first(autojump_clock: MockClock) -> None:
+    """A wrong path is 404 on a full server too: coming back later would not help."""
+    guard = Guard()
+    guard.admission.draining = True
+    guard.overload = "memory"
+    assert guard.refusal(await good_head("/elsewhere")).status == 404
+    assert guard.refusal(await good_head("/ws?v=9")).status == 400
+
+
+@pytest.mark.parametrize("overload", [None, "memory"])
+@pytest.mark.parametrize("draining", [False, True])
+@pytest.mark.parametrize("places", [0, 1])
+async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
+    autojump_clock: MockClock, overload: str | None, *, draining: bool, places: int
+) -> None:
+    """A client that may not come in reads a status; only one that may is upgraded."""
+    admission = Admission(places, lambda: overload)
+    admission.draining = draining
+    hub = make_hub()
+    scans = Scans(hub, MemoryArchive(MemoryLog(())), 4)
+    server = ConnectionServer(
+        ReplayContext(hub, scans.archive, ReplayLimits(1000), scans),
+        admission,
+        Keepalive(30, 75),
+        ConnectionLimits(
+            message_bytes=1024,
+            message_frames=10,
+            message_seconds=10,
+            outbox_bytes=1024,
+            outbox_seconds=10,
+            session=SessionLimits(10, 10, SubscriptionLimits(10, 0, 1024, 10, 60)),
+        ),
+        entrance=Entrance(
+            EntranceLimits(10, 4096, 5, TrustedProxies(()), proxy_protocol=False),
+            ConnectLimits(AddressLimits()),
+            None,
+        ),
+        doorkeeper=open_door(hub),
+    )
+    transport = FakeTransport([head_bytes()])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve, transport, "192.0.2.1")
+        await wait_all_tasks_blocked()
+        answer = bytes(transport.sent)
+        transport.put(b"")
+    if overload is None and not draining and places:
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert server.stats.opened == 1
+        assert not admission.refused
+    else:
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: " in answer
+        assert server.stats.opened == 0
+        assert admission.refused.total() == 1
+    assert admission.active == 0

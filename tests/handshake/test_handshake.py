@@ -1,0 +1,154 @@
+"""Callers are met in order: who it is, then TLS, then what it wants; who may not is told so."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import struct
+from ipaddress import ip_address, ip_network
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.handshake.forwarded import TrustedProxies
+from odin_ws.handshake.handshake import Entrance, EntranceLimits
+from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits, PerAddress
+from odin_ws.handshake.request import Head, Refusal
+from odin_ws.listener.tls import Certificate
+from odin_ws.listener.transport import Transport
+from odin_ws.testing.memory_connection import ClientStream, transport_pair
+from tests.handshake.heads import head_bytes
+from tests.listener.certificates import HOST, Authority
+
+PROXY = "10.0.0.1"
+CLIENT = "203.0.113.5"
+SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """One for all tests here: keys take time."""
+    return Authority(tmp_path_factory.mktemp("entrance"))
+
+
+class Door:
+    """An entrance over TLS, behind a proxy or not, and a caller of it."""
+
+    def __init__(self, authority: Authority, *, proxied: bool, rate: float = 0) -> None:
+        self.entrance = Entrance(
+            EntranceLimits(
+                pending=2,
+                head_bytes=4096,
+                head_seconds=SECONDS,
+                trusted=TrustedProxies([ip_network("10.0.0.0/8")] * proxied),
+                proxy_protocol=proxied,
+            ),
+            ConnectLimits(AddressLimits(rate_per_address=PerAddress(rate))),
+            Certificate(authority.chain, authority.key),
+        )
+        self.met: list[tuple[str, Head | Refusal | None]] = []
+
+    async def serve(self, wire: Transport, peer: str) -> None:
+        """Meet one caller."""
+        async with self.entrance.meet(wire, peer) as caller:
+            try:
+                head = await self.entrance.read_head(caller)
+                self.met.append((caller.peer, head))
+            except Refusal as refusal:
+                self.met.append((caller.peer, refusal))
+                await self.entrance.dismiss(caller, refusal)
+        wire.close()
+
+
+def proxy_header() -> bytes:
+    """For CLIENT, in one family of two."""
+    rest = ip_address(CLIENT).packed * 2 + struct.pack("!HH", 1, 2)
+    return b"\r\n\r\n\x00\r\nQUIT\n\x21\x11" + struct.pack("!H", len(rest)) + rest
+
+
+async def say_hello(stream: ClientStream, authority: Authority) -> trio.SSLStream[ClientStream]:
+    """TLS on a stream."""
+    client = trio.SSLStream(
+        stream, authority.client_context(), server_hostname=HOST, https_compatible=True
+    )
+    await client.do_handshake()
+    return client
+
+
+async def test_a_proxy_header_comes_before_tls(
+    authority: Authority, autojump_clock: MockClock
+) -> None:
+    """Proxies that pass TLS on cannot write into it."""
+    door = Door(authority, proxied=True)
+    wire, stream = transport_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(door.serve, wire, PROXY)
+        await stream.send_all(proxy_header())
+        client = await say_hello(stream, authority)
+        await client.send_all(head_bytes())
+    ((peer, head),) = door.met
+    assert isinstance(head, Head)
+    assert head.path == "/ws"
+    assert peer == CLIENT
+
+
+async def test_who_is_over_its_rate_costs_no_handshake(
+    authority: Authority, autojump_clock: MockClock
+) -> None:
+    """It is cut off before TLS, where no answer could be read: only the end comes."""
+    door = Door(authority, proxied=False, rate=1)
+    labels: list[str] = []
+    for _ in range(7):
+        wire, stream = transport_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(door.serve, wire, CLIENT)
+            if len(labels) < 5:
+                await (await say_hello(stream, authority)).send_all(head_bytes())
+            else:
+                assert await stream.receive_some() == b""
+                stream.break_off()
+        _, found = door.met[-1]
+        labels.append(found.label if isinstance(found, Refusal) else "")
+    assert labels == [""] * 5 + ["connect_rate_per_ip"] * 2
+
+
+@pytest.mark.parametrize("greeted", [False, True])
+async def test_a_caller_that_says_nothing_is_put_out_in_time(
+    authority: Authority, autojump_clock: MockClock, *, greeted: bool
+) -> None:
+    """Before TLS and after it; the answer comes over what has been agreed on."""
+    door = Door(authority, proxied=False)
+    wire, stream = transport_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(door.serve, wire, CLIENT)
+        if greeted:
+            answer = await (await say_hello(stream, authority)).receive_some()
+        else:
+            answer = await stream.receive_some()
+        assert trio.current_time() == SECONDS
+        stream.break_off()
+    ((_, refusal),) = door.met
+    assert isinstance(refusal, Refusal)
+    assert refusal.label == ("head_timeout" if greeted else "tls_failed")
+    assert answer.startswith(b"HTTP/1.1 408 ") if greeted else not answer
+
+
+async def test_callers_are_bounded_before_tls_too(
+    authority: Authority, autojump_clock: MockClock
+) -> None:
+    """The one that has waited longest makes room at once, and hears nothing it could not read."""
+    door = Door(authority, proxied=False)
+    streams = []
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            wire, stream = transport_pair()
+            nursery.start_soon(door.serve, wire, CLIENT)
+            streams.append(stream)
+            await trio.sleep(1)
+        assert await streams[0].receive_some() == b""
+        ((_, refusal),) = door.met
+        assert isinstance(refusal, Refusal)
+        assert refusal.label == "max_pending"
+        assert len(door.entrance.pending) == 2
+        nursery.cancel_scope.cancel()

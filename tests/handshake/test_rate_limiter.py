@@ -1,0 +1,236 @@
+"""Addresses are counted as long as it matters, and forgotten then."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from contextlib import ExitStack, nullcontext
+from ipaddress import IPv6Address, IPv6Network
+
+import pytest
+import structlog
+import trio
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from odin_ws.handshake.forwarded import Source, is_public, limit_key
+from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits, PerAddress
+from odin_ws.handshake.request import Refusal
+
+
+def knocks(limits: ConnectLimits, address: str, count: int) -> int:
+    """How many of so many attempts are let pass."""
+    passed = 0
+    for _ in range(count):
+        try:
+            limits.knock(Source(address))
+        except Refusal:
+            continue
+        passed += 1
+    return passed
+
+
+async def test_addresses_are_bounded(autojump_clock: MockClock) -> None:
+    """However many come at once; those that came last are still held to their rate."""
+    limits = ConnectLimits(AddressLimits(rate_per_address=PerAddress(1)))
+    for number in range(40_000):
+        limits.knock(Source(f"192.0.{number // 256}.{number % 256}"))
+    assert len(limits) == 16_384
+    assert knocks(limits, f"192.0.{39_999 // 256}.{39_999 % 256}", 10) == 4
+
+
+async def test_an_address_that_goes_on_is_not_forgotten(autojump_clock: MockClock) -> None:
+    """It has its rate and no more, whatever others come and go meanwhile."""
+    limits = ConnectLimits(AddressLimits(rate_per_address=PerAddress(2)))
+    passed = 0
+    for second in range(100):
+        passed += knocks(limits, "203.0.113.5", 10)
+        knocks(limits, f"198.51.100.{second}", 1)
+        await trio.sleep(1)
+    assert 200 <= passed <= 210
+    assert len(limits) < 20
+
+
+async def test_places_are_given_back(autojump_clock: MockClock) -> None:
+    """However a connection ends, and nothing is remembered of an address without any."""
+    limits = ConnectLimits(AddressLimits(connections_per_address=PerAddress(2)))
+    with ExitStack() as inside:
+        for _ in range(2):
+            inside.enter_context(limits.hold(Source("203.0.113.5")))
+        with pytest.raises(Refusal) as caught, limits.hold(Source("203.0.113.5")):
+            pass
+        assert caught.value.label == "max_connections_per_ip"
+        assert len(limits) == 1
+    with pytest.raises(ZeroDivisionError), limits.hold(Source("203.0.113.5")):
+        raise ZeroDivisionError
+    assert len(limits) == 0
+
+
+async def test_an_operator_hears_of_a_limit_that_bites_but_not_of_each_caller(
+    autojump_clock: MockClock,
+) -> None:
+    """The line names the setting and the address: it may be a proxy's that names nobody."""
+    limits = ConnectLimits(AddressLimits(rate_per_address=PerAddress(1)))
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(7):
+            knocks(limits, "203.0.113.5", 20)
+            await trio.sleep(5)
+    assert len(lines) == 2
+    assert lines[0]["log_level"] == "warning"
+    assert (lines[0]["setting"], lines[0]["address"]) == ("WS_CONNECT_RATE_PER_IP", "203.0.113.5")
+
+
+async def test_those_turned_away_come_back_spread(autojump_clock: MockClock) -> None:
+    """Retry-After is not the same for all."""
+    limits = ConnectLimits(AddressLimits(rate=1))
+    waits = set()
+    for _ in range(100):
+        try:
+            limits.knock(Source("203.0.113.5"))
+        except Refusal as refusal:
+            waits.add(dict(refusal.headers)["Retry-After"])
+    assert {int(wait) for wait in waits} <= set(range(2, 11))
+    assert len(waits) > 1
+
+
+# ---- limits that nobody has set
+
+DEFAULTS = AddressLimits(
+    rate_per_address=PerAddress.of(None, 2), connections_per_address=PerAddress.of(None, 3)
+)
+PUBLIC = ["8.8.8.8", "2606:4700:0:1::1", "1.1.1.1", "2001:4860:4860::8888"]
+OTHERS = ["127.0.0.1", "10.0.0.1", "192.168.1.1", "100.64.0.1", "169.254.1.1", "203.0.113.5"]
+OTHERS += ["::1", "fd00::1", "fe80::1", "2001:db8::1", "::ffff:10.0.0.1", "", "unix", "memory"]
+
+
+@pytest.mark.parametrize("address", OTHERS)
+async def test_without_a_setting_only_public_addresses_are_limited(
+    autojump_clock: MockClock, address: str
+) -> None:
+    """Loopback, private networks and what is no address have no limit, and take no memory."""
+    limits = ConnectLimits(DEFAULTS)
+    assert knocks(limits, address, 100) == 100
+    with ExitStack() as inside:
+        for _ in range(100):
+            inside.enter_context(limits.hold(Source(address)))
+        assert len(limits) == 0
+
+
+# Each has 8.8.8.8 within: as the kernel shows it, NAT64, 6to4, Teredo.
+WITHIN = ["::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1", "2001:0:102:304::f7f7:f7f7"]
+# No address of these should be there, and none is without a limit for that.
+PRIVATE_WITHIN = ["64:ff9b::10.0.0.1", "2002:a00:1::1", "2001:0:a00:1::f5ff:fffe"]
+
+
+@pytest.mark.parametrize("address", [*PUBLIC, *WITHIN, *PRIVATE_WITHIN])
+async def test_without_a_setting_a_public_address_is_limited(
+    autojump_clock: MockClock, address: str
+) -> None:
+    """Of IPv4 as it is and in IPv6's clothes, and of IPv6."""
+    limits = ConnectLimits(DEFAULTS)
+    assert knocks(limits, address, 100) == 10
+    with ExitStack() as inside:
+        for _ in range(3):
+            inside.enter_context(limits.hold(Source(address)))
+        with pytest.raises(Refusal), limits.hold(Source(address)):
+            pass
+
+
+async def test_addresses_made_of_one_ipv4_address_share_its_limit(
+    autojump_clock: MockClock,
+) -> None:
+    """Of 6to4 alone it has 65,536 networks of a /64."""
+    limits = ConnectLimits(DEFAULTS)
+    assert sum(knocks(limits, f"2002:808:808:{number:x}::1", 1) for number in range(100)) == 10
+    for address in WITHIN:
+        assert knocks(limits, address, 1) == 0
+    assert knocks(limits, "2002:808:809::1", 1) == 1
+
+
+@pytest.mark.parametrize("address", [*PUBLIC, *OTHERS])
+async def test_proxy_that_does_not_name_its_client_has_the_limit_of_a_public_address(
+    autojump_clock: MockClock, address: str
+) -> None:
+    """Whatever its own address is, for strangers are behind it."""
+    limits = ConnectLimits(DEFAULTS)
+    source = Source(address, named=False)
+    with ExitStack() as inside:
+        for _ in range(3):
+            limits.knock(source)
+            inside.enter_context(limits.hold(source))
+        with pytest.raises(Refusal), limits.hold(source):
+            pass
+    for _ in range(7):
+        limits.knock(source)
+    with pytest.raises(Refusal):
+        limits.knock(source)
+
+
+@pytest.mark.parametrize("address", [*PUBLIC, *OTHERS])
+@pytest.mark.parametrize("most", [0, 1])
+async def test_a_limit_that_is_set_holds_for_every_address(
+    autojump_clock: MockClock, address: str, most: int
+) -> None:
+    """Public or not; and 0 lifts it for all."""
+    limit = PerAddress.of(most, 2)
+    limits = ConnectLimits(AddressLimits(rate_per_address=limit, connections_per_address=limit))
+    assert knocks(limits, address, 20) == (5 if most else 20)
+    refused = pytest.raises(Refusal) if most else nullcontext()
+    with limits.hold(Source(address)), refused, limits.hold(Source(address)):
+        pass
+
+
+async def test_who_meets_a_limit_of_one_address_may_be_a_proxy(autojump_clock: MockClock) -> None:
+    """The log says what is to be done with one; for the rate of all there is nothing of that."""
+    with structlog.testing.capture_logs() as lines:
+        knocks(ConnectLimits(DEFAULTS), "8.8.8.8", 20)
+        knocks(ConnectLimits(AddressLimits(rate=1)), "8.8.8.8", 20)
+    assert [line["setting"] for line in lines] == ["WS_CONNECT_RATE_PER_IP", "WS_CONNECT_RATE"]
+    assert ["WS_TRUSTED_PROXIES" in line.get("hint", "") for line in lines] == [True, False]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from(PUBLIC + OTHERS)), max_size=60),
+    st.one_of(st.none(), st.integers(0, 4)),
+)
+def test_a_place_is_had_just_when_there_is_one(
+    calls: list[tuple[bool, str]], most: int | None
+) -> None:
+    """Whoever comes and goes: each address has what is allowed it, and nothing is left after."""
+
+    async def come_and_go() -> None:
+        limit = PerAddress.of(most, 2)
+        limits = ConnectLimits(AddressLimits(connections_per_address=limit))
+        held: dict[str, list[ExitStack]] = {}
+        for comes, address in calls:
+            inside = held.setdefault(limit_key(address), [])
+            allowed = (2 if address in PUBLIC else 0) if most is None else most
+            if not comes:
+                if inside:
+                    inside.pop().close()
+            elif allowed and len(inside) >= allowed:
+                with pytest.raises(Refusal), limits.hold(Source(address)):
+                    pass
+            else:
+                inside.append(ExitStack())
+                inside[-1].enter_context(limits.hold(Source(address)))
+        for place in (place for inside in held.values() for place in inside):
+            place.close()
+        assert len(limits) == 0
+
+    trio.run(come_and_go)
+
+
+@given(st.ip_addresses(v=6), st.integers(0, (1 << 64) - 1))
+def test_a_network_of_one_owner_is_public_as_a_whole_or_not(
+    address: IPv6Address, other: int
+) -> None:
+    """No choice of the lower half passes the limit of a public /64."""
+    # What a translator makes of IPv4 addresses is as many owners'.
+    assume(address not in IPv6Network("64:ff9b::/64") and address not in IPv6Network("2002::/16"))
+    # In the registry for protocols there are single addresses of each kind, and no hosts.
+    assume(int(address) >> 64 and address not in IPv6Network("2001::/23"))
+    neighbour = IPv6Address(int(address) >> 64 << 64 | other)
+    assert is_public(str(address)) == is_public(str(neighbour))

@@ -1,0 +1,106 @@
+"""A record that cannot be delivered is passed by, counted, and now and then told of."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from odin_ws.history.record_decoder import Unreadable
+from odin_ws.records import Assignment, HistoryEnd, Record, TopicPartition, Undecodable
+from tests.building import record
+from tests.hub.driving import dispatching, make_hub
+from tests.hub.joining import join
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (record(None), Unreadable.NO_KEY),
+        (record(b"\xff"), Unreadable.BAD_KEY),
+        (record(value=None), Unreadable.TOMBSTONE),
+        (record(value=b'{"x":"' + b"x" * 1024 + b'"}'), Unreadable.TOO_LARGE),
+        (record(value=b"{"), Unreadable.NOT_JSON),
+        (record(value=b"[]"), Unreadable.NOT_AN_OBJECT),
+        (record(b"BTC\n"), Unreadable.KEY_CONTROL_CHARACTERS),
+        (record(b'"BTC"'), Unreadable.KEY_IN_QUOTES),
+        (record(b"\x00\x00\x00\x00\x01BTC"), Unreadable.KEY_SCHEMA_PREFIX),
+        (record(value=b"\x00\x00\x00\x00\x01{}"), Unreadable.VALUE_SCHEMA_PREFIX),
+        *(
+            (Record("odin.trades", 0, 0, -1, None, b"raw", reason), Unreadable(reason.value))
+            for reason in Undecodable
+        ),
+    ],
+    ids=lambda value: str(value) if isinstance(value, Unreadable) else "",
+)
+async def test_a_poison_record_is_counted_and_passed_by(
+    autojump_clock: MockClock, bad: Record, reason: Unreadable
+) -> None:
+    """It stops neither the stream nor the positions, and those around it arrive."""
+    hub = make_hub(max_record_bytes=1024)
+    client = join(hub, "*.*")
+    poison = attrs.evolve(bad, offset=1)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0), poison, record(offset=2))
+        assert client.positions == ["0-0", "0-2"]
+        await feeder.publish(attrs.evolve(bad, offset=3))
+        assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 3}}
+    assert hub.stats.unreadable == {reason: 2}
+    assert len(client.writes) == 1
+
+
+async def test_only_news_is_passed_on_as_a_dead_letter(autojump_clock: MockClock) -> None:
+    """What an instance reads of the past was news to those that ran then, and is not told again."""
+    hub = make_hub()
+    letters: list[tuple[int, Unreadable]] = []
+    hub.intake.passed_by = lambda one, reason: letters.append((one.offset, reason))
+    key = TopicPartition("odin.trades", 0)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(Assignment({key: 2}, history={key: -1}))
+        await feeder.publish(*(record(None, offset=offset) for offset in (0, 1, 2)), HistoryEnd())
+        assert letters == []
+        await feeder.publish(record(None, offset=3), record(value=b"[", offset=4))
+        # What a source reads twice was told of the first time.
+        await feeder.publish(record(None, offset=3))
+    assert letters == [(3, Unreadable.NO_KEY), (4, Unreadable.NOT_JSON)]
+    assert hub.stats.unreadable == {Unreadable.NO_KEY: 5, Unreadable.NOT_JSON: 1}
+
+
+async def test_a_batch_that_cannot_be_decoded_is_a_dead_letter(autojump_clock: MockClock) -> None:
+    """One for the batch, with its bytes; the position is behind its last offset."""
+    hub = make_hub()
+    letters: list[tuple[Record, Unreadable]] = []
+    hub.intake.passed_by = lambda one, reason: letters.append((one, reason))
+    bad = Record("odin.trades", 0, 9, 1, None, b"raw", Undecodable.BAD_COMPRESSION)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(record(offset=0), bad, record(offset=10))
+    assert letters == [(bad, Unreadable.BAD_COMPRESSION)]
+    assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 10}}
+
+
+async def test_failing_27_a_publisher_that_sends_nothing_else_does_not_fill_the_log(
+    autojump_clock: MockClock,
+) -> None:
+    """Of each reason one line is logged in 30 s, with the place of a record and the count."""
+    hub = make_hub()
+    with capture_logs() as logs:
+        async with dispatching(hub) as feeder:
+            for second in range(61):
+                for number in range(20):
+                    offset = 20 * second + number
+                    await feeder.publish(record(None, partition=3, offset=offset))
+                if second == 7:
+                    await feeder.publish(record(value=None))
+                await trio.sleep(1)
+    assert [(line["reason"], line["offset"], line["so_far"]) for line in logs] == [
+        ("no_key", 0, 1),
+        ("tombstone", 0, 1),
+        ("no_key", 600, 601),
+        ("no_key", 1200, 1201),
+    ]
+    assert {line["log_level"] for line in logs} == {"warning"}
+    assert (logs[0]["topic"], logs[0]["partition"]) == ("odin.trades", 3)

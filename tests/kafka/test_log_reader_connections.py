@@ -1,0 +1,130 @@
+"""The log reader: the order of readings, and how the others end."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.kafka.log_reader import KafkaLogReader
+from odin_ws.log_reader import ArchiveUnavailable, Span
+from tests.kafka.log_reading import (
+    BOUND,
+    KEY,
+    OPTIONS,
+    OTHER,
+    append_batches,
+    offsets,
+    running,
+)
+from tests.kafka.memory_cluster import MemoryCluster
+
+
+async def test_no_more_read_at_once_than_there_are_readings_and_others_wait_in_turn(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """The first to come is next; one that leaves the queue is passed over."""
+    cluster.logs[KEY].append(10)
+    served: list[int] = []
+    async with running(readings=2) as reader, trio.open_nursery() as nursery:
+
+        async def read(number: int, scope: trio.CancelScope) -> None:
+            with scope:
+                async with reader.read({KEY: Span(0, 9)}) as batches:
+                    await anext(batches)
+                    served.append(number)
+                    # Not both at once: the next one is the first that came.
+                    await trio.sleep(1 + number / 8)
+
+        scopes = [trio.CancelScope() for _ in range(6)]
+        for number, scope in enumerate(scopes):
+            nursery.start_soon(read, number, scope)
+            await wait_all_tasks_blocked()
+        assert served == [0, 1]
+        scopes[3].cancel()
+        await trio.sleep(5)
+        assert served == [0, 1, 2, 4, 5]
+
+
+async def test_reading_that_is_not_taken_lets_others_read(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """After two seconds, if others wait; the caller is told why there is no more."""
+    append_batches(cluster.logs[KEY], 20)
+    async with running() as reader, reader.read({KEY: Span(0, 199)}) as batches:
+        await anext(batches)
+        await trio.sleep(3600)
+        await anext(batches)
+        began, fetched = trio.current_time(), cluster.fetched[0]
+        assert await offsets(reader, KEY, Span(0, 9)) == list(range(10))
+        assert 2 <= trio.current_time() - began <= 3
+        fetched = cluster.fetched[0]
+        with pytest.raises(ArchiveUnavailable, match="not taken while others waited"):
+            await anext(batches)
+        assert cluster.fetched[0] == fetched
+
+
+async def test_reading_that_waits_for_the_broker_keeps_its_turn(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """Its caller asks for records: that they do not come is not the caller's doing."""
+    cluster.logs[KEY].append(10)
+    cluster.logs[KEY].leader = None
+    async with running() as reader, trio.open_nursery() as nursery:
+        async with reader.read({KEY: Span(0, 9)}) as batches:
+            nursery.start_soon(offsets, reader, OTHER, Span(0, -1))
+            with pytest.raises(ArchiveUnavailable, match="no leader"):
+                await anext(batches)
+        assert trio.current_time() > BOUND
+
+
+async def test_reading_that_is_taken_slowly_keeps_its_turn(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """Others wait for as long as that takes; after it the next one is served at once."""
+    cluster.logs[KEY].append(15_000)
+    async with running() as reader, trio.open_nursery() as nursery:
+        async with reader.read({KEY: Span(0, 14_999)}) as batches:
+            await anext(batches)
+            nursery.start_soon(offsets, reader, KEY, Span(0, 9))
+            for _ in range(20):
+                await trio.sleep(1.5)
+                await anext(batches)
+        assert trio.current_time() == 30
+        await wait_all_tasks_blocked()
+        assert not nursery.child_tasks
+
+
+async def test_stopped_log_reader_is_unavailable(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """Callers that read, wait for a turn, wait for a leader, or come later are told so."""
+    told: list[str] = []
+    cluster.logs[KEY].append(1000)
+    reader = KafkaLogReader(OPTIONS, 1)
+
+    async def read() -> None:
+        async with reader.read({KEY: Span(0, 999)}) as batches:
+            await anext(batches)
+            await trio.sleep(1.5)
+            with pytest.raises(ArchiveUnavailable, match="stopped"):
+                await anext(batches)
+        told.append("reading")
+
+    async def wait() -> None:
+        with pytest.raises(ArchiveUnavailable, match="stopped"):
+            await offsets(reader, KEY, Span(0, 9))
+        told.append("waiting")
+
+    async with trio.open_nursery() as nursery:
+        for caller in read, wait, wait:
+            nursery.start_soon(caller)
+            await wait_all_tasks_blocked()
+        with trio.move_on_after(1):
+            await reader.run()
+    assert told == ["waiting", "waiting", "reading"]
+    await wait()
+    with pytest.raises(ArchiveUnavailable, match="stopped"):
+        await reader.bounds([KEY])

@@ -1,0 +1,290 @@
+"""Where reading goes on when a position may not be in the log: jumps, and why."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.kafka.offset_lookup import judge, look_up
+from odin_ws.kafka.partition import Jump, Partition
+from odin_ws.kafka.protocol import EpochEnd, EpochEndsRequest, ListOffsetsRequest, OffsetFound
+from odin_ws.records import JumpReason
+from tests.kafka.fake_cluster import FakeCluster
+from tests.kafka.fetching import FIRST, SECOND, fetching, move, places, until_jump
+
+EXPIRED, RECREATED, TRUNCATED = JumpReason.EXPIRED, JumpReason.RECREATED, JumpReason.TRUNCATED
+NOT_KNOWN = EpochEnd(0, -1, -1)
+
+
+@pytest.mark.parametrize(
+    ("position", "first", "end", "epoch_end", "expected"),
+    [
+        (5, 0, 9, NOT_KNOWN, None),
+        (5, 0, 5, NOT_KNOWN, None),
+        (5, 5, 9, NOT_KNOWN, None),
+        (5, 7, 9, NOT_KNOWN, Jump(7, EXPIRED)),
+        # Never back to the beginning.
+        (5, 0, 3, NOT_KNOWN, Jump(3, TRUNCATED)),
+        (5, 0, 0, NOT_KNOWN, Jump(0, TRUNCATED)),
+        (5, 0, 9, EpochEnd(0, 2, 9), None),
+        (5, 0, 9, EpochEnd(0, 2, 3), Jump(3, TRUNCATED, 2)),
+        (5, 4, 9, EpochEnd(0, 2, 3), Jump(4, TRUNCATED)),
+        # The log has it; its high watermark is not there yet.
+        (5, 0, 3, EpochEnd(0, 2, 5), None),
+        (5, 7, 9, EpochEnd(0, 2, 9), Jump(7, EXPIRED)),
+    ],
+)
+def test_jump_follows_from_bounds_and_epoch(
+    position: int, first: int, end: int, epoch_end: EpochEnd, expected: Jump | None
+) -> None:
+    """The end of the epoch says more than the end of the log."""
+    found = judge(Partition(FIRST, position), OffsetFound(0, first), OffsetFound(0, end), epoch_end)
+    assert found == expected
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_error_of_any_answer_means_not_known(which: int) -> None:
+    """Nothing is concluded from the others."""
+    codes = [0, 0, 0]
+    codes[which] = 6
+    first, end = OffsetFound(codes[0], 7), OffsetFound(codes[1], 9)
+    found = judge(Partition(FIRST, 5), first, end, EpochEnd(codes[2], -1, -1))
+    assert found == "NOT_LEADER_FOR_PARTITION (6)"
+
+
+def test_recreated_log_is_read_from_its_beginning() -> None:
+    """Whatever its bounds are."""
+    partition = Partition(FIRST, 5, lookup=RECREATED)
+    found = judge(partition, OffsetFound(0, 2), OffsetFound(0, 90), NOT_KNOWN)
+    assert found == Jump(2, RECREATED)
+
+
+async def test_recreated_topic_that_lost_its_beginning_is_read_from_what_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    """Its bounds are asked for, and nothing about the epochs of the log that is gone."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 3)
+        await places(fetcher, 3)
+        cluster.recreate(FIRST.topic, 1)
+        for _ in range(4):
+            cluster.publish(FIRST)
+        cluster.logs[FIRST].delete_before(2)
+        fetcher.apply((await cluster.metadata([FIRST.topic])).topics)
+        fetcher.restart({FIRST})
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(2, RECREATED)})
+        assert not cluster.requests(EpochEndsRequest)
+
+
+async def test_partition_that_the_answer_leaves_out_is_not_known() -> None:
+    """No bound is made up for it: reading would go on at the beginning."""
+
+    class Silent:
+        async def ask(self, _node: int, _request: object) -> Any:
+            await trio.lowlevel.checkpoint()
+            return {}
+
+    partition = Partition(FIRST, 5, is_out_of_range=True)
+    found = await look_up(Silent(), 0, [partition])
+    assert found == {FIRST: "the topic or partition does not exist"}
+
+
+async def test_deleted_records_are_jumped_over(autojump_clock: MockClock) -> None:
+    """Retention has passed the position: what is left comes after the jump."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.errors[FIRST] = 6
+        cluster.publish_each(FIRST, 10)
+        cluster.logs[FIRST].delete_before(7)
+        del cluster.errors[FIRST]
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(7, EXPIRED)})
+        assert await places(fetcher, 3) == ["0-7", "0-8", "0-9"]
+
+
+async def test_records_before_a_jump_are_taken_first(autojump_clock: MockClock) -> None:
+    """And those of other partitions are not held up."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 10)
+        await trio.sleep(0.1)
+        cluster.move(FIRST, 1, keeps=0)
+        cluster.logs[FIRST].append([b"new"] * 4)
+        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        await trio.sleep(0.3)
+        cluster.publish(SECOND)
+        taken, jumps = await until_jump(fetcher)
+        assert [one for one in taken if one[0] == "0"] == [f"0-{number}" for number in range(10)]
+        assert jumps[FIRST].reason is TRUNCATED
+
+
+@pytest.mark.parametrize("has_epochs", [True, False])
+@pytest.mark.parametrize("answers_epoch_ends", [True, False])
+async def test_transient_out_of_range_is_asked_twice(
+    autojump_clock: MockClock, *, has_epochs: bool, answers_epoch_ends: bool
+) -> None:
+    """Nothing jumps, and nothing is looked up for one such answer."""
+    cluster = FakeCluster({FIRST: 0}, has_epochs=has_epochs, answers_epoch_ends=answers_epoch_ends)
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 3)
+        await places(fetcher, 3)
+        cluster.out_of_range[FIRST] = 1
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1) == ["0-3"]
+        assert not cluster.requests(ListOffsetsRequest)
+        # Also where it is said again and again, of a position that the log has.
+        cluster.out_of_range[FIRST] = 5
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1) == ["0-4"]
+        assert cluster.requests(ListOffsetsRequest)
+        assert len(cluster.fetches()) < 40
+
+
+async def test_truncation_goes_on_at_the_divergence(autojump_clock: MockClock) -> None:
+    """The new leader lacks the last records and has others: only these are read."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish_each(FIRST, 10)
+        await places(fetcher, 10)
+        cluster.move(FIRST, 1, keeps=6)
+        cluster.publish_each(FIRST, 20)
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
+        assert await places(fetcher, 20) == [f"0-{number}" for number in range(6, 26)]
+
+
+async def test_second_truncation_before_a_record_is_noticed(autojump_clock: MockClock) -> None:
+    """The epoch of the divergence is known, so the next leader is compared too."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish_each(FIRST, 10)
+        await places(fetcher, 10)
+        cluster.move(FIRST, 1, keeps=6)
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
+        cluster.move(FIRST, 2, keeps=3)
+        cluster.publish_each(FIRST, 9)
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(3, TRUNCATED, 0)})
+        assert len(await places(fetcher, 9)) == 9
+
+
+@pytest.mark.parametrize("has_epochs", [True, False])
+async def test_truncation_without_epoch_ends_goes_on_at_the_end(
+    autojump_clock: MockClock, *, has_epochs: bool
+) -> None:
+    """Never back to the beginning; the brokers have no OffsetForLeaderEpoch."""
+    cluster = FakeCluster({FIRST: 0}, has_epochs=has_epochs, answers_epoch_ends=False)
+    async with fetching(cluster) as fetcher:
+        cluster.publish_each(FIRST, 10)
+        await places(fetcher, 10)
+        await move(cluster, fetcher, 1, keeps=6)
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED)})
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1) == ["0-6"]
+
+
+async def test_clean_election_is_validated_and_told_nobody(autojump_clock: MockClock) -> None:
+    """One question of each kind, and reading goes on."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 3)
+        await places(fetcher, 3)
+        cluster.move(FIRST, 1)
+        cluster.publish(FIRST)
+        assert await places(fetcher, 1) == ["0-3"]
+        assert len(cluster.requests(EpochEndsRequest)) == 1
+
+
+async def test_validation_is_repeated_until_it_is_answered(autojump_clock: MockClock) -> None:
+    """No unvalidated record is read meanwhile, and others flow."""
+    cluster = FakeCluster({FIRST: 0, SECOND: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish_each(FIRST, 10)
+        await places(fetcher, 10)
+        cluster.query_errors[FIRST] = 78
+        cluster.move(FIRST, 1, keeps=6)
+        cluster.publish_each(FIRST, 10)
+        since = trio.current_time()
+        for _ in range(60):
+            await trio.sleep(1)
+            cluster.publish(SECOND)
+            assert (await places(fetcher, 1))[0].startswith("1-")
+        problem = fetcher.partitions[FIRST].problem
+        assert problem is not None
+        assert problem.reason == "OFFSET_NOT_AVAILABLE (78)"
+        assert not [one for one in cluster.fetches(since, 1) if FIRST in one.request.changed]
+        assert 10 <= len(cluster.requests(EpochEndsRequest, since)) <= 60
+        assert len(cluster.metadata_asked) > 10
+        cluster.query_errors.clear()
+        assert await until_jump(fetcher, 6) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
+        await trio.sleep(1)
+        assert fetcher.partitions[FIRST].problem is None
+
+
+async def test_validation_by_one_leader_does_not_hold_for_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    """The first new leader hangs while it is asked; the second lacks records."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish_each(FIRST, 10)
+        await places(fetcher, 10)
+        cluster.hanging.add(1)
+        await move(cluster, fetcher, 1)
+        await trio.sleep(1)
+        await move(cluster, fetcher, 2, keeps=6)
+        cluster.publish_each(FIRST, 10)
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
+
+
+async def test_recreated_topic_is_read_from_its_beginning(autojump_clock: MockClock) -> None:
+    """After what was read of the old one; also with more records than the old position."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 5)
+        await places(fetcher, 4 + 1)
+        cluster.recreate("odin.trades", 1)
+        cluster.publish_each(FIRST, 8)
+        fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
+        fetcher.restart([FIRST])
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(0, RECREATED)})
+        assert await places(fetcher, 8) == [f"0-{number}" for number in range(8)]
+
+
+async def test_recreated_topic_is_not_read_before_its_beginning_is_known(
+    autojump_clock: MockClock,
+) -> None:
+    """It has records behind our position; the question where it begins fails for a while."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish(FIRST, 3)
+        await places(fetcher, 3)
+        cluster.recreate(FIRST.topic, 1)
+        for _ in range(5):
+            cluster.publish(FIRST)
+        cluster.query_errors[FIRST] = 78
+        fetcher.apply((await cluster.metadata([FIRST.topic])).topics)
+        fetcher.restart({FIRST})
+        await trio.sleep(20)
+        assert not (await fetcher.take(None)).records
+        del cluster.query_errors[FIRST]
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(0, RECREATED)})
+        assert await places(fetcher, 5) == [f"0-{number}" for number in range(5)]
+
+
+async def test_recreation_during_another_look_up_is_not_lost(autojump_clock: MockClock) -> None:
+    """The answer that is under way is about the old log."""
+    cluster = FakeCluster({FIRST: 0})
+    async with fetching(cluster) as fetcher:
+        cluster.publish_each(FIRST, 5)
+        await places(fetcher, 5)
+        cluster.hanging.add(1)
+        await move(cluster, fetcher, 1)
+        await trio.sleep(0.1)
+        fetcher.restart([FIRST])
+        cluster.hanging.clear()
+        cluster.change()
+        assert await until_jump(fetcher) == ([], {FIRST: Jump(0, RECREATED)})

@@ -1,0 +1,230 @@
+"""Turns: how much is done for clients between two passes of the loop, and in which order."""
+
+import socket
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from odin_ws.address import Address
+from odin_ws.listener.accept_loop import (
+    accept_connections,
+    bound_address,
+    open_listening_socket,
+)
+from odin_ws.listener.read_scheduler import _BESIDE_HUB, _LEAST_SECONDS, _MOST, Turns, giving_turns
+from odin_ws.listener.transport import SocketTransport, Transport
+from odin_ws.testing.ports import LOOPBACK
+from odin_ws.time_slice import SLICE_SECONDS
+
+
+async def test_nobody_waits_where_few_come() -> None:
+    """The first ones have their turn without so much as a checkpoint."""
+    turns = Turns(lambda: 0.0)
+    async with giving_turns(turns):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            for _ in range(_MOST):
+                await turns.take()
+        assert not scope.cancelled_caught
+
+
+async def test_who_comes_first_is_served_first() -> None:
+    """All of many have a turn, in the order of coming but for those of the same pass."""
+    served: list[int] = []
+
+    async def come(number: int) -> None:
+        await turns.take()
+        served.append(number)
+
+    turns = Turns(lambda: 0.0)
+    async with giving_turns(turns), trio.open_nursery() as nursery:
+        for _ in range(_MOST):
+            await turns.take()
+        for number in range(10 * _MOST):
+            nursery.start_soon(come, number)
+            if not number % 7:
+                await trio.lowlevel.checkpoint()
+    assert sorted(served) == list(range(10 * _MOST))
+    assert all(abs(number - at) < _MOST + 7 for at, number in enumerate(served))
+
+
+@pytest.mark.parametrize("hub", [0.0, 0.005])
+async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hub: float) -> None:
+    """A pass has as many turns as fit, however many wait; more where the hub takes more of it."""
+    works, busy, passes, done = 0.0002, 0.0, 0, 0
+
+    async def flood() -> None:
+        nonlocal done
+        while True:
+            await trio.lowlevel.checkpoint()
+            await turns.take()
+            mock_clock.jump(works)
+            done += 1
+
+    async def stream() -> None:
+        nonlocal busy, passes
+        while True:
+            mock_clock.jump(hub)
+            busy += hub
+            passes += 1
+            await trio.lowlevel.checkpoint()
+
+    turns = Turns(lambda: busy)
+    async with giving_turns(turns), trio.open_nursery() as nursery:
+        for _ in range(1000):
+            nursery.start_soon(flood)
+        nursery.start_soon(stream)
+        # Until it has found its measure.
+        while passes < 100:
+            await trio.lowlevel.checkpoint()
+        before, done = passes, 0
+        while passes < 500:
+            await trio.lowlevel.checkpoint()
+        turns_each = done / (passes - before)
+        nursery.cancel_scope.cancel()
+    fitting = max(_LEAST_SECONDS, _BESIDE_HUB * hub) / works
+    # The hub may run twice, or not at all, between two looks: trio shuffles the tasks of a pass.
+    assert 0.3 * fitting <= turns_each <= 1.5 * fitting, turns_each
+
+
+async def test_who_leaves_while_it_waits_takes_no_turn() -> None:
+    """A connection that is cancelled in the queue is forgotten, and the others go on."""
+    turns = Turns(lambda: 0.0)
+    async with giving_turns(turns):
+        for _ in range(_MOST):
+            await turns.take()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turns.take)
+            await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        with trio.fail_after(1):
+            await turns.take()
+
+
+async def test_it_is_known_how_many_wait() -> None:
+    """Nobody while there are turns left; who leaves does not wait any more, nor who has had one."""
+    turns = Turns(lambda: 0.0)
+    for _ in range(_MOST):
+        await turns.take()
+    assert turns.waiting == 0
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(turns.take)
+        async with trio.open_nursery() as leaving:
+            leaving.start_soon(turns.take)
+            await trio.testing.wait_all_tasks_blocked()
+            assert turns.waiting == 4
+            leaving.cancel_scope.cancel()
+        assert turns.waiting == 3
+        nursery.start_soon(turns.run)
+        with trio.fail_after(1):
+            while turns.waiting:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+
+
+async def test_bytes_are_read_and_callers_accepted_in_turn() -> None:
+    """Where all turns are taken nobody is heard and nobody is let in, until there are more."""
+    served: list[str] = []
+
+    async def serve(transport: Transport, _peer: str) -> None:
+        served.append("accepted")
+        transport.close()
+
+    async def read() -> None:
+        served.append((await SocketTransport(ours, turns).receive_some(100)).decode())
+
+    turns = Turns(lambda: 0.0)
+    for _ in range(_MOST):
+        await turns.take()
+    with open_listening_socket(Address(LOOPBACK, 0)) as listening:
+        address = bound_address(listening)
+        with socket.create_connection(address) as theirs, socket.create_connection(address):
+            ours, _ = listening.accept()
+            theirs.send(b"heard")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                nursery.start_soon(accept_connections, listening, turns, serve, nursery)
+                with ours:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+                    assert not served
+                    nursery.start_soon(turns.run)
+                    with trio.fail_after(5):
+                        while len(served) < 2:
+                            await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+    assert sorted(served) == ["accepted", "heard"]
+
+
+@pytest.mark.parametrize("readers", [0, 500])
+async def test_work_has_its_share_of_each_pass(  # noqa: C901 -- three kinds of tasks
+    mock_clock: MockClock, readers: int
+) -> None:
+    """However many wait for a time slice: half of the clients' time, a quarter beside readers."""
+    hub, reading, busy, passes = 0.008, 0.00005, 0.0, 0
+    done = {"slices": 0, "reads": 0}
+
+    async def work() -> None:
+        while True:
+            await turns.take_for_work()
+            mock_clock.jump(SLICE_SECONDS)
+            done["slices"] += 1
+
+    async def read() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            await turns.take()
+            mock_clock.jump(reading)
+            done["reads"] += 1
+
+    async def stream() -> None:
+        nonlocal busy, passes
+        while True:
+            mock_clock.jump(hub)
+            busy += hub
+            passes += 1
+            await trio.lowlevel.checkpoint()
+
+    turns = Turns(lambda: busy)
+    async with giving_turns(turns), trio.open_nursery() as nursery:
+        for _ in range(300):
+            nursery.start_soon(work)
+        for _ in range(readers):
+            nursery.start_soon(read)
+        nursery.start_soon(stream)
+        while passes < 100:
+            await trio.lowlevel.checkpoint()
+        before = passes
+        done = dict.fromkeys(done, 0)
+        while passes < 500:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    allowed = _BESIDE_HUB * hub * (0.25 if readers else 0.5) / SLICE_SECONDS
+    slices = done["slices"] / (passes - before)
+    assert 0.5 * allowed <= slices <= 1.2 * allowed
+    # Readers are not kept waiting by work.
+    assert done["reads"] / (passes - before) >= 50 * bool(readers)
+
+
+async def test_work_goes_on_in_the_order_in_which_it_waits(mock_clock: MockClock) -> None:
+    """Nobody's work has a second slice before all others that waited had their first."""
+    slices: list[int] = []
+
+    async def work(number: int) -> None:
+        for _ in range(3):
+            await turns.take_for_work()
+            mock_clock.jump(SLICE_SECONDS)
+            slices.append(number)
+
+    turns = Turns(lambda: 0.0)
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(work, number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (turns.working, turns.waiting) == (20, 0)
+        async with giving_turns(turns):
+            while len(slices) < 60:
+                await trio.lowlevel.checkpoint()
+    assert all(sorted(slices[begin : begin + 20]) == list(range(20)) for begin in (0, 20, 40))

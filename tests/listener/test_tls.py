@@ -1,0 +1,398 @@
+"""TLS whose sending side never waits: nothing is lost, doubled or kept without bound."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import structlog
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.connection.outbox import Outbox
+from odin_ws.listener.tls import (
+    Certificate,
+    CertificateError,
+    HandshakeFailed,
+    TlsTransport,
+    open_tls,
+)
+from odin_ws.testing.memory_connection import ClientStream, transport_pair
+from tests.connection.fakes import FakeTransport
+from tests.listener.certificates import HOST, Authority
+from tests.virtual_time import in_virtual_time
+
+Adjust = Callable[[ssl.SSLContext], None]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """One for all tests here: keys take time."""
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def certificate(authority: Authority) -> Certificate:
+    """The server's."""
+    return Certificate(authority.chain, authority.key)
+
+
+@asynccontextmanager
+async def connected(
+    authority: Authority,
+    certificate: Certificate,
+    *,
+    capacity: int = 1 << 20,
+    adjust: Adjust | None = None,
+) -> AsyncIterator[tuple[TlsTransport, trio.SSLStream[ClientStream]]]:
+    """Both ends of a connection that has been agreed on; `capacity` as of a pipe."""
+    wire, stream = transport_pair(capacity)
+    context = authority.client_context()
+    if adjust is not None:
+        adjust(context)
+    client = trio.SSLStream(stream, context, server_hostname=HOST, https_compatible=True)
+    async with open_tls(wire, certificate.context) as server:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.do_handshake)
+            await server.handshake()
+        yield server, client
+
+
+async def read_all(client: trio.SSLStream[ClientStream], size: int) -> bytes:
+    """So many bytes, or what comes before the end."""
+    data = b""
+    while len(data) < size and (more := await client.receive_some()):
+        data += more
+    return data
+
+
+async def test_both_sides_understand_each_other(
+    authority: Authority, certificate: Certificate, autojump_clock: MockClock
+) -> None:
+    """The newest version, no protocol but HTTP/1.1, and bytes both ways."""
+
+    def offer(context: ssl.SSLContext) -> None:
+        context.set_alpn_protocols(["h2", "http/1.1"])
+
+    async with connected(authority, certificate, adjust=offer) as (server, client):
+        assert server.send_nowait(b"to the client") == 13
+        assert await client.receive_some() == b"to the client"
+        await client.send_all(b"to the server")
+        assert await server.receive_some(6) == b"to the"
+        assert await server.receive_some(100) == b" server"
+        assert client.version() == "TLSv1.3"
+        assert client.selected_alpn_protocol() == "http/1.1"
+
+
+async def test_an_old_version_is_not_spoken(
+    authority: Authority, certificate: Certificate, autojump_clock: MockClock
+) -> None:
+    """1.2 is, what is older is refused before anything is said."""
+
+    def only(version: ssl.TLSVersion) -> Adjust:
+        def adjust(context: ssl.SSLContext) -> None:
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            context.minimum_version = context.maximum_version = version
+
+        return adjust
+
+    async with connected(authority, certificate, adjust=only(ssl.TLSVersion.TLSv1_2)):
+        pass
+    with (
+        pytest.warns(DeprecationWarning, match="TLSv1_1"),
+        pytest.RaisesGroup(HandshakeFailed, flatten_subgroups=True),
+    ):
+        async with connected(authority, certificate, adjust=only(ssl.TLSVersion.TLSv1_1)):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("data", "plain_http"),
+    [
+        (b"GET /ws HTTP/1.1\r\nHost: a\r\n\r\n", True),
+        (b"\x16\x03\x01\x00\x05hello", False),
+        (b"\x00" * 100, False),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", False),
+    ],
+)
+async def test_what_is_no_tls_is_told_apart(
+    certificate: Certificate, autojump_clock: MockClock, data: bytes, *, plain_http: bool
+) -> None:
+    """HTTP without TLS can be answered in its own words."""
+    wire = FakeTransport([data, b""])
+    with pytest.RaisesGroup(HandshakeFailed) as caught:
+        async with open_tls(wire, certificate.context) as server:
+            await server.handshake()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, HandshakeFailed)
+    assert error.plain_http == plain_http
+
+
+async def test_what_the_kernel_does_not_take_is_kept_of_one_record_only(
+    authority: Authority, certificate: Certificate, autojump_clock: MockClock
+) -> None:
+    """More is not taken until that is sent, and then all comes in order."""
+    async with connected(authority, certificate, capacity=1000) as (server, client):
+        data = bytes(range(256)) * 1000
+        taken = server.send_nowait(data)
+        assert taken == 16 << 10
+        assert server.send_nowait(data[taken:]) == 0
+        async with trio.open_nursery() as nursery:
+
+            async def send_rest() -> None:
+                sent = taken
+                while sent < len(data):
+                    await server.wait_writable()
+                    sent += server.send_nowait(data[sent:])
+
+            nursery.start_soon(send_rest)
+            assert await read_all(client, len(data)) == data
+
+
+async def test_the_last_words_come_before_the_end(
+    authority: Authority, certificate: Certificate, autojump_clock: MockClock
+) -> None:
+    """Also where the kernel has not taken them yet; then the peer is told that it was the end."""
+    async with connected(authority, certificate, capacity=3000) as (server, client):
+        assert server.send_nowait(b"x" * 10_000) == 10_000
+        server.send_eof()
+        server.send_eof()
+        assert await read_all(client, 20_000) == b"x" * 10_000
+        # What still comes is told and not looked at, however broken it is.
+        await client.transport_stream.send_all(b"no TLS")
+        assert await server.receive_some(100)
+
+
+async def test_who_does_not_read_is_not_waited_for_for_ever(
+    authority: Authority, certificate: Certificate, autojump_clock: MockClock
+) -> None:
+    """The end of a connection has a bound."""
+    started = trio.current_time()
+    async with connected(authority, certificate, capacity=3000) as (server, _):
+        server.send_nowait(b"x" * 10_000)
+    assert trio.current_time() - started == 5
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+async def test_the_end_of_the_stream_is_seen(
+    authority: Authority, certificate: Certificate, autojump_clock: MockClock, *, goodbye: bool
+) -> None:
+    """Whether the peer says goodbye in TLS or just leaves."""
+    async with (
+        connected(authority, certificate) as (server, client),
+        trio.open_nursery() as nursery,
+    ):
+        if goodbye:
+            nursery.start_soon(client.unwrap)
+        else:
+            await client.transport_stream.send_eof()
+        assert await server.receive_some(100) == b""
+        server.send_eof()
+
+
+async def test_garbage_breaks_the_connection(
+    authority: Authority, certificate: Certificate, autojump_clock: MockClock
+) -> None:
+    """What was not sent by the peer is not read."""
+    async with connected(authority, certificate) as (server, client):
+        await client.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+        with pytest.raises(trio.BrokenResourceError):
+            await server.receive_some(100)
+
+
+async def test_a_lost_connection_is_told(
+    authority: Authority, certificate: Certificate, autojump_clock: MockClock
+) -> None:
+    """At once, or when what was kept could not be sent."""
+    async with connected(authority, certificate, capacity=3000) as (server, client):
+        server.send_nowait(b"x" * 10_000)
+        client.transport_stream.break_off()
+        await server.wait_writable()
+        with pytest.raises(trio.BrokenResourceError):
+            server.send_nowait(b"more")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.binary(min_size=1, max_size=60_000), max_size=8), st.integers(1, 40_000))
+def test_an_outbox_over_tls_loses_and_doubles_nothing(
+    authority: Authority, certificate: Certificate, writes: list[bytes], capacity: int
+) -> None:
+    """Whatever is written while the kernel takes whatever it likes."""
+
+    async def main(_: MockClock) -> None:
+        async with (
+            connected(authority, certificate, capacity=capacity) as (server, client),
+            trio.open_nursery() as nursery,
+        ):
+            outbox = Outbox(
+                server,
+                limit=1 << 30,
+                grace=1000,
+                wake=lambda: nursery.start_soon(outbox.drain),
+                slow=lambda: None,
+                idle=lambda: None,
+            )
+            for data in writes:
+                outbox.write(data)
+                await wait_all_tasks_blocked()
+            outbox.finish(b"the end", flush=True)
+            expected = b"".join(writes) + b"the end"
+            assert await read_all(client, len(expected)) == expected
+
+    in_virtual_time(main)
+
+
+# ---- the certificate
+
+
+def test_a_certificate_that_cannot_be_used_is_told(authority: Authority, tmp_path: Path) -> None:
+    """A missing file, another key, no PEM at all: one line that names the settings."""
+    other, empty = Authority(tmp_path), tmp_path / "empty.pem"
+    empty.touch()
+    for chain, key in [
+        (authority.chain, other.key),
+        (empty, authority.key),
+        (authority.chain, empty),
+        (tmp_path / "none.pem", authority.key),
+    ]:
+        with pytest.raises(CertificateError) as caught:
+            Certificate(chain, key)
+        assert str(chain) in str(caught.value)
+        assert str(key) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_certificate_is_read_again(tmp_path: Path) -> None:
+    """For those who come then; files that cannot be used change nothing but the log."""
+    authority = Authority(tmp_path)
+    certificate = Certificate(authority.chain, authority.key)
+    first = certificate.context
+    authority.key.write_text("no key")
+    with structlog.testing.capture_logs() as lines:
+        certificate.reload()
+    assert certificate.context is first
+    assert [line["log_level"] for line in lines] == ["error"]
+    authority.issue("renewed.test")
+    certificate.reload()
+    assert certificate.context is not first
+
+
+def test_it_is_known_when_a_certificate_expires(tmp_path: Path) -> None:
+    """The first of its chain; what could not be read again changes nothing."""
+    authority = Authority(tmp_path)
+    soon, later = (datetime(2099, month, 1, tzinfo=UTC) for month in (1, 6))
+    authority.issue(expires=soon)
+    one = authority.chain.read_bytes()
+    certificate = Certificate(authority.chain, authority.key)
+    assert certificate.expires == soon.timestamp()
+    authority.issue(expires=later)
+    certificate.reload()
+    assert certificate.expires == later.timestamp()
+    # As openssl writes it: the key and some words beside the chain.
+    authority.chain.write_bytes(
+        authority.key.read_bytes() + b"subject=odin\n" + authority.chain.read_bytes() + one
+    )
+    certificate.reload()
+    assert certificate.expires == soon.timestamp()
+    authority.issue(expires=later)
+    authority.key.write_text("no key")
+    certificate.reload()
+    assert certificate.expires == soon.timestamp()
+
+
+def test_a_certificate_that_only_openssl_can_read_is_served(tmp_path: Path) -> None:
+    """When it expires is not known then, which the log says."""
+    authority = Authority(tmp_path)
+    pem = authority.chain.read_bytes().replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE")
+    authority.chain.write_bytes(pem)
+    with structlog.testing.capture_logs() as lines:
+        certificate = Certificate(authority.chain, authority.key)
+    assert certificate.expires is None
+    (line,) = lines
+    assert line["event"] == "it is not known when the certificate expires"
+    assert line["error"]
+
+
+NOW = datetime.now(UTC)
+EXPIRED = {"begins": NOW - timedelta(days=9), "expires": NOW - timedelta(days=1)}
+NOT_YET = {"begins": NOW + timedelta(days=1), "expires": NOW + timedelta(days=9)}
+
+
+@pytest.mark.parametrize("times", [EXPIRED, NOT_YET])
+def test_an_invalid_certificate_at_reload_keeps_the_good_one(
+    tmp_path: Path, times: dict[str, datetime]
+) -> None:
+    """Every client would reject it; the log says why, and the good one goes on being served."""
+    authority = Authority(tmp_path)
+    certificate = Certificate(authority.chain, authority.key)
+    good, expires = certificate.context, certificate.expires
+    authority.issue(**times)
+    with structlog.testing.capture_logs() as lines:
+        certificate.reload()
+    assert certificate.context is good
+    assert certificate.expires == expires
+    assert certificate.warning is None
+    (line,) = lines
+    assert line["log_level"] == "error"
+    assert line["event"] == "the certificate is not valid now, the old one stays"
+    assert line["error"]
+    authority.issue()
+    certificate.reload()
+    assert certificate.context is not good
+
+
+@pytest.mark.parametrize(
+    ("times", "said"), [(EXPIRED, "has expired on"), (NOT_YET, "is not valid before")]
+)
+def test_an_invalid_certificate_at_the_start_is_served_and_warned_of(
+    tmp_path: Path, times: dict[str, datetime], said: str
+) -> None:
+    """There is no better one. Another bad one may take its place, and a good one does."""
+    authority = Authority(tmp_path)
+    authority.issue(**times)
+    with structlog.testing.capture_logs() as lines:
+        certificate = Certificate(authority.chain, authority.key)
+    (line,) = lines
+    assert line["log_level"] == "warning"
+    assert line["event"] == "the certificate has to be renewed"
+    assert said in line["reason"]
+    assert certificate.warning == line["reason"]
+    first = certificate.context
+    authority.issue(**EXPIRED)
+    certificate.reload()
+    assert certificate.context is not first
+    authority.issue()
+    certificate.reload()
+    assert certificate.warning is None
+
+
+def test_a_certificate_near_its_end_is_warned_of(tmp_path: Path) -> None:
+    """From the set time before its end on, and not before."""
+    authority = Authority(tmp_path)
+    authority.issue(expires=NOW + timedelta(days=5))
+    for days, expected in [(4, None), (6, "the certificate expires in 5.0 days")]:
+        certificate = Certificate(authority.chain, authority.key, 86_400 * days)
+        assert (certificate.warning or "").startswith(expected or "")
+        assert (certificate.warning is None) == (expected is None)
+
+
+def test_a_certificate_that_expires_while_it_is_served_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a reading in between: health looks at the time."""
+    authority = Authority(tmp_path)
+    authority.issue(expires=NOW + timedelta(days=5))
+    certificate = Certificate(authority.chain, authority.key)
+    assert certificate.warning is None
+    later = time.time() + 6 * 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert "has expired on" in str(certificate.warning)

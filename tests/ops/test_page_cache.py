@@ -1,0 +1,93 @@
+"""A page is built at most once a second; requests within that second share it."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.ops.page_cache import SharedPage
+
+
+class Builds:
+    """A page whose content is the number of times it was built."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.count = 0
+        self._seconds = seconds
+        self.fails = False
+
+    async def build(self) -> int:
+        """Build it."""
+        self.count += 1
+        built = self.count
+        await trio.sleep(self._seconds)
+        if self.fails:
+            raise RuntimeError("a bug of a page")
+        return built
+
+
+async def test_requests_within_a_second_share_one_build(autojump_clock: MockClock) -> None:
+    """And the first one after that has it built anew."""
+    builds = Builds()
+    page = SharedPage(builds.build)
+    assert [await page.get() for _ in range(100)] == [1] * 100
+    await trio.sleep(0.99)
+    assert await page.get() == 1
+    await trio.sleep(0.02)
+    assert await page.get() == 2
+
+
+async def test_requests_during_a_build_wait_for_it(autojump_clock: MockClock) -> None:
+    """There is never more than one under way, and none right behind a slow one."""
+    builds = Builds(seconds=2)
+    page = SharedPage(builds.build)
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(page.get)
+    assert builds.count == 1
+    assert trio.current_time() == pytest.approx(2)
+    assert await page.get() == 1
+
+
+async def test_cancelled_build_is_taken_up_by_the_next_request(autojump_clock: MockClock) -> None:
+    """A client that goes away takes nobody's page away."""
+    builds = Builds(seconds=2)
+    page = SharedPage(builds.build)
+    found = []
+
+    async def wait() -> None:
+        found.append(await page.get())
+
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(1):
+            nursery.start_soon(wait_behind, wait)
+            await page.get()
+    assert found == [2]
+
+
+async def wait_behind(wait: Callable[[], Awaitable[None]]) -> None:
+    """Ask a moment later."""
+    await trio.sleep(0.5)
+    await wait()
+
+
+async def test_failed_build_is_not_shared(autojump_clock: MockClock) -> None:
+    """The next request builds again."""
+    builds = Builds()
+    builds.fails = True
+    page = SharedPage(builds.build)
+    with pytest.raises(RuntimeError):
+        await page.get()
+    builds.fails = False
+    assert await page.get() == 2
+
+
+async def test_zero_seconds_build_for_every_request(autojump_clock: MockClock) -> None:
+    """As a worker does for its supervisor, which shares what it makes of it."""
+    page = SharedPage(Builds().build, 0)
+    assert [await page.get() for _ in range(3)] == [1, 2, 3]

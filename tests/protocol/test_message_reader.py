@@ -1,0 +1,133 @@
+"""What a client sends is read whatever its pieces, and a fault ends the reading."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose, Ping, Pong
+from tests.scenarios.wire import Op, frame
+
+LIMIT = 100
+FRAMES = 10
+
+
+def read(*pieces: bytes) -> list[Incoming]:
+    """All that a reader makes of these bytes."""
+    reader = FrameReader(LIMIT, FRAMES)
+    return [item for piece in pieces for item in reader.receive(piece)]
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    """The same bytes in pieces."""
+    bounds = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[begin:end] for begin, end in pairwise(bounds)]
+
+
+SESSION: list[tuple[bytes, list[Incoming]]] = [
+    (frame(Op.TEXT, b"one"), ["one"]),
+    (frame(Op.PING, b"are you there"), [Ping(b"are you there")]),
+    (frame(Op.PONG, b"unasked"), [Pong()]),
+    (frame(Op.TEXT, b"t", fin=False) + frame(Op.CONTINUATION, b"wo"), ["two"]),
+    (
+        frame(Op.TEXT, b"\xc3", fin=False)
+        + frame(Op.PING)
+        + frame(Op.CONTINUATION, b"", fin=False)
+        + frame(Op.CONTINUATION, b"\xa4"),
+        [Ping(b""), "ä"],
+    ),
+    (frame(Op.TEXT, b""), [""]),
+    (frame(Op.BINARY, b"\xff\x00"), [b"\xff\x00"]),
+    (frame(Op.BINARY, b"\xff", fin=False) + frame(Op.CONTINUATION, b"\xfe"), [b"\xff\xfe"]),
+    (frame(Op.BINARY), [b""]),
+    (frame(Op.CLOSE, struct.pack("!H", 1001) + b"away"), [PeerClose(1001, "away")]),
+]
+
+
+@given(st.lists(st.integers(0, 1000), max_size=20))
+def test_pieces_make_no_difference(places: list[int]) -> None:
+    """However the network cuts the bytes, whole messages come out, in order."""
+    data = b"".join(sent for sent, _ in SESSION)
+    whole = [item for _, items in SESSION for item in items]
+    # A text that is cut within a frame comes in parts, which are joined.
+    assert read(*cut(data, places)) == whole
+
+
+@given(st.text(max_size=LIMIT + 20), st.lists(st.integers(0, 1000), max_size=5))
+def test_a_message_is_bounded_in_bytes(text: str, places: list[int]) -> None:
+    """The limit is of UTF-8, however many frames and pieces a message comes in."""
+    parts = cut(text.encode(), places) or [b""]
+    ops = [Op.TEXT] + [Op.CONTINUATION] * (len(parts) - 1)
+    frames = [
+        frame(op, part, fin=number == len(parts))
+        for number, (op, part) in enumerate(zip(ops, parts, strict=True), 1)
+    ]
+    fits = len(text.encode()) <= LIMIT
+    assert read(b"".join(frames)) == [text if fits else Fault.TOO_LARGE]
+
+
+@pytest.mark.parametrize("op", [Op.TEXT, Op.BINARY])
+def test_too_large_is_told_before_it_has_come(op: Op) -> None:
+    """Nobody can make us hold more than the limit by never ending a message."""
+    assert read(frame(op, b"x" * 1_000_000)[: LIMIT + 50]) == [Fault.TOO_LARGE]
+    begin, go_on = frame(op, fin=False), frame(Op.CONTINUATION, fin=False)
+    assert read(begin + go_on * FRAMES) == [Fault.TOO_LARGE]
+
+
+@pytest.mark.parametrize("part", [b"", b"x"], ids=["empty", "of one byte"])
+def test_a_message_is_bounded_in_frames(part: bytes) -> None:
+    """As many as the limit are put together, also when they come in pieces; one more is not read.
+
+    The next message has as many again.
+    """
+    begin, go_on = frame(Op.TEXT, part, fin=False), frame(Op.CONTINUATION, part, fin=False)
+    message = begin + go_on * (FRAMES - 2) + frame(Op.CONTINUATION, part)
+    pieces = [message[at : at + 1] for at in range(len(message))]
+    assert read(*pieces, *pieces) == [part.decode() * FRAMES] * 2
+    assert read(begin + go_on * FRAMES) == [Fault.TOO_LARGE]
+
+
+def test_a_message_that_is_not_whole_is_known() -> None:
+    """From its first frame to its last, whatever comes between."""
+    reader = FrameReader(LIMIT, FRAMES)
+    seen = []
+    for piece in (
+        frame(Op.PING),
+        frame(Op.TEXT, b"", fin=False),
+        frame(Op.PING),
+        frame(Op.CONTINUATION, b"x")[:-1],
+        frame(Op.CONTINUATION, b"x")[-1:],
+    ):
+        list(reader.receive(piece))
+        seen.append(reader.unfinished)
+    assert seen == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("sent", "fault"),
+    [
+        (frame(Op.BINARY, b"x" * (LIMIT + 1)), Fault.TOO_LARGE),
+        (frame(Op.TEXT, b"\xff"), Fault.NOT_UTF8),
+        (frame(Op.CLOSE, struct.pack("!H", 1000) + b"\xff"), Fault.NOT_UTF8),
+        (frame(Op.CLOSE, b"\x03"), Fault.BROKEN),
+        (frame(Op.TEXT, b"x", mask=False), Fault.BROKEN),
+        (frame(Op.CONTINUATION, b"x"), Fault.BROKEN),
+        (frame(Op.TEXT, b"x" * (LIMIT + 1)), Fault.TOO_LARGE),
+    ],
+)
+def test_a_fault_ends_the_reading(sent: bytes, fault: Fault) -> None:
+    """What was whole before it is given, what comes behind it is not looked at."""
+    assert read(frame(Op.TEXT, b"before") + sent + frame(Op.TEXT, b"behind")) == ["before", fault]
+
+
+@given(st.lists(st.binary(max_size=200), max_size=10))
+def test_any_bytes_are_read_without_an_error(pieces: list[bytes]) -> None:
+    """Garbage is a fault or nothing yet; it never raises."""
+    reader = FrameReader(LIMIT, FRAMES)
+    for piece in pieces:
+        if any(isinstance(item, Fault) for item in reader.receive(piece)):
+            break

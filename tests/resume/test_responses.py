@@ -1,0 +1,36 @@
+"""What a command that begins in the past is told."""
+
+from __future__ import annotations
+
+import pytest
+from trio.testing import wait_all_tasks_blocked
+
+from tests.session.talking import Talker, open_house
+
+NOTHING = {"odin.trades": {"0": -1}}
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_what_was_unsubscribed_meanwhile_is_not_acknowledged() -> None:
+    """A resume_ack names only what is still on its way to be live."""
+    async with open_house(retention_bytes=0) as house:
+        client = Talker(house)
+        await house.publish("BTC", "ETH")
+        house.archive.hold()
+        client.say("resume", 1, channels=["BTC.trade", "ETH.trade"], positions=NOTHING)
+        await wait_all_tasks_blocked()
+        client.say("unsubscribe", 3, channels=["ETH.trade"])
+        house.archive.release()
+        await wait_all_tasks_blocked()
+        assert client.received[1]["subscribed"] == ["BTC.trade"]
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_positions_are_told_of_what_is_live_already() -> None:
+    """A subscription that begins with a snapshot tells the positions of all its names."""
+    async with open_house() as house:
+        client = Talker(house)
+        await house.publish("BTC", "ETH")
+        live = await client.ask("subscribe", channels=["BTC.trade"], positions=True)
+        again = await client.ask("subscribe", channels=["BTC.trade"], positions=True, snapshot=True)
+        assert live["positions"] == again["positions"]

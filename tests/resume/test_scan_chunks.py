@@ -1,0 +1,142 @@
+"""Lanes give each member what matches its patterns from when it entered until it leaves."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from odin_ws.protocol.envelope import Message
+from odin_ws.records import TopicPartition
+from odin_ws.resume.scan_chunks import CHUNK_BYTES, MESSAGE_BYTES, Chunk, Lane, LaneIndex, chunks_of
+from odin_ws.steps import finish
+from tests.building import message
+
+TOKENS = ("BTC", "ETH", "a.b")
+CATEGORIES = ("trade", "social")
+PATTERNS = [f"{token}.{category}" for token in (*TOKENS, "*") for category in (*CATEGORIES, "*")]
+
+patterns = st.frozensets(st.sampled_from(PATTERNS), min_size=1, max_size=3)
+
+
+class LanesAgainstLists(RuleBasedStateMachine):
+    """An index beside a list of messages for each member."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index: LaneIndex[int] = LaneIndex()
+        self.members: dict[int, tuple[frozenset[str], Lane[int], int]] = {}
+        self.expected: dict[int, list[Message]] = {}
+        self.offset = 0
+
+    @rule(member=st.integers(0, 4), wanted=patterns)
+    def enter(self, member: int, wanted: frozenset[str]) -> None:
+        """A member that is in no lane enters that of its patterns."""
+        if member not in self.members:
+            lane = self.index.enter(member, wanted)
+            self.members[member] = wanted, lane, lane.end
+            self.expected[member] = []
+
+    @precondition(lambda self: self.members)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """A member leaves, and has all that came while it was there."""
+        member = data.draw(st.sampled_from(sorted(self.members)))
+        _, lane, first = self.members.pop(member)
+        self.index.leave(member, lane)
+        found: list[Message] = []
+        while chunk := lane.chunk(first):
+            found += chunk.messages
+            first += 1
+        assert found == self.expected[member]
+
+    @rule(
+        token=st.sampled_from(TOKENS),
+        category=st.sampled_from(CATEGORIES),
+        closes=st.booleans(),
+    )
+    def add(self, token: str, category: str, *, closes: bool) -> None:
+        """A message comes, and its lanes close their chunks or not."""
+        self.offset += 1
+        one = message(token, category, offset=self.offset)
+        lanes = self.index.find(token, category)
+        assert len(set(map(id, lanes))) == len(lanes)
+        # None that everybody has left: it would grow for nobody.
+        assert all(lane.members for lane in lanes)
+        for lane in lanes:
+            lane.add(one, TopicPartition(one.record.topic, 0))
+            if closes:
+                lane.close()
+        for member, (wanted, _, _) in self.members.items():
+            if not wanted.isdisjoint(one.patterns):
+                self.expected[member].append(one)
+
+    @invariant()
+    def there_is_a_lane_for_each_set_of_patterns(self) -> None:
+        """And none that is empty."""
+        assert len(self.index) == len({wanted for wanted, _, _ in self.members.values()})
+
+
+TestLanesAgainstLists = LanesAgainstLists.TestCase
+
+
+def test_chunks_that_all_members_have_are_let_go() -> None:
+    """The others keep their numbers."""
+    index: LaneIndex[int] = LaneIndex()
+    lane = index.enter(1, frozenset(["BTC.trade"]))
+    messages = [message("BTC", offset=number) for number in range(3)]
+    for one in messages:
+        lane.add(one, TopicPartition("odin.trades", 0))
+        lane.close()
+    lane.forget(2)
+    chunk = lane.chunk(2)
+    assert (lane.end, chunk and chunk.messages) == (3, messages[2:])
+    assert lane.total == sum(max(MESSAGE_BYTES, len(one.value)) for one in messages)
+
+
+@given(st.lists(st.integers(0, CHUNK_BYTES + 10), max_size=20))
+def test_chunks_hold_all_messages_in_order_and_little_more_than_their_size(
+    sizes: list[int],
+) -> None:
+    """A chunk has at most one message beyond 64 KiB, where small messages count 128 bytes."""
+    messages = [
+        message("BTC", value=b"x" * size, offset=offset) for offset, size in enumerate(sizes)
+    ]
+    chunks = finish(chunks_of(messages))
+    assert [one for chunk in chunks for one in chunk.messages] == messages
+    for chunk in chunks:
+        assert chunk.size - max(MESSAGE_BYTES, len(chunk.messages[-1].value)) < CHUNK_BYTES
+        assert len(chunk.messages) <= CHUNK_BYTES // MESSAGE_BYTES
+        offsets = [one.record.offset for one in chunk.messages]
+        key = TopicPartition("odin.trades", 0)
+        assert (chunk.firsts, chunk.lasts) == ({key: offsets[0]}, {key: offsets[-1]})
+
+
+def test_chunk_without_anything_to_leave_out_is_shared() -> None:
+    """What is encoded for one client serves the next."""
+    chunk = Chunk([message("BTC", offset=1), message("BTC", offset=2)])
+    assert chunk.filtered(lambda _: True) is chunk
+    assert [
+        one.record.offset for one in chunk.filtered(lambda one: one.record.offset > 1).messages
+    ] == [2]
+
+
+@given(
+    st.lists(st.integers(0, 2), max_size=12),
+    st.dictionaries(st.integers(0, 2), st.integers(-1, 12)),
+)
+def test_chunk_after_positions_has_what_each_message_alone_would_decide(
+    partitions: list[int], starts: dict[int, int]
+) -> None:
+    """A message is kept if its partition has a position and its offset is behind it."""
+    chunk = Chunk(
+        message("BTC", offset=offset, partition=partition)
+        for offset, partition in enumerate(partitions)
+    )
+    positions = {TopicPartition("odin.trades", number): at for number, at in starts.items()}
+    kept = chunk.filtered(
+        lambda one: one.record.offset > starts.get(one.record.partition, len(partitions))
+    )
+    found = chunk.after(positions)
+    assert found.messages == kept.messages
+    assert (found.firsts, found.lasts, found.size) == (kept.firsts, kept.lasts, kept.size)

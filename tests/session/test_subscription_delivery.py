@@ -1,0 +1,104 @@
+"""`delivery` of a connection: what is conflated, what is held, and who is slow then."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.session.beginnings import BEGINNINGS
+from tests.session.talking import (
+    GRACE,
+    HELD,
+    MARK,
+    STUCK,
+    Talker,
+    open_house,
+)
+
+
+@pytest.mark.parametrize("beginning", ["resume", "snapshot"])
+async def test_delivery_can_be_changed_at_any_time(
+    autojump_clock: MockClock, beginning: str
+) -> None:
+    """By every command that subscribes; one that does not say it leaves it as it is."""
+    kind, data, _ = BEGINNINGS[beginning]
+    async with open_house() as house:
+        client = Talker(house)
+        seen = []
+        for delivery in (None, "latest", None, "latest", "all", None):
+            await client.ask(kind, **data, delivery=delivery)
+            conflated = client.subscriber.conflation is not None
+            seen.append(conflated)
+    assert seen == [False, True, True, True, False, False]
+
+
+async def test_who_asked_for_the_latest_is_not_slow_while_it_takes_something(
+    autojump_clock: MockClock,
+) -> None:
+    """With more waiting than the mark the rest is replaced; it comes when there is room."""
+    async with open_house() as house:
+        client = Talker(house, takes=0)
+        client.say("subscribe", channels=["*.trade"], delivery="latest")
+        for _ in range(20):
+            await house.publish("BTC", "ETH")
+            await trio.sleep(STUCK - 1)
+            client.take(1)
+        assert MARK - 20 < client.outbox.backlog < 2 * MARK
+        assert not client.slow
+        client.take()
+        await wait_all_tasks_blocked()
+    *most, before, last = client.received[1:]
+    assert [one["pos"] for one in (before, last)] == ["0-38", "0-39"]
+    assert before["skipped"] == before["seq"] - most[-1]["seq"] - 1
+    assert last["seq"] == 40
+
+
+async def test_who_asked_for_the_latest_and_takes_nothing_is_slow(
+    autojump_clock: MockClock,
+) -> None:
+    """It would stay for ever: whether it answers pings says nothing of that."""
+    async with open_house() as house:
+        client = Talker(house, takes=0)
+        client.say("subscribe", channels=["*.trade"], delivery="latest")
+        await house.publish("BTC")
+        await trio.sleep(STUCK - 1)
+        assert not client.slow
+        await trio.sleep(2)
+        assert client.slow
+        client.take()
+
+
+async def test_the_latest_of_too_many_channels_makes_slow(autojump_clock: MockClock) -> None:
+    """What is held back replaces nothing where each message is of another channel."""
+    async with open_house() as house:
+        client = Talker(house, takes=0)
+        client.say("subscribe", channels=["*.trade"], delivery="latest")
+        numbers = iter(range(1000))
+        while not client.outbox.backlog > MARK:
+            await house.publish("BTC")
+        held = 0
+        while not client.slow:
+            await house.publish(f"T{next(numbers)}")
+            held += len(house.value)
+        assert HELD < held <= HELD + len(house.value)
+        client.take()
+
+
+async def test_who_asks_for_all_again_gets_first_what_was_held(autojump_clock: MockClock) -> None:
+    """From then on nothing is replaced any more, and it may be slow again."""
+    async with open_house() as house:
+        client = Talker(house, takes=0)
+        client.say("subscribe", 1, channels=["*.trade"], delivery="latest")
+        await house.publish(*["BTC"] * 10)
+        await house.publish(*["BTC"] * 10)
+        client.say("subscribe", 2, channels=["*.trade"], delivery="all")
+        for _ in range(3):
+            await house.publish("BTC")
+        await trio.sleep(GRACE + 1)
+        assert client.slow
+        client.take()
+        await wait_all_tasks_blocked()
+    assert client.kinds[-5:] == ["0-19", "subscription_ack", "0-20", "0-21", "0-22"]

@@ -1,0 +1,114 @@
+"""A connection's subscriptions and waiting commands are bounded."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.session.beginnings import BEGINNINGS, begin_a_long_replay
+from tests.session.talking import (
+    CATALOGUE,
+    Talker,
+    open_house,
+)
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+async def test_only_so_many_may_wait(autojump_clock: MockClock, beginning: str) -> None:
+    """100 wait for the replay; one more is refused and may be tried again; the others are done."""
+    kind, data, _ = BEGINNINGS[beginning]
+    async with open_house(retention_bytes=0) as house:
+        client = await begin_a_long_replay(house)
+        for number in range(100):
+            client.say("subscribe", number, channels=["ETH.trade"])
+        client.say(kind, 100, **data)
+        await wait_all_tasks_blocked()
+        (refused,) = client.received
+        assert refused["id"] == 100
+        assert (refused["type"], refused["code"]) == (
+            ("reconnect_error", "rate_limited")
+            if kind == "reconnect"
+            else ("error", "RATE_LIMIT_EXCEEDED")
+        )
+        assert refused.get("retry", True)
+        assert 2000 <= refused["retry_ms"] <= 10_000
+        house.archive.release()
+        await wait_all_tasks_blocked()
+        assert client.kinds[-100:] == ["subscription_ack"] * 100
+        assert (await client.ask("subscribe", channels=["ETH.trade"]))["count"] == 2
+
+
+@pytest.mark.parametrize("beginning", ["resume", "snapshot", "since"])
+async def test_there_is_room_for_so_many_patterns(
+    autojump_clock: MockClock, beginning: str
+) -> None:
+    """Names are taken as long as there is; those live already take no more of it."""
+    kind, data, answer = BEGINNINGS[beginning]
+    channels = ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade", "DOGE.trade"]
+    async with open_house(patterns=5) as house:
+        client = Talker(house)
+        await client.ask("subscribe", channels=["BTC.trade", "OTHER.trade"])
+        ack = await client.ask(kind, 1, **data | {"channels": channels})
+        assert ack["type"] == answer
+        assert ack["subscribed"] == ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade"]
+        assert [(one["name"], one["code"]) for one in ack["rejected"]] == [
+            ("DOGE.trade", "TOO_MANY_SUBSCRIPTIONS")
+        ]
+        assert ack["count"] == len(client.subscriber.patterns) == 5
+
+
+@pytest.mark.parametrize("count", [3, 4])
+async def test_a_reconnect_has_room_for_all_or_none(autojump_clock: MockClock, count: int) -> None:
+    """Its answer knows no names: 4 patterns with the one that is live are all there may be."""
+    async with open_house(patterns=4) as house:
+        client = Talker(house)
+        await house.publish("BTC")
+        await client.ask("subscribe", channels=["BTC.trade"])
+        last = {f"T{number}.trade": "0-0" for number in range(count)} | {"BTC.trade": "0-0"}
+        said = await client.ask("reconnect", 7, last_pos=last)
+        assert said["id"] == 7
+        if count == 3:
+            assert said["type"] == "reconnect_ack"
+            assert len(client.subscriber.patterns) == 4
+        else:
+            assert (said["type"], said["code"]) == ("reconnect_error", "invalid_request")
+            assert client.subscriber.patterns == {"BTC.trade"}
+
+
+async def test_one_large_command_may_wait_alone(autojump_clock: MockClock) -> None:
+    """It is bounded by its size already."""
+    positions = {topic: {str(n): 0 for n in range(600)} for topic in CATALOGUE.topics}
+    async with open_house() as house:
+        client = Talker(house)
+        house.archive.hold()
+        client.say("subscribe", 1, channels=["BTC.trade"], since_ms=0)
+        client.say("resume", 2, channels=["*.*"], positions=positions)
+        client.say("resume", 3, channels=["*.*"], positions=positions)
+        assert [one["id"] for one in client.received] == [3]
+
+
+async def test_names_may_stand_for_the_same_at_the_limit(autojump_clock: MockClock) -> None:
+    """Also for what the client has already."""
+    async with open_house(patterns=1) as house:
+        client = Talker(house)
+        for number in (1, 2):
+            ack = await client.ask(
+                "subscribe", number, channels=["*.trade"], topics=["odin.trades"]
+            )
+            assert (ack["subscribed"], ack["count"]) == (["*.trade", "odin.trades"], 1)
+
+
+async def test_what_waits_behind_a_replay_is_bounded(autojump_clock: MockClock) -> None:
+    """In all that its names stand for, not only in commands; one alone may be as large as ever."""
+    async with open_house(patterns=5000) as house:
+        client = Talker(house)
+        house.archive.hold()
+        client.say("subscribe", 1, channels=["BTC.trade"], since_ms=0)
+        tokens = [f"T{number}" for number in range(1000)]
+        for number in range(2, 8):
+            client.say("subscribe", number, topics=["odin.trades"], tokens=tokens)
+        client.say("subscribe", 9, channels=["BTC.trade"])
+        refused = [(one["id"], one["code"], one["retry"]) for one in client.received]
+        assert refused == [(number, "RATE_LIMIT_EXCEEDED", True) for number in (6, 7)]

@@ -1,0 +1,212 @@
+"""Commands that begin in the past take effect in turn, and end when the client says so."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.records import HistoryEnd
+from tests.session.beginnings import BEGINNINGS, NOTHING, begin_a_long_replay
+from tests.session.talking import (
+    Talker,
+    open_house,
+)
+
+
+async def test_what_takes_no_time_is_done_at_once(autojump_clock: MockClock) -> None:
+    """A plain subscription is live, and answered, before anything else can happen."""
+    async with open_house() as house:
+        client = Talker(house)
+        client.say("subscribe", 1, channels=["BTC.trade"], positions=True)
+        client.say("unsubscribe", 2, channels=["BTC.trade"])
+        assert client.kinds == ["subscription_ack", "unsubscription_ack"]
+        assert client.tasks == 0
+
+
+async def test_what_begins_meanwhile_waits_for_the_replay(autojump_clock: MockClock) -> None:
+    """Each in its turn, answered in the order they came."""
+    async with open_house(retention_bytes=0) as house:
+        client = await begin_a_long_replay(house)
+        client.say("subscribe", 2, channels=["ETH.trade"])
+        client.say("replay", 3, since=0)
+        client.say("resume", 4, channels=["DOGE.trade"], positions=NOTHING)
+        client.say("subscribe", 5, channels=["SOL.trade"])
+        await house.publish("ETH", "BTC")
+        assert client.received == []
+        house.archive.release()
+        await wait_all_tasks_blocked()
+        await house.publish("BTC", "ETH", "DOGE", "SOL")
+    assert client.kinds == [
+        "resume_ack",
+        *["0-0", "0-1", "0-3"],
+        "subscription_ack",
+        "replay_incomplete",
+        *["resume_ack", "replay_complete"],
+        "subscription_ack",
+        *["0-4", "0-5", "0-6", "0-7"],
+    ]
+    answers = [one for one in client.received if "seq" not in one]
+    assert [one["id"] for one in answers] == [1, 2, 3, 4, 4, 5]
+    assert [one.get("seq") for one in client.received if "seq" in one] == list(range(1, 8))
+    # All of it was one task's work.
+    assert client.tasks == 1
+
+
+async def test_one_that_is_refused_in_its_turn_does_not_stop_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    """What is wrong with it is only known then."""
+    async with open_house(retention_bytes=0, patterns=2) as house:
+        client = await begin_a_long_replay(house)
+        client.say("reconnect", 2, last_pos={"ETH.trade": "0-0", "SOL.trade": "0-0"})
+        client.say("subscribe", 3, channels=["ETH.trade"])
+        house.archive.release()
+        await wait_all_tasks_blocked()
+    assert client.kinds == ["resume_ack", "0-0", "0-1", "reconnect_error", "subscription_ack"]
+    assert client.received[3]["id"] == 2
+
+
+@pytest.mark.parametrize("beginning", ["resume", "since", "reconnect"])
+async def test_where_the_log_does_not_answer_nothing_begins(
+    autojump_clock: MockClock, beginning: str
+) -> None:
+    """After half a minute the client is told so, and that it may try again; others go on."""
+    kind, data, _ = BEGINNINGS[beginning]
+    async with open_house(retention_bytes=0) as house:
+        await house.publish("BTC", "BTC")
+        house.archive.fail()
+        client = Talker(house)
+        client.say(kind, 1, **data)
+        client.say("subscribe", 2, channels=["ETH.trade"])
+        await trio.sleep(40)
+        refused, ack = client.received
+        assert refused["id"] == 1
+        assert (refused["type"], refused["code"]) == (
+            ("reconnect_error", "rate_limited")
+            if kind == "reconnect"
+            else ("error", "NOT_AVAILABLE")
+        )
+        assert refused.get("retry", True)
+        assert 2000 <= refused["retry_ms"] <= 10_000
+        assert (ack["type"], ack["count"]) == ("subscription_ack", 1)
+        assert house.hub.patterns == 1
+        assert house.context.stats.not_now == 1
+
+
+async def test_positions_are_told_once_they_are_known(autojump_clock: MockClock) -> None:
+    """At a start the past is read first; who does not ask where it begins is live at once."""
+    async with open_house(filled=False) as house:
+        client = Talker(house)
+        client.say("subscribe", 1, channels=["ETH.trade"])
+        client.say("subscribe", 2, channels=["BTC.trade"], positions=True)
+        await house.publish("BTC")
+        assert client.kinds == ["subscription_ack"]
+        await house.feeder.publish(HistoryEnd())
+        assert client.kinds == ["subscription_ack"] * 2
+        ack = client.received[1]
+        assert ack["positions"] == {"odin.trades": {"0": 0, "1": -1}}
+        assert ack["categories"] == {"trade": "odin.trades"}
+        await house.publish("BTC")
+    assert client.kinds[2:] == ["0-1"]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_what_is_on_its_way_can_be_unsubscribed(
+    autojump_clock: MockClock, *, begun: bool
+) -> None:
+    """Whether or not its task has had a turn: nothing of it comes after the answer."""
+    async with open_house(retention_bytes=0) as house:
+        await house.publish("BTC", "ETH")
+        house.archive.hold()
+        client = Talker(house)
+        client.say("resume", 1, channels=["BTC.trade", "ETH.trade"], positions=NOTHING)
+        if begun:
+            await wait_all_tasks_blocked()
+        client.say("unsubscribe", 2, channels=["BTC.trade", "SOL.trade"])
+        (ack,) = client.received
+        assert (ack["unsubscribed"], ack["count"]) == (["BTC.trade"], 1)
+        assert [one["name"] for one in ack["rejected"]] == ["SOL.trade"]
+        house.archive.release()
+        await house.publish("BTC", "ETH")
+    assert client.kinds == ["unsubscription_ack", "resume_ack", "0-1", "0-3"]
+    assert house.hub.patterns == 1
+
+
+async def test_unsubscribe_of_a_waiting_name_is_answered_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    """What waits is carried out without the name, and a later command may name it again."""
+    async with open_house(retention_bytes=0) as house:
+        client = await begin_a_long_replay(house)
+        client.say("subscribe", 2, channels=["ETH.trade", "SOL.trade"])
+        client.say("unsubscribe", 3, channels=["ETH.trade", "DOGE.trade"])
+        client.say("unsubscribe", 4, channels=["BTC.trade"])
+        client.say("subscribe", 5, channels=["ETH.*"])
+        ended, _ = client.received
+        assert (ended["id"], ended["unsubscribed"]) == (3, ["ETH.trade"])
+        assert [one["name"] for one in ended["rejected"]] == ["DOGE.trade"]
+        house.archive.release()
+        await wait_all_tasks_blocked()
+        assert [one["id"] for one in client.received] == [3, 4, 1, 2, 5]
+        assert client.received[3]["subscribed"] == ["SOL.trade"]
+        assert client.subscriber.patterns == {"SOL.trade", "ETH.*"}
+
+
+async def test_of_what_was_held_already_the_rest_is_dropped(autojump_clock: MockClock) -> None:
+    """A client that reads slowly and unsubscribes is not sent what it does not want any more."""
+    async with open_house(retention_bytes=0) as house:
+        await house.publish(*["BTC"] * 20, *["ETH"] * 20)
+        client = Talker(house, takes=100)
+        channels = ["BTC.trade", "ETH.trade"]
+        client.say("resume", 1, channels=channels, positions={"odin.trades": {"0": -1}})
+        await wait_all_tasks_blocked()
+        client.say("unsubscribe", 2, channels=["ETH.trade"])
+        client.take()
+        await wait_all_tasks_blocked()
+        await house.publish("ETH", "BTC")
+    after = client.kinds[client.kinds.index("unsubscription_ack") :]
+    assert not {"0-20", "0-39", "0-40"} & set(after)
+    assert client.kinds[-1] == "0-41"
+
+
+async def test_an_offset_without_a_partition_is_refused(autojump_clock: MockClock) -> None:
+    """Where a topic has several it says nothing; the original's clients are told what to send."""
+    async with open_house() as house:
+        client = Talker(house)
+        said = await client.ask("reconnect", 9, last_offset={"odin.trades": 3})
+        assert (said["type"], said["id"], said["code"]) == ("reconnect_error", 9, "invalid_request")
+        assert said["message"].startswith("data.last_offset.odin.trades: ")
+        assert house.hub.patterns == 0
+
+
+async def test_what_was_sent_does_not_come_again(autojump_clock: MockClock) -> None:
+    """Neither by its own name nor by a pattern around it; the end of the replay is told."""
+    async with open_house() as house:
+        client = Talker(house)
+        await client.ask("subscribe", channels=["BTC.trade"])
+        await house.publish("BTC", "ETH")
+        await client.ask("resume", channels=["BTC.trade", "*.trade"], positions=NOTHING)
+        await house.publish("BTC", "ETH")
+    assert client.kinds == [
+        *["subscription_ack", "0-0"],
+        *["resume_ack", "0-1", "replay_complete"],
+        *["0-2", "0-3"],
+    ]
+    assert client.received[2]["replayed"] == 1
+
+
+async def test_name_whose_patterns_an_earlier_name_has_ended_is_rejected(
+    autojump_clock: MockClock,
+) -> None:
+    """In one command as in two."""
+    async with open_house() as house:
+        client = Talker(house)
+        await client.ask("subscribe", channels=["BTC.trade"])
+        ack = await client.ask(
+            "unsubscribe", channels=["BTC.trade"], topics=["odin.trades"], tokens=["BTC"]
+        )
+        assert ack["unsubscribed"] == ["BTC.trade"]
+        assert [one["name"] for one in ack["rejected"]] == ["odin.trades"]

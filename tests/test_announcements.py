@@ -1,0 +1,87 @@
+"""What clients are told of the feed: all of the whole, subscribers of their topics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.testing.scenario import Client, Scenario
+
+
+async def notices(client: Client) -> list[dict[str, Any]]:
+    """The feed notices that a client got, without their times."""
+    found = []
+    await trio.sleep(0.1)
+    await client.send('{"type":"heartbeat"}')
+    while (answer := await client.answer())["type"] != "pong":
+        found.append(answer)
+    return [
+        {name: value for name, value in one.items() if name in {"status", "topics"}}
+        for one in found
+        if one["type"] == "feed"
+    ]
+
+
+async def test_stalled_topic_is_told_to_its_subscribers_only(odin_scenario: Scenario) -> None:
+    """Once when it begins, and once when it ends."""
+    trades, social = await odin_scenario.connect(), await odin_scenario.connect()
+    everything = await odin_scenario.connect()
+    await trades.subscribe(channels=["BTC.trade"])
+    await social.subscribe(channels=["BTC.social"])
+    await everything.subscribe(channels=["*.*"])
+    feed = odin_scenario.view.feed
+    feed.stalled_topics.value = frozenset({"odin.trades"})
+    stalled = [{"status": "stalled", "topics": ["odin.trades"]}]
+    assert [await notices(one) for one in (trades, social, everything)] == [stalled, [], stalled]
+    feed.stalled_topics.value = frozenset({"odin.trades", "odin.social"})
+    more = [{"status": "stalled", "topics": ["odin.social"]}]
+    assert [await notices(one) for one in (trades, social, everything)] == [[], more, more]
+    feed.stalled_topics.value = frozenset({"odin.social"})
+    live = [{"status": "live", "topics": ["odin.trades"]}]
+    assert [await notices(one) for one in (trades, social, everything)] == [live, [], live]
+
+
+async def test_topics_that_stall_together_are_told_one_by_one(odin_scenario: Scenario) -> None:
+    """Who subscribes to one is not told of the other, of which no end would be told either."""
+    social, everything = await odin_scenario.connect(), await odin_scenario.connect()
+    await social.subscribe(channels=["BTC.social"])
+    await everything.subscribe(channels=["*.*"])
+    feed = odin_scenario.view.feed
+    for status, topics in ("stalled", {"odin.trades", "odin.social"}), ("live", set[str]()):
+        feed.stalled_topics.value = frozenset(topics)
+        of_social = {"status": status, "topics": ["odin.social"]}
+        of_trades = {"status": status, "topics": ["odin.trades"]}
+        assert await notices(social) == [of_social]
+        assert await notices(everything) == [of_social, of_trades]
+
+
+async def test_newcomers_are_told_what_is_stalled(odin_scenario: Scenario) -> None:
+    """All of it, as long as it is."""
+    feed = odin_scenario.view.feed
+    feed.stalled_topics.value = frozenset({"odin.trades", "odin.social"})
+    await trio.sleep(0.1)
+    client = await odin_scenario.connect()
+    assert await notices(client) == [
+        {"status": "stalled", "topics": ["odin.social", "odin.trades"]}
+    ]
+    feed.stalled_topics.value = frozenset()
+    await trio.sleep(0.1)
+    assert await notices(await odin_scenario.connect()) == []
+
+
+async def test_stalled_feed_is_told_to_all(odin_scenario: Scenario) -> None:
+    """With no topics: nothing of it is live; newcomers are told of stalled topics beside it."""
+    client = await odin_scenario.connect()
+    feed = odin_scenario.view.feed
+    feed.stalled_topics.value = frozenset({"odin.trades"})
+    feed.become(FeedStatus.STALLED, "no broker")
+    assert await notices(client) == [{"status": "stalled"}]
+    late = await odin_scenario.connect()
+    assert sorted(await notices(late), key=len) == [
+        {"status": "stalled"},
+        {"status": "stalled", "topics": ["odin.trades"]},
+    ]
+    feed.become(FeedStatus.LIVE)
+    assert await notices(client) == [{"status": "live"}]

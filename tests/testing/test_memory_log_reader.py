@@ -1,0 +1,110 @@
+"""The archive of a log in memory is like any other, and can be made to wait and to fail."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from odin_ws.log_reader import ArchiveUnavailable, RecordsExpired, Span
+from odin_ws.records import TopicPartition
+from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
+from tests.kafka.log_reader_contract import ArchiveContract, read_all
+
+TOPIC = "odin.trades"
+KEY = TopicPartition(TOPIC, 0)
+
+
+class MemoryPast:
+    """A Past in memory."""
+
+    def __init__(self) -> None:
+        self.topic = TOPIC
+        self.log = MemoryLog([TOPIC], 2)
+        self.archive = MemoryArchive(self.log)
+
+    async def publish(self, partition: int, count: int, timestamp: int = 1_000) -> None:
+        """See Past."""
+        for number in range(count):
+            at = timestamp + number * 1_000
+            value = b"%d" % number
+            self.log.append(TOPIC, b"BTC", value, partition=partition, timestamp=at)
+        await trio.lowlevel.checkpoint()
+
+    async def delete_before(self, partition: int, offset: int) -> None:
+        """See Past."""
+        self.log.delete_before(TOPIC, partition, offset)
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+def past() -> MemoryPast:
+    """A log in memory and its archive."""
+    return MemoryPast()
+
+
+class TestMemoryArchive(ArchiveContract):
+    """It is an archive."""
+
+
+async def test_a_held_archive_answers_when_it_is_released(
+    past: MemoryPast, autojump_clock: MockClock
+) -> None:
+    """So that a test can let something happen in between."""
+    await past.publish(0, 1)
+    past.archive.hold()
+    answers: list[object] = []
+
+    async def ask() -> None:
+        answers.append(await past.archive.bounds([KEY]))
+        answers.append(len(await read_all(past.archive, {KEY: Span(0, 1)})))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.sleep(60)
+        assert answers == []
+        await past.publish(0, 1)
+        past.archive.release()
+    assert answers == [{KEY: (0, 2)}, 2]
+
+
+async def test_a_reading_can_be_held_between_two_batches(past: MemoryPast) -> None:
+    """What is deleted meanwhile has expired."""
+    await past.publish(0, 1000)
+    async with past.archive.read({KEY: Span(0, 999)}) as batches:
+        assert len(await anext(batches)) == 500
+        past.archive.hold()
+        async with trio.open_nursery() as nursery:
+
+            async def read_on() -> None:
+                with pytest.raises(RecordsExpired):
+                    await anext(batches)
+
+            nursery.start_soon(read_on)
+            await wait_all_tasks_blocked()
+            await past.delete_before(0, 600)
+            past.archive.release()
+
+
+async def test_an_archive_that_fails(past: MemoryPast) -> None:
+    """Every call says that it cannot be had now, also a reading that goes on; until it recovers."""
+    await past.publish(0, 1000)
+    spans = {KEY: Span(0, 999)}
+    calls = (
+        partial(past.archive.bounds, [KEY]),
+        partial(past.archive.positions_at, [TOPIC], 0),
+        partial(read_all, past.archive, spans),
+    )
+    async with past.archive.read(spans) as batches:
+        await anext(batches)
+        past.archive.fail("connection refused")
+        for call in (*calls, partial(anext, batches)):
+            with pytest.raises(ArchiveUnavailable, match="connection refused"):
+                await call()
+    past.archive.recover()
+    for call in calls:
+        assert await call()

@@ -1,0 +1,309 @@
+"""The ops pages of all workers together, in virtual time."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+from trio.testing import MockClock
+
+from odin_ws import __version__
+from odin_ws.ops.request_checks import OpsAccess
+from odin_ws.ops.stats import OpsStats
+from odin_ws.settings import Secret
+from odin_ws.workers.ops_app import workers_app
+from tests.workers.fakes import Crew, FakeChild, supervising
+from tests.workers.test_health import report
+
+OPS_TOKEN = Secret("of the operators")
+BEARER = {"Authorization": "Bearer of the operators"}
+
+
+@attrs.frozen
+class Ops:
+    """The pages of a supervisor of fakes."""
+
+    crew: Crew
+    client: httpx.AsyncClient
+
+    async def get(self, path: str) -> httpx.Response:
+        """One of the pages."""
+        return await self.client.get(path)
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        text = (await self.get("/metrics")).text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+@asynccontextmanager
+async def ops(
+    workers: int = 2, token: Secret | None = None, seconds: float = 0
+) -> AsyncIterator[Ops]:
+    """Pages of workers that all are well.
+
+    `token`: what the pages want; `seconds`: for how long a page is shared.
+    """
+    crew = Crew()
+    async with supervising(crew, workers) as run:
+        for number in range(1, workers + 1):
+            crew.now(number).says("/health", report() | {"uptime": 1.0})
+        stats = OpsStats()
+        app = workers_app(run.supervisor, OpsAccess(token=token), stats, seconds)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            yield Ops(crew, client)
+
+
+def not_ready(child: FakeChild) -> None:
+    """Kafka was not reached yet."""
+    child.says("/health/ready", "not ready: kafka: no broker\n", 503)
+
+
+async def test_ready_when_all_are(autojump_clock: MockClock) -> None:
+    """No client lands on a worker that has nothing to say yet; the reason names the worker."""
+    async with ops() as seen:
+        not_ready(seen.crew.now(2))
+        answer = await seen.get("/health/ready")
+        assert (answer.status_code, answer.text) == (
+            503,
+            "not ready: worker 2: kafka: no broker\n",
+        )
+        seen.crew.now(2).says("/health/ready", "ready\n")
+        answer = await seen.get("/health/ready")
+        assert (answer.status_code, answer.text) == (200, "ready\n")
+
+
+async def test_after_that_one_is_enough(autojump_clock: MockClock) -> None:
+    """A worker that is replaced does not take the instance out of the load balancer."""
+    async with ops() as seen:
+        assert (await seen.get("/health/ready")).status_code == 200
+        not_ready(seen.crew.now(2))
+        assert (await seen.get("/health/ready")).status_code == 200
+        not_ready(seen.crew.now(1))
+        assert (await seen.get("/health/ready")).status_code == 503
+
+
+async def test_a_drain_is_seen_at_once(autojump_clock: MockClock) -> None:
+    """Not ready from the first moment on, whatever workers say, and alive until the end."""
+    async with ops() as seen:
+        for number in (1, 2):
+            seen.crew.now(number).drains = False
+        seen.crew.stop.set()
+        answer = await seen.get("/health/ready")
+        assert (answer.status_code, answer.text) == (503, "not ready: draining\n")
+        assert (await seen.get("/health/live")).status_code == 200
+        for number in (1, 2):
+            seen.crew.now(number).exit(0)
+
+
+async def test_health_tells_of_each_worker(autojump_clock: MockClock) -> None:
+    """Who it is, how it is, and how often it was replaced."""
+    async with ops() as seen:
+        answer = await seen.get("/health")
+        assert answer.status_code == 200
+        assert answer.json()["workers"] == {
+            "1": worker(1000),
+            "2": worker(2000),
+        }
+
+
+def worker(pid: int, **other: Any) -> dict[str, Any]:
+    """What health says of a worker that is well."""
+    usual = {"status": "healthy", "restarts": 0, "connections": 0, "uptime": 1.0}
+    return {"pid": pid} | usual | other
+
+
+async def test_a_worker_that_does_not_answer_is_told_of(autojump_clock: MockClock) -> None:
+    """Health comes in time all the same, and is degraded."""
+    async with ops() as seen:
+        seen.crew.now(1).hangs = True
+        answer = await seen.get("/health")
+        assert answer.status_code == 200
+        found = answer.json()
+        assert found["status"] == "degraded"
+        assert found["warnings"] == ["worker 1: does not answer"]
+        assert found["workers"]["1"]["status"] == "does not answer"
+        assert await seen.metric("ws_worker_up", worker="1") == 0
+        assert await seen.metric("ws_worker_up", worker="2") == 1
+
+
+async def test_a_worker_that_is_replaced_is_told_of(autojump_clock: MockClock) -> None:
+    """Between two of its processes, and afterwards by a count."""
+    async with ops() as seen:
+        seen.crew.fate = 1
+        seen.crew.now(1).exit(1)
+        await trio.sleep(300)
+        found = (await seen.get("/health")).json()
+        assert found["warnings"] == ["worker 1: is being replaced"]
+        assert found["workers"]["1"]["pid"] is None
+        assert found["workers"]["1"]["restarts"] > 10
+        assert await seen.metric("ws_worker_restarts_total", worker="1") > 10
+        assert await seen.metric("ws_worker_restarts_total", worker="2") == 0
+
+
+async def test_an_unhealthy_worker_is_a_503(autojump_clock: MockClock) -> None:
+    """Its report is read in spite of its status."""
+    async with ops() as seen:
+        ill = report() | {"errors": ["kafka: away"], "healthy": False, "uptime": 1.0}
+        seen.crew.now(2).says("/health", ill, 503)
+        answer = await seen.get("/health")
+        assert answer.status_code == 503
+        assert answer.json()["errors"] == ["worker 2: kafka: away"]
+
+
+async def test_metrics_are_those_of_all(autojump_clock: MockClock) -> None:
+    """As they are now, not as they were when the workers were last looked at."""
+    async with ops() as seen:
+        seen.crew.now(1).counts(100, connections=3)
+        seen.crew.now(2).counts(10, connections=4)
+        assert await seen.metric("ws_messages_sent_total") == 110
+        assert await seen.metric("ws_connections_active") == 7
+        assert await seen.metric("ws_worker_connections_active", worker="2") == 4
+        assert await seen.metric("ws_workers") == 2
+        assert await seen.metric("process_open_fds") > 0
+
+
+async def test_clients_are_those_of_all(autojump_clock: MockClock) -> None:
+    """The limit is for all together."""
+    async with ops() as seen:
+        for number, backlog in ((1, 5), (2, 9)):
+            page = {
+                "totals": {"connections": 1, "backlog_bytes": backlog},
+                "clients": [{"peer": "a", "backlog_bytes": backlog, "connected_seconds": 1}],
+            }
+            seen.crew.now(number).says("/clients?limit=20", page)
+        found = (await seen.get("/clients?limit=1")).json()
+        assert found["totals"] == {"connections": 2, "backlog_bytes": 14}
+        assert [one["worker"] for one in found["clients"]] == [2]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=many", "order=seq"])
+async def test_a_wrong_question_is_answered(autojump_clock: MockClock, query: str) -> None:
+    """As one worker would, and without asking any."""
+    async with ops() as seen:
+        answer = await seen.get(f"/clients?{query}")
+        assert answer.status_code == 400
+        assert "allowed" in answer.text
+
+
+ORDER = b'{"user":"ann"}'
+
+
+async def test_a_revocation_reaches_every_worker(autojump_clock: MockClock) -> None:
+    """As it was posted; the answer counts what all of them have closed."""
+    async with ops(token=OPS_TOKEN) as one:
+        children = [one.crew.now(number) for number in (1, 2)]
+        for closed, child in enumerate(children, 1):
+            child.says("/revocations", {"user": "ann", "until": 7, "closed": closed})
+        answer = await one.client.post("/revocations", content=ORDER, headers=BEARER)
+        assert answer.json() == {"user": "ann", "until": 7, "closed": 3}
+        assert [child.posted for child in children] == [[ORDER], [ORDER]]
+
+
+async def test_a_worker_that_does_not_answer_a_revocation_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    """Who posted it has to do so again, or somebody could still be let in there."""
+    async with ops(token=OPS_TOKEN) as one:
+        one.crew.now(1).says("/revocations", {"user": "ann", "until": 7, "closed": 1})
+        one.crew.now(2).refuses = True
+        answer = await one.client.post("/revocations", content=ORDER, headers=BEARER)
+        assert (answer.status_code, answer.text) == (
+            503,
+            "worker 2 does not answer: post it again\n",
+        )
+
+
+async def test_what_a_worker_says_of_a_revocation_is_passed_on(autojump_clock: MockClock) -> None:
+    """All say the same of what was posted."""
+    async with ops(token=OPS_TOKEN) as one:
+        for number in (1, 2):
+            one.crew.now(number).says("/revocations", "until: a number, epoch seconds\n", 400)
+        answer = await one.client.post("/revocations", content=b"{}", headers=BEARER)
+        assert (answer.status_code, answer.text) == (400, "until: a number, epoch seconds\n")
+
+
+async def test_without_a_token_no_worker_is_asked_to_revoke(autojump_clock: MockClock) -> None:
+    """A crowd that posts costs the workers nothing."""
+    async with ops() as one:
+        answer = await one.client.post("/revocations", content=ORDER)
+        assert (answer.status_code, answer.text) == (
+            403,
+            "WS_OPS_TOKEN is not set: nobody may revoke\n",
+        )
+        assert one.crew.now(1).posted == []
+
+
+async def test_with_a_token_the_pages_want_it(autojump_clock: MockClock) -> None:
+    """As those of one process do; probes need none."""
+    async with ops(token=OPS_TOKEN) as one:
+        for path in ("/health", "/metrics", "/clients"):
+            assert (await one.get(path)).status_code == 401
+        assert (await one.client.post("/revocations", content=ORDER)).status_code == 401
+        assert one.crew.now(1).posted == []
+        for path in ("/health/live", "/health/ready"):
+            assert (await one.get(path)).status_code == 200
+        assert (await one.client.get("/health", headers=BEARER)).status_code == 200
+
+
+async def test_workers_are_asked_once_a_second_whoever_asks(autojump_clock: MockClock) -> None:
+    """For each page; a crowd at the supervisor's port costs the workers nothing more."""
+    async with ops(seconds=1) as seen:
+        for number in (1, 2):
+            seen.crew.now(number).says("/clients?limit=20", {"totals": {}, "clients": []})
+        worker = seen.crew.now(1)
+        for path in ("/metrics", "/health", "/health/ready", "/clients"):
+            before = worker.asked
+            for _ in range(50):
+                assert (await seen.get(path)).status_code == 200
+            assert worker.asked == before + 1
+            await trio.sleep(1)
+            before = worker.asked
+            await seen.get(path)
+            assert worker.asked > before
+
+
+async def test_drain_is_seen_at_once_though_pages_are_shared(autojump_clock: MockClock) -> None:
+    """A load balancer has to notice within WS_DRAIN_DELAY."""
+    async with ops(seconds=1) as seen:
+        assert (await seen.get("/health/ready")).status_code == 200
+        for number in (1, 2):
+            seen.crew.now(number).drains = False
+        seen.crew.stop.set()
+        assert (await seen.get("/health/ready")).status_code == 503
+        for number in (1, 2):
+            seen.crew.now(number).exit(0)
+
+
+async def test_version_and_rejected_requests_are_the_supervisors_too(
+    autojump_clock: MockClock,
+) -> None:
+    """Also where no worker answers."""
+    async with ops() as seen:
+        for number in (1, 2):
+            seen.crew.now(number).refuses = True
+        first, *_ = (await seen.get("/")).text.splitlines()
+        assert first.startswith(f"odin-ws {__version__}, Python ")
+        assert (await seen.get("/health")).json()["version"] == __version__
+        assert await seen.metric("odin_ws_build_info", version=__version__) == 1
+        await seen.get("/elsewhere")
+        await seen.client.get("/metrics", headers={"Host": "evil.example"})
+        rejected = {
+            reason: await seen.metric("ws_ops_requests_rejected_total", reason=reason)
+            for reason in ("not_found", "bad_host", "cross_site")
+        }
+        assert rejected == {"not_found": 1, "bad_host": 1, "cross_site": 0}
