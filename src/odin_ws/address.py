@@ -1,11 +1,11 @@
-"""A TCP address as settings write it."""
+"""Addresses: of TCP as settings write them, and of IP as sockets, proxies and headers do."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
-__all__ = ["Address", "is_loopback"]
+__all__ = ["Address", "is_loopback", "parse_ip", "read_address"]
 
 
 class Address(NamedTuple):
@@ -25,3 +25,27 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def read_address(text: str) -> str | None:
+    """An address as it is written everywhere here, without its port; None for what is none.
+
+    An IPv4 address as a socket for IPv6 shows it (`::ffff:192.0.2.1`) is one of IPv4.
+    """
+    address = parse_ip(text)
+    return None if address is None else str(address)
+
+
+def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
+    """An address as whatever writes it has it: with a port or brackets, or without."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv4Address):
+        return address
+    return address.ipv4_mapped or address

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odin_ws.handshake.forwarded import Source, TrustedProxies, limit_key, read_address
+from odin_ws.address import read_address
+from odin_ws.handshake.forwarded import Source, TrustedProxies, limit_key
 
 PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])
 NEAR = "10.0.0.1"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 import attrs
 
-__all__ = ["Network", "Source", "TrustedProxies", "is_public", "limit_key", "read_address"]
+from odin_ws.address import parse_ip, read_address
+
+__all__ = ["Network", "Source", "TrustedProxies", "is_public", "limit_key"]
 
 Network = IPv4Network | IPv6Network
-Address = IPv4Address | IPv6Address
 
 # The part of an IPv6 address that its owner cannot choose: providers give out a /64 or more, so one
 # machine has as many addresses as it likes.
@@ -43,29 +44,6 @@ class Source:
     named: bool = True
 
 
-def read_address(text: str) -> str | None:
-    """An address as it is written everywhere here, without its port; None for what is none.
-
-    An IPv4 address as a socket for IPv6 shows it (`::ffff:192.0.2.1`) is one of IPv4.
-    """
-    address = _parse(text)
-    return None if address is None else str(address)
-
-
-def _parse(text: str) -> Address | None:
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, IPv4Address):
-        return address
-    return address.ipv4_mapped or address
-
-
 def _within(address: IPv6Address) -> IPv4Address | None:
     """The IPv4 address that a translator or tunnel (NAT64, 6to4, Teredo) has made this one of.
 
@@ -78,7 +56,7 @@ def _within(address: IPv6Address) -> IPv4Address | None:
 
 def limit_key(address: str) -> str:
     """What limits of an address count by: itself or the IPv4 address within, of IPv6 its /64."""
-    parsed = _parse(address)
+    parsed = parse_ip(address)
     if not isinstance(parsed, IPv6Address):
         return address if parsed is None else str(parsed)
     if (within := _within(parsed)) is not None:
@@ -93,7 +71,7 @@ def is_public(address: str) -> bool:
     An address with an IPv4 address within is public, whatever is within: RFC 3056 and RFC 6052
     have no private ones there, so one that has comes from somebody who hopes to be taken for one.
     """
-    parsed = _parse(address)
+    parsed = parse_ip(address)
     if isinstance(parsed, IPv6Address) and _within(parsed) is not None:
         return True
     return parsed is not None and parsed.is_global
@@ -113,7 +91,7 @@ class TrustedProxies:
 
     def __contains__(self, address: str) -> bool:
         """Whether it is a trusted proxy's own address; an IPv4 address within proves nothing."""
-        if not self._networks or (parsed := _parse(address)) is None:
+        if not self._networks or (parsed := parse_ip(address)) is None:
             return False
         return any(parsed in network for network in self._networks)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from odin_ws.handshake.forwarded import read_address
+from odin_ws.address import read_address
 from odin_ws.handshake.request import Refusal
 from odin_ws.listener.transport import Transport
 

@@ -11,8 +11,7 @@ from typing import Final
 import structlog
 import trio
 
-from odin_ws.address import Address
-from odin_ws.handshake.forwarded import read_address
+from odin_ws.address import Address, read_address
 from odin_ws.listener.read_scheduler import Turns
 from odin_ws.listener.transport import SocketTransport, Transport
 

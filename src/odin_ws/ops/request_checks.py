@@ -12,8 +12,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from odin_ws.address import is_loopback
-from odin_ws.handshake.forwarded import read_address
+from odin_ws.address import is_loopback, read_address
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret, Settings
 
