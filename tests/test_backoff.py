@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import random
 import statistics
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +46,25 @@ def test_a_success_makes_the_next_wait_a_short_one() -> None:
         backoff.next()
     backoff.reset()
     assert backoff.next() <= 0.1
+
+
+def test_jitter_is_full_where_no_wait_is_too_short() -> None:
+    """Clients that lost the same server come back all over the time."""
+    rng = random.Random(1)  # noqa: S311 -- jitter
+    waits = sorted(Backoff(10, 10, least=0, rng=rng).next() for _ in range(1000))
+    assert waits[99] < 1.5
+    assert waits[899] > 8.5
+
+
+def test_jitter_can_be_foretold() -> None:
+    """By the one who gives the chance."""
+    several = [Backoff(1, 60, rng=random.Random(7)) for _ in range(2)]  # noqa: S311 -- jitter
+    for _ in range(9):
+        assert len({one.next() for one in several}) == 1
+
+
+@pytest.mark.parametrize(("first", "most"), [(0, 1), (-1, 1), (2, 1)])
+def test_a_range_makes_sense(first: float, most: float) -> None:
+    """Nothing to wait for would be a busy loop."""
+    with pytest.raises(ValueError, match="first"):
+        Backoff(first, most)

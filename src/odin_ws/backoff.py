@@ -8,15 +8,27 @@ __all__ = ["Backoff"]
 
 
 class Backoff:
-    """Exponential back-off with full jitter, from `first` to `most` seconds.
+    """Exponential back-off with full jitter: a ceiling that doubles from `first` to `most` seconds.
 
-    Full jitter spreads instances that lost the same broker best: see the AWS Architecture Blog,
+    Full jitter spreads best what lost the same server or broker: AWS Architecture Blog,
     "Exponential Backoff And Jitter".
     """
 
-    def __init__(self, first: float = 0.25, most: float = 10.0) -> None:
+    def __init__(
+        self,
+        first: float = 0.25,
+        most: float = 10.0,
+        *,
+        least: float | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`least`: the shortest wait, by default half of `first`. `rng`: the source of jitter."""
+        if not 0 < first <= most:
+            raise ValueError(f"0 < first <= most is needed, not {first} and {most}")
         self._first = first
         self._most = most
+        self._least = first / 2 if least is None else least
+        self._uniform = (rng or random).uniform
         self._tries = 0
 
     def next(self) -> float:
@@ -24,7 +36,7 @@ class Backoff:
         ceiling = min(self._most, self._first * 2**self._tries)
         # Beyond the ceiling the exponent would only grow into a float overflow.
         self._tries += ceiling < self._most
-        return random.uniform(self._first / 2, ceiling)  # noqa: S311 -- jitter, not a secret
+        return self._uniform(self._least, ceiling)
 
     def reset(self) -> None:
         """It worked: the next wait is a short one again."""

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from odin_ws.bench.child_process import Worker, open_worker
 from odin_ws.bench.messages import LoadPlan, PublishPlan
-from odin_ws.bench.naming import names_for
 from odin_ws.bench.scenarios import Disturbance, Run
 from odin_ws.bench.target import Cores, Target
 from odin_ws.bench.topics import PARTITIONS
-from odin_ws.bench.workload import Names, Shape
+from odin_ws.bench.workload import Names, Shape, names_for
 
 __all__ = ["Crew", "Ending", "Place", "Progress", "Totals", "open_crew"]
 

@@ -15,7 +15,7 @@ import orjson
 from confluent_kafka import KafkaError, Producer
 
 from odin_ws.bench.messages import PublishPlan, Reader, read_plan, tell
-from odin_ws.bench.subscriptions import popularity
+from odin_ws.bench.workload import popularity
 
 # Records a second; publishers of more gather for some milliseconds, as kpub.py does.
 _MANY: Final = 500

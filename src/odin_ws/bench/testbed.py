@@ -13,16 +13,15 @@ import attrs
 from odin_ws.bench.baseline import compile_floor, open_floor
 from odin_ws.bench.broker import open_broker
 from odin_ws.bench.measurement import Measurement
-from odin_ws.bench.naming import names_for
 from odin_ws.bench.options import Options
 from odin_ws.bench.processes import Place, Progress
 from odin_ws.bench.run import measure
 from odin_ws.bench.scenarios import Disturbance, Run
 from odin_ws.bench.server import open_server
-from odin_ws.bench.subscriptions import reach
 from odin_ws.bench.suite import Measured
 from odin_ws.bench.target import Target
 from odin_ws.bench.topics import create_topics
+from odin_ws.bench.workload import names_for, reach
 
 __all__ = ["Session", "open_session"]
 

@@ -1,15 +1,27 @@
-"""Which channels there are, and how many of them a subscriber is on.
+"""Channels, how popular each is, and who subscribes to what: the same in all processes.
 
 Channel k is token k // topics in topic k % topics; the smaller its number, the more popular it is.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Names", "Shape"]
+from odin_ws.catalogue import default_catalogue
+
+__all__ = ["Names", "Shape", "Subscription", "names_for", "popularity", "reach", "subscriptions"]
+
+# Any; all processes have to draw the same.
+_SEED = 1
+
+# Enough for a mean.
+_SAMPLE = 500
 
 
 @attrs.frozen
@@ -49,3 +61,69 @@ class Names:
         """A channel's name."""
         token, topic = divmod(number, len(self.topics))
         return f"{self.token(token)}.{self.categories[topic]}"
+
+
+def names_for(shape: Shape) -> Names:
+    """Names in the first topics of Odin's catalogue.
+
+    Tokens begin with letters of this run: what was published before is not for it.
+    """
+    topics = list(default_catalogue().topics.values())[: shape.topics]
+    return Names(
+        f"B{secrets.token_hex(3)}-",
+        [topic.category for topic in topics],
+        [topic.name for topic in topics],
+    )
+
+
+class Subscription(NamedTuple):
+    """What one connection asks for, and the channels that it gets: their numbers, ascending."""
+
+    names: list[str]
+    channels: NDArray[np.int64]
+
+
+def popularity(shape: Shape) -> NDArray[np.float64]:
+    """The share of each channel, by number."""
+    ranks = np.arange(1, shape.channels + 1)
+    weights = 1 / ranks if shape.zipf else np.ones(shape.channels)
+    return np.asarray(weights / weights.sum())
+
+
+def subscriptions(shape: Shape, names: Names, connections: int) -> list[Subscription]:
+    """The subscription of each connection; the same ones every time."""
+    random = np.random.default_rng(_SEED)
+    # The smallest of exponential times with these rates: a draw without putting back.
+    shares = popularity(shape)
+    every = round(1 / shape.patterned) if shape.patterned else 0
+    found = []
+    for number in range(connections):
+        times = random.standard_exponential(shape.channels) / shares
+        chosen = np.argpartition(times, shape.each - 1)[: shape.each]
+        turn, rest = divmod(number, every) if every else (0, 1)
+        found.append(_subscription(shape, names, chosen, turn if rest == 0 else None))
+    return found
+
+
+def _subscription(
+    shape: Shape, names: Names, chosen: NDArray[np.int64], turn: int | None
+) -> Subscription:
+    """The first channel is replaced by a pattern that it matches, where it is the turn for one."""
+    asked = [names.channel(int(channel)) for channel in chosen]
+    if turn is None:
+        return Subscription(asked, np.sort(chosen))
+    token, topic = divmod(int(chosen[0]), shape.topics)
+    if turn % 2:
+        asked[0] = f"*.{names.categories[topic]}"
+        matched = np.arange(topic, shape.channels, shape.topics)
+    else:
+        asked[0] = f"{names.token(token)}.*"
+        matched = np.arange(token * shape.topics, (token + 1) * shape.topics)
+    return Subscription(asked, np.union1d(chosen, matched))
+
+
+def reach(shape: Shape, names: Names, connections: int) -> float:
+    """The share of the connections that a record goes to, on average."""
+    shares = popularity(shape)
+    sample = subscriptions(shape, names, min(connections, _SAMPLE))
+    return float(np.mean([shares[one.channels].sum() for one in sample]))

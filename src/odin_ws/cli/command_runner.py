@@ -19,6 +19,7 @@ __all__ = [
     "CannotBegin",
     "CommandFailed",
     "OutputClosed",
+    "calm_garbage_collector",
     "cancel_on_signal",
     "leaves",
     "obey_signals",
@@ -114,3 +115,14 @@ def leaves(group: BaseExceptionGroup[E]) -> Iterator[E]:
             yield from leaves(error)
         else:
             yield error
+
+
+def calm_garbage_collector() -> None:
+    """What is loaded now stays; and look for cycles less often than every 700 allocations.
+
+    A full collection walks every connection's objects and holds up the loop meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    gc.enable()

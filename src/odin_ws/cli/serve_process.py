@@ -15,6 +15,7 @@ from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import (
     CannotBegin,
     CommandFailed,
+    calm_garbage_collector,
     leaves,
     obey_signals,
     run,
@@ -27,7 +28,6 @@ from odin_ws.cli.environment import (
     read_settings,
     stop_with,
 )
-from odin_ws.cli.interpreter import calm_garbage_collector
 from odin_ws.kafka.security import KafkaAccess
 from odin_ws.listener.accept_loop import CannotListen
 from odin_ws.listener.tls import CertificateError, survive_hangups

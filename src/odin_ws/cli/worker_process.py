@@ -13,9 +13,9 @@ import structlog
 import trio
 
 from odin_ws.catalogue import Catalogue
+from odin_ws.cli.command_runner import calm_garbage_collector
 from odin_ws.cli.descriptors import raise_descriptor_limit
 from odin_ws.cli.environment import read_catalogue, read_settings
-from odin_ws.cli.interpreter import calm_garbage_collector
 from odin_ws.cli.standard_streams import protect_streams
 from odin_ws.clock import PauseClock
 from odin_ws.exit_signals import exit_signals

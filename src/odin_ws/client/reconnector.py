@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 import trio
 
-from odin_ws.client.backoff import Backoff
+from odin_ws.backoff import Backoff
 from odin_ws.client.close_codes import (
     ABNORMAL,
     FAILURES,
@@ -54,7 +54,7 @@ class Timing:
 
     def backoff(self, rng: random.Random) -> Backoff:
         """One that has not waited yet."""
-        return Backoff(self.backoff_base, self.backoff_cap, rng)
+        return Backoff(self.backoff_base, self.backoff_cap, least=0, rng=rng)
 
 
 @attrs.frozen

@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 from aiokafka.errors import CorruptRecordException
 
 from odin_ws.kafka.aiokafka_internals import DefaultRecordBatch
-from odin_ws.kafka.bad_batch import BadBatch
 from odin_ws.kafka.decompression import decompress
+from odin_ws.kafka.errors import BadBatch
 from odin_ws.records import Record, TopicPartition, Undecodable
 
 __all__ = [

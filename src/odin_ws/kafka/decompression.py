@@ -9,7 +9,7 @@ from typing import Final
 
 import cramjam
 
-from odin_ws.kafka.bad_batch import BadBatch
+from odin_ws.kafka.errors import BadBatch
 from odin_ws.records import Undecodable
 
 __all__ = ["MAX_EXPANDED_BYTES", "decompress"]

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import attrs
 from aiokafka.errors import KafkaConnectionError, for_code
 
-__all__ = ["KafkaUnavailable", "Nonsense", "Refused", "RequestUnsupported", "error_text"]
+from odin_ws.records import Undecodable
+
+__all__ = [
+    "BadBatch",
+    "KafkaUnavailable",
+    "Nonsense",
+    "Refused",
+    "RequestUnsupported",
+    "error_text",
+]
 
 
 class Refused(ConnectionError):
@@ -28,6 +38,17 @@ class KafkaUnavailable(Exception):
 
 class RequestUnsupported(KafkaUnavailable):
     """The broker is there, and answers no version of this request that odin-ws sends."""
+
+
+@attrs.define
+class BadBatch(Exception):
+    """A whole batch makes no records.
+
+    `cost`: the work of finding out, in bytes that were expanded; see batch_records.ENOUGH.
+    """
+
+    reason: Undecodable
+    cost: int = 0
 
 
 # Texts of the errors whose names do not explain them, in the words of Kafka's documentation.

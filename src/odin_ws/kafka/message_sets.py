@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from odin_ws.kafka.bad_batch import BadBatch
 from odin_ws.kafka.batch_records import RECORD_COST
 from odin_ws.kafka.decompression import decompress
+from odin_ws.kafka.errors import BadBatch
 from odin_ws.records import Record, TopicPartition, Undecodable
 
 __all__ = ["MIN_MESSAGE_BYTES", "read_messages"]

@@ -16,7 +16,6 @@ from zlib import crc32
 import attrs
 
 from odin_ws.kafka.aiokafka_internals import calc_crc32c
-from odin_ws.kafka.bad_batch import BadBatch
 from odin_ws.kafka.batch_records import (
     CONTROL,
     ENOUGH,
@@ -32,6 +31,7 @@ from odin_ws.kafka.batch_records import (
     read_records,
     read_usual,
 )
+from odin_ws.kafka.errors import BadBatch
 from odin_ws.kafka.message_sets import MIN_MESSAGE_BYTES, read_messages
 from odin_ws.records import Record, TopicPartition, Undecodable
 

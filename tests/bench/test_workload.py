@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.bench.subscriptions import popularity, reach, subscriptions
-from odin_ws.bench.workload import Names, Shape
+from odin_ws.bench.workload import Names, Shape, popularity, reach, subscriptions
 
 NAMES = Names("B1-", ["trade", "social"], ["odin.trades", "odin.social"])
 
