@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import trio
 
 from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.held import Held
 
 __all__ = ["Keepalive"]
 
@@ -49,16 +49,12 @@ class Keepalive:
         # When the keepalive last ran late, trio's clock.
         self._resumed_at = -math.inf
 
-    @contextmanager
-    def watch(self, connection: Pingable) -> Iterator[None]:
+    def watch(self, connection: Pingable) -> Held[None]:
         """Ping a connection for the length of the block."""
         group = self._groups[self._joined % _GROUPS]
         self._joined += 1
         group.add(connection)
-        try:
-            yield
-        finally:
-            group.remove(connection)
+        return Held(None, partial(group.remove, connection))
 
     async def run(self) -> None:
         """Go round the groups until cancelled."""

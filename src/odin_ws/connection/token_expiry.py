@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import trio
 
 from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.held import Held
 from odin_ws.hub import Hub
 from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.responses import auth_expiring
@@ -61,14 +62,10 @@ class Expiry:
         """How many are minded."""
         return len(self._ends)
 
-    @contextmanager
-    def watch(self, connection: Expiring, end: float | None) -> Iterator[None]:
+    def watch(self, connection: Expiring, end: float | None) -> Held[None]:
         """Mind a connection's token for the length of the block."""
         self.renew(connection, end)
-        try:
-            yield
-        finally:
-            self.renew(connection, None)
+        return Held(None, partial(self.renew, connection, None))
 
     def renew(self, connection: Expiring, end: float | None) -> None:
         """It has another token, that ends then."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -13,6 +12,7 @@ import attrs
 from odin_ws.handshake.memory_budget import CONNECTION_BYTES, MemoryBudget
 from odin_ws.handshake.request import Head, Refusal, check_upgrade
 from odin_ws.handshake.retry_after import retry_after
+from odin_ws.held import Held
 from odin_ws.protocol.envelope import Dialect
 
 __all__ = ["NO_ROOM", "Admission"]
@@ -45,9 +45,8 @@ class Admission:
     draining: bool = False
     budget: MemoryBudget = attrs.field(factory=MemoryBudget)
 
-    @contextmanager
-    def admit(self, head: Head) -> Iterator[Dialect]:
-        """Hold a place for the length of the block. Raises Refusal, also for what is no upgrade."""
+    def admit(self, head: Head) -> Held[Dialect]:
+        """Take a place for the length of the block. Raises Refusal, also for what is no upgrade."""
         check_upgrade(head)
         dialect = _dialect(head)
         if self.draining:
@@ -58,10 +57,10 @@ class Admission:
             raise _busy(limit, _OVERLOADED[limit])
         self.active += 1
         self.budget.spend(CONNECTION_BYTES)
-        try:
-            yield dialect
-        finally:
-            self.active -= 1
+        return Held(dialect, self._leave)
+
+    def _leave(self) -> None:
+        self.active -= 1
 
     def count(self, refusal: Refusal) -> None:
         """Count a refusal that is being sent."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -19,6 +19,7 @@ from odin_ws.connection.token_expiry import Expiring, Expiry
 from odin_ws.handshake.credentials import bearer_token, select_subprotocol
 from odin_ws.handshake.request import Head, Refusal
 from odin_ws.handshake.retry_after import retry_after, retry_ms
+from odin_ws.held import Held
 from odin_ws.protocol.commands import Auth
 from odin_ws.protocol.errors import CommandError, ErrorCode
 
@@ -40,6 +41,9 @@ _CODES: Final = {
     TokenFault.REVOKED: ErrorCode.FORBIDDEN,
     TokenFault.OTHER_USER: ErrorCode.FORBIDDEN,
 }
+
+
+_UNCOUNTED: Final = nullcontext()
 
 
 @attrs.frozen
@@ -96,7 +100,21 @@ class Doorkeeper:
 
     def hold(self, grant: Grant) -> AbstractContextManager[None]:
         """Count a user's connection for the length of the block. Raises Refusal."""
-        return nullcontext() if grant.user is None else self._counted(grant.user)
+        user, most = grant.user, self._rules.per_user
+        if user is None:
+            return _UNCOUNTED
+        if most and self._users[user] >= most:
+            text = f"all {most} connections of this user are taken"
+            raise Refusal(
+                HTTPStatus.TOO_MANY_REQUESTS, "max_connections_per_user", text, [retry_after()]
+            )
+        self._users[user] += 1
+        return Held(None, partial(self._give_back, user))
+
+    def _give_back(self, user: str) -> None:
+        self._users[user] -= 1
+        if not self._users[user]:
+            del self._users[user]
 
     async def _ask(self, authority: Authority, head: Head) -> Grant:
         token = bearer_token(head, in_query=self._rules.in_query)
@@ -121,26 +139,10 @@ class Doorkeeper:
                 HTTPStatus.UNAUTHORIZED, "bad_token", str(error), [("WWW-Authenticate", challenge)]
             ) from None
 
-    @contextmanager
-    def _counted(self, user: str) -> Iterator[None]:
-        most = self._rules.per_user
-        if most and self._users[user] >= most:
-            text = f"all {most} connections of this user are taken"
-            raise Refusal(
-                HTTPStatus.TOO_MANY_REQUESTS, "max_connections_per_user", text, [retry_after()]
-            )
-        self._users[user] += 1
-        try:
-            yield
-        finally:
-            self._users[user] -= 1
-            if not self._users[user]:
-                del self._users[user]
-
     def watch(self, connection: Holder) -> AbstractContextManager[None]:
         """Mind the end of a connection's token, if it has one, for the length of the block."""
         if self.authority is None:
-            return nullcontext()
+            return _UNCOUNTED
         return self.expiry.watch(connection, self.end_of(connection.grant))
 
     def end_of(self, grant: Grant) -> float | None:

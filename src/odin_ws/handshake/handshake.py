@@ -76,18 +76,20 @@ class Entrance:
 
     async def read_head(self, caller: Caller) -> Head | None:
         """Learn who it is and what it wants; None where it has left. Raises Refusal."""
-        with self.pending.wait() as waiting:
-            return await self._hear(caller)
-        if waiting.cancelled_caught:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "max_pending",
-                f"{self._limits.pending} others have come since",
-                [retry_after()],
-            )
-        return None
+        limits = self._limits
+        with trio.CancelScope() as scope:
+            self.pending.add(scope)
+            try:
+                return await self._hear(caller, scope)
+            finally:
+                in_time = self.pending.discard(scope)
+        if in_time:
+            text = f"the request did not come in {limits.head_seconds:g} s"
+            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "head_timeout", text)
+        text = f"{limits.pending} others have come since"
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "max_pending", text, [retry_after()])
 
-    async def _hear(self, caller: Caller) -> Head | None:
+    async def _hear(self, caller: Caller, scope: trio.CancelScope) -> Head | None:
         limits = self._limits
         if limits.proxy_protocol:
             await self._introduce(caller)
@@ -97,10 +99,10 @@ class Entrance:
             self.addresses.knock(caller.source)
         if isinstance(caller.transport, TlsTransport):
             await self._secure(caller, caller.transport)
+        scope.deadline = trio.current_time() + limits.head_seconds
         head = await read_head(
             caller.transport,
             max_bytes=limits.head_bytes,
-            seconds=limits.head_seconds,
             forwarded=limits.trusted.header if told_later else None,
         )
         if told_later and head is not None:
@@ -141,15 +143,24 @@ class Entrance:
             # It has to make room at once: what the kernel does not take now is not sent.
             out.send_nowait(answer)
             return
-        with self.pending.wait(), trio.move_on_after(_FAREWELL_SECONDS):
-            view = memoryview(answer)
-            while view:
-                view = view[out.send_nowait(view) :]
-                if view:
-                    await out.wait_writable()
-            out.send_eof()
-            while await out.receive_some(4096):
-                pass
+        with trio.move_on_after(_FAREWELL_SECONDS) as scope:
+            self.pending.add(scope)
+            try:
+                await _say(out, answer)
+            finally:
+                self.pending.discard(scope)
+
+
+async def _say(out: Transport, answer: bytes) -> None:
+    """Send all of an answer, and wait until the peer has ended the connection."""
+    view = memoryview(answer)
+    while view:
+        view = view[out.send_nowait(view) :]
+        if view:
+            await out.wait_writable()
+    out.send_eof()
+    while await out.receive_some(4096):
+        pass
 
 
 @asynccontextmanager

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import attrs
 import trio
 
@@ -25,19 +22,17 @@ class Pending:
     def __len__(self) -> int:
         return len(self._scopes)
 
-    @contextmanager
-    def wait(self) -> Iterator[trio.CancelScope]:
-        """Count a caller for the length of the block, which is cancelled when it is put out.
-
-        The scope's `cancelled_caught` tells afterwards.
-        """
+    def add(self, scope: trio.CancelScope) -> None:
+        """Count a caller; `scope` is cancelled when it is put out."""
         while len(self._scopes) >= self.most:
             oldest = next(iter(self._scopes))
             del self._scopes[oldest]
             oldest.cancel()
-        with trio.CancelScope() as scope:
-            self._scopes[scope] = None
-            try:
-                yield scope
-            finally:
-                self._scopes.pop(scope, None)
+        self._scopes[scope] = None
+
+    def discard(self, scope: trio.CancelScope) -> bool:
+        """Count a caller no more; returns whether it was counted: False if it was put out."""
+        if scope not in self._scopes:
+            return False
+        del self._scopes[scope]
+        return True

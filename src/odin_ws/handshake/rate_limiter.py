@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from http import HTTPStatus
 from typing import Final, Self
 
@@ -15,6 +15,7 @@ import trio
 from odin_ws.handshake.forwarded import Source, is_public, limit_key
 from odin_ws.handshake.request import Refusal
 from odin_ws.handshake.retry_after import retry_after
+from odin_ws.held import Held
 from odin_ws.token_bucket import TokenBucket
 
 __all__ = ["TOO_MANY", "AddressLimits", "ConnectLimits", "PerAddress"]
@@ -37,6 +38,9 @@ _HINT: Final = (
     "a proxy or load balancer has to be in WS_TRUSTED_PROXIES, and to name its clients in the "
     "header that WS_FORWARDED_HEADER says"
 )
+
+
+_UNLIMITED: Final = nullcontext()
 
 
 @attrs.frozen
@@ -111,20 +115,18 @@ class ConnectLimits:
     def hold(self, source: Source) -> AbstractContextManager[None]:
         """Count a connection for the length of the block. Raises Refusal."""
         limit = self._limits.connections_per_address
-        return self._hold(source, limit.most) if limit.holds_for(source) else nullcontext()
-
-    @contextmanager
-    def _hold(self, source: Source, most: float) -> Iterator[None]:
+        if not limit.holds_for(source):
+            return _UNLIMITED
         key = limit_key(source.address)
-        if self._connections[key] >= most:
-            raise self._refusal("max_connections_per_ip", key, most)
+        if self._connections[key] >= limit.most:
+            raise self._refusal("max_connections_per_ip", key, limit.most)
         self._connections[key] += 1
-        try:
-            yield
-        finally:
-            self._connections[key] -= 1
-            if not self._connections[key]:
-                del self._connections[key]
+        return Held(None, partial(self._give_back, key))
+
+    def _give_back(self, key: str) -> None:
+        self._connections[key] -= 1
+        if not self._connections[key]:
+            del self._connections[key]
 
     def _bucket(self, key: str, now: float) -> TokenBucket:
         """The bucket of an address; full ones are forgotten, for a new one is as good."""
