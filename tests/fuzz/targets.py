@@ -27,7 +27,8 @@ from odin_ws.auth.tokens import InvalidToken, TokenRules, read_token
 from odin_ws.catalogue import default_catalogue, has_control_characters
 from odin_ws.handshake.forwarded import TrustedProxies
 from odin_ws.handshake.proxy_protocol import read_proxy_header
-from odin_ws.handshake.request import Refusal, check_upgrade, read_head, refuse, upgrade
+from odin_ws.handshake.request import Refusal, check_upgrade, refuse, upgrade
+from odin_ws.handshake.request_parser import RequestParser, parse_plain, read_head
 from odin_ws.protocol.commands import decode_command
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose
@@ -64,12 +65,14 @@ def check_head(data: bytes) -> None:
     """A head, a refusal that can be sent, or nothing because the caller has left."""
     head = None
     proxies = _EVERYBODY[data[0] >> 2 & 1 if data else 0]
+    plain = parse_plain(data[1:], _HEAD_BYTES, proxies.header)
+    if plain is not None:
+        # What is parsed in one pass is what h11 makes of it.
+        assert plain == RequestParser(_HEAD_BYTES, proxies.header).receive(data[1:])
     try:
         head = feed(
             data,
-            lambda wire: read_head(
-                wire, max_bytes=_HEAD_BYTES, seconds=5, forwarded=proxies.header
-            ),
+            lambda wire: read_head(wire, max_bytes=_HEAD_BYTES, forwarded=proxies.header),
         )
         if head is None:
             return

@@ -15,7 +15,8 @@ from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.forwarded import TrustedProxies
 from odin_ws.handshake.handshake import Entrance, EntranceLimits
 from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits
-from odin_ws.handshake.request import Head, Refusal, read_head
+from odin_ws.handshake.request import Head, Refusal
+from odin_ws.handshake.request_parser import read_head
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.resume import ReplayContext, ReplayLimits, Scans
 from odin_ws.server import ConnectionLimits, ConnectionServer
@@ -46,7 +47,7 @@ class Guard:
 
 async def good_head(target: str = "/ws") -> Head:
     """The head of an upgrade."""
-    head = await read_head(FakeTransport([head_bytes(target)]), max_bytes=4096, seconds=5)
+    head = await read_head(FakeTransport([head_bytes(target)]), max_bytes=4096)
     assert head is not None
     return head
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import struct
+from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -33,9 +34,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 class Door:
-    """An entrance over TLS, behind a proxy or not, and a caller of it."""
+    """An entrance over TLS or without, behind a proxy or not, and a caller of it."""
 
-    def __init__(self, authority: Authority, *, proxied: bool, rate: float = 0) -> None:
+    def __init__(
+        self, authority: Authority | None, *, proxied: bool = False, rate: float = 0
+    ) -> None:
         self.entrance = Entrance(
             EntranceLimits(
                 pending=2,
@@ -45,7 +48,7 @@ class Door:
                 proxy_protocol=proxied,
             ),
             ConnectLimits(AddressLimits(rate_per_address=PerAddress(rate))),
-            Certificate(authority.chain, authority.key),
+            None if authority is None else Certificate(authority.chain, authority.key),
         )
         self.met: list[tuple[str, Head | Refusal | None]] = []
 
@@ -151,4 +154,40 @@ async def test_callers_are_bounded_before_tls_too(
         assert isinstance(refusal, Refusal)
         assert refusal.label == "max_pending"
         assert len(door.entrance.pending) == 2
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET", head_bytes()[:-1]])
+async def test_a_slow_head_is_answered_408(autojump_clock: MockClock, begun: bytes) -> None:
+    """Who sends nothing, or not enough, is not waited for longer than that."""
+    door = Door(None)
+    wire, stream = transport_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(door.serve, wire, CLIENT)
+        if begun:
+            await stream.send_all(begun)
+        answer = await stream.receive_some()
+        assert trio.current_time() == SECONDS
+        stream.break_off()
+    ((_, refusal),) = door.met
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.label) == (HTTPStatus.REQUEST_TIMEOUT, "head_timeout")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_trickle_does_not_prolong_the_time_for_a_head(autojump_clock: MockClock) -> None:
+    """The time is for the whole head, not for each byte of it."""
+    door = Door(None)
+    wire, stream = transport_pair()
+
+    async def trickle() -> None:
+        for byte in head_bytes():
+            await stream.send_all(bytes((byte,)))
+            await trio.sleep(SECONDS / 10)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(door.serve, wire, CLIENT)
+        nursery.start_soon(trickle)
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 408 ")
+        assert trio.current_time() == SECONDS
         nursery.cancel_scope.cancel()

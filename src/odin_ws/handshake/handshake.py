@@ -14,7 +14,8 @@ from odin_ws.handshake.forwarded import Source, TrustedProxies
 from odin_ws.handshake.handshake_limiter import Pending
 from odin_ws.handshake.proxy_protocol import read_proxy_header
 from odin_ws.handshake.rate_limiter import ConnectLimits
-from odin_ws.handshake.request import Head, Refusal, read_head, refuse
+from odin_ws.handshake.request import Head, Refusal, refuse
+from odin_ws.handshake.request_parser import read_head
 from odin_ws.handshake.retry_after import retry_after
 from odin_ws.listener.tls import Certificate, HandshakeFailed, TlsTransport, open_tls
 from odin_ws.listener.transport import Transport

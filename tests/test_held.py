@@ -1,0 +1,22 @@
+"""What is held is given back once, however the block ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from odin_ws.held import Held
+
+
+@pytest.mark.parametrize("error", [None, KeyError])
+def test_value_is_given_back_at_the_end_of_the_block(error: type[Exception] | None) -> None:
+    """Not before, and an error goes on."""
+    given: list[str] = []
+    caught = None
+    try:
+        with Held("place", lambda: given.append("back")) as value:
+            assert (value, given) == ("place", [])
+            if error is not None:
+                raise error
+    except KeyError as raised:
+        caught = type(raised)
+    assert (given, caught) == (["back"], error)
