@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 import trio
@@ -20,12 +20,20 @@ __all__ = ["ChildProcess"]
 # After SIGKILL only the kernel has work left; longer than this means a process stuck in it.
 KILLED_SECONDS = 5
 
+# Waits for the end of its input, and kills the process with this number unless a line came before.
+# The kernel's own way (PR_SET_PDEATHSIG) ends a process with the thread that started it, and Trio
+# starts processes in threads that end after ten idle seconds.
+GUARD = ("sh", "-c", 'read -r _ || kill -KILL "$0"')
+
 # Enough for a Java stack trace with the lines that led to it.
 TAIL_LINES = 40
 
 
 class ChildProcess:
     """Runs `command` with its output appended to the file `log`.
+
+    The process does not outlive its owner, not even one that ends by SIGKILL: a guard, a process
+    of its own, then kills it.
 
     `environ`: its environment; None for that of this process.
     """
@@ -37,6 +45,7 @@ class ChildProcess:
         self._log = log
         self._environ = environ
         self._process: trio.Process | None = None
+        self._guard: trio.Process | None = None
 
     @property
     def running(self) -> bool:
@@ -65,6 +74,7 @@ class ChildProcess:
         if self.running:
             msg = f"{self._command[0]} is running already"
             raise RuntimeError(msg)
+        await self._release_guard()
         with _appending(self._log) as log:
             self._process = await trio.lowlevel.open_process(
                 self._command,
@@ -76,6 +86,20 @@ class ChildProcess:
                 # to say when this child ends.
                 start_new_session=True,
             )
+        self._guard = await trio.lowlevel.open_process(
+            [*GUARD, str(self._process.pid)], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    async def _release_guard(self) -> None:
+        """End the guard of a process that has ended: its number may become another's."""
+        guard, self._guard = self._guard, None
+        if guard is None or guard.stdin is None:
+            return
+        with trio.CancelScope(shield=True):
+            with suppress(trio.BrokenResourceError):  # somebody has killed the guard
+                await guard.stdin.send_all(b"\n")
+            await guard.stdin.aclose()
+            await guard.wait()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; nothing happens if the process is not running."""
@@ -103,11 +127,14 @@ class ChildProcess:
         if self._process is None:
             msg = f"{self._command[0]} was never started"
             raise RuntimeError(msg)
-        return await self._process.wait()
+        status = await self._process.wait()
+        await self._release_guard()
+        return status
 
     async def end(self, grace: float) -> None:
         """Ask it to end with SIGTERM, and kill it when it has not within `grace` seconds."""
         if not self.running:
+            await self._release_guard()
             return
         self.signal(signal.SIGTERM)
         # A process that is stopped takes its SIGTERM when it goes on.
