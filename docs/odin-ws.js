@@ -68,8 +68,9 @@ export class OdinFeed {
     if (life === this.#life) next();
   }
 
-  // At a random moment in half of what is left: where it fails there is time for another attempt.
-  #renew() {
+  // When the server asks for it, else at a random moment in half of what is left: where it fails
+  // there is time for another attempt.
+  #renew(retry_ms) {
     clearTimeout(this.#tokenTimer);
     const left = this.#tokenEnd - Date.now();
     if (!this.#renews || !(left > 2000)) return;
@@ -79,7 +80,8 @@ export class OdinFeed {
       this.#socket.send(JSON.stringify({ type: "auth", data: { token } }));
     };
     const ask = () => this.#fetch(use, () => this.#renew());
-    this.#tokenTimer = setTimeout(ask, Math.max(1000, (Math.random() * left) / 2));
+    const wait = retry_ms < left ? retry_ms : (Math.random() * left) / 2;
+    this.#tokenTimer = setTimeout(ask, Math.max(1000, wait));
   }
 
   #leave(code, reason = "the connection failed") {
@@ -130,7 +132,8 @@ export class OdinFeed {
     if (item.type === "auth") this.#tokenEnd = Date.now() + item.expires_in_ms;
     if (item.type === "auth_ack") [this.#token, this.#tokenEnd] = [this.#offered, 0];
     const isRefused = item.type === "auth_error" || item.code === "RATE_LIMIT_EXCEEDED";
-    if (item.type === "auth" || isRefused) this.#renew(); // where its end was told
+    const retry_ms = isRefused ? (item.data ?? item).retry_ms : undefined;
+    if (item.type === "auth" || isRefused) this.#renew(retry_ms); // where its end was told
     if (item.type === "reconnect") this.#advice = item.data.after_ms;
     if (item.type === "replay_incomplete") this.#lose(item);
     this.onnotice(item);

@@ -148,6 +148,49 @@ async def test_one_that_is_refused_is_offered_again(
         assert tokens.calls == 5
 
 
+@pytest.mark.parametrize(
+    "rejection",
+    [
+        {"type": "auth_error", "data": {"code": "not_available", "message": "", "retry_ms": 4321}},
+        {"type": "error", "code": "RATE_LIMIT_EXCEEDED", "message": "", "retry_ms": 4321},
+    ],
+    ids=["the key", "a flood"],
+)
+async def test_rejected_token_is_sent_again_when_the_server_asks_for_it(
+    server: FakeServer, rejection: dict[str, Any]
+) -> None:
+    """After `retry_ms`; the notice of the next end says nothing of the kind any more."""
+    tokens = Given(["one", "two", "two", "three"])
+    async with calm(server, token=tokens):
+        visit = await begin(server)
+        await expire(visit, 40)
+        assert await renewed(visit) == "two"
+        rejected = trio.current_time()
+        await visit.say(**rejection)
+        assert await renewed(visit) == "two"
+        assert trio.current_time() - rejected == pytest.approx(4.321)
+        await visit.say(type="auth_ack", data={"exp": 1})
+        told = trio.current_time()
+        await expire(visit, 40)
+        assert await renewed(visit) == "three"
+        assert trio.current_time() - told == pytest.approx(20)
+
+
+async def test_token_that_ends_before_retry_ms_is_sent_again_before_that(
+    server: FakeServer,
+) -> None:
+    """Later the server would have closed the connection."""
+    async with calm(server, token=Given(["one", "two"])):
+        visit = await begin(server)
+        await expire(visit, 40)
+        assert await renewed(visit) == "two"
+        rejected = trio.current_time()
+        data = {"code": "not_available", "message": "later", "retry_ms": 20_000}
+        await visit.say(type="auth_error", data=data)
+        assert await renewed(visit) == "two"
+        assert trio.current_time() - rejected == pytest.approx(10)
+
+
 async def test_one_that_is_never_taken_is_no_storm(server: FakeServer) -> None:
     """It is offered a few times, the last of them before the old one ends."""
     async with calm(server, token=Given(["one", "two"])):

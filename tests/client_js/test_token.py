@@ -129,6 +129,27 @@ async def test_one_that_is_refused_is_offered_again(server: FakeServer) -> None:
         assert await visit.command() == auth("three")
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("auth_error", {"data": {"code": "not_available", "message": "", "retry_ms": 1600}}),
+        ("error", {"code": "RATE_LIMIT_EXCEEDED", "message": "", "retry_ms": 1600}),
+    ],
+)
+async def test_rejected_token_is_sent_again_when_the_server_asks_for_it(
+    server: FakeServer, kind: str, fields: dict[str, Any]
+) -> None:
+    """After `retry_ms`, and not at a moment of its own."""
+    async with server.follow(tokens=["one", "two"], random=0) as follower:
+        visit = await begun(server, follower)
+        await expire(visit, 60_000)
+        assert await visit.command() == auth("two")
+        rejected = trio.current_time()
+        await visit.say(kind, **fields)
+        assert await visit.command() == auth("two")
+        assert trio.current_time() - rejected > 1.5
+
+
 async def test_a_url_that_cannot_be_one_is_told(node: list[str]) -> None:
     """As the end: an error that nobody catches would be lost, or end the process."""
     async with follow(node, "ftp://localhost/ws", TRADES, tokens=["sesame"]) as follower:

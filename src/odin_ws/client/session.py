@@ -73,6 +73,8 @@ class Session:
         self.advice: float | None = None  # the server asks to come back after so many seconds
         # Another token is wanted before that, on the clock of `take`; for others to take away.
         self.token_ends_at: float | None = None
+        # The server wants a rejected token after so many seconds again; for `token_ends_at`.
+        self.token_retry_in: float | None = None
         self.token_taken = False  # the server has said so; for others to take away
         self._last_end: float | None = None  # of the token that it stands on, where that was told
         self._subscription = subscription
@@ -172,10 +174,12 @@ class Session:
             case "auth" if fields["status"] == "expiring":
                 seconds = float(fields["expires_in_ms"]) / 1000
                 self.token_ends_at = self._last_end = now + min(seconds, LONGEST_WAIT)
+                self.token_retry_in = None
             case "auth_ack":
                 self.token_taken, self._last_end = True, None
             case "auth_error":
                 self.token_ends_at = self._last_end
+                self.token_retry_in = _retry_seconds(fields["data"])
             case "unsubscription_ack" if fields.get("forced") is True:
                 return _unsubscribed(fields)
             case _:
@@ -257,6 +261,7 @@ class Session:
         # What was ignored is not said: an `auth`, perhaps.
         if fields.get("code") == _TOO_MANY_COMMANDS:
             self.token_ends_at = self._last_end
+            self.token_retry_in = _retry_seconds(fields)
         if self.asked and fields.get("id", _ID) == _ID:
             self._refuse(fields)
 
@@ -264,8 +269,7 @@ class Session:
         if not fields.get("retry", False):
             raise SubscriptionRejected(str(fields["code"]), str(fields["message"]))
         self.put_off = True
-        retry_ms = fields.get("retry_ms")
-        self.retry_in = None if retry_ms is None else min(float(retry_ms) / 1000, LONGEST_WAIT)
+        self.retry_in = _retry_seconds(fields)
 
     def _lose_of_replay(self, fields: dict[str, Any]) -> Resumed:
         """Kafka has deleted some of a long replay before it was its turn."""
@@ -328,6 +332,12 @@ class Session:
 def auth_command(token: str) -> str:
     """Goes on with another token."""
     return orjson.dumps({"type": "auth", "data": {"token": token}}).decode()
+
+
+def _retry_seconds(fields: dict[str, Any]) -> float | None:
+    """Return after how many seconds an error wants the same again; None if it does not say."""
+    retry_ms = fields.get("retry_ms")
+    return None if retry_ms is None else min(max(0.0, float(retry_ms) / 1000), LONGEST_WAIT)
 
 
 def _unsubscribed(fields: dict[str, Any]) -> Unsubscribed:

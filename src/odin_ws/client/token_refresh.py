@@ -46,14 +46,19 @@ class Renewal:
         end, session.token_ends_at = session.token_ends_at, None
         if end is not None and self._tokens.renewable and not self._fetching:
             self._fetching = True
-            self._nursery.start_soon(self._fetch, end, connection)
+            self._nursery.start_soon(self._fetch, end, session.token_retry_in, connection)
         if self._token is not None:
             token, self._token = self._token, None
             await connection.send(auth_command(token))
 
-    async def _fetch(self, end: float, connection: Connection) -> None:
+    async def _fetch(self, end: float, retry_in: float | None, connection: Connection) -> None:
         while (left := end - trio.current_time()) > 2 * _LEAST_SECONDS:
-            await trio.sleep(max(_LEAST_SECONDS, self._rng.uniform(0, left / 2)))
+            pause = max(_LEAST_SECONDS, self._rng.uniform(0, left / 2))
+            if retry_in is not None and retry_in < left:
+                # The server knows when it can verify the token, and has spread its clients.
+                pause = max(_LEAST_SECONDS, retry_in)
+            retry_in = None
+            await trio.sleep(pause)
             # The same one would only be told to be ending again.
             self._token = await self._tokens.another(self._seconds)
             if self._token is not None:
