@@ -18,7 +18,6 @@ import trio
 
 from odin_ws.address import Address
 from odin_ws.announcements import tell_of_feed, tell_of_jumps, tell_of_rebalances
-from odin_ws.auth.authority import open_authority
 from odin_ws.auth.grants import full_grant
 from odin_ws.auth.origins import Origins
 from odin_ws.catalogue import Catalogue
@@ -211,7 +210,12 @@ def _doorkeeper(settings: Settings, catalogue: Catalogue, hub: Hub) -> Doorkeepe
         settings.ws_max_connections_per_user,
         settings.ws_token_in_query,
     )
-    authority = open_authority(settings, catalogue)
+    authority = None
+    if settings.ws_auth != "none":
+        # It loads PyJWT and cryptography.
+        from odin_ws.auth.authority import open_authority  # noqa: PLC0415
+
+        authority = open_authority(settings, catalogue)
     return Doorkeeper(authority, rules, Expiry(hub, settings.ws_token_notice))
 
 

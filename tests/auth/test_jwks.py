@@ -19,10 +19,11 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from odin_ws.auth.authority import Authority, NoKeys
+from odin_ws.auth.authority import Authority
+from odin_ws.auth.faults import InvalidToken, NoKeys, TokenFault
 from odin_ws.auth.jwks import ChangingKeys, fetch_keys, read_keys
 from odin_ws.auth.policy import load_policy
-from odin_ws.auth.tokens import InvalidToken, TokenFault, TokenRules
+from odin_ws.auth.tokens import TokenRules
 from odin_ws.catalogue import default_catalogue
 from odin_ws.http_client import Unreachable
 from odin_ws.testing.ports import LOOPBACK, free_ports

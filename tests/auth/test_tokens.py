@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from odin_ws.auth.faults import InvalidToken, TokenFault
 from odin_ws.auth.keys import KeySet, key_set, public_key, shared_secret
-from odin_ws.auth.tokens import InvalidToken, TokenFault, TokenRules, read_key_name, read_token
+from odin_ws.auth.tokens import TokenRules, read_key_name, read_token
 from tests.issuing import ALGORITHMS, SECRET, Issuer, issuer, raw_token
 
 RULES: Final = TokenRules(audience=None, issuer=None, leeway=0)

@@ -20,10 +20,11 @@ import orjson
 
 from odin_ws.address import read_address
 from odin_ws.auth.authority import Authority
+from odin_ws.auth.faults import InvalidToken
 from odin_ws.auth.keys import shared_secret
 from odin_ws.auth.policy import load_policy
 from odin_ws.auth.revocations import Revocation
-from odin_ws.auth.tokens import InvalidToken, TokenRules, read_token
+from odin_ws.auth.tokens import TokenRules, read_token
 from odin_ws.catalogue import default_catalogue, has_control_characters
 from odin_ws.handshake.forwarded import TrustedProxies
 from odin_ws.handshake.proxy_protocol import read_proxy_header

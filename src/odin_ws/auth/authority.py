@@ -10,21 +10,18 @@ from pathlib import Path
 import attrs
 
 from odin_ws.auth.claims import BadClaims
+from odin_ws.auth.faults import InvalidToken, NoKeys, TokenFault
 from odin_ws.auth.grants import Grant
 from odin_ws.auth.jwks import ChangingKeys, fetch_keys, read_keys
 from odin_ws.auth.keys import BadKey, KeyName, KeySet, key_set, public_key, shared_secret
 from odin_ws.auth.policy import Policy, PolicyError, load_policy
 from odin_ws.auth.revocations import Revocation, Revocations
-from odin_ws.auth.tokens import InvalidToken, TokenFault, TokenRules, read_key_name, read_token
+from odin_ws.auth.tokens import TokenRules, read_key_name, read_token
 from odin_ws.catalogue import Catalogue
 from odin_ws.http_client import Unreachable
 from odin_ws.settings import Settings, SettingsError
 
-__all__ = ["Authority", "NoKeys", "open_authority"]
-
-
-class NoKeys(Exception):
-    """The keys were never read: nobody can be judged yet."""
+__all__ = ["Authority", "open_authority"]
 
 
 @attrs.define(eq=False)
@@ -112,13 +109,11 @@ class Authority:
         return name if self.keys is None or self.keys.find(name) is None else None
 
 
-def open_authority(settings: Settings, catalogue: Catalogue) -> Authority | None:
-    """What the settings say, with the files they name; None with WS_AUTH=none.
+def open_authority(settings: Settings, catalogue: Catalogue) -> Authority:
+    """The authority that the settings describe, with the files they name.
 
     Raises SettingsError. Keys behind a URL are not read yet.
     """
-    if settings.ws_auth == "none":
-        return None
     rules = TokenRules(
         settings.ws_jwt_audience or None, settings.ws_jwt_issuer or None, settings.ws_jwt_leeway
     )

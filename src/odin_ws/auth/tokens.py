@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Final
 
 import attrs
@@ -11,45 +10,10 @@ from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 from jwt.types import Options
 
 from odin_ws.auth.claims import BadClaims, Claims, parse_claims, read_claims
+from odin_ws.auth.faults import InvalidToken, TokenFault
 from odin_ws.auth.keys import Key, KeyName, KeySet
 
-__all__ = ["InvalidToken", "TokenFault", "TokenRules", "read_key_name", "read_token"]
-
-
-class TokenFault(StrEnum):
-    """What is wrong with a token: the label of the metric."""
-
-    MALFORMED = "malformed"
-    ALGORITHM = "algorithm"
-    UNKNOWN_KEY = "unknown_key"
-    SIGNATURE = "signature"
-    EXPIRED = "expired"
-    NOT_YET_VALID = "not_yet_valid"
-    AUDIENCE = "audience"
-    ISSUER = "issuer"
-    CLAIMS = "claims"
-    REVOKED = "revoked"
-    OTHER_USER = "other_user"
-
-
-# What its bearer may know of it. Whoever forges tokens learns nothing of why they fail; times are
-# only looked at once the signature is good.
-_SENTENCES: Final = {
-    TokenFault.EXPIRED: "the token has expired",
-    TokenFault.NOT_YET_VALID: "the token is not valid yet",
-    TokenFault.REVOKED: "access was revoked",
-    TokenFault.OTHER_USER: "the token is another user's",
-}
-
-
-@attrs.define
-class InvalidToken(Exception):
-    """A token that lets nobody in."""
-
-    fault: TokenFault
-
-    def __str__(self) -> str:
-        return _SENTENCES.get(self.fault, "the token is not valid")
+__all__ = ["TokenRules", "read_key_name", "read_token"]
 
 
 @attrs.frozen

@@ -10,7 +10,6 @@ from typing import Final, NoReturn
 
 import click
 
-from odin_ws.auth.authority import open_authority
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
 from odin_ws.kafka.security import KafkaAccess
 from odin_ws.settings import Settings, SettingsError, load_settings
@@ -93,6 +92,11 @@ def check_authority(settings: Settings, catalogue: Catalogue) -> None:
     token = settings.ws_ops_token
     if token is not None and len(token.reveal()) < _LEAST_OPS_TOKEN:
         stop_with(f"WS_OPS_TOKEN: {_LEAST_OPS_TOKEN} characters or more are needed")
+    if settings.ws_auth == "none":
+        return
+    # It loads PyJWT and cryptography.
+    from odin_ws.auth.authority import open_authority  # noqa: PLC0415
+
     try:
         open_authority(settings, catalogue)
     except SettingsError as error:

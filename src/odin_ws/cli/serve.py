@@ -8,6 +8,8 @@ from typing import Final
 
 import click
 
+from odin_ws.cli.imports import load_structlog
+
 __all__ = ["serve"]
 
 # The same Python and the same odin_ws, whatever the PATH says.
@@ -27,7 +29,8 @@ def serve(workers: str | None) -> None:
     """
     # SIGHUP asks for nothing before there is a certificate, and ends nothing.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # What follows takes a second to load; a signal that comes meanwhile is obeyed.
+    load_structlog()
+    # What follows takes half a second to load; a signal that comes meanwhile is obeyed.
     from odin_ws.cli.serve_process import run_server  # noqa: PLC0415
 
     run_server({} if workers is None else {"WS_WORKERS": workers}, _WORKER)

@@ -36,8 +36,6 @@ from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, read_certificate
 from odin_ws.service import serve as run_service
 from odin_ws.settings import Settings
-from odin_ws.workers.service import serve_with_workers
-from odin_ws.workers.supervisor import WRONG_SETTINGS, WorkerFailed
 
 __all__ = ["run_server"]
 
@@ -113,11 +111,6 @@ async def _until_signalled(serve: _Serve, settings: Settings, catalogue: Catalog
             return 0 if drained else 1
     except* CannotListen as group:
         raise CommandFailed(str(next(leaves(group)))) from group
-    except* WorkerFailed as group:
-        # Several may have failed, of the same cause; each has said why.
-        failed = next(leaves(group))
-        failure = CannotBegin if failed.status == WRONG_SETTINGS else CommandFailed
-        raise failure(str(failed)) from group
     log.warning("stopped at once by a second signal")
     return 1
 
@@ -131,5 +124,15 @@ async def _serve_here(settings: Settings, catalogue: Catalogue, stop: trio.Event
 async def _serve_with_workers(
     worker: Sequence[str], settings: Settings, _catalogue: Catalogue, stop: trio.Event
 ) -> bool:
-    # They read the catalogue themselves.
-    return await serve_with_workers(settings, worker, stop)
+    # Only the supervisor of workers needs what these modules load.
+    from odin_ws.workers.service import serve_with_workers  # noqa: PLC0415
+    from odin_ws.workers.supervisor import WRONG_SETTINGS, WorkerFailed  # noqa: PLC0415
+
+    try:
+        # They read the catalogue themselves.
+        return await serve_with_workers(settings, worker, stop)
+    except* WorkerFailed as group:
+        # Several may have failed, of the same cause; each has said why.
+        failed = next(leaves(group))
+        failure = CannotBegin if failed.status == WRONG_SETTINGS else CommandFailed
+        raise failure(str(failed)) from group

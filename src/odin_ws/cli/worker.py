@@ -7,6 +7,8 @@ import signal
 
 import click
 
+from odin_ws.cli.imports import load_structlog
+
 __all__ = ["worker"]
 
 
@@ -19,7 +21,8 @@ def worker(number: int, ops_fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Modules that are loaded now stay loaded: garbage collection would take a sixth of the start.
     gc.disable()
-    from odin_ws.cli.worker_process import run_worker  # noqa: PLC0415 -- it takes a second
+    load_structlog()
+    from odin_ws.cli.worker_process import run_worker  # noqa: PLC0415 -- it takes half a second
 
     run_worker(number, ops_fd)
 

@@ -6,15 +6,14 @@ from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 import trio
 
-from odin_ws.auth.authority import Authority, NoKeys
+from odin_ws.auth.faults import InvalidToken, NoKeys, TokenFault
 from odin_ws.auth.grants import Grant
 from odin_ws.auth.origins import Origins
-from odin_ws.auth.tokens import InvalidToken, TokenFault
 from odin_ws.connection.token_expiry import Expiring, Expiry
 from odin_ws.handshake.credentials import bearer_token, select_subprotocol
 from odin_ws.handshake.request import Head, Refusal
@@ -22,6 +21,9 @@ from odin_ws.handshake.retry_after import retry_after, retry_ms
 from odin_ws.held import Held
 from odin_ws.protocol.commands import Auth
 from odin_ws.protocol.errors import CommandError, ErrorCode
+
+if TYPE_CHECKING:
+    from odin_ws.auth.authority import Authority
 
 __all__ = ["NOT_LET_IN", "DoorRules", "Doorkeeper"]
 

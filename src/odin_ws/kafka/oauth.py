@@ -12,7 +12,6 @@ from typing import Any, Final
 from urllib.parse import quote_plus
 
 import attrs
-import httpx
 import orjson
 import trio
 from aiokafka.abc import AbstractTokenProvider
@@ -86,7 +85,7 @@ class TokenEndpoint(Tokens):
         self.origin = f"of {address.url}"
         self._address = address
         # Encoded as in a form, says 2.3.1.
-        self._auth = httpx.BasicAuth(_quoted(client_id), _quoted(secret.reveal()))
+        self._auth = (_quoted(client_id), _quoted(secret.reveal()))
         self._form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
         self._token: Secret | None = None
         self._until = -math.inf

@@ -18,7 +18,6 @@ from typing import Final
 import attrs
 import structlog
 import trio
-from cryptography import x509
 
 from odin_ws.listener.transport import Transport
 
@@ -140,6 +139,8 @@ class Certificate:
         return context
 
     def _read_validity(self) -> Validity | None:
+        from cryptography import x509  # noqa: PLC0415 -- not loaded by a server without TLS
+
         try:
             chain = x509.load_pem_x509_certificates(self._chain.read_bytes())
             return Validity(

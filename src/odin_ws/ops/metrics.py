@@ -21,7 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from odin_ws import __version__
-from odin_ws.auth.tokens import TokenFault
+from odin_ws.auth.faults import TokenFault
 from odin_ws.clock import pauses
 from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.distribution import Distribution

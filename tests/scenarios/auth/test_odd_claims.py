@@ -12,7 +12,7 @@ import jwt
 import orjson
 import pytest
 
-from odin_ws.auth.tokens import TokenFault
+from odin_ws.auth.faults import TokenFault
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
 from tests.issuing import SECRET

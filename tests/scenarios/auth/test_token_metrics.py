@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from odin_ws.auth.faults import TokenFault
 from odin_ws.auth.revocations import Revocation
-from odin_ws.auth.tokens import TokenFault
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.issuing import TOKENS_ARE_ASKED_FOR, Issuer, issuer, jwt_settings
 from tests.scenarios.auth.asking import ask, bearer, come, token
