@@ -49,7 +49,7 @@ from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.server import serve_ops
 from odin_ws.ops.service_view import View
 from odin_ws.records import Item
-from odin_ws.resume import ReplayContext, ReplayLimits, Scans
+from odin_ws.resume import ReplayContext, ReplayLimits, ReplayStats, Scans
 from odin_ws.server import ConnectionLimits, ConnectionServer
 from odin_ws.session.session import SessionLimits
 from odin_ws.session.subscription_limits import SubscriptionLimits
@@ -182,13 +182,18 @@ def build(
         max_loop_delay=settings.ws_max_loop_delay,
         budget=budget,
     )
-    turns = Turns(lambda: hub.stats.busy_seconds)
+    replays = ReplayStats()
+    turns = Turns(lambda: hub.stats.busy_seconds, lambda: replays.send_seconds)
     scans = Scans(
-        hub, upstream.archive, settings.ws_replay_readers, turns.take, turns.take_for_work
+        hub,
+        upstream.archive,
+        settings.ws_replay_readers,
+        turns.take_for_replay,
+        turns.take_for_work,
     )
     limits = ReplayLimits(settings.ws_replay_max_records)
     server = ConnectionServer(
-        ReplayContext(hub, scans.archive, limits, scans),
+        ReplayContext(hub, scans.archive, limits, scans, replays),
         Admission(settings.ws_max_connections, resources.overload, budget=budget),
         Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
         _limits(settings, budget),

@@ -208,6 +208,39 @@ async def test_work_has_its_share_of_each_pass(  # noqa: C901 -- three kinds of 
     assert done["reads"] / (passes - before) >= 50 * bool(readers)
 
 
+@pytest.mark.parametrize("readers", [0, 500])
+async def test_replays_have_their_share_of_each_pass(mock_clock: MockClock, readers: int) -> None:
+    """Replays that wait to send have all of the clients' time, and a quarter beside readers."""
+    reading, sending, begun = 0.00005, 0.0004, trio.current_time()
+    used = {"replays": 0.0, "reads": 0.0}
+
+    async def replay() -> None:
+        while True:
+            await turns.take_for_replay()
+            mock_clock.jump(sending)
+            used["replays"] += sending
+
+    async def read() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            await turns.take()
+            mock_clock.jump(reading)
+            used["reads"] += reading
+
+    turns = Turns(lambda: 0.0, lambda: used["replays"])
+    async with giving_turns(turns), trio.open_nursery() as nursery:
+        for _ in range(300):
+            nursery.start_soon(replay)
+        for _ in range(readers):
+            nursery.start_soon(read)
+        while trio.current_time() - begun < 5:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    share = used["replays"] / sum(used.values())
+    # Two turns in each pass is the least: of replays that is 0.8 ms.
+    assert (0.2 < share < 0.6) if readers else share == 1
+
+
 async def test_work_goes_on_in_the_order_in_which_it_waits(mock_clock: MockClock) -> None:
     """Nobody's work has a second slice before all others that waited had their first."""
     slices: list[int] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 import trio
 import trio.testing
@@ -37,7 +39,7 @@ OF_PAUSES = {"ws_pauses_total", "ws_paused_seconds_total"}
 OF_ALLOCATOR = {"ws_memory_reusable_bytes"}
 
 # A scenario has no sockets to read: the tests below let many wait for a turn.
-OF_TURNS = {"ws_turns_waiting", "ws_time_slices_waiting"}
+OF_TURNS = {"ws_turns_waiting", "ws_replays_waiting", "ws_time_slices_waiting"}
 
 # ops/test_app.py and workers/test_pages.py see these two, integration/test_logging.py the last.
 OF_THE_PROCESS = {
@@ -118,18 +120,25 @@ async def test_failing_24_who_waits_for_a_turn_is_counted(odin_scenario: Scenari
     assert await metric(odin_scenario, "ws_turns_waiting") == 0
 
 
-async def test_failing_24_work_that_waits_for_its_next_time_slice_is_counted(
-    odin_scenario: Scenario,
+@pytest.mark.parametrize(
+    ("take", "name"),
+    [
+        (Turns.take_for_replay, "ws_replays_waiting"),
+        (Turns.take_for_work, "ws_time_slices_waiting"),
+    ],
+)
+async def test_failing_24_work_that_waits_for_its_next_turn_is_counted(
+    odin_scenario: Scenario, take: Callable[[Turns], Awaitable[None]], name: str
 ) -> None:
     """As long as it waits: here for turns that nobody gives."""
     turns = odin_scenario.view.turns = Turns(lambda: 0.0)
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(turns.take_for_work)
+            nursery.start_soon(take, turns)
         await trio.testing.wait_all_tasks_blocked()
-        assert await metric(odin_scenario, "ws_time_slices_waiting") == 3
+        assert await metric(odin_scenario, name) == 3
         nursery.cancel_scope.cancel()
-    assert await metric(odin_scenario, "ws_time_slices_waiting") == 0
+    assert await metric(odin_scenario, name) == 0
 
 
 async def test_failing_24_memory_and_cpu_are_sampled(

@@ -1,11 +1,12 @@
 """Turns: between two passes of the event loop only so much is done for clients.
 
-In one pass trio runs every task that is ready. With thousands of clients who all have said
-something, that takes so long that the records of all others wait: a fetch from Kafka takes several
-passes, and a cycle of the hub as many as it has slices.
+In one pass trio runs every task that is ready. With thousands of clients that have all sent
+something, a pass takes so long that the records of all others wait: a fetch from Kafka takes
+several passes, and a cycle of the hub as many as it has slices.
 
-A client waits for a turn in one of two queues: for reading what it has sent, or for the next time
-slice of work that one of its commands takes. Neither queue can starve the other.
+Tasks of clients wait for a turn in three queues: to read what the client has sent, to send the
+next chunk of a replay, or for the next time slice of a command's work. Each queue has a share of
+the clients' time in a pass, so that none of them can starve another.
 """
 
 from __future__ import annotations
@@ -27,78 +28,131 @@ __all__ = ["Turns", "giving_turns"]
 _LEAST_SECONDS: Final = 0.001
 _BESIDE_HUB: Final = 2.0
 
-# So many have their turn in each pass at least and at most. A pong takes 0.05 ms; what a burst of
-# commands takes is bounded by the connection.
+# A queue's turns in each pass: at least and at most. A pong takes 0.05 ms; what a burst of commands
+# takes is bounded by the connection.
 _LEAST: Final = 2
 _MOST: Final = 128
 
-# The part of the clients' time that time slices of work have while somebody waits to be read, and
-# the part of it that they have otherwise. The rest of a pass is the hub's: work that takes seconds
-# in all may take a little longer, and the messages of all others may not.
-_WORK_BESIDE_READS: Final = 0.25
+# How the clients' time is shared among the queues that are not empty. Most of it is for reads: a
+# client of a crowd that is connected late begins its replay late, and needs another scan.
+_READ_WEIGHT: Final = 3
+_REPLAY_WEIGHT: Final = 1
+_WORK_WEIGHT: Final = 1
+
+# The part of the clients' time that time slices of work have while no other queue has waiters. The
+# rest of a pass is the hub's: work that takes seconds in all may take a little longer, and the
+# messages of all others may not.
 _WORK_ALONE: Final = 0.5
 
 
-class Turns:
-    """Who has bytes to be read takes a turn first; in the order of coming where there are many.
+class _Queue:
+    """Tasks that wait for one kind of turn, and how many of them have one in each pass."""
 
-    `busy`: the seconds that the hub has kept the loop so far.
+    __slots__ = ("lot", "per_pass", "weight")
+
+    def __init__(self, weight: int) -> None:
+        self.lot = trio.lowlevel.ParkingLot()
+        self.weight = weight
+        self.per_pass: float = _MOST
+
+    def adapt(self, allowed: float, used: float) -> None:
+        """Adapt the number of turns to the seconds that the last ones used of those allowed.
+
+        Half as many or a quarter more at most: one slow pass may be an accident.
+        """
+        factor = min(1.25, max(0.5, allowed / max(1e-6, used)))
+        self.per_pass = min(_MOST, max(_LEAST, self.per_pass * factor))
+
+
+class Turns:
+    """Gives the tasks of clients their turns, in the order of coming within each queue.
+
+    Args:
+        busy: returns the seconds that the hub has kept the event loop so far.
+        replayed: returns the seconds that sending chunks of replays has kept it so far.
     """
 
-    def __init__(self, busy: Callable[[], float]) -> None:
+    def __init__(
+        self, busy: Callable[[], float], replayed: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self._busy = busy
-        self._share: float = _MOST
+        self._replayed = replayed
         self._left = _MOST
-        self._waiting = trio.lowlevel.ParkingLot()
-        self._working = trio.lowlevel.ParkingLot()
+        self._reads = _Queue(_READ_WEIGHT)
+        self._replays = _Queue(_REPLAY_WEIGHT)
+        self._work = _Queue(_WORK_WEIGHT)
+        self._queues = (self._reads, self._replays, self._work)
         self._asked = trio.Event()
 
     @property
     def waiting(self) -> int:
-        """How many wait to be read."""
-        return len(self._waiting)
+        """The number of connections that wait to be read."""
+        return len(self._reads.lot)
+
+    @property
+    def replaying(self) -> int:
+        """The number of replays that wait to send their next chunk."""
+        return len(self._replays.lot)
 
     @property
     def working(self) -> int:
-        """How many wait for their next time slice."""
-        return len(self._working)
+        """The number of tasks that wait for their next time slice."""
+        return len(self._work.lot)
 
     async def take(self) -> None:
-        """Wait until it is the caller's turn, which always comes. Often no checkpoint."""
+        """Wait until the caller may read, which always comes. Often no checkpoint."""
         if self._left:
             self._left -= 1
         else:
             self._asked.set()
-            await self._waiting.park()
+            await self._reads.lot.park()
+
+    async def take_for_replay(self) -> None:
+        """Wait until the caller's replay may send its next chunk. Always a checkpoint."""
+        self._asked.set()
+        await self._replays.lot.park()
 
     async def take_for_work(self) -> None:
         """Wait until the caller's work may go on for another time slice. Always a checkpoint."""
         self._asked.set()
-        await self._working.park()
+        await self._work.lot.park()
 
     async def run(self) -> None:
         """Give turns until cancelled."""
         while True:
             await self._asked.wait()
             slices = 0
-            while self._waiting or self._working:
-                begun, busy = trio.current_time(), self._busy()
+            while any(queue.lot for queue in self._queues):
+                begun, busy, replayed = trio.current_time(), self._busy(), self._replayed()
                 await trio.lowlevel.checkpoint()
                 hub = self._busy() - busy
-                clients = trio.current_time() - begun - hub
-                allowed = max(_LEAST_SECONDS, _BESIDE_HUB * hub)
-                for_reads = allowed * (1 - _WORK_BESIDE_READS) if self._working else allowed
-                # What is sliced takes what it may; the rest of the time was for reading.
-                reads = max(1e-6, clients - slices * SLICE_SECONDS)
-                # Half as many or a quarter more at most: one slow pass may be an accident.
-                share = self._share * min(1.25, max(0.5, for_reads / reads))
-                self._share = min(_MOST, max(_LEAST, share))
-                for_work = allowed * (_WORK_BESIDE_READS if self._waiting else _WORK_ALONE)
-                slices = min(len(self._working), max(1, int(for_work / SLICE_SECONDS)))
-                self._waiting.unpark(count=int(self._share))
-                self._working.unpark(count=slices)
-            self._left = int(self._share)
+                for_replays = self._replayed() - replayed
+                for_clients = trio.current_time() - begun - hub
+                # Time slices take what they may; the rest of the time was for reads.
+                for_reads = for_clients - for_replays - slices * SLICE_SECONDS
+                slices = self._give(max(_LEAST_SECONDS, _BESIDE_HUB * hub), for_reads, for_replays)
+            self._left = int(self._reads.per_pass)
             self._asked = trio.Event()
+
+    def _give(self, allowed: float, for_reads: float, for_replays: float) -> int:
+        """Give the turns of one pass; returns how many of them are time slices.
+
+        Args:
+            allowed: the seconds that clients have in the pass.
+            for_reads: the seconds that the turns to read took in the last pass.
+            for_replays: those that sending chunks took in it.
+        """
+        reads, replays, work = self._queues
+        # Waiters may have been cancelled since: then no queue has any.
+        unit = allowed / (sum(queue.weight for queue in self._queues if queue.lot) or 1)
+        reads.adapt(unit * reads.weight, for_reads)
+        replays.adapt(unit * replays.weight, for_replays)
+        for_work = unit * work.weight if reads.lot or replays.lot else allowed * _WORK_ALONE
+        slices = min(len(work.lot), max(1, int(for_work / SLICE_SECONDS)))
+        reads.lot.unpark(count=int(reads.per_pass))
+        replays.lot.unpark(count=int(replays.per_pass))
+        work.lot.unpark(count=slices)
+        return slices
 
 
 @asynccontextmanager

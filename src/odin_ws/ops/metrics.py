@@ -123,6 +123,11 @@ class _ServiceCollector(Collector):
             "ws_turns_waiting", "Connections with bytes that are to be read", view.turns.waiting
         )
         yield _gauge(
+            "ws_replays_waiting",
+            "Replays that wait to send their next messages",
+            view.turns.replaying,
+        )
+        yield _gauge(
             "ws_time_slices_waiting",
             "Clients whose work waits for its next time slice",
             view.turns.working,

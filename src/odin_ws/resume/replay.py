@@ -435,6 +435,7 @@ class Replay:
         return True
 
     def _send_chunk(self, chunk: Chunk) -> None:
+        begun = trio.current_time()
         if self._horizon.covers(chunk):
             # The list is shared by all who get the same, and so is what is made of it.
             self._hub.flush(self._caller.subscriber)
@@ -442,6 +443,7 @@ class Replay:
             self._hub.send(self._caller.subscriber, chunk.messages, replay=True)
         else:
             self._send(chunk.messages)
+        self._context.stats.send_seconds += trio.current_time() - begun
 
     def _send(self, messages: Sequence[Message]) -> None:
         # Live messages that are due already come first: newer messages do not overtake them.

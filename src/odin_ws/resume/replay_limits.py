@@ -39,6 +39,8 @@ class ReplayStats:
     active: int = 0
     from_tail: int = 0  # messages
     from_archive: int = 0  # messages
+    send_seconds: float = 0.0
+    """Time for which sending chunks of replays has kept the event loop."""
 
 
 @attrs.define(eq=False)

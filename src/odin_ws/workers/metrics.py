@@ -19,6 +19,7 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_connections_max": sum,
     "ws_connections_pending": sum,
     "ws_turns_waiting": sum,
+    "ws_replays_waiting": sum,
     "ws_time_slices_waiting": sum,
     "ws_capacity_max_connections": sum,
     "ws_memory_bytes": sum,
