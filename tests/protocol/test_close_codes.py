@@ -69,6 +69,14 @@ def test_other_frames_pass_as_they_are(
     assert codes.replaced is None
 
 
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_close_without_a_code_that_comes_in_two_pieces_passes_once(cut: int) -> None:
+    """Its beginning has been passed on when the rest comes."""
+    data = frame(Op.CLOSE, b"")
+    codes = CloseCodes()
+    assert codes.pass_on(data[:cut]) + codes.pass_on(data[cut:]) == data
+
+
 @given(st.lists(st.binary(max_size=40), max_size=20))
 def test_garbage_passes_as_it_is_but_for_a_code(pieces: list[bytes]) -> None:
     """No bytes bring an error or are lost; the beginning of a close is all that is held back."""

@@ -71,7 +71,8 @@ class CloseCodes:
             if head[0] & 0x0F == Opcode.CLOSE:
                 # Nothing is looked at behind a close.
                 self._next = math.inf
-                return data[passed:begin] + self._readable(head[:size]) + data[begin + size :]
+                whole = data[:begin] + self._readable(head[:size]) + data[begin + size :]
+                return whole[passed:]
             self._next = begin + size + _payload_size(head)
         self._next -= len(data)
         return data[passed:]
