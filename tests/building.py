@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from odin_ws.catalogue import channel_name, default_catalogue
+from odin_ws.catalogue import default_catalogue
+from odin_ws.pattern import channel_name
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import Record
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.auth.grants import Grant, full_grant, not_granted
-from odin_ws.catalogue import default_catalogue, matching_patterns
+from odin_ws.catalogue import default_catalogue
+from odin_ws.pattern import matching_patterns
 from tests.auth.claiming import grant
 
 CATALOGUE = default_catalogue()

@@ -1,4 +1,4 @@
-"""Tokens and channels are judged and split as the protocol says."""
+"""Tokens are judged as the protocol says."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from odin_ws.catalogue import (
     MAX_TOKEN_BYTES,
     InvalidName,
     NameCode,
-    channel_name,
     check_token,
     has_control_characters,
     is_token,
 )
-from odin_ws.catalogue.channel_names import split_channel
 
 texts = st.text(st.characters(codec="utf-8"), max_size=150)
 half_pairs = st.text(st.characters(categories=["Cs"]), min_size=1, max_size=3)
-words = st.text(st.characters(codec="utf-8", exclude_characters=".*"), max_size=10)
 
 
 @given(texts | st.text("aé😀*.", max_size=140))
@@ -90,16 +87,3 @@ def test_what_is_wrong_with_a_token_is_said(text: str, wrong: str) -> None:
     with pytest.raises(InvalidName) as caught:
         check_token(text, text)
     assert wrong in caught.value.message
-
-
-@given(texts, words)
-def test_failing_9_a_token_with_dots_keeps_its_channel(token: str, category: str) -> None:
-    """A channel is split at its last dot, so any token comes back whole."""
-    assert split_channel(channel_name(token, category)) == (token, category)
-
-
-@given(words)
-def test_a_name_without_a_dot_is_no_channel(name: str) -> None:
-    """There is nothing to split."""
-    with pytest.raises(InvalidName, match=r"\{token\}\.\{category\}"):
-        split_channel(name)

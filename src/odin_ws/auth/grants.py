@@ -7,7 +7,8 @@ from typing import Final
 
 import attrs
 
-from odin_ws.catalogue import ANY, Catalogue, channel_name, split_channel
+from odin_ws.catalogue import Catalogue
+from odin_ws.pattern import ANY, Pattern, channel_name, has_token
 
 __all__ = ["Grant", "full_grant", "not_granted"]
 
@@ -38,10 +39,10 @@ class Grant:
         """What is not granted of some patterns, by category: `*.balances`, `BTC.balances`."""
         found: dict[str, None] = {}
         for pattern in patterns:
-            token, suffix = split_channel(pattern)
-            for category in self.allowed if suffix == ANY else (suffix,):
-                if self.allowed.get(category, frozenset()).isdisjoint({token, ANY}):
-                    found[channel_name(token, category)] = None
+            parsed = Pattern.parse(pattern)
+            for category in parsed.categories(self.allowed):
+                if not has_token(self.allowed.get(category, frozenset()), parsed.token):
+                    found[channel_name(parsed.token, category)] = None
         return list(found)
 
 

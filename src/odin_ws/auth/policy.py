@@ -11,7 +11,8 @@ import attrs
 
 from odin_ws.auth.claims import MAX_NAMES, BadClaims, Claims
 from odin_ws.auth.grants import Grant
-from odin_ws.catalogue import ANY, Catalogue, InvalidName, is_token, split_channel
+from odin_ws.catalogue import Catalogue, InvalidName, is_token
+from odin_ws.pattern import ANY, Pattern
 
 __all__ = ["Policy", "PolicyError", "Rule", "Who", "load_policy"]
 
@@ -81,10 +82,9 @@ class Policy:
                 patterns = self.catalogue.expand_channel(name)
             except InvalidName:
                 continue
-            for pattern in patterns:
-                token, suffix = split_channel(pattern)
-                for category in allowed if suffix == ANY else (suffix,):
-                    allowed[category].add(token)
+            for pattern in map(Pattern.parse, patterns):
+                for category in pattern.categories(allowed):
+                    allowed[category].add(pattern.token)
         return {category: frozenset(tokens) for category, tokens in allowed.items()}
 
 

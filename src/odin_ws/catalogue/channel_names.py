@@ -1,4 +1,4 @@
-"""Tokens and channel names: how they are made, split and judged."""
+"""Tokens and names of channels: which texts can be one, and what is wrong with the others."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from typing import Final
 
 import attrs
 
+from odin_ws.pattern import ANY
+
 __all__ = [
-    "ANY",
     "MAX_TOKEN_BYTES",
     "InvalidName",
     "NameCode",
-    "channel_name",
     "check_token",
     "has_control_characters",
     "is_token",
-    "matching_patterns",
-    "split_channel",
 ]
-
-ANY = "*"
 
 # The protocol's limit (docs/protocol.md, "Names"); an address or a ticker is far shorter.
 MAX_TOKEN_BYTES = 128
@@ -83,26 +79,3 @@ def check_token(text: str, name: str) -> str:
     else:
         wrong = f"a token has at most {MAX_TOKEN_BYTES} bytes"
     raise InvalidName(name, NameCode.INVALID_CHANNEL, wrong)
-
-
-def channel_name(token: str, category: str) -> str:
-    """The channel of a token's records in one category: `BTC.trade`."""
-    return f"{token}.{category}"
-
-
-def matching_patterns(token: str, category: str) -> tuple[str, str, str, str]:
-    """The four patterns that a channel's messages are sent to; the first is the channel itself."""
-    return (
-        channel_name(token, category),
-        channel_name(ANY, category),
-        channel_name(token, ANY),
-        channel_name(ANY, ANY),
-    )
-
-
-def split_channel(name: str) -> tuple[str, str]:
-    """Token and category of a channel name, split at the *last* dot: tokens may contain dots."""
-    token, dot, suffix = name.rpartition(".")
-    if not dot:
-        raise InvalidName(name, NameCode.INVALID_CHANNEL, "a channel is {token}.{category}")
-    return token, suffix

@@ -10,8 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
-from odin_ws.catalogue.channel_names import ANY
 from odin_ws.catalogue.model import Catalogue, KeyFormat, Topic, ValueFormat
+from odin_ws.pattern import ANY
 
 __all__ = ["CatalogueError", "default_catalogue", "load_catalogue"]
 

@@ -1,24 +1,21 @@
 """The catalogue: which topics there are, and which patterns a client's names stand for.
 
-A *pattern* is what the subscription index knows: `BTC.trade`, `*.trade`, `BTC.*` or `*.*`.
-Everything else a client may write (bundles, topics, `BTC.TRADING`) expands to patterns here.
+What else a client may write (bundles, topics, `BTC.TRADING`) expands to patterns here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import attrs
 
 from odin_ws.catalogue.channel_names import (
-    ANY,
     InvalidName,
     NameCode,
-    channel_name,
     check_token,
-    split_channel,
 )
+from odin_ws.pattern import ANY, Pattern, channel_name
 
 __all__ = ["Catalogue", "KeyFormat", "Topic", "ValueFormat"]
 
@@ -84,15 +81,14 @@ class Catalogue:
 
     def topics_of(self, patterns: Iterable[str]) -> list[str]:
         """The topics that patterns read from, in the catalogue's order."""
-        return self.topics_in({split_channel(pattern)[1] for pattern in patterns})
+        return self.topics_in({Pattern.parse(pattern).category for pattern in patterns})
 
-    def topics_in(self, endings: Collection[str]) -> list[str]:
+    def topics_in(self, endings: Iterable[str]) -> list[str]:
         """The topics of these categories, in the catalogue's order; `*` stands for all."""
-        return [
-            topic.name
-            for topic in self.topics.values()
-            if topic.category in endings or ANY in endings
-        ]
+        read: set[str] = set()
+        for ending in endings:
+            read.update(Pattern(ANY, ending).categories(self.categories))
+        return [topic.name for topic in self.topics.values() if topic.category in read]
 
     def expand_channel(self, name: str) -> tuple[str, ...]:
         """Patterns of one entry of `channels`: a channel, a pattern or a bundle.
@@ -109,7 +105,7 @@ class Catalogue:
                 + ") nor a channel {token}.{category}"
             )
             raise InvalidName(name, NameCode.INVALID_CHANNEL, message)
-        token, suffix = split_channel(name)
+        token, suffix = Pattern.parse(name)
         if token != ANY:
             check_token(token, name)
         if suffix == ANY or suffix in self.categories:

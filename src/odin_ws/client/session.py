@@ -24,6 +24,7 @@ from odin_ws.client.items import (
 )
 from odin_ws.client.offset_tracker import Ledger
 from odin_ws.client.subscription import Subscription
+from odin_ws.pattern import Pattern
 from odin_ws.protocol.json_text import load_json
 
 __all__ = ["HEARTBEAT", "Counts", "Session", "auth_command"]
@@ -137,7 +138,7 @@ class Session:
         channel: str = fields["channel"]
         message = Message(
             channel,
-            self._topics[channel.rpartition(".")[2]],
+            self._topics[Pattern.parse(channel).category],
             int(partition),
             int(offset),
             int(fields["ts"]),

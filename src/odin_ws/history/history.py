@@ -12,8 +12,9 @@ from typing import Final, TypeVar
 
 import attrs
 
-from odin_ws.catalogue import ANY, Catalogue, channel_name, split_channel
+from odin_ws.catalogue import Catalogue
 from odin_ws.history.resume_cursor import Want
+from odin_ws.pattern import find_channels
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, STEP_MESSAGES, Steps
@@ -327,26 +328,16 @@ class Retention:
     ) -> Steps[list[tuple[str, str, dict[int, _Queue]]]]:
         """By pattern and topic: a topic's partitions for `*`, else a channel's; no overlaps."""
         categories = self._catalogue.categories
-        all_of: dict[str, str] = {}
-        channels: dict[tuple[str, str], str] = {}
-        for count, pattern in enumerate(patterns, 1):
-            token, ending = split_channel(pattern)
-            for category in categories if ending == ANY else (ending,):
-                if token == ANY:
-                    all_of[category] = pattern
-                else:
-                    channels[token, category] = pattern
-            if not count % STEP_ITEMS:
-                yield
-        names = {category: categories[category].name for category in all_of}
+        channels = yield from find_channels(patterns, categories)
+        names = {category: categories[category].name for category in channels.whole}
         found = [
             (pattern, names[category], self._partitions[names[category]])
-            for category, pattern in all_of.items()
+            for category, pattern in channels.whole.items()
             if names[category] in self._partitions
         ]
-        for count, ((token, category), pattern) in enumerate(channels.items(), 1):
-            queues = self._channels.get(channel_name(token, category))
-            if queues is not None and category not in all_of:
+        for count, (channel, (category, pattern)) in enumerate(channels.named.items(), 1):
+            queues = self._channels.get(channel)
+            if queues is not None:
                 found.append((pattern, categories[category].name, queues))
             if not count % STEP_ITEMS:
                 yield

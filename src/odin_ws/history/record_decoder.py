@@ -12,10 +12,10 @@ from odin_ws.catalogue import (
     KeyFormat,
     Topic,
     ValueFormat,
-    channel_name,
     has_control_characters,
     is_token,
 )
+from odin_ws.pattern import channel_name
 from odin_ws.protocol.envelope import Message
 from odin_ws.protocol.json_text import InvalidJson, load_json
 from odin_ws.records import Record, Undecodable

@@ -8,8 +8,9 @@ from collections.abc import Collection
 from operator import attrgetter
 from typing import Final
 
-from odin_ws.catalogue import ANY, Catalogue, channel_name, split_channel
+from odin_ws.catalogue import Catalogue
 from odin_ws.history.history import message_bytes
+from odin_ws.pattern import find_channels
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, Steps
@@ -75,24 +76,15 @@ class LastMessages:
 
         `until`: a place in the hub's order; channels that have a message behind it are left out.
         """
-        named: dict[str, None] = {}
-        wild: set[str] = set()
-        for count, pattern in enumerate(list(patterns), 1):
-            token, ending = split_channel(pattern)
-            categories = self._catalogue.categories if ending == ANY else (ending,)
-            if token == ANY:
-                wild.update(categories)
-            else:
-                named.update(dict.fromkeys(channel_name(token, one) for one in categories))
-            if not count % STEP_ITEMS:
-                yield
-        if not wild:
+        channels = yield from find_channels(list(patterns), self._catalogue.categories)
+        named = channels.named
+        if not channels.whole:
             found = [self._last[name] for name in named if name in self._last]
             return [one for one in sorted(found, key=attrgetter("order")) if one.order <= until]
         # They stand in order: what changed last is last.
         found = []
         for count, message in enumerate(list(self._last.values()), 1):
-            if message.category in wild or message.channel in named:
+            if message.category in channels.whole or message.channel in named:
                 found.append(message)
             if not count % _COMPARED:
                 yield

@@ -10,13 +10,14 @@ import structlog
 import trio
 from trio_util import AsyncValue
 
-from odin_ws.catalogue import Catalogue, channel_name
+from odin_ws.catalogue import Catalogue
 from odin_ws.history.history import Retention
 from odin_ws.history.record_decoder import TopicReader, Unreadable
 from odin_ws.history.snapshot_cache import LastMessages
 from odin_ws.hub.log_changes import Jumps, LogChanges
 from odin_ws.hub.stats import HubStats
 from odin_ws.log_reader import Span
+from odin_ws.pattern import channel_name
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import Assignment, Batch, Item, JumpReason, Record, TopicPartition
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from odin_ws.catalogue import ANY, split_channel
 from odin_ws.hub.subscriber import Subscriber
+from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.envelope import Message
 
 __all__ = ["Audience", "SubscriptionIndex"]
@@ -48,15 +48,16 @@ class SubscriptionIndex:
         tables = self._channels, self._tokens, self._categories, self._everything
         return sum(map(len, tables))
 
-    def _place(self, pattern: str, token: str, category: str) -> tuple[dict[str, Audience], str]:
+    def _place(self, pattern: Pattern, text: str) -> tuple[dict[str, Audience], str]:
         """The table that a pattern stands in, and its key there."""
+        token, category = pattern
         if token == ANY:
             return (self._everything, ANY) if category == ANY else (self._categories, category)
-        return (self._tokens, token) if category == ANY else (self._channels, pattern)
+        return (self._tokens, token) if category == ANY else (self._channels, text)
 
     def __contains__(self, pattern: str) -> bool:
         """Whether a pattern has a subscriber."""
-        table, key = self._place(pattern, *split_channel(pattern))
+        table, key = self._place(Pattern.parse(pattern), pattern)
         return key in table
 
     def add(self, subscriber: Subscriber, pattern: str) -> str | None:
@@ -66,12 +67,13 @@ class SubscriptionIndex:
         """
         if pattern in subscriber.patterns:
             return None
-        token, category = split_channel(pattern)
-        table, key = self._place(pattern, token, category)
+        parsed = Pattern.parse(pattern)
+        table, key = self._place(parsed, pattern)
         audience = table.get(key)
         if audience is None:
             audience = table[key] = Audience(pattern)
         subscriber.patterns.add(audience.pattern)
+        category = parsed.category
         subscriber.categories[category] = subscriber.categories.get(category, 0) + 1
         audience.members[subscriber] = None
         return audience.pattern
@@ -81,12 +83,13 @@ class SubscriptionIndex:
         if pattern not in subscriber.patterns:
             return False
         subscriber.patterns.remove(pattern)
-        token, category = split_channel(pattern)
+        parsed = Pattern.parse(pattern)
+        category = parsed.category
         if left := subscriber.categories[category] - 1:
             subscriber.categories[category] = left
         else:
             del subscriber.categories[category]
-        table, key = self._place(pattern, token, category)
+        table, key = self._place(parsed, pattern)
         audience = table[key]
         del audience.members[subscriber]
         if not audience.members:

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from odin_ws.catalogue import matching_patterns
+from odin_ws.pattern import matching_patterns
 from odin_ws.protocol.frames import text_header
 from odin_ws.records import Record
 

@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from odin_ws.catalogue import Catalogue, is_token
+from odin_ws.pattern import Pattern
 from odin_ws.protocol.errors import CommandError, ErrorCode, shown
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, Steps
@@ -75,7 +76,7 @@ def read_last_positions(
     positions = {}
     for channel, pos in value.items():
         where = f"data.last_pos.{shown(channel)}"
-        token, _, category = channel.rpartition(".")
+        token, category = Pattern.parse(channel) if "." in channel else Pattern("", channel)
         if not is_token(token) or category not in catalogue.categories:
             raise _invalid(where, "a channel {token}.{category} is needed")
         found = _POS.fullmatch(pos) if isinstance(pos, str) else None

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import attrs
 
-from odin_ws.catalogue import ANY, Catalogue, InvalidName, check_token
+from odin_ws.catalogue import Catalogue, InvalidName, check_token
+from odin_ws.pattern import ANY
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.steps import STEP_ITEMS, Steps
 

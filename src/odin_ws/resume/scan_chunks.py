@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
-from odin_ws.catalogue import matching_patterns
+from odin_ws.pattern import matching_patterns
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, STEP_MESSAGES, Steps

@@ -14,6 +14,7 @@ from odin_ws.connection.outbox import Outbox
 from odin_ws.handshake.retry_after import retry_ms
 from odin_ws.history import Want
 from odin_ws.hub import Conflation
+from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.commands import (
     Delivery,
     Reconnect,
@@ -339,7 +340,7 @@ class Subscriptions:
         starts = {channel: dict(positions) for channel, positions in command.last_positions.items()}
         if command.last_offsets is not None:
             starts = {
-                f"*.{self._hub.intake.catalogue.topics[topic].category}": {
+                Pattern(ANY, self._hub.intake.catalogue.topics[topic].category).text: {
                     self._only_partition(topic, command): offset
                 }
                 for topic, offset in command.last_offsets.items()

@@ -11,8 +11,9 @@ import attrs
 import trio
 import trio_websocket
 
-from odin_ws.catalogue import default_catalogue, matching_patterns
+from odin_ws.catalogue import default_catalogue
 from odin_ws.log_reader import Span
+from odin_ws.pattern import matching_patterns
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Client, Closed, Scenario

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from odin_ws.catalogue import default_catalogue, matching_patterns
+from odin_ws.catalogue import default_catalogue
+from odin_ws.pattern import matching_patterns
 from odin_ws.records import TopicPartition
 from odin_ws.testing.scenario import Closed
 from tests.scenarios.resume.following import Follower
