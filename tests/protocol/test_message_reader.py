@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto.frame_protocol import FrameProtocol
 
 from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose, Ping, Pong
 from tests.scenarios.wire import Op, frame
@@ -122,6 +124,62 @@ def test_a_message_that_is_not_whole_is_known() -> None:
 def test_a_fault_ends_the_reading(sent: bytes, fault: Fault) -> None:
     """What was whole before it is given, what comes behind it is not looked at."""
     assert read(frame(Op.TEXT, b"before") + sent + frame(Op.TEXT, b"behind")) == ["before", fault]
+
+
+# Frames as clients send them, and what is nearly one: another first byte, a bad length or text.
+FRAME = st.builds(
+    lambda first, length, mask, payload: bytes((first, 0x80 | length)) + mask + payload,
+    st.sampled_from([0x81, 0x81, 0x81, 0x89, 0x8A, 0x88, 0x82, 0x01, 0xC1]) | st.integers(0, 255),
+    st.integers(0, 127),
+    st.binary(min_size=4, max_size=4) | st.just(bytes(4)),
+    st.binary(max_size=8),
+)
+WHOLE = st.builds(
+    frame,
+    st.sampled_from([Op.TEXT, Op.TEXT, Op.PING, Op.PONG, Op.BINARY]),
+    st.text(max_size=300).map(lambda text: text.encode()[:125]) | st.text().map(str.encode),
+)
+
+
+@given(st.lists(WHOLE | FRAME, max_size=5).map(b"".join))
+def test_whole_frame_is_read_as_wsproto_reads_it(data: bytes) -> None:
+    """Byte by byte nothing is whole, so that wsproto reads all of it."""
+    whole, bitwise = read(data), read(*(data[at : at + 1] for at in range(len(data))))
+    # Of two faults of one frame, how it is cut decides which is seen first.
+    for items in whole, bitwise:
+        items[-1:] = [Fault.BROKEN if isinstance(one, Fault) else one for one in items[-1:]]
+    assert whole == bitwise
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 5000, 65535, 65536])
+def test_text_of_any_length_is_read(size: int) -> None:
+    """Whatever field its length has, and however it is cut."""
+    text, data = "x" * size, frame(Op.TEXT, b"x" * size)
+    for pieces in [data], [data[:3], data[3:]], [data[:-1], data[-1:]]:
+        reader = FrameReader(1 << 20, FRAMES)
+        assert [item for piece in pieces for item in reader.receive(piece)] == [text]
+
+
+def test_length_in_a_longer_field_than_it_needs_is_a_fault() -> None:
+    """RFC 6455, 5.2: the minimal number of bytes."""
+    assert read(b"\x81\xfe\x00\x7d" + bytes(4 + 125)) == [Fault.BROKEN]
+
+
+def test_wsproto_is_there_only_while_a_frame_is_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes memory for each connection, and most clients never need it."""
+    made = []
+
+    def make(**options: Any) -> FrameProtocol:
+        made.append(FrameProtocol(**options))
+        return made[-1]
+
+    monkeypatch.setattr("odin_ws.protocol.message_reader.FrameProtocol", make)
+    reader, data = FrameReader(LIMIT, FRAMES), frame(Op.TEXT, b"one")
+    counts = []
+    for piece in data, frame(Op.PONG), data[:5], data[5:], data, data[:1], data[1:]:
+        assert Fault.BROKEN not in list(reader.receive(piece))
+        counts.append(len(made))
+    assert counts == [0, 0, 1, 1, 1, 2, 2]
 
 
 @given(st.lists(st.binary(max_size=200), max_size=10))

@@ -56,6 +56,11 @@ class CloseCodes:
         # Where the next frame begins, from the next byte on, or the one that was begun.
         self._next: float = 0
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether what was passed on so far ends with a frame, which was no close."""
+        return self._next == 0 and not self._begun
+
     def pass_on(self, data: bytes) -> bytes:
         """The bytes to give to wsproto: all of them, but the head of a close when it is whole."""
         passed = 0 if _has_code(self._begun) else len(self._begun)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from enum import Enum, auto
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import attrs
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
@@ -46,20 +46,38 @@ class PeerClose:
     reason: str
 
 
+# RFC 6455, 5.2: the first byte of a frame that is a whole message, and no extension concerns it.
+_KINDS: Final = {0x81: Opcode.TEXT, 0x89: Opcode.PING, 0x8A: Opcode.PONG}
+
+# RFC 6455, 5.2 and 5.3: clients mask what they send; a length from 126 on has its own field.
+_MASKED: Final = 0x80
+_MASK_BYTES: Final = 4
+_NO_MASK: Final = bytes(_MASK_BYTES)
+_LEAST_BYTES: Final = 2 + _MASK_BYTES
+_TWO_BYTES: Final = 126
+
 # A text, and what is binary, is a whole message.
 Incoming = str | bytes | Ping | Pong | PeerClose | Fault
 
 _PONG: Final = Pong()
 
 
+class _Wsproto(NamedTuple):
+    """wsproto's reader, and what passes the bytes on to it."""
+
+    frames: FrameProtocol
+    codes: CloseCodes
+
+
 class FrameReader:
     """Reads one connection's bytes. A message may have `max_bytes`, in `max_frames` frames."""
 
-    __slots__ = ("_codes", "_count", "_frames", "_max_bytes", "_max_frames", "_parts", "_size")
+    __slots__ = ("_count", "_max_bytes", "_max_frames", "_parts", "_size", "_wsproto")
 
     def __init__(self, max_bytes: int, max_frames: int) -> None:
-        self._frames = FrameProtocol(client=False, extensions=[])
-        self._codes = CloseCodes()
+        # Made for what `_read_whole` does not read, and let go of between two messages: it takes
+        # 2 KB, and most clients never need it.
+        self._wsproto: _Wsproto | None = None
         self._max_bytes = max_bytes
         self._max_frames = max_frames
         # Of a message that is not whole yet; most come in one piece. Not a list: of a million
@@ -75,18 +93,33 @@ class FrameReader:
 
     def receive(self, data: bytes) -> Iterator[Incoming]:
         """What has become whole with these bytes, in order; after a fault nothing more."""
-        self._frames.receive_bytes(self._codes.pass_on(data))
+        begin = 0
+        if self._wsproto is None:
+            while (whole := _read_whole(data, begin, self._max_bytes)) is not None:
+                begin, item = whole
+                yield item
+            if begin == len(data):
+                return
+            self._wsproto = _Wsproto(FrameProtocol(client=False, extensions=[]), CloseCodes())
+        yield from self._receive(self._wsproto, data[begin:])
+
+    def _receive(self, wsproto: _Wsproto, data: bytes) -> Iterator[Incoming]:
+        frames, codes = wsproto
+        frames.receive_bytes(codes.pass_on(data))
         try:
-            for frame in self._frames.received_frames():
-                item = self._read(frame)
+            for frame in frames.received_frames():
+                item = self._read(frame, codes)
                 if item is not None:
                     yield item
                     if isinstance(item, Fault):
                         return
         except ParseFailed as error:
             yield Fault.NOT_UTF8 if error.code == _NOT_UTF8 else Fault.BROKEN
+        else:
+            if codes.between_frames and self._parts is None:
+                self._wsproto = None
 
-    def _read(self, frame: Frame) -> Incoming | None:
+    def _read(self, frame: Frame, codes: CloseCodes) -> Incoming | None:
         payload = frame.payload
         match frame.opcode:
             case Opcode.TEXT | Opcode.BINARY if isinstance(payload, str | bytes | bytearray):
@@ -98,7 +131,7 @@ class FrameReader:
             case Opcode.PONG:
                 return _PONG
             case Opcode.CLOSE if isinstance(payload, tuple):
-                return PeerClose(self._codes.replaced or int(payload[0]), payload[1] or "")
+                return PeerClose(codes.replaced or int(payload[0]), payload[1] or "")
         return None
 
     def _message(self, part: str | bytes, *, whole: bool) -> Incoming | None:
@@ -118,6 +151,38 @@ class FrameReader:
         self._parts = None
         self._size = self._count = 0
         return message
+
+
+def _read_whole(data: bytes, begin: int, max_bytes: int) -> tuple[int, str | Ping | Pong] | None:
+    """Read one frame that begins there, and return its end and what it says.
+
+    Returns None unless it is a text of less than 64 KiB, a ping or a pong, whole and masked: nearly
+    all that clients send. All else is wsproto's to read, or to reject.
+    """
+    if len(data) - begin < _LEAST_BYTES or (kind := _KINDS.get(data[begin])) is None:
+        return None
+    length = data[begin + 1] - _MASKED
+    begin += 2
+    minimal = length < _TWO_BYTES
+    if length == _TWO_BYTES and kind is Opcode.TEXT:
+        length = int.from_bytes(data[begin : begin + 2])
+        minimal = length >= _TWO_BYTES
+        begin += 2
+    mask = data[begin : begin + _MASK_BYTES]
+    begin += _MASK_BYTES
+    end = begin + length
+    if not (minimal and 0 <= length <= max_bytes and end <= len(data)):
+        return None
+    payload = data[begin:end]
+    if payload and mask != _NO_MASK:
+        key = (mask * (length // _MASK_BYTES + 1))[:length]
+        payload = (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(length)
+    if kind is Opcode.TEXT:
+        try:
+            return end, payload.decode()
+        except UnicodeDecodeError:
+            return None
+    return end, Ping(payload) if kind is Opcode.PING else _PONG
 
 
 def _collector(part: str | bytes) -> IO[Any]:
