@@ -170,7 +170,7 @@ def test_text_of_any_length_is_read(size: int) -> None:
 
 def test_length_in_a_longer_field_than_it_needs_is_a_fault() -> None:
     """RFC 6455, 5.2: the minimal number of bytes."""
-    assert read(b"\x81\xfe\x00\x7d" + bytes(4 + 125)) == [Fault.BROKEN]
+    assert read(b"\x81\xfe\x00\x5d" + bytes(4 + 0x5D)) == [Fault.BROKEN]
 
 
 def test_wsproto_is_there_only_while_a_frame_is_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:
