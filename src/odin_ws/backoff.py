@@ -22,10 +22,14 @@ class Backoff:
         least: float | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """`least`: the shortest wait, by default half of `first`. `rng`: the source of jitter."""
-        if not 0 < first <= most:
-            raise ValueError(f"0 < first <= most is needed, not {first} and {most}")
-        self._first = first
+        """`least`: the shortest wait, by default half of `first`. `rng`: the source of jitter.
+
+        `most` may be a setting of the operator that is shorter than `first`: then each wait is
+        `most` at the longest. Raises ValueError unless both are above 0.
+        """
+        if first <= 0 or most <= 0:
+            raise ValueError(f"seconds above 0 are needed, not {first} and {most}")
+        self._first = first = min(first, most)
         self._most = most
         self._least = first / 2 if least is None else least
         self._uniform = (rng or random).uniform
