@@ -98,6 +98,12 @@ def test_covering_pattern_matches_all_that_the_other_does(one: Pattern, other: P
     assert one.covers(other) is (not left_out)
 
 
+@given(patterns, patterns)
+def test_overlapping_patterns_match_a_channel_together(one: Pattern, other: Pattern) -> None:
+    """And only they do."""
+    assert one.overlaps(other) is (not matched(one).isdisjoint(matched(other)))
+
+
 @given(several)
 def test_found_channels_are_the_matched_ones_each_once(some: list[Pattern]) -> None:
     """Overlapping patterns find a channel once, with one that matches it."""

@@ -55,6 +55,13 @@ class Pattern(NamedTuple):
         """Whether every channel that `other` matches is one of the pattern's."""
         return self.matches(other.token, other.category)
 
+    def overlaps(self, other: Pattern) -> bool:
+        """Whether some channel is matched by both."""
+        return all(
+            one == another or ANY in (one, another)
+            for one, another in zip(self, other, strict=True)
+        )
+
     def categories(self, existing: Collection[str]) -> Collection[str]:
         """The categories that it reads, `existing` being all there are."""
         return existing if self.category == ANY else (self.category,)

@@ -74,7 +74,7 @@ def test_a_beginning_is_where_there_was_no_position() -> None:
 def test_partitions_can_be_forgotten() -> None:
     """Of all patterns; the others stay where they are."""
     shared = {TRADES[0]: 5, TRADES[1]: 3}
-    want = Want({"*.trade": shared, "ETH.trade": shared, "BTC.trade": {TRADES[0]: 9}})
+    want = Want({"SOL.trade": shared, "ETH.trade": shared, "BTC.trade": {TRADES[0]: 9}})
     want.advance(TRADES[0], 7)
     assert want.positions() == {TRADES[0]: 7, TRADES[1]: 3}
     want.forget({TRADES[0], TRADES[2]})
@@ -133,3 +133,12 @@ def test_a_pattern_that_is_dropped_is_wanted_no_more() -> None:
     assert want.positions() == {TRADES[0]: 9}
     assert want.drop(["ETH.trade"])
     assert want.positions() == want.highest() == {}
+
+
+@pytest.mark.parametrize("other", ["*.*", "BTC.*", "*.trade"])
+def test_overlapping_patterns_with_positions_of_their_own_are_a_bug(other: str) -> None:
+    """A message of both would be wanted behind one position and passed over behind the other."""
+    shared = {TRADES[0]: 5}
+    assert Want({"BTC.trade": shared, other: shared}).includes(message("BTC", offset=6))
+    with pytest.raises(AssertionError):
+        Want({"BTC.trade": dict(shared), other: dict(shared)})

@@ -40,7 +40,7 @@ class Worker:
 
     async def tell(self, do: str, **more: Any) -> None:
         """Send a command."""
-        assert self._process.stdin is not None  # noqa: S101 -- it was made with a pipe
+        assert self._process.stdin is not None
         try:
             await self._process.stdin.send_all(orjson.dumps({"do": do, **more}) + b"\n")
         except trio.BrokenResourceError as error:
@@ -60,7 +60,7 @@ class Worker:
 
     async def listen(self) -> None:
         """Take in what it says, to its end."""
-        assert self._process.stdout is not None  # noqa: S101 -- it was made with a pipe
+        assert self._process.stdout is not None
         begun = b""
         async with self._news[0] as news:
             async for read in self._process.stdout:
@@ -97,7 +97,7 @@ async def open_worker(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.listen)
-            assert process.stdin is not None  # noqa: S101 -- it was made with a pipe
+            assert process.stdin is not None
             await process.stdin.send_all(to_json(plan))
             await worker.hears("ready", _READY_SECONDS)
             yield worker

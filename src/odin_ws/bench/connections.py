@@ -131,7 +131,7 @@ class Connections:
             if self.phases[number] != Phase.SUBSCRIBED:
                 continue
             sock = self._sockets[number]
-            assert sock is not None  # noqa: S101 -- it is subscribed
+            assert sock is not None
             # A reset, so that the server is told at once.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._close(number, Phase.ABSENT)
@@ -298,5 +298,5 @@ class Connections:
 
     def _socket(self, number: int) -> socket.socket:
         sock = self._sockets[number]
-        assert sock is not None  # noqa: S101 -- called for connections that have one
+        assert sock is not None
         return sock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.envelope import Message
 from odin_ws.records import TopicPartition
 
@@ -17,10 +18,13 @@ class Want:
     """Patterns, each with the positions after which it is wanted; it shrinks as messages are given.
 
     A partition that a pattern has no position for is not wanted. Patterns that overlap share one
-    mapping of positions: each message is wanted once.
+    mapping of positions, one object: each message is wanted once, and behind one position. With
+    two mappings a message would be wanted by one pattern and passed over by the other: a hole that
+    nobody notices.
     """
 
     def __init__(self, starts: Mapping[str, Positions]) -> None:
+        assert not _overlaps(starts), starts
         self._starts = dict(starts)
         # Up to here everything of a partition was given.
         self._reached: Positions = {}
@@ -28,6 +32,11 @@ class Want:
         self._lowest: Positions | None = None
         # Each mapping of positions once; None after a pattern was dropped.
         self._shared: Collection[Positions] | None = None
+
+    @classmethod
+    def sharing(cls, patterns: Iterable[str], positions: Positions) -> Want:
+        """Want all patterns after the same positions."""
+        return cls(dict.fromkeys(patterns, positions))
 
     @property
     def patterns(self) -> Iterable[str]:
@@ -134,3 +143,17 @@ class Want:
         if self._shared is None:
             self._shared = {id(starts): starts for starts in self._starts.values()}.values()
         return self._shared
+
+
+def _overlaps(starts: Mapping[str, Positions]) -> bool:
+    """Whether two patterns overlap that do not share their mapping of positions."""
+    if len({id(positions) for positions in starts.values()}) <= 1:
+        return False
+    # Two channels do not overlap, so only patterns with a `*` are compared: a reconnect has one for
+    # each topic at most.
+    wild = [text for text in starts if ANY in text]
+    return any(
+        starts[one] is not starts[other] and Pattern.parse(one).overlaps(Pattern.parse(other))
+        for one in wild
+        for other in starts
+    )

@@ -31,7 +31,7 @@ from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.responses import auth_ack, error_answer, pong
 from odin_ws.protocol.selection import Rejection
 from odin_ws.resume import ReplayContext
-from odin_ws.session import subscriptions
+from odin_ws.session import client
 from odin_ws.session.subscription_limits import SubscriptionLimits
 from odin_ws.session.subscriptions import Subscriptions
 from odin_ws.time_slice import TimeSlice
@@ -84,7 +84,7 @@ class SessionStats:
     rejected: Counter[ErrorCode] = attrs.field(factory=Counter)
 
 
-class Client(subscriptions.Client, Holder, Protocol):
+class Client(client.Client, Holder, Protocol):
     """A connection, as its session sees it: who gets the messages, and how it ends."""
 
     closing: Close | None
@@ -220,7 +220,7 @@ class Session:
 
     async def _carry_out(self, text: str) -> None:
         limits = self._limits
-        most = self._subscriptions.most_patterns
+        most = self._subscriptions.admission.most_patterns
         command = await self._slice.run(decode_steps(text, self._catalogue, most))
         more = (_HEAVY - 1) * _is_heavy(command) + size_of(command) // _MANY
         self._bucket.spend(min(more, limits.command_burst))

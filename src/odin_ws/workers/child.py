@@ -156,7 +156,7 @@ async def open_child(
         process = await _start([*command, "--number", str(number)], environ, name)
     except OSError as error:
         raise CannotStart(str(error)) from error
-    assert process.stdin is not None  # noqa: S101 -- it is a pipe
+    assert process.stdin is not None
     client = _client(name, ops_token)
     child = _Process(process, process.stdin, client)
     try:

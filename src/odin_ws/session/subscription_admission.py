@@ -1,0 +1,147 @@
+"""Which of the patterns that a client names it may have: granted, within its limits, and cheap.
+
+Every check is made before anything changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from odin_ws.auth.grants import not_granted
+from odin_ws.handshake.retry_after import retry_ms
+from odin_ws.hub import Hub
+from odin_ws.protocol.commands import Reconnect, size_of
+from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.selection import Rejection, Selection
+from odin_ws.session.client import Client
+from odin_ws.session.deferred_commands import Beginner
+from odin_ws.session.subscription_limits import (
+    REPLAY_BYTES,
+    SubscriptionLimits,
+    memory_of_patterns,
+    size_of_patterns,
+)
+from odin_ws.steps import STEP_ITEMS, Steps
+
+__all__ = ["Admitted", "Names", "SubscriptionAdmission", "not_now", "patterns_in"]
+
+_NO_MEMORY: Final = "the server is short of memory; nothing has changed"
+
+# Names as the client wrote them, each with its patterns.
+Names = dict[str, Sequence[str]]
+
+
+class Admitted(NamedTuple):
+    """The names that are granted and have room, with their patterns, and the others.
+
+    `memory`: bytes that the patterns will take.
+    """
+
+    names: Names
+    rejected: list[Rejection]
+    memory: int
+
+
+class SubscriptionAdmission:
+    """Checks one client's patterns against its grant, its limits, and the memory of all clients."""
+
+    __slots__ = ("_client", "_hub", "_limits")
+
+    def __init__(self, client: Client, hub: Hub, limits: SubscriptionLimits) -> None:
+        self._client = client
+        self._hub = hub
+        self._limits = limits
+
+    @property
+    def most_patterns(self) -> int:
+        """What the client may have, by the settings and its token."""
+        own = self._client.grant.max_subscriptions
+        return self._limits.patterns if own is None else min(own, self._limits.patterns)
+
+    def admit(self, selection: Selection) -> Steps[Admitted]:
+        """Which names are granted and have room."""
+        grant, most = self._client.grant, self.most_patterns
+        rejected = list(selection.rejected)
+        names: Names = {}
+        patterns = set(self._client.subscriber.patterns)
+        room = self._limits.room(patterns)
+        handled = memory = 0
+        for name, wanted in selection.wanted.items():
+            handled += len(wanted)
+            if handled >= STEP_ITEMS:
+                handled = 0
+                yield
+            if missing := grant.missing(wanted):
+                rejected.append(Rejection(name, ErrorCode.FORBIDDEN, not_granted(missing)))
+            elif len(patterns) + len({one for one in wanted if one not in patterns}) > most:
+                message = f"at most {most} subscriptions per connection"
+                rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
+            elif (size := size_of_patterns({*wanted} - patterns)) > room:
+                message = self._limits.no_room
+                rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
+            else:
+                room -= size
+                for begin in range(0, len(wanted), STEP_ITEMS):
+                    memory += self._memory_of(wanted[begin : begin + STEP_ITEMS])
+                    if begin:
+                        yield
+                patterns.update(wanted)
+                names[name] = wanted
+        return Admitted(names, rejected, memory)
+
+    def admit_all(self, command: Reconnect, starts: Mapping[str, object]) -> Steps[int]:
+        """The memory that a reconnect's patterns take: all of them are admitted, or none.
+
+        Raises CommandError.
+        """
+        most = self.most_patterns
+        patterns = self._client.subscriber.patterns.union(starts)
+        if len(patterns) > most:
+            raise _refused(
+                command,
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                f"at most {most} subscriptions per connection",
+            )
+        missing: list[str] = []
+        memory = REPLAY_BYTES
+        for count, pattern in enumerate(starts, 1):
+            missing += self._client.grant.missing([pattern])
+            memory += self._memory_of([pattern])
+            if not count % STEP_ITEMS:
+                yield
+        if missing:
+            raise _refused(command, ErrorCode.FORBIDDEN, not_granted(missing))
+        if self._limits.room(patterns) < 0:
+            raise _refused(command, ErrorCode.TOO_MANY_SUBSCRIPTIONS, self._limits.no_room)
+        return memory
+
+    def spend(self, command: Beginner, size: int) -> None:
+        """Count the memory that a command takes, in bytes. Raises CommandError."""
+        if not self._limits.take(size):
+            raise not_now(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
+
+    def spend_waiting(self, command: Beginner) -> None:
+        """Count the memory of a command that waits. Raises CommandError."""
+        if not self._limits.take_waiting(size_of(command)):
+            raise not_now(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
+
+    def _memory_of(self, patterns: Collection[str]) -> int:
+        own = self._client.subscriber.patterns
+        new = [one for one in patterns if one not in own]
+        return memory_of_patterns(new, self._hub.has_subscriber)
+
+
+def _refused(command: Reconnect, code: ErrorCode, message: str) -> CommandError:
+    return CommandError(code, message, command.id, command="reconnect")
+
+
+def not_now(command: Beginner, code: ErrorCode, message: str) -> CommandError:
+    """Nothing is wrong with the command; a reconnect has errors of its own."""
+    kind = "reconnect" if isinstance(command, Reconnect) else None
+    return CommandError(code, message, command.id, kind, retry=True, retry_ms=retry_ms())
+
+
+def patterns_in(names: Mapping[str, Sequence[str]]) -> list[str]:
+    """The patterns of some names; one of two names comes twice."""
+    return [pattern for patterns in names.values() for pattern in patterns]
