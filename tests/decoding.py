@@ -5,23 +5,31 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
 from websockets.streams import StreamReader
 
 __all__ = ["Opcode", "frames", "messages"]
 
 
-def frames(data: bytes) -> list[tuple[Opcode, Any]]:
+def frames(data: bytes, window_bits: int = 15) -> list[tuple[Opcode, Any]]:
     """Opcode and payload of each frame: a text, a close's code and reason, or bytes.
 
-    Fails where a frame is cut off, is masked, or is a fragment.
+    `window_bits`: how far compressed messages may refer back. Fails where a frame is cut off, is
+    masked, or is a fragment.
     """
+    inflate = PerMessageDeflate(
+        remote_no_context_takeover=True,
+        local_no_context_takeover=True,
+        remote_max_window_bits=window_bits,
+        local_max_window_bits=15,
+    )
     reader = StreamReader()
     reader.feed_data(data)
     reader.feed_eof()
     found: list[tuple[Opcode, Any]] = []
     while not (at_end := _result(reader.at_eof())):
-        frame = _result(Frame.parse(reader.read_exact, mask=False))
+        frame = _result(Frame.parse(reader.read_exact, mask=False, extensions=[inflate]))
         frame.check()
         assert frame.fin
         payload: Any = bytes(frame.data)

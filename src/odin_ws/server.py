@@ -27,10 +27,11 @@ from odin_ws.handshake.handshake import Caller, Entrance
 from odin_ws.handshake.request import Head, Refusal, upgrade
 from odin_ws.hub import Subscriber
 from odin_ws.listener.transport import Transport
-from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.message_reader import FrameReader
+from odin_ws.protocol.permessage_deflate import agree
 from odin_ws.protocol.responses import positions_notice, reconnect_advice
+from odin_ws.protocol.wire_format import WireFormat
 from odin_ws.resume import ReplayContext
 from odin_ws.session.session import Session, SessionLimits, SessionStats
 from odin_ws.steps import finish
@@ -60,13 +61,17 @@ _DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 
 
 @attrs.frozen
 class ConnectionLimits:
-    """What every connection is held to. Sizes in bytes, times in seconds."""
+    """What every connection is held to. Sizes in bytes, times in seconds.
+
+    `compression`: whether permessage-deflate is agreed on with clients that offer it.
+    """
 
     message_bytes: int
     message_frames: int
     message_seconds: float
     outbox_bytes: int
     outbox_seconds: float
+    compression: bool
     session: SessionLimits
 
 
@@ -132,12 +137,12 @@ class ConnectionServer:
                 return
             # Who finds no room is not asked who it is: that costs more than to turn it away.
             with (
-                self.admission.admit(head) as dialect,
+                self.admission.admit(head) as form,
                 self.entrance.addresses.hold(caller.source),
             ):
                 grant = await self.doorkeeper.judge(head)
                 with self.doorkeeper.hold(grant):
-                    await self._serve_upgraded(caller, head, dialect, grant)
+                    await self._serve_upgraded(caller, head, form, grant)
         except Refusal as refusal:
             self.admission.count(refusal)
             status, reason = int(refusal.status), refusal.label
@@ -145,13 +150,15 @@ class ConnectionServer:
             await self.entrance.dismiss(caller, refusal)
 
     async def _serve_upgraded(
-        self, caller: Caller, head: Head, dialect: Dialect, grant: Grant
+        self, caller: Caller, head: Head, form: WireFormat, grant: Grant
     ) -> None:
         limits = self._limits
+        offers = head.headers.get("sec-websocket-extensions")
+        agreed = agree(offers) if offers and limits.compression else None
         connection = Connection(
             caller.transport,
             caller.peer,
-            dialect,
+            form if agreed is None else form.with_window(agreed.window_bits),
             grant,
             outbox_bytes=limits.outbox_bytes,
             grace=limits.outbox_seconds,
@@ -164,10 +171,12 @@ class ConnectionServer:
         )
         with self._registered(connection):
             try:
-                reader = FrameReader(limits.message_bytes, limits.message_frames)
-                await connection.run(
-                    upgrade(head, select_subprotocol(head)), session, reader, head.rest
+                reader = FrameReader(
+                    limits.message_bytes, limits.message_frames, deflate=agreed is not None
                 )
+                extensions = None if agreed is None else agreed.answer
+                answer = upgrade(head, select_subprotocol(head), extensions)
+                await connection.run(answer, session, reader, head.rest)
             except* Exception:  # to say 1011 while the socket is still there; reported above
                 await connection.fail()
                 raise

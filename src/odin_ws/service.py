@@ -277,6 +277,7 @@ def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
         message_seconds=settings.ws_message_timeout,
         outbox_bytes=settings.ws_outbox_bytes,
         outbox_seconds=settings.ws_outbox_seconds,
+        compression=settings.ws_compression == "shared",
         session=SessionLimits(settings.ws_command_rate, settings.ws_command_burst, subscriptions),
     )
 

@@ -28,9 +28,9 @@ from odin_ws.listener.accept_loop import (
 )
 from odin_ws.listener.read_scheduler import Turns, giving_turns
 from odin_ws.listener.transport import Transport
-from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.message_reader import FrameReader
+from odin_ws.protocol.wire_format import wire_format
 
 __all__ = ["echoing"]
 
@@ -89,7 +89,7 @@ async def _serve(entrance: Entrance, wire: Transport, peer: str) -> None:
             connection = Connection(
                 caller.transport,
                 peer,
-                Dialect.V1,
+                wire_format(),
                 Grant({}),
                 outbox_bytes=_OUTBOX_BYTES,
                 grace=_PATIENCE,

@@ -12,8 +12,10 @@ from odin_ws.catalogue.model import KeyFormat, ValueFormat
 from odin_ws.history.record_decoder import TopicReader, Unreadable
 from odin_ws.kafka.protocol import FetchResponse, MalformedResponse
 from odin_ws.kafka.record_batches import read_batches
-from odin_ws.protocol.envelope import Dialect, Message, encode_messages
+from odin_ws.protocol.encoder import encode
+from odin_ws.protocol.envelope import Dialect, Message
 from odin_ws.protocol.json_text import load_json
+from odin_ws.protocol.wire_format import wire_format
 from odin_ws.records import TopicPartition
 from tests.kafka.batches import raw_batch, raw_record
 from tests.kafka.decoding import check_decoding
@@ -68,7 +70,7 @@ def check_records(data: bytes) -> None:
 
 
 def _check_message(message: Message, dialect: Dialect) -> None:
-    frame = encode_messages([message], 1, dialect)
+    frame = encode([message], wire_format(dialect)).frames(1)
     text = frame[frame.index(b"{") :]
     # What Python reads and orjson does not, such as large numbers, is passed on as it is.
     load_json(text.decode())

@@ -18,6 +18,7 @@ from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits
 from odin_ws.handshake.request import Head, Refusal
 from odin_ws.handshake.request_parser import read_head
 from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.wire_format import Frames, wire_format
 from odin_ws.resume import ReplayContext, ReplayLimits, Scans
 from odin_ws.server import ConnectionLimits, ConnectionServer
 from odin_ws.session.session import SessionLimits
@@ -66,8 +67,28 @@ async def test_the_query_selects_the_dialect(
     autojump_clock: MockClock, query: str, dialect: Dialect
 ) -> None:
     """The original envelope is for those who ask for it; unknown parameters are nobody's harm."""
-    with Guard().admission.admit(await good_head("/ws" + query)) as given:
-        assert given is dialect
+    with Guard().admission.admit(await good_head("/ws" + query)) as form:
+        assert form is wire_format(dialect)
+
+
+@pytest.mark.parametrize(
+    ("query", "frames"),
+    [("", Frames.SINGLE), ("?frames=batch", Frames.BATCH), ("?frames=single", Frames.SINGLE)],
+)
+async def test_query_selects_the_frames(
+    autojump_clock: MockClock, query: str, frames: Frames
+) -> None:
+    """A client that cannot say it in a command yet says it in the URL."""
+    with Guard().admission.admit(await good_head("/ws" + query)) as form:
+        assert form is wire_format(frames=frames)
+
+
+@pytest.mark.parametrize("frames", ["", "Batch", "batches", "%00"])
+async def test_unknown_frames_are_rejected(autojump_clock: MockClock, frames: str) -> None:
+    """The answer says what is allowed."""
+    refusal = Guard().refusal(await good_head(f"/ws?frames={frames}"))
+    assert (refusal.status, refusal.label) == (400, "bad_request")
+    assert refusal.text.startswith("frames: single or batch, not ")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +187,7 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
             message_seconds=10,
             outbox_bytes=1024,
             outbox_seconds=10,
+            compression=True,
             session=SessionLimits(10, 10, SubscriptionLimits(10, 0, 1024, 10, 60)),
         ),
         entrance=Entrance(

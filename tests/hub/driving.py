@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import LastMessages, Retention
 from odin_ws.hub import Hub, Intake, Subscriber
-from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.wire_format import WireFormat
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record
 from tests.decoding import messages
 
@@ -38,9 +38,9 @@ def make_hub(
 class Client:
     """A subscriber that keeps what it is sent. Override `received` to act on it."""
 
-    def __init__(self, dialect: Dialect = Dialect.V1) -> None:
+    def __init__(self, form: WireFormat | None = None) -> None:
         self.writes: list[bytes] = []
-        self.subscriber = Subscriber(self._deliver, dialect)
+        self.subscriber = Subscriber(self._deliver, form)
 
     @property
     def messages(self) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 from trio.testing import MockClock
 
 from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.wire_format import wire_format
 from tests.building import record
 from tests.hub.driving import Client, dispatching, make_hub
 from tests.hub.joining import join
@@ -101,7 +102,7 @@ async def test_failing_9_a_key_with_dots_reaches_its_channel(autojump_clock: Moc
 async def test_each_subscriber_is_spoken_to_in_its_dialect(autojump_clock: MockClock) -> None:
     """Neighbours with the same records but other envelopes do not get each other's bytes."""
     hub = make_hub()
-    old, new = Client(Dialect.V0), Client(Dialect.V1)
+    old, new = Client(wire_format(Dialect.V0)), Client(wire_format(Dialect.V1))
     for client in (old, new):
         join(hub, "BTC.trade", client=client)
     async with dispatching(hub) as feeder:

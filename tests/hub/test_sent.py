@@ -62,9 +62,13 @@ async def test_it_reaches_back_to_the_last_change(autojump_clock: MockClock, cha
             case "unsubscribe":
                 hub.unsubscribe(client.subscriber, ["ETH.trade"])
             case "replay":
-                hub.send(client.subscriber, [message("BTC", offset=0)], replay=True)
+                hub.replay(client.subscriber, [message("BTC", offset=0)])
             case "skip":
-                hub.send(client.subscriber, [message("BTC", offset=1)], skipped=3)
+                conflation = Conflation(lambda: True, 1 << 20, lambda: None)
+                client.subscriber.conflation = conflation
+                conflation.add([message("BTC", offset=1)] * 4)
+                hub.release(client.subscriber)
+                client.subscriber.conflation = None
             case "assignment":
                 await feeder.publish(Assignment({FIRST: 1}))
         before = client.subscriber.seq

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import pytest
 import trio
 
-from odin_ws.hub import dispatcher as hub
-from odin_ws.protocol.envelope import Dialect, Message, encode_messages
+from odin_ws.hub import packing
+from odin_ws.protocol.encoder import Encoded, Pack, encode_steps
+from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.wire_format import WireFormat
+from odin_ws.steps import Steps
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import RawClient
 
@@ -19,11 +22,13 @@ async def test_failing_28_a_message_is_encoded_once_for_all(
     """50 subscribers to one channel share one encoding of each write, value and frame."""
     encoded: list[int] = []
 
-    def counting(messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
+    def counting(
+        messages: Sequence[Message], form: WireFormat, pack: Pack | None = None
+    ) -> Steps[Encoded]:
         encoded.append(len(messages))
-        return encode_messages(messages, seq, dialect)
+        return encode_steps(messages, form, pack)
 
-    monkeypatch.setattr(hub, "encode_messages", counting)
+    monkeypatch.setattr(packing, "encode_steps", counting)
     clients = [await RawClient.open(odin_scenario) for _ in range(50)]
     for client in clients:
         await client.subscribe("BTC.trade")

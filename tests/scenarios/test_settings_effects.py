@@ -93,6 +93,9 @@ EFFECTS: Final = {
         "tests/scenarios/test_slow.py::test_bytes_that_wait_longer_than_the_grace_close"
     ),
     "WS_OUTBOX_MARK_BYTES": f"{_PAST}::test_with_more_than_the_mark_waiting_messages_are_replaced",
+    "WS_COMPRESSION": (
+        "tests/scenarios/test_compression.py::test_compression_off_declines_the_offer"
+    ),
     "WS_TLS_CERT": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TLS_KEY": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TLS_EXPIRY_WARNING_DAYS": (

@@ -160,7 +160,7 @@ ALLOWED: dict[str, bytes] = {
     "an IPv6 host": request(headers={"Host": "[::1]:3002"}),
     "extensions and subprotocols": request(
         headers={
-            "Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits",
+            "Sec-WebSocket-Extensions": "x-webkit-deflate-frame, permessage-deflate; unknown",
             "Sec-WebSocket-Protocol": "other, another",
         }
     ),

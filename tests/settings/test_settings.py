@@ -65,6 +65,7 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
 }
 CHOICES = {
     "KAFKA_ASSIGNMENT": ["all", "group"],
+    "WS_COMPRESSION": ["shared", "off"],
     "WS_FORWARDED_HEADER": ["X-Forwarded-For", "Forwarded"],
     "WS_PROXY_PROTOCOL": ["off", "required"],
     "KAFKA_SECURITY_PROTOCOL": ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],

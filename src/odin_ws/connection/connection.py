@@ -13,9 +13,9 @@ from odin_ws.connection.disconnect_reasons import Close, close_for
 from odin_ws.connection.outbox import Outbox
 from odin_ws.hub import Hub, Subscriber
 from odin_ws.listener.transport import Transport
-from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.frames import PING, close_frame, pong_frame
 from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose, Ping, Pong
+from odin_ws.protocol.wire_format import WireFormat
 
 __all__ = ["CLOSE_SECONDS", "Connection"]
 
@@ -83,7 +83,7 @@ class Connection:
         self,
         transport: Transport,
         peer: str,
-        dialect: Dialect,
+        form: WireFormat,
         grant: Grant,
         *,
         outbox_bytes: int,
@@ -105,7 +105,7 @@ class Connection:
             slow=self.fall_behind,
             idle=self._idle,
         )
-        self.subscriber = Subscriber(self.outbox.write, dialect)
+        self.subscriber = Subscriber(self.outbox.write, form)
         self._taken = taken
         self._greet = greeting
         self._transport = transport

@@ -14,6 +14,7 @@ from odin_ws.handshake.request import Head, Refusal, check_upgrade
 from odin_ws.handshake.retry_after import retry_after
 from odin_ws.held import Held
 from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 
 __all__ = ["NO_ROOM", "Admission"]
 
@@ -45,10 +46,10 @@ class Admission:
     draining: bool = False
     budget: MemoryBudget = attrs.field(factory=MemoryBudget)
 
-    def admit(self, head: Head) -> Held[Dialect]:
+    def admit(self, head: Head) -> Held[WireFormat]:
         """Take a place for the length of the block. Raises Refusal, also for what is no upgrade."""
         check_upgrade(head)
-        dialect = _dialect(head)
+        form = _form(head)
         if self.draining:
             raise _busy("draining", "the server is restarting")
         if self.active >= self.max_connections:
@@ -57,7 +58,7 @@ class Admission:
             raise _busy(limit, _OVERLOADED[limit])
         self.active += 1
         self.budget.spend(CONNECTION_BYTES)
-        return Held(dialect, self._leave)
+        return Held(form, self._leave)
 
     def _leave(self) -> None:
         self.active -= 1
@@ -69,11 +70,15 @@ class Admission:
             self.rejected[refusal.label] += 1
 
 
-def _dialect(head: Head) -> Dialect:
+def _form(head: Head) -> WireFormat:
     version = head.query.get("v", "1")
     if version not in {"0", "1"}:
         raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"v: 0 or 1, not {version!r}")
-    return Dialect(int(version))
+    frames = head.query.get("frames", Frames.SINGLE)
+    if frames not in tuple(Frames):
+        text = f"frames: {' or '.join(Frames)}, not {frames!r}"
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", text)
+    return wire_format(Dialect(int(version)), Frames(frames))
 
 
 def _busy(label: str, text: str) -> Refusal:

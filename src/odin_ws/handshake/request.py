@@ -115,12 +115,14 @@ def _lists(head: Head, name: str, word: str) -> bool:
     return text == word or word in {one.strip(" \t") for one in text.split(",")}
 
 
-def upgrade(head: Head, subprotocol: str | None = None) -> bytes:
+def upgrade(head: Head, subprotocol: str | None = None, extensions: str | None = None) -> bytes:
     """The answer to a head that `check_upgrade` has passed: from its end on frames are spoken.
 
-    `subprotocol`: which one the server has selected.
+    `subprotocol`, `extensions`: which ones the server has selected.
     """
     selected = f"Sec-WebSocket-Protocol: {subprotocol}\r\n".encode() if subprotocol else b""
+    if extensions:
+        selected += f"Sec-WebSocket-Extensions: {extensions}\r\n".encode()
     token = generate_accept_token(head.headers["sec-websocket-key"].encode("ascii"))
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

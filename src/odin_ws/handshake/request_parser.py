@@ -35,7 +35,13 @@ _ONCE: Final = frozenset(
 # The headers that decide something here. The others are not kept, so that no code can come to
 # depend on a header that was not checked. RFC 9110, 5.5 leaves open what bytes over 0x7f mean, so a
 # header of these has none; cookies, user agents and a CDN's header with a city may have them.
-_READ: Final = _ONCE | {"connection", "sec-websocket-protocol", "transfer-encoding", "upgrade"}
+_READ: Final = _ONCE | {
+    "connection",
+    "sec-websocket-extensions",
+    "sec-websocket-protocol",
+    "transfer-encoding",
+    "upgrade",
+}
 
 # By the name as `parse_plain` finds it.
 _NAMES: Final = {name.encode("ascii"): name for name in _READ}

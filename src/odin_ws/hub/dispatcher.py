@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 
@@ -19,9 +18,12 @@ from odin_ws.hub.cycle import Cycle, Queue, Slice
 from odin_ws.hub.fan_out import Shares
 from odin_ws.hub.ingest import Intake
 from odin_ws.hub.log_changes import LiveFrom
-from odin_ws.hub.subscriber import Subscriber
+from odin_ws.hub.packing import Compressors, CycleEncoder, ReplayEncoder
+from odin_ws.hub.subscriber import Due, Subscriber
 from odin_ws.hub.subscription_index import SubscriptionIndex
-from odin_ws.protocol.envelope import Dialect, Message, encode_messages
+from odin_ws.protocol.encoder import Encoded, encode
+from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.wire_format import Frames, WireFormat
 from odin_ws.records import Item
 from odin_ws.steps import STEP_ITEMS, Steps
 
@@ -40,10 +42,6 @@ _SLICE_BYTES = 64 << 10
 # subscribers a millisecond or two, and to write to them takes a hundred.
 _LOOK_SECONDS = 0.02
 
-# Clients that were cut off together come back to the same chunks of the past, at the same numbers:
-# so many are kept encoded, of 64 KiB each. In a crowd there are some for each channel.
-_REPLAYS_KNOWN = 64
-
 
 class Hub:
     """Subscriptions, positions and the dispatcher.
@@ -61,10 +59,9 @@ class Hub:
         self._interval = interval
         self._cycle_bytes = cycle_bytes
         self._index = SubscriptionIndex()
-        # What was encoded last to be replayed: many who were cut off together want the same.
-        self._replayed: deque[tuple[int, Dialect, Sequence[Message], bytes]] = deque(
-            maxlen=_REPLAYS_KNOWN
-        )
+        compressors = Compressors()
+        self._encoder = CycleEncoder(compressors)
+        self._replays = ReplayEncoder(compressors)
 
     # ---- subscriptions: called by sessions, between two cycles or between two writes of one
 
@@ -165,25 +162,28 @@ class Hub:
         conflation = subscriber.conflation
         if conflation is not None and conflation.waiting:
             messages, skipped = conflation.take()
-            self.send(subscriber, messages, skipped=skipped)
-
-    def send(
-        self,
-        subscriber: Subscriber,
-        messages: Sequence[Message],
-        *,
-        replay: bool = False,
-        skipped: int = 0,
-    ) -> None:
-        """Number messages and write them; `skipped` numbers before them are left out."""
-        seq = subscriber.seq + skipped + 1
-        if replay:
-            data = self._encode_replay(messages, seq, subscriber.dialect)
-        else:
-            data = encode_messages(messages, seq, subscriber.dialect, skipped=skipped)
-        if replay or skipped:
+            encoded = encode(messages, subscriber.form)
+            if not skipped:
+                self._deliver(subscriber, encoded)
+                return
             subscriber.window_order = self.intake.order
-        self._deliver(subscriber, data, seq, len(messages))
+            seq = subscriber.seq + skipped + 1
+            self._count(subscriber, seq, encoded.count)
+            subscriber.deliver(encoded.after_skipped(seq, skipped))
+
+    def write_as(self, subscriber: Subscriber, frames: Frames) -> None:
+        """Change what a subscriber is sent as one frame, from the next message on."""
+        self.flush(subscriber)
+        subscriber.form = subscriber.form.with_frames(frames)
+
+    def send(self, subscriber: Subscriber, messages: Sequence[Message]) -> None:
+        """Number messages and write them."""
+        self._deliver(subscriber, encode(messages, subscriber.form))
+
+    def replay(self, subscriber: Subscriber, messages: Sequence[Message]) -> None:
+        """Number messages that had come before, and write them."""
+        subscriber.window_order = self.intake.order
+        self._deliver(subscriber, self._replays.encode(messages, subscriber.form))
 
     def sent(self, subscriber: Subscriber) -> Steps[tuple[int, list[Message]]]:
         """What a subscriber was sent and is still kept, and the number of the first of it.
@@ -204,20 +204,13 @@ class Hub:
     def send_again(self, subscriber: Subscriber, messages: Sequence[Message], first: int) -> None:
         """Write messages again, under the numbers from `first` on that they had."""
         self.flush(subscriber)
-        data = encode_messages(messages, first, subscriber.dialect, replay=True)
-        self._deliver(subscriber, data, first, len(messages))
+        encoded = encode(messages, subscriber.form, replay=True)
+        self._count(subscriber, first, encoded.count)
+        subscriber.deliver(encoded.frames(first))
 
     def forget_replayed(self) -> None:
         """Let go of what was encoded to be replayed: nobody is to be replayed to now."""
-        self._replayed.clear()
-
-    def _encode_replay(self, messages: Sequence[Message], seq: int, dialect: Dialect) -> bytes:
-        for known_seq, known_dialect, known, data in self._replayed:
-            if seq == known_seq and dialect is known_dialect and messages == known:
-                return data
-        data = encode_messages(messages, seq, dialect, replay=True)
-        self._replayed.append((seq, dialect, messages, data))
-        return data
+        self._replays.forget()
 
     # ---- the dispatcher
 
@@ -293,8 +286,10 @@ class Hub:
 
         Neighbours often get the same messages under the same numbers: they share the bytes.
         """
-        shared: Sequence[Message] | None = None
-        shared_seq, shared_dialect, data, messages = 0, Dialect.V1, b"", 0
+        shared: Due | None = None
+        shared_form: WireFormat | None = None
+        encoded: Encoded | None = None
+        shared_seq, data, messages = 0, b"", 0
         stats = self.stats
         with Slice(stats) as time_slice:
             next_look = time_slice.begun + _LOOK_SECONDS
@@ -302,16 +297,26 @@ class Hub:
                 due = subscriber.due
                 if due is None:
                     continue
-                subscriber.due = None
                 if subscriber.conflation is not None:
+                    subscriber.due = None
                     self._write(subscriber, due)
                 else:
                     # `_deliver` without a call, once for each subscriber of each cycle: the hot
                     # path.
-                    seq, dialect = subscriber.seq, subscriber.dialect
-                    if due is not shared or seq != shared_seq or dialect is not shared_dialect:
-                        shared, shared_seq, shared_dialect, messages = due, seq, dialect, len(due)
-                        data = encode_messages(due, seq + 1, dialect)
+                    form, seq = subscriber.form, subscriber.seq
+                    if due is not shared or form is not shared_form or encoded is None:
+                        encoded = self._encoder.find(due, form)
+                        if encoded is None:
+                            encoded = await self._encode(due, form, time_slice)
+                        shared, shared_form, shared_seq = due, form, -1
+                        messages = len(due)
+                        # It may have been flushed meanwhile.
+                        if subscriber.due is not due:
+                            continue
+                        seq = subscriber.seq
+                    subscriber.due = None
+                    if seq != shared_seq:
+                        shared_seq, data = seq, encoded.frames(seq + 1)
                     subscriber.seq = seq + messages
                     stats.messages_sent += messages
                     subscriber.deliver(data)
@@ -320,19 +325,37 @@ class Hub:
                     if time_slice.begun >= next_look:
                         self._read_on(queue, cycle, following, time_slice)
                         next_look = time_slice.begun + _LOOK_SECONDS
+        self._encoder.end()
 
-    def _write(self, subscriber: Subscriber, due: Sequence[Message]) -> None:
+    async def _encode(self, due: Due, form: WireFormat, time_slice: Slice) -> Encoded:
+        """Encode what is due; to compress a cycle's worth takes several time slices."""
+        steps = self._encoder.steps(due, form)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as ended:
+                result: Encoded = ended.value
+                return result
+            if time_slice.over:
+                await time_slice.give_way()
+
+    def _write(self, subscriber: Subscriber, due: Due) -> None:
         conflation = subscriber.conflation
         if conflation is not None and conflation.holding:
             self.stats.messages_skipped += conflation.add(due)
         else:
-            self.send(subscriber, due)
+            self._deliver(subscriber, self._encoder.encode_now(due, subscriber.form))
 
-    def _deliver(self, subscriber: Subscriber, data: bytes, first: int, count: int) -> None:
-        """Number, count and write messages; those that are sent again have lower numbers."""
+    def _deliver(self, subscriber: Subscriber, encoded: Encoded) -> None:
+        """Number, count and write messages that follow those before."""
+        seq = subscriber.seq + 1
+        self._count(subscriber, seq, encoded.count)
+        subscriber.deliver(encoded.frames(seq))
+
+    def _count(self, subscriber: Subscriber, first: int, count: int) -> None:
+        """Count messages; those that are sent again have lower numbers."""
         subscriber.seq = max(subscriber.seq, first + count - 1)
         self.stats.messages_sent += count
-        subscriber.deliver(data)
 
     def _measure(self, messages: Sequence[Message], took: float) -> None:
         self.stats.cycle.observe(took)

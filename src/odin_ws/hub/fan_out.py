@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from odin_ws.hub.subscriber import Subscriber
+from odin_ws.hub.subscriber import Due, Subscriber
 from odin_ws.hub.subscription_index import Audience, SubscriptionIndex
 from odin_ws.protocol.envelope import Message
 
@@ -46,12 +44,14 @@ class Shares:
         merger = _Merger()
         for audience in self._audiences:
             due = audience.due
-            audience.due = []
+            audience.due = Due()
+            due.receivers = len(audience.members)
             for subscriber in audience.members:
                 if subscriber.due is None:
                     subscriber.due = due
                     subscribers.append(subscriber)
                 else:
+                    due.receivers -= 1
                     subscriber.due = merger.merge(subscriber.due, due)
         return subscribers
 
@@ -61,16 +61,15 @@ class _Merger:
 
     def __init__(self) -> None:
         # The lists are kept beside the result: an id is only unique while its object lives.
-        self._merged: dict[
-            tuple[int, int], tuple[Sequence[Message], Sequence[Message], Sequence[Message]]
-        ] = {}
+        self._merged: dict[tuple[int, int], tuple[Due, Due, Due]] = {}
 
-    def merge(self, first: Sequence[Message], second: Sequence[Message]) -> Sequence[Message]:
+    def merge(self, first: Due, second: Due) -> Due:
         """Both lists' messages, each once, in the hub's order."""
         key = id(first), id(second)
         known = self._merged.get(key)
         if known is None:
             both = {message.order: message for message in (*first, *second)}
-            known = [both[order] for order in sorted(both)], first, second
+            known = Due(both[order] for order in sorted(both)), first, second
             self._merged[key] = known
+        known[0].receivers += 1
         return known[0]

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from odin_ws.hub.conflation import Conflation
 from odin_ws.hub.log_changes import LiveFrom
-from odin_ws.protocol.envelope import Dialect, Message
+from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.wire_format import WireFormat, wire_format
 
-__all__ = ["Subscriber"]
+__all__ = ["Due", "Subscriber"]
+
+
+class Due(list[Message]):
+    """Messages that are due to some subscribers, who share the list."""
+
+    __slots__ = ("receivers",)
+
+    def __init__(self, messages: Iterable[Message] = (), receivers: int = 0) -> None:
+        super().__init__(messages)
+        self.receivers = receivers
+        """How many share it, or shared it before they got another one."""
 
 
 class Subscriber:
     """Who gets messages: its patterns, its sequence number, and where its bytes go.
 
     `deliver` takes whole frames, never waits and never raises: it is the connection's outbox.
+    `form`: how its messages are written.
     `due` is what the running dispatch cycle still has to write to this subscriber; it is shared
     with others who get the same, so it is replaced, never changed. `conflation`: where it asked
     for the latest only. `window_order`: since that place in the hub's order its numbers run without
@@ -29,22 +42,22 @@ class Subscriber:
         "categories",
         "conflation",
         "deliver",
-        "dialect",
         "due",
         "follows",
+        "form",
         "live_from",
         "patterns",
         "seq",
         "window_order",
     )
 
-    def __init__(self, deliver: Callable[[bytes], None], dialect: Dialect = Dialect.V1) -> None:
+    def __init__(self, deliver: Callable[[bytes], None], form: WireFormat | None = None) -> None:
         self.deliver = deliver
-        self.dialect = dialect
+        self.form = form or wire_format()
         self.patterns: set[str] = set()
         self.categories: dict[str, int] = {}
         self.seq = 0
-        self.due: Sequence[Message] | None = None
+        self.due: Due | None = None
         self.conflation: Conflation | None = None
         self.window_order = 0
         self.follows = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from odin_ws.hub.subscriber import Subscriber
+from odin_ws.hub.subscriber import Due, Subscriber
 from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.envelope import Message
 
@@ -27,7 +27,7 @@ class Audience:
         self.pattern = pattern
         # A dict for its order: neighbours joined together, so their sequence numbers are close.
         self.members: dict[Subscriber, None] = {}
-        self.due: list[Message] = []
+        self.due = Due()
 
 
 class SubscriptionIndex:

@@ -6,19 +6,14 @@ that follows is the *tail* and is shared. The record's value stands in it byte f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final
 
 import orjson
 
 from odin_ws.pattern import matching_patterns
-from odin_ws.protocol.frames import text_header
 from odin_ws.records import Record
 
-__all__ = ["Dialect", "Message", "encode_messages"]
-
-_HEAD: Final = b'{"seq":'
+__all__ = ["Dialect", "Message"]
 
 
 class Dialect(IntEnum):
@@ -64,6 +59,10 @@ class Message:
             self._v0 = _v0_tail(self)
         return self._v0
 
+    def in_batch(self, dialect: Dialect) -> bytes:
+        """The message as it stands in a batch. It is not kept: who gets the batch shares that."""
+        return _v1_in_batch(self) if dialect is Dialect.V1 else b"{" + _v0_tail(self)[1:]
+
 
 def _v1_tail(message: Message) -> bytes:
     record = message.record
@@ -76,33 +75,20 @@ def _v1_tail(message: Message) -> bytes:
     )
 
 
+def _v1_in_batch(message: Message) -> bytes:
+    record = message.record
+    return b'{"channel":%b,"pos":"%d-%d","ts":%d,"data":%b}' % (
+        orjson.dumps(message.channel),
+        record.partition,
+        record.offset,
+        record.timestamp,
+        message.value,
+    )
+
+
 def _v0_tail(message: Message) -> bytes:
     # The original server gave every message this type and priority; its clients match on them.
     return b',"ts":%d,"type":"price:update","priority":1,"data":%b}' % (
         message.record.timestamp,
         message.value,
     )
-
-
-def encode_messages(
-    messages: Sequence[Message],
-    seq: int,
-    dialect: Dialect,
-    *,
-    replay: bool = False,
-    skipped: int = 0,
-) -> bytes:
-    """The frames of `messages`, one after another, numbered from `seq` on.
-
-    `replay`: they were sent, or could have been, before. `skipped`: how many numbers before `seq`
-    were left out.
-    """
-    mark = b',"replay":true' if replay else b""
-    first = b',"skipped":%d%b' % (skipped, mark) if skipped else mark
-    parts = []
-    for number, message in enumerate(messages, seq):
-        text = b"%b%d%b%b" % (_HEAD, number, first, message.tail(dialect))
-        parts.append(text_header(len(text)))
-        parts.append(text)
-        first = mark
-    return b"".join(parts)

@@ -8,6 +8,7 @@ from typing import Final
 __all__ = ["PING", "close_frame", "pong_frame", "text_frame", "text_header"]
 
 _TEXT: Final = 0x81  # FIN and opcode 1
+_COMPRESSED_TEXT: Final = 0xC1  # FIN, RSV1 (RFC 7692, 6) and opcode 1
 _CLOSE: Final = 0x88  # FIN and opcode 8
 _PONG: Final = 0x8A  # FIN and opcode 10
 PING: Final = b"\x89\x00"  # FIN and opcode 9, no payload: any byte that comes back is life
@@ -22,13 +23,14 @@ NO_CODE: Final = 1005
 _MAX_REASON_BYTES: Final = 123
 
 
-def text_header(length: int) -> bytes:
-    """The header of a text frame whose payload has `length` bytes."""
+def text_header(length: int, *, compressed: bool = False) -> bytes:
+    """The header of a text frame whose payload has `length` bytes, as they are sent."""
+    first = _COMPRESSED_TEXT if compressed else _TEXT
     if length < 126:  # noqa: PLR2004 -- RFC 6455, 5.2: 126 and 127 announce a longer length field
-        return bytes((_TEXT, length))
+        return bytes((first, length))
     if length < 1 << 16:
-        return _pack_medium(_TEXT, 126, length)
-    return _pack_long(_TEXT, 127, length)
+        return _pack_medium(first, 126, length)
+    return _pack_long(first, 127, length)
 
 
 def text_frame(payload: bytes) -> bytes:

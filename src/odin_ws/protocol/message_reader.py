@@ -11,11 +11,14 @@ import attrs
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
 from odin_ws.protocol.close_codes import CloseCodes
+from odin_ws.protocol.inflate import BoundedInflate
 
 __all__ = ["Fault", "FrameReader", "Incoming", "PeerClose", "Ping", "Pong"]
 
-# RFC 6455, 7.4.1: data that is not what its type says, here text that is not UTF-8.
+# RFC 6455, 7.4.1: data that is not what its type says, here text that is not UTF-8; a message that
+# is too big, here one that was inflated.
 _NOT_UTF8: Final = 1007
+_TOO_BIG: Final = 1009
 
 
 class Fault(Enum):
@@ -61,6 +64,9 @@ Incoming = str | bytes | Ping | Pong | PeerClose | Fault
 
 _PONG: Final = Pong()
 
+# wsproto's reasons to fail, where they are not `Fault.BROKEN`.
+_FAULTS: Final = {_NOT_UTF8: Fault.NOT_UTF8, _TOO_BIG: Fault.TOO_LARGE}
+
 
 class _Wsproto(NamedTuple):
     """wsproto's reader, and what passes the bytes on to it."""
@@ -70,14 +76,19 @@ class _Wsproto(NamedTuple):
 
 
 class FrameReader:
-    """Reads one connection's bytes. A message may have `max_bytes`, in `max_frames` frames."""
+    """Reads one connection's bytes. A message may have `max_bytes`, in `max_frames` frames.
 
-    __slots__ = ("_count", "_max_bytes", "_max_frames", "_parts", "_size", "_wsproto")
+    `deflate`: the handshake has agreed on permessage-deflate, so messages may be compressed;
+    `max_bytes` is of what they inflate to.
+    """
 
-    def __init__(self, max_bytes: int, max_frames: int) -> None:
+    __slots__ = ("_count", "_deflate", "_max_bytes", "_max_frames", "_parts", "_size", "_wsproto")
+
+    def __init__(self, max_bytes: int, max_frames: int, *, deflate: bool = False) -> None:
         # Made for what `_read_whole` does not read, and let go of between two messages: it takes
         # 2 KB, and most clients never need it.
         self._wsproto: _Wsproto | None = None
+        self._deflate = deflate
         self._max_bytes = max_bytes
         self._max_frames = max_frames
         # Of a message that is not whole yet; most come in one piece. Not a list: of a million
@@ -100,7 +111,9 @@ class FrameReader:
                 yield item
             if begin == len(data):
                 return
-            self._wsproto = _Wsproto(FrameProtocol(client=False, extensions=[]), CloseCodes())
+            extensions = [BoundedInflate(self._max_bytes)] if self._deflate else []
+            frames = FrameProtocol(client=False, extensions=[*extensions])
+            self._wsproto = _Wsproto(frames, CloseCodes())
         yield from self._receive(self._wsproto, data[begin:])
 
     def _receive(self, wsproto: _Wsproto, data: bytes) -> Iterator[Incoming]:
@@ -114,7 +127,7 @@ class FrameReader:
                     if isinstance(item, Fault):
                         return
         except ParseFailed as error:
-            yield Fault.NOT_UTF8 if error.code == _NOT_UTF8 else Fault.BROKEN
+            yield _FAULTS.get(error.code, Fault.BROKEN)
         else:
             if codes.between_frames and self._parts is None:
                 self._wsproto = None

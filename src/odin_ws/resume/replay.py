@@ -440,7 +440,7 @@ class Replay:
             # The list is shared by all who get the same, and so is what is made of it.
             self._hub.flush(self._caller.subscriber)
             self._count += len(chunk.messages)
-            self._hub.send(self._caller.subscriber, chunk.messages, replay=True)
+            self._hub.replay(self._caller.subscriber, chunk.messages)
         else:
             self._send(chunk.messages)
         self._context.stats.send_seconds += trio.current_time() - begun
@@ -450,8 +450,11 @@ class Replay:
         self._hub.flush(self._caller.subscriber)
         for replay, several in groupby(messages, self._horizon.includes):
             chunk = list(several)
-            self._count += len(chunk) if replay else 0
-            self._hub.send(self._caller.subscriber, chunk, replay=replay)
+            if replay:
+                self._count += len(chunk)
+                self._hub.replay(self._caller.subscriber, chunk)
+            else:
+                self._hub.send(self._caller.subscriber, chunk)
 
 
 def _without_dropped(held: Iterable[Chunk], left: AbstractSet[str]) -> Steps[list[Chunk]]:

@@ -71,7 +71,7 @@ class Past:
 
     def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
         """Say what follows."""
-        command, dialect = self.command, self.subscriber.dialect
+        command, dialect = self.command, self.subscriber.form.dialect
         self._announced = replayed.messages
         self.settle()
         # Where it begins: whoever is cut off before the end of it can resume from there.

@@ -120,7 +120,7 @@ class Subscriptions:
         subscriber, replay = self._subscriber, self._replay
         count = len(subscriber.patterns.union(replay.patterns if replay else ()))
         self._answers.answer(
-            unsubscription_ack(command.id, subscriber.dialect, Accepted(gone, rejected, count))
+            unsubscription_ack(command.id, subscriber.form.dialect, Accepted(gone, rejected, count))
         )
 
     async def _settled(self) -> None:
@@ -175,7 +175,7 @@ class Subscriptions:
         if gone := await time_slice.run(self._restrict(patterns)):
             accepted = Accepted(gone, [], len(patterns) - len(gone))
             self._answers.answer(
-                unsubscription_ack(None, subscriber.dialect, accepted, forced=True)
+                unsubscription_ack(None, subscriber.form.dialect, accepted, forced=True)
             )
 
     def _restrict(self, patterns: Collection[str]) -> Steps[list[str]]:
@@ -263,7 +263,7 @@ class Subscriptions:
             hub.categories(topics) if command.positions else None,
             hub.ids(topics) or None if command.positions else None,
         )
-        self._answers.answer(subscription_ack(command.id, subscriber.dialect, accepted))
+        self._answers.answer(subscription_ack(command.id, subscriber.form.dialect, accepted))
 
     def _past(self, command: Subscribe | Resume) -> Steps[Past]:
         """What was sent already is not sent again: nothing comes twice."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from odin_ws.address import Address
-from odin_ws.settings.declaration import ADDRESS, MIB, integer, number, setting
+from odin_ws.settings.declaration import ADDRESS, MIB, choice, integer, number, setting
 
 __all__ = ["SubscriberSettings"]
 
@@ -82,6 +82,13 @@ class SubscriberSettings:
         integer(0, 1024 * MIB),
         "bytes",
         "with more waiting, a subscriber that asked for the latest only is sent only that",
+    )
+    ws_compression: str = setting(
+        "WS_COMPRESSION",
+        "shared",
+        choice("shared", "off"),
+        "",
+        "permessage-deflate, if offered: shared compresses a message once for all clients",
     )
     ws_ping_interval: float = setting(
         "WS_PING_INTERVAL", "30", number(0.1, 3600), "s", "how often each client is pinged"

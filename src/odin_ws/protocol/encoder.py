@@ -1,0 +1,164 @@
+"""Messages as frames, written once for all who get the same.
+
+A frame differs between clients only in its sequence number. All else is in a template, which is
+formatted for each client in one step. A compressed frame has two deflate blocks or more: a stored
+one with the number, and those of the tail, which were compressed once (RFC 7692).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from odin_ws.protocol.deflate import STORED_BYTES, stored_header
+from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.frames import text_header
+from odin_ws.protocol.wire_format import Frames, WireFormat
+from odin_ws.steps import Steps, finish
+
+__all__ = ["BATCH_BYTES", "Encoded", "Pack", "encode", "encode_steps"]
+
+BATCH_BYTES: Final = 64 << 10
+"""A batch that has so many bytes is full.
+
+With a message more it is below the 1 MiB that WebSocket libraries take by default, to compress it
+takes 1 ms, and a deflate window is half as large.
+"""
+
+_SINGLE_HEAD: Final = b'{"seq":'
+_BATCH_HEAD: Final = b'{"type":"batch","seq":'
+
+_REPLAY: Final = b',"replay":true'
+
+# Compresses a tail; None where that does not pay.
+Pack = Callable[[bytes], bytes | None]
+
+
+class _Frame(NamedTuple):
+    """One frame. `offset`: of its number from the first one's. `tail`: behind the head."""
+
+    offset: int
+    tail: bytes
+    packed: bool
+
+
+class Encoded:
+    """The frames of some messages but for their numbers.
+
+    Args:
+        head: what precedes the sequence number.
+        mark: what follows it before the tail.
+        frames: in order.
+        count: of the messages.
+    """
+
+    __slots__ = ("_frames", "_head", "_mark", "_templates", "count")
+
+    def __init__(self, head: bytes, mark: bytes, frames: Sequence[_Frame], count: int) -> None:
+        self.count = count
+        self._head = head
+        self._mark = mark
+        self._frames = frames
+        # By the digits that all numbers have.
+        self._templates: dict[int, bytes] = {}
+
+    def frames(self, seq: int) -> bytes:
+        """The frames of the messages when the first one has this number."""
+        digits = len(str(seq))
+        if seq + self.count > 10**digits:
+            return self._write(seq, self._mark)
+        template = self._templates.get(digits)
+        if template is None:
+            template = self._templates[digits] = self._template(digits)
+        frames = self._frames
+        if len(frames) == 1:
+            return template % seq
+        if len(frames) == self.count:
+            return template % (*range(seq, seq + self.count),)
+        return template % (*[seq + frame.offset for frame in frames],)
+
+    def after_skipped(self, seq: int, skipped: int) -> bytes:
+        """As `frames`; `skipped`: how many numbers before the first one were left out."""
+        return self._write(seq, b',"skipped":%d%b' % (skipped, self._mark))
+
+    def _write(self, seq: int, mark: bytes) -> bytes:
+        parts: list[bytes] = []
+        for frame in self._frames:
+            head = b"%b%d%b" % (self._head, seq + frame.offset, mark)
+            parts += (_before(frame, len(head)), head, frame.tail)
+            mark = self._mark
+        return b"".join(parts)
+
+    def _template(self, digits: int) -> bytes:
+        length = len(self._head) + digits + len(self._mark)
+        head = b"%b%%d%b" % (self._head, self._mark)
+        return b"".join(
+            part
+            for frame in self._frames
+            for part in (_literally(_before(frame, length)), head, _literally(frame.tail))
+        )
+
+
+def _before(frame: _Frame, length: int) -> bytes:
+    """What precedes a frame's head, which has `length` bytes."""
+    if frame.packed:
+        whole = STORED_BYTES + length + len(frame.tail)
+        return text_header(whole, compressed=True) + stored_header(length)
+    return text_header(length + len(frame.tail))
+
+
+def _literally(part: bytes) -> bytes:
+    """A part of a template that is to stand as it is."""
+    return part.replace(b"%", b"%%")
+
+
+def encode_steps(
+    messages: Sequence[Message],
+    form: WireFormat,
+    pack: Pack | None = None,
+    *,
+    replay: bool = False,
+) -> Steps[Encoded]:
+    """Encode messages in steps: after each frame that was compressed the others may run.
+
+    `pack`: compresses a tail, where the connection has agreed on that. `replay`: the messages were
+    sent, or could have been, before.
+    """
+    batch = form.frames is Frames.BATCH
+    tails = _batches(messages, form) if batch else _singles(messages, form)
+    frames = []
+    for offset, tail in tails:
+        packed = None if pack is None else pack(tail)
+        frames.append(_Frame(offset, tail if packed is None else packed, packed is not None))
+        if packed is not None:
+            yield
+    head = _BATCH_HEAD if batch else _SINGLE_HEAD
+    return Encoded(head, _REPLAY if replay else b"", frames, len(messages))
+
+
+def encode(messages: Sequence[Message], form: WireFormat, *, replay: bool = False) -> Encoded:
+    """Encode messages without compression, which is allowed whatever was agreed on."""
+    return finish(encode_steps(messages, form, replay=replay))
+
+
+def _singles(messages: Iterable[Message], form: WireFormat) -> Iterator[tuple[int, bytes]]:
+    dialect = form.dialect
+    return enumerate(message.tail(dialect) for message in messages)
+
+
+def _batches(messages: Iterable[Message], form: WireFormat) -> Iterator[tuple[int, bytes]]:
+    """The offsets and tails of batches, each full or the last."""
+    first, size, bodies = 0, 0, list[bytes]()
+    for message in messages:
+        body = message.in_batch(form.dialect)
+        bodies.append(body)
+        size += len(body)
+        if size >= BATCH_BYTES:
+            yield first, _batch_tail(bodies)
+            first, size, bodies = first + len(bodies), 0, []
+    if bodies:
+        yield first, _batch_tail(bodies)
+
+
+def _batch_tail(bodies: Sequence[bytes]) -> bytes:
+    return b',"messages":[%b]}' % b",".join(bodies)

@@ -1,0 +1,50 @@
+"""How one connection's messages are written: envelope, frames, compression."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+
+import attrs
+
+from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.permessage_deflate import NO_WINDOW
+
+__all__ = ["Frames", "WireFormat", "wire_format"]
+
+
+class Frames(StrEnum):
+    """What a connection is sent as one frame."""
+
+    SINGLE = "single"
+    BATCH = "batch"
+
+
+@attrs.frozen(eq=False)
+class WireFormat:
+    """The same object for all connections whose messages are written in the same way."""
+
+    dialect: Dialect
+    frames: Frames
+    window_bits: int
+    """What compressed messages may refer back to; NO_WINDOW without permessage-deflate."""
+
+    def with_frames(self, frames: Frames) -> WireFormat:
+        """The format of a connection that has asked for other frames."""
+        return wire_format(self.dialect, frames, self.window_bits)
+
+    def with_window(self, window_bits: int) -> WireFormat:
+        """The format of a connection that has agreed on compression."""
+        return wire_format(self.dialect, self.frames, window_bits)
+
+
+def wire_format(
+    dialect: Dialect = Dialect.V1,
+    frames: Frames = Frames.SINGLE,
+    window_bits: int = NO_WINDOW,
+) -> WireFormat:
+    """The one object for a combination."""
+    return _shared(dialect, frames, window_bits)
+
+
+_shared = cache(WireFormat)

@@ -1,0 +1,160 @@
+"""Frames of many clients from one template: the same as if each had been written alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.protocol.deflate import Compressor
+from odin_ws.protocol.encoder import BATCH_BYTES, Encoded, encode, encode_steps
+from odin_ws.protocol.envelope import Dialect, Message
+from odin_ws.protocol.permessage_deflate import NO_WINDOW, WINDOWS
+from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
+from odin_ws.steps import finish
+from tests.building import message
+from tests.decoding import Opcode, frames
+
+FORMS = [
+    wire_format(dialect, kind, bits)
+    for dialect in Dialect
+    for kind in Frames
+    for bits in (NO_WINDOW, *WINDOWS)
+]
+forms = pytest.mark.parametrize(
+    "form", FORMS, ids=[f"v{one.dialect}-{one.frames}-{one.window_bits}" for one in FORMS]
+)
+
+values = st.dictionaries(
+    st.text(st.characters(codec="utf-8"), max_size=8) | st.just("%d %b %%"),
+    st.text(st.characters(codec="utf-8"), max_size=80) | st.integers(),
+    max_size=4,
+)
+
+
+def compressed(messages: list[Message], form: WireFormat, *, replay: bool = False) -> Encoded:
+    """Encode with every tail compressed, if the format has compression."""
+    pack = None if form.window_bits == NO_WINDOW else Compressor(form.window_bits).compress
+    return finish(encode_steps(messages, form, pack, replay=replay))
+
+
+def objects(data: bytes, form: WireFormat) -> list[dict[str, Any]]:
+    """The objects of the frames."""
+    found = []
+    for opcode, text in frames(data, max(9, form.window_bits)):
+        assert opcode is Opcode.TEXT
+        found.append(json.loads(text))
+    return found
+
+
+def expected(
+    messages: list[Message], seq: int, form: WireFormat, marks: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """What a client is to get, built from the messages' tails and not by the encoder."""
+    singles = [json.loads(b'{"x":0' + one.tail(form.dialect)) for one in messages]
+    if form.frames is Frames.SINGLE:
+        many = [one | {"seq": seq + number} for number, one in enumerate(singles)]
+        for number, one in enumerate(many):
+            del one["x"]
+            one |= {key: value for key, value in marks.items() if key == "replay" or not number}
+        return many
+    bodies = [{key: value for key, value in one.items() if key != "x"} for one in singles]
+    if form.dialect is Dialect.V1:
+        for body in bodies:
+            del body["type"]
+    return [{"type": "batch", "seq": seq, **marks, "messages": bodies}] if bodies else []
+
+
+@forms
+@given(
+    contents=st.lists(values, max_size=4),
+    seqs=st.lists(st.integers(1, 2**53), min_size=1, max_size=3),
+    near=st.integers(0, 4),
+    replay=st.booleans(),
+)
+def test_frames_inflate_to_the_messages(
+    form: WireFormat, contents: list[dict[str, Any]], seqs: list[int], near: int, *, replay: bool
+) -> None:
+    """Whatever the values, and whatever the number of digits of the sequence numbers."""
+    many = [
+        message("BTC", value=json.dumps(content).encode(), offset=offset)
+        for offset, content in enumerate(contents)
+    ]
+    encoded = compressed(many, form, replay=replay)
+    marks: dict[str, Any] = {"replay": True} if replay else {}
+    for seq in (*seqs, max(1, 10**3 - near)):
+        assert objects(encoded.frames(seq), form) == expected(many, seq, form, marks)
+        skipped = encoded.after_skipped(seq, 7)
+        assert objects(skipped, form) == expected(many, seq, form, {"skipped": 7} | marks)
+
+
+@forms
+def test_without_compression_nothing_is_compressed(form: WireFormat) -> None:
+    """The same frames, readable by a client of any format."""
+    many = [message("BTC", offset=offset) for offset in range(3)]
+    plain = wire_format(form.dialect, form.frames)
+    assert encode(many, form).frames(5) == encode(many, plain).frames(5)
+
+
+def test_a_batch_is_one_text_with_the_messages_in_order() -> None:
+    """What docs/protocol.md shows, to the byte."""
+    many = [message("BTC", offset=offset, value=b'{"price":"0.1"}') for offset in (7, 8)]
+    ((_, text),) = frames(encode(many, wire_format(frames=Frames.BATCH)).frames(41))
+    body = '{"channel":"BTC.trade","pos":"0-%d","ts":1767609600123,"data":{"price":"0.1"}}'
+    assert text == '{"type":"batch","seq":41,"messages":[' + body % 7 + "," + body % 8 + "]}"
+
+
+def test_a_full_batch_is_followed_by_another() -> None:
+    """Each batch says the number of its first message; none grows beyond what clients take."""
+    value = json.dumps({"x": "y" * 1000}).encode()
+    many = [message("BTC", offset=offset, value=value) for offset in range(200)]
+    form = wire_format(frames=Frames.BATCH, window_bits=15)
+    seq = 99_990
+    for data in (encode(many, form).frames(seq), compressed(many, form).frames(seq)):
+        found = objects(data, form)
+        assert len(found) == 200 * 1000 // BATCH_BYTES + 1
+        for batch in found:
+            assert batch["seq"] == seq
+            assert len(json.dumps(batch)) < BATCH_BYTES + 20_000
+            seq += len(batch["messages"])
+        seq -= 200
+
+
+def test_a_message_that_fills_a_batch_stands_alone() -> None:
+    """A record of any size is delivered."""
+    big = message("BTC", value=b'{"x":"%b"}' % (b"y" * 300_000))
+    form = wire_format(frames=Frames.BATCH)
+    sizes = [len(one["messages"]) for one in objects(encode([big] * 2, form).frames(1), form)]
+    assert sizes == [1, 1]
+
+
+def test_a_tail_that_does_not_pay_is_sent_as_it_is() -> None:
+    """`pack` decides for each frame."""
+    many = [
+        message("BTC", offset=0),
+        message("BTC", offset=1, value=b'{"long":"%b"}' % (b"y" * 500)),
+    ]
+    form = wire_format(window_bits=15)
+    compressor = Compressor(15)
+    encoded = finish(
+        encode_steps(
+            many, form, lambda tail: compressor.compress(tail) if len(tail) > 300 else None
+        )
+    )
+    data = encoded.frames(1)
+    assert data[0] == 0x81
+    assert data.count(b"\xc1\x7e") == 1 or b"\xc1" in data
+    assert [one["pos"] for one in objects(data, form)] == ["0-0", "0-1"]
+
+
+def test_every_client_of_a_template_has_its_own_numbers() -> None:
+    """One template serves all numbers with as many digits."""
+    many = [message("BTC", offset=offset) for offset in range(10)]
+    form = wire_format(window_bits=15)
+    encoded = compressed(many, form)
+    for seq in (1, 5, 95, 990, 991, 10**6):
+        numbers = [one["seq"] for one in objects(encoded.frames(seq), form)]
+        assert numbers == list(range(seq, seq + 10))

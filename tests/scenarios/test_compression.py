@@ -1,0 +1,187 @@
+"""permessage-deflate from the handshake to the close: shared by clients, bounded, and optional."""
+
+from __future__ import annotations
+
+import json
+import random
+import zlib
+from typing import Any, Final
+
+import pytest
+import trio
+
+from odin_ws.testing.scenario import Scenario
+from tests.decoding import Opcode, frames
+from tests.scenarios.wire import Op, RawClient, request
+
+OFFER: Final = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+NARROW: Final = {"Sec-WebSocket-Extensions": "permessage-deflate; server_max_window_bits=12"}
+AGREED: Final = (
+    b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; "
+    b"client_no_context_takeover"
+)
+RSV1: Final = 4
+
+# Without pings the first byte that comes is a message's.
+pytestmark = pytest.mark.odin_settings(ws_ping_interval=3600, ws_pong_timeout=7200)
+
+
+def deflate(text: bytes) -> bytes:
+    """A compressed message's payload."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (stream.compress(text) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+async def end(client: RawClient, window_bits: int = 15) -> tuple[bytes, list[dict[str, Any]]]:
+    """Close; returns what came as bytes, and the objects in it."""
+    await client.send(Op.CLOSE, b"\x03\xe8")
+    data = await client.rest_bytes()
+    found = [
+        json.loads(text) for opcode, text in frames(data, window_bits) if opcode is Opcode.TEXT
+    ]
+    return data, found
+
+
+async def crowd(scenario: Scenario, size: int, headers: dict[str, str]) -> list[RawClient]:
+    """Clients that subscribe to one channel."""
+    clients = [await RawClient.open(scenario, headers=headers) for _ in range(size)]
+    for client in clients:
+        await client.subscribe("BTC.trade")
+    return clients
+
+
+def publish(scenario: Scenario, count: int) -> None:
+    """Publish records whose texts have something to be compressed."""
+    chance = random.Random(7)  # noqa: S311 -- made-up data
+    for number in range(count):
+        scenario.publish("BTC", "trade", {"number": number, "tx": f"{chance.getrandbits(800):x}"})
+
+
+@pytest.mark.parametrize(("headers", "window_bits"), [(OFFER, 15), (NARROW, 12)])
+async def test_clients_with_and_without_compression_get_the_same_messages(
+    odin_scenario: Scenario, headers: dict[str, str], window_bits: int
+) -> None:
+    """Some have other sequence numbers; all read the same, the first ones in fewer bytes."""
+    early = await RawClient.open(odin_scenario, headers=headers)
+    await early.subscribe("ETH.trade")
+    odin_scenario.publish("ETH", "trade")
+    await trio.sleep(1)
+    assert (await early.next()).json["seq"] == 1
+    await early.subscribe("BTC.trade")
+    packed = await crowd(odin_scenario, 20, headers)
+    plain = await crowd(odin_scenario, 3, {})
+    publish(odin_scenario, 30)
+    await trio.sleep(1)
+    plain_bytes, expected = await end(plain[0])
+    assert [one["seq"] for one in expected] == list(range(1, 31))
+    assert b"\xc1" not in plain_bytes[:1]
+    for client in packed:
+        data, found = await end(client, window_bits)
+        assert found == expected
+        assert data[0] == 0xC1
+        assert len(data) < 0.8 * len(plain_bytes)
+    _, found = await end(early, window_bits)
+    assert [one["seq"] for one in found[-30:]] == list(range(2, 32))
+    assert [one["data"] for one in found[-30:]] == [one["data"] for one in expected]
+
+
+async def test_a_message_for_one_client_is_not_compressed(odin_scenario: Scenario) -> None:
+    """Compression takes longer than the write it would shorten, if nobody shares it."""
+    (alone,) = await crowd(odin_scenario, 1, OFFER)
+    publish(odin_scenario, 3)
+    await trio.sleep(1)
+    data, found = await end(alone)
+    assert data[0] == 0x81
+    assert len(found) == 3
+
+
+async def test_a_large_message_for_one_client_is_compressed(odin_scenario: Scenario) -> None:
+    """From 4 KiB on compression pays for one client, too."""
+    (alone,) = await crowd(odin_scenario, 1, OFFER)
+    odin_scenario.publish("BTC", "trade", {"x": "y" * 5000})
+    await trio.sleep(1)
+    data, found = await end(alone)
+    assert (data[0], len(found)) == (0xC1, 1)
+    assert len(data) < 1000
+
+
+async def test_many_large_messages_for_one_client_are_not_all_compressed(
+    odin_scenario: Scenario,
+) -> None:
+    """A cycle compresses 64 KiB at most that nobody shares: the rest goes out as it is."""
+    (alone,) = await crowd(odin_scenario, 1, OFFER)
+    for _ in range(40):
+        odin_scenario.publish("BTC", "trade", {"x": "y" * 5000, "n": random.random()})  # noqa: S311
+    await trio.sleep(1)
+    data, found = await end(alone)
+    assert len(found) == 40
+    assert 20 * 5000 < len(data) < 39 * 5000
+
+
+@pytest.mark.odin_settings(ws_compression="off")
+async def test_compression_off_declines_the_offer(odin_scenario: Scenario) -> None:
+    """The handshake succeeds without an extension, and everything is sent as it is."""
+    client = await RawClient.dial(odin_scenario, request(headers=OFFER))
+    assert b"Extensions" not in await client.head()
+    await client.send(Op.TEXT, deflate(b'{"type":"heartbeat"}'), rsv=RSV1)
+    assert (await client.close_frame())[0] == 1002
+
+
+async def test_the_answer_to_an_offer(odin_scenario: Scenario) -> None:
+    """Neither side keeps a context."""
+    client = await RawClient.dial(odin_scenario, request(headers=OFFER))
+    assert AGREED in await client.head()
+
+
+async def test_without_an_offer_there_is_no_extension(odin_scenario: Scenario) -> None:
+    """A client that knows no compression is not told of any, and may not compress."""
+    client = await RawClient.dial(odin_scenario, request())
+    assert b"Extensions" not in await client.head()
+    await client.send(Op.TEXT, deflate(b'{"type":"heartbeat"}'), rsv=RSV1)
+    assert (await client.close_frame())[0] == 1002
+
+
+async def test_compressed_commands_are_carried_out(odin_scenario: Scenario) -> None:
+    """Whole, in fragments, and beside commands that are not compressed."""
+    client = await RawClient.open(odin_scenario, headers=OFFER)
+    payload = deflate(b'{"type":"heartbeat","id":1}')
+    await client.send(Op.TEXT, payload, rsv=RSV1)
+    await client.send(Op.TEXT, payload[:4], rsv=RSV1, fin=False)
+    await client.send(Op.CONTINUATION, payload[4:])
+    await client.send(Op.TEXT, b'{"type":"heartbeat","id":1}')
+    for _ in range(3):
+        answer = (await client.next()).json
+        assert (answer["type"], answer["id"]) == ("pong", 1)
+
+
+async def test_a_bomb_is_closed_as_too_large(odin_scenario: Scenario) -> None:
+    """10 MB in 10 KB of frame are no command: close 1009, as for a frame of that size."""
+    client = await RawClient.open(odin_scenario, headers=OFFER)
+    await client.send(Op.TEXT, deflate(b" " * 10_000_000), rsv=RSV1)
+    assert await client.close_frame() == (1009, "message too large, or in too many frames")
+
+
+async def test_what_cannot_be_inflated_is_a_protocol_error(odin_scenario: Scenario) -> None:
+    """Close 1002, as for any frame that is not valid."""
+    client = await RawClient.open(odin_scenario, headers=OFFER)
+    await client.send(Op.TEXT, b"\xff\xff\xff\xff", rsv=RSV1)
+    assert (await client.close_frame())[0] == 1002
+
+
+async def test_a_crowd_that_resumes_gets_compressed_chunks(odin_scenario: Scenario) -> None:
+    """The second client that wants a chunk of the past gets it compressed; both read the same."""
+    publish(odin_scenario, 100)
+    await trio.sleep(1)
+    found, sizes = [], []
+    starts = {"odin.trades": {str(number): -1 for number in range(12)}}
+    clients = [await RawClient.open(odin_scenario, headers=OFFER) for _ in range(3)]
+    for client in clients:
+        await client.command("resume", channels=["BTC.trade"], positions=starts)
+    await trio.sleep(1)
+    for client in clients:
+        data, objects = await end(client)
+        sizes.append(len(data))
+        found.append([(one["seq"], one["replay"], one["data"]) for one in objects[1:]])
+    assert [len(one) for one in found] == [100, 100, 100]
+    assert found[0] == found[1] == found[2]
+    assert min(sizes) < 0.8 * max(sizes)
