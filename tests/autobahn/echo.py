@@ -28,8 +28,10 @@ from odin_ws.listener.accept_loop import (
 )
 from odin_ws.listener.read_scheduler import Turns, giving_turns
 from odin_ws.listener.transport import Transport
-from odin_ws.protocol.frames import text_frame
+from odin_ws.protocol.deflate import Compressor
+from odin_ws.protocol.frames import text_frame, text_header
 from odin_ws.protocol.message_reader import FrameReader
+from odin_ws.protocol.permessage_deflate import agree
 from odin_ws.protocol.wire_format import wire_format
 
 __all__ = ["echoing"]
@@ -44,35 +46,37 @@ _OUTBOX_BYTES: Final = 1 << 30
 # The suite cuts messages into pieces and is slow in sending them.
 _PATIENCE: Final = 100.0
 
-_BINARY: Final = 0x82  # FIN and opcode 2
+# Bits of a frame's first byte (RFC 6455, 5.2).
+_TEXT: Final = 1
+_BINARY: Final = 2
 
 
 class _Echo:
     """What a session is to a connection: it says back what it hears."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, compressor: Compressor | None) -> None:
         self._connection = connection
+        self._compressor = compressor
 
     def begin_turn(self) -> None:
         """Nothing that is said takes long."""
 
     async def receive(self, message: str | bytes) -> None:
-        """Say it again."""
-        if isinstance(message, str):
-            self._connection.outbox.write(text_frame(message.encode()))
+        """Say it again, compressed where that was agreed on."""
+        payload = message.encode() if isinstance(message, str) else message
+        if payload and self._compressor is not None:
+            payload = self._compressor.compress(payload)
+            frame = text_header(len(payload), compressed=True) + payload
         else:
-            self._connection.outbox.write(binary_frame(message))
+            frame = text_frame(payload)
+        if isinstance(message, bytes):
+            # The server itself sends no binary frame.
+            frame = bytes((frame[0] ^ _TEXT ^ _BINARY,)) + frame[1:]
+        self._connection.outbox.write(frame)
 
     def control(self) -> bool:
         """Every ping is answered."""
         return True
-
-
-def binary_frame(payload: bytes) -> bytes:
-    """A whole binary frame; the server itself sends none."""
-    frame = bytearray(text_frame(payload))
-    frame[0] = _BINARY
-    return bytes(frame)
 
 
 async def _serve(entrance: Entrance, wire: Transport, peer: str) -> None:
@@ -97,8 +101,11 @@ async def _serve(entrance: Entrance, wire: Transport, peer: str) -> None:
                 taken=lambda _subscriber: None,
                 greeting=lambda _connection: None,
             )
-            reader = FrameReader(_MESSAGE_BYTES, _MESSAGE_FRAMES)
-            await connection.run(upgrade(head), _Echo(connection), reader, head.rest)
+            agreed = agree(head.headers.get("sec-websocket-extensions", ""))
+            reader = FrameReader(_MESSAGE_BYTES, _MESSAGE_FRAMES, deflate=agreed is not None)
+            echo = _Echo(connection, Compressor(agreed.window_bits) if agreed else None)
+            answer = upgrade(head, extensions=agreed.answer if agreed else None)
+            await connection.run(answer, echo, reader, head.rest)
 
 
 @asynccontextmanager

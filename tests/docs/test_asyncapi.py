@@ -13,6 +13,7 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.protocol.commands import Delivery, decode_command
 from odin_ws.protocol.errors import CommandError, ErrorCode
+from odin_ws.protocol.wire_format import Frames
 from odin_ws.resume import Reason
 from tests.docs.asyncapi import read_asyncapi
 from tests.docs.pages import ROOT
@@ -74,13 +75,14 @@ def test_answers() -> None:
     answers = re.findall(r'_(?:answer|ack)\(\s*"(\w+)"', (code / "responses.py").read_text("utf-8"))
     messages = re.findall(r'"type":"([\w:]+)"', (code / "envelope.py").read_text("utf-8"))
     assert set(answers) > {"subscription_ack", "error", "feed"}
-    assert API.messages("send").keys() == {*answers, *messages}
+    assert API.messages("send").keys() == {*answers, *messages, "batch"}
 
 
 @pytest.mark.parametrize(
-    ("schema", "values"), [("code", ErrorCode), ("reason", Reason), ("delivery", Delivery)]
+    ("schema", "values"),
+    [("code", ErrorCode), ("reason", Reason), ("delivery", Delivery), ("frames", Frames)],
 )
-def test_words(schema: str, values: type[ErrorCode | Reason | Delivery]) -> None:
+def test_words(schema: str, values: type[ErrorCode | Reason | Delivery | Frames]) -> None:
     """Error codes, reasons and kinds of delivery are those of the code, in its order."""
     assert SCHEMAS[schema]["enum"] == list(values)
 
@@ -113,6 +115,8 @@ GOOD = [
     {"type": "subscribe", "id": 1, "data": {"channels": ["BTC.trade"], "positions": True}},
     {"type": "subscribe", "id": "a", "data": {"topics": ["odin.trades"], "tokens": ["BTC"]}},
     {"type": "subscribe", "data": {"bundles": ["ALL"], "delivery": "latest", "since_ms": 0}},
+    {"type": "subscribe", "data": {"channels": ["*.*"], "frames": "batch"}},
+    {"type": "resume", "data": {"channels": [], "positions": {}, "frames": "single"}},
     {"type": "resume", "data": {"channels": ["*.*"], "positions": {"odin.trades": {"0": -1}}}},
     {"type": "resume", "data": {"channels": [], "positions": {}, "ids": {"odin.trades": "a"}}},
     {"type": "resume", "data": {"channels": [], "positions": {}, "snapshot": True}},
@@ -132,6 +136,8 @@ BAD = [
     {"type": "subscribe", "data": {"channels": "BTC.trade"}},
     {"type": "subscribe", "data": {"channels": [], "since_ms": -1}},
     {"type": "subscribe", "data": {"channels": [], "delivery": "some"}},
+    {"type": "subscribe", "data": {"channels": [], "frames": "some"}},
+    {"type": "resume", "data": {"channels": [], "positions": {}, "frames": True}},
     {"type": "subscribe", "data": {"tokens": ["BTC"]}},
     {"type": "subscribe", "data": {"channels": ["BTC.trade"] * 1025}},
     {"type": "resume", "data": {"channels": ["BTC.trade"]}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -18,6 +18,7 @@ from odin_ws.protocol.positions import (
     read_positions,
 )
 from odin_ws.protocol.selection import NAMES, Scope, Selection, read_selection
+from odin_ws.protocol.wire_format import Frames
 from odin_ws.records import TopicPartition
 from odin_ws.steps import Steps, finish
 
@@ -51,6 +52,8 @@ DEFAULT_PATTERNS: Final = 1024
 
 CommandId = str | int | None
 
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
 
 class Delivery(StrEnum):
     """What a connection is sent while it does not take everything."""
@@ -65,7 +68,7 @@ class Subscribe:
 
     `positions`: say from which offsets on it is live. `snapshot`: begin with the last message of
     each channel. `since_ms`: begin with the messages of that time (epoch ms). `delivery`: None
-    leaves the connection's as it is.
+    leaves the connection's as it is, and so does `frames`.
     """
 
     id: CommandId
@@ -74,6 +77,7 @@ class Subscribe:
     snapshot: bool = False
     since_ms: int | None = None
     delivery: Delivery | None = None
+    frames: Frames | None = None
 
     def without(self, patterns: Collection[str]) -> Subscribe:
         """The command of a client that has unsubscribed from these before its turn."""
@@ -95,6 +99,7 @@ class Resume:
     topics: frozenset[str] = frozenset()
     ids: Mapping[str, str] = attrs.field(factory=dict)
     snapshot: bool = False
+    frames: Frames | None = None
 
     def without(self, patterns: Collection[str]) -> Resume:
         """The command of a client that has unsubscribed from these before its turn."""
@@ -266,6 +271,7 @@ def _read_subscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -
         snapshot,
         since,
         _delivery(data),
+        _frames(data),
     )
 
 
@@ -279,6 +285,7 @@ def _read_resume(command_id: CommandId, data: dict[str, Any], scope: Scope) -> S
         frozenset(data["positions"]),
         read_ids(data.get("ids", {}), scope.catalogue),
         _flag(data, "snapshot"),
+        _frames(data),
     )
 
 
@@ -343,12 +350,20 @@ def _number(data: dict[str, Any], field: str, low: int) -> int:
 
 
 def _delivery(data: dict[str, Any]) -> Delivery | None:
-    value = data.get("delivery")
+    return _choice(data, "delivery", Delivery)
+
+
+def _frames(data: dict[str, Any]) -> Frames | None:
+    return _choice(data, "frames", Frames)
+
+
+def _choice(data: dict[str, Any], field: str, choices: type[_Choice]) -> _Choice | None:
+    value = data.get(field)
     if value is None:
         return None
-    if value in tuple(Delivery):
-        return Delivery(value)
-    raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.delivery: one of {', '.join(Delivery)}")
+    if value in tuple(choices):
+        return choices(value)
+    raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.{field}: one of {', '.join(choices)}")
 
 
 def _check_fields(table: dict[str, Any], allowed: Collection[str], place: str) -> None:
@@ -365,10 +380,13 @@ _Reader = Callable[[CommandId, dict[str, Any], Scope], Steps[Command]]
 # Per command the fields of its data; None where they do not matter.
 _READERS: Final[dict[str, tuple[Collection[str] | None, _Reader]]] = {
     "subscribe": (
-        (*NAMES, "positions", "snapshot", "since_ms", "delivery"),
+        (*NAMES, "positions", "snapshot", "since_ms", "delivery", "frames"),
         _read_subscribe,
     ),
-    "resume": ((*NAMES, "positions", "ids", "snapshot", "delivery"), _read_resume),
+    "resume": (
+        (*NAMES, "positions", "ids", "snapshot", "delivery", "frames"),
+        _read_resume,
+    ),
     "reconnect": (("client_id", "last_pos", "last_offset"), _read_reconnect),
     "replay": (("from", "to", "since"), _read_resend),
     "unsubscribe": (NAMES, _read_unsubscribe),

@@ -310,6 +310,8 @@ class Subscriptions:
             # Who resumes keeps positions, and has to be told of them as before.
             self._subscriber.follows |= isinstance(command, Resume) or command.positions
             _set_delivery(self._client, self._hub, self._limits, command.delivery)
+            if command.frames is not None:
+                self._hub.write_as(self._subscriber, command.frames)
 
 
 def _set_delivery(
