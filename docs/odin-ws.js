@@ -117,7 +117,8 @@ export class OdinFeed {
     const from = isFirst
       ? { snapshot, since_ms, positions: true }
       : { positions: this.positions, ids, snapshot: this.#snapshot || undefined };
-    const command = { type: isFirst ? "subscribe" : "resume", data: { ...names, ...from } };
+    const data = { ...names, frames: "batch", ...from };
+    const command = { type: isFirst ? "subscribe" : "resume", data };
     this.#socket.send(JSON.stringify(command));
     this.#listen();
   }
@@ -125,6 +126,7 @@ export class OdinFeed {
   #receive(item) {
     this.#listen();
     if (item.type === "message") return this.#take(item);
+    if (item.type === "batch") return this.#takeAll(item);
     this.#follow(item);
     if (item.type === "replay_complete") this.#snapshotDue = false;
     if (item.type === "pong") return;
@@ -163,6 +165,17 @@ export class OdinFeed {
     if (this.#toCome === 0) this.#snapshotDue = false;
     this.#lose(answer);
     this.onnotice(answer);
+  }
+
+  #takeAll({ seq, skipped, replay, messages }) {
+    const socket = this.#socket;
+    for (const [number, body] of messages.entries()) {
+      const marks = { ...(number || !skipped ? {} : { skipped }), ...(replay && { replay }) };
+      // As with single frames, what onmessage throws stops no other message.
+      try { this.#take({ seq: seq + number, ...marks, type: "message", ...body }); }
+      catch (error) { queueMicrotask(() => { throw error; }); }
+      if (this.#socket !== socket || !socket.onmessage) return; // it was left or closed
+    }
   }
 
   #take(message) {

@@ -53,6 +53,7 @@ async def test_it_subscribes_with_what_was_asked_for(server: FakeServer) -> None
             "bundles": ["TRADING"],
             "tokens": ["BTC"],
             "delivery": "latest",
+            "frames": "batch",
             "since_ms": 17,
             "positions": True,
         }
@@ -115,7 +116,11 @@ async def test_positions_survive_json(server: FakeServer) -> None:
     async with server.follow(positions=json.loads(kept)) as client:
         command = await (await server.visit()).accept()
         assert command["type"] == "resume"
-        assert command["data"] == {"channels": ["*.trade"], "positions": START}
+        assert command["data"] == {
+            "channels": ["*.trade"],
+            "frames": "batch",
+            "positions": START,
+        }
         resumed = await take(client, Resumed)
         assert resumed.recovered
         assert resumed.seconds_away is None

@@ -40,6 +40,7 @@ async def test_after_a_cut_it_resumes_where_it_was(server: FakeServer) -> None:
         assert command["type"] == "resume"
         assert command["data"] == {
             "channels": ["*.trade"],
+            "frames": "batch",
             "positions": {"odin.trades": {"0": 5, "1": 0}},
         }
         assert client.positions["odin.trades"] == {0: 5, 1: -1}

@@ -58,6 +58,7 @@ FIELDS = {
     "status": JSON,
     "since": JSON,
     "data": JSON,
+    "messages": JSON,
     "seq": JSON,
     "skipped": JSON,
     "channel": JSON,
@@ -86,6 +87,7 @@ TYPES = st.sampled_from(
         "auth_error",
         "unsubscription_ack",
         "price:update",
+        "batch",
     ]
 )
 SPEECH = JSON | TYPES.flatmap(
@@ -98,7 +100,7 @@ def accepted() -> tuple[Session, Counts]:
     counts = Counts()
     session = Session(TRADES, Ledger(), counts, None)
     session.command()
-    session.take(orjson.dumps(ACK).decode(), 0)
+    list(session.take(orjson.dumps(ACK).decode(), 0))
     return session, counts
 
 
@@ -109,11 +111,11 @@ def test_a_message_may_have_half_a_surrogate_pair_or_a_huge_number() -> None:
         '{"seq":1,"ts":7,"type":"message","channel":"BTC.trade","pos":"0-10",'
         r'"data":{"text":"great \ud83d","x":1e400}}'
     )
-    message = session.take(text, 1)
+    (message,) = session.take(text, 1)
     assert isinstance(message, Message)
     assert (message.data, message.text) == ({"text": "great \ud83d", "x": math.inf}, text)
     with pytest.raises(Unacceptable):
-        session.take(text.replace('"ts":7', '"ts":1e999'), 1)
+        list(session.take(text.replace('"ts":7', '"ts":1e999'), 1))
 
 
 @given(st.booleans(), st.lists(SPEECH, max_size=5))
@@ -123,7 +125,7 @@ def test_nothing_surprises_it(resuming: bool, said: list[Any]) -> None:  # noqa:
     session.command()
     for one in said:
         try:
-            session.take(orjson.dumps(one).decode(), 1)
+            list(session.take(orjson.dumps(one).decode(), 1))
         except (Unacceptable, SubscriptionRejected):
             return
 
@@ -142,14 +144,15 @@ def test_each_offset_comes_once(received: list[tuple[int, int, int]]) -> None:
     for partition, offset, skipped in received:
         seq += 1 + skipped
         more: dict[str, Any] = {"skipped": skipped} if skipped else {}
-        item = session.take(message_text(seq, f"{partition}-{offset}", **more), 0)
+        items = list(session.take(message_text(seq, f"{partition}-{offset}", **more), 0))
         if offset > largest.get(partition, -1):
+            (item,) = items
             assert isinstance(item, Message)
             assert (item.partition, item.offset) == (partition, offset)
             largest[partition] = offset
             yielded += 1
         else:
-            assert item is None
+            assert not items
     assert counts.duplicates == len(received) - yielded
     assert counts.skipped == sum(skipped for _, _, skipped in received)
     assert counts.gaps == 0
@@ -160,12 +163,77 @@ def test_a_wrong_number_is_a_gap(before: int, seq: int, skipped: int) -> None:
     """Also where it goes back or is said to be more than it is; then the message is not taken."""
     session, counts = accepted()
     for number in range(1, before + 1):
-        session.take(message_text(number, f"1-{number}"), 0)
+        list(session.take(message_text(number, f"1-{number}"), 0))
     text = message_text(seq, "1-30", skipped=skipped)
     if seq == before + 1 + skipped:
-        assert session.take(text, 0) is not None
+        assert list(session.take(text, 0))
         return
     with pytest.raises(Unacceptable) as raised:
-        session.take(text, 0)
+        list(session.take(text, 0))
     assert not raised.value.lasting
     assert counts.gaps == max(1, seq - before - 1 - skipped)
+
+
+BODY = '{"channel":"BTC.trade","pos":"0-%d","ts":7,"data":%s}'
+
+
+def batch(seq: int, *bodies: str, marks: str = "") -> str:
+    """A batch as the server writes it."""
+    return f'{{"type":"batch","seq":{seq}{marks},"messages":[{",".join(bodies)}]}}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["{}", '{"a":[{"b":"]}"},"\\\\"]}', r'{"half":"\ud83d","huge":1e400}', '{ "a" :\n1.10 }'],
+)
+def test_a_batch_is_its_messages(value: str) -> None:
+    """Each has its own number and text; only the first follows numbers that were left out."""
+    session, counts = accepted()
+    text = batch(4, BODY % (10, value), BODY % (11, "{}"), marks=',"skipped":3')
+    first, second = session.take(text, 1)
+    assert isinstance(first, Message)
+    assert isinstance(second, Message)
+    assert (first.seq, first.skipped, first.offset) == (4, 3, 10)
+    assert (second.seq, second.skipped, second.offset) == (5, 0, 11)
+    assert first.text == (
+        '{"seq":4,"skipped":3,"type":"message","channel":"BTC.trade","pos":"0-10","ts":7,'
+        f'"data":{value}}}'
+    )
+    assert second.text.startswith('{"seq":5,"type":"message","channel":')
+    assert counts.skipped == 3
+
+
+def test_text_of_a_replayed_message_says_so() -> None:
+    """A batch says it once for all its messages."""
+    session, _ = accepted()
+    text = batch(1, BODY % (10, "{}"), BODY % (11, "{}"), marks=',"replay":true')
+    for message in session.take(text, 1):
+        assert isinstance(message, Message)
+        assert message.replay
+        assert f'{{"seq":{message.seq},"replay":true,' in message.text
+
+
+def test_messages_of_a_batch_that_had_come_are_duplicates() -> None:
+    """They are passed over, and their numbers count."""
+    session, counts = accepted()
+    items = list(session.take(batch(1, *(BODY % (offset, "{}") for offset in (8, 9, 10))), 1))
+    assert [one.offset for one in items if isinstance(one, Message)] == [10]
+    assert counts.duplicates == 2
+    assert len(list(session.take(batch(4, BODY % (11, "{}")), 1))) == 1
+
+
+def test_a_batch_after_a_gap_is_not_taken() -> None:
+    """The position stays before it, so that it comes again on a new connection."""
+    session, counts = accepted()
+    with pytest.raises(Unacceptable):
+        list(session.take(batch(3, BODY % (10, "{}")), 1))
+    assert counts.gaps == 2
+
+
+def test_what_stands_before_a_broken_message_of_a_batch_counts() -> None:
+    """A message that cannot be read ends the connection; those before it have come."""
+    session, _ = accepted()
+    items: list[Any] = []
+    with pytest.raises(Unacceptable):
+        items.extend(session.take(batch(1, BODY % (10, "{}"), '{"channel":"BTC.trade"}'), 1))
+    assert len(items) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 import trio
 
@@ -21,6 +23,9 @@ SILENCE_MS = 1000
 NEVER_MS = 600_000
 
 
+# What every command of the client asks for.
+BATCH: Final = {"frames": "batch"}
+
 # ---- where it is
 
 
@@ -29,7 +34,7 @@ async def test_it_subscribes_with_what_was_asked_for(server: FakeServer) -> None
     wanted = {"bundles": ["TRADING"], "tokens": ["BTC"], "delivery": "latest", "since_ms": 17}
     async with server.follow(wanted) as follower:
         command = await (await server.visit()).accept(START)
-        assert command == {"type": "subscribe", "data": wanted | {"positions": True}}
+        assert command == {"type": "subscribe", "data": wanted | BATCH | {"positions": True}}
         assert (await follower.notice("subscription_ack")).positions == START
 
 
@@ -52,6 +57,32 @@ async def test_a_message_is_handed_on_as_it_came(server: FakeServer) -> None:
     assert second.positions == {"odin.trades": {"0": 4, "1": 3}, "odin.balances": {"1": 17}}
 
 
+async def test_messages_of_a_batch_are_handed_on_one_by_one(server: FakeServer) -> None:
+    """Each with its number; only the first follows numbers that were left out."""
+    bodies = [{"channel": "BTC.trade", "pos": f"1-{n}", "ts": n, "data": {"n": n}} for n in (5, 6)]
+    async with server.follow() as follower:
+        visit = await begun(server, follower, positions=START)
+        await visit.say("batch", seq=3, skipped=2, messages=bodies)
+        await visit.say("batch", seq=5, replay=True, messages=bodies[1:])
+        await visit.message(6, "1-7")
+        first, second, third = [await follower.message() for _ in range(3)]
+    assert first.item == {"type": "message", "seq": 3, "skipped": 2, **bodies[0]}
+    assert first.positions == {"odin.trades": {"0": 4, "1": 5}}
+    assert second.item == {"type": "message", "seq": 4, **bodies[1]}
+    assert third.item["seq"] == 6
+    assert third.duplicates == 1
+
+
+async def test_a_batch_after_a_gap_is_not_taken(server: FakeServer) -> None:
+    """It comes again on another connection, behind what has come."""
+    body = {"channel": "BTC.trade", "pos": "1-5", "ts": 5, "data": {}}
+    async with server.follow() as follower:
+        visit = await begun(server, follower, positions=START)
+        await visit.say("batch", seq=2, messages=[body, body])
+        command = await (await server.visit()).command()
+    assert command["data"]["positions"] == START
+
+
 async def test_after_a_break_it_resumes(server: FakeServer) -> None:
     """It asks for what comes after its positions, and not again for how it began."""
     wanted = {"channels": ["*.trade"], "delivery": "all", "snapshot": True}
@@ -66,6 +97,7 @@ async def test_after_a_break_it_resumes(server: FakeServer) -> None:
         "data": {
             "channels": ["*.trade"],
             "delivery": "all",
+            "frames": "batch",
             "positions": {"odin.trades": {"0": 4, "1": 0}},
         },
     }
@@ -75,7 +107,7 @@ async def test_it_resumes_from_stored_positions(server: FakeServer) -> None:
     """With positions of an earlier feed the first command is a resume."""
     async with server.follow(positions=START):
         command = await (await server.visit()).command()
-    assert command == {"type": "resume", "data": TRADES | {"positions": START}}
+    assert command == {"type": "resume", "data": TRADES | BATCH | {"positions": START}}
 
 
 async def test_partitions_it_did_not_know(server: FakeServer) -> None:

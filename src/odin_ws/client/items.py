@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from odin_ws.client.batch_text import BatchText
 from odin_ws.client.errors import Rejection
 
 __all__ = [
@@ -35,7 +36,7 @@ Lost = Mapping[str, Mapping[int, tuple[int, int]]]
 
 @attrs.define(frozen=False, eq=False)  # thousands a second: a frozen one takes four times as long
 class Message:
-    """One Kafka record. `data` is its value; `text` is all that came, with the value as it was.
+    """One Kafka record. `data` is its value.
 
     `timestamp`: epoch ms. `seq` counts the messages of a connection; `skipped` of them the server
     left out before this one, because newer ones took their place. `replay`: from before the
@@ -51,7 +52,14 @@ class Message:
     replay: bool
     skipped: int
     data: Any
-    text: str = attrs.field(repr=False)
+    _source: str | BatchText = attrs.field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The message as JSON text, with the value as the publisher wrote it."""
+        if isinstance(self._source, str):
+            return self._source
+        return self._source.message(self.seq, self.skipped)
 
 
 @attrs.frozen

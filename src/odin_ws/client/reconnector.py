@@ -226,9 +226,7 @@ class Pump:
         items: list[Item | Reached] = []
         try:
             for text in texts:
-                item = session.take(text, now)
-                if item is not None:
-                    items.append(item)
+                items.extend(session.take(text, now))
         finally:
             # Also what came before a message that ends the connection: it counts as received.
             if items:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
 import orjson
 
+from odin_ws.client.batch_text import BatchText
 from odin_ws.client.close_codes import LONGEST_WAIT, VIOLATION, Unacceptable
 from odin_ws.client.errors import Rejection, SubscriptionRejected
 from odin_ws.client.items import (
@@ -98,7 +99,7 @@ class Session:
     def command(self) -> str:
         """What to send first, and again where it was put off."""
         self.put_off = False
-        data = self._subscription.names()
+        data = self._subscription.names() | {"frames": "batch"}
         if self._resuming:
             positions = self._ledger.positions()
             data["positions"] = {
@@ -117,23 +118,38 @@ class Session:
         kind = "resume" if self._resuming else "subscribe"
         return orjson.dumps({"type": kind, "id": _ID, "data": data}).decode()
 
-    def take(self, text: str, now: float) -> Item | Reached | None:
-        """What the server has sent, if the consumer should know of it.
+    def take(self, text: str, now: float) -> Iterator[Item | Reached]:
+        """What the server has sent, as far as the consumer should know of it.
 
         Raises Unacceptable where it is not the protocol or messages are missing before it, and
         SubscriptionRejected.
         """
         try:
             fields = load_json(text)
-            if fields["type"] == "message":
-                return self._message(fields, text)
-            return self._notice(fields, now)
+            if fields["type"] == "batch":
+                yield from self._batch(fields, text)
+                return
+            is_message = fields["type"] == "message"
+            item = self._message(fields, text) if is_message else self._notice(fields, now)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             # Whatever has another shape than it should shows as one of these.
             why = f"{type(error).__name__}: {error} in {text[:80]!r}"
             raise Unacceptable(VIOLATION, why, lasting=True) from error
+        if item is not None:
+            yield item
 
-    def _message(self, fields: dict[str, Any], text: str) -> Message | None:
+    def _batch(self, fields: dict[str, Any], text: str) -> Iterator[Message]:
+        """The messages of a batch that did not come before."""
+        seq, replay = int(fields["seq"]), fields.get("replay") is True
+        source = BatchText(text, seq, replay=replay)
+        first = {"skipped": fields.get("skipped", 0)}
+        for number, body in enumerate(fields["messages"], seq):
+            message = self._message(body | {"seq": number, "replay": replay} | first, source)
+            first = {}
+            if message is not None:
+                yield message
+
+    def _message(self, fields: dict[str, Any], text: str | BatchText) -> Message | None:
         partition, _, offset = fields["pos"].partition("-")
         channel: str = fields["channel"]
         message = Message(
