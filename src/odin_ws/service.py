@@ -78,9 +78,9 @@ _RETAINED_BYTES: Final = 2048
 # other's scheduling, few enough that a busy hub stops the fetching within milliseconds.
 _CHANNEL_BATCHES: Final = 4
 
-# A fetch and what follows from it is some 2 ms of CPU. Without a broadcast rate the broker still
-# gathers for this long, so that 1,000 records a second are not 1,000 fetches.
-_SHORTEST_GATHER: Final = 0.005
+# A fetch and what follows from it is some 2 ms of CPU. Without a broadcast rate fetches are still
+# this far apart, so that 1,000 records a second are not 1,000 fetches.
+_SHORTEST_SLOT: Final = 0.005
 
 
 # Accepts connections until cancelled: gives each to the function, in a task of the nursery.
@@ -295,8 +295,8 @@ def kafka(settings: Settings, catalogue: Catalogue, access: KafkaAccess) -> Upst
         access=access,
         group=settings.kafka_consumer_group if in_group else None,
         max_wait=settings.kafka_fetch_max_wait_ms / 1000,
-        # Nothing is written more often than that, so nothing need be fetched more often.
-        gather=max(_SHORTEST_GATHER, 1 / rate if rate else 0.0),
+        # Nothing is written more often than that, so nothing is fetched more often.
+        slot=max(_SHORTEST_SLOT, 1 / rate if rate else 0.0),
         rate=settings.ws_max_kafka_rate,
         probe=settings.kafka_probe_seconds,
         history_seconds=settings.ws_retention_seconds,

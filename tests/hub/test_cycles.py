@@ -1,10 +1,12 @@
-"""When the hub writes: at once after a pause, once per slot, and not for long at a time."""
+"""When the hub writes: at once as long as the rate allows, and not for long at a time."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
+from random import Random
 
 import pytest
 import trio
@@ -19,6 +21,7 @@ from tests.hub.driving import Client, Feeder, dispatching, make_hub
 from tests.hub.joining import join
 
 SLOT = 0.05
+ROUNDING = 1e-6
 
 TRADES = TopicPartition("odin.trades", 0)
 
@@ -40,7 +43,7 @@ class Slow(Client):
 async def test_failing_7_the_first_record_after_a_pause_leaves_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """A single record does not wait for others, nor for a slot."""
+    """A single record does not wait for others, nor for the rate."""
     hub = make_hub(SLOT)
     client = join(hub, "*.*")
     async with dispatching(hub) as feeder:
@@ -50,32 +53,57 @@ async def test_failing_7_the_first_record_after_a_pause_leaves_at_once(
             await trio.sleep(SLOT)
 
 
-async def test_records_of_one_slot_leave_together_in_one_write(autojump_clock: MockClock) -> None:
-    """WS_MAX_BROADCAST_RATE is the most often one subscriber is written to, and loses nothing."""
+async def test_after_a_short_burst_records_share_a_write(autojump_clock: MockClock) -> None:
+    """Three records leave at once, those behind them together when the next cycle may begin."""
     hub = make_hub(SLOT)
     client = join(hub, "*.*")
     async with dispatching(hub) as feeder:
-        await feeder.publish(record(offset=0))
-        for offset in range(1, 6):
+        for offset in range(8):
+            await feeder.publish(record(offset=offset))
             await trio.sleep(SLOT / 10)
-            await feeder.publish(record(offset=offset))
-        assert client.positions == ["0-0"]
-        await trio.sleep(SLOT)
-    assert len(client.writes) == 2
-    assert client.positions == [f"0-{offset}" for offset in range(6)]
+        assert client.positions == ["0-0", "0-1", "0-2"]
+        await trio.sleep_until(1.01 * SLOT)
+    assert len(client.writes) == 4
+    assert client.positions == [f"0-{offset}" for offset in range(8)]
 
 
-async def test_a_slow_trickle_is_written_at_most_once_a_slot(autojump_clock: MockClock) -> None:
-    """However records are spread in time, the rate holds in the long run."""
+async def test_records_as_often_as_cycles_may_be_leave_at_once_also_when_some_are_late(
+    autojump_clock: MockClock,
+) -> None:
+    """A record that is late by less than a slot delays none behind it."""
     hub = make_hub(SLOT)
     client = join(hub, "*.*")
     async with dispatching(hub) as feeder:
-        for offset in range(200):
+        for offset in range(100):
+            late = (0.9 * SLOT if offset % 7 == 3 else 0.0) + (0.2 * SLOT if offset % 3 else 0.0)
+            await trio.sleep_until(SLOT * offset + late)
             await feeder.publish(record(offset=offset))
-            await trio.sleep(SLOT / 20)
+            assert len(client.writes) == offset + 1
+
+
+async def test_any_second_has_two_cycles_more_than_the_rate_at_most(
+    autojump_clock: MockClock,
+) -> None:
+    """However records are spread in time, and none is lost: WS_MAX_BROADCAST_RATE and 2 more."""
+    hub = make_hub(SLOT)
+    starts: list[float] = []
+
+    class Timed(Client):
+        def received(self) -> None:
+            starts.append(trio.current_time())
+
+    client = join(hub, "*.*", client=Timed())
+    draw = Random(1)  # noqa: S311 -- no secret
+    async with dispatching(hub) as feeder:
+        for offset in range(3000):
+            if not offset % 300:
+                await trio.sleep(10 * SLOT)
+            await feeder.publish(record(offset=offset))
+            await trio.sleep(draw.choice([0, SLOT / 20, SLOT / 7, SLOT / 3]))
         await trio.sleep(SLOT)
-    assert len(client.messages) == 200
-    assert len(client.writes) <= 200 / 20 + 1
+    assert len(client.messages) == 3000
+    most = max(bisect_left(starts, at + 1 - ROUNDING) - number for number, at in enumerate(starts))
+    assert most == 1 / SLOT + 2
 
 
 async def test_without_an_interval_every_batch_is_written_at_once(
@@ -178,6 +206,16 @@ async def publish_at(feeder: Feeder, records: Mapping[float, Record]) -> None:
         feeder.put(one)
 
 
+async def spend_burst(feeder: Feeder) -> None:
+    """Begin three cycles at once that write nothing; at the return the next one may begin.
+
+    For a hub with one cycle a second, at time 0.
+    """
+    for _ in range(3):
+        await feeder.publish(Assignment({TRADES: -1}))
+    await trio.sleep_until(1)
+
+
 async def test_what_comes_while_a_long_cycle_writes_is_in_it_for_who_is_still_to_come(
     autojump_clock: MockClock,
 ) -> None:
@@ -185,13 +223,14 @@ async def test_what_comes_while_a_long_cycle_writes_is_in_it_for_who_is_still_to
     hub = make_hub(1.0)
     journal: list[Client] = []
     clients = [join(hub, "*.*", client=Slow(autojump_clock, journal)) for _ in range(200)]
-    later = {0.05: record(offset=1), 0.12: record(offset=2)}
+    later = {1.05: record(offset=1), 1.12: record(offset=2)}
     async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
+        await spend_burst(feeder)
         nursery.start_soon(publish_at, feeder, later)
         await feeder.publish(record(offset=0))
-        await trio.sleep_until(0.9)
+        await trio.sleep_until(1.9)
         first, journal[:] = list(journal), []
-        await trio.sleep_until(2.5)
+        await trio.sleep_until(3.5)
     # WS_MAX_BROADCAST_RATE holds all the same.
     assert len(first) == 200
     assert set(first) == set(clients)
@@ -209,13 +248,14 @@ async def test_an_age_is_taken_when_the_last_has_been_written(autojump_clock: Mo
     for _ in range(200):
         join(hub, "BTC.trade", client=Slow(autojump_clock, []))
     join(hub, "*.trade")
-    later = {0.05: record(b"ETH", offset=1), 0.12: record(b"BTC", offset=2)}
+    later = {1.05: record(b"ETH", offset=1), 1.12: record(b"BTC", offset=2)}
     async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
+        await spend_burst(feeder)
         nursery.start_soon(publish_at, feeder, later)
         await feeder.publish(record(b"BTC", offset=0))
-        await trio.sleep_until(0.9)
+        await trio.sleep_until(1.9)
         assert hub.stats.age.samples == 2
-        await trio.sleep_until(2.5)
+        await trio.sleep_until(3.5)
         assert hub.stats.age.samples == 3
 
 

@@ -109,7 +109,7 @@ def options(bootstrap: str, **changes: Any) -> KafkaOptions:
         KafkaAccess((bootstrap,)),
         group=None,
         max_wait=0.1,
-        gather=0.02,
+        slot=0.02,
         rate=0,
         probe=PROBE_SECONDS,
         history_seconds=0,

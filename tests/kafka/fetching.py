@@ -16,9 +16,9 @@ from tests.kafka.fake_cluster import FakeCluster
 
 __all__ = [
     "FIRST",
-    "GATHER",
     "MAX_WAIT",
     "SECOND",
+    "SLOT",
     "THIRD",
     "fetching",
     "move",
@@ -28,7 +28,7 @@ __all__ = [
 
 FIRST, SECOND, THIRD = (TopicPartition("odin.trades", number) for number in range(3))
 MAX_WAIT: Final = 0.5
-GATHER: Final = 0.05
+SLOT: Final = 0.05
 
 # As the monitor does.
 _METADATA_PAUSE: Final = 0.2
@@ -37,7 +37,7 @@ _METADATA_PAUSE: Final = 0.2
 @asynccontextmanager
 async def fetching(cluster: FakeCluster, *, starts: int = 0) -> AsyncIterator[Fetcher]:
     """A fetcher of all partitions from an offset on; it gets the metadata when it wants it."""
-    fetcher = Fetcher(cluster, MAX_WAIT, GATHER)
+    fetcher = Fetcher(cluster, MAX_WAIT, SLOT)
     topics = sorted({key.topic for key in cluster.leaders})
 
     async def ask_for_metadata() -> None:

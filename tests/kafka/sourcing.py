@@ -38,7 +38,7 @@ def options(**changes: Any) -> KafkaOptions:
         KafkaAccess(("kafka-0:9092",)),
         group=None,
         max_wait=0.5,
-        gather=0.05,
+        slot=0.05,
         rate=0,
         probe=PATIENCE,
         history_seconds=0,

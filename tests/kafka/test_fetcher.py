@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from odin_ws.kafka.fetcher import BATCH_RECORDS
 from odin_ws.records import Record
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.fetching import FIRST, GATHER, MAX_WAIT, SECOND, THIRD, fetching, named, places
+from tests.kafka.fetching import FIRST, MAX_WAIT, SECOND, SLOT, THIRD, fetching, named, places
 
 
 async def test_first_record_after_a_pause_is_taken_at_once(autojump_clock: MockClock) -> None:
@@ -38,7 +38,7 @@ async def test_records_that_keep_coming_are_gathered(autojump_clock: MockClock) 
 
         nursery.start_soon(publish)
         await places(fetcher, 1000)
-        assert len(cluster.fetches()) <= 1 / GATHER + 4
+        assert len(cluster.fetches()) <= 1 / SLOT + 4
 
 
 async def test_idle_fetcher_sends_two_fetches_a_second(autojump_clock: MockClock) -> None:
@@ -195,7 +195,7 @@ async def test_answer_to_a_fetch_before_an_assignment_is_dropped(
         cluster.publish(FIRST, 2)
         cluster.publish(FIRST, 3)
         await places(fetcher, 5)
-        await trio.sleep(2 * GATHER)
+        await trio.sleep(2 * SLOT)
         fetcher.assign({FIRST: 0})
         cluster.publish(FIRST)
         assert await places(fetcher, 6) == [f"0-{number}" for number in range(6)]

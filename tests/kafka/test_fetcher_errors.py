@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from odin_ws.kafka.errors import error_text
 from odin_ws.kafka.fetcher import Fetcher
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.fetching import FIRST, SECOND, THIRD, fetching, places
+from tests.kafka.fetching import FIRST, SECOND, SLOT, THIRD, fetching, places
 
 ASKS_FOR_METADATA = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
 CODES = sorted(ASKS_FOR_METADATA | {-1, 2, 7, 29, 17, 76})
@@ -165,7 +165,8 @@ async def test_partition_without_a_leader_is_looked_for(autojump_clock: MockCloc
         fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
         before = trio.current_time()
         assert await places(fetcher, 1) == ["0-0"]
-        assert trio.current_time() == before
+        # The other broker was asked just now.
+        assert trio.current_time() - before <= SLOT / 10
         assert fetcher.partitions[FIRST].problem is None
 
 

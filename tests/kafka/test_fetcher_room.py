@@ -15,7 +15,7 @@ from odin_ws.kafka.fetch_plan import FETCH_BYTES, PARTITION_BYTES
 from odin_ws.kafka.fetcher import BATCH_RECORDS, Fetcher
 from odin_ws.records import TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.fetching import FIRST, GATHER, SECOND, fetching, places
+from tests.kafka.fetching import FIRST, SECOND, SLOT, fetching, places
 
 # One cycle of a paced source, and the records of 1,000 a second in it.
 CYCLE = 0.05
@@ -68,7 +68,7 @@ async def test_quiet_partition_is_taken_within_a_cycle_of_a_backlog(
     for _ in range(200):
         cluster.publish(FIRST, 500)
     async with fetching(cluster) as fetcher:
-        await waits_at_most(cluster, fetcher, CYCLE + GATHER)
+        await waits_at_most(cluster, fetcher, CYCLE + SLOT)
 
 
 async def test_quiet_partition_is_taken_within_a_cycle_of_a_full_broker(
@@ -81,7 +81,7 @@ async def test_quiet_partition_is_taken_within_a_cycle_of_a_full_broker(
     async with fetching(cluster) as fetcher:
         await trio.sleep(1)
         assert buffered(fetcher) <= 2 * FETCH_BYTES + FETCH_BYTES + len(MANY) * (64 << 10)
-        await waits_at_most(cluster, fetcher, CYCLE + GATHER)
+        await waits_at_most(cluster, fetcher, CYCLE + SLOT)
 
 
 async def waits_at_most(cluster: FakeCluster, fetcher: Fetcher, seconds: float) -> None:

@@ -286,7 +286,7 @@ async def test_another_catalogue_is_served(
         ({"KAFKA_FETCH_MAX_WAIT_MS": "1500"}, {"max_wait": 1.5}),
         ({"KAFKA_PROBE_SECONDS": "0.7"}, {"probe": 0.7}),
         ({"WS_MAX_KAFKA_RATE": "12"}, {"rate": 12}),
-        ({"WS_MAX_BROADCAST_RATE": "4"}, {"gather": 0.25}),
+        ({"WS_MAX_BROADCAST_RATE": "4"}, {"slot": 0.25}),
         ({"WS_RETENTION_SECONDS": "30"}, {"history_seconds": 30}),
         ({"WS_RETENTION_BYTES": "2048000"}, {"history_records": 1000}),
         ({"WS_RETENTION_BYTES": "0"}, {"history_records": 0}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
@@ -50,7 +51,10 @@ __all__ = ["demo"]
 _PARTITIONS: Final = 12
 
 # The embedded broker holds a fetch for as long as it may, whether records come or not.
-_FETCH_WAIT_MS: Final = 50
+_FETCH_WAIT_MS: Final = 10
+
+# Fifty events a second to one client: messages that share a write would save nothing here.
+_BROADCAST_RATE: Final = {"WS_MAX_BROADCAST_RATE": "0"}
 
 # From the start of the service to the first probe of the broker: 0.1 s on a free machine.
 _LIVE_SECONDS: Final = 30
@@ -100,9 +104,11 @@ def demo(
 
     The broker is real but keeps everything in memory; the server is the one of `odin-ws serve`,
     for this machine only, with the settings of the environment but for Kafka's and the addresses.
+    Without WS_MAX_BROADCAST_RATE in the environment each event is sent when it comes.
     """
+    defaults = {name: value for name, value in _BROADCAST_RATE.items() if name not in os.environ}
     settings = attrs.evolve(
-        read_settings(say),
+        read_settings(say, defaults),
         kafka_assignment="all",
         ws_workers=1,  # the server is in this process
         kafka_fetch_max_wait_ms=_FETCH_WAIT_MS,

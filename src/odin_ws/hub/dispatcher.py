@@ -25,6 +25,7 @@ from odin_ws.protocol.encoder import Encoded, encode
 from odin_ws.protocol.envelope import Message
 from odin_ws.protocol.wire_format import Frames, WireFormat
 from odin_ws.records import Item
+from odin_ws.slots import Slots
 from odin_ws.steps import STEP_ITEMS, Steps
 
 __all__ = ["Hub"]
@@ -32,6 +33,11 @@ __all__ = ["Hub"]
 # The share of the event loop the dispatcher may take: above it cycles stretch, so each write
 # carries more and readers, accepts and pongs keep the rest (shared measurements: 60-70%).
 _DUTY = 0.65
+
+# After a pause three cycles may begin at once. The fetches allow two (kafka/fetch_pace.py), and a
+# cycle begins some ms after its fetch was answered, when the one before is still writing: with the
+# third it does not wait.
+_BURST = 3
 
 # A slice may be over: that is looked at every so many writes, and every so many bytes (of records
 # that nobody wants: 1,000, some 6 ms).
@@ -46,7 +52,7 @@ _LOOK_SECONDS = 0.02
 class Hub:
     """Subscriptions, positions and the dispatcher.
 
-    `interval`: seconds between the starts of two cycles at least; 0 for none.
+    `interval`: seconds between the starts of two cycles in the long run; 0 for none.
     `cycle_bytes`: of records that are wanted one cycle takes so many, and what is begun. A
     subscriber to everything gets them as one write; what is left over waits here, in the channel
     and in Kafka.
@@ -217,22 +223,22 @@ class Hub:
     async def run(self, inbox: trio.MemoryReceiveChannel[Item]) -> None:
         """Dispatch until the channel ends: a cycle for what has come, then a pause, and again.
 
-        The first record after a pause leaves at once; those of the same slot leave together.
+        What comes is dispatched at once where the rate allows a cycle, and else together with what
+        comes until the rate allows the next one.
         """
         queue, cycle = Queue(inbox), Cycle(self._cycle_bytes)
-        next_start = -math.inf
+        slots, not_before = Slots(self._interval, _BURST), -math.inf
         while True:
             if not (went_on := bool(cycle.subscribers or queue.left)):
                 try:
                     await queue.wait()
                 except trio.EndOfChannel:
                     return
-            # From slot to slot, not from wake-up to wake-up: else the slots drift behind the
-            # source's, and records wait for up to one of each.
-            slot = max(next_start, trio.current_time())
+            slot = max(slots.next_start, not_before, trio.current_time())
             # To have received was a checkpoint already, and a pass is long where many call.
             if went_on or slot > trio.current_time():
                 await trio.sleep_until(slot)
+            slots.start(slot)
             started = trio.current_time()
             await self._collect(queue, cycle)
             collected = trio.current_time()
@@ -240,7 +246,7 @@ class Hub:
             await self._write_all(queue, cycle, following)
             now = trio.current_time()
             self._measure(cycle.messages, now - started)
-            next_start = slot + max(self._interval, (now - collected) / _DUTY)
+            not_before = slot + (now - collected) / _DUTY
             cycle = following
 
     async def _collect(self, queue: Queue, cycle: Cycle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
@@ -13,12 +14,8 @@ import trio
 from odin_ws.backoff import Backoff
 from odin_ws.kafka.client import Purpose
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
-from odin_ws.kafka.fetch_plan import (
-    FETCH_BYTES,
-    PARTITION_BYTES,
-    FetchWait,
-    plan_fetch,
-)
+from odin_ws.kafka.fetch_pace import FetchPace
+from odin_ws.kafka.fetch_plan import PARTITION_BYTES, FetchPlan, FetchWait, plan_fetch
 from odin_ws.kafka.fetch_result import Effect, apply_fetched
 from odin_ws.kafka.fetch_session import FetchSession
 from odin_ws.kafka.offset_lookup import look_up
@@ -41,8 +38,13 @@ T = TypeVar("T")
 # One record of a fetch and its handling cost some 5 us: a batch keeps the loop for 10 ms at most.
 BATCH_RECORDS: Final = 2000
 
+# An answer of so many bytes is part of a backlog.
+_BACKLOG_BYTES: Final = PARTITION_BYTES // 2
+
 # How long one look waits for a record.
 POLL_SECONDS: Final = 1.0
+
+_NO_WAIT: Final = FetchWait(0, 0)
 
 # Before a broker that failed as a whole is tried again.
 _FIRST_RETRY_SECONDS: Final = 0.1
@@ -82,25 +84,27 @@ class Brokers(Protocol):
 class Fetcher:
     """Reads the partitions that it is assigned, and keeps what came until it is taken.
 
-    `max_wait`: seconds a broker may hold a fetch while nothing comes. `gather`: seconds for which
-    it gathers while records come: a fetch that waits at the broker costs nothing, and is under way
-    while the hub is busy.
+    `max_wait`: seconds a broker may hold a fetch while nothing comes. `slot`: seconds between two
+    fetches from a broker while records come (see FetchPace).
 
     `metadata_wanted` is set when the cluster's layout may have changed, `troubled` when trouble
     began or ended; who waits for them replaces them. `changed` is set, and replaced, whenever there
     may be something else to do.
     """
 
-    def __init__(self, brokers: Brokers, max_wait: float, gather: float) -> None:
+    def __init__(self, brokers: Brokers, max_wait: float, slot: float) -> None:
         self.partitions: dict[TopicPartition, Partition] = {}
         self.metadata_wanted = trio.Event()
         self.troubled = trio.Event()
         self.changed = trio.Event()
         self._brokers = brokers
-        # At the first record; after a slot; at once, for more is there.
-        self._idle_wait = FetchWait(1, max_wait)
-        self._gathering_wait = FetchWait(FETCH_BYTES, gather)
-        self._no_wait = FetchWait(0, 0)
+        self._max_wait = max_wait
+        # A partition that is new to a fetch waits while the broker holds one: it does not wait
+        # longer between two fetches, at however low a rate.
+        self._slot = min(slot, max_wait)
+        self._pace = FetchPace(self._slot)
+        # Whether records are handed on without a new slot: the rest of one, or a backlog.
+        self._is_in_slot = False
         self._topics: Mapping[str, TopicLayout] = {}
         self._suspended: Collection[str] = frozenset()
         self._topic_ids: dict[str, str | None] = {}
@@ -176,7 +180,7 @@ class Fetcher:
     async def take(self, most: int | None) -> Taken:
         """Take what was read, at most `most` records, a fair share of each partition's.
 
-        Waits about a second for the first record.
+        Waits about a second for the first record and its slot.
         """
         await trio.lowlevel.checkpoint()
         limit = BATCH_RECORDS if most is None else min(most, BATCH_RECORDS)
@@ -184,6 +188,8 @@ class Fetcher:
             self._something = trio.Event()
             with trio.move_on_after(POLL_SECONDS):
                 await self._something.wait()
+        if self._ready and not self._is_in_slot and not await self._pace.begin_slot(POLL_SECONDS):
+            return Taken((), cut_off=False, jumps={}, passed={})
         records: list[Record] = []
         jumps: dict[TopicPartition, Jump] = {}
         passed: dict[TopicPartition, int] = {}
@@ -204,6 +210,7 @@ class Fetcher:
                 self._make_ready(partition)
         for partition in jumped:
             self._make_ready(partition)
+        self._is_in_slot = bool(self._ready)
         if passed or jumps:
             self._notify()
         return Taken(records, len(records) == limit, jumps, passed)
@@ -226,9 +233,12 @@ class Fetcher:
         """Fetch from one broker what it leads, for as long as the fetcher runs."""
         session = FetchSession()
         backoff = Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
-        wait = self._idle_wait
+        not_before = -math.inf
+        has_backlog = False
         lost_sessions = 0
         while True:
+            if not_before > trio.current_time():
+                await trio.sleep_until(not_before)
             led = [one for one in self.partitions.values() if one.leader == node]
             plan = plan_fetch(led, trio.current_time())
             if plan.has_lookup:
@@ -238,21 +248,18 @@ class Fetcher:
                 with trio.move_on_at(plan.retry_at):
                     await changed.wait()
                 continue
-            if plan.is_held_back and wait.min_bytes == self._idle_wait.min_bytes:
-                wait = self._gathering_wait
             began = trio.current_time()
-            if plan.is_in_question:
-                # That they can be read is to be known at once.
-                wait = self._no_wait
-            # The others' fetch must not hold up a partition whose back-off ends.
-            seconds = min(wait.seconds, max(0.0, plan.retry_at - began))
-            wait = FetchWait(wait.min_bytes, seconds)
+            wait = self._choose_wait(plan, began, has_backlog=has_backlog)
+            has_backlog = False
+            self._pace.sent(node, began)
             try:
                 request = plan.request(session, wait, self._topic_ids)
                 response = await self._brokers.ask(node, request, Purpose.FETCH, wait.seconds)
                 failure = error_text(response.error) if response.error else None
             except KafkaUnavailable as error:
                 response, failure = None, str(error)
+            size = sum(len(one.data) for one in response.partitions) if response else 0
+            not_before = self._pace.answered(node, trio.current_time(), has_records=size > 0)
             if response is not None and not session.answered(response.error, response.session):
                 lost_sessions += 1
                 # A lost session is usual: brokers forget them. Again and again is trouble.
@@ -266,7 +273,20 @@ class Fetcher:
                 continue
             backoff.reset()
             lost_sessions = 0
-            wait = await self._take_response(node, session, response)
+            if size >= _BACKLOG_BYTES:
+                # More is waiting where so much has come: it is fetched and handed on without slots.
+                not_before = -math.inf
+                has_backlog = self._is_in_slot = True
+            await self._take_response(node, session, response)
+
+    def _choose_wait(self, plan: FetchPlan, now: float, *, has_backlog: bool) -> FetchWait:
+        """How long a broker may hold the next fetch."""
+        if has_backlog or plan.is_in_question:
+            # More is there; or whether the partitions can be read is to be known at once.
+            return _NO_WAIT
+        # The others' fetch must not hold up a partition that lacks room, or whose back-off ends.
+        most = self._slot if plan.is_held_back else self._max_wait
+        return FetchWait(1, min(most, max(0.0, plan.retry_at - now)))
 
     def _lose(self, node: int, keys: Collection[TopicPartition], reason: str, since: float) -> None:
         """A broker is away or fails as a whole: its partitions may have other leaders by now."""
@@ -278,17 +298,15 @@ class Fetcher:
 
     async def _take_response(
         self, node: int, session: FetchSession, response: FetchResponse
-    ) -> FetchWait:
-        """Keep what came; returns how long the next fetch is to wait at the broker."""
+    ) -> None:
+        """Keep what came until it is taken."""
         now = trio.current_time()
-        size = 0
         # The answer leaves out what has nothing new.
         quiet = dict(session.asked)
         for one in response.partitions:
             asked = quiet.pop(one.key, None)
             partition = asked and self._current(node, one.key, asked)
             if partition:
-                size += len(one.data)
                 self._follow(partition, apply_fetched(partition, one, now))
                 if one.data:
                     await trio.lowlevel.checkpoint()
@@ -296,10 +314,6 @@ class Fetcher:
             partition = self._current(node, key, asked)
             if partition is not None and partition.succeed(now):
                 self.troubled.set()
-        if not size:
-            return self._idle_wait
-        # More is waiting where so much has come: that need not be gathered.
-        return self._gathering_wait if size < PARTITION_BYTES // 2 else self._no_wait
 
     def _current(self, node: int, key: TopicPartition, asked: FetchFrom) -> Partition | None:
         """The partition that an answer is about; None where it was asked before a change.

@@ -16,18 +16,18 @@ class KafkaOptions:
     """How to reach Kafka (`access`) and read it.
 
     `group`: the consumer group to join, None to read every partition. `max_wait`: seconds the
-    broker may hold an idle fetch. `gather`: seconds between two fetches while records come.
-    `rate`: records per second at most, 0 for any. `probe`: seconds between two questions for the
-    layout and the lag, the bound on one request, and how long trouble may last before it is shown.
-    `history_seconds` and `history_records`: what was published before the start is read from so
-    long ago, and no more of it; 0 in either for none. A member of a group reads none: it goes on
+    broker may hold an idle fetch. `slot`: seconds between two fetches from a broker while records
+    come. `rate`: records per second at most, 0 for any. `probe`: seconds between two questions for
+    the layout and the lag, the bound on one request, and how long trouble may last before it is
+    shown. `history_seconds` and `history_records`: what was published before the start is read from
+    so long ago, and no more of it; 0 in either for none. A member of a group reads none: it goes on
     where the group stopped.
     """
 
     access: KafkaAccess
     group: str | None
     max_wait: float
-    gather: float
+    slot: float
     rate: float
     probe: float
     history_seconds: float

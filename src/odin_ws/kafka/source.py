@@ -56,7 +56,7 @@ class KafkaSource:
         # They move when the hub's channel took the record.
         self._places = Places()
         self._client = KafkaClient(options.access, options.probe)
-        self._fetcher = Fetcher(self._client, options.max_wait, options.gather)
+        self._fetcher = Fetcher(self._client, options.max_wait, options.slot)
         self._layout = Layout(catalogue.topics)
         self._monitor = Monitor(
             self.feed,
@@ -98,7 +98,7 @@ class KafkaSource:
 
     async def _read(self, outbox: Outbox) -> None:
         rate = self._options.rate
-        burst = rate * max(PACING_SLOT, self._options.gather)
+        burst = rate * max(PACING_SLOT, self._options.slot)
         bucket = TokenBucket(rate, burst, trio.current_time())
         turn = nullcontext if self._member is None else self._member.turn
         while True:

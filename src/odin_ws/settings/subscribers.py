@@ -23,7 +23,7 @@ class SubscriberSettings:
         "20",
         number(0, 1000),
         "cycles/s",
-        "the most often one subscriber is written to; 0 for no limit",
+        "cycles of writes to subscribers; 0 for no limit",
     )
     ws_max_subscriptions: int = setting(
         "WS_MAX_SUBSCRIPTIONS",
