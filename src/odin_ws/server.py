@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from typing import Final
 
 import attrs
@@ -120,7 +119,10 @@ class ConnectionServer:
         """The whole life of one connection. Raises nothing but cancellation."""
         try:
             async with self.entrance.meet(wire, peer) as caller:
-                await self._admit(caller)
+                try:
+                    await self._serve(caller)
+                except Refusal as refusal:
+                    await self._dismiss(caller, refusal)
         except* trio.BrokenResourceError:
             # The peer went away before the upgrade: there is no connection to count.
             log.debug("lost before the upgrade", peer=peer)
@@ -130,28 +132,30 @@ class ConnectionServer:
         finally:
             wire.close()
 
-    async def _admit(self, caller: Caller) -> None:
-        try:
-            head = await self.entrance.read_head(caller)
-            if head is None:
-                return
-            # Who finds no room is not asked who it is: that costs more than to turn it away.
-            with (
-                self.admission.admit(head) as form,
-                self.entrance.addresses.hold(caller.source),
-            ):
-                grant = await self.doorkeeper.judge(head)
-                with self.doorkeeper.hold(grant):
-                    await self._serve_upgraded(caller, head, form, grant)
-        except Refusal as refusal:
-            self.admission.count(refusal)
-            status, reason = int(refusal.status), refusal.label
-            log.debug("refused", peer=caller.peer, status=status, reason=reason)
-            await self.entrance.dismiss(caller, refusal)
+    async def _dismiss(self, caller: Caller, refusal: Refusal) -> None:
+        self.admission.count(refusal)
+        status, reason = int(refusal.status), refusal.label
+        log.debug("refused", peer=caller.peer, status=status, reason=reason)
+        await self.entrance.dismiss(caller, refusal)
 
-    async def _serve_upgraded(
+    async def _serve(self, caller: Caller) -> None:
+        """Read, admit, serve. Raises Refusal."""
+        head = await self.entrance.read_head(caller)
+        if head is None:
+            return
+        # Who finds no room is not asked who it is: that costs more than to turn it away.
+        with (
+            self.admission.admit(head) as form,
+            self.entrance.addresses.hold(caller.source),
+        ):
+            grant = await self.doorkeeper.judge(head)
+            with self.doorkeeper.hold(grant):
+                await self._run(*self._upgrade(caller, head, form, grant), head.rest)
+
+    def _upgrade(
         self, caller: Caller, head: Head, form: WireFormat, grant: Grant
-    ) -> None:
+    ) -> tuple[Connection, Session, FrameReader, bytes]:
+        """Make what serves an upgraded connection, and the answer to its handshake."""
         limits = self._limits
         offers = head.headers.get("sec-websocket-extensions")
         agreed = agree(offers) if offers and limits.compression else None
@@ -169,19 +173,35 @@ class ConnectionServer:
         session = Session(
             connection, self._context, limits.session, self.stats.sessions, self.doorkeeper
         )
-        with self._registered(connection):
-            try:
-                reader = FrameReader(
-                    limits.message_bytes, limits.message_frames, deflate=agreed is not None
-                )
-                extensions = None if agreed is None else agreed.answer
-                answer = upgrade(head, select_subprotocol(head), extensions)
-                await connection.run(answer, session, reader, head.rest)
-            except* Exception:  # to say 1011 while the socket is still there; reported above
-                await connection.fail()
-                raise
-            finally:
-                await self._leave(connection.subscriber)
+        reader = FrameReader(
+            limits.message_bytes, limits.message_frames, deflate=agreed is not None
+        )
+        extensions = None if agreed is None else agreed.answer
+        answer = upgrade(head, select_subprotocol(head), extensions)
+        return connection, session, reader, answer
+
+    async def _run(
+        self,
+        connection: Connection,
+        session: Session,
+        reader: FrameReader,
+        answer: bytes,
+        rest: bytes,
+    ) -> None:
+        """Answer the handshake and serve a connection, which is counted until it has ended."""
+        self.stats.opened += 1
+        self.connections.add(connection)
+        try:
+            with self.keepalive.watch(connection), self.doorkeeper.watch(connection):
+                try:
+                    await connection.run(answer, session, reader, rest)
+                except* Exception:  # to say 1011 while the socket is still there; reported above
+                    await connection.fail()
+                    raise
+                finally:
+                    await self._leave(connection.subscriber)
+        finally:
+            self._forget(connection)
 
     async def _leave(self, subscriber: Subscriber) -> None:
         """Forget a subscriber, in time slices: many may leave together, with many patterns."""
@@ -192,25 +212,19 @@ class ConnectionServer:
             # Where the process is going down: at once.
             finish(leaving)
 
-    @contextmanager
-    def _registered(self, connection: Connection) -> Iterator[None]:
+    def _forget(self, connection: Connection) -> None:
+        """Count a connection that has ended, and let go of it."""
         stats = self.stats
-        stats.opened += 1
-        self.connections.add(connection)
-        try:
-            with self.keepalive.watch(connection), self.doorkeeper.watch(connection):
-                yield
-        finally:
-            self.connections.remove(connection)
-            # Cancelled before anything closed it, so the process is going down: its last chance.
-            connection.close(Close.DRAINING)
-            reason = connection.closing or Close.DRAINING
-            stats.closed[reason] += 1
-            stats.duration.observe(trio.current_time() - connection.opened_at)
-            stats.bytes_sent += connection.outbox.bytes_sent
-            stats.bytes_received += connection.bytes_received
-            connection.outbox.abandon()
-            log.debug("closed", peer=connection.peer, reason=reason.value.label)
+        self.connections.remove(connection)
+        # Cancelled before anything closed it, so the process is going down: its last chance.
+        connection.close(Close.DRAINING)
+        reason = connection.closing or Close.DRAINING
+        stats.closed[reason] += 1
+        stats.duration.observe(trio.current_time() - connection.opened_at)
+        stats.bytes_sent += connection.outbox.bytes_sent
+        stats.bytes_received += connection.bytes_received
+        connection.outbox.abandon()
+        log.debug("closed", peer=connection.peer, reason=reason.value.label)
 
     async def announce(self, payload: bytes, topics: AbstractSet[str] | None = None) -> None:
         """Tell everybody who is there, in order with their messages.

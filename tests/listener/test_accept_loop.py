@@ -53,6 +53,17 @@ def test_callers_are_spread_over_those_who_share_a_port(host: str) -> None:
         assert min(counts) > 120
 
 
+@pytest.mark.parametrize("host", [LOOPBACK, ""])
+def test_accepted_socket_sends_small_writes_at_once(host: str) -> None:
+    """The option is set once, at the listening socket, and inherited."""
+    with (
+        open_listening_socket(Address(host, 0)) as listening,
+        socket.create_connection((LOOPBACK, bound_address(listening).port)),
+        listening.accept()[0] as caller,
+    ):
+        assert caller.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_reserved_port_is_nobody_elses() -> None:
     """Neither one who wants it alone, nor one who would share it."""
     with reserve_port(ANY) as address:

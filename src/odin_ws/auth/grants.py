@@ -15,6 +15,8 @@ __all__ = ["Grant", "full_grant", "not_granted"]
 # A refusal names so many of the channels that are missing: a thousand tokens' would fill pages.
 _MOST_NAMED: Final = 4
 
+_NONE: Final[frozenset[str]] = frozenset()
+
 
 @attrs.frozen
 class Grant:
@@ -38,11 +40,13 @@ class Grant:
     def missing(self, patterns: Iterable[str]) -> list[str]:
         """What is not granted of some patterns, by category: `*.balances`, `BTC.balances`."""
         found: dict[str, None] = {}
+        allowed = self.allowed
         for pattern in patterns:
             parsed = Pattern.parse(pattern)
-            for category in parsed.categories(self.allowed):
-                if not has_token(self.allowed.get(category, frozenset()), parsed.token):
-                    found[channel_name(parsed.token, category)] = None
+            token = parsed.token
+            for category in parsed.categories(allowed):
+                if not has_token(allowed.get(category, _NONE), token):
+                    found[channel_name(token, category)] = None
         return list(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
@@ -64,7 +65,6 @@ class Connection:
         "_greet",
         "_message_seconds",
         "_nursery",
-        "_scope",
         "_taken",
         "_task",
         "_transport",
@@ -115,7 +115,6 @@ class Connection:
         self._drained: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
         self._task: trio.CancelScope | None = None
-        self._scope = trio.CancelScope()
 
     # ---- called from outside: by the keepalive, the drain, the hub through the outbox
 
@@ -148,12 +147,10 @@ class Connection:
             return
         self.closing = reason
         self._end_task()
+        # No frame may come before the answer to the handshake.
         if self._upgraded:
             self.outbox.finish(reason.value.frame, flush=reason.value.flush)
-            self._scope.deadline = trio.current_time() + CLOSE_SECONDS
-        else:
-            # No frame may come before the answer to the handshake.
-            self._scope.cancel()
+            self._end_soon()
 
     # ---- called by its session and its replays
 
@@ -180,6 +177,11 @@ class Connection:
         with scope:
             await task()
         self._task = None
+
+    def _end_soon(self) -> None:
+        """The peer has so long to take what is left and to answer."""
+        if self._nursery is not None:
+            self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_SECONDS
 
     def _end_task(self) -> None:
         if self._task is not None:
@@ -210,18 +212,20 @@ class Connection:
 
         `rest`: what came with the handshake and behind it.
         """
-        with self._scope:
-            try:
-                async with trio.open_nursery() as self._nursery:
-                    self.outbox.write(answer)
-                    self._upgraded = True
-                    self._greet(self)
-                    self._heard(len(rest))
-                    answered = await self._listen(session, reader, rest)
-            finally:
-                self._nursery = None
-            if not answered:
-                await self._linger()
+        answered = False
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self.outbox.write(answer)
+                self._upgraded = True
+                self._greet(self)
+                self._heard(len(rest))
+                answered = await self._listen(session, reader, rest)
+        finally:
+            self._nursery = None
+        scope = nursery.cancel_scope
+        if not (answered or scope.cancelled_caught):
+            await self._linger(scope.deadline)
 
     async def _listen(self, session: Session, reader: FrameReader, data: bytes) -> bool:
         """Carry out what the client says, until no more can come that we would look at.
@@ -229,6 +233,7 @@ class Connection:
         Returns whether it has nothing more to say: it has closed, or it is gone.
         """
         begun: float | None = None
+        more: bytes | None
         while True:
             count = 0
             session.begin_turn()
@@ -241,11 +246,18 @@ class Connection:
                 if not count % _AT_ONCE:
                     await trio.lowlevel.checkpoint()
             # Of bytes that make nothing whole a frame was begun, be it one of two bytes.
-            if not reader.unfinished and (count or not data):
-                begun = None
-            elif begun is None:
-                begun = trio.current_time()
-            if (more := await self._receive(begun)) is None:
+            unfinished = reader.unfinished or (data and not count)
+            begun = _at(begun) if unfinished else None
+            try:
+                if begun is None:
+                    # Not in a function of its own: its frame would be there for as long as the
+                    # client says nothing.
+                    more = await self._transport.receive_some(_READ_BYTES)
+                else:
+                    more = await self._receive_until(begun + self._message_seconds)
+            except trio.BrokenResourceError:
+                more = b""
+            if more is None:
                 return False
             data = more
             if not data:
@@ -283,15 +295,10 @@ class Connection:
         """
         return None if self.closing is None else False
 
-    async def _receive(self, begun: float | None) -> bytes | None:
-        """The next bytes, none at the end; None where the message begun then takes too long."""
-        try:
-            if begun is None:
-                return await self._transport.receive_some(_READ_BYTES)
-            with trio.move_on_at(begun + self._message_seconds):
-                return await self._transport.receive_some(_READ_BYTES)
-        except trio.BrokenResourceError:
-            return b""
+    async def _receive_until(self, deadline: float) -> bytes | None:
+        """Return the next bytes; None, and close, if there are none until then."""
+        with trio.move_on_at(deadline):
+            return await self._transport.receive_some(_READ_BYTES)
         self.close(Close.UNFINISHED)
         return None
 
@@ -301,7 +308,7 @@ class Connection:
             self.closing = reason
             self._end_task()
             self.outbox.finish(last, flush=True)
-            self._scope.deadline = trio.current_time() + CLOSE_SECONDS
+            self._end_soon()
 
     async def fail(self) -> None:
         """Close after an error of ours, so that the client knows; `run` has ended."""
@@ -310,9 +317,15 @@ class Connection:
             await self.outbox.drain()
             await self._linger()
 
-    async def _linger(self) -> None:
-        """Let the peer read our last words."""
+    async def _linger(self, deadline: float = math.inf) -> None:
+        """Let the peer read our last words, until `deadline` at most."""
         self._transport.send_eof()
-        with trio.move_on_after(_LINGER_SECONDS), contextlib.suppress(trio.BrokenResourceError):
+        deadline = min(deadline, trio.current_time() + _LINGER_SECONDS)
+        with trio.move_on_at(deadline), contextlib.suppress(trio.BrokenResourceError):
             while await self._transport.receive_some(_WASTE_BYTES):
                 pass
+
+
+def _at(time: float | None) -> float:
+    """A time, or now if there is none yet."""
+    return trio.current_time() if time is None else time

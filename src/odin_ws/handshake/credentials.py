@@ -14,6 +14,8 @@ __all__ = ["bearer_token", "select_subprotocol"]
 _OURS: Final = "odin.v"
 _TOKEN: Final = "bearer."  # noqa: S105 -- what stands before one
 
+_OFFER: Final = "sec-websocket-protocol"
+
 _SCHEME: Final = "bearer "
 
 
@@ -39,6 +41,8 @@ def select_subprotocol(head: Head) -> str | None:
     It is named after the version that the client asks for: `odin.v1`, `odin.v0`. Raises Refusal
     for a browser that offers only a token: it would hang up, and say nothing of why.
     """
+    if _OFFER not in head.headers:
+        return None
     offered = _offered(head)
     ours = _OURS + head.query.get("v", "1")
     if ours in offered:
@@ -50,4 +54,4 @@ def select_subprotocol(head: Head) -> str | None:
 
 
 def _offered(head: Head) -> list[str]:
-    return [name.strip() for name in head.headers.get("sec-websocket-protocol", "").split(",")]
+    return [name.strip() for name in head.headers.get(_OFFER, "").split(",")]

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 import trio
 
-from odin_ws.address import Address, read_address
+from odin_ws.address import Address, read_socket_address
 from odin_ws.listener.read_scheduler import Turns
 from odin_ws.listener.transport import SocketTransport, Transport
 
@@ -56,6 +56,9 @@ def open_listening_socket(address: Address, *, reuse_port: bool = False) -> Iter
         listening = socket.create_server(
             address, family=family, backlog=_BACKLOG, reuse_port=reuse_port, dualstack_ipv6=dual
         )
+        # Accepted sockets inherit it: a message is a whole write already, and waiting to fill a
+        # segment would only delay it.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
     with listening:
         yield listening
@@ -160,4 +163,4 @@ def _accept_some(listening: socket.socket, seconds: float) -> Iterator[tuple[soc
         except ConnectionAbortedError:
             # The caller hung up while it waited in the queue.
             continue
-        yield sock, read_address(address[0]) or address[0]
+        yield sock, read_socket_address(address[0])

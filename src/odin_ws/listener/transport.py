@@ -43,14 +43,14 @@ class Transport(Protocol):
 class SocketTransport:
     """A connected TCP socket. Not trio's SocketStream: its `send_all` waits, the hub may not."""
 
-    __slots__ = ("_socket", "_turns")
+    __slots__ = ("_fresh", "_socket", "_turns")
 
     def __init__(self, sock: socket.socket, turns: Turns) -> None:
         sock.setblocking(False)  # noqa: FBT003 -- the standard library's signature
-        # A message is a whole write already; waiting to fill a segment would only delay it.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
         self._turns = turns
+        # Nothing has been read yet: the request comes as soon as the connection is there.
+        self._fresh = True
 
     def send_nowait(self, data: bytes | memoryview) -> int:
         """See Transport."""
@@ -69,8 +69,11 @@ class SocketTransport:
     async def receive_some(self, max_bytes: int) -> bytes:
         """See Transport."""
         while True:
-            # Also where bytes are there: it is the checkpoint, and seldom they are.
-            await trio.lowlevel.wait_readable(self._socket)
+            if self._fresh:
+                self._fresh = False
+            else:
+                # Also where bytes are there: it is the checkpoint, and seldom they are.
+                await trio.lowlevel.wait_readable(self._socket)
             await self._turns.take()
             try:
                 return self._socket.recv(max_bytes)

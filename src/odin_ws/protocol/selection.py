@@ -20,6 +20,8 @@ _Expand = Callable[[str, Sequence[str]], tuple[str, ...]]
 # The fields that hold names.
 NAMES: Final = ("channels", "topics", "bundles", "tokens")
 
+_NO_NAMES: Final[Sequence[str]] = ()
+
 # A command is answered name by name, each with a sentence: this bounds what one may ask for.
 _MAX_NAMES: Final = 1024
 
@@ -66,12 +68,14 @@ class Selection:
 
 def read_selection(data: dict[str, Any], scope: Scope) -> Steps[Selection]:
     """The names in a command's data. Raises CommandError; a bad name is only rejected."""
-    names = {field: _read_names(data, field) for field in NAMES}
-    if not any(field in data for field in ("channels", "topics", "bundles")):
+    channels = _read_names(data, "channels")
+    topics, bundles = _read_names(data, "topics"), _read_names(data, "bundles")
+    narrowing = _read_names(data, "tokens")
+    if not ("channels" in data or "topics" in data or "bundles" in data):
         raise CommandError(
             ErrorCode.INVALID_MESSAGE, "data: at least one of channels, topics, bundles is needed"
         )
-    if names["tokens"] and not (names["topics"] or names["bundles"]):
+    if narrowing and not (topics or bundles):
         raise CommandError(
             ErrorCode.INVALID_MESSAGE, "data.tokens: narrows topics and bundles; none is given"
         )
@@ -79,11 +83,14 @@ def read_selection(data: dict[str, Any], scope: Scope) -> Steps[Selection]:
     catalogue = scope.catalogue
     tokens: Sequence[str] = (ANY,)
     if "tokens" in data:
-        tokens = yield from _check_tokens(names["tokens"], reader.rejected)
-    expand_channel: _Expand = lambda name, _tokens: catalogue.expand_channel(name)  # noqa: E731
-    yield from reader.read_all(names["channels"], expand_channel, (ANY,))
-    yield from reader.read_all(names["topics"], catalogue.expand_topic, tokens)
-    yield from reader.read_all(names["bundles"], catalogue.expand_bundle, tokens)
+        tokens = yield from _check_tokens(narrowing, reader.rejected)
+    if channels:
+        expand_channel: _Expand = lambda name, _tokens: catalogue.expand_channel(name)  # noqa: E731
+        yield from reader.read_all(channels, expand_channel, (ANY,))
+    if topics:
+        yield from reader.read_all(topics, catalogue.expand_topic, tokens)
+    if bundles:
+        yield from reader.read_all(bundles, catalogue.expand_bundle, tokens)
     return Selection(reader.wanted, tuple(reader.rejected))
 
 
@@ -106,13 +113,14 @@ class _Reader:
     def read(self, name: str, expand: _Expand, tokens: Sequence[str]) -> None:
         """Expand a name for these tokens, or reject it."""
         try:
-            for_one = expand(name, tokens[:1])
+            patterns = expand(name, tokens[:1])
         except InvalidName as error:
             self._reject(error.name, ErrorCode(error.code), error.message)
             return
         # A bundle and a thousand tokens are some 12,000 characters, and 8,000 patterns.
-        fits = len(for_one) * len(tokens) <= self._most
-        patterns = expand(name, tokens) if fits else ()
+        fits = len(patterns) * len(tokens) <= self._most
+        if fits and len(tokens) != 1:
+            patterns = expand(name, tokens)
         if not tokens:
             message = "data.tokens leaves nothing of it: no token is given, or none is valid"
             self._reject(name, ErrorCode.INVALID_CHANNEL, message)
@@ -144,9 +152,11 @@ def _check_tokens(names: Sequence[str], rejected: list[Rejection]) -> Steps[tupl
     return tuple(tokens)
 
 
-def _read_names(data: dict[str, Any], field: str) -> list[str]:
+def _read_names(data: dict[str, Any], field: str) -> Sequence[str]:
     """A list of texts, each once: repeating a topic must not multiply it with every token."""
-    names = data.get(field, [])
+    if field not in data:
+        return _NO_NAMES
+    names = data[field]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CommandError(ErrorCode.INVALID_MESSAGE, f"data.{field}: a list of strings is needed")
     if len(names) > _MAX_NAMES:

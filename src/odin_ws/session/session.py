@@ -144,6 +144,19 @@ class _Answers:
 class Session:
     """Reads what a client says, has it carried out, and answers."""
 
+    __slots__ = (
+        "_answers",
+        "_bucket",
+        "_catalogue",
+        "_connection",
+        "_control",
+        "_doorkeeper",
+        "_limits",
+        "_slice",
+        "_stats",
+        "_subscriptions",
+    )
+
     def __init__(
         self,
         connection: Client,
