@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
+import attrs
 import h11
 import trio
 from starlette.types import ASGIApp, Message, Scope
 
-__all__ = ["BadRequest", "Exchange"]
+__all__ = ["BadRequest", "Exchange", "StreamRules"]
 
 # A request line, a token and a browser's headers are 2 KiB; h11 rejects a head of more with 431.
 _MAX_HEAD_BYTES: Final = 16 * 1024
@@ -23,6 +25,9 @@ _READ_BYTES: Final = 16 * 1024
 _PROMPT_READS: Final = 3
 _PAUSE_SECONDS: Final = 0.05
 
+# What a client that is sent a stream sends itself is dropped up to this; with more it is closed.
+_STREAM_INPUT_BYTES: Final = 64 * 1024
+
 # After its answer a client is given this much to close first: a reset would take the answer away.
 _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 64 * 1024
@@ -32,25 +37,46 @@ class BadRequest(Exception):
     """The client sent something other than HTTP; it was answered 4xx where possible."""
 
 
+@attrs.frozen
+class StreamRules:
+    """What holds for a response that turns out to be a stream."""
+
+    time_limit: trio.CancelScope
+    """Around the exchange; of a stream it limits each part alone."""
+    part_seconds: float
+    """How long the client may take for a part."""
+    begin: Callable[[], None]
+    """Called before the first part."""
+
+
 class Exchange:
     """Reads one request, has the app answer it, and ends the connection.
 
+    A response in one part is sent when the app has returned, so a client that reads slowly does not
+    hold the app. A response in several parts (ASGI's `more_body`) is a stream: the app waits for
+    each part to be taken, and nothing else is kept of it.
+
     Args:
         stream: the connection.
-        app: what answers; its response is kept until it is whole, so a client that reads slowly
-            does not hold the app.
+        app: what answers.
         server: the address that the connection arrived at, if it has one.
+        rules: for a stream.
     """
 
     def __init__(
         self,
         stream: trio.abc.HalfCloseableStream,
         app: ASGIApp,
-        server: tuple[str, int | None] | None = None,
+        server: tuple[str, int | None] | None,
+        rules: StreamRules,
     ) -> None:
         self._stream = stream
         self._app = app
         self._server = server
+        self._rules = rules
+        self._streaming = False
+        self._head_sent = trio.Event()  # of a stream
+        self._has_body = True
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._reads = 0
         self._whole = False
@@ -67,15 +93,17 @@ class Exchange:
             request = await self._next_event()
             if not isinstance(request, h11.Request):
                 return
+            self._has_body = request.method != b"HEAD"
             try:
-                await self._app(self._scope(request), self._receive, self._collect)
+                await self._app(self._scope(request), self._receive, self._send)
             except (h11.RemoteProtocolError, trio.BrokenResourceError):
                 raise
             except Exception:
                 # Starlette has made its response to the failure; the caller reports it.
-                await self._respond(request)
+                if not self._streaming:
+                    await self._respond()
                 raise
-            await self._respond(request)
+            await self._respond()
         except h11.RemoteProtocolError as error:
             await self._refuse(error)
             raise BadRequest(str(error)) from error
@@ -115,29 +143,64 @@ class Exchange:
         }
 
     async def _receive(self) -> Message:
-        """See ASGI: the request's body."""
+        """See ASGI: the request's body; after it the client's end, or that of its patience."""
         event = None if self._whole else await self._next_event()
         if isinstance(event, h11.Data):
             return {"type": "http.request", "body": bytes(event.data), "more_body": True}
         if isinstance(event, h11.EndOfMessage):
             self._whole = True
             return {"type": "http.request", "body": b"", "more_body": False}
+        if self._has_body:
+            await self._disconnected()
+        else:
+            # Of a stream HEAD wants no more.
+            await self._head_sent.wait()
         return {"type": "http.disconnect"}
 
-    async def _collect(self, message: Message) -> None:
-        """See ASGI: a part of the response."""
+    async def _disconnected(self) -> None:
+        """Wait until the client leaves, or has sent more than is dropped."""
+        left = _STREAM_INPUT_BYTES
+        try:
+            while left > 0 and (data := await self._read()):
+                left -= len(data)
+        except trio.BrokenResourceError:
+            return
+
+    async def _send(self, message: Message) -> None:
+        """See ASGI: the response. Raises trio.BrokenResourceError for a stream."""
         if message["type"] == "http.response.start":
             self._start, self._body = message, b""
+        elif self._streaming or message.get("more_body", False):
+            await self._send_part(message.get("body", b""))
         else:
-            self._body += message.get("body", b"")
+            self._body = message.get("body", b"")
 
-    async def _respond(self, request: h11.Request) -> None:
-        """Send the whole response, and end the connection."""
-        if self._start is None:
-            return
-        status = HTTPStatus(self._start["status"])
-        body = b"" if request.method == b"HEAD" else self._body
-        await self._answer(status, self._start["headers"], body)
+    async def _send_part(self, body: bytes) -> None:
+        """Send a part of a stream, before the first one the head; waits until it is taken."""
+        events: list[Any] = []
+        if not self._streaming and self._start is not None:
+            self._streaming = True
+            self._rules.begin()
+            events.append(_head(HTTPStatus(self._start["status"]), self._start["headers"]))
+        if body and self._has_body:
+            events.append(h11.Data(body))
+        self._limit_part()
+        await self._write(events)
+        self._head_sent.set()
+        self._rules.time_limit.deadline = math.inf
+
+    def _limit_part(self) -> None:
+        """From now on the client has `part_seconds`."""
+        self._rules.time_limit.deadline = trio.current_time() + self._rules.part_seconds
+
+    async def _respond(self) -> None:
+        """Send the whole response, or the end of a stream, and end the connection."""
+        if self._streaming:
+            self._limit_part()
+            await self._end([h11.EndOfMessage()])
+        elif self._start is not None:
+            body = self._body if self._has_body else b""
+            await self._answer(HTTPStatus(self._start["status"]), self._start["headers"], body)
 
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:
         """Answer 4xx with the reason, unless an answer was begun."""
@@ -150,17 +213,12 @@ class Exchange:
     async def _answer(
         self, status: HTTPStatus, headers: Iterable[tuple[bytes, bytes]], body: bytes
     ) -> None:
-        head = h11.Response(
-            status_code=status,
-            reason=status.phrase.encode(),
-            headers=[
-                *headers,
-                (b"date", formatdate(usegmt=True).encode()),
-                (b"connection", b"close"),
-            ],
-        )
         data = [h11.Data(body)] if body else []
-        await self._write([head, *data, h11.EndOfMessage()])
+        await self._end([_head(status, headers), *data, h11.EndOfMessage()])
+
+    async def _end(self, events: Iterable[Any]) -> None:
+        """Send the last events, and let the client close first."""
+        await self._write(events)
         await self._linger()
 
     async def _write(self, events: Iterable[Any]) -> None:
@@ -173,3 +231,9 @@ class Exchange:
         with trio.move_on_after(_LINGER_SECONDS):
             while left > 0 and (data := await self._read()):
                 left -= len(data)
+
+
+def _head(status: HTTPStatus, headers: Iterable[tuple[bytes, bytes]]) -> h11.Response:
+    """Return the head of a response; without a length its body is sent in chunks."""
+    own = [(b"date", formatdate(usegmt=True).encode()), (b"connection", b"close")]
+    return h11.Response(status_code=status, reason=status.phrase.encode(), headers=[*headers, *own])

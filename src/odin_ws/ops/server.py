@@ -12,6 +12,7 @@ import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Final
 
 import attrs
@@ -19,7 +20,7 @@ import structlog
 import trio
 from starlette.types import ASGIApp
 
-from odin_ws.ops.http_exchange import BadRequest, Exchange
+from odin_ws.ops.http_exchange import BadRequest, Exchange, StreamRules
 from odin_ws.ops.stats import OpsStats
 from odin_ws.token_bucket import TokenBucket
 
@@ -33,6 +34,9 @@ _FAREWELL_SECONDS: Final = 1.0
 # Out of descriptors or buffers: retrying at once would only spin.
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _EXHAUSTED_SECONDS: Final = 0.25
+
+# Linux: after how many milliseconds without an acknowledgement a connection is lost.
+_USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 # The kernel forgets unsent bytes at close and resets the connection.
 _ABORT: Final = struct.pack("ii", 1, 0)
@@ -49,7 +53,11 @@ class OpsLimits:
     connections: int = 64
     """Open connections; one more closes the oldest of the address that has most of them."""
     seconds: float = 10.0
-    """Time of a connection, from its accept to the last byte of the answer."""
+    """Time of a connection, from its accept to the last byte of the answer; of a stream, to its
+    first byte, and then for each part."""
+    streams: int = 16
+    """Streaming responses at once; one more ends the oldest of the address that has most of them,
+    so that an operator's console is not kept out by forgotten ones."""
     rate: float = 200.0
     """Connections accepted per second; the others wait in the kernel's queue."""
     burst: float = 64.0
@@ -68,6 +76,8 @@ class OpsServer:
         self._limits = limits or OpsLimits()
         # In the order of their accept, each with the address it came from.
         self._open: dict[trio.CancelScope, str] = {}
+        # Those of them whose answer is a stream, in the order in which it began.
+        self._streams: dict[trio.CancelScope, str] = {}
 
     @property
     def connections(self) -> int:
@@ -107,6 +117,11 @@ class OpsServer:
         async with trio.SocketStream(accepted) as stream:
             try:
                 peer, server = _address(accepted.getpeername()), _address(accepted.getsockname())
+                # A client that vanished while it was sent a stream: the kernel would try for long.
+                if _USER_TIMEOUT is not None and accepted.family != socket.AF_UNIX:
+                    accepted.setsockopt(
+                        socket.IPPROTO_TCP, _USER_TIMEOUT, round(self._limits.seconds * 1000)
+                    )
             except OSError:  # it is gone already
                 return
             if not await self.serve(stream, peer[0], server):
@@ -127,7 +142,9 @@ class OpsServer:
             server: the address it arrived at.
         """
         with self._place(peer) as place, trio.move_on_after(self._limits.seconds) as time_limit:
-            await self._exchange(Exchange(stream, self._app, server))
+            begin_stream = partial(self._begin_stream, place, peer)
+            rules = StreamRules(time_limit, self._limits.seconds, begin_stream)
+            await self._exchange(Exchange(stream, self._app, server, rules))
         if time_limit.cancelled_caught:
             self._stats.rejected["timeout"] += 1
         return not (place.cancelled_caught or time_limit.cancelled_caught)
@@ -154,11 +171,7 @@ class OpsServer:
         most connections loses one, so a crowd from one address does not take the places of others.
         """
         if len(self._open) >= self._limits.connections:
-            counts = Counter(self._open.values())
-            crowded = max(counts, key=counts.__getitem__)
-            oldest = next(scope for scope, address in self._open.items() if address == crowded)
-            del self._open[oldest]
-            oldest.cancel()
+            _end_oldest(self._open)
             self._stats.rejected["max_connections"] += 1
         with trio.CancelScope() as scope:
             self._open[scope] = peer
@@ -166,6 +179,28 @@ class OpsServer:
                 yield scope
             finally:
                 self._open.pop(scope, None)
+                self._streams.pop(scope, None)
+
+    def _begin_stream(self, place: trio.CancelScope, peer: str) -> None:
+        """Count a connection among the streams."""
+        if len(self._streams) >= self._limits.streams:
+            _end_oldest(self._streams)
+            self._stats.rejected["max_streams"] += 1
+        self._streams[place] = peer
+
+    def end_streams(self) -> None:
+        """End all streams: unlike a page, a stream has no end to wait for."""
+        for place in self._streams:
+            place.cancel()
+
+
+def _end_oldest(places: dict[trio.CancelScope, str]) -> None:
+    """Take a place from the address that has most of them, from its oldest connection."""
+    counts = Counter(places.values())
+    crowded = max(counts, key=counts.__getitem__)
+    oldest = next(scope for scope, address in places.items() if address == crowded)
+    del places[oldest]
+    oldest.cancel()
 
 
 def _address(name: object) -> tuple[str, int | None]:
@@ -188,4 +223,5 @@ async def serve_ops(
             accepting.start_soon(server.accept, listening, connections)
             yield
             accepting.cancel_scope.cancel()
+        server.end_streams()
         connections.cancel_scope.deadline = trio.current_time() + _FAREWELL_SECONDS

@@ -17,6 +17,7 @@ OPS_REJECTIONS: Final = (
     "cross_site",
     "error",
     "max_connections",
+    "max_streams",
     "not_found",
     "revocation",
     "timeout",

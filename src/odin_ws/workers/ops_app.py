@@ -8,24 +8,17 @@ from http import HTTPStatus
 from typing import Any
 
 import trio
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
-from odin_ws.ops.app import INDEX
-from odin_ws.ops.clients import ClientsPages, InvalidQuery, read_limit
 from odin_ws.ops.metrics import build_info, log_lines, ops_rejections
 from odin_ws.ops.page_cache import PAGE_SECONDS, SharedPage
-from odin_ws.ops.request_checks import OpsAccess, protection
+from odin_ws.ops.pages import OpsPages, not_ready, pages_app
+from odin_ws.ops.request_checks import OpsAccess
 from odin_ws.ops.revocations import read_body, revoking_disabled
 from odin_ws.ops.stats import OpsStats
 from odin_ws.workers.child import Answer
@@ -38,53 +31,30 @@ __all__ = ["worker_families", "workers_app"]
 def workers_app(
     supervisor: Supervisor, access: OpsAccess, stats: OpsStats, seconds: float = PAGE_SECONDS
 ) -> Starlette:
-    """The pages of `ops_app`, behind the same protection, each shared for `seconds` as those are.
-
-    `stats`: where rejected requests are counted.
-    """
+    """The pages of all workers; one that asks them is built at most once in `seconds`."""
     pages = _Pages(supervisor, stats, seconds, may_revoke=access.token is not None)
-    return Starlette(
-        routes=[
-            Route("/", pages.index),
-            Route("/health", pages.health),
-            Route("/health/live", pages.live),
-            Route("/health/ready", pages.ready),
-            Route("/metrics", pages.metrics),
-            Route("/clients", pages.clients),
-            Route("/revocations", pages.revocations, methods=["POST"]),
-        ],
-        middleware=protection(access, stats),
-    )
+    return pages_app(pages, access, stats)
 
 
-class _Pages:
+class _Pages(OpsPages):
     def __init__(
         self, supervisor: Supervisor, stats: OpsStats, seconds: float, *, may_revoke: bool
     ) -> None:
+        super().__init__(seconds)
         self._supervisor = supervisor
         self._may_revoke = may_revoke
         self._stats = stats
         self._ready = SharedPage(self._build_ready, seconds)
-        self._health = SharedPage(self._build_health, seconds)
-        self._metrics = SharedPage(self._build_metrics, seconds)
-        self._clients = ClientsPages(self._clients_report, seconds)
         self._started_at = trio.current_time()
         own = CollectorRegistry()
         ProcessCollector(registry=own)
         self._own = own
 
-    async def live(self, _request: Request) -> Response:
-        """A worker that does not answer any more is replaced; nobody else need do anything."""
-        return PlainTextResponse("live\n")
-
-    async def index(self, _request: Request) -> Response:
-        return PlainTextResponse(INDEX)
-
     async def ready(self, _request: Request) -> Response:
         """Not before all have been ready; then as long as one of them is."""
         if self._supervisor.draining:
             # At once: WS_DRAIN_DELAY is short, and a load balancer has to see it.
-            return _not_ready("draining")
+            return not_ready("draining")
         return await self._ready.get()
 
     async def _build_ready(self) -> Response:
@@ -93,10 +63,10 @@ class _Pages:
         for worker in self._supervisor.workers:
             worker.was_ready |= worker.number in now
         if self._supervisor.draining:
-            return _not_ready("draining")
+            return not_ready("draining")
         if now and all(worker.was_ready for worker in self._supervisor.workers):
             return PlainTextResponse("ready\n")
-        return _not_ready(
+        return not_ready(
             "; ".join(
                 f"worker {number}: {self._why_not(number, one)}"
                 for number, one in answers.items()
@@ -104,10 +74,7 @@ class _Pages:
             )
         )
 
-    async def health(self, _request: Request) -> Response:
-        return await self._health.get()
-
-    async def _build_health(self) -> Response:
+    async def health_report(self) -> dict[str, Any]:
         answers = await self._supervisor.ask("/health")
         reports = {number: json.loads(one.text) for number, one in answers.items() if one}
         missing = {number: self._state(number) for number, one in answers.items() if not one}
@@ -117,30 +84,17 @@ class _Pages:
             for worker in self._supervisor.workers
         }
         report["uptime"] = round(trio.current_time() - self._started_at, 3)
-        status = HTTPStatus.OK if report["healthy"] else HTTPStatus.SERVICE_UNAVAILABLE
-        return JSONResponse(report, status)
+        return report
 
-    async def metrics(self, _request: Request) -> Response:
-        return await self._metrics.get()
-
-    async def _build_metrics(self) -> Response:
+    async def metrics_text(self) -> bytes:
         supervisor = self._supervisor
         up = await supervisor.look()
         families = supervisor.totals.families(
             self._own.collect(), [build_info(), log_lines(), ops_rejections(self._stats)]
         )
-        return Response(
-            _text([*worker_families(supervisor, up), *families]), media_type=CONTENT_TYPE_LATEST
-        )
+        return _text([*worker_families(supervisor, up), *families])
 
-    async def clients(self, request: Request) -> Response:
-        try:
-            limit = read_limit(request.query_params)
-        except InvalidQuery as problem:
-            return PlainTextResponse(f"{problem}\n", HTTPStatus.BAD_REQUEST)
-        return await self._clients.get(limit)
-
-    async def _clients_report(self, limit: int) -> dict[str, Any]:
+    async def clients_report(self, limit: int) -> dict[str, Any]:
         answers = await self._supervisor.ask(f"/clients?limit={limit}")
         pages = {number: json.loads(one.text) for number, one in answers.items() if one}
         return merge_clients(pages, limit)
@@ -198,10 +152,6 @@ def worker_families(supervisor: Supervisor, up: Mapping[int, bool]) -> Iterator[
         restarts.add_metric(labels, worker.restarts)
         active.add_metric(labels, supervisor.totals.of(worker.number, "ws_connections_active"))
     yield from (answers, restarts, active)
-
-
-def _not_ready(why: str) -> Response:
-    return PlainTextResponse(f"not ready: {why}\n", HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _is_ok(answer: Answer | None) -> bool:

@@ -1,0 +1,117 @@
+"""The pages of an ops port: their paths, and what they have in common with and without workers."""
+
+from __future__ import annotations
+
+import platform
+from abc import ABC, abstractmethod
+from http import HTTPStatus
+from typing import Any, Final
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from odin_ws import __version__
+from odin_ws.ops.clients import ClientsPages, InvalidQuery, read_limit
+from odin_ws.ops.page_cache import SharedPage
+from odin_ws.ops.request_checks import OpsAccess, protection
+from odin_ws.ops.stats import OpsStats
+
+__all__ = ["OpsPages", "not_ready", "pages_app"]
+
+# What `/` says.
+_INDEX: Final = f"""\
+odin-ws {__version__}, Python {platform.python_version()}
+/health
+/health/live
+/health/ready
+/metrics
+/clients
+"""
+
+
+class OpsPages(ABC):
+    """What an instance says of itself. A page that costs is built at most once in `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._health = SharedPage(self._build_health, seconds)
+        self._metrics = SharedPage(self._build_metrics, seconds)
+        self._clients = ClientsPages(self.clients_report, seconds)
+
+    async def index(self, _request: Request) -> Response:
+        """The version, and where the other pages are."""
+        return PlainTextResponse(_INDEX)
+
+    async def live(self, _request: Request) -> Response:
+        """The process answers."""
+        return PlainTextResponse("live\n")
+
+    @abstractmethod
+    async def ready(self, request: Request) -> Response:
+        """Whether new connections should come here."""
+
+    async def health(self, _request: Request) -> Response:
+        """The report of every check."""
+        return await self._health.get()
+
+    async def _build_health(self) -> Response:
+        report = await self.health_report()
+        status = HTTPStatus.OK if report["healthy"] else HTTPStatus.SERVICE_UNAVAILABLE
+        return JSONResponse(report, status)
+
+    @abstractmethod
+    async def health_report(self) -> dict[str, Any]:
+        """Build the content of `/health`."""
+
+    async def metrics(self, _request: Request) -> Response:
+        """Metrics in the text format of Prometheus."""
+        return await self._metrics.get()
+
+    async def _build_metrics(self) -> Response:
+        return Response(await self.metrics_text(), media_type=CONTENT_TYPE_LATEST)
+
+    @abstractmethod
+    async def metrics_text(self) -> bytes:
+        """Build the content of `/metrics`."""
+
+    async def clients(self, request: Request) -> Response:
+        """The connections with the largest backlog."""
+        try:
+            limit = read_limit(request.query_params)
+        except InvalidQuery as problem:
+            return PlainTextResponse(f"{problem}\n", HTTPStatus.BAD_REQUEST)
+        return await self._clients.get(limit)
+
+    @abstractmethod
+    async def clients_report(self, limit: int) -> dict[str, Any]:
+        """Build the content of `/clients` with `limit` connections at most."""
+
+    @abstractmethod
+    async def revocations(self, request: Request) -> Response:
+        """Revoke a user or a token."""
+
+
+def pages_app(pages: OpsPages, access: OpsAccess, stats: OpsStats) -> Starlette:
+    """Return the app of these pages, behind the checks of every request.
+
+    `stats`: where rejected requests are counted.
+    """
+    return Starlette(
+        routes=[
+            Route("/", pages.index),
+            Route("/health", pages.health),
+            Route("/health/live", pages.live),
+            Route("/health/ready", pages.ready),
+            Route("/metrics", pages.metrics),
+            Route("/clients", pages.clients),
+            Route("/revocations", pages.revocations, methods=["POST"]),
+        ],
+        middleware=protection(access, stats),
+    )
+
+
+def not_ready(why: str) -> Response:
+    """Return the answer of an instance to which nobody should connect."""
+    return PlainTextResponse(f"not ready: {why}\n", HTTPStatus.SERVICE_UNAVAILABLE)
