@@ -12,6 +12,7 @@ from odin_ws.connection.disconnect_reasons import Close
 from odin_ws.protocol.errors import ErrorCode
 from odin_ws.session.session import SessionStats
 from odin_ws.testing.scenario import Scenario
+from odin_ws.time_slice import TimeSlice
 from tests.scenarios.wire import Op, RawClient, frame
 
 BEGIN = frame(Op.TEXT, b"{", fin=False)
@@ -158,6 +159,21 @@ async def test_a_burst_of_commands_lets_others_run_in_between(odin_scenario: Sce
         assert (await client.next()).json["type"] == "pong"
     trio.lowlevel.remove_instrument(passes)
     assert passes.most == 16
+
+
+async def test_command_that_uses_up_its_time_slice_is_the_last_of_its_turn(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen that take a millisecond each would hold up all others for sixteen."""
+    monkeypatch.setattr(TimeSlice, "expired", property(lambda _: True))
+    passes = _Passes(odin_scenario.view.server.stats.sessions)
+    client = await RawClient.open(odin_scenario)
+    trio.lowlevel.add_instrument(passes)
+    await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}') * 8)
+    for _ in range(8):
+        assert (await client.next()).json["type"] == "pong"
+    trio.lowlevel.remove_instrument(passes)
+    assert passes.most == 1
 
 
 @pytest.mark.parametrize(
