@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,3 +59,18 @@ def test_a_plan_never_exceeds_the_limit(
     assert 1 <= plan.settings.ws_max_pending <= pending
     assert plan.reserve >= 32
     assert bool(plan.warnings) == (plan.settings != settings)
+
+
+def test_soft_limit_is_raised_as_far_as_the_settings_need_it() -> None:
+    """A shell gives 1,024 where the system allows more: nobody has to know."""
+    program = (
+        "import resource as r; from odin_ws.settings import Settings; "
+        "from odin_ws.cli.descriptors import raise_descriptor_limit; "
+        "_, hard = r.getrlimit(r.RLIMIT_NOFILE); r.setrlimit(r.RLIMIT_NOFILE, (100, hard)); "
+        "plan = raise_descriptor_limit(Settings(ws_max_connections=200, ws_max_pending=10)); "
+        "print(plan.limit, *r.getrlimit(r.RLIMIT_NOFILE), hard)"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60)
+    needed, soft, hard, before = map(int, printed.split())
+    assert soft == needed == 200 + 10 + 256
+    assert hard == before
