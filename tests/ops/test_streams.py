@@ -34,7 +34,8 @@ async def test_parts_of_a_stream_come_when_they_are_made(autojump_clock: MockClo
         client = await begin(ops)
         reader = h11.Connection(h11.CLIENT)
         reader.send(h11.Request(method="GET", target="/stream", headers=[("Host", "localhost")]))
-        begun, lines = trio.current_time(), []
+        begun = trio.current_time()
+        lines: list[bytes] = []
         while len(lines) < 60:
             event = reader.next_event()
             if event is h11.NEED_DATA:
