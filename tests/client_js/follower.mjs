@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
 const [file, given] = process.argv.slice(2);
-const { OdinFeed } = await import(pathToFileURL(file));
+const { OdinFeed } = await import(pathToFileURL(file).href);
 const { url, subscription, options, random, tokens } = JSON.parse(given);
 if (random !== null) Math.random = () => random;
 

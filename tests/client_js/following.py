@@ -16,9 +16,10 @@ import attrs
 import pytest
 import trio
 
-__all__ = ["CLIENT", "PATIENCE", "Follower", "Said", "follow", "node_command"]
+__all__ = ["CLIENT", "PACKAGE", "PATIENCE", "Follower", "Said", "follow", "node_command"]
 
-CLIENT: Final = Path(__file__).parents[2] / "docs" / "odin-ws.js"
+PACKAGE: Final = Path(__file__).parents[2] / "clients" / "js"
+CLIENT: Final = PACKAGE / "src" / "index.js"
 
 _DRIVER: Final = Path(__file__).with_name("follower.mjs")
 

@@ -1,4 +1,4 @@
-"""What docs/odin-ws.js says to a server, and what it makes of the answers."""
+"""What the JavaScript client says to a server, and what it makes of the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/odin-ws.js with the server itself, on ports: nothing is missing, and nothing comes twice."""
+"""The JavaScript client with a server: nothing is missing, and nothing comes twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How docs/odin-ws.js comes to its tokens, and when it sends them."""
+"""How the JavaScript client comes to its tokens, and when it sends them."""
 
 from __future__ import annotations
 

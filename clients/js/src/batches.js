@@ -1,0 +1,21 @@
+// Several messages in one frame: docs/protocol.md, Batches.
+
+/** @import { Message } from "../types/index.d.ts" */
+
+/**
+ * The messages of a batch, each as if it had come in a frame of its own.
+ * @param {{ seq: number, skipped?: number, replay?: true, messages: object[] }} batch
+ * @returns {Generator<Message>}
+ */
+export function* unpack({ seq, skipped, replay, messages }) {
+  for (const [index, message] of messages.entries()) {
+    /** @type {object} */
+    const head = {
+      type: "message",
+      seq: seq + index,
+      ...(skipped && index === 0 ? { skipped } : {}),
+      ...(replay ? { replay } : {}),
+    };
+    yield /** @type {Message} */ ({ ...head, ...message });
+  }
+}

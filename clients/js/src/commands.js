@@ -1,0 +1,37 @@
+// What the client sends: docs/protocol.md, Commands.
+
+/** @import { Ids, Positions, Subscription } from "../types/index.d.ts" */
+
+export const HEARTBEAT = '{"type":"heartbeat"}';
+
+/**
+ * Begin a subscription, with a snapshot or at a time if it asks for one.
+ * @param {Subscription} subscription
+ */
+export function subscribe(subscription) {
+  return JSON.stringify({ type: "subscribe", data: { ...subscription, positions: true } });
+}
+
+/**
+ * Continue a subscription behind `positions`.
+ * @param {Subscription} subscription
+ * @param {{ positions: Positions, ids: Ids, snapshot: boolean }} from
+ */
+export function resume(subscription, { positions, ids, snapshot }) {
+  const { snapshot: _snapshot, since_ms: _since, ...names } = subscription;
+  const data = {
+    ...names,
+    positions,
+    ids: Object.keys(ids).length ? ids : undefined,
+    snapshot: snapshot || undefined,
+  };
+  return JSON.stringify({ type: "resume", data });
+}
+
+/**
+ * Continue a live connection with another token.
+ * @param {string} token
+ */
+export function auth(token) {
+  return JSON.stringify({ type: "auth", data: { token } });
+}

@@ -1,0 +1,190 @@
+// The session with a WebSocket, a clock and a timer: what applications use.
+
+import { ABNORMAL } from "./close-codes.js";
+import { Session } from "./session.js";
+
+/** @import { FeedOptions, Message, Notice, Subscription } from "../types/index.d.ts" */
+/** @import { Actions } from "./session.js" */
+
+// A longer one would fire at once.
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
+/** Follows an odin-ws server, and resumes after every break where it was. */
+export class OdinFeed {
+  /**
+   * Called with each message.
+   * @type {(message: Message<any>) => void}
+   */
+  onmessage = () => {};
+  /**
+   * Called with everything else that happens, by its `type`.
+   * @type {(notice: Notice) => void}
+   */
+  onnotice = () => {};
+
+  #url;
+  #token;
+  #WebSocket;
+  #session;
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {number | null} when the timer fires */
+  #alarm = null;
+
+  /**
+   * @param {string | URL} url
+   * @param {Subscription} subscription
+   * @param {FeedOptions} [options]
+   */
+  constructor(url, subscription, options = {}) {
+    const { token, WebSocket: Given = globalThis.WebSocket, ...rest } = options;
+    if (Given === undefined) {
+      throw new TypeError("there is no WebSocket here: give one as options.WebSocket");
+    }
+    const isFunction = typeof token === "function";
+    this.#url = url;
+    this.#WebSocket = Given;
+    this.#token = isFunction ? token : undefined;
+    this.#session = new Session(subscription, {
+      ...rest,
+      renewable: isFunction,
+      ...(typeof token === "string" ? { token } : {}),
+    });
+    // Without a function the socket is made now, and what is wrong with the URL is an error here.
+    for (const action of this.#session.start(performance.now())) {
+      if (action.do === "connect") this.#connect(action.token);
+      if (action.do === "fetch") this.#fetch();
+    }
+    this.#setAlarm();
+  }
+
+  /** The offset of the last record that `onmessage` got, by topic and partition. */
+  get positions() {
+    return this.#session.offsets.positions;
+  }
+
+  /** The ids of the topics of `positions`. */
+  get ids() {
+    return this.#session.offsets.ids;
+  }
+
+  /** How many messages were dropped because they had come before. */
+  get duplicates() {
+    return this.#session.duplicates;
+  }
+
+  /** End it. Nothing is called after that. */
+  close() {
+    this.#session.close();
+    this.#disconnect();
+    this.#setAlarm();
+  }
+
+  /** @param {Actions} actions */
+  #run(actions) {
+    for (const action of actions) {
+      const { generation } = this.#session;
+      switch (action.do) {
+        case "message":
+          report(() => this.onmessage(action.message));
+          break;
+        case "notice":
+          report(() => this.onnotice(action.notice));
+          break;
+        case "send":
+          this.#socket?.send(action.text);
+          break;
+        case "fetch":
+          this.#fetch();
+          break;
+        case "disconnect":
+          this.#disconnect();
+          break;
+        case "connect":
+          this.#tryToConnect(action.token);
+          break;
+      }
+      if (this.#session.generation !== generation) break; // closed from within a callback
+    }
+    this.#setAlarm();
+  }
+
+  /** @param {string | undefined} token */
+  #tryToConnect(token) {
+    try {
+      this.#connect(token);
+    } catch (error) {
+      this.#run(this.#session.rejected(error, performance.now()));
+    }
+  }
+
+  /** @param {string | undefined} token */
+  #connect(token) {
+    const protocols = token === undefined ? [] : ["odin.v1", `bearer.${token}`];
+    const socket = new this.#WebSocket(this.#url, protocols);
+    const session = this.#session;
+    socket.onopen = () => this.#run(session.opened(performance.now()));
+    socket.onmessage = ({ data }) => this.#run(session.received(data, performance.now()));
+    /** @param {Event | CloseEvent} event */
+    const ended = (event) => {
+      const { code = ABNORMAL, reason = "the connection failed" } =
+        /** @type {Partial<CloseEvent>} */ (event);
+      this.#run(session.closed(code, reason, performance.now()));
+    };
+    socket.onclose = socket.onerror = ended;
+    this.#socket = socket;
+  }
+
+  #disconnect() {
+    const socket = this.#socket;
+    if (socket === null) return;
+    this.#socket = null;
+    socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
+    socket.close(); // its end may take a while, and nobody waits for it
+  }
+
+  async #fetch() {
+    const session = this.#session;
+    const { generation } = session;
+    /** @type {(now: number) => Actions} */
+    let outcome;
+    try {
+      const token = await this.#token?.();
+      outcome = (now) => session.fetched(token, now);
+    } catch (error) {
+      outcome = (now) => session.fetchFailed(error, now);
+    }
+    if (session.generation === generation) this.#run(outcome(performance.now()));
+  }
+
+  /** One timer, which is only set anew if it would come too late: messages move the deadline. */
+  #setAlarm() {
+    const { deadline } = this.#session;
+    if (deadline !== null && this.#alarm !== null && this.#alarm <= deadline) return;
+    clearTimeout(this.#timer);
+    this.#alarm = deadline;
+    if (deadline === null) return;
+    const expire = () => {
+      this.#alarm = null;
+      this.#run(this.#session.expire(performance.now()));
+    };
+    const delay = Math.max(0, deadline - performance.now());
+    this.#timer = setTimeout(expire, Math.min(delay, LONGEST_TIMEOUT_MS));
+  }
+}
+
+/**
+ * Run a callback of the application; what it throws is reported, and stops no other message.
+ * @param {() => void} callback
+ */
+function report(callback) {
+  try {
+    callback();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}

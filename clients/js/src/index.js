@@ -1,0 +1,1 @@
+export { OdinFeed } from "./feed.js";

@@ -1,0 +1,97 @@
+// Where a client is in each partition: docs/protocol.md, Keeping positions.
+
+/** @import { Ids, Lost, Message, Positions } from "../types/index.d.ts" */
+
+/** @typedef {{ type: string, ids?: Ids, positions?: Positions }} Item */
+
+export class OffsetTracker {
+  /** The offset of the last record by topic and partition; -1 stands before the first one. */
+  positions;
+  /** The id of each topic; another id is another topic, whose offsets begin at 0. */
+  ids;
+  /** @type {Record<string, string>} the topic of each category */
+  #categories = {};
+
+  /**
+   * @param {Positions} positions
+   * @param {Ids} ids
+   */
+  constructor(positions, ids) {
+    /** @type {Positions} */
+    this.positions = structuredClone(positions);
+    this.ids = { ...ids };
+  }
+
+  /** Whether there is nothing to resume from. */
+  get isEmpty() {
+    return Object.keys(this.positions).length === 0;
+  }
+
+  /**
+   * Follow the categories of an ack.
+   * @param {Record<string, string> | undefined} categories
+   */
+  follow(categories) {
+    this.#categories = { ...categories };
+  }
+
+  /**
+   * Move to the ids and positions of an ack or a notice.
+   * @param {Item} item
+   */
+  apply({ type, ids = {}, positions = {} }) {
+    // Feed notices go to every client: about topics that this one does not follow, and amid a
+    // replay, which a position must not overtake.
+    const isFeed = type === "feed";
+    const followed = new Set(Object.values(this.#categories));
+    /** @param {string} topic */
+    const concerns = (topic) => !isFeed || followed.has(topic);
+    for (const [topic, id] of Object.entries(ids)) {
+      if (!concerns(topic)) continue;
+      if (id !== (this.ids[topic] ?? id)) this.positions[topic] = {};
+      this.ids[topic] = id;
+    }
+    for (const [topic, offsets] of Object.entries(positions)) {
+      if (!concerns(topic)) continue;
+      const own = this.#partitions(topic);
+      for (const [partition, offset] of Object.entries(offsets))
+        own[partition] = isFeed ? Math.min(offset, own[partition] ?? offset) : offset;
+    }
+  }
+
+  /**
+   * Move behind what is lost, unless the answer says where to go on.
+   * @param {{ lost?: Lost, positions?: Positions }} answer
+   */
+  passLost({ lost = {}, positions }) {
+    for (const [topic, ranges] of Object.entries(lost)) {
+      const own = this.#partitions(topic);
+      for (const [partition, [, last]] of Object.entries(ranges)) {
+        const given = positions?.[topic]?.[partition];
+        own[partition] = given ?? (positions ? last : Math.max(last, own[partition] ?? -1));
+      }
+    }
+  }
+
+  /**
+   * Move to a message; returns false if the position was there already.
+   * @param {Message} message
+   */
+  advance({ channel, pos }) {
+    const category = channel.slice(channel.lastIndexOf(".") + 1);
+    const topic = this.#categories[category];
+    if (topic === undefined) throw new TypeError(`unknown category of ${channel}`);
+    const dash = pos.indexOf("-");
+    const partition = pos.slice(0, dash);
+    const offset = Number(pos.slice(dash + 1)); // exact up to 2^53
+    const own = this.#partitions(topic);
+    if (offset <= (own[partition] ?? -1)) return false;
+    own[partition] = offset;
+    return true;
+  }
+
+  /** @param {string} topic */
+  #partitions(topic) {
+    return (this.positions[topic] ??= {});
+  }
+}

@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { OffsetTracker } from "../src/offset-tracker.js";
+
+const tracker = (positions, ids = {}) => {
+  const made = new OffsetTracker(positions, ids);
+  made.follow({ trade: "odin.trades" });
+  return made;
+};
+const at = (pos, channel = "BTC.trade") => ({ channel, pos });
+
+test("given positions are copied", () => {
+  const given = { "odin.trades": { 0: 1 } };
+  tracker(given).advance(at("0-7"));
+  assert.deepEqual(given, { "odin.trades": { 0: 1 } });
+});
+
+test("the last dot splits token and category", () => {
+  const offsets = tracker({});
+  assert.equal(offsets.advance(at("3-0", "a.b.trade")), true);
+  assert.deepEqual(offsets.positions, { "odin.trades": { 3: 0 } });
+});
+
+test("a position never goes back for a message", () => {
+  const offsets = tracker({ "odin.trades": { 0: 9 } });
+  assert.equal(offsets.advance(at("0-9")), false);
+  assert.equal(offsets.advance(at("0-3")), false);
+  assert.deepEqual(offsets.positions, { "odin.trades": { 0: 9 } });
+});
+
+test("an ack's positions replace the client's, and a feed notice's only take them back", () => {
+  const offsets = tracker({ "odin.trades": { 0: 9, 1: 9 } });
+  offsets.apply({ type: "resume_ack", positions: { "odin.trades": { 0: 20 } } });
+  assert.deepEqual(offsets.positions["odin.trades"], { 0: 20, 1: 9 });
+  offsets.apply({ type: "feed", positions: { "odin.trades": { 0: 15, 1: 15, 2: -1 } } });
+  assert.deepEqual(offsets.positions["odin.trades"], { 0: 15, 1: 9, 2: -1 });
+});
+
+test("a feed notice about another topic is passed over", () => {
+  const offsets = tracker({ "odin.trades": { 0: 9 } });
+  const positions = { "odin.social": { 0: -1 } };
+  offsets.apply({ type: "feed", positions, ids: { "odin.social": "c" } });
+  assert.deepEqual([offsets.positions, offsets.ids], [{ "odin.trades": { 0: 9 } }, {}]);
+});
+
+test("another id voids all positions of its topic", () => {
+  const offsets = tracker({ "odin.trades": { 0: 9, 1: 9 } }, { "odin.trades": "a" });
+  const anew = { ids: { "odin.trades": "b" }, positions: { "odin.trades": { 0: -1 } } };
+  offsets.apply({ type: "feed", ...anew });
+  assert.deepEqual([offsets.positions, offsets.ids], [anew.positions, anew.ids]);
+});
+
+test("a loss amid a replay moves a position to its end, and not back", () => {
+  const offsets = tracker({ "odin.trades": { 0: 30 } });
+  offsets.passLost({ lost: { "odin.trades": { 0: [5, 20], 1: [0, 7] } } });
+  assert.deepEqual(offsets.positions["odin.trades"], { 0: 30, 1: 7 });
+});
+
+test("where an ack says where to go on, that holds; else the end of what is lost", () => {
+  const offsets = tracker({ "odin.trades": { 0: 30, 1: 30 } });
+  const positions = { "odin.trades": { 0: 12 } };
+  offsets.passLost({ lost: { "odin.trades": { 0: [5, 20], 1: [0, 7] } }, positions });
+  assert.deepEqual(offsets.positions["odin.trades"], { 0: 12, 1: 7 });
+});

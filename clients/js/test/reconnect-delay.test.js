@@ -1,0 +1,31 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { isFinal } from "../src/close-codes.js";
+import { ReconnectDelay } from "../src/reconnect-delay.js";
+
+const delays = (backoff, attempts, random = 1) => {
+  const delay = new ReconnectDelay(backoff, () => random);
+  return attempts.map(([code, held, advice]) => delay.next(code, held, advice));
+};
+const times = (count, attempt) => Array.from({ length: count }, () => attempt);
+
+test("the delay doubles up to the longest, and jitter takes any part of it", () => {
+  assert.deepEqual(delays([2, 10], times(5, [1006, 0, null])), [2, 4, 8, 10, 10]);
+  assert.deepEqual(delays([2, 10], times(5, [1006, 0, null]), 0.5), [1, 2, 4, 5, 5]);
+});
+
+test("a connection that held for the longest wait resets it, but not after 1008", () => {
+  const twice = times(2, [1011, 0, null]);
+  assert.deepEqual(delays([2, 100], [...twice, [1011, 100, null]]), [2, 4, 2]);
+  assert.deepEqual(delays([2, 100], [...twice, [1008, 100, null]]), [2, 4, 8]);
+});
+
+test("advice holds as it is once, and then is the least", () => {
+  assert.deepEqual(delays([2, 100], times(3, [1012, 0, 1])), [1, 4, 8]);
+  assert.deepEqual(delays([2, 100], [[1012, 0, 70], [1006, 0, null]]), [70, 4]);
+});
+
+test("1008 is final for bad commands only", () => {
+  assert.equal(isFinal(1008, "slow: messages waited too long to be taken", false), false);
+  assert.equal(isFinal(1008, "too many bad messages in a row", false), true);
+});

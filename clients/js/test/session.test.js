@@ -1,0 +1,187 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Session } from "../src/session.js";
+import { ACK, Driver, TRADES } from "./driver.js";
+
+const START = { "odin.trades": { 0: 4, 1: -1 } };
+const { message } = Driver;
+
+const left = (code, reason, retry_ms) => [
+  { do: "disconnect" },
+  { do: "notice", notice: { type: "disconnected", code, reason, retry_ms } },
+];
+
+test("it connects, subscribes with positions and tells of the ack", () => {
+  const driver = new Driver({ ...TRADES, since_ms: 17 });
+  assert.deepEqual(driver.do("start"), [{ do: "connect", token: undefined }]);
+  const data = { ...TRADES, since_ms: 17, positions: true };
+  const command = { type: "subscribe", data };
+  assert.deepEqual(driver.do("opened"), [{ do: "send", command }]);
+  const ack = { type: "subscription_ack", ...ACK, positions: START };
+  assert.deepEqual(driver.receive(ack), [{ do: "notice", notice: ack }]);
+  assert.deepEqual(driver.session.offsets.positions, START);
+});
+
+test("it resumes behind the last message, without what it began with", () => {
+  const driver = new Driver({ ...TRADES, since_ms: 17 });
+  driver.begin({ positions: START, ids: { "odin.trades": "a" } });
+  driver.receive(message(1, "1-0"));
+  assert.deepEqual(driver.do("closed", 1006, "gone"), left(1006, "gone", 200));
+  assert.deepEqual(driver.wait(), [{ do: "connect", token: undefined }]);
+  const positions = { "odin.trades": { 0: 4, 1: 0 } };
+  assert.deepEqual(driver.join(), {
+    type: "resume",
+    data: { ...TRADES, positions, ids: { "odin.trades": "a" } },
+  });
+});
+
+test("positions stand behind each message of a batch when it is handed on", () => {
+  const driver = new Driver();
+  driver.begin({ positions: START });
+  const messages = [5, 6].map((offset) => {
+    return { channel: "BTC.trade", pos: `0-${offset}`, ts: 1, data: {} };
+  });
+  assert.deepEqual(driver.places({ type: "batch", seq: 3, skipped: 2, messages }), [
+    ["0-5", { "odin.trades": { 0: 5, 1: -1 } }],
+    ["0-6", { "odin.trades": { 0: 6, 1: -1 } }],
+  ]);
+  assert.deepEqual(driver.places(message(5, "0-7")).length, 1);
+});
+
+test("messages of a batch are as if they had come alone", () => {
+  const driver = new Driver();
+  driver.begin({ positions: START });
+  const body = { channel: "BTC.trade", pos: "0-9", ts: 1, data: { n: 1 } };
+  const batch = { type: "batch", seq: 2, skipped: 1, replay: true, messages: [body] };
+  const alone = { type: "message", seq: 2, skipped: 1, replay: true, ...body };
+  assert.deepEqual(driver.receive(batch), [{ do: "message", message: alone }]);
+});
+
+test("a batch behind a gap is not taken, and the client leaves", () => {
+  const driver = new Driver();
+  driver.begin({ positions: START });
+  const body = { channel: "BTC.trade", pos: "0-9", ts: 1, data: {} };
+  const batch = { type: "batch", seq: 2, messages: [body, body] };
+  assert.deepEqual(driver.receive(batch), left(4000, "gap before message 2", 200));
+  assert.deepEqual(driver.session.offsets.positions, START);
+});
+
+test("a client that closes amid a batch gets no more of it", () => {
+  const driver = new Driver();
+  driver.begin({ positions: START });
+  const messages = [5, 6].map((offset) => {
+    return { channel: "BTC.trade", pos: `0-${offset}`, ts: 1, data: {} };
+  });
+  let got = 0;
+  const text = JSON.stringify({ type: "batch", seq: 1, messages });
+  for (const action of driver.session.received(text, 0)) {
+    got += action.do === "message";
+    driver.session.close();
+  }
+  assert.equal(got, 1);
+  assert.deepEqual(driver.session.offsets.positions, { "odin.trades": { 0: 5, 1: -1 } });
+  assert.equal(driver.session.deadline, null);
+});
+
+test("duplicates are counted and not handed on", () => {
+  const driver = new Driver(TRADES, { positions: START });
+  driver.begin();
+  assert.deepEqual(driver.receive(message(1, "0-4", { replay: true })), []);
+  assert.equal(driver.receive(message(2, "0-5", { replay: true })).length, 1);
+  assert.equal(driver.session.duplicates, 1);
+});
+
+test("a snapshot that was cut off is asked for again, and one that came is not", () => {
+  const driver = new Driver({ ...TRADES, snapshot: true });
+  driver.begin({ positions: START, replayed: 2 });
+  assert.equal(driver.receive(message(1, "0-2", { replay: true })).length, 1);
+  driver.do("closed", 1006, "gone");
+  driver.wait();
+  assert.equal(driver.join({ replayed: 2 }).data.snapshot, true);
+  driver.receive(message(1, "0-2", { replay: true }));
+  driver.receive(message(2, "1-3", { replay: true }));
+  driver.do("closed", 1006, "gone");
+  driver.wait();
+  assert.equal(driver.join().data.snapshot, undefined);
+});
+
+test("a silent server is asked once, and then left", () => {
+  const driver = new Driver(TRADES, { silence: 1000 });
+  driver.begin();
+  driver.now = 500;
+  driver.receive(message(1, "0-0"));
+  assert.deepEqual(driver.wait(), [{ do: "send", command: { type: "heartbeat" } }]);
+  assert.equal(driver.now, 1500);
+  assert.deepEqual(driver.wait(), left(1006, "nothing was received for too long", 200));
+});
+
+test("a pong is a sign of life and no notice", () => {
+  const driver = new Driver(TRADES, { silence: 1000 });
+  driver.begin();
+  driver.wait();
+  driver.now += 999;
+  assert.deepEqual(driver.receive({ type: "pong", ts: 1 }), []);
+  assert.deepEqual(driver.wait(), [{ do: "send", command: { type: "heartbeat" } }]);
+});
+
+for (const text of ["no JSON", '{"type":"message","seq":1,"channel":"BTC.nope","pos":"0-1"}', "null", "[]"])
+  test(`what is not the protocol ends it: ${text}`, () => {
+    const driver = new Driver();
+    driver.begin();
+    const [, { notice }] = driver.do("received", text);
+    assert.equal(notice.code, 1002);
+    assert.equal(notice.retry_ms, null);
+    assert.equal(driver.session.state, "ended");
+  });
+
+test("unknown types and fields are handed on and change nothing", () => {
+  const driver = new Driver();
+  driver.begin({ positions: START });
+  const weather = { type: "weather", seq: 9 };
+  assert.deepEqual(driver.receive(weather), [{ do: "notice", notice: weather }]);
+  assert.equal(driver.receive(message(1, "0-5", { flavour: "up" })).length, 1);
+});
+
+test("a rejected subscription is the end, unless it may succeed later", () => {
+  for (const retry of [false, true]) {
+    const driver = new Driver();
+    driver.do("start");
+    driver.do("opened");
+    const error = { type: "error", code: "NO", message: "no", retry, retry_ms: 70 };
+    const [, { notice }] = driver.receive(error);
+    assert.equal(notice.reason, "NO: no");
+    assert.equal(notice.retry_ms, retry ? 70 : null);
+  }
+});
+
+test("a token that cannot stand in a subprotocol is an error, and not shown", () => {
+  assert.throws(() => new Session(TRADES, { token: "open sesame" }), /^TypeError: token: letters/);
+});
+
+test("it fetches a token for each connection, and another one before it expires", () => {
+  const driver = new Driver(TRADES, { renewable: true });
+  assert.deepEqual(driver.do("start"), [{ do: "fetch" }]);
+  assert.deepEqual(driver.do("fetched", "one"), [{ do: "connect", token: "one" }]);
+  driver.join();
+  driver.receive({ type: "auth", status: "expiring", expires_in_ms: 8000 });
+  assert.deepEqual(driver.wait(), [{ do: "fetch" }]);
+  assert.equal(driver.now, 4000);
+  assert.deepEqual(driver.do("fetched", "one"), []); // it would expire at the same time
+  assert.deepEqual(driver.wait(), [{ do: "fetch" }]);
+  assert.equal(driver.now, 6000);
+  const command = { type: "auth", data: { token: "two" } };
+  assert.deepEqual(driver.do("fetched", "two"), [{ do: "send", command }]);
+  driver.receive({ type: "auth_ack", data: { exp: 1 } });
+  assert.equal(driver.session.deadline, driver.now + 10_000); // only the silence
+});
+
+test("4401 is final for a token that is a string, and not for a function", () => {
+  for (const renewable of [false, true]) {
+    const driver = new Driver(TRADES, { renewable });
+    driver.do("start");
+    if (renewable) driver.do("fetched", "one");
+    driver.join();
+    const [, { notice }] = driver.do("closed", 4401, "the token has expired");
+    assert.equal(notice.retry_ms, renewable ? 200 : null);
+  }
+});
