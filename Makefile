@@ -52,19 +52,20 @@ autobahn: setup ## all cases of Autobahn's WebSocket test suite that concern us,
 hostile: setup $(JARS) ## 1,000 good clients beside 2,000 bad ones of all kinds, two minutes; ARGS="--help"
 	$(BIN)/python -m tests.hostile $(ARGS)
 
-check: setup ## what needs no test run: format, lint, types, import contracts, compose file
+check: setup ## what needs no test run: format, lint, types, import contracts, compose file, JavaScript package
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose/compose.yaml
+	bash tools/check_js.sh
 
 format: setup ## writes the format and the lint fixes that are safe
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## removes what make made
-	rm -rf $(VENV) $(KAFKA)/libs $(OLDEST)/libs $(KFAKE) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf clients/js/node_modules clients/js/dist $(VENV) $(KAFKA)/libs $(OLDEST)/libs $(KFAKE) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -exec rm -rf {} +
 
 $(DEMO): pyproject.toml constraints.txt tools/environment.sh

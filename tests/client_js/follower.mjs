@@ -1,10 +1,9 @@
 // Follows a server with an OdinFeed and prints what happens, a JSON object a line.
 // It closes the feed when it is told "close", and ends when neither feed nor input is left.
 import { createInterface } from "node:readline";
-import { pathToFileURL } from "node:url";
 
-const [file, given] = process.argv.slice(2);
-const { OdinFeed } = await import(pathToFileURL(file).href);
+const [module, given] = process.argv.slice(2);
+const { OdinFeed } = await import(module);
 const { url, subscription, options, random, tokens } = JSON.parse(given);
 if (random !== null) Math.random = () => random;
 

@@ -1,50 +1,70 @@
-"""The browser's client in a Node of its own, and what it says."""
+"""The JavaScript client in a Node of its own, and the calls of its callbacks."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import attrs
 import pytest
 import trio
 
-__all__ = ["CLIENT", "PACKAGE", "PATIENCE", "Follower", "Said", "follow", "node_command"]
+__all__ = [
+    "CLIENT",
+    "DRIVER",
+    "OPTIONS",
+    "PACKAGE",
+    "PATIENCE",
+    "Callbacks",
+    "Follower",
+    "Said",
+    "follow",
+    "missing",
+    "node_command",
+]
 
 PACKAGE: Final = Path(__file__).parents[2] / "clients" / "js"
 CLIENT: Final = PACKAGE / "src" / "index.js"
 
-_DRIVER: Final = Path(__file__).with_name("follower.mjs")
+DRIVER: Final = Path(__file__).with_name("follower.mjs")
 
 # Seconds for what takes milliseconds on a free machine.
 PATIENCE: Final = 30
 
 # Soon back, and never silent for too long on a busy machine, unless a test is about that.
-_OPTIONS: Final = {"backoff": [1, 20], "silence": PATIENCE * 1000}
+OPTIONS: Final = {"backoff": [1, 20], "silence": PATIENCE * 1000}
 
 # The first that has a WebSocket, behind a flag, and the first that has it without.
 _WITH_FLAG: Final = (20, 10)
 _WITHOUT: Final = (22, 0)
 
 
+def missing(reason: str) -> NoReturn:
+    """Skip the test, or fail it if ODIN_REQUIRE_NODE=1 says that all it needs has to be there."""
+    if os.environ.get("ODIN_REQUIRE_NODE") == "1":
+        pytest.fail(f"ODIN_REQUIRE_NODE=1, but {reason}")
+    pytest.skip(f"{reason}: the JavaScript client is not tested")
+
+
 def node_command() -> list[str]:
-    """How to run a module in Node; skips the test where there is none, or it is too old."""
+    """How to run a module in Node; skips the test without a Node that has a WebSocket."""
     node = shutil.which("node")
     if node is None:
-        pytest.skip("Node is not installed: the browser's client is not tested")
+        missing("Node is not installed")
     told = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     found = re.match(r"v(\d+)\.(\d+)", told)
     assert found, told
     version = int(found[1]), int(found[2])
     if version < _WITH_FLAG:
-        pytest.skip(f"Node {told.strip()} has no WebSocket: the browser's client is not tested")
+        missing(f"Node {told.strip()} has no WebSocket")
     flags = ["--experimental-websocket"] if version < _WITHOUT else []
     return [node, "--no-warnings", *flags]
 
@@ -59,20 +79,11 @@ class Said:
     duplicates: int
 
 
-class Follower:
-    """A running client. What it says is taken in order."""
+class Callbacks:
+    """The calls of a feed's callbacks, in order."""
 
-    def __init__(self, process: trio.Process) -> None:
-        self._process = process
-        self._said = self._read()
-
-    async def _read(self) -> AsyncIterator[Said]:
-        output, rest = self._process.stdout, b""
-        assert output is not None
-        async for some in output:
-            *lines, rest = (rest + some).split(b"\n")
-            for line in lines:
-                yield Said(**json.loads(line))
+    def __init__(self, said: AsyncIterator[Said]) -> None:
+        self._said = said
 
     async def said(self) -> Said:
         """The next thing it says."""
@@ -100,6 +111,19 @@ class Follower:
                 found.append(said)
         return found
 
+
+class Follower(Callbacks):
+    """A client that runs in Node."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self._process = process
+        self._lines = _read(process)
+        super().__init__(self._lines)
+
+    async def aclose(self) -> None:
+        """Read no more."""
+        await self._lines.aclose()
+
     async def close(self) -> None:
         """Have it close its feed."""
         assert self._process.stdin is not None
@@ -115,33 +139,47 @@ class Follower:
         return rest
 
 
+async def _read(process: trio.Process) -> AsyncGenerator[Said]:
+    output, rest = process.stdout, b""
+    assert output is not None
+    async for some in output:
+        *lines, rest = (rest + some).split(b"\n")
+        for line in lines:
+            yield Said(**json.loads(line))
+
+
 @asynccontextmanager
-async def follow(
+async def follow(  # noqa: PLR0913 -- by name
     node: Sequence[str],
     url: str,
     subscription: Mapping[str, Any],
     *,
+    driver: Path = DRIVER,
+    module: str = CLIENT.as_uri(),
     random: float | None = None,
     tokens: Sequence[str | None] | None = None,
     **options: Any,
 ) -> AsyncIterator[Follower]:
     """Run a client for the length of the block.
 
+    `driver`: the program; `module`: what it imports the client from.
     `random`: what Math.random() always says there. `tokens`: its `token` is a function that gives
     these one after the other, and then the last for ever; None is a failure.
     """
     given = {
         "url": url,
         "subscription": subscription,
-        "options": _OPTIONS | options,
+        "options": OPTIONS | options,
         "random": random,
         "tokens": tokens,
     }
-    command = [*node, str(_DRIVER), str(CLIENT), json.dumps(given)]
+    command = [*node, str(driver), module, json.dumps(given)]
     process = await trio.lowlevel.open_process(command, stdin=PIPE, stdout=PIPE)
+    follower = Follower(process)
     try:
-        yield Follower(process)
+        yield follower
     finally:
+        await follower.aclose()
         if process.poll() is None:
             process.kill()
         with trio.CancelScope(shield=True):  # a killed process ends at once

@@ -1,4 +1,4 @@
-"""docs/odin-ws.js as a file, and the page about it."""
+"""The examples of docs/client-js.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from tests.client_js.fake import FakeServer
-from tests.client_js.following import CLIENT, PATIENCE
+from tests.client_js.following import PACKAGE, PATIENCE
 from tests.docs.pages import blocks, page
 
 # What the example uses of a browser; the page is left when the feed has had a message.
@@ -24,25 +24,17 @@ console.warn = () => leave();
 """
 
 
-def test_its_size() -> None:
-    """It can be read in one go: at most 200 lines of at most 100 characters."""
-    lines = CLIENT.read_text("utf-8").splitlines()
-    assert len(lines) <= 200
-    assert max(map(len, lines)) <= 100
-
-
-def test_it_needs_nothing() -> None:
-    """It imports nothing."""
-    assert "import" not in CLIENT.read_text("utf-8")
-
-
-async def test_the_example(server: FakeServer, node: list[str], tmp_path: Path) -> None:
-    """The page's example goes on from what is stored, and stores what came with where it is."""
-    example, _ = blocks(page("docs/client-js.md"), "js")
+async def test_example_resumes_from_what_is_stored(
+    server: FakeServer, node: list[str], tmp_path: Path
+) -> None:
+    """The page's first example stores what the messages were made into, and where it is."""
+    example, *_ = blocks(page("docs/client-js.md"), "js")
     code = example.text.replace("ws://localhost:3002/ws", server.url)
     assert code != example.text
     stored = {"prices": {"ETH.trade": "7"}, "positions": {"odin.trades": {"0": 4}}}
-    (tmp_path / "odin-ws.js").write_bytes(CLIENT.read_bytes())
+    modules = tmp_path / "node_modules"
+    modules.mkdir()
+    (modules / "odin-ws-client").symlink_to(PACKAGE, target_is_directory=True)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "browser.js").write_text(BROWSER % json.dumps(json.dumps(stored)))
     (tmp_path / "page.js").write_text('import "./browser.js";\n' + code)

@@ -42,7 +42,10 @@ async def test_a_silent_server_is_left(server: FakeServer) -> None:
         visit = await begun(server, follower, positions=START)
         assert await visit.command() == {"type": "heartbeat"}
         left = await follower.notice("disconnected")
-        assert (left.item["code"], left.item["reason"]) == (1006, "nothing was received for too long")
+        assert (left.item["code"], left.item["reason"]) == (
+            1006,
+            "nothing was received for too long",
+        )
         assert (await (await server.visit()).command())["type"] == "resume"
 
 

@@ -14,7 +14,7 @@ const left = (code, reason, retry_ms) => [
 test("it connects, subscribes with positions and tells of the ack", () => {
   const driver = new Driver({ ...TRADES, since_ms: 17 });
   assert.deepEqual(driver.do("start"), [{ do: "connect", token: undefined }]);
-  const data = { ...TRADES, since_ms: 17, positions: true };
+  const data = { frames: "batch", ...TRADES, since_ms: 17, positions: true };
   const command = { type: "subscribe", data };
   assert.deepEqual(driver.do("opened"), [{ do: "send", command }]);
   const ack = { type: "subscription_ack", ...ACK, positions: START };
@@ -31,7 +31,7 @@ test("it resumes behind the last message, without what it began with", () => {
   const positions = { "odin.trades": { 0: 4, 1: 0 } };
   assert.deepEqual(driver.join(), {
     type: "resume",
-    data: { ...TRADES, positions, ids: { "odin.trades": "a" } },
+    data: { frames: "batch", ...TRADES, positions, ids: { "odin.trades": "a" } },
   });
 });
 

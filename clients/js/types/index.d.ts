@@ -22,6 +22,8 @@ export interface Subscription {
   readonly snapshot?: boolean;
   /** A feed without positions begins with the records of this time (epoch ms) or later. */
   readonly since_ms?: number;
+  /** Whether messages of one write come in one frame. Default: "batch". */
+  readonly frames?: "single" | "batch";
 }
 
 /** A Kafka record. */

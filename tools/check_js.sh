@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The JavaScript package: its types, its own tests, and what npm packs. Without npm it is left out,
+# unless ODIN_REQUIRE_NODE=1 says that it has to be there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../clients/js"
+
+leave_out() {
+    echo "$1: $2" >&2
+    [ "${ODIN_REQUIRE_NODE:-}" != 1 ]
+    exit
+}
+
+command -v npm >/dev/null || leave_out "npm is missing" "the JavaScript package is not checked"
+node --test --test-reporter=dot test/*.test.js
+npm pack --silent --dry-run
+# TypeScript comes from the registry, once.
+if [ ! node_modules/typescript/package.json -nt package.json ]; then
+    npm install --silent --no-package-lock --no-audit --no-fund &&
+        touch node_modules/typescript/package.json ||
+        leave_out "TypeScript cannot be installed" "types of the JavaScript package are not checked"
+fi
+npm run --silent types
