@@ -6,11 +6,11 @@ from typing import Any
 
 import trio
 
-from odin_ws.kafka.source_status import FeedStatus
-from odin_ws.testing.scenario import Client, Scenario
+from odin_ws.kafka.source_status import SourceState
+from odin_ws.testing.scenario import Scenario, ScenarioClient
 
 
-async def notices(client: Client) -> list[dict[str, Any]]:
+async def notices(client: ScenarioClient) -> list[dict[str, Any]]:
     """The feed notices that a client got, without their times."""
     found = []
     await trio.sleep(0.1)
@@ -31,14 +31,14 @@ async def test_stalled_topic_is_told_to_its_subscribers_only(odin_scenario: Scen
     await trades.subscribe(channels=["BTC.trade"])
     await social.subscribe(channels=["BTC.social"])
     await everything.subscribe(channels=["*.*"])
-    feed = odin_scenario.view.feed
-    feed.stalled_topics.value = frozenset({"odin.trades"})
+    source_status = odin_scenario.view.source_status
+    source_status.stalled_topics.value = frozenset({"odin.trades"})
     stalled = [{"status": "stalled", "topics": ["odin.trades"]}]
     assert [await notices(one) for one in (trades, social, everything)] == [stalled, [], stalled]
-    feed.stalled_topics.value = frozenset({"odin.trades", "odin.social"})
+    source_status.stalled_topics.value = frozenset({"odin.trades", "odin.social"})
     more = [{"status": "stalled", "topics": ["odin.social"]}]
     assert [await notices(one) for one in (trades, social, everything)] == [[], more, more]
-    feed.stalled_topics.value = frozenset({"odin.social"})
+    source_status.stalled_topics.value = frozenset({"odin.social"})
     live = [{"status": "live", "topics": ["odin.trades"]}]
     assert [await notices(one) for one in (trades, social, everything)] == [live, [], live]
 
@@ -48,9 +48,9 @@ async def test_topics_that_stall_together_are_told_one_by_one(odin_scenario: Sce
     social, everything = await odin_scenario.connect(), await odin_scenario.connect()
     await social.subscribe(channels=["BTC.social"])
     await everything.subscribe(channels=["*.*"])
-    feed = odin_scenario.view.feed
+    source_status = odin_scenario.view.source_status
     for status, topics in ("stalled", {"odin.trades", "odin.social"}), ("live", set[str]()):
-        feed.stalled_topics.value = frozenset(topics)
+        source_status.stalled_topics.value = frozenset(topics)
         of_social = {"status": status, "topics": ["odin.social"]}
         of_trades = {"status": status, "topics": ["odin.trades"]}
         assert await notices(social) == [of_social]
@@ -59,14 +59,14 @@ async def test_topics_that_stall_together_are_told_one_by_one(odin_scenario: Sce
 
 async def test_newcomers_are_told_what_is_stalled(odin_scenario: Scenario) -> None:
     """All of it, as long as it is."""
-    feed = odin_scenario.view.feed
-    feed.stalled_topics.value = frozenset({"odin.trades", "odin.social"})
+    source_status = odin_scenario.view.source_status
+    source_status.stalled_topics.value = frozenset({"odin.trades", "odin.social"})
     await trio.sleep(0.1)
     client = await odin_scenario.connect()
     assert await notices(client) == [
         {"status": "stalled", "topics": ["odin.social", "odin.trades"]}
     ]
-    feed.stalled_topics.value = frozenset()
+    source_status.stalled_topics.value = frozenset()
     await trio.sleep(0.1)
     assert await notices(await odin_scenario.connect()) == []
 
@@ -74,14 +74,14 @@ async def test_newcomers_are_told_what_is_stalled(odin_scenario: Scenario) -> No
 async def test_stalled_feed_is_told_to_all(odin_scenario: Scenario) -> None:
     """With no topics: nothing of it is live; newcomers are told of stalled topics beside it."""
     client = await odin_scenario.connect()
-    feed = odin_scenario.view.feed
-    feed.stalled_topics.value = frozenset({"odin.trades"})
-    feed.become(FeedStatus.STALLED, "no broker")
+    source_status = odin_scenario.view.source_status
+    source_status.stalled_topics.value = frozenset({"odin.trades"})
+    source_status.transition(SourceState.STALLED, "no broker")
     assert await notices(client) == [{"status": "stalled"}]
     late = await odin_scenario.connect()
     assert sorted(await notices(late), key=len) == [
         {"status": "stalled"},
         {"status": "stalled", "topics": ["odin.trades"]},
     ]
-    feed.become(FeedStatus.LIVE)
+    source_status.transition(SourceState.LIVE)
     assert await notices(client) == [{"status": "live"}]

@@ -14,12 +14,12 @@ from odin_ws.backoff import Backoff
 
 
 @given(st.floats(0.01, 60), st.floats(0.01, 60), st.integers(1, 2000))
-def test_a_wait_is_never_longer_than_the_longest(first: float, most: float, tries: int) -> None:
-    """Nor too short to be one, however often it was tried; `most` may be shorter than `first`."""
-    backoff = Backoff(first, most)
+def test_a_wait_is_never_longer_than_the_longest(first: float, maximum: float, tries: int) -> None:
+    """Nor too short to be one; `maximum` may be shorter than `first`."""
+    backoff = Backoff(first, maximum)
     for number in range(tries):
-        ceiling = min(most, first * 2 ** min(number, 20))
-        assert min(first, most) / 2 <= backoff.next() <= ceiling
+        ceiling = min(maximum, first * 2 ** min(number, 20))
+        assert min(first, maximum) / 2 <= backoff.next() <= ceiling
 
 
 def test_waits_grow() -> None:
@@ -63,8 +63,8 @@ def test_jitter_can_be_foretold() -> None:
         assert len({one.next() for one in several}) == 1
 
 
-@pytest.mark.parametrize(("first", "most"), [(0, 1), (-1, 1), (1, 0)])
-def test_a_range_makes_sense(first: float, most: float) -> None:
+@pytest.mark.parametrize(("first", "maximum"), [(0, 1), (-1, 1), (1, 0)])
+def test_a_range_makes_sense(first: float, maximum: float) -> None:
     """Nothing to wait for would be a busy loop."""
     with pytest.raises(ValueError, match="seconds above 0"):
-        Backoff(first, most)
+        Backoff(first, maximum)

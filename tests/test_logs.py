@@ -84,7 +84,7 @@ def test_a_traceback_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> No
     try:
         1 / 0  # noqa: B018 -- for its exception
     except ZeroDivisionError:
-        structlog.get_logger("odin_ws.test").exception("a connection failed", peer="192.0.2.1")
+        structlog.get_logger("odin_ws.test").exception("connection failed", peer="192.0.2.1")
     (line,) = lines(capsys)
     assert line["level"] == "error"
     assert "ZeroDivisionError" in json.dumps(line["exception"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from odin_ws.auth.grants import Grant
 from odin_ws.catalogue import default_catalogue
-from odin_ws.history import LastMessages, Retention, Want
+from odin_ws.history import History, ResumeCursor, SnapshotCache
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.hub.subscription_index import SubscriptionIndex
 from odin_ws.pattern import (
@@ -19,11 +19,11 @@ from odin_ws.pattern import (
     has_token,
     matching_patterns,
 )
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
-from odin_ws.resume.scan_chunks import LaneIndex
+from odin_ws.resume.scan_chunks import ChunkStreamIndex
 from odin_ws.steps import finish
-from tests.building import message
+from tests.factories import message
 
 CATALOGUE = default_catalogue()
 CATEGORIES = list(CATALOGUE.categories)[:3]
@@ -41,7 +41,7 @@ def matched(*some: Pattern) -> set[Pattern]:
     return {one for one in CHANNELS if any(pattern.matches(*one) for pattern in some)}
 
 
-def messages() -> list[Message]:
+def messages() -> list[ChannelMessage]:
     """One of each channel, in order; a topic is one partition."""
     made = []
     for number, (token, category) in enumerate(CHANNELS, 1):
@@ -151,10 +151,10 @@ def test_index_history_snapshot_and_scans_agree(some: list[Pattern]) -> None:
     subscriber = Subscriber(lambda _frames: None)
     for name in names:
         index.add(subscriber, name)
-    lanes: LaneIndex[int] = LaneIndex()
-    lanes.enter(1, frozenset(names))
-    history = Retention(CATALOGUE, 1 << 20, 60)
-    snapshot = LastMessages(CATALOGUE, 1 << 20)
+    chunk_streams: ChunkStreamIndex[int] = ChunkStreamIndex()
+    chunk_streams.enter(1, frozenset(names))
+    history = History(CATALOGUE, 1 << 20, 60)
+    snapshot = SnapshotCache(CATALOGUE, 1 << 20)
     made = messages()
     for one in made:
         history.begin(TopicPartition(one.record.topic, one.record.partition), 0)
@@ -163,12 +163,12 @@ def test_index_history_snapshot_and_scans_agree(some: list[Pattern]) -> None:
         snapshot.remember(one)
     expected = [one for one in made if Pattern(one.token, one.category) in matched(*some)]
     starts = {TopicPartition(one.record.topic, one.record.partition): 0 for one in made}
-    want = Want(dict.fromkeys(names, starts))
+    resume_cursor = ResumeCursor(dict.fromkeys(names, starts))
     last = made[-1].order
     assert [one for one in made if index.matching(one)] == expected
-    assert [one for one in made if lanes.find(one.token, one.category)] == expected
-    assert [one for one in made if want.includes(one)] == expected
-    assert list(finish(history.gather(want, last, 1 << 20)).messages) == expected
+    assert [one for one in made if chunk_streams.find(one.token, one.category)] == expected
+    assert [one for one in made if resume_cursor.includes(one)] == expected
+    assert list(finish(history.gather(resume_cursor, last, 1 << 20)).messages) == expected
     assert finish(history.since(names, 0, last)) == expected
     assert finish(snapshot.matching(names, last)) == expected
     assert {one.record.topic for one in expected} == set(CATALOGUE.topics_of(names)) & {

@@ -9,10 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from odin_ws.protocol.responses import feed_notice
-from odin_ws.testing.scenario import Client as WebSocketClient
 from odin_ws.testing.scenario import Scenario
-from tests.hub.driving import Client
-from tests.hub.joining import Interrupting, join
+from odin_ws.testing.scenario import ScenarioClient as WebSocketClient
+from tests.hub.hub_driver import Client
+from tests.hub.joins import Interrupting, join
 from tests.scenarios.wire import Op, RawClient
 
 STALLED = feed_notice("stalled", 1)
@@ -47,7 +47,7 @@ async def test_who_is_sent_away_gets_first_what_the_running_cycle_owes_it(
     view = odin_scenario.view
     client = await RawClient.open(odin_scenario)
     async with trio.open_nursery() as nursery:
-        going = Interrupting(lambda: nursery.start_soon(view.server.send_away, 0))
+        going = Interrupting(lambda: nursery.start_soon(view.server.close_all, 0))
         join(view.hub, "*.*", client=going)
         for _ in range(200):
             join(view.hub, "*.*", client=Slow(autojump_clock))
@@ -78,7 +78,7 @@ async def test_an_announcement_comes_after_what_the_running_cycle_owes(
 async def test_an_advice_says_when_to_come_back(odin_scenario: Scenario) -> None:
     """Each gets its own time, within the jitter that keeps them apart."""
     clients = [await RawClient.open(odin_scenario) for _ in range(50)]
-    await odin_scenario.view.server.send_away(0)
+    await odin_scenario.view.server.close_all(0)
     times = []
     for client in clients:
         advice = (await client.next()).json
@@ -97,11 +97,11 @@ async def test_what_stands_is_told_to_newcomers(odin_scenario: Scenario) -> None
     stalled, live = json.loads(STALLED), json.loads(LIVE)
     early = await odin_scenario.connect()
     assert await told(early) == []
-    server.standing["feed"] = STALLED
+    server.current_notices["feed"] = STALLED
     await server.announce(STALLED)
     late = await odin_scenario.connect()
     assert await told(early) == await told(late) == [stalled]
-    del server.standing["feed"]
+    del server.current_notices["feed"]
     await server.announce(LIVE)
     latest = await odin_scenario.connect()
     assert await told(early) == await told(late) == [live]

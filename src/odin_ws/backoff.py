@@ -8,7 +8,7 @@ __all__ = ["Backoff"]
 
 
 class Backoff:
-    """Exponential back-off with full jitter: a ceiling that doubles from `first` to `most` seconds.
+    """Exponential back-off with full jitter: the ceiling doubles from `first` to `maximum`.
 
     Full jitter spreads best what lost the same server or broker: AWS Architecture Blog,
     "Exponential Backoff And Jitter".
@@ -17,29 +17,29 @@ class Backoff:
     def __init__(
         self,
         first: float = 0.25,
-        most: float = 10.0,
+        maximum: float = 10.0,
         *,
         least: float | None = None,
         rng: random.Random | None = None,
     ) -> None:
         """`least`: the shortest wait, by default half of `first`. `rng`: the source of jitter.
 
-        `most` may be a setting of the operator that is shorter than `first`: then each wait is
-        `most` at the longest. Raises ValueError unless both are above 0.
+        `maximum` may be a setting of the operator that is shorter than `first`: then each wait is
+        `maximum` at the longest. Raises ValueError unless both are above 0.
         """
-        if first <= 0 or most <= 0:
-            raise ValueError(f"seconds above 0 are needed, not {first} and {most}")
-        self._first = first = min(first, most)
-        self._most = most
+        if first <= 0 or maximum <= 0:
+            raise ValueError(f"seconds above 0 are needed, not {first} and {maximum}")
+        self._first = first = min(first, maximum)
+        self._maximum = maximum
         self._least = first / 2 if least is None else least
         self._uniform = (rng or random).uniform
         self._tries = 0
 
     def next(self) -> float:
         """Seconds to wait before the next try."""
-        ceiling = min(self._most, self._first * 2**self._tries)
+        ceiling = min(self._maximum, self._first * 2**self._tries)
         # Beyond the ceiling the exponent would only grow into a float overflow.
-        self._tries += ceiling < self._most
+        self._tries += ceiling < self._maximum
         return self._uniform(self._least, ceiling)
 
     def reset(self) -> None:

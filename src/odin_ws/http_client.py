@@ -55,19 +55,19 @@ def _trusted() -> ssl.SSLContext:
 
 
 class WebAddress:
-    """A URL that is asked for answers of at most `most` bytes, each within `seconds`.
+    """A URL that is asked for answers of at most `maximum` bytes, each within `seconds`.
 
     Raises Unreachable where the environment names certificates that cannot be read.
     """
 
-    def __init__(self, url: str, *, seconds: float, most: int) -> None:
+    def __init__(self, url: str, *, seconds: float, maximum: int) -> None:
         # Loaded here: a server that reads no token and no keys from a URL starts 40 ms sooner.
         import httpx  # noqa: PLC0415
 
         self.url = url
         self._httpx = httpx
         self._seconds = seconds
-        self._most = most
+        self._maximum = maximum
         # Made once: reading the certificates of all authorities takes tens of milliseconds.
         self._context = _trusted()
         # A proxy of the environment is for other machines.
@@ -103,13 +103,13 @@ class WebAddress:
                     status = response.status_code
                     async for chunk in response.aiter_raw():
                         body += chunk
-                        if len(body) > self._most:
+                        if len(body) > self._maximum:
                             # Not a `break`: only a cancelled read closes httpx's generators.
                             scope.cancel()
         except (self._httpx.HTTPError, self._httpx.InvalidURL) as error:
             raise Unreachable(f"{type(error).__name__}: {error}") from None
-        if len(body) > self._most:
-            raise Unreachable(f"more than {self._most} bytes")
+        if len(body) > self._maximum:
+            raise Unreachable(f"more than {self._maximum} bytes")
         if scope.cancelled_caught:
             raise Unreachable(f"no answer within {self._seconds:g} s")
         return Page(status, body)

@@ -58,7 +58,7 @@ class LogQueue(QueueHandler):
         self._max_bytes = max_bytes
         # Each is counted by one side alone: a record is handled under the handler's own lock, and
         # there is one thread.
-        self._taken_lines = self._taken_bytes = self._refused = 0
+        self._taken_lines = self._taken_bytes = self._rejected = 0
         self._done_lines = self._done_bytes = self._failed = 0
         self._told = 0
         self._done = threading.Condition()
@@ -68,7 +68,7 @@ class LogQueue(QueueHandler):
     @property
     def dropped(self) -> int:
         """How many lines were dropped so far."""
-        return self._refused + self._failed
+        return self._rejected + self._failed
 
     def start(self) -> None:
         """Start the thread; it ends with the process, wherever it waits."""
@@ -83,7 +83,7 @@ class LogQueue(QueueHandler):
         """Take a formatted record, or count it as dropped where there is no room."""
         waiting = self._taken_lines - self._done_lines
         if waiting >= self._max_lines or self._taken_bytes - self._done_bytes >= self._max_bytes:
-            self._refused += 1
+            self._rejected += 1
             return
         self._taken_lines += 1
         self._taken_bytes += len(record.message)

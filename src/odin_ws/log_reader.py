@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 from odin_ws.records import Record, TopicPartition
 
 __all__ = [
-    "Archive",
-    "ArchiveUnavailable",
     "Bounds",
+    "LogReader",
+    "LogUnavailable",
     "PartitionsUnavailable",
     "RecordsExpired",
     "Span",
@@ -32,11 +32,11 @@ class Span(NamedTuple):
     last: int
 
 
-class ArchiveUnavailable(Exception):
+class LogUnavailable(Exception):
     """The log does not answer now. What was read so far stands; the rest can be asked for later."""
 
 
-class PartitionsUnavailable(ArchiveUnavailable):
+class PartitionsUnavailable(LogUnavailable):
     """The log does not answer for some of the partitions now.
 
     `failed`: by partition why, in words. `found`: the bounds of the others.
@@ -58,10 +58,10 @@ class RecordsExpired(Exception):
     """
 
 
-class Archive(Protocol):
+class LogReader(Protocol):
     """A log's past. Calls are bounded in time, and wait for their turn where many come at once.
 
-    All of them raise ArchiveUnavailable.
+    All of them raise LogUnavailable.
     """
 
     async def run(self) -> None:
@@ -91,7 +91,7 @@ class Archive(Protocol):
 
         Entering waits for the turn. The iterator ends when all spans are through: some offsets may
         hold no record. It reads ahead by a batch or two at most. It raises RecordsExpired too, and
-        ArchiveUnavailable also where a batch is not taken for seconds while others wait to read:
+        LogUnavailable also where a batch is not taken for seconds while others wait to read:
         ask again then, from where that was.
         """
         ...

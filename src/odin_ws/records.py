@@ -11,12 +11,12 @@ import attrs
 __all__ = [
     "Assignment",
     "Batch",
+    "GapReason",
     "HistoryEnd",
+    "InvalidBatch",
     "Item",
-    "JumpReason",
     "Record",
     "TopicPartition",
-    "Undecodable",
 ]
 
 
@@ -27,7 +27,7 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
-class Undecodable(StrEnum):
+class InvalidBatch(StrEnum):
     """Why bytes that a broker sent make no records."""
 
     CORRUPT_BATCH = "corrupt_batch"
@@ -61,7 +61,7 @@ class Record:
     timestamp: int
     key: bytes | None
     value: bytes | None
-    invalid: Undecodable | None = None
+    invalid: InvalidBatch | None = None
 
 
 @attrs.frozen
@@ -76,7 +76,7 @@ class Batch:
     passed: Mapping[TopicPartition, int] = attrs.field(factory=dict)
 
 
-class JumpReason(StrEnum):
+class GapReason(StrEnum):
     """Why a source does not go on behind the last record of a partition."""
 
     EXPIRED = "expired"
@@ -101,7 +101,7 @@ class Assignment:
     newer ones; a HistoryEnd tells that all have come.
 
     `topic_ids` gives the id of each topic (Kafka's UUID as 32 hexadecimal digits) where the brokers
-    have ids. `jumps` gives the partitions that do not go on behind their last record, and why; the
+    have ids. `gaps` gives the partitions that do not go on behind their last record, and why; the
     new position is in `positions`.
     """
 
@@ -109,7 +109,7 @@ class Assignment:
     partial: bool = False
     history: Mapping[TopicPartition, int] = attrs.field(factory=dict)
     topic_ids: Mapping[str, str] = attrs.field(factory=dict)
-    jumps: Mapping[TopicPartition, JumpReason] = attrs.field(factory=dict)
+    gaps: Mapping[TopicPartition, GapReason] = attrs.field(factory=dict)
 
 
 @attrs.frozen

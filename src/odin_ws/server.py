@@ -16,14 +16,14 @@ import trio
 from odin_ws.auth.grants import Grant
 from odin_ws.auth.revocations import Revocation
 from odin_ws.connection.connection import Connection
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.distribution import Distribution
 from odin_ws.handshake.admission import Admission
-from odin_ws.handshake.authenticator import Doorkeeper
+from odin_ws.handshake.authenticator import Authenticator
 from odin_ws.handshake.credentials import select_subprotocol
-from odin_ws.handshake.handshake import Caller, Entrance
-from odin_ws.handshake.request import Head, Refusal, upgrade
+from odin_ws.handshake.handshake import Handshaker, IncomingConnection
+from odin_ws.handshake.request import HandshakeRequest, HTTPRejection, upgrade_response
 from odin_ws.hub import Subscriber
 from odin_ws.listener.transport import Transport
 from odin_ws.protocol.frames import text_frame
@@ -32,7 +32,7 @@ from odin_ws.protocol.permessage_deflate import agree
 from odin_ws.protocol.responses import positions_notice, reconnect_advice
 from odin_ws.protocol.wire_format import WireFormat
 from odin_ws.resume import ReplayContext
-from odin_ws.session.session import Session, SessionLimits, SessionStats
+from odin_ws.session.session import ClientSession, SessionLimits, SessionStats
 from odin_ws.steps import finish
 from odin_ws.time_slice import TimeSlice
 
@@ -65,11 +65,11 @@ class ConnectionLimits:
     `compression`: whether permessage-deflate is agreed on with clients that offer it.
     """
 
-    message_bytes: int
+    retained_bytes: int
     message_frames: int
     message_seconds: float
-    outbox_bytes: int
-    outbox_seconds: float
+    send_queue_bytes: int
+    write_timeout: float
     compression: bool
     session: SessionLimits
 
@@ -79,7 +79,7 @@ class ConnectionStats:
     """What happened to connections since the start; each is counted once, when it ends."""
 
     opened: int = 0
-    closed: Counter[Close] = attrs.field(factory=Counter)
+    closed: Counter[DisconnectReason] = attrs.field(factory=Counter)
     errors: int = 0
     bytes_sent: int = 0  # of ended connections
     bytes_received: int = 0  # of ended connections
@@ -97,93 +97,97 @@ class ConnectionServer:
         keepalive: Keepalive,
         limits: ConnectionLimits,
         *,
-        entrance: Entrance,
-        doorkeeper: Doorkeeper,
+        handshaker: Handshaker,
+        authenticator: Authenticator,
     ) -> None:
         self.stats = ConnectionStats()
         self.admission = admission
         self.keepalive = keepalive
-        self.entrance = entrance
-        self.doorkeeper = doorkeeper
+        self.handshaker = handshaker
+        self.authenticator = authenticator
         self.replays = context.stats
         self.scans = context.scans
         self.connections: set[Connection] = set()
         self._context = context
         self._hub = context.hub
-        self._taken = context.hub.release
+        self._on_drained = context.hub.release
         self._limits = limits
         # What newcomers are told first, by what it is about.
-        self.standing: dict[str, bytes] = {}
+        self.current_notices: dict[str, bytes] = {}
 
     async def serve(self, wire: Transport, peer: str) -> None:
         """The whole life of one connection. Raises nothing but cancellation."""
         try:
-            async with self.entrance.meet(wire, peer) as caller:
+            async with self.handshaker.accept(wire, peer) as incoming:
                 try:
-                    await self._serve(caller)
-                except Refusal as refusal:
-                    await self._dismiss(caller, refusal)
+                    await self._serve(incoming)
+                except HTTPRejection as rejection:
+                    await self._dismiss(incoming, rejection)
         except* trio.BrokenResourceError:
             # The peer went away before the upgrade: there is no connection to count.
-            log.debug("lost before the upgrade", peer=peer)
+            log.debug("connection lost before the upgrade", peer=peer)
         except* Exception:  # the boundary: one connection's bug is not the others'
             self.stats.errors += 1
-            log.exception("a connection failed", peer=peer)
+            log.exception("connection failed", peer=peer)
         finally:
             wire.close()
 
-    async def _dismiss(self, caller: Caller, refusal: Refusal) -> None:
-        self.admission.count(refusal)
-        status, reason = int(refusal.status), refusal.label
-        log.debug("refused", peer=caller.peer, status=status, reason=reason)
-        await self.entrance.dismiss(caller, refusal)
+    async def _dismiss(self, incoming: IncomingConnection, rejection: HTTPRejection) -> None:
+        self.admission.count(rejection)
+        status, reason = int(rejection.status), rejection.label
+        log.debug("rejected", peer=incoming.peer, status=status, reason=reason)
+        await self.handshaker.reject(incoming, rejection)
 
-    async def _serve(self, caller: Caller) -> None:
-        """Read, admit, serve. Raises Refusal."""
-        head = await self.entrance.read_head(caller)
-        if head is None:
+    async def _serve(self, incoming: IncomingConnection) -> None:
+        """Read, admit, serve. Raises HTTPRejection."""
+        request = await self.handshaker.read_request(incoming)
+        if request is None:
             return
         # Who finds no room is not asked who it is: that costs more than to turn it away.
         with (
-            self.admission.admit(head) as form,
-            self.entrance.addresses.hold(caller.source),
+            self.admission.admit(request) as form,
+            self.handshaker.rate_limiter.count_connection(incoming.client_address),
         ):
-            grant = await self.doorkeeper.judge(head)
-            with self.doorkeeper.hold(grant):
-                await self._run(*self._upgrade(caller, head, form, grant), head.rest)
+            grant = await self.authenticator.authenticate(request)
+            with self.authenticator.count_connection(grant):
+                await self._run(*self._upgrade(incoming, request, form, grant), request.rest)
 
     def _upgrade(
-        self, caller: Caller, head: Head, form: WireFormat, grant: Grant
-    ) -> tuple[Connection, Session, FrameReader, bytes]:
+        self,
+        incoming: IncomingConnection,
+        request: HandshakeRequest,
+        form: WireFormat,
+        grant: Grant,
+    ) -> tuple[Connection, ClientSession, FrameReader, bytes]:
         """Make what serves an upgraded connection, and the answer to its handshake."""
         limits = self._limits
-        offers = head.headers.get("sec-websocket-extensions")
+        offers = request.headers.get("sec-websocket-extensions")
         agreed = agree(offers) if offers and limits.compression else None
         connection = Connection(
-            caller.transport,
-            caller.peer,
+            incoming.transport,
+            incoming.peer,
             form if agreed is None else form.with_window(agreed.window_bits),
             grant,
-            outbox_bytes=limits.outbox_bytes,
-            grace=limits.outbox_seconds,
+            send_queue_bytes=limits.send_queue_bytes,
+            grace=limits.write_timeout,
             message_seconds=limits.message_seconds,
-            taken=self._taken,
-            greeting=self._greeting,
+            on_drained=self._on_drained,
+            on_open=self._on_open,
         )
-        session = Session(
-            connection, self._context, limits.session, self.stats.sessions, self.doorkeeper
+        session = ClientSession(
+            connection, self._context, limits.session, self.stats.sessions, self.authenticator
         )
         reader = FrameReader(
-            limits.message_bytes, limits.message_frames, deflate=agreed is not None
+            limits.retained_bytes, limits.message_frames, deflate=agreed is not None
         )
         extensions = None if agreed is None else agreed.answer
-        answer = upgrade(head, select_subprotocol(head), extensions)
+        answer = upgrade_response(request, select_subprotocol(request), extensions)
         return connection, session, reader, answer
 
     async def _run(
         self,
         connection: Connection,
-        session: Session,
+        session: ClientSession,
         reader: FrameReader,
         answer: bytes,
         rest: bytes,
@@ -192,7 +196,7 @@ class ConnectionServer:
         self.stats.opened += 1
         self.connections.add(connection)
         try:
-            with self.keepalive.watch(connection), self.doorkeeper.watch(connection):
+            with self.keepalive.watch(connection), self.authenticator.watch_expiry(connection):
                 try:
                     await connection.run(answer, session, reader, rest)
                 except* Exception:  # to say 1011 while the socket is still there; reported above
@@ -207,7 +211,7 @@ class ConnectionServer:
         """Forget a subscriber, in time slices: many may leave together, with many patterns."""
         leaving = self._hub.leave(subscriber)
         try:
-            await TimeSlice(self.scans.work_turn).run(leaving)
+            await TimeSlice(self.scans.wait_for_work_slice).run(leaving)
         finally:
             # Where the process is going down: at once.
             finish(leaving)
@@ -217,13 +221,13 @@ class ConnectionServer:
         stats = self.stats
         self.connections.remove(connection)
         # Cancelled before anything closed it, so the process is going down: its last chance.
-        connection.close(Close.DRAINING)
-        reason = connection.closing or Close.DRAINING
+        connection.close(DisconnectReason.DRAINING)
+        reason = connection.closing or DisconnectReason.DRAINING
         stats.closed[reason] += 1
         stats.duration.observe(trio.current_time() - connection.opened_at)
-        stats.bytes_sent += connection.outbox.bytes_sent
+        stats.bytes_sent += connection.send_queue.bytes_sent
         stats.bytes_received += connection.bytes_received
-        connection.outbox.abandon()
+        connection.send_queue.abandon()
         log.debug("closed", peer=connection.peer, reason=reason.value.label)
 
     async def announce(self, payload: bytes, topics: AbstractSet[str] | None = None) -> None:
@@ -235,7 +239,7 @@ class ConnectionServer:
         topics_of = self._hub.topics_of
         for count, connection in enumerate(self._open(), 1):
             if topics is None or not topics.isdisjoint(topics_of(connection.subscriber)):
-                connection.tell(frame, self._hub)
+                connection.send_frame(frame, self._hub)
             if not count % _ANNOUNCE_SLICE:
                 await trio.lowlevel.checkpoint()
 
@@ -243,30 +247,30 @@ class ConnectionServer:
         """Tell everybody before anything else happens: for what is as rare as it is urgent."""
         frame = text_frame(payload)
         for connection in self._open():
-            connection.tell(frame, self._hub)
+            connection.send_frame(frame, self._hub)
 
     def _open(self) -> list[Connection]:
         # Who opens from here on is greeted with what stands.
         return [connection for connection in self.connections if connection.is_open]
 
-    async def tell_positions(self, interval: float) -> None:
+    async def send_positions(self, interval: float) -> None:
         """Tell those who keep positions how far they are, each every `interval` seconds.
 
         Else a quiet partition's position would be as old as the subscription: to resume from it,
         all of the log since then would have to be read.
         """
         while True:
-            following = [one for one in self.connections if one.subscriber.follows]
+            following = [one for one in self.connections if one.subscriber.wants_positions]
             slices = range(0, max(1, len(following)), _POSITIONS_SLICE)
             for begin in slices:
                 await trio.sleep(interval / len(slices))
-                self._tell_positions(following[begin : begin + _POSITIONS_SLICE])
+                self._send_positions(following[begin : begin + _POSITIONS_SLICE])
 
-    def _tell_positions(self, connections: Sequence[Connection]) -> None:
+    def _send_positions(self, connections: Sequence[Connection]) -> None:
         frames: dict[tuple[str, ...], bytes] = {}
         for connection in connections:
             # What a replay has not brought yet may be before these positions.
-            if not connection.is_up_to_date:
+            if not connection.is_caught_up:
                 continue
             topics = tuple(self._hub.topics_of(connection.subscriber))
             frame = frames.get(topics)
@@ -274,9 +278,9 @@ class ConnectionServer:
                 hub = self._hub
                 notice = positions_notice(hub.positions(topics), hub.ids(topics))
                 frame = frames[topics] = text_frame(notice)
-            connection.tell(frame, self._hub)
+            connection.send_frame(frame, self._hub)
 
-    async def send_away(self, seconds: float) -> None:
+    async def close_all(self, seconds: float) -> None:
         """Begin to close everybody, in waves over `seconds`, so that not all return at once.
 
         Each is told when to come back: after the waves and their jitter it is `_RETURNS` clients a
@@ -292,12 +296,12 @@ class ConnectionServer:
             for connection in wave:
                 after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
                 # What this cycle still owes it comes before the advice and the close.
-                connection.tell(text_frame(reconnect_advice(after_ms)), self._hub)
-                connection.close(Close.DRAINING)
+                connection.send_frame(text_frame(reconnect_advice(after_ms)), self._hub)
+                connection.close(DisconnectReason.DRAINING)
             if waiting:
                 await trio.sleep(_WAVE_SECONDS)
 
-    async def send_elsewhere(self, topics: AbstractSet[str]) -> None:
+    async def close_rebalanced(self, topics: AbstractSet[str]) -> None:
         """Close everybody who is subscribed to something in topics that are not served whole.
 
         Each is told when to come back: no more than `_RETURNS` clients a second return.
@@ -307,11 +311,11 @@ class ConnectionServer:
             one for one in self._open() if not topics.isdisjoint(topics_of(one.subscriber))
         ]
         jitter = max(_LEAST_JITTER_SECONDS, len(concerned) / _RETURNS)
-        reason = Close.REBALANCED.value.label
+        reason = DisconnectReason.REBALANCED.value.label
         for count, connection in enumerate(concerned, 1):
             after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
-            connection.tell(text_frame(reconnect_advice(after_ms, reason)), self._hub)
-            connection.close(Close.REBALANCED)
+            connection.send_frame(text_frame(reconnect_advice(after_ms, reason)), self._hub)
+            connection.close(DisconnectReason.REBALANCED)
             if not count % _ANNOUNCE_SLICE:
                 await trio.lowlevel.checkpoint()
 
@@ -319,10 +323,10 @@ class ConnectionServer:
         """Close everybody a revocation is about, at once; returns how many."""
         concerned = [one for one in self.connections if revocation.concerns(one.grant)]
         for connection in concerned:
-            connection.close(Close.REVOKED)
+            connection.close(DisconnectReason.REVOKED)
         return len(concerned)
 
-    def _greeting(self, connection: Connection) -> None:
+    def _on_open(self, connection: Connection) -> None:
         """What a newcomer has to know."""
-        for payload in self.standing.values():
-            connection.tell(text_frame(payload), self._hub)
+        for payload in self.current_notices.values():
+            connection.send_frame(text_frame(payload), self._hub)

@@ -17,7 +17,11 @@ import structlog
 import trio
 
 from odin_ws.address import Address
-from odin_ws.announcements import tell_of_feed, tell_of_jumps, tell_of_rebalances
+from odin_ws.announcements import (
+    broadcast_feed_status,
+    broadcast_offset_gaps,
+    close_rebalanced_subscribers,
+)
 from odin_ws.auth.grants import full_grant
 from odin_ws.auth.origins import Origins
 from odin_ws.catalogue import Catalogue
@@ -25,31 +29,31 @@ from odin_ws.connection.connection import CLOSE_SECONDS
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.token_expiry import Expiry
 from odin_ws.handshake.admission import Admission
-from odin_ws.handshake.authenticator import Doorkeeper, DoorRules
+from odin_ws.handshake.authenticator import Authenticator, AuthPolicy
 from odin_ws.handshake.forwarded import TrustedProxies
-from odin_ws.handshake.handshake import Entrance, EntranceLimits
+from odin_ws.handshake.handshake import HandshakeLimits, Handshaker
 from odin_ws.handshake.memory_budget import MemoryBudget
-from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits, PerAddress
-from odin_ws.history import LastMessages, Retention
-from odin_ws.hub import Hub, Intake
-from odin_ws.kafka.dead_letters import DeadLetters
+from odin_ws.handshake.rate_limiter import PerAddressLimit, RateLimiter, RateLimits
+from odin_ws.history import History, SnapshotCache
+from odin_ws.hub import Hub, Ingest
+from odin_ws.kafka.dead_letters import DeadLetterQueue
 from odin_ws.kafka.log_reader import KafkaLogReader
 from odin_ws.kafka.options import KafkaOptions
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.kafka.source import KafkaSource
 from odin_ws.kafka.source_protocol import Source
 from odin_ws.listener.accept_loop import accept_connections, bound_address, open_listening_socket
-from odin_ws.listener.read_scheduler import Turns, giving_turns
+from odin_ws.listener.read_scheduler import ReadScheduler, running_read_scheduler
 from odin_ws.listener.tls import Certificate
 from odin_ws.listener.transport import Transport
-from odin_ws.log_reader import Archive
+from odin_ws.log_reader import LogReader
 from odin_ws.ops.app import ops_app
 from odin_ws.ops.page_cache import PAGE_SECONDS
 from odin_ws.ops.resources import Resources, own_cgroup
 from odin_ws.ops.server import serve_ops
 from odin_ws.ops.service_view import View
 from odin_ws.records import Item
-from odin_ws.resume import ReplayContext, ReplayLimits, ReplayStats, Scans
+from odin_ws.resume import ReplayContext, ReplayLimits, ReplayStats, ScanPool
 from odin_ws.server import ConnectionLimits, ConnectionServer
 from odin_ws.session.session import SessionLimits
 from odin_ws.session.subscription_limits import SubscriptionLimits
@@ -63,7 +67,7 @@ __all__ = [
     "build",
     "history_records",
     "kafka",
-    "run_feed",
+    "run_ingest",
     "running",
     "serve",
     "subscribers",
@@ -103,8 +107,8 @@ class Upstream:
     """
 
     source: Source
-    archive: Archive
-    dead_letters: DeadLetters | None = None
+    log_reader: LogReader
+    dead_letters: DeadLetterQueue | None = None
 
 
 async def serve(
@@ -145,9 +149,9 @@ async def running(
         # First: once the ops port answers, a signal finds somebody who waits for it.
         _renewed(certificate),
         _observed(view, ops_socket),
-        run_feed(view, upstream),
-        giving_turns(view.turns),
-        subscribers(view, partial(accept_connections, listening, view.turns)),
+        run_ingest(view, upstream),
+        running_read_scheduler(view.read_scheduler),
+        subscribers(view, partial(accept_connections, listening, view.read_scheduler)),
     ):
         yield
     log.info("stopped", disconnects=view.server.stats.closed.total())
@@ -161,17 +165,17 @@ def build(
 ) -> View:
     """Make the parts and join them; nothing runs yet. Raises SettingsError."""
     rate = settings.ws_max_broadcast_rate
-    intake = Intake(
+    ingest = Ingest(
         catalogue,
-        Retention(catalogue, settings.ws_retention_bytes, settings.ws_retention_seconds),
-        LastMessages(catalogue, settings.ws_snapshot_bytes),
+        History(catalogue, settings.ws_history_bytes, settings.ws_history_seconds),
+        SnapshotCache(catalogue, settings.ws_snapshot_bytes),
         settings.ws_max_record_bytes,
     )
     hub = Hub(
-        intake,
+        ingest,
         interval=1 / rate if rate else 0.0,
         # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
-        cycle_bytes=settings.ws_outbox_bytes // 2,
+        cycle_bytes=settings.ws_send_queue_bytes // 2,
     )
     budget = MemoryBudget()
     resources = Resources(
@@ -179,49 +183,51 @@ def build(
         settings.ws_memory_limit,
         own_cgroup(),
         settings.ws_workers,
-        max_loop_delay=settings.ws_max_loop_delay,
+        max_loop_delay=settings.ws_max_loop_delay_seconds,
         budget=budget,
     )
     replays = ReplayStats()
-    turns = Turns(lambda: hub.stats.busy_seconds, lambda: replays.send_seconds)
-    scans = Scans(
+    read_scheduler = ReadScheduler(lambda: hub.stats.busy_seconds, lambda: replays.send_seconds)
+    scans = ScanPool(
         hub,
-        upstream.archive,
-        settings.ws_replay_readers,
-        turns.take_for_replay,
-        turns.take_for_work,
+        upstream.log_reader,
+        settings.ws_replay_consumers,
+        read_scheduler.take_for_replay,
+        read_scheduler.wait_for_work_slice,
     )
-    limits = ReplayLimits(settings.ws_replay_max_records)
+    limits = ReplayLimits(settings.ws_max_replay_records)
     server = ConnectionServer(
-        ReplayContext(hub, scans.archive, limits, scans, replays),
+        ReplayContext(hub, scans.log_reader, limits, scans, replays),
         Admission(settings.ws_max_connections, resources.overload, budget=budget),
-        Keepalive(settings.ws_ping_interval, settings.ws_pong_timeout),
+        Keepalive(settings.ws_ping_interval_seconds, settings.ws_pong_timeout_seconds),
         _limits(settings, budget),
-        entrance=_entrance(settings, certificate),
-        doorkeeper=_doorkeeper(settings, catalogue, hub),
+        handshaker=_handshaker(settings, certificate),
+        authenticator=_authenticator(settings, catalogue, hub),
     )
-    intake.jumped = partial(tell_of_jumps, server)
-    view = View(settings, upstream.source.feed, hub, server, resources, turns, certificate)
+    ingest.on_offset_gaps = partial(broadcast_offset_gaps, server)
+    view = View(
+        settings, upstream.source.status, hub, server, resources, read_scheduler, certificate
+    )
     if upstream.dead_letters is not None:
-        intake.passed_by = upstream.dead_letters.put
+        ingest.on_invalid_record = upstream.dead_letters.put
         view.dead_letters = upstream.dead_letters.stats
     return view
 
 
-def _doorkeeper(settings: Settings, catalogue: Catalogue, hub: Hub) -> Doorkeeper:
-    rules = DoorRules(
+def _authenticator(settings: Settings, catalogue: Catalogue, hub: Hub) -> Authenticator:
+    rules = AuthPolicy(
         full_grant(catalogue),
-        Origins(settings.ws_origins),
+        Origins(settings.ws_allowed_origins),
         settings.ws_max_connections_per_user,
         settings.ws_token_in_query,
     )
-    authority = None
+    jwt_verifier = None
     if settings.ws_auth != "none":
         # It loads PyJWT and cryptography.
-        from odin_ws.auth.authority import open_authority  # noqa: PLC0415
+        from odin_ws.auth.jwt_verifier import open_jwt_verifier  # noqa: PLC0415
 
-        authority = open_authority(settings, catalogue)
-    return Doorkeeper(authority, rules, Expiry(hub, settings.ws_token_notice))
+        jwt_verifier = open_jwt_verifier(settings, catalogue)
+    return Authenticator(jwt_verifier, rules, Expiry(hub, settings.ws_token_expiry_notice_seconds))
 
 
 def read_certificate(settings: Settings) -> Certificate | None:
@@ -243,22 +249,22 @@ async def _renewed(certificate: Certificate | None) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-def _entrance(settings: Settings, certificate: Certificate | None) -> Entrance:
-    limits = EntranceLimits(
-        pending=settings.ws_max_pending,
-        head_bytes=settings.ws_head_max_bytes,
-        head_seconds=settings.ws_head_timeout,
-        trusted=TrustedProxies(settings.ws_trusted_proxies, settings.ws_forwarded_header),
+def _handshaker(settings: Settings, certificate: Certificate | None) -> Handshaker:
+    limits = HandshakeLimits(
+        max_pending=settings.ws_max_pending_handshakes,
+        max_header_bytes=settings.ws_max_header_bytes,
+        timeout_seconds=settings.ws_handshake_timeout_seconds,
+        trusted_proxies=TrustedProxies(settings.ws_trusted_proxies, settings.ws_forwarded_header),
         proxy_protocol=settings.ws_proxy_protocol == "required",
     )
     # Never all of the places there are.
     public = min(PUBLIC_CONNECTIONS, max(1, settings.ws_max_connections // 2))
-    addresses = AddressLimits(
+    addresses = RateLimits(
         settings.ws_connect_rate,
-        PerAddress.of(settings.ws_connect_rate_per_ip, PUBLIC_CONNECT_RATE),
-        PerAddress.of(settings.ws_max_connections_per_ip, public),
+        PerAddressLimit.of(settings.ws_connect_rate_per_ip, PUBLIC_CONNECT_RATE),
+        PerAddressLimit.of(settings.ws_max_connections_per_ip, public),
     )
-    return Entrance(limits, ConnectLimits(addresses), certificate)
+    return Handshaker(limits, RateLimiter(addresses), certificate)
 
 
 def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
@@ -266,17 +272,17 @@ def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
         patterns=settings.ws_max_subscriptions,
         pattern_bytes=settings.ws_max_subscription_bytes,
         budget=budget,
-        mark_bytes=settings.ws_outbox_mark_bytes,
-        held_bytes=settings.ws_outbox_bytes,
-        grace=settings.ws_outbox_seconds,
-        stuck=settings.ws_pong_timeout,
+        threshold_bytes=settings.ws_conflation_threshold_bytes,
+        held_bytes=settings.ws_send_queue_bytes,
+        grace=settings.ws_write_timeout_seconds,
+        stuck=settings.ws_pong_timeout_seconds,
     )
     return ConnectionLimits(
-        message_bytes=settings.ws_max_frame_bytes,
+        retained_bytes=settings.ws_max_message_bytes,
         message_frames=settings.ws_max_fragments,
-        message_seconds=settings.ws_message_timeout,
-        outbox_bytes=settings.ws_outbox_bytes,
-        outbox_seconds=settings.ws_outbox_seconds,
+        message_seconds=settings.ws_message_timeout_seconds,
+        send_queue_bytes=settings.ws_send_queue_bytes,
+        write_timeout=settings.ws_write_timeout_seconds,
         compression=settings.ws_compression == "shared",
         session=SessionLimits(settings.ws_command_rate, settings.ws_command_burst, subscriptions),
     )
@@ -284,29 +290,29 @@ def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
 
 def history_records(settings: Settings) -> int:
     """How many records of the past are read at the start at most."""
-    return settings.ws_retention_bytes // _RETAINED_BYTES
+    return settings.ws_history_bytes // _RETAINED_BYTES
 
 
-def kafka(settings: Settings, catalogue: Catalogue, access: KafkaAccess) -> Upstream:
-    """The Kafka that `access` leads to, read as the settings say."""
+def kafka(settings: Settings, catalogue: Catalogue, security: KafkaSecurity) -> Upstream:
+    """The Kafka that `security` leads to, read as the settings say."""
     rate = settings.ws_max_broadcast_rate
     in_group = settings.kafka_assignment == "group"
     options = KafkaOptions(
-        access=access,
+        security=security,
         group=settings.kafka_consumer_group if in_group else None,
         max_wait=settings.kafka_fetch_max_wait_ms / 1000,
         # Nothing is written more often than that, so nothing is fetched more often.
         slot=max(_SHORTEST_SLOT, 1 / rate if rate else 0.0),
         rate=settings.ws_max_kafka_rate,
         probe=settings.kafka_probe_seconds,
-        history_seconds=settings.ws_retention_seconds,
+        history_seconds=settings.ws_history_seconds,
         history_records=history_records(settings),
     )
     topic = settings.kafka_dead_letter_topic
     return Upstream(
         KafkaSource(catalogue, options),
-        KafkaLogReader(options, settings.ws_replay_readers),
-        DeadLetters(access, topic, socket.gethostname()) if topic else None,
+        KafkaLogReader(options, settings.ws_replay_consumers),
+        DeadLetterQueue(security, topic, socket.gethostname()) if topic else None,
     )
 
 
@@ -316,7 +322,7 @@ async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(view.resources.run)
         nursery.start_soon(view.resources.loop.run)
-        nursery.start_soon(view.watch_feed)
+        nursery.start_soon(view.watch_source)
         # A worker's pages are asked by its supervisor alone, which shares what it makes of them.
         seconds = 0.0 if listening.family is socket.AF_UNIX else PAGE_SECONDS
         async with serve_ops(ops_app(view, seconds), listening, view.ops):
@@ -325,16 +331,19 @@ async def _observed(view: View, listening: socket.socket) -> AsyncIterator[None]
 
 
 @asynccontextmanager
-async def run_feed(view: View, upstream: Upstream) -> AsyncIterator[None]:
+async def run_ingest(view: View, upstream: Upstream) -> AsyncIterator[None]:
     """The way of the records: source, bounded channel, hub; and what there is to tell about it."""
     send, receive = trio.open_memory_channel[Item](_CHANNEL_BATCHES)
-    letters = upstream.dead_letters
-    async with letters.writing() if letters else nullcontext(), trio.open_nursery() as nursery:
+    dead_letters = upstream.dead_letters
+    async with (
+        dead_letters.running() if dead_letters else nullcontext(),
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(upstream.source.run, send)
         nursery.start_soon(view.server.scans.run)
         nursery.start_soon(view.hub.run, receive)
-        nursery.start_soon(tell_of_feed, view.feed, view.server)
-        nursery.start_soon(tell_of_rebalances, view.hub.intake, view.server)
+        nursery.start_soon(broadcast_feed_status, view.source_status, view.server)
+        nursery.start_soon(close_rebalanced_subscribers, view.hub.ingest, view.server)
         yield
         nursery.cancel_scope.cancel()
 
@@ -346,14 +355,14 @@ async def subscribers(view: View, accept: Accept) -> AsyncIterator[None]:
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
             accepting.start_soon(server.keepalive.run)
-            accepting.start_soon(server.doorkeeper.run)
-            accepting.start_soon(server.tell_positions, settings.ws_positions_interval)
+            accepting.start_soon(server.authenticator.run)
+            accepting.start_soon(server.send_positions, settings.ws_positions_interval_seconds)
             accepting.start_soon(accept, server.serve, connections)
             yield
             log.info("draining", connections=server.admission.active)
             view.draining = True
             # Load balancers see the readiness first; whom they still send is served.
-            await trio.sleep(settings.ws_drain_delay)
+            await trio.sleep(settings.ws_drain_delay_seconds)
             accepting.cancel_scope.cancel()
-        connections.cancel_scope.deadline = trio.current_time() + settings.ws_drain_seconds
-        await server.send_away(max(0.0, settings.ws_drain_seconds - CLOSE_SECONDS))
+        connections.cancel_scope.deadline = trio.current_time() + settings.ws_drain_timeout_seconds
+        await server.close_all(max(0.0, settings.ws_drain_timeout_seconds - CLOSE_SECONDS))

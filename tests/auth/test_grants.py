@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from odin_ws.auth.grants import Grant, full_grant, not_granted
 from odin_ws.catalogue import default_catalogue
 from odin_ws.pattern import matching_patterns
-from tests.auth.claiming import grant
+from tests.auth.claims_factory import grant
 
 CATALOGUE = default_catalogue()
 CATEGORIES = list(CATALOGUE.categories)
@@ -69,7 +69,7 @@ def test_a_covered_pattern_delivers_nothing_else(
 def test_a_pattern_that_is_not_covered_would_deliver_more(
     channels: list[str] | None, private: set[str], pattern: str
 ) -> None:
-    """Nobody is refused what is granted: some channel, maybe a token's not seen yet, is not."""
+    """Nobody is rejected what is granted: some channel, maybe a token's not seen yet, is not."""
     if not granted(channels, private).covers(pattern):
         assert any(
             not may_read(token, category, channels, private)
@@ -118,7 +118,7 @@ def test_a_category_of_no_catalogue_is_not_granted() -> None:
     assert not full_grant(CATALOGUE).covers("BTC.foo")
 
 
-def test_a_refusal_is_a_short_sentence() -> None:
+def test_a_rejection_is_a_short_sentence() -> None:
     """However many tokens were asked for."""
     assert not_granted(["*.balances"]) == "not granted: *.balances"
     assert not_granted([f"T{n}.balances" for n in range(4)]).endswith("T3.balances")

@@ -19,15 +19,15 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from odin_ws.auth.authority import Authority
-from odin_ws.auth.faults import InvalidToken, NoKeys, TokenFault
-from odin_ws.auth.jwks import ChangingKeys, fetch_keys, read_keys
+from odin_ws.auth.faults import InvalidJwt, JwtFault, KeysUnavailable
+from odin_ws.auth.jwks import JwksCache, fetch_keys, read_keys
+from odin_ws.auth.jwt import JwtRules
+from odin_ws.auth.jwt_verifier import JwtVerifier
 from odin_ws.auth.policy import load_policy
-from odin_ws.auth.tokens import TokenRules
 from odin_ws.catalogue import default_catalogue
 from odin_ws.http_client import Unreachable
 from odin_ws.testing.ports import LOOPBACK, free_ports
-from tests.issuing import Issuer, issuer, raw_token
+from tests.jwt_issuer import Issuer, issuer, raw_token
 
 OLD: Final = issuer("ES256", "old")
 NEW: Final = issuer("ES256", "new")
@@ -63,12 +63,12 @@ class Publisher:
 
 
 @asynccontextmanager
-async def authority(publisher: Publisher) -> AsyncIterator[Authority]:
+async def jwt_verifier(publisher: Publisher) -> AsyncIterator[JwtVerifier]:
     """One that reads its keys there, for the length of the block."""
-    one = Authority(
-        TokenRules(None, None, 0),
+    one = JwtVerifier(
+        JwtRules(None, None, 0),
         load_policy("", default_catalogue(), ()),
-        changing=ChangingKeys(publisher.fetch, INTERVAL),
+        jwks=JwksCache(publisher.fetch, INTERVAL),
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
@@ -76,24 +76,24 @@ async def authority(publisher: Publisher) -> AsyncIterator[Authority]:
         nursery.cancel_scope.cancel()
 
 
-async def lets_in(one: Authority, by: Issuer) -> bool:
+async def lets_in(one: JwtVerifier, by: Issuer) -> bool:
     """Whether a token of an issuer finds its key."""
     try:
-        await one.judge_patiently(by.token())
-    except InvalidToken as error:
-        return error.fault is not TokenFault.UNKNOWN_KEY
+        await one.verify_or_refresh(by.token())
+    except InvalidJwt as error:
+        return error.fault is not JwtFault.UNKNOWN_KEY
     return True
 
 
 async def test_keys_are_rotated_without_a_restart(autojump_clock: MockClock) -> None:
     """The new one is known after the interval at the latest; the old one is good until it goes."""
     publisher = Publisher(OLD)
-    async with authority(publisher) as one:
+    async with jwt_verifier(publisher) as one:
         assert await lets_in(one, OLD)
         publisher.publish(OLD, NEW)
         await trio.sleep(LONGEST)
-        one.judge(OLD.token())
-        one.judge(NEW.token())
+        one.verify(OLD.token())
+        one.verify(NEW.token())
         publisher.publish(NEW)
         await trio.sleep(LONGEST)
         assert not await lets_in(one, OLD)
@@ -103,7 +103,7 @@ async def test_keys_are_rotated_without_a_restart(autojump_clock: MockClock) -> 
 async def test_an_unknown_key_is_asked_for_at_once(autojump_clock: MockClock) -> None:
     """The first token that is signed with a new key gets in, and only waits for the answer."""
     publisher = Publisher(OLD)
-    async with authority(publisher) as one:
+    async with jwt_verifier(publisher) as one:
         assert await lets_in(one, OLD)
         await trio.sleep(FLOOR)
         publisher.publish(NEW)
@@ -127,16 +127,16 @@ async def test_made_up_key_ids_cause_no_more_than_one_reading_in_ten_seconds(
     publisher.takes = takes
     numbers = itertools.count()
 
-    async def knock(one: Authority) -> None:
+    async def check_rate(one: JwtVerifier) -> None:
         while True:
-            with contextlib.suppress(InvalidToken, NoKeys):
+            with contextlib.suppress(InvalidJwt, KeysUnavailable):
                 header = {"alg": "ES256", "kid": f"x{next(numbers)}"}
-                await one.judge_patiently(raw_token(header, {}))
+                await one.verify_or_refresh(raw_token(header, {}))
             await trio.sleep(0.2)
 
-    async with authority(publisher) as one, trio.open_nursery() as nursery:
+    async with jwt_verifier(publisher) as one, trio.open_nursery() as nursery:
         for _ in range(5):
-            nursery.start_soon(knock, one)
+            nursery.start_soon(check_rate, one)
         await trio.sleep(6)
         assert len(publisher.asked) == 1
         await trio.sleep(30)
@@ -149,7 +149,7 @@ async def test_key_id_that_readings_do_not_bring_is_remembered(autojump_clock: M
     """Whoever comes back with it causes readings ever more seldom, and does not wait for them."""
     publisher = Publisher(OLD)
     publisher.takes = 1
-    async with authority(publisher) as one:
+    async with jwt_verifier(publisher) as one:
         await trio.sleep(FLOOR)
         for _ in range(150):
             assert not await lets_in(one, NEW)
@@ -160,15 +160,15 @@ async def test_key_id_that_readings_do_not_bring_is_remembered(autojump_clock: M
 async def test_key_ids_that_are_remembered_are_bounded(autojump_clock: MockClock) -> None:
     """However many are made up; an id that is longer than any causes no reading."""
     publisher = Publisher(OLD)
-    async with authority(publisher) as one:
-        assert one.changing is not None
+    async with jwt_verifier(publisher) as one:
+        assert one.jwks is not None
         for number in range(3000):
             await trio.sleep(FLOOR)
-            one.changing.want(f"x{number}")
+            one.jwks.request_refresh(f"x{number}")
         before = len(publisher.asked)
-        assert len(one.changing.unknown) == 1024
+        assert len(one.jwks.unknown) == 1024
         await trio.sleep(FLOOR)
-        one.changing.want("x" * 257)
+        one.jwks.request_refresh("x" * 257)
         await trio.sleep(FLOOR)
         assert len(publisher.asked) == before + 1
 
@@ -176,7 +176,7 @@ async def test_key_ids_that_are_remembered_are_bounded(autojump_clock: MockClock
 async def test_change_of_the_keys_forgets_what_was_not_there(autojump_clock: MockClock) -> None:
     """An issuer that begins to rotate is asked for each of its keys at once."""
     publisher = Publisher(OLD)
-    async with authority(publisher) as one:
+    async with jwt_verifier(publisher) as one:
         await trio.sleep(FLOOR)
         for _ in range(60):
             assert not await lets_in(one, NEW)
@@ -192,32 +192,32 @@ async def test_change_of_the_keys_forgets_what_was_not_there(autojump_clock: Moc
 async def test_many_who_wait_ask_once(autojump_clock: MockClock) -> None:
     """A thousand clients that come back with the new key are one request."""
     publisher = Publisher(OLD)
-    async with authority(publisher) as one:
+    async with jwt_verifier(publisher) as one:
         await trio.sleep(FLOOR)
         publisher.publish(NEW)
         publisher.takes = 1
         async with trio.open_nursery() as nursery:
             for _ in range(20):
-                nursery.start_soon(one.judge_patiently, NEW.token())
+                nursery.start_soon(one.verify_or_refresh, NEW.token())
         assert len(publisher.asked) == 2
 
 
 async def test_an_unknown_key_is_asked_for_without_waiting(autojump_clock: MockClock) -> None:
-    """A live connection's new token is refused meanwhile, and good a moment later."""
+    """A live connection's new token is rejected meanwhile, and good a moment later."""
     publisher = Publisher(OLD)
-    async with authority(publisher) as one:
+    async with jwt_verifier(publisher) as one:
         await trio.sleep(FLOOR)
         publisher.publish(NEW)
-        with pytest.raises(InvalidToken):
-            one.judge(NEW.token())
+        with pytest.raises(InvalidJwt):
+            one.verify(NEW.token())
         await trio.sleep(0.1)
-        one.judge(NEW.token())
+        one.verify(NEW.token())
 
 
 async def test_where_keys_cannot_be_read_the_old_ones_stay(autojump_clock: MockClock) -> None:
     """It is logged once, counted each time, tried every ten seconds or so, and told when over."""
     publisher = Publisher(OLD)
-    async with authority(publisher) as one:
+    async with jwt_verifier(publisher) as one:
         assert await lets_in(one, OLD)
         await trio.sleep(1)
         with structlog.testing.capture_logs() as lines:
@@ -228,17 +228,17 @@ async def test_where_keys_cannot_be_read_the_old_ones_stay(autojump_clock: MockC
             publisher.publish(OLD)
             await trio.sleep(2 * FLOOR)
     told = [(line["log_level"], line["event"]) for line in lines]
-    assert told == [("error", "token keys cannot be read"), ("info", "token keys read")]
+    assert told == [("error", "JWKS unavailable"), ("info", "JWKS loaded")]
     assert (lines[0]["reason"], lines[0]["kept"]) == ("status 500", 1)
-    assert one.changing is not None
-    assert one.changing.results["failed"] >= 8
+    assert one.jwks is not None
+    assert one.jwks.results["failed"] >= 8
 
 
 @pytest.mark.parametrize("text", [b"<html>", b'{"keys":[]}', b"{}"])
 async def test_an_answer_without_keys_is_a_failure(autojump_clock: MockClock, text: bytes) -> None:
     """A login page with status 200 does not lock everybody out."""
     publisher = Publisher(OLD)
-    async with authority(publisher) as one:
+    async with jwt_verifier(publisher) as one:
         assert await lets_in(one, OLD)
         publisher.text = text
         await trio.sleep(LONGEST)
@@ -250,9 +250,9 @@ async def test_without_any_keys_nobody_can_be_judged(autojump_clock: MockClock) 
     publisher = Publisher(OLD)
     publisher.broken = True
     publisher.takes = 3
-    async with authority(publisher) as one:
-        with pytest.raises(NoKeys):
-            await one.judge_patiently(OLD.token())
+    async with jwt_verifier(publisher) as one:
+        with pytest.raises(KeysUnavailable):
+            await one.verify_or_refresh(OLD.token())
         assert trio.current_time() >= 3
         publisher.broken = False
         await trio.sleep(2 * FLOOR)
@@ -263,13 +263,13 @@ async def test_a_change_is_told_once(autojump_clock: MockClock) -> None:
     """The log has a line when there are other keys, and none for each reading."""
     publisher = Publisher(OLD)
     with structlog.testing.capture_logs() as lines:
-        async with authority(publisher):
+        async with jwt_verifier(publisher):
             await trio.sleep(3 * LONGEST)
             publisher.publish(OLD, NEW)
             await trio.sleep(3 * LONGEST)
     assert [(line["event"], line["keys"]) for line in lines] == [
-        ("token keys read", 1),
-        ("token keys read", 2),
+        ("JWKS loaded", 1),
+        ("JWKS loaded", 2),
     ]
 
 

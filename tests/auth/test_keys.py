@@ -1,4 +1,4 @@
-"""What can check a token is taken, and what cannot, or must not, is refused."""
+"""What can check a token is taken, and what cannot, or must not, is rejected."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm
 
-from odin_ws.auth.keys import BadKey, key_set, public_key, shared_secret
-from tests.issuing import SECRET, Issuer, issuer
+from odin_ws.auth.keys import InvalidKey, key_set, public_key, shared_secret
+from tests.jwt_issuer import SECRET, Issuer, issuer
 
 
 def pem(key: Any) -> bytes:
@@ -44,13 +44,13 @@ def test_a_secret_has_a_least_length() -> None:
     """RFC 7518, 3.2: 32 bytes for HS256; a shorter one can be guessed from one token."""
     (key,) = shared_secret("x" * 32).keys
     assert key.algorithm == "HS256"
-    with pytest.raises(BadKey, match="32 bytes or more are needed, not 31"):
+    with pytest.raises(InvalidKey, match="32 bytes or more are needed, not 31"):
         shared_secret("x" * 31)
 
 
 def test_a_public_key_is_no_secret() -> None:
     """A PEM text in the wrong setting would be a secret that everybody knows."""
-    with pytest.raises(BadKey, match="this is a public key"):
+    with pytest.raises(InvalidKey, match="this is a public key"):
         shared_secret(issuer("ES256").pem.decode())
 
 
@@ -58,7 +58,7 @@ def test_nothing_of_a_secret_is_shown() -> None:
     """Neither in the key's words nor in the error's."""
     (key,) = shared_secret(SECRET).keys
     assert SECRET not in repr(key)
-    with pytest.raises(BadKey) as caught:
+    with pytest.raises(InvalidKey) as caught:
         shared_secret("hush" * 7)
     assert "hush" not in str(caught.value)
 
@@ -80,7 +80,7 @@ def test_nothing_of_a_secret_is_shown() -> None:
 )
 def test_another_file_is_no_key(text: bytes) -> None:
     """Broken, weak, of another kind, or one that should not lie here; the error says what is."""
-    with pytest.raises(BadKey, match="RSA key of 2048 bits or more, a P-256 or an Ed25519 key"):
+    with pytest.raises(InvalidKey, match="RSA key of 2048 bits or more, a P-256 or an Ed25519 key"):
         public_key(text)
 
 
@@ -121,7 +121,7 @@ def test_of_a_set_the_keys_that_can_be_used_are(bad: Any) -> None:
     """One of another kind, or a broken one, does not take the others with it."""
     keys = key_set(jwks(bad, GOOD, bad))
     assert [key.id for key in keys.keys] == ["good"]
-    with pytest.raises(BadKey, match="none of the 1 keys can be used"):
+    with pytest.raises(InvalidKey, match="none of the 1 keys can be used"):
         key_set(jwks(bad))
 
 
@@ -144,7 +144,7 @@ def test_ed25519_has_two_names() -> None:
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"keys":{}}', b'{"keys":[]}', b"7"])
 def test_what_is_no_set_is_told(text: bytes) -> None:
     """A page that says something else, with status 200."""
-    with pytest.raises(BadKey):
+    with pytest.raises(InvalidKey):
         key_set(text)
 
 

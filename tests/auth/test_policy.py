@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from odin_ws.auth.policy import PolicyError, Rule, Who, load_policy
+from odin_ws.auth.policy import PolicyError, Rule, Subject, load_policy
 from odin_ws.catalogue import default_catalogue
-from tests.auth.claiming import grant
+from tests.auth.claims_factory import grant
 
 OWNER = '[categories.balances]\nwho = "owner"\nclaim = "tokens"\n'
 
@@ -118,4 +118,7 @@ def test_a_policy_that_makes_no_sense_is_told_where(text: str, problem: str) -> 
 def test_rules_are_read_as_they_are_written() -> None:
     """Those of the file over those of the private categories."""
     policy = load_policy(OWNER, default_catalogue(), ("balances", "social"))
-    assert policy.rules == {"balances": Rule(Who.OWNER, "tokens"), "social": Rule(Who.GRANTED)}
+    assert policy.rules == {
+        "balances": Rule(Subject.OWNER, "tokens"),
+        "social": Rule(Subject.GRANTED),
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from odin_ws.auth.revocations import Revocation, Revocations, TooManyRevocations
-from tests.auth.claiming import grant
+from tests.auth.claims_factory import grant
 
 ANN = grant(jti="t-1")
 ANN_AGAIN = grant(jti="t-2")
@@ -57,8 +57,8 @@ def test_a_revocation_can_be_changed_and_taken_back() -> None:
 
 
 def test_a_full_list_forgets_nobody() -> None:
-    """One more is refused: to make room would let somebody in; those that are over make room."""
-    revocations = Revocations(most=2)
+    """One more is rejected: to make room would let somebody in; those that are over make room."""
+    revocations = Revocations(maximum=2)
     revocations.add(Revocation(user="a"), until=10, now=0)
     revocations.add(Revocation(user="ann"), until=100, now=0)
     with pytest.raises(TooManyRevocations):

@@ -1,4 +1,4 @@
-"""A server that says back what it is told: our way in, reader, outbox and closes, and no hub.
+"""A server that says back what it is told: our way in, reader, send queue and closes, and no hub.
 
 The subjects of Autobahn's test suite echo whole messages, text and binary; odin-ws itself answers
 commands. All but what is made of a message is what `odin-ws serve` runs.
@@ -18,15 +18,15 @@ from odin_ws.address import Address
 from odin_ws.auth.grants import Grant
 from odin_ws.connection.connection import Connection
 from odin_ws.handshake.forwarded import TrustedProxies
-from odin_ws.handshake.handshake import Entrance, EntranceLimits
-from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits
-from odin_ws.handshake.request import Refusal, check_upgrade, upgrade
+from odin_ws.handshake.handshake import HandshakeLimits, Handshaker
+from odin_ws.handshake.rate_limiter import RateLimiter, RateLimits
+from odin_ws.handshake.request import HTTPRejection, check_upgrade, upgrade_response
 from odin_ws.listener.accept_loop import (
     accept_connections,
     bound_address,
     open_listening_socket,
 )
-from odin_ws.listener.read_scheduler import Turns, giving_turns
+from odin_ws.listener.read_scheduler import ReadScheduler, running_read_scheduler
 from odin_ws.listener.transport import Transport
 from odin_ws.protocol.deflate import Compressor
 from odin_ws.protocol.frames import text_frame, text_header
@@ -41,7 +41,7 @@ _MESSAGE_BYTES: Final = 16 << 20
 _MESSAGE_FRAMES: Final = 1 << 16
 
 # Of 1,000 messages, written before the first is read.
-_OUTBOX_BYTES: Final = 1 << 30
+_SEND_QUEUE_BYTES: Final = 1 << 30
 
 # The suite cuts messages into pieces and is slow in sending them.
 _PATIENCE: Final = 100.0
@@ -58,7 +58,7 @@ class _Echo:
         self._connection = connection
         self._compressor = compressor
 
-    def begin_turn(self) -> None:
+    def begin_time_slice(self) -> None:
         """Nothing that is said takes long."""
 
     async def receive(self, message: str | bytes) -> None:
@@ -72,57 +72,57 @@ class _Echo:
         if isinstance(message, bytes):
             # The server itself sends no binary frame.
             frame = bytes((frame[0] ^ _TEXT ^ _BINARY,)) + frame[1:]
-        self._connection.outbox.write(frame)
+        self._connection.send_queue.write(frame)
 
     def control(self) -> bool:
         """Every ping is answered."""
         return True
 
 
-async def _serve(entrance: Entrance, wire: Transport, peer: str) -> None:
-    async with entrance.meet(wire, peer) as caller:
+async def _serve(handshaker: Handshaker, wire: Transport, peer: str) -> None:
+    async with handshaker.accept(wire, peer) as caller:
         with contextlib.closing(wire), contextlib.suppress(trio.BrokenResourceError):
-            head = await entrance.read_head(caller)
+            head = await handshaker.read_request(caller)
             if head is None:
                 return
             try:
                 check_upgrade(head)
-            except Refusal as refusal:
-                await entrance.dismiss(caller, refusal)
+            except HTTPRejection as rejection:
+                await handshaker.reject(caller, rejection)
                 return
             connection = Connection(
                 caller.transport,
                 peer,
                 wire_format(),
                 Grant({}),
-                outbox_bytes=_OUTBOX_BYTES,
+                send_queue_bytes=_SEND_QUEUE_BYTES,
                 grace=_PATIENCE,
                 message_seconds=_PATIENCE,
-                taken=lambda _subscriber: None,
-                greeting=lambda _connection: None,
+                on_drained=lambda _subscriber: None,
+                on_open=lambda _connection: None,
             )
             agreed = agree(head.headers.get("sec-websocket-extensions", ""))
             reader = FrameReader(_MESSAGE_BYTES, _MESSAGE_FRAMES, deflate=agreed is not None)
             echo = _Echo(connection, Compressor(agreed.window_bits) if agreed else None)
-            answer = upgrade(head, extensions=agreed.answer if agreed else None)
+            answer = upgrade_response(head, extensions=agreed.answer if agreed else None)
             await connection.run(answer, echo, reader, head.rest)
 
 
 @asynccontextmanager
 async def echoing(host: str) -> AsyncIterator[Address]:
     """Listen on a free port of `host` for the length of the block."""
-    limits = EntranceLimits(
-        pending=100,
-        head_bytes=1 << 14,
-        head_seconds=_PATIENCE,
-        trusted=TrustedProxies(()),
+    limits = HandshakeLimits(
+        max_pending=100,
+        max_header_bytes=1 << 14,
+        timeout_seconds=_PATIENCE,
+        trusted_proxies=TrustedProxies(()),
         proxy_protocol=False,
     )
-    entrance = Entrance(limits, ConnectLimits(AddressLimits()), None)
+    handshaker = Handshaker(limits, RateLimiter(RateLimits()), None)
     with open_listening_socket(Address(host, 0)) as listening:
-        turns = Turns(lambda: 0.0)
-        async with giving_turns(turns), trio.open_nursery() as nursery:
-            serve = partial(_serve, entrance)
-            nursery.start_soon(accept_connections, listening, turns, serve, nursery)
+        read_scheduler = ReadScheduler(lambda: 0.0)
+        async with running_read_scheduler(read_scheduler), trio.open_nursery() as nursery:
+            serve = partial(_serve, handshaker)
+            nursery.start_soon(accept_connections, listening, read_scheduler, serve, nursery)
             yield bound_address(listening)
             nursery.cancel_scope.cancel()

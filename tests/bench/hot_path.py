@@ -24,8 +24,8 @@ import trio
 import trio.testing
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.history import LastMessages, Retention
-from odin_ws.hub import Hub, Intake, Subscriber
+from odin_ws.history import History, SnapshotCache
+from odin_ws.hub import Hub, Ingest, Subscriber
 from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
 
 __all__ = ["CASES", "Case", "Cost", "cost", "stored", "version"]
@@ -204,10 +204,10 @@ def _cycle(case: Case, counting: Counting, subscribers: int) -> int:
 
 def _hub() -> Hub:
     catalogue = default_catalogue()
-    intake = Intake(
-        catalogue, Retention(catalogue, 1 << 20, 60), LastMessages(catalogue, 1 << 20), 1 << 20
+    ingest = Ingest(
+        catalogue, History(catalogue, 1 << 20, 60), SnapshotCache(catalogue, 1 << 20), 1 << 20
     )
-    return Hub(intake, interval=0.0, cycle_bytes=1 << 20)
+    return Hub(ingest, interval=0.0, cycle_bytes=1 << 20)
 
 
 def _records(count: int) -> list[Record]:

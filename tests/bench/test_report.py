@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from odin_ws.bench.measurement import Measurement
 from odin_ws.bench.report import costs, problems, ratio, rows, warnings
-from tests.bench.measurements import measurement, sample
+from odin_ws.bench.results import Measurement
+from tests.bench.results_factory import measurement, sample
 
 FLOOR = measurement(label="floor before", cpu_seconds=0.1)
 SLOWER_FLOOR = measurement(label="floor after", cpu_seconds=0.3)
@@ -73,12 +73,12 @@ def test_rows() -> None:
 
 
 def test_closes() -> None:
-    """Closes and refusals are listed by code."""
-    one = measurement(closes={"1008 slow": 2, "1012 draining": 1}, refused={"503": 4})
+    """Closes and rejections are listed by code."""
+    one = measurement(closes={"1008 slow": 2, "1012 draining": 1}, rejected_connections={"503": 4})
     table = {row[0]: row[1] for row in rows([one], [])}
 
     assert table["closes by code"] == "2 x 1008 slow, 1 x 1012 draining"
-    assert table["refused"] == "4 x 503"
+    assert table["rejected"] == "4 x 503"
 
 
 def test_problems() -> None:

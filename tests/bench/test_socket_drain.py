@@ -20,7 +20,7 @@ PATIENCE_US = 5_000_000
 
 
 @attrs.frozen
-class Place:
+class RunEnvironment:
     """An epoll set with one connection in it, and the server's end of that."""
 
     ready: Ready
@@ -36,7 +36,7 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def place() -> Iterator[RunEnvironment]:
     """One connection of compiled code."""
     server, client = socket.socketpair()
     with closing(select.epoll()) as epoll, server, client:
@@ -46,10 +46,10 @@ def place() -> Iterator[Place]:
         state = tables([0])
         # The first call on a machine compiles, which takes longer than any patience here.
         drain(ready, state, 0)
-        yield Place(ready, state, server, client)
+        yield RunEnvironment(ready, state, server, client)
 
 
-def test_a_frame_in_two_parts(place: Place) -> None:
+def test_a_frame_in_two_parts(place: RunEnvironment) -> None:
     """A message of which the rest comes later is one message, and none is lost around it."""
     data = frame(b"", PING) + message(1, 1) + message(2, 2) + message(3, 3) + frame(b"", PING)
     place.server.send(data[:400])
@@ -63,14 +63,14 @@ def test_a_frame_in_two_parts(place: Place) -> None:
     assert place.state.post.used[1] == 1
 
 
-def test_an_end(place: Place) -> None:
+def test_an_end(place: RunEnvironment) -> None:
     """A connection that has ended is for Python to look at."""
     place.server.close()
 
     assert place.drain() == [place.client.fileno()]
 
 
-def test_nobody(place: Place) -> None:
+def test_nobody(place: RunEnvironment) -> None:
     """A descriptor that is nobody's is for Python to read."""
     place.ready.owner[place.client.fileno()] = NOBODY
     place.server.send(message(1, 1))
@@ -79,6 +79,6 @@ def test_nobody(place: Place) -> None:
     assert place.state.received[0] == 0
 
 
-def test_until(place: Place) -> None:
+def test_until(place: RunEnvironment) -> None:
     """Where nothing comes it returns at the time that was said."""
     assert place.drain(time.time_ns() // 1000 + 1_000) == []

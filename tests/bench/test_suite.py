@@ -6,7 +6,7 @@ import pytest
 
 from odin_ws.bench.scenarios import SCENARIOS, SUITES, Run
 from odin_ws.bench.suite import CASES, Case, Figure, Measured
-from tests.bench.measurements import measurement
+from tests.bench.results_factory import measurement
 
 
 def test_every_set_has_cases() -> None:
@@ -17,8 +17,8 @@ def test_every_set_has_cases() -> None:
 @pytest.mark.parametrize("case", [case for cases in CASES.values() for case in cases], ids=str)
 def test_figures(case: Case) -> None:
     """The figures of each case can be taken from measurements of its runs."""
-    floors = [measurement()] if case.floor else []
-    measured = [Measured(measurement(back_seconds=3.0), floors) for _ in case.runs]
+    baselines = [measurement()] if case.baseline else []
+    measured = [Measured(measurement(back_seconds=3.0), baselines) for _ in case.runs]
 
     for figure in case.figures:
         figure.value(measured)

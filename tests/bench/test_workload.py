@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.bench.workload import Names, Shape, popularity, reach, subscriptions
+from odin_ws.bench.workload import Names, Workload, popularity, reach, subscriptions
 
 NAMES = Names("B1-", ["trade", "social"], ["odin.trades", "odin.social"])
 
 
 def test_one_channel() -> None:
     """By default everybody follows the one channel there is."""
-    shape, names = Shape(), Names("B1-", ["trade"], ["odin.trades"])
+    workload, names = Workload(), Names("B1-", ["trade"], ["odin.trades"])
 
-    found = subscriptions(shape, names, 3)
+    found = subscriptions(workload, names, 3)
 
     assert [one.names for one in found] == [["B1-0.trade"]] * 3
     assert [one.channels.tolist() for one in found] == [[0]] * 3
-    assert reach(shape, names, 3) == 1
+    assert reach(workload, names, 3) == 1
 
 
 def test_names_and_numbers() -> None:
     """The channels that a connection expects are those that its names match, ascending."""
-    shape = Shape(tokens=5, topics=2, each=3, zipf=True, patterned=0.5)
-    every = {NAMES.channel(number): number for number in range(shape.channels)}
+    workload = Workload(tokens=5, topics=2, each=3, zipf=True, patterned=0.5)
+    every = {NAMES.channel(number): number for number in range(workload.channels)}
 
-    for one in subscriptions(shape, NAMES, 40):
+    for one in subscriptions(workload, NAMES, 40):
         matched = {
             number
             for name, number in every.items()
@@ -40,9 +40,9 @@ def test_names_and_numbers() -> None:
 
 def test_patterned() -> None:
     """So many of the connections have a pattern, of both kinds."""
-    shape = Shape(tokens=5, topics=2, each=2, patterned=0.25)
+    workload = Workload(tokens=5, topics=2, each=2, patterned=0.25)
     patterns = [
-        name for one in subscriptions(shape, NAMES, 40) for name in one.names if "*" in name
+        name for one in subscriptions(workload, NAMES, 40) for name in one.names if "*" in name
     ]
 
     assert len(patterns) == 10
@@ -51,15 +51,15 @@ def test_patterned() -> None:
 
 def test_the_same_in_all_processes() -> None:
     """The subscription of a connection does not depend on how many there are."""
-    shape = Shape(tokens=50, topics=2, each=3, zipf=True)
-    few, many = subscriptions(shape, NAMES, 3), subscriptions(shape, NAMES, 30)
+    workload = Workload(tokens=50, topics=2, each=3, zipf=True)
+    few, many = subscriptions(workload, NAMES, 3), subscriptions(workload, NAMES, 30)
 
     assert [one.names for one in few] == [one.names for one in many[:3]]
 
 
 def test_zipf() -> None:
     """The second channel is half as popular as the first, and shares add up to all."""
-    shares = popularity(Shape(tokens=100, zipf=True))
+    shares = popularity(Workload(tokens=100, zipf=True))
 
     assert shares[1] == pytest.approx(shares[0] / 2)
     assert shares.sum() == pytest.approx(1)
@@ -67,6 +67,6 @@ def test_zipf() -> None:
 
 def test_reach() -> None:
     """Without favourites a record goes to the share of the channels that each follows."""
-    shape = Shape(tokens=100, each=20)
+    workload = Workload(tokens=100, each=20)
 
-    assert reach(shape, Names("B1-", ["trade"], ["t"]), 50) == pytest.approx(0.2)
+    assert reach(workload, Names("B1-", ["trade"], ["t"]), 50) == pytest.approx(0.2)

@@ -44,8 +44,8 @@ tokens = st.text(
 )
 
 
-def refused(name: str) -> InvalidName:
-    """What an entry of `channels` is refused with."""
+def rejected(name: str) -> InvalidName:
+    """What an entry of `channels` is rejected with."""
     with pytest.raises(InvalidName) as caught:
         CATALOGUE.expand_channel(name)
     return caught.value
@@ -151,7 +151,7 @@ def test_topics_and_bundles_are_narrowed_to_tokens(names: list[str]) -> None:
 @pytest.mark.parametrize("name", ["BTC.foo", "BTC.", "BTC.Trade", "BTC.trading", "a.b.c", "*.**"])
 def test_an_unknown_category_is_told_what_there_is(name: str) -> None:
     """The sentence has the wrong one, all categories, all bundles and the star."""
-    error = refused(name)
+    error = rejected(name)
     assert (error.name, error.code) == (name, NameCode.INVALID_CHANNEL)
     assert repr(name.rpartition(".")[2]) in error.message
     for word in (*CATALOGUE.categories, *BUNDLES, "*"):
@@ -161,7 +161,7 @@ def test_an_unknown_category_is_told_what_there_is(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "BTC", "*", "trade", "Trading", "odin_trades"])
 def test_a_name_without_a_dot_is_a_bundle_or_nothing(name: str) -> None:
     """The sentence has all bundles, and the form of a channel."""
-    error = refused(name)
+    error = rejected(name)
     assert (error.name, error.code) == (name, NameCode.INVALID_CHANNEL)
     for word in (*BUNDLES, "{token}.{category}"):
         assert word in error.message
@@ -181,7 +181,7 @@ def test_a_name_without_a_dot_is_a_bundle_or_nothing(name: str) -> None:
 )
 def test_a_bad_token_is_told_what_is_wrong(name: str, wrong: str) -> None:
     """A star stands for the whole token or not at all; a token has its limits in any name."""
-    error = refused(name)
+    error = rejected(name)
     assert (error.name, error.code) == (name, NameCode.INVALID_CHANNEL)
     assert wrong in error.message
 
@@ -207,7 +207,7 @@ def test_an_unknown_bundle_is_told_what_there_is(name: str) -> None:
 
 
 @given(st.text())
-def test_any_name_is_patterns_or_a_refusal(name: str) -> None:
+def test_any_name_is_patterns_or_a_rejection(name: str) -> None:
     """A pattern is made of a token or a star and a category or a star; nothing else comes out."""
     patterns: tuple[str, ...]
     try:

@@ -60,7 +60,7 @@ class Socket:
         self._protocol = ClientProtocol(parse_uri(url), max_size=None)
 
     async def upgrade(self) -> None:
-        """Raises Refused or Ended."""
+        """Raises Rejected or Ended."""
         self._protocol.send_request(self._protocol.connect())
         await self._flush()
         while self._protocol.state is State.CONNECTING:
@@ -144,7 +144,7 @@ class Follower:
             try:
                 stream = await trio.open_tcp_stream(place.hostname or "", place.port or 80)
             except OSError as error:
-                self.journal.event("refused", reason=str(error))
+                self.journal.event("rejected", reason=str(error))
             else:
                 async with stream:
                     await self.stay(Socket(stream, self.seat.url))
@@ -163,7 +163,7 @@ class Follower:
             with trio.fail_after(OPEN_SECONDS):
                 await socket.upgrade()
         except (Refused, Ended, trio.TooSlowError) as error:
-            self.journal.event("refused", reason=f"{type(error).__name__} {error}")
+            self.journal.event("rejected", reason=f"{type(error).__name__} {error}")
             return
         try:
             await self.converse(socket)
@@ -218,7 +218,7 @@ class Follower:
             case "replay_complete":
                 pass
             case _:
-                # A loss, or a refusal: neither has a place in these runs.
+                # A loss, or a rejection: neither has a place in these runs.
                 self.journal.event("error", message=json.dumps(item))
 
     def take_message(self, item: dict[str, Any]) -> None:

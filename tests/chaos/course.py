@@ -18,7 +18,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.plan import Plan
 from tests.chaos.publisher import Mismatch, load_ledger, read_log
 from tests.chaos.stage import Stage, open_stage
-from tests.integration.feeding import until
+from tests.integration.running_source import until
 
 __all__ = ["Outcome", "run_course"]
 
@@ -28,7 +28,7 @@ SETTLED_SECONDS: Final = 3
 SETTLING_SECONDS: Final = 60
 POLL_SECONDS: Final = 0.5
 
-# After the clients have gone an instance may take WS_PONG_TIMEOUT (20 s) to know of one.
+# After the clients have gone an instance may take WS_PONG_TIMEOUT_SECONDS (20 s) to know of one.
 EMPTY_SECONDS: Final = 30
 
 

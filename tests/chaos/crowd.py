@@ -19,7 +19,7 @@ from tests.chaos.journal import Journal, load_journals
 from tests.chaos.plan import Plan, Seat, save_seats, seats
 from tests.chaos.progress import read_progress
 from tests.chaos.stage import Stage
-from tests.integration.feeding import eventually
+from tests.integration.running_source import eventually
 
 __all__ = ["Worker", "run_clients", "run_publisher"]
 

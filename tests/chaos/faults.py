@@ -17,7 +17,8 @@ FROZEN_SECONDS: Final = 20
 OUTAGE_SECONDS: Final = 10
 SHORT_OUTAGE_SECONDS: Final = 2
 
-# An instance notices a half-open connection after WS_PONG_TIMEOUT (20 s), and looks now and then.
+# An instance notices a half-open connection after WS_PONG_TIMEOUT_SECONDS (20 s), and looks now and
+# then.
 HALF_OPEN_SECONDS: Final = 28
 IMPAIRED_SECONDS: Final = 30
 

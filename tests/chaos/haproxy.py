@@ -15,7 +15,7 @@ import trio
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
-from tests.integration.feeding import eventually, until
+from tests.integration.running_source import eventually, until
 
 __all__ = ["HAProxy", "HAProxyFailed", "find_haproxy", "haproxy"]
 
@@ -27,8 +27,9 @@ ANSWER_SECONDS: Final = 5
 READY_SECONDS: Final = 30
 
 # Why these values:
-# - check: an instance that drains says 503 at once and closes its port after WS_DRAIN_DELAY (1 s);
-#   three checks in that second send newcomers elsewhere before they would be refused.
+# - check: an instance that drains says 503 at once and closes its port after WS_DRAIN_DELAY_SECONDS
+#   (1 s);
+#   three checks in that second send newcomers elsewhere before they would be rejected.
 # - no `on-marked-down shutdown-sessions`: an instance that drains is down for the check, and its
 #   clients would be cut off instead of being sent away in order (1012). The price: clients of an
 #   instance that hangs hear of it by their own heartbeat only.

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
-from tests.integration.feeding import until
+from tests.integration.running_source import until
 
 __all__ = ["Instance", "InstanceFailed", "program", "run_instances"]
 
@@ -27,7 +27,7 @@ NAMES: Final = ("one", "two", "three")
 READY_SECONDS: Final = 60
 ANSWER_SECONDS: Final = 5
 
-# WS_DRAIN_DELAY + WS_DRAIN_SECONDS are 9; the rest is for a busy machine.
+# WS_DRAIN_DELAY_SECONDS + WS_DRAIN_TIMEOUT_SECONDS are 9; the rest is for a busy machine.
 DRAINED_SECONDS: Final = 20
 
 # The defaults, but for what would take minutes: a half-open connection is noticed after 20 s
@@ -35,10 +35,10 @@ DRAINED_SECONDS: Final = 20
 # they answer a ping when they have read what is before it) and a broker that has gone after one
 # probe of 2 s (and not 5).
 SETTINGS: Final[dict[str, str]] = {
-    "WS_DRAIN_DELAY": "1",
-    "WS_DRAIN_SECONDS": "8",
-    "WS_PING_INTERVAL": "5",
-    "WS_PONG_TIMEOUT": "20",
+    "WS_DRAIN_DELAY_SECONDS": "1",
+    "WS_DRAIN_TIMEOUT_SECONDS": "8",
+    "WS_PING_INTERVAL_SECONDS": "5",
+    "WS_PONG_TIMEOUT_SECONDS": "20",
     "KAFKA_PROBE_SECONDS": "2",
     # The catch-up after an outage is to last as long as it needs, and not as a brake says.
     "WS_MAX_KAFKA_RATE": "0",

@@ -28,7 +28,7 @@ class Event:
     """An event of a client, other than a message.
 
     `kind`: subscribed (positions), resumed (recovered, replayed, lost, reason), closed (code,
-    reason), refused (reason), put off (message), feed (status) or error (message).
+    reason), rejected (reason), put off (message), feed (status) or error (message).
     """
 
     when: float

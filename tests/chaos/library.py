@@ -60,7 +60,7 @@ class _Follower:
         silent = item.code == LOST and item.reason.startswith(SILENCE)
         code = HEARTBEAT if silent else item.code
         # An attempt that failed is no close, and costs time only.
-        kind = "closed" if self.connected else "refused"
+        kind = "closed" if self.connected else "rejected"
         self.connected = False
         self.journal.event(kind, code=code, reason=item.reason)
 

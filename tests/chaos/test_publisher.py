@@ -50,7 +50,7 @@ def test_the_list_becomes_a_ledger(tmp_path: Path) -> None:
     [
         pytest.param({"sent": 3}, id="one not taken"),
         pytest.param({"left": 1}, id="one still waiting"),
-        pytest.param({"failed": ["no"]}, id="one refused"),
+        pytest.param({"failed": ["no"]}, id="one rejected"),
         pytest.param({"position": pack(0, 3, 7)}, id="one offset twice"),
     ],
 )

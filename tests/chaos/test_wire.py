@@ -108,7 +108,7 @@ async def test_freeze(path: Path) -> None:
 
 
 async def test_targets_take_turns() -> None:
-    """Connections go to the targets in turn, past those that refuse."""
+    """Connections go to the targets in turn, past those that reject."""
 
     async def greet(stream: trio.SocketStream) -> None:
         await stream.send_all(b"%d" % stream.socket.getsockname()[1])

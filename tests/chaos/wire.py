@@ -40,7 +40,7 @@ class _Link:
 
 
 class Wire:
-    """Leads to `targets` (ports) in turn, passing by those that refuse.
+    """Leads to `targets` (ports) in turn, passing by those that reject.
 
     `delay`: seconds that all bytes take, in each direction; it may change at any time.
     """

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from odin_ws.cli.descriptors import TooFewDescriptors, plan_descriptors
 from odin_ws.settings import Settings
-from odin_ws.workers.limits import largest_share
+from odin_ws.workers.limits import max_worker_connections
 
 
 def test_a_high_limit_changes_nothing() -> None:
@@ -26,11 +26,11 @@ def test_a_high_limit_changes_nothing() -> None:
 def test_a_low_limit_lowers_connections_and_callers_with_a_warning_each() -> None:
     """Each names the setting, both numbers, and what to raise."""
     plan = plan_descriptors(Settings(ws_max_connections=5000), 1000)
-    assert plan.settings.ws_max_pending == 186
+    assert plan.settings.ws_max_pending_handshakes == 186
     assert plan.connections == plan.settings.ws_max_connections == 558
     connections, pending = plan.warnings
     assert connections.startswith("WS_MAX_CONNECTIONS=5000 is lowered to 558: ")
-    assert pending.startswith("WS_MAX_PENDING=2048 is lowered to 186: ")
+    assert pending.startswith("WS_MAX_PENDING_HANDSHAKES=2048 is lowered to 186: ")
     assert "limit of descriptors is 1000" in connections
     assert "ulimit -n" in connections
 
@@ -51,12 +51,18 @@ def test_a_plan_never_exceeds_the_limit(
     hard: int, connections: int, pending: int, workers: int
 ) -> None:
     """Nor what was asked for; and there is always room for somebody in every worker."""
-    settings = Settings(ws_max_connections=connections, ws_max_pending=pending, ws_workers=workers)
+    settings = Settings(
+        ws_max_connections=connections, ws_max_pending_handshakes=pending, ws_workers=workers
+    )
     plan = plan_descriptors(settings, hard)
-    used = largest_share(plan.settings) + plan.settings.ws_max_pending + plan.reserve
+    used = (
+        max_worker_connections(plan.settings)
+        + plan.settings.ws_max_pending_handshakes
+        + plan.reserve
+    )
     assert used <= plan.limit <= hard
     assert workers <= plan.settings.ws_max_connections <= connections
-    assert 1 <= plan.settings.ws_max_pending <= pending
+    assert 1 <= plan.settings.ws_max_pending_handshakes <= pending
     assert plan.reserve >= 32
     assert bool(plan.warnings) == (plan.settings != settings)
 
@@ -67,7 +73,8 @@ def test_soft_limit_is_raised_as_far_as_the_settings_need_it() -> None:
         "import resource as r; from odin_ws.settings import Settings; "
         "from odin_ws.cli.descriptors import raise_descriptor_limit; "
         "_, hard = r.getrlimit(r.RLIMIT_NOFILE); r.setrlimit(r.RLIMIT_NOFILE, (100, hard)); "
-        "plan = raise_descriptor_limit(Settings(ws_max_connections=200, ws_max_pending=10)); "
+        "settings = Settings(ws_max_connections=200, ws_max_pending_handshakes=10); "
+        "plan = raise_descriptor_limit(settings); "
         "print(plan.limit, *r.getrlimit(r.RLIMIT_NOFILE), hard)"
     )
     printed = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60)

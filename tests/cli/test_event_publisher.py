@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from odin_ws.cli.event_publisher import Pace, Tokens, publish_events
+from odin_ws.cli.event_publisher import Pace, TokenCount, publish_events
 from odin_ws.testing.events import Event, EventGenerator
 
 
@@ -84,11 +84,11 @@ def test_due_never_passes_the_total(rate: float, total: int, elapsed: float) -> 
 )
 def test_tokens_are_a_number_or_names(text: str, tokens: tuple[str, ...]) -> None:
     """A number asks for so many made-up tokens, anything else names them, each once."""
-    assert Tokens().convert(text, None, None) == tokens
+    assert TokenCount().convert(text, None, None) == tokens
 
 
 @pytest.mark.parametrize("text", ["0", "100001", "*", "a,,b", "x" * 129])
-def test_what_cannot_be_a_token_is_refused(text: str) -> None:
+def test_what_cannot_be_a_token_is_rejected(text: str) -> None:
     """Numbers out of range and names no record could have are usage errors."""
     with pytest.raises(click.BadParameter):
-        Tokens().convert(text, None, None)
+        TokenCount().convert(text, None, None)

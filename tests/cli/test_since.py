@@ -26,6 +26,6 @@ def test_a_time() -> None:
 
 @pytest.mark.parametrize("text", ["", "m", "-10m", "10 m", "1e3s", "yesterday", "9" * 16])
 def test_nothing_else(text: str) -> None:
-    """What could be meant otherwise is refused."""
+    """What could be meant otherwise is rejected."""
     with pytest.raises(click.BadParameter, match="epoch ms"):
         Since().convert(text, None, None)

@@ -18,10 +18,10 @@ from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue
 from odin_ws.service import Addresses, Upstream, serve
 from odin_ws.settings import Secret, Settings
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.cli.commands import ODIN_WS, Command, run_command, started
-from tests.issuing import SECRET, issuer
+from tests.jwt_issuer import SECRET, issuer
 
 ANY_PORT = Address(LOOPBACK, 0)
 JWT: Final[dict[str, Any]] = {"ws_auth": "jwt", "ws_jwt_secret": Secret(SECRET)}
@@ -63,8 +63,8 @@ async def server(
     """Run one for the length of the block."""
     catalogue = default_catalogue()
     log = log or MemoryLog(catalogue.topics)
-    upstream = Upstream(MemorySource(log), MemoryArchive(log))
-    settings = Settings(ws_addr=address, ws_ops_addr=ANY_PORT, ws_drain_delay=0, **options)
+    upstream = Upstream(MemorySource(log), MemoryLogReader(log))
+    settings = Settings(ws_addr=address, ws_ops_addr=ANY_PORT, ws_drain_delay_seconds=0, **options)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(serve, settings, catalogue, upstream, stop)
@@ -295,9 +295,9 @@ async def test_the_token_of_the_environment() -> None:
         async with here.tail("--count", "1", ODIN_WS_TOKEN=token) as tail:
             here.trade()
             assert (await tail.ended()).returncode == 0
-        refused = await run_command("tail", "--url", here.url, ODIN_WS_TOKEN="")
-    assert refused.returncode == 1
-    assert "refused with 401" in refused.stderr
+        rejected = await run_command("tail", "--url", here.url, ODIN_WS_TOKEN="")
+    assert rejected.returncode == 1
+    assert "rejected with 401" in rejected.stderr
 
 
 @pytest.mark.parametrize("bad", ["sesame", "open sesame"])
@@ -321,7 +321,7 @@ async def test_the_token_of_a_file(tmp_path: Path, by: str) -> None:
         async with started(line, **named) as tail:
             await tail.says("token: cannot be read: No such file")
             file.write_text("sesame\n")
-            await tail.says("refused with 401: the token is not valid; trying again")
+            await tail.says("rejected with 401: the token is not valid; trying again")
             file.write_text(issuer("HS256").token(channels=["*.*"]) + "\n")
             await tail.says("subscribed at")
             here.trade()

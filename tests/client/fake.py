@@ -164,12 +164,12 @@ class FakeServer:
                 stream,
             ), stream
 
-    async def visit(self) -> Visit:
+    async def attempt(self) -> Visit:
         """The next connection, upgraded."""
         request, stream = await self.request()
         return Visit(await request.accept(), stream)
 
-    async def refuse(
+    async def reject(
         self, status: int, body: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()
     ) -> None:
         """Answer the next connection with an HTTP status."""
@@ -231,6 +231,6 @@ START = {"odin.trades": {"0": 4, "1": -1}}
 
 async def begin(server: FakeServer) -> Visit:
     """The first connection, subscribed."""
-    visit = await server.visit()
-    await visit.accept(START)
-    return visit
+    attempt = await server.attempt()
+    await attempt.accept(START)
+    return attempt

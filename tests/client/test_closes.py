@@ -14,14 +14,14 @@ from tests.docs.closes import ABNORMAL, CLOSES, Close
 async def test_close_does_what_its_row_says(server: FakeServer, row: Close) -> None:
     """Each row of the table, also with a token that is a string."""
     async with server.follow(token="a") as client:  # noqa: S106 -- of a test
-        visit = await begin(server)
+        attempt = await begin(server)
         await take(client, Subscribed)
         if row.advised:
-            await visit.say(type="reconnect", data={"after_ms": 700, "reason": row.label})
+            await attempt.say(type="reconnect", data={"after_ms": 700, "reason": row.label})
         if row.code == ABNORMAL:
-            await visit.cut()
+            await attempt.cut()
         else:
-            await visit.close(row.code, row.reason)
+            await attempt.close(row.code, row.reason)
         left = await take(client, Disconnected)
         assert left.code == row.code
         assert left.retry_in == (None if row.final else 0.7 if row.advised else 0.2)
@@ -29,7 +29,7 @@ async def test_close_does_what_its_row_says(server: FakeServer, row: Close) -> N
             error = await ending(client)
             assert isinstance(error, ClosedByServer) == (row.by == "server")
         else:
-            await (await server.visit()).accept()
+            await (await server.attempt()).accept()
             assert (await take(client, Resumed)).recovered
     assert len(server.times) == 1 + (not row.final)
 
@@ -65,11 +65,11 @@ async def visits(server: FakeServer, seconds: float, code: int) -> int:
     async def serve() -> None:
         nonlocal offset
         while True:
-            visit = await server.visit()
-            await visit.accept({"odin.trades": {"0": offset}})
+            attempt = await server.attempt()
+            await attempt.accept({"odin.trades": {"0": offset}})
             offset += 1
-            await visit.message(1, f"0-{offset}")
-            await visit.close(code, "slow: messages waited too long to be taken")
+            await attempt.message(1, f"0-{offset}")
+            await attempt.close(code, "slow: messages waited too long to be taken")
 
     async with server.follow() as client, trio.open_nursery() as nursery:
         nursery.start_soon(serve)
@@ -88,11 +88,11 @@ async def test_one_message_does_not_reset_the_back_off(server: FakeServer, code:
 
 async def hold(server: FakeServer, seconds: float, code: int) -> None:
     """A connection that holds for so long, with one message, and then its close."""
-    visit = await server.visit()
-    await visit.accept({"odin.trades": {"0": 4}})
-    await visit.message(1, "0-5")
+    attempt = await server.attempt()
+    await attempt.accept({"odin.trades": {"0": 4}})
+    await attempt.message(1, "0-5")
     await trio.sleep(seconds)
-    await visit.close(code, "slow: messages waited too long to be taken")
+    await attempt.close(code, "slow: messages waited too long to be taken")
 
 
 async def left(client: object) -> float | None:
@@ -133,9 +133,9 @@ async def test_advice_that_comes_again_and_again_is_the_least_of_the_back_off(
     waits = []
     async with server.follow() as client:
         for after_ms in (1, 1, 1, 5000, 1):
-            visit = await server.visit()
-            await visit.accept({"odin.trades": {"0": 4}})
-            await visit.say(type="reconnect", data={"after_ms": after_ms, "reason": "draining"})
-            await visit.close(1012)
+            attempt = await server.attempt()
+            await attempt.accept({"odin.trades": {"0": 4}})
+            await attempt.say(type="reconnect", data={"after_ms": after_ms, "reason": "draining"})
+            await attempt.close(1012)
             waits.append(await left(client))
     assert waits == pytest.approx([0.001, 0.2, 0.4, 5, 1.6])

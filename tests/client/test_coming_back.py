@@ -10,8 +10,8 @@ from odin_ws.client import (
     ClosedByServer,
     ConnectFailed,
     Disconnected,
+    HandshakeRejected,
     Message,
-    Refused,
     Resumed,
     Subscribed,
 )
@@ -28,15 +28,15 @@ from tests.client.fake import (
 async def test_after_a_cut_it_resumes_where_it_was(server: FakeServer) -> None:
     """With its names, from what it has received, also what the consumer has not taken yet."""
     async with server.follow() as client:
-        visit = await begin(server)
-        await visit.message(1, "0-5")
-        await visit.message(2, "1-0")
+        attempt = await begin(server)
+        await attempt.message(1, "0-5")
+        await attempt.message(2, "1-0")
         await wait_all_tasks_blocked()
-        await visit.cut()
+        await attempt.cut()
         await take(client, Subscribed)
         assert await take_offsets(client, 1) == [5]
-        visit = await server.visit()
-        command = await visit.accept(replayed=1)
+        attempt = await server.attempt()
+        command = await attempt.accept(replayed=1)
         assert command["type"] == "resume"
         assert command["data"] == {
             "channels": ["*.trade"],
@@ -44,7 +44,7 @@ async def test_after_a_cut_it_resumes_where_it_was(server: FakeServer) -> None:
             "positions": {"odin.trades": {"0": 5, "1": 0}},
         }
         assert client.positions["odin.trades"] == {0: 5, 1: -1}
-        await visit.message(1, "0-6", replay=True)
+        await attempt.message(1, "0-6", replay=True)
         assert await take_offsets(client, 1) == [0]
         lost = await take(client, Disconnected)
         assert (lost.code, lost.retry_in) == (1006, 0.2)
@@ -58,9 +58,9 @@ async def test_after_a_cut_it_resumes_where_it_was(server: FakeServer) -> None:
 async def test_before_the_ack_it_subscribes_again(server: FakeServer) -> None:
     """There is nothing yet to resume from."""
     async with server.follow() as client:
-        await (await server.visit()).cut()
+        await (await server.attempt()).cut()
         await take(client, Disconnected)
-        assert (await (await server.visit()).accept(START))["type"] == "subscribe"
+        assert (await (await server.attempt()).accept(START))["type"] == "subscribe"
         await take(client, Subscribed)
 
 
@@ -68,15 +68,15 @@ async def test_what_is_lost_is_told_and_passed(server: FakeServer) -> None:
     """The loss has its range and reason; the next resume begins behind it."""
     async with server.follow() as client:
         await (await begin(server)).cut()
-        visit = await server.visit()
-        await visit.accept(
+        attempt = await server.attempt()
+        await attempt.accept(
             {"odin.trades": {"2": 7}},
             recovered=False,
             lost={"odin.trades": {"0": [5, 20]}},
             reason="expired",
             replayed=None,
         )
-        await visit.message(1, "0-21", replay=True)
+        await attempt.message(1, "0-21", replay=True)
         await take(client, Subscribed)
         await take(client, Disconnected)
         resumed = await take(client, Resumed)
@@ -87,19 +87,19 @@ async def test_what_is_lost_is_told_and_passed(server: FakeServer) -> None:
         assert client.positions["odin.trades"] == {0: 20, 1: -1, 2: 7}
         assert await take_offsets(client, 1) == [21]
         assert client.lost == 16
-        await visit.cut()
-        command = await (await server.visit()).accept()
+        await attempt.cut()
+        command = await (await server.attempt()).accept()
         assert command["data"]["positions"]["odin.trades"] == {"0": 21, "1": -1, "2": 7}
 
 
 async def test_a_position_of_another_life_goes_back(server: FakeServer) -> None:
     """Where a topic was created anew, its offsets begin anew: they are no duplicates."""
     async with server.follow(positions={"odin.trades": {0: 500}}) as client:
-        visit = await server.visit()
-        await visit.accept(
+        attempt = await server.attempt()
+        await attempt.accept(
             recovered=False, lost={"odin.trades": {"0": [0, 3]}}, reason="unknown_position"
         )
-        await visit.message(1, "0-4")
+        await attempt.message(1, "0-4")
         await take(client, Resumed)
         assert client.positions == {"odin.trades": {0: 3}}
         assert await take_offsets(client, 1) == [4]
@@ -108,10 +108,10 @@ async def test_a_position_of_another_life_goes_back(server: FakeServer) -> None:
 async def test_a_loss_during_a_replay_is_told(server: FakeServer) -> None:
     """At its end; a position that is behind the loss already stays where it is."""
     async with server.follow(positions=START) as client:
-        visit = await server.visit()
-        await visit.accept(replayed=None)
-        await visit.message(1, "0-30", replay=True)
-        await visit.say(
+        attempt = await server.attempt()
+        await attempt.accept(replayed=None)
+        await attempt.message(1, "0-30", replay=True)
+        await attempt.say(
             type="replay_incomplete",
             id=1,
             count=1,
@@ -130,12 +130,12 @@ async def test_a_loss_during_a_replay_is_told(server: FakeServer) -> None:
 async def test_a_loss_of_the_server_is_told(server: FakeServer) -> None:
     """Where it is of a topic that is followed; messages before it may still be on their way."""
     async with server.follow(positions=START) as client:
-        visit = await server.visit()
-        await visit.accept()
+        attempt = await server.attempt()
+        await attempt.accept()
         for topic in ("odin.other", "odin.trades"):
             lost = {topic: {"0": [50, 59]}}
-            await visit.say(type="feed", status="lost", lost=lost, reason="expired")
-        await visit.message(1, "0-49", replay=True)
+            await attempt.say(type="feed", status="lost", lost=lost, reason="expired")
+        await attempt.message(1, "0-49", replay=True)
         assert (await take(client, Resumed)).recovered
         loss = await take(client, Resumed)
         assert (loss.recovered, loss.lost) == (False, {"odin.trades": {0: (50, 59)}})
@@ -146,14 +146,14 @@ async def test_a_loss_of_the_server_is_told(server: FakeServer) -> None:
 async def test_a_gap_is_fetched(server: FakeServer) -> None:
     """Where a number is missing the client leaves and resumes before it: nothing is passed over."""
     async with server.follow() as client:
-        visit = await begin(server)
-        await visit.message(1, "0-5")
-        await visit.message(4, "0-8")
-        assert (await visit.closed())[0] == 1002
-        visit = await server.visit()
-        command = await visit.accept()
+        attempt = await begin(server)
+        await attempt.message(1, "0-5")
+        await attempt.message(4, "0-8")
+        assert (await attempt.closed())[0] == 1002
+        attempt = await server.attempt()
+        command = await attempt.accept()
         assert command["data"]["positions"]["odin.trades"] == {"0": 5, "1": -1}
-        await visit.message(1, "0-6")
+        await attempt.message(1, "0-6")
         await take(client, Subscribed)
         assert await take_offsets(client, 1) == [5]
         lost = await take(client, Disconnected)
@@ -167,9 +167,9 @@ async def test_a_gap_is_fetched(server: FakeServer) -> None:
 async def test_advice_is_followed(server: FakeServer) -> None:
     """Exactly as long as the server asked for, and only then back-off."""
     async with server.follow() as client:
-        visit = await begin(server)
-        await visit.say(type="reconnect", data={"after_ms": 1840, "reason": "draining"})
-        await visit.close(1012, "the server is restarting")
+        attempt = await begin(server)
+        await attempt.say(type="reconnect", data={"after_ms": 1840, "reason": "draining"})
+        await attempt.close(1012, "the server is restarting")
         server.failures.append(OSError("nobody there"))
         left = trio.current_time()
         await take(client, Subscribed)
@@ -177,7 +177,7 @@ async def test_advice_is_followed(server: FakeServer) -> None:
             1012, "the server is restarting", 1.84
         )
         assert await take(client, Disconnected) == Disconnected(1006, "nobody there", 0.2)
-        await (await server.visit()).accept()
+        await (await server.attempt()).accept()
         assert server.times[1:] == pytest.approx([left + 1.84, left + 2.04])
         assert (await take(client, Resumed)).seconds_away == pytest.approx(2.04)
 
@@ -185,10 +185,10 @@ async def test_advice_is_followed(server: FakeServer) -> None:
 async def test_advice_holds_without_a_close(server: FakeServer) -> None:
     """A server that is killed while it drains has said when to come."""
     async with server.follow() as client:
-        visit = await begin(server)
-        await visit.say(type="reconnect", data={"after_ms": 700, "reason": "draining"})
+        attempt = await begin(server)
+        await attempt.say(type="reconnect", data={"after_ms": 700, "reason": "draining"})
         await wait_all_tasks_blocked()
-        await visit.cut()
+        await attempt.cut()
         await take(client, Subscribed)
         assert (await take(client, Disconnected)).retry_in == 0.7
 
@@ -197,9 +197,9 @@ async def test_advice_holds_without_a_close(server: FakeServer) -> None:
 async def test_advice_is_bounded(server: FakeServer, after_ms: float, seconds: float) -> None:
     """Neither in the past nor never."""
     async with server.follow() as client:
-        visit = await begin(server)
-        await visit.say(type="reconnect", data={"after_ms": after_ms, "reason": "draining"})
-        await visit.close(1012)
+        attempt = await begin(server)
+        await attempt.say(type="reconnect", data={"after_ms": after_ms, "reason": "draining"})
+        await attempt.close(1012)
         await take(client, Subscribed)
         assert (await take(client, Disconnected)).retry_in == seconds
 
@@ -223,7 +223,7 @@ async def test_closes_to_come_back_from(server: FakeServer, code: int, reason: s
         await (await begin(server)).close(code, reason)
         await take(client, Subscribed)
         assert await take(client, Disconnected) == Disconnected(code, reason, 0.2)
-        await (await server.visit()).accept()
+        await (await server.attempt()).accept()
         assert (await take(client, Resumed)).recovered
 
 
@@ -286,16 +286,16 @@ async def test_waits_grow_until_it_works(server: FakeServer) -> None:
     async with server.follow() as client:
         waits = [(await take(client, Disconnected)).retry_in for _ in range(9)]
         assert waits == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15, 15])
-        visit = await begin(server)
+        attempt = await begin(server)
         await take(client, Subscribed)
-        await visit.cut()
+        await attempt.cut()
         assert (await take(client, Disconnected)).retry_in == 15
-        visit = await server.visit()
-        await visit.accept()
-        await visit.message(1, "0-5")
+        attempt = await server.attempt()
+        await attempt.accept()
+        await attempt.message(1, "0-5")
         await take(client, Resumed)
         await take(client, Message)
-        await visit.cut()
+        await attempt.cut()
         assert (await take(client, Disconnected)).retry_in == 15
 
 
@@ -305,31 +305,33 @@ async def test_a_quiet_connection_was_a_good_one_too(server: FakeServer) -> None
     async with server.follow(silence_seconds=1000) as client:
         for _ in range(9):
             await take(client, Disconnected)
-        visit = await begin(server)
+        attempt = await begin(server)
         await take(client, Subscribed)
         await trio.sleep(16)
-        await visit.cut()
+        await attempt.cut()
         assert (await take(client, Disconnected)).retry_in == 0.2
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 426, 431, 302])
-async def test_refusals_to_stay_away_after(server: FakeServer, status: int) -> None:
+async def test_rejections_to_stay_away_after(server: FakeServer, status: int) -> None:
     """A wrong address stays wrong; the server's line of text is the reason."""
     async with server.follow() as client:
-        await server.refuse(status, b"only /ws here\n")
+        await server.reject(status, b"only /ws here\n")
         error = await ending(client)
-    assert isinstance(error, Refused)
+    assert isinstance(error, HandshakeRejected)
     assert (error.status, error.text) == (status, "only /ws here")
-    assert str(error) == f"refused with {status}: only /ws here"
+    assert str(error) == f"rejected with {status}: only /ws here"
     assert len(server.times) == 1
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-async def test_refusals_to_come_back_from(server: FakeServer, status: int) -> None:
+async def test_rejections_to_come_back_from(server: FakeServer, status: int) -> None:
     """Also the first attempt is repeated."""
     async with server.follow() as client:
-        await server.refuse(status)
-        assert await take(client, Disconnected) == Disconnected(1006, f"refused with {status}", 0.2)
+        await server.reject(status)
+        assert await take(client, Disconnected) == Disconnected(
+            1006, f"rejected with {status}", 0.2
+        )
         await begin(server)
         await take(client, Subscribed)
 
@@ -339,6 +341,6 @@ async def test_retry_after_is_respected(server: FakeServer) -> None:
     waits = []
     async with server.follow() as client:
         for value in (b"5", b"5", b"Tue, 24 Nov 2026 02:00:00 GMT", b"0", b"1"):
-            await server.refuse(503, b"full", [(b"Retry-After", value)])
+            await server.reject(503, b"full", [(b"Retry-After", value)])
             waits.append((await take(client, Disconnected)).retry_in)
     assert waits == pytest.approx([5, 5, 0.8, 1.6, 3.2])

@@ -12,10 +12,10 @@ from trio.testing import wait_all_tasks_blocked
 from odin_ws.client import (
     ConnectFailed,
     Disconnected,
+    HandshakeRejected,
     InvalidUrl,
     Message,
     ProtocolViolated,
-    Refused,
     Subscribed,
     connection,
     open_client,
@@ -170,7 +170,7 @@ async def test_a_message_may_come_in_pieces(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "code", "lasting"),
+    ("frame", "code", "permanent"),
     [
         (b"\x82\x02{}", 1003, True),  # binary
         (b"\x81\x82aaaa{}", 1002, False),  # masked
@@ -179,7 +179,7 @@ async def test_a_message_may_come_in_pieces(server: FakeServer) -> None:
     ],
 )
 async def test_frames_that_cannot_be_read(
-    server: FakeServer, frame: bytes, code: int, *, lasting: bool
+    server: FakeServer, frame: bytes, code: int, *, permanent: bool
 ) -> None:
     """What the network may have garbled is fetched again; what the server means is an error."""
     async with server.follow() as client:
@@ -188,12 +188,12 @@ async def test_frames_that_cannot_be_read(
         await stream.receive_some()  # the subscribe
         await stream.send_all(frame + text_frame(message_text(1, "0-1").encode()))
         lost = await take(client, Disconnected)
-        assert (lost.code, lost.retry_in is None) == (code, lasting)
+        assert (lost.code, lost.retry_in is None) == (code, permanent)
         said = bytes(await stream.receive_some())
         mask = said[2:6]
         assert said[0] == 0x88
         assert bytes(a ^ b for a, b in zip(said[6:8], mask, strict=False)) == code.to_bytes(2)
-        if lasting:
+        if permanent:
             assert isinstance(await ending(client), ProtocolViolated)
 
 
@@ -205,7 +205,7 @@ async def test_what_came_before_a_gap_counts(server: FakeServer) -> None:
         await take(client, Subscribed)
         assert await take_offsets(client, 2) == [1, 2]
         assert (await take(client, Disconnected)).code == 1002
-        command = await (await server.visit()).accept()
+        command = await (await server.attempt()).accept()
         assert command["data"]["positions"] == {"odin.trades": {"0": 2}}
 
 
@@ -280,8 +280,8 @@ async def test_dial_and_handshake_share_their_time(server: FakeServer) -> None:
             b"Sec-WebSocket-Accept: AAAA\r\n\r\n",
             "no WebSocket server",
         ),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot h", "refused with 404: not h"),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n" + b"x" * 999, "refused with 404: " + "x" * 200),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot h", "rejected with 404: not h"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n" + b"x" * 999, "rejected with 404: " + "x" * 200),
         (b"", "closed during the handshake"),
         (b"HTTP/1.1 10", "closed during the handshake"),
     ],
@@ -296,24 +296,24 @@ async def test_no_websocket(server: FakeServer, answer: bytes, why: str) -> None
         error = await ending(client)
     assert isinstance(error, ConnectFailed)
     assert why in str(error)
-    assert isinstance(error, Refused) == ("refused" in why)
+    assert isinstance(error, HandshakeRejected) == ("rejected" in why)
 
 
 @pytest.mark.parametrize(
-    ("error", "lasting"),
+    ("error", "permanent"),
     [
         (ssl.SSLCertVerificationError("certificate has expired"), True),
         (ssl.SSLEOFError("EOF occurred"), False),
-        (ConnectionRefusedError("refused"), False),
+        (ConnectionRefusedError("rejected"), False),
     ],
 )
 async def test_a_certificate_stays_wrong(
-    server: FakeServer, error: OSError, *, lasting: bool
+    server: FakeServer, error: OSError, *, permanent: bool
 ) -> None:
     """What will be the same again is not tried again."""
     server.failures.append(error)
     async with server.follow() as client:
-        assert ((await take(client, Disconnected)).retry_in is None) == lasting
+        assert ((await take(client, Disconnected)).retry_in is None) == permanent
 
 
 async def test_a_plain_server_speaks_no_tls(server: FakeServer) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.client import Disconnected, FeedChange, Message, Resumed, Subscribed
-from odin_ws.client.offset_tracker import Ledger
+from odin_ws.client.offset_tracker import OffsetTracker
 
 TOPICS = st.sampled_from(["odin.trades", "odin.social"])
 PARTITIONS = st.integers(0, 3)
@@ -25,23 +25,23 @@ def test_a_position_is_the_largest(
     start: dict[str, dict[int, int]], received: list[tuple[str, int, int]]
 ) -> None:
     """Of where one began and what came; what is not beyond it came before."""
-    ledger = Ledger(start)
+    offset_tracker = OffsetTracker(start)
     expected = {topic: dict(partitions) for topic, partitions in start.items()}
     for topic, partition, offset in received:
         largest = expected.get(topic, {}).get(partition, -1)
         one = message(topic, partition, offset)
-        assert ledger.advance(one) == (offset > largest)
+        assert offset_tracker.advance(one) == (offset > largest)
         expected.setdefault(topic, {})[partition] = max(offset, largest)
-        assert ledger.offset(topic, partition) == max(offset, largest)
-    assert ledger.positions() == expected
-    assert bool(ledger) == bool(expected)
+        assert offset_tracker.offset(topic, partition) == max(offset, largest)
+    assert offset_tracker.positions() == expected
+    assert bool(offset_tracker) == bool(expected)
 
 
 @given(POSITIONS)
 def test_they_survive_json(positions: dict[str, dict[int, int]]) -> None:
     """Partitions come back as text."""
-    kept = json.loads(json.dumps(Ledger(positions).positions()))
-    assert Ledger(kept).positions() == positions
+    kept = json.loads(json.dumps(OffsetTracker(positions).positions()))
+    assert OffsetTracker(kept).positions() == positions
 
 
 @given(POSITIONS, POSITIONS)
@@ -53,24 +53,24 @@ def test_an_answer_sets_them(
         Subscribed((), (), answer),
         Resumed(False, None, {}, "", None, (), (), answer),  # noqa: FBT003
     ):
-        ledger = Ledger(before)
-        ledger.follow(item)
+        offset_tracker = OffsetTracker(before)
+        offset_tracker.follow(item)
         for topic in before.keys() | answer.keys():
             both = before.get(topic, {}) | answer.get(topic, {})
-            assert ledger.positions()[topic] == both
+            assert offset_tracker.positions()[topic] == both
 
 
 def test_the_rest_moves_nothing() -> None:
     """A feed's state and a lost connection are no progress."""
-    ledger = Ledger({"odin.trades": {0: 1}})
-    ledger.follow(FeedChange("stalled", 1))
-    ledger.follow(Disconnected(1006, "", 1))
-    assert ledger.positions() == {"odin.trades": {0: 1}}
+    offset_tracker = OffsetTracker({"odin.trades": {0: 1}})
+    offset_tracker.follow(FeedChange("stalled", 1))
+    offset_tracker.follow(Disconnected(1006, "", 1))
+    assert offset_tracker.positions() == {"odin.trades": {0: 1}}
 
 
 def test_what_is_given_out_is_a_copy() -> None:
     """Whoever keeps it keeps that moment."""
-    ledger = Ledger({"odin.trades": {0: 1}})
-    kept = ledger.positions()
-    ledger.follow(message("odin.trades", 0, 7))
+    offset_tracker = OffsetTracker({"odin.trades": {0: 1}})
+    kept = offset_tracker.positions()
+    offset_tracker.follow(message("odin.trades", 0, 7))
     assert kept == {"odin.trades": {0: 1}}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from odin_ws.client import Message, SubscriptionRejected
 from odin_ws.client.close_codes import Unacceptable
-from odin_ws.client.offset_tracker import Ledger
-from odin_ws.client.session import Counts, Session
+from odin_ws.client.offset_tracker import OffsetTracker
+from odin_ws.client.session import Counts, ProtocolSession
 from tests.client.fake import TRADES, message_text
 
 ACK = {
@@ -95,10 +95,10 @@ SPEECH = JSON | TYPES.flatmap(
 )
 
 
-def accepted() -> tuple[Session, Counts]:
+def accepted() -> tuple[ProtocolSession, Counts]:
     """A session whose subscription has taken effect."""
     counts = Counts()
-    session = Session(TRADES, Ledger(), counts, None)
+    session = ProtocolSession(TRADES, OffsetTracker(), counts, None)
     session.command()
     list(session.take(orjson.dumps(ACK).decode(), 0))
     return session, counts
@@ -121,7 +121,9 @@ def test_a_message_may_have_half_a_surrogate_pair_or_a_huge_number() -> None:
 @given(st.booleans(), st.lists(SPEECH, max_size=5))
 def test_nothing_surprises_it(resuming: bool, said: list[Any]) -> None:  # noqa: FBT001 -- drawn
     """No other exception, whatever stands in the fields."""
-    session = Session(TRADES, Ledger({"odin.trades": {0: 5}} if resuming else {}), Counts(), 0)
+    session = ProtocolSession(
+        TRADES, OffsetTracker({"odin.trades": {0: 5}} if resuming else {}), Counts(), 0
+    )
     session.command()
     for one in said:
         try:
@@ -170,7 +172,7 @@ def test_a_wrong_number_is_a_gap(before: int, seq: int, skipped: int) -> None:
         return
     with pytest.raises(Unacceptable) as raised:
         list(session.take(text, 0))
-    assert not raised.value.lasting
+    assert not raised.value.permanent
     assert counts.gaps == max(1, seq - before - 1 - skipped)
 
 

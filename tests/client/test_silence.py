@@ -42,15 +42,15 @@ async def test_a_dead_server_is_noticed(server: FakeServer) -> None:
         assert trio.current_time() == pytest.approx(began + 20)
         assert (lost.code, lost.reason) == (1006, "nothing came from the server for 20 s")
         assert await stream.receive_some() == b""
-        await (await server.visit()).accept()
+        await (await server.attempt()).accept()
         await take(client, Resumed)
 
 
 async def test_the_question_is_a_heartbeat(server: FakeServer) -> None:
     """A command of the protocol, which every server answers."""
     async with server.follow():
-        visit = await begin(server)
-        assert await visit.command() == {"type": "heartbeat"}
+        attempt = await begin(server)
+        assert await attempt.command() == {"type": "heartbeat"}
 
 
 async def test_why_a_write_failed_is_read(server: FakeServer) -> None:
@@ -75,12 +75,12 @@ async def test_a_paused_client_asks_again_before_it_gives_up(server: FakeServer)
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock)
     async with server.follow() as client:
-        visit = await begin(server)
+        attempt = await begin(server)
         await take(client, Subscribed)
-        assert await visit.command() == {"type": "heartbeat"}
+        assert await attempt.command() == {"type": "heartbeat"}
         await wait_all_tasks_blocked()
         clock.jump(60)
-        assert await visit.command() == {"type": "heartbeat"}
+        assert await attempt.command() == {"type": "heartbeat"}
         began = trio.current_time()
         lost = await take(client, Disconnected)
         assert trio.current_time() == pytest.approx(began + 10)
@@ -117,10 +117,10 @@ class OnlyOnce(trio.abc.Stream):
 async def test_a_quiet_server_is_not_dead(server: FakeServer) -> None:
     """One that answers is followed for as long as it wants."""
 
-    async def answer(visit: Visit) -> None:
+    async def answer(attempt: Visit) -> None:
         while True:
-            assert (await visit.command())["type"] == "heartbeat"
-            await visit.say(type="pong", ts=0)
+            assert (await attempt.command())["type"] == "heartbeat"
+            await attempt.say(type="pong", ts=0)
 
     async with server.follow() as client, trio.open_nursery() as nursery:
         nursery.start_soon(answer, await begin(server))
@@ -147,15 +147,15 @@ async def test_a_server_that_takes_nothing_is_noticed(server: FakeServer) -> Non
 async def test_no_answer_to_the_subscription(server: FakeServer) -> None:
     """A server that is alive but does not answer is left after a minute."""
 
-    async def chatter(visit: Visit) -> None:
+    async def chatter(attempt: Visit) -> None:
         while True:
             await trio.sleep(5)
-            await visit.say(type="feed", status="live", since=1)
+            await attempt.say(type="feed", status="live", since=1)
 
     async with server.follow(reconnect=False) as client, trio.open_nursery() as nursery:
-        visit = await server.visit()
+        attempt = await server.attempt()
         began = trio.current_time()
-        nursery.start_soon(chatter, visit)
+        nursery.start_soon(chatter, attempt)
         assert await ending(client) is None
         assert trio.current_time() == pytest.approx(began + 60)
         nursery.cancel_scope.cancel()

@@ -11,9 +11,9 @@ from odin_ws.client import (
     ClosedByServer,
     ConnectFailed,
     Disconnected,
-    InvalidToken,
+    HandshakeRejected,
+    InvalidCredential,
     Message,
-    Refused,
     Resumed,
     Subscribed,
     open_client,
@@ -37,9 +37,9 @@ async def test_it_stands_in_the_header(server: FakeServer) -> None:
     """As RFC 6750 has it, on every connection; without a token there is no such header."""
     async with server.follow(token="a.b-c_d") as client:  # noqa: S106 -- a test's
         for _ in range(2):
-            given, visit = await visit_with(server)
+            given, attempt = await visit_with(server)
             assert given == "Bearer a.b-c_d"
-            await visit.cut()
+            await attempt.cut()
         await take(client, Subscribed)
     async with server.follow():
         assert (await visit_with(server))[0] is None
@@ -50,9 +50,9 @@ async def test_each_connection_has_a_fresh_one(server: FakeServer) -> None:
     tokens = Given(["one", "two", "three"])
     async with server.follow(token=tokens):
         for count, name in enumerate(("one", "two", "three"), 1):
-            given, visit = await visit_with(server)
+            given, attempt = await visit_with(server)
             assert (given, tokens.calls) == (f"Bearer {name}", count)
-            await visit.cut()
+            await attempt.cut()
 
 
 @pytest.mark.parametrize("why", [OSError("away"), ConnectFailed("away")], ids=["OSError", "other"])
@@ -69,7 +69,7 @@ async def test_where_none_is_to_be_had_it_tries_again(server: FakeServer, why: E
 
 async def test_whoever_makes_tokens_can_end_it(server: FakeServer) -> None:
     """With an error that says that there will never be one."""
-    why = ConnectFailed("no such user", lasting=True)
+    why = ConnectFailed("no such user", permanent=True)
     async with calm(server, token=Given([why])) as client:
         assert await ending(client) is why
 
@@ -86,27 +86,27 @@ async def test_it_does_not_wait_for_a_token_for_ever(server: FakeServer) -> None
         assert trio.current_time() == pytest.approx(7)
 
 
-# ---- refused, closed
+# ---- rejected, closed
 
 
-async def test_a_fixed_one_that_is_refused_ends_it(server: FakeServer) -> None:
+async def test_a_fixed_one_that_is_rejected_ends_it(server: FakeServer) -> None:
     """It would be the same again: the error has the server's words."""
     async with server.follow(token="old") as client:  # noqa: S106 -- a test's
-        await server.refuse(401, b"the token has expired")
+        await server.reject(401, b"the token has expired")
         error = await ending(client)
-    assert isinstance(error, Refused)
-    assert str(error) == "refused with 401: the token has expired"
+    assert isinstance(error, HandshakeRejected)
+    assert str(error) == "rejected with 401: the token has expired"
     assert len(server.times) == 1
 
 
-async def test_after_a_refusal_it_comes_with_a_new_one(server: FakeServer) -> None:
+async def test_after_a_rejection_it_comes_with_a_new_one(server: FakeServer) -> None:
     """As often as it has to, with the usual waits, and says so each time."""
     async with calm(server, token=Given(["one", "two", "three"])) as client:
         for wait in (0.2, 0.4):
-            await server.refuse(401, b"the token has expired")
-            refused = await take(client, Disconnected)
-            assert (refused.reason, refused.retry_in) == (
-                "refused with 401: the token has expired",
+            await server.reject(401, b"the token has expired")
+            rejected = await take(client, Disconnected)
+            assert (rejected.reason, rejected.retry_in) == (
+                "rejected with 401: the token has expired",
                 wait,
             )
         assert (await visit_with(server))[0] == "Bearer three"
@@ -116,10 +116,10 @@ async def test_after_a_refusal_it_comes_with_a_new_one(server: FakeServer) -> No
 async def test_a_fixed_one_that_has_ended_ends_it(server: FakeServer) -> None:
     """Nothing is sent at the notice, and the close is the last word."""
     async with server.follow(token="old") as client:  # noqa: S106 -- a test's
-        visit = await begin(server)
-        await expire(visit)
+        attempt = await begin(server)
+        await expire(attempt)
         await trio.sleep(9)
-        await visit.close(4401, "the token has expired")
+        await attempt.close(4401, "the token has expired")
         error = await ending(client)
     assert isinstance(error, ClosedByServer)
     assert (error.code, error.reason) == (4401, "the token has expired")
@@ -129,9 +129,9 @@ async def test_a_fixed_one_that_has_ended_ends_it(server: FakeServer) -> None:
 async def test_after_its_end_it_resumes_with_a_new_one(server: FakeServer) -> None:
     """Nothing is lost by that."""
     async with calm(server, token=Given(["one", "two"])) as client:
-        visit = await begin(server)
-        await visit.message(1, "0-5")
-        await visit.close(4401, "the token has expired")
+        attempt = await begin(server)
+        await attempt.message(1, "0-5")
+        await attempt.close(4401, "the token has expired")
         await take(client, Subscribed)
         await take(client, Message)
         assert (await take(client, Disconnected)).retry_in == 0.2
@@ -151,11 +151,11 @@ async def test_other_closes_are_the_last_word(server: FakeServer, code: int) -> 
 
 
 @pytest.mark.parametrize("status", [403, 404])
-async def test_other_refusals_are_the_last_word(server: FakeServer, status: int) -> None:
+async def test_other_rejections_are_the_last_word(server: FakeServer, status: int) -> None:
     """A new token does not help there either."""
     async with calm(server, token=Given(["one", "two"])) as client:
-        await server.refuse(status)
-        assert isinstance(await ending(client), Refused)
+        await server.reject(status)
+        assert isinstance(await ending(client), HandshakeRejected)
 
 
 # ---- shown to nobody
@@ -166,7 +166,7 @@ BAD: list[Any] = ["", "sesame\r\nX: y", "sesame open", "sésame", "Bearer sesame
 @pytest.mark.parametrize("bad", [one for one in BAD if isinstance(one, str)])
 def test_what_cannot_be_one_is_said_at_once(bad: str) -> None:
     """With what is allowed, and without what was given."""
-    with pytest.raises(InvalidToken, match="letters, digits") as caught:
+    with pytest.raises(InvalidCredential, match="letters, digits") as caught:
         open_client("ws://odin.test/ws", TRADES, token=bad)
     assert "sesame" not in repr(caught.value)
 
@@ -188,7 +188,7 @@ async def test_without_coming_back_it_is_an_error(server: FakeServer) -> None:
     """Of its own kind, which does not show it either."""
     async with calm(server, token=Given(["open sesame"]), reconnect=False) as client:
         error = await ending(client)
-    assert isinstance(error, InvalidToken)
+    assert isinstance(error, InvalidCredential)
     assert "sesame" not in f"{error!r} {error}"
     assert not server.times
 
@@ -198,11 +198,11 @@ async def test_it_is_not_shown(server: FakeServer) -> None:
     shown: list[str] = []
     manager = server.follow(token="sesame")  # noqa: S106 -- a test's
     async with manager as client:
-        visit = await begin(server)
+        attempt = await begin(server)
         shown.append(repr((vars(manager), vars(client))))
-        await expire(visit)
-        await visit.cut()
-        await server.refuse(401, b"the token is not valid")
+        await expire(attempt)
+        await attempt.cut()
+        await server.reject(401, b"the token is not valid")
         shown += [repr(await take(client, kind)) for kind in (Subscribed, Disconnected)]
         shown.append(repr(await ending(client)))
     assert "sesame" not in "".join(shown)
@@ -212,7 +212,7 @@ async def test_it_is_not_shown(server: FakeServer) -> None:
 async def test_a_wake_is_not_forgotten(server: FakeServer) -> None:
     """Who is woken while he does something else waits for nothing afterwards, once."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.visit)
+        nursery.start_soon(server.attempt)
         connection = await open_connection(
             server.connect,
             read_url("ws://odin.test/ws"),

@@ -9,8 +9,8 @@ import trio
 
 from odin_ws.client import (
     Disconnected,
+    HandshakeRejected,
     Message,
-    Refused,
     Resumed,
     Subscribed,
     Subscription,
@@ -20,7 +20,7 @@ from odin_ws.client import (
 from odin_ws.testing.scenario import open_scenario
 from tests.client.fake import TRADES, ending, take, take_offsets
 from tests.client.tokens import Given
-from tests.issuing import issuer, jwt_settings
+from tests.jwt_issuer import issuer, jwt_settings
 
 
 def token(seconds: float = 3600, *channels: str) -> str:
@@ -60,7 +60,7 @@ async def test_without_a_new_one_in_time_it_resumes() -> None:
         return late if trio.current_time() <= start + 65 else good
 
     async with (
-        open_scenario(jwt_settings(ws_token_notice=10)) as scenario,
+        open_scenario(jwt_settings(ws_token_expiry_notice_seconds=10)) as scenario,
         open_client("ws://odin.test/ws", TRADES, token=slow, connect=scenario.dial) as client,
     ):
         await take(client, Subscribed)
@@ -109,14 +109,14 @@ async def test_a_narrower_one_is_told_of() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", token(-100)], ids=["nonsense", "old"])
-async def test_a_wrong_one_is_refused(wrong: str) -> None:
+async def test_a_wrong_one_is_rejected(wrong: str) -> None:
     """Once; the error has the server's reason, and not the token."""
     async with (
         open_scenario(jwt_settings()) as scenario,
         open_client("ws://odin.test/ws", TRADES, token=wrong, connect=scenario.dial) as client,
     ):
         error = await ending(client)
-        assert isinstance(error, Refused)
+        assert isinstance(error, HandshakeRejected)
         assert error.status == 401
-        assert error.reason.startswith("refused with 401: the token")
+        assert error.reason.startswith("rejected with 401: the token")
         assert wrong not in repr(error)

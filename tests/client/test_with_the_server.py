@@ -84,7 +84,7 @@ class Instances:
         self._turn = 0
 
     async def connect(self) -> trio.abc.Stream:
-        """Dial the next one; over it is who refuses."""
+        """Dial the next one; over it is who rejects."""
         self._turn += 1
         wire = await self._scenarios[self._turn % len(self._scenarios)].dial()
         cut = next(self._cuts, None)
@@ -280,7 +280,7 @@ async def test_a_snapshot_comes_first() -> None:
 
 async def test_a_slow_consumer_gets_all() -> None:
     """The server closes it as slow, and it resumes, until all is there."""
-    async with instances(1, ws_outbox_bytes=65536) as (servers, (scenario,)):
+    async with instances(1, ws_send_queue_bytes=65536) as (servers, (scenario,)):
 
         async def narrow() -> trio.abc.Stream:
             return await scenario.dial(capacity=4096)

@@ -32,10 +32,10 @@ async def visit_with(server: FakeServer) -> tuple[str | None, Visit]:
     """The Authorization header of the next connection, which is subscribed or resumes."""
     request, stream = await server.request()
     headers = {name.lower(): value for name, value in request.headers}
-    visit = Visit(await request.accept(), stream)
-    await visit.accept(START)
+    attempt = Visit(await request.accept(), stream)
+    await attempt.accept(START)
     given = headers.get(b"authorization")
-    return None if given is None else given.decode(), visit
+    return None if given is None else given.decode(), attempt
 
 
 def calm(server: FakeServer, **options: Any) -> AbstractAsyncContextManager[Client]:
@@ -43,14 +43,14 @@ def calm(server: FakeServer, **options: Any) -> AbstractAsyncContextManager[Clie
     return server.follow(silence_seconds=1000, **options)
 
 
-async def expire(visit: Visit, seconds: float = 30) -> None:
+async def expire(attempt: Visit, seconds: float = 30) -> None:
     """Say that the token is about to end."""
-    await visit.say(type="auth", status="expiring", expires_in_ms=1000 * seconds)
+    await attempt.say(type="auth", status="expiring", expires_in_ms=1000 * seconds)
 
 
-async def renewed(visit: Visit) -> str:
+async def renewed(attempt: Visit) -> str:
     """The token of the next command, which has to be an `auth`."""
-    command = await visit.command()
+    command = await attempt.command()
     assert command["type"] == "auth"
     assert command["data"].keys() == {"token"}
     return str(command["data"]["token"])

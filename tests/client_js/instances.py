@@ -12,10 +12,10 @@ import trio
 
 from odin_ws.address import Address
 from odin_ws.catalogue import default_catalogue
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.service import Upstream, serve
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.testing.ports import LOOPBACK
 from tests.client_js.following import PATIENCE, Callbacks, Said
 
@@ -28,7 +28,7 @@ ALL: Final = {"topics": TOPICS}
 
 # Nobody else's port, and no time for a load balancer to notice.
 SETTINGS: Final = Settings(
-    ws_addr=Address(LOOPBACK, 0), ws_ops_addr=Address(LOOPBACK, 0), ws_drain_delay=0
+    ws_addr=Address(LOOPBACK, 0), ws_ops_addr=Address(LOOPBACK, 0), ws_drain_delay_seconds=0
 )
 
 
@@ -40,7 +40,7 @@ class Instance:
     ) -> None:
         self.log = log
         self.source = MemorySource(log, history_seconds=history_seconds, history_records=10_000)
-        self._upstream = Upstream(self.source, MemoryArchive(log))
+        self._upstream = Upstream(self.source, MemoryLogReader(log))
         self._settings = attrs.evolve(SETTINGS, ws_addr=Address(LOOPBACK, port), **settings)
         self._stop = trio.Event()
         self._ended = trio.Event()
@@ -53,7 +53,7 @@ class Instance:
                 addresses = await nursery.start(
                     serve, self._settings, CATALOGUE, self._upstream, self._stop
                 )
-                await self.source.feed.status.wait_value(FeedStatus.LIVE)
+                await self.source.status.state.wait_value(SourceState.LIVE)
                 task_status.started(addresses.subscribers)
         self._ended.set()
 

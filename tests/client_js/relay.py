@@ -41,9 +41,11 @@ async def cutting_relay(target: Address, first: int, more: int) -> AsyncIterator
         nursery.cancel_scope.cancel()
 
 
-async def _pass_on(source: trio.SocketStream, sink: trio.SocketStream, most: float = inf) -> None:
+async def _pass_on(
+    source: trio.SocketStream, sink: trio.SocketStream, maximum: float = inf
+) -> None:
     """Until so many bytes have been passed on, or either side is gone."""
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        while most > 0 and (data := await source.receive_some(_READ_BYTES)):
-            most -= len(data)
+        while maximum > 0 and (data := await source.receive_some(_READ_BYTES)):
+            maximum -= len(data)
             await sink.send_all(data)

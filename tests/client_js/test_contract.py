@@ -276,7 +276,7 @@ async def test_back_off(server: FakeServer, random: float) -> None:
     await server.aclose()
     async with server.follow(random=random, backoff=[2, 10]) as follower:
         left = [(await follower.notice("disconnected")).item for _ in range(5)]
-    assert [one["retry_ms"] for one in left] == [random * most for most in (2, 4, 8, 10, 10)]
+    assert [one["retry_ms"] for one in left] == [random * maximum for maximum in (2, 4, 8, 10, 10)]
     assert {(one["code"], one["reason"]) for one in left} == {(1006, "the connection failed")}
 
 
@@ -383,7 +383,7 @@ async def test_close_that_has_no_row_is_passing(server: FakeServer, code: int) -
         await server.visit()
 
 
-async def test_a_refused_command(server: FakeServer) -> None:
+async def test_a_rejected_command(server: FakeServer) -> None:
     """What the server will never do is not asked for again."""
     async with server.follow() as follower:
         visit = await server.visit()

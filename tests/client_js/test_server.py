@@ -9,7 +9,7 @@ from odin_ws.settings import Secret
 from tests.client_js.following import Said, follow
 from tests.client_js.instances import ALL, Instance, Publisher, check, memory_log, restart_twice
 from tests.client_js.relay import cutting_relay
-from tests.issuing import SECRET, issuer
+from tests.jwt_issuer import SECRET, issuer
 
 
 async def test_connections_that_are_cut(nursery: trio.Nursery, node: list[str]) -> None:

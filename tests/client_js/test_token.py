@@ -102,7 +102,7 @@ async def test_it_asks_until_there_is_another(server: FakeServer, nothing: str |
         assert await visit.command() == auth("two")
 
 
-async def test_one_that_is_refused_is_followed_by_another(server: FakeServer) -> None:
+async def test_one_that_is_rejected_is_followed_by_another(server: FakeServer) -> None:
     """In what is left of the time."""
     async with server.follow(tokens=["one", "two", "three"], random=0) as follower:
         visit = await begun(server, follower)
@@ -112,7 +112,7 @@ async def test_one_that_is_refused_is_followed_by_another(server: FakeServer) ->
         assert await visit.command() == auth("three")
 
 
-async def test_one_that_is_refused_is_offered_again(server: FakeServer) -> None:
+async def test_one_that_is_rejected_is_offered_again(server: FakeServer) -> None:
     """It may be taken a little later; then it is the same one, which is not sent."""
     tokens = ["one", *["two"] * 4, "three"]
     async with server.follow(tokens=tokens, random=0) as follower:

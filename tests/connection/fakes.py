@@ -56,11 +56,11 @@ class FakeTransport:
         if self.broken:
             raise trio.BrokenResourceError
         limits = [limit for limit in (self.room, self.at_most) if limit is not None]
-        taken = bytes(data[: min(limits, default=len(data))])
-        self.sent += taken
+        on_drained = bytes(data[: min(limits, default=len(data))])
+        self.sent += on_drained
         if self.room is not None:
-            self.room -= len(taken)
-        return len(taken)
+            self.room -= len(on_drained)
+        return len(on_drained)
 
     async def wait_writable(self) -> None:
         """Wait for room."""

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.connection.keepalive import Keepalive
 
 INTERVAL = 30.0
@@ -24,9 +24,9 @@ class FakeConnection:
     """Notes when it is pinged and closed; answers a ping where it is told to."""
 
     def __init__(self, *, answers: bool = True) -> None:
-        self.heard_at = trio.current_time()
+        self.last_received_at = trio.current_time()
         self.pinged_at: list[float] = []
-        self.closed: list[tuple[float, Close]] = []
+        self.closed: list[tuple[float, DisconnectReason]] = []
         self.answers = answers
         self.when_pinged: Callable[[], None] = lambda: None
 
@@ -34,10 +34,10 @@ class FakeConnection:
         """Answer at once."""
         self.pinged_at.append(trio.current_time())
         if self.answers:
-            self.heard_at = trio.current_time()
+            self.last_received_at = trio.current_time()
         self.when_pinged()
 
-    def close(self, reason: Close) -> None:
+    def close(self, reason: DisconnectReason) -> None:
         """Begin to close."""
         self.closed.append((trio.current_time(), reason))
 
@@ -96,7 +96,7 @@ async def test_failing_14_any_byte_counts_as_life(autojump_clock: MockClock) -> 
     async def talk() -> None:
         while True:
             await trio.sleep(TIMEOUT - INTERVAL / 2)
-            connection.heard_at = trio.current_time()
+            connection.last_received_at = trio.current_time()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(talk)
@@ -118,7 +118,7 @@ async def test_who_is_silent_is_closed_after_the_timeout(autojump_clock: MockClo
             await keepalive.run()
     ((at, reason),) = silent.closed
     assert TIMEOUT < at <= TIMEOUT + INTERVAL
-    assert reason is Close.NO_PONG
+    assert reason is DisconnectReason.NO_PONG
     assert lively.closed == []
 
 
@@ -147,8 +147,8 @@ async def test_one_may_leave_and_another_come_while_its_group_is_pinged(
 
         def change() -> None:
             leaving.close()
-            if not late.pinged_at and late.heard_at < math.inf:
-                late.heard_at = math.inf
+            if not late.pinged_at and late.last_received_at < math.inf:
+                late.last_received_at = math.inf
                 watched.enter_context(keepalive.watch(late))
 
         for connection in connections:
@@ -179,4 +179,4 @@ async def test_a_late_keepalive_gives_every_connection_the_whole_timeout(
             await trio.sleep(INTERVAL + 2)
         nursery.cancel_scope.cancel()
     assert lively.closed == []
-    assert [reason for _at, reason in silent.closed] == [Close.NO_PONG]
+    assert [reason for _at, reason in silent.closed] == [DisconnectReason.NO_PONG]

@@ -21,7 +21,7 @@ from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.docs.pages import page
-from tests.issuing import issuer, jwt_settings
+from tests.jwt_issuer import issuer, jwt_settings
 from tests.scenarios.wire import Op, RawClient
 
 __all__ = ["Conversation", "Watcher", "conversations", "hold"]
@@ -30,10 +30,10 @@ __all__ = ["Conversation", "Watcher", "conversations", "hold"]
 PARTITIONS: Final = 3
 
 # A subscriber to the latest is behind as soon as anything waits.
-SETTINGS: Final = Settings(ws_outbox_mark_bytes=0)
+SETTINGS: Final = Settings(ws_conflation_threshold_bytes=0)
 
 # An instance that has only Kafka to replay from.
-FORGETFUL: Final = Settings(ws_retention_bytes=0)
+FORGETFUL: Final = Settings(ws_history_bytes=0)
 
 # When the first trade of the page was made.
 FIRST_TRADE_MS: Final = 1795476748106
@@ -231,11 +231,11 @@ class _Stage:
     async def lose_kafka(self, _found: re.Match[str]) -> None:
         """The broker does not answer."""
         self._scenario.source.lose_broker()
-        self._scenario.archive.fail()
+        self._scenario.log_reader.fail()
 
     async def find_kafka(self, _found: re.Match[str]) -> None:
         """The broker is back."""
-        self._scenario.archive.recover()
+        self._scenario.log_reader.recover()
         self._scenario.source.find_broker()
 
     async def delete(self, found: re.Match[str]) -> None:

@@ -10,11 +10,11 @@ import pytest
 from jsonschema import Draft7Validator
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.protocol.commands import Delivery, decode_command
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.wire_format import Frames
-from odin_ws.resume import Reason
+from odin_ws.resume import LossReason
 from tests.docs.asyncapi import read_asyncapi
 from tests.docs.pages import ROOT
 from tests.docs.parsing import command_fields, commands
@@ -72,7 +72,9 @@ def test_commands() -> None:
 def test_answers() -> None:
     """Every kind of answer and notice that the code writes is described, and each message."""
     code = ROOT / "src" / "odin_ws" / "protocol"
-    answers = re.findall(r'_(?:answer|ack)\(\s*"(\w+)"', (code / "responses.py").read_text("utf-8"))
+    answers = re.findall(
+        r'_(?:response|ack)\(\s*"(\w+)"', (code / "responses.py").read_text("utf-8")
+    )
     messages = re.findall(r'"type":"([\w:]+)"', (code / "envelope.py").read_text("utf-8"))
     assert set(answers) > {"subscription_ack", "error", "feed"}
     assert API.messages("send").keys() == {*answers, *messages, "batch"}
@@ -80,15 +82,15 @@ def test_answers() -> None:
 
 @pytest.mark.parametrize(
     ("schema", "values"),
-    [("code", ErrorCode), ("reason", Reason), ("delivery", Delivery), ("frames", Frames)],
+    [("code", ErrorCode), ("reason", LossReason), ("delivery", Delivery), ("frames", Frames)],
 )
-def test_words(schema: str, values: type[ErrorCode | Reason | Delivery | Frames]) -> None:
+def test_words(schema: str, values: type[ErrorCode | LossReason | Delivery | Frames]) -> None:
     """Error codes, reasons and kinds of delivery are those of the code, in its order."""
     assert SCHEMAS[schema]["enum"] == list(values)
 
 
 def test_what_the_server_sends_is_open() -> None:
-    """Clients ignore unknown fields, so no schema of what the server sends refuses any."""
+    """Clients ignore unknown fields, so no schema of what the server sends rejects any."""
 
     def look(value: Any) -> None:
         value = API.follow(value)
@@ -107,7 +109,7 @@ def test_closes() -> None:
     """The closes are those of the code, by their numbers."""
     assert API.document["channels"]["ws"]["x-closes"] == [
         {"code": one.code, "label": one.label, "by": one.by}
-        for one in sorted((close.value for close in Close), key=lambda one: one.code)
+        for one in sorted((close.value for close in DisconnectReason), key=lambda one: one.code)
     ]
 
 
@@ -168,7 +170,7 @@ def test_good_commands(command: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("command", BAD, ids=lambda command: json.dumps(command)[:80])
 def test_bad_commands(command: dict[str, Any]) -> None:
-    """What is not described is refused."""
+    """What is not described is rejected."""
     text = json.dumps(command)
     assert API.problem(text, "receive") is not None
     with pytest.raises(CommandError):

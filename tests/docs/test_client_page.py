@@ -17,11 +17,11 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.client import open_client
 from odin_ws.service import Upstream, serve
 from odin_ws.settings import Secret, Settings
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.testing.ports import LOOPBACK
 from tests.cli.commands import started
 from tests.docs.pages import blocks, page
-from tests.issuing import SECRET, issuer
+from tests.jwt_issuer import SECRET, issuer
 
 PAGE = "docs/client.md"
 VALUE = b'{"type":"TRADE_EXECUTED","timestamp":1,"data":{"price":1}}'
@@ -40,9 +40,9 @@ async def server(**options: Any) -> AsyncIterator[tuple[MemoryLog, str]]:
     """One on a real port; its log, and its URL."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
-    upstream = Upstream(MemorySource(log), MemoryArchive(log))
+    upstream = Upstream(MemorySource(log), MemoryLogReader(log))
     free = Address(LOOPBACK, 0)
-    settings = Settings(ws_addr=free, ws_ops_addr=free, ws_drain_delay=0, **options)
+    settings = Settings(ws_addr=free, ws_ops_addr=free, ws_drain_delay_seconds=0, **options)
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(serve, settings, catalogue, upstream, trio.Event())
         yield log, f"ws://{addresses.subscribers}/ws"

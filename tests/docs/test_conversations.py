@@ -10,7 +10,7 @@ import re
 import pytest
 from trio.testing import MockClock
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from tests.docs.asyncapi import AsyncApi, read_asyncapi
 from tests.docs.conversations import Conversation, conversations, hold
 
@@ -35,7 +35,7 @@ class Schooled:
     def received(self, text: str) -> None:
         """What is received is as described; a wrong command is answered with an error."""
         if text.startswith("close "):
-            assert text.split()[1] in {str(close.value.code) for close in Close}
+            assert text.split()[1] in {str(close.value.code) for close in DisconnectReason}
             return
         assert self._api.problem(text, "send") is None, text
         if self._wrong is not None:

@@ -13,7 +13,7 @@ import pytest
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
 from tests.docs.test_examples import transcripts
-from tests.issuing import SECRET, TOKENS_ARE_ASKED_FOR, issuer
+from tests.jwt_issuer import SECRET, TOKENS_ARE_ASKED_FOR, issuer
 from tests.scenarios.ops import ask, post
 from tests.scenarios.wire import RawClient, request
 
@@ -42,7 +42,7 @@ async def test_pages_of_the_ops_port(odin_scenario: Scenario, url: str, shown: s
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade", "ETH.trade"])
     # The log in memory is not asked for its ends.
-    odin_scenario.view.feed.lag = {"odin.trades": 0}
+    odin_scenario.view.source_status.lag = {"odin.trades": 0}
     host, slash, path = url.partition("/")
     assert (host, slash) == ("localhost:3003", "/")
     there = fields((await ask(odin_scenario, f"/{path}")).json())
@@ -53,7 +53,7 @@ async def test_pages_of_the_ops_port(odin_scenario: Scenario, url: str, shown: s
         assert expected == there
 
 
-async def test_a_refusal(odin_scenario: Scenario) -> None:
+async def test_a_rejection(odin_scenario: Scenario) -> None:
     """docs/protocol.md shows it byte for byte."""
     shown = dict(transcripts("docs/protocol.md"))["curl -i localhost:3002/ws"]
     head = request(headers={"Connection": None, "Upgrade": None})
@@ -67,7 +67,7 @@ def test_there_are_pages() -> None:
 
 
 @TOKENS_ARE_ASKED_FOR
-async def test_a_refusal_of_a_token(odin_scenario: Scenario) -> None:
+async def test_a_rejection_of_a_token(odin_scenario: Scenario) -> None:
     """docs/auth.md shows it byte for byte."""
     command, shown = next(
         one for one in transcripts("docs/auth.md") if one[0].startswith("curl -i ")

@@ -19,7 +19,7 @@ from odin_ws.auth.policy import load_policy
 from odin_ws.catalogue import default_catalogue, load_catalogue
 from odin_ws.service import Upstream, serve
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from tests.docs.pages import ROOT, blocks, page
 
 # How often the topic of the README's subscriber gets a record, and how long that may go on.
@@ -138,11 +138,11 @@ async def test_the_subscriber_of_the_readme() -> None:
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     anywhere = Address("127.0.0.1", 0)
-    settings = Settings(ws_addr=anywhere, ws_ops_addr=anywhere, ws_drain_delay=0)
+    settings = Settings(ws_addr=anywhere, ws_ops_addr=anywhere, ws_drain_delay_seconds=0)
     stop = trio.Event()
     with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
-            upstream = Upstream(MemorySource(log), MemoryArchive(log))
+            upstream = Upstream(MemorySource(log), MemoryLogReader(log))
             addresses = await nursery.start(serve, settings, catalogue, upstream, stop)
             code = example.text.replace("localhost:3002", str(addresses.subscribers))
             assert code != example.text

@@ -13,25 +13,25 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.disconnect_reasons import Close
-from odin_ws.history.history import message_bytes
-from odin_ws.history.record_decoder import Unreadable
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.history.history import retained_bytes
+from odin_ws.history.record_decoder import InvalidRecord
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.listener.tls import Certificate
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.ops.service_view import View
 from odin_ws.protocol.errors import ErrorCode
 from odin_ws.protocol.selection import NAMES
-from odin_ws.resume import Reason
+from odin_ws.resume import LossReason
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings, declared_settings
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.workers.child import Child
 from odin_ws.workers.ops_app import worker_families
 from odin_ws.workers.supervisor import Supervisor
-from tests.building import message
 from tests.docs.pages import ROOT, as_table, cell, page, pages, read_table
 from tests.docs.parsing import command_fields, commands
+from tests.factories import message
 from tests.listener.certificates import Authority
 
 SETTINGS = {setting.name: setting for _, setting in declared_settings()}
@@ -72,7 +72,7 @@ def test_closes() -> None:
         "closes",
         [
             [str(one.code), f"`{one.label}`", one.by, cell(one.text), cell(one.advice)]
-            for one in sorted((close.value for close in Close), key=lambda one: one.code)
+            for one in sorted((close.value for close in DisconnectReason), key=lambda one: one.code)
         ],
     )
 
@@ -105,7 +105,7 @@ def test_error_codes() -> None:
 
 def test_reasons_to_pass_a_record_by() -> None:
     """docs/protocol.md explains each reason, and no other."""
-    check_keys("docs/protocol.md", "unreadable", {reason: [""] for reason in Unreadable})
+    check_keys("docs/protocol.md", "unreadable", {reason: [""] for reason in InvalidRecord})
 
 
 async def test_metrics(metrics: dict[str, tuple[str, str]]) -> None:
@@ -138,7 +138,7 @@ def test_settings_elsewhere() -> None:
     """Whatever page names a setting names one that there is."""
     wrong_on_purpose = {
         "KAFKA_GROUP_ID",
-        "WS_ALLOWED_ORIGINS",
+        "WS_CORS_ORIGINS",
         "WS_AUTH_PORT",
         "WS_AUTH_SERVICE_HOST",
         "WS_FOO",
@@ -157,8 +157,8 @@ def test_what_memory_keeps() -> None:
     """docs/operations.md says how many messages fit into memory, and how far back that reaches."""
     rows = []
     for size in (300, 1000, 4000):
-        takes = message_bytes(message("BTC", value=b"x" * size))
-        fit = Settings().ws_retention_bytes // takes
+        takes = retained_bytes(message("BTC", value=b"x" * size))
+        fit = Settings().ws_history_bytes // takes
         times = [f"{fit / rate:.0f} s" for rate in (100, 1000)]
         rows.append([f"{size} bytes", f"{takes} bytes", f"{fit:,}", *times])
     check("docs/operations.md", "retention", rows)
@@ -166,7 +166,7 @@ def test_what_memory_keeps() -> None:
 
 def test_reasons_of_losses() -> None:
     """docs/protocol.md explains each reason, in the order in which they are told."""
-    check_keys("docs/protocol.md", "reasons", {reason: ["", ""] for reason in Reason})
+    check_keys("docs/protocol.md", "reasons", {reason: ["", ""] for reason in LossReason})
 
 
 def test_commands() -> None:
@@ -184,7 +184,7 @@ def test_commands() -> None:
 def test_log_events() -> None:
     """The lines that docs/operations.md explains are lines the server writes."""
     code = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
-    written = {f"feed is {status}" for status in FeedStatus}
+    written = {f"feed is {status}" for status in SourceState}
     for event, *_ in read_table(page("docs/operations.md"), "events"):
         assert event.strip("`") in written or f'"{event.strip("`")}"' in code
 
@@ -223,12 +223,12 @@ def _registry(certificate: Certificate) -> CollectorRegistry:
     """The metrics of a server on which each labelled one has counted something."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
-    upstream = Upstream(MemorySource(log), MemoryArchive(log))
+    upstream = Upstream(MemorySource(log), MemoryLogReader(log))
     view: View = build(Settings(), catalogue, upstream, certificate)
     view.hub.stats.received["odin.trades"] += 1
-    view.hub.stats.unreadable[Unreadable.NO_KEY] += 1
-    view.server.admission.refused["not_found"] += 1
-    view.feed.lag = {"odin.trades": 1}
+    view.hub.stats.invalid_records[InvalidRecord.NO_KEY] += 1
+    view.server.admission.rejections["not_found"] += 1
+    view.source_status.lag = {"odin.trades": 1}
     return metrics_registry(view)
 
 

@@ -12,8 +12,8 @@ import trio
 from odin_ws.records import Record
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_connection import ClientStream
-from odin_ws.testing.scenario import Client, Scenario, open_scenario
-from tests.fuzz.feeding import pieces
+from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
+from tests.fuzz.chunked_input import pieces
 from tests.scenarios.wire import Op, frame, request
 from tests.virtual_time import in_virtual_time
 
@@ -22,24 +22,24 @@ __all__ = ["check_caller", "check_resume", "check_session"]
 # Small limits are met by small inputs.
 _SETTINGS: Final = Settings(
     ws_command_burst=20,
-    ws_head_max_bytes=1024,
+    ws_max_header_bytes=1024,
     ws_max_fragments=8,
-    ws_max_frame_bytes=512,
+    ws_max_message_bytes=512,
     ws_max_subscriptions=8,
-    ws_message_timeout=3,
-    ws_outbox_bytes=4096,
-    ws_ping_interval=4,
-    ws_pong_timeout=10,
+    ws_message_timeout_seconds=3,
+    ws_send_queue_bytes=4096,
+    ws_ping_interval_seconds=4,
+    ws_pong_timeout_seconds=10,
 )
 
 # Nothing is kept in memory: what a client comes back to is read from the log.
-_FROM_THE_LOG: Final = attrs.evolve(_SETTINGS, ws_retention_bytes=0)
+_FROM_THE_LOG: Final = attrs.evolve(_SETTINGS, ws_history_bytes=0)
 
-# What the network holds for one who does not read; then the outbox fills, and then it is slow.
+# What the network holds for one who does not read; then the send queue fills, and then it is slow.
 _SMALL: Final = 2048
 
 # One that says nothing more is found out by its missing pongs, and everybody else is sooner.
-_MOST_SECONDS: Final = 2 * (_SETTINGS.ws_pong_timeout + _SETTINGS.ws_ping_interval)
+_MOST_SECONDS: Final = 2 * (_SETTINGS.ws_pong_timeout_seconds + _SETTINGS.ws_ping_interval_seconds)
 
 _ROUNDS: Final = 5
 
@@ -50,12 +50,12 @@ _BREAK: Final = 2
 
 def check_session(data: bytes) -> None:
     """After a valid upgrade; the first byte says how it is cut, and the second how it goes on."""
-    _check(data[1:], data[:1], greeting=request())
+    _check(data[1:], data[:1], on_open=request())
 
 
 def check_caller(data: bytes) -> None:
     """Likewise, from the first byte of the connection on."""
-    _check(data[1:], data[:1], greeting=b"")
+    _check(data[1:], data[:1], on_open=b"")
 
 
 def check_resume(data: bytes) -> None:
@@ -69,8 +69,8 @@ def check_resume(data: bytes) -> None:
     in_virtual_time(lambda _clock: _converse(parts, manner, settings))
 
 
-def _check(data: bytes, way: bytes, *, greeting: bytes) -> None:
-    parts = [greeting, *pieces(data)]
+def _check(data: bytes, way: bytes, *, on_open: bytes) -> None:
+    parts = [on_open, *pieces(data)]
     manner = way[0] if way else 0
     in_virtual_time(lambda _clock: _converse(parts, manner))
 
@@ -111,7 +111,7 @@ async def _read(stream: ClientStream) -> None:
             pass
 
 
-async def _check_witness(witness: Client, records: Sequence[Record]) -> None:
+async def _check_witness(witness: ScenarioClient, records: Sequence[Record]) -> None:
     """It has been sent every record once, in order, and nothing else."""
     messages = await witness.messages(len(records))
     assert [one["seq"] for one in messages] == list(range(1, len(records) + 1))
@@ -124,6 +124,6 @@ async def _is_over(scenario: Scenario) -> None:
     server = scenario.view.server
     await trio.sleep(_MOST_SECONDS)
     assert len(server.connections) == 1
-    assert len(server.entrance.pending) == 0
+    assert len(server.handshaker.limiter) == 0
     assert server.stats.opened - server.stats.closed.total() == 1
     assert server.stats.errors == 0

@@ -9,16 +9,16 @@ import orjson
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.catalogue.model import KeyFormat, ValueFormat
-from odin_ws.history.record_decoder import TopicReader, Unreadable
+from odin_ws.history.record_decoder import InvalidRecord, RecordDecoder
 from odin_ws.kafka.protocol import FetchResponse, MalformedResponse
 from odin_ws.kafka.record_batches import read_batches
 from odin_ws.protocol.encoder import encode
-from odin_ws.protocol.envelope import Dialect, Message
+from odin_ws.protocol.envelope import ChannelMessage, Dialect
 from odin_ws.protocol.json_text import load_json
 from odin_ws.protocol.wire_format import wire_format
 from odin_ws.records import TopicPartition
+from tests.kafka.batch_decoders import check_decoding
 from tests.kafka.batches import raw_batch, raw_record
-from tests.kafka.decoding import check_decoding
 from tests.kafka.protocol.golden import GOLDEN
 
 __all__ = ["check_records", "check_response"]
@@ -27,7 +27,7 @@ _MAX_RECORD_BYTES: Final = 1024
 _KEY: Final = TopicPartition("odin.trades", 0)
 _TOPIC: Final = default_catalogue().topics["odin.trades"]
 _READERS: Final = [
-    TopicReader(attrs.evolve(_TOPIC, key=key, value=value), _MAX_RECORD_BYTES)
+    RecordDecoder(attrs.evolve(_TOPIC, key=key, value=value), _MAX_RECORD_BYTES)
     for key in KeyFormat
     for value in ValueFormat
 ]
@@ -63,13 +63,13 @@ def check_records(data: bytes) -> None:
         assert (found.key, found.value) == (key, value)
     reader = _READERS[how % len(_READERS)]
     read = reader.read(found)
-    if isinstance(read, Unreadable):
+    if isinstance(read, InvalidRecord):
         return
     for dialect in Dialect:
         _check_message(read[0], dialect)
 
 
-def _check_message(message: Message, dialect: Dialect) -> None:
+def _check_message(message: ChannelMessage, dialect: Dialect) -> None:
     frame = encode([message], wire_format(dialect)).frames(1)
     text = frame[frame.index(b"{") :]
     # What Python reads and orjson does not, such as large numbers, is passed on as it is.

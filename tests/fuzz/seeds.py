@@ -140,7 +140,9 @@ def _json_parts(value: Mapping[str, Any]) -> Parts:
 # Of each target the inputs, each in parts that may be cut, repeated and put in another order.
 SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
     "head": [
-        (how, *head.splitlines(keepends=True)) for how in (_BYTES, _STANDARD) for head in _HEADS
+        (how, *request.splitlines(keepends=True))
+        for how in (_BYTES, _STANDARD)
+        for request in _HEADS
     ],
     "proxy": [
         (_WHOLE, _PROXY, b"\x20\x00\x00\x00"),
@@ -185,5 +187,5 @@ SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
         (_WHOLE, b"\x05", *_FRAMES[:3], *_IN_PARTS),
         (_WHOLE, _READS, *_BINARY, *_FRAMES[:2]),
     ],
-    "caller": [(_WHOLE, _READS, head, *_FRAMES[:4], *_CONTROL) for head in _HEADS],
+    "caller": [(_WHOLE, _READS, request, *_FRAMES[:4], *_CONTROL) for request in _HEADS],
 }

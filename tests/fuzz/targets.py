@@ -19,34 +19,39 @@ import jwt
 import orjson
 
 from odin_ws.address import read_address
-from odin_ws.auth.authority import Authority
-from odin_ws.auth.faults import InvalidToken
+from odin_ws.auth.faults import InvalidJwt
+from odin_ws.auth.jwt import JwtRules, verify_jwt
+from odin_ws.auth.jwt_verifier import JwtVerifier
 from odin_ws.auth.keys import shared_secret
 from odin_ws.auth.policy import load_policy
 from odin_ws.auth.revocations import Revocation
-from odin_ws.auth.tokens import TokenRules, read_token
 from odin_ws.catalogue import default_catalogue, has_control_characters
 from odin_ws.handshake.forwarded import TrustedProxies
 from odin_ws.handshake.proxy_protocol import read_proxy_header
-from odin_ws.handshake.request import Refusal, check_upgrade, refuse, upgrade
-from odin_ws.handshake.request_parser import RequestParser, parse_plain, read_head
+from odin_ws.handshake.request import (
+    HTTPRejection,
+    check_upgrade,
+    rejection_response,
+    upgrade_response,
+)
+from odin_ws.handshake.request_parser import RequestParser, parse_plain, read_request
 from odin_ws.protocol.commands import decode_command
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose
 from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
-from odin_ws.protocol.responses import error_answer
+from odin_ws.protocol.responses import error_response
 from odin_ws.steps import finish
+from tests.fuzz.chunked_input import pieces, source_status
 from tests.fuzz.conversations import check_caller, check_resume, check_session
-from tests.fuzz.feeding import feed, pieces
 from tests.fuzz.kafka_bytes import check_records, check_response
 from tests.fuzz.seeds import GOOD_TOKEN, SECRET
+from tests.kafka.batch_decoders import check_decoding
 from tests.kafka.batches import sealed
-from tests.kafka.decoding import check_decoding
 
 __all__ = ["TARGETS"]
 
 _KEYS: Final = shared_secret(SECRET)
-_RULES: Final = TokenRules(audience=None, issuer=None, leeway=0)
+_RULES: Final = JwtRules(audience=None, issuer=None, leeway=0)
 _CATALOGUE: Final = default_catalogue()
 _POLICY: Final = load_policy(
     '[categories.balances]\nwho = "owner"\nclaim = "tokens"', _CATALOGUE, ["social"]
@@ -59,37 +64,37 @@ _MESSAGE_BYTES: Final = 200
 _MESSAGE_FRAMES: Final = 10
 
 # Longer than any of the server's own texts, shorter than what a flood would be answered with.
-_MAX_REFUSAL_BYTES: Final = 4096
+_MAX_REJECTION_BYTES: Final = 4096
 
 
 def check_head(data: bytes) -> None:
-    """A head, a refusal that can be sent, or nothing because the caller has left."""
-    head = None
+    """A head, a rejection that can be sent, or nothing because the caller has left."""
+    request = None
     proxies = _EVERYBODY[data[0] >> 2 & 1 if data else 0]
     plain = parse_plain(data[1:], _HEAD_BYTES, proxies.header)
     if plain is not None:
         # What is parsed in one pass is what h11 makes of it.
         assert plain == RequestParser(_HEAD_BYTES, proxies.header).receive(data[1:])
     try:
-        head = feed(
+        request = source_status(
             data,
-            lambda wire: read_head(wire, max_bytes=_HEAD_BYTES, forwarded=proxies.header),
+            lambda wire: read_request(wire, max_bytes=_HEAD_BYTES, forwarded=proxies.header),
         )
-        if head is None:
+        if request is None:
             return
-        check_upgrade(head)
-    except Refusal as refusal:
-        _check_response(refuse(refusal))
+        check_upgrade(request)
+    except HTTPRejection as rejection:
+        _check_response(rejection_response(rejection))
     else:
-        assert upgrade(head).startswith(b"HTTP/1.1 101 ")
+        assert upgrade_response(request).startswith(b"HTTP/1.1 101 ")
         # Whoever it says it comes for has an address.
-        source = proxies.client("10.0.0.1", head.headers)
+        source = proxies.client("10.0.0.1", request.headers)
         assert source.address == read_address(source.address)
 
 
 def _check_response(data: bytes) -> None:
     """A client reads exactly one response of it, whatever it had sent."""
-    assert len(data) < _MAX_REFUSAL_BYTES
+    assert len(data) < _MAX_REJECTION_BYTES
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("Host", "test")]))
     client.send(h11.EndOfMessage())
@@ -102,31 +107,31 @@ def _check_response(data: bytes) -> None:
 
 
 def check_proxy(data: bytes) -> None:
-    """An address, a refusal, or a caller that has left."""
-    with suppress(Refusal):
-        found = feed(data, lambda wire: read_proxy_header(wire, seconds=5))
+    """An address, a rejection, or a caller that has left."""
+    with suppress(HTTPRejection):
+        found = source_status(data, lambda wire: read_proxy_header(wire, seconds=5))
         assert found is None or found == read_address(found)
 
 
 def check_command(data: bytes) -> None:
-    """A command, or a refusal that says what is wrong in few words."""
-    refused = None
+    """A command, or a rejection that says what is wrong in few words."""
+    rejected = None
     try:
         decode_command(data.decode(errors="replace"), _CATALOGUE)
     except CommandError as error:
-        refused = error_answer(error)
-    if refused is not None:
-        answer = orjson.loads(refused)
+        rejected = error_response(error)
+    if rejected is not None:
+        answer = orjson.loads(rejected)
         assert answer.get("data", answer)["message"]
-        assert len(refused) < 6 * len(data) + _MAX_REFUSAL_BYTES
+        assert len(rejected) < 6 * len(data) + _MAX_REJECTION_BYTES
 
 
 def check_token(data: bytes) -> None:
     """Claims, or a token that lets nobody in; only what was signed has claims."""
     claims = None
-    with suppress(InvalidToken):
-        claims = read_token(data.decode(errors="replace"), _KEYS, _RULES)
-    assert claims in (None, read_token(GOOD_TOKEN, _KEYS, _RULES))
+    with suppress(InvalidJwt):
+        claims = verify_jwt(data.decode(errors="replace"), _KEYS, _RULES)
+    assert claims in (None, verify_jwt(GOOD_TOKEN, _KEYS, _RULES))
 
 
 def check_claims(data: bytes) -> None:
@@ -135,29 +140,29 @@ def check_claims(data: bytes) -> None:
     Whoever gets in can be listed and logged, has an end that can be told, and can be revoked.
     """
     token = _JWS.encode(data, SECRET, "HS256")
-    authority = Authority(_RULES, _POLICY, fixed=_KEYS)
+    jwt_verifier = JwtVerifier(_RULES, _POLICY, static_keys=_KEYS)
     try:
-        grant = authority.judge(token)
-    except InvalidToken:
+        grant = jwt_verifier.verify(token)
+    except InvalidJwt:
         return
     assert grant.user
     assert grant.user.isprintable() or not has_control_characters(grant.user)
     shown = json.dumps(attrs.asdict(grant), ensure_ascii=False, default=sorted).encode()
     assert orjson.loads(shown)["user"] == grant.user
-    left = authority.seconds_left(grant)
+    left = jwt_verifier.seconds_until_expiry(grant)
     assert left is not None
     assert math.isfinite(left)
     for revocation in (Revocation(user=grant.user), Revocation(token_id=grant.token_id)):
         if revocation != Revocation():
             assert revocation.concerns(grant)
-    authority.revoke(Revocation(user=grant.user), time.time() + 60)
-    with suppress(InvalidToken):
-        authority.judge(token)
+    jwt_verifier.revoke(Revocation(user=grant.user), time.time() + 60)
+    with suppress(InvalidJwt):
+        jwt_verifier.verify(token)
         raise AssertionError("a revoked user got in")
 
 
 def check_positions(data: bytes) -> None:
-    """Positions that Kafka could have, or a refusal."""
+    """Positions that Kafka could have, or a rejection."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:

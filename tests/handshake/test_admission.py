@@ -13,21 +13,21 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.forwarded import TrustedProxies
-from odin_ws.handshake.handshake import Entrance, EntranceLimits
-from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits
-from odin_ws.handshake.request import Head, Refusal
-from odin_ws.handshake.request_parser import read_head
+from odin_ws.handshake.handshake import HandshakeLimits, Handshaker
+from odin_ws.handshake.rate_limiter import RateLimiter, RateLimits
+from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
+from odin_ws.handshake.request_parser import read_request
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.wire_format import Frames, wire_format
-from odin_ws.resume import ReplayContext, ReplayLimits, Scans
+from odin_ws.resume import ReplayContext, ReplayLimits, ScanPool
 from odin_ws.server import ConnectionLimits, ConnectionServer
 from odin_ws.session.session import SessionLimits
 from odin_ws.session.subscription_limits import SubscriptionLimits
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader
 from tests.connection.fakes import FakeTransport
-from tests.handshake.doors import open_door
-from tests.handshake.heads import head_bytes
-from tests.hub.driving import make_hub
+from tests.handshake.authenticators import open_authenticator
+from tests.handshake.requests import max_header_bytes
+from tests.hub.hub_driver import make_hub
 
 PLACES = 2
 
@@ -39,18 +39,18 @@ class Guard:
         self.overload: str | None = None
         self.admission = Admission(PLACES, lambda: self.overload)
 
-    def refusal(self, head: Head) -> Refusal:
-        """What a head is refused with."""
-        with pytest.raises(Refusal) as caught, self.admission.admit(head):
+    def rejection(self, request: HandshakeRequest) -> HTTPRejection:
+        """What a head is rejected with."""
+        with pytest.raises(HTTPRejection) as caught, self.admission.admit(request):
             pass
         return caught.value
 
 
-async def good_head(target: str = "/ws") -> Head:
+async def good_head(target: str = "/ws") -> HandshakeRequest:
     """The head of an upgrade."""
-    head = await read_head(FakeTransport([head_bytes(target)]), max_bytes=4096)
-    assert head is not None
-    return head
+    request = await read_request(FakeTransport([max_header_bytes(target)]), max_bytes=4096)
+    assert request is not None
+    return request
 
 
 @pytest.mark.parametrize(
@@ -86,64 +86,64 @@ async def test_query_selects_the_frames(
 @pytest.mark.parametrize("frames", ["", "Batch", "batches", "%00"])
 async def test_unknown_frames_are_rejected(autojump_clock: MockClock, frames: str) -> None:
     """The answer says what is allowed."""
-    refusal = Guard().refusal(await good_head(f"/ws?frames={frames}"))
-    assert (refusal.status, refusal.label) == (400, "bad_request")
-    assert refusal.text.startswith("frames: single or batch, not ")
+    rejection = Guard().rejection(await good_head(f"/ws?frames={frames}"))
+    assert (rejection.status, rejection.label) == (400, "bad_request")
+    assert rejection.text.startswith("frames: single or batch, not ")
 
 
 @pytest.mark.parametrize(
     "version", ["2", "", "00", "1.0", "v1", "%00", "%0d%0aX:%20y", "%F0%9F%98%80"]
 )
-async def test_another_version_is_refused(autojump_clock: MockClock, version: str) -> None:
+async def test_another_version_is_rejected(autojump_clock: MockClock, version: str) -> None:
     """A client that wants what there is not is told what there is, in one line."""
     guard = Guard()
-    refusal = guard.refusal(await good_head("/ws?v=" + version))
-    assert (refusal.status, refusal.label) == (400, "bad_request")
-    assert refusal.text.startswith("v: 0 or 1, not ")
-    assert refusal.text.isprintable()
+    rejection = guard.rejection(await good_head("/ws?v=" + version))
+    assert (rejection.status, rejection.label) == (400, "bad_request")
+    assert rejection.text.startswith("v: 0 or 1, not ")
+    assert rejection.text.isprintable()
     assert guard.admission.active == 0
 
 
 async def test_places_are_limited_and_given_back(autojump_clock: MockClock) -> None:
     """No more than the limit are in at once; who leaves makes room, however it leaves."""
     guard = Guard()
-    head = await good_head()
+    request = await good_head()
     with ExitStack() as inside:
         for number in range(PLACES):
             assert guard.admission.active == number
-            inside.enter_context(guard.admission.admit(head))
-        refusal = guard.refusal(head)
-        assert (refusal.status, refusal.label) == (503, "max_connections")
-        assert str(PLACES) in refusal.text
+            inside.enter_context(guard.admission.admit(request))
+        rejection = guard.rejection(request)
+        assert (rejection.status, rejection.label) == (503, "max_connections")
+        assert str(PLACES) in rejection.text
     assert guard.admission.active == 0
-    with pytest.raises(ZeroDivisionError), guard.admission.admit(head):
+    with pytest.raises(ZeroDivisionError), guard.admission.admit(request):
         raise ZeroDivisionError
     assert guard.admission.active == 0
-    with guard.admission.admit(head):
+    with guard.admission.admit(request):
         assert guard.admission.active == 1
 
 
 async def test_a_draining_server_lets_nobody_in(autojump_clock: MockClock) -> None:
     """Clients are sent elsewhere, and those inside keep their places."""
     guard = Guard()
-    head = await good_head()
-    with guard.admission.admit(head):
+    request = await good_head()
+    with guard.admission.admit(request):
         guard.admission.draining = True
-        refusal = guard.refusal(head)
-        assert (refusal.status, refusal.label) == (503, "draining")
+        rejection = guard.rejection(request)
+        assert (rejection.status, rejection.label) == (503, "draining")
         assert guard.admission.active == 1
 
 
 async def test_an_overloaded_server_says_what_it_is_short_of(autojump_clock: MockClock) -> None:
     """The limit that is passed stands in the answer and in the label, as long as it is passed."""
     guard = Guard()
-    head = await good_head()
+    request = await good_head()
     guard.overload = "memory"
-    refusal = guard.refusal(head)
-    assert (refusal.status, refusal.label) == (503, "memory")
-    assert "memory" in refusal.text
+    rejection = guard.rejection(request)
+    assert (rejection.status, rejection.label) == (503, "memory")
+    assert "memory" in rejection.text
     guard.overload = None
-    with guard.admission.admit(head):
+    with guard.admission.admit(request):
         pass
 
 
@@ -151,8 +151,8 @@ async def test_those_turned_away_come_back_spread(autojump_clock: MockClock) -> 
     """Retry-After is given in whole seconds, not the same to all."""
     guard = Guard()
     guard.admission.draining = True
-    head = await good_head()
-    waits = {dict(guard.refusal(head).headers)["Retry-After"] for _ in range(100)}
+    request = await good_head()
+    waits = {dict(guard.rejection(request).headers)["Retry-After"] for _ in range(100)}
     assert {int(wait) for wait in waits} <= set(range(2, 11))
     assert len(waits) > 1
 
@@ -162,42 +162,42 @@ async def test_what_is_no_upgrade_is_judged_first(autojump_clock: MockClock) -> 
     guard = Guard()
     guard.admission.draining = True
     guard.overload = "memory"
-    assert guard.refusal(await good_head("/elsewhere")).status == 404
-    assert guard.refusal(await good_head("/ws?v=9")).status == 400
+    assert guard.rejection(await good_head("/elsewhere")).status == 404
+    assert guard.rejection(await good_head("/ws?v=9")).status == 400
 
 
 @pytest.mark.parametrize("overload", [None, "memory"])
 @pytest.mark.parametrize("draining", [False, True])
 @pytest.mark.parametrize("places", [0, 1])
-async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
+async def test_failing_22_a_rejection_is_an_http_answer_and_never_a_101(
     autojump_clock: MockClock, overload: str | None, *, draining: bool, places: int
 ) -> None:
     """A client that may not come in reads a status; only one that may is upgraded."""
     admission = Admission(places, lambda: overload)
     admission.draining = draining
     hub = make_hub()
-    scans = Scans(hub, MemoryArchive(MemoryLog(())), 4)
+    scans = ScanPool(hub, MemoryLogReader(MemoryLog(())), 4)
     server = ConnectionServer(
-        ReplayContext(hub, scans.archive, ReplayLimits(1000), scans),
+        ReplayContext(hub, scans.log_reader, ReplayLimits(1000), scans),
         admission,
         Keepalive(30, 75),
         ConnectionLimits(
-            message_bytes=1024,
+            retained_bytes=1024,
             message_frames=10,
             message_seconds=10,
-            outbox_bytes=1024,
-            outbox_seconds=10,
+            send_queue_bytes=1024,
+            write_timeout=10,
             compression=True,
             session=SessionLimits(10, 10, SubscriptionLimits(10, 0, 1024, 10, 60)),
         ),
-        entrance=Entrance(
-            EntranceLimits(10, 4096, 5, TrustedProxies(()), proxy_protocol=False),
-            ConnectLimits(AddressLimits()),
+        handshaker=Handshaker(
+            HandshakeLimits(10, 4096, 5, TrustedProxies(()), proxy_protocol=False),
+            RateLimiter(RateLimits()),
             None,
         ),
-        doorkeeper=open_door(hub),
+        authenticator=open_authenticator(hub),
     )
-    transport = FakeTransport([head_bytes()])
+    transport = FakeTransport([max_header_bytes()])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve, transport, "192.0.2.1")
         await wait_all_tasks_blocked()
@@ -206,10 +206,10 @@ async def test_failing_22_a_refusal_is_an_http_answer_and_never_a_101(
     if overload is None and not draining and places:
         assert answer.startswith(b"HTTP/1.1 101 ")
         assert server.stats.opened == 1
-        assert not admission.refused
+        assert not admission.rejections
     else:
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nRetry-After: " in answer
         assert server.stats.opened == 0
-        assert admission.refused.total() == 1
+        assert admission.rejections.total() == 1
     assert admission.active == 0

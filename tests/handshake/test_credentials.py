@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from odin_ws.handshake.credentials import bearer_token, select_subprotocol
-from odin_ws.handshake.request import Head, Refusal
+from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
 
 
-def head(query: str = "", **headers: str) -> Head:
+def request(query: str = "", **headers: str) -> HandshakeRequest:
     """A head with these headers, `_` for `-`."""
     pairs = (one.partition("=") for one in query.split("&") if one)
-    return Head(
+    return HandshakeRequest(
         "GET",
         "/ws",
         {name: value for name, _, value in pairs},
@@ -35,20 +35,20 @@ def head(query: str = "", **headers: str) -> Head:
 )
 def test_the_header_has_it(authorization: str, token: str | None) -> None:
     """The scheme's case does not matter (RFC 9110, 11.1); another scheme is no token."""
-    assert bearer_token(head(authorization=authorization), in_query=False) == token
+    assert bearer_token(request(authorization=authorization), in_query=False) == token
 
 
 def test_a_subprotocol_has_it() -> None:
     """Wherever in the list, with or without spaces."""
     for offered in ("odin.v1, bearer.a.b.c", "bearer.a.b.c,odin.v1", "x ,  bearer.a.b.c , odin.v1"):
-        one = head(sec_websocket_protocol=offered)
+        one = request(sec_websocket_protocol=offered)
         assert bearer_token(one, in_query=False) == "a.b.c"
         assert select_subprotocol(one) == "odin.v1"
 
 
 def test_the_query_has_it_only_where_that_is_allowed() -> None:
     """Else it is nobody's parameter."""
-    one = head("token=a.b.c&v=1")
+    one = request("token=a.b.c&v=1")
     assert bearer_token(one, in_query=True) == "a.b.c"
     assert bearer_token(one, in_query=False) is None
 
@@ -56,12 +56,12 @@ def test_the_query_has_it_only_where_that_is_allowed() -> None:
 def test_two_tokens_are_too_many() -> None:
     """RFC 6750, 2: whose permissions would hold?"""
     twice = [
-        head(authorization="Bearer a", sec_websocket_protocol="odin.v1, bearer.a"),
-        head(sec_websocket_protocol="bearer.a, bearer.b"),
-        head("token=a", authorization="Bearer a"),
+        request(authorization="Bearer a", sec_websocket_protocol="odin.v1, bearer.a"),
+        request(sec_websocket_protocol="bearer.a, bearer.b"),
+        request("token=a", authorization="Bearer a"),
     ]
     for one in twice:
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(HTTPRejection) as caught:
             bearer_token(one, in_query=True)
         assert (caught.value.status, caught.value.text) == (400, "more than one token")
 
@@ -84,18 +84,18 @@ def test_ours_is_selected_where_it_is_offered(
     query: str, offered: str, selected: str | None
 ) -> None:
     """The one of the version that is asked for, letter by letter (RFC 6455, 11.3.4)."""
-    assert select_subprotocol(head(query, sec_websocket_protocol=offered)) == selected
+    assert select_subprotocol(request(query, sec_websocket_protocol=offered)) == selected
 
 
 def test_without_an_offer_nothing_is_selected() -> None:
     """A client that gets what it did not offer must hang up (RFC 6455, 4.1)."""
-    assert select_subprotocol(head()) is None
+    assert select_subprotocol(request()) is None
 
 
 def test_a_token_alone_is_no_offer() -> None:
     """A browser would fail without a word; here it is told what to offer beside it."""
-    with pytest.raises(Refusal) as caught:
-        select_subprotocol(head(sec_websocket_protocol="bearer.a.b.c"))
+    with pytest.raises(HTTPRejection) as caught:
+        select_subprotocol(request(sec_websocket_protocol="bearer.a.b.c"))
     assert caught.value.status == 400
     assert "odin.v1" in caught.value.text
     assert "a.b.c" not in caught.value.text

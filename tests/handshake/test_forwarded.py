@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.address import read_address
-from odin_ws.handshake.forwarded import Source, TrustedProxies, limit_key
+from odin_ws.handshake.forwarded import ClientAddress, TrustedProxies, limit_key
 
 PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])
 NEAR = "10.0.0.1"
@@ -18,9 +18,9 @@ CLIENT = "203.0.113.5"
 STANDARD = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")], "Forwarded")
 
 
-def unnamed(proxy: str) -> Source:
+def unnamed(proxy: str) -> ClientAddress:
     """A proxy that has not named its client."""
-    return Source(proxy, named=False)
+    return ClientAddress(proxy, named=False)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_limits_count_what_one_owner_has(address: str, key: str) -> None:
     ],
 )
 def test_the_first_address_that_is_no_proxys_is_the_clients(
-    chain: str, client: str | Source
+    chain: str, client: str | ClientAddress
 ) -> None:
     """From the right on; what cannot be read ends the search at the last proxy that is known."""
-    expected = Source(client) if isinstance(client, str) else client
+    expected = ClientAddress(client) if isinstance(client, str) else client
     assert PROXIES.client(NEAR, {"x-forwarded-for": chain}) == expected
     # Nobody but a trusted proxy is asked.
-    stranger = Source("192.0.2.44")
+    stranger = ClientAddress("192.0.2.44")
     assert PROXIES.client(stranger.address, {"x-forwarded-for": chain}) == stranger
 
 
@@ -129,9 +129,9 @@ def test_the_first_address_that_is_no_proxys_is_the_clients(
         ("for=", unnamed(NEAR)),
     ],
 )
-def test_the_standard_header_is_read_too(header: str, client: str | Source) -> None:
+def test_the_standard_header_is_read_too(header: str, client: str | ClientAddress) -> None:
     """RFC 7239, with its quotes; what is broken hides who asked."""
-    expected = Source(client) if isinstance(client, str) else client
+    expected = ClientAddress(client) if isinstance(client, str) else client
     assert STANDARD.client(NEAR, {"forwarded": header}) == expected
 
 
@@ -141,10 +141,10 @@ def test_the_standard_header_is_read_too(header: str, client: str | Source) -> N
 def test_header_that_the_proxy_does_not_write_is_ignored(invented: str) -> None:
     """A proxy that writes one of the headers passes on what its client writes into the other."""
     both = {"x-forwarded-for": CLIENT, "forwarded": invented}
-    assert PROXIES.client(NEAR, both) == Source(CLIENT)
+    assert PROXIES.client(NEAR, both) == ClientAddress(CLIENT)
     assert PROXIES.client(NEAR, {"forwarded": invented}) == unnamed(NEAR)
     both = {"x-forwarded-for": invented.removeprefix("for="), "forwarded": f"for={CLIENT}"}
-    assert STANDARD.client(NEAR, both) == Source(CLIENT)
+    assert STANDARD.client(NEAR, both) == ClientAddress(CLIENT)
     del both["forwarded"]
     assert STANDARD.client(NEAR, both) == unnamed(NEAR)
 
@@ -154,7 +154,7 @@ def test_address_with_a_proxys_within_is_no_proxys(address: str) -> None:
     """Else its owner would be believed about who has asked it."""
     assert address not in PROXIES
     chain = {"x-forwarded-for": f"192.0.2.9, {address}"}
-    assert PROXIES.client(NEAR, chain) == Source(address)
+    assert PROXIES.client(NEAR, chain) == ClientAddress(address)
     assert "::ffff:10.0.0.2" in PROXIES
 
 
@@ -175,4 +175,4 @@ def test_what_stands_left_of_the_client_changes_nothing(invented: str, client: o
         return
     chain = f"{invented}, {client}"
     expected = read_address(str(client))
-    assert PROXIES.client(NEAR, {"x-forwarded-for": chain}) == Source(expected or "")
+    assert PROXIES.client(NEAR, {"x-forwarded-for": chain}) == ClientAddress(expected or "")

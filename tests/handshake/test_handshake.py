@@ -13,13 +13,13 @@ import trio
 from trio.testing import MockClock
 
 from odin_ws.handshake.forwarded import TrustedProxies
-from odin_ws.handshake.handshake import Entrance, EntranceLimits
-from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits, PerAddress
-from odin_ws.handshake.request import Head, Refusal
+from odin_ws.handshake.handshake import HandshakeLimits, Handshaker
+from odin_ws.handshake.rate_limiter import PerAddressLimit, RateLimiter, RateLimits
+from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
 from odin_ws.listener.tls import Certificate
 from odin_ws.listener.transport import Transport
 from odin_ws.testing.memory_connection import ClientStream, transport_pair
-from tests.handshake.heads import head_bytes
+from tests.handshake.requests import max_header_bytes
 from tests.listener.certificates import HOST, Authority
 
 PROXY = "10.0.0.1"
@@ -39,28 +39,28 @@ class Door:
     def __init__(
         self, authority: Authority | None, *, proxied: bool = False, rate: float = 0
     ) -> None:
-        self.entrance = Entrance(
-            EntranceLimits(
-                pending=2,
-                head_bytes=4096,
-                head_seconds=SECONDS,
-                trusted=TrustedProxies([ip_network("10.0.0.0/8")] * proxied),
+        self.handshaker = Handshaker(
+            HandshakeLimits(
+                max_pending=2,
+                max_header_bytes=4096,
+                timeout_seconds=SECONDS,
+                trusted_proxies=TrustedProxies([ip_network("10.0.0.0/8")] * proxied),
                 proxy_protocol=proxied,
             ),
-            ConnectLimits(AddressLimits(rate_per_address=PerAddress(rate))),
+            RateLimiter(RateLimits(rate_per_address=PerAddressLimit(rate))),
             None if authority is None else Certificate(authority.chain, authority.key),
         )
-        self.met: list[tuple[str, Head | Refusal | None]] = []
+        self.met: list[tuple[str, HandshakeRequest | HTTPRejection | None]] = []
 
     async def serve(self, wire: Transport, peer: str) -> None:
         """Meet one caller."""
-        async with self.entrance.meet(wire, peer) as caller:
+        async with self.handshaker.accept(wire, peer) as incoming:
             try:
-                head = await self.entrance.read_head(caller)
-                self.met.append((caller.peer, head))
-            except Refusal as refusal:
-                self.met.append((caller.peer, refusal))
-                await self.entrance.dismiss(caller, refusal)
+                request = await self.handshaker.read_request(incoming)
+                self.met.append((incoming.peer, request))
+            except HTTPRejection as rejection:
+                self.met.append((incoming.peer, rejection))
+                await self.handshaker.reject(incoming, rejection)
         wire.close()
 
 
@@ -89,10 +89,10 @@ async def test_a_proxy_header_comes_before_tls(
         nursery.start_soon(door.serve, wire, PROXY)
         await stream.send_all(proxy_header())
         client = await say_hello(stream, authority)
-        await client.send_all(head_bytes())
-    ((peer, head),) = door.met
-    assert isinstance(head, Head)
-    assert head.path == "/ws"
+        await client.send_all(max_header_bytes())
+    ((peer, request),) = door.met
+    assert isinstance(request, HandshakeRequest)
+    assert request.path == "/ws"
     assert peer == CLIENT
 
 
@@ -107,12 +107,12 @@ async def test_who_is_over_its_rate_costs_no_handshake(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(door.serve, wire, CLIENT)
             if len(labels) < 5:
-                await (await say_hello(stream, authority)).send_all(head_bytes())
+                await (await say_hello(stream, authority)).send_all(max_header_bytes())
             else:
                 assert await stream.receive_some() == b""
                 stream.break_off()
         _, found = door.met[-1]
-        labels.append(found.label if isinstance(found, Refusal) else "")
+        labels.append(found.label if isinstance(found, HTTPRejection) else "")
     assert labels == [""] * 5 + ["connect_rate_per_ip"] * 2
 
 
@@ -131,9 +131,9 @@ async def test_a_caller_that_says_nothing_is_put_out_in_time(
             answer = await stream.receive_some()
         assert trio.current_time() == SECONDS
         stream.break_off()
-    ((_, refusal),) = door.met
-    assert isinstance(refusal, Refusal)
-    assert refusal.label == ("head_timeout" if greeted else "tls_failed")
+    ((_, rejection),) = door.met
+    assert isinstance(rejection, HTTPRejection)
+    assert rejection.label == ("handshake_timeout" if greeted else "tls_failed")
     assert answer.startswith(b"HTTP/1.1 408 ") if greeted else not answer
 
 
@@ -150,14 +150,14 @@ async def test_callers_are_bounded_before_tls_too(
             streams.append(stream)
             await trio.sleep(1)
         assert await streams[0].receive_some() == b""
-        ((_, refusal),) = door.met
-        assert isinstance(refusal, Refusal)
-        assert refusal.label == "max_pending"
-        assert len(door.entrance.pending) == 2
+        ((_, rejection),) = door.met
+        assert isinstance(rejection, HTTPRejection)
+        assert rejection.label == "max_pending_handshakes"
+        assert len(door.handshaker.limiter) == 2
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("begun", [b"", b"GET", head_bytes()[:-1]])
+@pytest.mark.parametrize("begun", [b"", b"GET", max_header_bytes()[:-1]])
 async def test_a_slow_head_is_answered_408(autojump_clock: MockClock, begun: bytes) -> None:
     """Who sends nothing, or not enough, is not waited for longer than that."""
     door = Door(None)
@@ -169,9 +169,9 @@ async def test_a_slow_head_is_answered_408(autojump_clock: MockClock, begun: byt
         answer = await stream.receive_some()
         assert trio.current_time() == SECONDS
         stream.break_off()
-    ((_, refusal),) = door.met
-    assert isinstance(refusal, Refusal)
-    assert (refusal.status, refusal.label) == (HTTPStatus.REQUEST_TIMEOUT, "head_timeout")
+    ((_, rejection),) = door.met
+    assert isinstance(rejection, HTTPRejection)
+    assert (rejection.status, rejection.label) == (HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout")
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
@@ -181,7 +181,7 @@ async def test_a_trickle_does_not_prolong_the_time_for_a_head(autojump_clock: Mo
     wire, stream = transport_pair()
 
     async def trickle() -> None:
-        for byte in head_bytes():
+        for byte in max_header_bytes():
             await stream.send_all(bytes((byte,)))
             await trio.sleep(SECONDS / 10)
 

@@ -14,18 +14,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from odin_ws.handshake.forwarded import Source, is_public, limit_key
-from odin_ws.handshake.rate_limiter import AddressLimits, ConnectLimits, PerAddress
-from odin_ws.handshake.request import Refusal
+from odin_ws.handshake.forwarded import ClientAddress, is_public, limit_key
+from odin_ws.handshake.rate_limiter import PerAddressLimit, RateLimiter, RateLimits
+from odin_ws.handshake.request import HTTPRejection
 
 
-def knocks(limits: ConnectLimits, address: str, count: int) -> int:
+def knocks(limits: RateLimiter, address: str, count: int) -> int:
     """How many of so many attempts are let pass."""
     passed = 0
     for _ in range(count):
         try:
-            limits.knock(Source(address))
-        except Refusal:
+            limits.check_rate(ClientAddress(address))
+        except HTTPRejection:
             continue
         passed += 1
     return passed
@@ -33,16 +33,16 @@ def knocks(limits: ConnectLimits, address: str, count: int) -> int:
 
 async def test_addresses_are_bounded(autojump_clock: MockClock) -> None:
     """However many come at once; those that came last are still held to their rate."""
-    limits = ConnectLimits(AddressLimits(rate_per_address=PerAddress(1)))
+    limits = RateLimiter(RateLimits(rate_per_address=PerAddressLimit(1)))
     for number in range(40_000):
-        limits.knock(Source(f"192.0.{number // 256}.{number % 256}"))
+        limits.check_rate(ClientAddress(f"192.0.{number // 256}.{number % 256}"))
     assert len(limits) == 16_384
     assert knocks(limits, f"192.0.{39_999 // 256}.{39_999 % 256}", 10) == 4
 
 
 async def test_an_address_that_goes_on_is_not_forgotten(autojump_clock: MockClock) -> None:
     """It has its rate and no more, whatever others come and go meanwhile."""
-    limits = ConnectLimits(AddressLimits(rate_per_address=PerAddress(2)))
+    limits = RateLimiter(RateLimits(rate_per_address=PerAddressLimit(2)))
     passed = 0
     for second in range(100):
         passed += knocks(limits, "203.0.113.5", 10)
@@ -54,15 +54,18 @@ async def test_an_address_that_goes_on_is_not_forgotten(autojump_clock: MockCloc
 
 async def test_places_are_given_back(autojump_clock: MockClock) -> None:
     """However a connection ends, and nothing is remembered of an address without any."""
-    limits = ConnectLimits(AddressLimits(connections_per_address=PerAddress(2)))
+    limits = RateLimiter(RateLimits(connections_per_address=PerAddressLimit(2)))
     with ExitStack() as inside:
         for _ in range(2):
-            inside.enter_context(limits.hold(Source("203.0.113.5")))
-        with pytest.raises(Refusal) as caught, limits.hold(Source("203.0.113.5")):
+            inside.enter_context(limits.count_connection(ClientAddress("203.0.113.5")))
+        with (
+            pytest.raises(HTTPRejection) as caught,
+            limits.count_connection(ClientAddress("203.0.113.5")),
+        ):
             pass
         assert caught.value.label == "max_connections_per_ip"
         assert len(limits) == 1
-    with pytest.raises(ZeroDivisionError), limits.hold(Source("203.0.113.5")):
+    with pytest.raises(ZeroDivisionError), limits.count_connection(ClientAddress("203.0.113.5")):
         raise ZeroDivisionError
     assert len(limits) == 0
 
@@ -71,7 +74,7 @@ async def test_an_operator_hears_of_a_limit_that_bites_but_not_of_each_caller(
     autojump_clock: MockClock,
 ) -> None:
     """The line names the setting and the address: it may be a proxy's that names nobody."""
-    limits = ConnectLimits(AddressLimits(rate_per_address=PerAddress(1)))
+    limits = RateLimiter(RateLimits(rate_per_address=PerAddressLimit(1)))
     with structlog.testing.capture_logs() as lines:
         for _ in range(7):
             knocks(limits, "203.0.113.5", 20)
@@ -83,21 +86,22 @@ async def test_an_operator_hears_of_a_limit_that_bites_but_not_of_each_caller(
 
 async def test_those_turned_away_come_back_spread(autojump_clock: MockClock) -> None:
     """Retry-After is not the same for all."""
-    limits = ConnectLimits(AddressLimits(rate=1))
+    limits = RateLimiter(RateLimits(rate=1))
     waits = set()
     for _ in range(100):
         try:
-            limits.knock(Source("203.0.113.5"))
-        except Refusal as refusal:
-            waits.add(dict(refusal.headers)["Retry-After"])
+            limits.check_rate(ClientAddress("203.0.113.5"))
+        except HTTPRejection as rejection:
+            waits.add(dict(rejection.headers)["Retry-After"])
     assert {int(wait) for wait in waits} <= set(range(2, 11))
     assert len(waits) > 1
 
 
 # ---- limits that nobody has set
 
-DEFAULTS = AddressLimits(
-    rate_per_address=PerAddress.of(None, 2), connections_per_address=PerAddress.of(None, 3)
+DEFAULTS = RateLimits(
+    rate_per_address=PerAddressLimit.of(None, 2),
+    connections_per_address=PerAddressLimit.of(None, 3),
 )
 PUBLIC = ["8.8.8.8", "2606:4700:0:1::1", "1.1.1.1", "2001:4860:4860::8888"]
 OTHERS = ["127.0.0.1", "10.0.0.1", "192.168.1.1", "100.64.0.1", "169.254.1.1", "203.0.113.5"]
@@ -109,11 +113,11 @@ async def test_without_a_setting_only_public_addresses_are_limited(
     autojump_clock: MockClock, address: str
 ) -> None:
     """Loopback, private networks and what is no address have no limit, and take no memory."""
-    limits = ConnectLimits(DEFAULTS)
+    limits = RateLimiter(DEFAULTS)
     assert knocks(limits, address, 100) == 100
     with ExitStack() as inside:
         for _ in range(100):
-            inside.enter_context(limits.hold(Source(address)))
+            inside.enter_context(limits.count_connection(ClientAddress(address)))
         assert len(limits) == 0
 
 
@@ -128,12 +132,12 @@ async def test_without_a_setting_a_public_address_is_limited(
     autojump_clock: MockClock, address: str
 ) -> None:
     """Of IPv4 as it is and in IPv6's clothes, and of IPv6."""
-    limits = ConnectLimits(DEFAULTS)
+    limits = RateLimiter(DEFAULTS)
     assert knocks(limits, address, 100) == 10
     with ExitStack() as inside:
         for _ in range(3):
-            inside.enter_context(limits.hold(Source(address)))
-        with pytest.raises(Refusal), limits.hold(Source(address)):
+            inside.enter_context(limits.count_connection(ClientAddress(address)))
+        with pytest.raises(HTTPRejection), limits.count_connection(ClientAddress(address)):
             pass
 
 
@@ -141,7 +145,7 @@ async def test_addresses_made_of_one_ipv4_address_share_its_limit(
     autojump_clock: MockClock,
 ) -> None:
     """Of 6to4 alone it has 65,536 networks of a /64."""
-    limits = ConnectLimits(DEFAULTS)
+    limits = RateLimiter(DEFAULTS)
     assert sum(knocks(limits, f"2002:808:808:{number:x}::1", 1) for number in range(100)) == 10
     for address in WITHIN:
         assert knocks(limits, address, 1) == 0
@@ -153,39 +157,43 @@ async def test_proxy_that_does_not_name_its_client_has_the_limit_of_a_public_add
     autojump_clock: MockClock, address: str
 ) -> None:
     """Whatever its own address is, for strangers are behind it."""
-    limits = ConnectLimits(DEFAULTS)
-    source = Source(address, named=False)
+    limits = RateLimiter(DEFAULTS)
+    client_address = ClientAddress(address, named=False)
     with ExitStack() as inside:
         for _ in range(3):
-            limits.knock(source)
-            inside.enter_context(limits.hold(source))
-        with pytest.raises(Refusal), limits.hold(source):
+            limits.check_rate(client_address)
+            inside.enter_context(limits.count_connection(client_address))
+        with pytest.raises(HTTPRejection), limits.count_connection(client_address):
             pass
     for _ in range(7):
-        limits.knock(source)
-    with pytest.raises(Refusal):
-        limits.knock(source)
+        limits.check_rate(client_address)
+    with pytest.raises(HTTPRejection):
+        limits.check_rate(client_address)
 
 
 @pytest.mark.parametrize("address", [*PUBLIC, *OTHERS])
-@pytest.mark.parametrize("most", [0, 1])
+@pytest.mark.parametrize("maximum", [0, 1])
 async def test_a_limit_that_is_set_holds_for_every_address(
-    autojump_clock: MockClock, address: str, most: int
+    autojump_clock: MockClock, address: str, maximum: int
 ) -> None:
     """Public or not; and 0 lifts it for all."""
-    limit = PerAddress.of(most, 2)
-    limits = ConnectLimits(AddressLimits(rate_per_address=limit, connections_per_address=limit))
-    assert knocks(limits, address, 20) == (5 if most else 20)
-    refused = pytest.raises(Refusal) if most else nullcontext()
-    with limits.hold(Source(address)), refused, limits.hold(Source(address)):
+    limit = PerAddressLimit.of(maximum, 2)
+    limits = RateLimiter(RateLimits(rate_per_address=limit, connections_per_address=limit))
+    assert knocks(limits, address, 20) == (5 if maximum else 20)
+    rejected = pytest.raises(HTTPRejection) if maximum else nullcontext()
+    with (
+        limits.count_connection(ClientAddress(address)),
+        rejected,
+        limits.count_connection(ClientAddress(address)),
+    ):
         pass
 
 
 async def test_who_meets_a_limit_of_one_address_may_be_a_proxy(autojump_clock: MockClock) -> None:
     """The log says what is to be done with one; for the rate of all there is nothing of that."""
     with structlog.testing.capture_logs() as lines:
-        knocks(ConnectLimits(DEFAULTS), "8.8.8.8", 20)
-        knocks(ConnectLimits(AddressLimits(rate=1)), "8.8.8.8", 20)
+        knocks(RateLimiter(DEFAULTS), "8.8.8.8", 20)
+        knocks(RateLimiter(RateLimits(rate=1)), "8.8.8.8", 20)
     assert [line["setting"] for line in lines] == ["WS_CONNECT_RATE_PER_IP", "WS_CONNECT_RATE"]
     assert ["WS_TRUSTED_PROXIES" in line.get("hint", "") for line in lines] == [True, False]
 
@@ -196,26 +204,26 @@ async def test_who_meets_a_limit_of_one_address_may_be_a_proxy(autojump_clock: M
     st.one_of(st.none(), st.integers(0, 4)),
 )
 def test_a_place_is_had_just_when_there_is_one(
-    calls: list[tuple[bool, str]], most: int | None
+    calls: list[tuple[bool, str]], maximum: int | None
 ) -> None:
     """Whoever comes and goes: each address has what is allowed it, and nothing is left after."""
 
     async def come_and_go() -> None:
-        limit = PerAddress.of(most, 2)
-        limits = ConnectLimits(AddressLimits(connections_per_address=limit))
+        limit = PerAddressLimit.of(maximum, 2)
+        limits = RateLimiter(RateLimits(connections_per_address=limit))
         held: dict[str, list[ExitStack]] = {}
         for comes, address in calls:
             inside = held.setdefault(limit_key(address), [])
-            allowed = (2 if address in PUBLIC else 0) if most is None else most
+            allowed = (2 if address in PUBLIC else 0) if maximum is None else maximum
             if not comes:
                 if inside:
                     inside.pop().close()
             elif allowed and len(inside) >= allowed:
-                with pytest.raises(Refusal), limits.hold(Source(address)):
+                with pytest.raises(HTTPRejection), limits.count_connection(ClientAddress(address)):
                     pass
             else:
                 inside.append(ExitStack())
-                inside[-1].enter_context(limits.hold(Source(address)))
+                inside[-1].enter_context(limits.count_connection(ClientAddress(address)))
         for place in (place for inside in held.values() for place in inside):
             place.close()
         assert len(limits) == 0

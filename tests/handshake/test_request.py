@@ -10,24 +10,30 @@ import h11
 import pytest
 from trio.testing import MockClock
 
-from odin_ws.handshake.request import Head, Refusal, check_upgrade, refuse, upgrade
-from odin_ws.handshake.request_parser import read_head
+from odin_ws.handshake.request import (
+    HandshakeRequest,
+    HTTPRejection,
+    check_upgrade,
+    rejection_response,
+    upgrade_response,
+)
+from odin_ws.handshake.request_parser import read_request
 from tests.connection.fakes import FakeTransport
-from tests.handshake.heads import head_bytes
+from tests.handshake.requests import max_header_bytes
 
 MAX_BYTES = 2048
 
 
-async def read(data: bytes) -> Head | None:
+async def read(data: bytes) -> HandshakeRequest | None:
     """Read a head that comes in one piece."""
-    return await read_head(FakeTransport([data]), max_bytes=MAX_BYTES)
+    return await read_request(FakeTransport([data]), max_bytes=MAX_BYTES)
 
 
-async def checked(head: bytes) -> Refusal:
-    """What a head is refused with that could be read."""
-    parsed = await read(head)
+async def checked(request: bytes) -> HTTPRejection:
+    """What a head is rejected with that could be read."""
+    parsed = await read(request)
     assert parsed is not None
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(HTTPRejection) as caught:
         check_upgrade(parsed)
     return caught.value
 
@@ -38,90 +44,90 @@ async def checked(head: bytes) -> Refusal:
 @pytest.mark.parametrize(
     "data",
     [
-        head_bytes(),
-        head_bytes("/ws?v=0"),
-        head_bytes("http://odin.test/ws"),
-        head_bytes(Host=""),
-        head_bytes(Host="odin.test:8443"),
-        head_bytes(Host="[2001:db8::7]:8443"),
-        head_bytes("/ws?list=1,2&at=a@b", Accept="a/b, c/d"),
-        head_bytes(Upgrade="WebSocket"),
-        head_bytes(Upgrade="websocket, h2c"),
-        head_bytes(Upgrade="h2c, WebSocket"),
-        head_bytes(Upgrade="h2c ,\twebsocket"),
-        head_bytes(Upgrade=",websocket,"),
-        head_bytes(Upgrade="TLS/1.0, websocket, h2c"),
-        head_bytes(Connection="Upgrade, HTTP2-Settings"),
-        head_bytes(Connection="\tUpgrade\t,, close"),
-        head_bytes(Connection="keep-alive, upgrade"),
-        head_bytes(Content_Length="0"),
-        head_bytes(Origin="https://elsewhere.test", Sec_WebSocket_Protocol="chat"),
+        max_header_bytes(),
+        max_header_bytes("/ws?v=0"),
+        max_header_bytes("http://odin.test/ws"),
+        max_header_bytes(Host=""),
+        max_header_bytes(Host="odin.test:8443"),
+        max_header_bytes(Host="[2001:db8::7]:8443"),
+        max_header_bytes("/ws?list=1,2&at=a@b", Accept="a/b, c/d"),
+        max_header_bytes(Upgrade="WebSocket"),
+        max_header_bytes(Upgrade="websocket, h2c"),
+        max_header_bytes(Upgrade="h2c, WebSocket"),
+        max_header_bytes(Upgrade="h2c ,\twebsocket"),
+        max_header_bytes(Upgrade=",websocket,"),
+        max_header_bytes(Upgrade="TLS/1.0, websocket, h2c"),
+        max_header_bytes(Connection="Upgrade, HTTP2-Settings"),
+        max_header_bytes(Connection="\tUpgrade\t,, close"),
+        max_header_bytes(Connection="keep-alive, upgrade"),
+        max_header_bytes(Content_Length="0"),
+        max_header_bytes(Origin="https://elsewhere.test", Sec_WebSocket_Protocol="chat"),
     ],
 )
 async def test_an_upgrade_is_recognised(autojump_clock: MockClock, data: bytes) -> None:
     """All that RFC 6455 allows a client to write is let through."""
-    head = await read(data)
-    assert head is not None
-    check_upgrade(head)
+    request = await read(data)
+    assert request is not None
+    check_upgrade(request)
 
 
 @pytest.mark.parametrize(
     ("data", "status", "label", "header"),
     [
-        (head_bytes("/"), 404, "not_found", None),
-        (head_bytes("/ws/"), 404, "not_found", None),
-        (head_bytes("/wss"), 404, "not_found", None),
-        (head_bytes("/health", Upgrade=None), 404, "not_found", None),
-        (head_bytes("//ws"), 404, "not_found", None),
-        (head_bytes("//odin.test/ws"), 404, "not_found", None),
-        (head_bytes("///ws"), 404, "not_found", None),
-        (head_bytes("ws"), 404, "not_found", None),
-        (head_bytes("*", method="OPTIONS"), 404, "not_found", None),
-        (head_bytes(method="POST"), 405, "bad_method", ("Allow", "GET")),
-        (head_bytes(method="HEAD"), 405, "bad_method", ("Allow", "GET")),
-        (head_bytes(method="get"), 405, "bad_method", ("Allow", "GET")),
-        (head_bytes(Content_Length="1"), 400, "bad_request", None),
-        (head_bytes(Transfer_Encoding="chunked"), 400, "bad_request", None),
-        (head_bytes(Upgrade=None), 426, "no_upgrade", ("Upgrade", "websocket")),
-        (head_bytes(Upgrade="h2c"), 426, "no_upgrade", ("Upgrade", "websocket")),
-        (head_bytes(Upgrade="h2c, websockets"), 426, "no_upgrade", ("Upgrade", "websocket")),
-        (head_bytes(Upgrade="websocket h2c"), 426, "no_upgrade", ("Upgrade", "websocket")),
-        (head_bytes(Connection=None), 426, "no_upgrade", ("Upgrade", "websocket")),
-        (head_bytes(Connection="keep-alive"), 426, "no_upgrade", ("Upgrade", "websocket")),
-        (head_bytes(Connection="upgraded"), 426, "no_upgrade", ("Upgrade", "websocket")),
+        (max_header_bytes("/"), 404, "not_found", None),
+        (max_header_bytes("/ws/"), 404, "not_found", None),
+        (max_header_bytes("/wss"), 404, "not_found", None),
+        (max_header_bytes("/health", Upgrade=None), 404, "not_found", None),
+        (max_header_bytes("//ws"), 404, "not_found", None),
+        (max_header_bytes("//odin.test/ws"), 404, "not_found", None),
+        (max_header_bytes("///ws"), 404, "not_found", None),
+        (max_header_bytes("ws"), 404, "not_found", None),
+        (max_header_bytes("*", method="OPTIONS"), 404, "not_found", None),
+        (max_header_bytes(method="POST"), 405, "bad_method", ("Allow", "GET")),
+        (max_header_bytes(method="HEAD"), 405, "bad_method", ("Allow", "GET")),
+        (max_header_bytes(method="get"), 405, "bad_method", ("Allow", "GET")),
+        (max_header_bytes(Content_Length="1"), 400, "bad_request", None),
+        (max_header_bytes(Transfer_Encoding="chunked"), 400, "bad_request", None),
+        (max_header_bytes(Upgrade=None), 426, "no_upgrade", ("Upgrade", "websocket")),
+        (max_header_bytes(Upgrade="h2c"), 426, "no_upgrade", ("Upgrade", "websocket")),
+        (max_header_bytes(Upgrade="h2c, websockets"), 426, "no_upgrade", ("Upgrade", "websocket")),
+        (max_header_bytes(Upgrade="websocket h2c"), 426, "no_upgrade", ("Upgrade", "websocket")),
+        (max_header_bytes(Connection=None), 426, "no_upgrade", ("Upgrade", "websocket")),
+        (max_header_bytes(Connection="keep-alive"), 426, "no_upgrade", ("Upgrade", "websocket")),
+        (max_header_bytes(Connection="upgraded"), 426, "no_upgrade", ("Upgrade", "websocket")),
         (
-            head_bytes(Sec_WebSocket_Version=None),
+            max_header_bytes(Sec_WebSocket_Version=None),
             426,
             "bad_version",
             ("Sec-WebSocket-Version", "13"),
         ),
         (
-            head_bytes(Sec_WebSocket_Version="8"),
+            max_header_bytes(Sec_WebSocket_Version="8"),
             426,
             "bad_version",
             ("Sec-WebSocket-Version", "13"),
         ),
-        (head_bytes(Sec_WebSocket_Key=None), 400, "bad_request", None),
-        (head_bytes(Sec_WebSocket_Key=""), 400, "bad_request", None),
-        (head_bytes(Sec_WebSocket_Key="c2hvcnQ="), 400, "bad_request", None),
-        (head_bytes(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ"), 400, "bad_request", None),
-        (head_bytes(Sec_WebSocket_Key="dGhl IHNhbXBsZSBub25jZQ=="), 400, "bad_request", None),
-        (head_bytes(Sec_WebSocket_Key="not base64 at all!!!!!!"), 400, "bad_request", None),
+        (max_header_bytes(Sec_WebSocket_Key=None), 400, "bad_request", None),
+        (max_header_bytes(Sec_WebSocket_Key=""), 400, "bad_request", None),
+        (max_header_bytes(Sec_WebSocket_Key="c2hvcnQ="), 400, "bad_request", None),
+        (max_header_bytes(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ"), 400, "bad_request", None),
+        (max_header_bytes(Sec_WebSocket_Key="dGhl IHNhbXBsZSBub25jZQ=="), 400, "bad_request", None),
+        (max_header_bytes(Sec_WebSocket_Key="not base64 at all!!!!!!"), 400, "bad_request", None),
     ],
 )
-async def test_what_is_no_upgrade_is_refused_with_a_reason(
+async def test_what_is_no_upgrade_is_rejected_with_a_reason(
     autojump_clock: MockClock, data: bytes, status: int, label: str, header: tuple[str, str] | None
 ) -> None:
     """Status and label say what is wrong, and a header what would be right where there is one."""
-    refusal = await checked(data)
-    assert (refusal.status, refusal.label) == (status, label)
-    assert list(refusal.headers) == ([] if header is None else [header])
+    rejection = await checked(data)
+    assert (rejection.status, rejection.label) == (status, label)
+    assert list(rejection.headers) == ([] if header is None else [header])
 
 
 async def test_a_client_library_accepts_the_answer(autojump_clock: MockClock) -> None:
     """Whatever a client wrote around its key, the answer is to that key and offers nothing else."""
-    head = await read(
-        head_bytes(
+    request = await read(
+        max_header_bytes(
             "/ws?v=0",
             Host="",
             Connection="keep-alive, Upgrade",
@@ -129,12 +135,12 @@ async def test_a_client_library_accepts_the_answer(autojump_clock: MockClock) ->
             Sec_WebSocket_Protocol="chat",
         )
     )
-    assert head is not None
-    check_upgrade(head)
+    assert request is not None
+    check_upgrade(request)
     client = h11.Connection(h11.CLIENT)
     wish = [("Host", "ws"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
     client.send(h11.Request(method="GET", target="/ws", headers=wish))
-    client.receive_data(upgrade(head))
+    client.receive_data(upgrade_response(request))
     answer = client.next_event()
     assert isinstance(answer, h11.InformationalResponse)
     assert answer.status_code == HTTPStatus.SWITCHING_PROTOCOLS
@@ -146,31 +152,31 @@ async def test_a_client_library_accepts_the_answer(autojump_clock: MockClock) ->
     ]
 
 
-# ---- refusing
+# ---- rejecting
 
 
 @pytest.mark.parametrize(
-    "refusal",
+    "rejection",
     [
-        Refusal(HTTPStatus.NOT_FOUND, "not_found", "nothing here"),
-        Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "full", [("Retry-After", "7")]),
-        Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "v: 0 or 1, not é"),
+        HTTPRejection(HTTPStatus.NOT_FOUND, "not_found", "nothing here"),
+        HTTPRejection(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "full", [("Retry-After", "7")]),
+        HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", "v: 0 or 1, not é"),
     ],
-    ids=lambda refusal: refusal.text,
+    ids=lambda rejection: rejection.text,
 )
-def test_a_refusal_is_one_http_answer(refusal: Refusal) -> None:
+def test_a_rejection_is_one_http_answer(rejection: HTTPRejection) -> None:
     """A client's parser reads status, headers and one line of text, and then the end."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/ws", headers=[("Host", "odin.test")]))
     client.send(h11.EndOfMessage())
-    client.receive_data(refuse(refusal))
+    client.receive_data(rejection_response(rejection))
     response = client.next_event()
     assert isinstance(response, h11.Response)
-    assert response.status_code == refusal.status
-    assert response.reason == refusal.status.phrase.encode()
+    assert response.status_code == rejection.status
+    assert response.reason == rejection.status.phrase.encode()
     headers = {name.decode(): value.decode() for name, value in response.headers}
     assert headers["connection"] == "close"
-    assert headers.get("retry-after") == dict(refusal.headers).get("Retry-After")
+    assert headers.get("retry-after") == dict(rejection.headers).get("Retry-After")
     body = client.next_event()
     assert isinstance(body, h11.Data)
     assert body.data.isascii()

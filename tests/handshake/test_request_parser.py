@@ -1,4 +1,4 @@
-"""The request head is read whole or refused, whatever comes, however slowly and in what pieces."""
+"""The request head is read whole or rejected, whatever comes, however slowly and in what pieces."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -12,34 +12,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from odin_ws.handshake.request import Head, Refusal, check_upgrade, refuse
-from odin_ws.handshake.request_parser import RequestParser, parse_plain, read_head
+from odin_ws.handshake.request import (
+    HandshakeRequest,
+    HTTPRejection,
+    check_upgrade,
+    rejection_response,
+)
+from odin_ws.handshake.request_parser import RequestParser, parse_plain, read_request
 from tests.connection.fakes import FakeTransport
 from tests.fuzz.corpus import kept, seeds
 from tests.fuzz.mutations import inputs
-from tests.handshake.heads import UPGRADE, head_bytes
+from tests.handshake.requests import UPGRADE, max_header_bytes
 from tests.virtual_time import in_virtual_time
 
 MAX_BYTES = 2048
 
 
-async def read(*pieces: bytes, forwarded: str | None = None) -> Head | None:
+async def read(*pieces: bytes, forwarded: str | None = None) -> HandshakeRequest | None:
     """Read a head that comes in these pieces and no more."""
-    return await read_head(FakeTransport(pieces), max_bytes=MAX_BYTES, forwarded=forwarded)
+    return await read_request(FakeTransport(pieces), max_bytes=MAX_BYTES, forwarded=forwarded)
 
 
-def read_now(*pieces: bytes) -> Head | None:
+def read_now(*pieces: bytes) -> HandshakeRequest | None:
     """Read a head outside an async test."""
 
-    async def main(_: MockClock) -> Head | None:
+    async def main(_: MockClock) -> HandshakeRequest | None:
         return await read(*pieces)
 
     return in_virtual_time(main)
 
 
-async def refusal_of(*pieces: bytes) -> Refusal:
-    """What a head is refused with that comes in these pieces and no more."""
-    with pytest.raises(Refusal) as caught:
+async def rejection_of(*pieces: bytes) -> HTTPRejection:
+    """What a head is rejected with that comes in these pieces and no more."""
+    with pytest.raises(HTTPRejection) as caught:
         await read(*pieces)
     return caught.value
 
@@ -49,12 +54,12 @@ async def refusal_of(*pieces: bytes) -> Refusal:
 
 async def test_a_head_is_read(autojump_clock: MockClock) -> None:
     """Method, path, query and headers are told apart; header names are lower case."""
-    head = await read(head_bytes("/ws?v=0&empty=&name=a%20b", Origin="https://odin.test"))
-    assert head is not None
-    assert head.method == "GET"
-    assert head.path == "/ws"
-    assert head.query == {"v": "0", "empty": "", "name": "a b"}
-    assert head.headers == {name.lower(): value for name, value in UPGRADE.items()} | {
+    request = await read(max_header_bytes("/ws?v=0&empty=&name=a%20b", Origin="https://odin.test"))
+    assert request is not None
+    assert request.method == "GET"
+    assert request.path == "/ws"
+    assert request.query == {"v": "0", "empty": "", "name": "a b"}
+    assert request.headers == {name.lower(): value for name, value in UPGRADE.items()} | {
         "origin": "https://odin.test"
     }
 
@@ -78,10 +83,10 @@ async def test_header_that_is_not_read_may_have_any_bytes_over_0x7f(
 ) -> None:
     """The head is read, and has nothing of a header that nothing looks at."""
     fields = {name.replace("-", "_"): value for name, value in FOREIGN[case].items()}
-    head = await read(head_bytes(**fields))
-    assert head is not None
-    check_upgrade(head)
-    assert head.headers.keys() == {name.lower() for name in UPGRADE}
+    request = await read(max_header_bytes(**fields))
+    assert request is not None
+    check_upgrade(request)
+    assert request.headers.keys() == {name.lower() for name in UPGRADE}
 
 
 READ = [
@@ -103,9 +108,9 @@ async def test_header_that_is_read_has_to_be_ascii(
 ) -> None:
     """400, with the header's name."""
     value = UPGRADE.get(name, "x") + byte
-    refusal = await refusal_of(head_bytes(**{name.replace("-", "_"): value}))
-    assert (refusal.status, refusal.label) == (HTTPStatus.BAD_REQUEST, "bad_request")
-    assert name.lower() in refusal.text
+    rejection = await rejection_of(max_header_bytes(**{name.replace("-", "_"): value}))
+    assert (rejection.status, rejection.label) == (HTTPStatus.BAD_REQUEST, "bad_request")
+    assert name.lower() in rejection.text
 
 
 @pytest.mark.parametrize("name", ["Cookie", "X_Any", "Origin", "Authorization"])
@@ -114,7 +119,9 @@ async def test_no_header_may_have_a_control_character(
     autojump_clock: MockClock, name: str, byte: str
 ) -> None:
     """Whether it is read or not: RFC 9110, 5.5 has no place for one."""
-    assert (await refusal_of(head_bytes(**{name: f"a{byte}b"}))).status == HTTPStatus.BAD_REQUEST
+    assert (
+        await rejection_of(max_header_bytes(**{name: f"a{byte}b"}))
+    ).status == HTTPStatus.BAD_REQUEST
 
 
 @pytest.mark.parametrize("name", ["x-forwarded-for", "forwarded"])
@@ -122,57 +129,57 @@ async def test_only_the_forwarded_header_that_is_asked_for_is_read(
     autojump_clock: MockClock, name: str
 ) -> None:
     """It is held to ASCII then; the other one is not looked at."""
-    data = head_bytes(X_Forwarded_For="192.0.2.1", Forwarded="for=192.0.2.1")
-    head = await read(data, forwarded=name)
-    assert head is not None
-    assert head.headers.keys() - {one.lower() for one in UPGRADE} == {name}
-    bad = head_bytes(**{name.replace("-", "_"): "192.0.2.1, \xff"})
-    with pytest.raises(Refusal):
+    data = max_header_bytes(X_Forwarded_For="192.0.2.1", Forwarded="for=192.0.2.1")
+    request = await read(data, forwarded=name)
+    assert request is not None
+    assert request.headers.keys() - {one.lower() for one in UPGRADE} == {name}
+    bad = max_header_bytes(**{name.replace("-", "_"): "192.0.2.1, \xff"})
+    with pytest.raises(HTTPRejection):
         await read(bad, forwarded=name)
 
 
 async def test_a_repeated_header_has_its_values_joined(autojump_clock: MockClock) -> None:
     """A proxy may add a line of its own: no value hides another."""
-    data = head_bytes(Connection="keep-alive").replace(
+    data = max_header_bytes(Connection="keep-alive").replace(
         b"\r\n\r\n", b"\r\nConnection: Upgrade\r\n\r\n"
     )
-    head = await read(data)
-    assert head is not None
-    assert head.headers["connection"] == "keep-alive, Upgrade"
-    check_upgrade(head)
+    request = await read(data)
+    assert request is not None
+    assert request.headers["connection"] == "keep-alive, Upgrade"
+    check_upgrade(request)
 
 
 async def test_upgrade_on_two_lines_is_one_list(autojump_clock: MockClock) -> None:
     """RFC 9110, 5.3 and 7.8: the header is a list, so its lines are one."""
-    head = await read(
-        head_bytes(Upgrade="h2c").replace(b"\r\n\r\n", b"\r\nUpgrade: websocket\r\n\r\n")
+    request = await read(
+        max_header_bytes(Upgrade="h2c").replace(b"\r\n\r\n", b"\r\nUpgrade: websocket\r\n\r\n")
     )
-    assert head is not None
-    assert head.headers["upgrade"] == "h2c, websocket"
-    check_upgrade(head)
+    assert request is not None
+    assert request.headers["upgrade"] == "h2c, websocket"
+    check_upgrade(request)
 
 
 @settings(max_examples=100)
 @given(
-    st.lists(st.integers(0, len(head_bytes()) + 3), max_size=10),
+    st.lists(st.integers(0, len(max_header_bytes()) + 3), max_size=10),
     st.sampled_from([b"", b"\x81\x80", b"abc"]),
 )
 def test_failing_21_a_head_may_be_cut_anywhere_and_nothing_behind_it_is_lost(
     cuts: list[int], behind: bytes
 ) -> None:
     """Bytes that came together with the end of the head are handed on; later ones are not read."""
-    data = head_bytes() + behind
+    data = max_header_bytes() + behind
     edges = sorted({0, *cuts, len(data)})
     pieces = [data[low:high] for low, high in itertools.pairwise(edges)]
-    head = read_now(*pieces)
-    assert head is not None
-    assert head.path == "/ws"
-    read_up_to = min(edge for edge in edges if edge >= len(head_bytes()))
-    assert head.rest == data[len(head_bytes()) : read_up_to]
+    request = read_now(*pieces)
+    assert request is not None
+    assert request.path == "/ws"
+    read_up_to = min(edge for edge in edges if edge >= len(max_header_bytes()))
+    assert request.rest == data[len(max_header_bytes()) : read_up_to]
 
 
-@pytest.mark.parametrize("pieces", [[], [b"GET /ws HT"], [head_bytes()[:-1]]])
-async def test_a_peer_that_leaves_before_the_head_is_whole_is_no_refusal(
+@pytest.mark.parametrize("pieces", [[], [b"GET /ws HT"], [max_header_bytes()[:-1]]])
+async def test_a_peer_that_leaves_before_the_head_is_whole_is_no_rejection(
     autojump_clock: MockClock, pieces: list[bytes]
 ) -> None:
     """Nobody is there any more to be answered."""
@@ -185,7 +192,7 @@ async def test_a_head_up_to_the_limit_is_read(
     autojump_clock: MockClock, size: int, piece: int
 ) -> None:
     """The limit itself is still allowed."""
-    data = head_bytes(X="y" * (size - len(head_bytes(X=""))))
+    data = max_header_bytes(X="y" * (size - len(max_header_bytes(X=""))))
     assert len(data) == size
     assert await read(*(data[at : at + piece] for at in range(0, size, piece))) is not None
 
@@ -196,11 +203,11 @@ async def test_failing_20_a_head_over_the_limit_is_answered_431(
     autojump_clock: MockClock, size: int, piece: int
 ) -> None:
     """Its size is bounded, in whatever pieces it comes and whether or not it ends."""
-    data = head_bytes(X="y" * (size - len(head_bytes(X=""))))
-    refusal = await refusal_of(*(data[at : at + piece] for at in range(0, size, piece)))
-    assert (refusal.status, refusal.label) == (
+    data = max_header_bytes(X="y" * (size - len(max_header_bytes(X=""))))
+    rejection = await rejection_of(*(data[at : at + piece] for at in range(0, size, piece)))
+    assert (rejection.status, rejection.label) == (
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-        "head_too_large",
+        "header_too_large",
     )
 
 
@@ -208,32 +215,32 @@ async def test_a_head_without_an_end_is_answered_as_soon_as_it_is_too_large(
     autojump_clock: MockClock,
 ) -> None:
     """What is kept of it is bounded while it comes, not only when it is whole."""
-    refusal = await refusal_of(b"GET /ws HTTP/1.1\r\nX: ", b"y" * (MAX_BYTES + 1))
-    assert refusal.status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    rejection = await rejection_of(b"GET /ws HTTP/1.1\r\nX: ", b"y" * (MAX_BYTES + 1))
+    assert rejection.status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 async def test_bytes_behind_the_head_do_not_count_against_its_limit(
     autojump_clock: MockClock,
 ) -> None:
-    """A client that sends commands with its handshake is not refused for them."""
-    head = await read(head_bytes() + b"x" * (MAX_BYTES - len(head_bytes())))
-    assert head is not None
-    head = await read(head_bytes()[:-1], b"\n" + b"x" * (MAX_BYTES - 1))
-    assert head is not None
-    assert len(head.rest) == MAX_BYTES - 1
+    """A client that sends commands with its handshake is not rejected for them."""
+    request = await read(max_header_bytes() + b"x" * (MAX_BYTES - len(max_header_bytes())))
+    assert request is not None
+    request = await read(max_header_bytes()[:-1], b"\n" + b"x" * (MAX_BYTES - 1))
+    assert request is not None
+    assert len(request.rest) == MAX_BYTES - 1
 
 
 @pytest.mark.parametrize("count", [100, 101])
 async def test_no_head_needs_more_than_a_hundred_headers(
     autojump_clock: MockClock, count: int
 ) -> None:
-    """Many small headers are refused like one large one."""
+    """Many small headers are rejected like one large one."""
     extra = b"".join(b"A%d: b\r\n" % number for number in range(count - len(UPGRADE)))
-    data = head_bytes()[:-2] + extra + b"\r\n"
+    data = max_header_bytes()[:-2] + extra + b"\r\n"
     if count == 100:
         assert await read(data) is not None
     else:
-        assert (await refusal_of(data)).status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        assert (await rejection_of(data)).status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 @pytest.mark.parametrize(
@@ -247,62 +254,62 @@ async def test_no_head_needs_more_than_a_hundred_headers(
         b"GET /ws HTTP/1.1\r\nHost: a\r\n bad: fold\r\n: x\r\n\r\n",
         b"GET /ws HTTP/1.1\r\nHost : a\r\n\r\n",
         b"GET /w\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
-        head_bytes(Sec_WebSocket_Key="\xff" * 24),
-        head_bytes(Content_Length="one"),
-        head_bytes(Content_Length="0, 0"),
-        head_bytes(content_length="0,0"),
-        head_bytes(Host="odin.test, elsewhere.test"),
-        head_bytes(Host="odin.test elsewhere.test"),
-        head_bytes(Host="ann@odin.test"),
-        head_bytes(Host="odin.test/ws"),
-        head_bytes(Host="odin.test\\elsewhere.test"),
-        head_bytes(Host="["),
-        head_bytes(Host="a:b:c"),
-        head_bytes(Host="a:123456"),
-        head_bytes("ws:/ws", Host=""),
-        head_bytes("http:/ws", Host=""),
-        head_bytes("/ws?v=0&v=1"),
-        head_bytes("/ws?token=a&v=1&token=b"),
-        head_bytes(X_Name="a\x7fb"),
-        head_bytes("/ws#"),
-        head_bytes("/ws?v=0#end"),
-        head_bytes("http://[::1/ws"),
-        head_bytes("/ws?v=%ff"),
-        head_bytes(version="HTTP/1.0"),
-        head_bytes(version="HTTP/1.0", Host=None),
-        head_bytes(version="HTTP/2.0"),
+        max_header_bytes(Sec_WebSocket_Key="\xff" * 24),
+        max_header_bytes(Content_Length="one"),
+        max_header_bytes(Content_Length="0, 0"),
+        max_header_bytes(content_length="0,0"),
+        max_header_bytes(Host="odin.test, elsewhere.test"),
+        max_header_bytes(Host="odin.test elsewhere.test"),
+        max_header_bytes(Host="ann@odin.test"),
+        max_header_bytes(Host="odin.test/ws"),
+        max_header_bytes(Host="odin.test\\elsewhere.test"),
+        max_header_bytes(Host="["),
+        max_header_bytes(Host="a:b:c"),
+        max_header_bytes(Host="a:123456"),
+        max_header_bytes("ws:/ws", Host=""),
+        max_header_bytes("http:/ws", Host=""),
+        max_header_bytes("/ws?v=0&v=1"),
+        max_header_bytes("/ws?token=a&v=1&token=b"),
+        max_header_bytes(X_Name="a\x7fb"),
+        max_header_bytes("/ws#"),
+        max_header_bytes("/ws?v=0#end"),
+        max_header_bytes("http://[::1/ws"),
+        max_header_bytes("/ws?v=%ff"),
+        max_header_bytes(version="HTTP/1.0"),
+        max_header_bytes(version="HTTP/1.0", Host=None),
+        max_header_bytes(version="HTTP/2.0"),
     ],
 )
 async def test_what_is_no_request_is_answered_400(autojump_clock: MockClock, data: bytes) -> None:
     """Garbage, bytes that are not ASCII and other versions get an answer, not an exception."""
-    refusal = await refusal_of(data)
-    assert (refusal.status, refusal.label) == (HTTPStatus.BAD_REQUEST, "bad_request")
+    rejection = await rejection_of(data)
+    assert (rejection.status, rejection.label) == (HTTPStatus.BAD_REQUEST, "bad_request")
 
 
 @settings(max_examples=150)
 @given(
     st.binary(max_size=200)
-    | st.binary(max_size=20).map(lambda noise: head_bytes()[:-2] + noise + b"\r\n\r\n")
+    | st.binary(max_size=20).map(lambda noise: max_header_bytes()[:-2] + noise + b"\r\n\r\n")
     | st.tuples(st.integers(0, 150), st.binary(max_size=3)).map(
-        lambda it: head_bytes()[: it[0]] + it[1] + head_bytes()[it[0] :]
+        lambda it: max_header_bytes()[: it[0]] + it[1] + max_header_bytes()[it[0] :]
     )
 )
-def test_no_bytes_bring_anything_but_a_head_or_a_refusal(data: bytes) -> None:
+def test_no_bytes_bring_anything_but_a_head_or_a_rejection(data: bytes) -> None:
     """Whatever a stranger sends, there is a head, an end, or an answer that is HTTP."""
     answer = b"HTTP/1.1 4"
     try:
-        head = read_now(data, b"")
-        if head is not None:
-            check_upgrade(head)
-    except Refusal as refusal:
-        answer = refuse(refusal)
+        request = read_now(data, b"")
+        if request is not None:
+            check_upgrade(request)
+    except HTTPRejection as rejection:
+        answer = rejection_response(rejection)
     assert answer.startswith(b"HTTP/1.1 4")
 
 
 # ---- in one pass, and with h11
 
 
-BROWSER = head_bytes(
+BROWSER = max_header_bytes(
     "/ws?v=1&token=a%2Eb",
     Origin="https://odin.test",
     User_Agent="Browser/1.0 (X11; Linux x86_64)",
@@ -314,26 +321,28 @@ BROWSER = head_bytes(
 )
 
 
-def with_h11(data: bytes, forwarded: str | None) -> Head | Refusal | None:
+def with_h11(data: bytes, forwarded: str | None) -> HandshakeRequest | HTTPRejection | None:
     """What comes of a head where nothing is parsed in one pass."""
     try:
         return RequestParser(MAX_BYTES, forwarded).receive(data)
-    except Refusal as refusal:
-        return refusal
+    except HTTPRejection as rejection:
+        return rejection
 
 
 def check_both(data: bytes) -> bool:
     """Check that what is parsed in one pass is what h11 makes of it; returns whether it is."""
     taken = 0
     for forwarded in None, "x-forwarded-for", "forwarded":
-        head = parse_plain(data, MAX_BYTES, forwarded)
-        if head is not None:
+        request = parse_plain(data, MAX_BYTES, forwarded)
+        if request is not None:
             taken += 1
-            assert head == with_h11(data, forwarded)
+            assert request == with_h11(data, forwarded)
     return bool(taken)
 
 
-@pytest.mark.parametrize("data", [head_bytes(), BROWSER, BROWSER + b"\x81\x80", BROWSER.lower()])
+@pytest.mark.parametrize(
+    "data", [max_header_bytes(), BROWSER, BROWSER + b"\x81\x80", BROWSER.lower()]
+)
 def test_head_of_a_usual_client_is_parsed_in_one_pass(data: bytes) -> None:
     """h11 would be the same and slower."""
     assert check_both(data) == (b"HTTP/1.1" in data)
@@ -342,27 +351,27 @@ def test_head_of_a_usual_client_is_parsed_in_one_pass(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        head_bytes()[:-1],
-        head_bytes(X="y" * MAX_BYTES),
-        head_bytes(Content_Length="0"),
-        head_bytes(Transfer_Encoding="chunked"),
-        head_bytes()[:-2] + b"Host: odin.test\r\n\r\n",
-        head_bytes()[:-2] + b"Connection: close\r\n\r\n",
-        head_bytes()[:-2] + b"X: 1\r\n folded: 2\r\n\r\n",
-        head_bytes()[:-2] + b"X: 1\nY: 2\r\n\r\n",
-        head_bytes()[:-2] + b"X: 1\r\n" * 100 + b"\r\n",
-        head_bytes()[:-2] + b"X : 1\r\n\r\n",
-        head_bytes(X_Any="a\x00b"),
-        head_bytes(Origin="\xfc"),
-        head_bytes(Host=None),
-        head_bytes(Host="a b"),
-        head_bytes("http://odin.test/ws"),
-        head_bytes("/ws#end"),
-        head_bytes("/ws?v=0&v=1"),
-        head_bytes("/ws?v=%ff"),
-        head_bytes(version="HTTP/1.0"),
-        b"\r\n" + head_bytes(),
-        b" " + head_bytes(),
+        max_header_bytes()[:-1],
+        max_header_bytes(X="y" * MAX_BYTES),
+        max_header_bytes(Content_Length="0"),
+        max_header_bytes(Transfer_Encoding="chunked"),
+        max_header_bytes()[:-2] + b"Host: odin.test\r\n\r\n",
+        max_header_bytes()[:-2] + b"Connection: close\r\n\r\n",
+        max_header_bytes()[:-2] + b"X: 1\r\n folded: 2\r\n\r\n",
+        max_header_bytes()[:-2] + b"X: 1\nY: 2\r\n\r\n",
+        max_header_bytes()[:-2] + b"X: 1\r\n" * 100 + b"\r\n",
+        max_header_bytes()[:-2] + b"X : 1\r\n\r\n",
+        max_header_bytes(X_Any="a\x00b"),
+        max_header_bytes(Origin="\xfc"),
+        max_header_bytes(Host=None),
+        max_header_bytes(Host="a b"),
+        max_header_bytes("http://odin.test/ws"),
+        max_header_bytes("/ws#end"),
+        max_header_bytes("/ws?v=0&v=1"),
+        max_header_bytes("/ws?v=%ff"),
+        max_header_bytes(version="HTTP/1.0"),
+        b"\r\n" + max_header_bytes(),
+        b" " + max_header_bytes(),
     ],
 )
 def test_head_with_anything_doubtful_is_left_to_h11(data: bytes) -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.history import Retention, Want
-from odin_ws.history.history import message_bytes
-from odin_ws.protocol.envelope import Message
+from odin_ws.history import History, ResumeCursor
+from odin_ws.history.history import retained_bytes
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
 from odin_ws.steps import finish
-from tests.building import message
+from tests.factories import message
 
 CATALOGUE = default_catalogue()
 
@@ -40,12 +40,12 @@ positions = st.dictionaries(keys, st.integers(-1, 60), max_size=4)
 MOST = 1 << 62
 
 
-def key_of(one: Message) -> TopicPartition:
+def key_of(one: ChannelMessage) -> TopicPartition:
     """The partition that a message is from."""
     return TopicPartition(one.record.topic, one.record.partition)
 
 
-def orders(messages: Iterable[Message]) -> list[int]:
+def orders(messages: Iterable[ChannelMessage]) -> list[int]:
     """Their places in the hub's order."""
     return [one.order for one in messages]
 
@@ -55,7 +55,7 @@ class Kept:
     """A message, and when it came."""
 
     at: float
-    message: Message
+    message: ChannelMessage
 
 
 class RetentionAgainstAList(RuleBasedStateMachine):
@@ -63,7 +63,7 @@ class RetentionAgainstAList(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.retention = Retention(CATALOGUE, MOST_BYTES, MOST_SECONDS)
+        self.history = History(CATALOGUE, MOST_BYTES, MOST_SECONDS)
         self.kept: list[Kept] = []
         self.floors: dict[TopicPartition, int] = {}
         self.next = dict.fromkeys(KEYS, 0)
@@ -73,7 +73,7 @@ class RetentionAgainstAList(RuleBasedStateMachine):
     @rule(key=keys, offset=st.integers(-1, 50))
     def begin(self, key: TopicPartition, offset: int) -> None:
         """A partition is read from some place on, behind or before where it was."""
-        self.retention.begin(key, offset)
+        self.history.begin(key, offset)
         self.forget(key)
         self.floors[key] = offset
         self.next[key] = offset + 1
@@ -81,7 +81,7 @@ class RetentionAgainstAList(RuleBasedStateMachine):
     @rule(key=keys)
     def drop(self, key: TopicPartition) -> None:
         """A partition is read no more."""
-        self.retention.drop(key)
+        self.history.drop(key)
         self.forget(key)
         self.floors.pop(key, None)
 
@@ -111,7 +111,7 @@ class RetentionAgainstAList(RuleBasedStateMachine):
                 offset=offset,
             )
             one.order = self.order
-            self.retention.keep(one, self.now)
+            self.history.keep(one, self.now)
             self.kept.append(Kept(self.now, one))
             self.trim()
 
@@ -127,27 +127,29 @@ class RetentionAgainstAList(RuleBasedStateMachine):
 
     def size(self) -> int:
         """What the list's messages take."""
-        return sum(message_bytes(one.message) for one in self.kept)
+        return sum(retained_bytes(one.message) for one in self.kept)
 
     @rule(names=patterns, starts=positions, reached=positions)
-    def want(
+    def resume_cursor(
         self,
         names: set[str],
         starts: dict[TopicPartition, int],
         reached: dict[TopicPartition, int],
     ) -> None:
         """What is wanted comes in order, each message once, and as many as were promised."""
-        want = Want(dict.fromkeys(sorted(names), starts))
+        resume_cursor = ResumeCursor(dict.fromkeys(sorted(names), starts))
         for key, offset in reached.items():
-            want.advance(key, offset)
-        expected = [one.message for one in self.kept if want.includes(one.message)]
-        assert orders(finish(self.retention.gather(want, MOST, MOST)).messages) == orders(expected)
-        assert finish(self.retention.count(want, MOST)) == len(expected)
+            resume_cursor.advance(key, offset)
+        expected = [one.message for one in self.kept if resume_cursor.includes(one.message)]
+        assert orders(finish(self.history.gather(resume_cursor, MOST, MOST)).messages) == orders(
+            expected
+        )
+        assert finish(self.history.count(resume_cursor, MOST)) == len(expected)
 
     @rule(names=patterns, order=st.integers(0, 200))
     def since(self, names: set[str], order: int) -> None:
         """What came after a place in the order, of some patterns."""
-        assert orders(finish(self.retention.since(names, order, MOST))) == [
+        assert orders(finish(self.history.since(names, order, MOST))) == [
             one.message.order
             for one in self.kept
             if one.message.order > order and not names.isdisjoint(one.message.patterns)
@@ -156,12 +158,12 @@ class RetentionAgainstAList(RuleBasedStateMachine):
     @invariant()
     def it_holds_what_the_list_holds(self) -> None:
         """As many messages of the same size, and it knows from where on they are complete."""
-        assert len(self.retention) == len(self.kept)
-        assert self.retention.size == sum(message_bytes(one.message) for one in self.kept)
-        assert {key: self.retention.floor(key) for key in KEYS} == {
+        assert len(self.history) == len(self.kept)
+        assert self.history.size == sum(retained_bytes(one.message) for one in self.kept)
+        assert {key: self.history.floor(key) for key in KEYS} == {
             key: self.floors.get(key) for key in KEYS
         }
-        assert orders(finish(self.retention.since(["*.*"], 0, MOST))) == orders(
+        assert orders(finish(self.history.since(["*.*"], 0, MOST))) == orders(
             one.message for one in self.kept
         )
 
@@ -170,70 +172,70 @@ TestRetentionAgainstAList = RetentionAgainstAList.TestCase
 TestRetentionAgainstAList.settings = settings(max_examples=60, stateful_step_count=25)
 
 
-def filled(count: int, *, tokens: int = 1) -> Retention:
+def history_loaded(count: int, *, tokens: int = 1) -> History:
     """A hot tail with messages of one partition, of so many tokens in turn."""
-    retention = Retention(CATALOGUE, 1 << 30, 1e9)
-    retention.begin(KEYS[0], -1)
+    history = History(CATALOGUE, 1 << 30, 1e9)
+    history.begin(KEYS[0], -1)
     for number in range(count):
         one = message(f"T{number % tokens}", offset=number)
         one.order = number + 1
-        retention.keep(one, number)
-    return retention
+        history.keep(one, number)
+    return history
 
 
 def test_patterns_that_overlap_bring_a_message_once() -> None:
     """A channel, its token, its category and everything all want the same."""
-    retention = filled(9, tokens=3)
+    history = history_loaded(9, tokens=3)
     start = {KEYS[0]: 3}
-    want = Want(dict.fromkeys(["T1.trade", "T1.*", "*.trade", "*.*"], start))
-    assert orders(finish(retention.gather(want, MOST, MOST)).messages) == [5, 6, 7, 8, 9]
-    assert finish(retention.count(want, MOST)) == 5
+    resume_cursor = ResumeCursor(dict.fromkeys(["T1.trade", "T1.*", "*.trade", "*.*"], start))
+    assert orders(finish(history.gather(resume_cursor, MOST, MOST)).messages) == [5, 6, 7, 8, 9]
+    assert finish(history.count(resume_cursor, MOST)) == 5
 
 
 def test_channels_of_one_topic_may_begin_in_different_places() -> None:
     """As they do for a client that knows the last message of each channel."""
-    retention = filled(12, tokens=3)
-    want = Want({"T0.trade": {KEYS[0]: 8}, "T1.trade": {KEYS[0]: 3}})
-    assert orders(finish(retention.gather(want, MOST, MOST)).messages) == [5, 8, 10, 11]
-    assert finish(retention.count(want, MOST)) == 4
+    history = history_loaded(12, tokens=3)
+    resume_cursor = ResumeCursor({"T0.trade": {KEYS[0]: 8}, "T1.trade": {KEYS[0]: 3}})
+    assert orders(finish(history.gather(resume_cursor, MOST, MOST)).messages) == [5, 8, 10, 11]
+    assert finish(history.count(resume_cursor, MOST)) == 4
 
 
 def test_without_a_budget_nothing_is_kept_and_it_says_so() -> None:
-    """WS_RETENTION_BYTES=0: whatever is asked for is in the log."""
-    retention = Retention(CATALOGUE, 0, 300)
-    retention.begin(KEYS[0], 6)
-    retention.keep(message("BTC", offset=9), 0)
-    assert (len(retention), retention.size, retention.floor(KEYS[0])) == (0, 0, 9)
+    """WS_HISTORY_BYTES=0: whatever is asked for is in the log."""
+    history = History(CATALOGUE, 0, 300)
+    history.begin(KEYS[0], 6)
+    history.keep(message("BTC", offset=9), 0)
+    assert (len(history), history.size, history.floor(KEYS[0])) == (0, 0, 9)
 
 
 def test_when_it_is_full_a_sixty_fourth_is_made_free() -> None:
     """So that not each message has to make room for itself."""
-    size = message_bytes(message("BTC"))
-    retention = Retention(CATALOGUE, 640 * size, 300)
-    retention.begin(KEYS[0], -1)
+    size = retained_bytes(message("BTC"))
+    history = History(CATALOGUE, 640 * size, 300)
+    history.begin(KEYS[0], -1)
     for offset in range(640):
-        retention.keep(message("BTC", offset=offset), 0)
-    assert len(retention) == 640
-    retention.keep(message("BTC", offset=640), 0)
-    assert (len(retention), retention.floor(KEYS[0])) == (630, 10)
+        history.keep(message("BTC", offset=offset), 0)
+    assert len(history) == 640
+    history.keep(message("BTC", offset=640), 0)
+    assert (len(history), history.floor(KEYS[0])) == (630, 10)
 
 
 @pytest.mark.parametrize("forget", ["age", "drop", "begin"])
 def test_what_is_forgotten_leaves_nothing_behind(forget: str) -> None:
     """There is no end of tokens: a channel that has no message takes no memory."""
-    retention = Retention(CATALOGUE, 1 << 30, 10)
-    retention.begin(KEYS[0], -1)
+    history = History(CATALOGUE, 1 << 30, 10)
+    history.begin(KEYS[0], -1)
     one = message("BTC")
     references = [sys.getrefcount(one.channel)]
-    retention.keep(one, 0)
+    history.keep(one, 0)
     references.append(sys.getrefcount(one.channel))
     match forget:
         case "age":
-            retention.trim(11)
+            history.trim(11)
         case "drop":
-            retention.drop(KEYS[0])
+            history.drop(KEYS[0])
         case "begin":
-            retention.begin(KEYS[0], 500)
+            history.begin(KEYS[0], 500)
     references.append(sys.getrefcount(one.channel))
     before, while_kept, after = references
     assert before == after < while_kept
@@ -244,87 +246,87 @@ def test_what_is_forgotten_leaves_nothing_behind(forget: str) -> None:
 
 def size_of_one() -> int:
     """What each message of these tests takes."""
-    return message_bytes(message("BTC"))
+    return retained_bytes(message("BTC"))
 
 
-def kept_on(retention: Retention, first: int, count: int, now: float = 0.0) -> None:
+def kept_on(history: History, first: int, count: int, now: float = 0.0) -> None:
     """Keep so many more messages of one partition."""
     for offset in range(first, first + count):
-        retention.keep(message("BTC", offset=offset), now)
+        history.keep(message("BTC", offset=offset), now)
 
 
-def pinned(messages: int) -> Retention:
+def pinned(messages: int) -> History:
     """A full history of so many messages."""
-    retention = Retention(CATALOGUE, messages * size_of_one(), 300)
-    retention.begin(KEYS[0], -1)
-    kept_on(retention, 0, messages)
-    return retention
+    history = History(CATALOGUE, messages * size_of_one(), 300)
+    history.begin(KEYS[0], -1)
+    kept_on(history, 0, messages)
+    return history
 
 
 def test_pin_keeps_the_floors() -> None:
     """Neither size nor age moves them until the pin is released by all who share it."""
-    retention = pinned(10)
-    pin = retention.pin()
-    retention.share(pin)
-    kept_on(retention, 10, 5, now=1000.0)
-    assert (len(retention), retention.floor(KEYS[0])) == (15, -1)
-    retention.unpin(pin, 1000.0)
-    kept_on(retention, 15, 1, now=1000.0)
-    assert (len(retention), retention.floor(KEYS[0])) == (16, -1)
-    retention.unpin(pin, 1000.0)
-    assert (len(retention), retention.floor(KEYS[0])) == (6, 9)
+    history = pinned(10)
+    pin = history.pin()
+    history.share(pin)
+    kept_on(history, 10, 5, now=1000.0)
+    assert (len(history), history.floor(KEYS[0])) == (15, -1)
+    history.unpin(pin, 1000.0)
+    kept_on(history, 15, 1, now=1000.0)
+    assert (len(history), history.floor(KEYS[0])) == (16, -1)
+    history.unpin(pin, 1000.0)
+    assert (len(history), history.floor(KEYS[0])) == (6, 9)
 
 
 def test_pins_are_broken_when_history_is_twice_its_size() -> None:
     """It has 16 MiB and was to have 20,000 messages of some 1 KB; then it has its size again."""
     count = (16 << 20) // size_of_one()
-    retention = pinned(count)
-    pin, other = retention.pin(), retention.pin()
-    kept_on(retention, count, count)
-    assert retention.holds(pin)
-    kept_on(retention, 2 * count, 1)
-    assert not retention.holds(pin)
-    assert not retention.holds(other)
-    assert retention.broken_pins == 2
-    assert retention.size <= count * size_of_one()
+    history = pinned(count)
+    pin, other = history.pin(), history.pin()
+    kept_on(history, count, count)
+    assert history.holds(pin)
+    kept_on(history, 2 * count, 1)
+    assert not history.holds(pin)
+    assert not history.holds(other)
+    assert history.broken_pins == 2
+    assert history.size <= count * size_of_one()
     for one in (pin, other):
-        retention.unpin(one, 0.0)
-    assert retention.size <= count * size_of_one()
+        history.unpin(one, 0.0)
+    assert history.size <= count * size_of_one()
 
 
 def test_small_history_may_grow_by_8_mib_while_pinned() -> None:
-    """With WS_RETENTION_BYTES=0 too, or clients could not get from the log to live."""
-    retention = Retention(CATALOGUE, 0, 300)
-    retention.begin(KEYS[0], -1)
-    pin = retention.pin()
+    """With WS_HISTORY_BYTES=0 too, or clients could not get from the log to live."""
+    history = History(CATALOGUE, 0, 300)
+    history.begin(KEYS[0], -1)
+    pin = history.pin()
     count = (8 << 20) // size_of_one()
-    kept_on(retention, 0, count)
-    assert len(retention) == count
-    kept_on(retention, count, 1)
-    assert not retention.holds(pin)
-    assert len(retention) == 0
+    kept_on(history, 0, count)
+    assert len(history) == count
+    kept_on(history, count, 1)
+    assert not history.holds(pin)
+    assert len(history) == 0
 
 
 def test_surplus_of_a_released_pin_goes_in_steps() -> None:
     """1 MiB, or a sixteenth of the size, with each message; not all of it at once."""
     count = (64 << 20) // size_of_one()
-    retention = pinned(count)
-    pin = retention.pin()
-    kept_on(retention, count, count // 2)
-    retention.unpin(pin, 0.0)
-    assert retention.size > 80 << 20
-    kept_on(retention, 2 * count, 20)
-    assert retention.size <= 64 << 20
+    history = pinned(count)
+    pin = history.pin()
+    kept_on(history, count, count // 2)
+    history.unpin(pin, 0.0)
+    assert history.size > 80 << 20
+    kept_on(history, 2 * count, 20)
+    assert history.size <= 64 << 20
 
 
 def test_new_pin_stops_the_surplus_from_going() -> None:
     """Whoever pins next gets the floor as it is then."""
     count = (64 << 20) // size_of_one()
-    retention = pinned(count)
-    pin = retention.pin()
-    kept_on(retention, count, count // 2)
-    retention.unpin(pin, 0.0)
-    retention.pin()
-    floor = retention.floor(KEYS[0])
-    kept_on(retention, 2 * count, 20)
-    assert retention.floor(KEYS[0]) == floor
+    history = pinned(count)
+    pin = history.pin()
+    kept_on(history, count, count // 2)
+    history.unpin(pin, 0.0)
+    history.pin()
+    floor = history.floor(KEYS[0])
+    kept_on(history, 2 * count, 20)
+    assert history.floor(KEYS[0]) == floor

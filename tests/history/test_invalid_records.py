@@ -10,35 +10,35 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from odin_ws.history.record_decoder import Unreadable
-from odin_ws.records import Assignment, HistoryEnd, Record, TopicPartition, Undecodable
-from tests.building import record
-from tests.hub.driving import dispatching, make_hub
-from tests.hub.joining import join
+from odin_ws.history.record_decoder import InvalidRecord
+from odin_ws.records import Assignment, HistoryEnd, InvalidBatch, Record, TopicPartition
+from tests.factories import record
+from tests.hub.hub_driver import dispatching, make_hub
+from tests.hub.joins import join
 
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (record(None), Unreadable.NO_KEY),
-        (record(b"\xff"), Unreadable.BAD_KEY),
-        (record(value=None), Unreadable.TOMBSTONE),
-        (record(value=b'{"x":"' + b"x" * 1024 + b'"}'), Unreadable.TOO_LARGE),
-        (record(value=b"{"), Unreadable.NOT_JSON),
-        (record(value=b"[]"), Unreadable.NOT_AN_OBJECT),
-        (record(b"BTC\n"), Unreadable.KEY_CONTROL_CHARACTERS),
-        (record(b'"BTC"'), Unreadable.KEY_IN_QUOTES),
-        (record(b"\x00\x00\x00\x00\x01BTC"), Unreadable.KEY_SCHEMA_PREFIX),
-        (record(value=b"\x00\x00\x00\x00\x01{}"), Unreadable.VALUE_SCHEMA_PREFIX),
+        (record(None), InvalidRecord.NO_KEY),
+        (record(b"\xff"), InvalidRecord.BAD_KEY),
+        (record(value=None), InvalidRecord.TOMBSTONE),
+        (record(value=b'{"x":"' + b"x" * 1024 + b'"}'), InvalidRecord.TOO_LARGE),
+        (record(value=b"{"), InvalidRecord.NOT_JSON),
+        (record(value=b"[]"), InvalidRecord.NOT_AN_OBJECT),
+        (record(b"BTC\n"), InvalidRecord.KEY_CONTROL_CHARACTERS),
+        (record(b'"BTC"'), InvalidRecord.KEY_IN_QUOTES),
+        (record(b"\x00\x00\x00\x00\x01BTC"), InvalidRecord.KEY_SCHEMA_PREFIX),
+        (record(value=b"\x00\x00\x00\x00\x01{}"), InvalidRecord.VALUE_SCHEMA_PREFIX),
         *(
-            (Record("odin.trades", 0, 0, -1, None, b"raw", reason), Unreadable(reason.value))
-            for reason in Undecodable
+            (Record("odin.trades", 0, 0, -1, None, b"raw", reason), InvalidRecord(reason.value))
+            for reason in InvalidBatch
         ),
     ],
-    ids=lambda value: str(value) if isinstance(value, Unreadable) else "",
+    ids=lambda value: str(value) if isinstance(value, InvalidRecord) else "",
 )
 async def test_a_poison_record_is_counted_and_passed_by(
-    autojump_clock: MockClock, bad: Record, reason: Unreadable
+    autojump_clock: MockClock, bad: Record, reason: InvalidRecord
 ) -> None:
     """It stops neither the stream nor the positions, and those around it arrive."""
     hub = make_hub(max_record_bytes=1024)
@@ -49,36 +49,36 @@ async def test_a_poison_record_is_counted_and_passed_by(
         assert client.positions == ["0-0", "0-2"]
         await feeder.publish(attrs.evolve(bad, offset=3))
         assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 3}}
-    assert hub.stats.unreadable == {reason: 2}
+    assert hub.stats.invalid_records == {reason: 2}
     assert len(client.writes) == 1
 
 
 async def test_only_news_is_passed_on_as_a_dead_letter(autojump_clock: MockClock) -> None:
     """What an instance reads of the past was news to those that ran then, and is not told again."""
     hub = make_hub()
-    letters: list[tuple[int, Unreadable]] = []
-    hub.intake.passed_by = lambda one, reason: letters.append((one.offset, reason))
+    dead_letters: list[tuple[int, InvalidRecord]] = []
+    hub.ingest.on_invalid_record = lambda one, reason: dead_letters.append((one.offset, reason))
     key = TopicPartition("odin.trades", 0)
     async with dispatching(hub) as feeder:
         await feeder.publish(Assignment({key: 2}, history={key: -1}))
         await feeder.publish(*(record(None, offset=offset) for offset in (0, 1, 2)), HistoryEnd())
-        assert letters == []
+        assert dead_letters == []
         await feeder.publish(record(None, offset=3), record(value=b"[", offset=4))
         # What a source reads twice was told of the first time.
         await feeder.publish(record(None, offset=3))
-    assert letters == [(3, Unreadable.NO_KEY), (4, Unreadable.NOT_JSON)]
-    assert hub.stats.unreadable == {Unreadable.NO_KEY: 5, Unreadable.NOT_JSON: 1}
+    assert dead_letters == [(3, InvalidRecord.NO_KEY), (4, InvalidRecord.NOT_JSON)]
+    assert hub.stats.invalid_records == {InvalidRecord.NO_KEY: 5, InvalidRecord.NOT_JSON: 1}
 
 
 async def test_a_batch_that_cannot_be_decoded_is_a_dead_letter(autojump_clock: MockClock) -> None:
     """One for the batch, with its bytes; the position is behind its last offset."""
     hub = make_hub()
-    letters: list[tuple[Record, Unreadable]] = []
-    hub.intake.passed_by = lambda one, reason: letters.append((one, reason))
-    bad = Record("odin.trades", 0, 9, 1, None, b"raw", Undecodable.BAD_COMPRESSION)
+    dead_letters: list[tuple[Record, InvalidRecord]] = []
+    hub.ingest.on_invalid_record = lambda one, reason: dead_letters.append((one, reason))
+    bad = Record("odin.trades", 0, 9, 1, None, b"raw", InvalidBatch.BAD_COMPRESSION)
     async with dispatching(hub) as feeder:
         await feeder.publish(record(offset=0), bad, record(offset=10))
-    assert letters == [(bad, Unreadable.BAD_COMPRESSION)]
+    assert dead_letters == [(bad, InvalidRecord.BAD_COMPRESSION)]
     assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 10}}
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.catalogue import KeyFormat, Topic, ValueFormat
-from odin_ws.history.record_decoder import TopicReader, Unreadable, read_token, read_value
-from odin_ws.records import Undecodable
-from tests.building import record
+from odin_ws.history.record_decoder import InvalidRecord, RecordDecoder, read_token, read_value
+from odin_ws.records import InvalidBatch
+from tests.factories import record
 
 LIMIT = 1024
 
@@ -19,28 +19,28 @@ LIMIT = 1024
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        (None, Unreadable.NO_KEY),
-        (b"", Unreadable.BAD_KEY),
-        (b"*", Unreadable.BAD_KEY),
-        (b"BTC*", Unreadable.BAD_KEY),
-        (b"\xff", Unreadable.BAD_KEY),
-        (b"BTC\xc3", Unreadable.BAD_KEY),
-        (b"\xed\xa0\x80", Unreadable.BAD_KEY),  # half of a surrogate pair
-        (b"\x00", Unreadable.KEY_CONTROL_CHARACTERS),
-        (b"\x00BTC", Unreadable.KEY_CONTROL_CHARACTERS),
-        (b"BTC\n", Unreadable.KEY_CONTROL_CHARACTERS),
-        (b"B\x7fTC", Unreadable.KEY_CONTROL_CHARACTERS),
-        (b"B\xc2\x85TC", Unreadable.KEY_CONTROL_CHARACTERS),  # C1
-        (b"\x00\x00\x00\x00\x01BTC", Unreadable.KEY_SCHEMA_PREFIX),
-        (b"\x00\xff\xff\xff\xff\xff", Unreadable.KEY_SCHEMA_PREFIX),
-        (b'"BTC"', Unreadable.KEY_IN_QUOTES),
-        (b'""', Unreadable.KEY_IN_QUOTES),
-        (b"x" * (1 << 20), Unreadable.BAD_KEY),
-        (b"x" * 129, Unreadable.BAD_KEY),
-        ("é".encode() * 65, Unreadable.BAD_KEY),  # 65 characters, 130 bytes
+        (None, InvalidRecord.NO_KEY),
+        (b"", InvalidRecord.BAD_KEY),
+        (b"*", InvalidRecord.BAD_KEY),
+        (b"BTC*", InvalidRecord.BAD_KEY),
+        (b"\xff", InvalidRecord.BAD_KEY),
+        (b"BTC\xc3", InvalidRecord.BAD_KEY),
+        (b"\xed\xa0\x80", InvalidRecord.BAD_KEY),  # half of a surrogate pair
+        (b"\x00", InvalidRecord.KEY_CONTROL_CHARACTERS),
+        (b"\x00BTC", InvalidRecord.KEY_CONTROL_CHARACTERS),
+        (b"BTC\n", InvalidRecord.KEY_CONTROL_CHARACTERS),
+        (b"B\x7fTC", InvalidRecord.KEY_CONTROL_CHARACTERS),
+        (b"B\xc2\x85TC", InvalidRecord.KEY_CONTROL_CHARACTERS),  # C1
+        (b"\x00\x00\x00\x00\x01BTC", InvalidRecord.KEY_SCHEMA_PREFIX),
+        (b"\x00\xff\xff\xff\xff\xff", InvalidRecord.KEY_SCHEMA_PREFIX),
+        (b'"BTC"', InvalidRecord.KEY_IN_QUOTES),
+        (b'""', InvalidRecord.KEY_IN_QUOTES),
+        (b"x" * (1 << 20), InvalidRecord.BAD_KEY),
+        (b"x" * 129, InvalidRecord.BAD_KEY),
+        ("é".encode() * 65, InvalidRecord.BAD_KEY),  # 65 characters, 130 bytes
     ],
 )
-def test_a_key_that_is_no_token_says_why(key: bytes | None, reason: Unreadable) -> None:
+def test_a_key_that_is_no_token_says_why(key: bytes | None, reason: InvalidRecord) -> None:
     """A record without a usable key belongs to no channel, and the reason is told."""
     assert read_token(record(key)) is reason
 
@@ -61,39 +61,41 @@ def test_a_key_that_is_a_token_is_read_as_text(key: bytes) -> None:
         (KeyFormat.JSON, rb'"\u0042T\"C"', 'BT"C'),
         (KeyFormat.JSON, rb'"\"BTC\""', '"BTC"'),
         (KeyFormat.JSON, b'"' + rb"\u0041" * 128 + b'"', "A" * 128),
-        (KeyFormat.JSON, b"BTC", Unreadable.KEY_NOT_JSON),
-        (KeyFormat.JSON, b"7", Unreadable.KEY_NOT_JSON),
-        (KeyFormat.JSON, b'{"payload":"BTC"}', Unreadable.KEY_NOT_JSON),
-        (KeyFormat.JSON, b'"\xff"', Unreadable.KEY_NOT_JSON),
-        (KeyFormat.JSON, b"", Unreadable.KEY_NOT_JSON),
-        (KeyFormat.JSON, b'""', Unreadable.BAD_KEY),
-        (KeyFormat.JSON, rb'"\ud83d"', Unreadable.BAD_KEY),
-        (KeyFormat.JSON, rb'"B\nC"', Unreadable.KEY_CONTROL_CHARACTERS),
-        (KeyFormat.JSON, b'\x00\x00\x00\x00\x01"BTC"', Unreadable.KEY_SCHEMA_PREFIX),
+        (KeyFormat.JSON, b"BTC", InvalidRecord.KEY_NOT_JSON),
+        (KeyFormat.JSON, b"7", InvalidRecord.KEY_NOT_JSON),
+        (KeyFormat.JSON, b'{"payload":"BTC"}', InvalidRecord.KEY_NOT_JSON),
+        (KeyFormat.JSON, b'"\xff"', InvalidRecord.KEY_NOT_JSON),
+        (KeyFormat.JSON, b"", InvalidRecord.KEY_NOT_JSON),
+        (KeyFormat.JSON, b'""', InvalidRecord.BAD_KEY),
+        (KeyFormat.JSON, rb'"\ud83d"', InvalidRecord.BAD_KEY),
+        (KeyFormat.JSON, rb'"B\nC"', InvalidRecord.KEY_CONTROL_CHARACTERS),
+        (KeyFormat.JSON, b'\x00\x00\x00\x00\x01"BTC"', InvalidRecord.KEY_SCHEMA_PREFIX),
         (KeyFormat.CONFLUENT, b"\x00\x00\x00\x00\x01BTC", "BTC"),
         (KeyFormat.CONFLUENT, b'\x00\x00\x00\x00\x01"BTC"', '"BTC"'),
-        (KeyFormat.CONFLUENT, b"\x00\x00\x00\x00\x01", Unreadable.BAD_KEY),
-        (KeyFormat.CONFLUENT, b"\x00\x00\x00\x00\x01\x06BTC", Unreadable.KEY_CONTROL_CHARACTERS),
-        (KeyFormat.CONFLUENT, b"\x00\x00\x00\x00", Unreadable.KEY_NO_SCHEMA_PREFIX),
-        (KeyFormat.CONFLUENT, b"BTC", Unreadable.KEY_NO_SCHEMA_PREFIX),
-        (KeyFormat.CONFLUENT, b"", Unreadable.KEY_NO_SCHEMA_PREFIX),
-        (KeyFormat.CONFLUENT, b"\x00\x00\x00\x00\x01\xff", Unreadable.BAD_KEY),
-        (KeyFormat.CONFLUENT, None, Unreadable.NO_KEY),
+        (KeyFormat.CONFLUENT, b"\x00\x00\x00\x00\x01", InvalidRecord.BAD_KEY),
+        (KeyFormat.CONFLUENT, b"\x00\x00\x00\x00\x01\x06BTC", InvalidRecord.KEY_CONTROL_CHARACTERS),
+        (KeyFormat.CONFLUENT, b"\x00\x00\x00\x00", InvalidRecord.KEY_NO_SCHEMA_PREFIX),
+        (KeyFormat.CONFLUENT, b"BTC", InvalidRecord.KEY_NO_SCHEMA_PREFIX),
+        (KeyFormat.CONFLUENT, b"", InvalidRecord.KEY_NO_SCHEMA_PREFIX),
+        (KeyFormat.CONFLUENT, b"\x00\x00\x00\x00\x01\xff", InvalidRecord.BAD_KEY),
+        (KeyFormat.CONFLUENT, None, InvalidRecord.NO_KEY),
     ],
 )
 def test_a_key_is_read_as_its_topic_writes_it(
-    written: KeyFormat, key: bytes | None, token: str | Unreadable
+    written: KeyFormat, key: bytes | None, token: str | InvalidRecord
 ) -> None:
     """The catalogue says how; what is not so has a reason that says what is wrong."""
     assert read_token(record(key), written) == token
-    reader = TopicReader(Topic("odin.trades", "trade", (), written), LIMIT)
+    reader = RecordDecoder(Topic("odin.trades", "trade", (), written), LIMIT)
     for _ in range(2):
         assert reader.token(record(key)) == token
 
 
 def test_a_value_behind_a_schema_prefix_is_read_where_the_catalogue_says_so() -> None:
     """What is delivered is the JSON behind it; the record that was read stays as it was."""
-    reader = TopicReader(Topic("odin.trades", "trade", (), value=ValueFormat.CONFLUENT_JSON), LIMIT)
+    reader = RecordDecoder(
+        Topic("odin.trades", "trade", (), value=ValueFormat.CONFLUENT_JSON), LIMIT
+    )
     one = record(value=b'\x00\x00\x00\x00\x07{"type":"A"}')
     found = reader.read(one)
     assert isinstance(found, tuple)
@@ -101,22 +103,22 @@ def test_a_value_behind_a_schema_prefix_is_read_where_the_catalogue_says_so() ->
     assert (message.value, message.record.value, event) == (b'{"type":"A"}', b'{"type":"A"}', "A")
     assert one.value == b'\x00\x00\x00\x00\x07{"type":"A"}'
     for value, reason in {
-        b'{"type":"A"}': Unreadable.VALUE_NO_SCHEMA_PREFIX,
-        b"\x00\x00\x00\x00": Unreadable.VALUE_NO_SCHEMA_PREFIX,
-        b"": Unreadable.VALUE_NO_SCHEMA_PREFIX,
-        b"\x00\x00\x00\x00\x07": Unreadable.NOT_JSON,
-        b"\x00\x00\x00\x00\x07[]": Unreadable.NOT_AN_OBJECT,
-        None: Unreadable.TOMBSTONE,
+        b'{"type":"A"}': InvalidRecord.VALUE_NO_SCHEMA_PREFIX,
+        b"\x00\x00\x00\x00": InvalidRecord.VALUE_NO_SCHEMA_PREFIX,
+        b"": InvalidRecord.VALUE_NO_SCHEMA_PREFIX,
+        b"\x00\x00\x00\x00\x07": InvalidRecord.NOT_JSON,
+        b"\x00\x00\x00\x00\x07[]": InvalidRecord.NOT_AN_OBJECT,
+        None: InvalidRecord.TOMBSTONE,
     }.items():
         assert reader.read(record(value=value)) is reason
 
 
-@pytest.mark.parametrize("invalid", Undecodable)
-def test_bytes_that_are_no_record_have_their_reason(invalid: Undecodable) -> None:
+@pytest.mark.parametrize("invalid", InvalidBatch)
+def test_bytes_that_are_no_record_have_their_reason(invalid: InvalidBatch) -> None:
     """Whatever else is in what stands for them."""
     one = record()
     one.invalid = invalid
-    reader = TopicReader(Topic("odin.trades", "trade", ()), LIMIT)
+    reader = RecordDecoder(Topic("odin.trades", "trade", ()), LIMIT)
     assert reader.read(one) is reader.token(one)
     assert reader.read(one) == invalid.value
 
@@ -124,36 +126,36 @@ def test_bytes_that_are_no_record_have_their_reason(invalid: Undecodable) -> Non
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (None, Unreadable.TOMBSTONE),
-        (b" " * (LIMIT - 1) + b"{}", Unreadable.TOO_LARGE),
-        (b"", Unreadable.NOT_JSON),
-        (b"{", Unreadable.NOT_JSON),
-        (b"{} {}", Unreadable.NOT_JSON),
-        (b'{"type":NaN}', Unreadable.NOT_JSON),
-        (b'{"type":Infinity}', Unreadable.NOT_JSON),
-        (b"{'type':1}", Unreadable.NOT_JSON),
-        (b'{"type":"\xff"}', Unreadable.NOT_JSON),
-        (b'\xef\xbb\xbf{"type":1}', Unreadable.NOT_JSON),  # a byte order mark
-        (b'{"a":' * 2000, Unreadable.TOO_LARGE),
-        (b"[" * LIMIT, Unreadable.NOT_JSON),
-        (rb'{"x":"\ud83d","y":' + b"[" * 500 + b"]" * 480 + b"}", Unreadable.NOT_JSON),
-        (rb'{"x":"\ud83d","y":NaN}', Unreadable.NOT_JSON),
-        (rb'{"x":"\ud83d","y":"\x01"}', Unreadable.NOT_JSON),
-        (b'{"x":1e400,"y":"\xff"}', Unreadable.NOT_JSON),
-        (b'{"x":1e400,"y":01}', Unreadable.NOT_JSON),
-        (b'{"x":1e400,"y":-Infinity}', Unreadable.NOT_JSON),
-        (b'{"x":"\xed\xa0\xbd"}', Unreadable.NOT_JSON),
-        (rb'["\ud83d"]', Unreadable.NOT_AN_OBJECT),
-        (b"1e400", Unreadable.NOT_AN_OBJECT),
-        (b'\x00\x00\x00\x00\x01{"type":1}', Unreadable.VALUE_SCHEMA_PREFIX),
-        (b"null", Unreadable.NOT_AN_OBJECT),
-        (b"[]", Unreadable.NOT_AN_OBJECT),
-        (b'"text"', Unreadable.NOT_AN_OBJECT),
-        (b"17", Unreadable.NOT_AN_OBJECT),
-        (b"true", Unreadable.NOT_AN_OBJECT),
+        (None, InvalidRecord.TOMBSTONE),
+        (b" " * (LIMIT - 1) + b"{}", InvalidRecord.TOO_LARGE),
+        (b"", InvalidRecord.NOT_JSON),
+        (b"{", InvalidRecord.NOT_JSON),
+        (b"{} {}", InvalidRecord.NOT_JSON),
+        (b'{"type":NaN}', InvalidRecord.NOT_JSON),
+        (b'{"type":Infinity}', InvalidRecord.NOT_JSON),
+        (b"{'type':1}", InvalidRecord.NOT_JSON),
+        (b'{"type":"\xff"}', InvalidRecord.NOT_JSON),
+        (b'\xef\xbb\xbf{"type":1}', InvalidRecord.NOT_JSON),  # a byte order mark
+        (b'{"a":' * 2000, InvalidRecord.TOO_LARGE),
+        (b"[" * LIMIT, InvalidRecord.NOT_JSON),
+        (rb'{"x":"\ud83d","y":' + b"[" * 500 + b"]" * 480 + b"}", InvalidRecord.NOT_JSON),
+        (rb'{"x":"\ud83d","y":NaN}', InvalidRecord.NOT_JSON),
+        (rb'{"x":"\ud83d","y":"\x01"}', InvalidRecord.NOT_JSON),
+        (b'{"x":1e400,"y":"\xff"}', InvalidRecord.NOT_JSON),
+        (b'{"x":1e400,"y":01}', InvalidRecord.NOT_JSON),
+        (b'{"x":1e400,"y":-Infinity}', InvalidRecord.NOT_JSON),
+        (b'{"x":"\xed\xa0\xbd"}', InvalidRecord.NOT_JSON),
+        (rb'["\ud83d"]', InvalidRecord.NOT_AN_OBJECT),
+        (b"1e400", InvalidRecord.NOT_AN_OBJECT),
+        (b'\x00\x00\x00\x00\x01{"type":1}', InvalidRecord.VALUE_SCHEMA_PREFIX),
+        (b"null", InvalidRecord.NOT_AN_OBJECT),
+        (b"[]", InvalidRecord.NOT_AN_OBJECT),
+        (b'"text"', InvalidRecord.NOT_AN_OBJECT),
+        (b"17", InvalidRecord.NOT_AN_OBJECT),
+        (b"true", InvalidRecord.NOT_AN_OBJECT),
     ],
 )
-def test_a_value_that_cannot_be_sent_says_why(value: bytes | None, reason: Unreadable) -> None:
+def test_a_value_that_cannot_be_sent_says_why(value: bytes | None, reason: InvalidRecord) -> None:
     """A value that would break a subscriber's frame, or is none, is told from a good one."""
     assert read_value(value, LIMIT) is reason
 

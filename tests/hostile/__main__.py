@@ -23,8 +23,8 @@ import trio
 from confluent_kafka import Producer
 
 from odin_ws.bench.broker import open_broker
-from odin_ws.bench.measurement import Measurement
-from odin_ws.bench.processes import Place
+from odin_ws.bench.processes import RunEnvironment
+from odin_ws.bench.results import Measurement
 from odin_ws.bench.run import measure
 from odin_ws.bench.scenarios import Run
 from odin_ws.bench.target import Cores, Target, pinned
@@ -32,10 +32,10 @@ from odin_ws.bench.topics import create_topics
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws.testing.processes import ChildProcess
 from tests.hostile.churn import churn, report_churn
-from tests.hostile.judging import Outcome, Stand, report
 from tests.hostile.kinds import CHANNELS, KINDS, PROXIED, PROXY
 from tests.hostile.names import SETTINGS, report_names, subscribe_names
-from tests.integration.serving import Server, serving
+from tests.hostile.verdicts import Outcome, Stand, report
+from tests.integration.servers import Server, serving
 
 __all__ = ["main"]
 
@@ -49,8 +49,8 @@ _VALUE: Final = b'{"type":"TRADE_EXECUTED","timestamp":0,"data":"%b"}' % (b"x" *
 # Until the bad ones' last connections are found out: a pong's time-out, and a round of pings.
 _CALM_SECONDS: Final = 15
 _SETTINGS: Final = {
-    "WS_PING_INTERVAL": "5",
-    "WS_PONG_TIMEOUT": "11",
+    "WS_PING_INTERVAL_SECONDS": "5",
+    "WS_PONG_TIMEOUT_SECONDS": "11",
     "WS_TRUSTED_PROXIES": PROXY,
 }
 
@@ -60,7 +60,7 @@ class _Course:
     server: Server
     target: Target
     brokers: str
-    place: Place
+    place: RunEnvironment
     run: Run
     bad: int
     kinds: Sequence[str]
@@ -88,10 +88,10 @@ class _Course:
         return Stand(self.target.usage().rss, active)
 
     async def _counts(self) -> dict[str, dict[str, int]]:
-        """Who was refused and closed, by reason."""
+        """Who was rejected and closed, by reason."""
         text = (await self.server.get("/metrics")).text
         return {
-            "refused": _by_reason(text, "ws_connections_failed_total"),
+            "rejected": _by_reason(text, "ws_connections_failed_total"),
             "closed": _by_reason(text, "ws_disconnects_total"),
             "rejected on the ops port": _by_reason(text, "ws_ops_requests_rejected_total"),
             "errors": {"ws_errors_total": int(await self.server.metric("ws_errors_total"))},
@@ -153,7 +153,7 @@ async def _run(  # noqa: PLR0913 -- the options
                 for core in psutil.Process(server.process.pid).threads():
                     os.sched_setaffinity(core.id, cores.server or os.sched_getaffinity(0))
                 target = Target(LOOPBACK, server.port, "/ws", (server.process.pid,))
-                place = Place(directory, cores, 1, _say_nothing)
+                place = RunEnvironment(directory, cores, 1, _say_nothing)
                 click.echo(f"{good} good clients at {rate:g}/s, {bad} bad ones, {called}")
                 click.echo(f"the server is process {server.process.pid}")
                 try:

@@ -15,7 +15,7 @@ import trio
 
 from odin_ws.testing.ports import LOOPBACK
 from tests.hostile.kinds import CLOSE, UPGRADE, Visit, command, listen, vanishing
-from tests.integration.serving import Server
+from tests.integration.servers import Server
 
 __all__ = ["Churn", "ChurnStand", "churn", "report_churn"]
 

@@ -258,7 +258,7 @@ async def forged_forwarded(stream: trio.SocketStream) -> None:
 
 async def _through_proxy(host: str, port: int, forged: str) -> None:
     headers = {"X-Forwarded-For": "8.8.8.8", "Forwarded": forged}
-    # Most are refused: others have their places.
+    # Most are rejected: others have their places.
     with suppress(OSError, trio.BrokenResourceError):
         async with await trio.open_tcp_stream(host, port, local_address=PROXY) as stream:
             await stream.send_all(request(headers=headers))

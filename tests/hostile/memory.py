@@ -13,7 +13,7 @@ import trio
 
 from odin_ws.testing.ports import LOOPBACK
 from tests.hostile.kinds import UPGRADE
-from tests.integration.serving import Server, serving
+from tests.integration.servers import Server, serving
 from tests.scenarios.wire import Op, frame
 
 __all__ = ["main"]
@@ -22,8 +22,8 @@ _COUNT: Final = 1000
 
 # Nobody is sent away while it is measured, and 1,024 names of 128 bytes are accepted.
 _SETTINGS: Final = {
-    "WS_HEAD_TIMEOUT": "60",
-    "WS_MESSAGE_TIMEOUT": "60",
+    "WS_HANDSHAKE_TIMEOUT_SECONDS": "60",
+    "WS_MESSAGE_TIMEOUT_SECONDS": "60",
     "WS_MAX_SUBSCRIPTION_BYTES": f"{256 << 10}",
 }
 

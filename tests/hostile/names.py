@@ -15,7 +15,7 @@ import trio
 
 from odin_ws.testing.ports import LOOPBACK
 from tests.hostile.kinds import UPGRADE, listen, own_subscriptions
-from tests.integration.serving import Server
+from tests.integration.servers import Server
 
 __all__ = ["SETTINGS", "Names", "NamesStand", "report_names", "subscribe_names"]
 
@@ -90,13 +90,13 @@ async def subscribe_names(server: Server, clients: int) -> Names:
 
 
 async def _once(server: Server, process: psutil.Process, clients: int) -> NamesStand:
-    most = 0
-    refused = int(await server.metric("ws_commands_refused_total", code="NOT_AVAILABLE"))
+    maximum = 0
+    rejected = int(await server.metric("ws_commands_rejected_total", code="NOT_AVAILABLE"))
 
     async def watch() -> None:
-        nonlocal most
+        nonlocal maximum
         while True:
-            most = max(most, process.memory_info().rss)
+            maximum = max(maximum, process.memory_info().rss)
             await trio.sleep(_SAMPLE_SECONDS)
 
     waiting, all_sent = clients, trio.Event()
@@ -124,10 +124,10 @@ async def _once(server: Server, process: psutil.Process, clients: int) -> NamesS
         await trio.sleep(_HOLD_SECONDS)
         connections = int(await server.metric("ws_connections_active"))
         patterns = int(await server.metric("ws_subscribed_patterns"))
-        now_refused = int(await server.metric("ws_commands_refused_total", code="NOT_AVAILABLE"))
+        now_rejected = int(await server.metric("ws_commands_rejected_total", code="NOT_AVAILABLE"))
         nursery.cancel_scope.cancel()
     seconds = await _until_let_in(server)
-    return NamesStand(most, connections, patterns, now_refused - refused, seconds)
+    return NamesStand(maximum, connections, patterns, now_rejected - rejected, seconds)
 
 
 async def _at_rest(process: psutil.Process) -> None:

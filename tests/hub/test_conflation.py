@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from odin_ws.hub import Conflation, Hub
-from tests.building import message, record
-from tests.hub.driving import Client, dispatching, make_hub
-from tests.hub.joining import join
+from tests.factories import message, record
+from tests.hub.hub_driver import Client, dispatching, make_hub
+from tests.hub.joins import join
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=5), max_size=6))

@@ -12,13 +12,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.hub import Jumps
-from odin_ws.protocol.envelope import Message
+from odin_ws.hub import OffsetGaps
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import Assignment, Item, Record, TopicPartition
-from tests.building import record
-from tests.decoding import messages
-from tests.hub.driving import Client, Feeder, dispatching, make_hub
-from tests.hub.joining import join
+from tests.factories import record
+from tests.hub.hub_driver import Client, Feeder, dispatching, make_hub
+from tests.hub.joins import join
+from tests.wire_decoder import messages
 
 SLOT = 0.05
 ROUNDING = 1e-6
@@ -102,8 +102,10 @@ async def test_any_second_has_two_cycles_more_than_the_rate_at_most(
             await trio.sleep(draw.choice([0, SLOT / 20, SLOT / 7, SLOT / 3]))
         await trio.sleep(SLOT)
     assert len(client.messages) == 3000
-    most = max(bisect_left(starts, at + 1 - ROUNDING) - number for number, at in enumerate(starts))
-    assert most == 1 / SLOT + 2
+    maximum = max(
+        bisect_left(starts, at + 1 - ROUNDING) - number for number, at in enumerate(starts)
+    )
+    assert maximum == 1 / SLOT + 2
 
 
 async def test_without_an_interval_every_batch_is_written_at_once(
@@ -171,18 +173,18 @@ async def test_who_subscribes_while_a_cycle_reads_gets_what_is_read_after_it(
 ) -> None:
     """A long backlog is read in steps; what was read before is not due, as positions say."""
     hub = make_hub()
-    remember = hub.intake.last.remember
+    remember = hub.ingest.snapshots.remember
 
-    def remember_slowly(message: Message) -> None:
+    def remember_slowly(message: ChannelMessage) -> None:
         autojump_clock.jump(0.01)
         remember(message)
 
-    monkeypatch.setattr(hub.intake.last, "remember", remember_slowly)
+    monkeypatch.setattr(hub.ingest.snapshots, "remember", remember_slowly)
     early = join(hub, "*.*")
     late: list[tuple[int, Client]] = []
 
     async def come_late() -> None:
-        await hub.intake.wait_moved()
+        await hub.ingest.wait_moved()
         position = hub.positions(["odin.trades"])["odin.trades"][0]
         late.append((position, join(hub, "*.*")))
 
@@ -289,12 +291,12 @@ async def test_a_jump_is_told_behind_the_records_before_it(
     joined = [join(hub, "*.*", client=Slow(autojump_clock, [])) for _ in range(clients)]
     told: list[list[str]] = []
 
-    def tell(_jumps: Jumps) -> None:
+    def tell(_gaps: OffsetGaps) -> None:
         for client in joined:
             hub.flush(client.subscriber)
             told.append(client.positions)
 
-    hub.intake.jumped = tell
+    hub.ingest.on_offset_gaps = tell
     async with dispatching(hub) as feeder, trio.open_nursery() as nursery:
 
         async def publish_meanwhile() -> None:

@@ -9,9 +9,9 @@ from trio.testing import MockClock
 
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.wire_format import wire_format
-from tests.building import record
-from tests.hub.driving import Client, dispatching, make_hub
-from tests.hub.joining import join
+from tests.factories import record
+from tests.hub.hub_driver import Client, dispatching, make_hub
+from tests.hub.joins import join
 
 
 @pytest.mark.parametrize(

@@ -14,19 +14,19 @@ import trio.testing
 from trio.testing import MockClock
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.history import LastMessages, Retention, Want
-from odin_ws.hub import Intake, Jumps
+from odin_ws.history import History, ResumeCursor, SnapshotCache
+from odin_ws.hub import Ingest, OffsetGaps
 from odin_ws.log_reader import Span
-from odin_ws.protocol.envelope import Message
-from odin_ws.records import Assignment, Batch, HistoryEnd, Item, JumpReason, Record, TopicPartition
+from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.records import Assignment, Batch, GapReason, HistoryEnd, Item, Record, TopicPartition
 from odin_ws.steps import finish
-from tests.building import TRADE, record
+from tests.factories import TRADE, record
 
 CATALOGUE = default_catalogue()
 FIRST, SECOND = (TopicPartition("odin.trades", number) for number in (0, 1))
 SOCIAL = TopicPartition("odin.social", 0)
 
-EXPIRED, RECREATED, TRUNCATED = JumpReason.EXPIRED, JumpReason.RECREATED, JumpReason.TRUNCATED
+EXPIRED, RECREATED, TRUNCATED = GapReason.EXPIRED, GapReason.RECREATED, GapReason.TRUNCATED
 
 MOST = 1 << 62
 
@@ -35,33 +35,33 @@ class Taker:
     """An intake, and what it says."""
 
     def __init__(self) -> None:
-        self.intake = Intake(
+        self.ingest = Ingest(
             CATALOGUE,
-            Retention(CATALOGUE, 1 << 30, math.inf),
-            LastMessages(CATALOGUE, 1 << 30),
+            History(CATALOGUE, 1 << 30, math.inf),
+            SnapshotCache(CATALOGUE, 1 << 30),
             max_record_bytes=1 << 20,
         )
-        self.jumps: list[Jumps] = []
-        self.intake.jumped = self.jumps.append
+        self.gaps: list[OffsetGaps] = []
+        self.ingest.on_offset_gaps = self.gaps.append
 
     def take(self, *items: Item) -> list[str]:
         """Take items whole; returns the places of what is to be delivered."""
-        messages: list[Message] = []
+        messages: list[ChannelMessage] = []
         left = deque(items)
         while left:
-            self.intake.take(left, keep_in(messages), 1 << 30)
+            self.ingest.take(left, keep_in(messages), 1 << 30)
         return places(messages)
 
     def kept(self, *keys: TopicPartition) -> list[str]:
         """The places of what is remembered of these partitions, in order."""
-        want = Want({"*.*": dict.fromkeys(keys, -1)})
-        return places(finish(self.intake.retention.gather(want, MOST, MOST)).messages)
+        resume_cursor = ResumeCursor({"*.*": dict.fromkeys(keys, -1)})
+        return places(finish(self.ingest.history.gather(resume_cursor, MOST, MOST)).messages)
 
 
-def keep_in(messages: list[Message]) -> Callable[[Message], bool]:
+def keep_in(messages: list[ChannelMessage]) -> Callable[[ChannelMessage], bool]:
     """What a hub does whose subscribers want everything."""
 
-    def deliver(message: Message) -> bool:
+    def deliver(message: ChannelMessage) -> bool:
         messages.append(message)
         return True
 
@@ -89,15 +89,15 @@ async def test_history_is_remembered_and_not_delivered(autojump_clock: MockClock
     taker = Taker()
     assignment = Assignment({FIRST: 4, SECOND: -1}, history={FIRST: 1, SECOND: -1})
     assert taker.take(assignment) == []
-    assert taker.intake.positions == {"odin.trades": {0: 4, 1: -1}}
-    assert taker.intake.retention.floor(FIRST) == 1
+    assert taker.ingest.positions == {"odin.trades": {0: 4, 1: -1}}
+    assert taker.ingest.history.floor(FIRST) == 1
     assert taker.take(batch(2, 3)) == []
     assert taker.take(batch(0, 1, key=SECOND)) == ["1-0", "1-1"]
     assert taker.take(batch(4, 5, 6)) == ["0-5", "0-6"]
-    assert taker.intake.positions == {"odin.trades": {0: 6, 1: 1}}
+    assert taker.ingest.positions == {"odin.trades": {0: 6, 1: 1}}
     assert taker.kept(FIRST, SECOND) == ["0-2", "0-3", "1-0", "1-1", "0-4", "0-5", "0-6"]
-    (last,) = finish(taker.intake.last.matching(["BTC.trade"], MOST))
-    assert last.record.offset == 6
+    (snapshots,) = finish(taker.ingest.snapshots.matching(["BTC.trade"], MOST))
+    assert snapshots.record.offset == 6
 
 
 async def test_the_end_of_history_is_told(autojump_clock: MockClock) -> None:
@@ -105,9 +105,9 @@ async def test_the_end_of_history_is_told(autojump_clock: MockClock) -> None:
     taker = Taker()
     for item in (Assignment({FIRST: 4}, history={FIRST: 1}), batch(2, 3, 4, 5)):
         taker.take(item)
-        assert not taker.intake.filled.is_set()
+        assert not taker.ingest.history_loaded.is_set()
     taker.take(HistoryEnd())
-    assert taker.intake.filled.is_set()
+    assert taker.ingest.history_loaded.is_set()
 
 
 async def test_what_comes_among_history_is_no_even_row(autojump_clock: MockClock) -> None:
@@ -115,8 +115,8 @@ async def test_what_comes_among_history_is_no_even_row(autojump_clock: MockClock
     taker = Taker()
     taker.take(Assignment({FIRST: 4, SECOND: -1}, history={FIRST: 1, SECOND: -1}))
     taker.take(batch(0, key=SECOND), batch(2, 3), batch(1, key=SECOND))
-    retention, even = taker.intake.retention, taker.intake.even_order
-    assert places(finish(retention.since(["*.*"], even, MOST))) == ["1-1"]
+    history, even = taker.ingest.history, taker.ingest.contiguous_since
+    assert places(finish(history.since(["*.*"], even, MOST))) == ["1-1"]
 
 
 async def test_nothing_is_delivered_twice(autojump_clock: MockClock) -> None:
@@ -132,8 +132,8 @@ async def test_records_without_an_assignment_are_news(autojump_clock: MockClock)
     """Positions begin with them."""
     taker = Taker()
     assert taker.take(batch(7, 8)) == ["0-7", "0-8"]
-    assert taker.intake.position(FIRST) == 8
-    assert taker.intake.position(SECOND) is None
+    assert taker.ingest.position(FIRST) == 8
+    assert taker.ingest.position(SECOND) is None
 
 
 async def test_a_jump_forward_is_a_loss(autojump_clock: MockClock) -> None:
@@ -141,9 +141,9 @@ async def test_a_jump_forward_is_a_loss(autojump_clock: MockClock) -> None:
     taker = Taker()
     taker.take(Assignment({FIRST: -1, SECOND: 7, SOCIAL: 2}), batch(0, 1, 2))
     taker.take(Assignment({FIRST: 9, SECOND: 7, SOCIAL: 3}))
-    assert taker.jumps == [Jumps({EXPIRED: {FIRST: Span(3, 9), SOCIAL: Span(3, 3)}})]
+    assert taker.gaps == [OffsetGaps({EXPIRED: {FIRST: Span(3, 9), SOCIAL: Span(3, 3)}})]
     assert taker.kept(FIRST) == []
-    assert taker.intake.retention.floor(FIRST) == 9
+    assert taker.ingest.history.floor(FIRST) == 9
     assert taker.take(batch(9, 10)) == ["0-10"]
 
 
@@ -152,10 +152,10 @@ async def test_a_member_of_a_group_loses_nothing_by_a_jump(autojump_clock: MockC
     taker = Taker()
     taker.take(Assignment({FIRST: -1}, partial=True), batch(0, 1))
     taker.take(Assignment({FIRST: 9}, partial=True))
-    assert taker.jumps == []
-    assert taker.intake.partial
+    assert taker.gaps == []
+    assert taker.ingest.partial
     assert taker.kept(FIRST) == []
-    assert taker.intake.retention.floor(FIRST) == 9
+    assert taker.ingest.history.floor(FIRST) == 9
 
 
 async def test_an_assignment_without_a_jump_keeps_what_there_is(autojump_clock: MockClock) -> None:
@@ -163,10 +163,10 @@ async def test_an_assignment_without_a_jump_keeps_what_there_is(autojump_clock: 
     taker = Taker()
     taker.take(Assignment({FIRST: -1}), batch(0, 1))
     taker.take(Assignment({FIRST: 1, SECOND: 5}))
-    assert taker.jumps == []
+    assert taker.gaps == []
     assert taker.kept(FIRST) == ["0-0", "0-1"]
-    assert taker.intake.retention.floor(FIRST) == -1
-    assert taker.intake.retention.floor(SECOND) == 5
+    assert taker.ingest.history.floor(FIRST) == -1
+    assert taker.ingest.history.floor(SECOND) == 5
 
 
 async def test_a_recreated_topic_is_another_one(autojump_clock: MockClock) -> None:
@@ -174,10 +174,12 @@ async def test_a_recreated_topic_is_another_one(autojump_clock: MockClock) -> No
     taker = Taker()
     taker.take(Assignment({FIRST: 4, SOCIAL: 4}), batch(5, 6), batch(5, key=SOCIAL))
     taker.take(Assignment({FIRST: -1, SOCIAL: 5}))
-    assert taker.jumps == [Jumps({RECREATED: {FIRST: Span(0, -1)}}, {FIRST: -1})]
+    assert taker.gaps == [OffsetGaps({RECREATED: {FIRST: Span(0, -1)}}, {FIRST: -1})]
     assert taker.kept(FIRST, SOCIAL) == ["0-5"]
-    assert [one.category for one in finish(taker.intake.last.matching(["*.*"], MOST))] == ["social"]
-    assert taker.intake.retention.floor(FIRST) == -1
+    assert [one.category for one in finish(taker.ingest.snapshots.matching(["*.*"], MOST))] == [
+        "social"
+    ]
+    assert taker.ingest.history.floor(FIRST) == -1
     assert taker.take(batch(0, 1)) == ["0-0", "0-1"]
 
 
@@ -187,7 +189,7 @@ async def test_a_topic_that_has_something_again_tells_what(autojump_clock: MockC
     taker.take(Assignment({FIRST: 4, SECOND: 3, SOCIAL: 7}))
     taker.take(Assignment({FIRST: 2, SECOND: 5, SOCIAL: 7}))
     spans = {EXPIRED: {SECOND: Span(4, 5)}, RECREATED: {FIRST: Span(0, 2)}}
-    assert taker.jumps == [Jumps(spans, {FIRST: 2})]
+    assert taker.gaps == [OffsetGaps(spans, {FIRST: 2})]
 
 
 async def test_a_topic_with_another_id_is_another_one(autojump_clock: MockClock) -> None:
@@ -197,14 +199,14 @@ async def test_a_topic_with_another_id_is_another_one(autojump_clock: MockClock)
     taker.take(Assignment({FIRST: -1, SOCIAL: 4}, topic_ids=old), batch(0, 1, 2))
     for now in (Assignment({FIRST: 2, SOCIAL: 4}, topic_ids=new), Assignment({SOCIAL: 4})):
         taker.take(now)
-    assert taker.jumps == [Jumps({RECREATED: {FIRST: Span(0, 2)}}, {FIRST: 2}, new)]
+    assert taker.gaps == [OffsetGaps({RECREATED: {FIRST: Span(0, 2)}}, {FIRST: 2}, new)]
     assert taker.kept(FIRST) == []
     taker.take(Assignment({FIRST: -1, SECOND: -1, SOCIAL: 4}, topic_ids={"odin.trades": "c"}))
     both = {FIRST: Span(0, -1), SECOND: Span(0, -1)}
     positions = {FIRST: -1, SECOND: -1}
-    assert taker.jumps[1:] == [Jumps({RECREATED: both}, positions, {"odin.trades": "c"})]
-    assert taker.intake.changes.had_before("odin.trades", "a")
-    assert taker.intake.changes.ids == {"odin.trades": "c"}
+    assert taker.gaps[1:] == [OffsetGaps({RECREATED: both}, positions, {"odin.trades": "c"})]
+    assert taker.ingest.changes.had_before("odin.trades", "a")
+    assert taker.ingest.changes.ids == {"odin.trades": "c"}
 
 
 async def test_a_jump_that_the_source_reports_is_one_where_offsets_are_equal(
@@ -213,8 +215,8 @@ async def test_a_jump_that_the_source_reports_is_one_where_offsets_are_equal(
     """History begins anew, also for a member of a group."""
     taker = Taker()
     taker.take(Assignment({FIRST: -1}, partial=True), batch(0, 1))
-    taker.take(Assignment({FIRST: 1}, partial=True, jumps={FIRST: RECREATED}))
-    assert taker.jumps == [Jumps({RECREATED: {FIRST: Span(0, 1)}}, {FIRST: 1})]
+    taker.take(Assignment({FIRST: 1}, partial=True, gaps={FIRST: RECREATED}))
+    assert taker.gaps == [OffsetGaps({RECREATED: {FIRST: Span(0, 1)}}, {FIRST: 1})]
     assert taker.kept(FIRST) == []
 
 
@@ -222,14 +224,14 @@ async def test_a_truncated_partition_tells_what_is_gone(autojump_clock: MockCloc
     """The offsets that were delivered and come again; a position among them is uncertain."""
     taker = Taker()
     taker.take(Assignment({FIRST: -1}), batch(0, 1, 2, 3), batch(4, token=b"ETH"))
-    taker.take(Assignment({FIRST: 2}, jumps={FIRST: TRUNCATED}))
-    assert taker.jumps == [Jumps({TRUNCATED: {FIRST: Span(3, 4)}}, {FIRST: 2})]
-    assert [one.token for one in finish(taker.intake.last.matching(["*.*"], MOST))] == []
+    taker.take(Assignment({FIRST: 2}, gaps={FIRST: TRUNCATED}))
+    assert taker.gaps == [OffsetGaps({TRUNCATED: {FIRST: Span(3, 4)}}, {FIRST: 2})]
+    assert [one.token for one in finish(taker.ingest.snapshots.matching(["*.*"], MOST))] == []
     assert taker.take(batch(3, 4, 5)) == ["0-3", "0-4", "0-5"]
-    changes = taker.intake.changes
+    changes = taker.ingest.changes
     found = [changes.cut(FIRST, position) for position in range(2, 6)]
     assert found == [None, Span(3, 3), Span(3, 4), None]
-    taker.take(Assignment({FIRST: -1}, jumps={FIRST: RECREATED}))
+    taker.take(Assignment({FIRST: -1}, gaps={FIRST: RECREATED}))
     assert changes.cut(FIRST, 3) is None
 
 
@@ -238,12 +240,12 @@ async def test_a_partition_that_was_taken_away_is_forgotten(autojump_clock: Mock
     taker = Taker()
     taker.take(Assignment({FIRST: -1, SECOND: -1}), batch(0, 1), batch(0, key=SECOND))
     taker.take(Assignment({SECOND: 0}))
-    assert taker.intake.positions == {"odin.trades": {1: 0}}
-    assert taker.intake.retention.floor(FIRST) is None
+    assert taker.ingest.positions == {"odin.trades": {1: 0}}
+    assert taker.ingest.history.floor(FIRST) is None
     assert taker.kept(FIRST, SECOND) == ["1-0"]
     taker.take(Assignment({FIRST: 9, SECOND: 0}))
-    assert taker.jumps == []
-    assert taker.intake.retention.floor(FIRST) == 9
+    assert taker.gaps == []
+    assert taker.ingest.history.floor(FIRST) == 9
 
 
 async def test_an_assignment_is_a_new_beginning_for_what_can_be_sent_again(
@@ -254,8 +256,8 @@ async def test_an_assignment_is_a_new_beginning_for_what_can_be_sent_again(
     taker.take(Assignment({FIRST: -1}), batch(0, 1))
     taker.take(Assignment({FIRST: 1}))
     taker.take(batch(2))
-    retention, even = taker.intake.retention, taker.intake.even_order
-    assert places(finish(retention.since(["*.*"], even, MOST))) == ["0-2"]
+    history, even = taker.ingest.history, taker.ingest.contiguous_since
+    assert places(finish(history.since(["*.*"], even, MOST))) == ["0-2"]
 
 
 @pytest.mark.parametrize("room", [1, len(TRADE), len(TRADE) + 1, 3 * len(TRADE), 1 << 20])
@@ -263,11 +265,11 @@ async def test_what_there_is_no_room_for_stays(autojump_clock: MockClock, room: 
     """A message that is begun is taken; positions are those of what was taken."""
     taker = Taker()
     left: deque[Item] = deque([batch(*range(5)), HistoryEnd()])
-    messages: list[Message] = []
-    size = taker.intake.take(left, keep_in(messages), room)
+    messages: list[ChannelMessage] = []
+    size = taker.ingest.take(left, keep_in(messages), room)
     count = min(5, math.ceil(room / len(TRADE)))
     assert (len(messages), size) == (count, count * len(TRADE))
-    assert taker.intake.position(FIRST) == count - 1
+    assert taker.ingest.position(FIRST) == count - 1
     rest: list[Record] = []
     if count < 5:
         (again, _) = left
@@ -281,9 +283,9 @@ async def test_what_nobody_wants_takes_little_room(autojump_clock: MockClock) ->
     """A cycle is bounded by what it writes; what is only remembered must not hold it up."""
     taker = Taker()
     left: deque[Item] = deque([batch(*range(5))])
-    size = taker.intake.take(left, lambda _: False, 3 * len(TRADE))
+    size = taker.ingest.take(left, lambda _: False, 3 * len(TRADE))
     assert 0 < size < 5 * len(TRADE)
-    assert taker.intake.position(FIRST) == 3
+    assert taker.ingest.position(FIRST) == 3
     assert taker.kept(FIRST) == ["0-0", "0-1", "0-2", "0-3"]
 
 
@@ -292,8 +294,8 @@ async def test_a_tombstone_ends_a_channel(autojump_clock: MockClock) -> None:
     taker = Taker()
     assert taker.take(batch(0), batch(1, token=b"ETH")) == ["0-0", "0-1"]
     assert taker.take(Batch([record(b"BTC", None, offset=2)])) == []
-    assert taker.intake.position(FIRST) == 2
-    assert [one.token for one in finish(taker.intake.last.matching(["*.*"], MOST))] == ["ETH"]
+    assert taker.ingest.position(FIRST) == 2
+    assert [one.token for one in finish(taker.ingest.snapshots.matching(["*.*"], MOST))] == ["ETH"]
     assert taker.kept(FIRST) == ["0-0", "0-1"]
 
 
@@ -304,8 +306,8 @@ async def test_who_waits_for_a_move_is_woken_by_it(autojump_clock: MockClock) ->
 
     async def wait() -> None:
         for _ in range(2):
-            await taker.intake.wait_moved()
-            moves.append(taker.intake.position(FIRST))
+            await taker.ingest.wait_moved()
+            moves.append(taker.ingest.position(FIRST))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
@@ -320,10 +322,10 @@ async def test_offsets_without_records_move_positions(autojump_clock: MockClock)
     taker = Taker()
     taker.take(Assignment({FIRST: 9, SECOND: 4}))
     assert taker.take(Batch(batch(10, 11).records, {FIRST: 12, SECOND: 6})) == ["0-10", "0-11"]
-    assert taker.intake.position(FIRST) == 12
-    assert taker.intake.position(SECOND) == 6
+    assert taker.ingest.position(FIRST) == 12
+    assert taker.ingest.position(SECOND) == 6
     taker.take(Batch([], {FIRST: 20}))
-    assert taker.intake.position(FIRST) == 20
+    assert taker.ingest.position(FIRST) == 20
     assert taker.take(batch(21)) == ["0-21"]
 
 
@@ -334,7 +336,7 @@ async def test_offsets_without_records_wake_those_who_wait_for_positions(
     taker = Taker()
     taker.take(Assignment({FIRST: 9}))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(taker.intake.wait_moved)
+        nursery.start_soon(taker.ingest.wait_moved)
         await trio.testing.wait_all_tasks_blocked()
         taker.take(Batch([], {FIRST: 10}))
 
@@ -346,10 +348,10 @@ async def test_passed_offsets_never_move_positions_back_or_begin_a_partition(
     taker = Taker()
     taker.take(Assignment({FIRST: 9}, history={FIRST: 3}))
     taker.take(Batch(batch(4, 5).records, {FIRST: 6}))
-    assert taker.intake.position(FIRST) == 9
+    assert taker.ingest.position(FIRST) == 9
     taker.take(Batch([], {SECOND: 6, SOCIAL: 1}))
-    assert taker.intake.position(SECOND) is None
-    assert taker.intake.position(SOCIAL) is None
+    assert taker.ingest.position(SECOND) is None
+    assert taker.ingest.position(SOCIAL) is None
 
 
 async def test_offsets_are_not_passed_before_the_records(autojump_clock: MockClock) -> None:
@@ -357,24 +359,24 @@ async def test_offsets_are_not_passed_before_the_records(autojump_clock: MockClo
     taker = Taker()
     taker.take(Assignment({FIRST: 9}))
     left: deque[Item] = deque([Batch(batch(10, 11).records, {FIRST: 15})])
-    taker.intake.take(left, keep_in([]), 1)
-    assert taker.intake.position(FIRST) == 10
-    taker.intake.take(left, keep_in([]), 1)
-    assert taker.intake.position(FIRST) == 15
+    taker.ingest.take(left, keep_in([]), 1)
+    assert taker.ingest.position(FIRST) == 10
+    taker.ingest.take(left, keep_in([]), 1)
+    assert taker.ingest.position(FIRST) == 15
     assert not left
 
 
 def test_partitions_that_a_group_takes_away_are_told_by_their_topics() -> None:
     """A rebalance that takes a partition away names its topic; one that adds some names none."""
     taker = Taker()
-    departed = taker.intake.departed
+    revoked_topics = taker.ingest.revoked_topics
     taker.take(Assignment({FIRST: -1, SOCIAL: -1}, partial=True))
     taker.take(Assignment({FIRST: -1, SECOND: -1, SOCIAL: -1}, partial=True))
-    assert departed.value == frozenset()
+    assert revoked_topics.value == frozenset()
 
     taker.take(Assignment({SECOND: -1, SOCIAL: -1}, partial=True))
 
-    assert departed.value == {FIRST.topic}
+    assert revoked_topics.value == {FIRST.topic}
 
 
 def test_partitions_of_a_recreated_topic_send_nobody_elsewhere() -> None:
@@ -382,4 +384,4 @@ def test_partitions_of_a_recreated_topic_send_nobody_elsewhere() -> None:
     taker = Taker()
     taker.take(Assignment({FIRST: -1, SECOND: -1}))
     taker.take(Assignment({FIRST: -1}))
-    assert taker.intake.departed.value == frozenset()
+    assert taker.ingest.revoked_topics.value == frozenset()

@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from odin_ws.hub import Hub
 from odin_ws.records import Record
-from tests.building import record
-from tests.hub.driving import Client, Feeder, dispatching, make_hub
+from tests.factories import record
+from tests.hub.hub_driver import Client, Feeder, dispatching, make_hub
 from tests.virtual_time import in_virtual_time
 
 SLOT = 0.05

@@ -18,10 +18,10 @@ from odin_ws.protocol.deflate import Compressor
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 from odin_ws.records import Record
 from odin_ws.steps import finish
-from tests.building import message, record
-from tests.decoding import frames
-from tests.hub.driving import Client, dispatching, make_hub
-from tests.hub.joining import join
+from tests.factories import message, record
+from tests.hub.hub_driver import Client, dispatching, make_hub
+from tests.hub.joins import join
+from tests.wire_decoder import frames
 
 DEFLATE = wire_format(window_bits=15)
 BATCHES = wire_format(frames=Frames.BATCH, window_bits=15)
@@ -193,13 +193,13 @@ async def test_a_client_that_acts_while_messages_are_compressed(
 def test_a_list_is_encoded_once_a_cycle(form: WireFormat) -> None:
     """Who has the same list and format gets the same object, until the cycle ends."""
     encoder = CycleEncoder(Compressors())
-    due = Due([message("BTC", offset=0)], receivers=20)
-    assert encoder.find(due, form) is None
-    encoded = finish(encoder.steps(due, form))
-    assert encoder.find(due, form) is encoded
-    assert encoder.encode_now(due, form) is encoded
+    pending = Due([message("BTC", offset=0)], receivers=20)
+    assert encoder.find(pending, form) is None
+    encoded = finish(encoder.steps(pending, form))
+    assert encoder.find(pending, form) is encoded
+    assert encoder.encode_now(pending, form) is encoded
     encoder.end()
-    assert encoder.find(due, form) is None
+    assert encoder.find(pending, form) is None
 
 
 def test_a_replayed_chunk_is_compressed_for_the_second_client(counting: type[Counting]) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 from trio.testing import MockClock
 
 from odin_ws.records import Assignment, TopicPartition
-from tests.building import record
-from tests.hub.driving import dispatching, make_hub
+from tests.factories import record
+from tests.hub.hub_driver import dispatching, make_hub
 
 
 async def test_an_assignment_says_what_is_read_and_from_where(autojump_clock: MockClock) -> None:

@@ -10,9 +10,9 @@ from trio.testing import MockClock
 from odin_ws.hub import Conflation, Hub
 from odin_ws.records import Assignment, TopicPartition
 from odin_ws.steps import finish
-from tests.building import message, record
-from tests.hub.driving import Client, dispatching, make_hub
-from tests.hub.joining import Interrupting, join
+from tests.factories import message, record
+from tests.hub.hub_driver import Client, dispatching, make_hub
+from tests.hub.joins import Interrupting, join
 
 FIRST, SECOND = (TopicPartition("odin.trades", number) for number in (0, 1))
 
@@ -84,9 +84,9 @@ async def test_what_is_not_kept_is_not_found(autojump_clock: MockClock) -> None:
     client = join(hub, "*.trade")
     async with dispatching(hub) as feeder:
         await feeder.publish(*(record(offset=offset) for offset in range(5)))
-        hub.retention.trim(-1)
+        hub.history.trim(-1)
         assert len(sent_again(hub, client)) == 5
-        hub.retention.drop(FIRST)
+        hub.history.drop(FIRST)
         await feeder.publish(record(offset=5))
     assert sent_again(hub, client) == {6: "0-5"}
 

@@ -8,9 +8,9 @@ import time
 
 from trio.testing import MockClock
 
-from tests.building import TRADE, record
-from tests.hub.driving import dispatching, make_hub
-from tests.hub.joining import join
+from tests.factories import TRADE, record
+from tests.hub.hub_driver import dispatching, make_hub
+from tests.hub.joins import join
 
 
 async def test_an_unknown_event_type_is_delivered_and_counted(autojump_clock: MockClock) -> None:

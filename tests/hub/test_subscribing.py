@@ -13,9 +13,9 @@ from trio.testing import MockClock
 from odin_ws.hub import Subscriber
 from odin_ws.steps import finish
 from odin_ws.testing.scenario import Scenario
-from tests.building import record
-from tests.hub.driving import Client, dispatching, make_hub
-from tests.hub.joining import Interrupting, join
+from tests.factories import record
+from tests.hub.hub_driver import Client, dispatching, make_hub
+from tests.hub.joins import Interrupting, join
 
 
 async def test_a_subscription_is_live_from_the_positions_it_is_told(

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from odin_ws.hub.subscriber import Subscriber
 from odin_ws.hub.subscription_index import SubscriptionIndex
-from tests.building import message
+from tests.factories import message
 
 # Tokens that look like each other's patterns and channels, on purpose.
 TOKENS = ("BTC", "a.b", "a", "b", "trade", "BTC.trade")
@@ -22,7 +22,7 @@ def new_subscriber() -> Subscriber:
     return Subscriber(lambda _: None)
 
 
-def wants(pattern: str, token: str, category: str) -> bool:
+def resume_cursors(pattern: str, token: str, category: str) -> bool:
     """Whether a pattern asks for a channel, by the protocol's words."""
     wanted_token, wanted_category = pattern.rsplit(".", 1)
     return wanted_token in {token, "*"} and wanted_category in {category, "*"}
@@ -55,13 +55,13 @@ class IndexAgainstPairs(RuleBasedStateMachine):
     def look_up(self, token: str, category: str) -> None:
         """Find one audience for each pattern that matches and has a subscriber."""
         found = [
-            [self.subscribers.index(member) for member in audience.members]
-            for audience in self.index.matching(message(token, category))
+            [self.subscribers.index(member) for member in subscriber_set.members]
+            for subscriber_set in self.index.matching(message(token, category))
         ]
         expected = [
             {number for number, own in self.pairs if own == pattern}
             for pattern in {own for _, own in self.pairs}
-            if wants(pattern, token, category)
+            if resume_cursors(pattern, token, category)
         ]
         assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
 
@@ -96,5 +96,5 @@ def test_an_audience_keeps_the_order_of_its_members() -> None:
     subscribers = [new_subscriber() for _ in range(20)]
     for subscriber in subscribers:
         index.add(subscriber, "BTC.trade")
-    (audience,) = index.matching(message("BTC"))
-    assert list(audience.members) == subscribers
+    (subscriber_set,) = index.matching(message("BTC"))
+    assert list(subscriber_set.members) == subscribers

@@ -28,7 +28,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from odin_ws.testing.cluster import ApacheCluster, ClusterNode
 from odin_ws.testing.ports import LOOPBACK
-from tests.integration.feeding import PATIENCE, Sent, until
+from tests.integration.running_source import PATIENCE, Sent, until
 
 __all__ = ["PASSWORD", "USER", "Cluster", "Transaction", "user_settings"]
 

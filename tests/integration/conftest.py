@@ -22,7 +22,7 @@ from tests.integration.cluster import PASSWORD, USER, Cluster
 from tests.integration.domain import Domain, write_domain
 from tests.integration.kfake import KFake, run_kfake
 from tests.integration.kfake_faults import PARTITIONS, spread
-from tests.integration.secured import Secured, secured_kafka
+from tests.integration.secure_brokers import Secured, secured_kafka
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import attrs
 
-from tests.integration.feeding import Sent
-from tests.integration.serving import Client
+from tests.integration.running_source import Sent
+from tests.integration.servers import Client
 
 __all__ = ["CATEGORIES", "Domain", "ids_of", "offsets", "write_domain"]
 

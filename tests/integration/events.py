@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.integration.feeding import Sent
-from tests.integration.serving import Client
+from tests.integration.running_source import Sent
+from tests.integration.servers import Client
 
 __all__ = ["EVENTS", "event", "numbers"]
 

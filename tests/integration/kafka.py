@@ -76,7 +76,7 @@ async def create_topics(
     """Make the topics, and return when every partition of them has a leader.
 
     Raises:
-        confluent_kafka.KafkaException: a topic exists already, or the broker refuses it.
+        confluent_kafka.KafkaException: a topic exists already, or the broker rejects it.
         trio.TooSlowError: they were not there within `TOPICS_SECONDS`.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -92,7 +92,7 @@ async def delete_topics(bootstrap: str, names: Collection[str] = TOPICS) -> None
     """Delete those of the topics that exist, and return when the broker knows them no more.
 
     Raises:
-        confluent_kafka.KafkaException: the broker refuses.
+        confluent_kafka.KafkaException: the broker rejects.
         trio.TooSlowError: they were not gone within `TOPICS_SECONDS`.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap})

@@ -18,7 +18,7 @@ import httpx
 import trio
 
 from tests.integration import kafka
-from tests.integration.feeding import until
+from tests.integration.running_source import until
 
 __all__ = ["REDPANDA", "WITHOUT_IDS", "Api", "Code", "Fault", "KFake", "run_kfake"]
 

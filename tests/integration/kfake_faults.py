@@ -6,12 +6,12 @@ import trio
 
 from tests.integration.domain import Domain
 from tests.integration.kfake import Api, Code, KFake
-from tests.integration.serving import Client, Server
-from tests.integration.trouble import (
+from tests.integration.problems import (
     feed_statuses,
     kafka_check,
     stays_live,
 )
+from tests.integration.servers import Client, Server
 
 __all__ = [
     "FETCHES_PER_SECOND",

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.integration.serving import environment
+from tests.integration.servers import environment
 
 __all__ = ["PATIENCE", "SERVE", "SERVE_SILENTLY", "SERVING", "Starting", "starting"]
 
@@ -72,7 +72,7 @@ def starting(
         "KAFKA_BROKERS": f"{LOOPBACK}:1",
         "WS_ADDR": f"{LOOPBACK}:0",
         "WS_OPS_ADDR": f"{LOOPBACK}:0",
-        "WS_DRAIN_DELAY": "0",
+        "WS_DRAIN_DELAY_SECONDS": "0",
     }
     process = subprocess.Popen(
         [*prefix, *command],

@@ -9,9 +9,9 @@ import trio
 
 from tests.integration.cluster import Cluster, user_settings
 from tests.integration.domain import Domain, offsets
-from tests.integration.feeding import Publisher, until
-from tests.integration.serving import connected, serving
-from tests.integration.trouble import feed_statuses, no_problem, problem_with, told
+from tests.integration.problems import feed_statuses, no_problem, problem_with, told
+from tests.integration.running_source import Publisher, until
+from tests.integration.servers import connected, serving
 
 # Long enough for a notice that should not come, and for what retries too often.
 WATCHED_SECONDS = 3

@@ -14,9 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.trio.client import ClientConnection, connect
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
-from tests.integration.feeding import until
-from tests.integration.serving import Server, run_to_the_end, serving, started
-from tests.issuing import SECRET, Issuer, issuer
+from tests.integration.running_source import until
+from tests.integration.servers import Server, run_to_the_end, serving, started
+from tests.jwt_issuer import SECRET, Issuer, issuer
 
 OPS_TOKEN = "the operators' own token"  # noqa: S105 -- of these tests
 
@@ -29,7 +29,7 @@ def dial(server: Server, path: str = "/ws", **how: Any) -> Any:
 
 
 async def status_of(server: Server, path: str = "/ws", **how: Any) -> int:
-    """The status of a refusal."""
+    """The status of a rejection."""
     with pytest.raises(InvalidStatus) as caught:
         async with dial(server, path, **how):
             pass
@@ -70,7 +70,7 @@ async def test_a_token_comes_as_a_header_or_as_a_subprotocol(nowhere: str) -> No
         assert await status_of(server, f"/ws?token={token}") == 401
         assert await status_of(server, subprotocols=[f"bearer.{token}"]) == 400
         assert token not in server.output
-        assert await server.metric("ws_tokens_refused_total") == 0
+        assert await server.metric("ws_jwt_rejected_total") == 0
 
 
 async def test_a_revocation_closes_and_keeps_out(nowhere: str) -> None:
@@ -142,9 +142,9 @@ async def test_a_server_that_asks_nobody_says_so_at_the_start(nowhere: str) -> N
     """An operator who forgot it sees it in the log."""
     with started({"KAFKA_BROKERS": nowhere}) as server:
         await server.answers("/health/live")
-        assert server.events("nobody is asked for a token")
+        assert server.events("authentication disabled")
     async with serving(nowhere, JWT, ready=False) as asking:
-        assert not asking.events("nobody is asked for a token")
+        assert not asking.events("authentication disabled")
 
 
 async def test_several_workers_are_one_to_operators(nowhere: str) -> None:

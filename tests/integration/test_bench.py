@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.cli.commands import Done, run_command
-from tests.integration.serving import serving
+from tests.integration.servers import serving
 
 # Little enough for a busy machine, and enough for each kind of channel.
 FEW = ("--connections", "50", "--seconds", "2", "--warmup", "0.5", "--no-pin")
@@ -57,7 +57,7 @@ async def test_crowd(embedded: str) -> None:
     """Clients that were away for longer than history reaches share scans, and miss nothing."""
     done, figures = await run_bench(
         *("crowd", "--kafka", embedded, "--rate", "50", "--away", "5000"),
-        *("--set", "WS_RETENTION_BYTES=200000"),
+        *("--set", "WS_HISTORY_BYTES=200000"),
     )
 
     (run,) = figures["runs"]
@@ -92,7 +92,7 @@ async def test_a_server_of_ones_own(embedded: str) -> None:
     assert done.returncode == 1
     assert run["subscribed"] == 30
     assert run["problems"]["never_subscribed"] == 20
-    assert run["refused"]["503"] >= 20
+    assert run["rejected"]["503"] >= 20
     assert "steady: 20 never subscribed" in done.stderr
 
 
@@ -113,13 +113,13 @@ MISUSES = {
         "--server needs --kafka",
     ),
     "no WebSocket URL": (("--server", "http://127.0.0.1:1"), "ws://HOST:PORT/ws is allowed"),
-    "a setting without a value": (("--set", "WS_PING_INTERVAL"), "NAME=VALUE is allowed"),
+    "a setting without a value": (("--set", "WS_PING_INTERVAL_SECONDS"), "NAME=VALUE is allowed"),
 }
 
 
 @pytest.mark.parametrize(("words", "said"), MISUSES.values(), ids=MISUSES)
 async def test_misuse(words: tuple[str, ...], said: str) -> None:
-    """What cannot be meant is refused with a word about what can."""
+    """What cannot be meant is rejected with a word about what can."""
     done = await run_command("bench", "steady", *words)
 
     assert done.returncode == 2
@@ -128,8 +128,10 @@ async def test_misuse(words: tuple[str, ...], said: str) -> None:
 
 async def test_a_setting_that_there_is_not(embedded: str) -> None:
     """A server that does not start is shown with what it said."""
-    done = await run_command("bench", "steady", "--kafka", embedded, "--set", "WS_PING_INTERVAL=x")
+    done = await run_command(
+        "bench", "steady", "--kafka", embedded, "--set", "WS_PING_INTERVAL_SECONDS=x"
+    )
 
     assert done.returncode == 1
-    assert "WS_PING_INTERVAL=x: allowed is" in done.stderr
+    assert "WS_PING_INTERVAL_SECONDS=x: allowed is" in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,9 +13,9 @@ from tests.integration import kafka
 from tests.integration.cluster import Cluster
 from tests.integration.conftest import ApacheFactory
 from tests.integration.domain import Domain, offsets
-from tests.integration.feeding import Publisher, until
-from tests.integration.serving import connected, serving
-from tests.integration.trouble import no_problem
+from tests.integration.problems import no_problem
+from tests.integration.running_source import Publisher, until
+from tests.integration.servers import connected, serving
 
 # A name that never resolves (RFC 6761).
 ADVERTISED = "kafka-1.invalid:9092"

@@ -2,7 +2,7 @@
 
 With HAProxy the clients go through it, and some of them through a proxy of ours before it.
 Without, all of them go through ours, which leads to the instances in turn: it passes by the ports
-that refuse, but knows nothing of their health.
+that reject, but knows nothing of their health.
 """
 
 from __future__ import annotations

@@ -9,9 +9,7 @@ import trio
 
 from tests.integration.cluster import Cluster
 from tests.integration.domain import Domain, offsets
-from tests.integration.feeding import Publisher, until
-from tests.integration.serving import Client, Server, connected, serving
-from tests.integration.trouble import (
+from tests.integration.problems import (
     feed_statuses,
     kafka_check,
     no_problem,
@@ -19,6 +17,8 @@ from tests.integration.trouble import (
     subscribed,
     told,
 )
+from tests.integration.running_source import Publisher, until
+from tests.integration.servers import Client, Server, connected, serving
 
 # Trouble that is over within this time is not told; the tests' usual half a second is too short.
 PATIENT = {"KAFKA_PROBE_SECONDS": "5"}
@@ -168,7 +168,7 @@ async def test_records_of_five_megabytes_delay_no_other_partition(
     large = domain.record(domain.trade, 0)
     value = large.value or b""
     large = large._replace(value=value[:-1] + b', "pad": "' + b"x" * (5 << 20) + b'"}')
-    room = {"WS_MAX_RECORD_BYTES": str(6 << 20), "WS_OUTBOX_BYTES": str(64 << 20)}
+    room = {"WS_MAX_RECORD_BYTES": str(6 << 20), "WS_SEND_QUEUE_BYTES": str(64 << 20)}
     publisher = Publisher(cluster.bootstrap)
     async with (
         serving(cluster.bootstrap, domain.settings | room) as server,

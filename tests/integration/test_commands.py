@@ -128,13 +128,13 @@ async def test_topics_are_made_as_compose_makes_them(apache: str) -> None:
     async with no_topics(apache):
         made = await run_command("topics", "create", "--partitions", "4", KAFKA_BROKERS=apache)
         assert made.stdout.count("created, with 4 partitions") == 8
-        for topic, retention in RETENTION_MS.items():
+        for topic, history in RETENTION_MS.items():
             config = await trio.to_thread.run_sync(config_of, apache, topic)
-            assert config["retention.ms"] == retention
+            assert config["retention.ms"] == history
             assert config["compression.type"] == "snappy"
 
 
-async def test_what_the_broker_refuses_is_said(apache: str) -> None:
+async def test_what_the_broker_rejects_is_said(apache: str) -> None:
     """More copies than there are brokers: status 1, and the broker's own words."""
     async with no_topics(apache):
         made = await run_command("topics", "create", "--replication", "3", KAFKA_BROKERS=apache)
@@ -329,5 +329,5 @@ def test_the_retention_is_composes() -> None:
     """The compose file asks for the same retention as the command does."""
     text = (Path(__file__).parents[2] / "compose" / "compose.yaml").read_text(encoding="utf-8")
     made = re.findall(r"make_topics (\d+) (odin\..*)", text)
-    found = {topic: retention for retention, topics in made for topic in topics.split()}
+    found = {topic: history for history, topics in made for topic in topics.split()}
     assert found == RETENTION_MS

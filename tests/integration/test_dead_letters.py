@@ -9,15 +9,15 @@ from confluent_kafka import Message
 
 from tests.integration import kafka
 from tests.integration.events import event
-from tests.integration.feeding import Publisher, Sent, eventually, new_topics, until
-from tests.integration.secured import PASSWORD, USER, Secured
-from tests.integration.serving import connected, serving
+from tests.integration.running_source import Publisher, Sent, eventually, new_topics, until
+from tests.integration.secure_brokers import PASSWORD, USER, Secured
+from tests.integration.servers import connected, serving
 
 # For one call of the independent client; a free machine takes milliseconds.
 CLIENT_SECONDS = 20
 
 
-async def letters(bootstrap: str, topic: str, count: int) -> list[Message]:
+async def dead_letters(bootstrap: str, topic: str, count: int) -> list[Message]:
     """The first letters of a topic with one partition."""
     return await kafka.read_records(bootstrap, [topic], 1, count)
 
@@ -43,17 +43,17 @@ async def test_kafka_dead_letter_topic(topics: str, token: str) -> None:
         large = Sent("odin.trades", token.encode(), b'"' + b"x" * 900_000 + b'"', 3)
         await publisher.publish([poison, large, event(token, "trade", number=1)])
         await client.received(1)
-        found = await letters(topics, dead, 2)
+        found = await dead_letters(topics, dead, 2)
         await publisher.publish([Sent("odin.social", None, b"{}", 0)])
 
-        async def passed_by() -> bool:
+        async def on_invalid_record() -> bool:
             return await server.metric("ws_kafka_messages_failed_total", reason="no_key") == 1
 
         # Counted, and perhaps not written yet: the drain waits for it.
-        await until(passed_by)
+        await until(on_invalid_record)
         server.signal(signal.SIGTERM)
         assert await server.ended() == 0
-    (last,) = (await letters(topics, dead, 3))[2:]
+    (last,) = (await dead_letters(topics, dead, 3))[2:]
     assert [(one.key(), one.value()) for one in found] == [
         (token.encode(), poison.value),
         (token.encode(), large.value),
@@ -76,7 +76,7 @@ async def test_a_topic_that_is_missing_costs_the_feed_nothing(topics: str, token
         poison = Sent("odin.trades", token.encode(), b"[]", 3)
         await Publisher(topics).publish([poison] * 1200 + [event(token, "trade", number=1)])
         await client.received(1)
-        await eventually(lambda: server.events("dead letters are not written"))
+        await eventually(lambda: server.events("dead letters not written"))
         assert await server.metric("ws_dead_letters_total", result="dropped") > 0
         assert (await server.health())["status"] != "unhealthy"
         await Publisher(topics).publish([event(token, "trade", number=2)])
@@ -92,5 +92,5 @@ async def test_letters_go_where_the_records_come_from(secured: Secured, token: s
     settings = secured.settings("plain", "SASL_SSL", KAFKA_DEAD_LETTER_TOPIC=dead, **login)
     async with serving("", settings):
         await Publisher(bootstrap).publish([Sent("odin.trades", token.encode(), b"1", 0)])
-        (letter,) = await letters(bootstrap, dead, 1)
+        (letter,) = await dead_letters(bootstrap, dead, 1)
     assert letter.value() == b"1"

@@ -13,9 +13,9 @@ from wsproto.events import AcceptConnection, Request, TextMessage
 
 from odin_ws.testing.ports import LOOPBACK
 from tests.integration.events import EVENTS, event, numbers
-from tests.integration.feeding import Publisher, until
-from tests.integration.serving import Client, Server, connected, serving, started
-from tests.integration.watching import has_all_topics, subscribed
+from tests.integration.running_source import Publisher, until
+from tests.integration.servers import Client, Server, connected, serving, started
+from tests.integration.watchers import has_all_topics, subscribed
 
 BUNDLES = {
     "TRADING": {"trade", "liquidity", "analytics"},

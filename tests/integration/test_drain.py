@@ -10,14 +10,16 @@ import trio
 from odin_ws.testing.brokers import embedded_broker
 from tests.integration import kafka
 from tests.integration.events import event
-from tests.integration.feeding import Publisher, eventually
-from tests.integration.serving import connected, serving
+from tests.integration.running_source import Publisher, eventually
+from tests.integration.servers import connected, serving
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_19_a_signal_drains(topics: str, token: str, number: signal.Signals) -> None:
     """Not ready first and still serving; then a close 1012 for everybody, and exit status 0."""
-    async with serving(topics, WS_DRAIN_DELAY="1.5", WS_DRAIN_SECONDS="5") as server:
+    async with serving(
+        topics, WS_DRAIN_DELAY_SECONDS="1.5", WS_DRAIN_TIMEOUT_SECONDS="5"
+    ) as server:
         async with connected(server) as client:
             await client.subscribe(channels=[f"{token}.trade"])
             server.signal(number)
@@ -39,7 +41,7 @@ async def test_19_a_signal_drains(topics: str, token: str, number: signal.Signal
 
 async def test_a_second_signal_ends_at_once(topics: str) -> None:
     """During a long drain another signal ends the process, with status 1 and no traceback."""
-    async with serving(topics, WS_DRAIN_DELAY="60") as server, connected(server) as client:
+    async with serving(topics, WS_DRAIN_DELAY_SECONDS="60") as server, connected(server) as client:
         server.signal(signal.SIGTERM)
         await eventually(lambda: server.events("draining"))
         server.signal(signal.SIGTERM)
@@ -50,10 +52,10 @@ async def test_a_second_signal_ends_at_once(topics: str) -> None:
 
 @pytest.mark.parametrize("away", ["killed", "frozen"])
 async def test_19_a_dead_broker_does_not_hold_up_the_end(away: str) -> None:
-    """The drain is as quick as with a broker, in order, whether it refuses or does not answer."""
+    """The drain is as quick as with a broker, in order, whether it rejects or does not answer."""
     async with embedded_broker() as broker:
         await kafka.create_topics(broker.bootstrap, ["odin.trades"], 1)
-        async with serving(broker.bootstrap, WS_DRAIN_SECONDS="5") as server:
+        async with serving(broker.bootstrap, WS_DRAIN_TIMEOUT_SECONDS="5") as server:
             async with connected(server) as client:
                 if away == "killed":
                     await broker.kill()

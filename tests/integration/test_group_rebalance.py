@@ -10,10 +10,10 @@ import pytest
 import trio
 
 from tests.integration.domain import Domain, ids_of, offsets
-from tests.integration.feeding import Publisher, eventually
 from tests.integration.kfake import Api, Code, KFake, run_kfake
-from tests.integration.serving import Client, Server, connected, serving
-from tests.integration.trouble import lost_offsets
+from tests.integration.problems import lost_offsets
+from tests.integration.running_source import Publisher, eventually
+from tests.integration.servers import Client, Server, connected, serving
 
 PARTITIONS = 6
 

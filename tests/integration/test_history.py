@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.kafka.source_status import SourceState
 from tests.integration import kafka
-from tests.integration.feeding import (
+from tests.integration.running_source import (
     Feeding,
     Publisher,
     Sent,
@@ -43,14 +43,14 @@ async def test_history_is_what_is_young_enough(apache: str) -> None:
     publisher = Publisher(apache)
     await publisher.publish([one._replace(topic=topic) for one in aged(1, 300, 90, 50, 40)])
     recent = options(apache, history_seconds=60, history_records=1000)
-    async with feeding(topics, recent) as feed:
-        (assignment,) = feed.assignments
+    async with feeding(topics, recent) as source_status:
+        (assignment,) = source_status.assignments
         assert assignment.positions == {first: 3, second: -1}
         assert assignment.history == {first: 1, second: -1}
-        assert [record.value for record in feed.history] == [b"50", b"40"]
+        assert [record.value for record in source_status.history] == [b"50", b"40"]
         await publisher.publish(numbered([first], 1, first=4))
-        await feed.received(3)
-        assert feed.offsets() == {first: [2, 3, 4]}
+        await source_status.received(3)
+        assert source_status.offsets() == {first: [2, 3, 4]}
 
 
 async def test_history_is_no_more_than_so_many_records(apache: str) -> None:
@@ -59,9 +59,11 @@ async def test_history_is_no_more_than_so_many_records(apache: str) -> None:
     await kafka.create_topics(apache, topics, 3)
     few, *many = every_partition(topics, 3)
     await Publisher(apache).publish(numbered([few], 10) + numbered(many, 100))
-    async with feeding(topics, options(apache, history_seconds=600, history_records=60)) as feed:
-        assert feed.offsets() == {few: list(range(10))} | each(many, range(75, 100))
-        assert len(feed.history) == 60
+    async with feeding(
+        topics, options(apache, history_seconds=600, history_records=60)
+    ) as source_status:
+        assert source_status.offsets() == {few: list(range(10))} | each(many, range(75, 100))
+        assert len(source_status.history) == 60
 
 
 async def test_without_a_history_its_end_comes_at_once(apache: str) -> None:
@@ -70,12 +72,12 @@ async def test_without_a_history_its_end_comes_at_once(apache: str) -> None:
     await kafka.create_topics(apache, [there], 1)
     await Publisher(apache).publish(numbered(every_partition([there], 1), 5))
     for names in topics, [not_there]:
-        async with feeding(names, options(apache)) as feed:
-            assert feed.history == []
-            assert feed.assignments[0].history == {}
-    async with feeding([not_there], options(apache, group="group")) as feed:
-        assert feed.history == []
-        assert feed.assignments[0].partial
+        async with feeding(names, options(apache)) as source_status:
+            assert source_status.history == []
+            assert source_status.assignments[0].history == {}
+    async with feeding([not_there], options(apache, group="group")) as source_status:
+        assert source_status.history == []
+        assert source_status.assignments[0].partial
 
 
 async def test_a_member_of_a_group_has_no_history(apache: str) -> None:
@@ -83,9 +85,9 @@ async def test_a_member_of_a_group_has_no_history(apache: str) -> None:
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     await Publisher(apache).publish(numbered(every_partition(topics, 1), 5))
-    async with feeding(topics, options(apache, group=topics[0], **ALL)) as feed:
-        assert feed.history == []
-        assert feed.assignments[0].history == {}
+    async with feeding(topics, options(apache, group=topics[0], **ALL)) as source_status:
+        assert source_status.history == []
+        assert source_status.assignments[0].history == {}
 
 
 async def test_a_history_may_end_with_a_marker(apache: str) -> None:
@@ -94,14 +96,16 @@ async def test_a_history_may_end_with_a_marker(apache: str) -> None:
     await kafka.create_topics(apache, topics, 1)
     (key,) = every_partition(topics, 1)
     await publish_in_transaction(apache, Sent(topics[0]))
-    async with feeding(topics, options(apache, **ALL)) as feed:
-        assert feed.assignments[0].positions == {key: 1}
-        assert len(feed.history) == 1
+    async with feeding(topics, options(apache, **ALL)) as source_status:
+        assert source_status.assignments[0].positions == {key: 1}
+        assert len(source_status.history) == 1
         await Publisher(apache).publish([Sent(topics[0])])
-        await feed.received(2)
-        assert feed.offsets() == {key: [0, 2]}
-        await feed.probes(2)
-        assert feed.feed.status.value is FeedStatus.LIVE, feed.feed.reason
+        await source_status.received(2)
+        assert source_status.offsets() == {key: [0, 2]}
+        await source_status.probes(2)
+        assert source_status.source_status.state.value is SourceState.LIVE, (
+            source_status.source_status.reason
+        )
 
 
 async def test_the_feed_is_starting_until_the_history_is_read(apache: str) -> None:
@@ -109,21 +113,21 @@ async def test_the_feed_is_starting_until_the_history_is_read(apache: str) -> No
     topics = new_topics()
     await kafka.create_topics(apache, topics, 1)
     await Publisher(apache).publish(numbered(every_partition(topics, 1), 5000))
-    async with feeding(topics, options(apache, rate=1, **ALL), live=False) as feed:
-        feed.takes.value = False
-        await feed.probes(3)
-        assert feed.feed.status.value is FeedStatus.STARTING
-        assert feed.feed.reason == "reading what was published before the start"
-        assert feed.feed.lag == {topics[0]: 5000}
-        feed.takes.value = True
-        await feed.live(10)
-        assert len(feed.history) == 5000
+    async with feeding(topics, options(apache, rate=1, **ALL), live=False) as source_status:
+        source_status.takes.value = False
+        await source_status.probes(3)
+        assert source_status.source_status.state.value is SourceState.STARTING
+        assert source_status.source_status.reason == "reading what was published before the start"
+        assert source_status.source_status.lag == {topics[0]: 5000}
+        source_status.takes.value = True
+        await source_status.live(10)
+        assert len(source_status.history) == 5000
 
 
-async def hold_at_the_start(feed: Feeding) -> None:
+async def hold_at_the_start(source_status: Feeding) -> None:
     """Take nothing after the first assignment."""
-    feed.takes.value = False
-    await eventually(lambda: feed.assignments)
+    source_status.takes.value = False
+    await eventually(lambda: source_status.assignments)
 
 
 async def test_a_history_goes_on_after_an_interruption(apache: str) -> None:
@@ -132,16 +136,16 @@ async def test_a_history_goes_on_after_an_interruption(apache: str) -> None:
     await kafka.create_topics(apache, [old], 2)
     partitions = every_partition([old], 2)
     await Publisher(apache).publish(numbered(partitions, 100))
-    async with feeding(topics, options(apache, **ALL), live=False) as feed:
-        await hold_at_the_start(feed)
+    async with feeding(topics, options(apache, **ALL), live=False) as source_status:
+        await hold_at_the_start(source_status)
         await kafka.create_topics(apache, [new], 1)
         (later,) = every_partition([new], 1)
         await Publisher(apache).publish(numbered([*partitions, later], 10, first=100))
-        await eventually(lambda: feed.feed.missing_topics == set())
-        feed.takes.value = True
-        await feed.received(2 * 110 + 10)
-        await feed.live()
-        begun, again = feed.assignments
+        await eventually(lambda: source_status.source_status.missing_topics == set())
+        source_status.takes.value = True
+        await source_status.received(2 * 110 + 10)
+        await source_status.live()
+        begun, again = source_status.assignments
         assert begun.positions == dict.fromkeys(partitions, 99)
         assert begun.history == dict.fromkeys(partitions, -1)
         # The news that came with the end of the history may be told of before the new topic.
@@ -149,8 +153,8 @@ async def test_a_history_goes_on_after_an_interruption(apache: str) -> None:
         assert at.pop(later) == -1
         assert set(at.values()) <= {99, 109}
         assert again.history == {}
-        assert feed.offsets() == each(partitions, range(110)) | {later: list(range(10))}
-        assert len(feed.history) >= 200
+        assert source_status.offsets() == each(partitions, range(110)) | {later: list(range(10))}
+        assert len(source_status.history) >= 200
 
 
 async def test_a_history_that_is_deleted_meanwhile(apache: str) -> None:
@@ -161,13 +165,13 @@ async def test_a_history_that_is_deleted_meanwhile(apache: str) -> None:
     # Larger than what one fetch of a partition brings: most stay with the broker.
     large = b"x" * 400_000
     await Publisher(apache).publish([Sent(topic, value=large, partition=0)] * 40)
-    async with feeding(topics, options(apache, **ALL), live=False) as feed:
-        await hold_at_the_start(feed)
+    async with feeding(topics, options(apache, **ALL), live=False) as source_status:
+        await hold_at_the_start(source_status)
         await delete_records_before(apache, topic, 0, 30)
-        feed.takes.value = True
-        await feed.live()
-        assert feed.assignments[-1].positions == {key: 39}
-        assert feed.assignments[-1].history == {key: 29}
-        assert feed.offsets()[key][-10:] == list(range(30, 40))
-        assert len(feed.history) < 40
-        assert feed.feed.lost_records == 0
+        source_status.takes.value = True
+        await source_status.live()
+        assert source_status.assignments[-1].positions == {key: 39}
+        assert source_status.assignments[-1].history == {key: 29}
+        assert source_status.offsets()[key][-10:] == list(range(30, 40))
+        assert len(source_status.history) < 40
+        assert source_status.source_status.lost_records == 0

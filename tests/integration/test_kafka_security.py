@@ -1,4 +1,4 @@
-"""Kafka lets us in by certificate, password or token; who is refused says why, and tries on."""
+"""Kafka lets us in by certificate, password or token; who is rejected says why, and tries on."""
 
 from __future__ import annotations
 
@@ -19,18 +19,25 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs h
     UserScramCredentialUpsertion,
 )
 
-from odin_ws.kafka.security import KafkaAccess
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.kafka.security import KafkaSecurity
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.log_reader import Bounds
 from odin_ws.records import TopicPartition
 from odin_ws.settings import load_settings
-from tests.authorizing import answer, halves, server_with
+from tests.authorization_server import answer, halves, server_with
 from tests.cli.commands import run_command
 from tests.integration import kafka
 from tests.integration.events import event
-from tests.integration.feeding import Publisher, Sent, eventually, feeding, new_topics, options
-from tests.integration.secured import PASSWORD, USER, Secured, secured_kafka, token_for
-from tests.integration.serving import connected, serving, started
+from tests.integration.running_source import (
+    Publisher,
+    Sent,
+    eventually,
+    feeding,
+    new_topics,
+    options,
+)
+from tests.integration.secure_brokers import PASSWORD, USER, Secured, secured_kafka, token_for
+from tests.integration.servers import connected, serving, started
 from tests.integration.test_log_reader import running
 
 Settings = Callable[[Secured, Path], dict[str, str]]
@@ -118,7 +125,7 @@ LET_IN = {
 }
 UNTRUSTED = "its certificate is not trusted: "
 CLOSED = "closed the connection: it may want another KAFKA_SECURITY_PROTOCOL"
-REFUSED = {
+REJECTED = {
     "no-certificate": (without_certificate, "does not take our certificate"),
     "stranger": (to_a_stranger, f"{UNTRUSTED}IP address mismatch"),
     "authority": (trusting_the_system, f"{UNTRUSTED}unable to get local issuer"),
@@ -136,7 +143,7 @@ REFUSED = {
 
 @pytest.fixture(autouse=True)
 def sockets_that_are_left() -> Iterator[None]:
-    """Aiokafka does not wait until the connections that were refused have closed their sockets.
+    """Aiokafka does not wait until the connections that were rejected have closed their sockets.
 
     In a loop that goes on they do; that of a test ends, and they are collected here.
     """
@@ -146,9 +153,9 @@ def sockets_that_are_left() -> Iterator[None]:
         gc.collect()
 
 
-def access_to(settings: dict[str, str]) -> KafkaAccess:
+def access_to(settings: dict[str, str]) -> KafkaSecurity:
     """The access that these variables describe."""
-    return KafkaAccess.of(load_settings(settings)[0])
+    return KafkaSecurity.of(load_settings(settings)[0])
 
 
 @pytest.mark.parametrize("way", LET_IN)
@@ -156,23 +163,23 @@ async def test_source_and_archive_are_let_in(way: str, secured: Secured, tmp_pat
     """What is published arrives, live and from the past, by every mechanism there is."""
     (topic,) = topics = new_topics()
     await kafka.create_topics(secured.broker.bootstrap, topics, 1)
-    reading = options("", access=access_to(LET_IN[way](secured, tmp_path)))
-    async with feeding(topics, reading) as feed, running(reading) as archive:
+    reading = options("", security=access_to(LET_IN[way](secured, tmp_path)))
+    async with feeding(topics, reading) as source_status, running(reading) as log_reader:
         await Publisher(secured.broker.bootstrap).publish([Sent(topic, value=b'{"n":1}')])
-        await feed.received(1)
-        assert feed.values == [b'{"n":1}']
+        await source_status.received(1)
+        assert source_status.values == [b'{"n":1}']
         partition = TopicPartition(topic, 0)
-        assert await archive.bounds([partition]) == {partition: Bounds(0, 1)}
+        assert await log_reader.bounds([partition]) == {partition: Bounds(0, 1)}
 
 
-@pytest.mark.parametrize("way", REFUSED)
-async def test_a_refusal_says_why(way: str, secured: Secured, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", REJECTED)
+async def test_a_rejection_says_why(way: str, secured: Secured, tmp_path: Path) -> None:
     """The feed keeps starting, and tells the broker's reason and not aiokafka's."""
-    settings, reason = REFUSED[way]
-    reading = options("", access=access_to(settings(secured, tmp_path)))
-    async with feeding(kafka.TOPICS, reading, live=False) as feed:
-        await eventually(lambda: reason in feed.feed.reason)
-        assert feed.feed.status.value is FeedStatus.STARTING
+    settings, reason = REJECTED[way]
+    reading = options("", security=access_to(settings(secured, tmp_path)))
+    async with feeding(kafka.TOPICS, reading, live=False) as source_status:
+        await eventually(lambda: reason in source_status.source_status.reason)
+        assert source_status.source_status.state.value is SourceState.STARTING
 
 
 @pytest.mark.parametrize("way", ["certificate", "scram-512", "token"])
@@ -186,16 +193,16 @@ async def test_commands_are_let_in(way: str, secured: Secured, tmp_path: Path) -
     assert published.returncode == 0, published.stderr
 
 
-async def test_a_command_that_is_refused_says_why(secured: Secured, tmp_path: Path) -> None:
+async def test_a_command_that_is_rejected_says_why(secured: Secured, tmp_path: Path) -> None:
     """In one line, with the status of a failure and without the password."""
-    refused = await run_command("topics", "list", **by_plain(WRONG)(secured, tmp_path))
-    assert refused.returncode == 1
-    (line,) = refused.stderr.splitlines()
+    rejected = await run_command("topics", "list", **by_plain(WRONG)(secured, tmp_path))
+    assert rejected.returncode == 1
+    (line,) = rejected.stderr.splitlines()
     assert "authentication failed: Authentication failed: Invalid username or password" in line
     assert WRONG["KAFKA_SASL_PASSWORD"] not in line
 
 
-async def test_a_server_that_is_refused_waits_until_it_is_not(
+async def test_a_server_that_is_rejected_waits_until_it_is_not(
     secured: Secured, tmp_path: Path
 ) -> None:
     """A token that is written later lets it in; until then there is one line and no traceback."""
@@ -247,7 +254,7 @@ async def test_a_token_is_fetched_anew_when_it_is_not_taken(secured: Secured) ->
 @pytest.mark.parametrize("way", ["plain", "scram"])
 async def test_a_server_prints_no_secret(way: str, secured: Secured, tmp_path: Path) -> None:
     """Neither the password nor what is made of it is in its log or health, at any level."""
-    settings, _ = REFUSED[way]
+    settings, _ = REJECTED[way]
     async with serving("", settings(secured, tmp_path), ready=False, LOG_LEVEL="debug") as server:
         await eventually(lambda: server.events("Kafka unavailable, retrying"))
         health = (await server.get("/health")).text
@@ -271,18 +278,18 @@ async def test_a_password_that_is_changed_while_we_run(tmp_path: Path, token: st
             await change_password(own, "another one")
             await own.broker.stop()
             await own.broker.start()
-            await eventually(lambda: refused(server.output))
+            await eventually(lambda: rejected(server.output))
             assert "authentication failed" in (await server.health())["errors"][0]
             await change_password(own, PASSWORD)
             await server.answers("/health")
             await Publisher(own.broker.bootstrap).publish([event(token, "trade")])
             await client.received(1)
-            assert refused(server.output) == 1
+            assert rejected(server.output) == 1
             assert "Traceback" not in server.output
 
 
-def refused(output: str) -> int:
-    """How many of our lines tell of a refusal."""
+def rejected(output: str) -> int:
+    """How many of our lines tell of a rejection."""
     lines = [line for line in output.splitlines() if '"logger": "odin_ws' in line]
     return sum("authentication failed" in line for line in lines)
 

@@ -9,7 +9,6 @@ import pytest
 import trio
 
 from tests.integration.domain import Domain, offsets
-from tests.integration.feeding import Publisher, eventually, until
 from tests.integration.kfake import REDPANDA, WITHOUT_IDS, Api, Code, KFake, run_kfake
 from tests.integration.kfake_faults import (
     FETCHES_PER_SECOND,
@@ -18,13 +17,14 @@ from tests.integration.kfake_faults import (
     WATCHED_SECONDS,
     settled,
 )
-from tests.integration.serving import Client, Server, connected, serving
-from tests.integration.trouble import (
+from tests.integration.problems import (
     feed_statuses,
     kafka_check,
     no_problem,
     problem_with,
 )
+from tests.integration.running_source import Publisher, eventually, until
+from tests.integration.servers import Client, Server, connected, serving
 
 ERRORS_OF_A_FETCH = (
     Code.UNKNOWN_SERVER_ERROR,

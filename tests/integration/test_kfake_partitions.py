@@ -8,7 +8,6 @@ import pytest
 import trio
 
 from tests.integration.domain import Domain, offsets
-from tests.integration.feeding import Publisher, add_partitions, until
 from tests.integration.kfake import Api, Code, KFake
 from tests.integration.kfake_faults import (
     FETCHES_PER_SECOND,
@@ -18,8 +17,7 @@ from tests.integration.kfake_faults import (
     fail_partition,
     settled,
 )
-from tests.integration.serving import connected, serving
-from tests.integration.trouble import (
+from tests.integration.problems import (
     feed_statuses,
     kafka_check,
     no_problem,
@@ -27,6 +25,8 @@ from tests.integration.trouble import (
     subscribed,
     told,
 )
+from tests.integration.running_source import Publisher, add_partitions, until
+from tests.integration.servers import connected, serving
 
 # What the protocol marks as retriable, and what brokers were seen to answer for one partition.
 ERRORS_OF_A_PARTITION = (

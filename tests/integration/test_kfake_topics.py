@@ -8,15 +8,15 @@ import pytest
 import trio
 
 from tests.integration.domain import Domain, ids_of, offsets
-from tests.integration.feeding import Publisher
 from tests.integration.kfake import REDPANDA, Api, Code, KFake, run_kfake
 from tests.integration.kfake_faults import (
     WATCHED_SECONDS,
 )
-from tests.integration.serving import connected, serving
-from tests.integration.trouble import (
+from tests.integration.problems import (
     lost_offsets,
 )
+from tests.integration.running_source import Publisher
+from tests.integration.servers import connected, serving
 
 # Epoch milliseconds of a day before these tests.
 YESTERDAY = int((time.time() - 24 * 3600) * 1000)

@@ -11,12 +11,12 @@ import trio
 
 from odin_ws.kafka.log_reader import KafkaLogReader
 from odin_ws.kafka.options import KafkaOptions
-from odin_ws.log_reader import Archive, ArchiveUnavailable, Span
+from odin_ws.log_reader import LogReader, LogUnavailable, Span
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.brokers import embedded_broker
 from tests.integration import kafka
 from tests.integration.conftest import ApacheFactory
-from tests.integration.feeding import (
+from tests.integration.running_source import (
     Publisher,
     Sent,
     delete_records_before,
@@ -32,10 +32,10 @@ from tests.kafka.log_reader_contract import ArchiveContract, read_all
 @asynccontextmanager
 async def running(options: KafkaOptions, readers: int = 1) -> AsyncIterator[KafkaLogReader]:
     """An archive that runs for the length of the block."""
-    archive = KafkaLogReader(options, readers)
+    log_reader = KafkaLogReader(options, readers)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(archive.run)
-        yield archive
+        nursery.start_soon(log_reader.run)
+        yield log_reader
         nursery.cancel_scope.cancel()
 
 
@@ -51,7 +51,7 @@ class KafkaPast:
 
     bootstrap: str
     topic: str
-    archive: Archive
+    log_reader: LogReader
 
     async def publish(self, partition: int, count: int, timestamp: int = 1_000) -> None:
         """See Past."""
@@ -71,8 +71,8 @@ async def past(apache: str) -> AsyncIterator[KafkaPast]:
     """A new topic in Apache Kafka, and an archive of one reader."""
     (topic,) = new_topics()
     await kafka.create_topics(apache, [topic], 2)
-    async with running(options(apache)) as archive:
-        yield KafkaPast(apache, topic, archive)
+    async with running(options(apache)) as log_reader:
+        yield KafkaPast(apache, topic, log_reader)
 
 
 class TestKafkaLogReader(ArchiveContract):
@@ -86,8 +86,8 @@ async def test_offsets_without_a_record(apache: str) -> None:
     (key,) = every_partition([topic], 1)
     for _ in range(2):
         await publish_in_transaction(apache, Sent(topic), Sent(topic))
-    async with running(options(apache)) as archive:
-        assert await archive.bounds([key]) == {key: (0, 6)}
+    async with running(options(apache)) as log_reader:
+        assert await log_reader.bounds([key]) == {key: (0, 6)}
         for span, offsets in (
             (Span(0, 5), [0, 1, 3, 4]),
             (Span(1, 2), [1]),
@@ -95,7 +95,7 @@ async def test_offsets_without_a_record(apache: str) -> None:
             (Span(5, 5), []),
             (Span(0, 3), [0, 1, 3]),
         ):
-            assert [record.offset for record in await read_all(archive, {key: span})] == offsets
+            assert [record.offset for record in await read_all(log_reader, {key: span})] == offsets
 
 
 async def test_many_read_at_once_with_few_readers(apache: str) -> None:
@@ -107,10 +107,10 @@ async def test_many_read_at_once_with_few_readers(apache: str) -> None:
     read: dict[int, list[Record]] = {}
 
     # Twelve at once on a busy machine: an answer may take longer than other tests allow.
-    async with running(options(apache, probe=5.0), readers=2) as archive:
+    async with running(options(apache, probe=5.0), readers=2) as log_reader:
 
         async def read_from(first: int) -> None:
-            read[first] = await read_all(archive, dict.fromkeys(partitions, Span(first, 299)))
+            read[first] = await read_all(log_reader, dict.fromkeys(partitions, Span(first, 299)))
 
         async with trio.open_nursery() as nursery:
             for first in range(12):
@@ -128,14 +128,14 @@ async def test_who_does_not_take_lets_others_read(apache: str) -> None:
     (key,) = every_partition([topic], 1)
     await Publisher(apache).publish(numbered([key], 5000))
     received: list[Record] = []
-    async with running(options(apache)) as archive:
-        async with archive.read({key: Span(0, 4999)}) as batches:
+    async with running(options(apache)) as log_reader:
+        async with log_reader.read({key: Span(0, 4999)}) as batches:
             received += await anext(batches)
             with trio.fail_after(15):
-                assert len(await read_all(archive, {key: Span(0, 4)})) == 5
-            with pytest.raises(ArchiveUnavailable, match="not taken"):
+                assert len(await read_all(log_reader, {key: Span(0, 4)})) == 5
+            with pytest.raises(LogUnavailable, match="not taken"):
                 await anext(batches)
-        received += await read_all(archive, {key: Span(received[-1].offset + 1, 4999)})
+        received += await read_all(log_reader, {key: Span(received[-1].offset + 1, 4999)})
     assert [record.offset for record in received] == list(range(5000))
 
 
@@ -148,29 +148,29 @@ async def test_a_broker_that_goes_away_and_comes_back(own_apache: ApacheFactory)
         # Larger than what one fetch brings.
         large = [Sent(topic, value=b"x" * 400_000, partition=0)] * 40
         await Publisher(broker.bootstrap).publish(large)
-        async with running(options(broker.bootstrap)) as archive:
-            async with archive.read({key: Span(0, 39)}) as batches:
+        async with running(options(broker.bootstrap)) as log_reader:
+            async with log_reader.read({key: Span(0, 39)}) as batches:
                 await anext(batches)
                 await broker.kill()
-                with trio.fail_after(5), pytest.raises(ArchiveUnavailable, match=r"\w"):
+                with trio.fail_after(5), pytest.raises(LogUnavailable, match=r"\w"):
                     await exhaust(batches)
-            with trio.fail_after(5), pytest.raises(ArchiveUnavailable, match=r"\w"):
-                await archive.bounds([key])
+            with trio.fail_after(5), pytest.raises(LogUnavailable, match=r"\w"):
+                await log_reader.bounds([key])
             await broker.start()
-            assert await archive.bounds([key]) == {key: (0, 40)}
-            assert len(await read_all(archive, {key: Span(0, 39)})) == 40
+            assert await log_reader.bounds([key]) == {key: (0, 40)}
+            assert len(await read_all(log_reader, {key: Span(0, 39)})) == 40
 
 
 async def test_a_broker_that_answers_nothing() -> None:
     """A question is bounded; the reason is for operators."""
-    async with embedded_broker() as broker, running(options(broker.bootstrap)) as archive:
+    async with embedded_broker() as broker, running(options(broker.bootstrap)) as log_reader:
         key = TopicPartition(new_topics()[0], 0)
-        assert await archive.bounds([key]) == {}
+        assert await log_reader.bounds([key]) == {}
         broker.pause()
         with (
             trio.fail_after(5),
-            pytest.raises(ArchiveUnavailable, match=r"no answer within 0.5 s"),
+            pytest.raises(LogUnavailable, match=r"no answer within 0.5 s"),
         ):
-            await archive.bounds([key])
+            await log_reader.bounds([key])
         broker.unpause()
-        assert await archive.bounds([key]) == {}
+        assert await log_reader.bounds([key]) == {}

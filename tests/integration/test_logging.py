@@ -17,15 +17,15 @@ from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration import kafka
 from tests.integration.events import event
-from tests.integration.feeding import Publisher, eventually, until
-from tests.integration.serving import Server, connected, serving
-from tests.integration.watching import closed, subscribed
+from tests.integration.running_source import Publisher, eventually, until
+from tests.integration.servers import Server, connected, serving
+from tests.integration.watchers import closed, subscribed
 
 
 async def test_27_no_line_for_a_message_or_a_connection(topics: str, token: str) -> None:
     """Ten connections and five thousand messages add nothing to the log at its usual level."""
     # Without the past: other tests' poison records are told of.
-    async with serving(topics, LOG_LEVEL="info", WS_RETENTION_SECONDS="0") as server:
+    async with serving(topics, LOG_LEVEL="info", WS_HISTORY_SECONDS="0") as server:
         before = len(server.lines)
         async with trio.open_nursery() as nursery:
             clients = [await nursery.start(subscribed, server, f"{token}.trade") for _ in range(10)]

@@ -8,8 +8,8 @@ import pytest
 
 from tests.integration import kafka
 from tests.integration.domain import Domain, offsets
-from tests.integration.feeding import Publisher
-from tests.integration.serving import connected, serving
+from tests.integration.running_source import Publisher
+from tests.integration.servers import connected, serving
 
 
 @pytest.fixture(params=["oldest", "apache"])
@@ -25,7 +25,7 @@ async def test_live_and_resume_with_the_oldest_and_the_newest_kafka(
     await kafka.create_topics(bootstrap, domain.topics, 2)
     publisher = Publisher(bootstrap)
     # Without a history, so that the resume reads from Kafka.
-    async with serving(bootstrap, domain.settings, WS_RETENTION_BYTES="0") as server:
+    async with serving(bootstrap, domain.settings, WS_HISTORY_BYTES="0") as server:
         async with connected(server) as client:
             await client.subscribe(channels=["*.trade"], positions=True)
             await publisher.publish(domain.records(domain.trade, 5))

@@ -8,9 +8,9 @@ from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration import kafka
 from tests.integration.events import event
-from tests.integration.feeding import Publisher
-from tests.integration.serving import Client, Server, connected, serving
-from tests.integration.watching import closed
+from tests.integration.running_source import Publisher
+from tests.integration.servers import Client, Server, connected, serving
+from tests.integration.watchers import closed
 
 
 async def test_23_health_tells_the_truth_about_kafka(token: str) -> None:

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
-from tests.integration.feeding import until
-from tests.integration.serving import Client, Server, connected, serving
+from tests.integration.running_source import until
+from tests.integration.servers import Client, Server, connected, serving
 
 # The crowd.
 CONNECTIONS = 400

@@ -12,9 +12,9 @@ from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from tests.integration import kafka
 from tests.integration.events import event, numbers
-from tests.integration.feeding import Publisher, Sent, eventually, new_topics, until
-from tests.integration.serving import Server, connected, serving, started
-from tests.integration.watching import partitions_of
+from tests.integration.running_source import Publisher, Sent, eventually, new_topics, until
+from tests.integration.servers import Server, connected, serving, started
+from tests.integration.watchers import partitions_of
 
 
 async def test_kafka_brokers(topics: str, token: str) -> None:

@@ -62,7 +62,7 @@ def test_signal_during_the_start_ends_it_cleanly(
 @pytest.mark.parametrize("prefix", [ALONE, FIRST])
 def test_many_signals_end_it_with_the_status_of_two(prefix: Sequence[str]) -> None:
     """Status 1 and no traceback, whenever the third and all others come."""
-    with starting(prefix, WS_DRAIN_DELAY="60") as server:
+    with starting(prefix, WS_DRAIN_DELAY_SECONDS="60") as server:
         server.reaches(SERVING)
         while server.process.poll() is None:
             server.signal(signal.SIGTERM)
@@ -74,8 +74,8 @@ def test_many_signals_end_it_with_the_status_of_two(prefix: Sequence[str]) -> No
 def test_signal_to_all_processes_while_workers_start_ends_them_cleanly() -> None:
     """As systemd sends it: workers that have not begun end by it, and the status is 0."""
     with starting(WS_WORKERS="2") as server:
-        server.reaches("a worker starts")
-        server.reaches("a worker starts")
+        server.reaches("worker starting")
+        server.reaches("worker starting")
         for child in psutil.Process(server.process.pid).children():
             child.terminate()
         server.signal(signal.SIGTERM)
@@ -86,12 +86,12 @@ def test_signal_to_all_processes_while_workers_start_ends_them_cleanly() -> None
 def test_worker_that_is_ended_by_a_signal_before_it_serves_is_replaced() -> None:
     """Somebody has ended one process; that is no reason to end all."""
     with starting(WS_WORKERS="2") as server:
-        server.reaches("a worker starts")
-        server.reaches("a worker starts")
+        server.reaches("worker starting")
+        server.reaches("worker starting")
         (first, second) = psutil.Process(server.process.pid).children()
         first.terminate()
-        server.reaches("a worker has ended and is replaced")
-        server.reaches("a worker starts")
+        server.reaches("worker exited, replaced")
+        server.reaches("worker starting")
         assert second.is_running()
         server.signal(signal.SIGTERM)
         assert server.ended() == 0, "".join(server.told)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.integration.starting import PATIENCE, SERVE, SERVE_SILENTLY, SERVING, starting
-from tests.issuing import SECRET
+from tests.jwt_issuer import SECRET
 from tests.listener.certificates import Authority
 
 # The aims, in seconds. CPU, as other processes of the machine do not count there.

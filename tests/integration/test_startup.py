@@ -13,8 +13,8 @@ import trio
 from websockets.exceptions import InvalidStatus
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.integration.feeding import eventually
-from tests.integration.serving import connected, run_to_the_end, serving, started
+from tests.integration.running_source import eventually
+from tests.integration.servers import connected, run_to_the_end, serving, started
 from tests.scenarios.wire import request
 
 
@@ -62,24 +62,24 @@ async def test_a_server_without_descriptors_goes_on() -> None:
         process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds(), before[1]))
         async with trio.open_nursery() as nursery:
 
-            async def knock() -> None:
+            async def check_rate() -> None:
                 with suppress(OSError, trio.BrokenResourceError):
                     async with await trio.open_tcp_stream(LOOPBACK, server.port) as stream:
                         await stream.send_all(request())
                         await stream.receive_some(100)
 
             for _ in range(5):
-                nursery.start_soon(knock)
-            await eventually(lambda: server.events("a resource cannot be measured"))
+                nursery.start_soon(check_rate)
+            await eventually(lambda: server.events("resource not measurable"))
             await trio.sleep(2)
             assert server.process.poll() is None, server.output
             assert (await client.command("heartbeat"))["type"] == "pong"
             process.rlimit(psutil.RLIMIT_NOFILE, before)
-        await eventually(lambda: server.events("a resource can be measured again"))
+        await eventually(lambda: server.events("resource measured again"))
         async with connected(server) as newcomer:
             assert (await newcomer.command("heartbeat"))["type"] == "pong"
         assert await server.metric("ws_memory_bytes") > 0
-    told = [line["resource"] for line in server.events("a resource cannot be measured")]
+    told = [line["resource"] for line in server.events("resource not measurable")]
     assert len(told) == len(set(told))
 
 

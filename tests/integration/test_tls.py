@@ -18,11 +18,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import ClientConnection, connect
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
-from tests.integration.feeding import PATIENCE, eventually, until
-from tests.integration.serving import Server, run_to_the_end, serving, started
+from tests.integration.running_source import PATIENCE, eventually, until
+from tests.integration.servers import Server, run_to_the_end, serving, started
 from tests.listener.certificates import Authority
 
-NOTHING_READ: Final = "nothing is read again at SIGHUP: there is no certificate"
+NOTHING_READ: Final = "SIGHUP ignored: no TLS certificate configured"
 # Before what trustme gives by itself.
 RENEWED = datetime(2099, 1, 1, tzinfo=UTC)
 EXPIRES = "ws_tls_certificate_expires_timestamp_seconds"
@@ -88,7 +88,7 @@ async def test_a_client_is_served_over_tls(server: Server, authority: Authority)
             pass
 
 
-async def test_a_refusal_is_answered_over_tls(server: Server, authority: Authority) -> None:
+async def test_a_rejection_is_answered_over_tls(server: Server, authority: Authority) -> None:
     """Status and text, as without TLS."""
     async with httpx.AsyncClient(verify=authority.client_context(), trust_env=False) as client:
         answer = await client.get(f"https://{LOOPBACK}:{server.port}/elsewhere")
@@ -113,7 +113,7 @@ async def test_garbage_on_a_tls_port_ends(server: Server, data: bytes) -> None:
             while await stream.receive_some():
                 pass
     assert await server.metric("ws_connections_failed_total", reason="tls_failed") == 1
-    assert not server.events("a connection failed")
+    assert not server.events("connection failed")
 
 
 async def test_tls_on_a_plain_port_ends() -> None:
@@ -147,7 +147,9 @@ async def test_a_certificate_is_renewed_without_dropping_anyone(
         second = await serial(server, authority)
         authority.key.write_text("no key")
         server.signal(signal.SIGHUP)
-        await eventually(lambda: server.events("the certificate cannot be used, the old one stays"))
+        await eventually(
+            lambda: server.events("certificate not reloaded: unusable, keeping the old one")
+        )
         assert await serial(server, authority) == second
         assert await server.metric(EXPIRES) == RENEWED.timestamp()
         assert "pong" in await ask(websocket)
@@ -157,7 +159,7 @@ async def test_a_certificate_is_renewed_without_dropping_anyone(
 async def both_have_renewed(server: Server) -> bool:
     """Ask for it; one that is not known to run yet is not told, for it reads the files anyway."""
     server.signal(signal.SIGHUP)
-    done = {line["worker"] for line in server.events("the certificate was read again")}
+    done = {line["worker"] for line in server.events("certificate reloaded")}
     return done == {1, 2}
 
 
@@ -175,7 +177,7 @@ async def test_several_workers_renew_their_certificate(authority: Authority) -> 
             authority.issue("renewed.test")
             await until(partial(both_have_renewed, server))
             assert "pong" in await ask(websocket)
-        assert not server.events("a worker has ended and is replaced")
+        assert not server.events("worker exited, replaced")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -186,12 +188,12 @@ async def test_without_tls_nothing_is_read_again(workers: int) -> None:
     async with serving(f"{LOOPBACK}:{nobody}", settings, ready=False) as server:
         # A worker waits for it before it serves.
         await eventually(lambda: len(server.events("serving")) == workers)
-        processes = [server.process.pid, *(one["pid"] for one in server.events("a worker starts"))]
+        processes = [server.process.pid, *(one["pid"] for one in server.events("worker starting"))]
         for pid in processes:
             os.kill(pid, signal.SIGHUP)
         await eventually(lambda: len(server.events(NOTHING_READ)) == len(processes))
         await server.answers("/health/live")
-        assert not server.events("a worker has ended and is replaced")
+        assert not server.events("worker exited, replaced")
         server.signal(signal.SIGTERM)
         assert await server.ended() == 0
 

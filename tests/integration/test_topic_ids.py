@@ -9,10 +9,10 @@ import trio
 
 from tests.integration.cluster import Cluster
 from tests.integration.domain import Domain, ids_of, offsets
-from tests.integration.feeding import Publisher, eventually
 from tests.integration.kfake import REDPANDA, WITHOUT_IDS, Api, run_kfake
-from tests.integration.serving import Client, connected, serving
-from tests.integration.trouble import lost_offsets, no_problem
+from tests.integration.problems import lost_offsets, no_problem
+from tests.integration.running_source import Publisher, eventually
+from tests.integration.servers import Client, connected, serving
 
 BEFORE, AFTER = 5, 12
 
@@ -74,7 +74,7 @@ async def test_a_resume_into_a_topic_made_anew_tells_what_is_lost(
     """The ack gives ids; a resume that brings an old one is not recovered, and says why."""
     async with (
         run_kfake(dict.fromkeys(domain.topics, 1), versions=VERSIONS[way]) as kfake,
-        serving(kfake.bootstrap, domain.settings, WS_RETENTION_BYTES=history) as server,
+        serving(kfake.bootstrap, domain.settings, WS_HISTORY_BYTES=history) as server,
     ):
         async with connected(server) as client:
             ack = await client.subscribe(channels=["*.trade"], positions=True)

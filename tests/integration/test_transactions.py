@@ -8,9 +8,9 @@ import trio
 
 from tests.integration.cluster import Cluster, Transaction
 from tests.integration.domain import Domain, offsets
-from tests.integration.feeding import Publisher, until
-from tests.integration.serving import Server, connected, serving
-from tests.integration.trouble import kafka_check, no_problem, problem_with
+from tests.integration.problems import kafka_check, no_problem, problem_with
+from tests.integration.running_source import Publisher, until
+from tests.integration.servers import Server, connected, serving
 
 # A resume that has nothing to wait for; a free machine answers in milliseconds.
 AT_ONCE_SECONDS = 3

@@ -14,9 +14,9 @@ import trio
 
 from tests.integration.cluster import Cluster
 from tests.integration.domain import Domain, ids_of, offsets
-from tests.integration.feeding import Publisher, eventually
-from tests.integration.serving import Client, connected, serving
-from tests.integration.trouble import lost_offsets, no_problem
+from tests.integration.problems import lost_offsets, no_problem
+from tests.integration.running_source import Publisher, eventually
+from tests.integration.servers import Client, connected, serving
 
 KEPT, CUT = 20, 10
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.kafka.source_status import FeedStatus
-from odin_ws.records import Undecodable
+from odin_ws.kafka.source_status import SourceState
+from odin_ws.records import InvalidBatch
 from odin_ws.testing.brokers import embedded_broker
 from tests.integration import kafka
-from tests.integration.feeding import Publisher, Sent, eventually, feeding, new_topics, options
 from tests.integration.raw_produce import produce
-from tests.integration.serving import connected, serving
-from tests.integration.test_dead_letters import headers, letters
+from tests.integration.running_source import (
+    Publisher,
+    Sent,
+    eventually,
+    feeding,
+    new_topics,
+    options,
+)
+from tests.integration.servers import connected, serving
+from tests.integration.test_dead_letters import dead_letters, headers
 from tests.kafka.batches import raw_batch, raw_record
 
 TRADE = b'{"type":"TRADE_EXECUTED","data":{"n":1}}'
@@ -20,10 +27,10 @@ WITHOUT_TIME = raw_batch(0, raw_record(0, value=TRADE), 1, timestamps=(-1, -1))
 
 # What the embedded broker stores; Apache Kafka looks into what it is sent.
 GARBAGE = {
-    "zstd": (raw_batch(0, b"garbage", 1, attributes=4), Undecodable.BAD_COMPRESSION),
-    "snappy": (raw_batch(0, b"garbage", 1, attributes=2), Undecodable.BAD_COMPRESSION),
-    "count": (raw_batch(0, raw_record(0), 2, delta=1), Undecodable.MALFORMED_BATCH),
-    "records": (raw_batch(0, b"\xff" * 20, 2, delta=1), Undecodable.MALFORMED_BATCH),
+    "zstd": (raw_batch(0, b"garbage", 1, attributes=4), InvalidBatch.BAD_COMPRESSION),
+    "snappy": (raw_batch(0, b"garbage", 1, attributes=2), InvalidBatch.BAD_COMPRESSION),
+    "count": (raw_batch(0, raw_record(0), 2, delta=1), InvalidBatch.MALFORMED_BATCH),
+    "records": (raw_batch(0, b"\xff" * 20, 2, delta=1), InvalidBatch.MALFORMED_BATCH),
 }
 
 
@@ -39,18 +46,18 @@ async def test_failing_13_a_header_key_that_is_not_utf8(bootstrap: str) -> None:
     topics = new_topics()
     await kafka.create_topics(bootstrap, topics, 1)
     odd = (BAD_HEADER, WITHOUT_TIME)
-    async with feeding(topics, options(bootstrap)) as feed:
+    async with feeding(topics, options(bootstrap)) as source_status:
         for batch in odd:
             assert await produce(bootstrap, topics[0], batch) == 0
         await Publisher(bootstrap).publish([Sent(topics[0], value=b"last", partition=0)])
-        await feed.received(3)
-        assert feed.values == [TRADE, TRADE, b"last"]
-        assert feed.feed.status.value is FeedStatus.LIVE
+        await source_status.received(3)
+        assert source_status.values == [TRADE, TRADE, b"last"]
+        assert source_status.source_status.state.value is SourceState.LIVE
     past = options(bootstrap, history_seconds=600.0, history_records=1000)
-    async with feeding(topics, past) as feed:
-        await feed.received(1)
-        assert [record.value for record in feed.history][-1] == b"last"
-        assert all(record.invalid is None for record in feed.records)
+    async with feeding(topics, past) as source_status:
+        await source_status.received(1)
+        assert [record.value for record in source_status.history][-1] == b"last"
+        assert all(record.invalid is None for record in source_status.records)
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
@@ -59,12 +66,12 @@ async def test_a_batch_of_garbage_is_skipped(embedded: str, kind: str) -> None:
     batch, reason = GARBAGE[kind]
     topics = new_topics()
     await kafka.create_topics(embedded, topics, 1)
-    async with feeding(topics, options(embedded)) as feed:
+    async with feeding(topics, options(embedded)) as source_status:
         assert await produce(embedded, topics[0], batch) == 0
         await Publisher(embedded).publish([Sent(topics[0], value=b"last", partition=0)])
-        await eventually(lambda: feed.values and feed.values[-1] == b"last")
-        assert [record.invalid for record in feed.records] == [reason, None]
-        assert feed.feed.status.value is FeedStatus.LIVE
+        await eventually(lambda: source_status.values and source_status.values[-1] == b"last")
+        assert [record.invalid for record in source_status.records] == [reason, None]
+        assert source_status.source_status.state.value is SourceState.LIVE
 
 
 async def test_a_server_delivers_counts_and_writes_dead_letters(token: str) -> None:
@@ -86,6 +93,6 @@ async def check_server(embedded: str, token: str) -> None:
             assert await produce(embedded, "odin.trades", batch) == 0
         await client.received(1)
         assert await server.metric("ws_kafka_messages_failed_total", reason=reason.value) == 1
-        (letter,) = await letters(embedded, dead, 1)
+        (letter,) = await dead_letters(embedded, dead, 1)
         assert headers(letter)["odin-ws.reason"] == reason.value
         assert (letter.key(), bytes(letter.value() or b"")[-7:]) == (None, b"garbage")

@@ -19,8 +19,8 @@ from odin_ws.testing.brokers import embedded_broker
 from odin_ws.testing.ports import LOOPBACK, is_free
 from tests.integration import kafka
 from tests.integration.events import event, numbers
-from tests.integration.feeding import Publisher, eventually, until
-from tests.integration.serving import Client, Server, connected, run_to_the_end, serving
+from tests.integration.running_source import Publisher, eventually, until
+from tests.integration.servers import Client, Server, connected, run_to_the_end, serving
 
 # That all land on one of two workers happens once in a thousand runs of a thousand tests.
 CROWD = 20
@@ -131,7 +131,7 @@ async def test_a_signal_drains_all_workers(broker: str, number: signal.Signals, 
 
     The same where the signal goes to all processes, as systemd does it.
     """
-    async with two_workers(broker, WS_DRAIN_DELAY="1") as server:
+    async with two_workers(broker, WS_DRAIN_DELAY_SECONDS="1") as server:
         async with crowd(server) as clients:
             for process in processes(server) if who == "everybody" else []:
                 process.send_signal(number)
@@ -147,7 +147,7 @@ async def test_a_signal_drains_all_workers(broker: str, number: signal.Signals, 
 
 async def test_a_second_signal_stops_all_workers_at_once(broker: str) -> None:
     """Status 1, and no process is left."""
-    async with two_workers(broker, WS_DRAIN_DELAY="60") as server, crowd(server) as clients:
+    async with two_workers(broker, WS_DRAIN_DELAY_SECONDS="60") as server, crowd(server) as clients:
         left = processes(server)
         server.signal(signal.SIGTERM)
         await eventually(lambda: len(server.events("draining")) == 2)

@@ -50,7 +50,7 @@ def test_supervisor_without_descriptors_kills_no_healthy_worker() -> None:
         server.signal(signal.SIGTERM)
         assert server.ended() == 0, "".join(server.told)
         psutil.wait_procs(workers, PATIENCE)
-    told = [line for line in server.told if "a worker cannot be looked at" in line]
+    told = [line for line in server.told if "worker health check failed" in line]
     assert len(told) == WORKERS, server.told
     assert all("Too many open files" in line for line in told)
     assert "Traceback" not in "".join(server.told)

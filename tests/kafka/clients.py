@@ -14,7 +14,7 @@ from odin_ws.kafka.protocol import (
     LATEST,
     ListOffsetsRequest,
 )
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.records import TopicPartition
 from odin_ws.testing.ports import LOOPBACK
 from tests.kafka.loopback_broker import (
@@ -46,9 +46,9 @@ SECONDS = 10.0
 SOON = 0.4
 
 
-def access_to(*brokers: LoopbackBroker | str) -> KafkaAccess:
+def access_to(*brokers: LoopbackBroker | str) -> KafkaSecurity:
     """KAFKA_BROKERS."""
-    return KafkaAccess(tuple(one if isinstance(one, str) else one.address for one in brokers))
+    return KafkaSecurity(tuple(one if isinstance(one, str) else one.address for one in brokers))
 
 
 @asynccontextmanager
@@ -69,9 +69,9 @@ def unused_port() -> int:
         return port
 
 
-async def metadata_fails(access: KafkaAccess, match: str, seconds: float = SECONDS) -> None:
+async def metadata_fails(security: KafkaSecurity, match: str, seconds: float = SECONDS) -> None:
     """Check that a client is given no metadata, and that the reason has these words."""
-    client = KafkaClient(access, seconds)
+    client = KafkaClient(security, seconds)
     async with client.running():
         with pytest.raises(KafkaUnavailable, match=match):
             await client.metadata([])

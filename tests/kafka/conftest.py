@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kafka.log_reading import (
+from tests.kafka.log_readers import (
     KEY,
     OTHER,
     TOPIC,

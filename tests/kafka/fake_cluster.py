@@ -76,7 +76,7 @@ def _copied(leaders: Mapping[TopicPartition, int | None]) -> dict[TopicPartition
 class FakeCluster:
     """Brokers 0, 1 and 2, which hold what a test publishes.
 
-    `leaders`: by partition the node, None for none. `down`, `hanging`: nodes that refuse
+    `leaders`: by partition the node, None for none. `down`, `hanging`: nodes that reject
     connections, that answer nothing. `errors`: by partition the code in the answer to a fetch;
     `query_errors`: to ListOffsets and OffsetForLeaderEpoch. `fetch_errors`: by node the code of the
     whole answer. `hidden`: topics that the metadata says not to exist; `left_out`: topics that it

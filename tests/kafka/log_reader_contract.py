@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from odin_ws.log_reader import Archive, ArchiveUnavailable, RecordsExpired, Span
+from odin_ws.log_reader import LogReader, LogUnavailable, RecordsExpired, Span
 from odin_ws.records import Record, TopicPartition
 
 __all__ = ["ArchiveContract", "Past", "read_all"]
@@ -18,7 +18,7 @@ __all__ = ["ArchiveContract", "Past", "read_all"]
 class Past(Protocol):
     """An archive that runs, and its log: `topic` of two partitions, and nothing else."""
 
-    archive: Archive
+    log_reader: LogReader
     topic: str
 
     async def publish(self, partition: int, count: int, timestamp: int = 1_000) -> None:
@@ -28,9 +28,9 @@ class Past(Protocol):
         """Let retention take what is before `offset`."""
 
 
-async def read_all(archive: Archive, spans: Mapping[TopicPartition, Span]) -> list[Record]:
+async def read_all(log_reader: LogReader, spans: Mapping[TopicPartition, Span]) -> list[Record]:
     """All records of these spans."""
-    async with archive.read(spans) as batches:
+    async with log_reader.read(spans) as batches:
         return [record async for records in batches for record in records]
 
 
@@ -41,17 +41,17 @@ class ArchiveContract:
         """The oldest offset and the next one, also of a partition that is empty."""
         here, empty = TopicPartition(past.topic, 0), TopicPartition(past.topic, 1)
         await past.publish(0, 10)
-        assert await past.archive.bounds([here, empty]) == {here: (0, 10), empty: (0, 0)}
+        assert await past.log_reader.bounds([here, empty]) == {here: (0, 10), empty: (0, 0)}
         await past.delete_before(0, 4)
-        assert await past.archive.bounds([here]) == {here: (4, 10)}
+        assert await past.log_reader.bounds([here]) == {here: (4, 10)}
 
     async def test_what_does_not_exist_has_no_bounds(self, past: Past) -> None:
         """Neither has a partition nor a topic that is not there; and asking makes none."""
         here = TopicPartition(past.topic, 1)
         others = [TopicPartition(past.topic, 2), TopicPartition(f"{past.topic}.not", 0)]
-        assert await past.archive.bounds([here, *others]) == {here: (0, 0)}
-        assert await past.archive.bounds(others) == {}
-        assert await past.archive.bounds([]) == {}
+        assert await past.log_reader.bounds([here, *others]) == {here: (0, 0)}
+        assert await past.log_reader.bounds(others) == {}
+        assert await past.log_reader.bounds([]) == {}
 
     async def test_places_in_time(self, past: Past) -> None:
         """The offset before the first record that is not older; none where all are."""
@@ -60,7 +60,7 @@ class ArchiveContract:
         await past.publish(1, 3, 2_000)
         topics = [past.topic, f"{past.topic}.not"]
         found = [
-            await past.archive.positions_at(topics, at) for at in (0, 1_000, 1_001, 3_001, 4_001)
+            await past.log_reader.positions_at(topics, at) for at in (0, 1_000, 1_001, 3_001, 4_001)
         ]
         assert found == [
             {first: -1, second: -1},
@@ -69,15 +69,15 @@ class ArchiveContract:
             {second: 1},
             {},
         ]
-        assert await past.archive.positions_at(topics, 1 << 80) == {}
-        assert await past.archive.positions_at(topics[1:], 0) == {}
+        assert await past.log_reader.positions_at(topics, 1 << 80) == {}
+        assert await past.log_reader.positions_at(topics[1:], 0) == {}
 
     async def test_records_of_spans(self, past: Past) -> None:
         """Both ends of each are included, and nothing around them; in order in each partition."""
         first, second = TopicPartition(past.topic, 0), TopicPartition(past.topic, 1)
         await past.publish(0, 1200)
         await past.publish(1, 30)
-        records = await read_all(past.archive, {first: Span(7, 1100), second: Span(29, 29)})
+        records = await read_all(past.log_reader, {first: Span(7, 1100), second: Span(29, 29)})
         offsets = [record.offset for record in records if record.partition == 0]
         assert offsets == list(range(7, 1101))
         (other,) = (record for record in records if record.partition == 1)
@@ -87,7 +87,7 @@ class ArchiveContract:
         """The loop has to serve others between them."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 1200)
-        async with past.archive.read({key: Span(0, 1199)}) as batches:
+        async with past.log_reader.read({key: Span(0, 1199)}) as batches:
             sizes = [len(records) async for records in batches]
         assert sum(sizes) == 1200
         assert max(sizes) <= 500
@@ -96,8 +96,8 @@ class ArchiveContract:
         """A span may be empty, and there may be none."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 3)
-        assert await read_all(past.archive, {key: Span(3, 2)}) == []
-        assert await read_all(past.archive, {}) == []
+        assert await read_all(past.log_reader, {key: Span(3, 2)}) == []
+        assert await read_all(past.log_reader, {}) == []
 
     async def test_what_retention_took(self, past: Past) -> None:
         """Who asks for it hears so, and can have the rest."""
@@ -105,8 +105,8 @@ class ArchiveContract:
         await past.publish(0, 20)
         await past.delete_before(0, 10)
         with pytest.raises(RecordsExpired, match=past.topic):
-            await read_all(past.archive, {key: Span(9, 19)})
-        assert len(await read_all(past.archive, {key: Span(10, 19)})) == 10
+            await read_all(past.log_reader, {key: Span(9, 19)})
+        assert len(await read_all(past.log_reader, {key: Span(10, 19)})) == 10
 
     async def test_what_was_in_another_life_of_the_topic(self, past: Past) -> None:
         """A place beyond the end, or in what does not exist, is gone as well."""
@@ -115,18 +115,18 @@ class ArchiveContract:
         nowhere = [TopicPartition(past.topic, 2), TopicPartition(f"{past.topic}.not", 0)]
         for key in beyond, *nowhere:
             with pytest.raises(RecordsExpired, match=key.topic):
-                await read_all(past.archive, {key: Span(21, 30)})
-        assert await past.archive.bounds(nowhere) == {}
+                await read_all(past.log_reader, {key: Span(21, 30)})
+        assert await past.log_reader.bounds(nowhere) == {}
 
     async def test_a_span_that_reaches_beyond_the_end(self, past: Past) -> None:
         """What there is comes; the rest is not waited for without a bound."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 20)
         received: list[Record] = []
-        async with past.archive.read({key: Span(15, 30)}) as batches:
+        async with past.log_reader.read({key: Span(15, 30)}) as batches:
             while len(received) < 5:
                 received += await anext(batches)
-            with pytest.raises(ArchiveUnavailable, match=f"no records come from {past.topic} 0"):
+            with pytest.raises(LogUnavailable, match=f"no records come from {past.topic} 0"):
                 await anext(batches)
         assert [record.offset for record in received] == list(range(15, 20))
 
@@ -136,14 +136,14 @@ class ArchiveContract:
         await past.publish(0, 3000)
         spans = {key: Span(0, 2999)}
         for _ in range(3):
-            async with past.archive.read(spans) as batches:
+            async with past.log_reader.read(spans) as batches:
                 await anext(batches)
-            async with past.archive.read(spans):
+            async with past.log_reader.read(spans):
                 pass
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(read_all, past.archive, spans)
-                nursery.start_soon(past.archive.bounds, [key])
-                async with past.archive.read(spans) as batches:
+                nursery.start_soon(read_all, past.log_reader, spans)
+                nursery.start_soon(past.log_reader.bounds, [key])
+                async with past.log_reader.read(spans) as batches:
                     await anext(batches)
                     nursery.cancel_scope.cancel()
-        assert len(await read_all(past.archive, spans)) == 3000
+        assert len(await read_all(past.log_reader, spans)) == 3000

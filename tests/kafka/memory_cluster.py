@@ -26,7 +26,7 @@ from odin_ws.kafka.protocol import (
     PartitionLayout,
     TopicLayout,
 )
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.records import TopicPartition
 from tests.kafka.batches import raw_batch, raw_record
 
@@ -129,7 +129,7 @@ class MemoryCluster:
     requests: list[FetchRequest] = attrs.field(factory=list)
     is_running: bool = False
 
-    def __call__(self, _access: KafkaAccess, _seconds: float) -> MemoryCluster:
+    def __call__(self, _security: KafkaSecurity, _seconds: float) -> MemoryCluster:
         """Be the client."""
         return self
 

@@ -19,7 +19,6 @@ from packaging.requirements import Requirement
 
 import odin_ws
 from odin_ws.kafka import aiokafka_internals
-from odin_ws.kafka.aio import call_aiokafka, open_asyncio
 from odin_ws.kafka.aiokafka_internals import (
     CONNECT_ERRORS,
     SEND_ERRORS,
@@ -29,6 +28,7 @@ from odin_ws.kafka.aiokafka_internals import (
     cause_of,
     connect,
 )
+from odin_ws.kafka.asyncio_bridge import call_aiokafka, open_asyncio
 from odin_ws.kafka.protocol import EncodedRequest
 from odin_ws.testing.ports import LOOPBACK
 from tests.kafka.batches import raw_batch, raw_record
@@ -80,7 +80,7 @@ def test_release_is_one_that_these_tests_were_written_for() -> None:
 
 
 def test_connection_is_made_with_these_arguments() -> None:
-    """Those of KafkaAccess.connection, and the bound of a request."""
+    """Those of KafkaSecurity.connection, and the bound of a request."""
     parameters = inspect.signature(aiokafka.conn.create_conn).parameters
     assert list(parameters)[:2] == ["host", "port"]
     assert parameters.keys() >= {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from odin_ws.kafka.client import KafkaClient
-from odin_ws.kafka.errors import Refused
-from odin_ws.kafka.oauth import Tokens
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.errors import AuthenticationFailed
+from odin_ws.kafka.oauth import OAuthTokenSource
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.settings import Secret
 from tests.kafka.clients import (
     SECONDS,
@@ -19,7 +19,7 @@ from tests.kafka.loopback_broker import (
 )
 
 
-class FailingTokens(Tokens):
+class FailingTokens(OAuthTokenSource):
     """A source that raises."""
 
     origin = "of a test"
@@ -32,9 +32,9 @@ class FailingTokens(Tokens):
         raise self.failure
 
 
-def token_access(broker: LoopbackBroker, tokens: Tokens) -> KafkaAccess:
+def token_access(broker: LoopbackBroker, tokens: OAuthTokenSource) -> KafkaSecurity:
     """By OAUTHBEARER."""
-    return KafkaAccess((broker.address,), "SASL_PLAINTEXT", "OAUTHBEARER", tokens=tokens)
+    return KafkaSecurity((broker.address,), "SASL_PLAINTEXT", "OAUTHBEARER", tokens=tokens)
 
 
 def offer(broker: LoopbackBroker, mechanism: bytes, error: int = 0) -> None:
@@ -43,32 +43,34 @@ def offer(broker: LoopbackBroker, mechanism: bytes, error: int = 0) -> None:
     size = len(mechanism).to_bytes(2, "big")
     handshake = error.to_bytes(2, "big") + b"\0\0\0\1" + size + mechanism
     words = b"not you"
-    refusal = (58).to_bytes(2, "big") + len(words).to_bytes(2, "big") + words + b"\xff\xff\xff\xff"
-    broker.garbles = {17: handshake, 36: refusal}
+    rejection = (
+        (58).to_bytes(2, "big") + len(words).to_bytes(2, "big") + words + b"\xff\xff\xff\xff"
+    )
+    broker.garbles = {17: handshake, 36: rejection}
 
 
 async def test_rejected_credentials_are_told() -> None:
     """In the broker's words."""
     async with loopback_broker() as broker:
         offer(broker, b"PLAIN")
-        access = KafkaAccess((broker.address,), "SASL_PLAINTEXT", "PLAIN", "me", Secret("x"))
-        await metadata_fails(access, "authentication failed: not you")
+        security = KafkaSecurity((broker.address,), "SASL_PLAINTEXT", "PLAIN", "me", Secret("x"))
+        await metadata_fails(security, "authentication failed: not you")
 
 
 async def test_mechanism_that_is_not_offered_is_told() -> None:
     """With the setting's name."""
     async with loopback_broker() as broker:
         offer(broker, b"GSSAPI", 33)
-        access = KafkaAccess((broker.address,), "SASL_PLAINTEXT", "PLAIN", "me", Secret("x"))
-        await metadata_fails(access, "KAFKA_SASL_MECHANISM=PLAIN")
+        security = KafkaSecurity((broker.address,), "SASL_PLAINTEXT", "PLAIN", "me", Secret("x"))
+        await metadata_fails(security, "KAFKA_SASL_MECHANISM=PLAIN")
 
 
 async def test_missing_token_is_told() -> None:
     """Its source says why there is none."""
     async with loopback_broker() as broker:
         offer(broker, b"OAUTHBEARER")
-        access = token_access(broker, FailingTokens(Refused("no token")))
-        await metadata_fails(access, f"{broker.address}: no token")
+        security = token_access(broker, FailingTokens(AuthenticationFailed("no token")))
+        await metadata_fails(security, f"{broker.address}: no token")
 
 
 @pytest.mark.parametrize("bug", [KeyError("r"), OSError("bug"), ZeroDivisionError()])

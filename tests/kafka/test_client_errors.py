@@ -13,7 +13,7 @@ from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported
 from odin_ws.kafka.protocol import (
     EpochEndsRequest,
 )
-from odin_ws.kafka.security import KafkaAccess, TlsFiles
+from odin_ws.kafka.security import KafkaSecurity, TlsFiles
 from odin_ws.testing.ports import LOOPBACK
 from tests.kafka.clients import (
     END,
@@ -79,8 +79,8 @@ async def test_broker_that_speaks_another_protocol_is_told() -> None:
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, serve, 0)
         port = listeners[0].socket.getsockname()[1]
-        access = access_to(f"{LOOPBACK}:{port}")
-        await metadata_fails(access, "closed the connection", seconds=2)
+        security = access_to(f"{LOOPBACK}:{port}")
+        await metadata_fails(security, "closed the connection", seconds=2)
         nursery.cancel_scope.cancel()
 
 
@@ -114,8 +114,8 @@ async def test_certificate_that_is_not_trusted_is_told(
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_ssl_over_tcp, serve, 0, context)
         port = listeners[0].transport_listener.socket.getsockname()[1]
-        access = KafkaAccess((f"{LOOPBACK}:{port}",), "SSL", tls=TlsFiles(other))
-        await metadata_fails(access, "its certificate is not trusted")
+        security = KafkaSecurity((f"{LOOPBACK}:{port}",), "SSL", tls=TlsFiles(other))
+        await metadata_fails(security, "its certificate is not trusted")
         nursery.cancel_scope.cancel()
 
 
@@ -124,8 +124,8 @@ async def test_tls_files_that_cannot_be_read_are_told(
 ) -> None:
     """They may go away while the service runs."""
     missing = tmp_path_factory.mktemp("tls") / "ca.pem"
-    access = KafkaAccess(("nowhere:1",), "SSL", tls=TlsFiles(missing))
-    await metadata_fails(access, r"TLS files cannot be read: .*ca\.pem")
+    security = KafkaSecurity(("nowhere:1",), "SSL", tls=TlsFiles(missing))
+    await metadata_fails(security, r"TLS files cannot be read: .*ca\.pem")
 
 
 async def test_why_unreachable_names_the_advertised_address() -> None:

@@ -12,13 +12,8 @@ import cramjam
 import pytest
 
 from odin_ws.kafka.decompression import MAX_EXPANDED_BYTES
-from odin_ws.records import Undecodable
-from tests.kafka.batches import (
-    batch,
-    raw_batch,
-    raw_record,
-)
-from tests.kafka.decoding import (
+from odin_ws.records import InvalidBatch
+from tests.kafka.batch_decoders import (
     COMPRESS,
     GZIP,
     SNAPPY,
@@ -26,6 +21,11 @@ from tests.kafka.decoding import (
     offsets,
     read,
     reasons,
+)
+from tests.kafka.batches import (
+    batch,
+    raw_batch,
+    raw_record,
 )
 
 
@@ -37,7 +37,7 @@ def test_garbage_instead_of_compressed_records_is_skipped(codec: int, content: b
     decoded = read(data, 3)
     ((_, _), (offset, reason), (last, _)) = reasons(decoded)
     assert (offset, last, decoded.next_offset, decoded.corrupt) == (8, 9, 10, None)
-    assert reason in {Undecodable.BAD_COMPRESSION, Undecodable.MALFORMED_BATCH}
+    assert reason in {InvalidBatch.BAD_COMPRESSION, InvalidBatch.MALFORMED_BATCH}
 
 
 def test_what_is_skipped_keeps_the_beginning_of_its_bytes() -> None:
@@ -59,7 +59,7 @@ def test_a_block_of_snappy_may_lie_about_its_length(length: int) -> None:
     block = bytes(cramjam.snappy.compress_raw(raw_record(0)))
     assert offsets(raw_batch(0, xerial(block), 1, attributes=SNAPPY)) == [0]
     bad = raw_batch(0, xerial(block, length), 1, attributes=SNAPPY)
-    assert reasons(read(bad)) == [(0, Undecodable.BAD_COMPRESSION)]
+    assert reasons(read(bad)) == [(0, InvalidBatch.BAD_COMPRESSION)]
 
 
 def bomb(codec: int) -> bytes:
@@ -86,7 +86,7 @@ def test_a_decompression_bomb_is_skipped_without_its_memory(codec: int) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert reasons(decoded) == [(4, Undecodable.BATCH_TOO_LARGE)]
+    assert reasons(decoded) == [(4, InvalidBatch.BATCH_TOO_LARGE)]
     assert peak < 3 * MAX_EXPANDED_BYTES
 
 
@@ -125,12 +125,12 @@ def test_a_bomb_of_tiny_records_is_skipped() -> None:
     count = 1_000_000
     records = COMPRESS[ZSTD](b"\x0c\0\0\0\x01\x01\0" * count)
     data = raw_batch(0, records, count, attributes=ZSTD)
-    assert reasons(read(data)) == [(count - 1, Undecodable.BATCH_TOO_LARGE)]
+    assert reasons(read(data)) == [(count - 1, InvalidBatch.BATCH_TOO_LARGE)]
 
 
 def test_a_thousand_gzip_members_cost_no_seconds() -> None:
     """Each would be copied with all that are behind it."""
     data = raw_batch(0, gzip.compress(b"") * 50_000, 1, attributes=GZIP)
     began = time.perf_counter()
-    assert reasons(read(data)) == [(0, Undecodable.BAD_COMPRESSION)]
+    assert reasons(read(data)) == [(0, InvalidBatch.BAD_COMPRESSION)]
     assert time.perf_counter() - began < 1

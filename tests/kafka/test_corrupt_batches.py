@@ -9,7 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from odin_ws.records import Undecodable
+from odin_ws.records import InvalidBatch
+from tests.kafka.batch_decoders import (
+    INT64_MAX,
+    check_decoding,
+    offsets,
+    read,
+    reasons,
+)
 from tests.kafka.batches import (
     CHECKSUM_AT,
     batch,
@@ -18,13 +25,6 @@ from tests.kafka.batches import (
     raw_record,
     seal,
     seal_legacy,
-)
-from tests.kafka.decoding import (
-    INT64_MAX,
-    check_decoding,
-    offsets,
-    read,
-    reasons,
 )
 
 
@@ -48,7 +48,7 @@ def test_a_corrupt_batch_can_be_skipped() -> None:
     broken[CHECKSUM_AT] ^= 1
     data = bytes(broken) + batch(6, 1)
     decoded = read(data, 3, skip=True)
-    assert reasons(decoded) == [(5, Undecodable.CORRUPT_BATCH)]
+    assert reasons(decoded) == [(5, InvalidBatch.CORRUPT_BATCH)]
     assert (decoded.next_offset, decoded.corrupt) == (6, None)
     assert decoded.records[0].value is not None
 
@@ -61,7 +61,7 @@ def test_a_length_that_cannot_be_is_corrupt(length: int) -> None:
     decoded = read(batch(0, 2) + bad + batch(4, 1))
     assert (len(decoded.records), decoded.next_offset, decoded.corrupt) == (2, 2, 2)
     decoded = read(bad + batch(4, 1), 2, skip=True)
-    assert (reasons(decoded), decoded.next_offset) == ([(3, Undecodable.CORRUPT_BATCH)], 4)
+    assert (reasons(decoded), decoded.next_offset) == ([(3, InvalidBatch.CORRUPT_BATCH)], 4)
 
 
 def test_a_length_that_swallows_the_next_batch_loses_nothing() -> None:
@@ -78,7 +78,7 @@ def test_an_unknown_magic_is_corrupt(magic: int) -> None:
     made = batch(0, 2)
     bad = made[:16] + bytes([magic]) + made[17:]
     assert read(bad).corrupt == 0
-    assert reasons(read(bad, skip=True)) == [(0, Undecodable.CORRUPT_BATCH)]
+    assert reasons(read(bad, skip=True)) == [(0, InvalidBatch.CORRUPT_BATCH)]
 
 
 @pytest.mark.parametrize("first", [-1, -(1 << 63), INT64_MAX])

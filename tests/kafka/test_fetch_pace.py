@@ -18,7 +18,7 @@ from odin_ws.kafka.fetch_pace import FetchPace
 from odin_ws.kafka.fetcher import Fetcher
 from odin_ws.records import TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.fetching import FIRST, MAX_WAIT, SECOND, SLOT, THIRD
+from tests.kafka.fetchers import FIRST, MAX_WAIT, SECOND, SLOT, THIRD
 
 # One way between server and broker, and what brokers asked at the same time differ by.
 TRAVEL: Final = 0.001

@@ -7,15 +7,15 @@ from odin_ws.kafka.fetch_result import Effect, apply_fetched
 from odin_ws.kafka.partition import Partition, PartitionState
 from odin_ws.kafka.protocol import FetchedPartition
 from tests.kafka.fake_log import FakeLog
-from tests.kafka.fetching import FIRST
+from tests.kafka.fetchers import FIRST
 
 OUT_OF_RANGE = FetchedPartition(FIRST, 1, -1, -1, (), b"")
 QUIET = FetchedPartition(FIRST, 0, 5, 5, (), b"")
 
 
-def fetched(log: FakeLog, offset: int, most: int = 1 << 30) -> FetchedPartition:
+def fetched(log: FakeLog, offset: int, maximum: int = 1 << 30) -> FetchedPartition:
     """What a leader that cuts its answers off sends of a log."""
-    data = log.read(offset, most, whole=False, cut=True)
+    data = log.read(offset, maximum, whole=False, cut=True)
     return FetchedPartition(FIRST, 0, log.end, log.last_stable, (), data)
 
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from odin_ws.kafka.fetcher import BATCH_RECORDS
 from odin_ws.records import Record
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.fetching import FIRST, MAX_WAIT, SECOND, SLOT, THIRD, fetching, named, places
+from tests.kafka.fetchers import FIRST, MAX_WAIT, SECOND, SLOT, THIRD, fetching, named, places
 
 
 async def test_first_record_after_a_pause_is_taken_at_once(autojump_clock: MockClock) -> None:
@@ -250,7 +250,7 @@ async def test_quiet_feed_gives_nothing_after_a_second(autojump_clock: MockClock
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         taken = await fetcher.take(None)
-        assert (taken.records, taken.cut_off, taken.jumps) == ([], False, {})
+        assert (taken.records, taken.cut_off, taken.resets) == ([], False, {})
         assert trio.current_time() == pytest.approx(1)
 
 

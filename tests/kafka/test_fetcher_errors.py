@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from odin_ws.kafka.errors import error_text
 from odin_ws.kafka.fetcher import Fetcher
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.fetching import FIRST, SECOND, SLOT, THIRD, fetching, places
+from tests.kafka.fetchers import FIRST, SECOND, SLOT, THIRD, fetching, places
 
 ASKS_FOR_METADATA = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
 CODES = sorted(ASKS_FOR_METADATA | {-1, 2, 7, 29, 17, 76})
@@ -98,7 +98,7 @@ async def test_error_of_a_whole_fetch_backs_off_and_is_named(
             assert problem.reason == error_text(code)
             assert problem.since == 0
         assert 50 <= len(cluster.fetches(node=1)) <= 140
-        assert fetcher.metadata_wanted.is_set() or len(cluster.metadata_asked) > 20
+        assert fetcher.metadata_requested.is_set() or len(cluster.metadata_asked) > 20
         cluster.publish(FIRST)
         cluster.fetch_errors.clear()
         assert await places(fetcher, 1, 2) == ["0-0"]
@@ -106,7 +106,7 @@ async def test_error_of_a_whole_fetch_backs_off_and_is_named(
         assert fetcher.partitions[THIRD].problem is None
 
 
-async def test_broker_that_refuses_connections_is_tried_again_for_ever(
+async def test_broker_that_rejects_connections_is_tried_again_for_ever(
     autojump_clock: MockClock,
 ) -> None:
     """Once or twice a second; what was published meanwhile comes when it is back."""

@@ -15,9 +15,9 @@ from hypothesis.strategies import DataObject
 from trio.testing import MockClock
 
 from odin_ws.kafka.fetcher import Fetcher
-from odin_ws.records import JumpReason, TopicPartition
+from odin_ws.records import GapReason, TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.fetching import FIRST, SECOND, fetching
+from tests.kafka.fetchers import FIRST, SECOND, fetching
 from tests.virtual_time import in_virtual_time
 
 KEYS: Final = (FIRST, SECOND)
@@ -58,7 +58,7 @@ class Reading:
         self.written: dict[TopicPartition, dict[int, set[bytes]]] = {key: {} for key in KEYS}
         # What a log no longer has, or had when it was cut: only a jump may leave it out.
         self.values = 0
-        self.jumps: list[JumpReason] = []
+        self.resets: list[GapReason] = []
 
     def publish(self, key: TopicPartition, count: int, producer: int = -1) -> None:
         """Each record has a value of its own."""
@@ -70,10 +70,10 @@ class Reading:
         log.append(values, producer=producer)
         self.cluster.change()
 
-    async def take(self, most: int | None) -> None:
+    async def take(self, maximum: int | None) -> None:
         """Offsets ascend, values are those that were written there, and nothing is left out."""
-        taken = await self.fetcher.take(most)
-        assert most is None or len(taken.records) <= most
+        taken = await self.fetcher.take(maximum)
+        assert maximum is None or len(taken.records) <= maximum
         for one in taken.records:
             key = TopicPartition(one.topic, one.partition)
             assert one.value in self.written[key][one.offset]
@@ -84,10 +84,10 @@ class Reading:
             assert offset >= self.next[key] - 1
             self.pass_to(key, offset + 1)
             self.next[key] = offset + 1
-        for key, jump in taken.jumps.items():
-            self.jumps.append(jump.reason)
-            assert jump.reason is not JumpReason.EXPIRED or jump.offset > self.next[key]
-            self.next[key] = jump.offset
+        for key, reset in taken.resets.items():
+            self.resets.append(reset.reason)
+            assert reset.reason is not GapReason.EXPIRED or reset.offset > self.next[key]
+            self.next[key] = reset.offset
 
     def pass_to(self, key: TopicPartition, offset: int) -> None:
         """Nothing that can be delivered is between the last record and this one."""

@@ -15,7 +15,7 @@ from odin_ws.kafka.fetch_plan import FETCH_BYTES, PARTITION_BYTES
 from odin_ws.kafka.fetcher import BATCH_RECORDS, Fetcher
 from odin_ws.records import TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.fetching import FIRST, SECOND, SLOT, fetching, places
+from tests.kafka.fetchers import FIRST, SECOND, SLOT, fetching, places
 
 # One cycle of a paced source, and the records of 1,000 a second in it.
 CYCLE = 0.05

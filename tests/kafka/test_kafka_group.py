@@ -22,26 +22,26 @@ from odin_ws.kafka.fetcher import Fetcher
 from odin_ws.kafka.group import GroupMember
 from odin_ws.kafka.monitor import Monitor
 from odin_ws.kafka.protocol import Coordinator, FindCoordinatorRequest, OffsetFetchRequest
-from odin_ws.kafka.source_status import Feed
-from odin_ws.kafka.start_offsets import Placer
+from odin_ws.kafka.source_status import SourceStatus
+from odin_ws.kafka.start_offsets import StartOffsetFinder
 from odin_ws.kafka.topic_layout import Layout
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop
 from odin_ws.records import TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.sourcing import TRADES, TRADES_1, options, sourcing, whole
+from tests.kafka.sources import TRADES, TRADES_1, options, sourcing, whole
 
 A, B, C = (TopicPartition("odin.trades", number) for number in range(3))
 
 
 @attrs.define(eq=False, slots=False)
 class FakeConsumer:
-    """aiokafka's consumer. `failure` is raised by commits, `refusal` by its start."""
+    """aiokafka's consumer. `failure` is raised by commits, `rejection` by its start."""
 
     cluster: FakeCluster
     assigned: set[Any] = attrs.field(factory=set)
     commits: list[dict[TopicPartition, int]] = attrs.field(factory=list)
     failure: KafkaError | None = None
-    refusal: KafkaError | None = None
+    rejection: KafkaError | None = None
     starts: int = 0
     listener: Any = None
     paused: set[Any] = attrs.field(factory=set)
@@ -51,8 +51,8 @@ class FakeConsumer:
     async def start(self) -> None:
         """Join, or not."""
         self.starts += 1
-        if self.refusal is not None:
-            raise self.refusal
+        if self.rejection is not None:
+            raise self.rejection
 
     async def stop(self) -> None:
         """Leave."""
@@ -63,9 +63,9 @@ class FakeConsumer:
         self.listener = listener
 
     async def getmany(self, **_options: Any) -> dict[Any, Any]:
-        """Nothing is fetched; a refused member learns it here."""
-        if self.refusal is not None:
-            raise self.refusal
+        """Nothing is fetched; a rejected member learns it here."""
+        if self.rejection is not None:
+            raise self.rejection
         return {}
 
     def pause(self, *keys: Any) -> None:
@@ -125,22 +125,22 @@ async def membership(
     *,
     stored: dict[TopicPartition, int] | None = None,
     positions: dict[TopicPartition, int] | None = None,
-    refusal: KafkaError | None = None,
+    rejection: KafkaError | None = None,
 ) -> AsyncIterator[Membership]:
     """A member that runs, in the loop where aiokafka calls it; logs end at 7."""
     for log in cluster.logs.values():
         log.append([b"{}"] * 7, published_ms=1)
     cluster.committed |= stored or {}
-    consumer = FakeConsumer(cluster, refusal=refusal)
+    consumer = FakeConsumer(cluster, rejection=rejection)
     monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)
     ours = options(group="odin")
     layout = Layout(["odin.trades"])
     fetcher = Fetcher(cluster, 0.5, 0.05)
     places = positions if positions is not None else {}
     client: Any = cluster
-    monitor = Monitor(Feed(), client, fetcher, layout, ours.probe, places)
-    placer = Placer(client, layout, monitor, ours)
-    member = GroupMember("odin", ours, client, layout, monitor, placer, places)
+    monitor = Monitor(SourceStatus(), client, fetcher, layout, ours.probe, places)
+    start_offset_finder = StartOffsetFinder(client, layout, monitor, ours)
+    member = GroupMember("odin", ours, client, layout, monitor, start_offset_finder, places)
     async with open_loop(), trio.open_nursery() as nursery:
         nursery.start_soon(monitor.run)
         nursery.start_soon(member.run)
@@ -268,7 +268,7 @@ async def test_commit_that_fails_is_made_up_for(
         group.consumer.failure = CommitFailedError("a rebalance")
         with capture_logs() as lines:
             await trio.sleep(5)
-        assert [line["event"] for line in lines] == ["cannot commit the group's positions"]
+        assert [line["event"] for line in lines] == ["consumer group offset commit failed"]
         group.consumer.failure = None
         await trio.sleep(2)
         assert group.cluster.committed == {A: 9}
@@ -284,12 +284,14 @@ async def test_error_of_the_whole_offset_fetch_is_not_nothing_stored(
         await group.assign(A, B)
         await trio.sleep(60)
         assert group.consumer.commits == []
-        assert group.monitor.unplaced.keys() == {A, B}
-        assert group.monitor.unplaced[A].reason.startswith("no positions of the group: ")
+        assert group.monitor.without_start_offset.keys() == {A, B}
+        assert group.monitor.without_start_offset[A].reason.startswith(
+            "no positions of the group: "
+        )
         assert 10 <= len(group.cluster.requests(OffsetFetchRequest)) <= 60
         group.cluster.committed_error = 0
         assert await group.turn() == {A: 3, B: 4}
-        assert group.monitor.unplaced == {}
+        assert group.monitor.without_start_offset == {}
 
 
 async def test_error_of_one_stored_position_does_not_hold_up_the_others(
@@ -300,7 +302,7 @@ async def test_error_of_one_stored_position_does_not_hold_up_the_others(
         group.cluster.committed_errors[A] = 3
         await group.assign(A, B)
         assert await group.turn() == {B: 4}
-        assert group.monitor.unplaced.keys() == {A}
+        assert group.monitor.without_start_offset.keys() == {A}
         group.cluster.committed_errors.clear()
         await trio.sleep(6)
         assert await group.turn() == {A: 3, B: 4}
@@ -328,7 +330,7 @@ async def test_coordinator_that_moves_is_looked_for_again(
         cluster.coordinator = Coordinator(15, -1)
         await group.assign(A)
         await trio.sleep(2)
-        assert "no coordinator of the group" in group.monitor.unplaced[A].reason
+        assert "no coordinator of the group" in group.monitor.without_start_offset[A].reason
         cluster.coordinator = Coordinator(0, 1)
         assert await group.turn() == {A: 3}
 
@@ -353,8 +355,8 @@ async def test_denied_group_is_named_and_recovers(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All the time, not as partitions being shared out; without a restart."""
-    refusal = GroupAuthorizationFailedError("odin")
-    async with membership(three(), monkeypatch, refusal=refusal) as group:
+    rejection = GroupAuthorizationFailedError("odin")
+    async with membership(three(), monkeypatch, rejection=rejection) as group:
         for _ in range(30):
             await trio.sleep(1)
             problem = group.monitor.own_problem
@@ -363,19 +365,19 @@ async def test_denied_group_is_named_and_recovers(
                 "consumer group odin: not authorized to join the consumer group (READ on the group)"
             )
         assert 8 <= group.consumer.starts <= 30
-        group.consumer.refusal = None
+        group.consumer.rejection = None
         await trio.sleep(6)
         await group.assign(A)
         assert await group.turn() == {A: 7}
         assert group.monitor.own_problem is None
 
 
-async def test_refusal_stays_named_while_the_member_leaves_and_tries_again(
+async def test_rejection_stays_named_while_the_member_leaves_and_tries_again(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not called sharing out partitions in between."""
-    refusal = GroupAuthorizationFailedError("odin")
-    async with membership(three(), monkeypatch, refusal=refusal) as group:
+    rejection = GroupAuthorizationFailedError("odin")
+    async with membership(three(), monkeypatch, rejection=rejection) as group:
         group.consumer.leave_seconds = 1
         for _ in range(100):
             await trio.sleep(0.1)
@@ -409,7 +411,7 @@ async def test_what_was_handed_on_is_committed_when_the_member_leaves(
 async def test_only_partitions_that_the_member_still_has_are_committed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Aiokafka refuses a commit that names another one's, as a whole."""
+    """Aiokafka rejects a commit that names another one's, as a whole."""
     async with membership(three(), monkeypatch) as group:
         await group.assign(A, B)
         group.consumer.assigned.discard(aiokafka.TopicPartition(*B))

@@ -11,10 +11,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.log_reader import Archive, ArchiveUnavailable, Span
+from odin_ws.log_reader import LogReader, LogUnavailable, Span
 from odin_ws.records import TopicPartition
 from tests.kafka.log_reader_contract import ArchiveContract, read_all
-from tests.kafka.log_reading import (
+from tests.kafka.log_readers import (
     BOUND,
     KEY,
     OTHER,
@@ -31,7 +31,7 @@ class ClusterPast:
     """A Past in a MemoryCluster."""
 
     cluster: MemoryCluster
-    archive: Archive
+    log_reader: LogReader
     topic: str = TOPIC
 
     async def publish(self, partition: int, count: int, timestamp: int = 1_000) -> None:
@@ -140,7 +140,7 @@ async def test_partition_without_leader_holds_up_no_other(
     async with running() as reader, reader.read({KEY: Span(0, 9), OTHER: Span(0, 9)}) as batches:
         assert [one.partition for one in await anext(batches)] == [1] * 10
         assert trio.current_time() == 0
-        with pytest.raises(ArchiveUnavailable, match=rf"from {TOPIC} 0: no leader"):
+        with pytest.raises(LogUnavailable, match=rf"from {TOPIC} 0: no leader"):
             await anext(batches)
         assert BOUND < trio.current_time() < BOUND + 1
 

@@ -9,8 +9,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.kafka.log_reader import KafkaLogReader
-from odin_ws.log_reader import ArchiveUnavailable, Span
-from tests.kafka.log_reading import (
+from odin_ws.log_reader import LogUnavailable, Span
+from tests.kafka.log_readers import (
     BOUND,
     KEY,
     OPTIONS,
@@ -61,7 +61,7 @@ async def test_reading_that_is_not_taken_lets_others_read(
         assert await offsets(reader, KEY, Span(0, 9)) == list(range(10))
         assert 2 <= trio.current_time() - began <= 3
         fetched = cluster.fetched[0]
-        with pytest.raises(ArchiveUnavailable, match="not taken while others waited"):
+        with pytest.raises(LogUnavailable, match="not taken while others waited"):
             await anext(batches)
         assert cluster.fetched[0] == fetched
 
@@ -75,7 +75,7 @@ async def test_reading_that_waits_for_the_broker_keeps_its_turn(
     async with running() as reader, trio.open_nursery() as nursery:
         async with reader.read({KEY: Span(0, 9)}) as batches:
             nursery.start_soon(offsets, reader, OTHER, Span(0, -1))
-            with pytest.raises(ArchiveUnavailable, match="no leader"):
+            with pytest.raises(LogUnavailable, match="no leader"):
                 await anext(batches)
         assert trio.current_time() > BOUND
 
@@ -109,12 +109,12 @@ async def test_stopped_log_reader_is_unavailable(
         async with reader.read({KEY: Span(0, 999)}) as batches:
             await anext(batches)
             await trio.sleep(1.5)
-            with pytest.raises(ArchiveUnavailable, match="stopped"):
+            with pytest.raises(LogUnavailable, match="stopped"):
                 await anext(batches)
         told.append("reading")
 
     async def wait() -> None:
-        with pytest.raises(ArchiveUnavailable, match="stopped"):
+        with pytest.raises(LogUnavailable, match="stopped"):
             await offsets(reader, KEY, Span(0, 9))
         told.append("waiting")
 
@@ -126,5 +126,5 @@ async def test_stopped_log_reader_is_unavailable(
             await reader.run()
     assert told == ["waiting", "waiting", "reading"]
     await wait()
-    with pytest.raises(ArchiveUnavailable, match="stopped"):
+    with pytest.raises(LogUnavailable, match="stopped"):
         await reader.bounds([KEY])

@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.log_reader import ArchiveUnavailable, PartitionsUnavailable, RecordsExpired, Span
-from tests.kafka.log_reading import (
+from odin_ws.log_reader import LogUnavailable, PartitionsUnavailable, RecordsExpired, Span
+from tests.kafka.log_readers import (
     BOUND,
     KEY,
     OTHER,
@@ -29,7 +29,7 @@ async def test_unavailable_brokers_end_a_reading_after_the_bound(
     cluster.logs[KEY].append(10)
     cluster.away = away
     async with running() as reader:
-        with pytest.raises(ArchiveUnavailable, match="nobody"):
+        with pytest.raises(LogUnavailable, match="nobody"):
             await offsets(reader, KEY, Span(0, 9))
         assert BOUND < trio.current_time() < BOUND + 1
         cluster.away = set()
@@ -152,7 +152,7 @@ async def test_missing_right_is_told_at_once(
     """Trying again for seconds would keep the turn from others."""
     cluster.topic_errors = {TOPIC: 29}
     async with running() as reader:
-        with pytest.raises(ArchiveUnavailable, match="not authorized to read the topic"):
+        with pytest.raises(LogUnavailable, match="not authorized to read the topic"):
             await offsets(reader, KEY, Span(0, 9))
     assert trio.current_time() < 1
 
@@ -167,5 +167,5 @@ async def test_bounds_of_a_partition_without_a_leader_are_unavailable(
             await reader.bounds([KEY, OTHER])
         assert failure.value.found.keys() == {KEY}
         cluster.away = {0, 1}
-        with pytest.raises(ArchiveUnavailable, match="nobody answers"):
+        with pytest.raises(LogUnavailable, match="nobody answers"):
             await reader.bounds([KEY])

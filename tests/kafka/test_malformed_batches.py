@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.records import Undecodable
-from tests.kafka.batches import (
-    batch,
-    raw_batch,
-    raw_record,
-)
-from tests.kafka.decoding import (
+from odin_ws.records import InvalidBatch
+from tests.kafka.batch_decoders import (
     COMPRESS,
     INT64_MAX,
     read,
     reasons,
+)
+from tests.kafka.batches import (
+    batch,
+    raw_batch,
+    raw_record,
 )
 
 
@@ -39,7 +39,7 @@ def test_header_key_that_is_not_utf8_in_a_compressed_batch_costs_no_record(codec
 def test_a_wrong_count_of_records_is_skipped(count: int) -> None:
     """Too few, too many, less than none."""
     data = raw_batch(0, raw_record(0) + raw_record(1), count, delta=1) + batch(2, 1)
-    assert reasons(read(data)) == [(1, Undecodable.MALFORMED_BATCH), (2, None)]
+    assert reasons(read(data)) == [(1, InvalidBatch.MALFORMED_BATCH), (2, None)]
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_a_wrong_count_of_records_is_skipped(count: int) -> None:
 def test_offsets_that_do_not_ascend_are_skipped(deltas: tuple[int, int]) -> None:
     """They would hide the records behind them from those who have been there."""
     data = raw_batch(4, b"".join(map(raw_record, deltas)), 2, delta=1) + batch(6, 1)
-    assert reasons(read(data, 4)) == [(5, Undecodable.MALFORMED_BATCH), (6, None)]
+    assert reasons(read(data, 4)) == [(5, InvalidBatch.MALFORMED_BATCH), (6, None)]
 
 
 def test_a_last_offset_before_the_first_is_skipped() -> None:
     """And the reading goes on behind the first."""
     data = raw_batch(4, raw_record(0), 1, delta=-7) + batch(5, 1)
-    assert reasons(read(data, 4)) == [(4, Undecodable.MALFORMED_BATCH), (5, None)]
+    assert reasons(read(data, 4)) == [(4, InvalidBatch.MALFORMED_BATCH), (5, None)]
 
 
 # Of a record of value `{}`: the place of a byte, and what it becomes.
@@ -72,7 +72,7 @@ def test_one_malformed_record_is_skipped_alone(at: int, byte: int) -> None:
     bad[at] = byte
     data = raw_batch(0, raw_record(0) + bytes(bad) + raw_record(2), 3)
     decoded = read(data)
-    assert reasons(decoded) == [(0, None), (1, Undecodable.MALFORMED_RECORD), (2, None)]
+    assert reasons(decoded) == [(0, None), (1, InvalidBatch.MALFORMED_RECORD), (2, None)]
     assert decoded.records[1].value == bytes(bad[1:])
 
 
@@ -81,7 +81,7 @@ def test_a_record_length_that_lies_takes_its_batch_with_it(length: int) -> None:
     """Where the next record begins is not known then."""
     bad = bytes([length]) + raw_record(0)[1:]
     data = raw_batch(0, bad + raw_record(1), 2) + batch(2, 1)
-    assert reasons(read(data)) == [(1, Undecodable.MALFORMED_BATCH), (2, None)]
+    assert reasons(read(data)) == [(1, InvalidBatch.MALFORMED_BATCH), (2, None)]
 
 
 def test_varints_at_the_end_are_not_read_behind_it() -> None:
@@ -105,7 +105,7 @@ def test_a_timestamp_beyond_64_bits_is_skipped(times: tuple[int, int]) -> None:
     first, delta = times
     records = raw_record(0) + raw_record(1, timestamp=delta)
     data = raw_batch(0, records, 2, timestamps=(first, first))
-    assert reasons(read(data)) == [(0, None), (1, Undecodable.MALFORMED_RECORD)]
+    assert reasons(read(data)) == [(0, None), (1, InvalidBatch.MALFORMED_RECORD)]
 
 
 @pytest.mark.parametrize("timestamp", [-5, 0, 1 << 62, INT64_MAX])

@@ -13,13 +13,13 @@ import pytest
 import trio
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.kafka.aio import open_asyncio
+from odin_ws.kafka.asyncio_bridge import open_asyncio
 from odin_ws.kafka.client import KafkaClient
-from odin_ws.kafka.errors import KafkaUnavailable, Refused
+from odin_ws.kafka.errors import AuthenticationFailed, KafkaUnavailable
 from odin_ws.kafka.options import KafkaOptions
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.kafka.source import KafkaSource
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.records import Item
 from odin_ws.settings import Secret
 from odin_ws.testing.ports import LOOPBACK
@@ -80,9 +80,9 @@ async def broker_that_says(first: Says) -> AsyncIterator[Broker]:
         nursery.cancel_scope.cancel()
 
 
-def access_to(broker: Broker) -> KafkaAccess:
+def access_to(broker: Broker) -> KafkaSecurity:
     """By SCRAM."""
-    return KafkaAccess(
+    return KafkaSecurity(
         (broker.address,), "SASL_PLAINTEXT", MECHANISM.decode(), "odin", Secret("horse")
     )
 
@@ -104,16 +104,16 @@ NONSENSE: Final[dict[str, tuple[Says, str]]] = {
 
 
 @pytest.mark.parametrize("what", NONSENSE)
-async def test_it_is_a_refusal_with_its_reason(what: str) -> None:
+async def test_it_is_a_rejection_with_its_reason(what: str) -> None:
     """In a line of moderate length, with the broker's name."""
     first, reason = NONSENSE[what]
     async with broker_that_says(first) as broker, open_asyncio():
-        refusal = await access_to(broker).refusal(10)
-    assert isinstance(refusal, Refused)
+        rejection = await access_to(broker).rejection_reason(10)
+    assert isinstance(rejection, AuthenticationFailed)
     beginning = f"{broker.address}: its answer makes no sense: "
-    assert str(refusal).startswith(beginning)
-    assert reason in str(refusal)
-    assert len(str(refusal)) <= len(beginning) + 100
+    assert str(rejection).startswith(beginning)
+    assert reason in str(rejection)
+    assert len(str(rejection)) <= len(beginning) + 100
 
 
 @pytest.mark.parametrize("what", NONSENSE)
@@ -131,7 +131,7 @@ async def test_client_raises_kafka_unavailable_with_the_reason(what: str) -> Non
     assert len(str(failed.value)) <= len(beginning) + 100
 
 
-async def test_refusal_asks_the_next_broker_where_one_hangs() -> None:
+async def test_rejection_asks_the_next_broker_where_one_hangs() -> None:
     """Each has its share of the time."""
 
     async def hang(stream: trio.SocketStream) -> None:
@@ -142,17 +142,17 @@ async def test_refusal_asks_the_next_broker_where_one_hangs() -> None:
         listeners = await nursery.start(partial(trio.serve_tcp, hang, 0, host=LOOPBACK))
         hanging = f"{LOOPBACK}:{listeners[0].socket.getsockname()[1]}"
         async with broker_that_says(lambda _: b"nonsense") as broker, open_asyncio():
-            access = attrs.evolve(access_to(broker), brokers=(hanging, broker.address))
-            refusal = await access.refusal(2)
-        assert str(refusal).startswith(f"{broker.address}: its answer makes no sense")
+            security = attrs.evolve(access_to(broker), brokers=(hanging, broker.address))
+            rejection = await security.rejection_reason(2)
+        assert str(rejection).startswith(f"{broker.address}: its answer makes no sense")
         nursery.cancel_scope.cancel()
 
 
 async def test_the_source_tries_on() -> None:
     """The feed says why it does not start, and the broker is asked again."""
     async with broker_that_says(lambda _: b"e=other-error") as broker:
-        access = access_to(broker)
-        options = KafkaOptions(access, None, 0.5, 0.05, 0, 5, 0, 0)
+        security = access_to(broker)
+        options = KafkaOptions(security, None, 0.5, 0.05, 0, 5, 0, 0)
         source = KafkaSource(default_catalogue(), options)
         send, _receive = trio.open_memory_channel[Item](0)
         async with trio.open_nursery() as nursery:
@@ -161,6 +161,6 @@ async def test_the_source_tries_on() -> None:
                 # Each try is a start and a look at why it failed.
                 while broker.asked < 5:  # noqa: ASYNC110 -- the fake tells nobody
                     await trio.sleep(0.01)
-            assert "its answer makes no sense: KeyError: 'r'" in source.feed.reason
-            assert source.feed.status.value is FeedStatus.STARTING
+            assert "its answer makes no sense: KeyError: 'r'" in source.status.reason
+            assert source.status.state.value is SourceState.STARTING
             nursery.cancel_scope.cancel()

@@ -9,12 +9,12 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.records import TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.sourcing import PATIENCE, SOCIAL, TOPICS, TRADES, TRADES_1, sourcing, whole
+from tests.kafka.sources import PATIENCE, SOCIAL, TOPICS, TRADES, TRADES_1, sourcing, whole
 
-STARTING, LIVE, STALLED = FeedStatus.STARTING, FeedStatus.LIVE, FeedStatus.STALLED
+STARTING, LIVE, STALLED = SourceState.STARTING, SourceState.LIVE, SourceState.STALLED
 READ_DENIED = "not authorized to read the topic (READ)"
 
 
@@ -30,9 +30,9 @@ async def test_one_dead_partition_leaves_the_feed_live(
             await trio.sleep(PATIENCE - 1)
             assert received.problems() == []
             await trio.sleep(37)
-            assert received.feed.status.value is LIVE
+            assert received.source_status.state.value is LIVE
             assert received.problems() == ["odin.trades 0: no leader"]
-            assert received.feed.stalled_topics.value == {"odin.trades"}
+            assert received.source_status.stalled_topics.value == {"odin.trades"}
             cluster.publish(SOCIAL)
             cluster.publish(TRADES_1)
             await trio.sleep(0.1)
@@ -45,8 +45,8 @@ async def test_one_dead_partition_leaves_the_feed_live(
         assert received.changes == [STARTING, LIVE]
         assert received.topic_changes == [frozenset(), {"odin.trades"}, frozenset()]
         assert [line["event"] for line in logs] == [
-            "partitions are not read",
-            "partitions are read again",
+            "partitions unavailable",
+            "partitions available again",
         ]
 
 
@@ -60,10 +60,10 @@ async def test_all_brokers_down_is_a_stall_with_a_reason(
         cluster.down |= {0, 1, 2}
         cluster.change()
         await trio.sleep(PATIENCE - 1)
-        assert received.feed.status.value is LIVE
+        assert received.source_status.state.value is LIVE
         await trio.sleep(3)
-        assert received.feed.status.value is STALLED
-        assert "nobody listens there" in received.feed.reason
+        assert received.source_status.state.value is STALLED
+        assert "nobody listens there" in received.source_status.reason
         await trio.sleep(60)
         cluster.publish(TRADES, 5)
         cluster.forget_sessions()
@@ -87,23 +87,23 @@ async def test_topic_stalled_before_an_outage_is_not_called_live_after_it(
         cluster.errors[TRADES] = 56
         cluster.publish(TRADES)
         await trio.sleep(30)
-        assert received.feed.stalled_topics.value == {"odin.trades"}
+        assert received.source_status.stalled_topics.value == {"odin.trades"}
         cluster.down |= {0, 1, 2}
         cluster.change()
         await trio.sleep(30)
-        assert received.feed.status.value is STALLED
+        assert received.source_status.state.value is STALLED
         before = len(received.topic_changes)
         with capture_logs() as logs:
             cluster.down.clear()
             cluster.forget_sessions()
             await trio.sleep(3 * PATIENCE)
-        assert received.feed.status.value is LIVE
+        assert received.source_status.state.value is LIVE
         assert {"odin.trades"} in received.topic_changes
         assert all("odin.trades" in one for one in received.topic_changes[before:])
         assert not [
             one
             for one in logs
-            if one["event"] == "partitions are read again" and one["topic"] == "odin.trades"
+            if one["event"] == "partitions available again" and one["topic"] == "odin.trades"
         ]
 
 
@@ -141,8 +141,8 @@ async def test_without_kafka_the_feed_says_why_it_cannot_start(
     with capture_logs() as logs:
         async with sourcing(cluster, monkeypatch) as received:
             await trio.sleep(1)
-            assert received.feed.status.value is STARTING
-            assert "nobody listens there" in received.feed.reason
+            assert received.source_status.state.value is STARTING
+            assert "nobody listens there" in received.source_status.reason
             await trio.sleep(60)
             assert len(cluster.metadata_asked) <= 130
             cluster.down.clear()
@@ -161,14 +161,14 @@ async def test_one_topic_without_read_leaves_seven_flowing(
     cluster.publish(TRADES)
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(2)
-        assert received.feed.reason == READ_DENIED
+        assert received.source_status.reason == READ_DENIED
         for topic in TOPICS:
             cluster.publish(TopicPartition(topic, 0))
         await trio.sleep(PATIENCE)
         assert received.changes == [STARTING, LIVE]
         assert received.problems() == [f"odin.trades 0: {READ_DENIED}"]
         assert {one.topic for one in received.news} == {*TOPICS} - {"odin.trades"}
-        assert received.feed.held_partitions == 0
+        assert received.source_status.held_partitions == 0
         since = trio.current_time()
         await trio.sleep(60)
         assert received.changes == [STARTING, LIVE]
@@ -191,7 +191,7 @@ async def test_one_topic_without_describe_leaves_seven_flowing(
         await trio.sleep(PATIENCE + 1)
         assert received.changes == [STARTING, LIVE]
         assert received.problems() == ["odin.trades: not authorized to see the topic (DESCRIBE)"]
-        assert received.feed.missing_topics == frozenset()
+        assert received.source_status.missing_topics == frozenset()
         cluster.denied.clear()
         await trio.sleep(PATIENCE + 1)
         assert received.problems() == []
@@ -206,9 +206,9 @@ async def test_without_any_right_the_feed_is_not_ready_and_says_so(
     async with sourcing(cluster, monkeypatch) as received:
         for _ in range(20):
             await trio.sleep(1)
-            assert received.feed.status.value is STARTING
-            assert received.feed.reason == "not authorized to see the topic (DESCRIBE)"
-        assert received.feed.missing_topics == frozenset()
+            assert received.source_status.state.value is STARTING
+            assert received.source_status.reason == "not authorized to see the topic (DESCRIBE)"
+        assert received.source_status.missing_topics == frozenset()
         cluster.denied.clear()
         await trio.sleep(PATIENCE + 1)
         assert received.changes == [STARTING, LIVE]
@@ -222,8 +222,8 @@ async def test_without_read_anywhere_the_feed_is_not_ready_and_says_so(
     cluster.errors |= dict.fromkeys(cluster.leaders, 29)
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(20)
-        assert received.feed.status.value is STARTING
-        assert received.feed.reason == READ_DENIED
+        assert received.source_status.state.value is STARTING
+        assert received.source_status.reason == READ_DENIED
         cluster.errors.clear()
         await trio.sleep(6)
         assert received.changes == [STARTING, LIVE]
@@ -239,19 +239,19 @@ async def test_lag_is_measured_from_the_high_watermark(
         cluster.publish(TRADES, 4, producer=3)
         cluster.publish(TRADES, 2)
         await trio.sleep(4)
-        assert (received.feed.held_partitions, received.problems()) == (0, [])
+        assert (received.source_status.held_partitions, received.problems()) == (0, [])
         await trio.sleep(2 * PATIENCE)
-        assert received.feed.lag["odin.trades"] == 6
-        assert received.feed.held_partitions == 1
+        assert received.source_status.lag["odin.trades"] == 6
+        assert received.source_status.held_partitions == 1
         assert received.problems() == [
             "odin.trades 0: an open transaction holds its newest records back"
         ]
-        assert received.feed.stalled_topics.value == frozenset()
+        assert received.source_status.stalled_topics.value == frozenset()
         cluster.logs[TRADES].end_transaction(3, commit=True)
         cluster.change()
         await trio.sleep(2 * PATIENCE)
-        assert received.feed.lag["odin.trades"] == 0
-        assert received.feed.held_partitions == 0
+        assert received.source_status.lag["odin.trades"] == 0
+        assert received.source_status.held_partitions == 0
         assert received.problems() == []
 
 
@@ -269,8 +269,8 @@ async def test_leader_that_does_not_answer_does_not_void_the_lag_of_others(
         cluster.hanging.add(1)
         cluster.publish(SOCIAL, 300)
         await trio.sleep(3 * PATIENCE)
-        assert 50 <= received.feed.lag["odin.trades"] <= 100
-        assert 450 <= received.feed.lag["odin.social"] <= 500
+        assert 50 <= received.source_status.lag["odin.trades"] <= 100
+        assert 450 <= received.source_status.lag["odin.social"] <= 500
 
 
 async def test_lag_counts_what_either_the_question_or_the_fetches_tell(
@@ -289,11 +289,11 @@ async def test_lag_counts_what_either_the_question_or_the_fetches_tell(
         cluster.publish(TRADES, 4)
         cluster.publish(SOCIAL, 6, producer=3)
         await trio.sleep(2 * PATIENCE)
-        assert received.feed.lag["odin.trades"] == 4
-        assert received.feed.lag["odin.social"] == 6
+        assert received.source_status.lag["odin.trades"] == 4
+        assert received.source_status.lag["odin.social"] == 6
         cluster.query_errors[TRADES] = 78
         await trio.sleep(2 * PATIENCE)
-        assert received.feed.lag["odin.trades"] == 4
+        assert received.source_status.lag["odin.trades"] == 4
 
 
 async def test_lag_after_a_truncation_is_that_of_the_new_log(
@@ -307,7 +307,7 @@ async def test_lag_after_a_truncation_is_that_of_the_new_log(
         await trio.sleep(2 * PATIENCE)
         cluster.move(TRADES, cluster.leaders[TRADES], keeps=2)
         await trio.sleep(4 * PATIENCE)
-        assert received.feed.lag["odin.trades"] == 0
+        assert received.source_status.lag["odin.trades"] == 0
 
 
 async def test_layout_is_asked_for_twice_an_interval_at_most_while_all_is_well(
@@ -353,7 +353,7 @@ async def test_layout_is_asked_for_soon_again_when_trouble_is_new(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the trouble before it lasted."""
-    monkeypatch.setattr("odin_ws.backoff.random.uniform", lambda _least, most: most)
+    monkeypatch.setattr("odin_ws.backoff.random.uniform", lambda _least, maximum: maximum)
     cluster = whole()
     async with sourcing(cluster, monkeypatch):
         await trio.sleep(10)
@@ -377,13 +377,13 @@ async def test_brokers_that_are_not_where_they_say_are_named_without_any_topic(
     cluster.astray |= cluster.brokers.keys()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(PATIENCE)
-        assert received.feed.status.value is STARTING
-        assert "broker 1: the name does not resolve" in str(received.feed.reason)
+        assert received.source_status.state.value is STARTING
+        assert "broker 1: the name does not resolve" in str(received.source_status.reason)
         cluster.astray.remove(1)
         await trio.sleep(PATIENCE)
-        assert received.feed.status.value is LIVE
+        assert received.source_status.state.value is LIVE
         cluster.metadata_fails = True
         await trio.sleep(PATIENCE / 2)
-        assert received.feed.status.value is LIVE
+        assert received.source_status.state.value is LIVE
         await trio.sleep(2 * PATIENCE)
-        assert received.feed.status.value is STALLED
+        assert received.source_status.state.value is STALLED

@@ -16,13 +16,13 @@ import trio
 from trio.testing import MockClock
 
 from odin_ws.http_client import Page, Unreachable, WebAddress
-from odin_ws.kafka.aio import open_asyncio
-from odin_ws.kafka.errors import Refused
-from odin_ws.kafka.oauth import TokenEndpoint
+from odin_ws.kafka.asyncio_bridge import open_asyncio
+from odin_ws.kafka.errors import AuthenticationFailed
+from odin_ws.kafka.oauth import OAuthTokenEndpoint
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio
 from odin_ws.settings import Secret
 from odin_ws.testing.ports import LOOPBACK, free_ports
-from tests.authorizing import answer, halves, server_with
+from tests.authorization_server import answer, halves, server_with
 
 SECRET: Final = "correct horse/+%é"  # noqa: S105 -- of a server in this test
 TOKEN: Final = "eyJ.first-_~+/="  # noqa: S105 -- the same
@@ -61,9 +61,9 @@ async def asking(address: Any) -> AsyncIterator[Callable[[], Any]]:
         yield aio_as_trio(endpoint(address).token)
 
 
-def endpoint(address: Any, scope: str = "") -> TokenEndpoint:
+def endpoint(address: Any, scope: str = "") -> OAuthTokenEndpoint:
     """Where tokens come from, for a client whose name and secret are odd."""
-    return TokenEndpoint(address, "odin:ws", Secret(SECRET), scope)
+    return OAuthTokenEndpoint(address, "odin:ws", Secret(SECRET), scope)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ async def test_a_failure_is_told_to_all_who_ask_soon(autojump_clock: MockClock) 
     reason = f"KAFKA_SASL_TOKEN_URL={server.url}: no answer within 1 s"
     async with asking(server) as ask:
         for _ in range(3):
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(AuthenticationFailed) as caught:
                 await ask()
             assert str(caught.value) == reason
         assert len(server.asked) == 1
@@ -135,8 +135,8 @@ async def test_a_token_that_was_not_taken_is_not_kept() -> None:
 
 
 def address_of(url: str, seconds: float = 5.0) -> WebAddress:
-    """The address as KafkaAccess makes it."""
-    return WebAddress(url, seconds=seconds, most=64 << 10)
+    """The address as KafkaSecurity makes it."""
+    return WebAddress(url, seconds=seconds, maximum=64 << 10)
 
 
 async def test_a_proxy_that_cannot_be_used_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,9 +198,9 @@ LEAK: Final = {"error_description": SECRET, "access_token": TOKEN}
     ],
 )
 async def test_a_wrong_answer_is_named(sent: bytes, reason: str) -> None:
-    """In the one line of a refusal, with the setting; what the server said is not repeated."""
+    """In the one line of a rejection, with the setting; what the server said is not repeated."""
     async with server_with(sent) as (url, _), open_asyncio():
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(AuthenticationFailed) as caught:
             await aio_as_trio(endpoint(address_of(url)).token)()
     assert str(caught.value).startswith(f"KAFKA_SASL_TOKEN_URL={url}: ")
     assert reason in str(caught.value)
@@ -223,5 +223,5 @@ async def test_a_server_that_is_silent_or_away_is_named() -> None:
         port = listener.socket.getsockname()[1]
         for there, reason in ((port, r"no answer within 0\.1 s"), (nobody, "ConnectError")):
             address = address_of(f"http://{LOOPBACK}:{there}/", seconds=0.1)
-            with pytest.raises(Refused, match=reason):
+            with pytest.raises(AuthenticationFailed, match=reason):
                 await aio_as_trio(endpoint(address).token)()

@@ -10,14 +10,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.kafka.offset_lookup import judge, look_up
-from odin_ws.kafka.partition import Jump, Partition
+from odin_ws.kafka.offset_lookup import look_up, resolve
+from odin_ws.kafka.partition import OffsetReset, Partition
 from odin_ws.kafka.protocol import EpochEnd, EpochEndsRequest, ListOffsetsRequest, OffsetFound
-from odin_ws.records import JumpReason
+from odin_ws.records import GapReason
 from tests.kafka.fake_cluster import FakeCluster
-from tests.kafka.fetching import FIRST, SECOND, fetching, move, places, until_jump
+from tests.kafka.fetchers import FIRST, SECOND, fetching, move, places, until_reset
 
-EXPIRED, RECREATED, TRUNCATED = JumpReason.EXPIRED, JumpReason.RECREATED, JumpReason.TRUNCATED
+EXPIRED, RECREATED, TRUNCATED = GapReason.EXPIRED, GapReason.RECREATED, GapReason.TRUNCATED
 NOT_KNOWN = EpochEnd(0, -1, -1)
 
 
@@ -27,23 +27,25 @@ NOT_KNOWN = EpochEnd(0, -1, -1)
         (5, 0, 9, NOT_KNOWN, None),
         (5, 0, 5, NOT_KNOWN, None),
         (5, 5, 9, NOT_KNOWN, None),
-        (5, 7, 9, NOT_KNOWN, Jump(7, EXPIRED)),
+        (5, 7, 9, NOT_KNOWN, OffsetReset(7, EXPIRED)),
         # Never back to the beginning.
-        (5, 0, 3, NOT_KNOWN, Jump(3, TRUNCATED)),
-        (5, 0, 0, NOT_KNOWN, Jump(0, TRUNCATED)),
+        (5, 0, 3, NOT_KNOWN, OffsetReset(3, TRUNCATED)),
+        (5, 0, 0, NOT_KNOWN, OffsetReset(0, TRUNCATED)),
         (5, 0, 9, EpochEnd(0, 2, 9), None),
-        (5, 0, 9, EpochEnd(0, 2, 3), Jump(3, TRUNCATED, 2)),
-        (5, 4, 9, EpochEnd(0, 2, 3), Jump(4, TRUNCATED)),
+        (5, 0, 9, EpochEnd(0, 2, 3), OffsetReset(3, TRUNCATED, 2)),
+        (5, 4, 9, EpochEnd(0, 2, 3), OffsetReset(4, TRUNCATED)),
         # The log has it; its high watermark is not there yet.
         (5, 0, 3, EpochEnd(0, 2, 5), None),
-        (5, 7, 9, EpochEnd(0, 2, 9), Jump(7, EXPIRED)),
+        (5, 7, 9, EpochEnd(0, 2, 9), OffsetReset(7, EXPIRED)),
     ],
 )
 def test_jump_follows_from_bounds_and_epoch(
-    position: int, first: int, end: int, epoch_end: EpochEnd, expected: Jump | None
+    position: int, first: int, end: int, epoch_end: EpochEnd, expected: OffsetReset | None
 ) -> None:
     """The end of the epoch says more than the end of the log."""
-    found = judge(Partition(FIRST, position), OffsetFound(0, first), OffsetFound(0, end), epoch_end)
+    found = resolve(
+        Partition(FIRST, position), OffsetFound(0, first), OffsetFound(0, end), epoch_end
+    )
     assert found == expected
 
 
@@ -53,15 +55,15 @@ def test_error_of_any_answer_means_not_known(which: int) -> None:
     codes = [0, 0, 0]
     codes[which] = 6
     first, end = OffsetFound(codes[0], 7), OffsetFound(codes[1], 9)
-    found = judge(Partition(FIRST, 5), first, end, EpochEnd(codes[2], -1, -1))
+    found = resolve(Partition(FIRST, 5), first, end, EpochEnd(codes[2], -1, -1))
     assert found == "NOT_LEADER_FOR_PARTITION (6)"
 
 
 def test_recreated_log_is_read_from_its_beginning() -> None:
     """Whatever its bounds are."""
     partition = Partition(FIRST, 5, lookup=RECREATED)
-    found = judge(partition, OffsetFound(0, 2), OffsetFound(0, 90), NOT_KNOWN)
-    assert found == Jump(2, RECREATED)
+    found = resolve(partition, OffsetFound(0, 2), OffsetFound(0, 90), NOT_KNOWN)
+    assert found == OffsetReset(2, RECREATED)
 
 
 async def test_recreated_topic_that_lost_its_beginning_is_read_from_what_is_left(
@@ -78,7 +80,7 @@ async def test_recreated_topic_that_lost_its_beginning_is_read_from_what_is_left
         cluster.logs[FIRST].delete_before(2)
         fetcher.apply((await cluster.metadata([FIRST.topic])).topics)
         fetcher.restart({FIRST})
-        assert await until_jump(fetcher) == ([], {FIRST: Jump(2, RECREATED)})
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(2, RECREATED)})
         assert not cluster.requests(EpochEndsRequest)
 
 
@@ -103,7 +105,7 @@ async def test_deleted_records_are_jumped_over(autojump_clock: MockClock) -> Non
         cluster.publish_each(FIRST, 10)
         cluster.logs[FIRST].delete_before(7)
         del cluster.errors[FIRST]
-        assert await until_jump(fetcher) == ([], {FIRST: Jump(7, EXPIRED)})
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(7, EXPIRED)})
         assert await places(fetcher, 3) == ["0-7", "0-8", "0-9"]
 
 
@@ -118,9 +120,9 @@ async def test_records_before_a_jump_are_taken_first(autojump_clock: MockClock) 
         fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
         await trio.sleep(0.3)
         cluster.publish(SECOND)
-        taken, jumps = await until_jump(fetcher)
+        taken, resets = await until_reset(fetcher)
         assert [one for one in taken if one[0] == "0"] == [f"0-{number}" for number in range(10)]
-        assert jumps[FIRST].reason is TRUNCATED
+        assert resets[FIRST].reason is TRUNCATED
 
 
 @pytest.mark.parametrize("has_epochs", [True, False])
@@ -153,7 +155,7 @@ async def test_truncation_goes_on_at_the_divergence(autojump_clock: MockClock) -
         await places(fetcher, 10)
         cluster.move(FIRST, 1, keeps=6)
         cluster.publish_each(FIRST, 20)
-        assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(6, TRUNCATED, 0)})
         assert await places(fetcher, 20) == [f"0-{number}" for number in range(6, 26)]
 
 
@@ -164,10 +166,10 @@ async def test_second_truncation_before_a_record_is_noticed(autojump_clock: Mock
         cluster.publish_each(FIRST, 10)
         await places(fetcher, 10)
         cluster.move(FIRST, 1, keeps=6)
-        assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(6, TRUNCATED, 0)})
         cluster.move(FIRST, 2, keeps=3)
         cluster.publish_each(FIRST, 9)
-        assert await until_jump(fetcher) == ([], {FIRST: Jump(3, TRUNCATED, 0)})
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(3, TRUNCATED, 0)})
         assert len(await places(fetcher, 9)) == 9
 
 
@@ -181,7 +183,7 @@ async def test_truncation_without_epoch_ends_goes_on_at_the_end(
         cluster.publish_each(FIRST, 10)
         await places(fetcher, 10)
         await move(cluster, fetcher, 1, keeps=6)
-        assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED)})
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(6, TRUNCATED)})
         cluster.publish(FIRST)
         assert await places(fetcher, 1) == ["0-6"]
 
@@ -219,7 +221,7 @@ async def test_validation_is_repeated_until_it_is_answered(autojump_clock: MockC
         assert 10 <= len(cluster.requests(EpochEndsRequest, since)) <= 60
         assert len(cluster.metadata_asked) > 10
         cluster.query_errors.clear()
-        assert await until_jump(fetcher, 6) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
+        assert await until_reset(fetcher, 6) == ([], {FIRST: OffsetReset(6, TRUNCATED, 0)})
         await trio.sleep(1)
         assert fetcher.partitions[FIRST].problem is None
 
@@ -237,7 +239,7 @@ async def test_validation_by_one_leader_does_not_hold_for_the_next(
         await trio.sleep(1)
         await move(cluster, fetcher, 2, keeps=6)
         cluster.publish_each(FIRST, 10)
-        assert await until_jump(fetcher) == ([], {FIRST: Jump(6, TRUNCATED, 0)})
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(6, TRUNCATED, 0)})
 
 
 async def test_recreated_topic_is_read_from_its_beginning(autojump_clock: MockClock) -> None:
@@ -250,7 +252,7 @@ async def test_recreated_topic_is_read_from_its_beginning(autojump_clock: MockCl
         cluster.publish_each(FIRST, 8)
         fetcher.apply((await cluster.metadata(["odin.trades"])).topics)
         fetcher.restart([FIRST])
-        assert await until_jump(fetcher) == ([], {FIRST: Jump(0, RECREATED)})
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(0, RECREATED)})
         assert await places(fetcher, 8) == [f"0-{number}" for number in range(8)]
 
 
@@ -271,7 +273,7 @@ async def test_recreated_topic_is_not_read_before_its_beginning_is_known(
         await trio.sleep(20)
         assert not (await fetcher.take(None)).records
         del cluster.query_errors[FIRST]
-        assert await until_jump(fetcher) == ([], {FIRST: Jump(0, RECREATED)})
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(0, RECREATED)})
         assert await places(fetcher, 5) == [f"0-{number}" for number in range(5)]
 
 
@@ -287,4 +289,4 @@ async def test_recreation_during_another_look_up_is_not_lost(autojump_clock: Moc
         fetcher.restart([FIRST])
         cluster.hanging.clear()
         cluster.change()
-        assert await until_jump(fetcher) == ([], {FIRST: Jump(0, RECREATED)})
+        assert await until_reset(fetcher) == ([], {FIRST: OffsetReset(0, RECREATED)})

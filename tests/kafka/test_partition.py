@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.kafka.partition import Jump, Partition
-from odin_ws.records import JumpReason
-from tests.kafka.fetching import FIRST
+from odin_ws.kafka.partition import OffsetReset, Partition
+from odin_ws.records import GapReason
+from tests.kafka.fetchers import FIRST
 
 
 def test_back_off_begins_anew_after_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second retry of new trouble is soon, however long the trouble before it lasted."""
-    monkeypatch.setattr("odin_ws.backoff.random.uniform", lambda _least, most: most)
+    monkeypatch.setattr("odin_ws.backoff.random.uniform", lambda _least, maximum: maximum)
     partition = Partition(FIRST, 0)
     for now in range(100):
         partition.fail("no leader", now)
@@ -37,7 +37,7 @@ def test_partition_is_held_where_all_before_an_open_transaction_is_read(
 def test_jump_leaves_nothing_of_the_log_before_it() -> None:
     """Neither its end, by which lag is told, nor the epoch of the last record."""
     partition = Partition(FIRST, 5, record_epoch=3, high_watermark=9, last_stable=5)
-    partition.jump(Jump(7, JumpReason.EXPIRED))
+    partition.reset(OffsetReset(7, GapReason.EXPIRED))
     assert (partition.position, partition.record_epoch) == (7, -1)
     assert (partition.high_watermark, partition.is_held) == (-1, False)
 
@@ -45,9 +45,9 @@ def test_jump_leaves_nothing_of_the_log_before_it() -> None:
 def test_log_is_recreated_until_the_jump_to_it_is_taken() -> None:
     """First its position is looked up, then the jump waits behind what was read before."""
     partition = Partition(FIRST, 5)
-    partition.look_up(JumpReason.RECREATED)
+    partition.look_up(GapReason.RECREATED)
     assert partition.is_recreated
-    partition.jump(Jump(0, JumpReason.RECREATED))
+    partition.reset(OffsetReset(0, GapReason.RECREATED))
     assert partition.is_recreated
-    partition.take_jump()
+    partition.take_reset()
     assert not partition.is_recreated

@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 
 from odin_ws.kafka.record_batches import Decoded
-from tests.kafka.batches import (
-    batch,
-    legacy,
-    raw_batch,
-    raw_record,
-    seal_legacy,
-    with_epoch,
-)
-from tests.kafka.decoding import (
+from tests.kafka.batch_decoders import (
     CONTROL,
     GZIP,
     SNAPPY,
@@ -21,6 +13,14 @@ from tests.kafka.decoding import (
     offsets,
     read,
     reasons,
+)
+from tests.kafka.batches import (
+    batch,
+    legacy,
+    raw_batch,
+    raw_record,
+    seal_legacy,
+    with_epoch,
 )
 
 

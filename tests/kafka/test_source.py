@@ -9,10 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from odin_ws.kafka.protocol import ListOffsetsRequest
-from odin_ws.kafka.source_status import FeedStatus
-from odin_ws.records import JumpReason, TopicPartition
+from odin_ws.kafka.source_status import SourceState
+from odin_ws.records import GapReason, TopicPartition
 from tests.kafka.fake_log import now_ms
-from tests.kafka.sourcing import PATIENCE, SOCIAL, TRADES, TRADES_1, sourcing, whole
+from tests.kafka.sources import PATIENCE, SOCIAL, TRADES, TRADES_1, sourcing, whole
 
 SOCIAL_1 = TopicPartition(SOCIAL.topic, 1)
 YESTERDAY = 24 * 3600 * 1000
@@ -26,7 +26,7 @@ async def test_without_history_reading_begins_at_the_end(
     cluster.publish(TRADES, 10)
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
-        assert received.feed.status.value is FeedStatus.LIVE
+        assert received.source_status.state.value is SourceState.LIVE
         assert received.has_history_end
         assert received.assignments[0].positions[TRADES] == 9
         assert received.assignments[0].topic_ids == cluster.topic_ids
@@ -45,12 +45,12 @@ async def test_unclean_election_before_the_first_record_of_a_quiet_partition_is_
     cluster.publish(TRADES, 6)
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
-        assert received.feed.status.value is FeedStatus.LIVE
+        assert received.source_status.state.value is SourceState.LIVE
         cluster.move(TRADES, ((cluster.leaders[TRADES] or 0) + 1) % 3, keeps=4)
         cluster.publish(TRADES, 20)
         await trio.sleep(10)
-        jumps = {key: one for item in received.assignments for key, one in item.jumps.items()}
-        assert jumps == {TRADES: JumpReason.TRUNCATED}
+        gaps = {key: one for item in received.assignments for key, one in item.gaps.items()}
+        assert gaps == {TRADES: GapReason.TRUNCATED}
         assert received.offsets(TRADES) == list(range(4, 24))
 
 
@@ -63,12 +63,12 @@ async def test_history_is_read_before_the_end(
     cluster.publish_each(TRADES, 10)
     async with sourcing(cluster, monkeypatch, history_seconds=60, history_records=8) as received:
         await trio.sleep(1)
-        assert received.feed.status.value is FeedStatus.LIVE
+        assert received.source_status.state.value is SourceState.LIVE
         first = received.assignments[0]
         assert (first.history[TRADES], first.positions[TRADES]) == (6, 14)
         assert received.has_history_end
         assert received.news == []
-        assert len(received.intake.retention) == 8
+        assert len(received.ingest.history) == 8
 
 
 async def test_history_that_ends_with_a_marker_ends(
@@ -80,8 +80,8 @@ async def test_history_that_ends_with_a_marker_ends(
     cluster.logs[TRADES].end_transaction(4, commit=True)
     async with sourcing(cluster, monkeypatch, history_seconds=60, history_records=100) as received:
         await trio.sleep(1)
-        assert received.feed.status.value is FeedStatus.LIVE
-        assert received.intake.position(TRADES) == 3
+        assert received.source_status.state.value is SourceState.LIVE
+        assert received.ingest.position(TRADES) == 3
 
 
 async def test_partition_without_a_leader_at_the_start_begins_later_with_records_since_the_start(
@@ -98,7 +98,7 @@ async def test_partition_without_a_leader_at_the_start_begins_later_with_records
         await trio.sleep(0.2)
         assert received.offsets(SOCIAL) == [0]
         await trio.sleep(PATIENCE)
-        assert received.feed.status.value is FeedStatus.LIVE
+        assert received.source_status.state.value is SourceState.LIVE
         assert received.problems() == ["odin.trades 0: no leader"]
         cluster.leaders[TRADES] = node
         cluster.publish(TRADES, 3)
@@ -134,7 +134,7 @@ async def test_partition_added_while_running_is_read_from_its_beginning(
         await trio.sleep(2 * PATIENCE)
         assert received.offsets(TRADES_1) == [0, 1, 2, 3]
         assert received.assignments[-1].positions[TRADES_1] == -1
-        assert received.assignments[-1].jumps == {}
+        assert received.assignments[-1].gaps == {}
 
 
 async def test_new_topic_is_read_from_its_beginning(
@@ -145,13 +145,13 @@ async def test_new_topic_is_read_from_its_beginning(
     del cluster.leaders[TRADES], cluster.logs[TRADES]
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
-        assert received.feed.status.value is FeedStatus.LIVE
-        assert received.feed.missing_topics == {"odin.trades"}
+        assert received.source_status.state.value is SourceState.LIVE
+        assert received.source_status.missing_topics == {"odin.trades"}
         cluster.add(TRADES)
         cluster.publish(TRADES, 4)
         await trio.sleep(2 * PATIENCE)
         assert received.offsets(TRADES) == [0, 1, 2, 3]
-        assert received.feed.missing_topics == frozenset()
+        assert received.source_status.missing_topics == frozenset()
 
 
 async def test_placement_finds_a_leader_that_moved(
@@ -183,10 +183,10 @@ async def test_history_that_cannot_be_read_is_skipped_after_the_patience(
     cluster.errors[TRADES] = 56
     async with sourcing(cluster, monkeypatch, history_seconds=60, history_records=100) as received:
         await trio.sleep(PATIENCE - 1)
-        assert received.changes == [FeedStatus.STARTING]
-        assert received.feed.reason == "KAFKA_STORAGE_ERROR (56)"
+        assert received.changes == [SourceState.STARTING]
+        assert received.source_status.reason == "KAFKA_STORAGE_ERROR (56)"
         await trio.sleep(3)
-        assert received.changes == [FeedStatus.STARTING, FeedStatus.LIVE]
+        assert received.changes == [SourceState.STARTING, SourceState.LIVE]
         assert received.problems() == ["odin.trades 0: KAFKA_STORAGE_ERROR (56)"]
         del cluster.errors[TRADES]
         cluster.publish(TRADES, 1)
@@ -213,7 +213,7 @@ async def test_history_is_read_whole_after_trouble_that_is_short(
         await trio.sleep(PATIENCE / 2)
         cluster.errors.clear()
         await trio.sleep(PATIENCE)
-        assert len(received.intake.retention) == 5
+        assert len(received.ingest.history) == 5
         assert received.news == []
 
 
@@ -243,8 +243,8 @@ async def test_rate_does_not_delay_the_history(
     options = {"rate": 100, "history_seconds": 60, "history_records": 10_000}
     async with sourcing(cluster, monkeypatch, **options) as received:
         await trio.sleep(3)
-        assert received.feed.status.value is FeedStatus.LIVE
-        assert len(received.intake.retention) == 5000
+        assert received.source_status.state.value is SourceState.LIVE
+        assert len(received.ingest.history) == 5000
 
 
 async def test_open_transaction_of_before_the_start_is_news_when_it_ends(
@@ -255,7 +255,7 @@ async def test_open_transaction_of_before_the_start_is_news_when_it_ends(
     cluster.publish(TRADES, 3, producer=4)
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
-        assert received.intake.position(TRADES) == -1
+        assert received.ingest.position(TRADES) == -1
         cluster.logs[TRADES].end_transaction(4, commit=True)
         cluster.change()
         await trio.sleep(1)
@@ -273,11 +273,11 @@ async def test_topic_that_becomes_visible_late_without_news_begins_at_its_end(
         await trio.sleep(10)
         cluster.hidden.clear()
         await trio.sleep(3 * PATIENCE)
-        assert received.intake.position(TRADES) == 6
+        assert received.ingest.position(TRADES) == 6
         cluster.publish(TRADES)
         await trio.sleep(1)
         assert received.offsets(TRADES) == [7]
-        assert received.feed.lost_records == 0
+        assert received.source_status.lost_records == 0
 
 
 async def test_two_instances_have_the_same_positions_behind_markers(
@@ -298,8 +298,8 @@ async def test_two_instances_have_the_same_positions_behind_markers(
         async with sourcing(cluster, monkeypatch) as late:
             await trio.sleep(1)
             for key in (TRADES, SOCIAL):
-                assert early.intake.position(key) == late.intake.position(key)
-                assert early.intake.position(key) == cluster.logs[key].end - 1
+                assert early.ingest.position(key) == late.ingest.position(key)
+                assert early.ingest.position(key) == cluster.logs[key].end - 1
         assert early.offsets(TRADES) == [0, 1, 2]
         assert early.offsets(SOCIAL) == [6]
         # And where nothing but an aborted transaction comes.
@@ -307,7 +307,7 @@ async def test_two_instances_have_the_same_positions_behind_markers(
         cluster.logs[SOCIAL].end_transaction(5, commit=False)
         cluster.change()
         await trio.sleep(1)
-        assert early.intake.position(SOCIAL) == cluster.logs[SOCIAL].end - 1
+        assert early.ingest.position(SOCIAL) == cluster.logs[SOCIAL].end - 1
 
 
 async def test_recreated_topic_is_told_as_a_jump_and_read_from_its_beginning(
@@ -324,10 +324,10 @@ async def test_recreated_topic_is_told_as_a_jump_and_read_from_its_beginning(
         await trio.sleep(3 * PATIENCE)
         assert received.offsets(TRADES) == list(range(8))
         assert received.offsets(TRADES_1) == [0, 1]
-        jumps = [one.jumps for one in received.assignments if one.jumps]
-        assert jumps == [{TRADES: JumpReason.RECREATED}]
+        gaps = [one.gaps for one in received.assignments if one.gaps]
+        assert gaps == [{TRADES: GapReason.RECREATED}]
         assert received.assignments[-1].topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
-        assert received.feed.lost_records == 0
+        assert received.source_status.lost_records == 0
 
 
 async def test_topic_without_ids_that_was_absent_is_not_fetched_before_the_metadata_has_it_again(
@@ -354,7 +354,7 @@ async def test_topic_without_ids_that_was_absent_is_not_fetched_before_the_metad
         cluster.hidden.clear()
         await trio.sleep(10)
         assert received.offsets(TRADES) == [*range(5), *range(12)]
-        assert received.feed.status.value is FeedStatus.LIVE
+        assert received.source_status.state.value is SourceState.LIVE
 
 
 async def test_new_id_of_a_recreated_topic_is_told_with_its_jump_and_not_before(
@@ -374,7 +374,7 @@ async def test_new_id_of_a_recreated_topic_is_told_with_its_jump_and_not_before(
         cluster.query_errors.clear()
         await trio.sleep(2 * PATIENCE)
         told = received.assignments[-1]
-        assert told.jumps == {TRADES: JumpReason.RECREATED}
+        assert told.gaps == {TRADES: GapReason.RECREATED}
         assert told.topic_ids["odin.trades"] == cluster.topic_ids["odin.trades"]
 
 
@@ -409,9 +409,9 @@ async def test_truncated_log_is_told_as_a_jump(
         cluster.publish_each(TRADES, 2)
         await trio.sleep(3)
         assert received.offsets(TRADES) == [*range(10), 6, 7]
-        jumps = [one for one in received.assignments if one.jumps]
-        assert [one.jumps for one in jumps] == [{TRADES: JumpReason.TRUNCATED}]
-        assert jumps[0].positions[TRADES] == 5
+        gaps = [one for one in received.assignments if one.gaps]
+        assert [one.gaps for one in gaps] == [{TRADES: GapReason.TRUNCATED}]
+        assert gaps[0].positions[TRADES] == 5
 
 
 async def test_deleted_records_are_counted_as_lost(
@@ -428,9 +428,9 @@ async def test_deleted_records_are_counted_as_lost(
         cluster.errors.clear()
         await trio.sleep(8)
         assert received.offsets(TRADES) == [7, 8, 9]
-        assert received.feed.lost_records == 7
-        assert [one.jumps for one in received.assignments if one.jumps] == [
-            {TRADES: JumpReason.EXPIRED}
+        assert received.source_status.lost_records == 7
+        assert [one.gaps for one in received.assignments if one.gaps] == [
+            {TRADES: GapReason.EXPIRED}
         ]
 
 
@@ -445,10 +445,10 @@ async def test_rate_bounds_reading_and_is_shown(
             cluster.publish(TRADES, 500)
         await trio.sleep(2)
         assert 1900 <= len(received.offsets(TRADES)) <= 2200
-        assert received.feed.paced
+        assert received.source_status.paced
         cluster.publish(SOCIAL)
         await trio.sleep(0.11)
         assert received.offsets(SOCIAL) == [0]
         await trio.sleep(10)
         assert received.offsets(TRADES) == list(range(10_000))
-        assert not received.feed.paced
+        assert not received.source_status.paced

@@ -9,56 +9,56 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from odin_ws.kafka.source_status import Feed, FeedStatus
+from odin_ws.kafka.source_status import SourceState, SourceStatus
 
 
 async def test_a_feed_is_starting_until_it_is_live(autojump_clock: MockClock) -> None:
     """An object that exists is not a broker that answers."""
-    feed = Feed()
-    assert feed.status.value is FeedStatus.STARTING
-    assert feed.reason
+    source_status = SourceStatus()
+    assert source_status.state.value is SourceState.STARTING
+    assert source_status.reason
 
 
 async def test_a_status_can_be_waited_on(autojump_clock: MockClock) -> None:
     """Whoever waits wakes up when it changes, and `since` is that time."""
-    feed = Feed()
+    source_status = SourceStatus()
     woken: list[float] = []
 
     async def wait() -> None:
-        await feed.status.wait_value(FeedStatus.LIVE)
+        await source_status.state.wait_value(SourceState.LIVE)
         woken.append(trio.current_time())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
         await trio.sleep(7)
-        feed.become(FeedStatus.LIVE)
+        source_status.transition(SourceState.LIVE)
     assert woken == [7]
-    assert feed.since == 7
+    assert source_status.since == 7
 
 
 async def test_a_repeated_status_keeps_its_time_and_takes_the_new_reason(
     autojump_clock: MockClock,
 ) -> None:
     """How long it has lasted stays true, and why is the latest word."""
-    feed = Feed()
+    source_status = SourceStatus()
     await trio.sleep(1)
-    feed.become(FeedStatus.STALLED, "no answer")
+    source_status.transition(SourceState.STALLED, "no answer")
     await trio.sleep(5)
-    feed.become(FeedStatus.STALLED, "connection refused")
-    assert feed.since == 1
-    assert feed.reason == "connection refused"
-    feed.become(FeedStatus.LIVE)
-    assert feed.since == 6
-    assert feed.reason == ""
+    source_status.transition(SourceState.STALLED, "connection refused")
+    assert source_status.since == 1
+    assert source_status.reason == "connection refused"
+    source_status.transition(SourceState.LIVE)
+    assert source_status.since == 6
+    assert source_status.reason == ""
 
 
 async def test_a_change_of_status_is_logged_once(autojump_clock: MockClock) -> None:
     """Forty tries a second are one line, and being back is one more."""
-    feed = Feed()
+    source_status = SourceStatus()
     with capture_logs() as logs:
-        for status in (FeedStatus.LIVE, FeedStatus.STALLED, FeedStatus.LIVE, FeedStatus.STOPPED):
+        for state in (SourceState.LIVE, SourceState.STALLED, SourceState.LIVE, SourceState.STOPPED):
             for _ in range(40):
-                feed.become(status, "gone" if status is FeedStatus.STALLED else "")
+                source_status.transition(state, "gone" if state is SourceState.STALLED else "")
     assert [(line["event"], line["log_level"]) for line in logs] == [
         ("feed is live", "info"),
         ("feed is stalled", "warning"),
@@ -70,24 +70,24 @@ async def test_a_change_of_status_is_logged_once(autojump_clock: MockClock) -> N
 
 async def test_missing_topics_are_logged_once_a_change(autojump_clock: MockClock) -> None:
     """Which they are is told when it changes, and also that they all exist now."""
-    feed = Feed()
+    source_status = SourceStatus()
     with capture_logs() as logs:
-        feed.miss(frozenset())
+        source_status.set_missing_topics(frozenset())
         for _ in range(3):
-            feed.miss(frozenset({"odin.trades", "odin.social"}))
-        feed.miss(frozenset({"odin.social"}))
-        feed.miss(frozenset())
-        feed.miss(frozenset())
+            source_status.set_missing_topics(frozenset({"odin.trades", "odin.social"}))
+        source_status.set_missing_topics(frozenset({"odin.social"}))
+        source_status.set_missing_topics(frozenset())
+        source_status.set_missing_topics(frozenset())
     assert [line.get("topics") for line in logs] == [
         ["odin.social", "odin.trades"],
         ["odin.social"],
         None,
     ]
     assert [line["log_level"] for line in logs] == ["warning", "warning", "info"]
-    assert feed.missing_topics == frozenset()
+    assert source_status.missing_topics == frozenset()
 
 
-@pytest.mark.parametrize("status", list(FeedStatus))
-def test_a_status_is_its_word(status: FeedStatus) -> None:
+@pytest.mark.parametrize("state", list(SourceState))
+def test_a_status_is_its_word(state: SourceState) -> None:
     """Health and metrics show it as it is."""
-    assert status == status.name.lower()
+    assert state == state.name.lower()

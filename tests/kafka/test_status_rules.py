@@ -5,14 +5,14 @@ from __future__ import annotations
 import attrs
 
 from odin_ws.kafka.partition import Partition, Problem
-from odin_ws.kafka.source_status import FeedProblem
-from odin_ws.kafka.status_rules import Judgement, Troubles, judge
+from odin_ws.kafka.source_status import SourceProblem
+from odin_ws.kafka.status_rules import Evaluation, KnownProblems, evaluate
 from odin_ws.records import TopicPartition
 
 A0, A1 = TopicPartition("odin.trades", 0), TopicPartition("odin.trades", 1)
 B0 = TopicPartition("odin.social", 0)
 PATIENCE = 5.0
-QUIET = Troubles({}, {}, {})
+QUIET = KnownProblems({}, {}, {})
 
 
 def partition(
@@ -23,15 +23,15 @@ def partition(
     return Partition(key, 0, problem=problem, answered_at=0.0 if since is None else None)
 
 
-def at(now: float, *partitions: Partition, troubles: Troubles = QUIET) -> Judgement:
+def at(now: float, *partitions: Partition, known_problems: KnownProblems = QUIET) -> Evaluation:
     """Judge at a time."""
-    return judge(partitions, troubles, now, PATIENCE)
+    return evaluate(partitions, known_problems, now, PATIENCE)
 
 
 def test_nothing_wrong_is_nothing_shown() -> None:
     """All is read."""
     found = at(100, partition(A0), partition(B0))
-    assert found == Judgement((), frozenset(), frozenset(), None, all_begun=True)
+    assert found == Evaluation((), frozenset(), frozenset(), None, all_begun=True)
 
 
 def test_trouble_is_shown_when_it_has_lasted() -> None:
@@ -39,7 +39,7 @@ def test_trouble_is_shown_when_it_has_lasted() -> None:
     several = partition(A0, since=10), partition(B0)
     early, late = at(14.9, *several), at(15, *several)
     assert (early.problems, early.lasting, early.all_begun) == ((), frozenset(), False)
-    assert late.problems == (FeedProblem("odin.trades", (0,), "no leader", 10),)
+    assert late.problems == (SourceProblem("odin.trades", (0,), "no leader", 10),)
     assert (late.lasting, late.stalled_topics) == (frozenset({A0}), frozenset({"odin.trades"}))
     assert (late.all_down, late.all_begun) == (None, True)
 
@@ -47,8 +47,8 @@ def test_trouble_is_shown_when_it_has_lasted() -> None:
 def test_trouble_of_a_part_is_not_shown_for_two_seconds_with_any_patience() -> None:
     """Leaders move in that time."""
     several = partition(A0, since=10), partition(B0)
-    assert judge(several, QUIET, 11.9, 0.5).problems == ()
-    assert len(judge(several, QUIET, 12, 0.5).problems) == 1
+    assert evaluate(several, QUIET, 11.9, 0.5).problems == ()
+    assert len(evaluate(several, QUIET, 12, 0.5).problems) == 1
 
 
 def test_partition_that_was_never_fetched_has_not_begun() -> None:
@@ -75,23 +75,23 @@ def test_all_in_trouble_is_down_for_the_commonest_reason() -> None:
 
 def test_unplaced_partitions_count_as_partitions() -> None:
     """One that cannot be placed is in trouble, and has not begun before that lasted."""
-    troubles = Troubles({B0: Problem("no leader", 10)}, {}, {})
-    assert not at(11, partition(A0), troubles=troubles).all_begun
-    found = at(15, partition(A0), troubles=troubles)
+    known_problems = KnownProblems({B0: Problem("no leader", 10)}, {}, {})
+    assert not at(11, partition(A0), known_problems=known_problems).all_begun
+    found = at(15, partition(A0), known_problems=known_problems)
     assert (found.all_begun, found.all_down) == (True, None)
     assert found.stalled_topics == {"odin.social"}
-    assert at(15, partition(A0, 10), troubles=troubles).all_down == "no leader"
-    assert at(15, troubles=troubles).all_down == "no leader"
+    assert at(15, partition(A0, 10), known_problems=known_problems).all_down == "no leader"
+    assert at(15, known_problems=known_problems).all_down == "no leader"
 
 
 def test_topic_trouble_alone_is_down_where_nothing_else_is_read() -> None:
     """All denied: the reason is the right that is missing. Not at the first such answer."""
-    troubles = Troubles({}, {}, {"odin.trades": Problem("denied", 10)})
-    early, late = at(14, troubles=troubles), at(15, troubles=troubles)
+    known_problems = KnownProblems({}, {}, {"odin.trades": Problem("denied", 10)})
+    early, late = at(14, known_problems=known_problems), at(15, known_problems=known_problems)
     assert (early.all_down, early.all_begun, early.problems) == (None, False, ())
     assert late.all_down == "denied"
     assert [str(one) for one in late.problems] == ["odin.trades: denied"]
-    found = at(15, partition(B0), troubles=troubles)
+    found = at(15, partition(B0), known_problems=known_problems)
     assert (found.all_down, found.all_begun) == (None, True)
 
 
@@ -102,30 +102,33 @@ def test_nothing_to_read_is_not_down() -> None:
 
 def test_held_partition_is_shown_and_not_stalled() -> None:
     """It is read, up to the open transaction."""
-    troubles = Troubles({}, {A0: Problem("held", 10)}, {})
-    found = at(11, partition(A0), troubles=troubles)
+    known_problems = KnownProblems({}, {A0: Problem("held", 10)}, {})
+    found = at(11, partition(A0), known_problems=known_problems)
     assert [str(one) for one in found.problems] == ["odin.trades 0: held"]
     assert (found.stalled_topics, found.all_down) == (frozenset(), None)
 
 
 def test_held_partition_in_trouble_shows_its_trouble() -> None:
     """The transaction is not what keeps it from being read."""
-    troubles = Troubles({}, {A0: Problem("held", 10)}, {})
-    found = at(100, partition(A0, 20), partition(B0), troubles=troubles)
+    known_problems = KnownProblems({}, {A0: Problem("held", 10)}, {})
+    found = at(100, partition(A0, 20), partition(B0), known_problems=known_problems)
     assert [str(one) for one in found.problems] == ["odin.trades 0: no leader"]
 
 
 def test_trouble_left_from_an_outage_of_the_whole_gets_a_new_patience() -> None:
     """One partition answers some moments before the other: that is no news to anybody."""
     several = partition(A0, 10), partition(B0)
-    troubles = attrs.evolve(QUIET, up_since=100)
-    assert at(104, *several, troubles=troubles).stalled_topics == frozenset()
-    assert at(105, *several, troubles=troubles).stalled_topics == {"odin.trades"}
+    known_problems = attrs.evolve(QUIET, up_since=100)
+    assert at(104, *several, known_problems=known_problems).stalled_topics == frozenset()
+    assert at(105, *several, known_problems=known_problems).stalled_topics == {"odin.trades"}
 
 
 def test_trouble_shown_before_an_outage_of_the_whole_stays_shown() -> None:
     """It was not over: a notice that the topic is live again would be false."""
     several = partition(A0, 10), partition(B0)
-    troubles = attrs.evolve(QUIET, up_since=100, shown=frozenset({A0}))
-    assert at(101, *several, troubles=troubles).stalled_topics == {"odin.trades"}
-    assert at(101, partition(A0), partition(B0), troubles=troubles).stalled_topics == frozenset()
+    known_problems = attrs.evolve(QUIET, up_since=100, shown=frozenset({A0}))
+    assert at(101, *several, known_problems=known_problems).stalled_topics == {"odin.trades"}
+    assert (
+        at(101, partition(A0), partition(B0), known_problems=known_problems).stalled_topics
+        == frozenset()
+    )

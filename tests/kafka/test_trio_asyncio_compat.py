@@ -39,7 +39,7 @@ def test_trio_asyncio_has_no_newer_release_pinned() -> None:
 
 def test_import_raises_no_warning() -> None:
     """Importing what runs asyncio raises no warning on any supported Python, deprecations too."""
-    command = [sys.executable, "-W", "error", "-c", "import odin_ws.kafka.aio"]
+    command = [sys.executable, "-W", "error", "-c", "import odin_ws.kafka.asyncio_bridge"]
 
     subprocess.run(command, check=True)
 

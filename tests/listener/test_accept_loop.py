@@ -15,7 +15,7 @@ from odin_ws.listener.accept_loop import (
     open_listening_socket,
     reserve_port,
 )
-from odin_ws.listener.read_scheduler import Turns
+from odin_ws.listener.read_scheduler import ReadScheduler
 from odin_ws.listener.transport import Transport
 from odin_ws.testing.ports import LOOPBACK
 
@@ -100,7 +100,7 @@ def test_a_port_in_use_cannot_be_reserved() -> None:
 
 
 def test_a_reserved_port_takes_no_callers() -> None:
-    """Where nobody listens they are refused, and do not wait for an answer."""
+    """Where nobody listens they are rejected, and do not wait for an answer."""
     with reserve_port(ANY) as address, pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
 
@@ -120,7 +120,9 @@ async def test_who_was_let_in_is_served_though_the_port_closes() -> None:
             with trio.CancelScope() as accepting:
                 accepting.cancel()
                 with socket.create_connection(address), socket.create_connection(address):
-                    await accept_connections(listening, Turns(lambda: 0.0), serve, connections)
+                    await accept_connections(
+                        listening, ReadScheduler(lambda: 0.0), serve, connections
+                    )
         assert served == [LOOPBACK, LOOPBACK]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)

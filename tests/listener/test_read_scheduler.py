@@ -13,7 +13,13 @@ from odin_ws.listener.accept_loop import (
     bound_address,
     open_listening_socket,
 )
-from odin_ws.listener.read_scheduler import _BESIDE_HUB, _LEAST_SECONDS, _MOST, Turns, giving_turns
+from odin_ws.listener.read_scheduler import (
+    _BESIDE_HUB,
+    _LEAST_SECONDS,
+    _MOST,
+    ReadScheduler,
+    running_read_scheduler,
+)
 from odin_ws.listener.transport import SocketTransport, Transport
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws.time_slice import SLICE_SECONDS
@@ -21,12 +27,12 @@ from odin_ws.time_slice import SLICE_SECONDS
 
 async def test_nobody_waits_where_few_come() -> None:
     """The first ones have their turn without so much as a checkpoint."""
-    turns = Turns(lambda: 0.0)
-    async with giving_turns(turns):
+    read_scheduler = ReadScheduler(lambda: 0.0)
+    async with running_read_scheduler(read_scheduler):
         with trio.CancelScope() as scope:
             scope.cancel()
             for _ in range(_MOST):
-                await turns.take()
+                await read_scheduler.wait_for_read()
         assert not scope.cancelled_caught
 
 
@@ -35,13 +41,13 @@ async def test_who_comes_first_is_served_first() -> None:
     served: list[int] = []
 
     async def come(number: int) -> None:
-        await turns.take()
+        await read_scheduler.wait_for_read()
         served.append(number)
 
-    turns = Turns(lambda: 0.0)
-    async with giving_turns(turns), trio.open_nursery() as nursery:
+    read_scheduler = ReadScheduler(lambda: 0.0)
+    async with running_read_scheduler(read_scheduler), trio.open_nursery() as nursery:
         for _ in range(_MOST):
-            await turns.take()
+            await read_scheduler.wait_for_read()
         for number in range(10 * _MOST):
             nursery.start_soon(come, number)
             if not number % 7:
@@ -59,7 +65,7 @@ async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hu
         nonlocal done
         while True:
             await trio.lowlevel.checkpoint()
-            await turns.take()
+            await read_scheduler.wait_for_read()
             mock_clock.jump(works)
             done += 1
 
@@ -71,8 +77,8 @@ async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hu
             passes += 1
             await trio.lowlevel.checkpoint()
 
-    turns = Turns(lambda: busy)
-    async with giving_turns(turns), trio.open_nursery() as nursery:
+    read_scheduler = ReadScheduler(lambda: busy)
+    async with running_read_scheduler(read_scheduler), trio.open_nursery() as nursery:
         for _ in range(1000):
             nursery.start_soon(flood)
         nursery.start_soon(stream)
@@ -91,36 +97,36 @@ async def test_others_run_between_turns_that_take_long(mock_clock: MockClock, hu
 
 async def test_who_leaves_while_it_waits_takes_no_turn() -> None:
     """A connection that is cancelled in the queue is forgotten, and the others go on."""
-    turns = Turns(lambda: 0.0)
-    async with giving_turns(turns):
+    read_scheduler = ReadScheduler(lambda: 0.0)
+    async with running_read_scheduler(read_scheduler):
         for _ in range(_MOST):
-            await turns.take()
+            await read_scheduler.wait_for_read()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(turns.take)
+            nursery.start_soon(read_scheduler.wait_for_read)
             await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
         with trio.fail_after(1):
-            await turns.take()
+            await read_scheduler.wait_for_read()
 
 
 async def test_it_is_known_how_many_wait() -> None:
     """Nobody while there are turns left; who leaves does not wait any more, nor who has had one."""
-    turns = Turns(lambda: 0.0)
+    read_scheduler = ReadScheduler(lambda: 0.0)
     for _ in range(_MOST):
-        await turns.take()
-    assert turns.waiting == 0
+        await read_scheduler.wait_for_read()
+    assert read_scheduler.waiting == 0
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(turns.take)
+            nursery.start_soon(read_scheduler.wait_for_read)
         async with trio.open_nursery() as leaving:
-            leaving.start_soon(turns.take)
+            leaving.start_soon(read_scheduler.wait_for_read)
             await trio.testing.wait_all_tasks_blocked()
-            assert turns.waiting == 4
+            assert read_scheduler.waiting == 4
             leaving.cancel_scope.cancel()
-        assert turns.waiting == 3
-        nursery.start_soon(turns.run)
+        assert read_scheduler.waiting == 3
+        nursery.start_soon(read_scheduler.run)
         with trio.fail_after(1):
-            while turns.waiting:
+            while read_scheduler.waiting:
                 await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
 
@@ -134,11 +140,11 @@ async def test_bytes_are_read_and_callers_accepted_in_turn() -> None:
         transport.close()
 
     async def read() -> None:
-        served.append((await SocketTransport(ours, turns).receive_some(100)).decode())
+        served.append((await SocketTransport(ours, read_scheduler).receive_some(100)).decode())
 
-    turns = Turns(lambda: 0.0)
+    read_scheduler = ReadScheduler(lambda: 0.0)
     for _ in range(_MOST):
-        await turns.take()
+        await read_scheduler.wait_for_read()
     with open_listening_socket(Address(LOOPBACK, 0)) as listening:
         address = bound_address(listening)
         with socket.create_connection(address) as theirs, socket.create_connection(address):
@@ -146,11 +152,11 @@ async def test_bytes_are_read_and_callers_accepted_in_turn() -> None:
             theirs.send(b"heard")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read)
-                nursery.start_soon(accept_connections, listening, turns, serve, nursery)
+                nursery.start_soon(accept_connections, listening, read_scheduler, serve, nursery)
                 with ours:
                     await trio.testing.wait_all_tasks_blocked(0.01)
                     assert not served
-                    nursery.start_soon(turns.run)
+                    nursery.start_soon(read_scheduler.run)
                     with trio.fail_after(5):
                         while len(served) < 2:
                             await trio.lowlevel.checkpoint()
@@ -168,14 +174,14 @@ async def test_work_has_its_share_of_each_pass(  # noqa: C901 -- three kinds of 
 
     async def work() -> None:
         while True:
-            await turns.take_for_work()
+            await read_scheduler.wait_for_work_slice()
             mock_clock.jump(SLICE_SECONDS)
             done["slices"] += 1
 
     async def read() -> None:
         while True:
             await trio.lowlevel.checkpoint()
-            await turns.take()
+            await read_scheduler.wait_for_read()
             mock_clock.jump(reading)
             done["reads"] += 1
 
@@ -187,8 +193,8 @@ async def test_work_has_its_share_of_each_pass(  # noqa: C901 -- three kinds of 
             passes += 1
             await trio.lowlevel.checkpoint()
 
-    turns = Turns(lambda: busy)
-    async with giving_turns(turns), trio.open_nursery() as nursery:
+    read_scheduler = ReadScheduler(lambda: busy)
+    async with running_read_scheduler(read_scheduler), trio.open_nursery() as nursery:
         for _ in range(300):
             nursery.start_soon(work)
         for _ in range(readers):
@@ -216,19 +222,19 @@ async def test_replays_have_their_share_of_each_pass(mock_clock: MockClock, read
 
     async def replay() -> None:
         while True:
-            await turns.take_for_replay()
+            await read_scheduler.take_for_replay()
             mock_clock.jump(sending)
             used["replays"] += sending
 
     async def read() -> None:
         while True:
             await trio.lowlevel.checkpoint()
-            await turns.take()
+            await read_scheduler.wait_for_read()
             mock_clock.jump(reading)
             used["reads"] += reading
 
-    turns = Turns(lambda: 0.0, lambda: used["replays"])
-    async with giving_turns(turns), trio.open_nursery() as nursery:
+    read_scheduler = ReadScheduler(lambda: 0.0, lambda: used["replays"])
+    async with running_read_scheduler(read_scheduler), trio.open_nursery() as nursery:
         for _ in range(300):
             nursery.start_soon(replay)
         for _ in range(readers):
@@ -247,17 +253,17 @@ async def test_work_goes_on_in_the_order_in_which_it_waits(mock_clock: MockClock
 
     async def work(number: int) -> None:
         for _ in range(3):
-            await turns.take_for_work()
+            await read_scheduler.wait_for_work_slice()
             mock_clock.jump(SLICE_SECONDS)
             slices.append(number)
 
-    turns = Turns(lambda: 0.0)
+    read_scheduler = ReadScheduler(lambda: 0.0)
     async with trio.open_nursery() as nursery:
         for number in range(20):
             nursery.start_soon(work, number)
         await trio.testing.wait_all_tasks_blocked()
-        assert (turns.working, turns.waiting) == (20, 0)
-        async with giving_turns(turns):
+        assert (read_scheduler.working, read_scheduler.waiting) == (20, 0)
+        async with running_read_scheduler(read_scheduler):
             while len(slices) < 60:
                 await trio.lowlevel.checkpoint()
     assert all(sorted(slices[begin : begin + 20]) == list(range(20)) for begin in (0, 20, 40))

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.connection.outbox import Outbox
+from odin_ws.connection.send_queue import SendQueue
 from odin_ws.listener.tls import (
     Certificate,
     CertificateError,
@@ -96,7 +96,7 @@ async def test_both_sides_understand_each_other(
 async def test_an_old_version_is_not_spoken(
     authority: Authority, certificate: Certificate, autojump_clock: MockClock
 ) -> None:
-    """1.2 is, what is older is refused before anything is said."""
+    """1.2 is, what is older is rejected before anything is said."""
 
     def only(version: ssl.TLSVersion) -> Adjust:
         def adjust(context: ssl.SSLContext) -> None:
@@ -223,7 +223,7 @@ async def test_a_lost_connection_is_told(
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=60_000), max_size=8), st.integers(1, 40_000))
-def test_an_outbox_over_tls_loses_and_doubles_nothing(
+def test_an_send_queue_over_tls_loses_and_doubles_nothing(
     authority: Authority, certificate: Certificate, writes: list[bytes], capacity: int
 ) -> None:
     """Whatever is written while the kernel takes whatever it likes."""
@@ -233,18 +233,18 @@ def test_an_outbox_over_tls_loses_and_doubles_nothing(
             connected(authority, certificate, capacity=capacity) as (server, client),
             trio.open_nursery() as nursery,
         ):
-            outbox = Outbox(
+            send_queue = SendQueue(
                 server,
                 limit=1 << 30,
                 grace=1000,
-                wake=lambda: nursery.start_soon(outbox.drain),
+                wake=lambda: nursery.start_soon(send_queue.drain),
                 slow=lambda: None,
                 idle=lambda: None,
             )
             for data in writes:
-                outbox.write(data)
+                send_queue.write(data)
                 await wait_all_tasks_blocked()
-            outbox.finish(b"the end", flush=True)
+            send_queue.finish(b"the end", flush=True)
             expected = b"".join(writes) + b"the end"
             assert await read_all(client, len(expected)) == expected
 
@@ -318,7 +318,7 @@ def test_a_certificate_that_only_openssl_can_read_is_served(tmp_path: Path) -> N
         certificate = Certificate(authority.chain, authority.key)
     assert certificate.expires is None
     (line,) = lines
-    assert line["event"] == "it is not known when the certificate expires"
+    assert line["event"] == "certificate expiry unknown"
     assert line["error"]
 
 
@@ -343,7 +343,7 @@ def test_an_invalid_certificate_at_reload_keeps_the_good_one(
     assert certificate.warning is None
     (line,) = lines
     assert line["log_level"] == "error"
-    assert line["event"] == "the certificate is not valid now, the old one stays"
+    assert line["event"] == "certificate not reloaded: not valid now, keeping the old one"
     assert line["error"]
     authority.issue()
     certificate.reload()
@@ -363,7 +363,7 @@ def test_an_invalid_certificate_at_the_start_is_served_and_warned_of(
         certificate = Certificate(authority.chain, authority.key)
     (line,) = lines
     assert line["log_level"] == "warning"
-    assert line["event"] == "the certificate has to be renewed"
+    assert line["event"] == "certificate expires soon"
     assert said in line["reason"]
     assert certificate.warning == line["reason"]
     first = certificate.context

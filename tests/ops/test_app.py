@@ -71,7 +71,7 @@ async def test_clients_of_every_limit_come_from_two_reports(
 
 
 async def test_drain_is_seen_by_the_readiness_at_once(odin_scenario: Scenario) -> None:
-    """It is not shared: WS_DRAIN_DELAY is a second by default."""
+    """It is not shared: WS_DRAIN_DELAY_SECONDS is a second by default."""
     await trio.sleep(1)
     transport = httpx.ASGITransport(ops_app(odin_scenario.view))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

@@ -117,7 +117,7 @@ async def test_twenty_are_listed(odin_scenario: Scenario) -> None:
     assert len((await page(odin_scenario, "?limit=1000"))["clients"]) == 25
 
 
-@pytest.mark.odin_settings(ws_outbox_mark_bytes=1000)
+@pytest.mark.odin_settings(ws_conflation_threshold_bytes=1000)
 async def test_who_asked_for_the_latest_is_seen(odin_scenario: Scenario) -> None:
     """With how many messages are held back for it."""
     await slow_client(odin_scenario, "*.trade", delivery="latest")
@@ -132,18 +132,18 @@ async def test_who_asked_for_the_latest_is_seen(odin_scenario: Scenario) -> None
     assert found["totals"]["latest"] == 1
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_who_is_replayed_is_seen(odin_scenario: Scenario) -> None:
     """From the command until it is live."""
     record = odin_scenario.publish("BTC", "trade")
     await trio.sleep(1)
     client = await RawClient.open(odin_scenario)
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     positions = {record.topic: {record.partition: -1}}
     await client.command("resume", channels=["BTC.trade"], positions=positions)
     await trio.sleep(1)
     seen = [await page(odin_scenario)]
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     await trio.sleep(1)
     seen.append(await page(odin_scenario))
     assert (await client.next()).json["replayed"] == 1

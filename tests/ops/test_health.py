@@ -16,13 +16,13 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.disconnect_reasons import Close
-from odin_ws.kafka.source_status import FeedProblem, FeedStatus
+from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.kafka.source_status import SourceProblem, SourceState
 from odin_ws.ops.health import health_report
 from odin_ws.ops.service_view import View
-from odin_ws.service import Upstream, build, read_certificate, run_feed
+from odin_ws.service import Upstream, build, read_certificate, run_ingest
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from tests.listener.certificates import Authority
 
 CATALOGUE = default_catalogue()
@@ -38,7 +38,7 @@ def make_view(settings: Settings = ROOMY) -> View:
 
 def upstream(log: MemoryLog, rate: float = 0) -> Upstream:
     """Both ways to a log."""
-    return Upstream(MemorySource(log, rate), MemoryArchive(log))
+    return Upstream(MemorySource(log, rate), MemoryLogReader(log))
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def running(
     log = MemoryLog(CATALOGUE.topics, 3)
     both = upstream(log, rate)
     view = build(settings, CATALOGUE, both)
-    async with run_feed(view, both):
+    async with run_ingest(view, both):
         await wait_all_tasks_blocked()
         yield view, log
 
@@ -79,7 +79,9 @@ async def test_partition_that_is_not_read_degrades_health_and_is_named(
 ) -> None:
     """The rest is live: it is no reason to restart the instance."""
     async with running() as (view, _):
-        view.feed.problems = [FeedProblem("odin.trades", (1,), "no leader", trio.current_time())]
+        view.source_status.problems = [
+            SourceProblem("odin.trades", (1,), "no leader", trio.current_time())
+        ]
         await trio.sleep(7)
         report = health_report(view)
     assert (report["status"], report["healthy"]) == ("degraded", True)
@@ -106,14 +108,14 @@ async def test_a_report_has_the_originals_fields(autojump_clock: MockClock) -> N
     assert report["checks"].keys() == {
         "kafka",
         "capacity",
-        "retention",
+        "history",
         "replays",
         "tasks",
         "memory",
         "cpu",
         "limits",
     }
-    assert report["observability"].keys() == {"disconnects", "slow", "outbox"}
+    assert report["observability"].keys() == {"disconnects", "slow", "send_queue"}
 
 
 async def test_failing_23_an_object_is_no_connection(autojump_clock: MockClock) -> None:
@@ -127,19 +129,19 @@ async def test_failing_23_an_object_is_no_connection(autojump_clock: MockClock) 
     assert not report["checks"]["kafka"]["healthy"]
 
 
-@pytest.mark.parametrize("status", [FeedStatus.STALLED, FeedStatus.STOPPED])
+@pytest.mark.parametrize("status", [SourceState.STALLED, SourceState.STOPPED])
 async def test_failing_23_a_feed_that_ended_is_unhealthy(
-    autojump_clock: MockClock, status: FeedStatus
+    autojump_clock: MockClock, status: SourceState
 ) -> None:
     """A dead broker is seen, and so is that it is back."""
     async with running() as (view, _):
-        view.feed.become(status, "no broker answers")
+        view.source_status.transition(status, "no broker answers")
         await trio.sleep(12.4)
         report = health_report(view)
         assert (report["status"], report["healthy"]) == ("unhealthy", False)
         assert report["errors"] == [f"kafka: {status} for 12 s: no broker answers"]
         assert report["checks"]["kafka"]["feed"] == status
-        view.feed.become(FeedStatus.LIVE)
+        view.source_status.transition(SourceState.LIVE)
         assert health_report(view)["status"] == "healthy"
 
 
@@ -160,12 +162,12 @@ def use_cpu(view: View) -> None:
 
 def miss_topics(view: View) -> None:
     """No topic is there."""
-    view.feed.miss(frozenset(CATALOGUE.topics))
+    view.source_status.set_missing_topics(frozenset(CATALOGUE.topics))
 
 
 def pace(view: View) -> None:
     """Records are held back."""
-    view.feed.paced = True
+    view.source_status.paced = True
 
 
 def drain(view: View) -> None:
@@ -242,8 +244,8 @@ async def test_failing_26_the_limits_in_force_are_told(autojump_clock: MockClock
         ws_max_broadcast_rate=3,
         ws_max_connections=11,
         ws_max_subscriptions=13,
-        ws_max_frame_bytes=170,
-        ws_outbox_bytes=1900,
+        ws_max_message_bytes=170,
+        ws_send_queue_bytes=1900,
         ws_cpu_limit=2.5,
     )
     assert health_report(make_view(settings))["checks"]["limits"] == {
@@ -251,8 +253,8 @@ async def test_failing_26_the_limits_in_force_are_told(autojump_clock: MockClock
         "max_broadcast_rate": 3,
         "max_connections": 11,
         "max_subscriptions": 13,
-        "max_frame_bytes": 170,
-        "outbox_bytes": 1900,
+        "max_message_bytes": 170,
+        "send_queue_bytes": 1900,
         "cpu_cores": 2.5,
     }
 
@@ -273,14 +275,14 @@ async def test_a_rate_that_binds_is_seen(autojump_clock: MockClock) -> None:
 async def test_disconnects_are_told_by_reason(autojump_clock: MockClock) -> None:
     """The labels are those of the metrics, and the slow are counted apart."""
     view = make_view()
-    view.server.stats.closed.update({Close.SLOW: 2, Close.CLIENT: 5})
+    view.server.stats.closed.update({DisconnectReason.SLOW: 2, DisconnectReason.CLIENT: 5})
     observability = health_report(view)["observability"]
     assert observability["disconnects"] == {
         "total": 7,
         "by_reason": {"slow": 2, "client_closed": 5},
     }
     assert observability["slow"] == {"disconnected": 2, "backlogged": 0}
-    assert observability["outbox"] == dict.fromkeys(
+    assert observability["send_queue"] == dict.fromkeys(
         ["samples", "avg", "p50", "p95", "p99", "max"], 0
     )
 
@@ -288,8 +290,8 @@ async def test_disconnects_are_told_by_reason(autojump_clock: MockClock) -> None
 async def test_lag_and_losses_are_told(autojump_clock: MockClock) -> None:
     """What the source says of itself is passed on."""
     view = make_view()
-    view.feed.lag = {"odin.trades": 5}
-    view.feed.lost_records = 3
+    view.source_status.lag = {"odin.trades": 5}
+    view.source_status.lost_records = 3
     kafka = health_report(view)["checks"]["kafka"]
     assert (kafka["lag"], kafka["lost_records"]) == ({"odin.trades": 5}, 3)
 
@@ -311,9 +313,9 @@ async def test_a_service_is_ready_from_its_first_live_feed_until_it_drains(
     view = make_view()
     ready = [view.ready]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(view.watch_feed)
-        for status in (FeedStatus.STALLED, FeedStatus.LIVE, FeedStatus.STALLED):
-            view.feed.become(status)
+        nursery.start_soon(view.watch_source)
+        for status in (SourceState.STALLED, SourceState.LIVE, SourceState.STALLED):
+            view.source_status.transition(status)
             await wait_all_tasks_blocked()
             ready.append(view.ready)
     view.draining = True
@@ -325,9 +327,9 @@ async def test_health_is_degraded_while_the_certificate_is_near_its_end(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     """By the setting's days; the service is healthy all the same."""
-    authority = Authority(tmp_path)
-    authority.issue(expires=datetime.now(UTC) + timedelta(days=5))
-    settings = attrs.evolve(ROOMY, ws_tls_cert=authority.chain, ws_tls_key=authority.key)
+    jwt_verifier = Authority(tmp_path)
+    jwt_verifier.issue(expires=datetime.now(UTC) + timedelta(days=5))
+    settings = attrs.evolve(ROOMY, ws_tls_cert=jwt_verifier.chain, ws_tls_key=jwt_verifier.key)
     for days, status in [(4, "healthy"), (6, "degraded")]:
         chosen = attrs.evolve(settings, ws_tls_expiry_warning_days=days)
         async with running() as (view, _):

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.ops.page_cache import SharedPage
+from odin_ws.ops.page_cache import PageCache
 
 
 class Builds:
@@ -34,7 +34,7 @@ class Builds:
 async def test_requests_within_a_second_share_one_build(autojump_clock: MockClock) -> None:
     """And the first one after that has it built anew."""
     builds = Builds()
-    page = SharedPage(builds.build)
+    page = PageCache(builds.build)
     assert [await page.get() for _ in range(100)] == [1] * 100
     await trio.sleep(0.99)
     assert await page.get() == 1
@@ -45,7 +45,7 @@ async def test_requests_within_a_second_share_one_build(autojump_clock: MockCloc
 async def test_requests_during_a_build_wait_for_it(autojump_clock: MockClock) -> None:
     """There is never more than one under way, and none right behind a slow one."""
     builds = Builds(seconds=2)
-    page = SharedPage(builds.build)
+    page = PageCache(builds.build)
     async with trio.open_nursery() as nursery:
         for _ in range(100):
             nursery.start_soon(page.get)
@@ -57,7 +57,7 @@ async def test_requests_during_a_build_wait_for_it(autojump_clock: MockClock) ->
 async def test_cancelled_build_is_taken_up_by_the_next_request(autojump_clock: MockClock) -> None:
     """A client that goes away takes nobody's page away."""
     builds = Builds(seconds=2)
-    page = SharedPage(builds.build)
+    page = PageCache(builds.build)
     found = []
 
     async def wait() -> None:
@@ -80,7 +80,7 @@ async def test_failed_build_is_not_shared(autojump_clock: MockClock) -> None:
     """The next request builds again."""
     builds = Builds()
     builds.fails = True
-    page = SharedPage(builds.build)
+    page = PageCache(builds.build)
     with pytest.raises(RuntimeError):
         await page.get()
     builds.fails = False
@@ -89,5 +89,5 @@ async def test_failed_build_is_not_shared(autojump_clock: MockClock) -> None:
 
 async def test_zero_seconds_build_for_every_request(autojump_clock: MockClock) -> None:
     """As a worker does for its supervisor, which shares what it makes of it."""
-    page = SharedPage(Builds().build, 0)
+    page = PageCache(Builds().build, 0)
     assert [await page.get() for _ in range(3)] == [1, 2, 3]

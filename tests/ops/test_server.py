@@ -23,8 +23,8 @@ async def test_request_is_answered_and_the_connection_closed(autojump_clock: Moc
     """The answer says so, with a length and a date."""
 
     async def test(ops: Ops) -> None:
-        head, _, body = (await ask(ops, GET)).partition(b"\r\n\r\n")
-        lines = head.lower().split(b"\r\n")
+        request, _, body = (await ask(ops, GET)).partition(b"\r\n\r\n")
+        lines = request.lower().split(b"\r\n")
         assert lines[0] == b"http/1.1 200 ok"
         assert {b"connection: close", b"content-length: 7"} <= set(lines)
         assert any(line.startswith(b"date: ") for line in lines)
@@ -90,8 +90,8 @@ async def test_body_is_read(autojump_clock: MockClock, framing: bytes) -> None:
 
     async def test(ops: Ops) -> None:
         stream = ops.connect()
-        head = b"POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n" + framing
-        await stream.send_all(head + b"\r\n\r\n")
+        request = b"POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n" + framing
+        await stream.send_all(request + b"\r\n\r\n")
         assert bytes(await stream.receive_some(1000)).startswith(b"HTTP/1.1 100 ")
         chunked = framing.endswith(b"chunked")
         await stream.send_all(b"5\r\nhello\r\n0\r\n\r\n" if chunked else b"hello")

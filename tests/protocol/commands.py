@@ -18,7 +18,7 @@ from odin_ws.protocol.commands import (
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.selection import Selection
 
-__all__ = ["CATALOGUE", "decode", "extra", "refused", "selecting", "selection"]
+__all__ = ["CATALOGUE", "decode", "extra", "rejected", "selecting", "selection"]
 
 CATALOGUE = default_catalogue()
 
@@ -43,8 +43,8 @@ def selection(kind: str = "subscribe", **data: object) -> Selection:
     return command.selection
 
 
-def refused(command: object) -> CommandError:
-    """What a command is refused with."""
+def rejected(command: object) -> CommandError:
+    """What a command is rejected with."""
     with pytest.raises(CommandError) as caught:
         decode(command)
     return caught.value

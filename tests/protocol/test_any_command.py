@@ -1,4 +1,4 @@
-"""Whatever comes, it is a command or refused with a code and a sentence."""
+"""Whatever comes, it is a command or rejected with a code and a sentence."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ fitting_commands = st.one_of(
 
 
 def understand(text: str) -> None:
-    """Read a command from anywhere: it is one, or it is refused with a code and a sentence."""
+    """Read a command from anywhere: it is one, or it is rejected with a code and a sentence."""
     outcome: Command | CommandError
     try:
         outcome = decode_command(text, CATALOGUE)
@@ -104,19 +104,19 @@ def understand(text: str) -> None:
 
 
 @given(st.text())
-def test_any_text_is_understood_or_refused(text: str) -> None:
+def test_any_text_is_understood_or_rejected(text: str) -> None:
     """No text brings anything but a command or a CommandError."""
     understand(text)
 
 
 @given(json_values)
-def test_any_json_is_understood_or_refused(message: object) -> None:
+def test_any_json_is_understood_or_rejected(message: object) -> None:
     """Nor does any JSON, NaN and lone surrogates included."""
     understand(json.dumps(message))
     understand(json.dumps(message, ensure_ascii=False))
 
 
 @given(near_commands | fitting_commands)
-def test_anything_like_a_command_is_understood_or_refused(message: dict[str, Any]) -> None:
+def test_anything_like_a_command_is_understood_or_rejected(message: dict[str, Any]) -> None:
     """Nor does what is nearly right."""
     understand(json.dumps(message))

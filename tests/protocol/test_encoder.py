@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from odin_ws.protocol.deflate import Compressor
 from odin_ws.protocol.encoder import BATCH_BYTES, Encoded, encode, encode_steps
-from odin_ws.protocol.envelope import Dialect, Message
+from odin_ws.protocol.envelope import ChannelMessage, Dialect
 from odin_ws.protocol.permessage_deflate import NO_WINDOW, WINDOWS
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 from odin_ws.steps import finish
-from tests.building import message
-from tests.decoding import Opcode, frames
+from tests.factories import message
+from tests.wire_decoder import Opcode, frames
 
 FORMS = [
     wire_format(dialect, kind, bits)
@@ -35,7 +35,9 @@ values = st.dictionaries(
 )
 
 
-def compressed(messages: list[Message], form: WireFormat, *, replay: bool = False) -> Encoded:
+def compressed(
+    messages: list[ChannelMessage], form: WireFormat, *, replay: bool = False
+) -> Encoded:
     """Encode with every tail compressed, if the format has compression."""
     pack = None if form.window_bits == NO_WINDOW else Compressor(form.window_bits).compress
     return finish(encode_steps(messages, form, pack, replay=replay))
@@ -51,7 +53,7 @@ def objects(data: bytes, form: WireFormat) -> list[dict[str, Any]]:
 
 
 def expected(
-    messages: list[Message], seq: int, form: WireFormat, marks: dict[str, Any]
+    messages: list[ChannelMessage], seq: int, form: WireFormat, marks: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """What a client is to get, built from the messages' tails and not by the encoder."""
     singles = [json.loads(b'{"x":0' + one.tail(form.dialect)) for one in messages]

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.protocol.encoder import encode
-from odin_ws.protocol.envelope import Dialect, Message
+from odin_ws.protocol.envelope import ChannelMessage, Dialect
 from odin_ws.protocol.wire_format import wire_format
-from tests.building import TRADE, message, record
-from tests.decoding import Opcode, frames, messages
+from tests.factories import TRADE, message, record
+from tests.wire_decoder import Opcode, frames, messages
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
 tokens = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
@@ -26,7 +26,7 @@ objects = st.dictionaries(text, values, max_size=3)
 dialects = pytest.mark.parametrize("dialect", list(Dialect))
 
 
-def payload(one: Message, seq: int, dialect: Dialect) -> str:
+def payload(one: ChannelMessage, seq: int, dialect: Dialect) -> str:
     """The text of a message's frame."""
     ((opcode, content),) = frames(encode([one], wire_format(dialect)).frames(seq))
     assert opcode is Opcode.TEXT
@@ -36,7 +36,7 @@ def payload(one: Message, seq: int, dialect: Dialect) -> str:
 def test_a_message_has_the_protocols_keys_in_the_protocols_order() -> None:
     """The whole text is what docs/protocol.md shows, to the byte."""
     value = b'{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}'
-    one = Message(
+    one = ChannelMessage(
         record(b"BTC", value, partition=3, offset=1250), "BTC", "trade", "BTC.trade", value
     )
     assert payload(one, 17, Dialect.V1) == (
@@ -48,7 +48,7 @@ def test_a_message_has_the_protocols_keys_in_the_protocols_order() -> None:
 def test_the_original_envelope_is_what_it_was() -> None:
     """Clients of the earlier server match on these fields and values."""
     value = b'{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}'
-    one = Message(record(b"BTC", value), "BTC", "trade", "BTC.trade", value)
+    one = ChannelMessage(record(b"BTC", value), "BTC", "trade", "BTC.trade", value)
     assert payload(one, 17, Dialect.V0) == (
         '{"seq":17,"ts":1767609600123,"type":"price:update","priority":1,'
         '"data":{"type":"TRADE_EXECUTED","data":{"price":"0.1"}}}'
@@ -75,7 +75,7 @@ def test_failing_6_a_message_names_its_channel_and_place_whatever_they_are(  # n
     """Quotes, control characters and any script in a token come back; the value does not change."""
     value = json.dumps(content, indent=indent, ensure_ascii=ascii_only).encode()
     partition, offset, timestamp = place
-    one = Message(
+    one = ChannelMessage(
         record(token.encode(), value, partition=partition, offset=offset, timestamp=timestamp),
         token,
         "trade",

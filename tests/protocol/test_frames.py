@@ -9,7 +9,7 @@ from wsproto.frame_protocol import FrameProtocol
 from wsproto.frame_protocol import Opcode as WsprotoOpcode
 
 from odin_ws.protocol.frames import PING, close_frame, text_frame, text_header
-from tests.decoding import Opcode, frames
+from tests.wire_decoder import Opcode, frames
 
 # Where the length takes another form, and around it.
 LENGTHS = [0, 1, 124, 125, 126, 127, 128, 65_534, 65_535, 65_536, 65_537, 1 << 20]

@@ -1,4 +1,4 @@
-"""A command is not refused for the encoding of what need not be read."""
+"""A command is not rejected for the encoding of what need not be read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.responses import (
     Accepted,
-    error_answer,
+    error_response,
     pong,
     subscription_ack,
     unsubscription_ack,
@@ -21,11 +21,11 @@ from tests.protocol.commands import CATALOGUE
 HALF = "\ud83d"
 
 
-def refusal(message: object) -> CommandError:
+def rejection(message: object) -> CommandError:
     """The error of a command, which can be answered."""
     with pytest.raises(CommandError) as caught:
         decode_command(json.dumps(message), CATALOGUE)
-    answer = json.loads(error_answer(caught.value))
+    answer = json.loads(error_response(caught.value))
     assert answer
     return caught.value
 
@@ -50,7 +50,7 @@ def test_an_id_with_half_a_pair_comes_back() -> None:
     command = decode_command(json.dumps({"type": "heartbeat", "id": f"a{HALF}"}), CATALOGUE)
     assert command == Heartbeat(f"a{HALF}")
     assert json.loads(pong(command.id, 1))["id"] == f"a{HALF}"
-    assert refusal({"type": "nonsense", "id": HALF}).id == HALF
+    assert rejection({"type": "nonsense", "id": HALF}).id == HALF
 
 
 def test_a_name_with_half_a_pair_is_rejected_by_itself() -> None:
@@ -97,6 +97,6 @@ def test_a_name_with_half_a_pair_is_rejected_by_itself() -> None:
 )
 def test_what_has_to_be_read_is_told_with_its_field(message: object, field: str) -> None:
     """And the answer can be written."""
-    error = refusal(message)
+    error = rejection(message)
     assert error.code in {ErrorCode.INVALID_MESSAGE, ErrorCode.UNKNOWN_TYPE}
     assert error.message.startswith(field)

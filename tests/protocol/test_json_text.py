@@ -80,7 +80,7 @@ def test_anything_is_a_value_or_invalid(data: bytes | str) -> None:
         (b"-" + b"9" * 20, -1e20),
     ],
 )
-def test_what_orjson_refuses_is_read(text: bytes, value: object) -> None:
+def test_what_orjson_rejects_is_read(text: bytes, value: object) -> None:
     """RFC 8259, 8.2 and 6: neither text nor size of a number has a bound."""
     assert load_json(text) == value
 

@@ -1,4 +1,4 @@
-"""Where a client says it is: read as it is meant, or refused with the field that is wrong."""
+"""Where a client says it is: read as it is meant, or rejected with the field that is wrong."""
 
 from __future__ import annotations
 
@@ -69,38 +69,38 @@ def test_positions_are_by_topic_and_partition() -> None:
 @pytest.mark.parametrize("value", NO_OBJECTS, ids=repr)
 def test_positions_are_an_object(value: object) -> None:
     """And so are those of a topic."""
-    refuses(read_positions, value, "data.positions", "{topic: {partition: offset}}")
+    rejects(read_positions, value, "data.positions", "{topic: {partition: offset}}")
     given = {"odin.trades": value}
-    refuses(read_positions, given, "data.positions.odin.trades", "{partition: offset}")
+    rejects(read_positions, given, "data.positions.odin.trades", "{partition: offset}")
 
 
 @pytest.mark.parametrize("topic", ["", "trade", "odin.trade", "odin.trades ", "BTC.trade"])
 def test_positions_are_of_topics_that_there_are(topic: str) -> None:
     """The answer says which: a topic left out in silence would be a hole."""
-    error = refuses(read_positions, {topic: {"0": 1}}, f"data.positions.{topic}", "odin.trades")
+    error = rejects(read_positions, {topic: {"0": 1}}, f"data.positions.{topic}", "odin.trades")
     assert all(name in error.message for name in CATALOGUE.topics)
 
 
 def test_a_topic_has_at_most_1024_partitions() -> None:
     """Each that does not exist is looked for: with thousands a few clients would be all load."""
-    most = {str(number): 0 for number in range(1024)}
-    assert len(read_positions({"odin.trades": most, "odin.social": most}, CATALOGUE)) == 2048
-    more = {"odin.trades": {**most, "1024": 0}}
-    refuses(read_positions, more, "data.positions.odin.trades", "1025 partitions: at most 1024")
+    maximum = {str(number): 0 for number in range(1024)}
+    assert len(read_positions({"odin.trades": maximum, "odin.social": maximum}, CATALOGUE)) == 2048
+    more = {"odin.trades": {**maximum, "1024": 0}}
+    rejects(read_positions, more, "data.positions.odin.trades", "1025 partitions: at most 1024")
 
 
 @pytest.mark.parametrize("partition", NO_PARTITIONS)
 def test_a_partition_is_a_number_from_0_on(partition: str) -> None:
     """In one way only, so that no partition is told of twice."""
     given = {"odin.trades": {partition: 1}}
-    refuses(read_positions, given, "data.positions.odin.trades", repr(partition))
+    rejects(read_positions, given, "data.positions.odin.trades", repr(partition))
 
 
 @pytest.mark.parametrize("offset", NO_OFFSETS, ids=repr)
 def test_a_position_is_an_offset(offset: object) -> None:
     """An integer from -1 to the most that Kafka knows."""
     given = {"odin.trades": {"0": 1, "3": offset}}
-    refuses(read_positions, given, "data.positions.odin.trades.3", "-1 or more")
+    rejects(read_positions, given, "data.positions.odin.trades.3", "-1 or more")
 
 
 # ---- last_pos of a reconnect
@@ -120,21 +120,21 @@ def test_last_positions_are_by_channel() -> None:
 @pytest.mark.parametrize("value", NO_OBJECTS, ids=repr)
 def test_last_positions_are_an_object(value: object) -> None:
     """The answer shows what one looks like."""
-    refuses(read_last_positions, value, "data.last_pos", '{channel: "partition-offset"}')
+    rejects(read_last_positions, value, "data.last_pos", '{channel: "partition-offset"}')
 
 
 @pytest.mark.parametrize("channel", NO_CHANNELS, ids=range(len(NO_CHANNELS)))
 def test_a_last_position_is_of_a_channel(channel: str) -> None:
     """A pos is a place in one partition; of what spans several it would tell too little."""
     given = {"ETH.trade": "0-1", channel: "0-1"}
-    refuses(read_last_positions, given, f"data.last_pos.{channel}", "{token}.{category}")
+    rejects(read_last_positions, given, f"data.last_pos.{channel}", "{token}.{category}")
 
 
 @pytest.mark.parametrize("pos", NO_POS, ids=repr)
 def test_a_last_position_is_the_pos_of_a_message(pos: object) -> None:
     """Nothing else is taken for one."""
     given = {"BTC.trade": pos}
-    refuses(read_last_positions, given, "data.last_pos.BTC.trade", '"partition-offset"')
+    rejects(read_last_positions, given, "data.last_pos.BTC.trade", '"partition-offset"')
 
 
 # ---- last_offset of an original reconnect
@@ -150,24 +150,24 @@ def test_last_offsets_are_by_topic() -> None:
 @pytest.mark.parametrize("value", NO_OBJECTS, ids=repr)
 def test_last_offsets_are_an_object(value: object) -> None:
     """The answer shows what one looks like."""
-    refuses(read_last_offsets, value, "data.last_offset", "{topic: offset}")
+    rejects(read_last_offsets, value, "data.last_offset", "{topic: offset}")
 
 
 def test_last_offsets_are_of_topics_that_there_are() -> None:
     """Of whichever it is not, the answer says so."""
     given = {"odin.trades": 5, "odin.trade": 5}
-    refuses(read_last_offsets, given, "data.last_offset.odin.trade", "odin.balances")
+    rejects(read_last_offsets, given, "data.last_offset.odin.trade", "odin.balances")
 
 
 @pytest.mark.parametrize("offset", NO_OFFSETS, ids=repr)
 def test_a_last_offset_is_an_offset(offset: object) -> None:
     """An integer from -1 on."""
     given = {"odin.social": 1, "odin.trades": offset}
-    refuses(read_last_offsets, given, "data.last_offset.odin.trades", "-1 or more")
+    rejects(read_last_offsets, given, "data.last_offset.odin.trades", "-1 or more")
 
 
-def refuses(read: Any, value: object, field: str, allowed: str) -> CommandError:
-    """Reading is refused with the field and what is allowed there."""
+def rejects(read: Any, value: object, field: str, allowed: str) -> CommandError:
+    """Reading is rejected with the field and what is allowed there."""
     with pytest.raises(CommandError) as caught:
         read(value, CATALOGUE)
     error = caught.value

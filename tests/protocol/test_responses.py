@@ -14,7 +14,7 @@ from odin_ws.protocol.responses import (
     Accepted,
     Lost,
     Replayed,
-    error_answer,
+    error_response,
     feed_notice,
     lost_notice,
     pong,
@@ -28,9 +28,9 @@ from odin_ws.protocol.responses import (
     subscription_ack,
     unsubscription_ack,
 )
-from odin_ws.protocol.selection import Rejection
+from odin_ws.protocol.selection import RejectedName
 
-REJECTED = Rejection("BTC.foo", ErrorCode.INVALID_CHANNEL, "unknown category 'foo'")
+REJECTED = RejectedName("BTC.foo", ErrorCode.INVALID_CHANNEL, "unknown category 'foo'")
 REJECTED_JSON = {
     "name": "BTC.foo",
     "code": "INVALID_CHANNEL",
@@ -48,7 +48,7 @@ def with_id(command_id: str | int | None) -> dict[str, Any]:
 
 @every_id
 def test_a_subscription_is_acknowledged(command_id: str | int | None) -> None:
-    """Names as they were written, what was refused and why, and how many patterns there are."""
+    """Names as they were written, what was rejected and why, and how many patterns there are."""
     ack = subscription_ack(
         command_id, Dialect.V1, Accepted(["BTC.trade", "TRADING"], [REJECTED], count=4)
     )
@@ -94,9 +94,9 @@ def test_an_ack_has_its_fields_in_the_protocols_order() -> None:
 @dialects
 @pytest.mark.parametrize("rejected", [[], [REJECTED]])
 def test_the_original_acks_say_rejected_only_where_there_is_something(
-    dialect: Dialect, rejected: list[Rejection]
+    dialect: Dialect, rejected: list[RejectedName]
 ) -> None:
-    """Clients of the earlier server, which knew no such field, learn of what was refused."""
+    """Clients of the earlier server, which knew no such field, learn of what was rejected."""
     for ack in (
         subscription_ack(None, dialect, Accepted([], rejected, count=0)),
         unsubscription_ack(None, dialect, Accepted([], rejected, count=0)),
@@ -145,7 +145,7 @@ def test_an_error_says_what_is_wrong_and_whether_to_try_again(
     error = CommandError(
         ErrorCode.INVALID_MESSAGE, "data: an object is needed", command_id, retry=retry
     )
-    assert json.loads(error_answer(error)) == {
+    assert json.loads(error_response(error)) == {
         "type": "error",
         **with_id(command_id),
         "code": "INVALID_MESSAGE",
@@ -164,12 +164,12 @@ def test_an_error_says_what_is_wrong_and_whether_to_try_again(
         (ErrorCode.TOO_MANY_SUBSCRIPTIONS, "invalid_request"),
     ],
 )
-def test_a_refused_reconnect_has_its_own_error(
+def test_a_rejected_reconnect_has_its_own_error(
     command_id: str | int | None, code: ErrorCode, said: str
 ) -> None:
     """With the codes that the SDK knows; it takes `not_available` as final."""
     error = CommandError(code, "data.last_pos: no", command_id, command="reconnect", retry=True)
-    assert json.loads(error_answer(error)) == {
+    assert json.loads(error_response(error)) == {
         "type": "reconnect_error",
         **with_id(command_id),
         "code": said,
@@ -183,13 +183,13 @@ def test_an_error_says_when_to_try_again(command: str | None) -> None:
     error = CommandError(
         ErrorCode.NOT_AVAILABLE, "not now", 1, command=command, retry=True, retry_ms=2500
     )
-    assert json.loads(error_answer(error))["retry_ms"] == 2500
+    assert json.loads(error_response(error))["retry_ms"] == 2500
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_every_code_is_written_as_its_name(code: ErrorCode) -> None:
     """Clients compare texts."""
-    assert json.loads(error_answer(CommandError(code, "")))["code"] == code.name
+    assert json.loads(error_response(CommandError(code, "")))["code"] == code.name
 
 
 # ---- beginnings in the past

@@ -18,9 +18,9 @@ CATALOGUE = default_catalogue()
 TOKENS = [f"T{number}" for number in range(200)]
 
 
-def subscribe(most: int = 1024, **data: Any) -> Subscribe:
+def subscribe(maximum: int = 1024, **data: Any) -> Subscribe:
     """The command, for a connection that may have so many patterns."""
-    command = decode_command(json.dumps({"type": "subscribe", "data": data}), CATALOGUE, most)
+    command = decode_command(json.dumps({"type": "subscribe", "data": data}), CATALOGUE, maximum)
     assert isinstance(command, Subscribe)
     return command
 
@@ -72,7 +72,7 @@ def test_different_patterns_count_and_the_same_do_not() -> None:
     st.none() | st.lists(st.sampled_from(TOKENS), max_size=20),
 )
 def test_no_command_stands_for_more_than_there_may_be(
-    most: int,
+    maximum: int,
     channels: list[str],
     topics: list[str],
     bundles: list[str],
@@ -82,8 +82,8 @@ def test_no_command_stands_for_more_than_there_may_be(
     names: dict[str, Any] = {"channels": channels, "topics": topics, "bundles": bundles}
     if tokens is not None and (topics or bundles):
         names["tokens"] = tokens
-    selection = subscribe(most, **names).selection
-    assert len({one for several in selection.wanted.values() for one in several}) <= most
+    selection = subscribe(maximum, **names).selection
+    assert len({one for several in selection.wanted.values() for one in several}) <= maximum
     rejected = {one.name for one in selection.rejected}
     assert selection.wanted.keys() | rejected == {*channels, *topics, *bundles}
 

@@ -8,16 +8,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.log_reader import ArchiveUnavailable, Bounds, PartitionsUnavailable
+from odin_ws.log_reader import Bounds, LogUnavailable, PartitionsUnavailable
 from odin_ws.records import TopicPartition
-from odin_ws.resume.log_bounds import SharedArchive
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
+from odin_ws.resume.log_bounds import SharedLogReader
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader
 
 TRADES = [TopicPartition("odin.trades", number) for number in range(4)]
 SOCIAL = TopicPartition("odin.social", 0)
 
 
-class Counting(MemoryArchive):
+class Counting(MemoryLogReader):
     """An archive that remembers what it was asked for, and takes a second to answer."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Counting(MemoryArchive):
         self.failed: dict[TopicPartition, str] = {}
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """See MemoryArchive."""
+        """See MemoryLogReader."""
         self.asked.append(set(partitions))
         found = await super().bounds(partitions)
         if failed := {key: self.failed[key] for key in partitions if key in self.failed}:
@@ -42,7 +42,7 @@ class Asking:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.behind = Counting()
-        self.shared = SharedArchive(self.behind)
+        self.shared = SharedLogReader(self.behind)
         self.answers: list[tuple[list[int], dict[TopicPartition, Bounds] | str]] = []
         nursery.start_soon(self.shared.run)
 
@@ -51,7 +51,7 @@ class Asking:
         numbers = [key.partition for key in keys]
         try:
             self.answers.append((numbers, await self.shared.bounds(keys)))
-        except ArchiveUnavailable as error:
+        except LogUnavailable as error:
             self.answers.append((numbers, str(error)))
 
 

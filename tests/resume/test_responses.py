@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from trio.testing import wait_all_tasks_blocked
 
-from tests.session.talking import Talker, open_house
+from tests.session.conversation import Talker, open_house
 
 NOTHING = {"odin.trades": {"0": -1}}
 
@@ -16,11 +16,11 @@ async def test_what_was_unsubscribed_meanwhile_is_not_acknowledged() -> None:
     async with open_house(retention_bytes=0) as house:
         client = Talker(house)
         await house.publish("BTC", "ETH")
-        house.archive.hold()
+        house.log_reader.hold()
         client.say("resume", 1, channels=["BTC.trade", "ETH.trade"], positions=NOTHING)
         await wait_all_tasks_blocked()
         client.say("unsubscribe", 3, channels=["ETH.trade"])
-        house.archive.release()
+        house.log_reader.release()
         await wait_all_tasks_blocked()
         assert client.received[1]["subscribed"] == ["BTC.trade"]
 

@@ -6,11 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
-from odin_ws.resume.scan_chunks import CHUNK_BYTES, MESSAGE_BYTES, Chunk, Lane, LaneIndex, chunks_of
+from odin_ws.resume.scan_chunks import (
+    CHUNK_BYTES,
+    MESSAGE_BYTES,
+    Chunk,
+    ChunkStream,
+    ChunkStreamIndex,
+    chunks_of,
+)
 from odin_ws.steps import finish
-from tests.building import message
+from tests.factories import message
 
 TOKENS = ("BTC", "ETH", "a.b")
 CATEGORIES = ("trade", "social")
@@ -24,17 +31,17 @@ class LanesAgainstLists(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.index: LaneIndex[int] = LaneIndex()
-        self.members: dict[int, tuple[frozenset[str], Lane[int], int]] = {}
-        self.expected: dict[int, list[Message]] = {}
+        self.index: ChunkStreamIndex[int] = ChunkStreamIndex()
+        self.members: dict[int, tuple[frozenset[str], ChunkStream[int], int]] = {}
+        self.expected: dict[int, list[ChannelMessage]] = {}
         self.offset = 0
 
     @rule(member=st.integers(0, 4), wanted=patterns)
     def enter(self, member: int, wanted: frozenset[str]) -> None:
         """A member that is in no lane enters that of its patterns."""
         if member not in self.members:
-            lane = self.index.enter(member, wanted)
-            self.members[member] = wanted, lane, lane.end
+            chunk_stream = self.index.enter(member, wanted)
+            self.members[member] = wanted, chunk_stream, chunk_stream.end
             self.expected[member] = []
 
     @precondition(lambda self: self.members)
@@ -42,10 +49,10 @@ class LanesAgainstLists(RuleBasedStateMachine):
     def leave(self, data: st.DataObject) -> None:
         """A member leaves, and has all that came while it was there."""
         member = data.draw(st.sampled_from(sorted(self.members)))
-        _, lane, first = self.members.pop(member)
-        self.index.leave(member, lane)
-        found: list[Message] = []
-        while chunk := lane.chunk(first):
+        _, chunk_stream, first = self.members.pop(member)
+        self.index.leave(member, chunk_stream)
+        found: list[ChannelMessage] = []
+        while chunk := chunk_stream.chunk(first):
             found += chunk.messages
             first += 1
         assert found == self.expected[member]
@@ -59,14 +66,14 @@ class LanesAgainstLists(RuleBasedStateMachine):
         """A message comes, and its lanes close their chunks or not."""
         self.offset += 1
         one = message(token, category, offset=self.offset)
-        lanes = self.index.find(token, category)
-        assert len(set(map(id, lanes))) == len(lanes)
+        chunk_streams = self.index.find(token, category)
+        assert len(set(map(id, chunk_streams))) == len(chunk_streams)
         # None that everybody has left: it would grow for nobody.
-        assert all(lane.members for lane in lanes)
-        for lane in lanes:
-            lane.add(one, TopicPartition(one.record.topic, 0))
+        assert all(chunk_stream.members for chunk_stream in chunk_streams)
+        for chunk_stream in chunk_streams:
+            chunk_stream.add(one, TopicPartition(one.record.topic, 0))
             if closes:
-                lane.close()
+                chunk_stream.close()
         for member, (wanted, _, _) in self.members.items():
             if not wanted.isdisjoint(one.patterns):
                 self.expected[member].append(one)
@@ -82,16 +89,16 @@ TestLanesAgainstLists = LanesAgainstLists.TestCase
 
 def test_chunks_that_all_members_have_are_let_go() -> None:
     """The others keep their numbers."""
-    index: LaneIndex[int] = LaneIndex()
-    lane = index.enter(1, frozenset(["BTC.trade"]))
+    index: ChunkStreamIndex[int] = ChunkStreamIndex()
+    chunk_stream = index.enter(1, frozenset(["BTC.trade"]))
     messages = [message("BTC", offset=number) for number in range(3)]
     for one in messages:
-        lane.add(one, TopicPartition("odin.trades", 0))
-        lane.close()
-    lane.forget(2)
-    chunk = lane.chunk(2)
-    assert (lane.end, chunk and chunk.messages) == (3, messages[2:])
-    assert lane.total == sum(max(MESSAGE_BYTES, len(one.value)) for one in messages)
+        chunk_stream.add(one, TopicPartition("odin.trades", 0))
+        chunk_stream.close()
+    chunk_stream.forget(2)
+    chunk = chunk_stream.chunk(2)
+    assert (chunk_stream.end, chunk and chunk.messages) == (3, messages[2:])
+    assert chunk_stream.total == sum(max(MESSAGE_BYTES, len(one.value)) for one in messages)
 
 
 @given(st.lists(st.integers(0, CHUNK_BYTES + 10), max_size=20))

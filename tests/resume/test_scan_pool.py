@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from odin_ws.history import Want
+from odin_ws.history import ResumeCursor
 from odin_ws.records import Assignment, HistoryEnd, TopicPartition
 from odin_ws.resume.scan_chunks import Chunk
-from odin_ws.resume.scan_cursor import Cursor, Ending
-from odin_ws.resume.scan_pool import Scans
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
-from tests.hub.driving import dispatching, make_hub
+from odin_ws.resume.scan_cursor import ScanCursor, ScanEnd
+from odin_ws.resume.scan_pool import ScanPool
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader
+from tests.hub.hub_driver import dispatching, make_hub
 from tests.virtual_time import in_virtual_time
 
 TOKENS = ("BTC", "ETH")
@@ -75,56 +75,56 @@ def small_bounds() -> Iterator[None]:
 class World:
     """A log of two partitions with 40 records each, and history behind them."""
 
-    def __init__(self, batch: int, most: int) -> None:
+    def __init__(self, batch: int, maximum: int) -> None:
         self.log = MemoryLog([TOPIC], 2)
         for number in range(80):
             token = TOKENS[number // 2 % 2].encode()
             value = b'{"n":%d}' % number
             self.log.append(TOPIC, token, value, partition=number % 2)
-        self.archive = MemoryArchive(self.log, batch, seconds=0.1)
+        self.log_reader = MemoryLogReader(self.log, batch, seconds=0.1)
         self.hub = make_hub(retention_bytes=0)
-        self.most = most
-        self.scans = Scans(self.hub, self.archive, most)
-        self.ended: dict[Client, Ending | None] = {}
+        self.maximum = maximum
+        self.scans = ScanPool(self.hub, self.log_reader, maximum)
+        self.ended: dict[Client, ScanEnd | None] = {}
         self.found: dict[Client, list[tuple[int, int]]] = {}
 
     async def follow(self, client: Client) -> None:
         """What a replay does with its cursors: it goes on with a later scan when it was slow."""
         await trio.sleep(client.after)
-        want = Want({client.pattern: dict(zip(KEYS, client.starts, strict=True))})
+        resume_cursor = ResumeCursor({client.pattern: dict(zip(KEYS, client.starts, strict=True))})
         found = self.found[client] = []
         with trio.move_on_after(client.stays):
-            while await self._ride(client, want, found) is Ending.DETACHED:
+            while await self._ride(client, resume_cursor, found) is ScanEnd.DETACHED:
                 pass
 
     async def _ride(
-        self, client: Client, want: Want, found: list[tuple[int, int]]
-    ) -> Ending | None:
+        self, client: Client, resume_cursor: ResumeCursor, found: list[tuple[int, int]]
+    ) -> ScanEnd | None:
         """Be on a scan; returns how that ended."""
-        cursor = self.scans.open(want, trio.current_time())
+        cursor = self.scans.open(resume_cursor, trio.current_time())
         try:
             while not (await self._take(client, cursor, found)):
                 await cursor.wait()
         finally:
             self.scans.close(cursor)
             # History cannot have moved on before the client is there.
-            holds = cursor.pin is not None and self.hub.retention.holds(cursor.pin)
-            assert holds is (cursor.ended is Ending.REACHED)
+            holds = cursor.pin is not None and self.hub.history.holds(cursor.pin)
+            assert holds is (cursor.ended is ScanEnd.REACHED)
             if cursor.pin is not None:
-                self.hub.retention.unpin(cursor.pin, 0.0)
+                self.hub.history.unpin(cursor.pin, 0.0)
             self.ended[client] = cursor.ended
         return cursor.ended
 
     async def be_away(self, after: float) -> None:
         """Let the log answer nobody for a second."""
         await trio.sleep(after)
-        self.archive.fail()
+        self.log_reader.fail()
         await trio.sleep(1)
-        self.archive.recover()
+        self.log_reader.recover()
 
-    async def _take(self, client: Client, cursor: Cursor, found: list[tuple[int, int]]) -> bool:
+    async def _take(self, client: Client, cursor: ScanCursor, found: list[tuple[int, int]]) -> bool:
         is_over = cursor.ended is not None
-        assert self.scans.stats.active <= self.most
+        assert self.scans.stats.active <= self.maximum
         while chunk := cursor.take():
             found += [(one.record.partition, one.record.offset) for one in chunk.messages]
             cursor.busy = True
@@ -168,10 +168,10 @@ async def carry_out(world: World, crowd: list[Client], outages: Sequence[float] 
 )
 @settings(max_examples=150, deadline=None)
 def test_each_cursor_gets_its_records_once_and_in_order(
-    crowd: list[Client], batch: int, most: int, outages: list[float]
+    crowd: list[Client], batch: int, maximum: int, outages: list[float]
 ) -> None:
     """Those that stay reach history; of those that go before, all comes up to some place."""
-    world = World(batch, most)
+    world = World(batch, maximum)
 
     async def main(_clock: MockClock) -> None:
         with trio.fail_after(1000):
@@ -185,27 +185,27 @@ def test_each_cursor_gets_its_records_once_and_in_order(
             ought = [offset for partition, offset in expected if partition == number]
             assert mine == ought[: len(mine)]
             if client.stays == FOR_LONG:
-                assert (mine, world.ended[client]) == (ought, Ending.REACHED)
+                assert (mine, world.ended[client]) == (ought, ScanEnd.REACHED)
     stats = world.scans.stats
     assert (stats.active, stats.clients, stats.waiting) == (0, 0, 0)
-    assert not world.hub.retention.size
+    assert not world.hub.history.size
 
 
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=30), st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
-def test_reads_do_not_grow_with_the_crowd(arrivals: list[float], most: int) -> None:
+def test_reads_do_not_grow_with_the_crowd(arrivals: list[float], maximum: int) -> None:
     """However many come within 2 s, in which half of the log is read: it is read some 4 times."""
     crowd = [
         Client(after, PATTERNS[number % 4], (-1, number - 1), 0, FOR_LONG)
         for number, after in enumerate(arrivals)
     ]
-    world = World(2, most)
+    world = World(2, maximum)
 
     async def main(_clock: MockClock) -> None:
         await carry_out(world, crowd)
 
     in_virtual_time(main)
-    assert world.archive.records_read <= 4 * 80
+    assert world.log_reader.records_read <= 4 * 80
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_client_joins_where_that_costs_the_fewest_reads(second: Client, read: in
         await carry_out(world, [Client(0, "*.trade", (-1, -1), 0, FOR_LONG), second])
 
     in_virtual_time(main)
-    assert world.archive.records_read == pytest.approx(read, abs=6)
+    assert world.log_reader.records_read == pytest.approx(read, abs=6)
 
 
 async def test_client_that_begins_again_while_a_failed_scan_lets_go_is_served(
@@ -235,17 +235,21 @@ async def test_client_that_begins_again_while_a_failed_scan_lets_go_is_served(
 ) -> None:
     """A scan that is over takes nobody any more: it would never read for them."""
     world = World(2, 1)
-    ended: list[Ending | None] = []
+    ended: list[ScanEnd | None] = []
 
     async def begin_twice() -> None:
-        cursor = world.scans.open(Want({"*.*": dict.fromkeys(KEYS, -1)}), trio.current_time())
+        cursor = world.scans.open(
+            ResumeCursor({"*.*": dict.fromkeys(KEYS, -1)}), trio.current_time()
+        )
         await trio.sleep(0.35)
         assert cursor.scan is not None
         while cursor.group is None:
             await cursor.wait()
         world.scans.close(cursor)
         # The scan was not there yet.
-        cursor = world.scans.open(Want({"*.*": dict.fromkeys(KEYS, 37)}), trio.current_time())
+        cursor = world.scans.open(
+            ResumeCursor({"*.*": dict.fromkeys(KEYS, 37)}), trio.current_time()
+        )
         while cursor.ended is None:
             await cursor.wait()
         world.scans.close(cursor)
@@ -260,13 +264,13 @@ async def test_client_that_begins_again_while_a_failed_scan_lets_go_is_served(
                 for _ in range(8):
                     following.start_soon(begin_twice)
         nursery.cancel_scope.cancel()
-    assert ended == [Ending.REACHED] * 8
+    assert ended == [ScanEnd.REACHED] * 8
 
 
 async def test_what_all_have_taken_is_let_go(autojump_clock: MockClock) -> None:
     """A scan of a long log keeps no more than its clients have waiting."""
     world = World(2, 1)
-    most = 0
+    maximum = 0
 
     def chunks() -> int:
         # Without the garbage of this test and of those before it.
@@ -276,13 +280,13 @@ async def test_what_all_have_taken_is_let_go(autojump_clock: MockClock) -> None:
     before = chunks()
 
     async def count() -> None:
-        nonlocal most
+        nonlocal maximum
         while True:
             await trio.sleep(0.5)
-            most = max(most, chunks() - before)
+            maximum = max(maximum, chunks() - before)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count)
         await carry_out(world, [Client(0, "*.*", (-1, -1), 0, FOR_LONG)])
         nursery.cancel_scope.cancel()
-    assert 0 < most <= 6
+    assert 0 < maximum <= 6

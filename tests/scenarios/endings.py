@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from odin_ws.auth.revocations import Revocation
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
-from tests.issuing import TOKENS_ARE_ASKED_FOR, issuer
+from tests.jwt_issuer import TOKENS_ARE_ASKED_FOR, issuer
 from tests.scenarios.faulty import open_buggy
 from tests.scenarios.wire import Op, RawClient
 
@@ -19,7 +19,7 @@ __all__ = ["ENDINGS", "end", "every_ending"]
 
 
 async def _subscriber(scenario: Scenario, *, capacity: int = 1 << 20) -> RawClient:
-    asked = scenario.view.server.doorkeeper.authority is not None
+    asked = scenario.view.server.authenticator.jwt_verifier is not None
     headers = {"Authorization": f"Bearer {issuer('HS256').token(20)}"} if asked else None
     client = await RawClient.open(scenario, capacity=capacity, headers=headers)
     await client.subscribe("*.trade", "BTC.analytics" if asked else "BTC.*")
@@ -91,7 +91,7 @@ async def _see_a_drain(scenario: Scenario) -> None:
 
 async def _lose_its_partitions(scenario: Scenario) -> None:
     await _subscriber(scenario)
-    scenario.view.hub.intake.departed.value = frozenset({"odin.trades"})
+    scenario.view.hub.ingest.revoked_topics.value = frozenset({"odin.trades"})
 
 
 async def _let_the_token_end(scenario: Scenario) -> None:
@@ -105,23 +105,23 @@ async def _be_revoked(scenario: Scenario) -> None:
 
 
 # For each reason what leads to it, for one connection that has subscriptions.
-ENDINGS: Final[dict[Close, Callable[[Scenario], Awaitable[None]]]] = {
-    Close.CLIENT: _close,
-    Close.LOST: _vanish,
-    Close.PROTOCOL: _send_unmasked,
-    Close.BINARY: _send_binary,
-    Close.NOT_UTF8: _send_bad_utf8,
-    Close.SLOW: _read_nothing,
-    Close.FLOODING: _send_too_often,
-    Close.UNFINISHED: _begin_only,
-    Close.BAD_COMMANDS: _send_nonsense,
-    Close.TOO_LARGE: _send_too_much,
-    Close.INTERNAL: _meet_a_bug,
-    Close.DRAINING: _see_a_drain,
-    Close.REBALANCED: _lose_its_partitions,
-    Close.TOKEN_EXPIRED: _let_the_token_end,
-    Close.REVOKED: _be_revoked,
-    Close.NO_PONG: _say_nothing,
+ENDINGS: Final[dict[DisconnectReason, Callable[[Scenario], Awaitable[None]]]] = {
+    DisconnectReason.CLIENT: _close,
+    DisconnectReason.LOST: _vanish,
+    DisconnectReason.PROTOCOL: _send_unmasked,
+    DisconnectReason.BINARY: _send_binary,
+    DisconnectReason.NOT_UTF8: _send_bad_utf8,
+    DisconnectReason.SLOW: _read_nothing,
+    DisconnectReason.FLOODING: _send_too_often,
+    DisconnectReason.UNFINISHED: _begin_only,
+    DisconnectReason.BAD_COMMANDS: _send_nonsense,
+    DisconnectReason.TOO_LARGE: _send_too_much,
+    DisconnectReason.INTERNAL: _meet_a_bug,
+    DisconnectReason.DRAINING: _see_a_drain,
+    DisconnectReason.REBALANCED: _lose_its_partitions,
+    DisconnectReason.TOKEN_EXPIRED: _let_the_token_end,
+    DisconnectReason.REVOKED: _be_revoked,
+    DisconnectReason.NO_PONG: _say_nothing,
 }
 
 
@@ -132,14 +132,15 @@ every_ending: Final = pytest.mark.parametrize(
         pytest.param(
             reason,
             id=reason.value.label,
-            marks=[TOKENS_ARE_ASKED_FOR] * (reason in {Close.TOKEN_EXPIRED, Close.REVOKED}),
+            marks=[TOKENS_ARE_ASKED_FOR]
+            * (reason in {DisconnectReason.TOKEN_EXPIRED, DisconnectReason.REVOKED}),
         )
-        for reason in Close
+        for reason in DisconnectReason
     ],
 )
 
 
-async def end(scenario: Scenario, reason: Close) -> None:
+async def end(scenario: Scenario, reason: DisconnectReason) -> None:
     """Let one connection come, subscribe and end for that reason, and wait until it is over."""
     await ENDINGS[reason](scenario)
     await trio.sleep(30)

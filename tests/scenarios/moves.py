@@ -7,8 +7,8 @@ from functools import partial
 
 import trio
 
-from odin_ws.connection.disconnect_reasons import Close
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.endings import end
 from tests.scenarios.wire import Op, RawClient, request
@@ -65,7 +65,7 @@ async def dial(scenario: Scenario) -> None:
     await trio.sleep(1)
 
 
-async def fill_an_outbox(scenario: Scenario) -> None:
+async def fill_an_send_queue(scenario: Scenario) -> None:
     """A subscriber with something waiting."""
     client = await RawClient.open(scenario, capacity=300)
     await client.subscribe("BTC.trade")
@@ -73,7 +73,7 @@ async def fill_an_outbox(scenario: Scenario) -> None:
     await trio.sleep(1)
 
 
-async def fall_behind(scenario: Scenario) -> None:
+async def close_as_slow(scenario: Scenario) -> None:
     """More records than WS_MAX_KAFKA_RATE lets through at once."""
     for _ in range(5000):
         scenario.publish("BTC", "trade")
@@ -82,17 +82,17 @@ async def fall_behind(scenario: Scenario) -> None:
 
 async def lose_the_broker(scenario: Scenario) -> None:
     """What the source says when it does."""
-    scenario.view.feed.become(FeedStatus.STALLED, "no answer")
+    scenario.view.source_status.transition(SourceState.STALLED, "no answer")
 
 
 async def lag(scenario: Scenario) -> None:
     """What the source's probe finds."""
-    scenario.view.feed.lag = {"odin.trades": 5}
+    scenario.view.source_status.lag = {"odin.trades": 5}
 
 
 async def lose_records(scenario: Scenario) -> None:
     """What the source says when retention was faster than it."""
-    scenario.view.feed.lost_records += 1
+    scenario.view.source_status.lost_records += 1
 
 
 async def resume(scenario: Scenario) -> None:
@@ -106,7 +106,7 @@ async def resume(scenario: Scenario) -> None:
 
 async def wait_for_the_log(scenario: Scenario) -> None:
     """A client that begins in the past, while Kafka takes its time."""
-    scenario.archive.hold()
+    scenario.log_reader.hold()
     client = await RawClient.open(scenario)
     await client.command("subscribe", channels=["BTC.trade"], since_ms=0)
     await trio.sleep(1)
@@ -135,22 +135,22 @@ MOVES: dict[str, Action] = {
     "ws_connections_active": connect,
     "ws_connections_pending": dial,
     "ws_connections_failed_total": ask_for_a_page,
-    "ws_disconnects_total": partial(end, reason=Close.CLIENT),
-    "ws_connection_duration_seconds_count": partial(end, reason=Close.CLIENT),
-    "ws_slow_clients_disconnected_total": partial(end, reason=Close.SLOW),
-    "ws_errors_total": partial(end, reason=Close.INTERNAL),
+    "ws_disconnects_total": partial(end, reason=DisconnectReason.CLIENT),
+    "ws_connection_duration_seconds_count": partial(end, reason=DisconnectReason.CLIENT),
+    "ws_slow_clients_disconnected_total": partial(end, reason=DisconnectReason.SLOW),
+    "ws_errors_total": partial(end, reason=DisconnectReason.INTERNAL),
     "ws_messages_sent_total": deliver,
     "ws_messages_skipped_total": skip,
     "ws_messages_received_total": say,
-    "ws_commands_refused_total": say,
+    "ws_commands_rejected_total": say,
     "ws_names_rejected_total": misname,
-    "ws_rate_limited_messages_total": partial(end, reason=Close.FLOODING),
+    "ws_rate_limited_messages_total": partial(end, reason=DisconnectReason.FLOODING),
     "ws_bytes_sent_total": connect,
     "ws_bytes_received_total": say,
     "ws_capacity_headroom_percent": connect,
     "ws_capacity_rejections_total": come_late,
     "ws_kafka_connected": lose_the_broker,
-    "ws_kafka_paced": fall_behind,
+    "ws_kafka_paced": close_as_slow,
     "ws_kafka_messages_received_total": deliver,
     "ws_kafka_messages_failed_total": fail_to_read,
     "ws_kafka_unknown_event_types_total": deliver,
@@ -159,10 +159,10 @@ MOVES: dict[str, Action] = {
     "ws_record_age_seconds_count": deliver,
     "ws_dispatch_cycle_seconds_count": deliver,
     "ws_subscribed_patterns": deliver,
-    "ws_outbox_backlog_bytes": fill_an_outbox,
-    "ws_outbox_backlog_max_bytes": fill_an_outbox,
-    "ws_retention_messages": deliver,
-    "ws_retention_bytes": deliver,
+    "ws_send_queue_backlog_bytes": fill_an_send_queue,
+    "ws_send_queue_backlog_max_bytes": fill_an_send_queue,
+    "ws_history_messages": deliver,
+    "ws_history_bytes": deliver,
     "ws_snapshot_channels": deliver,
     "ws_replays_active": wait_for_the_log,
     "ws_replays_total": resume,

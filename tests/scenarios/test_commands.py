@@ -8,8 +8,8 @@ from typing import Any, Final
 import pytest
 import trio
 
-from odin_ws.connection.disconnect_reasons import Close
-from odin_ws.testing.scenario import Client, Closed, Scenario
+from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.testing.scenario import Closed, Scenario, ScenarioClient
 
 # Commands that begin in the past, with what answers them.
 _PAST: Final = {
@@ -22,7 +22,7 @@ _PAST: Final = {
         "resume_ack",
     ),
     "reconnect": ({"type": "reconnect", "data": {"last_pos": {}}}, "reconnect_ack"),
-    "refused reconnect": ({"type": "reconnect", "data": {}}, "reconnect_error"),
+    "rejected reconnect": ({"type": "reconnect", "data": {}}, "reconnect_error"),
     "no partition": (
         {"type": "reconnect", "data": {"last_offset": {"odin.trades": 1}}},
         "reconnect_error",
@@ -31,7 +31,7 @@ _PAST: Final = {
 }
 
 
-async def ask(client: Client, **command: Any) -> dict[str, Any]:
+async def ask(client: ScenarioClient, **command: Any) -> dict[str, Any]:
     """Send a command as it is, and wait for its answer."""
     await client.send(json.dumps(command))
     return await client.answer()
@@ -133,7 +133,7 @@ async def test_a_server_that_asks_nobody_takes_no_token(odin_scenario: Scenario)
 async def test_a_beginning_that_is_not_understood_begins_nothing(
     odin_scenario: Scenario, kind: str, data: dict[str, Any], answer: tuple[str, str]
 ) -> None:
-    """It is refused as a whole: nothing is subscribed to on other terms than asked for."""
+    """It is rejected as a whole: nothing is subscribed to on other terms than asked for."""
     client = await odin_scenario.connect()
     said = await client.command(kind, **data)
     assert (said["type"], said["code"]) == answer
@@ -243,12 +243,12 @@ async def test_a_heartbeat_gets_the_servers_time(odin_scenario: Scenario) -> Non
 
 
 async def test_commands_have_a_burst_and_a_rate(odin_scenario: Scenario) -> None:
-    """100 at once, then 10 a second; what is over is refused, told so, and without effect."""
+    """100 at once, then 10 a second; what is over is rejected, told so, and without effect."""
     client = await odin_scenario.connect()
     for _ in range(100):
         assert (await client.command("heartbeat"))["type"] == "pong"
-    refused = await client.subscribe(channels=["BTC.trade"])
-    assert (refused["code"], refused["retry"]) == ("RATE_LIMIT_EXCEEDED", True)
+    rejected = await client.subscribe(channels=["BTC.trade"])
+    assert (rejected["code"], rejected["retry"]) == ("RATE_LIMIT_EXCEEDED", True)
     assert odin_scenario.view.hub.patterns == 0
     await trio.sleep(1)
     answers = [(await client.command("heartbeat"))["type"] for _ in range(12)]
@@ -258,7 +258,7 @@ async def test_commands_have_a_burst_and_a_rate(odin_scenario: Scenario) -> None
 
 
 async def test_who_goes_on_flooding_is_closed(odin_scenario: Scenario) -> None:
-    """After 50 refusals in a row: 1008 flooding; a steady client beside it is not touched."""
+    """After 50 rejections in a row: 1008 flooding; a steady client beside it is not touched."""
     client, other = await odin_scenario.connect(), await odin_scenario.connect()
     kinds: list[str] = []
 
@@ -287,4 +287,4 @@ async def test_who_only_sends_nonsense_is_closed(odin_scenario: Scenario) -> Non
     closed = await client.closed()
     assert (closed.code, closed.reason) == (1008, "too many bad messages in a row")
     await trio.sleep(2)  # it lingers for a second
-    assert odin_scenario.view.server.stats.closed == {Close.BAD_COMMANDS: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.BAD_COMMANDS: 1}

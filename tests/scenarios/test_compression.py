@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from odin_ws.testing.scenario import Scenario
-from tests.decoding import Opcode, frames
 from tests.scenarios.wire import Op, RawClient, request
+from tests.wire_decoder import Opcode, frames
 
 OFFER: Final = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
 NARROW: Final = {"Sec-WebSocket-Extensions": "permessage-deflate; server_max_window_bits=12"}
@@ -23,7 +23,7 @@ AGREED: Final = (
 RSV1: Final = 4
 
 # Without pings the first byte that comes is a message's.
-pytestmark = pytest.mark.odin_settings(ws_ping_interval=3600, ws_pong_timeout=7200)
+pytestmark = pytest.mark.odin_settings(ws_ping_interval_seconds=3600, ws_pong_timeout_seconds=7200)
 
 
 def deflate(text: bytes) -> bytes:

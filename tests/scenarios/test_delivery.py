@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from odin_ws.protocol.json_text import load_json
-from odin_ws.testing.scenario import Client, Scenario, open_scenario
+from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
 from tests.scenarios.tables import BUNDLES, EVENTS, TOPICS
 from tests.scenarios.wire import RawClient
 
@@ -242,8 +242,8 @@ async def test_a_record_that_cannot_be_read_is_counted_and_passed_by(
     odin_scenario.publish("BTC", "trade", "good")
     message = await client.message()
     assert (message["seq"], message["data"]["data"]) == (1, "good")
-    unreadable = odin_scenario.view.hub.stats.unreadable
-    assert {str(why): count for why, count in unreadable.items()} == {reason: 1}
+    invalid_records = odin_scenario.view.hub.stats.invalid_records
+    assert {str(why): count for why, count in invalid_records.items()} == {reason: 1}
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ async def test_positions_are_the_same_on_every_instance(odin_scenario: Scenario)
     first.publish("BTC", "trade", "before the second")
     await trio.sleep(1)
     async with open_scenario(log=first.log) as second:
-        clients: list[Client] = [await first.connect(), await second.connect()]
+        clients: list[ScenarioClient] = [await first.connect(), await second.connect()]
         for client in clients:
             await client.subscribe(channels=["*.trade"])
         for number in range(30):

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask
 from tests.scenarios.wire import Op, RawClient, request, texts
@@ -26,7 +26,7 @@ async def test_readiness_is_off_at_once(odin_scenario: Scenario) -> None:
     assert (await ask(odin_scenario, "/health")).json()["warnings"] == ["draining"]
 
 
-@pytest.mark.odin_settings(ws_drain_delay=4)
+@pytest.mark.odin_settings(ws_drain_delay_seconds=4)
 async def test_for_the_delay_clients_are_let_in_and_then_nobody(odin_scenario: Scenario) -> None:
     """Whom a load balancer still sends meanwhile is served like everybody."""
     odin_scenario.stop()
@@ -61,10 +61,10 @@ async def test_everybody_gets_what_was_due_and_then_the_reason(odin_scenario: Sc
         for client in clients:
             nursery.start_soon(read, client)
         nursery.start_soon(odin_scenario.drain)
-    assert odin_scenario.view.server.stats.closed == {Close.DRAINING: 20}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.DRAINING: 20}
 
 
-@pytest.mark.odin_settings(ws_drain_delay=2)
+@pytest.mark.odin_settings(ws_drain_delay_seconds=2)
 async def test_the_feed_goes_on_until_the_last_has_left(odin_scenario: Scenario) -> None:
     """Records that come during the drain still reach those who are connected."""
     client = await RawClient.open(odin_scenario)
@@ -79,7 +79,7 @@ async def test_the_feed_goes_on_until_the_last_has_left(odin_scenario: Scenario)
     assert last.close == GOING
 
 
-@pytest.mark.odin_settings(ws_drain_delay=1, ws_drain_seconds=20)
+@pytest.mark.odin_settings(ws_drain_delay_seconds=1, ws_drain_timeout_seconds=20)
 async def test_clients_are_sent_away_in_waves(odin_scenario: Scenario) -> None:
     """They do not all come back to the other instances in one moment."""
     clients = [await RawClient.open(odin_scenario) for _ in range(150)]
@@ -101,9 +101,9 @@ async def test_clients_are_sent_away_in_waves(odin_scenario: Scenario) -> None:
     assert max(times) < 21
 
 
-@pytest.mark.odin_settings(ws_drain_delay=1, ws_drain_seconds=3)
+@pytest.mark.odin_settings(ws_drain_delay_seconds=1, ws_drain_timeout_seconds=3)
 async def test_who_does_not_read_is_cut_off_in_time(odin_scenario: Scenario) -> None:
-    """The drain ends within WS_DRAIN_SECONDS, whoever does not take what is left."""
+    """The drain ends within WS_DRAIN_TIMEOUT_SECONDS, whoever does not take what is left."""
     stuck = await RawClient.open(odin_scenario, capacity=300)
     await stuck.subscribe("BTC.trade")
     for _ in range(20):
@@ -113,13 +113,13 @@ async def test_who_does_not_read_is_cut_off_in_time(odin_scenario: Scenario) -> 
     started = trio.current_time()
     await odin_scenario.drain()
     assert trio.current_time() - started == pytest.approx(4)
-    assert odin_scenario.view.server.stats.closed == {Close.DRAINING: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.DRAINING: 1}
     assert len(await stuck.rest_bytes()) <= 300
 
 
-@pytest.mark.odin_settings(ws_drain_delay=30)
+@pytest.mark.odin_settings(ws_drain_delay_seconds=30)
 async def test_without_clients_a_drain_takes_the_delay_only(odin_scenario: Scenario) -> None:
-    """Nobody to send away: it does not wait for WS_DRAIN_SECONDS."""
+    """Nobody to send away: it does not wait for WS_DRAIN_TIMEOUT_SECONDS."""
     started = trio.current_time()
     await odin_scenario.drain()
     assert trio.current_time() - started == pytest.approx(30)
@@ -134,7 +134,7 @@ async def test_a_head_that_comes_late_is_answered_503(odin_scenario: Scenario) -
     head = await late.head()
     assert head.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nRetry-After: " in head
-    assert odin_scenario.view.server.admission.refused == Counter({"draining": 1})
+    assert odin_scenario.view.server.admission.rejections == Counter({"draining": 1})
 
 
 async def test_a_second_signal_stops_at_once_and_still_says_why(odin_scenario: Scenario) -> None:
@@ -153,7 +153,7 @@ async def test_a_second_signal_stops_at_once_and_still_says_why(odin_scenario: S
     assert trio.current_time() == started
     assert await reading.close_frame() == GOING
     assert len(await stuck.rest_bytes()) <= 300
-    assert odin_scenario.view.server.stats.closed == {Close.DRAINING: 2}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.DRAINING: 2}
     assert odin_scenario.view.server.connections == set()
 
 
@@ -165,4 +165,4 @@ async def test_a_close_under_way_keeps_its_reason(odin_scenario: Scenario) -> No
     await odin_scenario.drain()
     (last,) = await client.rest()
     assert last.close[0] == 1003
-    assert odin_scenario.view.server.stats.closed == {Close.BINARY: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.BINARY: 1}

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.hub import packing
 from odin_ws.protocol.commands import Command
 from odin_ws.records import Record
@@ -33,10 +33,10 @@ async def test_failing_29_an_exception_in_one_connection_ends_that_one(
         assert await client.close_frame() == (1011, "internal error")
         await trio.sleep(10)
     (line,) = [line for line in logs if line["log_level"] != "debug"]
-    assert (line["event"], line["log_level"]) == ("a connection failed", "error")
+    assert (line["event"], line["log_level"]) == ("connection failed", "error")
     assert line["exc_info"]
     assert odin_scenario.view.server.stats.errors == 1
-    assert odin_scenario.view.server.stats.closed == {Close.INTERNAL: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.INTERNAL: 1}
     odin_scenario.publish("BTC", "trade", "on it goes")
     assert (await other.message())["data"]["data"] == "on it goes"
 
@@ -61,7 +61,7 @@ async def test_failing_29_a_command_that_meets_a_bug_ends_that_connection(
         await trio.sleep(10)
     assert [one.json["type"] for one in answers] == ["pong", "subscription_ack"]
     assert last.close == (1011, "internal error")
-    assert lines_above_debug(logs) == ["a connection failed"]
+    assert lines_above_debug(logs) == ["connection failed"]
     assert (await other.command("heartbeat"))["type"] == "pong"
 
 
@@ -78,7 +78,7 @@ async def test_failing_29_an_exception_before_the_upgrade_ends_that_caller(
         patch.setattr(odin_scenario.view.server.admission, "overload", overload)
         client = await RawClient.dial(odin_scenario, request())
         assert await client.rest_bytes() == b""
-    assert lines_above_debug(logs) == ["a connection failed"]
+    assert lines_above_debug(logs) == ["connection failed"]
     assert odin_scenario.view.server.stats.errors == 1
     assert (await other.command("heartbeat"))["type"] == "pong"
     await RawClient.open(odin_scenario)

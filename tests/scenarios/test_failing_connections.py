@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import trio
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.endings import ENDINGS, end, every_ending
 from tests.scenarios.wire import Frame, Op, RawClient, frame, request, split_frames, texts
@@ -86,7 +86,7 @@ async def test_failing_16_frames_of_several_writers_are_not_torn(odin_scenario: 
     assert frames[-1] == Frame(Op.CLOSE, b"\x03\xe8")
 
 
-@pytest.mark.odin_settings(ws_outbox_bytes=2048)
+@pytest.mark.odin_settings(ws_send_queue_bytes=2048)
 async def test_failing_17_closing_a_slow_client_delays_nobody(odin_scenario: Scenario) -> None:
     """While one is cut off in its own time, the others get each message the moment it is there."""
     others = [await odin_scenario.connect() for _ in range(3)]
@@ -104,7 +104,7 @@ async def test_failing_17_closing_a_slow_client_delays_nobody(odin_scenario: Sce
             assert (await client.message())["data"]["data"][0] == number
         delays.add(trio.current_time() - published)
         closing_seen |= any(
-            one.closing is Close.SLOW for one in odin_scenario.view.server.connections
+            one.closing is DisconnectReason.SLOW for one in odin_scenario.view.server.connections
         )
     assert closing_seen
     assert len(odin_scenario.view.server.connections) == 3
@@ -113,7 +113,7 @@ async def test_failing_17_closing_a_slow_client_delays_nobody(odin_scenario: Sce
 
 @every_ending
 async def test_failing_18_an_end_is_counted_once_and_leaves_nothing(
-    odin_scenario: Scenario, reason: Close
+    odin_scenario: Scenario, reason: DisconnectReason
 ) -> None:
     """Whatever ended a connection: one count under that reason, and nothing of it registered."""
     await end(odin_scenario, reason)
@@ -124,20 +124,20 @@ async def test_failing_18_an_end_is_counted_once_and_leaves_nothing(
     assert view.server.connections == set()
     assert view.server.admission.active == 0
     assert view.hub.patterns == 0
-    assert view.server.stats.errors == (reason is Close.INTERNAL)
+    assert view.server.stats.errors == (reason is DisconnectReason.INTERNAL)
 
 
 def test_failing_18_every_reason_has_its_ending() -> None:
     """The table of endings is as long as the table of reasons."""
-    assert ENDINGS.keys() == set(Close)
+    assert ENDINGS.keys() == set(DisconnectReason)
 
 
 async def test_failing_18_what_was_no_connection_is_not_counted_as_one(
     odin_scenario: Scenario,
 ) -> None:
-    """Refused, silent and vanished callers leave neither a place taken nor a disconnect."""
-    refused = await RawClient.dial(odin_scenario, request("/elsewhere"))
-    assert b" 404 " in await refused.head()
+    """Rejected, silent and vanished callers leave neither a place taken nor a disconnect."""
+    rejected = await RawClient.dial(odin_scenario, request("/elsewhere"))
+    assert b" 404 " in await rejected.head()
     await RawClient.dial(odin_scenario, b"")
     half = await RawClient.dial(odin_scenario, request()[:40])
     half.stream.break_off()
@@ -145,7 +145,7 @@ async def test_failing_18_what_was_no_connection_is_not_counted_as_one(
     server = odin_scenario.view.server
     assert (server.stats.opened, server.admission.active, server.connections) == (0, 0, set())
     assert server.stats.closed.total() == 0
-    assert server.admission.refused == Counter({"not_found": 1, "head_timeout": 1})
+    assert server.admission.rejections == Counter({"not_found": 1, "handshake_timeout": 1})
 
 
 async def test_failing_19_every_client_hears_of_a_shutdown(odin_scenario: Scenario) -> None:
@@ -158,7 +158,7 @@ async def test_failing_19_every_client_hears_of_a_shutdown(odin_scenario: Scenar
         assert await client.close_frame() == (1012, "the server is restarting")
 
 
-@pytest.mark.odin_settings(ws_max_frame_bytes=1000)
+@pytest.mark.odin_settings(ws_max_message_bytes=1000)
 async def test_failing_20_a_frame_has_a_limit(odin_scenario: Scenario) -> None:
     """A command of 1,000 bytes is answered, one byte more closes with 1009."""
     client = await RawClient.open(odin_scenario)
@@ -168,7 +168,7 @@ async def test_failing_20_a_frame_has_a_limit(odin_scenario: Scenario) -> None:
     assert (await client.close_frame())[0] == 1009
 
 
-@pytest.mark.odin_settings(ws_max_frame_bytes=1000)
+@pytest.mark.odin_settings(ws_max_message_bytes=1000)
 async def test_failing_20_fragments_do_not_get_around_the_limit(odin_scenario: Scenario) -> None:
     """What counts is the whole message, not its largest frame."""
     client = await RawClient.open(odin_scenario)

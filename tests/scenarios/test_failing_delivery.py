@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import trio
 
-from odin_ws.testing.scenario import Client, Closed, Scenario, open_scenario
+from odin_ws.testing.scenario import Closed, Scenario, ScenarioClient, open_scenario
 from tests.scenarios.tables import BUNDLES
 
 
@@ -15,7 +15,7 @@ async def test_failing_01_every_instance_delivers_every_record(odin_scenario: Sc
     """Two instances on one log: no subscriber of either misses the other half."""
     first = odin_scenario
     async with open_scenario(log=first.log) as second:
-        clients: list[Client] = []
+        clients: list[ScenarioClient] = []
         for instance in (first, first, second, second):
             clients.append(await instance.connect())
             await clients[-1].subscribe(channels=["*.*"])
@@ -191,7 +191,7 @@ async def test_failing_11_a_fresh_partition_is_read_from_its_first_record(
     assert {message["pos"].partition("-")[2] for message in messages} == {"0"}
 
 
-@pytest.mark.odin_settings(ws_outbox_bytes=4096)
+@pytest.mark.odin_settings(ws_send_queue_bytes=4096)
 async def test_failing_12_messages_are_never_dropped_without_a_word(
     odin_scenario: Scenario,
 ) -> None:

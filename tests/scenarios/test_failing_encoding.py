@@ -9,7 +9,7 @@ import trio
 
 from odin_ws.hub import packing
 from odin_ws.protocol.encoder import Encoded, Pack, encode_steps
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.wire_format import WireFormat
 from odin_ws.steps import Steps
 from odin_ws.testing.scenario import Scenario
@@ -23,7 +23,7 @@ async def test_failing_28_a_message_is_encoded_once_for_all(
     encoded: list[int] = []
 
     def counting(
-        messages: Sequence[Message], form: WireFormat, pack: Pack | None = None
+        messages: Sequence[ChannelMessage], form: WireFormat, pack: Pack | None = None
     ) -> Steps[Encoded]:
         encoded.append(len(messages))
         return encode_steps(messages, form, pack)

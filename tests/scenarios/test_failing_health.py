@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import trio
 
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask, metric
 
 
-@pytest.mark.parametrize("status", [one for one in FeedStatus if one is not FeedStatus.LIVE])
+@pytest.mark.parametrize("status", [one for one in SourceState if one is not SourceState.LIVE])
 async def test_failing_23_health_says_stopped_when_the_feed_is_not_live(
-    odin_scenario: Scenario, status: FeedStatus
+    odin_scenario: Scenario, status: SourceState
 ) -> None:
     """503 and stopped with the reason and since when; running again as soon as it is live."""
-    feed = odin_scenario.view.feed
-    feed.become(status, "no answer from kafka:9092")
+    source_status = odin_scenario.view.source_status
+    source_status.transition(status, "no answer from kafka:9092")
     await trio.sleep(12)
     answer = await ask(odin_scenario, "/health")
     report = answer.json()
@@ -25,7 +25,7 @@ async def test_failing_23_health_says_stopped_when_the_feed_is_not_live(
     assert report["checks"]["kafka"]["healthy"] is False
     assert report["errors"] == [f"kafka: {status} for 12 s: no answer from kafka:9092"]
     assert await metric(odin_scenario, "ws_kafka_connected") == 0
-    feed.become(FeedStatus.LIVE)
+    source_status.transition(SourceState.LIVE)
     answer = await ask(odin_scenario, "/health")
     assert (answer.status_code, answer.json()["checks"]["kafka"]["status"]) == (200, "running")
     assert await metric(odin_scenario, "ws_kafka_connected") == 1

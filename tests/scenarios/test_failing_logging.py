@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from structlog.testing import capture_logs
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.endings import end
 from tests.scenarios.logs import lines_above_debug
@@ -15,7 +15,13 @@ from tests.scenarios.moves import ask_for_a_page, deliver
 async def test_failing_27_traffic_is_not_logged(odin_scenario: Scenario) -> None:
     """Connections, commands, messages and ends, good or bad, leave no line at info."""
     with capture_logs() as logs:
-        for reason in (Close.CLIENT, Close.LOST, Close.BINARY, Close.BAD_COMMANDS, Close.SLOW):
+        for reason in (
+            DisconnectReason.CLIENT,
+            DisconnectReason.LOST,
+            DisconnectReason.BINARY,
+            DisconnectReason.BAD_COMMANDS,
+            DisconnectReason.SLOW,
+        ):
             await end(odin_scenario, reason)
         await deliver(odin_scenario)
         await ask_for_a_page(odin_scenario)

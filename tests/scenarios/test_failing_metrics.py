@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from odin_ws.listener.read_scheduler import Turns
+from odin_ws.listener.read_scheduler import ReadScheduler
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.container import Container
 from tests.scenarios.moves import MOVES
@@ -26,9 +26,9 @@ SAMPLED = {"ws_memory_bytes", "ws_cpu_usage_percent", "ws_event_loop_delay_secon
 
 # Those of a server that asks for tokens: scenarios/auth/test_token_metrics.py sees them move.
 OF_TOKENS = {
-    "ws_tokens_refused_total",
-    "ws_token_keys",
-    "ws_token_key_reads_total",
+    "ws_jwt_rejected_total",
+    "ws_jwt_keys",
+    "ws_jwks_reads_total",
     "ws_revocations",
 }
 
@@ -39,7 +39,7 @@ OF_PAUSES = {"ws_pauses_total", "ws_paused_seconds_total"}
 OF_ALLOCATOR = {"ws_memory_reusable_bytes"}
 
 # A scenario has no sockets to read: the tests below let many wait for a turn.
-OF_TURNS = {"ws_turns_waiting", "ws_replays_waiting", "ws_time_slices_waiting"}
+OF_TURNS = {"ws_read_scheduler_waiting", "ws_replays_waiting", "ws_time_slices_waiting"}
 
 # ops/test_app.py and workers/test_pages.py see these two, integration/test_logging.py the last.
 OF_THE_PROCESS = {
@@ -58,13 +58,13 @@ OF_LETTERS = {"ws_dead_letters_total"}
 # integration/test_transactions.py see them move.
 # scenarios/resume/test_crowds.py and tests/resume/test_scan_pool.py count what these tell.
 OF_SCANS = {
-    "ws_retention_pins_broken_total",
+    "ws_history_pins_broken_total",
     "ws_scan_clients",
     "ws_scan_clients_detached_total",
     "ws_scan_clients_waiting",
     "ws_scan_cpu_seconds_total",
     "ws_scan_records_total",
-    "ws_scan_records_wanted_total",
+    "ws_scan_records_matched_total",
     "ws_scans_active",
     "ws_scans_failed_total",
     "ws_scans_total",
@@ -110,31 +110,31 @@ async def test_failing_24_a_metric_shows_its_setting(odin_scenario: Scenario, na
 async def test_failing_24_who_waits_for_a_turn_is_counted(odin_scenario: Scenario) -> None:
     """As long as it waits: here for turns that nobody gives."""
     many = 1000
-    turns = odin_scenario.view.turns = Turns(lambda: 0.0)
+    read_scheduler = odin_scenario.view.read_scheduler = ReadScheduler(lambda: 0.0)
     async with trio.open_nursery() as nursery:
         for _ in range(many):
-            nursery.start_soon(turns.take)
+            nursery.start_soon(read_scheduler.wait_for_read)
         await trio.testing.wait_all_tasks_blocked()
-        assert 0 < await metric(odin_scenario, "ws_turns_waiting") < many
+        assert 0 < await metric(odin_scenario, "ws_read_scheduler_waiting") < many
         nursery.cancel_scope.cancel()
-    assert await metric(odin_scenario, "ws_turns_waiting") == 0
+    assert await metric(odin_scenario, "ws_read_scheduler_waiting") == 0
 
 
 @pytest.mark.parametrize(
     ("take", "name"),
     [
-        (Turns.take_for_replay, "ws_replays_waiting"),
-        (Turns.take_for_work, "ws_time_slices_waiting"),
+        (ReadScheduler.take_for_replay, "ws_replays_waiting"),
+        (ReadScheduler.wait_for_work_slice, "ws_time_slices_waiting"),
     ],
 )
 async def test_failing_24_work_that_waits_for_its_next_turn_is_counted(
-    odin_scenario: Scenario, take: Callable[[Turns], Awaitable[None]], name: str
+    odin_scenario: Scenario, take: Callable[[ReadScheduler], Awaitable[None]], name: str
 ) -> None:
     """As long as it waits: here for turns that nobody gives."""
-    turns = odin_scenario.view.turns = Turns(lambda: 0.0)
+    read_scheduler = odin_scenario.view.read_scheduler = ReadScheduler(lambda: 0.0)
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(take, turns)
+            nursery.start_soon(take, read_scheduler)
         await trio.testing.wait_all_tasks_blocked()
         assert await metric(odin_scenario, name) == 3
         nursery.cancel_scope.cancel()

@@ -35,11 +35,11 @@ async def test_failing_25_out_of_memory_is_noticed_within_a_second(
         await RawClient.open(odin_scenario)
         container.use(memory=900_000, cpu_seconds=0)
         await trio.sleep(1.01)
-        refused = await RawClient.dial(odin_scenario, request())
-        head = await refused.head()
+        rejected = await RawClient.dial(odin_scenario, request())
+        head = await rejected.head()
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nRetry-After: " in head
-        assert await refused.rest_bytes() == b"the server is short of memory\n"
+        assert await rejected.rest_bytes() == b"the server is short of memory\n"
         assert (await inside.command("heartbeat"))["type"] == "pong"
         assert await metric(odin_scenario, "ws_capacity_rejections_total", reason="memory") == 1
         container.use(memory=899_999, cpu_seconds=0)

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import trio
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.protocol.errors import ErrorCode
 from odin_ws.session.session import SessionStats
 from odin_ws.testing.scenario import Scenario
@@ -29,10 +29,10 @@ async def test_a_command_has_a_limit_of_frames(odin_scenario: Scenario) -> None:
     await client.stream.send_all(BEGIN + GO_ON * 4)
     assert (await client.close_frame())[0] == 1009
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.closed == {Close.TOO_LARGE: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.TOO_LARGE: 1}
 
 
-@pytest.mark.odin_settings(ws_message_timeout=3)
+@pytest.mark.odin_settings(ws_message_timeout_seconds=3)
 @pytest.mark.parametrize(
     "drop",
     [b"", GO_ON, frame(Op.PING), frame(Op.CONTINUATION, b" " * 50)[:1]],
@@ -53,10 +53,10 @@ async def test_a_command_that_does_not_end_closes(odin_scenario: Scenario, drop:
     assert trio.current_time() - started == pytest.approx(3)
     assert "did not end" in text
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.closed == {Close.UNFINISHED: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.UNFINISHED: 1}
 
 
-@pytest.mark.odin_settings(ws_message_timeout=3)
+@pytest.mark.odin_settings(ws_message_timeout_seconds=3)
 async def test_each_command_has_its_own_time(odin_scenario: Scenario) -> None:
     """The end of one and the begin of the next may come in one piece."""
     client = await RawClient.open(odin_scenario)
@@ -87,7 +87,7 @@ async def test_a_frame_that_does_not_become_whole_is_closed(
             await trio.sleep(1)
     assert trio.current_time() - begun == pytest.approx(10, abs=2)
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.closed == {Close.UNFINISHED: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.UNFINISHED: 1}
 
 
 @pytest.mark.odin_settings(ws_command_rate=2, ws_command_burst=5)
@@ -104,7 +104,7 @@ async def test_a_flood_of_pings_or_pongs_closes(odin_scenario: Scenario, op: Op)
     assert [one.op for one in frames if one.op is not Op.PING] == answers + answers[:5]
     assert last.close == (1008, "flooding: too many commands, pings or pongs")
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.closed == {Close.FLOODING: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.FLOODING: 1}
 
 
 @pytest.mark.odin_settings(ws_command_rate=1, ws_command_burst=2)
@@ -132,7 +132,7 @@ async def test_a_flood_is_not_read_to_its_end(odin_scenario: Scenario, op: Op) -
             await client.stream.send_all(frame(op, b"x"))
             await trio.sleep(0.1)
     assert trio.current_time() == pytest.approx(1, abs=0.3)
-    assert odin_scenario.view.server.stats.closed == {Close.FLOODING: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.FLOODING: 1}
 
 
 class _Passes(trio.abc.Instrument):
@@ -141,10 +141,10 @@ class _Passes(trio.abc.Instrument):
     def __init__(self, stats: SessionStats) -> None:
         self._stats = stats
         self._before = stats.commands
-        self.most = 0
+        self.maximum = 0
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 -- the instrument's signature
-        self.most = max(self.most, self._stats.commands - self._before)
+        self.maximum = max(self.maximum, self._stats.commands - self._before)
         self._before = self._stats.commands
 
 
@@ -158,7 +158,7 @@ async def test_a_burst_of_commands_lets_others_run_in_between(odin_scenario: Sce
     for _ in range(100):
         assert (await client.next()).json["type"] == "pong"
     trio.lowlevel.remove_instrument(passes)
-    assert passes.most == 16
+    assert passes.maximum == 16
 
 
 async def test_command_that_uses_up_its_time_slice_is_the_last_of_its_turn(
@@ -173,7 +173,7 @@ async def test_command_that_uses_up_its_time_slice_is_the_last_of_its_turn(
     for _ in range(8):
         assert (await client.next()).json["type"] == "pong"
     trio.lowlevel.remove_instrument(passes)
-    assert passes.most == 1
+    assert passes.maximum == 1
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ async def test_command_that_uses_up_its_time_slice_is_the_last_of_its_turn(
 async def test_what_asks_for_the_past_counts_as_five(
     odin_scenario: Scenario, command: bytes
 ) -> None:
-    """Of a burst of a hundred there are twenty; one more is refused, and a heartbeat too."""
+    """Of a burst of a hundred there are twenty; one more is rejected, and a heartbeat too."""
     client = await RawClient.open(odin_scenario)
     stats = odin_scenario.view.server.stats.sessions
     for _ in range(20):
@@ -204,7 +204,7 @@ async def test_what_asks_for_the_past_counts_as_five(
 
 @pytest.mark.odin_settings(ws_command_burst=100, ws_command_rate=1)
 async def test_a_long_command_counts_for_its_length(odin_scenario: Scenario) -> None:
-    """Of a burst of a hundred two of 50 KiB are read; what comes then is refused."""
+    """Of a burst of a hundred two of 50 KiB are read; what comes then is rejected."""
     client = await RawClient.open(odin_scenario)
     stats = odin_scenario.view.server.stats.sessions
     command = b'{"type":"heartbeat"%b}' % (b" " * (50 << 10))
@@ -253,7 +253,7 @@ async def test_what_stands_for_too_much_is_rejected_and_counts_little(
     await client.stream.send_all(frame(Op.TEXT, command) * 40)
     await trio.sleep(0.5)
     assert (stats.commands, stats.rate_limited) == (40, 0)
-    assert stats.rejected == {ErrorCode.TOO_MANY_SUBSCRIPTIONS: 40}
+    assert stats.rejected_names == {ErrorCode.TOO_MANY_SUBSCRIPTIONS: 40}
 
 
 async def test_names_are_rejected_and_counted_by_code(odin_scenario: Scenario) -> None:
@@ -261,14 +261,14 @@ async def test_names_are_rejected_and_counted_by_code(odin_scenario: Scenario) -
     client = await odin_scenario.connect()
     await client.unsubscribe(channels=["BTC.trade", "ETH.trade"])
     await client.subscribe(channels=["BTC.nothing"], topics=["odin.nothing"])
-    assert odin_scenario.view.server.stats.sessions.rejected == {
+    assert odin_scenario.view.server.stats.sessions.rejected_names == {
         ErrorCode.NOT_SUBSCRIBED: 2,
         ErrorCode.INVALID_CHANNEL: 1,
         ErrorCode.UNKNOWN_TOPIC: 1,
     }
 
 
-@pytest.mark.odin_settings(ws_max_frame_bytes=1 << 20, ws_command_burst=10, ws_command_rate=1)
+@pytest.mark.odin_settings(ws_max_message_bytes=1 << 20, ws_command_burst=10, ws_command_rate=1)
 async def test_the_debt_of_a_long_command_is_bounded(odin_scenario: Scenario) -> None:
     """Who was let send a megabyte is heard again when a burst's worth of time has passed."""
     client = await RawClient.open(odin_scenario)
@@ -311,8 +311,8 @@ async def test_debt_of_many_messages_is_one_burst_and_says_when_to_try_again(
     client = await odin_scenario.connect()
     await client.subscribe(channels=["*.*"], snapshot=True)
     await client.messages(6400)
-    refused = await client.command("heartbeat")
-    assert refused["code"] == "RATE_LIMIT_EXCEEDED"
-    assert 9000 < refused["retry_ms"] <= 11_000
-    await trio.sleep(refused["retry_ms"] / 1000)
+    rejected = await client.command("heartbeat")
+    assert rejected["code"] == "RATE_LIMIT_EXCEEDED"
+    assert 9000 < rejected["retry_ms"] <= 11_000
+    await trio.sleep(rejected["retry_ms"] / 1000)
     assert (await client.command("heartbeat"))["type"] == "pong"

@@ -52,7 +52,7 @@ async def peers(scenario: Scenario) -> list[str]:
 async def test_failing_20_a_header_bypasses_no_limit_of_an_address(
     odin_scenario: Scenario, name: str
 ) -> None:
-    """`X-Forwarded-For: 127.0.0.1` from a stranger is only a header: the third is refused."""
+    """`X-Forwarded-For: 127.0.0.1` from a stranger is only a header: the third is rejected."""
     values = ["127.0.0.1", "198.51.100.1", "for=127.0.0.1", "localhost", "::1"]
     answers = [
         await status(odin_scenario, "203.0.113.5", forwarded(name=name, value=value))
@@ -87,9 +87,9 @@ async def test_failing_20_what_a_client_tells_its_proxy_bypasses_no_limit(
 async def test_a_proxy_that_names_nobody_is_an_address_as_any(odin_scenario: Scenario) -> None:
     """Its limit is not lifted, and the answer says which one it is."""
     assert await status(odin_scenario, PROXY) == 101
-    refused = await RawClient.dial(odin_scenario, request(), peer=PROXY)
-    assert b" 429 " in await refused.head()
-    assert await refused.rest_bytes() == (
+    rejected = await RawClient.dial(odin_scenario, request(), peer=PROXY)
+    assert b" 429 " in await rejected.head()
+    assert await rejected.rest_bytes() == (
         b"too many: WS_MAX_CONNECTIONS_PER_IP is 1, and this is 10.0.0.1\n"
     )
 
@@ -281,7 +281,7 @@ async def test_a_rate_is_judged_before_the_head_has_come(odin_scenario: Scenario
 @pytest.mark.odin_settings(ws_connect_rate_per_ip=1, ws_max_connections_per_ip=5)
 async def test_failing_18_an_address_that_has_left_is_forgotten(odin_scenario: Scenario) -> None:
     """Nothing is left of thousands of addresses once they could begin anew."""
-    addresses = odin_scenario.view.server.entrance.addresses
+    addresses = odin_scenario.view.server.handshaker.rate_limiter
     for number in range(500):
         client = await RawClient.dial(
             odin_scenario, request(), peer=f"198.18.{number % 250}.{number // 250}"
@@ -305,8 +305,8 @@ async def answers(
     return Counter([await status(scenario, peer, first) for _ in range(count)])
 
 
-async def refusals(scenario: Scenario, label: str) -> float:
-    """How many were refused for a reason."""
+async def rejections(scenario: Scenario, label: str) -> float:
+    """How many were rejected for a reason."""
     return await metric(scenario, "ws_connections_failed_total", reason=label)
 
 
@@ -316,13 +316,13 @@ async def test_by_default_a_public_address_cannot_take_all_places(
 ) -> None:
     """It has 100 connections a second, five seconds' worth at once, and 1,000 in all."""
     assert (await answers(odin_scenario, peer, 520))[101] == pytest.approx(500, abs=5)
-    assert await refusals(odin_scenario, "connect_rate_per_ip") == pytest.approx(20, abs=5)
+    assert await rejections(odin_scenario, "connect_rate_per_ip") == pytest.approx(20, abs=5)
     await trio.sleep(6)
     await answers(odin_scenario, peer, 490)
     await trio.sleep(6)
     await answers(odin_scenario, peer, 50)
     assert await metric(odin_scenario, "ws_connections_active") == 1000
-    assert await refusals(odin_scenario, "max_connections_per_ip") > 0
+    assert await rejections(odin_scenario, "max_connections_per_ip") > 0
     assert await status(odin_scenario, "1.1.1.1") == 101
 
 

@@ -9,11 +9,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.disconnect_reasons import Close
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.endings import end
 from tests.scenarios.ops import ask, ask_view
@@ -34,7 +34,14 @@ SCHEMA: dict[str, Any] = {
     "observability": {
         "disconnects": {"total": int, "by_reason": dict},
         "slow": dict,
-        "outbox": {"samples": int, "avg": float, "p50": int, "p95": int, "p99": int, "max": int},
+        "send_queue": {
+            "samples": int,
+            "avg": float,
+            "p50": int,
+            "p95": int,
+            "p99": int,
+            "max": int,
+        },
     },
     "warnings": list,
     "errors": list,
@@ -113,16 +120,20 @@ async def test_tasks_are_counted(odin_scenario: Scenario) -> None:
     assert (await health(odin_scenario))["checks"]["tasks"]["current"] >= before + 10
 
 
-@pytest.mark.parametrize("reason", [Close.CLIENT, Close.SLOW, Close.BINARY])
-async def test_disconnects_are_told_by_reason(odin_scenario: Scenario, reason: Close) -> None:
+@pytest.mark.parametrize(
+    "reason", [DisconnectReason.CLIENT, DisconnectReason.SLOW, DisconnectReason.BINARY]
+)
+async def test_disconnects_are_told_by_reason(
+    odin_scenario: Scenario, reason: DisconnectReason
+) -> None:
     """The report counts ends by the labels of the closing table."""
     await end(odin_scenario, reason)
     report = (await health(odin_scenario))["observability"]
     assert report["disconnects"] == {"total": 1, "by_reason": {reason.value.label: 1}}
-    assert report["slow"]["disconnected"] == (reason is Close.SLOW)
+    assert report["slow"]["disconnected"] == (reason is DisconnectReason.SLOW)
 
 
-async def test_outboxes_are_summed_up(odin_scenario: Scenario) -> None:
+async def test_send_queues_are_summed_up(odin_scenario: Scenario) -> None:
     """Nine of ten clients have nothing waiting; the tenth has, and shows in p95 and above."""
     clients = [await RawClient.open(odin_scenario) for _ in range(9)]
     clients.append(await RawClient.open(odin_scenario, capacity=300))
@@ -131,10 +142,10 @@ async def test_outboxes_are_summed_up(odin_scenario: Scenario) -> None:
     odin_scenario.publish("BTC", "trade", "x" * 1300)
     await trio.sleep(1)
     report = (await health(odin_scenario))["observability"]
-    outbox = report["outbox"]
-    assert (outbox["samples"], outbox["p50"]) == (10, 0)
-    assert 1000 < outbox["p95"] == outbox["p99"] == outbox["max"] < 1300
-    assert outbox["avg"] == pytest.approx(outbox["max"] / 10, abs=0.1)
+    send_queue = report["send_queue"]
+    assert (send_queue["samples"], send_queue["p50"]) == (10, 0)
+    assert 1000 < send_queue["p95"] == send_queue["p99"] == send_queue["max"] < 1300
+    assert send_queue["avg"] == pytest.approx(send_queue["max"] / 10, abs=0.1)
     assert report["slow"]["backlogged"] == 1
 
 
@@ -160,7 +171,7 @@ async def test_it_says_when_the_rate_holds_records_back(odin_scenario: Scenario)
 
 async def test_missing_topics_are_a_warning(odin_scenario: Scenario) -> None:
     """Which ones is said."""
-    odin_scenario.view.feed.miss(frozenset({"odin.trades", "odin.social"}))
+    odin_scenario.view.source_status.set_missing_topics(frozenset({"odin.trades", "odin.social"}))
     report = await health(odin_scenario)
     assert report["status"] == "degraded"
     assert report["warnings"] == ["kafka: topics do not exist: odin.social, odin.trades"]
@@ -168,7 +179,7 @@ async def test_missing_topics_are_a_warning(odin_scenario: Scenario) -> None:
 
 async def test_live_is_200_whatever_kafka_does(odin_scenario: Scenario) -> None:
     """A restart would not mend the broker."""
-    odin_scenario.view.feed.become(FeedStatus.STALLED, "no answer")
+    odin_scenario.view.source_status.transition(SourceState.STALLED, "no answer")
     assert (await ask(odin_scenario, "/health/live")).status_code == 200
 
 
@@ -178,7 +189,7 @@ async def test_ready_begins_with_the_feed_and_outlives_its_stall(
     """503 before records can arrive; 200 since, also while the broker is away; 503 draining."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
-    view = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryArchive(log)))
+    view = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
 
     async def ready() -> tuple[int, str]:
         await wait_all_tasks_blocked()
@@ -186,11 +197,11 @@ async def test_ready_begins_with_the_feed_and_outlives_its_stall(
         return answer.status_code, answer.text
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(view.watch_feed)
+        nursery.start_soon(view.watch_source)
         assert await ready() == (503, "not ready: kafka: not connected yet\n")
-        view.feed.become(FeedStatus.LIVE)
+        view.source_status.transition(SourceState.LIVE)
         assert await ready() == (200, "ready\n")
-        view.feed.become(FeedStatus.STALLED, "no answer")
+        view.source_status.transition(SourceState.STALLED, "no answer")
         assert await ready() == (200, "ready\n")
         view.draining = True
         assert await ready() == (503, "not ready: draining\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import Frame, Op, RawClient, frame
 
@@ -25,7 +25,7 @@ async def test_a_silent_client_is_pinged_and_then_closed(odin_scenario: Scenario
     assert frames[-1].close == NO_PONG
 
 
-@pytest.mark.odin_settings(ws_ping_interval=2, ws_pong_timeout=5)
+@pytest.mark.odin_settings(ws_ping_interval_seconds=2, ws_pong_timeout_seconds=5)
 async def test_the_interval_and_the_timeout_are_settings(odin_scenario: Scenario) -> None:
     """A ping every 2 s, closed between 5 and 7 s, and cut off 5 s after that."""
     client = await RawClient.open(odin_scenario)
@@ -33,7 +33,7 @@ async def test_the_interval_and_the_timeout_are_settings(odin_scenario: Scenario
     frames = await client.rest()
     assert 10 <= trio.current_time() - started <= 12.2
     assert frames[:-1] in ([PING, PING], [PING, PING, PING])
-    assert odin_scenario.view.server.stats.closed == {Close.NO_PONG: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.NO_PONG: 1}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ async def test_any_frame_is_life(odin_scenario: Scenario, life: bytes) -> None:
     assert len(odin_scenario.view.server.connections) == 1
 
 
-@pytest.mark.odin_settings(ws_message_timeout=3600)
+@pytest.mark.odin_settings(ws_message_timeout_seconds=3600)
 async def test_part_of_a_frame_is_life(odin_scenario: Scenario) -> None:
     """What trickles in over minutes is no silence; a frame has a time of its own to end."""
     client = await RawClient.open(odin_scenario)
@@ -77,11 +77,11 @@ async def test_being_sent_messages_is_no_sign_of_life(odin_scenario: Scenario) -
     for _ in range(120):
         odin_scenario.publish("BTC", "trade")
         await trio.sleep(1)
-    assert odin_scenario.view.server.stats.closed == {Close.NO_PONG: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.NO_PONG: 1}
     assert await client.close_frame() == NO_PONG
 
 
-@pytest.mark.odin_settings(ws_ping_interval=30)
+@pytest.mark.odin_settings(ws_ping_interval_seconds=30)
 async def test_pings_are_spread_over_the_interval(odin_scenario: Scenario) -> None:
     """120 clients that came at once are not pinged at once."""
     clients = [await RawClient.open(odin_scenario) for _ in range(120)]

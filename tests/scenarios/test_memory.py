@@ -46,7 +46,7 @@ async def test_near_the_memory_limit_new_subscriptions_get_not_available(
     assert answer["type"] != "error", answer
 
 
-async def test_near_the_memory_limit_a_reconnect_is_refused(odin_scenario: Scenario) -> None:
+async def test_near_the_memory_limit_a_reconnect_is_rejected(odin_scenario: Scenario) -> None:
     """In the form of the earlier server, which has errors of its own for it."""
     client = await odin_scenario.connect()
     leave(odin_scenario, 100)
@@ -84,7 +84,7 @@ async def test_patterns_have_a_limit_of_bytes(odin_scenario: Scenario) -> None:
 
 @pytest.mark.odin_settings(ws_max_subscription_bytes=1024)
 async def test_a_reconnect_has_the_same_limit_of_bytes(odin_scenario: Scenario) -> None:
-    """It is refused as a whole, as with too many patterns."""
+    """It is rejected as a whole, as with too many patterns."""
     client = await odin_scenario.connect()
     starts = {f"{one}{'x' * 100}.trade": "0-0" for one in range(10)}
     error = await client.command("reconnect", client_id="1", last_pos=starts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.endings import end, every_ending
 from tests.scenarios.ops import ask, metric, metric_names, metrics
@@ -57,13 +57,13 @@ async def test_disconnects_have_every_reason_from_the_start(odin_scenario: Scena
     }
     assert labels == {
         (("initiated_by", close.value.by.value), ("reason", close.value.label)): 0
-        for close in Close
+        for close in DisconnectReason
     }
 
 
 @every_ending
 async def test_each_disconnect_reason_has_its_own_count(
-    odin_scenario: Scenario, reason: Close
+    odin_scenario: Scenario, reason: DisconnectReason
 ) -> None:
     """An end moves its reason's count and no other."""
     await end(odin_scenario, reason)
@@ -121,5 +121,5 @@ async def test_a_records_age_is_measured_when_somebody_gets_it(odin_scenario: Sc
 async def test_partitions_held_by_a_transaction_are_counted(odin_scenario: Scenario) -> None:
     """As the source says it."""
     assert await metric(odin_scenario, "ws_kafka_partitions_held") == 0
-    odin_scenario.view.feed.held_partitions = 2
+    odin_scenario.view.source_status.held_partitions = 2
     assert await metric(odin_scenario, "ws_kafka_partitions_held") == 2

@@ -8,7 +8,7 @@ from string import ascii_lowercase
 
 import pytest
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 
 # As many different ones as fit into a command of 64 KiB, and more.
@@ -118,16 +118,16 @@ async def test_as_many_names_as_there_may_be_are_answered_one_by_one(
     assert [one["name"] for one in ack["rejected"]] == NAMES[:1024]
     assert ack["count"] == 0
     (connection,) = odin_scenario.view.server.connections
-    assert connection.outbox.bytes_sent < 256 << 10
+    assert connection.send_queue.bytes_sent < 256 << 10
 
 
 async def test_more_names_than_fit_into_a_command_close(odin_scenario: Scenario) -> None:
-    """10,000 channels of usual names are more than WS_MAX_FRAME_BYTES."""
+    """10,000 channels of usual names are more than WS_MAX_MESSAGE_BYTES."""
     client = await odin_scenario.connect()
     await client.send(
         json.dumps({"type": "subscribe", "data": {"channels": [f"{one}.trade" for one in NAMES]}})
     )
-    assert (await client.closed()).code == Close.TOO_LARGE.value.code
+    assert (await client.closed()).code == DisconnectReason.TOO_LARGE.value.code
     assert odin_scenario.view.hub.patterns == 0
 
 

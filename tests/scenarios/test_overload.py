@@ -44,7 +44,7 @@ async def be_behind(clock: MockClock, seconds: float, times: int) -> None:
         await wait_all_tasks_blocked()
 
 
-@pytest.mark.odin_settings(ws_max_loop_delay=0.2)
+@pytest.mark.odin_settings(ws_max_loop_delay_seconds=0.2)
 async def test_a_loop_that_stays_behind_keeps_callers_out(
     sampled: Scenario, autojump_clock: MockClock
 ) -> None:
@@ -63,7 +63,7 @@ async def test_a_loop_that_stays_behind_keeps_callers_out(
     assert await status(sampled) == 101
 
 
-@pytest.mark.odin_settings(ws_max_loop_delay=0)
+@pytest.mark.odin_settings(ws_max_loop_delay_seconds=0)
 async def test_without_a_limit_nobody_is_kept_out(
     sampled: Scenario, autojump_clock: MockClock
 ) -> None:

@@ -7,50 +7,56 @@ import struct
 import pytest
 import trio
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import Frame, Op, RawClient, frame, request
 
 HEARTBEAT = b'{"type":"heartbeat"}'
 
-BREACHES: dict[str, tuple[bytes, Close]] = {
-    "unmasked": (frame(Op.TEXT, HEARTBEAT, mask=False), Close.PROTOCOL),
-    "reserved bit 1": (frame(Op.TEXT, HEARTBEAT, rsv=4), Close.PROTOCOL),
-    "reserved bit 2": (frame(Op.TEXT, HEARTBEAT, rsv=2), Close.PROTOCOL),
-    "reserved bit 3": (frame(Op.TEXT, HEARTBEAT, rsv=1), Close.PROTOCOL),
-    "reserved bit of a ping": (frame(Op.PING, rsv=4), Close.PROTOCOL),
-    "unmasked ping": (frame(Op.PING, b"x", mask=False), Close.PROTOCOL),
-    "unmasked close": (frame(Op.CLOSE, b"\x03\xe8", mask=False), Close.PROTOCOL),
+BREACHES: dict[str, tuple[bytes, DisconnectReason]] = {
+    "unmasked": (frame(Op.TEXT, HEARTBEAT, mask=False), DisconnectReason.PROTOCOL),
+    "reserved bit 1": (frame(Op.TEXT, HEARTBEAT, rsv=4), DisconnectReason.PROTOCOL),
+    "reserved bit 2": (frame(Op.TEXT, HEARTBEAT, rsv=2), DisconnectReason.PROTOCOL),
+    "reserved bit 3": (frame(Op.TEXT, HEARTBEAT, rsv=1), DisconnectReason.PROTOCOL),
+    "reserved bit of a ping": (frame(Op.PING, rsv=4), DisconnectReason.PROTOCOL),
+    "unmasked ping": (frame(Op.PING, b"x", mask=False), DisconnectReason.PROTOCOL),
+    "unmasked close": (frame(Op.CLOSE, b"\x03\xe8", mask=False), DisconnectReason.PROTOCOL),
     "length in more bytes than it needs": (
         struct.pack("!BBH", 0x81, 0xFE, 5) + bytes(9),
-        Close.PROTOCOL,
+        DisconnectReason.PROTOCOL,
     ),
-    "length with its first bit": (struct.pack("!BBQ", 0x81, 0xFF, 1 << 63), Close.PROTOCOL),
-    "reserved opcode": (frame(3, b"x"), Close.PROTOCOL),
-    "reserved control opcode": (frame(11), Close.PROTOCOL),
-    "cut ping": (frame(Op.PING, b"x", fin=False), Close.PROTOCOL),
-    "long ping": (frame(Op.PING, b"x" * 126), Close.PROTOCOL),
-    "continuation of nothing": (frame(Op.CONTINUATION, b"x"), Close.PROTOCOL),
+    "length with its first bit": (
+        struct.pack("!BBQ", 0x81, 0xFF, 1 << 63),
+        DisconnectReason.PROTOCOL,
+    ),
+    "reserved opcode": (frame(3, b"x"), DisconnectReason.PROTOCOL),
+    "reserved control opcode": (frame(11), DisconnectReason.PROTOCOL),
+    "cut ping": (frame(Op.PING, b"x", fin=False), DisconnectReason.PROTOCOL),
+    "long ping": (frame(Op.PING, b"x" * 126), DisconnectReason.PROTOCOL),
+    "continuation of nothing": (frame(Op.CONTINUATION, b"x"), DisconnectReason.PROTOCOL),
     "message within a message": (
         frame(Op.TEXT, b"{", fin=False) + frame(Op.TEXT, b"}"),
-        Close.PROTOCOL,
+        DisconnectReason.PROTOCOL,
     ),
-    "close with half a code": (frame(Op.CLOSE, b"\x03"), Close.PROTOCOL),
-    "close with a code nobody may send": (frame(Op.CLOSE, b"\x03\xee"), Close.PROTOCOL),
-    "HTTP again": (request(), Close.PROTOCOL),
-    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20, Close.PROTOCOL),
-    "binary": (frame(Op.BINARY, HEARTBEAT), Close.BINARY),
-    "bad UTF-8": (frame(Op.TEXT, b"\xc3("), Close.NOT_UTF8),
-    "UTF-8 that ends early": (frame(Op.TEXT, b"\xc3"), Close.NOT_UTF8),
+    "close with half a code": (frame(Op.CLOSE, b"\x03"), DisconnectReason.PROTOCOL),
+    "close with a code nobody may send": (frame(Op.CLOSE, b"\x03\xee"), DisconnectReason.PROTOCOL),
+    "HTTP again": (request(), DisconnectReason.PROTOCOL),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20, DisconnectReason.PROTOCOL),
+    "binary": (frame(Op.BINARY, HEARTBEAT), DisconnectReason.BINARY),
+    "bad UTF-8": (frame(Op.TEXT, b"\xc3("), DisconnectReason.NOT_UTF8),
+    "UTF-8 that ends early": (frame(Op.TEXT, b"\xc3"), DisconnectReason.NOT_UTF8),
     "bad UTF-8 in the second part": (
         frame(Op.TEXT, b'{"', fin=False) + frame(Op.CONTINUATION, b"\xff"),
-        Close.NOT_UTF8,
+        DisconnectReason.NOT_UTF8,
     ),
-    "a reason that is no UTF-8": (frame(Op.CLOSE, b"\x03\xe8\xff"), Close.NOT_UTF8),
-    "half a pair in UTF-8": (frame(Op.TEXT, b'"\xed\xa0\x80"'), Close.NOT_UTF8),
-    "an exabyte": (struct.pack("!BBQ", 0x81, 0xFF, 1 << 60) + bytes(65_541), Close.TOO_LARGE),
-    "too large": (frame(Op.TEXT, b" " * 65_537), Close.TOO_LARGE),
-    "far too large": (frame(Op.TEXT, b" " * 300_000), Close.TOO_LARGE),
+    "a reason that is no UTF-8": (frame(Op.CLOSE, b"\x03\xe8\xff"), DisconnectReason.NOT_UTF8),
+    "half a pair in UTF-8": (frame(Op.TEXT, b'"\xed\xa0\x80"'), DisconnectReason.NOT_UTF8),
+    "an exabyte": (
+        struct.pack("!BBQ", 0x81, 0xFF, 1 << 60) + bytes(65_541),
+        DisconnectReason.TOO_LARGE,
+    ),
+    "too large": (frame(Op.TEXT, b" " * 65_537), DisconnectReason.TOO_LARGE),
+    "far too large": (frame(Op.TEXT, b" " * 300_000), DisconnectReason.TOO_LARGE),
 }
 
 
@@ -132,7 +138,7 @@ async def test_whatever_comes_after_our_close_is_harmless(
     assert [one.op for one in frames] == [Op.CLOSE]
     await trio.sleep(10)
     assert odin_scenario.view.server.stats.sessions.commands == 0
-    assert odin_scenario.view.server.stats.closed == {Close.BINARY: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.BINARY: 1}
     assert odin_scenario.view.server.stats.errors == 0
 
 
@@ -145,7 +151,7 @@ async def test_a_clients_close_is_echoed_and_counted_as_its_own(
     await client.send(Op.CLOSE, payload)
     assert await client.rest() == [Frame(Op.CLOSE, payload)]
     await trio.sleep(1)
-    assert odin_scenario.view.server.stats.closed == {Close.CLIENT: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.CLIENT: 1}
 
 
 async def test_who_has_closed_is_not_heard_any_more(odin_scenario: Scenario) -> None:
@@ -158,7 +164,7 @@ async def test_who_has_closed_is_not_heard_any_more(odin_scenario: Scenario) -> 
     await trio.sleep(1)
     stats = odin_scenario.view.server.stats
     assert (stats.sessions.commands, stats.errors) == (0, 0)
-    assert stats.closed == {Close.CLIENT: 1}
+    assert stats.closed == {DisconnectReason.CLIENT: 1}
 
 
 @pytest.mark.parametrize("part", [b"", frame(Op.TEXT, HEARTBEAT)[:5]], ids=["between", "within"])
@@ -170,7 +176,7 @@ async def test_a_peer_that_vanishes_is_counted_as_lost(
     await client.stream.send_all(part)
     client.stream.break_off()
     await trio.sleep(1)
-    assert odin_scenario.view.server.stats.closed == {Close.LOST: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.LOST: 1}
 
 
 async def test_a_peer_that_stops_sending_gets_the_answers_it_is_owed(
@@ -182,4 +188,4 @@ async def test_a_peer_that_stops_sending_gets_the_answers_it_is_owed(
     await client.stream.send_eof()
     (answer,) = await client.rest()
     assert answer.json["type"] == "pong"
-    assert odin_scenario.view.server.stats.closed == {Close.LOST: 1}
+    assert odin_scenario.view.server.stats.closed == {DisconnectReason.LOST: 1}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from odin_ws.resume import Reason
+from odin_ws.resume import LossReason
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask, metric, metrics
 from tests.scenarios.wire import RawClient
@@ -42,7 +42,7 @@ async def test_each_result_is_there_from_the_start(odin_scenario: Scenario) -> N
         for (name, labels), value in (await metrics(odin_scenario)).items()
         if name == "ws_replays_total"
     }
-    assert found == dict.fromkeys(["recovered", *Reason, "not_available"], 0)
+    assert found == dict.fromkeys(["recovered", *LossReason, "not_available"], 0)
 
 
 async def test_a_replay_from_memory(odin_scenario: Scenario) -> None:
@@ -51,22 +51,22 @@ async def test_a_replay_from_memory(odin_scenario: Scenario) -> None:
     await client.resume(await trade(odin_scenario, 3), channels=["BTC.trade"])
     await client.messages(3)
     assert await results(odin_scenario) == {"recovered": 1}
-    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "tail"}) == 3
-    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "archive"}) == 0
+    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "history"}) == 3
+    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "log"}) == 0
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_a_replay_from_kafka(odin_scenario: Scenario) -> None:
     """Its messages count as the archive's."""
     client = await odin_scenario.connect()
     await client.resume(await trade(odin_scenario, 3), channels=["BTC.trade"])
     await client.messages(3)
     assert await results(odin_scenario) == {"recovered": 1}
-    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "tail"}) == 0
-    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "archive"}) == 3
+    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "history"}) == 0
+    assert await metric(odin_scenario, "ws_replayed_messages_total", **{"from": "log"}) == 3
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_replay_max_records=2)
+@pytest.mark.odin_settings(ws_history_bytes=0, ws_max_replay_records=2)
 async def test_what_is_lost_counts_by_its_reason(odin_scenario: Scenario) -> None:
     """Deleted by Kafka, more than one replay may read, or a position that nobody ever had."""
     positions = await trade(odin_scenario, 5)
@@ -86,7 +86,7 @@ async def test_what_is_lost_counts_by_its_reason(odin_scenario: Scenario) -> Non
 
 async def test_a_replay_that_cannot_begin(odin_scenario: Scenario) -> None:
     """It counts too, as not available."""
-    odin_scenario.archive.fail()
+    odin_scenario.log_reader.fail()
     client = await odin_scenario.connect()
     answer = await client.subscribe(channels=["BTC.trade"], since_ms=0)
     assert (answer["code"], answer["retry"]) == ("NOT_AVAILABLE", True)
@@ -96,36 +96,36 @@ async def test_a_replay_that_cannot_begin(odin_scenario: Scenario) -> None:
 
 async def test_replays_under_way_are_told(odin_scenario: Scenario) -> None:
     """By health and metrics, until they have ended."""
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     for _ in range(2):
         client = await RawClient.open(odin_scenario)
         await client.command("subscribe", channels=["BTC.trade"], since_ms=0)
     await trio.sleep(1)
     seen = [await checks(odin_scenario, "replays")]
     assert await metric(odin_scenario, "ws_replays_active") == 2
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     await trio.sleep(1)
     seen.append(await checks(odin_scenario, "replays"))
     assert seen == [{"active": 2}, {"active": 0}]
 
 
-@pytest.mark.odin_settings(ws_retention_seconds=60, ws_retention_bytes=5000)
+@pytest.mark.odin_settings(ws_history_seconds=60, ws_history_bytes=5000)
 async def test_what_is_kept_is_told(odin_scenario: Scenario) -> None:
     """How many messages, what they take of what they may, and how old the oldest of them is."""
     empty = {"messages": 0, "bytes": 0, "max_bytes": 5000, "oldest_seconds": 0}
-    assert await checks(odin_scenario, "retention") == empty
+    assert await checks(odin_scenario, "history") == empty
     for token in ("BTC", "ETH"):
         odin_scenario.log.append("odin.trades", token.encode(), b'{"n":12345}')
         await trio.sleep(10)
-    found = await checks(odin_scenario, "retention")
+    found = await checks(odin_scenario, "history")
     assert found.pop("oldest_seconds") == pytest.approx(20, abs=0.1)
     assert found == {"messages": 2, "bytes": 2 * (2 * 11 + 900), "max_bytes": 5000}
-    assert await metric(odin_scenario, "ws_retention_messages") == 2
-    assert await metric(odin_scenario, "ws_retention_bytes") == found["bytes"]
+    assert await metric(odin_scenario, "ws_history_messages") == 2
+    assert await metric(odin_scenario, "ws_history_bytes") == found["bytes"]
     assert await metric(odin_scenario, "ws_snapshot_channels") == 2
 
 
-@pytest.mark.odin_settings(ws_outbox_mark_bytes=1000)
+@pytest.mark.odin_settings(ws_conflation_threshold_bytes=1000)
 async def test_messages_that_were_replaced_are_counted(odin_scenario: Scenario) -> None:
     """As many as the client is told that it has skipped."""
     client = await RawClient.open(odin_scenario, capacity=4096)

@@ -10,11 +10,11 @@ import pytest
 import trio
 
 import odin_ws
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.endings import end, every_ending
 from tests.scenarios.ops import get, metrics, post
-from tests.scenarios.test_upgrade import REFUSED
+from tests.scenarios.test_upgrade import REJECTED
 from tests.scenarios.wire import Op, RawClient, request
 
 # With the default catalogue, histograms' buckets included; a new metric may raise it. What it
@@ -47,7 +47,7 @@ async def test_requests_for_an_upgrade_add_no_series(
     odin_scenario: Scenario, before: Series
 ) -> None:
     """Whatever is wrong with them, and whatever names they use."""
-    heads = [one for one, _, _ in REFUSED.values()]
+    heads = [one for one, _, _ in REJECTED.values()]
     heads += [request(f"/{number}") for number in range(20)]
     heads += [request(headers={"Origin": f"https://{number}.example"}) for number in range(20)]
     heads += [request(method=f"METHOD{number}") for number in range(20)]
@@ -79,7 +79,7 @@ async def test_commands_add_no_series(odin_scenario: Scenario, before: Series) -
 
 @every_ending
 async def test_no_way_to_end_adds_a_series(
-    odin_scenario: Scenario, before: Series, reason: Close
+    odin_scenario: Scenario, before: Series, reason: DisconnectReason
 ) -> None:
     """Each reason has been there from the start."""
     await end(odin_scenario, reason)
@@ -98,21 +98,21 @@ async def test_ops_requests_add_no_series(odin_scenario: Scenario, before: Serie
     assert await series(odin_scenario) == before
 
 
-def refusal_labels() -> Iterator[str]:
-    """The label of each Refusal in the source that is written where it is raised."""
+def rejection_labels() -> Iterator[str]:
+    """The label of each Rejection in the source that is written where it is raised."""
     for file in Path(odin_ws.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Refusal":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "HTTPRejection":
                 label = node.args[1]
                 if isinstance(label, ast.Constant):
                     yield str(label.value)
 
 
-async def test_every_refusal_has_its_series_from_the_start(before: Series) -> None:
+async def test_every_rejection_has_its_series_from_the_start(before: Series) -> None:
     """An alert on a rate needs a first zero, so a new reason belongs in the metric's list."""
     counted = {
         dict(labels)["reason"] for name, labels in before if name == "ws_connections_failed_total"
     }
-    found = set(refusal_labels())
+    found = set(rejection_labels())
     assert len(found) > 10
     assert found <= counted

@@ -17,7 +17,7 @@ from odin_ws import service
 from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.cli.environment import read_catalogue
 from odin_ws.kafka.options import KafkaOptions
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.settings import declared_settings, load_settings
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.container import Container
@@ -31,7 +31,7 @@ _FLOODS: Final = "tests/scenarios/test_floods.py"
 _ADDRESSES: Final = "tests/scenarios/test_forwarded.py"
 _WAITING: Final = "tests/scenarios/test_waiting.py"
 _AUTH: Final = "tests/scenarios/auth"
-_AUTHORITY: Final = "tests/auth/test_authority.py"
+_AUTHORITY: Final = "tests/auth/test_jwt_verifier.py"
 _SECURITY: Final = "tests/integration/test_kafka_security.py"
 _LOGGING: Final = "tests/integration/test_logging.py"
 
@@ -79,20 +79,20 @@ EFFECTS: Final = {
     "WS_MAX_SUBSCRIPTION_BYTES": (
         "tests/scenarios/test_memory.py::test_patterns_have_a_limit_of_bytes"
     ),
-    "WS_MAX_FRAME_BYTES": (
+    "WS_MAX_MESSAGE_BYTES": (
         "tests/scenarios/test_failing_connections.py::test_failing_20_a_frame_has_a_limit"
     ),
     "WS_COMMAND_RATE": f"{_HERE}::test_commands_are_limited_to_burst_and_rate",
     "WS_COMMAND_BURST": f"{_HERE}::test_commands_are_limited_to_burst_and_rate",
-    "WS_HEAD_MAX_BYTES": f"{_HERE}::test_a_larger_head_is_refused",
-    "WS_HEAD_TIMEOUT": f"{_HERE}::test_a_slower_head_is_refused",
-    "WS_OUTBOX_BYTES": (
+    "WS_MAX_HEADER_BYTES": f"{_HERE}::test_a_larger_head_is_rejected",
+    "WS_HANDSHAKE_TIMEOUT_SECONDS": f"{_HERE}::test_a_slower_head_is_rejected",
+    "WS_SEND_QUEUE_BYTES": (
         "tests/scenarios/test_slow.py::test_more_waiting_bytes_than_the_limit_close"
     ),
-    "WS_OUTBOX_SECONDS": (
+    "WS_WRITE_TIMEOUT_SECONDS": (
         "tests/scenarios/test_slow.py::test_bytes_that_wait_longer_than_the_grace_close"
     ),
-    "WS_OUTBOX_MARK_BYTES": f"{_PAST}::test_with_more_than_the_mark_waiting_messages_are_replaced",
+    "WS_CONFLATION_THRESHOLD_BYTES": f"{_PAST}::test_messages_over_the_threshold_are_conflated",
     "WS_COMPRESSION": (
         "tests/scenarios/test_compression.py::test_compression_off_declines_the_offer"
     ),
@@ -107,49 +107,51 @@ EFFECTS: Final = {
     "WS_MAX_CONNECTIONS_PER_IP": f"{_ADDRESSES}::test_connections_of_an_address_are_limited",
     "WS_CONNECT_RATE": f"{_ADDRESSES}::test_connections_a_second_are_limited",
     "WS_CONNECT_RATE_PER_IP": f"{_ADDRESSES}::test_connections_a_second_of_an_address_are_limited",
-    "WS_MAX_LOOP_DELAY": (
+    "WS_MAX_LOOP_DELAY_SECONDS": (
         "tests/scenarios/test_overload.py::test_a_loop_that_stays_behind_keeps_callers_out"
     ),
     "WS_MAX_FRAGMENTS": f"{_FLOODS}::test_a_command_has_a_limit_of_frames",
-    "WS_MESSAGE_TIMEOUT": f"{_FLOODS}::test_a_command_that_does_not_end_closes",
-    "WS_MAX_PENDING": f"{_WAITING}::test_who_has_waited_longest_makes_room",
+    "WS_MESSAGE_TIMEOUT_SECONDS": f"{_FLOODS}::test_a_command_that_does_not_end_closes",
+    "WS_MAX_PENDING_HANDSHAKES": f"{_WAITING}::test_who_has_waited_longest_makes_room",
     "WS_AUTH": f"{_AUTH}/test_coming_in.py::test_without_a_token_nobody_gets_in",
     "WS_JWT_SECRET": f"{_AUTH}/test_coming_in.py::test_a_good_token_lets_in",
     "WS_JWT_PUBLIC_KEY": f"{_AUTHORITY}::test_a_public_key_is_read_from_its_file",
     "WS_JWKS": f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change",
-    "WS_JWKS_INTERVAL": f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change",
+    "WS_JWKS_INTERVAL_SECONDS": (
+        f"{_AUTH}/test_token_metrics.py::test_keys_are_counted_as_they_change"
+    ),
     "WS_JWT_AUDIENCE": f"{_AUTH}/test_coming_in.py::test_audience_and_issuer_have_to_be_right",
     "WS_JWT_ISSUER": f"{_AUTH}/test_coming_in.py::test_audience_and_issuer_have_to_be_right",
-    "WS_JWT_LEEWAY": f"{_AUTH}/test_coming_in.py::test_leeway_is_a_setting",
+    "WS_JWT_LEEWAY_SECONDS": f"{_AUTH}/test_coming_in.py::test_leeway_is_a_setting",
     "WS_TOKEN_IN_QUERY": (
         f"{_AUTH}/test_coming_in.py::test_a_token_in_the_query_is_taken_where_that_is_set"
     ),
-    "WS_TOKEN_NOTICE": f"{_AUTH}/test_expiry.py::test_the_notice_is_a_setting",
+    "WS_TOKEN_EXPIRY_NOTICE_SECONDS": f"{_AUTH}/test_expiry.py::test_the_notice_is_a_setting",
     "WS_PRIVATE_CATEGORIES": f"{_AUTH}/test_grants.py::test_private_categories_are_a_setting",
     "WS_POLICY": f"{_AUTHORITY}::test_a_policy_is_read_from_its_file",
-    "WS_ORIGINS": f"{_AUTH}/test_coming_in.py::test_only_listed_pages_may_connect",
+    "WS_ALLOWED_ORIGINS": f"{_AUTH}/test_coming_in.py::test_only_listed_pages_may_connect",
     "WS_MAX_CONNECTIONS_PER_USER": (
         f"{_AUTH}/test_coming_in.py::test_a_user_has_so_many_connections"
     ),
     "WS_OPS_HOSTS": "tests/ops/test_request_checks.py::test_hosts_of_the_setting_are_answered",
     "WS_OPS_TOKEN": "tests/ops/test_request_checks.py::test_the_token_opens_every_page",
-    "WS_RETENTION_BYTES": f"{_PAST}::test_what_does_not_fit_into_the_tail_comes_from_the_log",
-    "WS_RETENTION_SECONDS": f"{_PAST}::test_what_is_too_old_for_the_tail_comes_from_the_log",
+    "WS_HISTORY_BYTES": f"{_PAST}::test_what_does_not_fit_into_the_tail_comes_from_the_log",
+    "WS_HISTORY_SECONDS": f"{_PAST}::test_what_is_too_old_for_the_tail_comes_from_the_log",
     "WS_SNAPSHOT_BYTES": f"{_PAST}::test_a_snapshot_holds_what_there_is_memory_for",
-    "WS_REPLAY_READERS": f"{_HERE}::test_settings_reach_the_archive",
-    "WS_REPLAY_MAX_RECORDS": f"{_PAST}::test_one_replay_reads_so_many_records_of_the_log",
-    "WS_POSITIONS_INTERVAL": f"{_PAST}::test_positions_are_told_at_an_interval",
-    "WS_PING_INTERVAL": (
+    "WS_REPLAY_CONSUMERS": f"{_HERE}::test_settings_reach_the_archive",
+    "WS_MAX_REPLAY_RECORDS": f"{_PAST}::test_one_replay_reads_so_many_records_of_the_log",
+    "WS_POSITIONS_INTERVAL_SECONDS": f"{_PAST}::test_positions_are_told_at_an_interval",
+    "WS_PING_INTERVAL_SECONDS": (
         "tests/scenarios/test_liveness.py::test_the_interval_and_the_timeout_are_settings"
     ),
-    "WS_PONG_TIMEOUT": (
+    "WS_PONG_TIMEOUT_SECONDS": (
         "tests/scenarios/test_liveness.py::test_the_interval_and_the_timeout_are_settings"
     ),
     "WS_WORKERS": "tests/integration/test_workers.py::test_the_pages_are_those_of_all_workers",
-    "WS_DRAIN_DELAY": (
+    "WS_DRAIN_DELAY_SECONDS": (
         "tests/scenarios/test_drain.py::test_for_the_delay_clients_are_let_in_and_then_nobody"
     ),
-    "WS_DRAIN_SECONDS": (
+    "WS_DRAIN_TIMEOUT_SECONDS": (
         "tests/scenarios/test_drain.py::test_who_does_not_read_is_cut_off_in_time"
     ),
     "WS_CPU_LIMIT": f"{_HERE}::test_cpu_is_measured_by_the_limit",
@@ -208,8 +210,8 @@ async def test_commands_are_limited_to_burst_and_rate(odin_scenario: Scenario) -
     assert await ask_five() == ["pong"] * 3 + ["error"] * 2
 
 
-@pytest.mark.odin_settings(ws_head_max_bytes=600)
-async def test_a_larger_head_is_refused(odin_scenario: Scenario) -> None:
+@pytest.mark.odin_settings(ws_max_header_bytes=600)
+async def test_a_larger_head_is_rejected(odin_scenario: Scenario) -> None:
     """600 bytes are accepted, one more is answered 431."""
     room = 600 - len(request(headers={"X": ""}))
     for size, status in ((room, b"101"), (room + 1, b"431")):
@@ -217,8 +219,8 @@ async def test_a_larger_head_is_refused(odin_scenario: Scenario) -> None:
         assert (await client.head()).split()[1] == status
 
 
-@pytest.mark.odin_settings(ws_head_timeout=2)
-async def test_a_slower_head_is_refused(odin_scenario: Scenario) -> None:
+@pytest.mark.odin_settings(ws_handshake_timeout_seconds=2)
+async def test_a_slower_head_is_rejected(odin_scenario: Scenario) -> None:
     """The answer 408 comes after 2 seconds."""
     started_at = trio.current_time()
     client = await RawClient.dial(odin_scenario, b"GET ")
@@ -279,7 +281,7 @@ async def test_another_catalogue_is_served(
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({"KAFKA_BROKERS": "a:1,b:2"}, {"access": KafkaAccess(("a:1", "b:2"))}),
+        ({"KAFKA_BROKERS": "a:1,b:2"}, {"security": KafkaSecurity(("a:1", "b:2"))}),
         ({"KAFKA_ASSIGNMENT": "all", "KAFKA_CONSUMER_GROUP": "mine"}, {"group": None}),
         ({"KAFKA_ASSIGNMENT": "group"}, {"group": "ws-server-group"}),
         ({"KAFKA_ASSIGNMENT": "group", "KAFKA_CONSUMER_GROUP": "mine"}, {"group": "mine"}),
@@ -287,9 +289,9 @@ async def test_another_catalogue_is_served(
         ({"KAFKA_PROBE_SECONDS": "0.7"}, {"probe": 0.7}),
         ({"WS_MAX_KAFKA_RATE": "12"}, {"rate": 12}),
         ({"WS_MAX_BROADCAST_RATE": "4"}, {"slot": 0.25}),
-        ({"WS_RETENTION_SECONDS": "30"}, {"history_seconds": 30}),
-        ({"WS_RETENTION_BYTES": "2048000"}, {"history_records": 1000}),
-        ({"WS_RETENTION_BYTES": "0"}, {"history_records": 0}),
+        ({"WS_HISTORY_SECONDS": "30"}, {"history_seconds": 30}),
+        ({"WS_HISTORY_BYTES": "2048000"}, {"history_records": 1000}),
+        ({"WS_HISTORY_BYTES": "0"}, {"history_records": 0}),
     ],
     ids=str,
 )
@@ -303,10 +305,10 @@ def test_kafka_settings_reach_the_source(
 
 def test_settings_reach_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks the same Kafka as the source reads, with as many readers as there may be."""
-    environment = {"KAFKA_BROKERS": "a:1", "WS_REPLAY_READERS": "7"}
-    options, archive = made_of(environment, monkeypatch)
-    assert archive == (options, 7)
-    assert options.access.brokers == ("a:1",)
+    environment = {"KAFKA_BROKERS": "a:1", "WS_REPLAY_CONSUMERS": "7"}
+    options, log_reader = made_of(environment, monkeypatch)
+    assert log_reader == (options, 7)
+    assert options.security.brokers == ("a:1",)
 
 
 def made_of(
@@ -321,7 +323,7 @@ def made_of(
     monkeypatch.setattr(service, "KafkaSource", source)
     monkeypatch.setattr(service, "KafkaLogReader", lambda *given: given)
     settings, _ = load_settings(environment)
-    upstream = service.kafka(settings, default_catalogue(), KafkaAccess.of(settings))
+    upstream = service.kafka(settings, default_catalogue(), KafkaSecurity.of(settings))
     (options,) = made
-    archive: Any = upstream.archive
-    return options, archive
+    log_reader: Any = upstream.log_reader
+    return options, log_reader

@@ -30,28 +30,28 @@ async def publish(scenario: Scenario, count: int) -> None:
     await trio.sleep(1)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=10_000)
+@pytest.mark.odin_settings(ws_history_bytes=10_000)
 async def test_what_does_not_fit_into_the_tail_comes_from_the_log(odin_scenario: Scenario) -> None:
     """A message takes a thousand bytes, so of 30 nine are there; nothing is lost."""
     await publish(odin_scenario, 30)
     assert (await resume(odin_scenario))["replayed"] == 30
     replays = odin_scenario.view.server.replays
-    assert (replays.from_tail, replays.from_archive) == (9, 21)
-    assert odin_scenario.view.hub.retention.size <= 10_000
+    assert (replays.from_history, replays.from_log) == (9, 21)
+    assert odin_scenario.view.hub.history.size <= 10_000
 
 
-@pytest.mark.odin_settings(ws_retention_seconds=20)
+@pytest.mark.odin_settings(ws_history_seconds=20)
 async def test_what_is_too_old_for_the_tail_comes_from_the_log(odin_scenario: Scenario) -> None:
     """Of what came 19 seconds ago all is there, of what came 21 seconds ago nothing."""
     await publish(odin_scenario, 3)
     await trio.sleep(18)
     await publish(odin_scenario, 4)
-    assert len(odin_scenario.view.hub.retention) == 7
+    assert len(odin_scenario.view.hub.history) == 7
     await trio.sleep(1)
     await publish(odin_scenario, 5)
     assert (await resume(odin_scenario))["replayed"] == 12
     replays = odin_scenario.view.server.replays
-    assert (replays.from_tail, replays.from_archive) == (9, 3)
+    assert (replays.from_history, replays.from_log) == (9, 3)
 
 
 @pytest.mark.odin_settings(ws_snapshot_bytes=3500)
@@ -72,7 +72,7 @@ async def test_one_replay_reads_so_many_records_of_the_log(
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
 ) -> None:
     """The newest are read, of the others it is told which they are."""
-    settings = Settings(ws_retention_bytes=0, ws_replay_max_records=10)
+    settings = Settings(ws_history_bytes=0, ws_max_replay_records=10)
     async with open_scenario(settings, partitions=1) as scenario:
         await publish(scenario, 30)
         client = await scenario.connect()
@@ -84,12 +84,12 @@ async def test_one_replay_reads_so_many_records_of_the_log(
 
 
 @pytest.mark.parametrize("mark", [0, 20_000])
-async def test_with_more_than_the_mark_waiting_messages_are_replaced(
+async def test_messages_over_the_threshold_are_conflated(
     autojump_clock: MockClock,  # noqa: ARG001 -- virtual time
     mark: int,
 ) -> None:
     """Who asked for the latest and does not read has so much waiting, and one message more."""
-    async with open_scenario(Settings(ws_outbox_mark_bytes=mark)) as scenario:
+    async with open_scenario(Settings(ws_conflation_threshold_bytes=mark)) as scenario:
         client = await RawClient.open(scenario, capacity=500)
         await client.command("subscribe", channels=["BTC.trade"], delivery="latest")
         assert (await client.next()).json["type"] == "subscription_ack"
@@ -101,7 +101,7 @@ async def test_with_more_than_the_mark_waiting_messages_are_replaced(
         assert scenario.view.hub.stats.messages_skipped > 20
 
 
-@pytest.mark.odin_settings(ws_positions_interval=3)
+@pytest.mark.odin_settings(ws_positions_interval_seconds=3)
 async def test_positions_are_told_at_an_interval(odin_scenario: Scenario) -> None:
     """To those who asked for them, every 3 seconds, also where nothing is published."""
     client, other = await odin_scenario.connect(), await odin_scenario.connect()
@@ -119,7 +119,7 @@ async def test_positions_are_told_at_an_interval(odin_scenario: Scenario) -> Non
     assert (await other.command("heartbeat"))["type"] == "pong"
 
 
-@pytest.mark.odin_settings(ws_positions_interval=3)
+@pytest.mark.odin_settings(ws_positions_interval_seconds=3)
 async def test_whose_subscription_begins_in_the_past_is_told_positions_too(
     odin_scenario: Scenario,
 ) -> None:

@@ -39,10 +39,10 @@ MOST_CALLS: Final = 20_000
 
 
 class Work(trio.abc.Instrument):
-    """Counts calls of functions in each step of each task. `most`: in one step."""
+    """Counts calls of functions in each step of each task. `maximum`: in one step."""
 
     def __init__(self) -> None:
-        self.most = 0
+        self.maximum = 0
         self.most_of = ""
         self._calls = 0
 
@@ -54,8 +54,8 @@ class Work(trio.abc.Instrument):
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """It waits, or has ended."""
         sys.setprofile(None)
-        if self._calls > self.most:
-            self.most, self.most_of = self._calls, task.name
+        if self._calls > self.maximum:
+            self.maximum, self.most_of = self._calls, task.name
 
     def _count(self, _frame: object, event: str, _argument: object) -> None:
         self._calls += event in {"call", "c_call"}
@@ -97,7 +97,7 @@ async def five_thousand_channels() -> AsyncIterator[Scenario]:
         for token, topic in CHANNELS:
             log.append(topic.name, token.encode(), VALUE)
         await trio.sleep(5)
-        assert len(scenario.view.hub.intake.last) == len(CHANNELS)
+        assert len(scenario.view.hub.ingest.snapshots) == len(CHANNELS)
         yield scenario
 
 
@@ -111,7 +111,7 @@ async def most_calls(scenario: Scenario, before: Sequence[bytes], asked: bytes) 
         await trio.sleep(1)
     assert b'"type":"error"' not in wire.sent
     wire.put(b"")
-    return work.most, work.most_of
+    return work.maximum, work.most_of
 
 
 ASKED: Final[dict[str, tuple[Sequence[bytes], bytes]]] = {
@@ -151,8 +151,8 @@ async def test_work_of_one_client_is_cut_into_time_slices(
 ) -> None:
     """Between two yields of its tasks there are no more calls than in a time slice."""
     async with five_thousand_channels() as scenario:
-        most, task = await most_calls(scenario, *ASKED[what])
-    assert most <= MOST_CALLS, task
+        maximum, task = await most_calls(scenario, *ASKED[what])
+    assert maximum <= MOST_CALLS, task
 
 
 async def test_what_is_sent_again_is_looked_for_in_time_slices(
@@ -171,4 +171,4 @@ async def test_what_is_sent_again_is_looked_for_in_time_slices(
             await trio.sleep(1)
         assert b'"type":"replay_complete","count":1' in wire.sent
         wire.put(b"")
-    assert work.most <= MOST_CALLS, work.most_of
+    assert work.maximum <= MOST_CALLS, work.most_of

@@ -10,7 +10,7 @@ import trio
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import RawClient, request
 
-REFUSED: dict[str, tuple[bytes, int, str]] = {
+REJECTED: dict[str, tuple[bytes, int, str]] = {
     "another path": (request("/"), 404, "not_found"),
     "a path below": (request("/ws/"), 404, "not_found"),
     "another method": (request(method="POST"), 405, "bad_method"),
@@ -98,16 +98,16 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "a target with a scheme alone": (request("http:/ws"), 400, "bad_request"),
     "CONNECT": (request("test:443", method="CONNECT"), 400, "bad_request"),
     "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400, "bad_request"),
-    "200 headers": (request(headers={f"X-{n}": "" for n in range(200)}), 431, "head_too_large"),
-    "a head of 20,000 bytes": (request(headers={"X": "x" * 20_000}), 431, "head_too_large"),
-    "an endless head": (request(headers={"X": "x" * 90_000})[:-4], 431, "head_too_large"),
+    "200 headers": (request(headers={f"X-{n}": "" for n in range(200)}), 431, "header_too_large"),
+    "a head of 20,000 bytes": (request(headers={"X": "x" * 20_000}), 431, "header_too_large"),
+    "an endless head": (request(headers={"X": "x" * 90_000})[:-4], 431, "header_too_large"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", REJECTED)
 async def test_a_request_that_is_no_upgrade_is_answered(odin_scenario: Scenario, case: str) -> None:
     """A status, one line of plain text, the end of the stream; counted by its label."""
-    data, status, label = REFUSED[case]
+    data, status, label = REJECTED[case]
     client = await RawClient.dial(odin_scenario, data)
     head, *fields = (await client.head()).decode("ascii").split("\r\n")
     headers = dict(field.split(": ", 1) for field in fields)
@@ -119,7 +119,7 @@ async def test_a_request_that_is_no_upgrade_is_answered(odin_scenario: Scenario,
     assert body.endswith(b"\n")
     assert len(body) == int(headers["Content-Length"])
     server = odin_scenario.view.server
-    assert server.admission.refused == Counter({label: 1})
+    assert server.admission.rejections == Counter({label: 1})
     assert (server.stats.opened, server.stats.errors, server.admission.active) == (0, 0, 0)
 
 
@@ -134,7 +134,7 @@ async def test_a_request_that_is_no_upgrade_is_answered(odin_scenario: Scenario,
     ],
     ids=["another path", "no upgrade", "a body", "a chunked body", "another method"],
 )
-async def test_what_comes_behind_a_refused_request_is_no_request(
+async def test_what_comes_behind_a_rejected_request_is_no_request(
     odin_scenario: Scenario, first: bytes
 ) -> None:
     """A body or a second request is not answered: a proxy would give that to somebody else."""
@@ -143,7 +143,7 @@ async def test_what_comes_behind_a_refused_request_is_no_request(
     assert answer.startswith(b"HTTP/1.1 4")
     assert answer.count(b"HTTP/1.1") == 1
     server = odin_scenario.view.server
-    assert server.admission.refused.total() == 1
+    assert server.admission.rejections.total() == 1
     assert (server.stats.opened, server.stats.errors) == (0, 0)
 
 
@@ -207,12 +207,12 @@ async def test_a_place_given_back_can_be_taken(odin_scenario: Scenario) -> None:
     """Full with two; when one of them leaves, the next is let in."""
     first = await RawClient.open(odin_scenario)
     await RawClient.open(odin_scenario)
-    refused = await RawClient.dial(odin_scenario, request())
-    assert b" 503 " in await refused.head()
+    rejected = await RawClient.dial(odin_scenario, request())
+    assert b" 503 " in await rejected.head()
     await first.send(8, b"\x03\xe8")
     await first.rest()
     await RawClient.open(odin_scenario)
-    assert odin_scenario.view.server.admission.refused == Counter({"max_connections": 1})
+    assert odin_scenario.view.server.admission.rejections == Counter({"max_connections": 1})
 
 
 @pytest.mark.odin_settings(ws_max_connections=2)

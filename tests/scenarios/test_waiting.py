@@ -10,7 +10,7 @@ from tests.scenarios.ops import metric
 from tests.scenarios.wire import RawClient, request
 
 
-@pytest.mark.odin_settings(ws_max_pending=3)
+@pytest.mark.odin_settings(ws_max_pending_handshakes=3)
 async def test_who_has_waited_longest_makes_room(odin_scenario: Scenario) -> None:
     """The fourth is let wait, the first is answered 503 with a time to come back, and counted."""
     first, *others = [await RawClient.dial(odin_scenario, b"GET /ws HT") for _ in range(4)]
@@ -20,7 +20,7 @@ async def test_who_has_waited_longest_makes_room(odin_scenario: Scenario) -> Non
     await first.stream.aclose()
     await trio.sleep(1)
     assert await metric(odin_scenario, "ws_connections_pending") == 3
-    labels = {"reason": "max_pending"}
+    labels = {"reason": "max_pending_handshakes"}
     assert await metric(odin_scenario, "ws_connections_failed_total", **labels) == 1
     assert await metric(odin_scenario, "ws_capacity_rejections_total", **labels) == 1
     for client in others:
@@ -29,21 +29,21 @@ async def test_who_has_waited_longest_makes_room(odin_scenario: Scenario) -> Non
     assert await metric(odin_scenario, "ws_connections_pending") == 0
 
 
-@pytest.mark.odin_settings(ws_max_pending=3)
+@pytest.mark.odin_settings(ws_max_pending_handshakes=3)
 async def test_the_silent_keep_nobody_out(odin_scenario: Scenario) -> None:
     """While a hundred dial and say nothing, whoever sends its head at once is let in."""
     for _ in range(10):
         for _ in range(10):
             await RawClient.dial(odin_scenario, b"")
         await RawClient.open(odin_scenario)
-        assert len(odin_scenario.view.server.entrance.pending) <= 3
+        assert len(odin_scenario.view.server.handshaker.limiter) <= 3
     assert odin_scenario.view.server.admission.active == 10
 
 
-@pytest.mark.odin_settings(ws_max_pending=2)
+@pytest.mark.odin_settings(ws_max_pending_handshakes=2)
 async def test_those_sent_away_are_bounded_too(odin_scenario: Scenario) -> None:
-    """Who is refused and does not leave is not read from for as long as it likes."""
+    """Who is rejected and does not leave is not read from for as long as it likes."""
     clients = [await RawClient.dial(odin_scenario, request("/elsewhere")) for _ in range(20)]
-    assert len(odin_scenario.view.server.entrance.pending) <= 2
+    assert len(odin_scenario.view.server.handshaker.limiter) <= 2
     for client in clients:
         assert (await client.head()).startswith(b"HTTP/1.1 404 ")

@@ -10,7 +10,7 @@ import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.records import Assignment
-from tests.session.talking import House, Talker, open_house
+from tests.session.conversation import House, Talker, open_house
 
 
 async def ask_again(client: Talker, **numbers: int) -> tuple[list[int], dict[str, Any]]:
@@ -125,7 +125,7 @@ async def test_a_slow_reader_gets_a_hundred_at_a_time(autojump_clock: MockClock)
         client.transport.room = 0
         client.say("replay", 1, since=0)
         await wait_all_tasks_blocked()
-        chunk = client.outbox.backlog
+        chunk = client.send_queue.backlog
         await house.publish("BTC")
         client.take(chunk)
         await wait_all_tasks_blocked()

@@ -16,7 +16,7 @@ from odin_ws.auth.grants import Grant
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS
 from odin_ws.time_slice import SLICE_STEPS
-from tests.session.talking import CATALOGUE, House, Talker, open_house
+from tests.session.conversation import CATALOGUE, House, Talker, open_house
 
 # Some slices' worth.
 TOKENS: Final = [f"T{number}" for number in range(4 * SLICE_STEPS * STEP_ITEMS)]
@@ -26,18 +26,18 @@ PAST: Final = {"odin.trades": {"0": -1, "1": -1}}
 
 
 class Meanwhile:
-    """What happens between two time slices: `happen`, at most `most` times."""
+    """What happens between two time slices: `happen`, at most `maximum` times."""
 
-    def __init__(self, most: int = 1 << 30) -> None:
+    def __init__(self, maximum: int = 1 << 30) -> None:
         self.happen: Callable[[], Any] | None = None
-        self.turns = 0
-        self.most = most
+        self.read_scheduler = 0
+        self.maximum = maximum
 
     async def turn(self) -> None:
         """Let it happen, and be delivered."""
         await trio.lowlevel.checkpoint()
-        self.turns += 1
-        if self.happen is not None and self.turns <= self.most:
+        self.read_scheduler += 1
+        if self.happen is not None and self.read_scheduler <= self.maximum:
             self.happen()
             await trio.sleep(0.01)
 
@@ -64,9 +64,9 @@ BEGINNINGS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("beginning", BEGINNINGS)
+@pytest.mark.parametrize("start_position", BEGINNINGS)
 async def test_replay_amid_which_messages_come_brings_each_once_and_in_order(
-    autojump_clock: MockClock, beginning: str
+    autojump_clock: MockClock, start_position: str
 ) -> None:
     """One comes between any two slices, up to the moment the client is live, and then some more."""
     meanwhile = Meanwhile(100)
@@ -74,15 +74,15 @@ async def test_replay_amid_which_messages_come_brings_each_once_and_in_order(
         await house.publish(*TOKENS)
         meanwhile.happen = publishing(house)
         client = Talker(house)
-        kind, data = BEGINNINGS[beginning]
+        kind, data = BEGINNINGS[start_position]
         await client.say_on(kind, 1, **data)
         await trio.sleep(30)
-        assert meanwhile.turns > 3
+        assert meanwhile.read_scheduler > 3
         await house.publish(TOKENS[0], TOKENS[1])
         await wait_all_tasks_blocked()
     came = offsets(client)
     # A `last_pos` is of a message that the client has.
-    begin = 1 if beginning == "reconnect" else 0
+    begin = 1 if start_position == "reconnect" else 0
     assert came == list(range(begin, house.log.ends()[KEY]))
     assert [one["seq"] for one in client.received if "seq" in one] == list(range(1, len(came) + 1))
 
@@ -96,7 +96,7 @@ async def test_snapshot_amid_which_messages_come_misses_none(autojump_clock: Moc
         client = Talker(house)
         await client.say_on("subscribe", channels=["*.trade"], snapshot=True)
         await trio.sleep(30)
-        assert meanwhile.turns > 2
+        assert meanwhile.read_scheduler > 2
         await house.publish(TOKENS[1])
         await wait_all_tasks_blocked()
     assert offsets(client) == list(range(house.log.ends()[KEY]))
@@ -133,7 +133,7 @@ async def test_command_that_is_begun_while_it_is_ended_is_ended(
     """A command that has waited is half carried out when its names are ended, or not granted."""
     meanwhile = Meanwhile()
     async with open_house(patterns=2048, turn=meanwhile.turn) as house:
-        house.archive.hold()
+        house.log_reader.hold()
         client = Talker(house)
         await house.publish("BTC")
         client.say("subscribe", 1, channels=["BTC.trade"], since_ms=0)
@@ -156,7 +156,7 @@ async def test_command_that_is_begun_while_it_is_ended_is_ended(
                 house.nursery.start_soon(end)
 
         meanwhile.happen = happen
-        house.archive.release()
+        house.log_reader.release()
         with trio.fail_after(60):
             await ending.wait()
         await wait_all_tasks_blocked()

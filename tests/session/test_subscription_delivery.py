@@ -8,8 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.session.beginnings import BEGINNINGS
-from tests.session.talking import (
+from tests.session.conversation import (
     GRACE,
     HELD,
     MARK,
@@ -17,14 +16,15 @@ from tests.session.talking import (
     Talker,
     open_house,
 )
+from tests.session.start_positions import BEGINNINGS
 
 
-@pytest.mark.parametrize("beginning", ["resume", "snapshot"])
+@pytest.mark.parametrize("start_position", ["resume", "snapshot"])
 async def test_delivery_can_be_changed_at_any_time(
-    autojump_clock: MockClock, beginning: str
+    autojump_clock: MockClock, start_position: str
 ) -> None:
     """By every command that subscribes; one that does not say it leaves it as it is."""
-    kind, data, _ = BEGINNINGS[beginning]
+    kind, data, _ = BEGINNINGS[start_position]
     async with open_house() as house:
         client = Talker(house)
         seen = []
@@ -46,13 +46,13 @@ async def test_who_asked_for_the_latest_is_not_slow_while_it_takes_something(
             await house.publish("BTC", "ETH")
             await trio.sleep(STUCK - 1)
             client.take(1)
-        assert MARK - 20 < client.outbox.backlog < 2 * MARK
+        assert MARK - 20 < client.send_queue.backlog < 2 * MARK
         assert not client.slow
         client.take()
         await wait_all_tasks_blocked()
-    *most, before, last = client.received[1:]
+    *maximum, before, last = client.received[1:]
     assert [one["pos"] for one in (before, last)] == ["0-38", "0-39"]
-    assert before["skipped"] == before["seq"] - most[-1]["seq"] - 1
+    assert before["skipped"] == before["seq"] - maximum[-1]["seq"] - 1
     assert last["seq"] == 40
 
 
@@ -77,7 +77,7 @@ async def test_the_latest_of_too_many_channels_makes_slow(autojump_clock: MockCl
         client = Talker(house, takes=0)
         client.say("subscribe", channels=["*.trade"], delivery="latest")
         numbers = iter(range(1000))
-        while not client.outbox.backlog > MARK:
+        while not client.send_queue.backlog > MARK:
             await house.publish("BTC")
         held = 0
         while not client.slow:

@@ -7,45 +7,45 @@ from __future__ import annotations
 import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.session.beginnings import BEGINNINGS, begin_a_long_replay
-from tests.session.talking import (
+from tests.session.conversation import (
     CATALOGUE,
     Talker,
     open_house,
 )
+from tests.session.start_positions import BEGINNINGS, begin_a_long_replay
 
 
-@pytest.mark.parametrize("beginning", BEGINNINGS)
-async def test_only_so_many_may_wait(autojump_clock: MockClock, beginning: str) -> None:
-    """100 wait for the replay; one more is refused and may be tried again; the others are done."""
-    kind, data, _ = BEGINNINGS[beginning]
+@pytest.mark.parametrize("start_position", BEGINNINGS)
+async def test_only_so_many_may_wait(autojump_clock: MockClock, start_position: str) -> None:
+    """100 wait for the replay; one more is rejected and may be tried again; the others are done."""
+    kind, data, _ = BEGINNINGS[start_position]
     async with open_house(retention_bytes=0) as house:
         client = await begin_a_long_replay(house)
         for number in range(100):
             client.say("subscribe", number, channels=["ETH.trade"])
         client.say(kind, 100, **data)
         await wait_all_tasks_blocked()
-        (refused,) = client.received
-        assert refused["id"] == 100
-        assert (refused["type"], refused["code"]) == (
+        (rejected,) = client.received
+        assert rejected["id"] == 100
+        assert (rejected["type"], rejected["code"]) == (
             ("reconnect_error", "rate_limited")
             if kind == "reconnect"
             else ("error", "RATE_LIMIT_EXCEEDED")
         )
-        assert refused.get("retry", True)
-        assert 2000 <= refused["retry_ms"] <= 10_000
-        house.archive.release()
+        assert rejected.get("retry", True)
+        assert 2000 <= rejected["retry_ms"] <= 10_000
+        house.log_reader.release()
         await wait_all_tasks_blocked()
         assert client.kinds[-100:] == ["subscription_ack"] * 100
         assert (await client.ask("subscribe", channels=["ETH.trade"]))["count"] == 2
 
 
-@pytest.mark.parametrize("beginning", ["resume", "snapshot", "since"])
+@pytest.mark.parametrize("start_position", ["resume", "snapshot", "since"])
 async def test_there_is_room_for_so_many_patterns(
-    autojump_clock: MockClock, beginning: str
+    autojump_clock: MockClock, start_position: str
 ) -> None:
     """Names are taken as long as there is; those live already take no more of it."""
-    kind, data, answer = BEGINNINGS[beginning]
+    kind, data, answer = BEGINNINGS[start_position]
     channels = ["BTC.trade", "ETH.trade", "BTC.PRICE_ONLY", "SOL.trade", "DOGE.trade"]
     async with open_house(patterns=5) as house:
         client = Talker(house)
@@ -82,7 +82,7 @@ async def test_one_large_command_may_wait_alone(autojump_clock: MockClock) -> No
     positions = {topic: {str(n): 0 for n in range(600)} for topic in CATALOGUE.topics}
     async with open_house() as house:
         client = Talker(house)
-        house.archive.hold()
+        house.log_reader.hold()
         client.say("subscribe", 1, channels=["BTC.trade"], since_ms=0)
         client.say("resume", 2, channels=["*.*"], positions=positions)
         client.say("resume", 3, channels=["*.*"], positions=positions)
@@ -104,11 +104,11 @@ async def test_what_waits_behind_a_replay_is_bounded(autojump_clock: MockClock) 
     """In all that its names stand for, not only in commands; one alone may be as large as ever."""
     async with open_house(patterns=5000) as house:
         client = Talker(house)
-        house.archive.hold()
+        house.log_reader.hold()
         client.say("subscribe", 1, channels=["BTC.trade"], since_ms=0)
         tokens = [f"T{number}" for number in range(1000)]
         for number in range(2, 8):
             client.say("subscribe", number, topics=["odin.trades"], tokens=tokens)
         client.say("subscribe", 9, channels=["BTC.trade"])
-        refused = [(one["id"], one["code"], one["retry"]) for one in client.received]
-        assert refused == [(number, "RATE_LIMIT_EXCEEDED", True) for number in (6, 7)]
+        rejected = [(one["id"], one["code"], one["retry"]) for one in client.received]
+        assert rejected == [(number, "RATE_LIMIT_EXCEEDED", True) for number in (6, 7)]

@@ -9,11 +9,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.records import HistoryEnd
-from tests.session.beginnings import BEGINNINGS, NOTHING, begin_a_long_replay
-from tests.session.talking import (
+from tests.session.conversation import (
     Talker,
     open_house,
 )
+from tests.session.start_positions import BEGINNINGS, NOTHING, begin_a_long_replay
 
 
 async def test_what_takes_no_time_is_done_at_once(autojump_clock: MockClock) -> None:
@@ -36,7 +36,7 @@ async def test_what_begins_meanwhile_waits_for_the_replay(autojump_clock: MockCl
         client.say("subscribe", 5, channels=["SOL.trade"])
         await house.publish("ETH", "BTC")
         assert client.received == []
-        house.archive.release()
+        house.log_reader.release()
         await wait_all_tasks_blocked()
         await house.publish("BTC", "ETH", "DOGE", "SOL")
     assert client.kinds == [
@@ -48,14 +48,14 @@ async def test_what_begins_meanwhile_waits_for_the_replay(autojump_clock: MockCl
         "subscription_ack",
         *["0-4", "0-5", "0-6", "0-7"],
     ]
-    answers = [one for one in client.received if "seq" not in one]
-    assert [one["id"] for one in answers] == [1, 2, 3, 4, 4, 5]
+    responder = [one for one in client.received if "seq" not in one]
+    assert [one["id"] for one in responder] == [1, 2, 3, 4, 4, 5]
     assert [one.get("seq") for one in client.received if "seq" in one] == list(range(1, 8))
     # All of it was one task's work.
     assert client.tasks == 1
 
 
-async def test_one_that_is_refused_in_its_turn_does_not_stop_the_next(
+async def test_one_that_is_rejected_in_its_turn_does_not_stop_the_next(
     autojump_clock: MockClock,
 ) -> None:
     """What is wrong with it is only known then."""
@@ -63,42 +63,42 @@ async def test_one_that_is_refused_in_its_turn_does_not_stop_the_next(
         client = await begin_a_long_replay(house)
         client.say("reconnect", 2, last_pos={"ETH.trade": "0-0", "SOL.trade": "0-0"})
         client.say("subscribe", 3, channels=["ETH.trade"])
-        house.archive.release()
+        house.log_reader.release()
         await wait_all_tasks_blocked()
     assert client.kinds == ["resume_ack", "0-0", "0-1", "reconnect_error", "subscription_ack"]
     assert client.received[3]["id"] == 2
 
 
-@pytest.mark.parametrize("beginning", ["resume", "since", "reconnect"])
+@pytest.mark.parametrize("start_position", ["resume", "since", "reconnect"])
 async def test_where_the_log_does_not_answer_nothing_begins(
-    autojump_clock: MockClock, beginning: str
+    autojump_clock: MockClock, start_position: str
 ) -> None:
     """After half a minute the client is told so, and that it may try again; others go on."""
-    kind, data, _ = BEGINNINGS[beginning]
+    kind, data, _ = BEGINNINGS[start_position]
     async with open_house(retention_bytes=0) as house:
         await house.publish("BTC", "BTC")
-        house.archive.fail()
+        house.log_reader.fail()
         client = Talker(house)
         client.say(kind, 1, **data)
         client.say("subscribe", 2, channels=["ETH.trade"])
         await trio.sleep(40)
-        refused, ack = client.received
-        assert refused["id"] == 1
-        assert (refused["type"], refused["code"]) == (
+        rejected, ack = client.received
+        assert rejected["id"] == 1
+        assert (rejected["type"], rejected["code"]) == (
             ("reconnect_error", "rate_limited")
             if kind == "reconnect"
             else ("error", "NOT_AVAILABLE")
         )
-        assert refused.get("retry", True)
-        assert 2000 <= refused["retry_ms"] <= 10_000
+        assert rejected.get("retry", True)
+        assert 2000 <= rejected["retry_ms"] <= 10_000
         assert (ack["type"], ack["count"]) == ("subscription_ack", 1)
         assert house.hub.patterns == 1
-        assert house.context.stats.not_now == 1
+        assert house.context.stats.unavailable == 1
 
 
 async def test_positions_are_told_once_they_are_known(autojump_clock: MockClock) -> None:
     """At a start the past is read first; who does not ask where it begins is live at once."""
-    async with open_house(filled=False) as house:
+    async with open_house(history_loaded=False) as house:
         client = Talker(house)
         client.say("subscribe", 1, channels=["ETH.trade"])
         client.say("subscribe", 2, channels=["BTC.trade"], positions=True)
@@ -120,7 +120,7 @@ async def test_what_is_on_its_way_can_be_unsubscribed(
     """Whether or not its task has had a turn: nothing of it comes after the answer."""
     async with open_house(retention_bytes=0) as house:
         await house.publish("BTC", "ETH")
-        house.archive.hold()
+        house.log_reader.hold()
         client = Talker(house)
         client.say("resume", 1, channels=["BTC.trade", "ETH.trade"], positions=NOTHING)
         if begun:
@@ -129,7 +129,7 @@ async def test_what_is_on_its_way_can_be_unsubscribed(
         (ack,) = client.received
         assert (ack["unsubscribed"], ack["count"]) == (["BTC.trade"], 1)
         assert [one["name"] for one in ack["rejected"]] == ["SOL.trade"]
-        house.archive.release()
+        house.log_reader.release()
         await house.publish("BTC", "ETH")
     assert client.kinds == ["unsubscription_ack", "resume_ack", "0-1", "0-3"]
     assert house.hub.patterns == 1
@@ -148,7 +148,7 @@ async def test_unsubscribe_of_a_waiting_name_is_answered_at_once(
         ended, _ = client.received
         assert (ended["id"], ended["unsubscribed"]) == (3, ["ETH.trade"])
         assert [one["name"] for one in ended["rejected"]] == ["DOGE.trade"]
-        house.archive.release()
+        house.log_reader.release()
         await wait_all_tasks_blocked()
         assert [one["id"] for one in client.received] == [3, 4, 1, 2, 5]
         assert client.received[3]["subscribed"] == ["SOL.trade"]
@@ -172,7 +172,7 @@ async def test_of_what_was_held_already_the_rest_is_dropped(autojump_clock: Mock
     assert client.kinds[-1] == "0-41"
 
 
-async def test_an_offset_without_a_partition_is_refused(autojump_clock: MockClock) -> None:
+async def test_an_offset_without_a_partition_is_rejected(autojump_clock: MockClock) -> None:
     """Where a topic has several it says nothing; the original's clients are told what to send."""
     async with open_house() as house:
         client = Talker(house)

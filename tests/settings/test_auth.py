@@ -142,7 +142,7 @@ def test_private_categories_are_a_list_that_can_be_empty() -> None:
 )
 def test_origins_are_schemes_and_hosts(text: str) -> None:
     """Several are separated by commas."""
-    assert value_of("WS_ORIGINS", text.upper()) == tuple(text.split(","))
+    assert value_of("WS_ALLOWED_ORIGINS", text.upper()) == tuple(text.split(","))
 
 
 @pytest.mark.parametrize(
@@ -163,5 +163,7 @@ def test_origins_are_schemes_and_hosts(text: str) -> None:
 )
 def test_what_is_no_origin_stops_the_start(text: str) -> None:
     """It would never be equal to what a browser sends, or to more than was meant."""
-    (problem,) = problems_of(WS_ORIGINS=text)
-    assert problem.startswith(f"WS_ORIGINS={text}: allowed is https://example.com or https://*.")
+    (problem,) = problems_of(WS_ALLOWED_ORIGINS=text)
+    assert problem.startswith(
+        f"WS_ALLOWED_ORIGINS={text}: allowed is https://example.com or https://*."
+    )

@@ -29,37 +29,37 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     "WS_MAX_RECORD_BYTES": ("1023", "1024", "16777216", "16777217"),
     "WS_MAX_SUBSCRIPTIONS": ("0", "1", "1000000", "1000001"),
     "WS_MAX_SUBSCRIPTION_BYTES": ("1023", "1024", "1073741824", "1073741825"),
-    "WS_MAX_FRAME_BYTES": ("127", "128", "16777216", "16777217"),
+    "WS_MAX_MESSAGE_BYTES": ("127", "128", "16777216", "16777217"),
     "WS_COMMAND_RATE": ("0", "0.1", "1000000", "1000001"),
     "WS_COMMAND_BURST": ("0", "1", "1000000", "1000001"),
-    "WS_HEAD_MAX_BYTES": ("511", "512", "1048576", "1048577"),
-    "WS_HEAD_TIMEOUT": ("0", "0.1", "60", "61"),
+    "WS_MAX_HEADER_BYTES": ("511", "512", "1048576", "1048577"),
+    "WS_HANDSHAKE_TIMEOUT_SECONDS": ("0", "0.1", "60", "61"),
     "WS_MAX_CONNECTIONS_PER_IP": ("-1", "0", None, None),
     "WS_CONNECT_RATE": ("-1", "0", "1000000", "1000001"),
     "WS_CONNECT_RATE_PER_IP": ("-1", "0", "1000000", "1000001"),
-    "WS_MAX_LOOP_DELAY": ("-1", "0", "60", "61"),
+    "WS_MAX_LOOP_DELAY_SECONDS": ("-1", "0", "60", "61"),
     "WS_MAX_FRAGMENTS": ("0", "1", "1000000", "1000001"),
     "WS_TLS_EXPIRY_WARNING_DAYS": ("-1", "0", "3650", "3651"),
-    "WS_MESSAGE_TIMEOUT": ("0", "0.1", "3600", "3601"),
-    "WS_MAX_PENDING": ("0", "1", "1000000", "1000001"),
-    "WS_OUTBOX_BYTES": ("1023", "1024", "1073741824", "1073741825"),
-    "WS_OUTBOX_SECONDS": ("0", "0.1", "3600", "3601"),
-    "WS_OUTBOX_MARK_BYTES": ("-1", "0", "1073741824", "1073741825"),
-    "WS_JWKS_INTERVAL": ("9", "10", "86400", "86401"),
-    "WS_JWT_LEEWAY": ("-1", "0", "300", "301"),
-    "WS_TOKEN_NOTICE": ("-1", "0", "3600", "3601"),
+    "WS_MESSAGE_TIMEOUT_SECONDS": ("0", "0.1", "3600", "3601"),
+    "WS_MAX_PENDING_HANDSHAKES": ("0", "1", "1000000", "1000001"),
+    "WS_SEND_QUEUE_BYTES": ("1023", "1024", "1073741824", "1073741825"),
+    "WS_WRITE_TIMEOUT_SECONDS": ("0", "0.1", "3600", "3601"),
+    "WS_CONFLATION_THRESHOLD_BYTES": ("-1", "0", "1073741824", "1073741825"),
+    "WS_JWKS_INTERVAL_SECONDS": ("9", "10", "86400", "86401"),
+    "WS_JWT_LEEWAY_SECONDS": ("-1", "0", "300", "301"),
+    "WS_TOKEN_EXPIRY_NOTICE_SECONDS": ("-1", "0", "3600", "3601"),
     "WS_MAX_CONNECTIONS_PER_USER": ("-1", "0", None, None),
-    "WS_RETENTION_BYTES": ("-1", "0", None, None),
-    "WS_RETENTION_SECONDS": ("-1", "0", None, None),
+    "WS_HISTORY_BYTES": ("-1", "0", None, None),
+    "WS_HISTORY_SECONDS": ("-1", "0", None, None),
     "WS_SNAPSHOT_BYTES": ("-1", "0", None, None),
-    "WS_REPLAY_READERS": ("0", "1", "64", "65"),
-    "WS_REPLAY_MAX_RECORDS": ("-1", "0", None, None),
-    "WS_POSITIONS_INTERVAL": ("0", "0.1", "3600", "3601"),
-    "WS_PING_INTERVAL": ("0", "0.1", "74", "3601"),
-    "WS_PONG_TIMEOUT": ("0", "31", "7200", "7201"),
+    "WS_REPLAY_CONSUMERS": ("0", "1", "64", "65"),
+    "WS_MAX_REPLAY_RECORDS": ("-1", "0", None, None),
+    "WS_POSITIONS_INTERVAL_SECONDS": ("0", "0.1", "3600", "3601"),
+    "WS_PING_INTERVAL_SECONDS": ("0", "0.1", "74", "3601"),
+    "WS_PONG_TIMEOUT_SECONDS": ("0", "31", "7200", "7201"),
     "WS_WORKERS": ("0", "1", "256", "257"),
-    "WS_DRAIN_DELAY": ("-0.1", "0", "600", "601"),
-    "WS_DRAIN_SECONDS": ("0", "0.1", "3600", "3601"),
+    "WS_DRAIN_DELAY_SECONDS": ("-0.1", "0", "600", "601"),
+    "WS_DRAIN_TIMEOUT_SECONDS": ("0", "0.1", "3600", "3601"),
     "WS_CPU_LIMIT": ("-1", "0", "4096", "4097"),
     "WS_MEMORY_LIMIT": ("-1", "0", None, None),
 }
@@ -105,7 +105,7 @@ def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
         "WS_TOKEN_IN_QUERY",
         "WS_PRIVATE_CATEGORIES",
         "WS_POLICY",
-        "WS_ORIGINS",
+        "WS_ALLOWED_ORIGINS",
         "WS_OPS_HOSTS",
     }
     # tests/settings/test_secrets.py is about every secret there is.
@@ -168,9 +168,9 @@ def test_a_number_out_of_range_stops_the_start(name: str) -> None:
         problem = problem_of(**{name: text})
         assert problem.startswith(f"{name}={text}: allowed is ")
         allowed = problem.partition("allowed is ")[2]
-        if name != "WS_PONG_TIMEOUT":
+        if name != "WS_PONG_TIMEOUT_SECONDS":
             assert re.search(rf"\b{re.escape(lowest)}\b", allowed)
-        if highest is not None and name != "WS_PING_INTERVAL":
+        if highest is not None and name != "WS_PING_INTERVAL_SECONDS":
             assert re.search(rf"\b{re.escape(highest)}\b", allowed)
         assert allowed.endswith(f"({unit})")
 
@@ -293,7 +293,7 @@ def test_a_certificate_is_a_file_that_exists(name: str, tmp_path: Path) -> None:
 
 
 def test_a_topic_is_named_as_kafka_names_them() -> None:
-    """The broker would refuse any other, letter by letter."""
+    """The broker would reject any other, letter by letter."""
     for name in ("odin.dead_letters-2", "x" * 249):
         assert value_of("KAFKA_DEAD_LETTER_TOPIC", name) == name
     for name in ("x" * 250, "odin/dead", "dead letters", ".", "..", "tot\u00e9"):
@@ -361,9 +361,9 @@ def test_a_certificate_needs_its_key(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("interval", "timeout"), [("30", "30"), ("80", ""), ("", "29.9")])
 def test_a_pong_has_to_have_time(interval: str, timeout: str) -> None:
     """Two settings that are good alone and not together are both named."""
-    (problem,) = problems_of(WS_PING_INTERVAL=interval, WS_PONG_TIMEOUT=timeout)
-    assert problem.startswith(f"WS_PONG_TIMEOUT={timeout or '75'}: ")
-    assert f"WS_PING_INTERVAL={interval or '30'}" in problem
+    (problem,) = problems_of(WS_PING_INTERVAL_SECONDS=interval, WS_PONG_TIMEOUT_SECONDS=timeout)
+    assert problem.startswith(f"WS_PONG_TIMEOUT_SECONDS={timeout or '75'}: ")
+    assert f"WS_PING_INTERVAL_SECONDS={interval or '30'}" in problem
 
 
 def test_workers_and_a_group_do_not_go_together() -> None:
@@ -384,7 +384,7 @@ def test_settings_can_be_made_in_code() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         settings.ws_max_connections = 6  # type: ignore[misc]
     with pytest.raises(SettingsError):
-        Settings(ws_ping_interval=80)
+        Settings(ws_ping_interval_seconds=80)
 
 
 @pytest.mark.parametrize(

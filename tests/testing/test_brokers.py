@@ -126,7 +126,7 @@ async def test_cancelling_the_owner_ends_the_broker() -> None:
     assert is_free(broker.port)
 
 
-async def test_a_taken_port_is_refused() -> None:
+async def test_a_taken_port_is_rejected() -> None:
     """Another server on the port is never mistaken for the broker."""
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
@@ -145,7 +145,7 @@ async def test_a_start_that_fails_shows_the_log(tmp_path: Path) -> None:
 
 
 async def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
-    """A setting that Kafka refuses is named in the error."""
+    """A setting that Kafka rejects is named in the error."""
     wrong = {"log.retention.check.interval.ms": "soon"}
     with pytest.raises(BrokerFailed, match=r"log\.retention\.check\.interval\.ms"):
         async with apache_kafka(kafka.libs(), tmp_path, config=wrong):

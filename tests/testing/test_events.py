@@ -17,7 +17,7 @@ from odin_ws.catalogue import (
     is_token,
     load_catalogue,
 )
-from odin_ws.history.record_decoder import TopicReader
+from odin_ws.history.record_decoder import RecordDecoder
 from odin_ws.records import Record
 from odin_ws.testing.events import Event, EventGenerator, token_names
 
@@ -128,7 +128,7 @@ def test_made_up_records_are_read_as_their_topic_is_written(
     )
     event = EventGenerator([token], 1, catalogue).next(NOW_US)
     record = Record("a", 0, 0, NOW_US // 1000, event.key, event.value)
-    read = TopicReader(catalogue.topics["a"], 10_000).read(record)
+    read = RecordDecoder(catalogue.topics["a"], 10_000).read(record)
     assert isinstance(read, tuple), read
     message, event_type = read
     assert (message.token, event_type) == (token, "TURNED")

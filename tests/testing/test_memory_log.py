@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
-from tests.kafka.reading import KEY, TOPIC, fill, reading
+from tests.kafka.source_items import KEY, TOPIC, fill, reading
 from tests.virtual_time import in_virtual_time
 
 # ---- the log
@@ -113,12 +113,12 @@ async def test_failing_11_a_source_starts_at_the_end(autojump_clock: MockClock) 
 async def test_a_source_is_live_when_it_reads(autojump_clock: MockClock) -> None:
     """Not when it was made."""
     source = MemorySource(MemoryLog([TOPIC]))
-    seen = [source.feed.status.value]
+    seen = [source.status.state.value]
     async with reading(source) as reader:
         await reader.begin()
         await wait_all_tasks_blocked()
-        seen.append(source.feed.status.value)
-    assert seen == [FeedStatus.STARTING, FeedStatus.LIVE]
+        seen.append(source.status.state.value)
+    assert seen == [SourceState.STARTING, SourceState.LIVE]
 
 
 async def test_records_come_at_once_and_in_batches(autojump_clock: MockClock) -> None:
@@ -176,14 +176,14 @@ async def test_a_feed_is_paced_while_its_rate_holds_records_back(
     async with reading(source) as reader:
         await reader.begin()
         await wait_all_tasks_blocked()
-        assert not source.feed.paced
+        assert not source.status.paced
         fill(log, 30)
         await trio.sleep(1.05)
-        assert source.feed.paced
+        assert source.status.paced
         await trio.sleep(5)
         log.append(TOPIC, b"BTC", b"{}")
         await wait_all_tasks_blocked()
-        assert not source.feed.paced
+        assert not source.status.paced
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 4])

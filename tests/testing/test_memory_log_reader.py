@@ -10,9 +10,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.log_reader import ArchiveUnavailable, RecordsExpired, Span
+from odin_ws.log_reader import LogUnavailable, RecordsExpired, Span
 from odin_ws.records import TopicPartition
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader
 from tests.kafka.log_reader_contract import ArchiveContract, read_all
 
 TOPIC = "odin.trades"
@@ -25,7 +25,7 @@ class MemoryPast:
     def __init__(self) -> None:
         self.topic = TOPIC
         self.log = MemoryLog([TOPIC], 2)
-        self.archive = MemoryArchive(self.log)
+        self.log_reader = MemoryLogReader(self.log)
 
     async def publish(self, partition: int, count: int, timestamp: int = 1_000) -> None:
         """See Past."""
@@ -56,28 +56,28 @@ async def test_a_held_archive_answers_when_it_is_released(
 ) -> None:
     """So that a test can let something happen in between."""
     await past.publish(0, 1)
-    past.archive.hold()
+    past.log_reader.hold()
     answers: list[object] = []
 
     async def ask() -> None:
-        answers.append(await past.archive.bounds([KEY]))
-        answers.append(len(await read_all(past.archive, {KEY: Span(0, 1)})))
+        answers.append(await past.log_reader.bounds([KEY]))
+        answers.append(len(await read_all(past.log_reader, {KEY: Span(0, 1)})))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         await trio.sleep(60)
         assert answers == []
         await past.publish(0, 1)
-        past.archive.release()
+        past.log_reader.release()
     assert answers == [{KEY: (0, 2)}, 2]
 
 
 async def test_a_reading_can_be_held_between_two_batches(past: MemoryPast) -> None:
     """What is deleted meanwhile has expired."""
     await past.publish(0, 1000)
-    async with past.archive.read({KEY: Span(0, 999)}) as batches:
+    async with past.log_reader.read({KEY: Span(0, 999)}) as batches:
         assert len(await anext(batches)) == 500
-        past.archive.hold()
+        past.log_reader.hold()
         async with trio.open_nursery() as nursery:
 
             async def read_on() -> None:
@@ -87,7 +87,7 @@ async def test_a_reading_can_be_held_between_two_batches(past: MemoryPast) -> No
             nursery.start_soon(read_on)
             await wait_all_tasks_blocked()
             await past.delete_before(0, 600)
-            past.archive.release()
+            past.log_reader.release()
 
 
 async def test_an_archive_that_fails(past: MemoryPast) -> None:
@@ -95,16 +95,16 @@ async def test_an_archive_that_fails(past: MemoryPast) -> None:
     await past.publish(0, 1000)
     spans = {KEY: Span(0, 999)}
     calls = (
-        partial(past.archive.bounds, [KEY]),
-        partial(past.archive.positions_at, [TOPIC], 0),
-        partial(read_all, past.archive, spans),
+        partial(past.log_reader.bounds, [KEY]),
+        partial(past.log_reader.positions_at, [TOPIC], 0),
+        partial(read_all, past.log_reader, spans),
     )
-    async with past.archive.read(spans) as batches:
+    async with past.log_reader.read(spans) as batches:
         await anext(batches)
-        past.archive.fail("connection refused")
+        past.log_reader.fail("connection refused")
         for call in (*calls, partial(anext, batches)):
-            with pytest.raises(ArchiveUnavailable, match="connection refused"):
+            with pytest.raises(LogUnavailable, match="connection refused"):
                 await call()
-    past.archive.recover()
+    past.log_reader.recover()
     for call in calls:
         assert await call()

@@ -10,10 +10,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
-from tests.kafka.reading import KEY, TOPIC, fill, reading
+from tests.kafka.source_items import KEY, TOPIC, fill, reading
 
 # ---- what was there before
 
@@ -78,13 +78,13 @@ async def test_a_feed_is_starting_while_it_reads_its_history_and_no_rate_holds_t
     async with reading(source, capacity=0) as reader:
         await reader.assignment()
         for _ in range(30):
-            assert source.feed.status.value is FeedStatus.STARTING
+            assert source.status.state.value is SourceState.STARTING
             await reader.batch()
         assert trio.current_time() == 0
         await reader.history_end()
         fill(log, 30)
         await reader.records(30)
-        assert source.feed.status.value is FeedStatus.LIVE
+        assert source.status.state.value is SourceState.LIVE
         assert trio.current_time() > 2
 
 
@@ -105,7 +105,7 @@ async def test_records_deleted_before_they_were_read(autojump_clock: MockClock) 
         assert await reader.batch() == records[1:2]
         assert (await reader.assignment()).positions == {KEY: 3}
         assert await reader.batch() == records[4:]
-        assert source.feed.lost_records == 2
+        assert source.status.lost_records == 2
 
 
 async def test_a_recreated_topic_is_read_from_its_first_record(autojump_clock: MockClock) -> None:
@@ -119,7 +119,7 @@ async def test_a_recreated_topic_is_read_from_its_first_record(autojump_clock: M
         assert (await reader.assignment()).positions == {KEY: -1}
         news = fill(log, 2)
         assert await reader.records(2) == news
-        assert source.feed.lost_records == 0
+        assert source.status.lost_records == 0
 
 
 async def test_history_deleted_before_it_was_read(autojump_clock: MockClock) -> None:
@@ -137,7 +137,7 @@ async def test_history_deleted_before_it_was_read(autojump_clock: MockClock) -> 
         assert assignment.history == {KEY: 5}
         assert await reader.records(3) == records[6:]
         await reader.history_end()
-        assert source.feed.lost_records == 0
+        assert source.status.lost_records == 0
 
 
 # ---- a broker that is away
@@ -151,14 +151,14 @@ async def test_a_lost_broker(autojump_clock: MockClock) -> None:
         await reader.begin()
         await wait_all_tasks_blocked()
         source.lose_broker("connection refused")
-        assert source.feed.status.value is FeedStatus.STALLED
-        assert source.feed.reason == "connection refused"
+        assert source.status.state.value is SourceState.STALLED
+        assert source.status.reason == "connection refused"
         records = fill(log, 3)
         await trio.sleep(60)
         assert reader.batches() == []
         source.find_broker()
         assert await reader.records(3) == records
-        await source.feed.status.wait_value(FeedStatus.LIVE)
+        await source.status.state.wait_value(SourceState.LIVE)
 
 
 async def test_a_broker_that_is_away_at_the_start(autojump_clock: MockClock) -> None:
@@ -167,8 +167,8 @@ async def test_a_broker_that_is_away_at_the_start(autojump_clock: MockClock) -> 
     source.lose_broker("no answer")
     async with reading(source) as reader:
         await trio.sleep(60)
-        assert source.feed.status.value is FeedStatus.STARTING
-        assert source.feed.reason == "no answer"
+        assert source.status.state.value is SourceState.STARTING
+        assert source.status.reason == "no answer"
         source.find_broker()
         await reader.begin()
-        await source.feed.status.wait_value(FeedStatus.LIVE)
+        await source.status.state.wait_value(SourceState.LIVE)

@@ -12,7 +12,14 @@ import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from trio.testing import wait_all_tasks_blocked
 
-from odin_ws.workers.child import DRAIN, STOP, Answer, CannotAsk, CannotStart, NoAnswer
+from odin_ws.workers.child import (
+    DRAIN,
+    STOP,
+    CannotStart,
+    NoResponse,
+    RequestNotSent,
+    WorkerResponse,
+)
 from odin_ws.workers.supervisor import Supervisor
 
 __all__ = ["Crew", "FakeChild", "families", "supervising"]
@@ -29,13 +36,13 @@ class FakeChild:
         self.posted: list[bytes] = []
         self.asked = 0
         self.hangs = False
-        self.refuses = False
+        self.rejects = False
         self.cannot_be_asked = False
         self.drains = True
-        self.pages: dict[str, Answer] = {
-            "/metrics": Answer(200, ""),
-            "/health/live": Answer(200, "live\n"),
-            "/health/ready": Answer(200, "ready\n"),
+        self.pages: dict[str, WorkerResponse] = {
+            "/metrics": WorkerResponse(200, ""),
+            "/health/live": WorkerResponse(200, "live\n"),
+            "/health/ready": WorkerResponse(200, "ready\n"),
         }
         self._ended = trio.Event()
         self._status = 0
@@ -48,12 +55,12 @@ class FakeChild:
             "# TYPE ws_connections_active gauge\n"
             f"ws_connections_active {connections}\n"
         )
-        self.pages["/metrics"] = Answer(200, text)
+        self.pages["/metrics"] = WorkerResponse(200, text)
 
     def says(self, path: str, body: Any, status: int = 200) -> None:
         """From now on this is its page."""
         text = body if isinstance(body, str) else json.dumps(body)
-        self.pages[path] = Answer(status, text)
+        self.pages[path] = WorkerResponse(status, text)
 
     def exit(self, status: int) -> None:
         """End, if it has not."""
@@ -66,20 +73,20 @@ class FakeChild:
         """Whether it has ended."""
         return self._ended.is_set()
 
-    async def ask(self, path: str, body: bytes | None = None) -> Answer:
+    async def ask(self, path: str, body: bytes | None = None) -> WorkerResponse:
         """See Child."""
         self.asked += 1
         self.posted += [] if body is None else [body]
         await trio.lowlevel.checkpoint()
         if self.cannot_be_asked:
-            raise CannotAsk from OSError(errno.EMFILE, "Too many open files")
+            raise RequestNotSent from OSError(errno.EMFILE, "Too many open files")
         if self.hangs:
             await trio.sleep_forever()
-        if self.refuses or self.ended:
-            raise NoAnswer
+        if self.rejects or self.ended:
+            raise NoResponse
         page = self.pages[path]
         if page.status == 500:
-            raise NoAnswer
+            raise NoResponse
         return page
 
     async def tell(self, what: bytes) -> None:

@@ -15,7 +15,15 @@ import psutil
 import pytest
 import trio
 
-from odin_ws.workers.child import DRAIN, STOP, CannotAsk, CannotStart, Child, NoAnswer, open_child
+from odin_ws.workers.child import (
+    DRAIN,
+    STOP,
+    CannotStart,
+    Child,
+    NoResponse,
+    RequestNotSent,
+    open_child,
+)
 
 PATIENCE = 30
 
@@ -67,7 +75,7 @@ async def test_a_worker_is_asked_and_told(tmp_path: Path) -> None:
             assert await child.wait() == 7
             # Nobody listens any more, and nobody minds.
             await child.tell(STOP)
-            with pytest.raises(NoAnswer):
+            with pytest.raises(NoResponse):
                 await child.ask("/health")
 
 
@@ -103,7 +111,7 @@ async def test_a_worker_that_dies_breaks_off_the_question(tmp_path: Path) -> Non
 
 
 async def _expect_no_answer(child: Child) -> None:
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoResponse):
         await child.ask("/metrics")
 
 
@@ -120,14 +128,14 @@ async def test_question_without_descriptors_says_nothing_of_the_worker(tmp_path:
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, OBEDIENT) as child:
             await child.ask("/health")
-            with no_more_descriptors(), pytest.raises(CannotAsk):
+            with no_more_descriptors(), pytest.raises(RequestNotSent):
                 await child.ask("/health")
             assert (await child.ask("/health")).status == 503
             child.kill()
             await child.wait()
-            with pytest.raises(NoAnswer) as gone:
+            with pytest.raises(NoResponse) as gone:
                 await child.ask("/health")
-            assert not isinstance(gone.value, CannotAsk)
+            assert not isinstance(gone.value, RequestNotSent)
 
 
 @contextmanager

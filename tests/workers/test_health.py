@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.ops.health import health_report
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.workers.health import RULES, merge_clients, merge_health
 
 
@@ -26,9 +26,9 @@ def report(**kafka: Any) -> dict[str, Any]:
     settings = Settings(
         ws_max_connections=50, ws_cpu_limit=4, ws_memory_limit=1 << 50, ws_workers=2
     )
-    view = build(settings, catalogue, Upstream(MemorySource(log), MemoryArchive(log)))
-    view.server.stats.closed[Close.SLOW] += 2
-    view.feed.lag = dict.fromkeys(catalogue.topics, 3)
+    view = build(settings, catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
+    view.server.stats.closed[DisconnectReason.SLOW] += 2
+    view.source_status.lag = dict.fromkeys(catalogue.topics, 3)
     made = health_report(view)
     made["checks"]["kafka"] |= {"status": "running", "healthy": True, "feed": "live"} | kafka
     made |= {"status": "healthy", "healthy": True, "errors": [], "warnings": []}
@@ -66,7 +66,10 @@ async def test_healthy_workers_are_a_healthy_instance() -> None:
     assert merged["checks"]["capacity"]["max"] == 100
     assert merged["checks"]["limits"]["max_connections"] == 100
     assert merged["checks"]["limits"]["cpu_cores"] == 4
-    assert merged["checks"]["limits"]["outbox_bytes"] == one["checks"]["limits"]["outbox_bytes"]
+    assert (
+        merged["checks"]["limits"]["send_queue_bytes"]
+        == one["checks"]["limits"]["send_queue_bytes"]
+    )
     assert merged["checks"]["memory"]["limit_mb"] == pytest.approx((1 << 50) / (1 << 20))
     assert merged["observability"]["disconnects"] == {"total": 4, "by_reason": {"slow": 4}}
     assert merged["checks"]["kafka"]["lag"]["odin.trades"] == 3

@@ -6,21 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.settings import Settings
-from odin_ws.workers.limits import largest_share, settings_of
+from odin_ws.workers.limits import max_worker_connections, worker_settings
 
 
 @given(st.integers(1, 64), st.integers(0, 100_000))
 def test_the_shares_are_the_whole(workers: int, more: int) -> None:
     """Together they are the limit, no two differ by more than one, and everybody has one."""
     settings = Settings(ws_workers=workers, ws_max_connections=workers + more)
-    shares = [settings_of(settings, n).ws_max_connections for n in range(1, workers + 1)]
+    shares = [worker_settings(settings, n).ws_max_connections for n in range(1, workers + 1)]
     assert sum(shares) == settings.ws_max_connections
     assert max(shares) - min(shares) <= 1
     assert min(shares) >= 1
-    assert max(shares) == largest_share(settings)
+    assert max(shares) == max_worker_connections(settings)
 
 
 def test_everything_else_is_everybodys() -> None:
     """Each worker reads all of Kafka, and keeps the past that any client may ask for."""
     settings = Settings(ws_workers=3, ws_max_connections=12)
-    assert settings_of(settings, 2) == Settings(ws_workers=3, ws_max_connections=4)
+    assert worker_settings(settings, 2) == Settings(ws_workers=3, ws_max_connections=4)

@@ -16,8 +16,8 @@ from odin_ws.listener.tls import Certificate
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
-from odin_ws.workers.metrics import GAUGES, Totals, merge_families
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.workers.metrics import GAUGES, MergedMetrics, merge_families
 from tests.listener.certificates import Authority
 from tests.workers.fakes import families
 
@@ -51,7 +51,7 @@ async def test_every_gauge_of_a_worker_has_a_rule(tmp_path: Path) -> None:
     view = build(
         Settings(),
         catalogue,
-        Upstream(MemorySource(log), MemoryArchive(log)),
+        Upstream(MemorySource(log), MemoryLogReader(log)),
         Certificate(authority.chain, authority.key),
     )
     registry = metrics_registry(view)
@@ -63,7 +63,7 @@ async def test_only_known_kinds_are_added_up() -> None:
     """Counters, gauges and histograms can be merged; a summary could not."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
-    view = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryArchive(log)))
+    view = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
     kinds = {family.type for family in metrics_registry(view).collect()}
     assert kinds <= {"counter", "gauge", "histogram"}
 
@@ -85,11 +85,11 @@ def test_those_who_wait_for_a_turn_are_added_and_the_first_certificate_expires()
     """A worker that has not read the new certificate yet is the one to look at."""
     expires = "ws_tls_certificate_expires_timestamp_seconds"
     parts = [
-        families(gauges={"ws_turns_waiting": 5, expires: 2e9}),
-        families(gauges={"ws_turns_waiting": 7, expires: 1.9e9}),
+        families(gauges={"ws_read_scheduler_waiting": 5, expires: 2e9}),
+        families(gauges={"ws_read_scheduler_waiting": 7, expires: 1.9e9}),
     ]
     merged = merge_families(parts)
-    assert value(merged, "ws_turns_waiting") == 12
+    assert value(merged, "ws_read_scheduler_waiting") == 12
     assert value(merged, expires) == 1.9e9
 
 
@@ -133,7 +133,7 @@ def test_histograms_are_added_bucket_by_bucket() -> None:
 @given(moves)
 def test_counters_never_go_back(sequence: list[tuple[int, int | None]]) -> None:
     """Whoever counts and whoever ends: the total is everything that was ever seen."""
-    totals = Totals()
+    totals = MergedMetrics()
     now = dict.fromkeys((1, 2, 3), 0)
     expected = 0
     for worker, more in sequence:
@@ -151,7 +151,7 @@ def test_counters_never_go_back(sequence: list[tuple[int, int | None]]) -> None:
 @given(moves)
 def test_gauges_are_of_those_that_run(sequence: list[tuple[int, int | None]]) -> None:
     """A worker that has ended has no connections any more."""
-    totals = Totals()
+    totals = MergedMetrics()
     now: dict[int, int] = {}
     for worker, connections in sequence:
         if connections is None:
@@ -169,6 +169,6 @@ def test_the_supervisors_own_process_counts() -> None:
     """What it uses itself is added to what the workers use."""
     own = CollectorRegistry()
     ProcessCollector(registry=own)
-    totals = Totals()
+    totals = MergedMetrics()
     totals.saw(1, families(gauges={"process_open_fds": 10_000}))
     assert value(totals.families(own.collect()), "process_open_fds") > 10_000

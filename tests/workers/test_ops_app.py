@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
 from odin_ws import __version__
-from odin_ws.ops.request_checks import OpsAccess
+from odin_ws.ops.request_checks import OpsAuth
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret
 from odin_ws.workers.ops_app import workers_app
@@ -62,7 +62,7 @@ async def ops(
         for number in range(1, workers + 1):
             crew.now(number).says("/health", report() | {"uptime": 1.0})
         stats = OpsStats()
-        app = workers_app(run.supervisor, OpsAccess(token=token), stats, seconds)
+        app = workers_app(run.supervisor, OpsAuth(token=token), stats, seconds)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield Ops(crew, client)
@@ -220,7 +220,7 @@ async def test_a_worker_that_does_not_answer_a_revocation_is_told(
     """Who posted it has to do so again, or somebody could still be let in there."""
     async with ops(token=OPS_TOKEN) as one:
         one.crew.now(1).says("/revocations", {"user": "ann", "until": 7, "closed": 1})
-        one.crew.now(2).refuses = True
+        one.crew.now(2).rejects = True
         answer = await one.client.post("/revocations", content=ORDER, headers=BEARER)
         assert (answer.status_code, answer.text) == (
             503,
@@ -278,7 +278,7 @@ async def test_workers_are_asked_once_a_second_whoever_asks(autojump_clock: Mock
 
 
 async def test_drain_is_seen_at_once_though_pages_are_shared(autojump_clock: MockClock) -> None:
-    """A load balancer has to notice within WS_DRAIN_DELAY."""
+    """A load balancer has to notice within WS_DRAIN_DELAY_SECONDS."""
     async with ops(seconds=1) as seen:
         assert (await seen.get("/health/ready")).status_code == 200
         for number in (1, 2):
@@ -295,7 +295,7 @@ async def test_version_and_rejected_requests_are_the_supervisors_too(
     """Also where no worker answers."""
     async with ops() as seen:
         for number in (1, 2):
-            seen.crew.now(number).refuses = True
+            seen.crew.now(number).rejects = True
         first, *_ = (await seen.get("/")).text.splitlines()
         assert first.startswith(f"odin-ws {__version__}, Python ")
         assert (await seen.get("/health")).json()["version"] == __version__

@@ -183,7 +183,7 @@ async def test_cancelling_stops_all_at_once(autojump_clock: MockClock) -> None:
     assert run.drained is None
 
 
-@pytest.mark.parametrize("how", ["hangs", "refuses"])
+@pytest.mark.parametrize("how", ["hangs", "rejects"])
 async def test_a_worker_that_does_not_answer_any_more_is_replaced(
     autojump_clock: MockClock, how: str
 ) -> None:
@@ -210,12 +210,12 @@ async def test_supervisor_without_descriptors_kills_no_healthy_worker(
             first.cannot_be_asked = True
             await trio.sleep(3600)
             assert crew.now(1) is first
-            first.cannot_be_asked, first.refuses = False, True
+            first.cannot_be_asked, first.rejects = False, True
             await trio.sleep(25)
             assert not first.ended
             await trio.sleep(15)
             assert first.ended
-    told = [line for line in logs if line["event"] == "a worker cannot be looked at"]
+    told = [line for line in logs if line["event"] == "worker health check failed"]
     assert [(line["worker"], line["reason"]) for line in told] == [
         (1, "[Errno 24] Too many open files")
     ]
@@ -253,7 +253,7 @@ async def test_a_page_does_not_wait_for_who_does_not_answer(autojump_clock: Mock
     crew = Crew()
     async with supervising(crew, workers=3) as run:
         crew.now(1).hangs = True
-        crew.now(2).refuses = True
+        crew.now(2).rejects = True
         begun = trio.current_time()
         answers = await run.supervisor.ask("/health/ready")
         assert trio.current_time() - begun == pytest.approx(2)
@@ -271,14 +271,14 @@ async def test_totals_do_not_go_back_when_a_worker_is_replaced(autojump_clock: M
         crew.now(1).counts(100, connections=7)
         crew.now(2).counts(10, connections=2)
         await trio.sleep(6)
-        assert total(run.supervisor.totals.families(), "ws_messages_sent_total") == 110
-        assert total(run.supervisor.totals.families(), "ws_connections_active") == 9
+        assert total(run.supervisor.merged_metrics.families(), "ws_messages_sent_total") == 110
+        assert total(run.supervisor.merged_metrics.families(), "ws_connections_active") == 9
         crew.now(1).exit(-9)
         await trio.sleep(1)
         crew.now(1).counts(1, connections=1)
         assert await run.supervisor.look() == {1: True, 2: True}
-        assert total(run.supervisor.totals.families(), "ws_messages_sent_total") == 111
-        assert total(run.supervisor.totals.families(), "ws_connections_active") == 3
+        assert total(run.supervisor.merged_metrics.families(), "ws_messages_sent_total") == 111
+        assert total(run.supervisor.merged_metrics.families(), "ws_connections_active") == 3
 
 
 async def test_who_does_not_answer_keeps_its_last_numbers(autojump_clock: MockClock) -> None:
@@ -289,7 +289,7 @@ async def test_who_does_not_answer_keeps_its_last_numbers(autojump_clock: MockCl
         await run.supervisor.look()
         crew.now(1).hangs = True
         assert await run.supervisor.look() == {1: False, 2: True}
-        assert total(run.supervisor.totals.families(), "ws_messages_sent_total") == 100
+        assert total(run.supervisor.merged_metrics.families(), "ws_messages_sent_total") == 100
 
 
 def total(families: Iterable[Metric], name: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeGuard
 import attrs
 import orjson
 
-__all__ = ["MAX_NAMES", "BadClaims", "Claims", "parse_claims", "read_claims"]
+__all__ = ["MAX_NAMES", "Claims", "InvalidClaims", "parse_claims", "read_claims"]
 
 # Names of users and tokens are counted, listed and compared: an e-mail address or UUID fits.
 _MAX_NAME_LENGTH: Final = 256
@@ -25,7 +25,7 @@ _UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MAX_NUMBER: Final = 1 << 53
 
 
-class BadClaims(ValueError):
+class InvalidClaims(ValueError):
     """A claim that is not what it should be; the message names it."""
 
 
@@ -46,7 +46,7 @@ class Claims:
 
 
 def parse_claims(text: bytes) -> Mapping[str, Any]:
-    """The claims of a token's payload, as strict JSON has them. Raises BadClaims.
+    """The claims of a token's payload, as strict JSON has them. Raises InvalidClaims.
 
     Python's own parser lets through what nothing else can read or write: NaN, numbers beyond any
     bound, and halves of surrogate pairs.
@@ -54,14 +54,14 @@ def parse_claims(text: bytes) -> Mapping[str, Any]:
     try:
         payload = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise BadClaims("no JSON") from None
+        raise InvalidClaims("no JSON") from None
     if not isinstance(payload, dict):
-        raise BadClaims("an object is needed")
+        raise InvalidClaims("an object is needed")
     return payload
 
 
 def read_claims(payload: Mapping[str, Any]) -> Claims:
-    """Read what we look at. Raises BadClaims."""
+    """Read what we look at. Raises InvalidClaims."""
     for claim in ("nbf", "iat"):
         if claim in payload:
             _time(payload, claim)
@@ -79,16 +79,18 @@ def _time(payload: Mapping[str, Any], claim: str) -> float:
     """Epoch seconds, without a fraction: tokens end at whole ones."""
     value = payload.get(claim)
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise BadClaims(f"{claim}: a number is needed")
+        raise InvalidClaims(f"{claim}: a number is needed")
     if not -_MAX_NUMBER <= value <= _MAX_NUMBER:
-        raise BadClaims(f"{claim}: no time that could come")
+        raise InvalidClaims(f"{claim}: no time that could come")
     return int(value)
 
 
 def _name(payload: Mapping[str, Any], claim: str) -> str:
     value = payload.get(claim)
     if not _is_name(value) or not value:
-        raise BadClaims(f"{claim}: a text of 1 to {_MAX_NAME_LENGTH} characters, no control ones")
+        raise InvalidClaims(
+            f"{claim}: a text of 1 to {_MAX_NAME_LENGTH} characters, no control ones"
+        )
     return value
 
 
@@ -103,7 +105,7 @@ def _channels(payload: Mapping[str, Any]) -> tuple[str, ...] | None:
         return None
     value = payload["channels"]
     if not isinstance(value, list) or len(value) > MAX_NAMES or not all(map(_is_name, value)):
-        raise BadClaims(
+        raise InvalidClaims(
             f"channels: a list of up to {MAX_NAMES} texts of up to {_MAX_NAME_LENGTH} characters, "
             "no control ones"
         )
@@ -115,5 +117,5 @@ def _count(payload: Mapping[str, Any], claim: str) -> int | None:
         return None
     value = payload[claim]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_NUMBER:
-        raise BadClaims(f"{claim}: an integer, 0 or more")
+        raise InvalidClaims(f"{claim}: an integer, 0 or more")
     return value

@@ -7,10 +7,10 @@ from typing import Final
 
 import attrs
 
-__all__ = ["InvalidToken", "NoKeys", "TokenFault"]
+__all__ = ["InvalidJwt", "JwtFault", "KeysUnavailable"]
 
 
-class TokenFault(StrEnum):
+class JwtFault(StrEnum):
     """What is wrong with a token: the label of the metric."""
 
     MALFORMED = "malformed"
@@ -29,22 +29,22 @@ class TokenFault(StrEnum):
 # What its bearer may know of it. Whoever forges tokens learns nothing of why they fail; times are
 # only looked at once the signature is good.
 _SENTENCES: Final = {
-    TokenFault.EXPIRED: "the token has expired",
-    TokenFault.NOT_YET_VALID: "the token is not valid yet",
-    TokenFault.REVOKED: "access was revoked",
-    TokenFault.OTHER_USER: "the token is another user's",
+    JwtFault.EXPIRED: "the token has expired",
+    JwtFault.NOT_YET_VALID: "the token is not valid yet",
+    JwtFault.REVOKED: "access was revoked",
+    JwtFault.OTHER_USER: "the token is another user's",
 }
 
 
 @attrs.define
-class InvalidToken(Exception):
+class InvalidJwt(Exception):
     """A token that lets nobody in."""
 
-    fault: TokenFault
+    fault: JwtFault
 
     def __str__(self) -> str:
         return _SENTENCES.get(self.fault, "the token is not valid")
 
 
-class NoKeys(Exception):
+class KeysUnavailable(Exception):
     """The keys were never read, so no token can be verified yet."""

@@ -12,7 +12,7 @@ from odin_ws.pattern import ANY, Pattern, channel_name, has_token
 
 __all__ = ["Grant", "full_grant", "not_granted"]
 
-# A refusal names so many of the channels that are missing: a thousand tokens' would fill pages.
+# A rejection names so many of the channels that are missing: a thousand tokens' would fill pages.
 _MOST_NAMED: Final = 4
 
 _NONE: Final[frozenset[str]] = frozenset()

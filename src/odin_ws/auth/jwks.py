@@ -12,10 +12,10 @@ from typing import Final
 import structlog
 import trio
 
-from odin_ws.auth.keys import BadKey, KeySet, key_set
+from odin_ws.auth.keys import InvalidKey, KeySet, key_set
 from odin_ws.http_client import Unreachable, WebAddress
 
-__all__ = ["ChangingKeys", "fetch_keys", "read_keys"]
+__all__ = ["JwksCache", "fetch_keys", "read_keys"]
 
 log = structlog.get_logger("odin_ws.auth")
 
@@ -42,7 +42,7 @@ _JITTER: Final = (0.9, 1.1)
 Fetch = Callable[[], Awaitable[bytes]]
 
 
-class UnknownIds:
+class UnknownKeyIds:
     """The ids of keys that readings did not bring, each with the pause before the next reading.
 
     A token whose key is gone for good, or never was, would else have the keys read as often as its
@@ -77,7 +77,7 @@ class UnknownIds:
         self._ids.clear()
 
 
-class ChangingKeys:
+class JwksCache:
     """The keys there are now: `current`, None before they were read for the first time.
 
     If a reading fails, the keys of the last one stay. `results` counts the readings, `unknown` has
@@ -86,7 +86,7 @@ class ChangingKeys:
 
     def __init__(self, fetch: Fetch, interval: float, current: KeySet | None = None) -> None:
         self.current = current
-        self.unknown = UnknownIds(interval)
+        self.unknown = UnknownKeyIds(interval)
         self.results: Counter[str] = Counter({"read": 0, "failed": 0})
         self._fetch = fetch
         self._interval = interval
@@ -107,12 +107,12 @@ class ChangingKeys:
             with trio.move_on_after(pause * random.uniform(*_JITTER)):  # noqa: S311 -- no secret
                 await self._wanted.wait()
 
-    async def renew(self, key_id: str | None) -> None:
+    async def refresh(self, key_id: str | None) -> None:
         """Wait until they were read again for a key that is not there, if they are to be."""
-        if self.want(key_id):
+        if self.request_refresh(key_id):
             await self._done.wait()
 
-    def want(self, key_id: str | None) -> bool:
+    def request_refresh(self, key_id: str | None) -> bool:
         """Have them read again for a key that is not there; whether a reading is to come.
 
         It is not where the last one has only just begun, or has lately not brought this key.
@@ -130,7 +130,7 @@ class ChangingKeys:
         self._next_allowed = trio.current_time() + _FLOOR_SECONDS
         try:
             self._replace(key_set(await self._fetch()))
-        except (BadKey, Unreachable) as error:
+        except (InvalidKey, Unreachable) as error:
             self._fail(str(error))
         finally:
             self._reading = False
@@ -146,14 +146,14 @@ class ChangingKeys:
         if before != after:
             self.unknown.forget()
         if self._failing or before != after:
-            log.info("token keys read", keys=len(keys.keys))
+            log.info("JWKS loaded", keys=len(keys.keys))
         self._failing = False
 
     def _fail(self, reason: str) -> None:
         self.results["failed"] += 1
         if not self._failing:
             kept = 0 if self.current is None else len(self.current.keys)
-            log.error("token keys cannot be read", reason=reason, kept=kept)
+            log.error("JWKS unavailable", reason=reason, kept=kept)
         self._failing = True
 
 
@@ -169,7 +169,7 @@ def read_keys(path: Path) -> bytes:
 
 def fetch_keys(url: str) -> Fetch:
     """A function that fetches the set from a URL, and raises Unreachable."""
-    address = WebAddress(url, seconds=_FETCH_SECONDS, most=_MAX_BYTES)
+    address = WebAddress(url, seconds=_FETCH_SECONDS, maximum=_MAX_BYTES)
 
     async def fetch() -> bytes:
         return (await address.get()).content()

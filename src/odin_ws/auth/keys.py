@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-__all__ = ["BadKey", "Key", "KeyName", "KeySet", "key_set", "public_key", "shared_secret"]
+__all__ = ["InvalidKey", "Key", "KeyName", "KeySet", "key_set", "public_key", "shared_secret"]
 
 # RFC 7518, 3.2: a key of at least the hash's size; 3.3: of 2048 bits or more.
 _LEAST_SECRET_BYTES: Final = 32
@@ -34,7 +34,7 @@ _KINDS: Final = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25
 _ALIASES: Final = {"Ed25519": "EdDSA"}
 
 
-class BadKey(ValueError):
+class InvalidKey(ValueError):
     """No key that tokens could be checked with; the message has nothing of the key."""
 
 
@@ -77,23 +77,23 @@ class KeySet:
 
 
 def shared_secret(secret: str) -> KeySet:
-    """One secret for both sides. Raises BadKey."""
+    """One secret for both sides. Raises InvalidKey."""
     material = secret.encode()
     if len(material) < _LEAST_SECRET_BYTES:
-        raise BadKey(f"{_LEAST_SECRET_BYTES} bytes or more are needed, not {len(material)}")
+        raise InvalidKey(f"{_LEAST_SECRET_BYTES} bytes or more are needed, not {len(material)}")
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(material)
     except jwt.InvalidKeyError:
-        raise BadKey("a secret is needed; this is a public key or certificate") from None
+        raise InvalidKey("a secret is needed; this is a public key or certificate") from None
     return KeySet([Key("HS256", material)], by_id=False)
 
 
 def public_key(pem: bytes) -> KeySet:
-    """One public key. Raises BadKey."""
+    """One public key. Raises InvalidKey."""
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
-        raise BadKey(f"no public key in PEM; {_PUBLIC} is needed") from None
+        raise InvalidKey(f"no public key in PEM; {_PUBLIC} is needed") from None
     if isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS:
         found = Key("RS256", key)
     elif isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
@@ -101,12 +101,12 @@ def public_key(pem: bytes) -> KeySet:
     elif isinstance(key, Ed25519PublicKey):
         found = Key("EdDSA", key)
     else:
-        raise BadKey(f"{_PUBLIC} is needed")
+        raise InvalidKey(f"{_PUBLIC} is needed")
     return KeySet([found], by_id=False)
 
 
 def key_set(text: bytes) -> KeySet:
-    """The keys of a JSON Web Key Set (RFC 7517) that can be used. Raises BadKey: there is none.
+    """The keys of a JSON Web Key Set (RFC 7517) that can be used. Raises InvalidKey: there is none.
 
     Others are passed by: other kinds, for encryption, weak, private, or secrets, which have no
     place where anybody can read them.
@@ -114,13 +114,13 @@ def key_set(text: bytes) -> KeySet:
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise BadKey("not JSON") from None
+        raise InvalidKey("not JSON") from None
     rows = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(rows, list):
-        raise BadKey("no JSON Web Key Set: an object with a list of keys is needed")
+        raise InvalidKey("no JSON Web Key Set: an object with a list of keys is needed")
     keys = [key for row in rows if (key := _usable(row)) is not None]
     if not keys:
-        raise BadKey(f"none of the {len(rows)} keys can be used; {_PUBLIC} is needed")
+        raise InvalidKey(f"none of the {len(rows)} keys can be used; {_PUBLIC} is needed")
     return KeySet(keys, by_id=True)
 
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import attrs
 
-from odin_ws.auth.claims import MAX_NAMES, BadClaims, Claims
+from odin_ws.auth.claims import MAX_NAMES, Claims, InvalidClaims
 from odin_ws.auth.grants import Grant
 from odin_ws.catalogue import Catalogue, InvalidName, is_token
 from odin_ws.pattern import ANY, Pattern
 
-__all__ = ["Policy", "PolicyError", "Rule", "Who", "load_policy"]
+__all__ = ["Policy", "PolicyError", "Rule", "Subject", "load_policy"]
 
 
 class PolicyError(ValueError):
     """A policy that cannot be used; the message names the place in it."""
 
 
-class Who(StrEnum):
+class Subject(StrEnum):
     """Who may read a category without a `channels` claim."""
 
     EVERYONE = "everyone"
@@ -33,7 +33,7 @@ class Who(StrEnum):
 class Rule:
     """Everyone; only who has it granted; or the owner: whose `claim` is the channel's token."""
 
-    who: Who
+    who: Subject
     claim: str = "sub"
 
 
@@ -48,11 +48,11 @@ class Policy:
         """What a token with these claims may read.
 
         A `channels` claim says all of it. Names in it that the catalogue does not have grant
-        nothing: other services may share the issuer. Raises BadClaims.
+        nothing: other services may share the issuer. Raises InvalidClaims.
         """
         if claims.channels is None:
             allowed = {
-                category: self._by_rule(self.rules.get(category, Rule(Who.EVERYONE)), claims)
+                category: self._by_rule(self.rules.get(category, Rule(Subject.EVERYONE)), claims)
                 for category in self.catalogue.categories
             }
         else:
@@ -63,15 +63,15 @@ class Policy:
 
     def _by_rule(self, rule: Rule, claims: Claims) -> frozenset[str]:
         match rule.who:
-            case Who.EVERYONE:
+            case Subject.EVERYONE:
                 return frozenset({ANY})
-            case Who.GRANTED:
+            case Subject.GRANTED:
                 return frozenset()
-            case Who.OWNER:
+            case Subject.OWNER:
                 value = claims.all.get(rule.claim)
                 tokens = value if isinstance(value, list) else [value]
                 if len(tokens) > MAX_NAMES:
-                    raise BadClaims(f"{rule.claim}: a list of up to {MAX_NAMES} texts")
+                    raise InvalidClaims(f"{rule.claim}: a list of up to {MAX_NAMES} texts")
                 # No `*`: a user who could choose that name would own everything.
                 return frozenset(one for one in tokens if isinstance(one, str) and is_token(one))
 
@@ -106,7 +106,7 @@ def load_policy(text: str, catalogue: Catalogue, private: Iterable[str]) -> Poli
     if not isinstance(table, dict):
         raise PolicyError("categories: a table is needed")
     _only(table, set(catalogue.categories), "categories")
-    rules = {category: Rule(Who.GRANTED) for category in private}
+    rules = {category: Rule(Subject.GRANTED) for category in private}
     rules |= {category: _rule(row, f"categories.{category}") for category, row in table.items()}
     return Policy(catalogue, rules)
 
@@ -115,10 +115,10 @@ def _rule(row: Any, place: str) -> Rule:
     if not isinstance(row, dict):
         raise PolicyError(f"{place}: a table is needed")
     _only(row, {"who", "claim"}, place)
-    if row.get("who") not in tuple(Who):
-        raise PolicyError(f"{place}.who: one of {', '.join(Who)}, not {row.get('who')!r}")
-    who, claim = Who(row["who"]), row.get("claim", "sub")
-    if "claim" in row and who is not Who.OWNER:
+    if row.get("who") not in tuple(Subject):
+        raise PolicyError(f"{place}.who: one of {', '.join(Subject)}, not {row.get('who')!r}")
+    who, claim = Subject(row["who"]), row.get("claim", "sub")
+    if "claim" in row and who is not Subject.OWNER:
         raise PolicyError(f"{place}.claim: only an owner has one")
     if not isinstance(claim, str) or not claim:
         raise PolicyError(f"{place}.claim: a text is needed, not {claim!r}")

@@ -38,8 +38,8 @@ class Revocation:
 class Revocations:
     """The list, in memory: each instance has its own. Times are epoch seconds."""
 
-    def __init__(self, most: int = _MOST) -> None:
-        self._most = most
+    def __init__(self, maximum: int = _MOST) -> None:
+        self._maximum = maximum
         self._until: dict[Revocation, float] = {}
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Revocations:
         if until <= now:
             self._until.pop(revocation, None)
             return
-        if revocation not in self._until and len(self._until) >= self._most:
+        if revocation not in self._until and len(self._until) >= self._maximum:
             raise TooManyRevocations
         self._until[revocation] = until
 

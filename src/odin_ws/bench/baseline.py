@@ -18,14 +18,14 @@ from odin_ws.bench.target import Target, pinned, until_ready
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
 
-__all__ = ["compile_floor", "open_floor"]
+__all__ = ["compile_baseline", "open_baseline"]
 
 _SOURCE: Final = "baseline.c"
 _READY_SECONDS: Final = 10
 _STOP_SECONDS: Final = 5
 
 
-async def compile_floor(directory: Path) -> Path:
+async def compile_baseline(directory: Path) -> Path:
     """Compile the floor; returns the program.
 
     Raises:
@@ -48,7 +48,7 @@ async def compile_floor(directory: Path) -> Path:
 
 
 @asynccontextmanager
-async def open_floor(
+async def open_baseline(
     program: Path, rate: float, record_bytes: int, cores: Sequence[int]
 ) -> AsyncIterator[Target]:
     """Run it on `cores`, sending `rate` messages a second to everybody who is connected."""

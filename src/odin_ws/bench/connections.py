@@ -34,7 +34,7 @@ _SHORT: Final = 125
 # An end without a close frame, and one of what is no WebSocket connection: names for a table.
 _NO_CLOSE: Final = 1006
 
-# After a refusal or a failure; about what `Retry-After` says.
+# After a rejection or a failure; about what `Retry-After` says.
 _RETRY_SECONDS: Final = 1.0
 
 _RECV_BYTES: Final = 65536
@@ -88,7 +88,7 @@ class Connections:
         self._returning: set[int] = set()
         self.phases = np.zeros(plan.count, np.int64)
         self.closes: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
+        self.rejected_connections: Counter[str] = Counter()
         self.rejected = 0
         self.subscribed_at = 0.0
 
@@ -276,7 +276,7 @@ class Connections:
         if self.phases[number] >= Phase.OPEN:
             self._forget(number, f"{_NO_CLOSE} {why}")
             return
-        self.refused[why] += 1
+        self.rejected_connections[why] += 1
         self._in_flight -= 1
         self._close(number, Phase.ABSENT)
         heapq.heappush(self._again, (time.monotonic() + _RETRY_SECONDS, number))

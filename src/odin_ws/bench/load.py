@@ -36,7 +36,7 @@ class Load:
     def __init__(self, plan: LoadPlan, reader: Reader) -> None:
         self._plan = plan
         self._reader = reader
-        chosen = subscriptions(plan.shape, plan.names, plan.total)
+        chosen = subscriptions(plan.workload, plan.names, plan.total)
         mine = chosen[plan.first : plan.first + plan.count]
         channels = [one.channels for one in mine]
         starts = np.cumsum([0, *map(len, channels)])
@@ -46,7 +46,7 @@ class Load:
             starts,
             np.concatenate([*channels, np.zeros(0, np.int64)]),
             np.array([int(number < affected) for number in range(plan.count)], np.int64),
-            topics=plan.shape.topics,
+            topics=plan.workload.topics,
             partitions=plan.partitions,
         )
         if plan.from_start:
@@ -175,7 +175,7 @@ class Load:
             received=self._tables.received,
             problems={**problems, "missing": self._missing(), "rejected": connections.rejected},
             closes=connections.closes,
-            refused=connections.refused,
+            rejected_connections=connections.rejected_connections,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import orjson
 
-from odin_ws.bench.workload import Names, Shape
+from odin_ws.bench.workload import Names, Workload
 
 __all__ = ["LoadPlan", "PublishPlan", "Reader", "read_plan", "tell", "to_json"]
 
@@ -35,7 +35,7 @@ class LoadPlan:
     affected: int
     connect_rate: float
     in_flight: int
-    shape: Shape
+    workload: Workload
     names: Names
     partitions: int
     subscribe: bool
@@ -51,7 +51,7 @@ class PublishPlan:
     rate: float
     burst: int
     record_bytes: int
-    shape: Shape
+    workload: Workload
     names: Names
 
 
@@ -63,7 +63,7 @@ def to_json(plan: LoadPlan | PublishPlan) -> bytes:
 def read_plan(plan: type[Any], line: bytes) -> Any:
     """The plan of a line."""
     fields = orjson.loads(line)
-    fields["shape"] = Shape(**fields["shape"])
+    fields["workload"] = Workload(**fields["workload"])
     fields["names"] = Names(**fields["names"])
     return plan(**fields)
 

@@ -11,7 +11,7 @@ import pygal
 from pygal.style import CleanStyle
 
 from odin_ws.bench.histogram import quantiles
-from odin_ws.bench.measurement import Measurement
+from odin_ws.bench.results import Measurement
 
 __all__ = ["draw"]
 

@@ -18,9 +18,16 @@ from odin_ws.bench.messages import LoadPlan, PublishPlan
 from odin_ws.bench.scenarios import Disturbance, Run
 from odin_ws.bench.target import Cores, Target
 from odin_ws.bench.topics import PARTITIONS
-from odin_ws.bench.workload import Names, Shape, names_for
+from odin_ws.bench.workload import Names, Workload, names_for
 
-__all__ = ["Crew", "Ending", "Place", "Progress", "Totals", "open_crew"]
+__all__ = [
+    "Ending",
+    "LoadProcesses",
+    "MergedMetrics",
+    "Progress",
+    "RunEnvironment",
+    "open_load_processes",
+]
 
 # Who has received nothing for so long will not; who still does may take this long in all.
 _SETTLE_SECONDS: Final = 10
@@ -31,7 +38,7 @@ Progress = Callable[[str, float | None], None]
 
 
 @attrs.frozen
-class Place:
+class RunEnvironment:
     """Where runs take place. `loaders`: how many processes hold the connections."""
 
     directory: Path
@@ -41,7 +48,7 @@ class Place:
 
 
 @attrs.frozen
-class Totals:
+class MergedMetrics:
     """What all loads have counted so far. `cpu`: seconds of the one that took the most."""
 
     received: NDArray[np.int64]
@@ -60,10 +67,10 @@ class Ending:
     published_rate: float
     problems: Mapping[str, int]
     closes: Mapping[str, int]
-    refused: Mapping[str, int]
+    rejected_connections: Mapping[str, int]
 
 
-class Crew:
+class LoadProcesses:
     """What the processes of a run are told, and what they say, added up."""
 
     def __init__(self, channels: int, publisher: Worker | None, loads: Sequence[Worker]) -> None:
@@ -124,12 +131,12 @@ class Crew:
         for load in self._loads:
             await load.hears("done")
 
-    async def totals(self, do: str) -> Totals:
+    async def totals(self, do: str) -> MergedMetrics:
         """Tell all loads something that they answer with `totals`."""
         for load in self._loads:
             await load.tell(do)
         said = [await load.hears("totals") for load in self._loads]
-        return Totals(
+        return MergedMetrics(
             received=np.sum([one["received"] for one in said], axis=0, dtype=np.int64),
             worst=np.max([one["worst"] for one in said], axis=0),
             latency=np.sum([one["latency"] for one in said], axis=0, dtype=np.int64),
@@ -154,16 +161,16 @@ class Crew:
             published_rate=rate,
             problems=_added(one["problems"] for one in said) | {"not_published": failed},
             closes=_added(one["closes"] for one in said),
-            refused=_added(one["refused"] for one in said),
+            rejected_connections=_added(one["rejected"] for one in said),
         )
 
 
 @asynccontextmanager
-async def open_crew(
-    run: Run, target: Target, brokers: str | None, place: Place
-) -> AsyncIterator[Crew]:
+async def open_load_processes(
+    run: Run, target: Target, brokers: str | None, place: RunEnvironment
+) -> AsyncIterator[LoadProcesses]:
     """Start the processes of a run; without `brokers` it is one against the floor."""
-    names = names_for(run.shape)
+    names = names_for(run.workload)
     async with AsyncExitStack() as stack:
 
         async def start(name: str, plan: LoadPlan | PublishPlan) -> Worker:
@@ -172,15 +179,15 @@ async def open_crew(
 
         publisher = None
         if brokers is not None and run.rate:
-            plan = PublishPlan(brokers, run.rate, run.burst, run.record_bytes, run.shape, names)
+            plan = PublishPlan(brokers, run.rate, run.burst, run.record_bytes, run.workload, names)
             publisher = await start("publisher", plan)
-        plans = _load_plans(run, target, names, place.loaders, floor=brokers is None)
+        plans = _load_plans(run, target, names, place.loaders, baseline=brokers is None)
         loads = [await start("load", one) for one in plans]
-        yield Crew(run.shape.channels, publisher, loads)
+        yield LoadProcesses(run.workload.channels, publisher, loads)
 
 
 def _load_plans(
-    run: Run, target: Target, names: Names, loaders: int, *, floor: bool
+    run: Run, target: Target, names: Names, loaders: int, *, baseline: bool
 ) -> Iterator[LoadPlan]:
     bounds = [run.connections * part // loaders for part in range(loaders + 1)]
     if run.disturbance is Disturbance.AWAY:
@@ -199,12 +206,12 @@ def _load_plans(
             affected=run.affected,
             connect_rate=run.connect_rate / loaders,
             in_flight=max(1, run.in_flight // loaders),
-            shape=Shape() if floor else run.shape,
+            workload=Workload() if baseline else run.workload,
             names=names,
             partitions=PARTITIONS,
-            subscribe=not floor,
+            subscribe=not baseline,
             positions=run.disturbance in {Disturbance.DROP, Disturbance.AWAY},
-            from_start=not floor and not run.stream_first,
+            from_start=not baseline and not run.stream_first,
         )
 
 

@@ -47,14 +47,14 @@ class Publisher:
     def __init__(self, plan: PublishPlan) -> None:
         self._plan = plan
         topics = len(plan.names.topics)
-        self._topics = [plan.names.topics[k % topics] for k in range(plan.shape.channels)]
-        self._keys = [plan.names.token(k // topics).encode() for k in range(plan.shape.channels)]
+        self._topics = [plan.names.topics[k % topics] for k in range(plan.workload.channels)]
+        self._keys = [plan.names.token(k // topics).encode() for k in range(plan.workload.channels)]
         drawn = np.random.default_rng(1).choice(
-            plan.shape.channels, _DRAWN, p=popularity(plan.shape)
+            plan.workload.channels, _DRAWN, p=popularity(plan.workload)
         )
         self._drawn: list[int] = drawn.tolist()
         self._pad = b"x" * max(0, plan.record_bytes - len(_VALUE % (10**12, 0, 0, 10**15, b"")))
-        self.counts = [0] * plan.shape.channels
+        self.counts = [0] * plan.workload.channels
         self.published = 0
         self.failed = 0
         self._producer = Producer(

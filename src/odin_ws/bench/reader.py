@@ -113,7 +113,7 @@ class Tables(NamedTuple):
     keys: Ints  # [all subscriptions]
     numbers: Ints  # [all subscriptions] the last one, UNKNOWN before the first
     group: Ints  # [connections] 1 for those that are disturbed, else 0
-    shape: Ints  # [2] topics, partitions
+    workload: Ints  # [2] topics, partitions
     received: Ints  # [groups] messages
     volume: Ints  # [1] bytes of messages' frames
     latency: Ints  # [groups, BINS]
@@ -136,7 +136,7 @@ class Tables(NamedTuple):
             keys=keys,
             numbers=np.full(len(keys), UNKNOWN, np.int64),
             group=group,
-            shape=np.array([topics, partitions], np.int64),
+            workload=np.array([topics, partitions], np.int64),
             received=np.zeros(_GROUPS, np.int64),
             volume=np.zeros(1, np.int64),
             latency=np.zeros((_GROUPS, BINS), np.int64),
@@ -208,7 +208,7 @@ def _check(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None
     channel, place = _integer(payload, _find(payload, place, _CHANNEL))
     number, place = _integer(payload, _find(payload, place, _NUMBER))
     published_us, place = _integer(payload, _find(payload, place, _PUBLISHED))
-    topics, partitions = tables.shape
+    topics, partitions = tables.workload
     if place > len(payload) or partition >= partitions:
         tables.problems[Problem.STRANGE] += 1
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from odin_ws.bench.measurement import Measurement
+from odin_ws.bench.results import Measurement
 
 __all__ = ["costs", "problems", "ratio", "rows", "warnings"]
 
@@ -16,30 +16,30 @@ _BUSY: Final = 0.9
 _FULL: Final = 0.97
 
 
-def rows(runs: Sequence[Measurement], floors: Sequence[Measurement]) -> list[list[str]]:
+def rows(runs: Sequence[Measurement], baselines: Sequence[Measurement]) -> list[list[str]]:
     """One row a quantity: its name and its value in each of the runs; empty ones are left out."""
-    columns = [*runs, *floors]
+    columns = [*runs, *baselines]
     table = [[name, *map(value, columns)] for name, value in _QUANTITIES]
-    ratios = [ratio(run, floors) for run in runs]
+    ratios = [ratio(run, baselines) for run in runs]
     if any(ratios):
         shown = ["" if one is None else f"{one:.2f} x" for one in ratios]
-        table.append(["CPU against the floor", *shown, *("" for _ in floors)])
+        table.append(["CPU against the floor", *shown, *("" for _ in baselines)])
     return [row for row in table if any(row[1:])]
 
 
-def ratio(run: Measurement, floors: Sequence[Measurement]) -> float | None:
+def ratio(run: Measurement, baselines: Sequence[Measurement]) -> float | None:
     """CPU per message against the floor's mean; None where there is no message or no floor."""
-    costs = [floor.cpu_us for floor in floors if floor.cpu_us is not None]
+    costs = [baseline.cpu_us for baseline in baselines if baseline.cpu_us is not None]
     if run.cpu_us is None or not costs:
         return None
     return run.cpu_us * len(costs) / sum(costs)
 
 
-def costs(run: Measurement, floors: Sequence[Measurement]) -> str:
+def costs(run: Measurement, baselines: Sequence[Measurement]) -> str:
     """CPU per message of a run and of the floors around it; nothing without a floor."""
-    if not floors:
+    if not baselines:
         return ""
-    return ", ".join(_text(one.cpu_us, "{:.2f} us") for one in (run, *floors))
+    return ", ".join(_text(one.cpu_us, "{:.2f} us") for one in (run, *baselines))
 
 
 def problems(run: Measurement) -> list[str]:
@@ -101,7 +101,7 @@ _QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str]]]] = (
     ("memory", lambda run: f"{run.rss_after_mb:.0f} MB"),
     ("memory per idle connection", lambda run: _text(run.idle_kb, "{:.1f} KB")),
     ("memory per connection, in the end", lambda run: _text(run.streaming_kb, "{:.1f} KB")),
-    ("refused", lambda run: _counts(run.refused)),
+    ("rejected", lambda run: _counts(run.rejected_connections)),
     ("closes by code", lambda run: _counts(run.closes)),
     ("other cores' CPU", lambda run: _text(run.others_cpu, "{:.0%}")),
     ("load's CPU", lambda run: f"{run.load_cpu:.0%}"),

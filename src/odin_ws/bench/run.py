@@ -9,8 +9,8 @@ from typing import Final
 
 import trio
 
-from odin_ws.bench.measurement import Latency, Measurement, Sample, Scanned
-from odin_ws.bench.processes import Crew, Place, open_crew
+from odin_ws.bench.processes import LoadProcesses, RunEnvironment, open_load_processes
+from odin_ws.bench.results import Latency, Measurement, Sample, Scanned
 from odin_ws.bench.scenarios import Disturbance, Run
 from odin_ws.bench.target import Target, busy_seconds
 
@@ -33,51 +33,60 @@ def _between(before: Scanned | None, after: Scanned | None) -> Scanned | None:
     )
 
 
-async def measure(run: Run, target: Target, brokers: str | None, place: Place) -> Measurement:
+async def measure(
+    run: Run, target: Target, brokers: str | None, place: RunEnvironment
+) -> Measurement:
     """Carry out a run against a server; without `brokers`, against the floor.
 
     Raises:
         BenchFailed: a process has ended.
     """
     place.progress(f"{run.label}: starting", None)
-    async with open_crew(run, target, brokers, place) as crew:
-        return await _Steps(run, target, crew, place).all()
+    async with open_load_processes(run, target, brokers, place) as load_processes:
+        return await _Steps(run, target, load_processes, place).all()
 
 
 class _Steps:
     """The steps of one run."""
 
-    def __init__(self, run: Run, target: Target, crew: Crew, place: Place) -> None:
+    def __init__(
+        self, run: Run, target: Target, load_processes: LoadProcesses, place: RunEnvironment
+    ) -> None:
         self._run = run
         self._target = target
-        self._crew = crew
+        self._load_processes = load_processes
         self._place = place
         self._samples: list[Sample] = []
 
     async def all(self) -> Measurement:
         """Connect, publish, warm up, measure, and wait for the last message."""
-        run, target, crew, others = self._run, self._target, self._crew, self._place.cores.others
+        run, target, load_processes, others = (
+            self._run,
+            self._target,
+            self._load_processes,
+            self._place.cores.others,
+        )
         before = target.usage()
         if run.stream_first:
-            await crew.publish()
+            await load_processes.publish()
         connect_seconds = await self._connect()
-        connected, subscribed = target.usage(), crew.count("subscribed")
+        connected, subscribed = target.usage(), load_processes.count("subscribed")
         if not run.stream_first:
-            await crew.publish()
+            await load_processes.publish()
         await self._wait("warming up", run.warmup)
-        calm, published = await self._send_away()
+        calm, published = await self._close_all()
         scanned = await self._scanned()
-        begin = await crew.totals("measure")
-        usage, publisher, busy = target.usage(), crew.publisher_cpu, busy_seconds(others)
+        begin = await load_processes.totals("measure")
+        usage, publisher, busy = target.usage(), load_processes.publisher_cpu, busy_seconds(others)
         async with self._sampled():
             back_seconds = await self._disturb(published)
-        end = await crew.totals("measured")
+        end = await load_processes.totals("measured")
         seconds = end.at - begin.at
         after = target.usage()
-        publisher_cpu = (crew.publisher_cpu - publisher) / seconds
+        publisher_cpu = (load_processes.publisher_cpu - publisher) / seconds
         others_cpu = (busy_seconds(others) - busy) / seconds / max(1, len(others))
         self._tell("waiting for the last messages", None)
-        ending = await crew.end()
+        ending = await load_processes.end()
         return Measurement(
             label=run.label,
             connections=run.connections,
@@ -101,14 +110,14 @@ class _Steps:
             published=ending.published,
             published_rate=ending.published_rate,
             back_seconds=back_seconds,
-            refused=ending.refused,
+            rejected_connections=ending.rejected_connections,
             closes=ending.closes,
             problems={**ending.problems, **self._absent(subscribed, back_seconds)},
             samples=self._samples,
         )
 
     def _absent(self, subscribed: int, back_seconds: float | None) -> dict[str, int]:
-        missing = self._run.connections - self._crew.count("subscribed")
+        missing = self._run.connections - self._load_processes.count("subscribed")
         never = self._run.connections - subscribed
         is_storm = self._run.disturbance in {Disturbance.DROP, Disturbance.AWAY}
         return {
@@ -122,32 +131,34 @@ class _Steps:
         """Connect all; returns how long it took until the last one was subscribed."""
         run = self._run
         begun = time.monotonic()
-        await self._crew.tell("connect")
+        await self._load_processes.tell("connect")
         await self._until_subscribed(
             "connecting", run.connections / run.connect_rate + run.connect_patience
         )
-        return max(0.0, self._crew.subscribed_at - begun)
+        return max(0.0, self._load_processes.subscribed_at - begun)
 
-    async def _send_away(self) -> tuple[Latency | None, list[int]]:
+    async def _close_all(self) -> tuple[Latency | None, list[int]]:
         """Cut the affected off and publish what they miss.
 
         Returns the latency of the others then, and how many records of each channel there are.
         """
-        run, crew = self._run, self._crew
+        run, load_processes = self._run, self._load_processes
         if run.disturbance is not Disturbance.AWAY:
             return None, []
-        await crew.tell("cut_off")
-        before = crew.published
-        await crew.publish_at(run.away_rate)
-        while (done := (crew.published - before) / run.away) < 1:
+        await load_processes.tell("cut_off")
+        before = load_processes.published
+        await load_processes.publish_at(run.away_rate)
+        while (done := (load_processes.published - before) / run.away) < 1:
             self._tell("publishing what they miss", done)
             await trio.sleep(_POLL_SECONDS)
-        await crew.publish_at(run.rate)
+        await load_processes.publish_at(run.rate)
         await self._wait("settling", run.warmup)
-        await crew.totals("measure")
+        await load_processes.totals("measure")
         await self._wait("measuring without them", run.seconds)
-        end = await crew.totals("measured")
-        return Latency.of(end.latency[0], int(end.worst[0])), await crew.publish_at(run.rate)
+        end = await load_processes.totals("measured")
+        return Latency.of(end.latency[0], int(end.worst[0])), await load_processes.publish_at(
+            run.rate
+        )
 
     async def _scanned(self) -> Scanned | None:
         """The number, records and CPU of the server's scans so far."""
@@ -165,13 +176,13 @@ class _Steps:
         back = None
         match self._run.disturbance:
             case Disturbance.STALL:
-                await self._crew.tell("stall")
+                await self._load_processes.tell("stall")
             case Disturbance.DROP:
-                await self._crew.tell("drop")
+                await self._load_processes.tell("drop")
                 if await self._until_subscribed("coming back", _BACK_SECONDS):
-                    back = self._crew.subscribed_at - begun
+                    back = self._load_processes.subscribed_at - begun
             case Disturbance.AWAY:
-                await self._crew.tell("come_back", published=published)
+                await self._load_processes.tell("come_back", published=published)
                 if await self._until_live(self._run.back_patience):
                     back = time.monotonic() - begun
             case Disturbance.NONE:
@@ -182,7 +193,7 @@ class _Steps:
     async def _until_subscribed(self, what: str, patience: float) -> bool:
         """Wait until all are; False when it took too long."""
         with trio.move_on_after(patience):
-            while (count := self._crew.count("subscribed")) < self._run.connections:
+            while (count := self._load_processes.count("subscribed")) < self._run.connections:
                 self._tell(what, count / self._run.connections)
                 await trio.sleep(_POLL_SECONDS)
             return True
@@ -195,7 +206,9 @@ class _Steps:
                 return False
             while True:
                 replays = await self._target.metric("ws_replays_active")
-                if not self._crew.count("missing") and (replays is None or not replays[0]):
+                if not self._load_processes.count("missing") and (
+                    replays is None or not replays[0]
+                ):
                     return True
                 self._tell("catching up", None)
                 await trio.sleep(_POLL_SECONDS)
@@ -219,12 +232,12 @@ class _Steps:
             nursery.cancel_scope.cancel()
 
     async def _take_samples(self) -> None:
-        received, last = self._crew.received
+        received, last = self._load_processes.received
         begun = time.monotonic()
         while True:
             await trio.sleep(_SAMPLE_SECONDS)
-            count, now = self._crew.received
-            latencies = self._crew.latencies
+            count, now = self._load_processes.received
+            latencies = self._load_processes.latencies
             self._samples.append(
                 Sample(
                     at=time.monotonic() - begun,

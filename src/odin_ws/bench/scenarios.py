@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from odin_ws.bench.workload import Shape
+from odin_ws.bench.workload import Workload
 
 __all__ = ["SCENARIOS", "SUITES", "TOKENS", "Disturbance", "Run", "Scenario"]
 
@@ -44,7 +44,7 @@ class Run:
     burst: int = 1
     record_bytes: int = 330
     broadcast_rate: float = 20
-    shape: Shape = attrs.field(factory=Shape)
+    workload: Workload = attrs.field(factory=Workload)
     affected: int = 0
     away: int = 0
     away_rate: float = 10_000
@@ -82,7 +82,7 @@ def _evolved(run: Run, options: Mapping[str, Any]) -> Run:
     return attrs.evolve(run, **changed)
 
 
-TOKENS: Final = Shape(tokens=1250, topics=8, each=20, zipf=True, patterned=0.05)
+TOKENS: Final = Workload(tokens=1250, topics=8, each=20, zipf=True, patterned=0.05)
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "steady": Scenario(
@@ -116,12 +116,12 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
                 affected=1000,
                 disturbance=Disturbance.AWAY,
                 away=120_000,
-                settings={"WS_RETENTION_BYTES": str(8 << 20)},
+                settings={"WS_HISTORY_BYTES": str(8 << 20)},
                 connect_rate=3000,
                 in_flight=4000,
                 back_patience=300,
                 rate=200,
-                shape=Shape(tokens=50),
+                workload=Workload(tokens=50),
                 seconds=10,
             ),
         ),
@@ -133,21 +133,21 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
                 "ingest",
                 connections=10,
                 rate=100_000,
-                shape=Shape(tokens=1000, each=10),
+                workload=Workload(tokens=1000, each=10),
             ),
         ),
     ),
     "soak": Scenario(
         "Memory over time: ten minutes of the `tokens` scenario.",
-        (Run("soak", shape=TOKENS, rate=20, warmup=10, seconds=600),),
+        (Run("soak", workload=TOKENS, rate=20, warmup=10, seconds=600),),
     ),
     "tokens": Scenario(
         "10,000 channels by Zipf's law, each subscriber on 20 of them, some with patterns.",
-        (Run("tokens", shape=TOKENS, rate=20),),
+        (Run("tokens", workload=TOKENS, rate=20),),
     ),
     "patterns": Scenario(
         "800 channels, each subscriber with a pattern.",
-        (Run("patterns", shape=Shape(tokens=100, topics=8, patterned=1.0)),),
+        (Run("patterns", workload=Workload(tokens=100, topics=8, patterned=1.0)),),
     ),
     "slow": Scenario(
         "One in a hundred stops reading: the latency of the others.",

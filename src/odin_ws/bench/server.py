@@ -47,7 +47,7 @@ async def open_server(
         **others,
         "WS_ADDR": f"{LOOPBACK}:{port}",
         "WS_OPS_ADDR": f"{LOOPBACK}:{ops_port}",
-        "WS_DRAIN_DELAY": "0",
+        "WS_DRAIN_DELAY_SECONDS": "0",
         **settings,
     }
     process = ChildProcess(

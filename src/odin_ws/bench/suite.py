@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
-from odin_ws.bench.measurement import Measurement
 from odin_ws.bench.report import ratio
+from odin_ws.bench.results import Measurement
 from odin_ws.bench.scenarios import SCENARIOS, TOKENS, Disturbance, Run
 
 __all__ = ["CASES", "Case", "Figure", "Measured"]
@@ -19,7 +19,7 @@ class Measured:
     """A run's measurement, and the floor's before and after it."""
 
     server: Measurement
-    floors: Sequence[Measurement]
+    baselines: Sequence[Measurement]
 
 
 @attrs.frozen
@@ -55,12 +55,12 @@ class Figure:
 
 @attrs.frozen
 class Case:
-    """Runs, and figures of them; with `floor` each run is between two of the floor."""
+    """Runs, and figures of them; with `baseline` each run is between two of the floor."""
 
     name: str
     runs: tuple[Run, ...]
     figures: tuple[Figure, ...]
-    floor: bool = False
+    baseline: bool = False
 
 
 # ---- figures
@@ -85,7 +85,7 @@ def _p99_against_the_first(measured: Sequence[Measured]) -> float | None:
 
 
 def _ratio(measured: Sequence[Measured]) -> float | None:
-    return ratio(measured[-1].server, measured[-1].floors)
+    return ratio(measured[-1].server, measured[-1].baselines)
 
 
 def _wrong(measured: Sequence[Measured]) -> float:
@@ -145,7 +145,7 @@ _TWELVE: Final = Run(
     "12,000 x 20/s", connections=12_000, connect_rate=3000, rate=20, stream_first=True, warmup=5
 )
 # By Zipf's law one record in six is wanted by a subscriber: 5 a second of these.
-_TOKENS: Final = Run("tokens", shape=TOKENS, rate=30)
+_TOKENS: Final = Run("tokens", workload=TOKENS, rate=30)
 _IDLE, _IDLE_CONNECTIONS = SCENARIOS["idle"].runs
 _CONNECT_IDLE, _CONNECT_STREAM = SCENARIOS["connect"].runs
 (_CROWD,) = SCENARIOS["crowd"].runs
@@ -167,15 +167,19 @@ def _shorter(run: Run, seconds: float) -> Run:
 
 CASES: Final[Mapping[str, Sequence[Case]]] = {
     "short": (
-        Case("1,000 x 100/s, broadcast rate 0", (_shorter(_EVENLY, 8),), _cost(1.25), floor=True),
-        Case("1,000 x 20/s, broadcast rate 20", (_shorter(_SPARSELY, 8),), _cost(1.6), floor=True),
+        Case(
+            "1,000 x 100/s, broadcast rate 0", (_shorter(_EVENLY, 8),), _cost(1.25), baseline=True
+        ),
+        Case(
+            "1,000 x 20/s, broadcast rate 20", (_shorter(_SPARSELY, 8),), _cost(1.6), baseline=True
+        ),
         Case("1,000 x 1,000/s", (_shorter(_MILLION, 8),), _delivered(1_000_000, 150)),
         Case(
             "1,000 x 60/s, 20 of 10,000 channels",
             # As many messages as 12,000 connections are sent at 5 a second.
             (_shorter(attrs.evolve(_TOKENS, rate=360), 8),),
             _cost(2),
-            floor=True,
+            baseline=True,
         ),
         Case(
             "connecting, idle",
@@ -191,8 +195,8 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
         Case("1,000 idle", (_shorter(_IDLE_CONNECTIONS, 5),), (_IDLE_MEMORY,)),
     ),
     "all": (
-        Case("1,000 x 100/s, broadcast rate 0", (_EVENLY,), _cost(1.25), floor=True),
-        Case("1,000 x 20/s, broadcast rate 20", (_SPARSELY,), _cost(1.6), floor=True),
+        Case("1,000 x 100/s, broadcast rate 0", (_EVENLY,), _cost(1.25), baseline=True),
+        Case("1,000 x 20/s, broadcast rate 20", (_SPARSELY,), _cost(1.6), baseline=True),
         Case("1,000 x 1,000/s", (_MILLION,), _delivered(1_000_000, 150)),
         Case("12,000 x 20/s, broadcast rate 20", (_TWELVE,), _many(350)),
         Case(
@@ -204,7 +208,7 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
             "12,000 x 5/s, 20 of 10,000 channels",
             (attrs.evolve(_TOKENS, connections=12_000, connect_rate=3000),),
             _cost(2),
-            floor=True,
+            baseline=True,
         ),
         Case(
             "10,000 idle",

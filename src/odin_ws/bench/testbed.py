@@ -10,11 +10,11 @@ from typing import Final
 
 import attrs
 
-from odin_ws.bench.baseline import compile_floor, open_floor
+from odin_ws.bench.baseline import compile_baseline, open_baseline
 from odin_ws.bench.broker import open_broker
-from odin_ws.bench.measurement import Measurement
 from odin_ws.bench.options import Options
-from odin_ws.bench.processes import Place, Progress
+from odin_ws.bench.processes import Progress, RunEnvironment
+from odin_ws.bench.results import Measurement
 from odin_ws.bench.run import measure
 from odin_ws.bench.scenarios import Disturbance, Run
 from odin_ws.bench.server import open_server
@@ -23,7 +23,7 @@ from odin_ws.bench.target import Target
 from odin_ws.bench.topics import create_topics
 from odin_ws.bench.workload import names_for, reach
 
-__all__ = ["Session", "open_session"]
+__all__ = ["Testbed", "open_testbed"]
 
 # The floor needs no time to settle.
 _FLOOR_WARMUP: Final = 1.0
@@ -31,26 +31,26 @@ _FLOOR_SECONDS: Final = 5.0
 
 
 @attrs.frozen
-class Session:
+class Testbed:
     """A broker that is there for a number of runs. `broker`: what it is called in a report."""
 
     broker: str
     _brokers: str
-    _place: Place
+    _place: RunEnvironment
     _options: Options
 
-    async def measure(self, run: Run, *, floor: bool) -> Measured:
-        """Carry out a run; with `floor`, between two of the floor.
+    async def measure(self, run: Run, *, baseline: bool) -> Measured:
+        """Carry out a run; with `baseline`, between two of the floor.
 
         Raises:
             BenchFailed: something is missing, or has ended.
         """
-        floors = [await self._floor(run, "floor before")] if floor else []
+        baselines = [await self._baseline(run, "floor before")] if baseline else []
         async with self._server(run) as target:
             measured = await measure(run, target, self._brokers, self._place)
-        if floor:
-            floors.append(await self._floor(run, "floor after"))
-        return Measured(measured, floors)
+        if baseline:
+            baselines.append(await self._baseline(run, "floor after"))
+        return Measured(measured, baselines)
 
     @asynccontextmanager
     async def _server(self, run: Run) -> AsyncIterator[Target]:
@@ -71,10 +71,10 @@ class Session:
         async with open_server(self._place.directory, settings, options.cores) as target:
             yield target
 
-    async def _floor(self, run: Run, label: str) -> Measurement:
+    async def _baseline(self, run: Run, label: str) -> Measurement:
         """The same load on the floor: as many messages a second to each connection."""
         directory, cores = self._place.directory, self._options.cores
-        rate = run.rate * reach(run.shape, names_for(run.shape), run.connections)
+        rate = run.rate * reach(run.workload, names_for(run.workload), run.connections)
         calm = attrs.evolve(
             run,
             label=label,
@@ -83,13 +83,13 @@ class Session:
             warmup=_FLOOR_WARMUP,
             seconds=min(run.seconds, _FLOOR_SECONDS),
         )
-        program = await compile_floor(directory)
-        async with open_floor(program, rate, run.record_bytes, cores.server) as target:
+        program = await compile_baseline(directory)
+        async with open_baseline(program, rate, run.record_bytes, cores.server) as target:
             return await measure(calm, target, None, self._place)
 
 
 @asynccontextmanager
-async def open_session(options: Options, progress: Progress) -> AsyncIterator[Session]:
+async def open_testbed(options: Options, progress: Progress) -> AsyncIterator[Testbed]:
     """Start what is needed for all runs.
 
     Raises:
@@ -100,5 +100,5 @@ async def open_session(options: Options, progress: Progress) -> AsyncIterator[Se
         progress("starting the broker", None)
         async with open_broker(options.kafka, options.libs, directory) as (address, broker):
             await create_topics(address)
-            place = Place(directory, options.cores, options.loaders, progress)
-            yield Session(broker, address, place, options)
+            place = RunEnvironment(directory, options.cores, options.loaders, progress)
+            yield Testbed(broker, address, place, options)

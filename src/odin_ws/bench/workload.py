@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from odin_ws.catalogue import default_catalogue
 
-__all__ = ["Names", "Shape", "Subscription", "names_for", "popularity", "reach", "subscriptions"]
+__all__ = ["Names", "Subscription", "Workload", "names_for", "popularity", "reach", "subscriptions"]
 
 # Any; all processes have to draw the same.
 _SEED = 1
@@ -25,7 +25,7 @@ _SAMPLE = 500
 
 
 @attrs.frozen
-class Shape:
+class Workload:
     """Channels and subscriptions.
 
     `each`: channels per subscriber. `zipf`: popularity falls with the rank, for publishing and
@@ -63,12 +63,12 @@ class Names:
         return f"{self.token(token)}.{self.categories[topic]}"
 
 
-def names_for(shape: Shape) -> Names:
+def names_for(workload: Workload) -> Names:
     """Names in the first topics of Odin's catalogue.
 
     Tokens begin with letters of this run: what was published before is not for it.
     """
-    topics = list(default_catalogue().topics.values())[: shape.topics]
+    topics = list(default_catalogue().topics.values())[: workload.topics]
     return Names(
         f"B{secrets.token_hex(3)}-",
         [topic.category for topic in topics],
@@ -83,47 +83,47 @@ class Subscription(NamedTuple):
     channels: NDArray[np.int64]
 
 
-def popularity(shape: Shape) -> NDArray[np.float64]:
+def popularity(workload: Workload) -> NDArray[np.float64]:
     """The share of each channel, by number."""
-    ranks = np.arange(1, shape.channels + 1)
-    weights = 1 / ranks if shape.zipf else np.ones(shape.channels)
+    ranks = np.arange(1, workload.channels + 1)
+    weights = 1 / ranks if workload.zipf else np.ones(workload.channels)
     return np.asarray(weights / weights.sum())
 
 
-def subscriptions(shape: Shape, names: Names, connections: int) -> list[Subscription]:
+def subscriptions(workload: Workload, names: Names, connections: int) -> list[Subscription]:
     """The subscription of each connection; the same ones every time."""
     random = np.random.default_rng(_SEED)
     # The smallest of exponential times with these rates: a draw without putting back.
-    shares = popularity(shape)
-    every = round(1 / shape.patterned) if shape.patterned else 0
+    shares = popularity(workload)
+    every = round(1 / workload.patterned) if workload.patterned else 0
     found = []
     for number in range(connections):
-        times = random.standard_exponential(shape.channels) / shares
-        chosen = np.argpartition(times, shape.each - 1)[: shape.each]
+        times = random.standard_exponential(workload.channels) / shares
+        chosen = np.argpartition(times, workload.each - 1)[: workload.each]
         turn, rest = divmod(number, every) if every else (0, 1)
-        found.append(_subscription(shape, names, chosen, turn if rest == 0 else None))
+        found.append(_subscription(workload, names, chosen, turn if rest == 0 else None))
     return found
 
 
 def _subscription(
-    shape: Shape, names: Names, chosen: NDArray[np.int64], turn: int | None
+    workload: Workload, names: Names, chosen: NDArray[np.int64], turn: int | None
 ) -> Subscription:
     """The first channel is replaced by a pattern that it matches, where it is the turn for one."""
     asked = [names.channel(int(channel)) for channel in chosen]
     if turn is None:
         return Subscription(asked, np.sort(chosen))
-    token, topic = divmod(int(chosen[0]), shape.topics)
+    token, topic = divmod(int(chosen[0]), workload.topics)
     if turn % 2:
         asked[0] = f"*.{names.categories[topic]}"
-        matched = np.arange(topic, shape.channels, shape.topics)
+        matched = np.arange(topic, workload.channels, workload.topics)
     else:
         asked[0] = f"{names.token(token)}.*"
-        matched = np.arange(token * shape.topics, (token + 1) * shape.topics)
+        matched = np.arange(token * workload.topics, (token + 1) * workload.topics)
     return Subscription(asked, np.union1d(chosen, matched))
 
 
-def reach(shape: Shape, names: Names, connections: int) -> float:
+def reach(workload: Workload, names: Names, connections: int) -> float:
     """The share of the connections that a record goes to, on average."""
-    shares = popularity(shape)
-    sample = subscriptions(shape, names, min(connections, _SAMPLE))
+    shares = popularity(workload)
+    sample = subscriptions(workload, names, min(connections, _SAMPLE))
     return float(np.mean([shares[one.channels].sum() for one in sample]))

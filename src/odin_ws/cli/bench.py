@@ -147,7 +147,7 @@ def bench(
         raise click.UsageError("--clients comes with those that stay, --connections with all")
     if scenario in SUITES and given:
         raise click.UsageError(f"{scenario} is a set of runs with numbers of their own")
-    pin, floor = options.pop("pin"), options.pop("floor")
+    pin, baseline = options.pop("pin"), options.pop("floor")
     json_file, plot_file = options.pop("json_file"), options.pop("plot_file")
     how = Options(
         target=None if server is None else Target(*server, pids),
@@ -161,7 +161,7 @@ def bench(
     if scenario in SUITES:
         sys.exit(run(partial(run_suite, scenario, how, outputs=outputs)))
     chosen = SCENARIOS[scenario].with_options(given)
-    sys.exit(run(partial(run_scenario, scenario, chosen, how, floor=floor, outputs=outputs)))
+    sys.exit(run(partial(run_scenario, scenario, chosen, how, baseline=baseline, outputs=outputs)))
 
 
 def _cores(pids: Sequence[int], *, pin: bool) -> Cores:

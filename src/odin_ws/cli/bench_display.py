@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from odin_ws.bench import report
-from odin_ws.bench.measurement import Measurement
+from odin_ws.bench.results import Measurement
 from odin_ws.bench.suite import Case, Measured
 from odin_ws.cli.command_runner import say
 from odin_ws.cli.tables import print_table
@@ -50,9 +50,9 @@ class _Steps:
 def print_runs(title: str, measured: Sequence[Measured]) -> None:
     """All quantities of some runs, side by side."""
     runs = [one.server for one in measured]
-    floors = [floor for one in measured for floor in one.floors]
-    rows = report.rows(runs, floors)
-    headings = [title, *(one.label for one in (*runs, *floors))]
+    baselines = [baseline for one in measured for baseline in one.baselines]
+    rows = report.rows(runs, baselines)
+    headings = [title, *(one.label for one in (*runs, *baselines))]
     print_table(headings, rows, [""] * len(rows))
 
 
@@ -67,7 +67,7 @@ def print_cases(cases: Sequence[tuple[Case, Sequence[Measured]]]) -> None:
                     "" if number else case.name,
                     figure.name,
                     "" if value is None else figure.form.format(value),
-                    "" if number else report.costs(measured[-1].server, measured[-1].floors),
+                    "" if number else report.costs(measured[-1].server, measured[-1].baselines),
                     figure.limit,
                     {True: "yes", False: "no", None: ""}[reached],
                 ]

@@ -16,7 +16,7 @@ from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.options import Options
 from odin_ws.bench.scenarios import Run, Scenario
 from odin_ws.bench.suite import CASES, Case, Measured
-from odin_ws.bench.testbed import open_session
+from odin_ws.bench.testbed import open_testbed
 from odin_ws.cli.bench_display import open_progress, print_cases, print_runs, tell_problems
 from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, leaves, say
 from odin_ws.cli.standard_streams import write_all
@@ -39,7 +39,7 @@ async def run_scenario(
     scenario: Scenario,
     options: Options,
     *,
-    floor: bool,
+    baseline: bool,
     outputs: Outputs,
 ) -> int:
     """Carry out the runs of a scenario; returns the exit status.
@@ -47,7 +47,7 @@ async def run_scenario(
     Raises:
         CommandFailed: it could not be carried out.
     """
-    measured = await _measure(options, [(run, floor) for run in scenario.runs])
+    measured = await _measure(options, [(run, baseline) for run in scenario.runs])
     if len(measured) < len(scenario.runs):
         return 1
     return _show(measured, partial(print_runs, name, measured), {"scenario": name}, outputs)
@@ -56,7 +56,7 @@ async def run_scenario(
 async def run_suite(name: str, options: Options, *, outputs: Outputs) -> int:
     """Carry out a set of cases; returns the exit status, as `run_scenario` does."""
     cases = CASES[name]
-    wanted = [(run, case.floor) for case in cases for run in case.runs]
+    wanted = [(run, case.baseline) for case in cases for run in case.runs]
     measured = await _measure(options, wanted)
     if len(measured) < len(wanted):
         return 1
@@ -76,9 +76,9 @@ async def _measure(options: Options, wanted: Sequence[tuple[Run, bool]]) -> list
         with open_progress() as progress:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(cancel_on_signal, nursery.cancel_scope)
-                async with open_session(options, progress) as session:
-                    for run, floor in wanted:
-                        measured.append(await session.measure(run, floor=floor))
+                async with open_testbed(options, progress) as session:
+                    for run, baseline in wanted:
+                        measured.append(await session.measure(run, baseline=baseline))
                 nursery.cancel_scope.cancel()
     except* BenchFailed as group:
         raise CommandFailed(str(next(leaves(group)))) from group
@@ -94,16 +94,16 @@ def _show(
     outputs: Outputs,
 ) -> int:
     runs = [one.server for one in measured]
-    floors = [floor for one in measured for floor in one.floors]
+    baselines = [baseline for one in measured for baseline in one.baselines]
     # If the figures or the picture go to stdout, nothing else does.
     if all(one is None or one.fileno() != _STDOUT for one in (outputs.json, outputs.plot)):
         print_table()
     tell_problems(runs)
     if outputs.json is not None:
-        everything = {**about, "runs": [one.to_json() for one in (*runs, *floors)]}
+        everything = {**about, "runs": [one.to_json() for one in (*runs, *baselines)]}
         write_all(outputs.json, orjson.dumps(everything, option=orjson.OPT_INDENT_2) + b"\n")
     if outputs.plot is not None:
-        write_all(outputs.plot, plot.draw([*runs, *floors]))
+        write_all(outputs.plot, plot.draw([*runs, *baselines]))
     return 1 if any(run.failed for run in runs) else 0
 
 

@@ -15,8 +15,8 @@ import structlog
 import trio
 
 from odin_ws.cli.failures import CannotBegin, CommandFailed, OutputClosed
-from odin_ws.clock import PauseClock
 from odin_ws.exit_signals import exit_signals
+from odin_ws.pause_clock import PauseClock
 
 __all__ = [
     "CannotBegin",

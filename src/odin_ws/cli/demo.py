@@ -22,8 +22,8 @@ from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import CommandFailed, obey_signals, run, say, write_line
 from odin_ws.cli.demo_display import Display, open_display
 from odin_ws.cli.environment import read_event_catalogue, read_settings
-from odin_ws.cli.event_publisher import Pace, Tokens, publish_events
-from odin_ws.cli.kafka import open_producer
+from odin_ws.cli.event_publisher import Pace, TokenCount, publish_events
+from odin_ws.cli.kafka_clients import open_producer
 from odin_ws.cli.message_text import describe_end, printable
 from odin_ws.cli.tally import Tally
 from odin_ws.cli.topics import create_topics
@@ -36,9 +36,9 @@ from odin_ws.client import (
     Subscription,
     open_client,
 )
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.kafka.source_protocol import Source
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.logs import configure_logging
 from odin_ws.service import kafka, serve
 from odin_ws.settings import Settings
@@ -78,7 +78,7 @@ _ARRIVE_SECONDS: Final = 5
 )
 @click.option(
     "--tokens",
-    type=Tokens(),
+    type=TokenCount(),
     default="6",
     show_default=True,
     help="How many tokens to make up, or which ones.",
@@ -115,7 +115,7 @@ def demo(
         ws_addr=Address(LOOPBACK, port),
         ws_ops_addr=Address(LOOPBACK, ops_port),
         ws_max_kafka_rate=0,  # --rate says how much is published, and all of it should come
-        ws_drain_delay=0,  # no load balancer has to notice
+        ws_drain_delay_seconds=0,  # no load balancer has to notice
     )
     catalogue = read_event_catalogue(settings)
     for address, option in ((settings.ws_addr, "--port"), (settings.ws_ops_addr, "--ops-port")):
@@ -138,12 +138,14 @@ async def _run(settings: Settings, catalogue: Catalogue, events: EventGenerator,
             async with _broker() as broker, trio.open_nursery() as watched:
                 watched.start_soon(_watch, broker)
                 settings = attrs.evolve(settings, kafka_brokers=(broker.bootstrap,))
-                await create_topics(KafkaAccess(settings.kafka_brokers), catalogue, _PARTITIONS, 1)
+                await create_topics(
+                    KafkaSecurity(settings.kafka_brokers), catalogue, _PARTITIONS, 1
+                )
                 outcome = await _Demo(settings, catalogue, events, pace, display).run(stop)
                 watched.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
     if outcome is None:
-        say("stopped at once by a second signal", fg="red")
+        say("stopped at once by second signal", fg="red")
         return 1
     write_line(str(outcome))
     return 0 if outcome.complete else 1
@@ -197,13 +199,13 @@ class _Demo:
     received: AsyncValue[int] = attrs.field(factory=lambda: AsyncValue(0))
 
     @property
-    def access(self) -> KafkaAccess:
+    def security(self) -> KafkaSecurity:
         """The demo's own broker, whatever the settings say of others."""
-        return KafkaAccess(self.settings.kafka_brokers)
+        return KafkaSecurity(self.settings.kafka_brokers)
 
     async def run(self, stop: trio.Event) -> _Outcome:
         """Publish until `stop` or the end of the pace, then drain."""
-        upstream = kafka(self.settings, self.catalogue, self.access)
+        upstream = kafka(self.settings, self.catalogue, self.security)
         drain = trio.Event()
         async with trio.open_nursery() as nursery:
             addresses = await nursery.start(serve, self.settings, self.catalogue, upstream, drain)
@@ -231,7 +233,7 @@ class _Demo:
 
     async def _publish(self, stop: trio.Event) -> int:
         """Publish, and wait until the client has it all; returns how much the broker took."""
-        async with open_producer(self.access, self.catalogue.topics.keys()) as producer:
+        async with open_producer(self.security, self.catalogue.topics.keys()) as producer:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on, stop, nursery.cancel_scope)
                 await publish_events(producer, self.events, self.pace)
@@ -276,9 +278,9 @@ class _Demo:
 
 async def _until_live(source: Source) -> None:
     with trio.move_on_after(_LIVE_SECONDS):
-        await source.feed.status.wait_value(FeedStatus.LIVE)
+        await source.status.state.wait_value(SourceState.LIVE)
         return
-    raise CommandFailed(f"the server cannot read from its broker: {source.feed.reason}")
+    raise CommandFailed(f"the server cannot read from its broker: {source.status.reason}")
 
 
 async def _cancel_on(stop: trio.Event, scope: trio.CancelScope) -> None:

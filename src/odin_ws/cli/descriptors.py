@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from odin_ws.settings import Settings
-from odin_ws.workers.limits import largest_share
+from odin_ws.workers.limits import max_worker_connections
 
 __all__ = ["DescriptorPlan", "TooFewDescriptors", "plan_descriptors", "raise_descriptor_limit"]
 
@@ -39,7 +39,7 @@ class DescriptorPlan:
     @property
     def connections(self) -> int:
         """How many subscribers one process may have."""
-        return largest_share(self.settings)
+        return max_worker_connections(self.settings)
 
 
 class TooFewDescriptors(Exception):
@@ -58,18 +58,18 @@ def plan_descriptors(settings: Settings, hard: int) -> DescriptorPlan:
         )
     wanted, pending, workers = (
         settings.ws_max_connections,
-        settings.ws_max_pending,
+        settings.ws_max_pending_handshakes,
         settings.ws_workers,
     )
-    needed = largest_share(settings) + pending + _RESERVE
+    needed = max_worker_connections(settings) + pending + _RESERVE
     if needed <= hard:
         return DescriptorPlan(needed, _RESERVE, settings)
     reserve = min(_RESERVE, hard // 2)
     # Most callers become connections: a quarter is for those that are on their way.
     possible = min(pending, (hard - reserve) // 4)
-    each = min(largest_share(settings), hard - reserve - possible)
+    each = min(max_worker_connections(settings), hard - reserve - possible)
     lowered = attrs.evolve(
-        settings, ws_max_connections=min(wanted, each * workers), ws_max_pending=possible
+        settings, ws_max_connections=min(wanted, each * workers), ws_max_pending_handshakes=possible
     )
     why = (
         f"the limit of descriptors is {hard} for each process, {reserve} of them are reserved; "
@@ -77,7 +77,7 @@ def plan_descriptors(settings: Settings, hard: int) -> DescriptorPlan:
     )
     changes = (
         ("WS_MAX_CONNECTIONS", wanted, lowered.ws_max_connections),
-        ("WS_MAX_PENDING", pending, lowered.ws_max_pending),
+        ("WS_MAX_PENDING_HANDSHAKES", pending, lowered.ws_max_pending_handshakes),
     )
     warnings = tuple(
         f"{name}={before} is lowered to {after}: {why}"
@@ -93,8 +93,8 @@ def raise_descriptor_limit(settings: Settings) -> DescriptorPlan:
     Raises TooFewDescriptors.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _UNLIMITED if hard == resource.RLIM_INFINITY else hard
-    plan = plan_descriptors(settings, most)
+    maximum = _UNLIMITED if hard == resource.RLIM_INFINITY else hard
+    plan = plan_descriptors(settings, maximum)
     if soft < plan.limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (plan.limit, hard))
     return plan

@@ -11,14 +11,14 @@ from typing import Final, NoReturn
 import click
 
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.settings import Settings, SettingsError, load_settings
 
 __all__ = [
-    "check_authority",
-    "read_access",
+    "check_jwt_verifier",
     "read_catalogue",
     "read_event_catalogue",
+    "read_kafka_security",
     "read_settings",
     "stop_with",
 ]
@@ -52,10 +52,10 @@ def read_settings(
     return settings
 
 
-def read_access(settings: Settings) -> KafkaAccess:
+def read_kafka_security(settings: Settings) -> KafkaSecurity:
     """How Kafka is reached, with the certificates that the settings name."""
     try:
-        return KafkaAccess.of(settings)
+        return KafkaSecurity.of(settings)
     except SettingsError as error:
         stop_with(*error.problems)
 
@@ -87,7 +87,7 @@ def _read_catalogue(settings: Settings) -> Catalogue:
         stop_with(f"WS_CATALOGUE={settings.ws_catalogue}: {error}")
 
 
-def check_authority(settings: Settings, catalogue: Catalogue) -> None:
+def check_jwt_verifier(settings: Settings, catalogue: Catalogue) -> None:
     """See that what access is decided by can be used: keys, policy, categories, tokens."""
     token = settings.ws_ops_token
     if token is not None and len(token.reveal()) < _LEAST_OPS_TOKEN:
@@ -95,9 +95,9 @@ def check_authority(settings: Settings, catalogue: Catalogue) -> None:
     if settings.ws_auth == "none":
         return
     # It loads PyJWT and cryptography.
-    from odin_ws.auth.authority import open_authority  # noqa: PLC0415
+    from odin_ws.auth.jwt_verifier import open_jwt_verifier  # noqa: PLC0415
 
     try:
-        open_authority(settings, catalogue)
+        open_jwt_verifier(settings, catalogue)
     except SettingsError as error:
         stop_with(*error.problems)

@@ -14,7 +14,7 @@ import trio
 from odin_ws.catalogue import InvalidName, check_token
 from odin_ws.testing.events import Event, EventGenerator, token_names
 
-__all__ = ["Pace", "Sink", "Tokens", "publish_events"]
+__all__ = ["Pace", "Sink", "TokenCount", "publish_events"]
 
 # Above 100 events a second several are due at each wake-up; finer than this nobody can tell.
 _SLICE_SECONDS: Final = 0.01
@@ -25,7 +25,7 @@ _MOST_AT_ONCE: Final = 200
 _MOST_TOKENS: Final = 100_000
 
 
-class Tokens(click.ParamType[tuple[str, ...]]):
+class TokenCount(click.ParamType[tuple[str, ...]]):
     """A number of made-up tokens, or the tokens themselves with commas between them."""
 
     name = "N|TOKEN,…"

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say
-from odin_ws.cli.environment import read_access, read_event_catalogue, read_settings
-from odin_ws.cli.event_publisher import Pace, Tokens, publish_events
-from odin_ws.cli.kafka import Producer, open_admin, open_producer, silence_aiokafka
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.cli.environment import read_event_catalogue, read_kafka_security, read_settings
+from odin_ws.cli.event_publisher import Pace, TokenCount, publish_events
+from odin_ws.cli.kafka_clients import Producer, open_admin, open_producer, silence_aiokafka
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.testing.events import EventGenerator
 
 __all__ = ["publish"]
@@ -37,7 +37,7 @@ _LINE_SECONDS: Final = 5
 )
 @click.option(
     "--tokens",
-    type=Tokens(),
+    type=TokenCount(),
     default="6",
     show_default=True,
     help="How many tokens to make up, or which ones.",
@@ -61,20 +61,20 @@ def publish(rate: float, tokens: tuple[str, ...], seconds: float | None, seed: i
         seed = random.getrandbits(32)
     events = EventGenerator(tokens, seed, catalogue)
     pace = Pace(rate, None if seconds is None else max(1, round(rate * seconds)))
-    sys.exit(run(partial(_publish, read_access(settings), catalogue, events, pace)))
+    sys.exit(run(partial(_publish, read_kafka_security(settings), catalogue, events, pace)))
 
 
 async def _publish(
-    access: KafkaAccess, catalogue: Catalogue, events: EventGenerator, pace: Pace
+    security: KafkaSecurity, catalogue: Catalogue, events: EventGenerator, pace: Pace
 ) -> int:
     topics = catalogue.topics.keys()
-    async with open_admin(access) as admin:
+    async with open_admin(security) as admin:
         missing = topics - await admin.existing(topics)
     if missing:
         raise CommandFailed(
             f"topics do not exist: {', '.join(sorted(missing))}; `odin-ws topics create` makes them"
         )
-    async with open_producer(access, topics) as producer:
+    async with open_producer(security, topics) as producer:
         began = trio.current_time()
         try:
             await _until_done_or_stopped(producer, events, pace)

@@ -22,13 +22,13 @@ from odin_ws.cli.command_runner import (
 )
 from odin_ws.cli.descriptors import TooFewDescriptors, raise_descriptor_limit
 from odin_ws.cli.environment import (
-    check_authority,
-    read_access,
+    check_jwt_verifier,
     read_catalogue,
+    read_kafka_security,
     read_settings,
     stop_with,
 )
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.accept_loop import CannotListen
 from odin_ws.listener.tls import CertificateError, survive_hangups
 from odin_ws.log_queue import log_queue
@@ -52,8 +52,8 @@ def run_server(options: Mapping[str, str], worker: Sequence[str]) -> NoReturn:
     warnings: list[str] = []
     settings = read_settings(warnings.append, options)
     catalogue = read_catalogue(settings)
-    check_authority(settings, catalogue)
-    read_access(settings)  # what is wrong with certificates is told now, and ends the start
+    check_jwt_verifier(settings, catalogue)
+    read_kafka_security(settings)  # what is wrong with certificates is told now, and ends the start
     if settings.ws_max_connections < settings.ws_workers:
         stop_with(
             f"WS_MAX_CONNECTIONS={settings.ws_max_connections}: WS_WORKERS={settings.ws_workers} "
@@ -70,7 +70,7 @@ def run_server(options: Mapping[str, str], worker: Sequence[str]) -> NoReturn:
         except CertificateError as error:
             stop_with(str(error))
         if settings.ws_auth == "none":
-            log.warning("nobody is asked for a token", setting="WS_AUTH=none")
+            log.warning("authentication disabled", setting="WS_AUTH=none")
         log.info("starting", version=__version__, brokers=settings.kafka_brokers)
         calm_garbage_collector()
         serve = partial(_serve_with_workers, worker) if settings.ws_workers > 1 else _serve_here
@@ -84,12 +84,12 @@ def _within_descriptors(settings: Settings) -> Settings:
     except TooFewDescriptors as error:
         stop_with(str(error))
     for line in plan.warnings:
-        log.warning("a setting is lowered, there are too few descriptors", reason=line)
+        log.warning("setting lowered: too few file descriptors", reason=line)
     log.info(
         "descriptors",
         limit=plan.limit,
         connections=plan.connections,
-        pending=plan.settings.ws_max_pending,
+        pending=plan.settings.ws_max_pending_handshakes,
         reserve=plan.reserve,
     )
     return plan.settings
@@ -111,12 +111,12 @@ async def _until_signalled(serve: _Serve, settings: Settings, catalogue: Catalog
             return 0 if drained else 1
     except* CannotListen as group:
         raise CommandFailed(str(next(leaves(group)))) from group
-    log.warning("stopped at once by a second signal")
+    log.warning("stopped at once by second signal")
     return 1
 
 
 async def _serve_here(settings: Settings, catalogue: Catalogue, stop: trio.Event) -> bool:
-    upstream = kafka(settings, catalogue, KafkaAccess.of(settings))
+    upstream = kafka(settings, catalogue, KafkaSecurity.of(settings))
     await run_service(settings, catalogue, upstream, stop)
     return True
 

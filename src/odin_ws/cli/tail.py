@@ -24,16 +24,16 @@ from odin_ws.client import (
     ClientError,
     ClosedByServer,
     ConnectFailed,
+    CredentialSource,
     Disconnected,
     FeedChange,
     Item,
     Message,
-    Rejection,
+    RejectedName,
     Resumed,
     Subscribed,
     Subscription,
     SubscriptionRejected,
-    TokenSource,
     Unsubscribed,
     open_client,
 )
@@ -129,7 +129,7 @@ def tail(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     sys.exit(run(command.run))
 
 
-def _token_source(file: Path | None) -> TokenSource | None:
+def _token_source(file: Path | None) -> CredentialSource | None:
     """Where the token is to be had, if one is given."""
     token = os.environ.get(_TOKEN)
     if file is None:
@@ -154,7 +154,7 @@ class _Tail:
 
     url: str
     subscription: Subscription
-    token: TokenSource | None = attrs.field(repr=False)
+    token: CredentialSource | None = attrs.field(repr=False)
     reconnect: bool
     as_json: bool
     seconds: float
@@ -234,7 +234,7 @@ class _Tail:
             write_line(_styled(message))
 
 
-def _show_rejected(rejected: Iterable[Rejection]) -> None:
+def _show_rejected(rejected: Iterable[RejectedName]) -> None:
     for one in rejected:
         why = printable(f"rejected: {one.name}: {one.message} ({one.code})")
         say(why, fg="red", bold=True)

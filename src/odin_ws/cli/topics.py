@@ -11,10 +11,10 @@ import click
 
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import run, say, write_line
-from odin_ws.cli.environment import read_access, read_catalogue, read_settings
-from odin_ws.cli.kafka import ExistingTopic, open_admin, silence_aiokafka
+from odin_ws.cli.environment import read_catalogue, read_kafka_security, read_settings
+from odin_ws.cli.kafka_clients import ExistingTopic, open_admin, silence_aiokafka
 from odin_ws.cli.tables import print_table
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 
 __all__ = ["create_topics", "topics"]
 
@@ -57,8 +57,8 @@ def create(partitions: int, replication: int) -> None:
     """
     silence_aiokafka()
     settings = read_settings(say)
-    access = read_access(settings)
-    command = partial(_create, access, read_catalogue(settings), partitions, replication)
+    security = read_kafka_security(settings)
+    command = partial(_create, security, read_catalogue(settings), partitions, replication)
     sys.exit(run(command))
 
 
@@ -67,17 +67,17 @@ def list_topics() -> None:
     """List the catalogue's topics, and which of them exist."""
     silence_aiokafka()
     settings = read_settings(say)
-    sys.exit(run(partial(_list, read_access(settings), read_catalogue(settings))))
+    sys.exit(run(partial(_list, read_kafka_security(settings), read_catalogue(settings))))
 
 
 async def create_topics(
-    access: KafkaAccess, catalogue: Catalogue, partitions: int, replication: int
+    security: KafkaSecurity, catalogue: Catalogue, partitions: int, replication: int
 ) -> Mapping[str, ExistingTopic]:
     """Create what is missing of the catalogue's topics.
 
     Returns the topics that existed before. Raises CommandFailed.
     """
-    async with open_admin(access) as admin:
+    async with open_admin(security) as admin:
         existing = await admin.existing(catalogue.topics.keys())
         missing = {name: _config(name) for name in catalogue.topics if name not in existing}
         if missing:
@@ -88,14 +88,14 @@ async def create_topics(
 
 
 def _config(topic: str) -> dict[str, str]:
-    retention = _RETENTION_MS.get(topic, _OTHER_RETENTION_MS)
-    return {"compression.type": "snappy", "retention.ms": str(retention)}
+    history = _RETENTION_MS.get(topic, _OTHER_RETENTION_MS)
+    return {"compression.type": "snappy", "retention.ms": str(history)}
 
 
 async def _create(
-    access: KafkaAccess, catalogue: Catalogue, partitions: int, replication: int
+    security: KafkaSecurity, catalogue: Catalogue, partitions: int, replication: int
 ) -> int:
-    existing = await create_topics(access, catalogue, partitions, replication)
+    existing = await create_topics(security, catalogue, partitions, replication)
     for name in catalogue.topics:
         if name in existing:
             write_line(f"{name}: exists, with {_count(existing[name].partitions)}")
@@ -108,8 +108,8 @@ def _count(partitions: int) -> str:
     return "1 partition" if partitions == 1 else f"{partitions} partitions"
 
 
-async def _list(access: KafkaAccess, catalogue: Catalogue) -> int:
-    async with open_admin(access) as admin:
+async def _list(security: KafkaSecurity, catalogue: Catalogue) -> int:
+    async with open_admin(security) as admin:
         existing = await admin.existing(catalogue.topics.keys())
     rows = []
     styles = []

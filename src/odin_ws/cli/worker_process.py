@@ -17,17 +17,17 @@ from odin_ws.cli.command_runner import calm_garbage_collector
 from odin_ws.cli.descriptors import raise_descriptor_limit
 from odin_ws.cli.environment import read_catalogue, read_settings
 from odin_ws.cli.standard_streams import protect_streams
-from odin_ws.clock import PauseClock
 from odin_ws.exit_signals import exit_signals
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.accept_loop import open_listening_socket
 from odin_ws.listener.tls import survive_hangups
 from odin_ws.log_queue import log_queue
 from odin_ws.logs import configure_logging
+from odin_ws.pause_clock import PauseClock
 from odin_ws.service import kafka, running
 from odin_ws.settings import Settings
 from odin_ws.workers.child import RENEW, STOP
-from odin_ws.workers.limits import settings_of
+from odin_ws.workers.limits import worker_settings
 
 __all__ = ["run_worker"]
 
@@ -46,7 +46,7 @@ def run_worker(number: int, ops_fd: int) -> NoReturn:
         # The supervisor has said what had to be lowered; the limit is inherited.
         settings = raise_descriptor_limit(settings).settings
         calm_garbage_collector()
-        serve = partial(_serve, settings_of(settings, number), catalogue, ops_socket)
+        serve = partial(_serve, worker_settings(settings, number), catalogue, ops_socket)
         sys.exit(trio.run(serve, clock=PauseClock()))
 
 
@@ -59,7 +59,7 @@ async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.so
             nursery.start_soon(survive_hangups)
         nursery.start_soon(_obey_supervisor, stop, nursery.cancel_scope)
         with open_listening_socket(settings.ws_addr, reuse_port=True) as listening:
-            upstream = kafka(settings, catalogue, KafkaAccess.of(settings))
+            upstream = kafka(settings, catalogue, KafkaSecurity.of(settings))
             async with running(settings, catalogue, upstream, listening, ops_socket):
                 log.info("serving", subscribers=str(settings.ws_addr))
                 await stop.wait()
@@ -90,5 +90,5 @@ async def _obey_supervisor(stop: trio.Event, scope: trio.CancelScope) -> None:
             if STOP in order:
                 scope.cancel()
     if not stop.is_set():
-        log.warning("the supervisor is gone")
+        log.warning("supervisor gone")
         stop.set()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from odin_ws.client.client import Client, open_client
-from odin_ws.client.credentials import TokenSource
+from odin_ws.client.credentials import CredentialSource
 from odin_ws.client.errors import (
     ClientError,
     ClosedByServer,
     ConnectFailed,
-    InvalidToken,
+    HandshakeRejected,
+    InvalidCredential,
     InvalidUrl,
     ProtocolViolated,
-    Refused,
-    Rejection,
+    RejectedName,
     SubscriptionRejected,
 )
 from odin_ws.client.items import (
@@ -33,22 +33,22 @@ __all__ = [
     "ClientError",
     "ClosedByServer",
     "ConnectFailed",
+    "CredentialSource",
     "Disconnected",
     "FeedChange",
-    "InvalidToken",
+    "HandshakeRejected",
+    "InvalidCredential",
     "InvalidUrl",
     "Item",
     "Lost",
     "Message",
     "Positions",
     "ProtocolViolated",
-    "Refused",
-    "Rejection",
+    "RejectedName",
     "Resumed",
     "Subscribed",
     "Subscription",
     "SubscriptionRejected",
-    "TokenSource",
     "Unsubscribed",
     "open_client",
 ]

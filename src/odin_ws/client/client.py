@@ -13,11 +13,11 @@ from typing import Final
 import trio
 
 from odin_ws.client.connection import Connect, dial
-from odin_ws.client.credentials import Tokens, TokenSource
+from odin_ws.client.credentials import Credentials, CredentialSource
 from odin_ws.client.errors import ClientError
-from odin_ws.client.items import Ids, Item, Message, Reached
-from odin_ws.client.offset_tracker import GivenPositions, Ledger
-from odin_ws.client.reconnector import Pump, Timing
+from odin_ws.client.items import Checkpoint, Ids, Item, Message
+from odin_ws.client.offset_tracker import GivenPositions, OffsetTracker
+from odin_ws.client.reconnector import Reconnector, Timing
 from odin_ws.client.session import Counts
 from odin_ws.client.subscription import Subscription
 from odin_ws.client.url import read_url
@@ -37,14 +37,14 @@ class Client:
 
     def __init__(
         self,
-        received: trio.MemoryReceiveChannel[Sequence[Item | Reached]],
-        ledger: Ledger,
+        received: trio.MemoryReceiveChannel[Sequence[Item | Checkpoint]],
+        offset_tracker: OffsetTracker,
         counts: Counts,
     ) -> None:
         self.error: ClientError | None = None  # why it will not come back
         self._received = received
-        self._batch: Iterator[Item | Reached] = iter(())
-        self._ledger = ledger
+        self._batch: Iterator[Item | Checkpoint] = iter(())
+        self._offset_tracker = offset_tracker
         self._counts = counts
 
     @property
@@ -53,12 +53,12 @@ class Client:
 
         Empty before the first Subscribed.
         """
-        return self._ledger.positions()
+        return self._offset_tracker.positions()
 
     @property
     def ids(self) -> dict[str, str]:
         """The ids of the topics of `positions`: to be kept and given with them."""
-        return self._ledger.ids()
+        return self._offset_tracker.ids()
 
     @property
     def connections(self) -> int:
@@ -95,8 +95,8 @@ class Client:
         while True:
             # Where a batch is there, nothing is waited for: a task switch costs more than a parse.
             for item in self._batch:
-                self._ledger.follow(item)
-                if not isinstance(item, Reached):
+                self._offset_tracker.follow(item)
+                if not isinstance(item, Checkpoint):
                     return item
             try:
                 self._batch = iter(await self._received.receive())
@@ -129,7 +129,7 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     url: str,
     subscription: Subscription,
     *,
-    token: TokenSource | None = None,
+    token: CredentialSource | None = None,
     positions: GivenPositions | None = None,
     ids: Ids | None = None,
     reconnect: bool = True,
@@ -155,22 +155,22 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     `backoff_base`, `backoff_cap`: seconds that the wait before the first attempt, and before any,
     is shorter than. `connect`: dials instead of us. Raises InvalidUrl, InvalidToken.
     """
-    place = read_url(url)
+    address = read_url(url)
     counts = Counts()
-    send, received = trio.open_memory_channel[Sequence[Item | Reached]](_WAITING_BATCHES)
-    pump = Pump(
-        connect=connect or partial(dial, place, tls),
-        place=place,
-        tokens=Tokens(token),
+    send, received = trio.open_memory_channel[Sequence[Item | Checkpoint]](_WAITING_BATCHES)
+    reconnector = Reconnector(
+        connect=connect or partial(dial, address, tls),
+        address=address,
+        tokens=Credentials(token),
         subscription=subscription,
         reconnect=reconnect,
         timing=Timing(connect_seconds, silence_seconds, backoff_base, backoff_cap),
         rng=rng or random.Random(),  # noqa: S311 -- jitter, not a secret
-        ledger=Ledger(positions, ids),
+        offset_tracker=OffsetTracker(positions, ids),
         counts=counts,
         channel=send,
     )
-    return _Opening(Client(received, Ledger(positions, ids), counts), pump)
+    return _Opening(Client(received, OffsetTracker(positions, ids), counts), reconnector)
 
 
 class _Opening(AbstractAsyncContextManager[Client]):
@@ -180,9 +180,9 @@ class _Opening(AbstractAsyncContextManager[Client]):
     would come out in a group.
     """
 
-    def __init__(self, client: Client, pump: Pump) -> None:
+    def __init__(self, client: Client, reconnector: Reconnector) -> None:
         self._client = client
-        self._pump = pump
+        self._reconnector = reconnector
         self._manager = trio.open_nursery()
         self._scope = trio.CancelScope()
 
@@ -203,8 +203,8 @@ class _Opening(AbstractAsyncContextManager[Client]):
         await self._manager.__aexit__(None, None, None)
 
     async def _run(self) -> None:
-        with self._pump.channel:
+        with self._reconnector.channel:
             try:
-                await self._pump.run()
+                await self._reconnector.run()
             except ClientError as error:
                 self._client.error = error

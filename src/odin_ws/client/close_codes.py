@@ -9,15 +9,15 @@ import attrs
 
 __all__ = [
     "ABNORMAL",
+    "CREDENTIAL_CLOSES",
     "FAILURES",
     "LONGEST_WAIT",
     "NORMAL",
-    "TOKEN_ENDINGS",
     "VIOLATION",
     "Ended",
     "Unacceptable",
-    "is_lasting_close",
-    "is_lasting_refusal",
+    "is_permanent_close",
+    "is_permanent_rejection",
     "retry_after",
 ]
 
@@ -29,20 +29,20 @@ _POLICY: Final = 1008
 
 # Something is wrong with this client or with what it may do; it would be told the same again:
 # framing, kind of frame, UTF-8, size, extensions, token, permission.
-_LASTING: Final = frozenset({VIOLATION, 1003, 1007, 1009, 1010, 4401, 4403})
+_PERMANENT: Final = frozenset({VIOLATION, 1003, 1007, 1009, 1010, 4401, 4403})
 
 # The server is dissatisfied with this client: the back-off goes on from where it was, however long
 # the connection has held.
 FAILURES: Final = frozenset({_POLICY, 4403})
 
 # HTTP status, close code: of these another token may make something else.
-TOKEN_ENDINGS: Final = frozenset({401, 4401})
+CREDENTIAL_CLOSES: Final = frozenset({401, 4401})
 
 # 1008 is said of three things; who was slow or flooding may come back, this is for a fixed client.
 _BAD_COMMANDS: Final = "too many bad messages"
 
 # Time-outs, overload, and what a proxy says of a server that is away.
-_PASSING_REFUSALS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PASSING_REJECTIONS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 # A day: who asks a client to wait for longer than that has made a mistake.
 LONGEST_WAIT: Final = 86_400.0
@@ -58,21 +58,21 @@ class Ended(Exception):
 
 @attrs.frozen
 class Unacceptable(Exception):
-    """We end the connection with `code`. `lasting`: it would be the same on another one."""
+    """We end the connection with `code`. `permanent`: it would be the same on another one."""
 
     code: int
     reason: str
-    lasting: bool
+    permanent: bool
 
 
-def is_lasting_close(code: int, reason: str) -> bool:
+def is_permanent_close(code: int, reason: str) -> bool:
     """Whether coming back after this close frame makes no sense."""
-    return code in _LASTING or (code == _POLICY and reason.startswith(_BAD_COMMANDS))
+    return code in _PERMANENT or (code == _POLICY and reason.startswith(_BAD_COMMANDS))
 
 
-def is_lasting_refusal(status: int) -> bool:
+def is_permanent_rejection(status: int) -> bool:
     """Whether asking again makes no sense after this HTTP status."""
-    return status not in _PASSING_REFUSALS
+    return status not in _PASSING_REJECTIONS
 
 
 def retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float:

@@ -30,11 +30,11 @@ from odin_ws.client.close_codes import (
     NORMAL,
     Ended,
     Unacceptable,
-    is_lasting_refusal,
+    is_permanent_rejection,
     retry_after,
 )
-from odin_ws.client.errors import ConnectFailed, Refused
-from odin_ws.client.url import Place
+from odin_ws.client.errors import ConnectFailed, HandshakeRejected
+from odin_ws.client.url import ServerAddress
 from odin_ws.protocol.close_codes import CloseCodes
 
 __all__ = ["Connect", "Connection", "dial", "open_connection"]
@@ -53,27 +53,27 @@ _CLOSE_SECONDS: Final = 2
 # A deadline that is noticed later than this was missed by the client and not by the server.
 _LATE_SECONDS: Final = 1.0
 
-_REFUSAL_BYTES: Final = 200
+_REJECTION_BYTES: Final = 200
 
 _UNSUPPORTED_DATA: Final = 1003
 _TOO_BIG: Final = 1009
 
 
-async def dial(place: Place, tls: ssl.SSLContext | None) -> trio.abc.Stream:
-    """A TCP connection to `place`, with TLS where its URL says so; that begins with the first byte.
+async def dial(address: ServerAddress, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+    """A TCP connection to `address`, with TLS from the first byte where its URL says so.
 
     Raises OSError.
     """
-    if place.secure:
+    if address.secure:
         return await trio.open_ssl_over_tcp_stream(
-            place.host, place.port, https_compatible=True, ssl_context=tls
+            address.host, address.port, https_compatible=True, ssl_context=tls
         )
-    return await trio.open_tcp_stream(place.host, place.port)
+    return await trio.open_tcp_stream(address.host, address.port)
 
 
 async def open_connection(  # noqa: PLR0913 -- by name
     connect: Connect,
-    place: Place,
+    address: ServerAddress,
     *,
     token: str | None,
     seconds: float,
@@ -91,7 +91,7 @@ async def open_connection(  # noqa: PLR0913 -- by name
     connection = Connection(stream, silence, heartbeat)
     try:
         with trio.CancelScope(deadline=deadline):
-            await connection.upgrade(place, token)
+            await connection.upgrade(address, token)
             return connection
         raise ConnectFailed(f"no WebSocket there: no answer within {seconds:g} s")
     finally:
@@ -144,10 +144,10 @@ class Connection:
         else:
             await self._close(NORMAL, "")
 
-    async def upgrade(self, place: Place, token: str | None) -> None:
+    async def upgrade(self, address: ServerAddress, token: str | None) -> None:
         """The opening handshake. Raises ConnectFailed."""
         headers = [] if token is None else [(b"Authorization", b"Bearer " + token.encode())]
-        request = Request(host=place.authority, target=place.target, extra_headers=headers)
+        request = Request(host=address.authority, target=address.target, extra_headers=headers)
         rejection: RejectConnection | None = None
         body = b""
         try:
@@ -161,15 +161,15 @@ class Connection:
                     elif isinstance(event, RejectData):
                         body += event.data
                 over = self._protocol.state is ConnectionState.CLOSED
-                if rejection is not None and (over or len(body) >= _REFUSAL_BYTES):
-                    raise _refused(rejection, body)
+                if rejection is not None and (over or len(body) >= _REJECTION_BYTES):
+                    raise _rejected(rejection, body)
         except trio.BrokenResourceError as error:
             raise _unreachable(error) from error
         except (RemoteProtocolError, UnicodeDecodeError) as error:
             why = f"what answers is no WebSocket server: {error}"
-            raise ConnectFailed(why, lasting=True) from error
+            raise ConnectFailed(why, permanent=True) from error
         if rejection is not None:
-            raise _refused(rejection, body)
+            raise _rejected(rejection, body)
         raise ConnectFailed("the connection was closed during the handshake")
 
     def _handshake(self, data: bytes) -> Iterator[Event]:
@@ -302,7 +302,7 @@ class Connection:
         self._size += len(part.data)
         if self._size > _MAX_MESSAGE_BYTES:
             why = f"a message has more than {_MAX_MESSAGE_BYTES} characters"
-            self._end = Unacceptable(_TOO_BIG, why, lasting=True)
+            self._end = Unacceptable(_TOO_BIG, why, permanent=True)
             return None
         if not part.message_finished:
             return None
@@ -314,7 +314,7 @@ class Connection:
     async def _finish(self, event: Event) -> None:
         """What is neither a text message nor a ping, most often the end."""
         if isinstance(event, BytesMessage):
-            self._end = Unacceptable(_UNSUPPORTED_DATA, "a binary frame", lasting=True)
+            self._end = Unacceptable(_UNSUPPORTED_DATA, "a binary frame", permanent=True)
         elif isinstance(event, CloseConnection):
             if self._protocol.state is ConnectionState.REMOTE_CLOSING:
                 code = self._codes.replaced or int(event.code)
@@ -322,15 +322,15 @@ class Connection:
                 await self._write(self._protocol.send(CloseConnection(code, event.reason)))
             else:
                 # The protocol's way to say that it cannot read a frame.
-                self._end = Unacceptable(int(event.code), event.reason or "", lasting=False)
+                self._end = Unacceptable(int(event.code), event.reason or "", permanent=False)
 
 
-def _refused(rejection: RejectConnection, body: bytes) -> Refused:
+def _rejected(rejection: RejectConnection, body: bytes) -> HandshakeRejected:
     status = rejection.status_code
-    text = body[:_REFUSAL_BYTES].decode(errors="replace").strip()
-    return Refused(
-        reason=f"refused with {status}: {text}".rstrip(": "),
-        lasting=is_lasting_refusal(status),
+    text = body[:_REJECTION_BYTES].decode(errors="replace").strip()
+    return HandshakeRejected(
+        reason=f"rejected with {status}: {text}".rstrip(": "),
+        permanent=is_permanent_rejection(status),
         retry_after=retry_after(rejection.headers),
         status=status,
         text=text,
@@ -340,8 +340,8 @@ def _refused(rejection: RejectConnection, body: bytes) -> Refused:
 def _unreachable(error: BaseException) -> ConnectFailed:
     root = _root(error)
     # A certificate or a TLS version is as wrong the next time; an end in between is not.
-    lasting = isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError)
-    return ConnectFailed(str(root) or type(root).__name__, lasting)
+    permanent = isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError)
+    return ConnectFailed(str(root) or type(root).__name__, permanent)
 
 
 def _root(error: BaseException) -> BaseException:

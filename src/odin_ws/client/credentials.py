@@ -8,27 +8,27 @@ from typing import Final
 
 import trio
 
-from odin_ws.client.errors import ConnectFailed, InvalidToken
+from odin_ws.client.errors import ConnectFailed, InvalidCredential
 
-__all__ = ["TokenSource", "Tokens"]
+__all__ = ["CredentialSource", "Credentials"]
 
 # A token, or what is asked for one each time.
-TokenSource = str | Callable[[], Awaitable[str]]
+CredentialSource = str | Callable[[], Awaitable[str]]
 
 # RFC 6750, 2.1: what may stand behind `Bearer`. A library would name the header that is wrong,
 # with the token in it.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
-class Tokens:
+class Credentials:
     """What `token` of `open_client` gives; None where there are no tokens."""
 
     __slots__ = ("_held", "_offered", "_source")
 
-    def __init__(self, source: TokenSource | None) -> None:
+    def __init__(self, source: CredentialSource | None) -> None:
         self._source = source
         # What the connection stands on, and what may be in its place once the server has taken it.
-        self._held = _checked(source, lasting=True) if isinstance(source, str) else None
+        self._held = _checked(source, permanent=True) if isinstance(source, str) else None
         self._offered = self._held
 
     @property
@@ -45,7 +45,7 @@ class Tokens:
     async def another(self, seconds: float) -> str | None:
         """Another one than the connection's; None where none is to be had, yet.
 
-        One that the server has refused may come again: it may take it a little later.
+        One that the server has rejected may come again: it may take it a little later.
         """
         if not callable(self._source):
             return None
@@ -67,12 +67,12 @@ async def _ask(source: Callable[[], Awaitable[str]], seconds: float) -> str:
         except OSError as error:
             raise ConnectFailed(f"no token: {error}") from error
         # A file, say, that is being written: the next time it may be a good one.
-        return _checked(token, lasting=False)
+        return _checked(token, permanent=False)
     raise ConnectFailed(f"no token within {seconds:g} s")
 
 
-def _checked(token: object, *, lasting: bool) -> str:
+def _checked(token: object, *, permanent: bool) -> str:
     if not (isinstance(token, str) and _TOKEN.fullmatch(token)):
         why = "token: letters, digits and -._~+/ are allowed, = at its end; not nothing"
-        raise InvalidToken(why, lasting=lasting)
+        raise InvalidCredential(why, permanent=permanent)
     return token

@@ -8,11 +8,11 @@ __all__ = [
     "ClientError",
     "ClosedByServer",
     "ConnectFailed",
-    "InvalidToken",
+    "HandshakeRejected",
+    "InvalidCredential",
     "InvalidUrl",
     "ProtocolViolated",
-    "Refused",
-    "Rejection",
+    "RejectedName",
     "SubscriptionRejected",
 ]
 
@@ -29,11 +29,11 @@ class InvalidUrl(ClientError):
 class ConnectFailed(ClientError):
     """No connection came about.
 
-    `lasting`: trying again cannot help. `retry_after`: not before so many seconds.
+    `permanent`: trying again cannot help. `retry_after`: not before so many seconds.
     """
 
     reason: str
-    lasting: bool = False
+    permanent: bool = False
     retry_after: float = 0
 
     def __str__(self) -> str:
@@ -41,12 +41,12 @@ class ConnectFailed(ClientError):
 
 
 @attrs.frozen
-class InvalidToken(ConnectFailed):
+class InvalidCredential(ConnectFailed):
     """The token cannot be sent as it is. It is not shown."""
 
 
 @attrs.frozen
-class Refused(ConnectFailed):
+class HandshakeRejected(ConnectFailed):
     """The server answered with another HTTP status than 101; `text` is the start of its body."""
 
     status: int = 0
@@ -54,7 +54,7 @@ class Refused(ConnectFailed):
 
 
 @attrs.frozen
-class Rejection:
+class RejectedName:
     """One name that did not take effect: why, as a code of docs/protocol.md and as a sentence."""
 
     name: str
@@ -71,7 +71,7 @@ class SubscriptionRejected(ClientError):
 
     code: str
     message: str
-    rejected: tuple[Rejection, ...] = ()
+    rejected: tuple[RejectedName, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"

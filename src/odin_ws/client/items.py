@@ -8,9 +8,10 @@ from typing import Any
 import attrs
 
 from odin_ws.client.batch_text import BatchText
-from odin_ws.client.errors import Rejection
+from odin_ws.client.errors import RejectedName
 
 __all__ = [
+    "Checkpoint",
     "Disconnected",
     "FeedChange",
     "Ids",
@@ -18,7 +19,6 @@ __all__ = [
     "Lost",
     "Message",
     "Positions",
-    "Reached",
     "Resumed",
     "Subscribed",
     "Unsubscribed",
@@ -70,7 +70,7 @@ class Subscribed:
     """
 
     names: tuple[str, ...]
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[RejectedName, ...]
     positions: Positions
     ids: Ids = attrs.field(factory=dict)
 
@@ -91,7 +91,7 @@ class Resumed:
     reason: str
     seconds_away: float | None
     names: tuple[str, ...]
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[RejectedName, ...]
     positions: Positions
     ids: Ids = attrs.field(factory=dict)
 
@@ -104,7 +104,7 @@ class Unsubscribed:
 
 
 @attrs.frozen
-class Reached:
+class Checkpoint:
     """Everything up to these positions has come. Only moves the client's own."""
 
     positions: Positions

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from odin_ws.client.items import Ids, Item, Message, Positions, Reached, Resumed, Subscribed
+from odin_ws.client.items import Checkpoint, Ids, Item, Message, Positions, Resumed, Subscribed
 
-__all__ = ["GivenPositions", "Ledger"]
+__all__ = ["GivenPositions", "OffsetTracker"]
 
 # JSON has no numbers as keys: what was kept in a file comes back with partitions as text.
 GivenPositions = Positions | Mapping[str, Mapping[str, int]]
 
 
-class Ledger:
+class OffsetTracker:
     """The offset of the last record per topic and partition; -1 stands before the first record.
 
     `ids`: of the topics; the offsets of a topic are forgotten when it has another id.
@@ -38,11 +38,11 @@ class Ledger:
         partitions[message.partition] = message.offset
         return True
 
-    def follow(self, item: Item | Reached) -> None:
+    def follow(self, item: Item | Checkpoint) -> None:
         """Move to where one is after `item`."""
         if type(item) is Message:
             self.advance(item)
-        elif isinstance(item, Subscribed | Resumed | Reached):
+        elif isinstance(item, Subscribed | Resumed | Checkpoint):
             for topic in self.recreated(item.ids):
                 self._offsets[topic] = {}
             self._ids.update(item.ids)

@@ -13,31 +13,31 @@ import trio
 from odin_ws.backoff import Backoff
 from odin_ws.client.close_codes import (
     ABNORMAL,
+    CREDENTIAL_CLOSES,
     FAILURES,
     NORMAL,
-    TOKEN_ENDINGS,
     Ended,
     Unacceptable,
-    is_lasting_close,
+    is_permanent_close,
 )
 from odin_ws.client.connection import Connect, Connection, open_connection
-from odin_ws.client.credentials import Tokens
+from odin_ws.client.credentials import Credentials
 from odin_ws.client.errors import (
     ClientError,
     ClosedByServer,
     ConnectFailed,
+    HandshakeRejected,
     ProtocolViolated,
-    Refused,
     SubscriptionRejected,
 )
-from odin_ws.client.items import Disconnected, Item, Reached
-from odin_ws.client.offset_tracker import Ledger
-from odin_ws.client.session import HEARTBEAT, Counts, Session
+from odin_ws.client.items import Checkpoint, Disconnected, Item
+from odin_ws.client.offset_tracker import OffsetTracker
+from odin_ws.client.session import HEARTBEAT, Counts, ProtocolSession
 from odin_ws.client.subscription import Subscription
-from odin_ws.client.token_refresh import Renewal
-from odin_ws.client.url import Place
+from odin_ws.client.token_refresh import TokenRefresh
+from odin_ws.client.url import ServerAddress
 
-__all__ = ["Pump", "Timing"]
+__all__ = ["Reconnector", "Timing"]
 
 # A server waits for its Kafka for half a minute; one that is dead falls silent sooner.
 _ANSWER_SECONDS: Final = 60
@@ -61,41 +61,41 @@ class Timing:
 class _Ending:
     """How a connection ended, or the attempt at one.
 
-    `lasting`: coming back makes no sense; `error`: why, where that is not as it should be.
+    `permanent`: coming back makes no sense; `error`: why, where that is not as it should be.
     `advised`: the server asked to come back after so many seconds; `not_before`: or later.
     """
 
     code: int
     reason: str
-    lasting: bool = False
+    permanent: bool = False
     error: ClientError | None = None
     advised: float | None = None
     not_before: float = 0
 
 
 @attrs.frozen
-class _Visit:
+class _Attempt:
     """A connection that stands, and what it is for."""
 
     connection: Connection
-    session: Session
-    renewal: Renewal
+    session: ProtocolSession
+    token_refresh: TokenRefresh
 
 
 @attrs.define(eq=False)
-class Pump:
+class Reconnector:
     """Puts what comes into `channel`, each read of the socket as a batch."""
 
     connect: Connect
-    place: Place
-    tokens: Tokens
+    address: ServerAddress
+    tokens: Credentials
     subscription: Subscription
     reconnect: bool
     timing: Timing
     rng: random.Random
-    ledger: Ledger
+    offset_tracker: OffsetTracker
     counts: Counts
-    channel: trio.MemorySendChannel[Sequence[Item | Reached]]
+    channel: trio.MemorySendChannel[Sequence[Item | Checkpoint]]
     _backoff: Backoff = attrs.field(init=False)
     _left_at: float | None = attrs.field(init=False, default=None)
     # When the subscription of this connection took effect.
@@ -106,13 +106,13 @@ class Pump:
 
     def __attrs_post_init__(self) -> None:
         self._backoff = self.timing.backoff(self.rng)
-        self._snapshot_due = self.subscription.snapshot and not self.ledger
+        self._snapshot_due = self.subscription.snapshot and not self.offset_tracker
 
     async def run(self) -> None:
         """Until coming back makes no sense. Raises ClientError where that is not as it should."""
         while True:
-            ending = await self._visit()
-            if ending.lasting or not self.reconnect:
+            ending = await self._connect_once()
+            if ending.permanent or not self.reconnect:
                 await self._tell(ending, None)
                 if ending.error is not None:
                     raise ending.error
@@ -139,91 +139,93 @@ class Pump:
     async def _tell(self, ending: _Ending, retry_in: float | None) -> None:
         await self.channel.send((Disconnected(ending.code, ending.reason, retry_in),))
 
-    async def _visit(self) -> _Ending:
+    async def _connect_once(self) -> _Ending:
         """One connection, from the attempt to its end."""
-        session = Session(
+        session = ProtocolSession(
             self.subscription,
-            self.ledger,
+            self.offset_tracker,
             self.counts,
             self._left_at,
             snapshot_due=self._snapshot_due,
         )
         self._accepted_at = None
         async with trio.open_nursery() as nursery:
-            renewal = Renewal(self.tokens, self.timing.connect, self.rng, nursery)
-            ending = await self._stay(session, renewal)
+            token_refresh = TokenRefresh(self.tokens, self.timing.connect, self.rng, nursery)
+            ending = await self._run_connection(session, token_refresh)
             nursery.cancel_scope.cancel()
         self._snapshot_due = session.snapshot_due
         if session.accepted:
             self._left_at = trio.current_time()
         return ending
 
-    async def _stay(self, session: Session, renewal: Renewal) -> _Ending:
+    async def _run_connection(
+        self, session: ProtocolSession, token_refresh: TokenRefresh
+    ) -> _Ending:
         try:
             token = await self.tokens.current(self.timing.connect)
             async with await open_connection(
                 self.connect,
-                self.place,
+                self.address,
                 token=token,
                 seconds=self.timing.connect,
                 silence=self.timing.silence,
                 heartbeat=HEARTBEAT,
             ) as connection:
-                visit = _Visit(connection, session, renewal)
-                await self._agree(visit)
+                attempt = _Attempt(connection, session, token_refresh)
+                await self._subscribe(attempt)
                 while True:
-                    await self._hear(visit)
+                    await self._receive_once(attempt)
         except Ended as end:
             return self._after_close(end, session.advice)
         except Unacceptable as end:
-            violation = ProtocolViolated(end.reason) if end.lasting else None
-            return _Ending(end.code, end.reason, end.lasting, violation)
+            violation = ProtocolViolated(end.reason) if end.permanent else None
+            return _Ending(end.code, end.reason, end.permanent, violation)
         except SubscriptionRejected as error:
-            return _Ending(NORMAL, str(error), lasting=True, error=error)
+            return _Ending(NORMAL, str(error), permanent=True, error=error)
         except ConnectFailed as error:
-            lasting = error.lasting and not (
-                isinstance(error, Refused) and self._can_change(error.status)
+            permanent = error.permanent and not (
+                isinstance(error, HandshakeRejected) and self._can_change(error.status)
             )
-            return _Ending(ABNORMAL, str(error), lasting, error, not_before=error.retry_after)
+            return _Ending(ABNORMAL, str(error), permanent, error, not_before=error.retry_after)
 
     def _after_close(self, end: Ended, advice: float | None) -> _Ending:
         if end.code == NORMAL:
-            return _Ending(end.code, end.reason, lasting=True)
-        if is_lasting_close(end.code, end.reason) and not self._can_change(end.code):
+            return _Ending(end.code, end.reason, permanent=True)
+        if is_permanent_close(end.code, end.reason) and not self._can_change(end.code):
             error = ClosedByServer(end.code, end.reason)
-            return _Ending(end.code, end.reason, lasting=True, error=error)
+            return _Ending(end.code, end.reason, permanent=True, error=error)
         return _Ending(end.code, end.reason, advised=advice)
 
     def _can_change(self, ending: int) -> bool:
         """Whether it was about a token, and we can have another."""
-        return self.tokens.renewable and ending in TOKEN_ENDINGS
+        return self.tokens.renewable and ending in CREDENTIAL_CLOSES
 
-    async def _agree(self, visit: _Visit) -> None:
+    async def _subscribe(self, attempt: _Attempt) -> None:
         """Ask for the subscription, again where that is put off."""
-        session = visit.session
+        session = attempt.session
         asking = self.timing.backoff(self.rng)
         while not session.accepted:
-            await visit.connection.send(session.command())
+            await attempt.connection.send(session.command())
             deadline = trio.current_time() + _ANSWER_SECONDS
             while session.asked:
                 if trio.current_time() >= deadline:
                     raise Ended(ABNORMAL, f"no answer within {_ANSWER_SECONDS} s")
-                await self._hear(visit, deadline)
+                await self._receive_once(attempt, deadline)
             if session.put_off:
                 pause = asking.next()
                 deadline = trio.current_time() + (session.retry_in or pause)
                 while trio.current_time() < deadline:
-                    await self._hear(visit, deadline)
+                    await self._receive_once(attempt, deadline)
         self._accepted_at = trio.current_time()
 
-    async def _hear(self, visit: _Visit, deadline: float = math.inf) -> None:
-        await self._pass_on(visit.session, await visit.connection.receive(deadline))
-        await visit.renewal.attend(visit.session, visit.connection)
+    async def _receive_once(self, attempt: _Attempt, deadline: float = math.inf) -> None:
+        await self._pass_on(attempt.session, await attempt.connection.receive(deadline))
+        await attempt.token_refresh.attend(attempt.session, attempt.connection)
 
-    async def _pass_on(self, session: Session, texts: Sequence[str]) -> None:
+    async def _pass_on(self, session: ProtocolSession, texts: Sequence[str]) -> None:
         """Waits while the consumer has enough: then nothing is read, and the server notices."""
         now = trio.current_time()
-        items: list[Item | Reached] = []
+        items: list[Item | Checkpoint] = []
         try:
             for text in texts:
                 items.extend(session.take(text, now))

@@ -10,25 +10,25 @@ import orjson
 
 from odin_ws.client.batch_text import BatchText
 from odin_ws.client.close_codes import LONGEST_WAIT, VIOLATION, Unacceptable
-from odin_ws.client.errors import Rejection, SubscriptionRejected
+from odin_ws.client.errors import RejectedName, SubscriptionRejected
 from odin_ws.client.items import (
+    Checkpoint,
     FeedChange,
     Ids,
     Item,
     Lost,
     Message,
     Positions,
-    Reached,
     Resumed,
     Subscribed,
     Unsubscribed,
 )
-from odin_ws.client.offset_tracker import Ledger
+from odin_ws.client.offset_tracker import OffsetTracker
 from odin_ws.client.subscription import Subscription
 from odin_ws.pattern import Pattern
 from odin_ws.protocol.json_text import load_json
 
-__all__ = ["HEARTBEAT", "Counts", "Session", "auth_command"]
+__all__ = ["HEARTBEAT", "Counts", "ProtocolSession", "auth_command"]
 
 HEARTBEAT: Final = '{"type":"heartbeat"}'
 
@@ -52,8 +52,8 @@ class Counts:
     lost: int = 0  # offsets that the server said it could not bring any more
 
 
-class Session:
-    """One connection. `ledger` moves with what is received; who has positions resumes.
+class ProtocolSession:
+    """One connection. `offset_tracker` moves with what is received; who has positions resumes.
 
     `left_at`: when the last connection ended, on the clock of `take`. `snapshot_due`: a snapshot is
     wanted, and has not come whole yet.
@@ -62,7 +62,7 @@ class Session:
     def __init__(
         self,
         subscription: Subscription,
-        ledger: Ledger,
+        offset_tracker: OffsetTracker,
         counts: Counts,
         left_at: float | None,
         *,
@@ -80,10 +80,10 @@ class Session:
         self.token_taken = False  # the server has said so; for others to take away
         self._last_end: float | None = None  # of the token that it stands on, where that was told
         self._subscription = subscription
-        self._ledger = ledger
+        self._offset_tracker = offset_tracker
         self._counts = counts
         self._left_at = left_at
-        self._resuming = bool(ledger)
+        self._resuming = bool(offset_tracker)
         self._with_snapshot = snapshot_due
         self._to_replay: int | None = (
             None  # how many replayed messages are to come, if that is known
@@ -101,13 +101,15 @@ class Session:
         self.put_off = False
         data = self._subscription.names() | {"frames": "batch"}
         if self._resuming:
-            positions = self._ledger.positions()
+            positions = self._offset_tracker.positions()
             data["positions"] = {
                 topic: {str(partition): offset for partition, offset in partitions.items()}
                 for topic, partitions in positions.items()
             }
             if ids := {
-                topic: one for topic, one in self._ledger.ids().items() if topic in positions
+                topic: one
+                for topic, one in self._offset_tracker.ids().items()
+                if topic in positions
             }:
                 data["ids"] = ids
             if self._with_snapshot:
@@ -118,7 +120,7 @@ class Session:
         kind = "resume" if self._resuming else "subscribe"
         return orjson.dumps({"type": kind, "id": _ID, "data": data}).decode()
 
-    def take(self, text: str, now: float) -> Iterator[Item | Reached]:
+    def take(self, text: str, now: float) -> Iterator[Item | Checkpoint]:
         """What the server has sent, as far as the consumer should know of it.
 
         Raises Unacceptable where it is not the protocol or messages are missing before it, and
@@ -134,7 +136,7 @@ class Session:
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             # Whatever has another shape than it should shows as one of these.
             why = f"{type(error).__name__}: {error} in {text[:80]!r}"
-            raise Unacceptable(VIOLATION, why, lasting=True) from error
+            raise Unacceptable(VIOLATION, why, permanent=True) from error
         if item is not None:
             yield item
 
@@ -168,7 +170,7 @@ class Session:
         if message.replay and self._to_replay:
             self._to_replay -= 1
             self.snapshot_due &= self._to_replay > 0
-        if self._ledger.advance(message) or self._is_snapshot(message):
+        if self._offset_tracker.advance(message) or self._is_snapshot(message):
             return message
         self._counts.duplicates += 1
         return None
@@ -179,14 +181,14 @@ class Session:
             # Taking it would move the position past what is missing: on a new connection it comes.
             self._counts.gaps += max(1, missing)
             why = f"message {message.seq} came after {self._seq}, with {message.skipped} skipped"
-            raise Unacceptable(VIOLATION, why, lasting=False)
+            raise Unacceptable(VIOLATION, why, permanent=False)
         self._counts.skipped += message.skipped
         self._seq = message.seq
 
     def _is_snapshot(self, message: Message) -> bool:
         return message.replay and self._with_snapshot
 
-    def _notice(self, fields: dict[str, Any], now: float) -> Item | Reached | None:
+    def _notice(self, fields: dict[str, Any], now: float) -> Item | Checkpoint | None:
         match fields["type"]:
             case "auth" if fields["status"] == "expiring":
                 seconds = float(fields["expires_in_ms"]) / 1000
@@ -203,7 +205,9 @@ class Session:
                 return self._notice_of_another_kind(fields, now)
         return None
 
-    def _notice_of_another_kind(self, fields: dict[str, Any], now: float) -> Item | Reached | None:
+    def _notice_of_another_kind(
+        self, fields: dict[str, Any], now: float
+    ) -> Item | Checkpoint | None:
         match fields["type"]:
             case "subscription_ack" | "resume_ack" if self.asked:
                 return self._accept(fields, now)
@@ -226,19 +230,19 @@ class Session:
                 pass  # pong, and what a newer server may have to say
         return None
 
-    def _reach(self, fields: dict[str, Any]) -> Reached | None:
+    def _reach(self, fields: dict[str, Any]) -> Checkpoint | None:
         if fields["type"] == "replay_complete":
             self.snapshot_due = False
             if "positions" not in fields:
                 return None
-        reached = Reached(_by_partition(fields["positions"], int), _ids(fields))
-        self._ledger.follow(reached)
+        reached = Checkpoint(_by_partition(fields["positions"], int), _ids(fields))
+        self._offset_tracker.follow(reached)
         return reached
 
     def _accept(self, fields: dict[str, Any], now: float) -> Subscribed | Resumed:
         names = tuple(fields["subscribed"])
         rejected = tuple(
-            Rejection(str(one["name"]), str(one["code"]), str(one["message"]))
+            RejectedName(str(one["name"]), str(one["code"]), str(one["message"]))
             for one in fields.get("rejected", ())
         )
         if not names:
@@ -267,7 +271,7 @@ class Session:
                 ids=ids,
             )
             self._counts.lost += _size(lost)
-        self._ledger.follow(item)
+        self._offset_tracker.follow(item)
         self._counts.connections += 1
         self._to_replay = fields.get("replayed")
         self.snapshot_due &= self._to_replay != 0
@@ -280,9 +284,9 @@ class Session:
             self.token_ends_at = self._last_end
             self.token_retry_in = _retry_seconds(fields)
         if self.asked and fields.get("id", _ID) == _ID:
-            self._refuse(fields)
+            self._reject(fields)
 
-    def _refuse(self, fields: dict[str, Any]) -> None:
+    def _reject(self, fields: dict[str, Any]) -> None:
         if not fields.get("retry", False):
             raise SubscriptionRejected(str(fields["code"]), str(fields["message"]))
         self.put_off = True
@@ -294,7 +298,7 @@ class Session:
         # It is said at the replay's end, when what follows the loss has come.
         positions = {
             topic: {
-                partition: max(last, self._ledger.offset(topic, partition))
+                partition: max(last, self._offset_tracker.offset(topic, partition))
                 for partition, (_, last) in partitions.items()
             }
             for topic, partitions in lost.items()
@@ -312,14 +316,14 @@ class Session:
         if not lost:
             return None
         ids = {topic: one for topic, one in _ids(fields).items() if topic in followed}
-        recreated = self._ledger.recreated(ids)
+        recreated = self._offset_tracker.recreated(ids)
         # Where offsets begin again. A replay may still be before that; and where there are no
         # positions it may be on its way to what is lost, so only messages move the client's.
         positions = {
             topic: {
                 partition: offset
                 if topic in recreated
-                else min(offset, self._ledger.offset(topic, partition, offset))
+                else min(offset, self._offset_tracker.offset(topic, partition, offset))
                 for partition, offset in partitions.items()
             }
             for topic, partitions in _by_partition(fields.get("positions", {}), int).items()
@@ -341,7 +345,7 @@ class Session:
             positions=positions,
             ids=ids or {},
         )
-        self._ledger.follow(item)
+        self._offset_tracker.follow(item)
         self._counts.lost += _size(lost)
         return item
 
@@ -361,7 +365,7 @@ def _unsubscribed(fields: dict[str, Any]) -> Unsubscribed:
     names = tuple(str(name) for name in fields["unsubscribed"])
     if not int(fields["count"]):
         why = "not granted by the new token"
-        rejected = tuple(Rejection(name, _FORBIDDEN, why) for name in names)
+        rejected = tuple(RejectedName(name, _FORBIDDEN, why) for name in names)
         raise SubscriptionRejected(_FORBIDDEN, "the new token grants none of the names", rejected)
     return Unsubscribed(names)
 

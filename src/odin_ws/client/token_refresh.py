@@ -8,16 +8,16 @@ from typing import Final
 import trio
 
 from odin_ws.client.connection import Connection
-from odin_ws.client.credentials import Tokens
-from odin_ws.client.session import Session, auth_command
+from odin_ws.client.credentials import Credentials
+from odin_ws.client.session import ProtocolSession, auth_command
 
-__all__ = ["Renewal"]
+__all__ = ["TokenRefresh"]
 
 # Between two attempts. Whoever has not two of it left will rather connect again, and resume.
 _LEAST_SECONDS: Final = 1.0
 
 
-class Renewal:
+class TokenRefresh:
     """Fetches tokens for one connection, in `nursery`, which has to end with it.
 
     `seconds`: for one token. An attempt is made within half of the time that is left: all tokens
@@ -26,7 +26,7 @@ class Renewal:
     """
 
     def __init__(
-        self, tokens: Tokens, seconds: float, rng: random.Random, nursery: trio.Nursery
+        self, tokens: Credentials, seconds: float, rng: random.Random, nursery: trio.Nursery
     ) -> None:
         self._tokens = tokens
         self._seconds = seconds
@@ -35,7 +35,7 @@ class Renewal:
         self._fetching = False
         self._token: str | None = None
 
-    async def attend(self, session: Session, connection: Connection) -> None:
+    async def attend(self, session: ProtocolSession, connection: Connection) -> None:
         """Do what is due: to be called each time that something was received, or might have been.
 
         Raises Ended.

@@ -10,7 +10,7 @@ import attrs
 
 from odin_ws.client.errors import InvalidUrl
 
-__all__ = ["Place", "read_url"]
+__all__ = ["ServerAddress", "read_url"]
 
 _PORTS: Final = {"ws": 80, "wss": 443}
 
@@ -19,7 +19,7 @@ _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 
 
 @attrs.frozen
-class Place:
+class ServerAddress:
     """A URL's parts: where to dial, and what to ask for there."""
 
     host: str
@@ -29,7 +29,7 @@ class Place:
     target: str
 
 
-def read_url(url: str) -> Place:
+def read_url(url: str) -> ServerAddress:
     """The parts of a URL with ws: or wss:. Raises InvalidUrl."""
     try:
         parts = urlsplit(url)
@@ -42,6 +42,6 @@ def read_url(url: str) -> Place:
     authority = parts.netloc.rpartition("@")[2]
     if not (_VISIBLE.fullmatch(target) and _VISIBLE.fullmatch(authority)):
         raise InvalidUrl("other characters than ASCII, and spaces, have to be percent-encoded")
-    return Place(
+    return ServerAddress(
         parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "wss", authority, target
     )

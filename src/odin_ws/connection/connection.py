@@ -10,8 +10,8 @@ from typing import Final, Protocol
 import trio
 
 from odin_ws.auth.grants import Grant
-from odin_ws.connection.disconnect_reasons import Close, close_for
-from odin_ws.connection.outbox import Outbox
+from odin_ws.connection.disconnect_reasons import DisconnectReason, disconnect_reason_for
+from odin_ws.connection.send_queue import SendQueue
 from odin_ws.hub import Hub, Subscriber
 from odin_ws.listener.transport import Transport
 from odin_ws.protocol.frames import PING, close_frame, pong_frame
@@ -37,10 +37,10 @@ _AT_ONCE: Final = 16
 _WASTE_BYTES: Final = 64 << 10
 
 
-class Session(Protocol):
+class CommandHandler(Protocol):
     """What is made of what a client says."""
 
-    def begin_turn(self) -> None:
+    def begin_time_slice(self) -> None:
         """Bytes have come, in a turn of the client."""
         ...
 
@@ -56,26 +56,26 @@ class Session(Protocol):
 class Connection:
     """An upgraded connection. `closing` is the reason of its end, set once.
 
-    `taken` is called whenever the peer has taken all that was written to it, `greeting` once it is
-    upgraded. `grant`: what its bearer may read, until a new token brings another.
+    `on_drained` is called whenever the peer has taken all that was written to it, `on_open` once it
+    is upgraded. `grant`: what its bearer may read, until a new token brings another.
     """
 
     __slots__ = (
         "_drained",
-        "_greet",
         "_message_seconds",
         "_nursery",
-        "_taken",
+        "_on_drained",
+        "_on_open",
         "_task",
         "_transport",
         "_upgraded",
         "bytes_received",
         "closing",
         "grant",
-        "heard_at",
+        "last_received_at",
         "opened_at",
-        "outbox",
         "peer",
+        "send_queue",
         "subscriber",
     )
 
@@ -86,28 +86,28 @@ class Connection:
         form: WireFormat,
         grant: Grant,
         *,
-        outbox_bytes: int,
+        send_queue_bytes: int,
         grace: float,
         message_seconds: float,
-        taken: Callable[[Subscriber], None],
-        greeting: Callable[[Connection], None],
+        on_drained: Callable[[Subscriber], None],
+        on_open: Callable[[Connection], None],
     ) -> None:
         self.peer = peer
         self.grant = grant
-        self.closing: Close | None = None
-        self.opened_at = self.heard_at = trio.current_time()
+        self.closing: DisconnectReason | None = None
+        self.opened_at = self.last_received_at = trio.current_time()
         self.bytes_received = 0
-        self.outbox = Outbox(
+        self.send_queue = SendQueue(
             transport,
-            limit=outbox_bytes,
+            limit=send_queue_bytes,
             grace=grace,
             wake=self._start_draining,
-            slow=self.fall_behind,
+            slow=self.close_as_slow,
             idle=self._idle,
         )
-        self.subscriber = Subscriber(self.outbox.write, form)
-        self._taken = taken
-        self._greet = greeting
+        self.subscriber = Subscriber(self.send_queue.write, form)
+        self._on_drained = on_drained
+        self._on_open = on_open
         self._transport = transport
         self._message_seconds = message_seconds
         self._upgraded = False
@@ -116,12 +116,12 @@ class Connection:
         self._nursery: trio.Nursery | None = None
         self._task: trio.CancelScope | None = None
 
-    # ---- called from outside: by the keepalive, the drain, the hub through the outbox
+    # ---- called from outside: by the keepalive, the drain, the hub through the send queue
 
     def ping(self) -> None:
         """Ask for a sign of life."""
         if self._upgraded:
-            self.outbox.write(PING)
+            self.send_queue.write(PING)
 
     @property
     def is_open(self) -> bool:
@@ -129,19 +129,19 @@ class Connection:
         return self._upgraded and self.closing is None
 
     @property
-    def is_up_to_date(self) -> bool:
+    def is_caught_up(self) -> bool:
         """Whether it has been sent, or is being sent, everything up to the hub's positions."""
         conflation = self.subscriber.conflation
         holds_back = conflation is not None and conflation.holding
         return bool(self.subscriber.patterns) and not (self.replaying or holds_back)
 
-    def tell(self, frame: bytes, hub: Hub) -> None:
+    def send_frame(self, frame: bytes, hub: Hub) -> None:
         """Say something after all that is due."""
         if self.is_open:
             hub.flush(self.subscriber)
-            self.outbox.write(frame)
+            self.send_queue.write(frame)
 
-    def close(self, reason: Close) -> None:
+    def close(self, reason: DisconnectReason) -> None:
         """Begin to close; the first reason stands. Never waits: the rest is this one's own task."""
         if self.closing is not None:
             return
@@ -149,7 +149,7 @@ class Connection:
         self._end_task()
         # No frame may come before the answer to the handshake.
         if self._upgraded:
-            self.outbox.finish(reason.value.frame, flush=reason.value.flush)
+            self.send_queue.finish(reason.value.frame, flush=reason.value.flush)
             self._end_soon()
 
     # ---- called by its session and its replays
@@ -157,7 +157,7 @@ class Connection:
     async def drained(self) -> None:
         """Wait until the peer has taken what it was sent."""
         await trio.lowlevel.checkpoint()
-        while not self.outbox.empty:
+        while not self.send_queue.empty:
             if self._drained is None:
                 self._drained = trio.Event()
             await self._drained.wait()
@@ -191,23 +191,25 @@ class Connection:
         if self._drained is not None:
             self._drained.set()
             self._drained = None
-        self._taken(self.subscriber)
+        self._on_drained(self.subscriber)
 
-    def fall_behind(self) -> None:
+    def close_as_slow(self) -> None:
         """Close: it takes too little of what it is sent."""
-        self.close(Close.SLOW)
+        self.close(DisconnectReason.SLOW)
 
     def _start_draining(self) -> None:
         if self._nursery is not None:
-            self._nursery.start_soon(self.outbox.drain)
+            self._nursery.start_soon(self.send_queue.drain)
 
-    def _heard(self, size: int) -> None:
-        self.heard_at = trio.current_time()
+    def _received(self, size: int) -> None:
+        self.last_received_at = trio.current_time()
         self.bytes_received += size
 
     # ---- its own task
 
-    async def run(self, answer: bytes, session: Session, reader: FrameReader, rest: bytes) -> None:
+    async def run(
+        self, answer: bytes, session: CommandHandler, reader: FrameReader, rest: bytes
+    ) -> None:
         """Answer the handshake, then serve until the connection has ended; `closing` says how.
 
         `rest`: what came with the handshake and behind it.
@@ -216,10 +218,10 @@ class Connection:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self.outbox.write(answer)
+                self.send_queue.write(answer)
                 self._upgraded = True
-                self._greet(self)
-                self._heard(len(rest))
+                self._on_open(self)
+                self._received(len(rest))
                 answered = await self._listen(session, reader, rest)
         finally:
             self._nursery = None
@@ -227,7 +229,7 @@ class Connection:
         if not (answered or scope.cancelled_caught):
             await self._linger(scope.deadline)
 
-    async def _listen(self, session: Session, reader: FrameReader, data: bytes) -> bool:
+    async def _listen(self, session: CommandHandler, reader: FrameReader, data: bytes) -> bool:
         """Carry out what the client says, until no more can come that we would look at.
 
         Returns whether it has nothing more to say: it has closed, or it is gone.
@@ -236,11 +238,11 @@ class Connection:
         more: bytes | None
         while True:
             count = 0
-            session.begin_turn()
+            session.begin_time_slice()
             for count, item in enumerate(reader.receive(data), 1):
                 if isinstance(item, str | bytes):
                     begun = None
-                answered = await self._carry_out(item, session)
+                answered = await self._execute(item, session)
                 if answered is not None:
                     return answered
                 if not count % _AT_ONCE:
@@ -261,37 +263,37 @@ class Connection:
                 return False
             data = more
             if not data:
-                self._conclude(Close.LOST, b"")
+                self._end_by_client(DisconnectReason.LOST, b"")
                 return True
-            self._heard(len(data))
+            self._received(len(data))
 
-    async def _carry_out(self, item: Incoming, session: Session) -> bool | None:
+    async def _execute(self, item: Incoming, session: CommandHandler) -> bool | None:
         """Do what came; returns whether the peer has closed, where nothing more is looked at."""
         match item:
             case str() | bytes():
                 # Once we have closed, only the peer's close is waited for.
                 if self.closing is None:
                     await session.receive(item)
-                    return self._sent_away()
+                    return self._stop_reading()
             case Ping():
                 if not session.control():
-                    return self._sent_away()
-                self.outbox.write(pong_frame(item.payload))
+                    return self._stop_reading()
+                self.send_queue.write(pong_frame(item.payload))
             case Pong():
                 if not session.control():
-                    return self._sent_away()
+                    return self._stop_reading()
             case PeerClose():
-                self._conclude(Close.CLIENT, close_frame(item.code, item.reason))
+                self._end_by_client(DisconnectReason.CLIENT, close_frame(item.code, item.reason))
                 return True
             case Fault():
-                self.close(close_for(item))
+                self.close(disconnect_reason_for(item))
                 return False
         return None
 
-    def _sent_away(self) -> bool | None:
+    def _stop_reading(self) -> bool | None:
         """Whom its session has closed is heard no more: to read a flood costs more than to send it.
 
-        Returns as `_carry_out`.
+        Returns as `_execute`.
         """
         return None if self.closing is None else False
 
@@ -299,22 +301,22 @@ class Connection:
         """Return the next bytes; None, and close, if there are none until then."""
         with trio.move_on_at(deadline):
             return await self._transport.receive_some(_READ_BYTES)
-        self.close(Close.UNFINISHED)
+        self.close(DisconnectReason.UNFINISHED)
         return None
 
-    def _conclude(self, reason: Close, last: bytes) -> None:
+    def _end_by_client(self, reason: DisconnectReason, last: bytes) -> None:
         """The client has ended it: send what it is still owed, then `last`."""
         if self.closing is None:
             self.closing = reason
             self._end_task()
-            self.outbox.finish(last, flush=True)
+            self.send_queue.finish(last, flush=True)
             self._end_soon()
 
     async def fail(self) -> None:
         """Close after an error of ours, so that the client knows; `run` has ended."""
-        self.close(Close.INTERNAL)
+        self.close(DisconnectReason.INTERNAL)
         with trio.move_on_after(_LINGER_SECONDS):
-            await self.outbox.drain()
+            await self.send_queue.drain()
             await self._linger()
 
     async def _linger(self, deadline: float = math.inf) -> None:

@@ -14,7 +14,7 @@ import attrs
 from odin_ws.protocol.frames import close_frame
 from odin_ws.protocol.message_reader import Fault
 
-__all__ = ["Close", "CloseReason", "Initiator", "close_for"]
+__all__ = ["Disconnect", "DisconnectReason", "Initiator", "disconnect_reason_for"]
 
 
 class Initiator(StrEnum):
@@ -26,10 +26,10 @@ class Initiator(StrEnum):
 
 
 @attrs.frozen(slots=False)
-class CloseReason:
+class Disconnect:
     """One way to end. `label` names it in metrics and logs; `text` is the close frame's reason.
 
-    `advice` is what the client should do. `flush`: what waits in the outbox is sent first.
+    `advice` is what the client should do. `flush`: what waits in the send queue is sent first.
     """
 
     code: int
@@ -45,21 +45,21 @@ class CloseReason:
         return close_frame(self.code, self.text)
 
 
-class Close(Enum):
+class DisconnectReason(Enum):
     """Every reason there is."""
 
-    CLIENT = CloseReason(1000, "client_closed", Initiator.CLIENT, "", "nothing: it closed itself")
-    LOST = CloseReason(1006, "connection_lost", Initiator.NETWORK, "", "resume with back-off")
-    PROTOCOL = CloseReason(
+    CLIENT = Disconnect(1000, "client_closed", Initiator.CLIENT, "", "nothing: it closed itself")
+    LOST = Disconnect(1006, "connection_lost", Initiator.NETWORK, "", "resume with back-off")
+    PROTOCOL = Disconnect(
         1002, "protocol_error", Initiator.SERVER, "not a valid WebSocket frame", "fix itself"
     )
-    BINARY = CloseReason(
+    BINARY = Disconnect(
         1003, "binary_frame", Initiator.SERVER, "commands are text frames", "fix itself"
     )
-    NOT_UTF8 = CloseReason(
+    NOT_UTF8 = Disconnect(
         1007, "not_utf8", Initiator.SERVER, "a text frame was not UTF-8", "fix itself"
     )
-    SLOW = CloseReason(
+    SLOW = Disconnect(
         1008,
         "slow",
         Initiator.SERVER,
@@ -67,35 +67,35 @@ class Close(Enum):
         "read faster or ask for less, then resume",
         flush=False,
     )
-    FLOODING = CloseReason(
+    FLOODING = Disconnect(
         1008,
         "flooding",
         Initiator.SERVER,
         "flooding: too many commands, pings or pongs",
         "slow down, then resume",
     )
-    UNFINISHED = CloseReason(
+    UNFINISHED = Disconnect(
         1008,
         "unfinished",
         Initiator.SERVER,
         "a command that was begun did not end",
         "send commands whole, then resume",
     )
-    BAD_COMMANDS = CloseReason(
+    BAD_COMMANDS = Disconnect(
         1008,
         "bad_commands",
         Initiator.SERVER,
         "too many bad messages in a row",
         "fix itself, then resume",
     )
-    TOO_LARGE = CloseReason(
+    TOO_LARGE = Disconnect(
         1009,
         "message_too_large",
         Initiator.SERVER,
         "message too large, or in too many frames",
         "fix itself",
     )
-    INTERNAL = CloseReason(
+    INTERNAL = Disconnect(
         1011,
         "internal_error",
         Initiator.SERVER,
@@ -103,27 +103,27 @@ class Close(Enum):
         "resume with back-off",
         flush=False,
     )
-    DRAINING = CloseReason(
+    DRAINING = Disconnect(
         1012, "draining", Initiator.SERVER, "the server is restarting", "resume, on any instance"
     )
-    REBALANCED = CloseReason(
+    REBALANCED = Disconnect(
         1012,
         "rebalanced",
         Initiator.SERVER,
         "partitions have moved to another instance",
         "resume, on the instance that serves them",
     )
-    TOKEN_EXPIRED = CloseReason(
+    TOKEN_EXPIRED = Disconnect(
         4401,
         "token_expired",
         Initiator.SERVER,
         "the token has expired",
         "get a new token, then resume",
     )
-    REVOKED = CloseReason(
+    REVOKED = Disconnect(
         4403, "revoked", Initiator.SERVER, "access was revoked", "stop", flush=False
     )
-    NO_PONG = CloseReason(
+    NO_PONG = Disconnect(
         4408,
         "no_pong",
         Initiator.SERVER,
@@ -135,12 +135,12 @@ class Close(Enum):
 
 # How the faults of what a client sends end its connection.
 _BY_FAULT: Final = {
-    Fault.BROKEN: Close.PROTOCOL,
-    Fault.NOT_UTF8: Close.NOT_UTF8,
-    Fault.TOO_LARGE: Close.TOO_LARGE,
+    Fault.BROKEN: DisconnectReason.PROTOCOL,
+    Fault.NOT_UTF8: DisconnectReason.NOT_UTF8,
+    Fault.TOO_LARGE: DisconnectReason.TOO_LARGE,
 }
 
 
-def close_for(fault: Fault) -> Close:
+def disconnect_reason_for(fault: Fault) -> DisconnectReason:
     """How a connection ends whose client sent that."""
     return _BY_FAULT[fault]

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import trio
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.held import Held
 
 __all__ = ["Keepalive"]
@@ -22,13 +22,13 @@ _LATE_SECONDS = 1.0
 
 
 class Pingable(Protocol):
-    """A connection, as the keepalive sees it. `heard_at`: when a byte last came, trio's clock."""
+    """A connection, as keepalive sees it. `last_received_at`: of the last byte (trio's clock)."""
 
-    heard_at: float
+    last_received_at: float
 
     def ping(self) -> None: ...
 
-    def close(self, reason: Close) -> None: ...
+    def close(self, reason: DisconnectReason) -> None: ...
 
 
 class Keepalive:
@@ -73,7 +73,7 @@ class Keepalive:
     def _ping(self, group: set[Pingable], now: float) -> None:
         # A copy: what a ping or a close sets off may end a watch.
         for connection in tuple(group):
-            if now - max(connection.heard_at, self._resumed_at) > self._timeout:
-                connection.close(Close.NO_PONG)
+            if now - max(connection.last_received_at, self._resumed_at) > self._timeout:
+                connection.close(DisconnectReason.NO_PONG)
             else:
                 connection.ping()

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import trio
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.held import Held
 from odin_ws.hub import Hub
 from odin_ws.protocol.frames import text_frame
@@ -25,15 +25,15 @@ _TICK_SECONDS: Final = 1.0
 _SLICE: Final = 100
 
 
-class Expiring(Protocol):
+class ExpiringConnection(Protocol):
     """A connection, as the expiry sees it."""
 
     @property
     def is_open(self) -> bool: ...
 
-    def tell(self, frame: bytes, hub: Hub) -> None: ...
+    def send_frame(self, frame: bytes, hub: Hub) -> None: ...
 
-    def close(self, reason: Close) -> None: ...
+    def close(self, reason: DisconnectReason) -> None: ...
 
 
 class Expiry:
@@ -54,20 +54,20 @@ class Expiry:
         self.now = now or _wall_clock
         self._hub = hub
         self._notice = notice
-        self._ends: dict[Expiring, float] = {}
+        self._ends: dict[ExpiringConnection, float] = {}
         # When those are to be told that have not been.
-        self._notices: dict[Expiring, float] = {}
+        self._notices: dict[ExpiringConnection, float] = {}
 
     def __len__(self) -> int:
         """How many are minded."""
         return len(self._ends)
 
-    def watch(self, connection: Expiring, end: float | None) -> Held[None]:
+    def watch(self, connection: ExpiringConnection, end: float | None) -> Held[None]:
         """Mind a connection's token for the length of the block."""
         self.renew(connection, end)
         return Held(None, partial(self.renew, connection, None))
 
-    def renew(self, connection: Expiring, end: float | None) -> None:
+    def renew(self, connection: ExpiringConnection, end: float | None) -> None:
         """It has another token, that ends then."""
         if end is None:
             self._ends.pop(connection, None)
@@ -82,21 +82,21 @@ class Expiry:
             await trio.sleep(_TICK_SECONDS)
             for connection in self._due(self._ends):
                 self.renew(connection, None)
-                connection.close(Close.TOKEN_EXPIRED)
+                connection.close(DisconnectReason.TOKEN_EXPIRED)
             for count, connection in enumerate(self._due(self._notices), 1):
                 self._tell(connection)
                 if not count % _SLICE:
                     await trio.lowlevel.checkpoint()
 
-    def _tell(self, connection: Expiring) -> None:
+    def _tell(self, connection: ExpiringConnection) -> None:
         """Tell it, unless it has left or got another token since it was found to be due."""
         now = self.now()
         if connection.is_open and self._notices.get(connection, math.inf) <= now:
             del self._notices[connection]
             left = self._ends[connection] - now
-            connection.tell(text_frame(auth_expiring(round(1000 * left))), self._hub)
+            connection.send_frame(text_frame(auth_expiring(round(1000 * left))), self._hub)
 
-    def _due(self, times: dict[Expiring, float]) -> list[Expiring]:
+    def _due(self, times: dict[ExpiringConnection, float]) -> list[ExpiringConnection]:
         now = self.now()
         return [connection for connection, at in times.items() if at <= now]
 

@@ -10,16 +10,23 @@ from typing import Final
 import attrs
 
 from odin_ws.handshake.memory_budget import CONNECTION_BYTES, MemoryBudget
-from odin_ws.handshake.request import Head, Refusal, check_upgrade
+from odin_ws.handshake.request import HandshakeRequest, HTTPRejection, check_upgrade
 from odin_ws.handshake.retry_after import retry_after
 from odin_ws.held import Held
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 
-__all__ = ["NO_ROOM", "Admission"]
+__all__ = ["CAPACITY_REJECTIONS", "Admission"]
 
-# The labels of what is refused for want of room.
-NO_ROOM: Final = ("cpu", "draining", "loop_delay", "max_connections", "max_pending", "memory")
+# The labels of what is rejected for want of room.
+CAPACITY_REJECTIONS: Final = (
+    "cpu",
+    "draining",
+    "loop_delay",
+    "max_connections",
+    "max_pending_handshakes",
+    "memory",
+)
 
 # What a caller is told of a limit that is passed.
 _OVERLOADED: Final = {
@@ -40,16 +47,16 @@ class Admission:
     max_connections: int
     overload: Callable[[], str | None]
     active: int = 0
-    # By label: whatever was refused, and of that what was for want of room.
-    refused: Counter[str] = attrs.field(factory=Counter)
-    rejected: Counter[str] = attrs.field(factory=Counter)
+    # By label: whatever was rejected, and of that what was for want of room.
+    rejections: Counter[str] = attrs.field(factory=Counter)
+    capacity_rejections: Counter[str] = attrs.field(factory=Counter)
     draining: bool = False
     budget: MemoryBudget = attrs.field(factory=MemoryBudget)
 
-    def admit(self, head: Head) -> Held[WireFormat]:
-        """Take a place for the length of the block. Raises Refusal, also for what is no upgrade."""
-        check_upgrade(head)
-        form = _form(head)
+    def admit(self, request: HandshakeRequest) -> Held[WireFormat]:
+        """Count a connection for the length of the block. Raises HTTPRejection."""
+        check_upgrade(request)
+        form = _form(request)
         if self.draining:
             raise _busy("draining", "the server is restarting")
         if self.active >= self.max_connections:
@@ -63,23 +70,23 @@ class Admission:
     def _leave(self) -> None:
         self.active -= 1
 
-    def count(self, refusal: Refusal) -> None:
-        """Count a refusal that is being sent."""
-        self.refused[refusal.label] += 1
-        if refusal.label in NO_ROOM:
-            self.rejected[refusal.label] += 1
+    def count(self, rejection: HTTPRejection) -> None:
+        """Count a rejection that is being sent."""
+        self.rejections[rejection.label] += 1
+        if rejection.label in CAPACITY_REJECTIONS:
+            self.capacity_rejections[rejection.label] += 1
 
 
-def _form(head: Head) -> WireFormat:
-    version = head.query.get("v", "1")
+def _form(request: HandshakeRequest) -> WireFormat:
+    version = request.query.get("v", "1")
     if version not in {"0", "1"}:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", f"v: 0 or 1, not {version!r}")
-    frames = head.query.get("frames", Frames.SINGLE)
+        raise HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", f"v: 0 or 1, not {version!r}")
+    frames = request.query.get("frames", Frames.SINGLE)
     if frames not in tuple(Frames):
         text = f"frames: {' or '.join(Frames)}, not {frames!r}"
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", text)
+        raise HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", text)
     return wire_format(Dialect(int(version)), Frames(frames))
 
 
-def _busy(label: str, text: str) -> Refusal:
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [retry_after()])
+def _busy(label: str, text: str) -> HTTPRejection:
+    return HTTPRejection(HTTPStatus.SERVICE_UNAVAILABLE, label, text, [retry_after()])

@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Final, Protocol
 import attrs
 import trio
 
-from odin_ws.auth.faults import InvalidToken, NoKeys, TokenFault
+from odin_ws.auth.faults import InvalidJwt, JwtFault, KeysUnavailable
 from odin_ws.auth.grants import Grant
 from odin_ws.auth.origins import Origins
-from odin_ws.connection.token_expiry import Expiring, Expiry
+from odin_ws.connection.token_expiry import ExpiringConnection, Expiry
 from odin_ws.handshake.credentials import bearer_token, select_subprotocol
-from odin_ws.handshake.request import Head, Refusal
+from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
 from odin_ws.handshake.retry_after import retry_after, retry_ms
 from odin_ws.held import Held
 from odin_ws.protocol.commands import Auth
 from odin_ws.protocol.errors import CommandError, ErrorCode
 
 if TYPE_CHECKING:
-    from odin_ws.auth.authority import Authority
+    from odin_ws.auth.jwt_verifier import JwtVerifier
 
-__all__ = ["NOT_LET_IN", "DoorRules", "Doorkeeper"]
+__all__ = ["AUTH_REJECTIONS", "AuthPolicy", "Authenticator"]
 
-# The labels of what is refused here; the metrics show each from the start.
-NOT_LET_IN: Final = (
+# The labels of what is rejected here; the metrics show each from the start.
+AUTH_REJECTIONS: Final = (
     "bad_origin",
     "bad_token",
     "max_connections_per_user",
@@ -39,9 +39,9 @@ NOT_LET_IN: Final = (
 
 # Faults that the bearer of a token can do something about; to all others it is just not valid.
 _CODES: Final = {
-    TokenFault.EXPIRED: ErrorCode.TOKEN_EXPIRED,
-    TokenFault.REVOKED: ErrorCode.FORBIDDEN,
-    TokenFault.OTHER_USER: ErrorCode.FORBIDDEN,
+    JwtFault.EXPIRED: ErrorCode.TOKEN_EXPIRED,
+    JwtFault.REVOKED: ErrorCode.FORBIDDEN,
+    JwtFault.OTHER_USER: ErrorCode.FORBIDDEN,
 }
 
 
@@ -49,32 +49,32 @@ _UNCOUNTED: Final = nullcontext()
 
 
 @attrs.frozen
-class DoorRules:
-    """`everyone`: what is granted where nobody is asked. `per_user`: connections, 0: any number.
+class AuthPolicy:
+    """`anonymous_grant`: for all clients with WS_AUTH=none. `max_per_user`: 0 for any number.
 
-    `in_query`: a token may stand in the URL.
+    `token_in_query`: a token may stand in the URL.
     """
 
-    everyone: Grant
+    anonymous_grant: Grant
     origins: Origins
-    per_user: int
-    in_query: bool
+    max_per_user: int
+    token_in_query: bool
 
 
-class Holder(Expiring, Protocol):
-    """A connection, as the doorkeeper sees it."""
+class GrantHolder(ExpiringConnection, Protocol):
+    """A connection, as the authenticator sees it."""
 
     grant: Grant
 
 
-class Doorkeeper:
+class Authenticator:
     """Lets connections in, each with its grant, and gives them another for a new token.
 
-    `authority` is None with WS_AUTH=none: then nobody is asked.
+    `jwt_verifier` is None with WS_AUTH=none: then nobody is asked.
     """
 
-    def __init__(self, authority: Authority | None, rules: DoorRules, expiry: Expiry) -> None:
-        self.authority = authority
+    def __init__(self, jwt_verifier: JwtVerifier | None, rules: AuthPolicy, expiry: Expiry) -> None:
+        self.jwt_verifier = jwt_verifier
         self.expiry = expiry
         self._rules = rules
         self._users: Counter[str] = Counter()
@@ -82,32 +82,36 @@ class Doorkeeper:
     @property
     def ready(self) -> bool:
         """Whether anybody could be let in: the keys are there."""
-        return self.authority is None or self.authority.keys is not None
+        return self.jwt_verifier is None or self.jwt_verifier.keys is not None
 
     async def run(self) -> None:
         """Mind keys and ends of tokens until cancelled."""
-        if self.authority is not None:
+        if self.jwt_verifier is not None:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.authority.run)
+                nursery.start_soon(self.jwt_verifier.run)
                 nursery.start_soon(self.expiry.run)
 
-    async def judge(self, head: Head) -> Grant:
-        """The grant of who asks. Raises Refusal."""
-        select_subprotocol(head)
-        if not self._rules.origins.allows(head.headers.get("origin")):
+    async def authenticate(self, request: HandshakeRequest) -> Grant:
+        """The grant of who asks. Raises HTTPRejection."""
+        select_subprotocol(request)
+        if not self._rules.origins.allows(request.headers.get("origin")):
             text = "web pages of this origin may not connect"
-            raise Refusal(HTTPStatus.FORBIDDEN, "bad_origin", text)
-        authority = self.authority
-        return self._rules.everyone if authority is None else await self._ask(authority, head)
+            raise HTTPRejection(HTTPStatus.FORBIDDEN, "bad_origin", text)
+        jwt_verifier = self.jwt_verifier
+        return (
+            self._rules.anonymous_grant
+            if jwt_verifier is None
+            else await self._verify(jwt_verifier, request)
+        )
 
-    def hold(self, grant: Grant) -> AbstractContextManager[None]:
-        """Count a user's connection for the length of the block. Raises Refusal."""
-        user, most = grant.user, self._rules.per_user
+    def count_connection(self, grant: Grant) -> AbstractContextManager[None]:
+        """Count a user's connection for the length of the block. Raises HTTPRejection."""
+        user, maximum = grant.user, self._rules.max_per_user
         if user is None:
             return _UNCOUNTED
-        if most and self._users[user] >= most:
-            text = f"all {most} connections of this user are taken"
-            raise Refusal(
+        if maximum and self._users[user] >= maximum:
+            text = f"all {maximum} connections of this user are taken"
+            raise HTTPRejection(
                 HTTPStatus.TOO_MANY_REQUESTS, "max_connections_per_user", text, [retry_after()]
             )
         self._users[user] += 1
@@ -118,60 +122,60 @@ class Doorkeeper:
         if not self._users[user]:
             del self._users[user]
 
-    async def _ask(self, authority: Authority, head: Head) -> Grant:
-        token = bearer_token(head, in_query=self._rules.in_query)
+    async def _verify(self, jwt_verifier: JwtVerifier, request: HandshakeRequest) -> Grant:
+        token = bearer_token(request, in_query=self._rules.token_in_query)
         if token is None:
             # RFC 6750, 3.1: no error code for who did not know that a token is needed.
             text = "a token is needed: Authorization: Bearer, or a subprotocol bearer.{token}"
-            raise Refusal(
+            raise HTTPRejection(
                 HTTPStatus.UNAUTHORIZED, "no_token", text, [("WWW-Authenticate", "Bearer")]
             )
         try:
-            return await authority.judge_patiently(token)
-        except NoKeys:
+            return await jwt_verifier.verify_or_refresh(token)
+        except KeysUnavailable:
             text = "tokens cannot be checked yet"
-            raise Refusal(
+            raise HTTPRejection(
                 HTTPStatus.SERVICE_UNAVAILABLE, "no_keys", text, [retry_after()]
             ) from None
-        except InvalidToken as error:
-            if error.fault is TokenFault.REVOKED:
-                raise Refusal(HTTPStatus.FORBIDDEN, "revoked", str(error)) from None
+        except InvalidJwt as error:
+            if error.fault is JwtFault.REVOKED:
+                raise HTTPRejection(HTTPStatus.FORBIDDEN, "revoked", str(error)) from None
             challenge = f'Bearer error="invalid_token", error_description="{error}"'
-            raise Refusal(
+            raise HTTPRejection(
                 HTTPStatus.UNAUTHORIZED, "bad_token", str(error), [("WWW-Authenticate", challenge)]
             ) from None
 
-    def watch(self, connection: Holder) -> AbstractContextManager[None]:
+    def watch_expiry(self, connection: GrantHolder) -> AbstractContextManager[None]:
         """Mind the end of a connection's token, if it has one, for the length of the block."""
-        if self.authority is None:
+        if self.jwt_verifier is None:
             return _UNCOUNTED
-        return self.expiry.watch(connection, self.end_of(connection.grant))
+        return self.expiry.watch(connection, self.expires_at(connection.grant))
 
-    def end_of(self, grant: Grant) -> float | None:
+    def expires_at(self, grant: Grant) -> float | None:
         """When a grant ends, by the wall clock of `expiry`; None: never."""
-        left = None if self.authority is None else self.authority.seconds_left(grant)
+        left = None if self.jwt_verifier is None else self.jwt_verifier.seconds_until_expiry(grant)
         return None if left is None else self.expiry.now() + left
 
-    def renew(self, command: Auth, holder: Holder) -> None:
+    def reauthenticate(self, command: Auth, holder: GrantHolder) -> None:
         """Give a connection the grant of a new token of the same user. Raises CommandError."""
-        authority = self.authority
-        if authority is None:
-            raise _refused(command, ErrorCode.NOT_AVAILABLE, "this server asks nobody for a token")
+        jwt_verifier = self.jwt_verifier
+        if jwt_verifier is None:
+            raise _rejected(command, ErrorCode.NOT_AVAILABLE, "this server asks nobody for a token")
         try:
-            grant = authority.judge_again(command.token, holder.grant)
-        except NoKeys:
+            grant = jwt_verifier.reverify(command.token, holder.grant)
+        except KeysUnavailable:
             raise _not_yet(command, "tokens cannot be checked yet") from None
-        except InvalidToken as error:
-            if error.fault is TokenFault.UNKNOWN_KEY:
+        except InvalidJwt as error:
+            if error.fault is JwtFault.UNKNOWN_KEY:
                 # The keys are being read anew meanwhile.
                 raise _not_yet(command, str(error)) from None
             code = _CODES.get(error.fault, ErrorCode.INVALID_TOKEN)
-            raise _refused(command, code, str(error)) from None
+            raise _rejected(command, code, str(error)) from None
         holder.grant = grant
-        self.expiry.renew(holder, self.end_of(grant))
+        self.expiry.renew(holder, self.expires_at(grant))
 
 
-def _refused(command: Auth, code: ErrorCode, message: str) -> CommandError:
+def _rejected(command: Auth, code: ErrorCode, message: str) -> CommandError:
     return CommandError(code, message, command.id, command="auth")
 
 

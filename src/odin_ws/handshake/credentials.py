@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from odin_ws.handshake.request import Head, Refusal
+from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
 
 __all__ = ["bearer_token", "select_subprotocol"]
 
@@ -19,39 +19,39 @@ _OFFER: Final = "sec-websocket-protocol"
 _SCHEME: Final = "bearer "
 
 
-def bearer_token(head: Head, *, in_query: bool) -> str | None:
-    """The token in a head; None where there is none. Raises Refusal: there are several.
+def bearer_token(request: HandshakeRequest, *, in_query: bool) -> str | None:
+    """The token in a head; None where there is none. Raises HTTPRejection: there are several.
 
     `in_query`: it may be the parameter `token` too.
     """
-    authorization = head.headers.get("authorization", "")
+    authorization = request.headers.get("authorization", "")
     found = [authorization[len(_SCHEME) :].strip()] * authorization.lower().startswith(_SCHEME)
-    found += [name[len(_TOKEN) :] for name in _offered(head) if name.startswith(_TOKEN)]
-    if in_query and "token" in head.query:
-        found.append(head.query["token"])
+    found += [name[len(_TOKEN) :] for name in _offered(request) if name.startswith(_TOKEN)]
+    if in_query and "token" in request.query:
+        found.append(request.query["token"])
     if len(found) > 1:
         # RFC 6750, 2: a client must not use more than one method.
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", "more than one token")
+        raise HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", "more than one token")
     return found[0] if found else None
 
 
-def select_subprotocol(head: Head) -> str | None:
+def select_subprotocol(request: HandshakeRequest) -> str | None:
     """The subprotocol to answer with; None where the client offers none of ours.
 
-    It is named after the version that the client asks for: `odin.v1`, `odin.v0`. Raises Refusal
-    for a browser that offers only a token: it would hang up, and say nothing of why.
+    It is named after the version that the client asks for: `odin.v1`, `odin.v0`. Raises
+    HTTPRejection for a browser that offers only a token: it would hang up, and say nothing of why.
     """
-    if _OFFER not in head.headers:
+    if _OFFER not in request.headers:
         return None
-    offered = _offered(head)
-    ours = _OURS + head.query.get("v", "1")
+    offered = _offered(request)
+    ours = _OURS + request.query.get("v", "1")
     if ours in offered:
         return ours
     if any(name.startswith(_TOKEN) for name in offered):
         text = f"Sec-WebSocket-Protocol: offer {ours} beside the token"
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", text)
+        raise HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", text)
     return None
 
 
-def _offered(head: Head) -> list[str]:
-    return [name.strip() for name in head.headers.get(_OFFER, "").split(",")]
+def _offered(request: HandshakeRequest) -> list[str]:
+    return [name.strip() for name in request.headers.get(_OFFER, "").split(",")]

@@ -11,7 +11,7 @@ import attrs
 
 from odin_ws.address import parse_ip, read_address
 
-__all__ = ["Network", "Source", "TrustedProxies", "is_public", "limit_key"]
+__all__ = ["ClientAddress", "Network", "TrustedProxies", "is_public", "limit_key"]
 
 Network = IPv4Network | IPv6Network
 
@@ -33,7 +33,7 @@ _PAIR: Final = re.compile(
 
 
 @attrs.frozen
-class Source:
+class ClientAddress:
     """Where a connection comes from. `named`: the address is the client's own.
 
     Otherwise it is that of a trusted proxy which has not said for whom it asks: behind it may be
@@ -95,7 +95,7 @@ class TrustedProxies:
             return False
         return any(parsed in network for network in self._networks)
 
-    def client(self, peer: str, headers: Mapping[str, str]) -> Source:
+    def client(self, peer: str, headers: Mapping[str, str]) -> ClientAddress:
         """Who asks, by the header of a trusted proxy; anybody else is who it is.
 
         Each proxy adds on the right who has asked it. So from the right on, what trusted proxies
@@ -106,7 +106,7 @@ class TrustedProxies:
         client's address: what counts then is the last proxy that is known, which is not `named`.
         """
         if peer not in self:
-            return Source(peer)
+            return ClientAddress(peer)
         header = headers.get(self.header, "")
         chain = header.split(",") if self.header == _X_FORWARDED_FOR else _forwarded_for(header)
         for hop in reversed(list(chain)):
@@ -115,8 +115,8 @@ class TrustedProxies:
                 break
             peer = address
             if address not in self:
-                return Source(address)
-        return Source(peer, named=False)
+                return ClientAddress(address)
+        return ClientAddress(peer, named=False)
 
 
 def _forwarded_for(header: str) -> Iterator[str]:

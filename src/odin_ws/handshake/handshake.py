@@ -10,146 +10,152 @@ from typing import Final
 import attrs
 import trio
 
-from odin_ws.handshake.forwarded import Source, TrustedProxies
-from odin_ws.handshake.handshake_limiter import Pending
+from odin_ws.handshake.forwarded import ClientAddress, TrustedProxies
+from odin_ws.handshake.handshake_limiter import HandshakeLimiter
 from odin_ws.handshake.proxy_protocol import read_proxy_header
-from odin_ws.handshake.rate_limiter import ConnectLimits
-from odin_ws.handshake.request import Head, Refusal, refuse
-from odin_ws.handshake.request_parser import read_head
+from odin_ws.handshake.rate_limiter import RateLimiter
+from odin_ws.handshake.request import HandshakeRequest, HTTPRejection, rejection_response
+from odin_ws.handshake.request_parser import read_request
 from odin_ws.handshake.retry_after import retry_after
 from odin_ws.listener.tls import Certificate, HandshakeFailed, TlsTransport, open_tls
 from odin_ws.listener.transport import Transport
 
-__all__ = ["Caller", "Entrance", "EntranceLimits"]
+__all__ = ["HandshakeLimits", "Handshaker", "IncomingConnection"]
 
-# For a refusal to be read; who is refused has no say in how long that takes.
+# For a rejection to be read; who is rejected has no say in how long that takes.
 _FAREWELL_SECONDS: Final = 1.0
 
 
 @attrs.frozen
-class EntranceLimits:
-    """What callers are held to. `head_seconds`: for the head, and as long for what comes before it.
+class HandshakeLimits:
+    """Limits of handshakes. `timeout_seconds`: for the request, and for what comes before it.
 
     `proxy_protocol`: whether each connection begins with a PROXY header, from a trusted proxy.
     """
 
-    pending: int
-    head_bytes: int
-    head_seconds: float
-    trusted: TrustedProxies
+    max_pending: int
+    max_header_bytes: int
+    timeout_seconds: float
+    trusted_proxies: TrustedProxies
     proxy_protocol: bool
 
 
 @attrs.define(eq=False)
-class Caller:
-    """Who is on its way in. `source`: its address, as far as it is known.
+class IncomingConnection:
+    """Who is on its way in. `client_address`: its address, as far as it is known.
 
-    `speaking`: where an answer can be read; None before TLS is agreed on.
+    `reply_transport`: where an answer can be read; None before TLS is agreed on.
     """
 
     wire: Transport
     transport: Transport
-    source: Source
-    speaking: Transport | None
+    client_address: ClientAddress
+    reply_transport: Transport | None
 
     @property
     def peer(self) -> str:
         """The address as logs and operators see it."""
-        return self.source.address
+        return self.client_address.address
 
 
-class Entrance:
+class Handshaker:
     """Meets callers, reads what they want, and answers those that are turned away."""
 
     def __init__(
-        self, limits: EntranceLimits, addresses: ConnectLimits, certificate: Certificate | None
+        self, limits: HandshakeLimits, rate_limiter: RateLimiter, certificate: Certificate | None
     ) -> None:
-        self.pending = Pending(limits.pending)
-        self.addresses = addresses
+        self.limiter = HandshakeLimiter(limits.max_pending)
+        self.rate_limiter = rate_limiter
         self._limits = limits
         self._certificate = certificate
 
-    def meet(self, wire: Transport, peer: str) -> AbstractAsyncContextManager[Caller]:
+    def accept(self, wire: Transport, peer: str) -> AbstractAsyncContextManager[IncomingConnection]:
         """A caller, for the length of its connection; nothing has been read of it yet."""
         if self._certificate is None:
-            return nullcontext(Caller(wire, wire, Source(peer), wire))
+            return nullcontext(IncomingConnection(wire, wire, ClientAddress(peer), wire))
         return _over_tls(self._certificate, wire, peer)
 
-    async def read_head(self, caller: Caller) -> Head | None:
-        """Learn who it is and what it wants; None where it has left. Raises Refusal."""
+    async def read_request(self, incoming: IncomingConnection) -> HandshakeRequest | None:
+        """Learn who it is and what it wants; None where it has left. Raises HTTPRejection."""
         limits = self._limits
         with trio.CancelScope() as scope:
-            self.pending.add(scope)
+            self.limiter.add(scope)
             try:
-                return await self._hear(caller, scope)
+                return await self._read_request(incoming, scope)
             finally:
-                in_time = self.pending.discard(scope)
+                in_time = self.limiter.discard(scope)
         if in_time:
-            text = f"the request did not come in {limits.head_seconds:g} s"
-            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "head_timeout", text)
-        text = f"{limits.pending} others have come since"
-        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "max_pending", text, [retry_after()])
+            text = f"the request did not come in {limits.timeout_seconds:g} s"
+            raise HTTPRejection(HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout", text)
+        text = f"{limits.max_pending} others have come since"
+        raise HTTPRejection(
+            HTTPStatus.SERVICE_UNAVAILABLE, "max_pending_handshakes", text, [retry_after()]
+        )
 
-    async def _hear(self, caller: Caller, scope: trio.CancelScope) -> Head | None:
+    async def _read_request(
+        self, incoming: IncomingConnection, scope: trio.CancelScope
+    ) -> HandshakeRequest | None:
         limits = self._limits
         if limits.proxy_protocol:
-            await self._introduce(caller)
+            await self._read_proxy_header(incoming)
         # The sooner the better; but a proxy may say in the head for whom it asks.
-        told_later = caller.source.named and caller.peer in limits.trusted
-        if not told_later:
-            self.addresses.knock(caller.source)
-        if isinstance(caller.transport, TlsTransport):
-            await self._secure(caller, caller.transport)
-        scope.deadline = trio.current_time() + limits.head_seconds
-        head = await read_head(
-            caller.transport,
-            max_bytes=limits.head_bytes,
-            forwarded=limits.trusted.header if told_later else None,
+        is_forwarded = incoming.client_address.named and incoming.peer in limits.trusted_proxies
+        if not is_forwarded:
+            self.rate_limiter.check_rate(incoming.client_address)
+        if isinstance(incoming.transport, TlsTransport):
+            await self._start_tls(incoming, incoming.transport)
+        scope.deadline = trio.current_time() + limits.timeout_seconds
+        request = await read_request(
+            incoming.transport,
+            max_bytes=limits.max_header_bytes,
+            forwarded=limits.trusted_proxies.header if is_forwarded else None,
         )
-        if told_later and head is not None:
-            caller.source = limits.trusted.client(caller.peer, head.headers)
-            self.addresses.knock(caller.source)
-        return head
+        if is_forwarded and request is not None:
+            incoming.client_address = limits.trusted_proxies.client(incoming.peer, request.headers)
+            self.rate_limiter.check_rate(incoming.client_address)
+        return request
 
-    async def _introduce(self, caller: Caller) -> None:
+    async def _read_proxy_header(self, incoming: IncomingConnection) -> None:
         """Learn from a PROXY header for whom a proxy has connected."""
-        if caller.peer not in self._limits.trusted:
+        if incoming.peer not in self._limits.trusted_proxies:
             text = "only trusted proxies connect here"
-            raise Refusal(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)
-        client = await read_proxy_header(caller.wire, seconds=self._limits.head_seconds)
+            raise HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)
+        client = await read_proxy_header(incoming.wire, seconds=self._limits.timeout_seconds)
         # A proxy that speaks TCP and names nobody passes on whatever stands in its client's head.
-        caller.source = Source(caller.peer, named=False) if client is None else Source(client)
+        incoming.client_address = (
+            ClientAddress(incoming.peer, named=False) if client is None else ClientAddress(client)
+        )
 
-    async def _secure(self, caller: Caller, transport: TlsTransport) -> None:
+    async def _start_tls(self, incoming: IncomingConnection, transport: TlsTransport) -> None:
         """Agree on TLS."""
-        with trio.move_on_after(self._limits.head_seconds):
+        with trio.move_on_after(self._limits.timeout_seconds):
             try:
                 await transport.handshake()
             except HandshakeFailed as error:
                 if error.plain_http:
-                    caller.speaking = caller.wire
+                    incoming.reply_transport = incoming.wire
                 label = "no_tls" if error.plain_http else "tls_failed"
                 text = "TLS is spoken here: wss"
-                raise Refusal(HTTPStatus.BAD_REQUEST, label, text) from error
-            caller.speaking = transport
+                raise HTTPRejection(HTTPStatus.BAD_REQUEST, label, text) from error
+            incoming.reply_transport = transport
             return
-        text = f"no TLS in {self._limits.head_seconds:g} s"
-        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "tls_failed", text)
+        text = f"no TLS in {self._limits.timeout_seconds:g} s"
+        raise HTTPRejection(HTTPStatus.REQUEST_TIMEOUT, "tls_failed", text)
 
-    async def dismiss(self, caller: Caller, refusal: Refusal) -> None:
+    async def reject(self, incoming: IncomingConnection, rejection: HTTPRejection) -> None:
         """Say why it is turned away, where it can read that, and let it."""
-        out = caller.speaking or caller.wire
-        answer = b"" if caller.speaking is None else refuse(refusal)
-        if refusal.label == "max_pending":
+        out = incoming.reply_transport or incoming.wire
+        answer = b"" if incoming.reply_transport is None else rejection_response(rejection)
+        if rejection.label == "max_pending_handshakes":
             # It has to make room at once: what the kernel does not take now is not sent.
             out.send_nowait(answer)
             return
         with trio.move_on_after(_FAREWELL_SECONDS) as scope:
-            self.pending.add(scope)
+            self.limiter.add(scope)
             try:
                 await _say(out, answer)
             finally:
-                self.pending.discard(scope)
+                self.limiter.discard(scope)
 
 
 async def _say(out: Transport, answer: bytes) -> None:
@@ -165,6 +171,8 @@ async def _say(out: Transport, answer: bytes) -> None:
 
 
 @asynccontextmanager
-async def _over_tls(certificate: Certificate, wire: Transport, peer: str) -> AsyncIterator[Caller]:
+async def _over_tls(
+    certificate: Certificate, wire: Transport, peer: str
+) -> AsyncIterator[IncomingConnection]:
     async with open_tls(wire, certificate.context) as transport:
-        yield Caller(wire, transport, Source(peer), None)
+        yield IncomingConnection(wire, transport, ClientAddress(peer), None)

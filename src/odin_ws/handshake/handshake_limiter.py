@@ -5,18 +5,18 @@ from __future__ import annotations
 import attrs
 import trio
 
-__all__ = ["Pending"]
+__all__ = ["HandshakeLimiter"]
 
 
 @attrs.define(eq=False)
-class Pending:
+class HandshakeLimiter:
     """At most so many callers; one more puts out the one that has waited longest.
 
     Not the newcomer: whoever says nothing gets old here, and whoever means it is through within a
     round trip or two. Callers that wait in the kernel's queue instead would wait for the silent.
     """
 
-    most: int
+    maximum: int
     _scopes: dict[trio.CancelScope, None] = attrs.field(factory=dict)
 
     def __len__(self) -> int:
@@ -24,7 +24,7 @@ class Pending:
 
     def add(self, scope: trio.CancelScope) -> None:
         """Count a caller; `scope` is cancelled when it is put out."""
-        while len(self._scopes) >= self.most:
+        while len(self._scopes) >= self.maximum:
             oldest = next(iter(self._scopes))
             del self._scopes[oldest]
             oldest.cancel()

@@ -24,7 +24,7 @@ class MemoryBudget:
         self.left: float = math.inf
 
     def measured(self, in_use: int | None, limit: int) -> None:
-        """Begin anew from a measurement; None: memory could not be measured, nothing is refused."""
+        """Begin anew from a measurement; None: not measured, and nothing is rejected."""
         self.left = math.inf if in_use is None else limit - in_use
 
     def spend(self, size: int) -> None:

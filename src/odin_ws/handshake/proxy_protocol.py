@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from odin_ws.address import read_address
-from odin_ws.handshake.request import Refusal
+from odin_ws.handshake.request import HTTPRejection
 from odin_ws.listener.transport import Transport
 
 __all__ = ["read_proxy_header"]
@@ -35,24 +35,25 @@ _MAX_BYTES: Final = 4096
 async def read_proxy_header(transport: Transport, *, seconds: float) -> str | None:
     """The client's address; None where the proxy asks for itself, or does not say for whom.
 
-    Nothing behind the header is read. Raises Refusal where there is no header, or a broken one.
+    Nothing behind the header is read. Raises HTTPRejection where there is no header, or a broken
+    one.
     """
     with trio.move_on_after(seconds):
         fixed = await _read(transport, _FIXED_BYTES)
         command, family = fixed[12], fixed[13]
         size = int.from_bytes(fixed[14:16], "big")
         if not fixed.startswith(_SIGNATURE) or command not in {_LOCAL, _PROXY}:
-            raise _refusal("a PROXY header, version 2, comes first here")
+            raise _rejection("a PROXY header, version 2, comes first here")
         if size > _MAX_BYTES:
-            raise _refusal(f"a PROXY header has at most {_MAX_BYTES} bytes")
+            raise _rejection(f"a PROXY header has at most {_MAX_BYTES} bytes")
         rest = await _read(transport, size)
         length = _ADDRESS_BYTES.get(family)
         if command == _LOCAL or length is None:
             return None
         if size < 2 * length + 4:
-            raise _refusal("a PROXY header ends within its addresses")
+            raise _rejection("a PROXY header ends within its addresses")
         return read_address(str(ip_address(rest[:length])))
-    raise _refusal(f"the PROXY header did not come in {seconds:g} s")
+    raise _rejection(f"the PROXY header did not come in {seconds:g} s")
 
 
 async def _read(transport: Transport, size: int) -> bytes:
@@ -65,5 +66,5 @@ async def _read(transport: Transport, size: int) -> bytes:
     return data
 
 
-def _refusal(text: str) -> Refusal:
-    return Refusal(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)
+def _rejection(text: str) -> HTTPRejection:
+    return HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)

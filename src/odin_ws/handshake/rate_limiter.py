@@ -12,18 +12,18 @@ import attrs
 import structlog
 import trio
 
-from odin_ws.handshake.forwarded import Source, is_public, limit_key
-from odin_ws.handshake.request import Refusal
+from odin_ws.handshake.forwarded import ClientAddress, is_public, limit_key
+from odin_ws.handshake.request import HTTPRejection
 from odin_ws.handshake.retry_after import retry_after
 from odin_ws.held import Held
 from odin_ws.token_bucket import TokenBucket
 
-__all__ = ["TOO_MANY", "AddressLimits", "ConnectLimits", "PerAddress"]
+__all__ = ["RATE_LIMIT_REJECTIONS", "PerAddressLimit", "RateLimiter", "RateLimits"]
 
 log = structlog.get_logger("odin_ws.connection")
 
-# The labels of what is refused here (429).
-TOO_MANY: Final = ("connect_rate", "connect_rate_per_ip", "max_connections_per_ip")
+# The labels of what is rejected here (429).
+RATE_LIMIT_REJECTIONS: Final = ("connect_rate", "connect_rate_per_ip", "max_connections_per_ip")
 
 # So many seconds' worth of a rate may come at once: an office that comes back after a power cut.
 _BURST_SECONDS: Final = 5.0
@@ -44,41 +44,41 @@ _UNLIMITED: Final = nullcontext()
 
 
 @attrs.frozen
-class PerAddress:
+class PerAddressLimit:
     """What one address may have; 0 is no limit. `public_only`: others have none."""
 
-    most: float = 0.0
+    maximum: float = 0.0
     public_only: bool = False
 
     @classmethod
-    def of(cls, most: float | None, public: float) -> Self:
-        """`most`, of every address; where nobody has said it, `public` of public ones."""
-        return cls(public, public_only=True) if most is None else cls(most)
+    def of(cls, maximum: float | None, public: float) -> Self:
+        """`maximum`, of every address; where nobody has said it, `public` of public ones."""
+        return cls(public, public_only=True) if maximum is None else cls(maximum)
 
-    def holds_for(self, source: Source) -> bool:
+    def applies_to(self, client_address: ClientAddress) -> bool:
         """Whether there is a limit for connections from there.
 
         A proxy that has not named its client has strangers behind it: no proxy, however it is
         misled, lifts a limit by that.
         """
-        if not self.most:
+        if not self.maximum:
             return False
-        return not (self.public_only and source.named) or is_public(source.address)
+        return not (self.public_only and client_address.named) or is_public(client_address.address)
 
 
 @attrs.frozen
-class AddressLimits:
+class RateLimits:
     """Limits as settings give them; 0 is none. Rates are connections per second."""
 
     rate: float = 0.0
-    rate_per_address: PerAddress = PerAddress()
-    connections_per_address: PerAddress = PerAddress()
+    rate_per_address: PerAddressLimit = PerAddressLimit()
+    connections_per_address: PerAddressLimit = PerAddressLimit()
 
 
-class ConnectLimits:
+class RateLimiter:
     """Keeps count of addresses; of IPv6 a /64 counts as one."""
 
-    def __init__(self, limits: AddressLimits) -> None:
+    def __init__(self, limits: RateLimits) -> None:
         self._limits = limits
         # It starts full, so the time is of no matter.
         self._all = TokenBucket(limits.rate, limits.rate * _BURST_SECONDS, 0.0)
@@ -91,35 +91,35 @@ class ConnectLimits:
         """How many addresses something is remembered of."""
         return len(self._buckets.keys() | self._connections.keys())
 
-    def knock(self, source: Source) -> None:
-        """Charge an attempt to connect. Raises Refusal; one that is refused is not charged."""
+    def check_rate(self, client_address: ClientAddress) -> None:
+        """Charge an attempt to connect. Raises HTTPRejection, and charges nothing then."""
         limits = self._limits
-        limited = limits.rate_per_address.holds_for(source)
+        limited = limits.rate_per_address.applies_to(client_address)
         if not (limits.rate or limited):
             return
         now = trio.current_time()
-        key = limit_key(source.address)
+        key = limit_key(client_address.address)
         bucket = self._bucket(key, now) if limited else None
         # First the address: else those who flood would use up what is there for all.
         if bucket is not None and not bucket.available(now):
-            raise self._refusal("connect_rate_per_ip", key, limits.rate_per_address.most)
+            raise self._rejection("connect_rate_per_ip", key, limits.rate_per_address.maximum)
         if limits.rate:
             if not self._all.available(now):
-                raise self._refusal("connect_rate", key, limits.rate)
+                raise self._rejection("connect_rate", key, limits.rate)
             self._all.spend(1)
         if bucket is not None:
             bucket.spend(1)
             self._buckets[key] = bucket
             self._buckets.move_to_end(key)
 
-    def hold(self, source: Source) -> AbstractContextManager[None]:
-        """Count a connection for the length of the block. Raises Refusal."""
+    def count_connection(self, client_address: ClientAddress) -> AbstractContextManager[None]:
+        """Count a connection for the length of the block. Raises HTTPRejection."""
         limit = self._limits.connections_per_address
-        if not limit.holds_for(source):
+        if not limit.applies_to(client_address):
             return _UNLIMITED
-        key = limit_key(source.address)
-        if self._connections[key] >= limit.most:
-            raise self._refusal("max_connections_per_ip", key, limit.most)
+        key = limit_key(client_address.address)
+        if self._connections[key] >= limit.maximum:
+            raise self._rejection("max_connections_per_ip", key, limit.maximum)
         self._connections[key] += 1
         return Held(None, partial(self._give_back, key))
 
@@ -136,10 +136,10 @@ class ConnectLimits:
             if oldest.seconds_until_full() and len(self._buckets) < _MAX_ADDRESSES:
                 break
             self._buckets.popitem(last=False)
-        rate = self._limits.rate_per_address.most
+        rate = self._limits.rate_per_address.maximum
         return self._buckets.get(key) or TokenBucket(rate, rate * _BURST_SECONDS, now)
 
-    def _refusal(self, label: str, key: str, most: float) -> Refusal:
+    def _rejection(self, label: str, key: str, maximum: float) -> HTTPRejection:
         name = f"WS_{label.upper()}"
         of_one = label.endswith("_ip")
         now = trio.current_time()
@@ -147,7 +147,11 @@ class ConnectLimits:
             self._warned_at = now
             hint = {"hint": _HINT} if of_one else {}
             log.warning(
-                "callers are refused by a limit", setting=name, address=key, limit=most, **hint
+                "connections rejected by rate limit",
+                setting=name,
+                address=key,
+                limit=maximum,
+                **hint,
             )
-        text = f"too many: {name} is {most:g}" + f", and this is {key}" * of_one
-        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, label, text, [retry_after()])
+        text = f"too many: {name} is {maximum:g}" + f", and this is {key}" * of_one
+        return HTTPRejection(HTTPStatus.TOO_MANY_REQUESTS, label, text, [retry_after()])

@@ -13,27 +13,27 @@ import h11
 from wsproto.utilities import generate_accept_token
 
 __all__ = [
-    "BAD_REQUESTS",
     "PATH",
-    "Head",
-    "Refusal",
+    "REQUEST_REJECTIONS",
+    "HTTPRejection",
+    "HandshakeRequest",
     "bad_request",
     "check_upgrade",
-    "refuse",
+    "rejection_response",
     "too_large",
-    "upgrade",
+    "upgrade_response",
 ]
 
 PATH: Final = "/ws"
 
-# The labels of what is refused here; the metrics show each from the start.
-BAD_REQUESTS: Final = (
+# The labels of what is rejected here; the metrics show each from the start.
+REQUEST_REJECTIONS: Final = (
     "bad_method",
     "bad_proxy_header",
     "bad_request",
     "bad_version",
-    "head_timeout",
-    "head_too_large",
+    "handshake_timeout",
+    "header_too_large",
     "no_tls",
     "no_upgrade",
     "not_found",
@@ -45,7 +45,7 @@ _KEY_BYTES: Final = 16
 
 
 @attrs.define
-class Refusal(Exception):
+class HTTPRejection(Exception):
     """An answer instead of the upgrade. `label` names it in metrics."""
 
     status: HTTPStatus
@@ -55,7 +55,7 @@ class Refusal(Exception):
 
 
 @attrs.frozen
-class Head:
+class HandshakeRequest:
     """A request head. `rest`: the bytes that came with it and behind it.
 
     `headers` has those that are read here. Their names are lower case; of a repeated header it has
@@ -69,53 +69,55 @@ class Head:
     rest: bytes = b""
 
 
-def bad_request(text: str) -> Refusal:
+def bad_request(text: str) -> HTTPRejection:
     """400: no request that is taken here; `text` says why."""
-    return Refusal(HTTPStatus.BAD_REQUEST, "bad_request", text)
+    return HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", text)
 
 
-def too_large(text: str) -> Refusal:
+def too_large(text: str) -> HTTPRejection:
     """431; `text` says what is too large."""
-    return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", text)
+    return HTTPRejection(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large", text)
 
 
-def check_upgrade(head: Head) -> None:
-    """Check that a head asks for a WebSocket here, as RFC 6455, 4.2.1 says. Raises Refusal."""
-    if head.path != PATH:
-        raise Refusal(
+def check_upgrade(request: HandshakeRequest) -> None:
+    """Check that a request asks for a WebSocket (RFC 6455, 4.2.1). Raises HTTPRejection."""
+    if request.path != PATH:
+        raise HTTPRejection(
             HTTPStatus.NOT_FOUND, "not_found", f"nothing here; the WebSocket is at {PATH}"
         )
-    if head.method != "GET":
-        raise Refusal(
+    if request.method != "GET":
+        raise HTTPRejection(
             HTTPStatus.METHOD_NOT_ALLOWED, "bad_method", "GET is needed", [("Allow", "GET")]
         )
-    if head.headers.get("content-length", "0") != "0" or "transfer-encoding" in head.headers:
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         raise bad_request("a body has no place here")
-    if not (_lists(head, "upgrade", "websocket") and _lists(head, "connection", "upgrade")):
-        raise Refusal(
+    if not (_lists(request, "upgrade", "websocket") and _lists(request, "connection", "upgrade")):
+        raise HTTPRejection(
             HTTPStatus.UPGRADE_REQUIRED,
             "no_upgrade",
             "a WebSocket upgrade is needed",
             [("Upgrade", "websocket")],
         )
-    if head.headers.get("sec-websocket-version") != "13":
-        raise Refusal(
+    if request.headers.get("sec-websocket-version") != "13":
+        raise HTTPRejection(
             HTTPStatus.UPGRADE_REQUIRED,
             "bad_version",
             "WebSocket version 13 is needed",
             [("Sec-WebSocket-Version", "13")],
         )
-    if not _is_key(head.headers.get("sec-websocket-key", "")):
+    if not _is_key(request.headers.get("sec-websocket-key", "")):
         raise bad_request("Sec-WebSocket-Key: 16 bytes in base64")
 
 
-def _lists(head: Head, name: str, word: str) -> bool:
+def _lists(request: HandshakeRequest, name: str, word: str) -> bool:
     """Whether a header that is a list (RFC 9110, 5.6.1) has a word, in upper or lower case."""
-    text = head.headers.get(name, "").lower()
+    text = request.headers.get(name, "").lower()
     return text == word or word in {one.strip(" \t") for one in text.split(",")}
 
 
-def upgrade(head: Head, subprotocol: str | None = None, extensions: str | None = None) -> bytes:
+def upgrade_response(
+    request: HandshakeRequest, subprotocol: str | None = None, extensions: str | None = None
+) -> bytes:
     """The answer to a head that `check_upgrade` has passed: from its end on frames are spoken.
 
     `subprotocol`, `extensions`: which ones the server has selected.
@@ -123,7 +125,7 @@ def upgrade(head: Head, subprotocol: str | None = None, extensions: str | None =
     selected = f"Sec-WebSocket-Protocol: {subprotocol}\r\n".encode() if subprotocol else b""
     if extensions:
         selected += f"Sec-WebSocket-Extensions: {extensions}\r\n".encode()
-    token = generate_accept_token(head.headers["sec-websocket-key"].encode("ascii"))
+    token = generate_accept_token(request.headers["sec-websocket-key"].encode("ascii"))
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (token, selected)
@@ -137,20 +139,20 @@ def _is_key(text: str) -> bool:
         return False
 
 
-def refuse(refusal: Refusal) -> bytes:
+def rejection_response(rejection: HTTPRejection) -> bytes:
     """The response that says so, as bytes."""
-    body = f"{refusal.text}\n".encode("ascii", "backslashreplace")
+    body = f"{rejection.text}\n".encode("ascii", "backslashreplace")
     connection = h11.Connection(h11.SERVER)
-    head = connection.send(
+    request = connection.send(
         h11.Response(
-            status_code=refusal.status,
-            reason=refusal.status.phrase.encode(),
+            status_code=rejection.status,
+            reason=rejection.status.phrase.encode(),
             headers=[
                 ("Content-Type", "text/plain; charset=us-ascii"),
                 ("Content-Length", str(len(body))),
                 ("Connection", "close"),
-                *refusal.headers,
+                *rejection.headers,
             ],
         )
     )
-    return (head or b"") + body
+    return (request or b"") + body

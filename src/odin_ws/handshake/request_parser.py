@@ -11,10 +11,10 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import h11
 
-from odin_ws.handshake.request import Head, bad_request, too_large
+from odin_ws.handshake.request import HandshakeRequest, bad_request, too_large
 from odin_ws.listener.transport import Transport
 
-__all__ = ["RequestParser", "parse_plain", "read_head"]
+__all__ = ["RequestParser", "parse_plain", "read_request"]
 
 # Nobody's head needs more header lines; h11 itself only limits their bytes.
 _MAX_HEADERS: Final = 100
@@ -75,24 +75,26 @@ _FIELD: Final = re.compile(rb"(%b++):(%b*+)\r\n" % (_TCHAR, _VALUE))
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
 
-async def read_head(
+async def read_request(
     transport: Transport, *, max_bytes: int, forwarded: str | None = None
-) -> Head | None:
-    """Read and parse one head; None where the peer left before it was whole. Raises Refusal.
+) -> HandshakeRequest | None:
+    """Read and parse one head; None where the peer left before it was whole. Raises HTTPRejection.
 
     `forwarded`: the header in which a trusted proxy names its client, where one has connected.
     """
     data = await transport.receive_some(max_bytes)
     # Nearly every head comes whole, and is written as RFC 9112 says.
-    head = parse_plain(data, max_bytes, forwarded)
-    if head is None and data:
+    request = parse_plain(data, max_bytes, forwarded)
+    if request is None and data:
         parser = RequestParser(max_bytes, forwarded)
-        while data and (head := parser.receive(data)) is None:
+        while data and (request := parser.receive(data)) is None:
             data = await transport.receive_some(max_bytes)
-    return head
+    return request
 
 
-def parse_plain(data: bytes, max_bytes: int, forwarded: str | None = None) -> Head | None:
+def parse_plain(
+    data: bytes, max_bytes: int, forwarded: str | None = None
+) -> HandshakeRequest | None:
     """Parse bytes that begin with a whole head in which nothing is doubtful; None for all others.
 
     A regular expression takes 6 us where h11 and the second look at its result take 55 (a head
@@ -126,13 +128,13 @@ def parse_plain(data: bytes, max_bytes: int, forwarded: str | None = None) -> He
     except ValueError:
         return None
     method = match[1].decode("ascii")
-    return Head(method, path, query, headers, data[match.end() :])
+    return HandshakeRequest(method, path, query, headers, data[match.end() :])
 
 
 class RequestParser:
     """Parses any head, in whatever pieces it comes: h11, and a second look at what it lets through.
 
-    `forwarded`: see `read_head`.
+    `forwarded`: see `read_request`.
     """
 
     def __init__(self, max_bytes: int, forwarded: str | None = None) -> None:
@@ -141,8 +143,8 @@ class RequestParser:
         self._max_bytes = max_bytes
         self._forwarded = forwarded
 
-    def receive(self, data: bytes) -> Head | None:
-        """Take the next bytes; None as long as the head is not whole. Raises Refusal."""
+    def receive(self, data: bytes) -> HandshakeRequest | None:
+        """Take the next bytes; None as long as the head is not whole. Raises HTTPRejection."""
         self._received += data
         self._parser.receive_data(data)
         event = _next_event(self._parser)
@@ -153,9 +155,9 @@ class RequestParser:
         # h11 only limits what is not whole yet.
         if size > self._max_bytes:
             raise too_large(f"more than {self._max_bytes} bytes")
-        head = bytes(self._received[:size])
-        _check_lines(head, len({name for name, _ in event.headers}))
-        return _head(event, rest, self._forwarded)
+        request = bytes(self._received[:size])
+        _check_lines(request, len({name for name, _ in event.headers}))
+        return _parse_request(event, rest, self._forwarded)
 
 
 def _next_event(parser: h11.Connection) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
@@ -169,17 +171,17 @@ def _next_event(parser: h11.Connection) -> type[h11.NEED_DATA | h11.PAUSED] | h1
         raise bad_request(f"bad request: {error}") from error
 
 
-def _check_lines(head: bytes, names: int) -> None:
-    """Refuse what h11 reads in one way and a proxy in front may have read in another.
+def _check_lines(request: bytes, names: int) -> None:
+    """Reject what h11 reads in one way and a proxy in front may have read in another.
 
     `names`: how many different ones h11 has read.
     """
-    if not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
+    if not request.count(b"\r") == request.count(b"\n") == request.count(b"\r\n"):
         raise bad_request("a line ends with CR LF")
-    lines = head.split(b"\r\n")
+    lines = request.split(b"\r\n")
     if any(line.startswith((b" ", b"\t")) for line in lines):
         raise bad_request("a header has one line")
-    if _LENGTHS.search(head):
+    if _LENGTHS.search(request):
         raise bad_request("content-length: given twice")
     # The first line is the request's, the last two are the empty one at the end.
     if len(lines) - _LINES_BESIDE_HEADERS == names:
@@ -189,7 +191,7 @@ def _check_lines(head: bytes, names: int) -> None:
         raise bad_request(f"{twice[0]}: given twice")
 
 
-def _head(request: h11.Request, rest: bytes, forwarded: str | None) -> Head:
+def _parse_request(request: h11.Request, rest: bytes, forwarded: str | None) -> HandshakeRequest:
     headers = _headers(request, _READ if forwarded is None else _READ | {forwarded})
     if request.http_version != b"1.1":
         raise bad_request("HTTP/1.1 is needed")
@@ -208,7 +210,7 @@ def _head(request: h11.Request, rest: bytes, forwarded: str | None) -> Head:
         raise bad_request("the target is no URL") from error
     if target.scheme and (target.scheme not in _SCHEMES or not _is_same(target.netloc, host)):
         raise bad_request("the target names another server than Host")
-    return Head(request.method.decode("ascii"), target.path, query, headers, rest)
+    return HandshakeRequest(request.method.decode("ascii"), target.path, query, headers, rest)
 
 
 def _headers(request: h11.Request, read: AbstractSet[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ _SECONDS: Final = (2, 10)
 
 
 def retry_after() -> tuple[str, str]:
-    """A header for a refusal."""
+    """A header for a rejection."""
     return "Retry-After", str(random.randint(*_SECONDS))  # noqa: S311 -- jitter, not a secret
 
 

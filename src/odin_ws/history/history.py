@@ -13,15 +13,15 @@ from typing import Final, TypeVar
 import attrs
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.history.resume_cursor import Want
+from odin_ws.history.resume_cursor import ResumeCursor
 from odin_ws.pattern import find_channels
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, STEP_MESSAGES, Steps
 
 T = TypeVar("T")
 
-__all__ = ["Gathered", "Pin", "Retention", "message_bytes"]
+__all__ = ["Gathered", "History", "Pin", "retained_bytes"]
 
 # What a message costs besides its value: the objects around it and its places in three queues.
 _OVERHEAD_BYTES: Final = 900
@@ -40,7 +40,7 @@ _STEP_BYTES: Final = 1 << 20
 _ORDER = attrgetter("order")
 
 
-def message_bytes(message: Message) -> int:
+def retained_bytes(message: ChannelMessage) -> int:
     """What keeping a message takes: its value stands in the record and in what is sent of it."""
     return 2 * len(message.value) + _OVERHEAD_BYTES
 
@@ -54,7 +54,7 @@ class _Queue:
     __slots__ = ("_first", "_messages", "append", "let_go")
 
     def __init__(self) -> None:
-        self._messages: list[Message] = []
+        self._messages: list[ChannelMessage] = []
         self._first = 0
         self.append = self._messages.append
         self.let_go: int | None = None
@@ -80,7 +80,7 @@ class _Queue:
         """How many messages there are from a place on, up to a place in the hub's order."""
         return max(0, self.after_order(until) - place)
 
-    def copy(self, place: int, until: int) -> list[Message]:
+    def copy(self, place: int, until: int) -> list[ChannelMessage]:
         """The messages from a place on, up to a place in the hub's order."""
         return self._messages[place : self.after_order(until)]
 
@@ -89,7 +89,7 @@ class _Queue:
         return {message.channel for message in self._messages[self._first :]}
 
 
-def _offset(message: Message) -> int:
+def _offset(message: ChannelMessage) -> int:
     return message.record.offset
 
 
@@ -100,7 +100,7 @@ class Gathered:
     `lasts`: by partition the offset of the last of them. `is_whole`: whether there are no more.
     """
 
-    messages: Sequence[Message]
+    messages: Sequence[ChannelMessage]
     lasts: Mapping[TopicPartition, int]
     is_whole: bool
 
@@ -115,10 +115,10 @@ class Pin:
         """How many hold it; the history may move on when nobody does."""
 
 
-class Retention:
+class History:
     """Messages of all connections' past, up to a size and an age; the oldest go first.
 
-    `max_bytes`: of `message_bytes`. `max_age`: seconds, by the clock given to `keep`. Messages are
+    `max_bytes`: of `retained_bytes`. `max_age`: seconds, by the clock given to `keep`. Messages are
     found by channel and by partition, without a scan.
 
     While there is a pin nothing is let go, until the history is twice `max_bytes` (at least 8 MiB
@@ -131,7 +131,7 @@ class Retention:
         self._max_bytes = max_bytes
         self._max_age = max_age
         # When each came, how large it is, and the queues of its partition and its channel.
-        self._kept: deque[tuple[float, int, Message, _Queue, _Queue]] = deque()
+        self._kept: deque[tuple[float, int, ChannelMessage, _Queue, _Queue]] = deque()
         self._channels: dict[str, dict[int, _Queue]] = {}
         self._partitions: dict[str, dict[int, _Queue]] = {}
         self._floors: dict[TopicPartition, int] = {}
@@ -188,11 +188,11 @@ class Retention:
         for channel in gone.channels():
             self._forget_queue(channel, key.partition)
 
-    def keep(self, message: Message, now: float) -> None:
+    def keep(self, message: ChannelMessage, now: float) -> None:
         """Keep one more message, and let go of what is too much or too old."""
         record = message.record
         partition = record.partition
-        size = message_bytes(message)
+        size = retained_bytes(message)
         try:
             of_partition = self._partitions[record.topic][partition]
         except KeyError:
@@ -219,12 +219,14 @@ class Retention:
         kept = self._kept
         too_old = now - self._max_age
         # Some more than is needed at a time: this is called for each record once it is full.
-        most = self._max_bytes - self._max_bytes // 64 if self.size > self._max_bytes else self.size
+        maximum = (
+            self._max_bytes - self._max_bytes // 64 if self.size > self._max_bytes else self.size
+        )
         if self._shrinking:
-            most = max(most, self.size - max(_STEP_BYTES, self._max_bytes // 16))
-            self._shrinking = most > self._max_bytes
+            maximum = max(maximum, self.size - max(_STEP_BYTES, self._max_bytes // 16))
+            self._shrinking = maximum > self._max_bytes
         left = self.size
-        while kept and (left > most or kept[0][0] < too_old):
+        while kept and (left > maximum or kept[0][0] < too_old):
             _, size, message, of_partition, of_channel = kept.popleft()
             left -= size
             of_partition.let_go = message.record.offset
@@ -241,22 +243,26 @@ class Retention:
             return queue.let_go
         return self._floors.get(key)
 
-    def count(self, want: Want, until: int) -> Steps[int]:
+    def count(self, resume_cursor: ResumeCursor, until: int) -> Steps[int]:
         """How many of the messages up to a place in the hub's order are wanted."""
-        found = yield from self._places(want.patterns, _wanted_place(want), _Queue.count, until)
+        found = yield from self._places(
+            resume_cursor.patterns, _wanted_place(resume_cursor), _Queue.count, until
+        )
         return sum(found)
 
-    def gather(self, want: Want, until: int, most_bytes: int) -> Steps[Gathered]:
-        """The first wanted messages up to a place in the hub's order: `most_bytes` of values.
+    def gather(self, resume_cursor: ResumeCursor, until: int, max_bytes: int) -> Steps[Gathered]:
+        """The first wanted messages up to a place in the hub's order: `max_bytes` of values.
 
         What is let go of between two steps is missing: the caller has to look at the floors after.
         """
-        runs = yield from self._places(want.patterns, _wanted_place(want), _Queue.copy, until)
-        messages: list[Message] = []
+        runs = yield from self._places(
+            resume_cursor.patterns, _wanted_place(resume_cursor), _Queue.copy, until
+        )
+        messages: list[ChannelMessage] = []
         lasts: dict[TopicPartition, int] = {}
         size = 0
         for count, message in enumerate(_merged(runs), 1):
-            if size >= most_bytes:
+            if size >= max_bytes:
                 return Gathered(messages, lasts, is_whole=False)
             messages.append(message)
             size += len(message.value)
@@ -266,16 +272,18 @@ class Retention:
                 yield
         return Gathered(messages, lasts, is_whole=True)
 
-    def newer(self, order: int, most: int) -> list[Message] | None:
-        """All messages behind a place in the hub's order, wanted or not; None for over `most`."""
-        newer: list[Message] = []
-        for _, _, message, *_ in islice(reversed(self._kept), most + 1):
+    def newer(self, order: int, maximum: int) -> list[ChannelMessage] | None:
+        """All messages behind a place in the hub's order; None for over `maximum`."""
+        newer: list[ChannelMessage] = []
+        for _, _, message, *_ in islice(reversed(self._kept), maximum + 1):
             if message.order <= order:
                 return newer[::-1]
             newer.append(message)
-        return newer[::-1] if len(newer) <= most else None
+        return newer[::-1] if len(newer) <= maximum else None
 
-    def since(self, patterns: Collection[str], order: int, until: int) -> Steps[list[Message]]:
+    def since(
+        self, patterns: Collection[str], order: int, until: int
+    ) -> Steps[list[ChannelMessage]]:
         """The messages of these patterns behind `order`, up to `until`, in order.
 
         What is let go of between two steps is left out with all that is older than it.
@@ -285,7 +293,7 @@ class Retention:
             return queue.after_order(order)
 
         runs = yield from self._places(patterns, place, _Queue.copy, until)
-        messages: list[Message] = []
+        messages: list[ChannelMessage] = []
         for count, message in enumerate(_merged(runs), 1):
             messages.append(message)
             if not count % STEP_MESSAGES:
@@ -344,11 +352,13 @@ class Retention:
         return found
 
 
-def _wanted_place(want: Want) -> Callable[[str, TopicPartition, _Queue], int | None]:
+def _wanted_place(
+    resume_cursor: ResumeCursor,
+) -> Callable[[str, TopicPartition, _Queue], int | None]:
     """Where the wanted messages of a queue begin; None where none of them is wanted."""
 
     def place(pattern: str, key: TopicPartition, queue: _Queue) -> int | None:
-        after = want.after(pattern, key)
+        after = resume_cursor.after(pattern, key)
         return None if after is None else queue.after_offset(after)
 
     return place
@@ -360,6 +370,6 @@ def _new_queue(queues: dict[str, dict[int, _Queue]], name: str, partition: int) 
     return queue
 
 
-def _merged(runs: Sequence[Sequence[Message]]) -> Iterable[Message]:
+def _merged(runs: Sequence[Sequence[ChannelMessage]]) -> Iterable[ChannelMessage]:
     runs = [run for run in runs if run]
     return runs[0] if len(runs) == 1 else heapq.merge(*runs, key=_ORDER)

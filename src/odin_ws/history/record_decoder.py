@@ -16,14 +16,14 @@ from odin_ws.catalogue import (
     is_token,
 )
 from odin_ws.pattern import channel_name
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.json_text import InvalidJson, load_json
-from odin_ws.records import Record, Undecodable
+from odin_ws.records import InvalidBatch, Record
 
-__all__ = ["TopicReader", "Unreadable", "read_token", "read_value"]
+__all__ = ["InvalidRecord", "RecordDecoder", "read_token", "read_value"]
 
 
-class Unreadable(StrEnum):
+class InvalidRecord(StrEnum):
     """Why a record is passed by: each reason is a metric label. None of them stops the stream."""
 
     NO_KEY = "no_key"  # no token, so no channel
@@ -39,11 +39,11 @@ class Unreadable(StrEnum):
     VALUE_NO_SCHEMA_PREFIX = "value_no_schema_prefix"
     NOT_JSON = "not_json"  # it would break the frame of every subscriber
     NOT_AN_OBJECT = "not_an_object"
-    MALFORMED_RECORD = Undecodable.MALFORMED_RECORD.value
-    MALFORMED_BATCH = Undecodable.MALFORMED_BATCH.value
-    BAD_COMPRESSION = Undecodable.BAD_COMPRESSION.value
-    BATCH_TOO_LARGE = Undecodable.BATCH_TOO_LARGE.value
-    CORRUPT_BATCH = Undecodable.CORRUPT_BATCH.value
+    MALFORMED_RECORD = InvalidBatch.MALFORMED_RECORD.value
+    MALFORMED_BATCH = InvalidBatch.MALFORMED_BATCH.value
+    BAD_COMPRESSION = InvalidBatch.BAD_COMPRESSION.value
+    BATCH_TOO_LARGE = InvalidBatch.BATCH_TOO_LARGE.value
+    CORRUPT_BATCH = InvalidBatch.CORRUPT_BATCH.value
 
 
 # Names that are remembered: 65,536 of 20 bytes are some 15 MB, and a platform's tokens are fewer.
@@ -56,7 +56,7 @@ _MAX_KEY_BYTES: Final = 1024
 _PREFIX_BYTES: Final = 5
 
 
-class TopicReader:
+class RecordDecoder:
     """Reads the records of one topic. Keys come again and again: their names are made once."""
 
     __slots__ = ("_category", "_has_prefix", "_max_bytes", "_names", "topic")
@@ -69,73 +69,74 @@ class TopicReader:
         # By key: token and channel.
         self._names: dict[bytes, tuple[str, str]] = {}
 
-    def read(self, record: Record) -> tuple[Message, object] | Unreadable:
+    def read(self, record: Record) -> tuple[ChannelMessage, object] | InvalidRecord:
         """The message a record makes, and its event type, whatever that may be."""
         if record.invalid is not None:
-            return Unreadable(record.invalid.value)
+            return InvalidRecord(record.invalid.value)
         names = self._names.get(record.key or b"") or self._name(record)
-        # Not `isinstance(names, Unreadable)`: of an enum Python looks up first how that is asked.
+        # Not `isinstance(names, InvalidRecord)`: of an enum Python looks up first how that is
+        # asked.
         if not isinstance(names, tuple):
             return names
         if self._has_prefix and record.value is not None:
             if not _has_schema_prefix(record.value):
-                return Unreadable.VALUE_NO_SCHEMA_PREFIX
+                return InvalidRecord.VALUE_NO_SCHEMA_PREFIX
             record = attrs.evolve(record, value=record.value[_PREFIX_BYTES:])
         content = read_value(record.value, self._max_bytes)
         if not isinstance(content, tuple):
             return content
         token, channel = names
-        return Message(record, token, self._category, channel, content[0]), content[1]
+        return ChannelMessage(record, token, self._category, channel, content[0]), content[1]
 
-    def token(self, record: Record) -> str | Unreadable:
+    def token(self, record: Record) -> str | InvalidRecord:
         """The record's token; the value is not looked at."""
         if record.invalid is not None:
-            return Unreadable(record.invalid.value)
+            return InvalidRecord(record.invalid.value)
         names = self._names.get(record.key or b"") or self._name(record)
         return names[0] if isinstance(names, tuple) else names
 
-    def _name(self, record: Record) -> tuple[str, str] | Unreadable:
+    def _name(self, record: Record) -> tuple[str, str] | InvalidRecord:
         token = read_token(record, self.topic.key)
-        if isinstance(token, Unreadable) or record.key is None:
-            return token if isinstance(token, Unreadable) else Unreadable.NO_KEY
+        if isinstance(token, InvalidRecord) or record.key is None:
+            return token if isinstance(token, InvalidRecord) else InvalidRecord.NO_KEY
         if len(self._names) >= _MAX_NAMES:
             self._names.clear()
         names = self._names[record.key] = token, channel_name(token, self._category)
         return names
 
 
-def read_token(record: Record, written: KeyFormat = KeyFormat.TEXT) -> str | Unreadable:
+def read_token(record: Record, written: KeyFormat = KeyFormat.TEXT) -> str | InvalidRecord:
     """The token that a record's key stands for; `written`: as the topic's keys are."""
     if record.key is None:
-        return Unreadable.NO_KEY
+        return InvalidRecord.NO_KEY
     text = _decode_key(record.key, written)
-    return text if isinstance(text, Unreadable) else _check_text(text, written)
+    return text if isinstance(text, InvalidRecord) else _check_text(text, written)
 
 
-def _decode_key(key: bytes, written: KeyFormat) -> str | Unreadable:
+def _decode_key(key: bytes, written: KeyFormat) -> str | InvalidRecord:
     if len(key) > _MAX_KEY_BYTES:
-        return Unreadable.BAD_KEY
+        return InvalidRecord.BAD_KEY
     has_prefix = _has_schema_prefix(key)
     if has_prefix is not (written is KeyFormat.CONFLUENT):
-        return Unreadable.KEY_SCHEMA_PREFIX if has_prefix else Unreadable.KEY_NO_SCHEMA_PREFIX
+        return InvalidRecord.KEY_SCHEMA_PREFIX if has_prefix else InvalidRecord.KEY_NO_SCHEMA_PREFIX
     if has_prefix:
         key = key[_PREFIX_BYTES:]
     try:
         return _json_string(key) if written is KeyFormat.JSON else key.decode()
     except UnicodeDecodeError:
-        return Unreadable.BAD_KEY
+        return InvalidRecord.BAD_KEY
     except InvalidJson:
-        return Unreadable.KEY_NOT_JSON
+        return InvalidRecord.KEY_NOT_JSON
 
 
-def _check_text(text: str, written: KeyFormat) -> str | Unreadable:
+def _check_text(text: str, written: KeyFormat) -> str | InvalidRecord:
     if has_control_characters(text):
-        return Unreadable.KEY_CONTROL_CHARACTERS
+        return InvalidRecord.KEY_CONTROL_CHARACTERS
     if not is_token(text):
-        return Unreadable.BAD_KEY
+        return InvalidRecord.BAD_KEY
     if written is KeyFormat.TEXT and len(text) > 1 and text[0] == text[-1] == '"':
         # Its channel would have the quotes in its name, and nobody would find it.
-        return Unreadable.KEY_IN_QUOTES
+        return InvalidRecord.KEY_IN_QUOTES
     return text
 
 
@@ -147,12 +148,12 @@ def _json_string(key: bytes) -> str:
     return value
 
 
-def read_value(value: bytes | None, max_bytes: int) -> tuple[bytes, object] | Unreadable:
+def read_value(value: bytes | None, max_bytes: int) -> tuple[bytes, object] | InvalidRecord:
     """A record's value as it is and its event type, whatever that may be."""
     if value is None:
-        return Unreadable.TOMBSTONE
+        return InvalidRecord.TOMBSTONE
     if len(value) > max_bytes:
-        return Unreadable.TOO_LARGE
+        return InvalidRecord.TOO_LARGE
     try:
         event = orjson.loads(value)
     except orjson.JSONDecodeError:
@@ -160,9 +161,9 @@ def read_value(value: bytes | None, max_bytes: int) -> tuple[bytes, object] | Un
             event = load_json(value)
         except InvalidJson:
             has_prefix = _has_schema_prefix(value)
-            return Unreadable.VALUE_SCHEMA_PREFIX if has_prefix else Unreadable.NOT_JSON
+            return InvalidRecord.VALUE_SCHEMA_PREFIX if has_prefix else InvalidRecord.NOT_JSON
     if not isinstance(event, dict):
-        return Unreadable.NOT_AN_OBJECT
+        return InvalidRecord.NOT_AN_OBJECT
     return value, event.get("type")
 
 

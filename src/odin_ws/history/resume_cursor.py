@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from odin_ws.pattern import ANY, Pattern
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
 
-__all__ = ["Want"]
+__all__ = ["ResumeCursor"]
 
 # `{partition: offset of the last record received}`
 Positions = dict[TopicPartition, int]
 
 
-class Want:
+class ResumeCursor:
     """Patterns, each with the positions after which it is wanted; it shrinks as messages are given.
 
     A partition that a pattern has no position for is not wanted. Patterns that overlap share one
@@ -34,7 +34,7 @@ class Want:
         self._shared: Collection[Positions] | None = None
 
     @classmethod
-    def sharing(cls, patterns: Iterable[str], positions: Positions) -> Want:
+    def sharing(cls, patterns: Iterable[str], positions: Positions) -> ResumeCursor:
         """Want all patterns after the same positions."""
         return cls(dict.fromkeys(patterns, positions))
 
@@ -109,7 +109,7 @@ class Want:
             for key in [key for key in starts if key in keys]:
                 del starts[key]
 
-    def includes(self, message: Message) -> bool:
+    def includes(self, message: ChannelMessage) -> bool:
         """Whether a message is wanted."""
         record = message.record
         key = TopicPartition(record.topic, record.partition)

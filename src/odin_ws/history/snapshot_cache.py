@@ -9,19 +9,19 @@ from operator import attrgetter
 from typing import Final
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.history.history import message_bytes
+from odin_ws.history.history import retained_bytes
 from odin_ws.pattern import find_channels
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, Steps
 
-__all__ = ["LastMessages"]
+__all__ = ["SnapshotCache"]
 
 # The category of a message is compared with a set: 0.05 us each.
 _COMPARED: Final = 16 * STEP_ITEMS
 
 
-class LastMessages:
+class SnapshotCache:
     """The newest message of each channel, up to `max_bytes`: the longest unchanged go first."""
 
     def __init__(self, catalogue: Catalogue, max_bytes: int) -> None:
@@ -30,20 +30,20 @@ class LastMessages:
         self._max_bytes = max_bytes
         # In the order of their last change. The first of a plain dict is found by passing over all
         # places that were given up before it: 7 us of each record, once the limit was reached.
-        self._last: OrderedDict[str, Message] = OrderedDict()
+        self._last: OrderedDict[str, ChannelMessage] = OrderedDict()
 
     def __len__(self) -> int:
         """How many channels have one."""
         return len(self._last)
 
-    def remember(self, message: Message) -> None:
+    def remember(self, message: ChannelMessage) -> None:
         """A channel has changed."""
         before = self._last.get(message.channel)
         self._last[message.channel] = message
-        self.size += message_bytes(message)
+        self.size += retained_bytes(message)
         if before is not None:
             self._last.move_to_end(message.channel)
-            self.size -= message_bytes(before)
+            self.size -= retained_bytes(before)
         while self.size > self._max_bytes:
             self.forget(next(iter(self._last)))
 
@@ -51,7 +51,7 @@ class LastMessages:
         """A channel is no more: its key was deleted (a null value)."""
         gone = self._last.pop(channel, None)
         if gone is not None:
-            self.size -= message_bytes(gone)
+            self.size -= retained_bytes(gone)
 
     def forget_category(self, category: str) -> None:
         """Its topic was recreated: what its channels were is no state any more."""
@@ -71,7 +71,7 @@ class LastMessages:
         for channel in gone:
             self.forget(channel)
 
-    def matching(self, patterns: Collection[str], until: int) -> Steps[list[Message]]:
+    def matching(self, patterns: Collection[str], until: int) -> Steps[list[ChannelMessage]]:
         """The last messages of all channels that a pattern matches, each once, in order.
 
         `until`: a place in the hub's order; channels that have a message behind it are left out.

@@ -2,8 +2,8 @@
 
 from odin_ws.hub.conflation import Conflation
 from odin_ws.hub.dispatcher import Hub
-from odin_ws.hub.ingest import Intake
-from odin_ws.hub.log_changes import Jumps, LiveFrom, LogChanges
+from odin_ws.hub.ingest import Ingest
+from odin_ws.hub.log_changes import LiveFrom, LogChanges, OffsetGaps
 from odin_ws.hub.stats import HubStats
 from odin_ws.hub.subscriber import Subscriber
 
@@ -11,9 +11,9 @@ __all__ = [
     "Conflation",
     "Hub",
     "HubStats",
-    "Intake",
-    "Jumps",
+    "Ingest",
     "LiveFrom",
     "LogChanges",
+    "OffsetGaps",
     "Subscriber",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 
 __all__ = ["Conflation"]
 
@@ -12,22 +12,22 @@ __all__ = ["Conflation"]
 class Conflation:
     """The newest waiting message of each channel, for a subscriber that has not taken the rest.
 
-    `behind`: whether more waits to be taken than is allowed. `most_bytes`: what is held back is no
+    `behind`: whether more waits to be taken than is allowed. `max_bytes`: what is held back is no
     more than that, else `overflow` is called, which may not wait. `skipped`: how many messages
     newer ones have replaced.
     """
 
-    __slots__ = ("_behind", "_bytes", "_most_bytes", "_overflow", "_waiting", "skipped")
+    __slots__ = ("_behind", "_bytes", "_max_bytes", "_overflow", "_waiting", "skipped")
 
     def __init__(
-        self, behind: Callable[[], bool], most_bytes: int, overflow: Callable[[], None]
+        self, behind: Callable[[], bool], max_bytes: int, overflow: Callable[[], None]
     ) -> None:
         self.skipped = 0
         self._behind = behind
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._overflow = overflow
         self._bytes = 0
-        self._waiting: dict[str, Message] = {}
+        self._waiting: dict[str, ChannelMessage] = {}
 
     @property
     def waiting(self) -> int:
@@ -39,7 +39,7 @@ class Conflation:
         """Whether more messages have to wait: some do already, or the subscriber is behind."""
         return bool(self._waiting) or self._behind()
 
-    def add(self, messages: Iterable[Message]) -> int:
+    def add(self, messages: Iterable[ChannelMessage]) -> int:
         """Let messages wait; returns how many they replaced."""
         replaced = 0
         for message in messages:
@@ -52,11 +52,11 @@ class Conflation:
             self._bytes += len(message.value)
         self.skipped += replaced
         # A new channel each time replaces nothing, and would be held for ever.
-        if self._bytes > self._most_bytes:
+        if self._bytes > self._max_bytes:
             self._overflow()
         return replaced
 
-    def take(self) -> tuple[Sequence[Message], int]:
+    def take(self) -> tuple[Sequence[ChannelMessage], int]:
         """All that waits, in order, and how many messages were skipped before."""
         messages, skipped = list(self._waiting.values()), self.skipped
         self._waiting, self._bytes, self.skipped = {}, 0, 0

@@ -9,10 +9,10 @@ import trio
 
 from odin_ws.hub.stats import HubStats
 from odin_ws.hub.subscriber import Subscriber
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import Batch, Item
 
-__all__ = ["Cycle", "Queue", "Slice"]
+__all__ = ["Cycle", "DispatchSlice", "Queue"]
 
 # How long reading or writing may keep the loop from the other tasks, seconds.
 _SLICE_SECONDS = 0.005
@@ -26,7 +26,7 @@ class Cycle:
     def __init__(self, room: int) -> None:
         self.room = room
         self.subscribers: list[Subscriber] = []
-        self.messages: list[Message] = []
+        self.messages: list[ChannelMessage] = []
 
 
 class Queue:
@@ -58,7 +58,7 @@ class Queue:
         return self.fill() and isinstance(self.left[0], Batch)
 
 
-class Slice:
+class DispatchSlice:
     """The dispatcher's time between two of its yields."""
 
     __slots__ = ("_stats", "begun")
@@ -74,11 +74,11 @@ class Slice:
         self._stats.busy_seconds += trio.current_time() - self.begun
 
     @property
-    def over(self) -> bool:
+    def expired(self) -> bool:
         """Whether it is the others' turn."""
         return trio.current_time() > self.begun + _SLICE_SECONDS
 
-    async def give_way(self) -> None:
+    async def yield_control(self) -> None:
         """Let the others run."""
         now = trio.current_time()
         self._stats.busy_seconds += now - self.begun

@@ -14,15 +14,15 @@ from operator import attrgetter
 
 import trio
 
-from odin_ws.hub.cycle import Cycle, Queue, Slice
-from odin_ws.hub.fan_out import Shares
-from odin_ws.hub.ingest import Intake
+from odin_ws.hub.cycle import Cycle, DispatchSlice, Queue
+from odin_ws.hub.fan_out import FanOut
+from odin_ws.hub.ingest import Ingest
 from odin_ws.hub.log_changes import LiveFrom
 from odin_ws.hub.packing import Compressors, CycleEncoder, ReplayEncoder
 from odin_ws.hub.subscriber import Due, Subscriber
 from odin_ws.hub.subscription_index import SubscriptionIndex
 from odin_ws.protocol.encoder import Encoded, encode
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.wire_format import Frames, WireFormat
 from odin_ws.records import Item
 from odin_ws.slots import Slots
@@ -58,10 +58,10 @@ class Hub:
     and in Kafka.
     """
 
-    def __init__(self, intake: Intake, *, interval: float, cycle_bytes: int) -> None:
-        self.intake = intake
-        self.retention = intake.retention
-        self.stats = intake.stats
+    def __init__(self, ingest: Ingest, *, interval: float, cycle_bytes: int) -> None:
+        self.ingest = ingest
+        self.history = ingest.history
+        self.stats = ingest.stats
         self._interval = interval
         self._cycle_bytes = cycle_bytes
         self._index = SubscriptionIndex()
@@ -82,14 +82,14 @@ class Hub:
         `replayed_from`: of patterns that were replayed, where that began.
         """
         self.flush(subscriber)
-        now = self.intake.changes.live_from(self.intake.order, self.intake.positions)
+        now = self.ingest.changes.live_from(self.ingest.order, self.ingest.positions)
         begins = replayed_from or {}
         for pattern in patterns:
             shared = self._index.add(subscriber, pattern)
             if shared is not None or pattern in begins:
                 # A pattern that was there before keeps its key, which is the shared text.
                 subscriber.live_from[shared or pattern] = begins.get(pattern, now)
-        subscriber.window_order = self.intake.order
+        subscriber.resend_from = self.ingest.order
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Collection[str]) -> bool:
         """Take patterns away; nothing of them is written after this. False: there were none."""
@@ -97,12 +97,12 @@ class Hub:
         gone = [self._index.discard(subscriber, pattern) for pattern in patterns]
         for pattern in patterns:
             subscriber.live_from.pop(pattern, None)
-        subscriber.window_order = self.intake.order
+        subscriber.resend_from = self.ingest.order
         return any(gone)
 
     def leave(self, subscriber: Subscriber) -> Steps[None]:
         """Forget a subscriber whose connection has ended."""
-        subscriber.due = None
+        subscriber.pending = None
         # It would hold the connection, and that the subscriber.
         subscriber.conflation = None
         subscriber.live_from.clear()
@@ -111,38 +111,38 @@ class Hub:
             if not count % STEP_ITEMS:
                 yield
         # A cycle may have run meanwhile.
-        subscriber.due = None
+        subscriber.pending = None
 
     def topics_of(self, subscriber: Subscriber) -> list[str]:
         """The topics that a subscriber's patterns read from."""
-        return self.intake.catalogue.topics_in(subscriber.categories)
+        return self.ingest.catalogue.topics_in(subscriber.categories)
 
     def positions(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
         """Per topic and partition the last offset dispatched; -1 before a partition's first."""
-        return {topic: dict(self.intake.positions.get(topic, {})) for topic in topics}
+        return {topic: dict(self.ingest.positions.get(topic, {})) for topic in topics}
 
     def partitions(self, topics: Iterable[str]) -> dict[str, list[int]]:
         """Per topic the partitions this instance reads."""
-        return {topic: sorted(self.intake.positions.get(topic, ())) for topic in topics}
+        return {topic: sorted(self.ingest.positions.get(topic, ())) for topic in topics}
 
     def ids(self, topics: Iterable[str]) -> dict[str, str]:
         """The id of each of these topics, where the brokers have ids."""
-        known = self.intake.changes.ids
+        known = self.ingest.changes.ids
         return {topic: known[topic] for topic in topics if topic in known}
 
     def categories(self, topics: Iterable[str]) -> dict[str, str]:
         """The topic of each of these topics' categories."""
-        return {self.intake.catalogue.topics[topic].category: topic for topic in topics}
+        return {self.ingest.catalogue.topics[topic].category: topic for topic in topics}
 
     @property
     def partial(self) -> bool:
         """Whether other instances serve the rest of the partitions."""
-        return self.intake.partial
+        return self.ingest.partial
 
     @property
     def topics(self) -> list[str]:
         """Every topic of the catalogue."""
-        return list(self.intake.catalogue.topics)
+        return list(self.ingest.catalogue.topics)
 
     @property
     def patterns(self) -> int:
@@ -157,10 +157,10 @@ class Hub:
 
     def flush(self, subscriber: Subscriber) -> None:
         """Write what the running cycle still owes a subscriber: answers come after it."""
-        due = subscriber.due
-        if due is not None:
-            subscriber.due = None
-            self._write(subscriber, due)
+        pending = subscriber.pending
+        if pending is not None:
+            subscriber.pending = None
+            self._write(subscriber, pending)
         self.release(subscriber)
 
     def release(self, subscriber: Subscriber) -> None:
@@ -172,7 +172,7 @@ class Hub:
             if not skipped:
                 self._deliver(subscriber, encoded)
                 return
-            subscriber.window_order = self.intake.order
+            subscriber.resend_from = self.ingest.order
             seq = subscriber.seq + skipped + 1
             self._count(subscriber, seq, encoded.count)
             subscriber.deliver(encoded.after_skipped(seq, skipped))
@@ -182,32 +182,34 @@ class Hub:
         self.flush(subscriber)
         subscriber.form = subscriber.form.with_frames(frames)
 
-    def send(self, subscriber: Subscriber, messages: Sequence[Message]) -> None:
+    def send(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> None:
         """Number messages and write them."""
         self._deliver(subscriber, encode(messages, subscriber.form))
 
-    def replay(self, subscriber: Subscriber, messages: Sequence[Message]) -> None:
+    def replay(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> None:
         """Number messages that had come before, and write them."""
-        subscriber.window_order = self.intake.order
+        subscriber.resend_from = self.ingest.order
         self._deliver(subscriber, self._replays.encode(messages, subscriber.form))
 
-    def sent(self, subscriber: Subscriber) -> Steps[tuple[int, list[Message]]]:
+    def sent(self, subscriber: Subscriber) -> Steps[tuple[int, list[ChannelMessage]]]:
         """What a subscriber was sent and is still kept, and the number of the first of it.
 
         It reaches back to the last change of the subscriptions, replay or skipped message, and up
         to where the first step found the subscriber.
         """
         self.flush(subscriber)
-        last, until = subscriber.seq, self.intake.order
+        last, until = subscriber.seq, self.ingest.order
         patterns = frozenset(subscriber.patterns)
-        since = max(subscriber.window_order, self.intake.even_order)
-        messages = yield from self.retention.since(patterns, since, until)
+        since = max(subscriber.resend_from, self.ingest.contiguous_since)
+        messages = yield from self.history.since(patterns, since, until)
         # A partition may have been given up or taken back between two steps.
-        uneven = bisect_right(messages, self.intake.even_order, key=attrgetter("order"))
+        uneven = bisect_right(messages, self.ingest.contiguous_since, key=attrgetter("order"))
         del messages[:uneven]
         return last - len(messages) + 1, messages
 
-    def send_again(self, subscriber: Subscriber, messages: Sequence[Message], first: int) -> None:
+    def resend(
+        self, subscriber: Subscriber, messages: Sequence[ChannelMessage], first: int
+    ) -> None:
         """Write messages again, under the numbers from `first` on that they had."""
         self.flush(subscriber)
         encoded = encode(messages, subscriber.form, replay=True)
@@ -251,28 +253,30 @@ class Hub:
 
     async def _collect(self, queue: Queue, cycle: Cycle) -> None:
         """Read what has come, up to a cycle's worth, and move the positions past it."""
-        with Slice(self.stats) as time_slice:
+        with DispatchSlice(self.stats) as time_slice:
             while cycle.room > 0 and queue.fill():
-                shares, size = self._read(queue, cycle.room, time_slice)
+                fan_out, size = self._read(queue, cycle.room, time_slice)
                 cycle.room -= size
-                cycle.subscribers += shares.share_out()
-                cycle.messages += shares.messages
-                if time_slice.over:
-                    await time_slice.give_way()
+                cycle.subscribers += fan_out.distribute()
+                cycle.messages += fan_out.messages
+                if time_slice.expired:
+                    await time_slice.yield_control()
 
-    def _read(self, queue: Queue, room: int, time_slice: Slice) -> tuple[Shares, int]:
+    def _read(self, queue: Queue, room: int, time_slice: DispatchSlice) -> tuple[FanOut, int]:
         """Take what has come; returns it, to be shared out in the same step, and its size.
 
         Who subscribes between two steps gets only what is read after it. What is no record is told
         to subscribers at once, and so never behind records that are not shared out yet.
         """
-        shares = Shares(self._index)
-        size = self.intake.take(queue.left, shares.add, min(room, _SLICE_BYTES))
-        while size < min(room, _SLICE_BYTES) and queue.has_records and not time_slice.over:
-            size += self.intake.take(queue.left, shares.add, min(room, _SLICE_BYTES) - size)
-        return shares, size
+        fan_out = FanOut(self._index)
+        size = self.ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES))
+        while size < min(room, _SLICE_BYTES) and queue.has_records and not time_slice.expired:
+            size += self.ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES) - size)
+        return fan_out, size
 
-    def _read_on(self, queue: Queue, cycle: Cycle, following: Cycle, time_slice: Slice) -> None:
+    def _read_on(
+        self, queue: Queue, cycle: Cycle, following: Cycle, time_slice: DispatchSlice
+    ) -> None:
         """Read what has come while a cycle writes: whose turn is still to come gets it in this one.
 
         Who was written already gets it first in the following cycle.
@@ -280,12 +284,12 @@ class Hub:
         # In the following one there is more room, from its beginning.
         if cycle.room <= 0 or not queue.has_records:
             return
-        shares, size = self._read(queue, cycle.room, time_slice)
+        fan_out, size = self._read(queue, cycle.room, time_slice)
         cycle.room -= size
         following.room -= size
-        following.subscribers += shares.share_out()
+        following.subscribers += fan_out.distribute()
         # They are measured when the last who gets them has.
-        (following if following.subscribers else cycle).messages += shares.messages
+        (following if following.subscribers else cycle).messages += fan_out.messages
 
     async def _write_all(self, queue: Queue, cycle: Cycle, following: Cycle) -> None:
         """Write each subscriber what is due to it; who was flushed or left meanwhile owes nothing.
@@ -297,60 +301,60 @@ class Hub:
         encoded: Encoded | None = None
         shared_seq, data, messages = 0, b"", 0
         stats = self.stats
-        with Slice(stats) as time_slice:
+        with DispatchSlice(stats) as time_slice:
             next_look = time_slice.begun + _LOOK_SECONDS
             for count, subscriber in enumerate(cycle.subscribers):
-                due = subscriber.due
-                if due is None:
+                pending = subscriber.pending
+                if pending is None:
                     continue
                 if subscriber.conflation is not None:
-                    subscriber.due = None
-                    self._write(subscriber, due)
+                    subscriber.pending = None
+                    self._write(subscriber, pending)
                 else:
                     # `_deliver` without a call, once for each subscriber of each cycle: the hot
                     # path.
                     form, seq = subscriber.form, subscriber.seq
-                    if due is not shared or form is not shared_form or encoded is None:
-                        encoded = self._encoder.find(due, form)
+                    if pending is not shared or form is not shared_form or encoded is None:
+                        encoded = self._encoder.find(pending, form)
                         if encoded is None:
-                            encoded = await self._encode(due, form, time_slice)
-                        shared, shared_form, shared_seq = due, form, -1
-                        messages = len(due)
+                            encoded = await self._encode(pending, form, time_slice)
+                        shared, shared_form, shared_seq = pending, form, -1
+                        messages = len(pending)
                         # It may have been flushed meanwhile.
-                        if subscriber.due is not due:
+                        if subscriber.pending is not pending:
                             continue
                         seq = subscriber.seq
-                    subscriber.due = None
+                    subscriber.pending = None
                     if seq != shared_seq:
                         shared_seq, data = seq, encoded.frames(seq + 1)
                     subscriber.seq = seq + messages
                     stats.messages_sent += messages
                     subscriber.deliver(data)
-                if not count % _SLICE_WRITES and time_slice.over:
-                    await time_slice.give_way()
+                if not count % _SLICE_WRITES and time_slice.expired:
+                    await time_slice.yield_control()
                     if time_slice.begun >= next_look:
                         self._read_on(queue, cycle, following, time_slice)
                         next_look = time_slice.begun + _LOOK_SECONDS
         self._encoder.end()
 
-    async def _encode(self, due: Due, form: WireFormat, time_slice: Slice) -> Encoded:
+    async def _encode(self, pending: Due, form: WireFormat, time_slice: DispatchSlice) -> Encoded:
         """Encode what is due; to compress a cycle's worth takes several time slices."""
-        steps = self._encoder.steps(due, form)
+        steps = self._encoder.steps(pending, form)
         while True:
             try:
                 next(steps)
             except StopIteration as ended:
                 result: Encoded = ended.value
                 return result
-            if time_slice.over:
-                await time_slice.give_way()
+            if time_slice.expired:
+                await time_slice.yield_control()
 
-    def _write(self, subscriber: Subscriber, due: Due) -> None:
+    def _write(self, subscriber: Subscriber, pending: Due) -> None:
         conflation = subscriber.conflation
         if conflation is not None and conflation.holding:
-            self.stats.messages_skipped += conflation.add(due)
+            self.stats.messages_skipped += conflation.add(pending)
         else:
-            self._deliver(subscriber, self._encoder.encode_now(due, subscriber.form))
+            self._deliver(subscriber, self._encoder.encode_now(pending, subscriber.form))
 
     def _deliver(self, subscriber: Subscriber, encoded: Encoded) -> None:
         """Number, count and write messages that follow those before."""
@@ -363,7 +367,7 @@ class Hub:
         subscriber.seq = max(subscriber.seq, first + count - 1)
         self.stats.messages_sent += count
 
-    def _measure(self, messages: Sequence[Message], took: float) -> None:
+    def _measure(self, messages: Sequence[ChannelMessage], took: float) -> None:
         self.stats.cycle.observe(took)
         now_ms = time.time() * 1000
         for message in messages:

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 from odin_ws.hub.subscriber import Due, Subscriber
-from odin_ws.hub.subscription_index import Audience, SubscriptionIndex
-from odin_ws.protocol.envelope import Message
+from odin_ws.hub.subscription_index import SubscriberSet, SubscriptionIndex
+from odin_ws.protocol.envelope import ChannelMessage
 
-__all__ = ["Shares"]
+__all__ = ["FanOut"]
 
 
-class Shares:
+class FanOut:
     """What one step of a cycle has for whom. `messages`: those that somebody wants.
 
     It is filled and shared out without an await in between: who subscribes later gets none of it.
     """
 
     def __init__(self, index: SubscriptionIndex) -> None:
-        self.messages: list[Message] = []
+        self.messages: list[ChannelMessage] = []
         self._matching = index.matching
-        self._audiences: list[Audience] = []
+        self._subscriber_sets: list[SubscriberSet] = []
 
-    def add(self, message: Message) -> bool:
+    def add(self, message: ChannelMessage) -> bool:
         """Take one message; whether anybody wants it."""
         found = self._matching(message)
         if not found:
             return False
-        for audience in found:
-            if not audience.due:
-                self._audiences.append(audience)
-            audience.due.append(message)
+        for subscriber_set in found:
+            if not subscriber_set.pending:
+                self._subscriber_sets.append(subscriber_set)
+            subscriber_set.pending.append(message)
         self.messages.append(message)
         return True
 
-    def share_out(self) -> list[Subscriber]:
+    def distribute(self) -> list[Subscriber]:
         """Give every subscriber what is due to it, in order and each message once.
 
         Returns those to whom nothing was due before.
@@ -42,17 +42,17 @@ class Shares:
         """
         subscribers: list[Subscriber] = []
         merger = _Merger()
-        for audience in self._audiences:
-            due = audience.due
-            audience.due = Due()
-            due.receivers = len(audience.members)
-            for subscriber in audience.members:
-                if subscriber.due is None:
-                    subscriber.due = due
+        for subscriber_set in self._subscriber_sets:
+            pending = subscriber_set.pending
+            subscriber_set.pending = Due()
+            pending.receivers = len(subscriber_set.members)
+            for subscriber in subscriber_set.members:
+                if subscriber.pending is None:
+                    subscriber.pending = pending
                     subscribers.append(subscriber)
                 else:
-                    due.receivers -= 1
-                    subscriber.due = merger.merge(subscriber.due, due)
+                    pending.receivers -= 1
+                    subscriber.pending = merger.merge(subscriber.pending, pending)
         return subscribers
 
 

@@ -11,59 +11,63 @@ import trio
 from trio_util import AsyncValue
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.history.history import Retention
-from odin_ws.history.record_decoder import TopicReader, Unreadable
-from odin_ws.history.snapshot_cache import LastMessages
-from odin_ws.hub.log_changes import Jumps, LogChanges
+from odin_ws.history.history import History
+from odin_ws.history.record_decoder import InvalidRecord, RecordDecoder
+from odin_ws.history.snapshot_cache import SnapshotCache
+from odin_ws.hub.log_changes import LogChanges, OffsetGaps
 from odin_ws.hub.stats import HubStats
 from odin_ws.log_reader import Span
 from odin_ws.pattern import channel_name
-from odin_ws.protocol.envelope import Message
-from odin_ws.records import Assignment, Batch, Item, JumpReason, Record, TopicPartition
+from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.records import Assignment, Batch, GapReason, Item, Record, TopicPartition
 
-__all__ = ["Intake"]
+__all__ = ["Ingest"]
 
 log = structlog.get_logger("odin_ws.hub")
 
 # A broken publisher may send nothing else: one line of each kind in so many seconds tells it.
 _REPORT_SECONDS = 30.0
 
-# A record that nobody wants is read in some 6 us: with half of WS_OUTBOX_BYTES in a cycle 8,000 are
-# read in 50 ms, and then the loop is the others'.
+# A record that nobody wants is read in some 6 us: with half of WS_SEND_QUEUE_BYTES in a cycle 8,000
+# are read in 50 ms, and then the loop is the others'.
 _UNWANTED_BYTES = 64
 
 
-class Intake:
+class Ingest:
     """Takes what the source hands on, keeps the past, and knows how far that is.
 
-    `order` counts the messages there ever were. `even_order`: since that place in it, all that came
-    was news and nothing of it was taken back. `filled` is set once the first assignment's history
-    has come: from then on retention is complete. `changes`: topic ids, and partitions that jumped.
-    `jumped` is called where positions do not go on, `passed_by` with a record that is news and
-    cannot be delivered.
+    `order` counts the messages there ever were. `contiguous_since`: since that place in it, all
+    that came was news and nothing of it was taken back. `history_loaded` is set once the first
+    assignment's history has come: from then on retention is complete. `changes`: topic ids, and
+    partitions that jumped. `on_offset_gaps` is called where positions do not go on,
+    `on_invalid_record` with a record that is news and cannot be delivered.
     """
 
     def __init__(
-        self, catalogue: Catalogue, retention: Retention, last: LastMessages, max_record_bytes: int
+        self,
+        catalogue: Catalogue,
+        history: History,
+        snapshots: SnapshotCache,
+        max_record_bytes: int,
     ) -> None:
         self.stats = HubStats()
         self.changes = LogChanges()
         self.catalogue = catalogue
-        self.retention = retention
-        self.last = last
+        self.history = history
+        self.snapshots = snapshots
         self._readers = {
-            name: TopicReader(topic, max_record_bytes) for name, topic in catalogue.topics.items()
+            name: RecordDecoder(topic, max_record_bytes) for name, topic in catalogue.topics.items()
         }
         self.partial = False
-        self.order = self.even_order = 0
-        self.filled = trio.Event()
-        self.jumped: Callable[[Jumps], None] = _tell_nobody
+        self.order = self.contiguous_since = 0
+        self.history_loaded = trio.Event()
+        self.on_offset_gaps: Callable[[OffsetGaps], None] = _ignore_gaps
         # Topics of which a rebalance has taken partitions away; whoever tells clients clears it.
-        self.departed: AsyncValue[frozenset[str]] = AsyncValue(frozenset())
-        self.passed_by: Callable[[Record, Unreadable], None] = _keep_none
+        self.revoked_topics: AsyncValue[frozenset[str]] = AsyncValue(frozenset())
+        self.on_invalid_record: Callable[[Record, InvalidRecord], None] = _ignore_invalid
         self._positions: dict[str, dict[int, int]] = {}
         self._moved = trio.Event()
-        self._next_report: dict[Unreadable, float] = {}
+        self._next_report: dict[InvalidRecord, float] = {}
 
     @property
     def positions(self) -> Mapping[str, Mapping[int, int]]:
@@ -74,21 +78,21 @@ class Intake:
         """The last offset taken of a partition; None for one that is not read here."""
         return self._positions.get(key.topic, {}).get(key.partition)
 
-    def read(self, record: Record) -> Message | None:
+    def read(self, record: Record) -> ChannelMessage | None:
         """The message that a record makes, if it makes one."""
         content = self._readers[record.topic].read(record)
-        return None if isinstance(content, Unreadable) else content[0]
+        return None if isinstance(content, InvalidRecord) else content[0]
 
     def token(self, record: Record) -> str | None:
         """The token of a record, if it has one; the value is not looked at."""
         token = self._readers[record.topic].token(record)
-        return None if isinstance(token, Unreadable) else token
+        return None if isinstance(token, InvalidRecord) else token
 
     async def wait_moved(self) -> None:
         """Wait until positions have moved."""
         await self._moved.wait()
 
-    def take(self, left: deque[Item], deliver: Callable[[Message], bool], room: int) -> int:
+    def take(self, left: deque[Item], deliver: Callable[[ChannelMessage], bool], room: int) -> int:
         """Take the first item's records, up to `room` bytes; returns the bytes that were taken.
 
         What is news goes to `deliver`, which says whether anybody wants it: what nobody wants takes
@@ -102,14 +106,14 @@ class Intake:
             if isinstance(item, Assignment):
                 self._assign(item)
             else:
-                self.filled.set()
-            self.even_order = self.order
+                self.history_loaded.set()
+            self.contiguous_since = self.order
         self._moved.set()
         self._moved = trio.Event()
         return size
 
     def _take_batch(
-        self, batch: Batch, left: deque[Item], deliver: Callable[[Message], bool], room: int
+        self, batch: Batch, left: deque[Item], deliver: Callable[[ChannelMessage], bool], room: int
     ) -> int:
         records = batch.records
         size, count = self._take_records(records, deliver, room) if records else (0, 0)
@@ -123,11 +127,11 @@ class Intake:
         return size
 
     def _take_records(
-        self, records: Sequence[Record], deliver: Callable[[Message], bool], room: int
+        self, records: Sequence[Record], deliver: Callable[[ChannelMessage], bool], room: int
     ) -> tuple[int, int]:
         size = count = 0
         now = trio.current_time()
-        received, keep, remember = self.stats.received, self.retention.keep, self.last.remember
+        received, keep, remember = self.stats.received, self.history.keep, self.snapshots.remember
         reader, positions = self._of_topic(records[0].topic)
         for record in records:
             count += 1
@@ -141,9 +145,9 @@ class Intake:
                 positions[record.partition] = record.offset
             content = reader.read(record)
             if not isinstance(content, tuple):
-                self._pass_by(record, content)
+                self._skip_invalid(record, content)
                 if is_news:
-                    self.passed_by(record, content)
+                    self.on_invalid_record(record, content)
                 continue
             message, event = content
             # Delivered all the same: new publishers must not need a new server.
@@ -156,13 +160,13 @@ class Intake:
             if is_news:
                 size += len(message.value) if deliver(message) else _UNWANTED_BYTES
             else:
-                self.even_order = self.order
+                self.contiguous_since = self.order
                 size += len(message.value)
             if size >= room:
                 break
         return size, count
 
-    def _of_topic(self, topic: str) -> tuple[TopicReader, dict[int, int]]:
+    def _of_topic(self, topic: str) -> tuple[RecordDecoder, dict[int, int]]:
         """What reads a topic's records, and how far its partitions are."""
         return self._readers[topic], self._positions.setdefault(topic, {})
 
@@ -172,104 +176,104 @@ class Intake:
             for topic, partitions in self._positions.items()
             for partition, offset in partitions.items()
         }
-        reasons = self._jump_reasons(before, assignment)
+        reasons = self._gap_reasons(before, assignment)
         self.partial = assignment.partial
         self._positions = {}
         for key, offset in assignment.positions.items():
             self._positions.setdefault(key.topic, {})[key.partition] = offset
             if key in assignment.history:
-                self.retention.begin(key, assignment.history[key])
+                self.history.begin(key, assignment.history[key])
             elif key in reasons or before.get(key) != offset:
-                self.retention.begin(key, offset)
+                self.history.begin(key, offset)
         left = before.keys() - assignment.positions.keys()
         for key in left:
-            self.retention.drop(key)
+            self.history.drop(key)
         if left and assignment.partial:
-            self.departed.value |= {key.topic for key in left}
+            self.revoked_topics.value |= {key.topic for key in left}
         for key in assignment.positions.keys() - before.keys():
             self.changes.begin(key, assignment.positions[key])
-        self._tell_of_jumps(before, reasons)
+        self._broadcast_offset_gaps(before, reasons)
 
-    def _jump_reasons(
+    def _gap_reasons(
         self, before: Mapping[TopicPartition, int], assignment: Assignment
-    ) -> Mapping[TopicPartition, JumpReason]:
+    ) -> Mapping[TopicPartition, GapReason]:
         """The partitions that do not go on behind their last record, and why."""
         now = assignment.positions
-        reasons = {key: reason for key, reason in assignment.jumps.items() if key in now}
+        reasons = {key: reason for key, reason in assignment.gaps.items() if key in now}
         # Where the source names jumps of a topic, those of its other partitions are still to come.
-        named = {key.topic for key, why in reasons.items() if why is JumpReason.RECREATED}
+        named = {key.topic for key, why in reasons.items() if why is GapReason.RECREATED}
         # A member of a group goes on where another one stopped.
         for key in before.keys() & now.keys() if not assignment.partial else ():
             if key not in reasons and before[key] != now[key]:
                 forward = before[key] < now[key]
-                reasons[key] = JumpReason.EXPIRED if forward else JumpReason.RECREATED
+                reasons[key] = GapReason.EXPIRED if forward else GapReason.RECREATED
         recreated = self.changes.note_ids(assignment.topic_ids) - named
-        return reasons | {key: JumpReason.RECREATED for key in now if key.topic in recreated}
+        return reasons | {key: GapReason.RECREATED for key in now if key.topic in recreated}
 
-    def _tell_of_jumps(
-        self, before: Mapping[TopicPartition, int], reasons: Mapping[TopicPartition, JumpReason]
+    def _broadcast_offset_gaps(
+        self, before: Mapping[TopicPartition, int], reasons: Mapping[TopicPartition, GapReason]
     ) -> None:
-        spans: dict[JumpReason, dict[TopicPartition, Span]] = {}
+        spans: dict[GapReason, dict[TopicPartition, Span]] = {}
         positions: dict[TopicPartition, int] = {}
         for key, reason in sorted(reasons.items()):
             old, new = before.get(key), self._positions[key.topic][key.partition]
-            span = self._jump(key, reason, old, new)
+            span = self._apply_gap(key, reason, old, new)
             if span is not None:
                 spans.setdefault(reason, {})[key] = span
-                if reason is not JumpReason.EXPIRED:
+                if reason is not GapReason.EXPIRED:
                     positions[key] = new
         if spans:
             topics = {key.topic for key in positions}
             known = self.changes.ids.items()
             ids = {topic: topic_id for topic, topic_id in known if topic in topics}
-            self.jumped(Jumps(spans, positions, ids))
+            self.on_offset_gaps(OffsetGaps(spans, positions, ids))
 
-    def _jump(
-        self, key: TopicPartition, reason: JumpReason, old: int | None, new: int
+    def _apply_gap(
+        self, key: TopicPartition, reason: GapReason, old: int | None, new: int
     ) -> Span | None:
         """Make one jump; returns the offsets to report of it, None if there is nothing to report.
 
         `old`: the position before; None if the partition was not read here.
         """
-        if reason is JumpReason.RECREATED:
+        if reason is GapReason.RECREATED:
             self.changes.recreate(key, new)
-            self.last.forget_category(self.catalogue.topics[key.topic].category)
+            self.snapshots.forget_category(self.catalogue.topics[key.topic].category)
             return Span(0, new)
-        if reason is JumpReason.TRUNCATED and old is not None and new < old:
+        if reason is GapReason.TRUNCATED and old is not None and new < old:
             gone = Span(new + 1, old)
             self.changes.truncate(key, gone)
-            self.last.forget_beyond(key, new)
+            self.snapshots.forget_beyond(key, new)
             return gone
-        if reason is JumpReason.EXPIRED and old is not None and old < new:
+        if reason is GapReason.EXPIRED and old is not None and old < new:
             return Span(old + 1, new)
         return None
 
-    def _pass_by(self, record: Record, reason: Unreadable) -> None:
+    def _skip_invalid(self, record: Record, reason: InvalidRecord) -> None:
         """Count a record that cannot be a message; of each reason one is logged now and then.
 
         A null value ends its channel.
         """
         token = self.token(record)
-        if reason is Unreadable.TOMBSTONE and token is not None:
-            self.last.forget(channel_name(token, self.catalogue.topics[record.topic].category))
-        unreadable = self.stats.unreadable
-        unreadable[reason] += 1
+        if reason is InvalidRecord.TOMBSTONE and token is not None:
+            self.snapshots.forget(channel_name(token, self.catalogue.topics[record.topic].category))
+        invalid_records = self.stats.invalid_records
+        invalid_records[reason] += 1
         now = trio.current_time()
         if now >= self._next_report.get(reason, -math.inf):
             self._next_report[reason] = now + _REPORT_SECONDS
             log.warning(
-                "passed by a record",
+                "skipped invalid record",
                 reason=reason,
                 topic=record.topic,
                 partition=record.partition,
                 offset=record.offset,
-                so_far=unreadable[reason],
+                so_far=invalid_records[reason],
             )
 
 
-def _tell_nobody(_jumps: Jumps) -> None:
+def _ignore_gaps(_gaps: OffsetGaps) -> None:
     """Where nobody is connected yet."""
 
 
-def _keep_none(_record: Record, _reason: Unreadable) -> None:
+def _ignore_invalid(_record: Record, _reason: InvalidRecord) -> None:
     """Where there is no topic for dead letters."""

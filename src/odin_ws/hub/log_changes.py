@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from odin_ws.log_reader import Span
-from odin_ws.records import JumpReason, TopicPartition
+from odin_ws.records import GapReason, TopicPartition
 
-__all__ = ["Jump", "Jumps", "LiveFrom", "LogChanges"]
+__all__ = ["LiveFrom", "LogChanges", "OffsetGap", "OffsetGaps"]
 
 # Per partition the newest jumps back are remembered: each takes an unclean leader election or a
 # topic that was recreated.
@@ -24,7 +24,7 @@ _NONE = -2
 
 
 @attrs.frozen
-class Jumps:
+class OffsetGaps:
     """Partitions that do not go on behind their last record.
 
     `spans`: by reason, the offsets to report. EXPIRED: records that the log deleted before they
@@ -33,7 +33,7 @@ class Jumps:
     `positions`: where recreated and truncated partitions go on. `ids`: of their topics.
     """
 
-    spans: Mapping[JumpReason, Mapping[TopicPartition, Span]]
+    spans: Mapping[GapReason, Mapping[TopicPartition, Span]]
     positions: Mapping[TopicPartition, int] = attrs.field(factory=dict)
     ids: Mapping[str, str] = attrs.field(factory=dict)
 
@@ -69,13 +69,13 @@ class LiveFrom:
 
 
 @attrs.frozen
-class Jump:
+class OffsetGap:
     """A partition goes on behind `position`, since it is a new topic's or was truncated.
 
     `gone`: the truncated offsets; what a new topic has before its first record to be delivered.
     """
 
-    reason: JumpReason
+    reason: GapReason
     position: int
     gone: Span
 
@@ -92,8 +92,8 @@ class LogChanges:
         self.ids: dict[str, str] = {}
         self._former_ids: dict[str, list[str]] = {}
         # Of each partition that ever jumped back, how often, and the newest of these jumps.
-        self._lives: dict[TopicPartition, int] = {}
-        self._jumps: dict[TopicPartition, list[Jump]] = {}
+        self._generations: dict[TopicPartition, int] = {}
+        self._gaps: dict[TopicPartition, list[OffsetGap]] = {}
         # The version at which a partition began, and the position that it began behind; and the
         # same for its last truncation.
         self._begun: dict[TopicPartition, tuple[int, int]] = {}
@@ -131,42 +131,42 @@ class LogChanges:
     def recreate(self, key: TopicPartition, position: int) -> None:
         """A partition belongs to a new topic, which is read from behind `position` on."""
         self.begin(key, position)
-        self._jumps[key] = []
-        self._note(key, Jump(JumpReason.RECREATED, position, Span(0, position)))
+        self._gaps[key] = []
+        self._note(key, OffsetGap(GapReason.RECREATED, position, Span(0, position)))
 
     def truncate(self, key: TopicPartition, gone: Span) -> None:
         """A partition has lost the records of `gone`; others get their offsets."""
         self.version += 1
         self._truncated[key] = self.version, gone.first - 1
         self._now = None
-        self._note(key, Jump(JumpReason.TRUNCATED, gone.first - 1, gone))
+        self._note(key, OffsetGap(GapReason.TRUNCATED, gone.first - 1, gone))
 
-    def _note(self, key: TopicPartition, jump: Jump) -> None:
-        self._lives[key] = self.life(key) + 1
-        jumps = self._jumps.setdefault(key, [])
-        jumps.append(jump)
-        del jumps[:-_MAX_JUMPS]
+    def _note(self, key: TopicPartition, gap: OffsetGap) -> None:
+        self._generations[key] = self.generation(key) + 1
+        gaps = self._gaps.setdefault(key, [])
+        gaps.append(gap)
+        del gaps[:-_MAX_JUMPS]
 
-    def life(self, key: TopicPartition) -> int:
+    def generation(self, key: TopicPartition) -> int:
         """How often a partition has jumped back."""
-        return self._lives.get(key, 0)
+        return self._generations.get(key, 0)
 
-    def lives(self) -> dict[TopicPartition, int]:
+    def generations(self) -> dict[TopicPartition, int]:
         """The same of all partitions that have."""
-        return dict(self._lives)
+        return dict(self._generations)
 
-    def jump_since(self, key: TopicPartition, life: int) -> Jump | None:
-        """All jumps since `life` as one; None if there was none."""
-        count = self.life(key) - life
+    def gap_since(self, key: TopicPartition, generation: int) -> OffsetGap | None:
+        """All jumps since `generation` as one; None if there was none."""
+        count = self.generation(key) - generation
         if not count:
             return None
-        jumps = self._jumps[key]
-        since = jumps[-count:]
+        gaps = self._gaps[key]
+        since = gaps[-count:]
         position = min(one.position for one in since)
-        if count > len(jumps) or since[0].reason is JumpReason.RECREATED:
-            return Jump(JumpReason.RECREATED, position, Span(0, position))
+        if count > len(gaps) or since[0].reason is GapReason.RECREATED:
+            return OffsetGap(GapReason.RECREATED, position, Span(0, position))
         gone = Span(position + 1, max(one.gone.last for one in since))
-        return Jump(JumpReason.TRUNCATED, position, gone)
+        return OffsetGap(GapReason.TRUNCATED, position, gone)
 
     def cut(self, key: TopicPartition, position: int) -> Span | None:
         """The truncated offsets up to a position that lies among them, else None.
@@ -176,8 +176,8 @@ class LogChanges:
         """
         firsts = [
             one.gone.first
-            for one in self._jumps.get(key, ())
-            if one.reason is JumpReason.TRUNCATED and one.gone.first <= position <= one.gone.last
+            for one in self._gaps.get(key, ())
+            if one.reason is GapReason.TRUNCATED and one.gone.first <= position <= one.gone.last
         ]
         return Span(min(firsts), position) if firsts else None
 

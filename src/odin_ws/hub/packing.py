@@ -11,7 +11,7 @@ import attrs
 from odin_ws.hub.subscriber import Due
 from odin_ws.protocol.deflate import STORED_BYTES, Compressor
 from odin_ws.protocol.encoder import Encoded, Pack, encode, encode_steps
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.permessage_deflate import NO_WINDOW
 from odin_ws.protocol.wire_format import WireFormat
 from odin_ws.steps import Steps, finish
@@ -66,22 +66,22 @@ class CycleEncoder:
         self._packed.clear()
         self._for_few = _BYTES_FOR_FEW
 
-    def find(self, due: Due, form: WireFormat) -> Encoded | None:
+    def find(self, pending: Due, form: WireFormat) -> Encoded | None:
         """What was encoded in this cycle."""
-        known = self._encoded.get((id(due), form))
+        known = self._encoded.get((id(pending), form))
         return None if known is None else known[1]
 
-    def steps(self, due: Due, form: WireFormat) -> Steps[Encoded]:
+    def steps(self, pending: Due, form: WireFormat) -> Steps[Encoded]:
         """Encode what is due, compressed where that pays."""
-        pack = None if form.window_bits == NO_WINDOW else self._pack(due.receivers, form)
-        encoded = yield from encode_steps(due, form, pack)
-        if due.receivers > 1:
-            self._encoded[id(due), form] = due, encoded
+        pack = None if form.window_bits == NO_WINDOW else self._pack(pending.receivers, form)
+        encoded = yield from encode_steps(pending, form, pack)
+        if pending.receivers > 1:
+            self._encoded[id(pending), form] = pending, encoded
         return encoded
 
-    def encode_now(self, due: Due, form: WireFormat) -> Encoded:
+    def encode_now(self, pending: Due, form: WireFormat) -> Encoded:
         """What was encoded in this cycle, or encoded without compression, which takes longer."""
-        return self.find(due, form) or encode(due, form)
+        return self.find(pending, form) or encode(pending, form)
 
     def _pack(self, receivers: int, form: WireFormat) -> Pack:
         window_bits = form.window_bits
@@ -108,7 +108,7 @@ class _Replayed:
     """Messages that were replayed to somebody; `shared`: to a second one too."""
 
     form: WireFormat
-    messages: Sequence[Message]
+    messages: Sequence[ChannelMessage]
     encoded: Encoded
     shared: bool = False
 
@@ -123,7 +123,7 @@ class ReplayEncoder:
         self._compressors = compressors
         self._known: deque[_Replayed] = deque(maxlen=_REPLAYS_KNOWN)
 
-    def encode(self, messages: Sequence[Message], form: WireFormat) -> Encoded:
+    def encode(self, messages: Sequence[ChannelMessage], form: WireFormat) -> Encoded:
         """The frames of replayed messages."""
         for known in self._known:
             if known.form is form and known.messages == messages:
@@ -140,7 +140,7 @@ class ReplayEncoder:
         """Let go of everything: nobody is to be replayed to now."""
         self._known.clear()
 
-    def _compress(self, messages: Sequence[Message], form: WireFormat) -> Encoded:
+    def _compress(self, messages: Sequence[ChannelMessage], form: WireFormat) -> Encoded:
         def pack(tail: bytes) -> bytes | None:
             if len(tail) < _LEAST_BYTES:
                 return None

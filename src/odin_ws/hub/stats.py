@@ -7,7 +7,7 @@ from collections import Counter
 import attrs
 
 from odin_ws.distribution import Distribution
-from odin_ws.history.record_decoder import Unreadable
+from odin_ws.history.record_decoder import InvalidRecord
 
 __all__ = ["HubStats"]
 
@@ -21,7 +21,7 @@ class HubStats:
     """Counts since the start."""
 
     received: Counter[str] = attrs.field(factory=Counter)  # records by topic
-    unreadable: Counter[Unreadable] = attrs.field(factory=Counter)
+    invalid_records: Counter[InvalidRecord] = attrs.field(factory=Counter)
     unknown_types: int = 0
     messages_sent: int = 0
     messages_skipped: int = 0  # replaced by newer ones, for subscribers that asked for the latest

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterable
 
 from odin_ws.hub.conflation import Conflation
 from odin_ws.hub.log_changes import LiveFrom
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.wire_format import WireFormat, wire_format
 
 __all__ = ["Due", "Subscriber"]
 
 
-class Due(list[Message]):
+class Due(list[ChannelMessage]):
     """Messages that are due to some subscribers, who share the list."""
 
     __slots__ = ("receivers",)
 
-    def __init__(self, messages: Iterable[Message] = (), receivers: int = 0) -> None:
+    def __init__(self, messages: Iterable[ChannelMessage] = (), receivers: int = 0) -> None:
         super().__init__(messages)
         self.receivers = receivers
         """How many share it, or shared it before they got another one."""
@@ -26,29 +26,29 @@ class Due(list[Message]):
 class Subscriber:
     """Who gets messages: its patterns, its sequence number, and where its bytes go.
 
-    `deliver` takes whole frames, never waits and never raises: it is the connection's outbox.
+    `deliver` takes whole frames, never waits and never raises: it is the connection's send queue.
     `form`: how its messages are written.
-    `due` is what the running dispatch cycle still has to write to this subscriber; it is shared
+    `pending` is what the running dispatch cycle still has to write to this subscriber; it is shared
     with others who get the same, so it is replaced, never changed. `conflation`: where it asked
-    for the latest only. `window_order`: since that place in the hub's order its numbers run without
-    a hole under the same patterns, so that what it was sent can be found again. `follows`: it keeps
-    positions, so it is told them from time to time. `live_from`: by pattern, where its subscription
-    began: it was sent everything behind. `categories`: how many of its patterns end in each
-    category, or in `*`: a thousand patterns need not be looked through to find out which topics
-    they read from.
+    for the latest only. `resend_from`: since that place in the hub's order its numbers run without
+    a hole under the same patterns, so that what it was sent can be found again. `wants_positions`:
+    it keeps positions, so it is told them from time to time. `live_from`: by pattern, where its
+    subscription began: it was sent everything behind. `categories`: how many of its patterns end in
+    each category, or in `*`: a thousand patterns need not be looked through to find out which
+    topics they read from.
     """
 
     __slots__ = (
         "categories",
         "conflation",
         "deliver",
-        "due",
-        "follows",
         "form",
         "live_from",
         "patterns",
+        "pending",
+        "resend_from",
         "seq",
-        "window_order",
+        "wants_positions",
     )
 
     def __init__(self, deliver: Callable[[bytes], None], form: WireFormat | None = None) -> None:
@@ -57,8 +57,8 @@ class Subscriber:
         self.patterns: set[str] = set()
         self.categories: dict[str, int] = {}
         self.seq = 0
-        self.due: Due | None = None
+        self.pending: Due | None = None
         self.conflation: Conflation | None = None
-        self.window_order = 0
-        self.follows = False
+        self.resend_from = 0
+        self.wants_positions = False
         self.live_from: dict[str, LiveFrom] = {}

@@ -9,25 +9,25 @@ from collections.abc import Sequence
 
 from odin_ws.hub.subscriber import Due, Subscriber
 from odin_ws.pattern import ANY, Pattern
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 
-__all__ = ["Audience", "SubscriptionIndex"]
+__all__ = ["SubscriberSet", "SubscriptionIndex"]
 
 # Most messages find nobody where subscribers want few of many tokens.
-_NO_AUDIENCE = None, None, None, None
-_NOBODY: Sequence[Audience] = ()
+_NO_SUBSCRIBERS = None, None, None, None
+_NOBODY: Sequence[SubscriberSet] = ()
 
 
-class Audience:
+class SubscriberSet:
     """The subscribers of one pattern, in the order they came, and what is due to all of them."""
 
-    __slots__ = ("due", "members", "pattern")
+    __slots__ = ("members", "pattern", "pending")
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
         # A dict for its order: neighbours joined together, so their sequence numbers are close.
         self.members: dict[Subscriber, None] = {}
-        self.due = Due()
+        self.pending = Due()
 
 
 class SubscriptionIndex:
@@ -38,17 +38,17 @@ class SubscriptionIndex:
     """
 
     def __init__(self) -> None:
-        self._channels: dict[str, Audience] = {}
-        self._tokens: dict[str, Audience] = {}
-        self._categories: dict[str, Audience] = {}
-        self._everything: dict[str, Audience] = {}
+        self._channels: dict[str, SubscriberSet] = {}
+        self._tokens: dict[str, SubscriberSet] = {}
+        self._categories: dict[str, SubscriberSet] = {}
+        self._everything: dict[str, SubscriberSet] = {}
 
     def __len__(self) -> int:
         """How many patterns have a subscriber."""
         tables = self._channels, self._tokens, self._categories, self._everything
         return sum(map(len, tables))
 
-    def _place(self, pattern: Pattern, text: str) -> tuple[dict[str, Audience], str]:
+    def _place(self, pattern: Pattern, text: str) -> tuple[dict[str, SubscriberSet], str]:
         """The table that a pattern stands in, and its key there."""
         token, category = pattern
         if token == ANY:
@@ -69,14 +69,14 @@ class SubscriptionIndex:
             return None
         parsed = Pattern.parse(pattern)
         table, key = self._place(parsed, pattern)
-        audience = table.get(key)
-        if audience is None:
-            audience = table[key] = Audience(pattern)
-        subscriber.patterns.add(audience.pattern)
+        subscriber_set = table.get(key)
+        if subscriber_set is None:
+            subscriber_set = table[key] = SubscriberSet(pattern)
+        subscriber.patterns.add(subscriber_set.pattern)
         category = parsed.category
         subscriber.categories[category] = subscriber.categories.get(category, 0) + 1
-        audience.members[subscriber] = None
-        return audience.pattern
+        subscriber_set.members[subscriber] = None
+        return subscriber_set.pattern
 
     def discard(self, subscriber: Subscriber, pattern: str) -> bool:
         """Unsubscribe from one pattern; False where there was no such subscription."""
@@ -90,13 +90,13 @@ class SubscriptionIndex:
         else:
             del subscriber.categories[category]
         table, key = self._place(parsed, pattern)
-        audience = table[key]
-        del audience.members[subscriber]
-        if not audience.members:
+        subscriber_set = table[key]
+        del subscriber_set.members[subscriber]
+        if not subscriber_set.members:
             del table[key]
         return True
 
-    def matching(self, message: Message) -> Sequence[Audience]:
+    def matching(self, message: ChannelMessage) -> Sequence[SubscriberSet]:
         """The audiences of a message's channel; at most four."""
         found = (
             self._channels.get(message.channel),
@@ -104,4 +104,4 @@ class SubscriptionIndex:
             self._tokens.get(message.token),
             self._everything.get(ANY),
         )
-        return _NOBODY if found == _NO_AUDIENCE else [one for one in found if one is not None]
+        return _NOBODY if found == _NO_SUBSCRIBERS else [one for one in found if one is not None]

@@ -141,7 +141,7 @@ async def connect(
         host: name or IP address.
         port: TCP port.
         request_seconds: how long one request may take.
-        arguments: `KafkaAccess.connection()`: security protocol, TLS context, credentials.
+        arguments: `KafkaSecurity.connection()`: security protocol, TLS context, credentials.
 
     Raises one of CONNECT_ERRORS or MALFORMED_RESPONSE_ERRORS, or TimeoutError.
     """

@@ -18,8 +18,8 @@ from aiokafka.errors import CorruptRecordException
 
 from odin_ws.kafka.aiokafka_internals import DefaultRecordBatch
 from odin_ws.kafka.decompression import decompress
-from odin_ws.kafka.errors import BadBatch
-from odin_ws.records import Record, TopicPartition, Undecodable
+from odin_ws.kafka.errors import BatchDecodeError
+from odin_ws.records import InvalidBatch, Record, TopicPartition
 
 __all__ = [
     "CONTROL",
@@ -189,21 +189,21 @@ def read_usual(
 def read_records(
     key: TopicPartition, batch: memoryview, header: BatchHeader, offset: int
 ) -> tuple[list[Record], int]:
-    """The records from `offset` on, and what they have cost: see ENOUGH. Raises BadBatch."""
+    """The records from `offset` on, and their cost: see ENOUGH. Raises BatchDecodeError."""
     if header.last_delta < 0:
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
     if header.attributes & _CODEC_MASK:
         batch = _expanded(batch, header.attributes)
     size = len(batch) - HEADER_BYTES
     if not 0 <= header.size * _MIN_RECORD_BYTES <= size:
-        raise BadBatch(Undecodable.MALFORMED_BATCH, size)
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH, size)
     if header.size > _MAX_RECORDS:
-        raise BadBatch(Undecodable.BATCH_TOO_LARGE, size)
+        raise BatchDecodeError(InvalidBatch.BATCH_TOO_LARGE, size)
     cost = size + RECORD_COST * header.size
     try:
         records = list(_read_slowly(key, header, batch[HEADER_BYTES:]))
         _check_offsets(header, records)
-    except BadBatch as bad:
+    except BatchDecodeError as bad:
         bad.cost = cost
         raise
     # A batch is given whole, also to a consumer that asks for its second half.
@@ -220,7 +220,7 @@ def _expanded(batch: memoryview, attributes: int) -> memoryview:
 
 def _expanded_or_nothing(batch: memoryview, attributes: int) -> memoryview:
     """As `_expanded`; empty for a batch that is not for aiokafka."""
-    with suppress(BadBatch):
+    with suppress(BatchDecodeError):
         expanded = _expanded(batch, attributes)
         if len(expanded) <= _MAX_FAST_BYTES:
             return expanded
@@ -254,7 +254,7 @@ def _read_fast(
 
 
 def _check_offsets(header: BatchHeader, records: list[Record]) -> None:
-    """Offsets ascend, within the batch. Raises BadBatch.
+    """Offsets ascend, within the batch. Raises BatchDecodeError.
 
     Records behind a wrong one would be taken for records that have been delivered.
     """
@@ -262,7 +262,7 @@ def _check_offsets(header: BatchHeader, records: list[Record]) -> None:
     ascending = all(map(lt, offsets, islice(offsets, 1, None)))
     first, last = header.base_offset, header.base_offset + header.last_delta
     if offsets and not (ascending and first <= offsets[0] and offsets[-1] <= last):
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
 
 
 def _read_slowly(key: TopicPartition, header: BatchHeader, records: memoryview) -> Iterator[Record]:
@@ -272,15 +272,15 @@ def _read_slowly(key: TopicPartition, header: BatchHeader, records: memoryview) 
         try:
             length, at = _varint(records, at)
         except IndexError as error:
-            raise BadBatch(Undecodable.MALFORMED_BATCH) from error
+            raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH) from error
         if not 0 <= length <= end - at:
-            raise BadBatch(Undecodable.MALFORMED_BATCH)
+            raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
         record = _read_record(key, header, records[at : at + length], offset + 1)
         yield record
         offset = record.offset
         at += length
     if at != end:
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
 
 
 def _read_record(key: TopicPartition, header: BatchHeader, data: memoryview, offset: int) -> Record:
@@ -297,7 +297,7 @@ def _read_record(key: TopicPartition, header: BatchHeader, data: memoryview, off
         value, _ = _nullable(data, at)
     except IndexError:
         raw = bytes(data[:MAX_RAW_BYTES])
-        return Record(*key, offset, timestamp, None, raw, Undecodable.MALFORMED_RECORD)
+        return Record(*key, offset, timestamp, None, raw, InvalidBatch.MALFORMED_RECORD)
     return Record(*key, offset, timestamp, record_key, value)
 
 

@@ -17,14 +17,14 @@ from typing import Any, Final, TypeVar
 import structlog
 import trio
 
-from odin_ws.kafka.aio import open_asyncio
 from odin_ws.kafka.aiokafka_internals import (
     CONNECT_ERRORS,
     SEND_ERRORS,
     AuthenticatedConnection,
     cause_of,
 )
-from odin_ws.kafka.errors import KafkaUnavailable, Refused, RequestUnsupported
+from odin_ws.kafka.asyncio_bridge import open_asyncio
+from odin_ws.kafka.errors import AuthenticationFailed, KafkaUnavailable, RequestUnsupported
 from odin_ws.kafka.protocol import (
     BrokerAddress,
     KafkaRequest,
@@ -33,7 +33,7 @@ from odin_ws.kafka.protocol import (
     MetadataRequest,
     UnsupportedVersion,
 )
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio
 
 __all__ = ["KafkaClient", "Purpose", "why_unreachable"]
@@ -76,8 +76,8 @@ class KafkaClient:
     the time for which a fetch asks it to wait). All methods are for Trio, in any task.
     """
 
-    def __init__(self, access: KafkaAccess, seconds: float) -> None:
-        self._access = access
+    def __init__(self, security: KafkaSecurity, seconds: float) -> None:
+        self._security = security
         self._seconds = seconds
         self._brokers: dict[int, BrokerAddress] = {}
         self._connections: dict[tuple[BrokerAddress, Purpose], AuthenticatedConnection] = {}
@@ -107,7 +107,7 @@ class KafkaClient:
     @property
     def addresses(self) -> tuple[str, ...]:
         """The addresses of KAFKA_BROKERS."""
-        return self._access.brokers
+        return self._security.brokers
 
     def name(self, node: int) -> str:
         """How a broker is called in texts: by its id and the address that it advertises."""
@@ -163,7 +163,7 @@ class KafkaClient:
 
     def _hint(self, address: BrokerAddress) -> str:
         """For an address that a broker advertises, and that was never reached: where it is from."""
-        configured = self._access.brokers
+        configured = self._security.brokers
         if address in self._reached or address in map(_parse, configured):
             return ""
         return f" (the broker advertises this address; {', '.join(configured)} answered)"
@@ -186,18 +186,18 @@ class KafkaClient:
         random.shuffle(known)
         # One with a connection answers sooner, and is there more likely.
         known.sort(key=lambda address: (address, Purpose.QUERY) not in self._connections)
-        return dict.fromkeys((*known, *map(_parse, self._access.brokers)))
+        return dict.fromkeys((*known, *map(_parse, self._security.brokers)))
 
     async def _remember(self, brokers: Mapping[int, BrokerAddress]) -> None:
         self._brokers = dict(brokers)
-        addresses = {*brokers.values(), *map(_parse, self._access.brokers)}
+        addresses = {*brokers.values(), *map(_parse, self._security.brokers)}
         self._reached &= addresses
         for key in [key for key in self._connections if key[0] not in addresses]:
             await self._drop(key)
 
     def _check_token(self, address: BrokerAddress, found: Metadata) -> None:
         """Aiokafka does not look at what a broker says of a token; a bad one is told no brokers."""
-        tokens = self._access.tokens
+        tokens = self._security.tokens
         if tokens is not None and not found.brokers:
             tokens.forget()
             raise KafkaUnavailable(f"{address}: does not take the token {tokens.origin}")
@@ -238,16 +238,16 @@ class KafkaClient:
 
     async def _connect(self, address: BrokerAddress) -> AuthenticatedConnection:
         try:
-            self._access.connection()
+            self._security.connection()
         except OSError as error:
             raise KafkaUnavailable(f"the TLS files cannot be read: {error}") from error
         try:
             connection: AuthenticatedConnection = await self._call(
-                self._access.connect, address.host, address.port, _LONGEST_REQUEST_SECONDS
+                self._security.connect, address.host, address.port, _LONGEST_REQUEST_SECONDS
             )
             self._reached.add(address)
             return connection  # noqa: TRY300 -- only to give it its type
-        except Refused as error:
+        except AuthenticationFailed as error:
             reason = str(error)
         except TimeoutError:
             reason = "no answer in time"
@@ -256,7 +256,7 @@ class KafkaClient:
         raise KafkaUnavailable(reason)
 
     def _explain(self, error: BaseException) -> str:
-        why = self._access.why_rejected(error)
+        why = self._security.why_rejected(error)
         if why is not None:
             return why
         cause = cause_of(error)
@@ -301,13 +301,13 @@ def _parse(broker: str) -> BrokerAddress:
     return BrokerAddress(host.removeprefix("[").removesuffix("]"), int(port))
 
 
-async def why_unreachable(access: KafkaAccess, seconds: float) -> str | None:
+async def why_unreachable(security: KafkaSecurity, seconds: float) -> str | None:
     """The broker that cannot be reached at its advertised address; None if all can.
 
     A broker that answers at an address of KAFKA_BROKERS tells of others, and of itself, where it is
     configured to be reached (`advertised.listeners`): that need not be so from here.
     """
-    client = KafkaClient(access, seconds)
+    client = KafkaClient(security, seconds)
     async with client.running():
         try:
             await client.metadata([])

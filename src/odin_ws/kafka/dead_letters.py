@@ -18,8 +18,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from odin_ws.backoff import Backoff
-from odin_ws.history.record_decoder import Unreadable
-from odin_ws.kafka.aio import (
+from odin_ws.history.record_decoder import InvalidRecord
+from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
+from odin_ws.kafka.asyncio_bridge import (
     BUGS,
     KAFKA_FAILURES,
     call_aiokafka,
@@ -28,12 +29,11 @@ from odin_ws.kafka.aio import (
     running,
     within,
 )
-from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
-from odin_ws.kafka.errors import Refused
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.errors import AuthenticationFailed
+from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.records import Record
 
-__all__ = ["DeadLetterStats", "DeadLetters"]
+__all__ = ["DeadLetterQueue", "DeadLetterStats"]
 
 log = structlog.get_logger("odin_ws.kafka")
 
@@ -54,7 +54,7 @@ _ANSWER_SECONDS: Final = 10
 # At the end of the process, for those that still wait.
 _LAST_SECONDS: Final = 2.0
 
-# A broker that takes one letter and refuses the next must not fill the log.
+# A broker that takes one letter and rejects the next must not fill the log.
 _REPORT_SECONDS: Final = 30.0
 
 # The largest value of WS_MAX_RECORD_BYTES, and as much again: a larger record is a letter too.
@@ -63,7 +63,7 @@ _LARGEST_REQUEST: Final = 32 << 20
 
 @attrs.define(eq=False)
 class DeadLetterStats:
-    """Counts since the start. `dropped`: there was no room to wait; `failed`: Kafka refused it."""
+    """Counts since the start. `dropped`: there was no room to wait; `failed`: Kafka rejected it."""
 
     written: int = 0
     dropped: int = 0
@@ -73,7 +73,7 @@ class DeadLetterStats:
 @attrs.frozen
 class _Letter:
     record: Record
-    reason: Unreadable
+    reason: InvalidRecord
 
     @property
     def size(self) -> int:
@@ -92,12 +92,12 @@ class _Letter:
         return [(f"odin-ws.{name}", str(value).encode()) for name, value in told.items()]
 
 
-class DeadLetters:
+class DeadLetterQueue:
     """Writes to `topic`, and connects when there is a first letter."""
 
-    def __init__(self, access: KafkaAccess, topic: str, instance: str) -> None:
+    def __init__(self, security: KafkaSecurity, topic: str, instance: str) -> None:
         self.stats = DeadLetterStats()
-        self._access = access
+        self._security = security
         self._topic = topic
         self._instance = instance
         self._queue, self._inbox = trio.open_memory_channel[_Letter](_MOST_LETTERS)
@@ -110,9 +110,9 @@ class DeadLetters:
         self._told_of = False
         self._next_report = -math.inf
 
-    def put(self, record: Record, reason: Unreadable) -> None:
+    def put(self, record: Record, reason: InvalidRecord) -> None:
         """Take a record, if there is room for it."""
-        if reason is Unreadable.TOMBSTONE:
+        if reason is InvalidRecord.TOMBSTONE:
             # Nobody's mistake: so a publisher says that a key is to be forgotten.
             return
         letter = _Letter(record, reason)
@@ -127,7 +127,7 @@ class DeadLetters:
             self._bytes += letter.size
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Write for the length of the block, and what is left then for some seconds."""
         try:
             async with trio.open_nursery() as nursery:
@@ -157,7 +157,7 @@ class DeadLetters:
 
     def _make_producer(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(
-            **self._access.client(),
+            **self._security.client(),
             request_timeout_ms=_ANSWER_SECONDS * 1000,
             max_request_size=_LARGEST_REQUEST,
         )
@@ -173,30 +173,30 @@ class DeadLetters:
 
     async def _session(self, producer: AIOKafkaProducer, backoff: Backoff) -> None:
         while await self._take():
-            letters, self._next = self._next, []
-            failed = len(letters)
+            dead_letters, self._next = self._next, []
+            failed = len(dead_letters)
             try:
                 # The producer gives up on each by itself; this is for what it forgets.
                 with within(2 * _ANSWER_SECONDS):
-                    failures = await call_aiokafka(self._send, producer, letters)
+                    failures = await call_aiokafka(self._send, producer, dead_letters)
                 failed = len(failures)
             except trio.Cancelled:
-                self._cut_off = len(letters)
+                self._cut_off = len(dead_letters)
                 raise
             finally:
-                self._bytes -= sum(letter.size for letter in letters)
+                self._bytes -= sum(letter.size for letter in dead_letters)
                 self.stats.failed += failed
-                self.stats.written += len(letters) - failed
+                self.stats.written += len(dead_letters) - failed
             if failures:
                 await self._report(failures[0])
             else:
                 self._report_success()
                 backoff.reset()
 
-    async def _send(self, producer: AIOKafkaProducer, letters: Sequence[_Letter]) -> Any:
+    async def _send(self, producer: AIOKafkaProducer, dead_letters: Sequence[_Letter]) -> Any:
         """Write letters; returns the failures. In asyncio."""
         # Outside of what may fail for Kafka's reasons: a bug in it has the same types of errors.
-        prepared = [self._arguments(letter) for letter in letters]
+        prepared = [self._arguments(letter) for letter in dead_letters]
         sending = (producer.send_and_wait(**arguments) for arguments in prepared)
         results = await asyncio.gather(*sending, return_exceptions=True)
         failures = [one for one in results if isinstance(one, BaseException)]
@@ -217,20 +217,20 @@ class DeadLetters:
         now = trio.current_time()
         if self._told_of or now < self._next_report:
             return
-        if not isinstance(failure, Refused | trio.TooSlowError):
-            failure = await self._access.refusal(_ANSWER_SECONDS) or failure
+        if not isinstance(failure, AuthenticationFailed | trio.TooSlowError):
+            failure = await self._security.rejection_reason(_ANSWER_SECONDS) or failure
         self._told_of, self._next_report = True, now + _REPORT_SECONDS
         reason = str(failure) or type(failure).__name__
-        log.warning("dead letters are not written", topic=self._topic, reason=reason)
+        log.warning("dead letters not written", topic=self._topic, reason=reason)
 
     def _tell_of_lost(self) -> None:
         """Count what is left at the end, and say so: nobody will write it."""
         left = len(self._next) + self._inbox.statistics().current_buffer_used
         self.stats.failed += left
         if lost := left + self._cut_off:
-            log.warning("dead letters are lost", topic=self._topic, letters=lost)
+            log.warning("dead letters lost", topic=self._topic, letters=lost)
 
     def _report_success(self) -> None:
         if self._told_of:
             self._told_of = False
-            log.info("dead letters are written again", topic=self._topic)
+            log.info("dead letters written again", topic=self._topic)

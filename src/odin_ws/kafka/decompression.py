@@ -9,8 +9,8 @@ from typing import Final
 
 import cramjam
 
-from odin_ws.kafka.errors import BadBatch
-from odin_ws.records import Undecodable
+from odin_ws.kafka.errors import BatchDecodeError
+from odin_ws.records import InvalidBatch
 
 __all__ = ["MAX_EXPANDED_BYTES", "decompress"]
 
@@ -42,16 +42,16 @@ _BLOCK_LENGTH: Final = struct.Struct(">i")
 
 
 def decompress(codec: int, data: memoryview) -> bytes | bytearray | memoryview:
-    """The bytes that `codec`, as Kafka numbers them, made `data` of. Raises BadBatch."""
+    """The bytes that `codec`, as Kafka numbers them, made `data` of. Raises BatchDecodeError."""
     reader = _READERS.get(codec)
     if reader is None:
-        raise BadBatch(Undecodable.BAD_COMPRESSION)
+        raise BatchDecodeError(InvalidBatch.BAD_COMPRESSION)
     try:
         return reader(data)
     except (cramjam.DecompressionError, zlib.error, struct.error) as error:
         ratio = {1: _GZIP_RATIO, 2: _SNAPPY_RATIO}.get(codec, 0)
         cost = min(ratio * len(data), MAX_EXPANDED_BYTES)
-        raise BadBatch(Undecodable.BAD_COMPRESSION, cost) from error
+        raise BatchDecodeError(InvalidBatch.BAD_COMPRESSION, cost) from error
 
 
 def _gzip(data: memoryview) -> bytes:
@@ -60,14 +60,14 @@ def _gzip(data: memoryview) -> bytes:
     left: bytes | memoryview = data
     while left or not parts:
         if len(parts) == _MAX_MEMBERS:
-            raise BadBatch(Undecodable.BAD_COMPRESSION, size)
+            raise BatchDecodeError(InvalidBatch.BAD_COMPRESSION, size)
         member = zlib.decompressobj(_GZIP)
         part = member.decompress(left, MAX_EXPANDED_BYTES - size + 1)
         size += len(part)
         if size > MAX_EXPANDED_BYTES:
-            raise BadBatch(Undecodable.BATCH_TOO_LARGE, size)
+            raise BatchDecodeError(InvalidBatch.BATCH_TOO_LARGE, size)
         if not member.eof:
-            raise BadBatch(Undecodable.BAD_COMPRESSION, size)
+            raise BatchDecodeError(InvalidBatch.BAD_COMPRESSION, size)
         parts.append(part)
         left = member.unused_data
     return b"".join(parts)
@@ -83,7 +83,7 @@ def _snappy(data: memoryview) -> bytes:
         (length,) = _BLOCK_LENGTH.unpack_from(data, at)
         at += _BLOCK_LENGTH.size
         if not 0 < length <= len(data) - at:
-            raise BadBatch(Undecodable.BAD_COMPRESSION, size)
+            raise BatchDecodeError(InvalidBatch.BAD_COMPRESSION, size)
         part = _snappy_block(data[at : at + length], size)
         parts.append(part)
         size += len(part)
@@ -94,7 +94,7 @@ def _snappy(data: memoryview) -> bytes:
 def _snappy_block(data: memoryview, before: int) -> bytes:
     """One block, which begins with its expanded size; `before`: the size of those before it."""
     if before + cramjam.snappy.decompress_raw_len(data) > MAX_EXPANDED_BYTES:
-        raise BadBatch(Undecodable.BATCH_TOO_LARGE, before)
+        raise BatchDecodeError(InvalidBatch.BATCH_TOO_LARGE, before)
     return bytes(cramjam.snappy.decompress_raw(data))
 
 
@@ -113,9 +113,9 @@ def _into(
             except cramjam.DecompressionError as error:
                 # Garbage needs no larger one: to make it would take longer than all else.
                 if _TOO_SMALL not in str(error):
-                    raise BadBatch(Undecodable.BAD_COMPRESSION, room) from error
+                    raise BatchDecodeError(InvalidBatch.BAD_COMPRESSION, room) from error
             if room == MAX_EXPANDED_BYTES:
-                raise BadBatch(Undecodable.BATCH_TOO_LARGE, room)
+                raise BatchDecodeError(InvalidBatch.BATCH_TOO_LARGE, room)
             room *= _RATIO
 
     return read

@@ -5,23 +5,23 @@ from __future__ import annotations
 import attrs
 from aiokafka.errors import KafkaConnectionError, for_code
 
-from odin_ws.records import Undecodable
+from odin_ws.records import InvalidBatch
 
 __all__ = [
-    "BadBatch",
+    "AuthenticationFailed",
+    "BatchDecodeError",
     "KafkaUnavailable",
-    "Nonsense",
-    "Refused",
     "RequestUnsupported",
+    "UnexpectedResponse",
     "error_text",
 ]
 
 
-class Refused(ConnectionError):
+class AuthenticationFailed(ConnectionError):
     """The broker does not let us in, or is not the one that we trust; says why."""
 
 
-class Nonsense(KafkaConnectionError):  # type: ignore[misc]  # aiokafka is untyped
+class UnexpectedResponse(KafkaConnectionError):  # type: ignore[misc]  # aiokafka is untyped
     """While it let us in, a broker answered what it should not; `what` is in words."""
 
     def __init__(self, what: str) -> None:
@@ -41,13 +41,13 @@ class RequestUnsupported(KafkaUnavailable):
 
 
 @attrs.define
-class BadBatch(Exception):
+class BatchDecodeError(Exception):
     """A whole batch makes no records.
 
     `cost`: the work of finding out, in bytes that were expanded; see batch_records.ENOUGH.
     """
 
-    reason: Undecodable
+    reason: InvalidBatch
     cost: int = 0
 
 

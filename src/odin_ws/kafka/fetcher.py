@@ -19,7 +19,7 @@ from odin_ws.kafka.fetch_plan import PARTITION_BYTES, FetchPlan, FetchWait, plan
 from odin_ws.kafka.fetch_result import Effect, apply_fetched
 from odin_ws.kafka.fetch_session import FetchSession
 from odin_ws.kafka.offset_lookup import look_up
-from odin_ws.kafka.partition import Jump, Partition, PartitionState
+from odin_ws.kafka.partition import OffsetReset, Partition, PartitionState
 from odin_ws.kafka.protocol import (
     NO_EPOCH,
     FetchFrom,
@@ -27,9 +27,9 @@ from odin_ws.kafka.protocol import (
     KafkaRequest,
     TopicLayout,
 )
-from odin_ws.records import JumpReason, Record, TopicPartition
+from odin_ws.records import GapReason, Record, TopicPartition
 
-__all__ = ["BATCH_RECORDS", "Brokers", "Fetcher", "Taken"]
+__all__ = ["BATCH_RECORDS", "Brokers", "FetchedRecords", "Fetcher"]
 
 log = structlog.get_logger("odin_ws.kafka")
 
@@ -54,7 +54,7 @@ _LEADER_NOT_AVAILABLE: Final = 5
 
 
 @attrs.frozen
-class Taken:
+class FetchedRecords:
     """What was read: records in offset order per partition, and then jumps.
 
     `cut_off`: more is there than was asked for. `passed`: by partition the last offset that is
@@ -63,7 +63,7 @@ class Taken:
 
     records: Sequence[Record]
     cut_off: bool
-    jumps: Mapping[TopicPartition, Jump]
+    resets: Mapping[TopicPartition, OffsetReset]
     passed: Mapping[TopicPartition, int]
 
 
@@ -87,14 +87,14 @@ class Fetcher:
     `max_wait`: seconds a broker may hold a fetch while nothing comes. `slot`: seconds between two
     fetches from a broker while records come (see FetchPace).
 
-    `metadata_wanted` is set when the cluster's layout may have changed, `troubled` when trouble
+    `metadata_requested` is set when the cluster's layout may have changed, `troubled` when trouble
     began or ended; who waits for them replaces them. `changed` is set, and replaced, whenever there
     may be something else to do.
     """
 
     def __init__(self, brokers: Brokers, max_wait: float, slot: float) -> None:
         self.partitions: dict[TopicPartition, Partition] = {}
-        self.metadata_wanted = trio.Event()
+        self.metadata_requested = trio.Event()
         self.troubled = trio.Event()
         self.changed = trio.Event()
         self._brokers = brokers
@@ -174,46 +174,46 @@ class Fetcher:
     def restart(self, keys: Collection[TopicPartition]) -> None:
         """Read another log of the same name, from its beginning, after what is buffered."""
         for key in keys & self.partitions.keys():
-            self.partitions[key].look_up(JumpReason.RECREATED)
+            self.partitions[key].look_up(GapReason.RECREATED)
         self._notify()
 
-    async def take(self, most: int | None) -> Taken:
-        """Take what was read, at most `most` records, a fair share of each partition's.
+    async def take(self, maximum: int | None) -> FetchedRecords:
+        """Take what was read, at most `maximum` records, a fair share of each partition's.
 
         Waits about a second for the first record and its slot.
         """
         await trio.lowlevel.checkpoint()
-        limit = BATCH_RECORDS if most is None else min(most, BATCH_RECORDS)
+        limit = BATCH_RECORDS if maximum is None else min(maximum, BATCH_RECORDS)
         if not self._ready:
             self._something = trio.Event()
             with trio.move_on_after(POLL_SECONDS):
                 await self._something.wait()
         if self._ready and not self._is_in_slot and not await self._pace.begin_slot(POLL_SECONDS):
-            return Taken((), cut_off=False, jumps={}, passed={})
+            return FetchedRecords((), cut_off=False, resets={}, passed={})
         records: list[Record] = []
-        jumps: dict[TopicPartition, Jump] = {}
+        resets: dict[TopicPartition, OffsetReset] = {}
         passed: dict[TopicPartition, int] = {}
         # What comes after a jump is for the next time: the hub is told of the jump first.
-        jumped: list[Partition] = []
+        on_offset_gaps: list[Partition] = []
         share = max(1, limit // max(1, len(self._ready)))
         while self._ready and len(records) < limit:
             partition = self._ready.popleft()
             partition.ready = False
             records += partition.take(min(share, limit - len(records)))
-            jump = partition.take_jump()
-            if jump is not None:
-                jumps[partition.key] = jump
-                jumped.append(partition)
+            reset = partition.take_reset()
+            if reset is not None:
+                resets[partition.key] = reset
+                on_offset_gaps.append(partition)
                 continue
             passed[partition.key] = partition.first_buffered - 1
             if partition.has_buffered:
                 self._make_ready(partition)
-        for partition in jumped:
+        for partition in on_offset_gaps:
             self._make_ready(partition)
         self._is_in_slot = bool(self._ready)
-        if passed or jumps:
+        if passed or resets:
             self._notify()
-        return Taken(records, len(records) == limit, jumps, passed)
+        return FetchedRecords(records, len(records) == limit, resets, passed)
 
     def wake(self) -> None:
         """Let a `take` that waits for records return without any."""
@@ -285,15 +285,15 @@ class Fetcher:
             # More is there; or whether the partitions can be read is to be known at once.
             return _NO_WAIT
         # The others' fetch must not hold up a partition that lacks room, or whose back-off ends.
-        most = self._slot if plan.is_held_back else self._max_wait
-        return FetchWait(1, min(most, max(0.0, plan.retry_at - now)))
+        maximum = self._slot if plan.is_held_back else self._max_wait
+        return FetchWait(1, min(maximum, max(0.0, plan.retry_at - now)))
 
     def _lose(self, node: int, keys: Collection[TopicPartition], reason: str, since: float) -> None:
         """A broker is away or fails as a whole: its partitions may have other leaders by now."""
         for key in keys & self.partitions.keys():
             if self.partitions[key].leader == node:
-                self.partitions[key].suffer(reason, since)
-        self.metadata_wanted.set()
+                self.partitions[key].record_problem(reason, since)
+        self.metadata_requested.set()
         self.troubled.set()
 
     async def _take_response(
@@ -333,7 +333,7 @@ class Fetcher:
     def _follow(self, partition: Partition, effect: Effect) -> None:
         """Do what follows from a part of a response."""
         if Effect.ASK_FOR_METADATA in effect:
-            self.metadata_wanted.set()
+            self.metadata_requested.set()
         if Effect.JUDGE in effect:
             self.troubled.set()
         if Effect.TAKE in effect:
@@ -375,14 +375,16 @@ class Fetcher:
                     self._take_outcome(one, outcomes[one.key], now)
             self._notify()
 
-    def _take_outcome(self, partition: Partition, outcome: Jump | str | None, now: float) -> None:
+    def _take_outcome(
+        self, partition: Partition, outcome: OffsetReset | str | None, now: float
+    ) -> None:
         if isinstance(outcome, str):
-            self.metadata_wanted.set()
+            self.metadata_requested.set()
             self._fail(partition, outcome, now)
         elif outcome is None:
             partition.stay()
         else:
-            partition.jump(outcome)
+            partition.reset(outcome)
             self._make_ready(partition)
 
     # ---- bookkeeping
@@ -391,7 +393,7 @@ class Fetcher:
         key = partition.key
         if key.topic in self._suspended:
             partition.leader = None
-            self.metadata_wanted.set()
+            self.metadata_requested.set()
             return
         topic = self._topics.get(key.topic)
         layout = topic.partitions.get(key.partition) if topic is not None else None
@@ -399,7 +401,7 @@ class Fetcher:
             partition.lead(layout.leader, layout.epoch)
         elif layout is not None:
             partition.leader = None
-            self.metadata_wanted.set()
+            self.metadata_requested.set()
             self._fail(partition, error_text(layout.error or _LEADER_NOT_AVAILABLE), now)
 
     def _drop(self, key: TopicPartition) -> None:

@@ -19,14 +19,14 @@ from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from trio_util import AsyncValue
 
 from odin_ws.backoff import Backoff
-from odin_ws.kafka.aio import call_aiokafka, start
 from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
+from odin_ws.kafka.asyncio_bridge import call_aiokafka, start
 from odin_ws.kafka.client import KafkaClient
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.monitor import Monitor, renewed
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.protocol import Coordinator, FindCoordinatorRequest, OffsetFetchRequest
-from odin_ws.kafka.start_offsets import Placer
+from odin_ws.kafka.start_offsets import StartOffsetFinder
 from odin_ws.kafka.topic_layout import Layout
 from odin_ws.kafka.trio_asyncio_compat import trio_as_aio
 from odin_ws.records import TopicPartition
@@ -74,7 +74,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     _client: KafkaClient
     _layout: Layout
     _monitor: Monitor
-    _placer: Placer
+    _start_offset_finder: StartOffsetFinder
     _positions: Positions
     # Whether the group has given us partitions, and it is known where they go on.
     _is_placed: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(value=False))
@@ -138,9 +138,9 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 await trio.sleep(backoff.next())
 
     async def _explain(self, reason: str) -> str:
-        """Why a broker refuses connections, if one does: aiokafka does not tell."""
-        refusal = await self._options.access.refusal(self._options.probe)
-        return reason if refusal is None else str(refusal)
+        """Why a broker rejects connections, if one does: aiokafka does not tell."""
+        rejection = await self._options.security.rejection_reason(self._options.probe)
+        return reason if rejection is None else str(rejection)
 
     async def _wait_for_topics(self, changed: trio.Event) -> None:
         """Serve nothing, truthfully, until there is something."""
@@ -205,7 +205,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             # During a rebalance that is usual, and what was read until then is committed in it.
             if not self._cannot_commit:
                 reason = str(failure) or type(failure).__name__
-                log.warning("cannot commit the group's positions", reason=reason)
+                log.warning("consumer group offset commit failed", reason=reason)
             self._cannot_commit = True
         else:
             self._committed |= changed
@@ -249,7 +249,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             }
         self._assigned = self._ours = frozenset()
         self._committed = {}
-        self._monitor.unplaced = {}
+        self._monitor.without_start_offset = {}
         # Why it cannot join says more, also while it tries again.
         if self._monitor.own_problem is None:
             self._monitor.own_problem = renewed(_JOINING, None)
@@ -260,7 +260,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         self._assignments += 1
         self._assignment_changed.set()
         self._assignment_changed = trio.Event()
-        log.info("the group assigned partitions", partitions=len(partitions))
+        log.info("consumer group assigned partitions", partitions=len(partitions))
         await trio.lowlevel.checkpoint()
 
     # ---- where to go on
@@ -277,8 +277,8 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             found, failed = await self._find_positions(waiting)
             if assignment != self._assignments:
                 continue
-            self._monitor.unplaced = {
-                key: renewed(reason, self._monitor.unplaced.get(key))
+            self._monitor.without_start_offset = {
+                key: renewed(reason, self._monitor.without_start_offset.get(key))
                 for key, reason in failed.items()
             }
             for key, place in found.items():
@@ -311,12 +311,12 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             return {}, dict.fromkeys(partitions, str(failure))
         new = partitions - stored.keys() - failed.keys()
         if new and self._monitor.started_ms is not None:
-            placement = await self._placer.find(new, self._monitor.started_ms)
+            placement = await self._start_offset_finder.find(new, self._monitor.started_ms)
             stored |= placement.ends
             failed |= placement.failed
         if stored:
             # Partitions that appear from now on have records of since the start.
-            self._placer.is_first = False
+            self._start_offset_finder.is_first = False
         return stored, failed
 
     async def _find_coordinator(self) -> Coordinator:

@@ -26,8 +26,8 @@ from odin_ws.kafka.protocol import (
 )
 from odin_ws.kafka.record_batches import read_batches
 from odin_ws.log_reader import (
-    ArchiveUnavailable,
     Bounds,
+    LogUnavailable,
     PartitionsUnavailable,
     RecordsExpired,
     Span,
@@ -75,11 +75,11 @@ _LEADER_MOVED: Final = {3, 5, 6, 9, 74, 75, 100, 103}
 
 
 class KafkaLogReader:
-    """Reads the log for at most `readings` at once. See Archive."""
+    """Reads the log for at most `readings` at once. See LogReader."""
 
     def __init__(self, options: KafkaOptions, readings: int) -> None:
         self._bound = options.probe
-        self._client = KafkaClient(options.access, options.probe)
+        self._client = KafkaClient(options.security, options.probe)
         self._slots = trio.CapacityLimiter(readings)
         self._current: set[_Reading] = set()
         self._started = trio.Event()
@@ -88,7 +88,7 @@ class KafkaLogReader:
         self._absent: set[str] = set()
 
     async def run(self) -> None:
-        """See Archive."""
+        """See LogReader."""
         try:
             async with self._client.running():
                 self._started.set()
@@ -116,7 +116,7 @@ class KafkaLogReader:
             reading.over = reason
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """See Archive."""
+        """See LogReader."""
         metadata = await self.layout({key.topic for key in partitions}, partitions)
         leaders = leaders_of(metadata)
         there = leaders.keys() & set(partitions)
@@ -130,7 +130,7 @@ class KafkaLogReader:
     async def positions_at(
         self, topics: Collection[str], timestamp: int
     ) -> dict[TopicPartition, int]:
-        """See Archive."""
+        """See LogReader."""
         metadata = await self.layout(topics)
         at = min(max(0, timestamp), _LAST_TIMESTAMP)
         leaders = leaders_of(metadata)
@@ -143,14 +143,14 @@ class KafkaLogReader:
     async def read(
         self, spans: Mapping[TopicPartition, Span]
     ) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
-        """See Archive."""
+        """See LogReader."""
         reading = _Reading(self, spans, self._bound)
         await self._slots.acquire_on_behalf_of(reading)
         reading.given_at = trio.current_time()
         self._current.add(reading)
         try:
             if self._has_stopped:
-                raise ArchiveUnavailable(_STOPPED)
+                raise LogUnavailable(_STOPPED)
             yield reading
         finally:
             self._end(reading, _LEFT)
@@ -158,7 +158,7 @@ class KafkaLogReader:
     async def layout(
         self, topics: Collection[str], partitions: Collection[TopicPartition] = ()
     ) -> Metadata:
-        """The layout of topics. Raises ArchiveUnavailable.
+        """The layout of topics. Raises LogUnavailable.
 
         A topic that is absent, or one of these partitions, is asked for again for some seconds.
         """
@@ -179,11 +179,11 @@ class KafkaLogReader:
 
     async def _metadata(self, topics: Collection[str]) -> Metadata:
         if self._has_stopped:
-            raise ArchiveUnavailable(_STOPPED)
+            raise LogUnavailable(_STOPPED)
         try:
             return await self._client.metadata(sorted(topics))
         except KafkaUnavailable as failure:
-            raise ArchiveUnavailable(str(failure)) from failure
+            raise LogUnavailable(str(failure)) from failure
 
     async def fetch(self, node: int, request: FetchRequest) -> Sequence[FetchedPartition]:
         """Fetch from a broker. Raises KafkaUnavailable."""
@@ -230,11 +230,11 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         finally:
             self.given_at = trio.current_time()
         if self.over is not None:
-            raise ArchiveUnavailable(self.over)
+            raise LogUnavailable(self.over)
         return self._batches.popleft()
 
     async def _read_some(self) -> None:
-        """Fetch once of each leader. Raises RecordsExpired and ArchiveUnavailable."""
+        """Fetch once of each leader. Raises RecordsExpired and LogUnavailable."""
         self._trouble = {}
         if self._metadata is None:
             await self._look_up()
@@ -245,7 +245,7 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         if trio.current_time() - self._progress_at > self._bound:
             stuck = min(self._trouble or self._left)
             reason = self._trouble.get(stuck)
-            raise ArchiveUnavailable(
+            raise LogUnavailable(
                 f"no records come from {stuck.topic} {stuck.partition}"
                 + ("" if reason is None else f": {reason}")
             )
@@ -254,16 +254,16 @@ class _Reading(AsyncIterator[Sequence[Record]]):
             await trio.sleep(_RETRY_SECONDS)
 
     async def _look_up(self) -> None:
-        """Ask for the leaders. Raises RecordsExpired, and ArchiveUnavailable for missing rights."""
+        """Ask for the leaders. Raises RecordsExpired, and LogUnavailable for missing rights."""
         try:
             metadata = await self._reader.layout({key.topic for key in self._left}, self._left)
-        except ArchiveUnavailable as failure:
+        except LogUnavailable as failure:
             self._trouble.update(dict.fromkeys(self._left, str(failure)))
             return
         for key in self._left:
             error = _error_of(metadata, key.topic)
             if error == _TOPIC_DENIED:
-                raise ArchiveUnavailable(f"{key.topic}: {error_text(error)}")
+                raise LogUnavailable(f"{key.topic}: {error_text(error)}")
             if error == _UNKNOWN_TOPIC:
                 raise _expired(key)
             topic = metadata.topics[key.topic]

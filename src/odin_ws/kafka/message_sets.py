@@ -10,8 +10,8 @@ from typing import Final
 
 from odin_ws.kafka.batch_records import RECORD_COST
 from odin_ws.kafka.decompression import decompress
-from odin_ws.kafka.errors import BadBatch
-from odin_ws.records import Record, TopicPartition, Undecodable
+from odin_ws.kafka.errors import BatchDecodeError
+from odin_ws.records import InvalidBatch, Record, TopicPartition
 
 __all__ = ["MIN_MESSAGE_BYTES", "read_messages"]
 
@@ -34,21 +34,23 @@ _MAX_MESSAGES: Final = 1 << 17
 
 
 def read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[list[Record], int]:
-    """The records from `offset` on, and what they have cost. Raises BadBatch."""
+    """The records from `offset` on, and what they have cost. Raises BatchDecodeError."""
     wrapper, attributes = _read_wrapper(key, view)
     codec = attributes & _CODEC_MASK
     if not codec:
         return [wrapper] if wrapper.offset >= offset else [], len(view) + RECORD_COST
     if wrapper.value is None:
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
     inside = memoryview(decompress(codec, memoryview(wrapper.value)))
     records: list[Record] = []
     try:
         _read_set(key, inside, records)
         _place(wrapper, records, is_relative=bool(view[_MAGIC_AT]))
-    except (BadBatch, struct.error) as error:
-        reason = error.reason if isinstance(error, BadBatch) else Undecodable.MALFORMED_BATCH
-        raise BadBatch(reason, len(inside) + RECORD_COST * len(records)) from error
+    except (BatchDecodeError, struct.error) as error:
+        reason = (
+            error.reason if isinstance(error, BatchDecodeError) else InvalidBatch.MALFORMED_BATCH
+        )
+        raise BatchDecodeError(reason, len(inside) + RECORD_COST * len(records)) from error
     if attributes & _LOG_APPEND_TIME:
         for one in records:
             one.timestamp = wrapper.timestamp
@@ -57,29 +59,29 @@ def read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[l
 
 
 def _read_wrapper(key: TopicPartition, view: memoryview) -> tuple[Record, int]:
-    """The only message of a batch, and its attributes. Raises BadBatch."""
+    """The only message of a batch, and its attributes. Raises BatchDecodeError."""
     try:
         wrapper, attributes, end = _read_message(key, view, 0)
     except struct.error as error:
         # It ends before its last field.
-        raise BadBatch(Undecodable.MALFORMED_BATCH) from error
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH) from error
     if end != len(view):
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
     return wrapper, attributes
 
 
 def _read_set(key: TopicPartition, inside: memoryview, records: list[Record]) -> None:
-    """Append the messages of a set. Raises BadBatch, struct.error."""
+    """Append the messages of a set. Raises BatchDecodeError, struct.error."""
     at = 0
     while at < len(inside):
         record, attributes, at = _read_message(key, inside, at)
         if attributes & _CODEC_MASK:
-            raise BadBatch(Undecodable.MALFORMED_BATCH)
+            raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
         if len(records) == _MAX_MESSAGES:
-            raise BadBatch(Undecodable.BATCH_TOO_LARGE)
+            raise BatchDecodeError(InvalidBatch.BATCH_TOO_LARGE)
         records.append(record)
     if not records:
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
 
 
 def _place(wrapper: Record, records: list[Record], *, is_relative: bool) -> None:
@@ -89,16 +91,16 @@ def _place(wrapper: Record, records: list[Record], *, is_relative: bool) -> None
     for one in records:
         one.offset += shift
         if not before < one.offset <= wrapper.offset:
-            raise BadBatch(Undecodable.MALFORMED_BATCH)
+            raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
         before = one.offset
 
 
 def _read_message(key: TopicPartition, data: memoryview, at: int) -> tuple[Record, int, int]:
-    """A message, its attributes, and the place behind it. Raises BadBatch, struct.error."""
+    """A message, its attributes, and the place behind it. Raises BatchDecodeError, struct.error."""
     offset, length, _, magic, attributes = _HEADER.unpack_from(data, at)
     end = at + _OVERHEAD + length
     if magic not in {0, 1} or not at < end <= len(data):
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
     timestamp = -1
     at += _HEADER.size
     if magic:
@@ -107,7 +109,7 @@ def _read_message(key: TopicPartition, data: memoryview, at: int) -> tuple[Recor
     record_key, at = _nullable(data, at, end)
     value, at = _nullable(data, at, end)
     if at != end:
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
     return Record(*key, offset, timestamp, record_key, value), attributes, end
 
 
@@ -117,5 +119,5 @@ def _nullable(data: memoryview, at: int, end: int) -> tuple[bytes | None, int]:
     if length < 0:
         return None, at
     if length > end - at:
-        raise BadBatch(Undecodable.MALFORMED_BATCH)
+        raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
     return bytes(data[at : at + length]), at + length

@@ -18,8 +18,8 @@ from odin_ws.kafka.fetcher import Fetcher
 from odin_ws.kafka.offset_queries import list_offsets
 from odin_ws.kafka.partition import Problem
 from odin_ws.kafka.protocol import LATEST, TopicLayout
-from odin_ws.kafka.source_status import Feed, FeedStatus
-from odin_ws.kafka.status_rules import Judgement, Troubles, judge
+from odin_ws.kafka.source_status import SourceState, SourceStatus
+from odin_ws.kafka.status_rules import Evaluation, KnownProblems, evaluate
 from odin_ws.kafka.topic_layout import Layout
 from odin_ws.records import TopicPartition
 
@@ -33,7 +33,7 @@ _LAST_ASK_SECONDS: Final = 2.0
 
 # The monitor judges trouble when it begins and ends. While something is in trouble, the monitor
 # judges it once per this time too: trouble becomes old enough to be shown.
-_JUDGE_SECONDS: Final = 0.5
+_EVALUATE_SECONDS: Final = 0.5
 
 # A transaction usually takes well under a second; the broker ends one after a minute by default.
 _TRANSACTION_SECONDS: Final = 5.0
@@ -51,11 +51,11 @@ class Monitor:
     `positions`: by partition the offset behind what the hub has, for the lag; they move.
     `started_ms`: when the layout was first known, epoch ms. `layout_changed` is set, and replaced,
     when partitions appeared. `history_ended` is set by the source: nothing is live before.
-    `unplaced`: partitions for which it is not known where to begin, and `own_problem`: what keeps
-    the source as a whole from reading; both are for others to set.
+    `without_start_offset`: partitions for which it is not known where to begin, and `own_problem`:
+    what keeps the source as a whole from reading; both are for others to set.
     """
 
-    _feed: Feed
+    _source_status: SourceStatus
     _client: KafkaClient
     _fetcher: Fetcher
     _layout: Layout
@@ -65,7 +65,7 @@ class Monitor:
     layout_changed: trio.Event = attrs.field(factory=trio.Event)
     history_ended: trio.Event = attrs.field(factory=trio.Event)
     leaders: dict[TopicPartition, int | None] = attrs.field(factory=dict)
-    unplaced: dict[TopicPartition, Problem] = attrs.field(factory=dict)
+    without_start_offset: dict[TopicPartition, Problem] = attrs.field(factory=dict)
     own_problem: Problem | None = None
     _cluster_problem: Problem | None = None
     _topic_problems: dict[str, Problem] = attrs.field(factory=dict)
@@ -81,11 +81,11 @@ class Monitor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._ask_for_layout)
             nursery.start_soon(self._measure_lag)
-            nursery.start_soon(self._judge_always)
+            nursery.start_soon(self._evaluate_periodically)
 
-    def want_metadata(self) -> None:
+    def request_metadata(self) -> None:
         """Ask for the layout soon: a leader that was asked does not lead."""
-        self._fetcher.metadata_wanted.set()
+        self._fetcher.metadata_requested.set()
 
     # ---- the layout
 
@@ -95,7 +95,7 @@ class Monitor:
         backoff = Backoff(_FIRST_ASK_SECONDS, min(_LAST_ASK_SECONDS, self._interval / 4))
         topics = sorted(self._layout.topics)
         while True:
-            self._fetcher.metadata_wanted = trio.Event()
+            self._fetcher.metadata_requested = trio.Event()
             try:
                 metadata = await self._client.metadata(topics)
                 if not any(topic.partitions for topic in metadata.topics.values()):
@@ -110,9 +110,9 @@ class Monitor:
                 if self.leaders != before or not self._has_trouble:
                     backoff.reset()
                 if self._has_young_problem:
-                    self.want_metadata()
+                    self.request_metadata()
                 with trio.move_on_after(self._interval):
-                    await self._fetcher.metadata_wanted.wait()
+                    await self._fetcher.metadata_requested.wait()
             await trio.sleep(backoff.next())
 
     async def _reach_brokers(self) -> None:
@@ -137,12 +137,12 @@ class Monitor:
             topic: renewed(reason, self._topic_problems.get(topic))
             for topic, reason in self._layout.problems.items()
         }
-        self._feed.miss(self._layout.missing)
+        self._source_status.set_missing_topics(self._layout.missing)
         is_first = self.started_ms is None
         if is_first:
             self.started_ms = int(time.time() * 1000)
         elif change.appeared:
-            log.info("the topics have changed", partitions=len(self._layout.partitions))
+            log.info("topic layout changed", partitions=len(self._layout.partitions))
         if is_first or change.appeared or change.recreated:
             self.layout_changed.set()
             self.layout_changed = trio.Event()
@@ -151,7 +151,7 @@ class Monitor:
     @property
     def _has_trouble(self) -> bool:
         partitions = self._fetcher.partitions.values()
-        return bool(self.unplaced or self._topic_problems) or any(
+        return bool(self.without_start_offset or self._topic_problems) or any(
             one.problem is not None for one in partitions
         )
 
@@ -164,7 +164,7 @@ class Monitor:
             or self._cluster_problem
             or self.own_problem
             or self._shown
-            or self._feed.status.value is not FeedStatus.LIVE
+            or self._source_status.state.value is not SourceState.LIVE
         )
 
     @property
@@ -191,20 +191,20 @@ class Monitor:
             end = max(self._ends.get(key, -1), partition.high_watermark)
             behind = end - self._positions.get(key, end)
             lag[key.topic] = lag.get(key.topic, 0) + max(0, behind)
-        self._feed.lag = lag
+        self._source_status.lag = lag
 
     # ---- the truth about it
 
-    async def _judge_always(self) -> None:
+    async def _evaluate_periodically(self) -> None:
         while True:
             self._fetcher.troubled = trio.Event()
-            self._publish(self._judge())
+            self._publish(self._evaluate())
             usual = self._interval / 2
-            seconds = min(_JUDGE_SECONDS, usual) if self._is_unsettled else usual
+            seconds = min(_EVALUATE_SECONDS, usual) if self._is_unsettled else usual
             with trio.move_on_after(seconds):
                 await self._fetcher.troubled.wait()
 
-    def _judge(self) -> Judgement:
+    def _evaluate(self) -> Evaluation:
         now = trio.current_time()
         self._held = {
             key: self._held.get(key) or Problem(_HELD, now)
@@ -214,36 +214,40 @@ class Monitor:
         held = {
             key: one for key, one in self._held.items() if now - one.since >= _TRANSACTION_SECONDS
         }
-        self._feed.held_partitions = len(held)
-        troubles = Troubles(self.unplaced, held, self._topic_problems, self._up_since, self._shown)
-        return judge(self._fetcher.partitions.values(), troubles, now, self._interval)
+        self._source_status.held_partitions = len(held)
+        known_problems = KnownProblems(
+            self.without_start_offset, held, self._topic_problems, self._up_since, self._shown
+        )
+        return evaluate(self._fetcher.partitions.values(), known_problems, now, self._interval)
 
-    def _publish(self, judgement: Judgement) -> None:
-        feed = self._feed
+    def _publish(self, judgement: Evaluation) -> None:
+        source_status = self._source_status
         down = judgement.all_down or self._down_as_a_whole()
-        if feed.status.value is FeedStatus.STARTING:
+        if source_status.state.value is SourceState.STARTING:
             knows_layout = self.started_ms is not None
             reason = down or self._first_reason()
             if reason is not None and not (down is None and judgement.all_begun):
-                self._fail(FeedStatus.STARTING, reason)
+                self._fail(SourceState.STARTING, reason)
             elif not self.history_ended.is_set():
-                feed.become(FeedStatus.STARTING, _HISTORY if knows_layout else feed.reason)
+                source_status.transition(
+                    SourceState.STARTING, _HISTORY if knows_layout else source_status.reason
+                )
             elif knows_layout and judgement.all_begun:
                 self._publish_lag()
-                feed.become(FeedStatus.LIVE)
+                source_status.transition(SourceState.LIVE)
         elif down is None:
-            if feed.status.value is FeedStatus.STALLED:
+            if source_status.state.value is SourceState.STALLED:
                 self._up_since = trio.current_time()
-                judgement = self._judge()
-            feed.become(FeedStatus.LIVE)
+                judgement = self._evaluate()
+            source_status.transition(SourceState.LIVE)
         else:
-            self._fail(FeedStatus.STALLED, down)
-        is_live = feed.status.value is FeedStatus.LIVE
+            self._fail(SourceState.STALLED, down)
+        is_live = source_status.state.value is SourceState.LIVE
         if is_live:
             self._reasons.clear()
             self._shown = judgement.lasting
-            feed.stalled_topics.value = judgement.stalled_topics
-        feed.report(judgement.problems, quiet=not is_live)
+            source_status.stalled_topics.value = judgement.stalled_topics
+        source_status.report_problems(judgement.problems, quiet=not is_live)
 
     def _down_as_a_whole(self) -> str | None:
         """Why nothing can be read, whatever the partitions are; once live, when that has lasted."""
@@ -254,21 +258,21 @@ class Monitor:
         if problem is None:
             return None
         lasted = trio.current_time() - problem.since >= self._interval
-        is_live = self._feed.status.value is FeedStatus.LIVE
+        is_live = self._source_status.state.value is SourceState.LIVE
         return problem.reason if lasted or not is_live else None
 
     def _first_reason(self) -> str | None:
         """What goes wrong at the start, before it has lasted."""
         several = [
             *(one.problem for one in self._fetcher.partitions.values()),
-            *self.unplaced.values(),
+            *self.without_start_offset.values(),
             *self._topic_problems.values(),
         ]
         return next((one.reason for one in several if one is not None), None)
 
-    def _fail(self, status: FeedStatus, reason: str) -> None:
+    def _fail(self, status: SourceState, reason: str) -> None:
         """Say why nothing is read; each reason is logged once, until the feed is live."""
-        self._feed.become(status, reason)
+        self._source_status.transition(status, reason)
         if reason not in self._reasons:
             self._reasons.add(reason)
             log.warning(

@@ -17,12 +17,12 @@ import trio
 from aiokafka.abc import AbstractTokenProvider
 
 from odin_ws.http_client import Page, Unreachable, WebAddress
-from odin_ws.kafka.errors import Refused
+from odin_ws.kafka.errors import AuthenticationFailed
 from odin_ws.kafka.trio_asyncio_compat import trio_as_aio
 from odin_ws.settings import Secret
 from odin_ws.settings.secrets import read_secret_file
 
-__all__ = ["TokenEndpoint", "TokenFile", "Tokens"]
+__all__ = ["OAuthTokenEndpoint", "OAuthTokenFile", "OAuthTokenSource"]
 
 # A token is not used any more this long before it expires, or a quarter of its lifetime before
 # where that is shorter.
@@ -43,7 +43,7 @@ _ERRORS: Final = {
 }
 
 
-class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
+class OAuthTokenSource(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
     """A source of tokens; `origin` names it behind "the token"."""
 
     origin: str
@@ -52,10 +52,10 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untype
         """A broker did not take the last one."""
 
 
-class TokenFile(Tokens):
+class OAuthTokenFile(OAuthTokenSource):
     """The token that is in a file at the moment a connection needs it: its writer may renew it.
 
-    Raises Refused where there is none.
+    Raises AuthenticationFailed where there is none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,17 +68,21 @@ class TokenFile(Tokens):
         try:
             secret = await loop.run_in_executor(None, read_secret_file, self._path)
         except ValueError as error:
-            raise Refused(f"KAFKA_SASL_TOKEN_FILE={self._path}: the file {error}") from None
+            raise AuthenticationFailed(
+                f"KAFKA_SASL_TOKEN_FILE={self._path}: the file {error}"
+            ) from None
         token = secret.reveal().strip()
         if not _is_token(token):
-            raise Refused(f"KAFKA_SASL_TOKEN_FILE={self._path}: the file has no token in it")
+            raise AuthenticationFailed(
+                f"KAFKA_SASL_TOKEN_FILE={self._path}: the file has no token in it"
+            )
         return token
 
 
-class TokenEndpoint(Tokens):
+class OAuthTokenEndpoint(OAuthTokenSource):
     """The client credentials grant (RFC 6749, 4.4): a token is fetched, and used until it ends.
 
-    Raises Refused where there is none; `address` says how long that may take.
+    Raises AuthenticationFailed where there is none; `address` says how long that may take.
     """
 
     def __init__(self, address: WebAddress, client_id: str, secret: Secret, scope: str) -> None:
@@ -100,7 +104,7 @@ class TokenEndpoint(Tokens):
         return token.reveal()
 
     def forget(self) -> None:
-        """See Tokens."""
+        """See OAuthTokenSource."""
         self._token = None
 
     async def _current(self) -> Secret:
@@ -109,13 +113,13 @@ class TokenEndpoint(Tokens):
             if self._token is not None and now < self._until:
                 return self._token
             if now < self._failed_until:
-                raise Refused(self._failure)
+                raise AuthenticationFailed(self._failure)
             try:
                 grant = _read(await self._address.post(self._form, self._auth))
             except Unreachable as error:
                 self._failure = f"KAFKA_SASL_TOKEN_URL={self._address.url}: {error}"
                 self._failed_until = trio.current_time() + _FAILURE_SECONDS
-                raise Refused(self._failure) from None
+                raise AuthenticationFailed(self._failure) from None
             self._token, self._until = grant.token, now + grant.usable
             return grant.token
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final, Protocol, TypeVar
 
 from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported, error_text
-from odin_ws.kafka.partition import Jump, Partition
+from odin_ws.kafka.partition import OffsetReset, Partition
 from odin_ws.kafka.protocol import (
     EARLIEST,
     LATEST,
@@ -23,9 +23,9 @@ from odin_ws.kafka.protocol import (
     ListOffsetsRequest,
     OffsetFound,
 )
-from odin_ws.records import JumpReason, TopicPartition
+from odin_ws.records import GapReason, TopicPartition
 
-__all__ = ["Brokers", "judge", "look_up"]
+__all__ = ["Brokers", "look_up", "resolve"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Brokers(Protocol):
 
 async def look_up(
     brokers: Brokers, node: int, partitions: Sequence[Partition]
-) -> dict[TopicPartition, Jump | str | None]:
+) -> dict[TopicPartition, OffsetReset | str | None]:
     """By partition: the jump to make, None to go on as before, or why that is not known now."""
     try:
         return await _look_up(brokers, node, partitions)
@@ -52,14 +52,14 @@ async def look_up(
 
 async def _look_up(
     brokers: Brokers, node: int, partitions: Sequence[Partition]
-) -> dict[TopicPartition, Jump | str | None]:
+) -> dict[TopicPartition, OffsetReset | str | None]:
     # After a change of leaders the epoch alone tells; else the log's bounds do, too.
     keys = [one.key for one in partitions if one.is_out_of_range or one.lookup is not None]
     firsts, ends = await _bounds(brokers, node, keys)
     epochs = {
         partition.key: partition.record_epoch
         for partition in partitions
-        if partition.record_epoch != NO_EPOCH and partition.lookup is not JumpReason.RECREATED
+        if partition.record_epoch != NO_EPOCH and partition.lookup is not GapReason.RECREATED
     }
     current = {partition.key: partition.leader_epoch for partition in partitions}
     epoch_ends: Mapping[TopicPartition, EpochEnd] = {}
@@ -68,7 +68,7 @@ async def _look_up(
         with suppress(RequestUnsupported):
             epoch_ends = await brokers.ask(node, EpochEndsRequest(epochs, current))
     return {
-        partition.key: judge(
+        partition.key: resolve(
             partition,
             firsts.get(partition.key),
             ends.get(partition.key),
@@ -90,9 +90,9 @@ async def _bounds(
     return missing | firsts, missing | ends
 
 
-def judge(
+def resolve(
     partition: Partition, first: OffsetFound | None, end: OffsetFound | None, epoch_end: EpochEnd
-) -> Jump | str | None:
+) -> OffsetReset | str | None:
     """The jump to make, None to go on at the position, or why that is not known now.
 
     `first`, `end`: the log's bounds, None where they were not asked for. `epoch_end`: where the
@@ -102,18 +102,18 @@ def judge(
     if error:
         return error_text(error)
     first_offset = 0 if first is None else first.offset
-    if partition.lookup is JumpReason.RECREATED:
+    if partition.lookup is GapReason.RECREATED:
         # Everything that the new log has is news.
-        return Jump(first_offset, JumpReason.RECREATED)
+        return OffsetReset(first_offset, GapReason.RECREATED)
     at = partition.position
     knows_epoch = epoch_end.epoch != NO_EPOCH
     if at < first_offset:
-        return Jump(first_offset, JumpReason.EXPIRED)
+        return OffsetReset(first_offset, GapReason.EXPIRED)
     if knows_epoch and epoch_end.offset < at:
         offset = max(epoch_end.offset, first_offset)
         epoch = epoch_end.epoch if offset == epoch_end.offset else NO_EPOCH
-        return Jump(offset, JumpReason.TRUNCATED, epoch)
+        return OffsetReset(offset, GapReason.TRUNCATED, epoch)
     if end is not None and at > end.offset and not knows_epoch:
         # Never back to the beginning: the records there were delivered, as far as can be known.
-        return Jump(end.offset, JumpReason.TRUNCATED)
+        return OffsetReset(end.offset, GapReason.TRUNCATED)
     return None

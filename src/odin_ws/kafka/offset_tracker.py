@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from odin_ws.log_reader import Bounds
 from odin_ws.records import Assignment, Record, TopicPartition
 
-__all__ = ["Places", "history_starts", "share_out"]
+__all__ = ["OffsetTracker", "history_starts", "split_evenly"]
 
 
-class Places:
+class OffsetTracker:
     """The places of every partition ever read, each the offset of the next record to hand on.
 
     `history`: for partitions whose past is still being read, the end it had at the start: records
@@ -47,26 +47,26 @@ class Places:
 
     def assignment_after(
         self,
-        jumps: Mapping[TopicPartition, int],
+        resets: Mapping[TopicPartition, int],
         partitions: Iterable[TopicPartition],
         *,
         partial: bool = False,
     ) -> Assignment:
         """The assignment that the hub is told before these jumps are made."""
-        after = Places()
+        after = OffsetTracker()
         after.next, after.history = dict(self.next), dict(self.history)
-        after.jump(jumps)
+        after.reset(resets)
         # Also where no history is left: of what was remembered the rest is missing.
-        history = {key: to - 1 for key, to in jumps.items() if key in self.history}
+        history = {key: to - 1 for key, to in resets.items() if key in self.history}
         return after.assignment(partitions, history=history, partial=partial)
 
-    def jump(self, jumps: Mapping[TopicPartition, int]) -> None:
+    def reset(self, resets: Mapping[TopicPartition, int]) -> None:
         """Go on somewhere else.
 
         Forward, over records that were deleted: the rest of a history is still to be read.
         Back, where a topic was recreated: all that it has now is new.
         """
-        for key, to in jumps.items():
+        for key, to in resets.items():
             if not self.next[key] <= to < self.history.get(key, 0):
                 self.history.pop(key, None)
             self.next[key] = to
@@ -110,9 +110,9 @@ class Places:
 
 
 def history_starts(
-    bounds: Mapping[TopicPartition, Bounds], since: Mapping[TopicPartition, int], most: int
+    bounds: Mapping[TopicPartition, Bounds], since: Mapping[TopicPartition, int], maximum: int
 ) -> dict[TopicPartition, int]:
-    """The first offsets so that there are `most` records to the ends, and none before `since`.
+    """The first offsets so that there are `maximum` records to the ends, and none before `since`.
 
     A partition without a `since` has nothing that is young enough.
     """
@@ -120,11 +120,11 @@ def history_starts(
         key: max(0, has.end - max(has.first, since[key])) if key in since else 0
         for key, has in bounds.items()
     }
-    shares = share_out(young, most)
+    shares = split_evenly(young, maximum)
     return {key: has.end - shares[key] for key, has in bounds.items()}
 
 
-def share_out(wanted: Mapping[TopicPartition, int], total: int) -> dict[TopicPartition, int]:
+def split_evenly(wanted: Mapping[TopicPartition, int], total: int) -> dict[TopicPartition, int]:
     """Parts of `total`, none larger than the part wanted: a small one leaves more to the others."""
     shares: dict[TopicPartition, int] = {}
     for key in sorted(wanted, key=lambda key: wanted[key]):

@@ -6,14 +6,14 @@ from typing import Any
 
 import attrs
 
-from odin_ws.kafka.security import KafkaAccess
+from odin_ws.kafka.security import KafkaSecurity
 
 __all__ = ["KafkaOptions"]
 
 
 @attrs.frozen
 class KafkaOptions:
-    """How to reach Kafka (`access`) and read it.
+    """How to reach Kafka (`security`) and read it.
 
     `group`: the consumer group to join, None to read every partition. `max_wait`: seconds the
     broker may hold an idle fetch. `slot`: seconds between two fetches from a broker while records
@@ -24,7 +24,7 @@ class KafkaOptions:
     where the group stopped.
     """
 
-    access: KafkaAccess
+    security: KafkaSecurity
     group: str | None
     max_wait: float
     slot: float
@@ -36,4 +36,4 @@ class KafkaOptions:
     def client(self) -> dict[str, Any]:
         """The arguments every aiokafka client takes. Raises OSError."""
         # aiokafka's default of 100 ms means 40 log lines a second while a broker is away.
-        return self.access.client() | {"retry_backoff_ms": 500}
+        return self.security.client() | {"retry_backoff_ms": 500}

@@ -10,9 +10,9 @@ import attrs
 
 from odin_ws.backoff import Backoff
 from odin_ws.kafka.protocol import NO_EPOCH, FetchFrom
-from odin_ws.records import JumpReason, Record, TopicPartition
+from odin_ws.records import GapReason, Record, TopicPartition
 
-__all__ = ["Jump", "Partition", "PartitionState", "Problem"]
+__all__ = ["OffsetReset", "Partition", "PartitionState", "Problem"]
 
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 5.0
@@ -45,14 +45,14 @@ class Problem:
 
 
 @attrs.frozen
-class Jump:
+class OffsetReset:
     """Reading goes on at `offset`, which is not behind the last record that was read.
 
     `epoch`: in which the record before it was written, -1 if not known.
     """
 
     offset: int
-    reason: JumpReason
+    reason: GapReason
     epoch: int = NO_EPOCH
 
 
@@ -88,14 +88,14 @@ class Partition:
     corrupt_at: int | None = None
     fetch_bytes: int | None = None
     # Why the position has to be looked up; None to find out what the log has.
-    lookup: JumpReason | None = None
+    lookup: GapReason | None = None
     # Whether a fetch has shown that the log does not have the position.
     is_out_of_range: bool = False
     buffered_bytes: int = 0
     # Whether it is among those that the fetcher takes from next.
     ready: bool = False
     _fetch_from: FetchFrom = _NOWHERE
-    _buffer: deque[tuple[list[Record], int] | Jump] = attrs.field(factory=deque)
+    _buffer: deque[tuple[list[Record], int] | OffsetReset] = attrs.field(factory=deque)
     _backoff: Backoff = attrs.field(
         factory=lambda: Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
     )
@@ -119,7 +119,7 @@ class Partition:
             self._backoff.reset()
         return was_in_question
 
-    def suffer(self, reason: str, since: float) -> Problem:
+    def record_problem(self, reason: str, since: float) -> Problem:
         """Something is wrong, maybe not the partition's own: its broker is away."""
         self.problem = Problem(reason, self.problem.since if self.problem else since)
         return self.problem
@@ -129,12 +129,12 @@ class Partition:
 
         That is never long beside the trouble itself: short trouble is noticed soon.
         """
-        since = self.suffer(reason, now).since
+        since = self.record_problem(reason, now).since
         self.state = PartitionState.BACKING_OFF
         longest = max(_FIRST_RETRY_SECONDS, (now - since) / _TRIES)
         self.retry_at = now + min(longest, self._backoff.next())
 
-    def look_up(self, reason: JumpReason | None = None) -> None:
+    def look_up(self, reason: GapReason | None = None) -> None:
         """Stop fetching until the log has said where to go on."""
         self.state = PartitionState.LOOKING_UP
         self.lookup = reason
@@ -182,8 +182,9 @@ class Partition:
     @property
     def is_recreated(self) -> bool:
         """Whether the log is another one than that of the record that is taken next."""
-        return self.lookup is JumpReason.RECREATED or any(
-            isinstance(one, Jump) and one.reason is JumpReason.RECREATED for one in self._buffer
+        return self.lookup is GapReason.RECREATED or any(
+            isinstance(one, OffsetReset) and one.reason is GapReason.RECREATED
+            for one in self._buffer
         )
 
     @property
@@ -197,14 +198,14 @@ class Partition:
         if not self._buffer:
             return self.position
         first = self._buffer[0]
-        return first.offset if isinstance(first, Jump) else first[0][0].offset
+        return first.offset if isinstance(first, OffsetReset) else first[0][0].offset
 
     def buffer(self, records: list[Record], size: int) -> None:
         """Keep records, of `size` bytes as they were fetched, until they are taken."""
         self._buffer.append((records, size))
         self.buffered_bytes += size
 
-    def jump(self, to: Jump) -> None:
+    def reset(self, to: OffsetReset) -> None:
         """Go on elsewhere; the hub is told after the records that were read before."""
         self.position = to.offset
         self.record_epoch = to.epoch
@@ -212,15 +213,15 @@ class Partition:
         self._buffer.append(to)
         self.stay()
 
-    def take(self, most: int) -> list[Record]:
+    def take(self, maximum: int) -> list[Record]:
         """Take records, at most so many; none where a jump comes first."""
         taken: list[Record] = []
-        while self._buffer and len(taken) < most:
+        while self._buffer and len(taken) < maximum:
             first = self._buffer[0]
-            if isinstance(first, Jump):
+            if isinstance(first, OffsetReset):
                 break
             records, size = first
-            room = most - len(taken)
+            room = maximum - len(taken)
             if len(records) <= room:
                 taken += records
                 self._buffer.popleft()
@@ -230,10 +231,10 @@ class Partition:
                 self._buffer[0] = records[room:], size
         return taken
 
-    def take_jump(self) -> Jump | None:
+    def take_reset(self) -> OffsetReset | None:
         """Take the jump that comes next, if one does."""
         first = self._buffer[0] if self._buffer else None
-        if not isinstance(first, Jump):
+        if not isinstance(first, OffsetReset):
             return None
         self._buffer.popleft()
         return first

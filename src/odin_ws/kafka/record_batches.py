@@ -31,9 +31,9 @@ from odin_ws.kafka.batch_records import (
     read_records,
     read_usual,
 )
-from odin_ws.kafka.errors import BadBatch
+from odin_ws.kafka.errors import BatchDecodeError
 from odin_ws.kafka.message_sets import MIN_MESSAGE_BYTES, read_messages
-from odin_ws.records import Record, TopicPartition, Undecodable
+from odin_ws.records import InvalidBatch, Record, TopicPartition
 
 __all__ = ["Decoded", "read_batches"]
 
@@ -220,7 +220,7 @@ class _Reader:
         """Add a batch's records, or its reason."""
         try:
             records, cost = read()
-        except BadBatch as bad:
+        except BatchDecodeError as bad:
             self._spent += bad.cost
             self._invalid(last, bad.reason, raw, timestamp)
         else:
@@ -251,9 +251,9 @@ class _Reader:
             if delta >= 0 and 0 <= header.base_offset + delta - last < _MAX_LEAP:
                 last = header.base_offset + delta
         last = min(last, _MAX_OFFSET)
-        self._invalid(last, Undecodable.CORRUPT_BATCH, data[at : at + MAX_RAW_BYTES])
+        self._invalid(last, InvalidBatch.CORRUPT_BATCH, data[at : at + MAX_RAW_BYTES])
 
-    def _invalid(self, last: int, reason: Undecodable, raw: bytes, timestamp: int = -1) -> None:
+    def _invalid(self, last: int, reason: InvalidBatch, raw: bytes, timestamp: int = -1) -> None:
         value = raw[:MAX_RAW_BYTES]
         self._records.append(Record(*self._key, last, timestamp, None, value, reason))
         self._offset = last + 1

@@ -1,7 +1,7 @@
 """How we are let in by Kafka, and how we know that it is Kafka.
 
-aiokafka logs why a broker refused a connection, and then raises an error that does not say so.
-`KafkaAccess.refusal` finds out once more.
+aiokafka logs why a broker rejected a connection, and then raises an error that does not say so.
+`KafkaSecurity.rejection_reason` finds out once more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from aiokafka.errors import (
 )
 
 from odin_ws.http_client import Unreachable, WebAddress
-from odin_ws.kafka.aio import call_aiokafka
 from odin_ws.kafka.aiokafka_internals import (
     CONNECT_ERRORS,
     MALFORMED_RESPONSE_ERRORS,
@@ -28,12 +27,13 @@ from odin_ws.kafka.aiokafka_internals import (
     cause_of,
     connect,
 )
-from odin_ws.kafka.errors import Nonsense, Refused
-from odin_ws.kafka.oauth import TokenEndpoint, TokenFile, Tokens
+from odin_ws.kafka.asyncio_bridge import call_aiokafka
+from odin_ws.kafka.errors import AuthenticationFailed, UnexpectedResponse
+from odin_ws.kafka.oauth import OAuthTokenEndpoint, OAuthTokenFile, OAuthTokenSource
 from odin_ws.kafka.protocol import MalformedResponse, MetadataRequest, UnsupportedVersion
 from odin_ws.settings import Secret, Settings, SettingsError
 
-__all__ = ["KafkaAccess"]
+__all__ = ["KafkaSecurity"]
 
 # Shown in the broker's log and its quotas.
 _CLIENT_ID: Final = "odin-ws"
@@ -73,7 +73,7 @@ def _no_password() -> str:
 
 
 @attrs.frozen
-class KafkaAccess:
+class KafkaSecurity:
     """Addresses of and credentials for Kafka. Each field is documented at its setting KAFKA_…."""
 
     brokers: tuple[str, ...]
@@ -81,13 +81,13 @@ class KafkaAccess:
     mechanism: str = "PLAIN"
     username: str = ""
     password: Secret | None = None
-    tokens: Tokens | None = None
+    tokens: OAuthTokenSource | None = None
     tls: TlsFiles = attrs.field(factory=TlsFiles)
     # The last context and the stamps of its files: making one takes 20 ms.
     _context: dict[str, Any] = attrs.field(init=False, factory=dict, eq=False, repr=False)
 
     @classmethod
-    def of(cls, settings: Settings) -> KafkaAccess:
+    def of(cls, settings: Settings) -> KafkaSecurity:
         """The access that the settings describe. Raises SettingsError for unusable files."""
         tls = TlsFiles(
             settings.kafka_ssl_cafile, settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile
@@ -137,8 +137,8 @@ class KafkaAccess:
 
         `seconds` bounds the connecting, and each request for as long as the connection lives.
 
-        Raises Refused for want of a token, Nonsense for an answer that makes no sense, or one of
-        CONNECT_ERRORS. Any other error of the token source is a bug, and raised as one.
+        Raises AuthenticationFailed for want of a token, Nonsense for an answer that makes no sense,
+        or one of CONNECT_ERRORS. Any other error of the token source is a bug, and raised as one.
         """
         arguments = self.connection()
         recorded = _RecordedTokens(self.tokens) if self.tokens is not None else None
@@ -149,31 +149,31 @@ class KafkaAccess:
         except CONNECT_ERRORS as error:
             # Some of them are a ValueError too: that of a certificate.
             if recorded is not None and recorded.failure is error:
-                if isinstance(error, Refused):
+                if isinstance(error, AuthenticationFailed):
                     raise
                 raise RuntimeError("the source of the tokens has failed") from error
             raise
         except MALFORMED_RESPONSE_ERRORS as error:
             if recorded is not None and recorded.failure is error:
                 raise
-            raise Nonsense(_nonsense(error)) from error
+            raise UnexpectedResponse(_unexpected_response(error)) from error
 
-    async def refusal(self, seconds: float) -> Refused | None:
-        """Why the first broker that is there refuses a connection; None where none does."""
+    async def rejection_reason(self, seconds: float) -> AuthenticationFailed | None:
+        """Why the first broker that is there rejects a connection; None where none does."""
         for broker in self.brokers:
             # One that hangs must not take the time of the others.
             with trio.move_on_after(seconds / len(self.brokers)):
                 try:
-                    await call_aiokafka(self._knock, broker, seconds)
-                except Refused as refused:
-                    return refused
+                    await call_aiokafka(self._check_rate, broker, seconds)
+                except AuthenticationFailed as rejected:
+                    return rejected
                 except CONNECT_ERRORS as error:
                     why = self.why_rejected(error)
                     if why:
-                        return Refused(f"{broker}: {why}")
+                        return AuthenticationFailed(f"{broker}: {why}")
         return None
 
-    async def _knock(self, broker: str, seconds: float) -> None:
+    async def _check_rate(self, broker: str, seconds: float) -> None:
         """Connect to a broker and ask a question; in asyncio."""
         host, _, port = broker.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
@@ -183,7 +183,7 @@ class KafkaAccess:
             encoded = request.encode(connection.versions)
             cluster = request.decode(encoded.api_version, await connection.send(encoded))
         except (UnsupportedVersion, MalformedResponse) as error:
-            raise Nonsense(str(error)) from error
+            raise UnexpectedResponse(str(error)) from error
         finally:
             # TLS says goodbye first; a broker that does not answer that is not waited for.
             await connection.close()
@@ -191,11 +191,11 @@ class KafkaAccess:
         # brokers.
         if self.tokens is not None and not cluster.brokers:
             self.tokens.forget()
-            raise Refused(f"{broker}: does not take the token {self.tokens.origin}")
+            raise AuthenticationFailed(f"{broker}: does not take the token {self.tokens.origin}")
 
     def why_rejected(self, error: BaseException) -> str | None:
         """The words for a connection's error about TLS or credentials; None for other errors."""
-        if isinstance(error, Nonsense):
+        if isinstance(error, UnexpectedResponse):
             return error.what
         error = cause_of(error)
         why = None
@@ -217,18 +217,18 @@ class KafkaAccess:
                 )
             case _ if isinstance(error, MALFORMED_RESPONSE_ERRORS):
                 # Some of them are an OSError too, which stands above.
-                why = _nonsense(error)
+                why = _unexpected_response(error)
         return why
 
 
-def _nonsense(error: BaseException) -> str:
+def _unexpected_response(error: BaseException) -> str:
     return f"its answer makes no sense: {f'{type(error).__name__}: {error}'[:_MOST_SHOWN]}"
 
 
 class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
     """Tells an error of the token's own source from one of the broker's answer."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: OAuthTokenSource) -> None:
         self._tokens = tokens
         self.failure: BaseException | None = None
 
@@ -248,20 +248,22 @@ def _is_about_ours(error: ssl.SSLError) -> bool:
     return "_ALERT_" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
 
 
-def _tokens(settings: Settings) -> Tokens | None:
+def _tokens(settings: Settings) -> OAuthTokenSource | None:
     path, url = settings.kafka_sasl_token_file, settings.kafka_sasl_token_url
     if path is not None:
-        return TokenFile(path)
+        return OAuthTokenFile(path)
     secret = settings.kafka_sasl_client_secret
     if url is None or secret is None:
         return None
     # A caller that waits for a connection gets the reason for a missing token, not only a time-out.
     seconds = min(_TOKEN_SECONDS, settings.kafka_probe_seconds / 2)
     try:
-        address = WebAddress(url, seconds=seconds, most=_TOKEN_BYTES)
+        address = WebAddress(url, seconds=seconds, maximum=_TOKEN_BYTES)
     except Unreachable as error:
         raise SettingsError([f"KAFKA_SASL_TOKEN_URL={url}: {error}"]) from error
-    return TokenEndpoint(address, settings.kafka_sasl_client_id, secret, settings.kafka_sasl_scope)
+    return OAuthTokenEndpoint(
+        address, settings.kafka_sasl_client_id, secret, settings.kafka_sasl_scope
+    )
 
 
 def _check(tls: TlsFiles) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import trio
 
-from odin_ws.kafka.source_status import Feed
+from odin_ws.kafka.source_status import SourceStatus
 from odin_ws.records import Item
 
 __all__ = ["PACING_SLOT", "Source"]
@@ -18,7 +18,7 @@ PACING_SLOT = 0.05
 class Source(Protocol):
     """Reads records and hands them on in batches.
 
-    `feed` says how it is doing. `run` first sends an Assignment, then Batches, and a HistoryEnd
+    `status` says how it is doing. `run` first sends an Assignment, then Batches, and a HistoryEnd
     once the first assignment's history has come: at once where there is none. Another Assignment
     comes whenever the partitions change, or the place in one of them is not behind its last record:
     records were deleted before they were read, or a topic was recreated.
@@ -27,8 +27,8 @@ class Source(Protocol):
     by an exception for a bug.
     """
 
-    feed: Feed
+    status: SourceStatus
 
-    async def run(self, outbox: trio.MemorySendChannel[Item]) -> None:
+    async def run(self, channel: trio.MemorySendChannel[Item]) -> None:
         """Read until cancelled."""
         ...

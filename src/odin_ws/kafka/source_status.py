@@ -10,12 +10,12 @@ import structlog
 import trio
 from trio_util import AsyncValue
 
-__all__ = ["Feed", "FeedProblem", "FeedStatus"]
+__all__ = ["SourceProblem", "SourceState", "SourceStatus"]
 
 log = structlog.get_logger("odin_ws.feed")
 
 
-class FeedStatus(StrEnum):
+class SourceState(StrEnum):
     """How the feed is doing. Only `live` means that records published now arrive."""
 
     STARTING = "starting"  # not connected to the broker yet
@@ -24,11 +24,11 @@ class FeedStatus(StrEnum):
     STOPPED = "stopped"  # the source has ended
 
 
-_EVENTS = {status: f"feed is {status}" for status in FeedStatus}
+_EVENTS = {state: f"feed is {state}" for state in SourceState}
 
 
 @attrs.frozen
-class FeedProblem:
+class SourceProblem:
     """Why some partitions of a topic are not read; all of it where `partitions` is empty.
 
     `since`: Trio's clock, seconds.
@@ -45,23 +45,23 @@ class FeedProblem:
 
 
 @attrs.define(eq=False)
-class Feed:
+class SourceStatus:
     """The status of a source.
 
-    `status` can be waited on. `since` is when it took its value (trio's clock, seconds).
+    `state` can be waited on. `since` is when it took its value (trio's clock, seconds).
     `lag`: records the broker has that were not read yet, by topic, at the last probe.
     `problems`: the topics or partitions not read while the rest is live. `stalled_topics`: topics
     with partitions whose trouble has lasted, which subscribers are told; can be waited on.
     `held_partitions`: partitions whose newest records an open transaction holds back.
     """
 
-    status: AsyncValue[FeedStatus] = attrs.field(factory=lambda: AsyncValue(FeedStatus.STARTING))
+    state: AsyncValue[SourceState] = attrs.field(factory=lambda: AsyncValue(SourceState.STARTING))
     since: float = attrs.field(factory=trio.current_time)
     reason: str = "not connected yet"
     paced: bool = False
     lag: Mapping[str, int] = attrs.field(factory=dict)
     missing_topics: frozenset[str] = frozenset()
-    problems: Sequence[FeedProblem] = ()
+    problems: Sequence[SourceProblem] = ()
     stalled_topics: AsyncValue[frozenset[str]] = attrs.field(
         factory=lambda: AsyncValue(frozenset[str]())
     )
@@ -69,28 +69,28 @@ class Feed:
     lost_records: int = 0
     held_partitions: int = 0
 
-    def become(self, status: FeedStatus, reason: str = "") -> None:
+    def transition(self, state: SourceState, reason: str = "") -> None:
         """Take a status; a change is logged once, a repetition only renews the reason."""
         self.reason = reason
-        if status is self.status.value:
+        if state is self.state.value:
             return
         self.since = trio.current_time()
-        self.status.value = status
-        if status is FeedStatus.STALLED:
-            log.warning(_EVENTS[status], reason=reason)
+        self.state.value = state
+        if state is SourceState.STALLED:
+            log.warning(_EVENTS[state], reason=reason)
         else:
-            log.info(_EVENTS[status])
+            log.info(_EVENTS[state])
 
-    def miss(self, topics: frozenset[str]) -> None:
+    def set_missing_topics(self, topics: frozenset[str]) -> None:
         """Say which topics of the catalogue do not exist; a change is logged once."""
         if topics != self.missing_topics:
             self.missing_topics = topics
             if topics:
-                log.warning("topics that do not exist yet", topics=sorted(topics))
+                log.warning("topics missing", topics=sorted(topics))
             else:
-                log.info("all topics exist now")
+                log.info("all topics exist")
 
-    def report(self, problems: Sequence[FeedProblem], *, quiet: bool = False) -> None:
+    def report_problems(self, problems: Sequence[SourceProblem], *, quiet: bool = False) -> None:
         """Say what is not read; that a topic's trouble begins and ends is logged, once each.
 
         `quiet`: not now, for nothing is read, and that is said already.
@@ -100,7 +100,7 @@ class Feed:
             return
         now = {one.topic: one for one in problems}
         for topic in now.keys() - self._reported:
-            log.warning("partitions are not read", problem=str(now[topic]))
+            log.warning("partitions unavailable", problem=str(now[topic]))
         for topic in self._reported - now.keys():
-            log.info("partitions are read again", topic=topic)
+            log.info("partitions available again", topic=topic)
         self._reported = frozenset(now)

@@ -20,13 +20,13 @@ from odin_ws.kafka.topic_layout import Layout
 from odin_ws.log_reader import Bounds
 from odin_ws.records import TopicPartition
 
-__all__ = ["Placement", "Placer"]
+__all__ = ["StartOffsetFinder", "StartOffsets"]
 
 _FIRST_RETRY_SECONDS: Final = 0.2
 
 
 @attrs.frozen
-class Placement:
+class StartOffsets:
     """`starts`: by partition the offset to read from. `ends`: from where on records are news.
 
     `failed`: by partition why it cannot be placed now, in words. `is_first`: at the start.
@@ -40,7 +40,7 @@ class Placement:
     epochs: Mapping[TopicPartition, int] = attrs.field(factory=dict)
 
 
-class Placer:
+class StartOffsetFinder:
     """Finds where to begin in each partition, whatever is wrong with the others.
 
     At the start: at the end, with some history before it. A partition that could not be asked about
@@ -62,7 +62,9 @@ class Placer:
         self._at_start: frozenset[TopicPartition] | None = None
         self.is_first = True
 
-    async def run(self, found: trio.MemorySendChannel[Placement], wake: Callable[[], None]) -> None:
+    async def run(
+        self, found: trio.MemorySendChannel[StartOffsets], wake: Callable[[], None]
+    ) -> None:
         """Place partitions as they appear, until cancelled; `wake` says that some were found."""
         monitor = self._monitor
         backoff = Backoff(_FIRST_RETRY_SECONDS, self._options.probe)
@@ -71,13 +73,13 @@ class Placer:
             self._placed &= self._layout.partitions
             waiting = self._layout.partitions - self._placed
             if monitor.started_ms is None or not (waiting or self.is_first):
-                monitor.unplaced = {}
+                monitor.without_start_offset = {}
                 await changed.wait()
                 backoff.reset()
                 continue
             placement = await self.find(waiting, monitor.started_ms)
-            monitor.unplaced = {
-                key: renewed(reason, monitor.unplaced.get(key))
+            monitor.without_start_offset = {
+                key: renewed(reason, monitor.without_start_offset.get(key))
                 for key, reason in placement.failed.items()
             }
             if placement.starts or not waiting:
@@ -86,11 +88,11 @@ class Placer:
                 await found.send(placement)
                 wake()
             if placement.failed:
-                monitor.want_metadata()
+                monitor.request_metadata()
                 with trio.move_on_after(backoff.next()):
                     await changed.wait()
 
-    async def find(self, partitions: Collection[TopicPartition], started_ms: int) -> Placement:
+    async def find(self, partitions: Collection[TopicPartition], started_ms: int) -> StartOffsets:
         """Where to begin in these partitions; `started_ms`: the start, epoch ms."""
         if self._at_start is None:
             self._at_start = self._layout.partitions
@@ -99,9 +101,9 @@ class Placer:
         ends = await self._ask(dict.fromkeys(partitions, LATEST))
         starts = await self._history_starts(ends.found)
         epochs = _at_end(starts, ends)
-        return Placement(starts, ends.found, ends.failed, is_first=True, epochs=epochs)
+        return StartOffsets(starts, ends.found, ends.failed, is_first=True, epochs=epochs)
 
-    async def _since(self, partitions: Collection[TopicPartition], started_ms: int) -> Placement:
+    async def _since(self, partitions: Collection[TopicPartition], started_ms: int) -> StartOffsets:
         old_topics = {key.topic for key in self._at_start or ()}
         times = {
             key: EARLIEST
@@ -114,14 +116,14 @@ class Placer:
         young = await self._ask({key: times[key] for key in ends.found})
         starts = {key: at if at >= 0 else ends.found[key] for key, at in young.found.items()}
         failed = ends.failed | young.failed
-        return Placement(starts, starts, failed, epochs=_at_end(starts, ends))
+        return StartOffsets(starts, starts, failed, epochs=_at_end(starts, ends))
 
     async def _history_starts(
         self, ends: Mapping[TopicPartition, int]
     ) -> Mapping[TopicPartition, int]:
         """Where to begin so that only the history that is wanted comes before the ends."""
-        seconds, most = self._options.history_seconds, self._options.history_records
-        if not seconds or not most or not ends:
+        seconds, maximum = self._options.history_seconds, self._options.history_records
+        if not seconds or not maximum or not ends:
             return ends
         firsts = await self._ask(dict.fromkeys(ends, EARLIEST))
         since = await self._ask(dict.fromkeys(ends, int((time.time() - seconds) * 1000)))
@@ -132,7 +134,7 @@ class Placer:
         }
         young = {key: since.found[key] for key in bounds if since.found[key] >= 0}
         # One whose past cannot be asked about begins without it.
-        return dict(ends) | history_starts(bounds, young, most)
+        return dict(ends) | history_starts(bounds, young, maximum)
 
     async def _ask(self, times: Mapping[TopicPartition, int]) -> Offsets:
         # Committed records end there: those of an open transaction come when it ends.

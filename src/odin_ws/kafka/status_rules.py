@@ -10,10 +10,10 @@ from typing import Final
 import attrs
 
 from odin_ws.kafka.partition import Partition, Problem
-from odin_ws.kafka.source_status import FeedProblem
+from odin_ws.kafka.source_status import SourceProblem
 from odin_ws.records import TopicPartition
 
-__all__ = ["Judgement", "Troubles", "judge"]
+__all__ = ["Evaluation", "KnownProblems", "evaluate"]
 
 
 # Leaders move within a second or two: of a part of Kafka nothing is said for so long at least.
@@ -21,17 +21,17 @@ _LEAST_PATIENCE: Final = 2.0
 
 
 @attrs.frozen
-class Troubles:
+class KnownProblems:
     """Trouble other than with fetches.
 
     `up_since`: when the feed was last mended as a whole (Trio's clock): what is left then of the
     trouble that it had is not older than that. `shown`: partitions whose trouble was shown before
     it went down, and is not over.
-    `unplaced`: partitions for which it is not known yet where to begin. `held`: those that an open
-    transaction holds; they are read, up to it. `topics`: the problems of whole topics.
+    `without_start_offset`: partitions for which it is not known yet where to begin. `held`: those
+    that an open transaction holds; they are read, up to it. `topics`: the problems of whole topics.
     """
 
-    unplaced: Mapping[TopicPartition, Problem]
+    without_start_offset: Mapping[TopicPartition, Problem]
     held: Mapping[TopicPartition, Problem]
     topics: Mapping[str, Problem]
     up_since: float = -math.inf
@@ -39,62 +39,66 @@ class Troubles:
 
 
 @attrs.frozen
-class Judgement:
+class Evaluation:
     """`problems`: those to be shown. `lasting`: the partitions whose trouble has lasted.
 
     `stalled_topics`: the topics of these. `all_down`: the reason, where no partition is read any
     more. `all_begun`: whether each is read, or in trouble that has lasted.
     """
 
-    problems: tuple[FeedProblem, ...]
+    problems: tuple[SourceProblem, ...]
     lasting: frozenset[TopicPartition]
     stalled_topics: frozenset[str]
     all_down: str | None
     all_begun: bool
 
 
-def judge(
-    partitions: Iterable[Partition], troubles: Troubles, now: float, patience: float
-) -> Judgement:
+def evaluate(
+    partitions: Iterable[Partition], known_problems: KnownProblems, now: float, patience: float
+) -> Evaluation:
     """Judge a source by its partitions, at a time of Trio's clock.
 
     `patience`: seconds for which trouble may last before it is shown; of a part of Kafka not less
     than two.
     """
-    unplaced, held = troubles.unplaced, troubles.held
+    without_start_offset, held = known_problems.without_start_offset, known_problems.held
     several = list(partitions)
-    topics = {name: one for name, one in troubles.topics.items() if now - one.since >= patience}
-    troubled = {one.key: one.problem for one in several if one.problem is not None} | dict(unplaced)
+    topics = {
+        name: one for name, one in known_problems.topics.items() if now - one.since >= patience
+    }
+    troubled = {one.key: one.problem for one in several if one.problem is not None} | dict(
+        without_start_offset
+    )
     lasting = {
         key: one
         for key, one in troubled.items()
-        if key in troubles.shown
-        or now - max(one.since, troubles.up_since) >= max(patience, _LEAST_PATIENCE)
+        if key in known_problems.shown
+        or now - max(one.since, known_problems.up_since) >= max(patience, _LEAST_PATIENCE)
     }
     down = [one for one in troubled.values() if now - one.since >= patience]
-    total = len(several) + len(unplaced)
+    total = len(several) + len(without_start_offset)
     reasons = Counter(one.reason for one in (*down, *topics.values()))
     is_down = len(down) == total and bool(reasons)
     problems = _grouped(lasting | {key: held[key] for key in held.keys() - lasting.keys()})
-    problems += [FeedProblem(topic, (), one.reason, one.since) for topic, one in topics.items()]
-    return Judgement(
+    problems += [SourceProblem(topic, (), one.reason, one.since) for topic, one in topics.items()]
+    return Evaluation(
         tuple(sorted(problems, key=lambda one: (one.topic, one.partitions))),
         frozenset(lasting),
         frozenset(key.topic for key in lasting),
         reasons.most_common(1)[0][0] if is_down else None,
         all(one.answered_at is not None or one.key in lasting for one in several)
-        and unplaced.keys() <= lasting.keys()
-        and troubles.topics.keys() <= topics.keys(),
+        and without_start_offset.keys() <= lasting.keys()
+        and known_problems.topics.keys() <= topics.keys(),
     )
 
 
-def _grouped(problems: Mapping[TopicPartition, Problem]) -> list[FeedProblem]:
+def _grouped(problems: Mapping[TopicPartition, Problem]) -> list[SourceProblem]:
     """One entry for the partitions of a topic with the same trouble."""
     groups: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for key, problem in problems.items():
         groups.setdefault((key.topic, problem.reason), []).append((key.partition, problem.since))
     return [
-        FeedProblem(
+        SourceProblem(
             topic,
             tuple(sorted(number for number, _since in several)),
             reason,

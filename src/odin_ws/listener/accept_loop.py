@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from odin_ws.address import Address, read_socket_address
-from odin_ws.listener.read_scheduler import Turns
+from odin_ws.listener.read_scheduler import ReadScheduler
 from odin_ws.listener.transport import SocketTransport, Transport
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
 
 log = structlog.get_logger("odin_ws.listener")
 
-# A storm of callers waits in the kernel's queue rather than being refused.
+# A storm of callers waits in the kernel's queue rather than being rejected.
 _BACKLOG: Final = 4096
 
 # How long one turn may accept: some 50 callers, who then wait for turns of their own; the others
@@ -108,29 +108,31 @@ def bound_address(listening: socket.socket) -> Address:
 
 async def accept_connections(
     listening: socket.socket,
-    turns: Turns,
+    read_scheduler: ReadScheduler,
     serve: Callable[[Transport, str], Awaitable[None]],
     nursery: trio.Nursery,
 ) -> None:
-    """Accept until cancelled, then close `listening`: callers are refused rather than kept waiting.
+    """Accept until cancelled, then close `listening`: clients are rejected, not kept waiting.
 
     Each connection is served in a task of `nursery`, which outlives this.
     """
     exhausted = False
-    with listening, _none_left(listening, turns, serve, nursery):
+    with listening, _none_left(listening, read_scheduler, serve, nursery):
         while True:
             await trio.lowlevel.wait_readable(listening)
             # Whom it takes needs turns as well: the others wait in the kernel's queue.
-            await turns.take()
+            await read_scheduler.wait_for_read()
             try:
                 for sock, peer in _accept_some(listening, _SLICE_SECONDS):
                     exhausted = False
-                    nursery.start_soon(serve, SocketTransport(sock, turns), peer)
+                    nursery.start_soon(serve, SocketTransport(sock, read_scheduler), peer)
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
                 if not exhausted:
-                    log.exception("cannot accept: raise the limit of descriptors or memory")
+                    log.exception(
+                        "cannot accept connections: raise the limit of file descriptors or memory"
+                    )
                 exhausted = True
                 await trio.sleep(_EXHAUSTED_SECONDS)
 
@@ -138,7 +140,7 @@ async def accept_connections(
 @contextmanager
 def _none_left(
     listening: socket.socket,
-    turns: Turns,
+    read_scheduler: ReadScheduler,
     serve: Callable[[Transport, str], Awaitable[None]],
     nursery: trio.Nursery,
 ) -> Iterator[None]:
@@ -149,7 +151,7 @@ def _none_left(
         # Out of descriptors: then they are reset after all.
         with suppress(OSError):
             for sock, peer in _accept_some(listening, _LAST_SECONDS):
-                nursery.start_soon(serve, SocketTransport(sock, turns), peer)
+                nursery.start_soon(serve, SocketTransport(sock, read_scheduler), peer)
 
 
 def _accept_some(listening: socket.socket, seconds: float) -> Iterator[tuple[socket.socket, str]]:

@@ -19,7 +19,7 @@ import trio
 
 from odin_ws.time_slice import SLICE_SECONDS
 
-__all__ = ["Turns", "giving_turns"]
+__all__ = ["ReadScheduler", "running_read_scheduler"]
 
 # What clients have of a pass while some wait for their turn; beside a hub that keeps the loop,
 # twice what that takes: 12,000 who come back under a stream are back as soon as with four times
@@ -64,7 +64,7 @@ class _Queue:
         self.per_pass = min(_MOST, max(_LEAST, self.per_pass * factor))
 
 
-class Turns:
+class ReadScheduler:
     """Gives the tasks of clients their turns, in the order of coming within each queue.
 
     Args:
@@ -99,7 +99,7 @@ class Turns:
         """The number of tasks that wait for their next time slice."""
         return len(self._work.lot)
 
-    async def take(self) -> None:
+    async def wait_for_read(self) -> None:
         """Wait until the caller may read, which always comes. Often no checkpoint."""
         if self._left:
             self._left -= 1
@@ -112,7 +112,7 @@ class Turns:
         self._asked.set()
         await self._replays.lot.park()
 
-    async def take_for_work(self) -> None:
+    async def wait_for_work_slice(self) -> None:
         """Wait until the caller's work may go on for another time slice. Always a checkpoint."""
         self._asked.set()
         await self._work.lot.park()
@@ -156,9 +156,9 @@ class Turns:
 
 
 @asynccontextmanager
-async def giving_turns(turns: Turns) -> AsyncIterator[None]:
+async def running_read_scheduler(read_scheduler: ReadScheduler) -> AsyncIterator[None]:
     """Give turns for the length of the block."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(turns.run)
+        nursery.start_soon(read_scheduler.run)
         yield
         nursery.cancel_scope.cancel()

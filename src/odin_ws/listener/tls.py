@@ -121,7 +121,7 @@ class Certificate:
 
     def _log_warning(self) -> None:
         if (warning := self.warning) is not None:
-            log.warning("the certificate has to be renewed", reason=warning, file=str(self._chain))
+            log.warning("certificate expires soon", reason=warning, file=str(self._chain))
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -149,7 +149,7 @@ class Certificate:
             )
         except (OSError, ValueError) as error:
             # OpenSSL takes forms of PEM that are not read here; the certificate is good for it.
-            log.warning("it is not known when the certificate expires", error=str(error))
+            log.warning("certificate expiry unknown", error=str(error))
             return None
 
     def reload(self) -> None:
@@ -161,19 +161,19 @@ class Certificate:
         try:
             context = self._load()
         except CertificateError as error:
-            log.error("the certificate cannot be used, the old one stays", error=str(error))  # noqa: TRY400
+            log.error("certificate not reloaded: unusable, keeping the old one", error=str(error))  # noqa: TRY400
             return
         validity = self._read_validity()
         problem = None if validity is None else validity.problem(time.time())
         if problem is not None and self.problem is None:
             log.error(
-                "the certificate is not valid now, the old one stays",
+                "certificate not reloaded: not valid now, keeping the old one",
                 error=problem,
                 file=str(self._chain),
             )
             return
         self.context, self.validity = context, validity
-        log.info("the certificate was read again")
+        log.info("certificate reloaded")
         self._log_warning()
 
     async def run(self) -> None:
@@ -195,7 +195,7 @@ async def survive_hangups() -> None:
     """
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
-            log.info("nothing is read again at SIGHUP: there is no certificate")
+            log.info("SIGHUP ignored: no TLS certificate configured")
 
 
 class TlsTransport:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import trio
 
-from odin_ws.listener.read_scheduler import Turns
+from odin_ws.listener.read_scheduler import ReadScheduler
 
 __all__ = ["SocketTransport", "Transport"]
 
@@ -43,12 +43,12 @@ class Transport(Protocol):
 class SocketTransport:
     """A connected TCP socket. Not trio's SocketStream: its `send_all` waits, the hub may not."""
 
-    __slots__ = ("_fresh", "_socket", "_turns")
+    __slots__ = ("_fresh", "_read_scheduler", "_socket")
 
-    def __init__(self, sock: socket.socket, turns: Turns) -> None:
+    def __init__(self, sock: socket.socket, read_scheduler: ReadScheduler) -> None:
         sock.setblocking(False)  # noqa: FBT003 -- the standard library's signature
         self._socket = sock
-        self._turns = turns
+        self._read_scheduler = read_scheduler
         # Nothing has been read yet: the request comes as soon as the connection is there.
         self._fresh = True
 
@@ -64,7 +64,7 @@ class SocketTransport:
     async def wait_writable(self) -> None:
         """See Transport."""
         await trio.lowlevel.wait_writable(self._socket)
-        await self._turns.take()
+        await self._read_scheduler.wait_for_read()
 
     async def receive_some(self, max_bytes: int) -> bytes:
         """See Transport."""
@@ -74,7 +74,7 @@ class SocketTransport:
             else:
                 # Also where bytes are there: it is the checkpoint, and seldom they are.
                 await trio.lowlevel.wait_readable(self._socket)
-            await self._turns.take()
+            await self._read_scheduler.wait_for_read()
             try:
                 return self._socket.recv(max_bytes)
             except BlockingIOError:

@@ -82,7 +82,7 @@ class ReusableMemory:
         self._densest = (0, 0)
         # The largest moment as it counts now.
         self._largest = 0
-        self._most = 0
+        self._maximum = 0
 
     def trim(self) -> bool:
         """Give memory back to the system if much was freed; returns whether that was tried."""
@@ -107,21 +107,21 @@ class ReusableMemory:
         if self._first is None:
             self._first = own, count
         if own > self._largest:
-            if self._most > count:
+            if self._maximum > count:
                 excess = round(2 * (own - self._largest) / self._block_bytes())
-                self._most = max(count, self._most - excess)
+                self._maximum = max(count, self._maximum - excess)
             self._largest = own
-        if count >= self._most:
-            self._most = count
+        if count >= self._maximum:
+            self._maximum = count
             self._densest = self._largest, count
-        free = own - self._largest + round(self._block_bytes() * (self._most - count))
+        free = own - self._largest + round(self._block_bytes() * (self._maximum - count))
         self.bytes = free if free >= _LEAST_BYTES else 0
 
     def _block_bytes(self) -> float:
         """What an object took, of those allocated from the first look to the densest moment."""
-        least, most = _BLOCK_BYTES
+        least, maximum = _BLOCK_BYTES
         first, before = self._first or (0, 0)
         densest, count = self._densest
         if count - before < _LEAST_BLOCKS:
             return least
-        return min(most, max(least, (densest - first) / (count - before)))
+        return min(maximum, max(least, (densest - first) / (count - before)))

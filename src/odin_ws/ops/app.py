@@ -13,7 +13,7 @@ from odin_ws.ops.health import health_report
 from odin_ws.ops.metrics import metrics_registry, metrics_text
 from odin_ws.ops.page_cache import PAGE_SECONDS
 from odin_ws.ops.pages import OpsPages, not_ready, pages_app
-from odin_ws.ops.request_checks import OpsAccess
+from odin_ws.ops.request_checks import OpsAuth
 from odin_ws.ops.revocations import revoke
 from odin_ws.ops.service_view import View
 
@@ -22,7 +22,7 @@ __all__ = ["ops_app"]
 
 def ops_app(view: View, seconds: float = PAGE_SECONDS) -> Starlette:
     """The pages of `pages_app`; one that costs is built at most once in `seconds`."""
-    return pages_app(_Pages(view, seconds), OpsAccess.of(view.settings), view.ops)
+    return pages_app(_Pages(view, seconds), OpsAuth.of(view.settings), view.ops)
 
 
 class _Pages(OpsPages):

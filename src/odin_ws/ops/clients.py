@@ -15,7 +15,7 @@ import trio
 from starlette.responses import Response
 
 from odin_ws.connection.connection import Connection
-from odin_ws.ops.page_cache import SharedPage
+from odin_ws.ops.page_cache import PageCache
 from odin_ws.ops.service_view import View
 from odin_ws.protocol.commands import Delivery
 
@@ -71,7 +71,7 @@ class ClientsPages:
 
     def __init__(self, report: Callable[[int], Awaitable[dict[str, Any]]], seconds: float) -> None:
         self._report = report
-        self._pages = {size: SharedPage(partial(self._build, size), seconds) for size in _SIZES}
+        self._pages = {size: PageCache(partial(self._build, size), seconds) for size in _SIZES}
 
     async def get(self, limit: int) -> Response:
         """The page with `limit` connections at most."""
@@ -93,7 +93,7 @@ async def clients_report(view: View, limit: int) -> dict[str, Any]:
     ranked: list[tuple[tuple[int, float], Connection]] = []
     for part in _slices(connections):
         for one in part:
-            backlog = one.outbox.backlog
+            backlog = one.send_queue.backlog
             totals["connections"] += 1
             totals["backlogged"] += backlog > 0
             totals["backlog_bytes"] += backlog
@@ -101,10 +101,10 @@ async def clients_report(view: View, limit: int) -> dict[str, Any]:
             totals["latest"] += one.subscriber.conflation is not None
             ranked.append(((backlog, -one.opened_at), one))
         await trio.lowlevel.checkpoint()
-    most = [one for _, one in heapq.nlargest(limit, ranked, key=itemgetter(0))]
+    maximum = [one for _, one in heapq.nlargest(limit, ranked, key=itemgetter(0))]
     now = trio.current_time()
     clients = []
-    for part in _slices(most):
+    for part in _slices(maximum):
         clients += [_client(one, now) for one in part]
         await trio.lowlevel.checkpoint()
     return {"totals": dict(totals), "clients": clients}
@@ -115,12 +115,12 @@ def _slices(connections: Sequence[Connection]) -> Iterator[Sequence[Connection]]
 
 
 def _client(connection: Connection, now: float) -> dict[str, Any]:
-    subscriber, outbox = connection.subscriber, connection.outbox
-    conflation, since = subscriber.conflation, outbox.waiting_since
+    subscriber, send_queue = connection.subscriber, connection.send_queue
+    conflation, since = subscriber.conflation, send_queue.waiting_since
     return {
         "peer": connection.peer,
         "user": connection.grant.user,
-        "backlog_bytes": outbox.backlog,
+        "backlog_bytes": send_queue.backlog,
         "waiting_seconds": 0 if since is None else round(now - since, 3),
         "seq": subscriber.seq,
         "patterns": len(subscriber.patterns),
@@ -128,5 +128,5 @@ def _client(connection: Connection, now: float) -> dict[str, Any]:
         "held_messages": 0 if conflation is None else conflation.waiting,
         "replaying": connection.replaying,
         "connected_seconds": round(now - connection.opened_at, 3),
-        "heard_seconds": round(now - connection.heard_at, 3),
+        "heard_seconds": round(now - connection.last_received_at, 3),
     }

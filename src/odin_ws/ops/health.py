@@ -9,12 +9,12 @@ from typing import Any, Final
 import trio
 
 from odin_ws import __version__
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.ops.service_view import View
 
 __all__ = ["health_report"]
 
-# Above these shares an operator should look; nothing is refused yet.
+# Above these shares an operator should look; nothing is rejected yet.
 _WARN_PERCENT: Final = 90.0
 
 _MIB: Final = 1 << 20
@@ -41,13 +41,13 @@ def health_report(view: View) -> dict[str, Any]:
 def _errors(view: View) -> list[str]:
     if view.kafka_is_live:
         return []
-    feed = view.feed
-    seconds = trio.current_time() - feed.since
-    return [f"kafka: {feed.status.value} for {seconds:.0f} s: {feed.reason}"]
+    source_status = view.source_status
+    seconds = trio.current_time() - source_status.since
+    return [f"kafka: {source_status.state.value} for {seconds:.0f} s: {source_status.reason}"]
 
 
 def _warnings(view: View, checks: dict[str, Any]) -> list[str]:
-    feed = view.feed
+    source_status = view.source_status
     warnings = [
         f"{name}: {checks[name]['percentage']:.0f}%"
         for name in ("capacity", "memory", "cpu")
@@ -58,10 +58,12 @@ def _warnings(view: View, checks: dict[str, Any]) -> list[str]:
         for name in ("memory", "cpu")
         if checks[name]["percentage"] is None
     ]
-    if feed.missing_topics:
-        warnings.append(f"kafka: topics do not exist: {', '.join(sorted(feed.missing_topics))}")
-    warnings += [f"kafka: {problem}" for problem in feed.problems]
-    if feed.paced:
+    if source_status.missing_topics:
+        warnings.append(
+            f"kafka: topics do not exist: {', '.join(sorted(source_status.missing_topics))}"
+        )
+    warnings += [f"kafka: {problem}" for problem in source_status.problems]
+    if source_status.paced:
         rate = view.settings.ws_max_kafka_rate
         warnings.append(f"kafka: paced: WS_MAX_KAFKA_RATE={rate:g} holds records back")
     if view.certificate is not None and (problem := view.certificate.warning) is not None:
@@ -81,10 +83,10 @@ def _checks(view: View) -> dict[str, Any]:
         "kafka": {
             "status": "running" if view.kafka_is_live else "stopped",
             "healthy": view.kafka_is_live,
-            "feed": view.feed.status.value,
-            "paced": view.feed.paced,
-            "lag": dict(view.feed.lag),
-            "lost_records": view.feed.lost_records,
+            "feed": view.source_status.state.value,
+            "paced": view.source_status.paced,
+            "lag": dict(view.source_status.lag),
+            "lost_records": view.source_status.lost_records,
             "problems": _problems(view),
             "partitions": view.hub.partitions(view.hub.topics),
         },
@@ -94,7 +96,7 @@ def _checks(view: View) -> dict[str, Any]:
             "percentage": round(capacity, 1),
             "healthy": capacity < _WARN_PERCENT,
         },
-        "retention": _retention(view),
+        "history": _history(view),
         "replays": {"active": view.server.replays.active},
         "tasks": {"current": trio.lowlevel.current_statistics().tasks_living},
         "memory": {
@@ -113,8 +115,8 @@ def _checks(view: View) -> dict[str, Any]:
             "max_broadcast_rate": settings.ws_max_broadcast_rate,
             "max_connections": settings.ws_max_connections,
             "max_subscriptions": settings.ws_max_subscriptions,
-            "max_frame_bytes": settings.ws_max_frame_bytes,
-            "outbox_bytes": settings.ws_outbox_bytes,
+            "max_message_bytes": settings.ws_max_message_bytes,
+            "send_queue_bytes": settings.ws_send_queue_bytes,
             "cpu_cores": resources.cpu_limit,
         },
     }
@@ -130,17 +132,17 @@ def _problems(view: View) -> list[dict[str, Any]]:
             "reason": one.reason,
             "seconds": round(now - one.since, 1),
         }
-        for one in view.feed.problems
+        for one in view.source_status.problems
     ]
 
 
-def _retention(view: View) -> dict[str, Any]:
-    retention = view.hub.retention
-    oldest = retention.oldest
+def _history(view: View) -> dict[str, Any]:
+    history = view.hub.history
+    oldest = history.oldest
     return {
-        "messages": len(retention),
-        "bytes": retention.size,
-        "max_bytes": view.settings.ws_retention_bytes,
+        "messages": len(history),
+        "bytes": history.size,
+        "max_bytes": view.settings.ws_history_bytes,
         "oldest_seconds": 0 if oldest is None else round(trio.current_time() - oldest, 3),
     }
 
@@ -154,10 +156,10 @@ def _observability(view: View) -> dict[str, Any]:
             "by_reason": {close.value.label: count for close, count in closed.items()},
         },
         "slow": {
-            "disconnected": closed[Close.SLOW],
+            "disconnected": closed[DisconnectReason.SLOW],
             "backlogged": sum(backlog > 0 for backlog in backlogs),
         },
-        "outbox": {
+        "send_queue": {
             "samples": len(backlogs),
             "avg": round(sum(backlogs) / max(1, len(backlogs)), 1),
             "p50": _quantile(backlogs, 0.5),

@@ -14,7 +14,7 @@ import h11
 import trio
 from starlette.types import ASGIApp, Message, Scope
 
-__all__ = ["BadRequest", "Exchange", "StreamRules"]
+__all__ = ["BadRequest", "HttpExchange", "StreamRules"]
 
 # A request line, a token and a browser's headers are 2 KiB; h11 rejects a head of more with 431.
 _MAX_HEAD_BYTES: Final = 16 * 1024
@@ -49,7 +49,7 @@ class StreamRules:
     """Called before the first part."""
 
 
-class Exchange:
+class HttpExchange:
     """Reads one request, has the app answer it, and ends the connection.
 
     A response in one part is sent when the app has returned, so a client that reads slowly does not
@@ -105,7 +105,7 @@ class Exchange:
                 raise
             await self._respond()
         except h11.RemoteProtocolError as error:
-            await self._refuse(error)
+            await self._reject(error)
             raise BadRequest(str(error)) from error
 
     async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
@@ -202,7 +202,7 @@ class Exchange:
             body = self._body if self._has_body else b""
             await self._answer(HTTPStatus(self._start["status"]), self._start["headers"], body)
 
-    async def _refuse(self, error: h11.RemoteProtocolError) -> None:
+    async def _reject(self, error: h11.RemoteProtocolError) -> None:
         """Answer 4xx with the reason, unless an answer was begun."""
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             body = f"bad request: {error}\n".encode("ascii", "backslashreplace")

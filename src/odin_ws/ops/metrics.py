@@ -21,20 +21,20 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from odin_ws import __version__
-from odin_ws.auth.faults import TokenFault
-from odin_ws.clock import pauses
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.auth.faults import JwtFault
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.distribution import Distribution
-from odin_ws.handshake.admission import NO_ROOM
-from odin_ws.handshake.authenticator import NOT_LET_IN
-from odin_ws.handshake.rate_limiter import TOO_MANY
-from odin_ws.handshake.request import BAD_REQUESTS
-from odin_ws.history.record_decoder import Unreadable
+from odin_ws.handshake.admission import CAPACITY_REJECTIONS
+from odin_ws.handshake.authenticator import AUTH_REJECTIONS
+from odin_ws.handshake.rate_limiter import RATE_LIMIT_REJECTIONS
+from odin_ws.handshake.request import REQUEST_REJECTIONS
+from odin_ws.history.record_decoder import InvalidRecord
 from odin_ws.log_queue import dropped_lines
 from odin_ws.ops.service_view import View
 from odin_ws.ops.stats import OPS_REJECTIONS, OpsStats
+from odin_ws.pause_clock import pauses
 from odin_ws.protocol.errors import ErrorCode
-from odin_ws.resume import Reason
+from odin_ws.resume import LossReason
 from odin_ws.resume.replay_limits import RECOVERED
 
 __all__ = ["build_info", "log_lines", "metrics_registry", "metrics_text", "ops_rejections"]
@@ -103,7 +103,7 @@ class _ServiceCollector(Collector):
         yield ops_rejections(self._view.ops)
         yield from self._connections()
         yield from self._tls()
-        yield from self._access()
+        yield from self._ops_auth()
         yield from self._messages()
         yield from self._capacity()
         yield from self._kafka()
@@ -117,20 +117,24 @@ class _ServiceCollector(Collector):
         yield _counter("ws_connections", "Connections upgraded", stats.opened)
         yield _gauge("ws_connections_active", "Connections open now", server.admission.active)
         yield _gauge(
-            "ws_connections_pending", "Callers on their way in or out", len(server.entrance.pending)
+            "ws_connections_pending",
+            "Callers on their way in or out",
+            len(server.handshaker.limiter),
         )
         yield _gauge(
-            "ws_turns_waiting", "Connections with bytes that are to be read", view.turns.waiting
+            "ws_read_scheduler_waiting",
+            "Connections with bytes that are to be read",
+            view.read_scheduler.waiting,
         )
         yield _gauge(
             "ws_replays_waiting",
             "Replays that wait to send their next messages",
-            view.turns.replaying,
+            view.read_scheduler.replaying,
         )
         yield _gauge(
             "ws_time_slices_waiting",
             "Clients whose work waits for its next time slice",
-            view.turns.working,
+            view.read_scheduler.working,
         )
         yield _gauge("ws_connections_max", "WS_MAX_CONNECTIONS", view.settings.ws_max_connections)
         yield _labelled_counter(
@@ -138,18 +142,28 @@ class _ServiceCollector(Collector):
             "Connections refused before the upgrade",
             "reason",
             # Each is there from the start: an alert on its rate needs a first zero.
-            dict.fromkeys((*BAD_REQUESTS, *NOT_LET_IN, *TOO_MANY, *NO_ROOM), 0)
-            | server.admission.refused,
+            dict.fromkeys(
+                (
+                    *REQUEST_REJECTIONS,
+                    *AUTH_REJECTIONS,
+                    *RATE_LIMIT_REJECTIONS,
+                    *CAPACITY_REJECTIONS,
+                ),
+                0,
+            )
+            | server.admission.rejections,
         )
         disconnects = CounterMetricFamily(
             "ws_disconnects", "Connections ended", labels=["reason", "initiated_by"]
         )
-        for close in Close:
+        for close in DisconnectReason:
             reason = close.value
             disconnects.add_metric([reason.label, reason.by], stats.closed[close])
         yield disconnects
         yield _histogram("ws_connection_duration_seconds", "How long they lasted", stats.duration)
-        yield _counter("ws_slow_clients_disconnected", "Closed as slow", stats.closed[Close.SLOW])
+        yield _counter(
+            "ws_slow_clients_disconnected", "Closed as slow", stats.closed[DisconnectReason.SLOW]
+        )
         yield _counter("ws_errors", "Connections ended by an error of ours", stats.errors)
 
     def _tls(self) -> Iterator[Metric]:
@@ -162,30 +176,30 @@ class _ServiceCollector(Collector):
                 certificate.expires,
             )
 
-    def _access(self) -> Iterator[Metric]:
-        authority = self._view.server.doorkeeper.authority
+    def _ops_auth(self) -> Iterator[Metric]:
+        jwt_verifier = self._view.server.authenticator.jwt_verifier
         yield _labelled_counter(
-            "ws_tokens_refused",
+            "ws_jwt_rejected",
             "Tokens that let nobody in, or that `auth` did not take",
             "reason",
-            dict.fromkeys(TokenFault, 0) | (authority.faults if authority else {}),
+            dict.fromkeys(JwtFault, 0) | (jwt_verifier.rejections if jwt_verifier else {}),
         )
         yield _gauge(
-            "ws_token_keys",
+            "ws_jwt_keys",
             "Keys that tokens are checked with",
-            authority.key_count if authority else 0,
+            jwt_verifier.key_count if jwt_verifier else 0,
         )
-        changing = authority.changing if authority else None
+        jwks = jwt_verifier.jwks if jwt_verifier else None
         yield _labelled_counter(
-            "ws_token_key_reads",
+            "ws_jwks_reads",
             "Readings of WS_JWKS",
             "result",
-            changing.results if changing else dict.fromkeys(("read", "failed"), 0),
+            jwks.results if jwks else dict.fromkeys(("read", "failed"), 0),
         )
         yield _gauge(
             "ws_revocations",
             "Users and tokens that are revoked",
-            len(authority.revocations) if authority else 0,
+            len(jwt_verifier.revocations) if jwt_verifier else 0,
         )
 
     def _messages(self) -> Iterator[Metric]:
@@ -201,16 +215,16 @@ class _ServiceCollector(Collector):
         )
         yield _counter("ws_messages_received", "Commands from clients", sessions.commands)
         yield _labelled_counter(
-            "ws_commands_refused",
+            "ws_commands_rejected",
             "Commands answered with an error",
             "code",
-            dict.fromkeys(ErrorCode, 0) | sessions.refused,
+            dict.fromkeys(ErrorCode, 0) | sessions.rejected_commands,
         )
         yield _labelled_counter(
             "ws_names_rejected",
             "Names in commands that did not take effect",
             "code",
-            dict.fromkeys(_OF_NAMES, 0) | sessions.rejected,
+            dict.fromkeys(_OF_NAMES, 0) | sessions.rejected_names,
         )
         yield _counter(
             "ws_rate_limited_messages", "Commands over a client's rate", sessions.rate_limited
@@ -220,17 +234,17 @@ class _ServiceCollector(Collector):
 
     def _capacity(self) -> Iterator[Metric]:
         view = self._view
-        most, active = view.settings.ws_max_connections, view.server.admission.active
+        maximum, active = view.settings.ws_max_connections, view.server.admission.active
         resources = view.resources
-        yield _gauge("ws_capacity_max_connections", "Connections that may be open", most)
+        yield _gauge("ws_capacity_max_connections", "Connections that may be open", maximum)
         yield _gauge(
-            "ws_capacity_headroom_percent", "Share still free", 100 * (most - active) / most
+            "ws_capacity_headroom_percent", "Share still free", 100 * (maximum - active) / maximum
         )
         yield _labelled_counter(
             "ws_capacity_rejections",
             "Connections refused for want of room (503)",
             "reason",
-            dict.fromkeys(NO_ROOM, 0) | view.server.admission.rejected,
+            dict.fromkeys(CAPACITY_REJECTIONS, 0) | view.server.admission.capacity_rejections,
         )
         # A figure that is unknown has no sample: an old one or a 0 would be believed.
         yield _gauge("ws_memory_bytes", "Memory of the container", resources.memory_bytes)
@@ -252,9 +266,11 @@ class _ServiceCollector(Collector):
         yield log_lines()
 
     def _kafka(self) -> Iterator[Metric]:
-        feed, stats = self._view.feed, self._view.hub.stats
+        source_status, stats = self._view.source_status, self._view.hub.stats
         yield _gauge("ws_kafka_connected", "1 while the feed is live", self._view.kafka_is_live)
-        yield _gauge("ws_kafka_paced", "1 while WS_MAX_KAFKA_RATE holds records back", feed.paced)
+        yield _gauge(
+            "ws_kafka_paced", "1 while WS_MAX_KAFKA_RATE holds records back", source_status.paced
+        )
         yield _labelled_counter(
             "ws_kafka_messages_received", "Records read", "topic", stats.received
         )
@@ -262,7 +278,7 @@ class _ServiceCollector(Collector):
             "ws_kafka_messages_failed",
             "Records passed by",
             "reason",
-            dict.fromkeys(Unreadable, 0) | stats.unreadable,
+            dict.fromkeys(InvalidRecord, 0) | stats.invalid_records,
         )
         yield _labelled_counter(
             "ws_dead_letters",
@@ -276,24 +292,26 @@ class _ServiceCollector(Collector):
             stats.unknown_types,
         )
         yield _counter(
-            "ws_kafka_records_lost", "Records deleted before they were read", feed.lost_records
+            "ws_kafka_records_lost",
+            "Records deleted before they were read",
+            source_status.lost_records,
         )
         yield _gauge(
             "ws_kafka_partitions_held",
             "Partitions whose newest records an open transaction holds back",
-            feed.held_partitions,
+            source_status.held_partitions,
         )
         troubled = GaugeMetricFamily(
             "ws_kafka_partitions_not_read", "Partitions in trouble, by topic", labels=["topic"]
         )
         for topic in self._view.hub.topics:
-            several = (one for one in feed.problems if one.topic == topic)
+            several = (one for one in source_status.problems if one.topic == topic)
             troubled.add_metric([topic], sum(max(1, len(one.partitions)) for one in several))
         yield troubled
         lag = GaugeMetricFamily(
             "ws_kafka_lag_records", "Records not read yet, at the last probe", labels=["topic"]
         )
-        for topic, records in feed.lag.items():
+        for topic, records in source_status.lag.items():
             lag.add_metric([topic], records)
         yield lag
 
@@ -305,38 +323,40 @@ class _ServiceCollector(Collector):
         yield _histogram("ws_dispatch_cycle_seconds", "Time of a dispatch cycle", hub.stats.cycle)
         yield _gauge("ws_subscribed_patterns", "Patterns that have a subscriber", hub.patterns)
         backlogs = self._view.backlogs()
-        yield _gauge("ws_outbox_backlog_bytes", "Bytes waiting in all outboxes", sum(backlogs))
         yield _gauge(
-            "ws_outbox_backlog_max_bytes",
+            "ws_send_queue_backlog_bytes", "Bytes waiting in all send queues", sum(backlogs)
+        )
+        yield _gauge(
+            "ws_send_queue_backlog_max_bytes",
             "Bytes waiting in the fullest outbox",
             backlogs[-1] if backlogs else 0,
         )
 
     def _past(self) -> Iterator[Metric]:
         hub, replays = self._view.hub, self._view.server.replays
-        yield _gauge("ws_retention_messages", "Messages kept for replays", len(hub.retention))
-        yield _gauge("ws_retention_bytes", "Memory that they take", hub.retention.size)
+        yield _gauge("ws_history_messages", "Messages kept for replays", len(hub.history))
+        yield _gauge("ws_history_bytes", "Memory that they take", hub.history.size)
         yield _gauge(
-            "ws_snapshot_channels", "Channels whose last message is kept", len(hub.intake.last)
+            "ws_snapshot_channels", "Channels whose last message is kept", len(hub.ingest.snapshots)
         )
         yield _gauge("ws_replays_active", "Replays under way, or waiting", replays.active)
         yield _labelled_counter(
             "ws_replays",
-            "Replays begun, or refused for want of Kafka",
+            "Replays begun, or rejected for want of Kafka",
             "result",
-            dict.fromkeys((RECOVERED, *Reason), 0)
+            dict.fromkeys((RECOVERED, *LossReason), 0)
             | replays.results
-            | {_NOT_AVAILABLE: replays.not_now},
+            | {_NOT_AVAILABLE: replays.unavailable},
         )
         yield _labelled_counter(
             "ws_replayed_messages",
             "Messages replayed, by where they came from",
             "from",
-            {"tail": replays.from_tail, "archive": replays.from_archive},
+            {"history": replays.from_history, "log": replays.from_log},
         )
 
     def _scans(self) -> Iterator[Metric]:
-        scans, history = self._view.server.scans.stats, self._view.hub.retention
+        scans, history = self._view.server.scans.stats, self._view.hub.history
         yield _counter("ws_scans", "Forward scans of the log begun", scans.started)
         yield _gauge("ws_scans_active", "Scans that run now", scans.active)
         yield _gauge("ws_scan_clients", "Clients on a scan", scans.clients)
@@ -345,7 +365,7 @@ class _ServiceCollector(Collector):
             "ws_scan_records", "Records read from the log, each once per scan", scans.records
         )
         yield _counter(
-            "ws_scan_records_wanted", "Those that a client on the scan wants", scans.matched
+            "ws_scan_records_matched", "Those that a client on the scan wants", scans.matched
         )
         yield _counter(
             "ws_scan_cpu_seconds",
@@ -357,7 +377,7 @@ class _ServiceCollector(Collector):
         )
         yield _counter("ws_scans_failed", "Scans ended since Kafka did not answer", scans.failed)
         yield _counter(
-            "ws_retention_pins_broken",
+            "ws_history_pins_broken",
             "Pins of the history broken since it had grown to twice its size",
             history.broken_pins,
         )

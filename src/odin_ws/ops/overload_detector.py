@@ -8,10 +8,10 @@ from typing import Final
 import structlog
 import trio
 
-from odin_ws.clock import pauses
 from odin_ws.distribution import Distribution
+from odin_ws.pause_clock import pauses
 
-__all__ = ["LoopDelay", "Standing"]
+__all__ = ["LoopDelay", "OverloadDetector"]
 
 log = structlog.get_logger("odin_ws.ops")
 
@@ -24,7 +24,7 @@ _SAMPLES: Final = 10
 _BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-class Standing:
+class OverloadDetector:
     """A limit that is passed when the least of the last `samples` values is above `high`.
 
     So one large value says nothing, as one slow write does not: CoDel (RFC 8289) tells a standing
@@ -33,14 +33,14 @@ class Standing:
     """
 
     def __init__(self, samples: int, *, high: float, low: float) -> None:
-        self.passed = False
+        self.is_overloaded = False
         self._high = high
         self._low = low
         self._last: deque[float] = deque(maxlen=samples)
 
     def forget(self) -> None:
         """Begin anew: the values so far say nothing about what is now."""
-        self.passed = False
+        self.is_overloaded = False
         self._last.clear()
 
     def observe(self, value: float) -> None:
@@ -48,9 +48,9 @@ class Standing:
         self._last.append(value)
         least = min(self._last)
         if len(self._last) == self._last.maxlen and least > self._high:
-            self.passed = True
+            self.is_overloaded = True
         elif least <= self._low:
-            self.passed = False
+            self.is_overloaded = False
 
 
 class LoopDelay:
@@ -62,12 +62,12 @@ class LoopDelay:
     def __init__(self, limit: float) -> None:
         self.delays = Distribution(_BOUNDS)
         self._limit = limit
-        self._standing = Standing(_SAMPLES, high=limit, low=limit / 2)
+        self._current_notices = OverloadDetector(_SAMPLES, high=limit, low=limit / 2)
 
     @property
-    def passed(self) -> bool:
+    def is_overloaded(self) -> bool:
         """Whether the limit is passed at the moment."""
-        return self._limit > 0 and self._standing.passed
+        return self._limit > 0 and self._current_notices.is_overloaded
 
     async def run(self) -> None:
         """Sample until cancelled."""
@@ -77,8 +77,6 @@ class LoopDelay:
             pause = pauses()[1] - paused
             delay = max(0.0, trio.current_time() - due) + pause
             if pause:
-                log.warning(
-                    "the process was paused, deadlines are extended", seconds=round(delay, 3)
-                )
+                log.warning("process paused, deadlines extended", seconds=round(delay, 3))
             self.delays.observe(delay)
-            self._standing.observe(delay)
+            self._current_notices.observe(delay)

@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-__all__ = ["PAGE_SECONDS", "SharedPage"]
+__all__ = ["PAGE_SECONDS", "PageCache"]
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 PAGE_SECONDS: Final = 1.0
 
 
-class SharedPage(Generic[T]):
+class PageCache(Generic[T]):
     """Builds a page when a request finds none that is younger than `seconds`.
 
     Requests that come during a build wait for its result. `seconds` of 0 builds for every request,

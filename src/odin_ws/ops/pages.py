@@ -15,8 +15,8 @@ from starlette.routing import Route
 
 from odin_ws import __version__
 from odin_ws.ops.clients import ClientsPages, InvalidQuery, read_limit
-from odin_ws.ops.page_cache import SharedPage
-from odin_ws.ops.request_checks import OpsAccess, protection
+from odin_ws.ops.page_cache import PageCache
+from odin_ws.ops.request_checks import OpsAuth, protection
 from odin_ws.ops.stats import OpsStats
 
 __all__ = ["OpsPages", "not_ready", "pages_app"]
@@ -36,8 +36,8 @@ class OpsPages(ABC):
     """What an instance says of itself. A page that costs is built at most once in `seconds`."""
 
     def __init__(self, seconds: float) -> None:
-        self._health = SharedPage(self._build_health, seconds)
-        self._metrics = SharedPage(self._build_metrics, seconds)
+        self._health = PageCache(self._build_health, seconds)
+        self._metrics = PageCache(self._build_metrics, seconds)
         self._clients = ClientsPages(self.clients_report, seconds)
 
     async def index(self, _request: Request) -> Response:
@@ -93,7 +93,7 @@ class OpsPages(ABC):
         """Revoke a user or a token."""
 
 
-def pages_app(pages: OpsPages, access: OpsAccess, stats: OpsStats) -> Starlette:
+def pages_app(pages: OpsPages, ops_auth: OpsAuth, stats: OpsStats) -> Starlette:
     """Return the app of these pages, behind the checks of every request.
 
     `stats`: where rejected requests are counted.
@@ -108,7 +108,7 @@ def pages_app(pages: OpsPages, access: OpsAccess, stats: OpsStats) -> Starlette:
             Route("/clients", pages.clients),
             Route("/revocations", pages.revocations, methods=["POST"]),
         ],
-        middleware=protection(access, stats),
+        middleware=protection(ops_auth, stats),
     )
 
 

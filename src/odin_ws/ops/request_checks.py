@@ -16,7 +16,7 @@ from odin_ws.address import is_loopback, read_address
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret, Settings
 
-__all__ = ["OpsAccess", "protection"]
+__all__ = ["OpsAuth", "protection"]
 
 # Probes of orchestrators and load balancers carry no secrets and use any name; these two pages
 # answer one word.
@@ -42,7 +42,7 @@ _REASONS: Final = {
 
 
 @attrs.frozen
-class OpsAccess:
+class OpsAuth:
     """Which requests the ops port answers."""
 
     hosts: frozenset[str] = frozenset()
@@ -62,19 +62,19 @@ class OpsAccess:
         )
 
 
-def protection(access: OpsAccess, stats: OpsStats) -> list[Middleware]:
+def protection(ops_auth: OpsAuth, stats: OpsStats) -> list[Middleware]:
     """Return the middleware of an app of ops pages."""
-    return [Middleware(Guard, access, stats)]
+    return [Middleware(Guard, ops_auth, stats)]
 
 
 class Guard:
     """Rejects requests that the pages must not answer, and counts every rejection."""
 
-    def __init__(self, app: ASGIApp, access: OpsAccess, stats: OpsStats) -> None:
+    def __init__(self, app: ASGIApp, ops_auth: OpsAuth, stats: OpsStats) -> None:
         self._app = app
-        self._access = access
+        self._ops_auth = ops_auth
         self._stats = stats
-        self._token = None if access.token is None else access.token.reveal().encode()
+        self._token = None if ops_auth.token is None else ops_auth.token.reveal().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -107,7 +107,7 @@ class Guard:
         return None
 
     def _is_allowed_host(self, headers: Headers, scope: Scope) -> bool:
-        hosts = self._access.hosts
+        hosts = self._ops_auth.hosts
         if _ANY in hosts:
             return True
         name = _host_name(headers.get("host", ""))

@@ -14,7 +14,7 @@ import trio
 
 from odin_ws.handshake.memory_budget import MemoryBudget
 from odin_ws.ops.allocator import ReusableMemory
-from odin_ws.ops.overload_detector import LoopDelay, Standing
+from odin_ws.ops.overload_detector import LoopDelay, OverloadDetector
 
 __all__ = ["Resources", "own_cgroup"]
 
@@ -99,16 +99,16 @@ class Resources:
         self._unknown: dict[str, str] = {}
         self._measure_memory()
         self.loop = LoopDelay(max_loop_delay)
-        self._cpu = Standing(_SATURATED_SECONDS, high=_SATURATED, low=_UNSATURATED)
+        self._cpu = OverloadDetector(_SATURATED_SECONDS, high=_SATURATED, low=_UNSATURATED)
 
     def overload(self) -> str | None:
         """Which limit is passed: "memory", "cpu", "loop_delay" or None."""
         in_use = self.memory_in_use
         if self.budget.left <= 0 or (in_use is not None and in_use >= self.memory_limit):
             return "memory"
-        if self._cpu.passed:
+        if self._cpu.is_overloaded:
             return "cpu"
-        return "loop_delay" if self.loop.passed else None
+        return "loop_delay" if self.loop.is_overloaded else None
 
     async def run(self) -> None:
         """Sample until cancelled."""
@@ -161,10 +161,10 @@ class Resources:
             reason = str(error) or type(error).__name__
             if self._unknown.get(name) != reason:
                 self._unknown[name] = reason
-                log.warning("a resource cannot be measured", resource=name, reason=reason)
+                log.warning("resource not measurable", resource=name, reason=reason)
             return None
         if self._unknown.pop(name, None) is not None:
-            log.info("a resource can be measured again", resource=name)
+            log.info("resource measured again", resource=name)
         return value
 
     def _cpu_sample(self) -> _CpuSample:

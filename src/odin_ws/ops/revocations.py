@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from odin_ws.auth.revocations import LASTS_SECONDS, Revocation, TooManyRevocations
 from odin_ws.ops.service_view import View
 
-__all__ = ["read_body", "revoke", "revoking_disabled"]
+__all__ = ["read_body", "revocation_disabled", "revoke"]
 
 log = structlog.get_logger("odin_ws.ops")
 
@@ -40,28 +40,28 @@ class _Order:
 
 async def revoke(view: View, request: Request) -> Response:
     """Carry out what was posted, and say how many connections that closed."""
-    authority = view.server.doorkeeper.authority
+    jwt_verifier = view.server.authenticator.jwt_verifier
     if view.settings.ws_ops_token is None:
-        return revoking_disabled()
-    if authority is None:
-        return _refuse(HTTPStatus.CONFLICT, "WS_AUTH=none: there are neither users nor tokens")
+        return revocation_disabled()
+    if jwt_verifier is None:
+        return _reject(HTTPStatus.CONFLICT, "WS_AUTH=none: there are neither users nor tokens")
     try:
         order = _read(await read_body(request))
-        authority.revoke(order.revocation, order.until)
+        jwt_verifier.revoke(order.revocation, order.until)
     except _BadRequest as problem:
-        return _refuse(HTTPStatus.BAD_REQUEST, str(problem))
+        return _reject(HTTPStatus.BAD_REQUEST, str(problem))
     except TooManyRevocations:
         text = "the list is full; nothing was revoked: change the key that tokens are signed with"
-        return _refuse(HTTPStatus.INSUFFICIENT_STORAGE, text)
+        return _reject(HTTPStatus.INSUFFICIENT_STORAGE, text)
     lifted = order.until <= time.time()
     closed = 0 if lifted else view.server.revoke(order.revocation)
     log.info("revoked", closed=closed, **_told(order))
     return JSONResponse({**_told(order), "closed": closed})
 
 
-def revoking_disabled() -> Response:
+def revocation_disabled() -> Response:
     """The answer where there is no ops token."""
-    return _refuse(HTTPStatus.FORBIDDEN, "WS_OPS_TOKEN is not set: nobody may revoke")
+    return _reject(HTTPStatus.FORBIDDEN, "WS_OPS_TOKEN is not set: nobody may revoke")
 
 
 def _told(order: _Order) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _told(order: _Order) -> dict[str, Any]:
     return {**names, "until": order.until}
 
 
-def _refuse(status: HTTPStatus, text: str) -> Response:
+def _reject(status: HTTPStatus, text: str) -> Response:
     return PlainTextResponse(f"{text}\n", status)
 
 

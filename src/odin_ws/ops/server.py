@@ -20,7 +20,7 @@ import structlog
 import trio
 from starlette.types import ASGIApp
 
-from odin_ws.ops.http_exchange import BadRequest, Exchange, StreamRules
+from odin_ws.ops.http_exchange import BadRequest, HttpExchange, StreamRules
 from odin_ws.ops.stats import OpsStats
 from odin_ws.token_bucket import TokenBucket
 
@@ -144,12 +144,12 @@ class OpsServer:
         with self._place(peer) as place, trio.move_on_after(self._limits.seconds) as time_limit:
             begin_stream = partial(self._begin_stream, place, peer)
             rules = StreamRules(time_limit, self._limits.seconds, begin_stream)
-            await self._exchange(Exchange(stream, self._app, server, rules))
+            await self._exchange(HttpExchange(stream, self._app, server, rules))
         if time_limit.cancelled_caught:
             self._stats.rejected["timeout"] += 1
         return not (place.cancelled_caught or time_limit.cancelled_caught)
 
-    async def _exchange(self, exchange: Exchange) -> None:
+    async def _exchange(self, exchange: HttpExchange) -> None:
         """Run an exchange; an error in it ends only its connection."""
         try:
             await exchange.run()
@@ -157,10 +157,10 @@ class OpsServer:
             self._stats.rejected["bad_request"] += 1
             log.debug("bad request", problem=str(problem))
         except trio.BrokenResourceError:
-            log.debug("lost before the answer")
+            log.debug("ops connection lost before the response")
         except Exception:  # the boundary: one page's bug is not the others'
             self._stats.rejected["error"] += 1
-            log.exception("an ops page failed")
+            log.exception("ops request failed")
 
     @contextmanager
     def _place(self, peer: str) -> Iterator[trio.CancelScope]:

@@ -7,8 +7,8 @@ import trio
 
 from odin_ws.hub import Hub
 from odin_ws.kafka.dead_letters import DeadLetterStats
-from odin_ws.kafka.source_status import Feed, FeedStatus
-from odin_ws.listener.read_scheduler import Turns
+from odin_ws.kafka.source_status import SourceState, SourceStatus
+from odin_ws.listener.read_scheduler import ReadScheduler
 from odin_ws.listener.tls import Certificate
 from odin_ws.ops.resources import Resources
 from odin_ws.ops.stats import OpsStats
@@ -26,11 +26,11 @@ class View:
     """
 
     settings: Settings
-    feed: Feed
+    source_status: SourceStatus
     hub: Hub
     server: ConnectionServer
     resources: Resources
-    turns: Turns
+    read_scheduler: ReadScheduler
     certificate: Certificate | None = None
     dead_letters: DeadLetterStats = attrs.field(factory=DeadLetterStats)
     ops: OpsStats = attrs.field(factory=OpsStats)
@@ -41,7 +41,7 @@ class View:
     @property
     def kafka_is_live(self) -> bool:
         """Whether records published now arrive."""
-        return self.feed.status.value is FeedStatus.LIVE
+        return self.source_status.state.value is SourceState.LIVE
 
     @property
     def ready(self) -> bool:
@@ -58,21 +58,21 @@ class View:
         if self.draining:
             return "draining"
         if not self.was_live:
-            return f"kafka: {self.feed.reason}"
-        return None if self.server.doorkeeper.ready else "the keys for tokens were not read yet"
+            return f"kafka: {self.source_status.reason}"
+        return None if self.server.authenticator.ready else "the keys for tokens were not read yet"
 
-    async def watch_feed(self) -> None:
+    async def watch_source(self) -> None:
         """Notice the first time the feed is live."""
-        await self.feed.status.wait_value(FeedStatus.LIVE)
+        await self.source_status.state.wait_value(SourceState.LIVE)
         self.was_live = True
 
     def backlogs(self) -> list[int]:
-        """Bytes waiting in each connection's outbox, ascending."""
-        return sorted(one.outbox.backlog for one in self.server.connections)
+        """Bytes waiting in each connection's send queue, ascending."""
+        return sorted(one.send_queue.backlog for one in self.server.connections)
 
     def bytes_sent(self) -> int:
         """Bytes written to sockets, of all connections there ever were."""
-        live = sum(one.outbox.bytes_sent for one in self.server.connections)
+        live = sum(one.send_queue.bytes_sent for one in self.server.connections)
         return self.server.stats.bytes_sent + live
 
     def bytes_received(self) -> int:

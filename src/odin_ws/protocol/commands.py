@@ -191,17 +191,17 @@ def patterns_of(command: Subscribe | Resume | Reconnect | Resend) -> Iterator[st
 
 
 def decode_command(
-    text: str, catalogue: Catalogue, most_patterns: int = DEFAULT_PATTERNS
+    text: str, catalogue: Catalogue, max_patterns: int = DEFAULT_PATTERNS
 ) -> Command:
     """Read one command. Raises CommandError, which names the field and what is allowed.
 
-    `most_patterns`: names that stand for more are rejected.
+    `max_patterns`: names that stand for more are rejected.
     """
-    return finish(decode_steps(text, catalogue, most_patterns))
+    return finish(decode_steps(text, catalogue, max_patterns))
 
 
 def decode_steps(
-    text: str, catalogue: Catalogue, most_patterns: int = DEFAULT_PATTERNS
+    text: str, catalogue: Catalogue, max_patterns: int = DEFAULT_PATTERNS
 ) -> Steps[Command]:
     """Read one command in steps; see `decode_command`."""
     try:
@@ -212,7 +212,7 @@ def decode_steps(
         raise CommandError(ErrorCode.INVALID_MESSAGE, "a command is a JSON object")
     command_id = _read_id(message)
     try:
-        return (yield from _read_command(message, command_id, Scope(catalogue, most_patterns)))
+        return (yield from _read_command(message, command_id, Scope(catalogue, max_patterns)))
     except CommandError as error:
         error.id = command_id
         raise

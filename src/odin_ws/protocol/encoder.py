@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from odin_ws.protocol.deflate import STORED_BYTES, stored_header
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.frames import text_header
 from odin_ws.protocol.wire_format import Frames, WireFormat
 from odin_ws.steps import Steps, finish
@@ -113,7 +113,7 @@ def _literally(part: bytes) -> bytes:
 
 
 def encode_steps(
-    messages: Sequence[Message],
+    messages: Sequence[ChannelMessage],
     form: WireFormat,
     pack: Pack | None = None,
     *,
@@ -136,17 +136,19 @@ def encode_steps(
     return Encoded(head, _REPLAY if replay else b"", frames, len(messages))
 
 
-def encode(messages: Sequence[Message], form: WireFormat, *, replay: bool = False) -> Encoded:
+def encode(
+    messages: Sequence[ChannelMessage], form: WireFormat, *, replay: bool = False
+) -> Encoded:
     """Encode messages without compression, which is allowed whatever was agreed on."""
     return finish(encode_steps(messages, form, replay=replay))
 
 
-def _singles(messages: Iterable[Message], form: WireFormat) -> Iterator[tuple[int, bytes]]:
+def _singles(messages: Iterable[ChannelMessage], form: WireFormat) -> Iterator[tuple[int, bytes]]:
     dialect = form.dialect
     return enumerate(message.tail(dialect) for message in messages)
 
 
-def _batches(messages: Iterable[Message], form: WireFormat) -> Iterator[tuple[int, bytes]]:
+def _batches(messages: Iterable[ChannelMessage], form: WireFormat) -> Iterator[tuple[int, bytes]]:
     """The offsets and tails of batches, each full or the last."""
     first, size, bodies = 0, 0, list[bytes]()
     for message in messages:

@@ -13,7 +13,7 @@ import orjson
 from odin_ws.pattern import matching_patterns
 from odin_ws.records import Record
 
-__all__ = ["Dialect", "Message"]
+__all__ = ["ChannelMessage", "Dialect"]
 
 
 class Dialect(IntEnum):
@@ -23,7 +23,7 @@ class Dialect(IntEnum):
     V1 = 1
 
 
-class Message:
+class ChannelMessage:
     """One record as it is sent, but for the sequence number.
 
     `order` numbers all messages of the hub, so that those of several audiences or partitions can
@@ -64,7 +64,7 @@ class Message:
         return _v1_in_batch(self) if dialect is Dialect.V1 else b"{" + _v0_tail(self)[1:]
 
 
-def _v1_tail(message: Message) -> bytes:
+def _v1_tail(message: ChannelMessage) -> bytes:
     record = message.record
     return b',"ts":%d,"type":"message","channel":%b,"pos":"%d-%d","data":%b}' % (
         record.timestamp,
@@ -75,7 +75,7 @@ def _v1_tail(message: Message) -> bytes:
     )
 
 
-def _v1_in_batch(message: Message) -> bytes:
+def _v1_in_batch(message: ChannelMessage) -> bytes:
     record = message.record
     return b'{"channel":%b,"pos":"%d-%d","ts":%d,"data":%b}' % (
         orjson.dumps(message.channel),
@@ -86,7 +86,7 @@ def _v1_in_batch(message: Message) -> bytes:
     )
 
 
-def _v0_tail(message: Message) -> bytes:
+def _v0_tail(message: ChannelMessage) -> bytes:
     # The original server gave every message this type and priority; its clients match on them.
     return b',"ts":%d,"type":"price:update","priority":1,"data":%b}' % (
         message.record.timestamp,

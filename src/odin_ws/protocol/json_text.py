@@ -1,7 +1,7 @@
 """JSON as RFC 8259 has it, where orjson is stricter than that.
 
-orjson refuses a string with half of a surrogate pair and a number beyond any double. Publishers
-and browsers write and read both, so what it refuses is read again by the standard library, at a
+orjson rejects a string with half of a surrogate pair and a number beyond any double. Publishers
+and browsers write and read both, so what it rejects is read again by the standard library, at a
 tenth of the speed.
 """
 

@@ -11,7 +11,7 @@ from odin_ws.log_reader import Span
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.json_text import dump_json
-from odin_ws.protocol.selection import Rejection
+from odin_ws.protocol.selection import RejectedName
 
 __all__ = [
     "Accepted",
@@ -19,7 +19,7 @@ __all__ = [
     "Replayed",
     "auth_ack",
     "auth_expiring",
-    "error_answer",
+    "error_response",
     "feed_notice",
     "lost_notice",
     "pong",
@@ -62,7 +62,7 @@ class Accepted:
     """
 
     names: Sequence[str]
-    rejected: Sequence[Rejection]
+    rejected: Sequence[RejectedName]
     count: int
     positions: Positions | None = None
     partitions: Mapping[str, Sequence[int]] | None = None
@@ -111,7 +111,7 @@ def reconnect_ack(command_id: CommandId, replayed: Replayed) -> bytes:
     """The answer to `reconnect`."""
     lost = replayed.lost
     message = "everything missed follows" if lost is None else f"some is lost: {lost.reason}"
-    ack = _answer(
+    ack = _response(
         "reconnect_ack",
         command_id,
         status="completed" if lost is None else "incomplete",
@@ -134,12 +134,12 @@ def unsubscription_ack(
 
 def auth_ack(command_id: CommandId, expires_at: float | None) -> bytes:
     """The answer to `auth`; `expires_at`: when the new token ends, epoch seconds; None: never."""
-    return _dump(_answer("auth_ack", command_id, data={"exp": int(expires_at or 0)}))
+    return _dump(_response("auth_ack", command_id, data={"exp": int(expires_at or 0)}))
 
 
 def auth_expiring(expires_in_ms: int) -> bytes:
     """The token ends in so many milliseconds, and the connection with it."""
-    return _dump(_answer("auth", None, status="expiring", expires_in_ms=expires_in_ms))
+    return _dump(_response("auth", None, status="expiring", expires_in_ms=expires_in_ms))
 
 
 def replay_complete(
@@ -153,43 +153,45 @@ def replay_complete(
     `positions`: of a client that has other subscriptions beside: everything up to there was sent.
     """
     return _dump(
-        _answer("replay_complete", command_id, count=count) | _position_fields(positions, ids)
+        _response("replay_complete", command_id, count=count) | _position_fields(positions, ids)
     )
 
 
 def replay_incomplete(command_id: CommandId, count: int, lost: Lost) -> bytes:
     """After `count` replayed messages, where the log has deleted what would be next meanwhile."""
-    return _dump(_answer("replay_incomplete", command_id, count=count) | _lost_fields(lost))
+    return _dump(_response("replay_incomplete", command_id, count=count) | _lost_fields(lost))
 
 
 def resend_incomplete(command_id: CommandId, count: int, missing: tuple[int, int]) -> bytes:
     """After `count` messages sent again, where those numbered from..to are not kept any more."""
-    return _dump(_answer("replay_incomplete", command_id, count=count, missing=list(missing)))
+    return _dump(_response("replay_incomplete", command_id, count=count, missing=list(missing)))
 
 
 def pong(command_id: CommandId, now_ms: int) -> bytes:
     """The answer to `heartbeat`; `now_ms`: the server's clock, epoch milliseconds."""
-    return _dump(_answer("pong", command_id, ts=now_ms))
+    return _dump(_response("pong", command_id, ts=now_ms))
 
 
-def error_answer(error: CommandError) -> bytes:
+def error_response(error: CommandError) -> bytes:
     """The answer to a command that could not be carried out."""
     retry = {} if error.retry_ms is None else {"retry_ms": error.retry_ms}
     if error.command == "reconnect":
         code = _RECONNECT_CODES.get(error.code, "invalid_request")
-        answer = _answer("reconnect_error", error.id, code=code, message=error.message)
-        return _dump(answer | retry)
+        response = _response("reconnect_error", error.id, code=code, message=error.message)
+        return _dump(response | retry)
     if error.command == "auth":
         data = {"code": error.code.lower(), "message": error.message}
-        return _dump(_answer("auth_error", error.id, data=data | retry))
-    answer = _answer("error", error.id, code=error.code, message=error.message, retry=error.retry)
-    return _dump(answer | retry)
+        return _dump(_response("auth_error", error.id, data=data | retry))
+    response = _response(
+        "error", error.id, code=error.code, message=error.message, retry=error.retry
+    )
+    return _dump(response | retry)
 
 
 def feed_notice(status: str, since_ms: int, topics: Sequence[str] | None = None) -> bytes:
     """The feed has changed: `stalled` or `live`, since then (epoch ms); only `topics` of it."""
     only = {} if topics is None else {"topics": topics}
-    return _dump(_answer("feed", None, status=status, since=since_ms, **only))
+    return _dump(_response("feed", None, status=status, since=since_ms, **only))
 
 
 def lost_notice(
@@ -200,18 +202,20 @@ def lost_notice(
     `positions`: where partitions go on whose offsets begin again, with the `ids` of their topics.
     """
     return _dump(
-        _answer("feed", None, status="lost") | _lost_fields(lost) | _position_fields(positions, ids)
+        _response("feed", None, status="lost")
+        | _lost_fields(lost)
+        | _position_fields(positions, ids)
     )
 
 
 def positions_notice(positions: Positions, ids: TopicIds | None = None) -> bytes:
     """Everything of the subscriptions up to these offsets has been sent."""
-    return _dump(_answer("positions", None) | _position_fields(positions, ids))
+    return _dump(_response("positions", None) | _position_fields(positions, ids))
 
 
 def reconnect_advice(after_ms: int, reason: str = "draining") -> bytes:
     """Before a close 1012: when to come back, and why (`draining`, `rebalanced`)."""
-    return _dump(_answer("reconnect", None, data={"after_ms": after_ms, "reason": reason}))
+    return _dump(_response("reconnect", None, data={"after_ms": after_ms, "reason": reason}))
 
 
 def _ack(
@@ -229,7 +233,7 @@ def _ack(
         value = getattr(accepted, field)
         if value is not None:
             fields[field] = value
-    return _answer(kind, command_id, **fields)
+    return _response(kind, command_id, **fields)
 
 
 def _replay_fields(replayed: Replayed) -> dict[str, Any]:
@@ -250,13 +254,13 @@ def _position_fields(positions: Positions | None, ids: TopicIds | None) -> dict[
     return fields | {"ids": ids} if ids else fields
 
 
-def _answer(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = {"type": kind}
+def _response(kind: str, command_id: CommandId, **fields: Any) -> dict[str, Any]:
+    response: dict[str, Any] = {"type": kind}
     if command_id is not None:
-        answer["id"] = command_id
-    return answer | fields
+        response["id"] = command_id
+    return response | fields
 
 
-def _dump(answer: Mapping[str, Any]) -> bytes:
+def _dump(response: Mapping[str, Any]) -> bytes:
     # What a client has written may be in it, with halves of surrogate pairs.
-    return dump_json(answer)
+    return dump_json(response)

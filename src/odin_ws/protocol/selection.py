@@ -12,7 +12,7 @@ from odin_ws.pattern import ANY
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.steps import STEP_ITEMS, Steps
 
-__all__ = ["NAMES", "Rejection", "Scope", "Selection", "read_selection"]
+__all__ = ["NAMES", "RejectedName", "Scope", "Selection", "read_selection"]
 
 # A name and tokens to its patterns. Raises InvalidName.
 _Expand = Callable[[str, Sequence[str]], tuple[str, ...]]
@@ -28,14 +28,14 @@ _MAX_NAMES: Final = 1024
 
 @attrs.frozen
 class Scope:
-    """What names may stand for: `most` different patterns of this catalogue in one command."""
+    """What names may stand for: `maximum` different patterns of this catalogue in one command."""
 
     catalogue: Catalogue
-    most: int
+    maximum: int
 
 
 @attrs.frozen
-class Rejection:
+class RejectedName:
     """One name that did not take effect, and why."""
 
     name: str
@@ -48,7 +48,7 @@ class Selection:
     """Names as the client wrote them, each with the patterns it stands for, and the bad ones."""
 
     wanted: Mapping[str, tuple[str, ...]]
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[RejectedName, ...]
 
     @property
     def size(self) -> int:
@@ -79,7 +79,7 @@ def read_selection(data: dict[str, Any], scope: Scope) -> Steps[Selection]:
         raise CommandError(
             ErrorCode.INVALID_MESSAGE, "data.tokens: narrows topics and bundles; none is given"
         )
-    reader = _Reader(scope.most)
+    reader = _Reader(scope.maximum)
     catalogue = scope.catalogue
     tokens: Sequence[str] = (ANY,)
     if "tokens" in data:
@@ -95,12 +95,12 @@ def read_selection(data: dict[str, Any], scope: Scope) -> Steps[Selection]:
 
 
 class _Reader:
-    """Expands names, as long as they stand for at most `most` different patterns."""
+    """Expands names, as long as they stand for at most `maximum` different patterns."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, maximum: int) -> None:
         self.wanted: dict[str, tuple[str, ...]] = {}
-        self.rejected: list[Rejection] = []
-        self._most = most
+        self.rejected: list[RejectedName] = []
+        self._maximum = maximum
         self._patterns: set[str] = set()
 
     def read_all(self, names: Sequence[str], expand: _Expand, tokens: Sequence[str]) -> Steps[None]:
@@ -118,14 +118,14 @@ class _Reader:
             self._reject(error.name, ErrorCode(error.code), error.message)
             return
         # A bundle and a thousand tokens are some 12,000 characters, and 8,000 patterns.
-        fits = len(patterns) * len(tokens) <= self._most
+        fits = len(patterns) * len(tokens) <= self._maximum
         if fits and len(tokens) != 1:
             patterns = expand(name, tokens)
         if not tokens:
             message = "data.tokens leaves nothing of it: no token is given, or none is valid"
             self._reject(name, ErrorCode.INVALID_CHANNEL, message)
         elif not fits or self._too_many(patterns):
-            message = f"at most {self._most} subscriptions per connection"
+            message = f"at most {self._maximum} subscriptions per connection"
             self._reject(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message)
         else:
             self._patterns.update(patterns)
@@ -133,13 +133,13 @@ class _Reader:
 
     def _too_many(self, patterns: Sequence[str]) -> bool:
         new = {one for one in patterns if one not in self._patterns}
-        return len(self._patterns) + len(new) > self._most
+        return len(self._patterns) + len(new) > self._maximum
 
     def _reject(self, name: str, code: ErrorCode, message: str) -> None:
-        self.rejected.append(Rejection(name, code, message))
+        self.rejected.append(RejectedName(name, code, message))
 
 
-def _check_tokens(names: Sequence[str], rejected: list[Rejection]) -> Steps[tuple[str, ...]]:
+def _check_tokens(names: Sequence[str], rejected: list[RejectedName]) -> Steps[tuple[str, ...]]:
     """The tokens among the names; the others are added to `rejected`."""
     tokens: list[str] = []
     for count, name in enumerate(names, 1):
@@ -148,7 +148,7 @@ def _check_tokens(names: Sequence[str], rejected: list[Rejection]) -> Steps[tupl
         try:
             tokens.append(check_token(name, name))
         except InvalidName as error:
-            rejected.append(Rejection(name, ErrorCode(error.code), error.message))
+            rejected.append(RejectedName(name, ErrorCode(error.code), error.message))
     return tuple(tokens)
 
 

@@ -1,21 +1,21 @@
 """Bringing a client from where it was to live."""
 
-from odin_ws.resume.gaps import Losses, Reason
-from odin_ws.resume.replay import Caller, NotNow, Replay
+from odin_ws.resume.gaps import LossReason, LostSpans
+from odin_ws.resume.replay import Replay, ReplayClient, ReplayUnavailable
 from odin_ws.resume.replay_limits import ReplayLimits, ReplayStats
-from odin_ws.resume.scan_pool import Scans
-from odin_ws.resume.start_position import Beginning, ReplayContext, Resumed
+from odin_ws.resume.scan_pool import ScanPool
+from odin_ws.resume.start_position import ReplayContext, ResumeTopics, StartPosition
 
 __all__ = [
-    "Beginning",
-    "Caller",
-    "Losses",
-    "NotNow",
-    "Reason",
+    "LossReason",
+    "LostSpans",
     "Replay",
+    "ReplayClient",
     "ReplayContext",
     "ReplayLimits",
     "ReplayStats",
-    "Resumed",
-    "Scans",
+    "ReplayUnavailable",
+    "ResumeTopics",
+    "ScanPool",
+    "StartPosition",
 ]

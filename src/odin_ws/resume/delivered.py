@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from odin_ws.history import Want
+from odin_ws.history import ResumeCursor
 from odin_ws.hub import Hub, LiveFrom, Subscriber
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, Steps
 
@@ -34,12 +34,12 @@ class Delivered:
 
     def end(self, patterns: Iterable[str]) -> None:
         """The client has unsubscribed from these."""
-        intake = self._hub.intake
-        now = intake.changes.live_from(intake.order, intake.positions)
+        ingest = self._hub.ingest
+        now = ingest.changes.live_from(ingest.order, ingest.positions)
         for pattern in self._live.keys() & set(patterns):
             self._until.setdefault(pattern, now)
 
-    def has(self, message: Message) -> bool:
+    def has(self, message: ChannelMessage) -> bool:
         """Whether the subscriber gets a record anyway, or was sent it."""
         record = message.record
         key = TopicPartition(record.topic, record.partition)
@@ -52,12 +52,12 @@ class Delivered:
                 return True
         return False
 
-    def begin(self, want: Want) -> Steps[dict[str, LiveFrom]]:
-        """By pattern, what the subscriber has been sent once `want` is replayed: all behind."""
-        intake = self._hub.intake
-        now = intake.changes.live_from(intake.order, intake.positions)
+    def begin(self, resume_cursor: ResumeCursor) -> Steps[dict[str, LiveFrom]]:
+        """By pattern, what the subscriber has been sent once `resume_cursor` is replayed."""
+        ingest = self._hub.ingest
+        now = ingest.changes.live_from(ingest.order, ingest.positions)
         begins: dict[str, LiveFrom] = {}
-        for number, (patterns, positions) in enumerate(want.starts(), 1):
+        for number, (patterns, positions) in enumerate(resume_cursor.starts(), 1):
             if not number % _STEP_POSITIONS:
                 yield
             shared = now.replaced(positions)
@@ -76,4 +76,4 @@ class Delivered:
         return begins
 
     def _sent_after(self, live_from: LiveFrom, key: TopicPartition) -> int:
-        return self._hub.intake.changes.sent_after(live_from, key)
+        return self._hub.ingest.changes.sent_after(live_from, key)

@@ -7,14 +7,20 @@ from enum import StrEnum
 
 import attrs
 
-from odin_ws.history import Want
+from odin_ws.history import ResumeCursor
 from odin_ws.log_reader import Bounds, Span
 from odin_ws.records import TopicPartition
 
-__all__ = ["Losses", "Reason", "judge_past", "judge_truncated", "judge_unknown"]
+__all__ = [
+    "LossReason",
+    "LostSpans",
+    "report_expired",
+    "report_truncated",
+    "report_unknown_positions",
+]
 
 
-class Reason(StrEnum):
+class LossReason(StrEnum):
     """Why records cannot be had; the first of them is told where there are several."""
 
     RECREATED = "recreated"  # the topic was deleted and created again: it has another id
@@ -22,17 +28,17 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"  # the position is one that an unclean leader election took back
     EXPIRED = "expired"  # the log's retention took them
     NO_POSITION = "no_position"  # the client named no position there
-    TOO_MANY = "too_many"  # more than one replay may read
+    RATE_LIMIT_REJECTIONS = "too_many"  # more than one replay may read
 
 
 @attrs.define
-class Losses:
+class LostSpans:
     """The spans lost so far, and the reason."""
 
     spans: dict[TopicPartition, Span] = attrs.field(factory=dict)
-    reasons: set[Reason] = attrs.field(factory=set)
+    reasons: set[LossReason] = attrs.field(factory=set)
 
-    def add(self, reason: Reason, key: TopicPartition, span: Span) -> None:
+    def add(self, reason: LossReason, key: TopicPartition, span: Span) -> None:
         """Lose some more; the losses of one partition become one span."""
         known = self.spans.get(key)
         self.spans[key] = span if known is None else Span(known.first, span.last)
@@ -40,12 +46,12 @@ class Losses:
 
     def unknown(self, key: TopicPartition, span: Span) -> None:
         """A position that nobody ever had."""
-        self.add(Reason.UNKNOWN_POSITION, key, span)
+        self.add(LossReason.UNKNOWN_POSITION, key, span)
 
     @property
-    def reason(self) -> Reason | None:
+    def reason(self) -> LossReason | None:
         """The one that is told."""
-        return next((reason for reason in Reason if reason in self.reasons), None)
+        return next((reason for reason in LossReason if reason in self.reasons), None)
 
     def by_topic(self) -> dict[str, dict[int, Span]]:
         """`{topic: {partition: span}}`."""
@@ -55,9 +61,9 @@ class Losses:
         return found
 
 
-def judge_unknown(
-    want: Want,
-    losses: Losses,
+def report_unknown_positions(
+    resume_cursor: ResumeCursor,
+    lost_spans: LostSpans,
     ahead: Mapping[TopicPartition, int],
     live: Callable[[TopicPartition], int | None],
     bounds: Mapping[TopicPartition, Bounds],
@@ -71,13 +77,13 @@ def judge_unknown(
         has = bounds.get(key, Bounds(0, 0))
         here = live(key)
         if offset >= has.end and here is not None:
-            losses.unknown(key, Span(has.first, here))
-            want.place(key, here)
+            lost_spans.unknown(key, Span(has.first, here))
+            resume_cursor.place(key, here)
 
 
-def judge_truncated(
-    want: Want,
-    losses: Losses,
+def report_truncated(
+    resume_cursor: ResumeCursor,
+    lost_spans: LostSpans,
     ahead: Mapping[TopicPartition, int],
     bounds: Mapping[TopicPartition, Bounds],
     cut: Callable[[TopicPartition, int], Span | None],
@@ -90,18 +96,18 @@ def judge_truncated(
     for key, offset in ahead.items():
         gone = cut(key, offset)
         if gone is not None and key in bounds and offset >= bounds[key].end:
-            losses.add(Reason.TRUNCATED, key, gone)
-            want.place(key, gone.first - 1)
+            lost_spans.add(LossReason.TRUNCATED, key, gone)
+            resume_cursor.place(key, gone.first - 1)
 
 
-def judge_past(
-    want: Want,
-    losses: Losses,
+def report_expired(
+    resume_cursor: ResumeCursor,
+    lost_spans: LostSpans,
     needed: Mapping[TopicPartition, Span],
     bounds: Mapping[TopicPartition, Bounds],
-    most: int,
+    maximum: int,
 ) -> None:
-    """Lose from the spans needed what the log no longer has, and what is over `most` records.
+    """Lose from the spans needed what the log no longer has, and what is over `maximum` records.
 
     The newest of those are kept, an equal share of each partition.
     """
@@ -110,14 +116,14 @@ def judge_past(
         first = bounds[key].first if key in bounds else span.last + 1
         if first > span.first:
             gone = Span(span.first, min(first - 1, span.last))
-            losses.add(Reason.EXPIRED, key, gone)
-            want.advance(key, gone.last)
+            lost_spans.add(LossReason.EXPIRED, key, gone)
+            resume_cursor.advance(key, gone.last)
         if first <= span.last:
             left[key] = Span(max(first, span.first), span.last)
-    if sum(span.last - span.first + 1 for span in left.values()) > most:
-        share = most // len(left)
+    if sum(span.last - span.first + 1 for span in left.values()) > maximum:
+        share = maximum // len(left)
         for key, span in left.items():
             last = span.last - share
             if last >= span.first:
-                losses.add(Reason.TOO_MANY, key, Span(span.first, last))
-                want.advance(key, last)
+                lost_spans.add(LossReason.RATE_LIMIT_REJECTIONS, key, Span(span.first, last))
+                resume_cursor.advance(key, last)

@@ -9,10 +9,10 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 import trio
 
-from odin_ws.log_reader import Archive, ArchiveUnavailable, Bounds, PartitionsUnavailable, Span
+from odin_ws.log_reader import Bounds, LogReader, LogUnavailable, PartitionsUnavailable, Span
 from odin_ws.records import Record, TopicPartition
 
-__all__ = ["SharedArchive"]
+__all__ = ["SharedLogReader"]
 
 
 @attrs.define(eq=False)
@@ -23,10 +23,10 @@ class _Question:
     done: trio.Event = attrs.field(factory=trio.Event)
     found: Mapping[TopicPartition, Bounds] = attrs.field(factory=dict)
     failed: Mapping[TopicPartition, str] = attrs.field(factory=dict)
-    failure: ArchiveUnavailable | None = None
+    failure: LogUnavailable | None = None
 
 
-class SharedArchive:
+class SharedLogReader:
     """An Archive that is asked for bounds once by all who want those of the same topics.
 
     Replays that ask while a question is on its way share the next one. Each set of topics has
@@ -34,22 +34,22 @@ class SharedArchive:
     partition without an answer fails only the replays that need this partition.
     """
 
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
+    def __init__(self, log_reader: LogReader) -> None:
+        self._log_reader = log_reader
         # By topics: the question that is asked next.
         self._next: dict[frozenset[str], _Question] = {}
         self._asking: set[frozenset[str]] = set()
         self._asked, self._topics = trio.open_memory_channel[frozenset[str]](math.inf)
 
     async def run(self) -> None:
-        """See Archive."""
+        """See LogReader."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._archive.run)
+            nursery.start_soon(self._log_reader.run)
             async for topics in self._topics:
                 nursery.start_soon(self._answer, topics)
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """See Archive."""
+        """See LogReader."""
         topics = frozenset(key.topic for key in partitions)
         question = self._next.get(topics)
         if question is None:
@@ -60,7 +60,7 @@ class SharedArchive:
         question.partitions.update(partitions)
         await question.done.wait()
         if question.failure is not None:
-            raise ArchiveUnavailable(str(question.failure)) from question.failure
+            raise LogUnavailable(str(question.failure)) from question.failure
         if failed := {key: question.failed[key] for key in partitions if key in question.failed}:
             raise PartitionsUnavailable(failed, question.found)
         return {key: question.found[key] for key in partitions if key in question.found}
@@ -68,10 +68,10 @@ class SharedArchive:
     async def _answer(self, topics: frozenset[str]) -> None:
         while question := self._next.pop(topics, None):
             try:
-                question.found = await self._archive.bounds(question.partitions)
+                question.found = await self._log_reader.bounds(question.partitions)
             except PartitionsUnavailable as error:
                 question.found, question.failed = error.found, error.failed
-            except ArchiveUnavailable as error:
+            except LogUnavailable as error:
                 question.failure = error
             question.done.set()
         self._asking.remove(topics)
@@ -79,11 +79,11 @@ class SharedArchive:
     async def positions_at(
         self, topics: Collection[str], timestamp: int
     ) -> dict[TopicPartition, int]:
-        """See Archive."""
-        return await self._archive.positions_at(topics, timestamp)
+        """See LogReader."""
+        return await self._log_reader.positions_at(topics, timestamp)
 
     def read(
         self, spans: Mapping[TopicPartition, Span]
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
-        """See Archive."""
-        return self._archive.read(spans)
+        """See LogReader."""
+        return self._log_reader.read(spans)

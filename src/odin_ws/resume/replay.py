@@ -17,20 +17,20 @@ import trio
 
 from odin_ws.history import Pin
 from odin_ws.hub import LiveFrom, Subscriber
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.responses import Lost, Replayed
 from odin_ws.records import TopicPartition
 from odin_ws.resume.delivered import Delivered
-from odin_ws.resume.gaps import Losses
-from odin_ws.resume.live_from import Horizon
+from odin_ws.resume.gaps import LostSpans
+from odin_ws.resume.replay_end import ReplayEnd
 from odin_ws.resume.replay_limits import RECOVERED
 from odin_ws.resume.scan_chunks import Chunk, chunks_of
-from odin_ws.resume.scan_cursor import Cursor, Ending
-from odin_ws.resume.start_position import Beginning, ReplayContext, Start, pause
+from odin_ws.resume.scan_cursor import ScanCursor, ScanEnd
+from odin_ws.resume.start_position import ReplayContext, StartPosition, StartPositionFinder, pause
 from odin_ws.steps import Steps
 from odin_ws.time_slice import TimeSlice
 
-__all__ = ["Caller", "Listener", "NotNow", "Replay"]
+__all__ = ["Replay", "ReplayClient", "ReplayObserver", "ReplayUnavailable"]
 
 # For so long a client waits for its answer while the log makes no progress.
 _PATIENCE_SECONDS: Final = 30.0
@@ -49,7 +49,7 @@ _NEWER: Final = 256
 _PINNED_SECONDS: Final = 2.0
 
 
-class Caller(Protocol):
+class ReplayClient(Protocol):
     """A connection, as a replay sees it."""
 
     subscriber: Subscriber
@@ -59,11 +59,11 @@ class Caller(Protocol):
         ...
 
 
-class NotNow(Exception):
+class ReplayUnavailable(Exception):
     """A replay cannot begin: the log does not answer, or too many ask. Nothing has changed."""
 
 
-class Listener(Protocol):
+class ReplayObserver(Protocol):
     """The part of a connection that answers the client."""
 
     def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
@@ -83,109 +83,115 @@ class Replay:
     """Brings a caller what it wants, and makes that live."""
 
     def __init__(
-        self, context: ReplayContext, caller: Caller, beginning: Beginning, listener: Listener
+        self,
+        context: ReplayContext,
+        client: ReplayClient,
+        start_position: StartPosition,
+        observer: ReplayObserver,
     ) -> None:
         self._context = context
         self._hub = context.hub
-        self._caller = caller
-        self._beside = Delivered(context.hub, caller.subscriber)
+        self._client = client
+        self._delivered = Delivered(context.hub, client.subscriber)
         self._begins: Mapping[str, LiveFrom] = {}
-        self._want = beginning.want
-        self._beginning = beginning
-        self._listener = listener
-        self._start = Start(context, beginning.want)
-        self._slice = TimeSlice(context.scans.work_turn)
+        self._resume_cursor = start_position.resume_cursor
+        self._start_position = start_position
+        self._observer = observer
+        self._finder = StartPositionFinder(context, start_position.resume_cursor)
+        self._slice = TimeSlice(context.scans.wait_for_work_slice)
         # The place in the hub's order up to which all that is wanted of history was gathered.
         self._gathered: int | None = None
         self._most_newer = _NEWER
         # Whether the client may not have taken yet what it was sent last.
-        self._is_owed = True
+        self._has_unread = True
         # Whether the client has unsubscribed from something that may be held.
         self._dropped = False
         self._patience = trio.CancelScope()
         self._progressed_at = trio.current_time()
         self._held: deque[Chunk] = deque()
-        self._cursor: Cursor | None = None
+        self._cursor: ScanCursor | None = None
         self._pin: Pin | None = None
         self._has_read = False
         self._first: Mapping[TopicPartition, int] = {}
-        self._begun = False
+        self._has_begun = False
         self._announced: int | None = None
         self._count = 0
-        self._horizon = Horizon()
+        self._replay_end = ReplayEnd()
 
     @property
     def patterns(self) -> Iterable[str]:
         """The patterns that are to become live."""
-        return self._want.patterns
+        return self._resume_cursor.patterns
 
     def drop(self, patterns: Iterable[str]) -> bool:
         """The client has unsubscribed; whether any of these was to become live."""
         names = list(patterns)
-        self._beside.end(names)
-        dropped = self._want.drop(names) if self._cursor is None else self._cursor.drop(names)
+        self._delivered.end(names)
+        dropped = (
+            self._resume_cursor.drop(names) if self._cursor is None else self._cursor.drop(names)
+        )
         # What is held is looked through before it is counted or sent.
         self._dropped |= dropped
         return dropped
 
     async def run(self) -> None:
-        """Until live. Raises NotNow before it has begun; cancelled when the caller goes."""
+        """Until live. Raises ReplayUnavailable before it has begun."""
         stats = self._context.stats
         stats.active += 1
         try:
             await self._run()
-        except NotNow:
-            stats.not_now += 1
+        except ReplayUnavailable:
+            stats.unavailable += 1
             raise
         finally:
             stats.active -= 1
             self._unpin()
             if not stats.active:
                 self._hub.forget_replayed()
-        self._listener.ended(self._count)
+        self._observer.ended(self._count)
 
     async def _run(self) -> None:
         # Until it has begun; from then on only the caller's own slowness bounds it.
         self._progressed_at = trio.current_time()
         with trio.move_on_at(self._progressed_at + _PATIENCE_SECONDS) as self._patience:
-            await self._start.find(self._beginning)
-            if self._beginning.snapshot:
-                beside = self._beside.has if self._beside else None
+            await self._finder.find(self._start_position)
+            if self._start_position.snapshot:
+                beside = self._delivered.has if self._delivered else None
                 self._held.extend(
-                    await self._slice.run(self._start.snapshot(self._beginning, beside))
+                    await self._slice.run(self._finder.snapshot(self._start_position, beside))
                 )
-            self._first = self._want.positions()
+            self._first = self._resume_cursor.positions()
             self._catch_up()
-            self._begins = await self._slice.run(self._beside.begin(self._want))
+            self._begins = await self._slice.run(self._delivered.begin(self._resume_cursor))
             await self._deliver()
         if self._patience.cancelled_caught:
-            if not self._begun:
+            if not self._has_begun:
                 self._give_up_counting()
             await self._deliver()
 
     def _give_up_counting(self) -> None:
-        """Begin without a count after all. Raises NotNow where nothing was read yet."""
+        """Begin without a count after all. Raises ReplayUnavailable where nothing was read yet."""
         if not self._has_read:
-            raise NotNow
+            raise ReplayUnavailable
         self._begin(None)
 
     async def _deliver(self) -> None:
         while True:
             # Not only at the start: a topic may be recreated meanwhile.
             self._catch_up()
-            await self._start.reach()
-            if self._begun:
+            await self._finder.wait_until_reached()
+            if self._has_begun:
                 await self._tell_losses()
-            if self._start.outdated:
+            if self._finder.is_outdated:
                 continue
-            if self._start.below_tail():
+            if self._finder.missing_from_history():
                 self._gathered = None
                 await self._read_log()
-            elif not self._begun:
+            elif not self._has_begun:
                 await self._count_and_begin()
             elif self._held:
                 await self._send_held()
-            elif self._gathered is None and self._is_owed:
+            elif self._gathered is None and self._has_unread:
                 # In a crowd that takes seconds. History is gathered after the wait, not before it:
                 # so little comes in between, and the client goes live with what was gathered.
                 await self._drained()
@@ -196,69 +202,69 @@ class Replay:
 
     def _catch_up(self) -> None:
         """Go on in the log as it is now. Not while a cursor is open: the wants move."""
-        if moved := self._start.catch_up(announced=self._begun):
+        if moved := self._finder.catch_up(announced=self._has_begun):
             self._forget(moved)
             self._gathered = None
-        if not self._begun:
+        if not self._has_begun:
             # Partitions may have been added.
-            self._first = {**self._want.positions(), **self._first}
+            self._first = {**self._resume_cursor.positions(), **self._first}
 
     def _forget(self, moved: Mapping[TopicPartition, int]) -> None:
         """Drop held messages beyond these offsets: the log does not have them any more."""
 
-        def is_there(message: Message) -> bool:
+        def is_there(message: ChannelMessage) -> bool:
             record = message.record
             key = TopicPartition(record.topic, record.partition)
             return record.offset <= moved.get(key, record.offset)
 
         kept = (chunk.filtered(is_there) for chunk in self._held)
         self._held = deque(chunk for chunk in kept if chunk.messages)
-        if not self._begun:
-            positions = self._want.positions()
+        if not self._has_begun:
+            positions = self._resume_cursor.positions()
             self._first = {**self._first, **{key: positions[key] for key in moved}}
-        self._horizon.cut(moved)
+        self._replay_end.cut(moved)
 
     async def _tell_losses(self) -> None:
         """A client that is cut off behind a hole must have heard of it, or it never would."""
-        if self._start.losses.spans:
+        if self._finder.lost_spans.spans:
             await self._send_held()
             lost = None if self._held else self._lost()
             if lost is not None:
-                self._listener.lost(self._count, lost)
+                self._observer.lost(self._count, lost)
 
     def _begin(self, count: int | None) -> None:
         if self._cursor is None:
             self._catch_up()
-        self._begun = True
+        self._has_begun = True
         self._patience.deadline = math.inf
         self._announced = count
         if count is None:
             self._look_ahead()
-        reason = self._start.losses.reason
+        reason = self._finder.lost_spans.reason
         self._context.stats.results[RECOVERED if reason is None else reason] += 1
-        self._listener.begun(Replayed(count, self._lost()), self._first)
+        self._observer.begun(Replayed(count, self._lost()), self._first)
 
     def _look_ahead(self) -> None:
         """What has come up to now is replayed, and to be gathered; what comes later is news."""
         self._gathered = None
-        self._horizon.move(self._hub.intake, self._want.positions())
+        self._replay_end.move(self._hub.ingest, self._resume_cursor.positions())
 
     def _lost(self) -> Lost | None:
         """The records lost since the client was told last."""
-        losses, self._start.losses = self._start.losses, Losses()
-        reason = losses.reason
-        return None if reason is None else Lost(losses.by_topic(), reason)
+        lost_spans, self._finder.lost_spans = self._finder.lost_spans, LostSpans()
+        reason = lost_spans.reason
+        return None if reason is None else Lost(lost_spans.by_topic(), reason)
 
     async def _read_log(self) -> None:
         """Let a scan read what history does not have; records read stand if it fails."""
         scans = self._context.scans
-        needed = self._start.below_tail()
-        cursor = self._cursor = scans.open(self._want, self._progressed_at)
+        needed = self._finder.missing_from_history()
+        cursor = self._cursor = scans.open(self._resume_cursor, self._progressed_at)
         # From here on there is patience for as long as there is progress.
         self._patience.deadline = math.inf
         try:
-            # A log that has changed is not read on before `reach` has looked at it.
-            while cursor.ended is None and not self._start.outdated:
+            # A log that has changed is not read on before `wait_until_reached` has looked at it.
+            while cursor.ended is None and not self._finder.is_outdated:
                 await self._follow(cursor)
         finally:
             self._cursor = None
@@ -269,7 +275,7 @@ class Replay:
         # Many may have reached history together. Each begins a time slice at its turn: the old
         # slices are over since the wait for the scan, and all would wait for another one.
         waited_since = trio.current_time()
-        await scans.turn()
+        await scans.wait_for_read()
         self._slice.begin()
         # The wait for a turn is queueing, and no lack of progress.
         self._progressed_at = cursor.progressed_at + trio.current_time() - waited_since
@@ -277,34 +283,34 @@ class Replay:
             self._hold_of_log(chunk)
             if self._slice.expired:
                 await self._slice.yield_control()
-        if not self._begun:
+        if not self._has_begun:
             self._patience.deadline = self._progressed_at + _PATIENCE_SECONDS
             if self._held_size() > _HELD_BYTES:
                 self._begin(None)
-        if cursor.ended is Ending.EXPIRED:
-            await self._start.judge()
-            if self._start.below_tail() == needed:
+        if cursor.ended is ScanEnd.EXPIRED:
+            await self._finder.apply_log_bounds()
+            if self._finder.missing_from_history() == needed:
                 # The log is another than the tail's: the source will notice.
                 await pause()
 
-    async def _follow(self, cursor: Cursor) -> None:
+    async def _follow(self, cursor: ScanCursor) -> None:
         """Take what a scan has read and send it, or wait for the scan to read more."""
-        if self._begun:
+        if self._has_begun:
             await self._send_held()
         chunk = cursor.take()
         if chunk is not None:
             self._hold_of_log(chunk)
-            if not self._begun and self._held_size() > cursor.limit:
+            if not self._has_begun and self._held_size() > cursor.limit:
                 self._begin(None)
-        elif self._begun:
+        elif self._has_begun:
             await cursor.wait()
         elif not await self._wait(cursor):
             self._has_read |= cursor.has_read
-            if not self._start.outdated:
+            if not self._finder.is_outdated:
                 self._give_up_counting()
                 cursor.flush()
 
-    async def _wait(self, cursor: Cursor) -> bool:
+    async def _wait(self, cursor: ScanCursor) -> bool:
         """Wait for news of a scan; False where the log makes no progress for too long."""
         while True:
             until = self._context.scans.progressed_at(cursor) + _PATIENCE_SECONDS
@@ -318,12 +324,12 @@ class Replay:
         return sum(chunk.size for chunk in self._held)
 
     def _hold_of_log(self, chunk: Chunk) -> None:
-        self._context.stats.from_archive += self._hold(chunk)
+        self._context.stats.from_log += self._hold(chunk)
 
     def _hold(self, chunk: Chunk) -> int:
         """Keep what the client is to be sent of a chunk; returns how many messages that are."""
-        if self._beside:
-            chunk = chunk.filtered(lambda message: not self._beside.has(message))
+        if self._delivered:
+            chunk = chunk.filtered(lambda message: not self._delivered.has(message))
         if chunk.messages:
             self._held.append(chunk)
         return len(chunk.messages)
@@ -333,16 +339,16 @@ class Replay:
     async def _count_and_begin(self) -> None:
         """Say how many messages follow, unless history moves on while they are counted."""
         self._look_ahead()
-        until = self._horizon.order
+        until = self._replay_end.order
         if self._held_size() < _HELD_BYTES and not await self._gather(until):
             return
         count = 0
         if self._gathered is None:
             # Beside live subscriptions it would be known of each message only.
-            if self._beside:
+            if self._delivered:
                 self._begin(None)
                 return
-            count = await self._slice.run(self._hub.retention.count(self._want, until))
+            count = await self._slice.run(self._hub.history.count(self._resume_cursor, until))
         await self._drop_held()
         if not self._moved_on:
             self._begin(count + sum(len(one.messages) for one in self._held))
@@ -350,24 +356,24 @@ class Replay:
     @property
     def _moved_on(self) -> bool:
         """Whether the log or the history is another than when it was looked at last."""
-        return self._start.outdated or bool(self._start.below_tail())
+        return self._finder.is_outdated or bool(self._finder.missing_from_history())
 
     async def _gather(self, until: int | None = None) -> bool:
         """Hold what comes next of history, of all that there is or up to a place in its order.
 
         Returns whether it does: not if history moves on meanwhile.
         """
-        until = self._hub.intake.order if until is None else until
-        retention = self._hub.retention
-        found = await self._slice.run(retention.gather(self._want, until, _GATHERED_BYTES))
-        beside = self._beside.has if self._beside else None
+        until = self._hub.ingest.order if until is None else until
+        history = self._hub.history
+        found = await self._slice.run(history.gather(self._resume_cursor, until, _GATHERED_BYTES))
+        beside = self._delivered.has if self._delivered else None
         chunks = await self._slice.run(chunks_of(found.messages, beside))
         if self._moved_on:
             return False
         for key, last in found.lasts.items():
-            self._want.advance(key, last)
+            self._resume_cursor.advance(key, last)
         self._held.extend(chunks)
-        self._context.stats.from_tail += sum(len(one.messages) for one in chunks)
+        self._context.stats.from_history += sum(len(one.messages) for one in chunks)
         self._gathered = until if found.is_whole else None
         return True
 
@@ -375,20 +381,22 @@ class Replay:
         """Let go of what is held of patterns that the client has unsubscribed from."""
         while self._dropped:
             self._dropped = False
-            held = await self._slice.run(_without_dropped(self._held, set(self._want.patterns)))
+            held = await self._slice.run(
+                _without_dropped(self._held, set(self._resume_cursor.patterns))
+            )
             self._held = deque(one for one in held if one.messages)
 
     async def _send_held(self) -> None:
         while self._held:
-            if self._is_owed:
+            if self._has_unread:
                 await self._drained()
-            if self._start.outdated:
+            if self._finder.is_outdated:
                 return
             if self._dropped:
                 await self._drop_held()
             elif self._held:
                 self._send_chunk(self._held.popleft())
-                self._is_owed = True
+                self._has_unread = True
 
     async def _drained(self) -> None:
         """Wait until the client has taken what it was sent, then for a turn."""
@@ -398,63 +406,65 @@ class Replay:
         try:
             if self._pin is not None:
                 with trio.move_on_after(_PINNED_SECONDS) as scope:
-                    await self._caller.drained()
+                    await self._client.drained()
                 if scope.cancelled_caught:
                     self._unpin()
-                    await self._caller.drained()
+                    await self._client.drained()
             else:
-                await self._caller.drained()
+                await self._client.drained()
         finally:
             if cursor is not None:
                 cursor.busy = False
         # To send a chunk that many share takes a part of a time slice. A crowd that waits for a
         # slice per chunk takes longer for the log than memory reaches, and reads it again.
-        await self._context.scans.turn()
+        await self._context.scans.wait_for_read()
         self._slice.begin()
-        self._is_owed = False
+        self._has_unread = False
 
     def _unpin(self) -> None:
         """Let history move on."""
         pin, self._pin = self._pin, None
         if pin is not None:
-            self._hub.retention.unpin(pin, trio.current_time())
+            self._hub.history.unpin(pin, trio.current_time())
 
     def _go_live(self, gathered: int) -> bool:
         """Send what has come since history was gathered, and be live; False if that is too much."""
-        newer = self._hub.retention.newer(gathered, self._most_newer)
+        newer = self._hub.history.newer(gathered, self._most_newer)
         if newer is None:
             self._gathered = None
             self._most_newer *= 2
             return False
-        chunk = [message for message in newer if self._want.includes(message)]
-        if self._beside:
-            chunk = [message for message in chunk if not self._beside.has(message)]
-        self._context.stats.from_tail += len(chunk)
+        chunk = [message for message in newer if self._resume_cursor.includes(message)]
+        if self._delivered:
+            chunk = [message for message in chunk if not self._delivered.has(message)]
+        self._context.stats.from_history += len(chunk)
         self._send(chunk)
-        self._hub.subscribe(self._caller.subscriber, list(self._want.patterns), self._begins)
+        self._hub.subscribe(
+            self._client.subscriber, list(self._resume_cursor.patterns), self._begins
+        )
         return True
 
     def _send_chunk(self, chunk: Chunk) -> None:
         begun = trio.current_time()
-        if self._horizon.covers(chunk):
+        if self._replay_end.covers(chunk):
             # The list is shared by all who get the same, and so is what is made of it.
-            self._hub.flush(self._caller.subscriber)
+            self._hub.flush(self._client.subscriber)
             self._count += len(chunk.messages)
-            self._hub.replay(self._caller.subscriber, chunk.messages)
+            self._hub.replay(self._client.subscriber, chunk.messages)
         else:
             self._send(chunk.messages)
         self._context.stats.send_seconds += trio.current_time() - begun
 
-    def _send(self, messages: Sequence[Message]) -> None:
+    def _send(self, messages: Sequence[ChannelMessage]) -> None:
         # Live messages that are due already come first: newer messages do not overtake them.
-        self._hub.flush(self._caller.subscriber)
-        for replay, several in groupby(messages, self._horizon.includes):
+        self._hub.flush(self._client.subscriber)
+        for replay, several in groupby(messages, self._replay_end.includes):
             chunk = list(several)
             if replay:
                 self._count += len(chunk)
-                self._hub.replay(self._caller.subscriber, chunk)
+                self._hub.replay(self._client.subscriber, chunk)
             else:
-                self._hub.send(self._caller.subscriber, chunk)
+                self._hub.send(self._client.subscriber, chunk)
 
 
 def _without_dropped(held: Iterable[Chunk], left: AbstractSet[str]) -> Steps[list[Chunk]]:

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from odin_ws.resume.gaps import Reason
+from odin_ws.resume.gaps import LossReason
 
 __all__ = ["RECOVERED", "ReplayLimits", "ReplayStats", "ScanStats"]
 
@@ -31,14 +31,14 @@ class ReplayStats:
     """Counts since the start.
 
     `results`: replays that began, by `recovered` or the reason why not all could be had.
-    `not_now`: those that could not begin, for want of the log. `active`: under way now.
+    `unavailable`: those that could not begin, for want of the log. `active`: under way now.
     """
 
-    results: Counter[Reason | str] = attrs.field(factory=Counter)
-    not_now: int = 0
+    results: Counter[LossReason | str] = attrs.field(factory=Counter)
+    unavailable: int = 0
     active: int = 0
-    from_tail: int = 0  # messages
-    from_archive: int = 0  # messages
+    from_history: int = 0  # messages
+    from_log: int = 0  # messages
     send_seconds: float = 0.0
     """Time for which sending chunks of replays has kept the event loop."""
 

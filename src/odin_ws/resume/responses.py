@@ -20,21 +20,21 @@ from odin_ws.protocol.responses import (
     resume_ack,
     subscription_ack,
 )
-from odin_ws.protocol.selection import Rejection
+from odin_ws.protocol.selection import RejectedName
 from odin_ws.records import TopicPartition
-from odin_ws.resume import Beginning
+from odin_ws.resume import StartPosition
 
-__all__ = ["Answers", "Past"]
+__all__ = ["ReplayResponses", "Responder"]
 
 
-class Answers(Protocol):
+class Responder(Protocol):
     """Who speaks to the client."""
 
-    def answer(self, payload: bytes) -> None:
+    def respond(self, payload: bytes) -> None:
         """Answer, after everything that is due."""
         ...
 
-    def refuse(self, error: CommandError) -> None:
+    def reject_command(self, error: CommandError) -> None:
         """Answer with an error."""
         ...
 
@@ -42,38 +42,38 @@ class Answers(Protocol):
         """Count what a command has brought, which is known afterwards only."""
         ...
 
-    def reject(self, names: Iterable[Rejection]) -> None:
+    def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
         """Count names that do not take effect; the answer says why."""
         ...
 
 
 @attrs.define
-class Past:
+class ReplayResponses:
     """What a command asks for, and how it is told how that goes. See resume.Listener.
 
     `names` (with their patterns) and `rejected`: of the command's, as the client wrote them.
     `topics`: what the names read.
-    `settle`: what else takes effect with them.
-    `beside`: whether the client has other subscriptions, which go on meanwhile.
+    `on_begun`: what else takes effect with them.
+    `has_other_subscriptions`: whether the client has other subscriptions, which go on meanwhile.
     """
 
     command: Subscribe | Resume | Reconnect
-    beginning: Beginning
+    start_position: StartPosition
     names: Mapping[str, Sequence[str]]
-    rejected: Sequence[Rejection]
+    rejected: Sequence[RejectedName]
     topics: Sequence[str]
     hub: Hub
     subscriber: Subscriber
-    answers: Answers
-    settle: Callable[[], None]
-    beside: bool
+    responder: Responder
+    on_begun: Callable[[], None]
+    has_other_subscriptions: bool
     _announced: int | None = None
 
     def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
         """Say what follows."""
         command, dialect = self.command, self.subscriber.form.dialect
         self._announced = replayed.messages
-        self.settle()
+        self.on_begun()
         # Where it begins: whoever is cut off before the end of it can resume from there.
         begins = self.hub.positions(self.topics)
         for key, offset in start.items():
@@ -87,18 +87,18 @@ class Past:
                     begins.setdefault(topic, {}).setdefault(partition, span.last)
             # Only what the client does not know: the others are where it said. Beside other
             # subscriptions it may be further than that.
-            known = {} if self.beside else self._known(command, replayed)
+            known = {} if self.has_other_subscriptions else self._known(command, replayed)
             news = _without(known, begins)
             ack = resume_ack(command.id, dialect, self._accepted(news), replayed)
         else:
             positions = begins if command.positions else None
-            past = None if self.beginning.is_live else replayed
+            past = None if self.start_position.is_live else replayed
             ack = subscription_ack(command.id, dialect, self._accepted(positions), past)
-        self.answers.answer(ack)
+        self.responder.respond(ack)
 
     def lost(self, count: int, lost: Lost) -> None:
         """Say what was lost on the way, before what is behind it comes."""
-        self.answers.answer(replay_incomplete(self.command.id, count, lost))
+        self.responder.respond(replay_incomplete(self.command.id, count, lost))
 
     def ended(self, count: int) -> None:
         """Say how many messages it was, where the answer said something else or nothing.
@@ -106,15 +106,18 @@ class Past:
         Messages of other subscriptions may have passed those of the replay. So a client that has
         some is told the end of every replay, and where it is then.
         """
-        self.answers.charge(count)
-        hub, beside = self.hub, self.beside and not isinstance(self.command, Reconnect)
-        if count == self._announced and not beside:
+        self.responder.charge(count)
+        hub, has_other_subscriptions = (
+            self.hub,
+            self.has_other_subscriptions and not isinstance(self.command, Reconnect),
+        )
+        if count == self._announced and not has_other_subscriptions:
             return
         positions = ids = None
-        if beside and self.subscriber.follows:
+        if has_other_subscriptions and self.subscriber.wants_positions:
             topics = hub.topics_of(self.subscriber)
             positions, ids = hub.positions(topics), hub.ids(topics)
-        self.answers.answer(replay_complete(self.command.id, count, positions, ids))
+        self.responder.respond(replay_complete(self.command.id, count, positions, ids))
 
     def _known(self, command: Resume, replayed: Replayed) -> dict[TopicPartition, int]:
         """The positions that are the client's own.
@@ -135,7 +138,7 @@ class Past:
     def _accepted(self, positions: Mapping[str, Mapping[int, int]] | None) -> Accepted:
         hub, topics = self.hub, self.topics
         # Some may have been unsubscribed while the log was asked.
-        patterns = self.subscriber.patterns.union(self.beginning.want.patterns)
+        patterns = self.subscriber.patterns.union(self.start_position.resume_cursor.patterns)
         return Accepted(
             [name for name, several in self.names.items() if not patterns.isdisjoint(several)],
             self.rejected,

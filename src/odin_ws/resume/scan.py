@@ -13,13 +13,13 @@ from typing import Final
 
 import trio
 
-from odin_ws.history import Pin, Want
+from odin_ws.history import Pin, ResumeCursor
 from odin_ws.hub import Hub
-from odin_ws.log_reader import Archive, Span
+from odin_ws.log_reader import LogReader, Span
 from odin_ws.records import Record, TopicPartition
 from odin_ws.resume.replay_limits import ScanStats
-from odin_ws.resume.scan_chunks import CHUNK_BYTES, Lane, LaneIndex
-from odin_ws.resume.scan_cursor import CLIENT_BYTES, Cursor, Ending
+from odin_ws.resume.scan_chunks import CHUNK_BYTES, ChunkStream, ChunkStreamIndex
+from odin_ws.resume.scan_cursor import CLIENT_BYTES, ScanCursor, ScanEnd
 
 __all__ = ["Scan"]
 
@@ -55,11 +55,11 @@ class Scan:
     def __init__(
         self,
         hub: Hub,
-        archive: Archive,
+        log_reader: LogReader,
         stats: ScanStats,
         is_awaited: Callable[[], bool],
     ) -> None:
-        self.cursors: dict[Cursor, None] = {}
+        self.cursors: dict[ScanCursor, None] = {}
         self.positions: dict[TopicPartition, int] = {}
         """The offset up to which each partition was read."""
         self.reads = 0
@@ -69,21 +69,21 @@ class Scan:
         self.scope = trio.CancelScope()
         """Cancelled when nobody is on the scan any more."""
         self._hub = hub
-        self._retention = hub.retention
-        self._archive = archive
+        self._history = hub.history
+        self._log_reader = log_reader
         self._stats = stats
         self._is_awaited = is_awaited
-        self._index: LaneIndex[Cursor] = LaneIndex()
+        self._index: ChunkStreamIndex[ScanCursor] = ChunkStreamIndex()
         self.rewinds = 0
         """How often it went back for others."""
         self._has_begun = self._is_reading = self._is_closed = False
         self._spans: Mapping[TopicPartition, Span] = {}
         # Cursors that it is to go back for, and what cancels the reading then.
-        self._behind: dict[Cursor, None] = {}
+        self._behind: dict[ScanCursor, None] = {}
         self._pass = trio.CancelScope()
         # Lanes with chunks that their members have not heard of.
-        self._closed: dict[Lane[Cursor], None] = {}
-        self._full: dict[Cursor, None] = {}
+        self._closed: dict[ChunkStream[ScanCursor], None] = {}
+        self._full: dict[ScanCursor, None] = {}
         self._room = trio.Event()
         self._held_up = 0.0
         # Seconds for which it is to pause.
@@ -91,12 +91,12 @@ class Scan:
 
     # ---- cursors: all of this is synchronous
 
-    def admits(self, want: Want) -> bool:
+    def admits(self, resume_cursor: ResumeCursor) -> bool:
         """Whether the scan is at or behind a client in all partitions that it has to read."""
         if self._is_closed:
             return False
-        floor = self._retention.floor
-        for key, offset in want.positions().items():
+        floor = self._history.floor
+        for key, offset in resume_cursor.positions().items():
             at = self.positions.get(key)
             if at is None:
                 # Until reading begins it can be read from anywhere.
@@ -107,10 +107,10 @@ class Scan:
                 return False
         return True
 
-    def board(self, cursor: Cursor) -> None:
+    def attach(self, cursor: ScanCursor) -> None:
         """Take a cursor that is admitted."""
-        floor = self._retention.floor
-        for key, offset in cursor.want.positions().items():
+        floor = self._history.floor
+        for key, offset in cursor.resume_cursor.positions().items():
             end = floor(key)
             place = offset if end is None else min(offset, end)
             # While it reads it admits nobody that is behind it: this moves nothing back then.
@@ -121,7 +121,7 @@ class Scan:
         self.take_in(cursor)
 
     @property
-    def everybody(self) -> list[Cursor]:
+    def everybody(self) -> list[ScanCursor]:
         """The cursors on it, and those that it is to go back for."""
         return [*self.cursors, *self._behind]
 
@@ -134,54 +134,54 @@ class Scan:
             return False
         left = sum(max(0, end.last - self.positions[key]) for key, end in self._spans.items())
         again = sum(
-            max(0, self.positions.get(key, self._retention.floor(key) or 0) - offset)
+            max(0, self.positions.get(key, self._history.floor(key) or 0) - offset)
             for key, offset in lowest.items()
         )
         return again <= left
 
-    def go_back_for(self, cursors: Iterable[Cursor]) -> None:
+    def go_back_for(self, cursors: Iterable[ScanCursor]) -> None:
         """Read on from the lowest of these cursors, which it has passed, for all."""
         for cursor in cursors:
             cursor.join(self)
             self._behind[cursor] = None
         self._pass.cancel()
 
-    def take_in(self, cursor: Cursor) -> None:
+    def take_in(self, cursor: ScanCursor) -> None:
         """Put a cursor into the lane of its patterns."""
-        cursor.enter(self._index.enter(cursor, frozenset(cursor.want.patterns)))
+        cursor.enter(self._index.enter(cursor, frozenset(cursor.resume_cursor.patterns)))
 
-    def take_out(self, cursor: Cursor) -> None:
+    def take_out(self, cursor: ScanCursor) -> None:
         """Take a cursor out of its lane, with all that was read for it so far."""
-        lane = cursor.lane
-        if lane is not None:
-            self._index.leave(cursor, lane)
+        chunk_stream = cursor.chunk_stream
+        if chunk_stream is not None:
+            self._index.leave(cursor, chunk_stream)
             cursor.leave(self.positions)
             self._forget_full(cursor)
 
-    def leave(self, cursor: Cursor) -> None:
+    def leave(self, cursor: ScanCursor) -> None:
         """Let a cursor go; without any the scan ends."""
         self.take_out(cursor)
         if cursor in self.cursors:
             del self.cursors[cursor]
             self._stats.clients -= 1
         self._behind.pop(cursor, None)
-        cursor.part()
+        cursor.detach()
         if self._has_begun and not self.everybody:
             self._is_closed = True
             self.scope.cancel()
 
-    def end(self, cursor: Cursor, ending: Ending) -> None:
+    def end(self, cursor: ScanCursor, ending: ScanEnd) -> None:
         """Let a cursor go, and tell its client."""
         self.leave(cursor)
         cursor.ended = ending
         cursor.wake()
 
-    def made_room(self, cursor: Cursor) -> None:
+    def made_room(self, cursor: ScanCursor) -> None:
         """A client has taken a chunk."""
         if cursor in self._full and cursor.pending <= self.limit // 2:
             self._forget_full(cursor)
 
-    def _forget_full(self, cursor: Cursor) -> None:
+    def _forget_full(self, cursor: ScanCursor) -> None:
         if cursor in self._full:
             del self._full[cursor]
             if not self._full:
@@ -198,32 +198,32 @@ class Scan:
     async def run(self) -> None:
         """Read until history has what comes next for all, or nobody is there any more.
 
-        Raises ArchiveUnavailable and RecordsExpired; the cursors are still there then.
+        Raises LogUnavailable and RecordsExpired; the cursors are still there then.
         """
         self._has_begun = True
-        pin = self._retention.pin()
+        pin = self._history.pin()
         try:
             while self.cursors and (spans := self._left()):
                 await self._read(spans)
                 if self._behind:
                     await self._go_back()
-                if not self._retention.holds(pin):
-                    pin = self._retention.pin()
-            await self._end_all(Ending.REACHED, pin)
+                if not self._history.holds(pin):
+                    pin = self._history.pin()
+            await self._end_all(ScanEnd.REACHED, pin)
         finally:
-            self._retention.unpin(pin, trio.current_time())
+            self._history.unpin(pin, trio.current_time())
 
     def close(self) -> None:
         """Admit nobody any more."""
         self._is_closed = True
 
-    async def end_all(self, ending: Ending) -> None:
+    async def end_all(self, ending: ScanEnd) -> None:
         """Let all cursors go."""
         await self._end_all(ending, None)
 
     def _left(self) -> dict[TopicPartition, Span]:
         """What is to be read until history begins."""
-        floor = self._retention.floor
+        floor = self._history.floor
         return {
             key: Span(offset + 1, end)
             for key, offset in self.positions.items()
@@ -234,7 +234,7 @@ class Scan:
         """Read up to the end of all spans, or until the scan is to go back."""
         self._spans, self._is_reading = spans, True
         with trio.CancelScope() as self._pass:
-            async with self._archive.read(spans) as batches:
+            async with self._log_reader.read(spans) as batches:
                 async for records in batches:
                     begun, before = trio.current_time(), self._stats.seconds
                     await self._match(records)
@@ -252,9 +252,9 @@ class Scan:
 
     async def _pause(self) -> None:
         """Leave the loop to the others for as long as the scan has had it."""
-        least, most = _PAUSE_SECONDS
+        least, maximum = _PAUSE_SECONDS
         if self._owed >= least:
-            seconds, self._owed = min(most, self._owed), 0.0
+            seconds, self._owed = min(maximum, self._owed), 0.0
             await trio.sleep(seconds)
 
     async def _go_back(self) -> None:
@@ -267,18 +267,20 @@ class Scan:
         await self._change(list(self._behind), self._board_behind)
         await self._change(list(self.cursors), self._take_back)
 
-    async def _change(self, cursors: Iterable[Cursor], change: Callable[[Cursor], None]) -> None:
+    async def _change(
+        self, cursors: Iterable[ScanCursor], change: Callable[[ScanCursor], None]
+    ) -> None:
         for number, cursor in enumerate(cursors, 1):
             change(cursor)
             if not number % _SLICE_CLIENTS:
-                await self.give_way()
+                await self.yield_control()
 
-    def _board_behind(self, cursor: Cursor) -> None:
+    def _board_behind(self, cursor: ScanCursor) -> None:
         if self._behind.pop(cursor, self) is None and cursor.ended is None:
-            self.board(cursor)
+            self.attach(cursor)
 
-    def _take_back(self, cursor: Cursor) -> None:
-        if cursor in self.cursors and cursor.lane is None:
+    def _take_back(self, cursor: ScanCursor) -> None:
+        if cursor in self.cursors and cursor.chunk_stream is None:
             self.take_in(cursor)
 
     def _progress(self) -> None:
@@ -294,7 +296,7 @@ class Scan:
             self._add(record, chunk_bytes)
             if not number % _SLICE_RECORDS and trio.current_time() > over:
                 self._stats.seconds += time.thread_time() - begun
-                await self.give_way()
+                await self.yield_control()
                 over = trio.current_time() + _SLICE_SECONDS
                 begun = time.thread_time()
         self._stats.seconds += time.thread_time() - begun
@@ -302,28 +304,28 @@ class Scan:
 
     def _add(self, record: Record, chunk_bytes: int) -> None:
         key = TopicPartition(record.topic, record.partition)
-        intake = self._hub.intake
-        token = intake.token(record)
+        ingest = self._hub.ingest
+        token = ingest.token(record)
         if token is not None:
             # Before the value is parsed: most records are other tokens'.
-            lanes = self._index.find(token, intake.catalogue.topics[record.topic].category)
-            message = intake.read(record) if lanes else None
+            chunk_streams = self._index.find(token, ingest.catalogue.topics[record.topic].category)
+            message = ingest.read(record) if chunk_streams else None
             if message is not None:
                 self._stats.matched += 1
-                for lane in lanes:
-                    if lane.add(message, key) >= chunk_bytes:
-                        lane.close()
-                        self._closed[lane] = None
+                for chunk_stream in chunk_streams:
+                    if chunk_stream.add(message, key) >= chunk_bytes:
+                        chunk_stream.close()
+                        self._closed[chunk_stream] = None
         self.positions[key] = record.offset
 
     async def _serve(self) -> None:
         """Wake the clients for whom a chunk was closed, and find those that have too many."""
         count, limit = 0, self.limit
         closed, self._closed = self._closed, {}
-        for lane in closed:
-            first = lane.end
-            for cursor in list(lane.members):
-                if cursor.lane is not lane:
+        for chunk_stream in closed:
+            first = chunk_stream.end
+            for cursor in list(chunk_stream.members):
+                if cursor.chunk_stream is not chunk_stream:
                     continue
                 first = min(first, cursor.next)
                 if cursor.pending > limit:
@@ -331,11 +333,11 @@ class Scan:
                 cursor.wake()
                 count += 1
                 if not count % _SLICE_CLIENTS:
-                    await self.give_way()
-            lane.forget(first)
+                    await self.yield_control()
+            chunk_stream.forget(first)
         if count:
             # They take their chunk before there is another one.
-            await self.give_way()
+            await self.yield_control()
 
     async def _wait_for_room(self) -> None:
         """Wait for clients that hold too much, and detach those that others would wait for."""
@@ -352,7 +354,7 @@ class Scan:
                     cursor.held_up += waited
                     if cursor.held_up > _HOLD_UP_SECONDS or self._held_up > _HOLD_UPS_SECONDS:
                         self._stats.detached += 1
-                        self.end(cursor, Ending.DETACHED)
+                        self.end(cursor, ScanEnd.DETACHED)
 
     def _harms_others(self) -> bool:
         """Whether a client waits for records that the scan could read now."""
@@ -360,17 +362,17 @@ class Scan:
             cursor not in self._full and not cursor.busy for cursor in self.cursors
         )
 
-    async def _end_all(self, ending: Ending, pin: Pin | None) -> None:
+    async def _end_all(self, ending: ScanEnd, pin: Pin | None) -> None:
         self._is_closed = True
         for number, cursor in enumerate(self.everybody, 1):
             if cursor.scan is self:
                 if pin is not None:
-                    cursor.pin = self._retention.share(pin)
+                    cursor.pin = self._history.share(pin)
                 self.end(cursor, ending)
             if not number % _SLICE_CLIENTS:
-                await self.give_way()
+                await self.yield_control()
 
-    async def give_way(self) -> None:
+    async def yield_control(self) -> None:
         """Let others have the loop: a slice of each pass is the scan's, however many wait.
 
         While there is so much to do the log is not what is waited for.

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from odin_ws.pattern import matching_patterns
-from odin_ws.protocol.envelope import Message
+from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, STEP_MESSAGES, Steps
 
-__all__ = ["CHUNK_BYTES", "MESSAGE_BYTES", "Chunk", "Lane", "LaneIndex", "chunks_of"]
+__all__ = ["CHUNK_BYTES", "MESSAGE_BYTES", "Chunk", "ChunkStream", "ChunkStreamIndex", "chunks_of"]
 
 T = TypeVar("T")
 
 # Written at once, then the client must have taken it. Small, so that a slow one is not cut off:
-# within WS_OUTBOX_SECONDS 64 KiB are taken at 7 KB a second.
+# within WS_WRITE_TIMEOUT_SECONDS 64 KiB are taken at 7 KB a second.
 CHUNK_BYTES: Final = 64 << 10
 
 # A message counts this much at least: to encode 512 of them takes half a millisecond.
@@ -30,8 +30,8 @@ class Chunk:
 
     __slots__ = ("firsts", "lasts", "messages", "size")
 
-    def __init__(self, messages: Iterable[Message] = ()) -> None:
-        self.messages: list[Message] = []
+    def __init__(self, messages: Iterable[ChannelMessage] = ()) -> None:
+        self.messages: list[ChannelMessage] = []
         self.size = 0
         """Bytes of the messages' values, of each `MESSAGE_BYTES` at least."""
         self.firsts: dict[TopicPartition, int] = {}
@@ -40,7 +40,7 @@ class Chunk:
             record = message.record
             self.add(message, TopicPartition(record.topic, record.partition))
 
-    def add(self, message: Message, key: TopicPartition) -> None:
+    def add(self, message: ChannelMessage, key: TopicPartition) -> None:
         """Add the next message of a partition."""
         offset = message.record.offset
         self.messages.append(message)
@@ -48,7 +48,7 @@ class Chunk:
         self.firsts.setdefault(key, offset)
         self.lasts[key] = offset
 
-    def filtered(self, keep: Callable[[Message], bool]) -> Chunk:
+    def filtered(self, keep: Callable[[ChannelMessage], bool]) -> Chunk:
         """This chunk, or one without the messages that are not to be kept."""
         kept = [message for message in self.messages if keep(message)]
         return self if len(kept) == len(self.messages) else Chunk(kept)
@@ -69,7 +69,7 @@ class Chunk:
 
 
 def chunks_of(
-    messages: Iterable[Message], leave_out: Callable[[Message], bool] | None = None
+    messages: Iterable[ChannelMessage], leave_out: Callable[[ChannelMessage], bool] | None = None
 ) -> Steps[list[Chunk]]:
     """Messages as chunks that can be written at once, without those that are to be left out."""
     chunks: list[Chunk] = []
@@ -90,7 +90,7 @@ def chunks_of(
     return chunks
 
 
-class Lane(Generic[T]):
+class ChunkStream(Generic[T]):
     """The messages of one set of patterns, for all cursors that have exactly these.
 
     `total`: bytes of all its chunks so far.
@@ -111,7 +111,7 @@ class Lane(Generic[T]):
         """The number of the next chunk."""
         return self._base + len(self._chunks)
 
-    def add(self, message: Message, key: TopicPartition) -> int:
+    def add(self, message: ChannelMessage, key: TopicPartition) -> int:
         """Add a message; returns the bytes of the open chunk."""
         self._open.add(message, key)
         return self._open.size
@@ -135,52 +135,52 @@ class Lane(Generic[T]):
         self._base = max(self._base, first)
 
 
-class LaneIndex(Generic[T]):
+class ChunkStreamIndex(Generic[T]):
     """Lanes by pattern: a record is looked up by token and category, however many wait for it."""
 
     def __init__(self) -> None:
-        self._lanes: dict[frozenset[str], Lane[T]] = {}
-        self._by_pattern: dict[str, dict[Lane[T], None]] = {}
+        self._chunk_streams: dict[frozenset[str], ChunkStream[T]] = {}
+        self._by_pattern: dict[str, dict[ChunkStream[T], None]] = {}
         # Lanes by token and category, of those looked up; until lanes come or go.
-        self._known: dict[tuple[str, str], Sequence[Lane[T]]] = {}
+        self._known: dict[tuple[str, str], Sequence[ChunkStream[T]]] = {}
 
     def __len__(self) -> int:
         """The number of lanes."""
-        return len(self._lanes)
+        return len(self._chunk_streams)
 
-    def enter(self, member: T, patterns: frozenset[str]) -> Lane[T]:
+    def enter(self, member: T, patterns: frozenset[str]) -> ChunkStream[T]:
         """Put a member in the lane of its patterns, behind all that the lane has so far."""
-        lane = self._lanes.get(patterns)
-        if lane is None:
-            lane = self._lanes[patterns] = Lane(patterns)
+        chunk_stream = self._chunk_streams.get(patterns)
+        if chunk_stream is None:
+            chunk_stream = self._chunk_streams[patterns] = ChunkStream(patterns)
             self._known.clear()
             for pattern in patterns:
-                self._by_pattern.setdefault(pattern, {})[lane] = None
-        lane.close()
-        lane.members[member] = None
-        return lane
+                self._by_pattern.setdefault(pattern, {})[chunk_stream] = None
+        chunk_stream.close()
+        chunk_stream.members[member] = None
+        return chunk_stream
 
-    def leave(self, member: T, lane: Lane[T]) -> None:
+    def leave(self, member: T, chunk_stream: ChunkStream[T]) -> None:
         """Take a member out of its lane; the lane's messages so far can still be had from it."""
-        lane.close()
-        del lane.members[member]
-        if not lane.members:
-            del self._lanes[lane.patterns]
+        chunk_stream.close()
+        del chunk_stream.members[member]
+        if not chunk_stream.members:
+            del self._chunk_streams[chunk_stream.patterns]
             self._known.clear()
-            for pattern in lane.patterns:
-                lanes = self._by_pattern[pattern]
-                del lanes[lane]
-                if not lanes:
+            for pattern in chunk_stream.patterns:
+                chunk_streams = self._by_pattern[pattern]
+                del chunk_streams[chunk_stream]
+                if not chunk_streams:
                     del self._by_pattern[pattern]
 
-    def find(self, token: str, category: str) -> Sequence[Lane[T]]:
+    def find(self, token: str, category: str) -> Sequence[ChunkStream[T]]:
         """The lanes that want the records of a token and a category, each once."""
         found = self._known.get((token, category))
         if found is None:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            lanes: dict[Lane[T], None] = {}
+            chunk_streams: dict[ChunkStream[T], None] = {}
             for pattern in matching_patterns(token, category):
-                lanes.update(self._by_pattern.get(pattern, {}))
-            found = self._known[token, category] = list(lanes)
+                chunk_streams.update(self._by_pattern.get(pattern, {}))
+            found = self._known[token, category] = list(chunk_streams)
         return found

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from odin_ws.history import Pin, Want
+from odin_ws.history import Pin, ResumeCursor
 from odin_ws.records import TopicPartition
-from odin_ws.resume.scan_chunks import Chunk, Lane
+from odin_ws.resume.scan_chunks import Chunk, ChunkStream
 
 if TYPE_CHECKING:
     from odin_ws.resume.scan import Scan
 
-__all__ = ["CLIENT_BYTES", "Cursor", "Ending", "Group"]
+__all__ = ["CLIENT_BYTES", "ScanCursor", "ScanEnd", "WaitingGroup"]
 
 # A client may have so many bytes waiting.
 CLIENT_BYTES: Final = 1 << 20
 
 
-class Ending(Enum):
+class ScanEnd(Enum):
     """How a cursor's time on a scan ended."""
 
     REACHED = "reached"
@@ -38,7 +38,7 @@ class Ending(Enum):
 
 
 @attrs.define(eq=False)
-class Group:
+class WaitingGroup:
     """Cursors that wait for the same scan.
 
     `attempts`: how often the log did not answer them. `lowest`: where the scan would begin.
@@ -48,27 +48,28 @@ class Group:
     joined_at: float
     attempts: int = 0
     not_before: float = -math.inf
-    cursors: dict[Cursor, None] = attrs.field(factory=dict)
+    cursors: dict[ScanCursor, None] = attrs.field(factory=dict)
     lowest: dict[TopicPartition, int] = attrs.field(factory=dict)
 
-    def add(self, cursor: Cursor, now: float) -> None:
+    def add(self, cursor: ScanCursor, now: float) -> None:
         """Let one more wait."""
         self.cursors[cursor] = None
         self.joined_at = now
         cursor.group = self
-        for key, offset in cursor.want.positions().items():
+        for key, offset in cursor.resume_cursor.positions().items():
             self.lowest[key] = min(offset, self.lowest.get(key, offset))
 
 
-class Cursor:
+class ScanCursor:
     """One client's place in the log: it is on a scan or waits for one.
 
-    While it is on a scan `want` stays where it was; it moves when the cursor leaves the scan.
+    While it is on a scan `resume_cursor` stays where it was; it moves when the cursor leaves the
+    scan.
     """
 
-    def __init__(self, want: Want, since: float) -> None:
-        self.want = want
-        self.ended: Ending | None = None
+    def __init__(self, resume_cursor: ResumeCursor, since: float) -> None:
+        self.resume_cursor = resume_cursor
+        self.ended: ScanEnd | None = None
         self.pin: Pin | None = None
         """With REACHED: what keeps history from moving on; its taker has to release it."""
         self.busy = False
@@ -76,9 +77,9 @@ class Cursor:
         self.held_up = 0.0
         """Seconds for which it has held up others on its scan."""
         self.scan: Scan | None = None
-        self.group: Group | None = None
+        self.group: WaitingGroup | None = None
         """The cursors that it waits among, while it is on no scan."""
-        self.lane: Lane[Cursor] | None = None
+        self.chunk_stream: ChunkStream[ScanCursor] | None = None
         self.next = 0
         """The number of the next chunk in its lane."""
         self._since = since
@@ -109,12 +110,12 @@ class Cursor:
     def pending(self) -> int:
         """Bytes that wait for the client."""
         rest = sum(chunk.size for chunk in self._rest)
-        return rest if self.lane is None else rest + self.lane.total - self._taken
+        return rest if self.chunk_stream is None else rest + self.chunk_stream.total - self._taken
 
     def flush(self) -> None:
         """Let the client have what was read so far, though it fills no chunk."""
-        if self.lane is not None:
-            self.lane.close()
+        if self.chunk_stream is not None:
+            self.chunk_stream.close()
 
     def has_waited(self, until: float) -> None:
         """The client has waited for a scan; until then there was progress."""
@@ -124,7 +125,7 @@ class Cursor:
         """Be on a scan."""
         self.scan, self._reads = scan, scan.reads
 
-    def part(self) -> None:
+    def detach(self) -> None:
         """Be on no scan any more."""
         self._since, self._has_read, self.scan = self.progressed_at, self.has_read, None
 
@@ -143,8 +144,8 @@ class Cursor:
         while self._rest:
             if (rest := self._rest.popleft()).messages:
                 return rest
-        while self.lane is not None and self.scan is not None:
-            chunk = self.lane.chunk(self.next)
+        while self.chunk_stream is not None and self.scan is not None:
+            chunk = self.chunk_stream.chunk(self.next)
             if chunk is None:
                 break
             self.next += 1
@@ -156,41 +157,45 @@ class Cursor:
 
     def drop(self, patterns: Collection[str]) -> bool:
         """Want these patterns no more; whether any of them was wanted."""
-        scan, was_in_lane = self.scan, self.lane is not None
+        scan, was_in_lane = self.scan, self.chunk_stream is not None
         if scan is not None:
             scan.take_out(self)
-        dropped = self.want.drop(patterns)
-        left = set(self.want.patterns)
+        dropped = self.resume_cursor.drop(patterns)
+        left = set(self.resume_cursor.patterns)
         self._rest = deque(
             chunk.filtered(lambda message: not left.isdisjoint(message.patterns))
             for chunk in self._rest
         )
         if not left:
-            self.ended = self.ended or Ending.DETACHED
+            self.ended = self.ended or ScanEnd.DETACHED
             self.wake()
         elif scan is not None and was_in_lane:
             scan.take_in(self)
         return dropped
 
-    def enter(self, lane: Lane[Cursor]) -> None:
+    def enter(self, chunk_stream: ChunkStream[ScanCursor]) -> None:
         """Take the chunks of a lane from now on."""
-        self.lane, self.next, self._taken = lane, lane.end, lane.total
-        self._is_uniform = self.want.is_uniform
-        self._starts = self.want.highest()
+        self.chunk_stream, self.next, self._taken = (
+            chunk_stream,
+            chunk_stream.end,
+            chunk_stream.total,
+        )
+        self._is_uniform = self.resume_cursor.is_uniform
+        self._starts = self.resume_cursor.highest()
 
     def leave(self, positions: Mapping[TopicPartition, int]) -> None:
         """Have what the lane still holds, and move to where the scan is."""
-        lane, self.lane = self.lane, None
-        while lane is not None and (chunk := lane.chunk(self.next)) is not None:
+        chunk_stream, self.chunk_stream = self.chunk_stream, None
+        while chunk_stream is not None and (chunk := chunk_stream.chunk(self.next)) is not None:
             self.next += 1
             self._rest.append(self._wanted_of(chunk))
-        for key in list(self.want.positions()):
+        for key in list(self.resume_cursor.positions()):
             if key in positions:
-                self.want.advance(key, positions[key])
+                self.resume_cursor.advance(key, positions[key])
 
     def _wanted_of(self, chunk: Chunk) -> Chunk:
         if not self._is_uniform:
-            return chunk.filtered(self.want.includes)
+            return chunk.filtered(self.resume_cursor.includes)
         # The lane has the messages of exactly the client's patterns, and one mapping of positions
         # holds for all of them: the offset alone decides.
         starts = self._starts

@@ -9,15 +9,15 @@ from typing import Final
 
 import trio
 
-from odin_ws.history import Want
+from odin_ws.history import ResumeCursor
 from odin_ws.hub import Hub
-from odin_ws.log_reader import Archive, ArchiveUnavailable, RecordsExpired
-from odin_ws.resume.log_bounds import SharedArchive
+from odin_ws.log_reader import LogReader, LogUnavailable, RecordsExpired
+from odin_ws.resume.log_bounds import SharedLogReader
 from odin_ws.resume.replay_limits import ScanStats
 from odin_ws.resume.scan import Scan
-from odin_ws.resume.scan_cursor import Cursor, Ending, Group
+from odin_ws.resume.scan_cursor import ScanCursor, ScanEnd, WaitingGroup
 
-__all__ = ["Scans"]
+__all__ = ["ScanPool"]
 
 # Where a scan runs, clients that it has passed wait until nobody has joined them for so long, and
 # for the longer time at most: then it goes back for them, or another one begins. For each scan
@@ -39,50 +39,51 @@ _JITTER: Final = (0.75, 1.25)
 _SLICE_CLIENTS: Final = 32
 
 
-class Scans:
-    """Brings cursors onto scans, at most `most` at once.
+class ScanPool:
+    """Brings cursors onto scans, at most `maximum` at once.
 
     A client joins a running scan that has not passed it yet. Else it waits in a group: for a scan
     that goes back for the group while that costs less than another one, or for a scan of its own.
     After a failure clients wait in groups by the topics that they need, so that a topic that cannot
-    be read delays only them. `turn`: what a replay waits for before it sends the next chunk.
-    `work_turn`: what work on behalf of one client waits for between two time slices.
+    be read delays only them. `wait_for_read`: what a replay waits for before it sends the next
+    chunk. `wait_for_work_slice`: what work on behalf of one client waits for between two time
+    slices.
     """
 
     def __init__(
         self,
         hub: Hub,
-        archive: Archive,
-        most: int,
-        turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
-        work_turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        log_reader: LogReader,
+        maximum: int,
+        wait_for_read: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        wait_for_work_slice: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self.stats = ScanStats()
-        self.turn = turn
-        self.work_turn = work_turn
-        self.archive = SharedArchive(archive)
+        self.wait_for_read = wait_for_read
+        self.wait_for_work_slice = wait_for_work_slice
+        self.log_reader = SharedLogReader(log_reader)
         self._hub = hub
-        self._most = most
+        self._maximum = maximum
         self._scans: list[Scan] = []
-        self._groups: dict[frozenset[str], Group] = {}
+        self._groups: dict[frozenset[str], WaitingGroup] = {}
         # Topics that could not be read the last time.
         self._failing: set[str] = set()
         # When a scan that has ended last read something.
         self._progressed_at: float = -math.inf
         self._changed = trio.Event()
 
-    def open(self, want: Want, since: float) -> Cursor:
+    def open(self, resume_cursor: ResumeCursor, since: float) -> ScanCursor:
         """Let what a client wants be read, up to where history begins. `since`: it waits since."""
-        cursor = Cursor(want, since)
+        cursor = ScanCursor(resume_cursor, since)
         for scan in self._scans:
-            if scan.admits(want):
-                scan.board(cursor)
+            if scan.admits(resume_cursor):
+                scan.attach(cursor)
                 return cursor
         topics = self._topics(cursor)
         self._wait(cursor, topics if topics & self._failing else frozenset())
         return cursor
 
-    def close(self, cursor: Cursor) -> None:
+    def close(self, cursor: ScanCursor) -> None:
         """A client needs its cursor no more: it is live, goes on otherwise, or is gone."""
         if cursor.scan is not None:
             cursor.scan.leave(cursor)
@@ -91,7 +92,7 @@ class Scans:
             self.stats.waiting -= 1
             self._groups = {topics: one for topics, one in self._groups.items() if one.cursors}
 
-    def progressed_at(self, cursor: Cursor) -> float:
+    def progressed_at(self, cursor: ScanCursor) -> float:
         """When there was last progress towards what a client waits for.
 
         In the queue for a scan, that is when any scan has read something.
@@ -104,14 +105,14 @@ class Scans:
     async def run(self) -> None:
         """Run the archive and carry out scans until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.archive.run)
+            nursery.start_soon(self.log_reader.run)
             while True:
                 group = await self._next_group()
                 young = self._young(group)
                 if young is not None:
                     young.go_back_for(self._empty(group))
                     continue
-                scan = Scan(self._hub, self.archive, self.stats, self._is_full)
+                scan = Scan(self._hub, self.log_reader, self.stats, self._is_full)
                 self._scans.append(scan)
                 self.stats.started += 1
                 self.stats.active += 1
@@ -119,30 +120,30 @@ class Scans:
 
     # ---- groups
 
-    def _topics(self, cursor: Cursor) -> frozenset[str]:
+    def _topics(self, cursor: ScanCursor) -> frozenset[str]:
         """The topics that are to be read for a cursor."""
-        floor = self._hub.retention.floor
+        floor = self._hub.history.floor
         return frozenset(
             key.topic
-            for key, offset in cursor.want.positions().items()
+            for key, offset in cursor.resume_cursor.positions().items()
             if (end := floor(key)) is not None and offset < end
         )
 
-    def _wait(self, cursor: Cursor, topics: frozenset[str]) -> None:
+    def _wait(self, cursor: ScanCursor, topics: frozenset[str]) -> None:
         now = trio.current_time()
         group = self._groups.get(topics)
         if group is None:
-            group = self._groups[topics] = Group(now, now)
+            group = self._groups[topics] = WaitingGroup(now, now)
             self._changed.set()
         group.add(cursor, now)
         self.stats.waiting += 1
 
-    async def _next_group(self) -> Group:
+    async def _next_group(self) -> WaitingGroup:
         """Wait for a group that is due while another scan may run."""
         while True:
             self._changed = trio.Event()
             due = math.inf
-            is_free = len(self._scans) < self._most
+            is_free = len(self._scans) < self._maximum
             able = [
                 topics
                 for topics, group in self._groups.items()
@@ -156,7 +157,7 @@ class Scans:
             with trio.move_on_at(due):
                 await self._changed.wait()
 
-    def _due(self, group: Group) -> float:
+    def _due(self, group: WaitingGroup) -> float:
         if not self._scans:
             return max(group.since, group.not_before)
         more = sum(1 + scan.rewinds for scan in self._scans) - 1
@@ -164,7 +165,7 @@ class Scans:
         latest = group.since + _GATHER_SECONDS * _GATHER_FACTOR**more
         return max(group.not_before, min(quiet, latest))
 
-    def _young(self, group: Group) -> Scan | None:
+    def _young(self, group: WaitingGroup) -> Scan | None:
         """A scan that can go back for a group that it has passed."""
         if group.attempts:
             return None
@@ -173,18 +174,18 @@ class Scans:
 
     def _is_full(self) -> bool:
         """Whether clients wait for the end of a scan."""
-        return bool(self._groups) and len(self._scans) >= self._most
+        return bool(self._groups) and len(self._scans) >= self._maximum
 
     # ---- scans
 
-    async def _carry_out(self, scan: Scan, group: Group) -> None:
+    async def _carry_out(self, scan: Scan, group: WaitingGroup) -> None:
         try:
             with scan.scope:
-                await self._board(scan, group)
+                await self._attach(scan, group)
                 await scan.run()
         except RecordsExpired:
-            await scan.end_all(Ending.EXPIRED)
-        except ArchiveUnavailable:
+            await scan.end_all(ScanEnd.EXPIRED)
+        except LogUnavailable:
             self.stats.failed += 1
             await self._retry(scan, 0 if scan.reads else group.attempts + 1)
         finally:
@@ -195,14 +196,14 @@ class Scans:
         if scan.reads:
             self._failing -= {key.topic for key in scan.positions}
 
-    async def _board(self, scan: Scan, group: Group) -> None:
+    async def _attach(self, scan: Scan, group: WaitingGroup) -> None:
         for count, cursor in enumerate(self._empty(group), 1):
-            if any(True for _ in cursor.want.patterns):
-                scan.board(cursor)
+            if any(True for _ in cursor.resume_cursor.patterns):
+                scan.attach(cursor)
             if not count % _SLICE_CLIENTS:
-                await scan.give_way()
+                await scan.yield_control()
 
-    def _empty(self, group: Group) -> Iterator[Cursor]:
+    def _empty(self, group: WaitingGroup) -> Iterator[ScanCursor]:
         """Take the cursors of a group that are still there, one by one."""
         while group.cursors:
             cursor, _ = group.cursors.popitem()
@@ -216,8 +217,8 @@ class Scans:
         """Let the cursors of a scan wait for another one, by the topics that they need."""
         # Nobody would tell who comes now that it is over.
         scan.close()
-        least, most = _BACKOFF_SECONDS
-        seconds = min(most, least * 2**attempts) * random.uniform(*_JITTER)  # noqa: S311 -- jitter
+        least, maximum = _BACKOFF_SECONDS
+        seconds = min(maximum, least * 2**attempts) * random.uniform(*_JITTER)  # noqa: S311 -- jitter
         not_before = trio.current_time() + seconds
         found: set[frozenset[str]] = set()
         for count, cursor in enumerate(scan.everybody, 1):

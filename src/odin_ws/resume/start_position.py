@@ -11,24 +11,24 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
-from odin_ws.history import Want
+from odin_ws.history import ResumeCursor
 from odin_ws.hub import Hub
-from odin_ws.log_reader import Archive, ArchiveUnavailable, Span
-from odin_ws.protocol.envelope import Message
-from odin_ws.records import JumpReason, TopicPartition
+from odin_ws.log_reader import LogReader, LogUnavailable, Span
+from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.records import GapReason, TopicPartition
 from odin_ws.resume.gaps import (
-    Losses,
-    Reason,
-    judge_past,
-    judge_truncated,
-    judge_unknown,
+    LossReason,
+    LostSpans,
+    report_expired,
+    report_truncated,
+    report_unknown_positions,
 )
 from odin_ws.resume.replay_limits import ReplayLimits, ReplayStats
 from odin_ws.resume.scan_chunks import Chunk, chunks_of
-from odin_ws.resume.scan_pool import Scans
+from odin_ws.resume.scan_pool import ScanPool
 from odin_ws.steps import Steps
 
-__all__ = ["Beginning", "ReplayContext", "Resumed", "Start", "pause"]
+__all__ = ["ReplayContext", "ResumeTopics", "StartPosition", "StartPositionFinder", "pause"]
 
 T = TypeVar("T")
 
@@ -48,26 +48,26 @@ class ReplayContext:
     """The objects that all replays share."""
 
     hub: Hub
-    archive: Archive
+    log_reader: LogReader
     limits: ReplayLimits
-    scans: Scans
+    scans: ScanPool
     stats: ReplayStats = attrs.field(factory=ReplayStats)
 
 
 @attrs.frozen
-class Beginning:
+class StartPosition:
     """The patterns that are to become live, and from where on.
 
-    The positions in `want` say it. In partitions that have none there, `since`: with the messages
-    of that time (epoch ms); `live`: with what is newest; `resumed`: as that says. `snapshot`: and
-    the last message of each channel that is not among what comes then.
+    The positions in `resume_cursor` say it. In partitions that have none there, `since`: with the
+    messages of that time (epoch ms); `live`: with what is newest; `resume_topics`: as that says.
+    `snapshot`: and the last message of each channel that is not among what comes then.
     """
 
-    want: Want
+    resume_cursor: ResumeCursor
     since: int | None = None
     live: bool = False
     snapshot: bool = False
-    resumed: Resumed | None = None
+    resume_topics: ResumeTopics | None = None
 
     @property
     def is_live(self) -> bool:
@@ -76,7 +76,7 @@ class Beginning:
 
 
 @attrs.frozen
-class Resumed:
+class ResumeTopics:
     """The fields of a `resume` besides its positions.
 
     `topics`: those that its positions name, with partitions or without. `ids`: the ids that topics
@@ -87,59 +87,59 @@ class Resumed:
     ids: Mapping[str, str] = attrs.field(factory=dict)
 
 
-class Start:
-    """Finds the place of a beginning, and what of it is lost. `want` moves there."""
+class StartPositionFinder:
+    """Finds the place of a beginning, and what of it is lost. `resume_cursor` moves there."""
 
-    def __init__(self, context: ReplayContext, want: Want) -> None:
-        self.losses = Losses()
+    def __init__(self, context: ReplayContext, resume_cursor: ResumeCursor) -> None:
+        self.lost_spans = LostSpans()
         self._hub = context.hub
-        self._changes = context.hub.intake.changes
-        self._archive = context.archive
-        self._most = context.limits.records
-        self._want = want
+        self._changes = context.hub.ingest.changes
+        self._log_reader = context.log_reader
+        self._maximum = context.limits.records
+        self._resume_cursor = resume_cursor
         # Of all patterns that were wanted at first: a thousand are looked through once.
-        self._topics = context.hub.intake.catalogue.topics_of(want.patterns)
+        self._topics = context.hub.ingest.catalogue.topics_of(resume_cursor.patterns)
         # As of the last look: see `_follow`.
         self._version = 0
-        self._lives: Mapping[TopicPartition, int] = {}
+        self._generations: Mapping[TopicPartition, int] = {}
         self._known: AbstractSet[TopicPartition] = frozenset()
-        self._anew: set[str] = set()
+        self._recreated: set[str] = set()
         # Where a live beginning began, in the hub's order.
         self._order: int | None = None
 
-    async def find(self, beginning: Beginning) -> None:
+    async def find(self, start_position: StartPosition) -> None:
         """Go there. The caller bounds the time."""
-        intake = self._hub.intake
-        await intake.filled.wait()
-        self._look()
+        ingest = self._hub.ingest
+        await ingest.history_loaded.wait()
+        self._note_changes()
         topics = self._topics
-        if beginning.since is not None:
-            ask = partial(self._archive.positions_at, topics, beginning.since)
-            found = await self._ask(ask)
+        if start_position.since is not None:
+            ask = partial(self._log_reader.positions_at, topics, start_position.since)
+            found = await self._retry(ask)
             live = self._live(topics)
-            self._want.begin({key: found.get(key, offset) for key, offset in live.items()})
-        elif beginning.live:
-            self._want.begin(self._live(topics))
-            self._order = intake.order
-        if beginning.resumed is not None:
-            await self._resume(beginning.resumed, topics)
+            self._resume_cursor.begin({key: found.get(key, offset) for key, offset in live.items()})
+        elif start_position.live:
+            self._resume_cursor.begin(self._live(topics))
+            self._order = ingest.order
+        if start_position.resume_topics is not None:
+            await self._resume(start_position.resume_topics, topics)
         else:
             self.catch_up(announced=False)
-            await self.reach()
-        await self.judge()
+            await self.wait_until_reached()
+        await self.apply_log_bounds()
 
     def snapshot(
-        self, beginning: Beginning, beside: Callable[[Message], bool] | None
+        self, start_position: StartPosition, beside: Callable[[ChannelMessage], bool] | None
     ) -> Steps[list[Chunk]]:
         """The last message of each channel that is not among what comes then.
 
         `beside`: tells which of them the client is sent anyway; None where there are none.
         """
-        intake = self._hub.intake
-        until = intake.order
-        last = yield from intake.last.matching(list(self._want.patterns), until)
-        includes = self._want.includes
-        if beginning.live and until == self._order:
+        ingest = self._hub.ingest
+        until = ingest.order
+        last = yield from ingest.snapshots.matching(list(self._resume_cursor.patterns), until)
+        includes = self._resume_cursor.includes
+        if start_position.live and until == self._order:
             # Nothing has come since: all of it is before what is new.
             leave_out = beside
         elif beside is None:
@@ -150,20 +150,20 @@ class Start:
 
     # ---- a client that resumes
 
-    async def _resume(self, resumed: Resumed, topics: Iterable[str]) -> None:
+    async def _resume(self, resume_topics: ResumeTopics, topics: Iterable[str]) -> None:
         """Go where a connected client would have gone on."""
-        await self._compare_ids(resumed.ids)
-        self._look()
-        named = dict(self._want.positions())
-        self._begin_unnamed(resumed.topics, topics)
-        await self.reach()
+        await self._compare_ids(resume_topics.ids)
+        self._note_changes()
+        named = dict(self._resume_cursor.positions())
+        self._begin_unnamed(resume_topics.topics, topics)
+        await self.wait_until_reached()
         self.catch_up(announced=False)
         # A topic may have been missing, and be there now with another id.
-        self._begin_recreated(resumed.ids)
+        self._begin_recreated(resume_topics.ids)
         for key, offset in named.items():
             cut = self._changes.cut(key, offset)
-            if cut is not None and key not in self.losses.spans:
-                self.losses.add(Reason.TRUNCATED, key, cut)
+            if cut is not None and key not in self.lost_spans.spans:
+                self.lost_spans.add(LossReason.TRUNCATED, key, cut)
 
     async def _compare_ids(self, ids: Mapping[str, str]) -> None:
         """Begin recreated topics anew, once it is known that the client's id is the older one."""
@@ -172,7 +172,7 @@ class Start:
         ]
         with trio.move_on_after(_NOTICE_SECONDS if unknown else 0):
             while not self._others(ids).isdisjoint(unknown):
-                await self._hub.intake.wait_moved()
+                await self._hub.ingest.wait_moved()
         self._begin_recreated(ids)
 
     def _others(self, ids: Mapping[str, str]) -> set[str]:
@@ -182,13 +182,13 @@ class Start:
 
     def _begin_recreated(self, ids: Mapping[str, str]) -> None:
         """All that a new topic has is news; the rest of the old one is lost."""
-        topics = self._others(ids) - self._anew
-        self._anew |= topics
-        named = [key for key in self._want.positions() if key.topic in topics]
+        topics = self._others(ids) - self._recreated
+        self._recreated |= topics
+        named = [key for key in self._resume_cursor.positions() if key.topic in topics]
         for key in named:
-            self.losses.add(Reason.RECREATED, key, Span(0, -1))
-        self._want.forget(named)
-        self._want.begin(dict.fromkeys(self._live(topics), -1))
+            self.lost_spans.add(LossReason.RECREATED, key, Span(0, -1))
+        self._resume_cursor.forget(named)
+        self._resume_cursor.begin(dict.fromkeys(self._live(topics), -1))
 
     def _begin_unnamed(self, named: Collection[str], topics: Iterable[str]) -> None:
         """Begin partitions without a position: the client named those there were on its connection.
@@ -197,73 +197,73 @@ class Start:
         that it did not name the client gets new records, and is told that the rest does not come.
         The same holds for a member of a group, which cannot know what another one has sent.
         """
-        positions = self._want.positions()
+        positions = self._resume_cursor.positions()
         begins: dict[TopicPartition, int] = {}
         for key, live in self._live(topics).items():
             if key in positions:
                 continue
-            if key.topic in named and not self._hub.intake.partial:
+            if key.topic in named and not self._hub.ingest.partial:
                 begins[key] = -1
                 continue
             begins[key] = live
             if live >= 0:
-                self.losses.add(Reason.NO_POSITION, key, Span(0, live))
-        self._want.begin(begins)
+                self.lost_spans.add(LossReason.NO_POSITION, key, Span(0, live))
+        self._resume_cursor.begin(begins)
 
     def _live(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
         return {
             TopicPartition(topic, partition): offset
             for topic in topics
-            for partition, offset in self._hub.intake.positions.get(topic, {}).items()
+            for partition, offset in self._hub.ingest.positions.get(topic, {}).items()
         }
 
     def _partitions(self) -> AbstractSet[TopicPartition]:
         return self._live(self._topics).keys()
 
-    async def judge(self) -> None:
+    async def apply_log_bounds(self) -> None:
         """Give up what the log does not have any more, or what is too much."""
-        if needed := self.below_tail():
-            bounds = await self._ask(partial(self._archive.bounds, needed))
-            judge_past(self._want, self.losses, needed, bounds, self._most)
+        if needed := self.missing_from_history():
+            bounds = await self._retry(partial(self._log_reader.bounds, needed))
+            report_expired(self._resume_cursor, self.lost_spans, needed, bounds, self._maximum)
 
-    def below_tail(self) -> dict[TopicPartition, Span]:
+    def missing_from_history(self) -> dict[TopicPartition, Span]:
         """The wanted spans that are no longer in the hot tail."""
-        floor = self._hub.retention.floor
+        floor = self._hub.history.floor
         return {
             key: Span(offset + 1, end)
-            for key, offset in self._want.positions().items()
+            for key, offset in self._resume_cursor.positions().items()
             if (end := floor(key)) is not None and offset < end
         }
 
     @property
-    def outdated(self) -> bool:
-        """Whether the log has changed so that `reach` has to be called before anything is read."""
+    def is_outdated(self) -> bool:
+        """Whether the log has changed: `wait_until_reached` comes before anything is read."""
         return self._version != self._changes.version
 
-    def _look(self) -> None:
+    def _note_changes(self) -> None:
         """From here on the log's changes concern us."""
-        self._version, self._lives = self._changes.version, self._changes.lives()
+        self._version, self._generations = self._changes.version, self._changes.generations()
         self._known = self._partitions()
 
     def _follow(self, *, announced: bool) -> dict[TopicPartition, int]:
-        """Go on where a connected client does: see `reach`."""
-        changes, want = self._changes, self._want
-        positions, moved = want.positions(), {}
+        """Go on where a connected client does: see `wait_until_reached`."""
+        changes, resume_cursor = self._changes, self._resume_cursor
+        positions, moved = resume_cursor.positions(), {}
         for key, offset in positions.items():
-            jump = changes.jump_since(key, self._lives.get(key, 0))
-            if jump is None:
+            gap = changes.gap_since(key, self._generations.get(key, 0))
+            if gap is None:
                 continue
-            recreated = jump.reason is JumpReason.RECREATED
+            recreated = gap.reason is GapReason.RECREATED
             if recreated:
-                want.place(key, jump.position)
+                resume_cursor.place(key, gap.position)
             else:
-                want.cut(key, jump.position)
-            moved[key] = -1 if recreated else jump.position
-            if not announced and (recreated or offset > jump.position):
-                self.losses.add(Reason(jump.reason), key, jump.gone)
+                resume_cursor.cut(key, gap.position)
+            moved[key] = -1 if recreated else gap.position
+            if not announced and (recreated or offset > gap.position):
+                self.lost_spans.add(LossReason(gap.reason), key, gap.gone)
         new = self._partitions() - self._known - positions.keys()
-        want.begin({key: changes.begun(key) for key in new})
-        self._look()
+        resume_cursor.begin({key: changes.begun(key) for key in new})
+        self._note_changes()
         return moved
 
     def catch_up(self, *, announced: bool) -> Mapping[TopicPartition, int]:
@@ -273,68 +273,72 @@ class Start:
         were recreated or truncated, with the last offset up to which the log has what it had.
         `announced`: the client has its answer, so a notice has told it of them.
         """
-        return self._follow(announced=announced) if self.outdated else {}
+        return self._follow(announced=announced) if self.is_outdated else {}
 
-    async def reach(self) -> None:
+    async def wait_until_reached(self) -> None:
         """Wait until we are where the client is, unless nobody ever was, or the log changes."""
-        await self._meet()
-        intake = self._hub.intake
-        while not self.outdated and (ahead := self._ahead()):
+        await self._wait_for_partitions()
+        ingest = self._hub.ingest
+        while not self.is_outdated and (ahead := self._ahead()):
             with trio.move_on_after(_AHEAD_SECONDS) as scope:
                 # Only what was ahead is looked at again: positions move often, and many may wait.
                 while ahead := self._not_reached(ahead):
-                    await intake.wait_moved()
+                    await ingest.wait_moved()
             if scope.cancelled_caught:
                 keys = list(self._ahead())
-                bounds = await self._ask(partial(self._archive.bounds, keys))
-                if self.outdated:
+                bounds = await self._retry(partial(self._log_reader.bounds, keys))
+                if self.is_outdated:
                     return
                 cut = self._changes.cut
-                judge_truncated(self._want, self.losses, self._ahead(), bounds, cut)
-                judge_unknown(self._want, self.losses, self._ahead(), intake.position, bounds)
+                report_truncated(self._resume_cursor, self.lost_spans, self._ahead(), bounds, cut)
+                report_unknown_positions(
+                    self._resume_cursor, self.lost_spans, self._ahead(), ingest.position, bounds
+                )
 
-    async def _meet(self) -> None:
+    async def _wait_for_partitions(self) -> None:
         """Wait for partitions that the log has and we have not noticed yet; give up the others."""
-        intake = self._hub.intake
-        unknown = [key for key in self._want.positions() if intake.position(key) is None]
+        ingest = self._hub.ingest
+        unknown = [key for key in self._resume_cursor.positions() if ingest.position(key) is None]
         # A member of a group leaves those of others to them.
-        if unknown and not intake.partial:
-            bounds = await self._ask(partial(self._archive.bounds, unknown))
-            highest = self._want.highest()
+        if unknown and not ingest.partial:
+            bounds = await self._retry(partial(self._log_reader.bounds, unknown))
+            highest = self._resume_cursor.highest()
             for key in unknown:
                 # A client that had nothing of it has lost nothing.
                 # The client may have unsubscribed meanwhile.
                 if key not in bounds and highest.get(key, -1) >= 0:
-                    self.losses.unknown(key, Span(0, -1))
-            while any(intake.position(key) is None for key in bounds):
-                await intake.wait_moved()
-        gone = {key for key in unknown if intake.position(key) is None}
-        self._want.forget(gone)
+                    self.lost_spans.unknown(key, Span(0, -1))
+            while any(ingest.position(key) is None for key in bounds):
+                await ingest.wait_moved()
+        gone = {key for key in unknown if ingest.position(key) is None}
+        self._resume_cursor.forget(gone)
         # Those that come again are new.
         self._known -= gone
 
     def _ahead(self) -> dict[TopicPartition, int]:
         """The positions that we have not reached."""
-        return self._not_reached(self._want.highest())
+        return self._not_reached(self._resume_cursor.highest())
 
     def _not_reached(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        position = self._hub.intake.position
+        position = self._hub.ingest.position
         return {
             key: offset
             for key, offset in positions.items()
             if (live := position(key)) is not None and offset > live
         }
 
-    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _retry(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
                 return await ask()
-            except ArchiveUnavailable:
+            except LogUnavailable:
                 await pause()
 
 
 def _either(
-    first: Callable[[Message], bool], second: Callable[[Message], bool], message: Message
+    first: Callable[[ChannelMessage], bool],
+    second: Callable[[ChannelMessage], bool],
+    message: ChannelMessage,
 ) -> bool:
     return first(message) or second(message)
 

@@ -10,7 +10,7 @@ from typing import Final
 from odin_ws.protocol.commands import Reconnect, Resend, Resume, Subscribe, patterns_of, size_of
 from odin_ws.steps import Steps
 
-__all__ = ["Beginner", "WaitingCommands"]
+__all__ = ["StartCommand", "WaitingCommands"]
 
 # While a replay is under way, what would begin another waits for it: so many commands, and with
 # several so many patterns, positions and rejections in all of them. Each is some 150 bytes.
@@ -18,7 +18,7 @@ _MAX_WAITING: Final = 100
 _MAX_WAITING_SIZE: Final = 4096
 
 # The commands that let something be sent.
-Beginner = Subscribe | Resume | Reconnect | Resend
+StartCommand = Subscribe | Resume | Reconnect | Resend
 
 
 class WaitingCommands:
@@ -27,22 +27,22 @@ class WaitingCommands:
     __slots__ = ("_commands",)
 
     def __init__(self) -> None:
-        self._commands: deque[Beginner] = deque()
+        self._commands: deque[StartCommand] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._commands)
 
-    def admits(self, command: Beginner) -> bool:
+    def admits(self, command: StartCommand) -> bool:
         """Whether there is room for a command."""
         size = sum(map(size_of, self._commands)) + size_of(command)
         count = len(self._commands)
         return count < _MAX_WAITING and (count == 0 or size <= _MAX_WAITING_SIZE)
 
-    def append(self, command: Beginner) -> None:
+    def append(self, command: StartCommand) -> None:
         """Let a command wait."""
         self._commands.append(command)
 
-    def take(self) -> Beginner:
+    def take(self) -> StartCommand:
         """The command that has waited longest."""
         return self._commands.popleft()
 

@@ -4,35 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from odin_ws.history import Want
+from odin_ws.history import ResumeCursor
 from odin_ws.hub import Hub
 from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.commands import Reconnect, Resume, Subscribe
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.records import TopicPartition
-from odin_ws.resume import Beginning, Resumed
+from odin_ws.resume import ResumeTopics, StartPosition
 
-__all__ = ["beginning_of", "starts_of"]
+__all__ = ["start_position_of", "starts_of"]
 
 
-def beginning_of(command: Subscribe | Resume, patterns: Sequence[str], hub: Hub) -> Beginning:
+def start_position_of(
+    command: Subscribe | Resume, patterns: Sequence[str], hub: Hub
+) -> StartPosition:
     """Where the admitted patterns of a command begin: one place for all of them."""
     if isinstance(command, Subscribe):
         since = command.since_ms
-        want = Want.sharing(patterns, {})
-        return Beginning(want, since, live=since is None, snapshot=command.snapshot)
-    topics = hub.intake.catalogue.topics_of(patterns)
+        resume_cursor = ResumeCursor.sharing(patterns, {})
+        return StartPosition(resume_cursor, since, live=since is None, snapshot=command.snapshot)
+    topics = hub.ingest.catalogue.topics_of(patterns)
     positions = {key: at for key, at in command.positions.items() if key.topic in topics}
-    want = Want.sharing(patterns, positions)
+    resume_cursor = ResumeCursor.sharing(patterns, positions)
     ids = {topic: one for topic, one in command.ids.items() if topic in topics}
-    return Beginning(want, snapshot=command.snapshot, resumed=Resumed(command.topics, ids))
+    return StartPosition(
+        resume_cursor, snapshot=command.snapshot, resume_topics=ResumeTopics(command.topics, ids)
+    )
 
 
 def starts_of(command: Reconnect, hub: Hub) -> dict[str, dict[TopicPartition, int]]:
     """By pattern, the positions that a reconnect goes on from. Raises CommandError."""
     if command.last_offsets is None:
         return {channel: dict(positions) for channel, positions in command.last_positions.items()}
-    topics = hub.intake.catalogue.topics
+    topics = hub.ingest.catalogue.topics
     return {
         Pattern(ANY, topics[topic].category).text: {_only_partition(topic, command, hub): offset}
         for topic, offset in command.last_offsets.items()

@@ -7,22 +7,22 @@ from typing import Final
 from odin_ws.protocol.commands import Resend
 from odin_ws.protocol.responses import replay_complete, resend_incomplete
 from odin_ws.resume import ReplayContext
-from odin_ws.resume.responses import Answers
-from odin_ws.session.client import Client
+from odin_ws.resume.responses import Responder
+from odin_ws.session.subscriber_connection import SubscriberConnection
 from odin_ws.time_slice import TimeSlice
 
-__all__ = ["send_again"]
+__all__ = ["resend"]
 
 # Messages sent at once; the client must have taken them before the next.
 _MESSAGES: Final = 100
 
 
-async def send_again(
-    command: Resend, client: Client, context: ReplayContext, answers: Answers
+async def resend(
+    command: Resend, client: SubscriberConnection, context: ReplayContext, responder: Responder
 ) -> None:
     """Send what the client asks for and history still has; tell it which numbers are gone."""
     subscriber, hub = client.subscriber, context.hub
-    time_slice = TimeSlice(context.scans.work_turn)
+    time_slice = TimeSlice(context.scans.wait_for_work_slice)
     newest = subscriber.seq
     oldest, messages = await time_slice.run(hub.sent(subscriber))
     newest = max(newest, oldest + len(messages) - 1)
@@ -33,11 +33,11 @@ async def send_again(
         await client.drained()
         await time_slice.yield_control()
         several = wanted[begin : begin + _MESSAGES]
-        hub.send_again(subscriber, several, first + begin)
-    answers.charge(len(wanted))
+        hub.resend(subscriber, several, first + begin)
+    responder.charge(len(wanted))
     if command.first < oldest:
         missing = command.first, min(oldest - 1, last)
         answer = resend_incomplete(command.id, len(wanted), missing)
     else:
         answer = replay_complete(command.id, len(wanted))
-    answers.answer(answer)
+    responder.respond(answer)

@@ -11,8 +11,8 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from odin_ws.connection.disconnect_reasons import Close
-from odin_ws.handshake.authenticator import Doorkeeper, Holder
+from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.handshake.authenticator import Authenticator, GrantHolder
 from odin_ws.hub import Hub
 from odin_ws.protocol.commands import (
     Auth,
@@ -28,19 +28,19 @@ from odin_ws.protocol.commands import (
 )
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.frames import text_frame
-from odin_ws.protocol.responses import auth_ack, error_answer, pong
-from odin_ws.protocol.selection import Rejection
+from odin_ws.protocol.responses import auth_ack, error_response, pong
+from odin_ws.protocol.selection import RejectedName
 from odin_ws.resume import ReplayContext
-from odin_ws.session import client
+from odin_ws.session import subscriber_connection
 from odin_ws.session.subscription_limits import SubscriptionLimits
 from odin_ws.session.subscriptions import Subscriptions
 from odin_ws.time_slice import TimeSlice
 from odin_ws.token_bucket import TokenBucket
 
-__all__ = ["Session", "SessionLimits", "SessionStats"]
+__all__ = ["ClientSession", "SessionLimits", "SessionStats"]
 
-# A client whose every command is refused is broken; it is told so by a close, not for ever.
-_MAX_REFUSED_IN_A_ROW: Final = 50
+# A client whose every command is rejected is broken; it is told so by a close, not for ever.
+_MAX_REJECTED_IN_A_ROW: Final = 50
 
 # What a command counts that reads the past or a signature: 91 clients with ten resumes a second
 # each took 75% of a core. 20 short ones at once, by default, are as many as a page that opens asks
@@ -80,16 +80,16 @@ class SessionStats:
     commands: int = 0
     rate_limited: int = 0
     # Commands that were answered with an error, and names that were rejected, by code.
-    refused: Counter[ErrorCode] = attrs.field(factory=Counter)
-    rejected: Counter[ErrorCode] = attrs.field(factory=Counter)
+    rejected_commands: Counter[ErrorCode] = attrs.field(factory=Counter)
+    rejected_names: Counter[ErrorCode] = attrs.field(factory=Counter)
 
 
-class Client(client.Client, Holder, Protocol):
+class SessionConnection(subscriber_connection.SubscriberConnection, GrantHolder, Protocol):
     """A connection, as its session sees it: who gets the messages, and how it ends."""
 
-    closing: Close | None
+    closing: DisconnectReason | None
 
-    def close(self, reason: Close) -> None:
+    def close(self, reason: DisconnectReason) -> None:
         """Begin to close."""
         ...
 
@@ -104,33 +104,40 @@ class _Answers:
     __slots__ = ("_bucket", "_connection", "_hub", "_in_a_row", "_most_debt", "_stats")
 
     def __init__(
-        self, connection: Client, hub: Hub, stats: SessionStats, bucket: TokenBucket, most: int
+        self,
+        connection: SessionConnection,
+        hub: Hub,
+        stats: SessionStats,
+        bucket: TokenBucket,
+        maximum: int,
     ) -> None:
         self._connection = connection
         self._hub = hub
         self._stats = stats
         self._bucket = bucket
-        self._most_debt = most
+        self._most_debt = maximum
         self._in_a_row = 0
 
-    def answer(self, payload: bytes) -> None:
+    def respond(self, payload: bytes) -> None:
         """Answer after everything that is due: a client may rely on that order."""
         subscriber = self._connection.subscriber
         self._hub.flush(subscriber)
         subscriber.deliver(text_frame(payload))
 
-    def refuse(self, error: CommandError) -> None:
+    def reject_command(self, error: CommandError) -> None:
         """Answer with an error; too many of them in a row end the connection."""
-        self._stats.refused[error.code] += 1
+        self._stats.rejected_commands[error.code] += 1
         self._in_a_row += 1
-        self.answer(error_answer(error))
-        if self._in_a_row >= _MAX_REFUSED_IN_A_ROW:
+        self.respond(error_response(error))
+        if self._in_a_row >= _MAX_REJECTED_IN_A_ROW:
             flood = error.code is ErrorCode.RATE_LIMIT_EXCEEDED
-            self._connection.close(Close.FLOODING if flood else Close.BAD_COMMANDS)
+            self._connection.close(
+                DisconnectReason.FLOODING if flood else DisconnectReason.BAD_COMMANDS
+            )
 
-    def reject(self, names: Iterable[Rejection]) -> None:
+    def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
         """Count names that do not take effect; the answer says why."""
-        self._stats.rejected.update(one.code for one in names)
+        self._stats.rejected_names.update(one.code for one in names)
 
     def charge(self, messages: int) -> None:
         """Count what a command has brought; the debt is what comes in `burst / rate` seconds."""
@@ -141,17 +148,17 @@ class _Answers:
         self._in_a_row = 0
 
 
-class Session:
+class ClientSession:
     """Reads what a client says, has it carried out, and answers."""
 
     __slots__ = (
-        "_answers",
+        "_authenticator",
         "_bucket",
         "_catalogue",
         "_connection",
         "_control",
-        "_doorkeeper",
         "_limits",
+        "_responder",
         "_slice",
         "_stats",
         "_subscriptions",
@@ -159,27 +166,29 @@ class Session:
 
     def __init__(
         self,
-        connection: Client,
+        connection: SessionConnection,
         context: ReplayContext,
         limits: SessionLimits,
         stats: SessionStats,
-        doorkeeper: Doorkeeper,
+        authenticator: Authenticator,
     ) -> None:
         self._connection = connection
-        self._doorkeeper = doorkeeper
-        self._catalogue = context.hub.intake.catalogue
+        self._authenticator = authenticator
+        self._catalogue = context.hub.ingest.catalogue
         self._limits = limits
         self._stats = stats
-        self._slice = TimeSlice(context.scans.work_turn)
+        self._slice = TimeSlice(context.scans.wait_for_work_slice)
         self._bucket = TokenBucket(limits.command_rate, limits.command_burst, trio.current_time())
-        self._answers = _Answers(connection, context.hub, stats, self._bucket, limits.command_burst)
+        self._responder = _Answers(
+            connection, context.hub, stats, self._bucket, limits.command_burst
+        )
         self._subscriptions = Subscriptions(
-            connection, context, limits.subscriptions, self._answers
+            connection, context, limits.subscriptions, self._responder
         )
         # Of pings and pongs; made with the first.
         self._control: TokenBucket | None = None
 
-    def begin_turn(self) -> None:
+    def begin_time_slice(self) -> None:
         """What the client has sent was read, so that what it asks for may take a time slice."""
         self._slice.begin()
 
@@ -189,16 +198,16 @@ class Session:
         Waits for nothing but further turns of the client, where the command takes long.
         """
         if isinstance(message, bytes):
-            self._connection.close(Close.BINARY)
+            self._connection.close(DisconnectReason.BINARY)
             return
         self._stats.commands += 1
         try:
             self._check_rate(len(message))
             await self._carry_out(message)
         except CommandError as error:
-            self._answers.refuse(error)
+            self._responder.reject_command(error)
         else:
-            self._answers.accept()
+            self._responder.accept()
         if self._slice.expired:
             await self._slice.yield_control()
 
@@ -210,7 +219,7 @@ class Session:
         if self._control.available(now):
             self._control.spend(1)
             return True
-        self._connection.close(Close.FLOODING)
+        self._connection.close(DisconnectReason.FLOODING)
         return False
 
     def _check_rate(self, size: int) -> None:
@@ -228,18 +237,18 @@ class Session:
                 retry_ms=math.ceil(1000 * self._bucket.seconds_until_available()),
             )
         # That may leave a debt: the one that makes it is carried out. Not one for minutes, where
-        # WS_MAX_FRAME_BYTES is large: who has it cannot renew its token.
+        # WS_MAX_MESSAGE_BYTES is large: who has it cannot renew its token.
         self._bucket.spend(1 + min(size // _LONG, self._limits.command_burst))
 
     async def _carry_out(self, text: str) -> None:
         limits = self._limits
-        most = self._subscriptions.admission.most_patterns
-        command = await self._slice.run(decode_steps(text, self._catalogue, most))
-        more = (_HEAVY - 1) * _is_heavy(command) + size_of(command) // _MANY
+        maximum = self._subscriptions.admission.max_patterns
+        command = await self._slice.run(decode_steps(text, self._catalogue, maximum))
+        more = (_HEAVY - 1) * _is_expensive(command) + size_of(command) // _MANY
         self._bucket.spend(min(more, limits.command_burst))
         match command:
             case Heartbeat(command_id):
-                self._answers.answer(pong(command_id, time.time_ns() // 1_000_000))
+                self._responder.respond(pong(command_id, time.time_ns() // 1_000_000))
             case Auth():
                 await self._renew(command)
             case Unsubscribe():
@@ -248,12 +257,12 @@ class Session:
                 await self._subscriptions.begin(command, self._slice)
 
     async def _renew(self, command: Auth) -> None:
-        self._doorkeeper.renew(command, self._connection)
+        self._authenticator.reauthenticate(command, self._connection)
         await self._subscriptions.restrict(self._slice)
-        self._answers.answer(auth_ack(command.id, self._connection.grant.expires_at))
+        self._responder.respond(auth_ack(command.id, self._connection.grant.expires_at))
 
 
-def _is_heavy(command: Command) -> bool:
+def _is_expensive(command: Command) -> bool:
     match command:
         case Resume() | Reconnect() | Resend() | Auth():
             return True

@@ -13,9 +13,9 @@ from odin_ws.handshake.retry_after import retry_ms
 from odin_ws.hub import Hub
 from odin_ws.protocol.commands import Reconnect, size_of
 from odin_ws.protocol.errors import CommandError, ErrorCode
-from odin_ws.protocol.selection import Rejection, Selection
-from odin_ws.session.client import Client
-from odin_ws.session.deferred_commands import Beginner
+from odin_ws.protocol.selection import RejectedName, Selection
+from odin_ws.session.deferred_commands import StartCommand
+from odin_ws.session.subscriber_connection import SubscriberConnection
 from odin_ws.session.subscription_limits import (
     REPLAY_BYTES,
     SubscriptionLimits,
@@ -24,7 +24,7 @@ from odin_ws.session.subscription_limits import (
 )
 from odin_ws.steps import STEP_ITEMS, Steps
 
-__all__ = ["Admitted", "Names", "SubscriptionAdmission", "not_now", "patterns_in"]
+__all__ = ["Admitted", "Names", "SubscriptionAdmission", "patterns_in", "unavailable"]
 
 _NO_MEMORY: Final = "the server is short of memory; nothing has changed"
 
@@ -39,7 +39,7 @@ class Admitted(NamedTuple):
     """
 
     names: Names
-    rejected: list[Rejection]
+    rejected: list[RejectedName]
     memory: int
 
 
@@ -48,20 +48,20 @@ class SubscriptionAdmission:
 
     __slots__ = ("_client", "_hub", "_limits")
 
-    def __init__(self, client: Client, hub: Hub, limits: SubscriptionLimits) -> None:
+    def __init__(self, client: SubscriberConnection, hub: Hub, limits: SubscriptionLimits) -> None:
         self._client = client
         self._hub = hub
         self._limits = limits
 
     @property
-    def most_patterns(self) -> int:
+    def max_patterns(self) -> int:
         """What the client may have, by the settings and its token."""
         own = self._client.grant.max_subscriptions
         return self._limits.patterns if own is None else min(own, self._limits.patterns)
 
     def admit(self, selection: Selection) -> Steps[Admitted]:
         """Which names are granted and have room."""
-        grant, most = self._client.grant, self.most_patterns
+        grant, maximum = self._client.grant, self.max_patterns
         rejected = list(selection.rejected)
         names: Names = {}
         patterns = set(self._client.subscriber.patterns)
@@ -73,13 +73,13 @@ class SubscriptionAdmission:
                 handled = 0
                 yield
             if missing := grant.missing(wanted):
-                rejected.append(Rejection(name, ErrorCode.FORBIDDEN, not_granted(missing)))
-            elif len(patterns) + len({one for one in wanted if one not in patterns}) > most:
-                message = f"at most {most} subscriptions per connection"
-                rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
+                rejected.append(RejectedName(name, ErrorCode.FORBIDDEN, not_granted(missing)))
+            elif len(patterns) + len({one for one in wanted if one not in patterns}) > maximum:
+                message = f"at most {maximum} subscriptions per connection"
+                rejected.append(RejectedName(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
             elif (size := size_of_patterns({*wanted} - patterns)) > room:
                 message = self._limits.no_room
-                rejected.append(Rejection(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
+                rejected.append(RejectedName(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
             else:
                 room -= size
                 for begin in range(0, len(wanted), STEP_ITEMS):
@@ -95,13 +95,13 @@ class SubscriptionAdmission:
 
         Raises CommandError.
         """
-        most = self.most_patterns
+        maximum = self.max_patterns
         patterns = self._client.subscriber.patterns.union(starts)
-        if len(patterns) > most:
-            raise _refused(
+        if len(patterns) > maximum:
+            raise _rejected(
                 command,
                 ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-                f"at most {most} subscriptions per connection",
+                f"at most {maximum} subscriptions per connection",
             )
         missing: list[str] = []
         memory = REPLAY_BYTES
@@ -111,20 +111,20 @@ class SubscriptionAdmission:
             if not count % STEP_ITEMS:
                 yield
         if missing:
-            raise _refused(command, ErrorCode.FORBIDDEN, not_granted(missing))
+            raise _rejected(command, ErrorCode.FORBIDDEN, not_granted(missing))
         if self._limits.room(patterns) < 0:
-            raise _refused(command, ErrorCode.TOO_MANY_SUBSCRIPTIONS, self._limits.no_room)
+            raise _rejected(command, ErrorCode.TOO_MANY_SUBSCRIPTIONS, self._limits.no_room)
         return memory
 
-    def spend(self, command: Beginner, size: int) -> None:
+    def spend(self, command: StartCommand, size: int) -> None:
         """Count the memory that a command takes, in bytes. Raises CommandError."""
         if not self._limits.take(size):
-            raise not_now(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
+            raise unavailable(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
 
-    def spend_waiting(self, command: Beginner) -> None:
+    def spend_waiting(self, command: StartCommand) -> None:
         """Count the memory of a command that waits. Raises CommandError."""
         if not self._limits.take_waiting(size_of(command)):
-            raise not_now(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
+            raise unavailable(command, ErrorCode.NOT_AVAILABLE, _NO_MEMORY)
 
     def _memory_of(self, patterns: Collection[str]) -> int:
         own = self._client.subscriber.patterns
@@ -132,11 +132,11 @@ class SubscriptionAdmission:
         return memory_of_patterns(new, self._hub.has_subscriber)
 
 
-def _refused(command: Reconnect, code: ErrorCode, message: str) -> CommandError:
+def _rejected(command: Reconnect, code: ErrorCode, message: str) -> CommandError:
     return CommandError(code, message, command.id, command="reconnect")
 
 
-def not_now(command: Beginner, code: ErrorCode, message: str) -> CommandError:
+def unavailable(command: StartCommand, code: ErrorCode, message: str) -> CommandError:
     """Nothing is wrong with the command; a reconnect has errors of its own."""
     kind = "reconnect" if isinstance(command, Reconnect) else None
     return CommandError(code, message, command.id, kind, retry=True, retry_ms=retry_ms())

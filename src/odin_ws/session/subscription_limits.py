@@ -27,14 +27,14 @@ REPLAY_BYTES: Final = 128 << 10
 class SubscriptionLimits:
     """What one client may have.
 
-    `patterns`: at most. `mark_bytes`: with more waiting, a connection that asked for the latest
-    only is sent no more, and with more than `held_bytes` of the latest waiting beside that, it is
-    slow. `grace`: seconds that another one's oldest byte may wait; `stuck`: seconds for which one
-    that asked for the latest may take nothing at all.
+    `patterns`: at most. `threshold_bytes`: with more waiting, a connection that asked for the
+    latest only is sent no more, and with more than `held_bytes` of the latest waiting beside that,
+    it is slow. `grace`: seconds that another one's oldest byte may wait; `stuck`: seconds for which
+    one that asked for the latest may take nothing at all.
     """
 
     patterns: int
-    mark_bytes: int
+    threshold_bytes: int
     held_bytes: int
     grace: float
     stuck: float

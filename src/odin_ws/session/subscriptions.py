@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from odin_ws.history import Want
+from odin_ws.history import ResumeCursor
 from odin_ws.hub import Conflation, Hub
 from odin_ws.protocol.commands import (
     Delivery,
@@ -25,19 +25,19 @@ from odin_ws.protocol.responses import (
     subscription_ack,
     unsubscription_ack,
 )
-from odin_ws.protocol.selection import Rejection, Selection
-from odin_ws.resume import Beginning, NotNow, Replay, ReplayContext
-from odin_ws.resume.responses import Answers, Past
-from odin_ws.session.client import Client, Job
-from odin_ws.session.deferred_commands import Beginner, WaitingCommands
-from odin_ws.session.replay_requests import beginning_of, starts_of
-from odin_ws.session.resend import send_again
+from odin_ws.protocol.selection import RejectedName, Selection
+from odin_ws.resume import Replay, ReplayContext, ReplayUnavailable, StartPosition
+from odin_ws.resume.responses import ReplayResponses, Responder
+from odin_ws.session.deferred_commands import StartCommand, WaitingCommands
+from odin_ws.session.replay_requests import start_position_of, starts_of
+from odin_ws.session.resend import resend
+from odin_ws.session.subscriber_connection import Job, SubscriberConnection
 from odin_ws.session.subscription_admission import (
     Admitted,
     Names,
     SubscriptionAdmission,
-    not_now,
     patterns_in,
+    unavailable,
 )
 from odin_ws.session.subscription_limits import (
     REPLAY_BYTES,
@@ -60,7 +60,6 @@ class Subscriptions:
     """Carries out the commands that change what a client gets."""
 
     __slots__ = (
-        "_answers",
         "_busy",
         "_client",
         "_context",
@@ -68,13 +67,18 @@ class Subscriptions:
         "_limits",
         "_prepared",
         "_replay",
+        "_responder",
         "_subscriber",
         "_waiting",
         "admission",
     )
 
     def __init__(
-        self, client: Client, context: ReplayContext, limits: SubscriptionLimits, answers: Answers
+        self,
+        client: SubscriberConnection,
+        context: ReplayContext,
+        limits: SubscriptionLimits,
+        responder: Responder,
     ) -> None:
         self._client = client
         self._subscriber = client.subscriber
@@ -82,14 +86,14 @@ class Subscriptions:
         self._hub = context.hub
         self._limits = limits
         self.admission = SubscriptionAdmission(client, self._hub, limits)
-        self._answers = answers
+        self._responder = responder
         self._replay: Replay | None = None
         self._busy = False
         self._waiting: WaitingCommands | None = None
         # While a command that has waited is carried out: set when it is live or on its way.
         self._prepared: trio.Event | None = None
 
-    async def begin(self, command: Beginner, time_slice: TimeSlice) -> None:
+    async def begin(self, command: StartCommand, time_slice: TimeSlice) -> None:
         """Start sending, now or when the replay that is under way has ended."""
         if not self._busy:
             job = await self._job(command, time_slice)
@@ -99,12 +103,12 @@ class Subscriptions:
         else:
             self._wait(command)
 
-    def _wait(self, command: Beginner) -> None:
+    def _wait(self, command: StartCommand) -> None:
         if self._waiting is None:
             self._waiting = WaitingCommands()
         if not self._waiting.admits(command):
             message = "too many commands wait for the end of a replay; this one was ignored"
-            raise not_now(command, ErrorCode.RATE_LIMIT_EXCEEDED, message)
+            raise unavailable(command, ErrorCode.RATE_LIMIT_EXCEEDED, message)
         self.admission.spend_waiting(command)
         self._waiting.append(command)
 
@@ -116,10 +120,10 @@ class Subscriptions:
             waited = await time_slice.run(self._waiting.drop(patterns))
         await self._settled()
         gone, rejected = await time_slice.run(self._end(command.selection, waited))
-        self._answers.reject(rejected)
+        self._responder.count_rejected_names(rejected)
         subscriber, replay = self._subscriber, self._replay
         count = len(subscriber.patterns.union(replay.patterns if replay else ()))
-        self._answers.answer(
+        self._responder.respond(
             unsubscription_ack(command.id, subscriber.form.dialect, Accepted(gone, rejected, count))
         )
 
@@ -133,7 +137,7 @@ class Subscriptions:
 
     def _end(
         self, selection: Selection, waited: AbstractSet[str]
-    ) -> Steps[tuple[list[str], list[Rejection]]]:
+    ) -> Steps[tuple[list[str], list[RejectedName]]]:
         """Stop sending names; returns those that were sent, and the rejections."""
         gone: list[str] = []
         rejected = list(selection.rejected)
@@ -145,7 +149,7 @@ class Subscriptions:
             if self._has_any(patterns) or not waited.isdisjoint(patterns):
                 gone.append(name)
             else:
-                rejected.append(Rejection(name, ErrorCode.NOT_SUBSCRIBED, "not subscribed"))
+                rejected.append(RejectedName(name, ErrorCode.NOT_SUBSCRIBED, "not subscribed"))
             ended.update(patterns)
             several += patterns
             if len(several) >= _END_PATTERNS or count == len(selection.wanted):
@@ -174,7 +178,7 @@ class Subscriptions:
         patterns = subscriber.patterns.union(replay.patterns if replay else ())
         if gone := await time_slice.run(self._restrict(patterns)):
             accepted = Accepted(gone, [], len(patterns) - len(gone))
-            self._answers.answer(
+            self._responder.respond(
                 unsubscription_ack(None, subscriber.form.dialect, accepted, forced=True)
             )
 
@@ -196,7 +200,7 @@ class Subscriptions:
 
     async def _work(self, job: Job | None) -> None:
         """Do a job, then what has come meanwhile."""
-        time_slice = TimeSlice(self._context.scans.work_turn)
+        time_slice = TimeSlice(self._context.scans.wait_for_work_slice)
         while job is not None:
             await job()
             job = None
@@ -205,36 +209,36 @@ class Subscriptions:
                 try:
                     job = await self._job(self._waiting.take(), time_slice)
                 except CommandError as error:
-                    self._answers.refuse(error)
+                    self._responder.reject_command(error)
                 finally:
                     self._prepared = None
                     prepared.set()
         self._busy = False
 
-    async def _job(self, command: Beginner, time_slice: TimeSlice) -> Job | None:
+    async def _job(self, command: StartCommand, time_slice: TimeSlice) -> Job | None:
         """Carry a command out where that takes no time; else return what is to be done for it."""
         match command:
             case Subscribe(snapshot=False, since_ms=None) if self._can_tell(command):
                 self._subscribe(command, await time_slice.run(self._admit(command.selection)))
                 return None
             case Resend():
-                return partial(send_again, command, self._client, self._context, self._answers)
+                return partial(resend, command, self._client, self._context, self._responder)
             case Reconnect():
                 return self._replaying(await time_slice.run(self._reconnection(command)))
             case _:
-                return self._replaying(await time_slice.run(self._past(command)))
+                return self._replaying(await time_slice.run(self._replay_responses(command)))
 
-    def _replaying(self, past: Past) -> Job:
+    def _replaying(self, past: ReplayResponses) -> Job:
         # It can be unsubscribed from now on, not only when its task has had a turn.
-        self._replay = Replay(self._context, self._client, past.beginning, past)
+        self._replay = Replay(self._context, self._client, past.start_position, past)
         return partial(self._run, self._replay, past.command)
 
     async def _run(self, replay: Replay, command: Subscribe | Resume | Reconnect) -> None:
         try:
             await replay.run()
-        except NotNow:
+        except ReplayUnavailable:
             message = "the log does not answer in time, or too many ask; nothing has changed"
-            self._answers.refuse(not_now(command, ErrorCode.NOT_AVAILABLE, message))
+            self._responder.reject_command(unavailable(command, ErrorCode.NOT_AVAILABLE, message))
         finally:
             self._replay = None
 
@@ -242,7 +246,7 @@ class Subscriptions:
 
     def _can_tell(self, command: Subscribe) -> bool:
         """Whether we know where we are, where the client wants to know it."""
-        return not command.positions or self._hub.intake.filled.is_set()
+        return not command.positions or self._hub.ingest.history_loaded.is_set()
 
     def _subscribe(self, command: Subscribe, admitted: Admitted) -> None:
         """Make names live, all at once, and answer before any message of theirs comes."""
@@ -250,10 +254,10 @@ class Subscriptions:
         names = admitted.names
         patterns = patterns_in(names)
         self.admission.spend(command, admitted.memory)
-        self._settle(command)
+        self._on_begun(command)
         hub.subscribe(subscriber, patterns)
         needed = command.positions or hub.partial
-        topics = hub.intake.catalogue.topics_of(patterns) if needed else ()
+        topics = hub.ingest.catalogue.topics_of(patterns) if needed else ()
         accepted = Accepted(
             list(names),
             admitted.rejected,
@@ -263,70 +267,70 @@ class Subscriptions:
             hub.categories(topics) if command.positions else None,
             hub.ids(topics) or None if command.positions else None,
         )
-        self._answers.answer(subscription_ack(command.id, subscriber.form.dialect, accepted))
+        self._responder.respond(subscription_ack(command.id, subscriber.form.dialect, accepted))
 
-    def _past(self, command: Subscribe | Resume) -> Steps[Past]:
+    def _replay_responses(self, command: Subscribe | Resume) -> Steps[ReplayResponses]:
         """What was sent already is not sent again: nothing comes twice."""
         admitted = yield from self._admit(command.selection)
         self.admission.spend(command, admitted.memory + REPLAY_BYTES)
-        beginning = beginning_of(command, patterns_in(admitted.names), self._hub)
-        return self._begin_in(command, beginning, admitted.names, admitted.rejected)
+        start_position = start_position_of(command, patterns_in(admitted.names), self._hub)
+        return self._begin_in(command, start_position, admitted.names, admitted.rejected)
 
-    def _reconnection(self, command: Reconnect) -> Steps[Past]:
+    def _reconnection(self, command: Reconnect) -> Steps[ReplayResponses]:
         starts = starts_of(command, self._hub)
         self.admission.spend(command, (yield from self.admission.admit_all(command, starts)))
         names: Names = {pattern: (pattern,) for pattern in starts}
-        return self._begin_in(command, Beginning(Want(starts)), names, [])
+        return self._begin_in(command, StartPosition(ResumeCursor(starts)), names, [])
 
     def _admit(self, selection: Selection) -> Steps[Admitted]:
         admitted = yield from self.admission.admit(selection)
-        self._answers.reject(admitted.rejected)
+        self._responder.count_rejected_names(admitted.rejected)
         return admitted
 
     def _begin_in(
         self,
         command: Subscribe | Resume | Reconnect,
-        beginning: Beginning,
+        start_position: StartPosition,
         names: Names,
-        rejected: Sequence[Rejection],
-    ) -> Past:
-        topics = self._hub.intake.catalogue.topics_of(patterns_in(names))
-        return Past(
+        rejected: Sequence[RejectedName],
+    ) -> ReplayResponses:
+        topics = self._hub.ingest.catalogue.topics_of(patterns_in(names))
+        return ReplayResponses(
             command,
-            beginning,
+            start_position,
             names,
             rejected,
             topics,
             self._hub,
             self._subscriber,
-            self._answers,
-            partial(self._settle, command),
-            bool(self._subscriber.patterns) and not beginning.is_live,
+            self._responder,
+            partial(self._on_begun, command),
+            bool(self._subscriber.patterns) and not start_position.is_live,
         )
 
-    def _settle(self, command: Subscribe | Resume | Reconnect) -> None:
+    def _on_begun(self, command: Subscribe | Resume | Reconnect) -> None:
         """What takes effect with a command's subscriptions; a reconnect changes nothing else."""
         if not isinstance(command, Reconnect):
             # Who resumes keeps positions, and has to be told of them as before.
-            self._subscriber.follows |= isinstance(command, Resume) or command.positions
+            self._subscriber.wants_positions |= isinstance(command, Resume) or command.positions
             _set_delivery(self._client, self._hub, self._limits, command.delivery)
             if command.frames is not None:
                 self._hub.write_as(self._subscriber, command.frames)
 
 
 def _set_delivery(
-    client: Client, hub: Hub, limits: SubscriptionLimits, delivery: Delivery | None
+    client: SubscriberConnection, hub: Hub, limits: SubscriptionLimits, delivery: Delivery | None
 ) -> None:
     """Send everything, or only the latest of each channel while behind; None leaves it."""
-    subscriber, outbox = client.subscriber, client.outbox
+    subscriber, send_queue = client.subscriber, client.send_queue
     if delivery is Delivery.LATEST and subscriber.conflation is None:
-        mark = limits.mark_bytes
+        mark = limits.threshold_bytes
         subscriber.conflation = Conflation(
-            lambda: outbox.backlog > mark, limits.held_bytes, client.fall_behind
+            lambda: send_queue.backlog > mark, limits.held_bytes, client.close_as_slow
         )
         # It is not late as long as it takes something: what is old is replaced.
-        outbox.judge(limits.stuck, by_progress=True)
+        send_queue.check_slow(limits.stuck, by_progress=True)
     elif delivery is Delivery.ALL and subscriber.conflation is not None:
         hub.flush(subscriber)
         subscriber.conflation = None
-        outbox.judge(limits.grace)
+        send_queue.check_slow(limits.grace)

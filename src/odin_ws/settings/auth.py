@@ -23,14 +23,14 @@ from odin_ws.settings.declaration import (
 )
 from odin_ws.settings.secrets import Secret
 
-__all__ = ["AccessSettings"]
+__all__ = ["AuthSettings"]
 
 # Where keys come from; with WS_AUTH=jwt it is one of them.
 _KEYS: Final = ("ws_jwt_secret", "ws_jwt_public_key", "ws_jwks")
 
 
 @attrs.frozen(slots=False)  # several are bases of one class
-class AccessSettings:
+class AuthSettings:
     """See odin_ws.settings.Settings."""
 
     ws_auth: str = setting(
@@ -57,15 +57,19 @@ class AccessSettings:
         "",
         "the issuer's keys as a JSON Web Key Set; read again from time to time",
     )
-    ws_jwks_interval: float = setting(
-        "WS_JWKS_INTERVAL", "300", number(10, 86_400), "s", "how often WS_JWKS is read again"
+    ws_jwks_interval_seconds: float = setting(
+        "WS_JWKS_INTERVAL_SECONDS",
+        "300",
+        number(10, 86_400),
+        "s",
+        "how often WS_JWKS is read again",
     )
     ws_jwt_audience: str = setting(
         "WS_JWT_AUDIENCE",
         "",
         OPTIONAL_TEXT,
         "",
-        "tokens must have it in aud; without it, those that have an aud are refused",
+        "tokens must have it in aud; without it, those that have an aud are rejected",
     )
     ws_jwt_issuer: str = setting(
         "WS_JWT_ISSUER",
@@ -74,14 +78,14 @@ class AccessSettings:
         "",
         "tokens must have it as iss; without it, iss is not looked at",
     )
-    ws_jwt_leeway: float = setting(
-        "WS_JWT_LEEWAY", "10", number(0, 300), "s", "how far the issuer's clock may be off"
+    ws_jwt_leeway_seconds: float = setting(
+        "WS_JWT_LEEWAY_SECONDS", "10", number(0, 300), "s", "how far the issuer's clock may be off"
     )
     ws_token_in_query: bool = setting(
         "WS_TOKEN_IN_QUERY", "false", FLAG, "", "whether ?token= is taken too; URLs end up in logs"
     )
-    ws_token_notice: float = setting(
-        "WS_TOKEN_NOTICE",
+    ws_token_expiry_notice_seconds: float = setting(
+        "WS_TOKEN_EXPIRY_NOTICE_SECONDS",
         "30",
         number(0, 3600),
         "s",
@@ -97,8 +101,12 @@ class AccessSettings:
     ws_policy: Path | None = setting(
         "WS_POLICY", "", FILE, "", "what tokens without channels may read (TOML)"
     )
-    ws_origins: tuple[str, ...] = setting(
-        "WS_ORIGINS", "*", ORIGINS, "", "web pages of which origins may connect; others get 403"
+    ws_allowed_origins: tuple[str, ...] = setting(
+        "WS_ALLOWED_ORIGINS",
+        "*",
+        ORIGINS,
+        "",
+        "web pages of which origins may connect; others get 403",
     )
     ws_max_connections_per_user: int = setting(
         "WS_MAX_CONNECTIONS_PER_USER",
@@ -118,7 +126,7 @@ class AccessSettings:
         "names in a Host header that the ops port answers without a token, beside this machine's",
     )
 
-    def access_problems(self) -> list[str]:
+    def auth_problems(self) -> list[str]:
         """What takes several settings to judge."""
         given = [field.upper() for field in _KEYS if getattr(self, field) is not None]
         if self.ws_auth == "jwt":

@@ -10,7 +10,7 @@ import attrs
 
 from odin_ws.settings.declaration import FILE, NETWORKS, choice, integer, number, optional, setting
 
-__all__ = ["PUBLIC_CONNECTIONS", "PUBLIC_CONNECT_RATE", "EdgeSettings"]
+__all__ = ["PUBLIC_CONNECTIONS", "PUBLIC_CONNECT_RATE", "HandshakeSettings"]
 
 # What a public address may have where its limits are not set: more than the devices of an office
 # or of a provider's shared address make, and a twelfth of the default WS_MAX_CONNECTIONS. Other
@@ -21,7 +21,7 @@ PUBLIC_CONNECT_RATE: Final = 100.0
 
 
 @attrs.frozen(slots=False)  # several are bases of one class
-class EdgeSettings:
+class HandshakeSettings:
     """See odin_ws.settings.Settings."""
 
     ws_tls_cert: Path | None = setting(
@@ -85,8 +85,8 @@ class EdgeSettings:
         "the same from one address (IPv6: one /64); 0 for no limit; "
         f"not set: {PUBLIC_CONNECT_RATE:g} from a public address, no limit for others",
     )
-    ws_max_loop_delay: float = setting(
-        "WS_MAX_LOOP_DELAY",
+    ws_max_loop_delay_seconds: float = setting(
+        "WS_MAX_LOOP_DELAY_SECONDS",
         "0.5",
         number(0, 60),
         "s",
@@ -99,15 +99,15 @@ class EdgeSettings:
         "frames",
         "a command in more frames closes with 1009",
     )
-    ws_message_timeout: float = setting(
-        "WS_MESSAGE_TIMEOUT",
+    ws_message_timeout_seconds: float = setting(
+        "WS_MESSAGE_TIMEOUT_SECONDS",
         "10",
         number(0.1, 3600),
         "s",
         "a command that was begun and is not whole by then closes with 1008",
     )
-    ws_max_pending: int = setting(
-        "WS_MAX_PENDING",
+    ws_max_pending_handshakes: int = setting(
+        "WS_MAX_PENDING_HANDSHAKES",
         "2048",
         integer(1, 1_000_000),
         "callers",

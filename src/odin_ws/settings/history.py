@@ -6,22 +6,22 @@ import attrs
 
 from odin_ws.settings.declaration import MIB, integer, number, setting
 
-__all__ = ["PastSettings"]
+__all__ = ["HistorySettings"]
 
 
 @attrs.frozen(slots=False)  # several are bases of one class
-class PastSettings:
+class HistorySettings:
     """See odin_ws.settings.Settings."""
 
-    ws_retention_bytes: int = setting(
-        "WS_RETENTION_BYTES",
+    ws_history_bytes: int = setting(
+        "WS_HISTORY_BYTES",
         str(64 * MIB),
         integer(0),
         "bytes",
         "memory for the recent past that returning clients are served from; 0 for none",
     )
-    ws_retention_seconds: float = setting(
-        "WS_RETENTION_SECONDS", "300", number(0), "s", "how far back that may reach"
+    ws_history_seconds: float = setting(
+        "WS_HISTORY_SECONDS", "300", number(0), "s", "how far back that may reach"
     )
     ws_snapshot_bytes: int = setting(
         "WS_SNAPSHOT_BYTES",
@@ -30,22 +30,22 @@ class PastSettings:
         "bytes",
         "memory for the last message of each channel, which snapshots are made of; 0 for none",
     )
-    ws_replay_readers: int = setting(
-        "WS_REPLAY_READERS",
+    ws_replay_consumers: int = setting(
+        "WS_REPLAY_CONSUMERS",
         "4",
         integer(1, 64),
         "scans",
         "how many scans of Kafka's log run at once; clients that need one share it",
     )
-    ws_replay_max_records: int = setting(
-        "WS_REPLAY_MAX_RECORDS",
+    ws_max_replay_records: int = setting(
+        "WS_MAX_REPLAY_RECORDS",
         "1000000",
         integer(0),
         "records",
         "what one replay may read from Kafka, of all tokens; older ones are reported as lost",
     )
-    ws_positions_interval: float = setting(
-        "WS_POSITIONS_INTERVAL",
+    ws_positions_interval_seconds: float = setting(
+        "WS_POSITIONS_INTERVAL_SECONDS",
         "10",
         number(0.1, 3600),
         "s",

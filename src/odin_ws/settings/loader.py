@@ -8,10 +8,10 @@ from typing import Any
 
 import attrs
 
-from odin_ws.settings.auth import AccessSettings
+from odin_ws.settings.auth import AuthSettings
 from odin_ws.settings.declaration import Setting, SettingsError
-from odin_ws.settings.handshake import EdgeSettings
-from odin_ws.settings.history import PastSettings
+from odin_ws.settings.handshake import HandshakeSettings
+from odin_ws.settings.history import HistorySettings
 from odin_ws.settings.kafka import KafkaSettings
 from odin_ws.settings.kafka_security import KafkaSecuritySettings
 from odin_ws.settings.process import ProcessSettings
@@ -27,9 +27,9 @@ class Settings(
     KafkaSettings,
     KafkaSecuritySettings,
     SubscriberSettings,
-    EdgeSettings,
-    AccessSettings,
-    PastSettings,
+    HandshakeSettings,
+    AuthSettings,
+    HistorySettings,
     ProcessSettings,
 ):
     """The server's settings. Every one can be given to the constructor too, by its field's name.
@@ -39,11 +39,12 @@ class Settings(
 
     def __attrs_post_init__(self) -> None:
         """Check what takes several settings to judge."""
-        problems = self.security_problems() + self.access_problems()
-        if self.ws_pong_timeout <= self.ws_ping_interval:
+        problems = self.security_problems() + self.auth_problems()
+        if self.ws_pong_timeout_seconds <= self.ws_ping_interval_seconds:
             problems.append(
-                f"WS_PONG_TIMEOUT={self.ws_pong_timeout:g}: must be more than "
-                f"WS_PING_INTERVAL={self.ws_ping_interval:g}, or no pong could be in time"
+                f"WS_PONG_TIMEOUT_SECONDS={self.ws_pong_timeout_seconds:g}: must be more than "
+                f"WS_PING_INTERVAL_SECONDS={self.ws_ping_interval_seconds:g}, "
+                "or no pong could be in time"
             )
         if self.ws_proxy_protocol == "required" and not self.ws_trusted_proxies:
             problems.append(

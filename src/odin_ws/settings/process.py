@@ -29,15 +29,15 @@ class ProcessSettings:
         "processes",
         "how many share the port, one core each; `odin-ws serve --workers` comes before it",
     )
-    ws_drain_delay: float = setting(
-        "WS_DRAIN_DELAY",
+    ws_drain_delay_seconds: float = setting(
+        "WS_DRAIN_DELAY_SECONDS",
         "1",
         number(0, 600),
         "s",
         "from SIGTERM until no more are accepted: for load balancers to notice",
     )
-    ws_drain_seconds: float = setting(
-        "WS_DRAIN_SECONDS",
+    ws_drain_timeout_seconds: float = setting(
+        "WS_DRAIN_TIMEOUT_SECONDS",
         "8",
         number(0.1, 3600),
         "s",

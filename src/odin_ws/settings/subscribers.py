@@ -39,8 +39,8 @@ class SubscriberSettings:
         "bytes",
         "what the patterns of one connection may have together",
     )
-    ws_max_frame_bytes: int = setting(
-        "WS_MAX_FRAME_BYTES",
+    ws_max_message_bytes: int = setting(
+        "WS_MAX_MESSAGE_BYTES",
         str(64 << 10),
         integer(128, 16 * MIB),
         "bytes",
@@ -52,32 +52,36 @@ class SubscriberSettings:
     ws_command_burst: int = setting(
         "WS_COMMAND_BURST", "100", integer(1, 1_000_000), "commands", "and at once"
     )
-    ws_head_max_bytes: int = setting(
-        "WS_HEAD_MAX_BYTES",
+    ws_max_header_bytes: int = setting(
+        "WS_MAX_HEADER_BYTES",
         str(16 << 10),
         integer(512, MIB),
         "bytes",
         "a larger request head is answered 431",
     )
-    ws_head_timeout: float = setting(
-        "WS_HEAD_TIMEOUT", "5", number(0.1, 60), "s", "a slower request head is answered 408"
+    ws_handshake_timeout_seconds: float = setting(
+        "WS_HANDSHAKE_TIMEOUT_SECONDS",
+        "5",
+        number(0.1, 60),
+        "s",
+        "a slower request head is answered 408",
     )
-    ws_outbox_bytes: int = setting(
-        "WS_OUTBOX_BYTES",
+    ws_send_queue_bytes: int = setting(
+        "WS_SEND_QUEUE_BYTES",
         str(MIB),
         integer(1024, 1024 * MIB),
         "bytes",
         "a subscriber with more waiting than this is closed as slow",
     )
-    ws_outbox_seconds: float = setting(
-        "WS_OUTBOX_SECONDS",
+    ws_write_timeout_seconds: float = setting(
+        "WS_WRITE_TIMEOUT_SECONDS",
         "10",
         number(0.1, 3600),
         "s",
         "a subscriber whose oldest waiting byte is older than this is closed as slow",
     )
-    ws_outbox_mark_bytes: int = setting(
-        "WS_OUTBOX_MARK_BYTES",
+    ws_conflation_threshold_bytes: int = setting(
+        "WS_CONFLATION_THRESHOLD_BYTES",
         str(64 << 10),
         integer(0, 1024 * MIB),
         "bytes",
@@ -90,13 +94,13 @@ class SubscriberSettings:
         "",
         "permessage-deflate, if offered: shared compresses a message once for all clients",
     )
-    ws_ping_interval: float = setting(
-        "WS_PING_INTERVAL", "30", number(0.1, 3600), "s", "how often each client is pinged"
+    ws_ping_interval_seconds: float = setting(
+        "WS_PING_INTERVAL_SECONDS", "30", number(0.1, 3600), "s", "how often each client is pinged"
     )
-    ws_pong_timeout: float = setting(
-        "WS_PONG_TIMEOUT",
+    ws_pong_timeout_seconds: float = setting(
+        "WS_PONG_TIMEOUT_SECONDS",
         "75",
         number(0.1, 7200),
         "s",
-        "a client not heard of for so long is closed; more than WS_PING_INTERVAL",
+        "a client not heard of for so long is closed; more than WS_PING_INTERVAL_SECONDS",
     )

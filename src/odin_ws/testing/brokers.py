@@ -36,9 +36,9 @@ __all__ = [
     "ApacheKafka",
     "Broker",
     "BrokerFailed",
+    "BrokerListener",
+    "BrokerListeners",
     "BrokerUnavailable",
-    "Entrances",
-    "Listener",
     "apache_kafka",
     "embedded_broker",
     "format_storage",
@@ -69,7 +69,7 @@ JAVA_LOG_LEVEL = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
 
 @attrs.frozen
-class Listener:
+class BrokerListener:
     """One more way into an Apache Kafka, at a port of its own.
 
     `protocol`: SSL, SASL_PLAINTEXT or SASL_SSL. `config`: the settings of this listener, without
@@ -81,13 +81,13 @@ class Listener:
 
 
 @attrs.frozen
-class Entrances:
+class BrokerListeners:
     """The ways into an Apache Kafka beside the plain one: listeners by their names.
 
     `scram_users`: passwords by user, written when the broker's directory is formatted.
     """
 
-    listeners: Mapping[str, Listener]
+    listeners: Mapping[str, BrokerListener]
     scram_users: Mapping[str, str] = attrs.field(factory=dict)
 
 
@@ -163,17 +163,17 @@ class ApacheKafka(Broker):
         directory: Path,
         port: int | None,
         config: Mapping[str, str],
-        entrances: Entrances,
+        broker_listeners: BrokerListeners,
     ) -> None:
-        free = free_ports(2 + len(entrances.listeners))
+        free = free_ports(2 + len(broker_listeners.listeners))
         port = free[0] if port is None else port
-        self._ports = dict(zip(entrances.listeners, free[2:], strict=True))
+        self._ports = dict(zip(broker_listeners.listeners, free[2:], strict=True))
         self._java = java_command(libs)
         self._data = directory / "data"
         self._properties = directory / "server.properties"
-        self._scram_users = entrances.scram_users
+        self._scram_users = broker_listeners.scram_users
         settings = _properties(port, free[1], self._data)
-        for name, listener in entrances.listeners.items():
+        for name, listener in broker_listeners.listeners.items():
             _add_listener(settings, name, listener, self._ports[name])
         settings |= config
         lines = (f"{name}={value}\n" for name, value in settings.items())
@@ -203,7 +203,7 @@ async def format_storage(java: list[str], properties: Path, more: Sequence[str] 
     """Make the data directory of a node; `java`: from `java_command`.
 
     Raises:
-        BrokerFailed: the storage tool refuses; the message ends with its output.
+        BrokerFailed: the storage tool rejects; the message ends with its output.
     """
     tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), *more]
     with trio.fail_after(FORMAT_SECONDS):
@@ -244,18 +244,20 @@ async def apache_kafka(
     directory: Path,
     port: int | None = None,
     config: Mapping[str, str] | None = None,
-    entrances: Entrances | None = None,
+    broker_listeners: BrokerListeners | None = None,
 ) -> AsyncIterator[ApacheKafka]:
     """Run Apache Kafka from the jars in `libs`, with everything it writes in `directory`.
 
-    `config` holds broker settings (`{"log.retention.check.interval.ms": "1000"}`) that go before
+    `config` holds broker settings (`{"log.history.check.interval.ms": "1000"}`) that go before
     the ones given here.
 
     Raises:
         BrokerUnavailable: Java or the jars are missing.
         BrokerFailed: it does not start.
     """
-    broker = ApacheKafka(libs, directory, port, config or {}, entrances or Entrances({}))
+    broker = ApacheKafka(
+        libs, directory, port, config or {}, broker_listeners or BrokerListeners({})
+    )
     async with _run(broker):
         yield broker
 
@@ -323,7 +325,7 @@ def _properties(port: int, controller_port: int, data: Path) -> dict[str, str]:
     }
 
 
-def _add_listener(settings: dict[str, str], name: str, listener: Listener, port: int) -> None:
+def _add_listener(settings: dict[str, str], name: str, listener: BrokerListener, port: int) -> None:
     upper = name.upper()
     settings["listeners"] += f",{upper}://{LOOPBACK}:{port}"
     settings["advertised.listeners"] += f",{upper}://{LOOPBACK}:{port}"

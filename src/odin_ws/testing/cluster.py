@@ -190,7 +190,7 @@ def _copy_storage(first: ClusterNode, other: ClusterNode) -> None:
     meta = other.data / "meta.properties"
     lines = [line for line in meta.read_text("utf-8").splitlines() if _is_common(line)]
     directory = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
-    # An id that begins with a dash is refused.
+    # An id that begins with a dash is rejected.
     lines += [f"node.id={other.number}", f"directory.id=A{directory[1:]}"]
     meta.write_text("\n".join(lines) + "\n", "utf-8")
 

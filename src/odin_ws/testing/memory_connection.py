@@ -26,11 +26,11 @@ class _Pipe:
         self.change()
         return taken
 
-    def take(self, most: int) -> bytes:
+    def take(self, maximum: int) -> bytes:
         if self.reset:
             raise trio.BrokenResourceError
-        data = bytes(self.data[:most])
-        del self.data[:most]
+        data = bytes(self.data[:maximum])
+        del self.data[:maximum]
         self.change()
         return data
 

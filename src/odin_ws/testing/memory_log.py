@@ -20,14 +20,14 @@ import attrs
 import trio
 from trio_util import AsyncBool
 
-from odin_ws.kafka.offset_tracker import Places, history_starts
+from odin_ws.kafka.offset_tracker import OffsetTracker, history_starts
 from odin_ws.kafka.source_protocol import PACING_SLOT
-from odin_ws.kafka.source_status import Feed, FeedStatus
-from odin_ws.log_reader import ArchiveUnavailable, Bounds, RecordsExpired, Span
-from odin_ws.records import Assignment, Batch, HistoryEnd, Item, JumpReason, Record, TopicPartition
+from odin_ws.kafka.source_status import SourceState, SourceStatus
+from odin_ws.log_reader import Bounds, LogUnavailable, RecordsExpired, Span
+from odin_ws.records import Assignment, Batch, GapReason, HistoryEnd, Item, Record, TopicPartition
 from odin_ws.token_bucket import TokenBucket
 
-__all__ = ["MemoryArchive", "MemoryLog", "MemorySource"]
+__all__ = ["MemoryLog", "MemoryLogReader", "MemorySource"]
 
 
 @attrs.define
@@ -149,13 +149,13 @@ class MemoryLog:
                 found[key] = first
         return found
 
-    def read(self, positions: dict[TopicPartition, int], most: int | None) -> list[Record]:
-        """Records from `positions` on, at most `most`; moves the positions past them."""
+    def read(self, positions: dict[TopicPartition, int], maximum: int | None) -> list[Record]:
+        """Records from `positions` on, at most `maximum`; moves the positions past them."""
         found: list[Record] = []
         for key, start in positions.items():
             there = self._log[key]
             index = start - there.first
-            stop = None if most is None else index + most - len(found)
+            stop = None if maximum is None else index + maximum - len(found)
             records = there.records[index:stop]
             found += records
             positions[key] = start + len(records)
@@ -186,7 +186,7 @@ class MemorySource:
         history_seconds: float = 0,
         history_records: int = 0,
     ) -> None:
-        self.feed = Feed()
+        self.status = SourceStatus()
         self._log = log
         self._rate = rate
         self._batch = batch
@@ -209,36 +209,38 @@ class MemorySource:
         self._broker_there.value = True
         self._tell()
 
-    async def run(self, outbox: trio.MemorySendChannel[Item]) -> None:
+    async def run(self, channel: trio.MemorySendChannel[Item]) -> None:
         """See Source."""
-        places = Places()
+        offset_tracker = OffsetTracker()
         await self._broker_there.wait_value(bool)
-        assignment = places.begin(self._starts(), self._log.ends())
-        await outbox.send(self._noted(assignment, {}))
+        assignment = offset_tracker.begin(self._starts(), self._log.ends())
+        await channel.send(self._noted(assignment, {}))
         bucket = TokenBucket(self._rate, self._rate * PACING_SLOT, trio.current_time())
-        while places.history:
-            await self._read_some(places, outbox, self._batch)
-            places.pass_history({})
-        await outbox.send(HistoryEnd())
+        while offset_tracker.history:
+            await self._read_some(offset_tracker, channel, self._batch)
+            offset_tracker.pass_history({})
+        await channel.send(HistoryEnd())
         self._started = True
         self._tell()
         while True:
-            await self._log.wait_beyond(places.next, self._changes)
+            await self._log.wait_beyond(offset_tracker.next, self._changes)
             allowed = bucket.available(trio.current_time()) if self._rate else self._batch
             if allowed:
-                bucket.spend(await self._read_some(places, outbox, min(self._batch, allowed)))
+                bucket.spend(
+                    await self._read_some(offset_tracker, channel, min(self._batch, allowed))
+                )
             spent = self._rate and not bucket.available(trio.current_time())
-            self.feed.paced = bool(spent) and places.next != self._log.ends()
-            if self.feed.paced:
+            self.status.paced = bool(spent) and offset_tracker.next != self._log.ends()
+            if self.status.paced:
                 await trio.sleep(bucket.seconds_until_full())
 
     def _tell(self, reason: str = "") -> None:
         if not self._started:
-            self.feed.become(FeedStatus.STARTING, reason)
+            self.status.transition(SourceState.STARTING, reason)
         elif self._broker_there.value:
-            self.feed.become(FeedStatus.LIVE)
+            self.status.transition(SourceState.LIVE)
         else:
-            self.feed.become(FeedStatus.STALLED, reason)
+            self.status.transition(SourceState.STALLED, reason)
 
     def _starts(self) -> dict[TopicPartition, int]:
         oldest = (time.time() - self._history_seconds) * 1000
@@ -246,66 +248,73 @@ class MemorySource:
         return history_starts(self._log.bounds(), since, self._history_records)
 
     async def _read_some(
-        self, places: Places, outbox: trio.MemorySendChannel[Item], most: int
+        self, offset_tracker: OffsetTracker, channel: trio.MemorySendChannel[Item], maximum: int
     ) -> int:
-        """Hand on at most `most` records; returns how many it were."""
+        """Hand on at most `maximum` records; returns how many it were."""
         while not self._broker_there.value:
             await self._broker_there.wait_value(bool)
-        assignment = self._moved(places)
+        assignment = self._moved(offset_tracker)
         if assignment is not None:
-            await outbox.send(assignment)
+            await channel.send(assignment)
             return 0
-        records = self._log.read(places.next, most)
-        await outbox.send(Batch(records))
+        records = self._log.read(offset_tracker.next, maximum)
+        await channel.send(Batch(records))
         return len(records)
 
-    def _moved(self, places: Places) -> Assignment | None:
-        """Move `places` where the log has changed; None where reading goes on as before."""
+    def _moved(self, offset_tracker: OffsetTracker) -> Assignment | None:
+        """Move `offset_tracker` where the log has changed; None where reading goes on as before."""
         bounds = self._log.bounds()
-        gone = places.next.keys() - bounds.keys()
+        gone = offset_tracker.next.keys() - bounds.keys()
         for key in gone:
-            del places.next[key]
-            places.history.pop(key, None)
-        reasons = {key: found for key in places.next if (found := self._jump(key, places, bounds))}
-        new = {key: has.first for key, has in bounds.items() if key not in places.next}
+            del offset_tracker.next[key]
+            offset_tracker.history.pop(key, None)
+        reasons = {
+            key: found
+            for key in offset_tracker.next
+            if (found := self._reset(key, offset_tracker, bounds))
+        }
+        new = {key: has.first for key, has in bounds.items() if key not in offset_tracker.next}
         if not (gone or reasons or new):
             # Such as a truncation beyond where we are.
             self._noted(Assignment({}), {})
             return None
-        jumps = {key: to for key, (_, to) in reasons.items()}
+        resets = {key: to for key, (_, to) in reasons.items()}
         for key, (reason, to) in reasons.items():
-            if reason is JumpReason.EXPIRED:
-                self.feed.lost_records += places.lost(key, to)
+            if reason is GapReason.EXPIRED:
+                self.status.lost_records += offset_tracker.lost(key, to)
             else:
-                places.history.pop(key, None)
-        places.next |= new
-        assignment = places.assignment_after(jumps, places.next)
-        places.jump(jumps)
+                offset_tracker.history.pop(key, None)
+        offset_tracker.next |= new
+        assignment = offset_tracker.assignment_after(resets, offset_tracker.next)
+        offset_tracker.reset(resets)
         return self._noted(assignment, {key: reason for key, (reason, _) in reasons.items()})
 
-    def _jump(
-        self, key: TopicPartition, places: Places, bounds: Mapping[TopicPartition, Bounds]
-    ) -> tuple[JumpReason, int] | None:
+    def _reset(
+        self,
+        key: TopicPartition,
+        offset_tracker: OffsetTracker,
+        bounds: Mapping[TopicPartition, Bounds],
+    ) -> tuple[GapReason, int] | None:
         """Why a partition does not go on where we are, and where it does."""
-        place, has = places.next[key], bounds[key]
+        place, has = offset_tracker.next[key], bounds[key]
         if self._ids.get(key.topic) != self._log.ids[key.topic]:
-            return JumpReason.RECREATED, has.first
+            return GapReason.RECREATED, has.first
         cut = min(self._log.cuts()[key][len(self._cuts.get(key, ())) :], default=place)
         if cut < place:
-            return JumpReason.TRUNCATED, max(cut, has.first)
-        return (JumpReason.EXPIRED, has.first) if place < has.first else None
+            return GapReason.TRUNCATED, max(cut, has.first)
+        return (GapReason.EXPIRED, has.first) if place < has.first else None
 
     def _noted(
-        self, assignment: Assignment, jumps: Mapping[TopicPartition, JumpReason]
+        self, assignment: Assignment, resets: Mapping[TopicPartition, GapReason]
     ) -> Assignment:
         """The assignment with ids and jumps; from here on the log is compared with what it has."""
         log = self._log
         self._changes, self._ids, self._cuts = log.changes, dict(log.ids), log.cuts()
-        return attrs.evolve(assignment, topic_ids=self._ids, jumps=jumps)
+        return attrs.evolve(assignment, topic_ids=self._ids, gaps=resets)
 
 
-class MemoryArchive:
-    """A MemoryLog's past, as an Archive in batches of `batch` records at most.
+class MemoryLogReader:
+    """A MemoryLog's past, as an LogReader in batches of `batch` records at most.
 
     `seconds`: how long each batch takes. `records_read`: how many were read so far.
     """
@@ -330,7 +339,7 @@ class MemoryArchive:
     def fail(
         self, reason: str = "the broker is away", topics: Collection[str] | None = None
     ) -> None:
-        """From now on raise ArchiveUnavailable, also out of a reading that has begun.
+        """From now on raise LogUnavailable, also out of a reading that has begun.
 
         `topics`: only for those who ask for one of these.
         """
@@ -341,18 +350,18 @@ class MemoryArchive:
         self._failure = None
 
     async def run(self) -> None:
-        """See Archive: there is nothing to do."""
+        """See LogReader: there is nothing to do."""
         await trio.sleep_forever()
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """See Archive."""
+        """See LogReader."""
         await self._turn({key.topic for key in partitions})
         return {key: has for key, has in self._log.bounds().items() if key in partitions}
 
     async def positions_at(
         self, topics: Collection[str], timestamp: int
     ) -> dict[TopicPartition, int]:
-        """See Archive."""
+        """See LogReader."""
         await self._turn(topics)
         found = self._log.first_since(timestamp)
         return {key: first - 1 for key, first in found.items() if key.topic in topics}
@@ -361,7 +370,7 @@ class MemoryArchive:
     async def read(
         self, spans: Mapping[TopicPartition, Span]
     ) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
-        """See Archive."""
+        """See LogReader."""
         await self._turn({key.topic for key in spans})
         async with aclosing(self._batches(spans)) as batches:
             yield batches
@@ -378,12 +387,12 @@ class MemoryArchive:
                     raise RecordsExpired(f"{key.topic} {key.partition} has no offset {place}")
                 if place == has.end:
                     # As it is with Kafka, where the wait for them is longer.
-                    raise ArchiveUnavailable(f"no records come from {key.topic} {key.partition}")
-                places = {key: place}
-                records = self._log.read(places, min(self.batch, last + 1 - place))
+                    raise LogUnavailable(f"no records come from {key.topic} {key.partition}")
+                offset_tracker = {key: place}
+                records = self._log.read(offset_tracker, min(self.batch, last + 1 - place))
                 self.records_read += len(records)
                 yield records
-                place = places[key]
+                place = offset_tracker[key]
 
     async def _turn(self, topics: Collection[str]) -> None:
         while not self._free.value:
@@ -391,4 +400,4 @@ class MemoryArchive:
         await trio.sleep(self.seconds)
         failing = self._failing
         if self._failure is not None and (failing is None or not set(failing).isdisjoint(topics)):
-            raise ArchiveUnavailable(self._failure)
+            raise LogUnavailable(self._failure)

@@ -20,16 +20,16 @@ import trio
 import trio_websocket
 
 from odin_ws.catalogue import Catalogue, default_catalogue
-from odin_ws.kafka.source_status import FeedStatus
-from odin_ws.listener.read_scheduler import giving_turns
+from odin_ws.kafka.source_status import SourceState
+from odin_ws.listener.read_scheduler import running_read_scheduler
 from odin_ws.listener.transport import Transport
 from odin_ws.records import Record
-from odin_ws.service import Upstream, build, history_records, run_feed, subscribers
+from odin_ws.service import Upstream, build, history_records, run_ingest, subscribers
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_connection import ClientStream, transport_pair
-from odin_ws.testing.memory_log import MemoryArchive, MemoryLog, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 
-__all__ = ["Client", "Closed", "Scenario", "open_scenario"]
+__all__ = ["Closed", "Scenario", "ScenarioClient", "open_scenario"]
 
 # Virtual seconds after which a client that waits in vain gives up: tests fail instead of hanging.
 _PATIENCE: Final = 60
@@ -49,7 +49,7 @@ class Closed(Exception):
         self.reason = reason
 
 
-class Client:
+class ScenarioClient:
     """A WebSocket client; `stream` is its end of the wire."""
 
     def __init__(self, websocket: trio_websocket.WebSocketConnection, stream: ClientStream) -> None:
@@ -131,7 +131,7 @@ def _closed(error: trio_websocket.ConnectionClosed) -> Closed:
 class Scenario:
     """A running server. `log` is its Kafka; `view` is what operators see of it.
 
-    `source` and `archive` are its two ways to the log: each can be made to fail.
+    `source` and `log_reader` are its two ways to the log: each can be made to fail.
     """
 
     def __init__(
@@ -141,15 +141,17 @@ class Scenario:
         self.source = MemorySource(
             log,
             rate=settings.ws_max_kafka_rate,
-            history_seconds=settings.ws_retention_seconds,
+            history_seconds=settings.ws_history_seconds,
             history_records=history_records(settings),
         )
-        self.archive = MemoryArchive(log)
-        self._upstream = Upstream(self.source, self.archive)
+        self.log_reader = MemoryLogReader(log)
+        self._upstream = Upstream(self.source, self.log_reader)
         self.view = build(settings, catalogue, self._upstream)
         # Tokens end by the wall clock, which virtual time does not move.
         started = trio.current_time()
-        self.view.server.doorkeeper.expiry.now = lambda: time.time() + trio.current_time() - started
+        self.view.server.authenticator.expiry.now = lambda: (
+            time.time() + trio.current_time() - started
+        )
         self._catalogue = catalogue
         self._transports: list[Transport] = []
         self._nursery = nursery
@@ -184,13 +186,13 @@ class Scenario:
         view = self.view
         with self._scope:
             async with (
-                run_feed(view, self._upstream),
-                giving_turns(view.turns),
+                run_ingest(view, self._upstream),
+                running_read_scheduler(view.read_scheduler),
                 subscribers(view, self.accept),
             ):
-                await view.feed.status.wait_value(FeedStatus.LIVE)
+                await view.source_status.state.wait_value(SourceState.LIVE)
                 # The feed is live when the hub has been handed the end of the history, not read it.
-                await view.hub.intake.filled.wait()
+                await view.hub.ingest.history_loaded.wait()
                 task_status.started()
                 await self._stop.wait()
         self._stopped.set()
@@ -217,7 +219,7 @@ class Scenario:
 
     async def connect(
         self, path: str = "/ws", *, capacity: int = 1 << 20, token: str | None = None
-    ) -> Client:
+    ) -> ScenarioClient:
         """A WebSocket client. `capacity`: what the network holds before the server must wait.
 
         `token`: its bearer token. Raises trio_websocket.ConnectionRejected.
@@ -230,7 +232,7 @@ class Scenario:
             path,
             extra_headers=[] if token is None else [(b"Authorization", f"Bearer {token}".encode())],
         )
-        return Client(websocket, stream)
+        return ScenarioClient(websocket, stream)
 
     async def accept(self, serve: Serve, nursery: trio.Nursery) -> None:
         """The listener's part: take what `dial` brings until cancelled."""
@@ -259,7 +261,7 @@ async def open_scenario(
     log = log or MemoryLog(catalogue.topics, partitions)
     async with trio.open_nursery() as nursery:
         scenario = Scenario(settings, log, catalogue, nursery)
-        nursery.start_soon(scenario.view.watch_feed)
+        nursery.start_soon(scenario.view.watch_source)
         await nursery.start(scenario.run)
         yield scenario
         await scenario.drain()

@@ -30,12 +30,12 @@ __all__ = [
     "DRAIN",
     "RENEW",
     "STOP",
-    "Answer",
-    "CannotAsk",
     "CannotStart",
     "Child",
-    "NoAnswer",
+    "NoResponse",
     "OpenChild",
+    "RequestNotSent",
+    "WorkerResponse",
     "open_child",
 ]
 
@@ -53,19 +53,19 @@ _OWN_LIMITS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class CannotStart(Exception):
-    """The system refuses another process; the message says why."""
+    """The system rejects another process; the message says why."""
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """A worker's ops socket cannot be asked, or broke off, or the page failed there."""
 
 
-class CannotAsk(NoAnswer):
+class RequestNotSent(NoResponse):
     """This process cannot ask, for want of descriptors or memory: it says nothing of the worker."""
 
 
 @attrs.frozen
-class Answer:
+class WorkerResponse:
     """What a worker answered: HTTP status and body."""
 
     status: int
@@ -80,10 +80,10 @@ class Child(Protocol):
         """Its process id."""
         ...
 
-    async def ask(self, path: str, body: bytes | None = None) -> Answer:
+    async def ask(self, path: str, body: bytes | None = None) -> WorkerResponse:
         """Get one of its ops pages, or post `body`; waits without a bound.
 
-        Raises NoAnswer, and CannotAsk where that is not the worker's doing.
+        Raises NoResponse, and RequestNotSent where that is not the worker's doing.
         """
         ...
 
@@ -116,16 +116,16 @@ class _Process:
     def pid(self) -> int:
         return self._process.pid
 
-    async def ask(self, path: str, body: bytes | None = None) -> Answer:
+    async def ask(self, path: str, body: bytes | None = None) -> WorkerResponse:
         method = "GET" if body is None else "POST"
         try:
             response = await self._client.request(method, path, content=body)
         except httpx.TransportError as error:
-            raise (CannotAsk if _is_own_limit(error) else NoAnswer) from error
+            raise (RequestNotSent if _is_own_limit(error) else NoResponse) from error
         if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
             # The worker's log has the traceback.
-            raise NoAnswer
-        return Answer(response.status_code, response.text)
+            raise NoResponse
+        return WorkerResponse(response.status_code, response.text)
 
     async def tell(self, what: bytes) -> None:
         with suppress(trio.BrokenResourceError):

@@ -55,7 +55,7 @@ RULES: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "checks.capacity.max": sum,
     "checks.capacity.percentage": _mean,
     "checks.capacity.healthy": all,
-    "checks.retention.*": max,
+    "checks.history.*": max,
     "checks.replays.active": sum,
     "checks.tasks.current": sum,
     "checks.memory.used_mb": _sum,
@@ -71,8 +71,8 @@ RULES: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "observability.disconnects.total": sum,
     "observability.disconnects.by_reason.*": sum,
     "observability.slow.*": sum,
-    "observability.outbox.samples": sum,
-    "observability.outbox.*": max,
+    "observability.send_queue.samples": sum,
+    "observability.send_queue.*": max,
 }
 
 
@@ -105,12 +105,12 @@ def merge_clients(pages: Mapping[int, Report], limit: int) -> Report:
     clients = [
         {"worker": number, **client} for number, page in pages.items() for client in page["clients"]
     ]
-    most = heapq.nlargest(
+    maximum = heapq.nlargest(
         limit, clients, key=lambda one: (one["backlog_bytes"], one["connected_seconds"])
     )
     names = [name for page in pages.values() for name in page["totals"]]
     totals = {name: sum(page["totals"][name] for page in pages.values()) for name in names}
-    return {"totals": totals, "clients": most}
+    return {"totals": totals, "clients": maximum}
 
 
 def _checked(report: Report) -> Report:

@@ -6,10 +6,10 @@ import attrs
 
 from odin_ws.settings import Settings
 
-__all__ = ["largest_share", "settings_of"]
+__all__ = ["max_worker_connections", "worker_settings"]
 
 
-def settings_of(settings: Settings, number: int) -> Settings:
+def worker_settings(settings: Settings, number: int) -> Settings:
     """The settings of worker `number`, from 1 on: as equal a part of the connections as there is.
 
     So it has of the rate at which they may come. CPU and memory are divided where they are
@@ -23,6 +23,6 @@ def settings_of(settings: Settings, number: int) -> Settings:
     )
 
 
-def largest_share(settings: Settings) -> int:
+def max_worker_connections(settings: Settings) -> int:
     """How many connections a worker may have at most."""
-    return settings_of(settings, 1).ws_max_connections
+    return worker_settings(settings, 1).ws_max_connections

@@ -8,7 +8,7 @@ from typing import Final
 
 from prometheus_client.core import Metric
 
-__all__ = ["GAUGES", "Totals", "merge_families"]
+__all__ = ["GAUGES", "MergedMetrics", "merge_families"]
 
 Rule = Callable[[Sequence[float]], float]
 
@@ -18,14 +18,14 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_connections_active": sum,
     "ws_connections_max": sum,
     "ws_connections_pending": sum,
-    "ws_turns_waiting": sum,
+    "ws_read_scheduler_waiting": sum,
     "ws_replays_waiting": sum,
     "ws_time_slices_waiting": sum,
     "ws_capacity_max_connections": sum,
     "ws_memory_bytes": sum,
     "ws_memory_reusable_bytes": sum,
     "ws_memory_limit_bytes": sum,
-    "ws_outbox_backlog_bytes": sum,
+    "ws_send_queue_backlog_bytes": sum,
     "ws_replays_active": sum,
     "ws_scan_clients": sum,
     "ws_scan_clients_waiting": sum,
@@ -39,16 +39,16 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "odin_ws_build_info": max,
     # Every worker reads everything and keeps the same past: the one that is worst off tells.
     "ws_kafka_connected": min,
-    "ws_token_keys": min,
+    "ws_jwt_keys": min,
     "ws_tls_certificate_expires_timestamp_seconds": min,
     "ws_revocations": min,
     "ws_kafka_paced": max,
     "ws_kafka_lag_records": max,
     "ws_kafka_partitions_held": max,
     "ws_kafka_partitions_not_read": max,
-    "ws_outbox_backlog_max_bytes": max,
-    "ws_retention_messages": max,
-    "ws_retention_bytes": max,
+    "ws_send_queue_backlog_max_bytes": max,
+    "ws_history_messages": max,
+    "ws_history_bytes": max,
     "ws_snapshot_channels": max,
     "process_virtual_memory_bytes": sum,
     "process_resident_memory_bytes": sum,
@@ -78,7 +78,7 @@ def merge_families(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
     return list(families.values())
 
 
-class Totals:
+class MergedMetrics:
     """What all workers have counted since the start; it never goes back when one is replaced.
 
     A worker is known by its number. What it counted after it was last seen is lost when it ends.

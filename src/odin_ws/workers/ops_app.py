@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from odin_ws.ops.metrics import build_info, log_lines, ops_rejections
-from odin_ws.ops.page_cache import PAGE_SECONDS, SharedPage
+from odin_ws.ops.page_cache import PAGE_SECONDS, PageCache
 from odin_ws.ops.pages import OpsPages, not_ready, pages_app
-from odin_ws.ops.request_checks import OpsAccess
-from odin_ws.ops.revocations import read_body, revoking_disabled
+from odin_ws.ops.request_checks import OpsAuth
+from odin_ws.ops.revocations import read_body, revocation_disabled
 from odin_ws.ops.stats import OpsStats
-from odin_ws.workers.child import Answer
+from odin_ws.workers.child import WorkerResponse
 from odin_ws.workers.health import merge_clients, merge_health
 from odin_ws.workers.supervisor import Supervisor
 
@@ -29,11 +29,11 @@ __all__ = ["worker_families", "workers_app"]
 
 
 def workers_app(
-    supervisor: Supervisor, access: OpsAccess, stats: OpsStats, seconds: float = PAGE_SECONDS
+    supervisor: Supervisor, ops_auth: OpsAuth, stats: OpsStats, seconds: float = PAGE_SECONDS
 ) -> Starlette:
     """The pages of all workers; one that asks them is built at most once in `seconds`."""
-    pages = _Pages(supervisor, stats, seconds, may_revoke=access.token is not None)
-    return pages_app(pages, access, stats)
+    pages = _Pages(supervisor, stats, seconds, may_revoke=ops_auth.token is not None)
+    return pages_app(pages, ops_auth, stats)
 
 
 class _Pages(OpsPages):
@@ -44,7 +44,7 @@ class _Pages(OpsPages):
         self._supervisor = supervisor
         self._may_revoke = may_revoke
         self._stats = stats
-        self._ready = SharedPage(self._build_ready, seconds)
+        self._ready = PageCache(self._build_ready, seconds)
         self._started_at = trio.current_time()
         own = CollectorRegistry()
         ProcessCollector(registry=own)
@@ -53,7 +53,7 @@ class _Pages(OpsPages):
     async def ready(self, _request: Request) -> Response:
         """Not before all have been ready; then as long as one of them is."""
         if self._supervisor.draining:
-            # At once: WS_DRAIN_DELAY is short, and a load balancer has to see it.
+            # At once: WS_DRAIN_DELAY_SECONDS is short, and a load balancer has to see it.
             return not_ready("draining")
         return await self._ready.get()
 
@@ -89,7 +89,7 @@ class _Pages(OpsPages):
     async def metrics_text(self) -> bytes:
         supervisor = self._supervisor
         up = await supervisor.look()
-        families = supervisor.totals.families(
+        families = supervisor.merged_metrics.families(
             self._own.collect(), [build_info(), log_lines(), ops_rejections(self._stats)]
         )
         return _text([*worker_families(supervisor, up), *families])
@@ -103,7 +103,7 @@ class _Pages(OpsPages):
         """Carried out by every worker; it has to be posted again where one did not answer."""
         if not self._may_revoke:
             # Each worker would answer the same; a crowd that posts must not reach them.
-            return revoking_disabled()
+            return revocation_disabled()
         answers = await self._supervisor.ask("/revocations", await read_body(request))
         for number, one in answers.items():
             if one is None:
@@ -125,7 +125,7 @@ class _Pages(OpsPages):
             "uptime": 0 if report is None else report["uptime"],
         }
 
-    def _why_not(self, number: int, answer: Answer | None) -> str:
+    def _why_not(self, number: int, answer: WorkerResponse | None) -> str:
         if answer is None:
             return self._state(number)
         return answer.text.strip().removeprefix("not ready: ")
@@ -150,11 +150,13 @@ def worker_families(supervisor: Supervisor, up: Mapping[int, bool]) -> Iterator[
         labels = [str(worker.number)]
         answers.add_metric(labels, up[worker.number])
         restarts.add_metric(labels, worker.restarts)
-        active.add_metric(labels, supervisor.totals.of(worker.number, "ws_connections_active"))
+        active.add_metric(
+            labels, supervisor.merged_metrics.of(worker.number, "ws_connections_active")
+        )
     yield from (answers, restarts, active)
 
 
-def _is_ok(answer: Answer | None) -> bool:
+def _is_ok(answer: WorkerResponse | None) -> bool:
     return answer is not None and answer.status == HTTPStatus.OK
 
 

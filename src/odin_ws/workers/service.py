@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from odin_ws.listener.accept_loop import bound_address, open_listening_socket, reserve_port
-from odin_ws.ops.request_checks import OpsAccess
+from odin_ws.ops.request_checks import OpsAuth
 from odin_ws.ops.server import serve_ops
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret, Settings
@@ -53,10 +53,10 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
             settings.ws_workers,
             partial(open_child, command, environ, ops_token=ops_token),
             stop,
-            settings.ws_drain_delay + settings.ws_drain_seconds + _DRAIN_GRACE,
+            settings.ws_drain_delay_seconds + settings.ws_drain_timeout_seconds + _DRAIN_GRACE,
         )
         stats = OpsStats()
-        app = workers_app(supervisor, OpsAccess.of(settings), stats)
+        app = workers_app(supervisor, OpsAuth.of(settings), stats)
         async with serve_ops(app, ops_socket, stats), _renewing(settings, supervisor):
             log.info(
                 "serving with workers",

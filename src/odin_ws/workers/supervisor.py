@@ -15,14 +15,14 @@ from odin_ws.backoff import Backoff
 from odin_ws.workers.child import (
     DRAIN,
     RENEW,
-    Answer,
-    CannotAsk,
     CannotStart,
     Child,
-    NoAnswer,
+    NoResponse,
     OpenChild,
+    RequestNotSent,
+    WorkerResponse,
 )
-from odin_ws.workers.metrics import Totals
+from odin_ws.workers.metrics import MergedMetrics
 
 __all__ = ["WRONG_SETTINGS", "Supervisor", "Worker", "WorkerFailed"]
 
@@ -95,7 +95,7 @@ class Supervisor:
         self, workers: int, open_child: OpenChild, stop: trio.Event, drain_seconds: float
     ) -> None:
         self.workers = [Worker(number) for number in range(1, workers + 1)]
-        self.totals = Totals()
+        self.merged_metrics = MergedMetrics()
         self._open_child = open_child
         self._stop = stop
         self._drain_seconds = drain_seconds
@@ -115,14 +115,16 @@ class Supervisor:
                 nursery.start_soon(self._keep, worker)
         return all(worker.drained is not False for worker in self.workers)
 
-    async def ask(self, path: str, body: bytes | None = None) -> dict[int, Answer | None]:
+    async def ask(self, path: str, body: bytes | None = None) -> dict[int, WorkerResponse | None]:
         """A page of each worker, or its answer to `body`; None of those not in time."""
-        answers: dict[int, Answer | None] = dict.fromkeys(one.number for one in self.workers)
+        answers: dict[int, WorkerResponse | None] = dict.fromkeys(
+            one.number for one in self.workers
+        )
 
         async def ask_one(number: int, child: Child) -> None:
             try:
                 answers[number] = await child.ask(path, body)
-            except NoAnswer:
+            except NoResponse:
                 return
 
         with trio.move_on_after(_ANSWER_SECONDS):
@@ -157,7 +159,7 @@ class Supervisor:
             if self.draining:
                 # One that never served had nobody to send away.
                 worker.drained = status == 0 or not worker.served
-                log.info("a worker has ended", worker=worker.number, end=_described(status))
+                log.info("worker exited", worker=worker.number, end=_described(status))
                 return
             # One that a signal ended before it served was ended by somebody: a drain of all may
             # follow, where the signal went to every process.
@@ -171,15 +173,15 @@ class Supervisor:
         """Start a process and see it to its end; returns its exit status, 1 where none started."""
         try:
             async with self._open_child(worker.number) as child:
-                log.info("a worker starts", worker=worker.number, pid=child.pid)
+                log.info("worker starting", worker=worker.number, pid=child.pid)
                 return await self._attend(worker, child)
         except CannotStart as error:
-            log.error("a worker cannot be started", worker=worker.number, reason=str(error))  # noqa: TRY400 -- the reason says it all
+            log.error("worker start failed", worker=worker.number, reason=str(error))  # noqa: TRY400 -- the reason says it all
             return 1
 
     async def _wait_before_restart(self, worker: Worker, status: int, seconds: float) -> None:
         log.error(
-            "a worker has ended and is replaced",
+            "worker exited, replaced",
             worker=worker.number,
             end=_described(status),
             after_seconds=round(seconds, 2),
@@ -199,7 +201,7 @@ class Supervisor:
                 nursery.cancel_scope.cancel()
         finally:
             worker.child = None
-            self.totals.ended(worker.number)
+            self.merged_metrics.ended(worker.number)
         return status
 
     async def _watch(self, worker: Worker, child: Child) -> None:
@@ -208,22 +210,22 @@ class Supervisor:
             with trio.move_on_after(_HUNG_SECONDS) as patience:
                 await _until_alive(worker, child, patience)
                 worker.served = True
-                with suppress(NoAnswer):  # the page failed, which is not the worker's end
+                with suppress(NoResponse):  # the page failed, which is not the worker's end
                     self._saw(worker, await child.ask("/metrics"))
             if patience.cancelled_caught:
-                log.error("a worker does not answer and is killed", worker=worker.number)
+                log.error("worker unresponsive, killed", worker=worker.number)
                 child.kill()
                 return
             await trio.sleep(_LOOK_SECONDS)
 
-    def _saw(self, worker: Worker, answer: Answer) -> None:
-        self.totals.saw(worker.number, text_string_to_metric_families(answer.text))
+    def _saw(self, worker: Worker, answer: WorkerResponse) -> None:
+        self.merged_metrics.saw(worker.number, text_string_to_metric_families(answer.text))
 
     async def _drain_when_asked(self, worker: Worker, child: Child) -> None:
         await self._stop.wait()
         await child.tell(DRAIN)
         await trio.sleep(self._drain_seconds)
-        log.error("a worker has not drained in time and is killed", worker=worker.number)
+        log.error("worker drain timed out, killed", worker=worker.number)
         child.kill()
 
 
@@ -233,14 +235,14 @@ async def _until_alive(worker: Worker, child: Child, patience: trio.CancelScope)
     while True:
         try:
             await child.ask("/health/live")
-        except CannotAsk as error:
+        except RequestNotSent as error:
             patience.deadline = trio.current_time() + _HUNG_SECONDS
             if not told:
                 told = True
                 reason = str(error.__cause__)
-                log.error("a worker cannot be looked at", worker=worker.number, reason=reason)  # noqa: TRY400 -- the reason says it all
+                log.error("worker health check failed", worker=worker.number, reason=reason)  # noqa: TRY400 -- the reason says it all
             await trio.sleep(_AGAIN_SECONDS)
-        except NoAnswer:
+        except NoResponse:
             await trio.sleep(_AGAIN_SECONDS)
         else:
             return

@@ -188,7 +188,7 @@ async def _by_library(seat: Seat, notes: Notes) -> None:
                     case FeedChange():
                         notes.event("feed", item.status)
                     case Disconnected():
-                        notes.event("closed" if notes.connected else "refused", str(item))
+                        notes.event("closed" if notes.connected else "rejected", str(item))
                         notes.connected = False
         except ClientError as error:
             notes.event("error", str(error))

@@ -11,7 +11,7 @@ import trio
 from odin_ws.testing.cluster import ClusterNode
 from tests.chaos.cluster.stage import Stage
 from tests.chaos.cluster.truth import Entry, State
-from tests.integration.feeding import PATIENCE, eventually, until
+from tests.integration.running_source import PATIENCE, eventually, until
 
 __all__ = ["ALL", "SHORT", "Fault"]
 
@@ -164,7 +164,7 @@ async def _drained(stage: Stage, category: str) -> None:
     await stage.caught_up(category)
 
 
-async def retention(stage: Stage) -> None:
+async def history(stage: Stage) -> None:
     """Records are deleted before a live reader had them, and while clients are away.
 
     One instance is frozen and some clients are gone; the records published are deleted, but for the
@@ -241,7 +241,7 @@ ALL: Final[Sequence[Fault]] = (
     Fault("right revoked", f"READ on a topic, for {REVOKED_SECONDS} s", revoked_right),
     Fault("topic made anew", "deleted and created with more records than before", topic_made_anew),
     Fault("unclean election", "ten acknowledged records are cut from a log", unclean_election),
-    Fault("retention", "40 records deleted before a reader and a replay", retention, closes=True),
+    Fault("retention", "40 records deleted before a reader and a replay", history, closes=True),
     Fault("transactions", "one committed, one aborted, one hanging", transactions),
     Fault("compaction", "a replay over a log with holes", compaction),
     Fault(

@@ -14,7 +14,7 @@ from confluent_kafka import TopicPartition as Place
 
 from tests.chaos.cluster.truth import Entry, State, Truth
 from tests.integration.cluster import Transaction
-from tests.integration.feeding import Sent, eventually
+from tests.integration.running_source import Sent, eventually
 
 __all__ = ["Publisher", "read_back"]
 
@@ -54,7 +54,7 @@ class Publisher:
         self._tokens = tokens
         self._rates = dict(rates)
         self._truth = truth
-        self._turns = dict.fromkeys(topics, 0)
+        self._read_scheduler = dict.fromkeys(topics, 0)
         self._producers = {category: self._producer() for category in topics}
         # Replaced ones, which may have records on their way.
         self._retired: list[Producer] = []
@@ -97,8 +97,8 @@ class Publisher:
         return entries
 
     def _begin(self, category: str) -> Entry:
-        self._turns[category] += 1
-        token = self._tokens[self._turns[category] % len(self._tokens)]
+        self._read_scheduler[category] += 1
+        token = self._tokens[self._read_scheduler[category] % len(self._tokens)]
         return self._truth.begin(category, token)
 
     async def taken(self, category: str) -> None:

@@ -23,7 +23,7 @@ from tests.chaos.instances import Instance, run_instances
 from tests.chaos.plan import Seat, Way
 from tests.chaos.wire import Wire, open_wire
 from tests.integration.cluster import Cluster, user_settings
-from tests.integration.feeding import eventually, until
+from tests.integration.running_source import eventually, until
 
 __all__ = ["CATEGORIES", "Size", "Stage", "open_stage"]
 
@@ -150,11 +150,11 @@ async def open_stage(
         **user_settings(cluster.nodes),
         "WS_CATALOGUE": str(_catalogue(directory, topics)),
         "WS_MAX_RECORD_BYTES": str(6 << 20),
-        "WS_OUTBOX_BYTES": str(64 << 20),
+        "WS_SEND_QUEUE_BYTES": str(64 << 20),
         "KAFKA_PROBE_SECONDS": "1",
     }
     # One replays from memory as far as it can, the other always from Kafka.
-    each = [settings, {**settings, "WS_RETENTION_BYTES": "0"}]
+    each = [settings, {**settings, "WS_HISTORY_BYTES": "0"}]
     async with AsyncExitStack() as stack:
         say("starting two instances")
         instances = await stack.enter_async_context(run_instances(each, directory))

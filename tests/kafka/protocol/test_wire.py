@@ -58,10 +58,10 @@ def test_lengths_that_lie_cost_no_memory(golden: Golden) -> None:
             for at in range(len(golden.response)):
                 body = golden.response[:at] + length + golden.response[at + len(length) :]
                 decode(golden.message, golden.version, body)
-        _, most = tracemalloc.get_traced_memory()
+        _, maximum = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert most < 1 << 20
+    assert maximum < 1 << 20
 
 
 @pytest.mark.parametrize("flexible", [True, False])

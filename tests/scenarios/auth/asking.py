@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from odin_ws.testing.scenario import Client, Scenario
-from tests.issuing import issuer
+from odin_ws.testing.scenario import Scenario, ScenarioClient
+from tests.jwt_issuer import issuer
 from tests.scenarios.wire import RawClient, request
 
 __all__ = ["Answer", "ask", "bearer", "come", "token"]
@@ -24,7 +24,7 @@ class Answer:
 
 
 def token(seconds: float = 3600, **claims: Any) -> str:
-    """A good one of Ann's, as of tests.issuing."""
+    """A good one of Ann's, as of tests.jwt_issuer."""
     return issuer("HS256").token(seconds, **claims)
 
 
@@ -47,6 +47,6 @@ async def ask(
     return Answer(status, {name.lower(): value for name, _, value in pairs}, body)
 
 
-async def come(scenario: Scenario, seconds: float = 3600, **claims: Any) -> Client:
+async def come(scenario: Scenario, seconds: float = 3600, **claims: Any) -> ScenarioClient:
     """A client of Ann's that is let in."""
     return await scenario.connect(token=token(seconds, **claims))

@@ -11,7 +11,7 @@ import trio
 
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
-from tests.issuing import SECRET, TOKENS_ARE_ASKED_FOR, Issuer, issuer
+from tests.jwt_issuer import SECRET, TOKENS_ARE_ASKED_FOR, Issuer, issuer
 from tests.scenarios.auth.asking import ask, bearer, come, token
 from tests.scenarios.ops import metric
 
@@ -57,7 +57,7 @@ async def test_without_a_token_nobody_gets_in(odin_scenario: Scenario) -> None:
     ],
     ids=range(9),
 )
-async def test_a_bad_token_is_refused(odin_scenario: Scenario, bad: str, text: str) -> None:
+async def test_a_bad_token_is_rejected(odin_scenario: Scenario, bad: str, text: str) -> None:
     """The client learns what it can mend; a forger learns nothing, not even that it is too old."""
     with structlog.testing.capture_logs() as lines:
         answer = await ask(odin_scenario, headers=bearer(bad))
@@ -89,7 +89,7 @@ async def test_two_tokens_are_a_bad_request(odin_scenario: Scenario) -> None:
 
 @pytest.mark.odin_settings(ws_jwt_audience="odin", ws_jwt_issuer="https://id", **JWT)
 async def test_audience_and_issuer_have_to_be_right(odin_scenario: Scenario) -> None:
-    """Where they are set, a token without them is refused too."""
+    """Where they are set, a token without them is rejected too."""
 
     async def status(**claims: Any) -> int:
         return (await ask(odin_scenario, headers=bearer(token(**claims)))).status
@@ -101,7 +101,7 @@ async def test_audience_and_issuer_have_to_be_right(odin_scenario: Scenario) -> 
     assert await status(aud="odin") == 401
 
 
-@pytest.mark.odin_settings(ws_jwt_leeway=60, **JWT)
+@pytest.mark.odin_settings(ws_jwt_leeway_seconds=60, **JWT)
 async def test_leeway_is_a_setting(odin_scenario: Scenario) -> None:
     """With a minute of it, half a minute too late is in time."""
     assert (await ask(odin_scenario, headers=bearer(token(-30)))).status == 101
@@ -119,7 +119,7 @@ async def test_leeway_is_a_setting(odin_scenario: Scenario) -> None:
         (None, 101),
     ],
 )
-@pytest.mark.odin_settings(ws_origins=("https://example.com", "https://*.example.org"))
+@pytest.mark.odin_settings(ws_allowed_origins=("https://example.com", "https://*.example.org"))
 async def test_only_listed_pages_may_connect(
     odin_scenario: Scenario, origin: str | None, status: int
 ) -> None:
@@ -153,7 +153,7 @@ async def test_a_user_may_have_any_number(odin_scenario: Scenario) -> None:
     assert odin_scenario.view.server.admission.active == 150
 
 
-async def test_who_is_refused_takes_no_place(odin_scenario: Scenario) -> None:
+async def test_who_is_rejected_takes_no_place(odin_scenario: Scenario) -> None:
     """Neither among all connections nor among its user's."""
     for headers in ({}, bearer("x"), bearer(token(-100))):
         await ask(odin_scenario, headers=headers)
@@ -170,7 +170,7 @@ async def test_who_is_refused_takes_no_place(odin_scenario: Scenario) -> None:
     ],
     ids=["none", "bad", "alone"],
 )
-async def test_refusals_are_counted_by_reason(
+async def test_rejections_are_counted_by_reason(
     odin_scenario: Scenario, headers: dict[str, str], reason: str
 ) -> None:
     """And none of them is for want of room."""
@@ -184,7 +184,7 @@ async def test_who_finds_no_room_is_not_asked(odin_scenario: Scenario) -> None:
     """A full server spends nothing on signatures."""
     await come(odin_scenario)
     assert (await ask(odin_scenario, headers=bearer("x"))).status == 503
-    assert await metric(odin_scenario, "ws_tokens_refused_total") == 0
+    assert await metric(odin_scenario, "ws_jwt_rejected_total") == 0
 
 
 async def test_what_is_no_upgrade_is_judged_first(odin_scenario: Scenario) -> None:

@@ -10,7 +10,7 @@ import trio
 
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Closed, Scenario
-from tests.issuing import SECRET, TOKENS_ARE_ASKED_FOR
+from tests.jwt_issuer import SECRET, TOKENS_ARE_ASKED_FOR
 from tests.scenarios.auth.asking import come, token
 
 pytestmark = TOKENS_ARE_ASKED_FOR
@@ -69,7 +69,7 @@ async def test_a_short_token_is_told_of_at_once(odin_scenario: Scenario) -> None
     assert notice["expires_in_ms"] == pytest.approx(1000 * (5 + LEEWAY - 1), abs=1000 * SLACK)
 
 
-@pytest.mark.odin_settings(ws_token_notice=5, **JWT)
+@pytest.mark.odin_settings(ws_token_expiry_notice_seconds=5, **JWT)
 async def test_the_notice_is_a_setting(odin_scenario: Scenario) -> None:
     """Five seconds before, here."""
     started = trio.current_time()
@@ -118,7 +118,7 @@ async def test_who_has_left_is_forgotten(odin_scenario: Scenario) -> None:
     client = await come(odin_scenario, 86_400)
     client.stream.break_off()
     await trio.sleep(5)
-    assert len(odin_scenario.view.server.doorkeeper.expiry) == 0
+    assert len(odin_scenario.view.server.authenticator.expiry) == 0
 
 
 @pytest.mark.parametrize("ago", [0, 600])

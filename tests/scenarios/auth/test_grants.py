@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from odin_ws.settings import Secret
-from odin_ws.testing.scenario import Client, Scenario
-from tests.issuing import SECRET, TOKENS_ARE_ASKED_FOR
+from odin_ws.testing.scenario import Scenario, ScenarioClient
+from tests.jwt_issuer import SECRET, TOKENS_ARE_ASKED_FOR
 from tests.scenarios.auth.asking import come, token
 from tests.scenarios.tables import EVENTS
 
@@ -39,7 +39,7 @@ async def publish(scenario: Scenario) -> None:
     await trio.sleep(1)
 
 
-async def received(client: Client) -> set[str]:
+async def received(client: ScenarioClient) -> set[str]:
     """The channels of all that has come, and comes in a second."""
     found = set()
     with trio.move_on_after(1):
@@ -150,33 +150,33 @@ async def test_private_categories_are_a_setting(odin_scenario: Scenario) -> None
     assert rejected(ack) == {"*.social": "not granted: *.social"}
 
 
-@pytest.mark.parametrize(("claim", "most"), [(2, 2), (0, 0), (5, 3), (None, 3)])
+@pytest.mark.parametrize(("claim", "maximum"), [(2, 2), (0, 0), (5, 3), (None, 3)])
 @pytest.mark.odin_settings(ws_max_subscriptions=3, ws_auth="jwt", ws_jwt_secret=Secret(SECRET))
 async def test_a_token_can_lower_the_limit(
-    odin_scenario: Scenario, claim: int | None, most: int
+    odin_scenario: Scenario, claim: int | None, maximum: int
 ) -> None:
     """Of subscriptions, and never raise it; the sentence has the limit that holds."""
     client = await come(odin_scenario, max_subscriptions=claim)
     ack = await client.subscribe(channels=[f"T{number}.trade" for number in range(5)])
-    assert ack["count"] == most
+    assert ack["count"] == maximum
     assert {(one["code"], one["message"]) for one in ack["rejected"]} == {
-        ("TOO_MANY_SUBSCRIPTIONS", f"at most {most} subscriptions per connection")
+        ("TOO_MANY_SUBSCRIPTIONS", f"at most {maximum} subscriptions per connection")
     }
     again = await client.command(
         "reconnect", last_pos={f"U{number}.trade": "0-0" for number in range(4)}
     )
-    assert again["message"] == f"at most {most} subscriptions per connection"
+    assert again["message"] == f"at most {maximum} subscriptions per connection"
 
 
 async def test_what_waits_is_judged_when_its_turn_comes(odin_scenario: Scenario) -> None:
     """A command that was granted when it came is not, if the token has changed meanwhile."""
     await publish(odin_scenario)
     client = await come(odin_scenario, channels=["*.trade", "*.balances"])
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     await client.send('{"type":"subscribe","id":1,"data":{"channels":["*.trade"],"since_ms":0}}')
     await client.send('{"type":"subscribe","id":2,"data":{"channels":["BTC.balances"]}}')
     await client.command("auth", token=token(channels=["*.trade"]))
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     first, second = await client.answer(), await client.answer()
     assert (first["id"], first["subscribed"]) == (1, ["*.trade"])
     assert (second["id"], rejected(second)) == (2, {"BTC.balances": "not granted: BTC.balances"})

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from odin_ws.settings import Settings
 from odin_ws.testing.scenario import open_scenario
-from tests.issuing import Issuer, issuer
+from tests.jwt_issuer import Issuer, issuer
 from tests.scenarios.auth.asking import ask, bearer
 
 OLD: Final = issuer("ES256", "old")
@@ -49,7 +49,7 @@ async def test_a_new_key_is_taken_without_a_restart_and_nobody_is_dropped(
         assert (await ask(scenario, headers=bearer(OLD.token()))).status == 101
 
         publish(path, NEW)
-        await trio.sleep(scenario.view.settings.ws_jwks_interval * 1.2)
+        await trio.sleep(scenario.view.settings.ws_jwks_interval_seconds * 1.2)
         assert (await ask(scenario, headers=bearer(OLD.token()))).status == 401
         assert (await early.command("auth", token=OLD.token()))["type"] == "auth_error"
         assert (await early.command("auth", token=NEW.token()))["type"] == "auth_ack"

@@ -12,10 +12,10 @@ import jwt
 import orjson
 import pytest
 
-from odin_ws.auth.faults import TokenFault
+from odin_ws.auth.faults import JwtFault
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
-from tests.issuing import SECRET
+from tests.jwt_issuer import SECRET
 from tests.scenarios.auth.asking import ask, bearer, come
 from tests.scenarios.ops import get, post
 
@@ -45,7 +45,7 @@ def signed(**claims: Any) -> str:
 
 
 @pytest.mark.parametrize("case", ODD)
-async def test_odd_claims_are_refused_with_401(odin_scenario: Scenario, case: str) -> None:
+async def test_odd_claims_are_rejected_with_401(odin_scenario: Scenario, case: str) -> None:
     """They are counted as claims; `/clients` and a live connection's `auth` go on as before."""
     live = await come(odin_scenario)
     token = signed(**ODD[case])
@@ -54,9 +54,9 @@ async def test_odd_claims_are_refused_with_401(odin_scenario: Scenario, case: st
     assert (await live.command("heartbeat"))["type"] == "pong"
     clients = await get(odin_scenario, "/clients", headers=bearer(OPS))
     assert [one["user"] for one in clients.json()["clients"]] == ["ann"]
-    authority = odin_scenario.view.server.doorkeeper.authority
-    assert authority is not None
-    assert authority.faults == {TokenFault.CLAIMS: 2}
+    jwt_verifier = odin_scenario.view.server.authenticator.jwt_verifier
+    assert jwt_verifier is not None
+    assert jwt_verifier.rejections == {JwtFault.CLAIMS: 2}
     assert odin_scenario.view.server.stats.errors == 0
 
 
@@ -81,7 +81,7 @@ async def test_every_user_that_got_in_is_listed_and_can_be_revoked(
 
 
 @pytest.mark.parametrize("until", ["1e300", "-1e300", "1" + "0" * 400, "9007199254740994"])
-async def test_revocation_until_no_time_that_could_come_is_refused(
+async def test_revocation_until_no_time_that_could_come_is_rejected(
     odin_scenario: Scenario, until: str
 ) -> None:
     """400; a number that is too large is no error of ours."""

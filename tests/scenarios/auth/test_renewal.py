@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import trio
 
-from odin_ws.testing.scenario import Client, Scenario
-from tests.issuing import TOKENS_ARE_ASKED_FOR, Issuer
+from odin_ws.testing.scenario import Scenario, ScenarioClient
+from tests.jwt_issuer import TOKENS_ARE_ASKED_FOR, Issuer
 from tests.scenarios.auth.asking import come, token
 from tests.scenarios.ops import metric
 
 pytestmark = TOKENS_ARE_ASKED_FOR
 
 
-async def fault(client: Client, text: str) -> tuple[str, str]:
-    """Code and sentence of what a new token is refused with."""
+async def fault(client: ScenarioClient, text: str) -> tuple[str, str]:
+    """Code and sentence of what a new token is rejected with."""
     said = await client.command("auth", token=text)
     assert said["type"] == "auth_error"
     return said["data"]["code"], said["data"]["message"]
@@ -73,13 +73,13 @@ async def test_a_replay_is_cut_to_what_is_granted(odin_scenario: Scenario) -> No
     odin_scenario.publish("BTC", "trade")
     await trio.sleep(1)
     client = await come(odin_scenario, channels=["*.*"])
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     names = '["BTC.balances","BTC.trade"]'
     await client.send(f'{{"type":"subscribe","data":{{"channels":{names},"since_ms":0}}}}')
     await trio.sleep(1)
     forced = await client.command("auth", token=token())
     assert (forced["unsubscribed"], forced["count"]) == (["BTC.balances"], 1)
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     assert (await client.answer())["type"] == "auth_ack"
     assert (await client.answer())["subscribed"] == ["BTC.trade"]
     assert (await client.message())["channel"] == "BTC.trade"
@@ -110,7 +110,7 @@ async def test_what_is_granted_no_more_is_not_sent_again(odin_scenario: Scenario
     ],
     ids=["nonsense", "forged", "old", "another user's", "another user's, with more"],
 )
-async def test_a_token_that_is_refused_changes_nothing(
+async def test_a_token_that_is_rejected_changes_nothing(
     odin_scenario: Scenario, bad: str, code: str, message: str
 ) -> None:
     """Neither what is granted nor when it ends; the connection goes on."""
@@ -121,7 +121,7 @@ async def test_a_token_that_is_refused_changes_nothing(
     odin_scenario.publish("BTC", "trade")
     assert (await client.message())["channel"] == "BTC.trade"
     assert (await client.closed()).code == 4401
-    assert await metric(odin_scenario, "ws_tokens_refused_total") == 1
+    assert await metric(odin_scenario, "ws_jwt_rejected_total") == 1
 
 
 async def test_too_many_bad_tokens_close(odin_scenario: Scenario) -> None:

@@ -12,7 +12,7 @@ import trio
 from odin_ws.auth.revocations import LASTS_SECONDS
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
-from tests.issuing import SECRET
+from tests.jwt_issuer import SECRET
 from tests.scenarios.auth.asking import ask, bearer, come, token
 from tests.scenarios.ops import post
 from tests.scenarios.wire import RawClient
@@ -39,8 +39,8 @@ async def test_a_user_is_closed_and_kept_out(odin_scenario: Scenario) -> None:
     for client in clients:
         closed = await client.closed()
         assert (closed.code, closed.reason) == (4403, "access was revoked")
-    refused = await ask(odin_scenario, headers=bearer(token(jti="new")))
-    assert (refused.status, refused.body) == (403, "access was revoked\n")
+    rejected = await ask(odin_scenario, headers=bearer(token(jti="new")))
+    assert (rejected.status, rejected.body) == (403, "access was revoked\n")
     assert (await ask(odin_scenario, headers=bearer(token(sub="bob")))).status == 101
     assert (await bob.command("heartbeat"))["type"] == "pong"
 

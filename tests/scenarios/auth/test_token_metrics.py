@@ -9,10 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.auth.faults import TokenFault
+from odin_ws.auth.faults import JwtFault
 from odin_ws.auth.revocations import Revocation
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.issuing import TOKENS_ARE_ASKED_FOR, Issuer, issuer, jwt_settings
+from tests.jwt_issuer import TOKENS_ARE_ASKED_FOR, Issuer, issuer, jwt_settings
 from tests.scenarios.auth.asking import ask, bearer, come, token
 from tests.scenarios.ops import ask as ask_ops
 from tests.scenarios.ops import metric, metrics
@@ -24,13 +24,13 @@ async def test_faults_are_counted_by_reason(odin_scenario: Scenario) -> None:
     labels = {
         dict(labels)["reason"]
         for name, labels in await metrics(odin_scenario)
-        if name == "ws_tokens_refused_total"
+        if name == "ws_jwt_rejected_total"
     }
-    assert labels == set(TokenFault)
-    authority = odin_scenario.view.server.doorkeeper.authority
-    assert authority is not None
+    assert labels == set(JwtFault)
+    jwt_verifier = odin_scenario.view.server.authenticator.jwt_verifier
+    assert jwt_verifier is not None
     client = await come(odin_scenario)
-    authority.revoke(Revocation(user="eve"), 4_000_000_000)
+    jwt_verifier.revoke(Revocation(user="eve"), 4_000_000_000)
     expected = {
         "malformed": "x",
         "algorithm": issuer("ES256").token(),
@@ -42,9 +42,9 @@ async def test_faults_are_counted_by_reason(odin_scenario: Scenario) -> None:
     }
     for reason, text in expected.items():
         await ask(odin_scenario, headers=bearer(text))
-        assert await metric(odin_scenario, "ws_tokens_refused_total", reason=reason) == 1, reason
+        assert await metric(odin_scenario, "ws_jwt_rejected_total", reason=reason) == 1, reason
     await client.command("auth", token=token(sub="bob"))
-    assert await metric(odin_scenario, "ws_tokens_refused_total", reason="other_user") == 1
+    assert await metric(odin_scenario, "ws_jwt_rejected_total", reason="other_user") == 1
     assert await metric(odin_scenario, "ws_revocations") == 1
 
 
@@ -54,33 +54,33 @@ async def test_keys_are_counted_as_they_change(autojump_clock: MockClock, tmp_pa
     file = tmp_path / "jwks.json"
     old, new = issuer("ES256", "old"), issuer("RS256", "new")
     file.write_bytes(orjson.dumps({"keys": [old.jwk]}))
-    settings = jwt_settings(ws_jwks=file, ws_jwks_interval=60)
+    settings = jwt_settings(ws_jwks=file, ws_jwks_interval_seconds=60)
     async with open_scenario(settings) as scenario:
-        assert await metric(scenario, "ws_token_keys") == 1
+        assert await metric(scenario, "ws_jwt_keys") == 1
         file.write_bytes(orjson.dumps({"keys": [old.jwk, new.jwk]}))
         await trio.sleep(70)
-        assert await metric(scenario, "ws_token_keys") == 2
+        assert await metric(scenario, "ws_jwt_keys") == 2
         assert (await ask(scenario, headers=bearer(new.token()))).status == 101
-        reads = await metric(scenario, "ws_token_key_reads_total", result="read")
+        reads = await metric(scenario, "ws_jwks_reads_total", result="read")
         assert reads >= 2
         file.unlink()
         await trio.sleep(140)
-        assert await metric(scenario, "ws_token_key_reads_total", result="failed") >= 1
-        assert await metric(scenario, "ws_token_keys") == 2
+        assert await metric(scenario, "ws_jwks_reads_total", result="failed") >= 1
+        assert await metric(scenario, "ws_jwt_keys") == 2
         assert (await ask(scenario, headers=bearer(new.token()))).status == 101
 
 
 @pytest.mark.odin_settings(ws_auth="jwt", ws_jwks="http://127.0.0.1:1/jwks.json")
 async def test_without_keys_an_instance_is_not_ready(odin_scenario: Scenario) -> None:
     """Nobody could come in, so nobody should be sent; who comes is told to come again."""
-    authority = odin_scenario.view.server.doorkeeper.authority
-    assert authority is not None
-    assert authority.changing is not None
+    jwt_verifier = odin_scenario.view.server.authenticator.jwt_verifier
+    assert jwt_verifier is not None
+    assert jwt_verifier.jwks is not None
     answer = await ask_ops(odin_scenario, "/health/ready")
     assert (answer.status_code, answer.text) == (
         503,
         "not ready: the keys for tokens were not read yet\n",
     )
-    refused = await ask(odin_scenario, headers=bearer(token()))
-    assert (refused.status, refused.body) == (503, "tokens cannot be checked yet\n")
-    assert "retry-after" in refused.headers
+    rejected = await ask(odin_scenario, headers=bearer(token()))
+    assert (rejected.status, rejected.body) == (503, "tokens cannot be checked yet\n")
+    assert "retry-after" in rejected.headers

@@ -16,7 +16,7 @@ from odin_ws.log_reader import Span
 from odin_ws.pattern import matching_patterns
 from odin_ws.records import Record, TopicPartition
 from odin_ws.testing.memory_log import MemoryLog
-from odin_ws.testing.scenario import Client, Closed, Scenario
+from odin_ws.testing.scenario import Closed, Scenario, ScenarioClient
 
 __all__ = [
     "Follower",
@@ -94,12 +94,12 @@ def offsets_of(messages: Iterable[Mapping[str, Any]]) -> dict[TopicPartition, li
     return dict(found)
 
 
-async def say(client: Client, kind: str, **data: Any) -> None:
+async def say(client: ScenarioClient, kind: str, **data: Any) -> None:
     """Send a command, without waiting for its answer."""
     await client.send(json.dumps({"type": kind, "data": data}))
 
 
-async def all_messages(client: Client, seconds: float = 5) -> list[dict[str, Any]]:
+async def all_messages(client: ScenarioClient, seconds: float = 5) -> list[dict[str, Any]]:
     """Every message that comes until none has come for so long."""
     found = []
     while not await client.silence(seconds):
@@ -163,7 +163,7 @@ class Follower:
         self.live = False
         self._closed: Closed | None = None
         self._gone = trio.Event()
-        self._client: Client | None = None
+        self._client: ScenarioClient | None = None
 
     @property
     def channels(self) -> list[str]:
@@ -224,7 +224,7 @@ class Follower:
         self._closed = Closed(code, reason)
         self._gone.set()
 
-    async def _read(self, client: Client) -> None:
+    async def _read(self, client: ScenarioClient) -> None:
         while True:
             try:
                 text = await client.websocket.get_message()

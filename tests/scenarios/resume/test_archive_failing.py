@@ -19,20 +19,20 @@ from tests.scenarios.resume.following import (
     say,
 )
 
-pytestmark = pytest.mark.odin_settings(ws_retention_bytes=0)
+pytestmark = pytest.mark.odin_settings(ws_history_bytes=0)
 
 
 @pytest.mark.parametrize("seconds", [1, 25])
 async def test_it_recovers(odin_scenario: Scenario, nursery: trio.Nursery, seconds: float) -> None:
     """Within half a minute the client only waits: then it gets everything."""
     records = await publish(odin_scenario, 20)
-    odin_scenario.archive.fail()
+    odin_scenario.log_reader.fail()
     follower = following(records, "BTC.trade")
     await follower.come(nursery, odin_scenario)
     await trio.sleep(seconds)
     await publish(odin_scenario, 3)
     assert follower.items == []
-    odin_scenario.archive.recover()
+    odin_scenario.log_reader.recover()
     await trio.sleep(3)
     follower.check(everything(odin_scenario.log))
 
@@ -48,9 +48,9 @@ async def test_it_fails_and_recovers_again_and_again(
     follower.pause = 0.001
     await follower.come(nursery, odin_scenario, capacity=20_000)
     for _ in range(20):
-        odin_scenario.archive.fail()
+        odin_scenario.log_reader.fail()
         await trio.sleep(2)
-        odin_scenario.archive.recover()
+        odin_scenario.log_reader.recover()
         await trio.sleep(0.7)
         odin_scenario.publish("T1", "trade", "meanwhile")
     await trio.sleep(30)
@@ -66,7 +66,7 @@ async def test_it_fails_and_recovers_again_and_again(
 async def test_it_fails_for_good(odin_scenario: Scenario, delivery: str) -> None:
     """The answer says to come again, and nothing has changed: no subscription, no delivery mode."""
     records = await publish(odin_scenario, 5)
-    odin_scenario.archive.fail()
+    odin_scenario.log_reader.fail()
     client = await odin_scenario.connect()
     await client.subscribe(channels=["ETH.trade"])
     asked = trio.current_time()
@@ -79,10 +79,10 @@ async def test_it_fails_for_good(odin_scenario: Scenario, delivery: str) -> None
     await publish(odin_scenario, 1)
     assert await client.silence(5)
     assert (await client.unsubscribe(channels=["BTC.trade"]))["unsubscribed"] == []
-    odin_scenario.archive.recover()
+    odin_scenario.log_reader.recover()
     assert (await client.resume(after(records[0]), channels=["BTC.trade"]))["recovered"]
     assert offsets_of(await all_messages(client)) == {key_of(records[0]): [1, 2, 3, 4, 5]}
-    assert odin_scenario.view.server.replays.not_now == 1
+    assert odin_scenario.view.server.replays.unavailable == 1
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_every_kind_of_beginning_says_so(
     """With the time to try again; to a reconnect in its own words, since its SDK would give up."""
     (record, _) = await publish(odin_scenario, 2)
     assert record.partition == 2
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     client = await odin_scenario.connect()
     kind, data = command
     error = await client.command(kind, **data)
@@ -121,17 +121,17 @@ async def test_it_falls_silent_amid_the_reading(
     stats = odin_scenario.view.server.replays
 
     async def hold() -> None:
-        while not stats.from_archive:
+        while not stats.from_log:
             await trio.lowlevel.checkpoint()
-        odin_scenario.archive.hold()
+        odin_scenario.log_reader.hold()
 
     nursery.start_soon(hold)
     await follower.come(nursery, odin_scenario)
     await trio.sleep(31)
-    assert 0 < stats.from_archive < 3000
+    assert 0 < stats.from_log < 3000
     (ack,) = follower.answers
     assert (ack["recovered"], ack["replayed"]) == (True, None)
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     await trio.sleep(2)
     follower.check(everything(odin_scenario.log))
     assert follower.answers[-1] == {"type": "replay_complete", "count": 3000}
@@ -140,7 +140,7 @@ async def test_it_falls_silent_amid_the_reading(
 async def test_what_waits_has_its_turn_after_a_failure(odin_scenario: Scenario) -> None:
     """A subscribe behind a resume that could not be had is carried out."""
     records = await publish(odin_scenario, 2)
-    odin_scenario.archive.fail()
+    odin_scenario.log_reader.fail()
     client = await odin_scenario.connect()
     await say(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
     await say(client, "subscribe", channels=["ETH.trade"])

@@ -37,7 +37,7 @@ def put(scenario: Scenario, token: str, timestamp: int, data: str = "") -> None:
 )
 async def test_since_a_time(odin_scenario: Scenario, retained: int, since: int, first: int) -> None:
     """What is as old comes first, from its first record on; then what is published."""
-    settings = Settings(ws_retention_bytes=retained)
+    settings = Settings(ws_history_bytes=retained)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
         for number in range(10):
             put(scenario, "BTC", 1000 + 100 * number)
@@ -55,7 +55,7 @@ async def test_since_a_time(odin_scenario: Scenario, retained: int, since: int, 
 
 async def test_since_a_time_before_what_is_left(odin_scenario: Scenario) -> None:
     """What retention took was never asked for by its offset: it begins with what there is."""
-    settings = Settings(ws_retention_bytes=0)
+    settings = Settings(ws_history_bytes=0)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
         records = await publish(scenario, 10)
         scenario.log.delete_before(records[0].topic, records[0].partition, 4)
@@ -65,19 +65,19 @@ async def test_since_a_time_before_what_is_left(odin_scenario: Scenario) -> None
         assert offsets_of(await all_messages(client)) == {key_of(records[0]): [4, 5, 6, 7, 8, 9]}
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_since_a_time_while_records_come(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
     """None of those that come while the log is asked is missing."""
     await publish(odin_scenario, 5)
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     follower = Follower("*.trade")
     await follower.come(nursery, odin_scenario, since_ms=0)
     await trio.sleep(1)
     await publish(odin_scenario, 5)
     await publish(odin_scenario, 5, "ETH")
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     await trio.sleep(1)
     await publish(odin_scenario, 1)
     follower.check(everything(odin_scenario.log))
@@ -86,7 +86,7 @@ async def test_since_a_time_while_records_come(
     assert offsets_of(follower.messages) == wanted(records, ["*.trade"], starts)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_who_is_cut_off_amid_it_goes_on_from_its_answer(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:

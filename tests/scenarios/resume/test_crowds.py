@@ -22,7 +22,7 @@ SMALL_HISTORY = 20_000
 
 def slow_log(scenario: Scenario, *, batch: int = 50, seconds: float = 0.05) -> None:
     """Let the log be read in batches that take some time: 1,000 records a second."""
-    scenario.archive.batch, scenario.archive.seconds = batch, seconds
+    scenario.log_reader.batch, scenario.log_reader.seconds = batch, seconds
 
 
 async def publish_many(scenario: Scenario, count: int, tokens: int = 7) -> None:
@@ -51,7 +51,7 @@ async def publish_on(scenario: Scenario, rate: float, seconds: float) -> None:
         await trio.sleep(1 / rate)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=SMALL_HISTORY)
+@pytest.mark.odin_settings(ws_history_bytes=SMALL_HISTORY)
 async def test_crowd_reads_the_log_once(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """Each record is read once for 70 clients that come together, and decoded once."""
     await publish_many(odin_scenario, 1400)
@@ -61,12 +61,12 @@ async def test_crowd_reads_the_log_once(odin_scenario: Scenario, nursery: trio.N
     for follower in crowd:
         follower.check(everything(odin_scenario.log))
     stats = odin_scenario.view.server.scans.stats
-    assert odin_scenario.archive.records_read < 1600
+    assert odin_scenario.log_reader.records_read < 1600
     assert stats.matched <= stats.records < 1600
     assert stats.started == 1
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=SMALL_HISTORY)
+@pytest.mark.odin_settings(ws_history_bytes=SMALL_HISTORY)
 async def test_crowd_that_arrives_over_seconds_needs_few_scans(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -77,10 +77,10 @@ async def test_crowd_that_arrives_over_seconds_needs_few_scans(
     await trio.sleep(20)
     for follower in crowd:
         follower.check(everything(odin_scenario.log))
-    assert odin_scenario.archive.records_read < 4 * 5000
+    assert odin_scenario.log_reader.records_read < 4 * 5000
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=SMALL_HISTORY, ws_replay_readers=1)
+@pytest.mark.odin_settings(ws_history_bytes=SMALL_HISTORY, ws_replay_consumers=1)
 async def test_crowd_converges_while_publishing_goes_on(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -97,11 +97,11 @@ async def test_crowd_converges_while_publishing_goes_on(
         follower.check(everything(odin_scenario.log))
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_replay_readers=1)
+@pytest.mark.odin_settings(ws_history_bytes=0, ws_replay_consumers=1)
 async def test_clients_converge_without_history(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """With WS_RETENTION_BYTES=0 the pin keeps what is needed between the log and live."""
+    """With WS_HISTORY_BYTES=0 the pin keeps what is needed between the log and live."""
     await publish_many(odin_scenario, 2000)
     slow_log(odin_scenario)
     nursery.start_soon(publish_on, odin_scenario, 200, 7)
@@ -113,7 +113,7 @@ async def test_clients_converge_without_history(
         follower.check(everything(odin_scenario.log))
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_replay_readers=1)
+@pytest.mark.odin_settings(ws_history_bytes=0, ws_replay_consumers=1)
 async def test_patience_is_not_spent_on_queueing(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -133,7 +133,9 @@ async def test_patience_is_not_spent_on_queueing(
         assert follower.answers[0]["recovered"] is True
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_outbox_bytes=1 << 22, ws_outbox_seconds=600)
+@pytest.mark.odin_settings(
+    ws_history_bytes=0, ws_send_queue_bytes=1 << 22, ws_write_timeout_seconds=600
+)
 async def test_slow_client_does_not_hold_up_the_others(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -157,7 +159,7 @@ async def test_slow_client_does_not_hold_up_the_others(
     slow.check(everything(odin_scenario.log))
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_clients_that_go_or_unsubscribe_harm_no_others(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -176,7 +178,7 @@ async def test_clients_that_go_or_unsubscribe_harm_no_others(
     assert crowd[1].messages == []
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_scan_that_nobody_waits_for_ends(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -190,32 +192,32 @@ async def test_scan_that_nobody_waits_for_ends(
         follower.break_off()
     await trio.sleep(0.5)
     assert await metric(odin_scenario, "ws_scans_active") == 0
-    read = odin_scenario.archive.records_read
+    read = odin_scenario.log_reader.records_read
     await trio.sleep(10)
-    assert odin_scenario.archive.records_read == read < 2000
-    assert not odin_scenario.view.hub.retention.size
+    assert odin_scenario.log_reader.records_read == read < 2000
+    assert not odin_scenario.view.hub.history.size
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_scans_are_bounded(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
-    """However clients come, so many scans run at once as WS_REPLAY_READERS says."""
+    """However clients come, so many scans run at once as WS_REPLAY_CONSUMERS says."""
     await publish_many(odin_scenario, 4000)
     slow_log(odin_scenario)
     records = everything(odin_scenario.log)
     crowd = []
-    most = 0.0
+    maximum = 0.0
     for number in range(40):
         crowd.append(following(records, f"T{number % 7}.trade"))
         await crowd[-1].come(nursery, odin_scenario)
         await trio.sleep(0.9)
-        most = max(most, await metric(odin_scenario, "ws_scans_active"))
+        maximum = max(maximum, await metric(odin_scenario, "ws_scans_active"))
     await trio.sleep(30)
-    assert most <= 4
+    assert maximum <= 4
     for follower in crowd:
         follower.check(everything(odin_scenario.log))
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_replay_readers=2)
+@pytest.mark.odin_settings(ws_history_bytes=0, ws_replay_consumers=2)
 async def test_topic_that_cannot_be_read_delays_only_those_who_need_it(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -232,7 +234,7 @@ async def test_topic_that_cannot_be_read_delays_only_those_who_need_it(
     crowd = [following(trades, "BTC.trade"), following(social, "BTC.social")]
     for follower in crowd:
         await follower.come(nursery, odin_scenario)
-    odin_scenario.archive.fail(topics=[social[0].topic])
+    odin_scenario.log_reader.fail(topics=[social[0].topic])
     await trio.sleep(5)
     crowd.append(following(trades, "BTC.trade"))
     await crowd[-1].come(nursery, odin_scenario)
@@ -240,12 +242,12 @@ async def test_topic_that_cannot_be_read_delays_only_those_who_need_it(
     for follower in (crowd[0], crowd[2]):
         follower.check(trades)
     assert len(crowd[1].messages) < 500
-    odin_scenario.archive.recover()
+    odin_scenario.log_reader.recover()
     await trio.sleep(20)
     crowd[1].check(social)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_log_that_fails_is_asked_again_with_back_off(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -254,31 +256,31 @@ async def test_log_that_fails_is_asked_again_with_back_off(
     slow_log(odin_scenario)
     crowd = await crowd_of(nursery, odin_scenario, 50)
     await trio.sleep(0.3)
-    odin_scenario.archive.fail()
+    odin_scenario.log_reader.fail()
     await trio.sleep(25)
     stats = odin_scenario.view.server.scans.stats
     assert 2 <= stats.started <= 10
-    odin_scenario.archive.recover()
+    odin_scenario.log_reader.recover()
     await trio.sleep(15)
     for follower in crowd:
         follower.check(everything(odin_scenario.log))
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_bounds_are_asked_once_for_a_crowd(
     odin_scenario: Scenario, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients that wait for the same topic's bounds share a question."""
     await publish_many(odin_scenario, 100)
     asked = 0
-    ask = odin_scenario.archive.bounds
+    ask = odin_scenario.log_reader.bounds
 
     async def counted(partitions: object) -> object:
         nonlocal asked
         asked += 1
         return await ask(partitions)  # type: ignore[arg-type]  # as it came
 
-    monkeypatch.setattr(odin_scenario.archive, "bounds", counted)
+    monkeypatch.setattr(odin_scenario.log_reader, "bounds", counted)
     slow_log(odin_scenario)
     crowd = await crowd_of(nursery, odin_scenario, 100)
     await trio.sleep(5)
@@ -287,7 +289,7 @@ async def test_bounds_are_asked_once_for_a_crowd(
     assert asked <= 5
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_replay_that_waits_for_a_scan_can_be_unsubscribed_and_begun_again(
     odin_scenario: Scenario,
 ) -> None:
@@ -305,11 +307,11 @@ async def test_replay_that_waits_for_a_scan_can_be_unsubscribed_and_begun_again(
     assert await client.silence(5)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_replay_readers=1)
+@pytest.mark.odin_settings(ws_history_bytes=0, ws_replay_consumers=1)
 async def test_queueing_leaves_patience_for_a_log_that_has_expired_meanwhile(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """After a minute in the queue the log has lost the records: that is told, not refused."""
+    """After a minute in the queue the log has lost the records: that is told, not rejected."""
     await publish_many(odin_scenario, 2000)
     slow_log(odin_scenario, batch=10, seconds=0.5)
     first, second = (following(everything(odin_scenario.log), "T1.trade") for _ in range(2))

@@ -34,7 +34,7 @@ async def test_advice_comes_before_the_close(odin_scenario: Scenario) -> None:
     assert all(0 <= delay <= 1000 for delay in delays)
 
 
-@pytest.mark.odin_settings(ws_drain_seconds=5.5, ws_drain_delay=0)
+@pytest.mark.odin_settings(ws_drain_timeout_seconds=5.5, ws_drain_delay_seconds=0)
 async def test_many_are_asked_to_come_back_over_a_longer_time(
     odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,9 +63,7 @@ async def test_nothing_is_lost_by_a_drain(
     odin_scenario: Scenario, nursery: trio.Nursery, retained: int
 ) -> None:
     """Subscribers of an instance that is stopped amid a stream go on at another one."""
-    async with open_scenario(
-        Settings(ws_retention_bytes=retained), log=odin_scenario.log
-    ) as another:
+    async with open_scenario(Settings(ws_history_bytes=retained), log=odin_scenario.log) as another:
         followers = [Follower("*.trade") for _ in range(10)]
         for follower in followers:
             await follower.come(nursery, odin_scenario)
@@ -94,7 +92,7 @@ async def test_nothing_is_lost_by_a_drain_amid_a_replay(
     odin_scenario: Scenario, nursery: trio.Nursery, retained: int
 ) -> None:
     """Who has got half of what it missed gets the other half elsewhere."""
-    settings = Settings(ws_retention_bytes=retained)
+    settings = Settings(ws_history_bytes=retained)
     async with open_scenario(settings, log=odin_scenario.log) as first:
         follower = Follower("*.trade")
         await follower.come(nursery, first)
@@ -120,11 +118,11 @@ async def test_a_replay_that_waits_does_not_hold_up_a_drain(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
     """Whoever waits for the log is sent away like everybody."""
-    settings = Settings(ws_retention_bytes=0)
+    settings = Settings(ws_history_bytes=0)
     async with open_scenario(settings, log=odin_scenario.log) as first:
         first.publish("BTC", "trade")
         await trio.sleep(1)
-        first.archive.hold()
+        first.log_reader.hold()
         follower = Follower("BTC.trade")
         await follower.come(nursery, first, since_ms=0)
         await trio.sleep(1)

@@ -32,7 +32,7 @@ async def test_failing_03_positions_are_per_partition(
 
 
 @pytest.mark.parametrize("path", ["/ws", "/ws?v=0"])
-async def test_failing_03_an_offset_without_its_partition_is_refused(
+async def test_failing_03_an_offset_without_its_partition_is_rejected(
     odin_scenario: Scenario, path: str
 ) -> None:
     """With 12 partitions it would be a wrong place in eleven of them."""
@@ -41,7 +41,7 @@ async def test_failing_03_an_offset_without_its_partition_is_refused(
     assert error["type"] == "reconnect_error"
 
 
-@pytest.mark.odin_settings(ws_max_kafka_rate=20, ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_max_kafka_rate=20, ws_history_bytes=0)
 async def test_failing_03_a_replay_is_not_held_to_the_live_rate(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -55,7 +55,7 @@ async def test_failing_03_a_replay_is_not_held_to_the_live_rate(
     follower.check(everything(odin_scenario.log))
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_command_burst=1000)
+@pytest.mark.odin_settings(ws_history_bytes=0, ws_command_burst=1000)
 async def test_failing_03_a_replay_does_not_block_the_reader(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -63,12 +63,12 @@ async def test_failing_03_a_replay_does_not_block_the_reader(
     await publish_long(odin_scenario, 700)
     follower = following(everything(odin_scenario.log), "*.trade")
     follower.pause = 0.09
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     await follower.come(nursery, odin_scenario, capacity=3000)
     await follower.say("heartbeat")
     await trio.sleep(1)
     assert [item["type"] for item in follower.items] == ["pong"]
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     for number in range(8):
         await follower.say("heartbeat")
         await trio.sleep(7)
@@ -77,14 +77,14 @@ async def test_failing_03_a_replay_does_not_block_the_reader(
     assert odin_scenario.view.server.replays.active == 1
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_failing_03_commands_are_carried_out_during_a_replay(
     odin_scenario: Scenario,
 ) -> None:
-    """A bad one is refused at once, though another waits for its turn."""
+    """A bad one is rejected at once, though another waits for its turn."""
     odin_scenario.publish("BTC", "trade")
     await trio.sleep(1)
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     client = await odin_scenario.connect()
     await say(client, "subscribe", channels=["BTC.trade"], since_ms=0)
     assert (await client.command("nonsense"))["code"] == "UNKNOWN_TYPE"
@@ -118,7 +118,7 @@ async def test_failing_04_what_was_missed_does_not_belong_to_the_connection(
         assert len(follower.messages) == 20
 
 
-@pytest.mark.odin_settings(ws_outbox_bytes=4096)
+@pytest.mark.odin_settings(ws_send_queue_bytes=4096)
 async def test_failing_12_a_full_queue_is_told_and_costs_nothing(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -137,7 +137,7 @@ async def test_failing_12_a_full_queue_is_told_and_costs_nothing(
     follower.check(everything(odin_scenario.log))
 
 
-@pytest.mark.odin_settings(ws_outbox_mark_bytes=1000)
+@pytest.mark.odin_settings(ws_conflation_threshold_bytes=1000)
 async def test_failing_12_what_is_left_out_is_counted_in_the_next_message(
     odin_scenario: Scenario,
 ) -> None:
@@ -155,7 +155,7 @@ async def test_failing_12_what_is_left_out_is_counted_in_the_next_message(
         seq = message["seq"]
 
 
-@pytest.mark.odin_settings(ws_drain_delay=1, ws_drain_seconds=8)
+@pytest.mark.odin_settings(ws_drain_delay_seconds=1, ws_drain_timeout_seconds=8)
 async def test_failing_19_a_shutdown_is_told_and_is_short(odin_scenario: Scenario) -> None:
     """Within the time set each client hears that it is one, when to come back, and why it ends."""
     clients = [await RawClient.open(odin_scenario) for _ in range(20)]
@@ -182,7 +182,7 @@ async def test_failing_19_a_client_goes_on_where_it_was_sent(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
     """After the advice's time, at another instance, with everything published meanwhile."""
-    async with open_scenario(Settings(ws_drain_delay=0), log=odin_scenario.log) as first:
+    async with open_scenario(Settings(ws_drain_delay_seconds=0), log=odin_scenario.log) as first:
         follower = Follower("BTC.trade")
         await follower.come(nursery, first)
         await trio.sleep(1)

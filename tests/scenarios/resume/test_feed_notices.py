@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from odin_ws.kafka.source_status import FeedStatus
+from odin_ws.kafka.source_status import SourceState
 from odin_ws.records import Record
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.resume.following import (
@@ -125,7 +125,7 @@ async def test_what_was_deleted_meanwhile_is_told(
         assert offsets_of([one for one in follower.items[place:] if "seq" in one]) == {
             key_of(records[0]): list(range(9, 14))
         }
-    assert odin_scenario.view.feed.lost_records == 5
+    assert odin_scenario.view.source_status.lost_records == 5
 
 
 async def test_a_resume_across_what_was_deleted(
@@ -168,19 +168,19 @@ async def test_connections_stay(odin_scenario: Scenario) -> None:
     client = await odin_scenario.connect()
     odin_scenario.source.lose_broker()
     await trio.sleep(200)
-    assert odin_scenario.view.feed.status.value is FeedStatus.STALLED
+    assert odin_scenario.view.source_status.state.value is SourceState.STALLED
     assert (await client.answer())["type"] == "feed"
     assert (await client.subscribe(channels=["BTC.trade"]))["count"] == 1
     assert (await client.command("heartbeat"))["type"] == "pong"
     assert odin_scenario.view.server.stats.closed.total() == 0
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_snapshots_go_on(odin_scenario: Scenario) -> None:
     """The state there is needs no broker."""
     await publish(odin_scenario, 3)
     odin_scenario.source.lose_broker()
-    odin_scenario.archive.fail()
+    odin_scenario.log_reader.fail()
     client = await odin_scenario.connect()
     assert (await client.answer())["status"] == "stalled"
     assert (await client.subscribe(channels=["BTC.trade"], snapshot=True))["replayed"] == 1

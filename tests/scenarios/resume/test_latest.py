@@ -9,13 +9,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.hub import Conflation
 from odin_ws.testing.scenario import Scenario
-from tests.building import record
-from tests.hub.driving import Client as HubClient
-from tests.hub.driving import dispatching, make_hub
-from tests.hub.joining import join
+from tests.factories import record
+from tests.hub.hub_driver import Client as HubClient
+from tests.hub.hub_driver import dispatching, make_hub
+from tests.hub.joins import join
 from tests.scenarios.resume.following import (
     Follower,
     all_messages,
@@ -26,7 +26,7 @@ from tests.scenarios.resume.following import (
 
 TOKENS = 5
 
-slow = pytest.mark.odin_settings(ws_outbox_mark_bytes=3000)
+slow = pytest.mark.odin_settings(ws_conflation_threshold_bytes=3000)
 
 
 async def flood(scenario: Scenario, count: int) -> None:
@@ -110,18 +110,18 @@ async def test_it_is_behind_by_little(odin_scenario: Scenario, nursery: trio.Nur
     assert len(ages) > 100
 
 
-@pytest.mark.odin_settings(ws_outbox_mark_bytes=3000, ws_outbox_bytes=10_000)
+@pytest.mark.odin_settings(ws_conflation_threshold_bytes=3000, ws_send_queue_bytes=10_000)
 async def test_it_is_never_closed_for_its_backlog(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
-    """Memory stays below the limit whatever is published, and WS_OUTBOX_SECONDS does not apply."""
+    """Memory stays below the limit, and WS_WRITE_TIMEOUT_SECONDS does not apply."""
     follower = await slow_subscriber(odin_scenario, nursery)
     follower.pause = 12.0
     (connection,) = odin_scenario.view.server.connections
     for number in range(1500):
         odin_scenario.publish("BTC", "trade", [number, "x" * 1500])
         await trio.sleep(0.02)
-        assert connection.outbox.backlog < 10_000
+        assert connection.send_queue.backlog < 10_000
     assert connection.closing is None
 
 
@@ -137,7 +137,7 @@ async def test_an_answer_comes_after_what_waits(odin_scenario: Scenario) -> None
     assert assert_honest(messages) + len(messages) == 100
 
 
-@pytest.mark.odin_settings(ws_outbox_mark_bytes=3000, ws_outbox_seconds=10)
+@pytest.mark.odin_settings(ws_conflation_threshold_bytes=3000, ws_write_timeout_seconds=10)
 async def test_back_to_all(odin_scenario: Scenario) -> None:
     """From then on nothing is left out, and who takes nothing is slow again."""
     client = await odin_scenario.connect(capacity=1000)
@@ -152,10 +152,10 @@ async def test_back_to_all(odin_scenario: Scenario) -> None:
     (connection,) = odin_scenario.view.server.connections
     await flood(odin_scenario, 20)
     await trio.sleep(12)
-    assert connection.closing is Close.SLOW
+    assert connection.closing is DisconnectReason.SLOW
 
 
-@pytest.mark.odin_settings(ws_outbox_mark_bytes=3000, ws_outbox_seconds=10)
+@pytest.mark.odin_settings(ws_conflation_threshold_bytes=3000, ws_write_timeout_seconds=10)
 async def test_back_to_all_while_stuck(odin_scenario: Scenario) -> None:
     """Also what waited before has its time then."""
     client = await odin_scenario.connect(capacity=500)
@@ -164,7 +164,7 @@ async def test_back_to_all_while_stuck(odin_scenario: Scenario) -> None:
     await client.send('{"type":"subscribe","data":{"channels":["T0.trade"],"delivery":"all"}}')
     (connection,) = odin_scenario.view.server.connections
     await trio.sleep(12)
-    assert connection.closing is Close.SLOW
+    assert connection.closing is DisconnectReason.SLOW
 
 
 @slow
@@ -185,7 +185,7 @@ async def test_a_resume_of_the_latest(odin_scenario: Scenario, nursery: trio.Nur
     assert skipped + len(follower.messages) == 300
 
 
-@pytest.mark.odin_settings(ws_outbox_bytes=5000)
+@pytest.mark.odin_settings(ws_send_queue_bytes=5000)
 async def test_with_all_a_slow_client_is_closed_and_loses_nothing(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:

@@ -13,7 +13,7 @@ from tests.scenarios.resume.following import (
     publish_long,
 )
 
-pytestmark = pytest.mark.odin_settings(ws_retention_bytes=0)
+pytestmark = pytest.mark.odin_settings(ws_history_bytes=0)
 
 
 @pytest.mark.parametrize("tokens", [1, 7])

@@ -9,7 +9,7 @@ import trio
 
 from odin_ws.records import Record
 from odin_ws.settings import Settings
-from odin_ws.testing.scenario import Client, Scenario, open_scenario
+from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
 from tests.scenarios.resume.following import (
     Follower,
     after,
@@ -22,7 +22,7 @@ from tests.scenarios.resume.following import (
     say,
 )
 
-no_tail = pytest.mark.odin_settings(ws_retention_bytes=0)
+no_tail = pytest.mark.odin_settings(ws_history_bytes=0)
 
 
 def lost(record: Record, first: int, last: int) -> dict[str, dict[str, list[int]]]:
@@ -30,7 +30,7 @@ def lost(record: Record, first: int, last: int) -> dict[str, dict[str, list[int]
     return {record.topic: {str(record.partition): [first, last]}}
 
 
-async def next_offsets(client: Client, scenario: Scenario) -> list[int]:
+async def next_offsets(client: ScenarioClient, scenario: Scenario) -> list[int]:
     """The offsets of what comes, after one more record."""
     scenario.publish("BTC", "trade", "live")
     (found,) = offsets_of(await all_messages(client)).values()
@@ -117,7 +117,7 @@ async def test_expired_from_the_tail_amid_a_replay(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
     """Also where the tail moved on under a slow client, and the log has nothing left of it."""
-    settings = Settings(ws_retention_bytes=6_000_000)
+    settings = Settings(ws_history_bytes=6_000_000)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
         for number in range(500):
             scenario.publish("BTC", "trade", [number, "x" * 5000])
@@ -150,7 +150,7 @@ async def test_a_position_beyond_the_end(
 
     The answer's position replaces the client's, so that it does not ask for it again.
     """
-    settings = Settings(ws_retention_bytes=retained)
+    settings = Settings(ws_history_bytes=retained)
     async with open_scenario(settings, log=odin_scenario.log) as scenario:
         records = await publish(scenario, 5)
         client = await scenario.connect()
@@ -200,13 +200,13 @@ async def test_a_recreated_topic_and_a_client_without_ids(
 async def test_a_topic_that_is_recreated_amid_a_replay(odin_scenario: Scenario) -> None:
     """No record of its new life is missing without a word, and the replay comes to an end."""
     records = await publish(odin_scenario, 9)
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     client = await odin_scenario.connect()
     await say(client, "resume", positions=after(records[4]), channels=["BTC.trade"])
     await trio.sleep(1)
     odin_scenario.log.recreate(records[0].topic)
     await publish(odin_scenario, 3)
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     answers = [await client.answer() for _ in range(2)]
     (ack,) = [one for one in answers if one["type"] == "resume_ack"]
     assert (ack["recovered"], ack["reason"]) == (False, "recreated")
@@ -227,9 +227,9 @@ async def test_a_log_that_was_recreated_behind_our_back(odin_scenario: Scenario)
     assert (error["code"], error["retry"]) == ("NOT_AVAILABLE", True)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_replay_max_records=100)
+@pytest.mark.odin_settings(ws_history_bytes=0, ws_max_replay_records=100)
 async def test_too_many(odin_scenario: Scenario) -> None:
-    """Beyond WS_REPLAY_MAX_RECORDS the newest are kept, and the others told."""
+    """Beyond WS_MAX_REPLAY_RECORDS the newest are kept, and the others told."""
     records = await publish(odin_scenario, 300)
     client = await odin_scenario.connect()
     ack = await client.resume(after(records[9]), channels=["BTC.trade"])
@@ -238,7 +238,7 @@ async def test_too_many(odin_scenario: Scenario) -> None:
     assert await next_offsets(client, odin_scenario) == list(range(200, 301))
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_replay_max_records=100)
+@pytest.mark.odin_settings(ws_history_bytes=0, ws_max_replay_records=100)
 async def test_as_many_as_allowed(odin_scenario: Scenario) -> None:
     """One less is not too many."""
     records = await publish(odin_scenario, 101)
@@ -247,9 +247,9 @@ async def test_as_many_as_allowed(odin_scenario: Scenario) -> None:
     assert (ack["recovered"], ack["replayed"]) == (True, 100)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_replay_max_records=0)
+@pytest.mark.odin_settings(ws_history_bytes=0, ws_max_replay_records=0)
 async def test_none_is_allowed(odin_scenario: Scenario) -> None:
-    """With WS_REPLAY_MAX_RECORDS=0 everything beyond the tail is told to be lost."""
+    """With WS_MAX_REPLAY_RECORDS=0 everything beyond the tail is told to be lost."""
     records = await publish(odin_scenario, 10)
     client = await odin_scenario.connect()
     ack = await client.resume(after(records[0]), channels=["BTC.trade"])

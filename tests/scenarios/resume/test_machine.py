@@ -88,7 +88,7 @@ class Source:
 
 
 @attrs.frozen
-class Archive:
+class LogReader:
     """The same, for what it reads of the past; `held`: it does not answer, nor fail."""
 
     instance: int
@@ -121,7 +121,9 @@ class Pause:
     seconds: float
 
 
-Action = Publish | Come | Widen | Narrow | Break | Crash | Source | Archive | Slow | Delete | Pause
+Action = (
+    Publish | Come | Widen | Narrow | Break | Crash | Source | LogReader | Slow | Delete | Pause
+)
 
 clients = st.integers(0, 7)
 instances = st.integers(0, INSTANCES - 1)
@@ -143,7 +145,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(Break, clients),
     st.builds(Crash, instances, st.sampled_from(RETAINED)),
     st.builds(Source, instances, st.booleans()),
-    st.builds(Archive, instances, st.booleans(), st.booleans()),
+    st.builds(LogReader, instances, st.booleans(), st.booleans()),
     st.builds(Pause, st.sampled_from([0.0, 0.0, 0.01, 0.06, 0.7, 40.0])),
 )
 slowness = st.builds(Slow, instances, st.sampled_from([1, 3, 500]), st.sampled_from([0, 0.05, 1.0]))
@@ -164,10 +166,10 @@ class Place:
     ) -> None:
         """One of them."""
         settings = Settings(
-            ws_retention_bytes=retained,
-            ws_outbox_bytes=20_000,
-            ws_positions_interval=1,
-            ws_replay_readers=self._scans,
+            ws_history_bytes=retained,
+            ws_send_queue_bytes=20_000,
+            ws_positions_interval_seconds=1,
+            ws_replay_consumers=self._scans,
         )
         with trio.CancelScope() as self._scope:
             async with open_scenario(settings, log=self._log) as self.scenario:
@@ -220,7 +222,7 @@ class World:
             case _:
                 self._do_to_the_log(action)
 
-    def _do_to_the_log(self, action: Publish | Delete | Source | Archive | Slow) -> None:
+    def _do_to_the_log(self, action: Publish | Delete | Source | LogReader | Slow) -> None:
         categories = default_catalogue().categories
         match action:
             case Publish(channels, size):
@@ -237,13 +239,13 @@ class World:
             case Source(instance, there):
                 source = self._places[instance].scenario.source
                 (source.find_broker if there else source.lose_broker)()
-            case Archive(instance, there, held):
-                archive = self._places[instance].scenario.archive
-                (archive.hold if held else archive.release)()
-                (archive.recover if there else archive.fail)()
+            case LogReader(instance, there, held):
+                log_reader = self._places[instance].scenario.log_reader
+                (log_reader.hold if held else log_reader.release)()
+                (log_reader.recover if there else log_reader.fail)()
             case Slow(instance, batch, seconds):
-                archive = self._places[instance].scenario.archive
-                archive.batch, archive.seconds = batch, seconds
+                log_reader = self._places[instance].scenario.log_reader
+                log_reader.batch, log_reader.seconds = batch, seconds
 
     async def _come(self, follower: Follower, instance: int, capacity: int, pause: float) -> None:
         follower.break_off()
@@ -262,9 +264,9 @@ class World:
         """Let everything be well again, and everybody come back until they have it all."""
         for place in self._places:
             place.scenario.source.find_broker()
-            place.scenario.archive.release()
-            place.scenario.archive.recover()
-            place.scenario.archive.batch, place.scenario.archive.seconds = 500, 0
+            place.scenario.log_reader.release()
+            place.scenario.log_reader.recover()
+            place.scenario.log_reader.batch, place.scenario.log_reader.seconds = 500, 0
         for follower in self._followers:
             follower.pause = 0.0
         while True:

@@ -22,10 +22,10 @@ from tests.scenarios.resume.test_machine import (
     CATEGORIES,
     PATTERNS,
     Action,
-    Archive,
     Break,
     Come,
     Crash,
+    LogReader,
     Pause,
     Publish,
     Slow,
@@ -146,9 +146,9 @@ class Chaser(Follower):
                 Obligation(name, moved, dict(item["ids"])) for name in item["subscribed"]
             ]
 
-    def owes(self, record: Published, lives: dict[str, list[str]]) -> bool:
+    def owes(self, record: Published, generations: dict[str, list[str]]) -> bool:
         """Whether the follower has to have a record, or was told that it is lost."""
-        if record.cut or record.life != lives[record.key.topic][-1]:
+        if record.cut or record.life != generations[record.key.topic][-1]:
             return False
         for promise in self.promises:
             own = promise.ids.get(record.key.topic)
@@ -166,7 +166,7 @@ class ChangingWorld(World):
         super().__init__(nursery, list(chasers), SCANS)
         self._chasers = chasers
         self.published: list[Published] = []
-        self.lives = {topic: [topic_id] for topic, topic_id in self._log.ids.items()}
+        self.generations = {topic: [topic_id] for topic, topic_id in self._log.ids.items()}
 
     async def change(self, action: Action | Change) -> None:
         """Let something happen."""
@@ -178,7 +178,7 @@ class ChangingWorld(World):
                 self._log.add_partitions(TOPICS[topic], 1)
             case Recreate(topic):
                 self._log.recreate(TOPICS[topic])
-                self.lives[TOPICS[topic]].append(self._log.ids[TOPICS[topic]])
+                self.generations[TOPICS[topic]].append(self._log.ids[TOPICS[topic]])
             case Truncate(topic, number, share):
                 self._truncate(TOPICS[topic], number, share)
             case Begin(client, pattern):
@@ -226,10 +226,10 @@ class ChangingWorld(World):
         for chaser in self._chasers:
             for one in self.published:
                 came = chaser.numbers[one.number]
-                if chaser.owes(one, self.lives) and not came:
+                if chaser.owes(one, self.generations) and not came:
                     assert (one.life, one.key, one.offset) in chaser.told, (one, chaser.items)
                 if came > 1 and not chaser.again:
-                    assert one.cut or one.life != self.lives[one.key.topic][-1], one
+                    assert one.cut or one.life != self.generations[one.key.topic][-1], one
 
 
 def play(chasers: list[Chaser], retained: tuple[int, ...], plan: list[Action | Change]) -> None:
@@ -252,7 +252,7 @@ def play(chasers: list[Chaser], retained: tuple[int, ...], plan: list[Action | C
 
 # Brokers stay: an instance that has not noticed a change takes it for one of the client's.
 steady = actions.filter(
-    lambda one: isinstance(one, Publish | Come | Widen | Break | Crash | Archive | Pause)
+    lambda one: isinstance(one, Publish | Come | Widen | Break | Crash | LogReader | Pause)
 )
 
 
@@ -290,7 +290,7 @@ WAYS: dict[str, list[Action | Change]] = {
         Slow(0, 10, 0.1),
         Begin(0, "*.*"),
         Pause(2.8),
-        Archive(0, there=True, held=True),
+        LogReader(0, there=True, held=True),
         Pause(5.0),
         AWAY,
     ],

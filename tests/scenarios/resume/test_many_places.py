@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 import trio
 
-from odin_ws.history import Want
+from odin_ws.history import ResumeCursor
 from odin_ws.records import TopicPartition
 from odin_ws.testing.scenario import Scenario
 
@@ -18,14 +18,14 @@ CHANNELS = [f"T{number}.trade" for number in range(200)]
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The size of each look at all of a client's places."""
     sizes: list[int] = []
-    look = Want.highest
+    look = ResumeCursor.highest
 
-    def counted(want: Want) -> Mapping[TopicPartition, int]:
-        found = look(want)
+    def counted(resume_cursor: ResumeCursor) -> Mapping[TopicPartition, int]:
+        found = look(resume_cursor)
         sizes.append(len(found))
         return found
 
-    monkeypatch.setattr(Want, "highest", counted)
+    monkeypatch.setattr(ResumeCursor, "highest", counted)
     return sizes
 
 

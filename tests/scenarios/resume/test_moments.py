@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from odin_ws.settings import Settings
-from odin_ws.testing.scenario import Client, Scenario, open_scenario
+from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
 from tests.scenarios.resume.following import (
     Follower,
     after,
@@ -24,13 +24,13 @@ from tests.scenarios.resume.following import (
 THREE_MESSAGES = 3_200
 
 
-async def offsets(client: Client, count: int) -> list[int]:
+async def offsets(client: ScenarioClient, count: int) -> list[int]:
     """The offsets of the next messages, which have one token."""
     (found,) = offsets_of(await client.messages(count)).values()
     return found
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_records_that_come_meanwhile(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """They come once, behind the replayed ones, and are no replay."""
     follower = Follower("*.trade")
@@ -38,12 +38,12 @@ async def test_records_that_come_meanwhile(odin_scenario: Scenario, nursery: tri
     await publish(odin_scenario, 1)
     follower.break_off()
     await publish(odin_scenario, 5)
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     await follower.come(nursery, odin_scenario)
     await trio.sleep(1)
     await publish(odin_scenario, 4)
     await publish(odin_scenario, 2, "ETH")
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     await trio.sleep(1)
     await publish(odin_scenario, 1)
     follower.check(everything(odin_scenario.log))
@@ -76,17 +76,17 @@ async def test_records_that_come_between_chunks(
 
 
 @pytest.mark.parametrize("less", [-1, 0, 1])
-@pytest.mark.odin_settings(ws_retention_bytes=THREE_MESSAGES)
+@pytest.mark.odin_settings(ws_history_bytes=THREE_MESSAGES)
 async def test_at_the_edge_of_the_tail(odin_scenario: Scenario, less: int) -> None:
     """One before the oldest kept message, at it, and one behind it: the log is asked if needed."""
     records = await publish(odin_scenario, 10)
-    floor = odin_scenario.view.hub.retention.floor(key_of(records[0]))
+    floor = odin_scenario.view.hub.history.floor(key_of(records[0]))
     assert floor == 6
     client = await odin_scenario.connect()
     ack = await client.resume(after(records[floor], less=less), channels=["BTC.trade"])
     assert ack["replayed"] == 3 + less
     assert await offsets(client, 3 + less) == list(range(floor - less + 1, 10))
-    assert odin_scenario.view.server.replays.from_archive == max(0, less)
+    assert odin_scenario.view.server.replays.from_log == max(0, less)
     assert await client.silence(5)
 
 
@@ -114,7 +114,7 @@ async def test_partitions_that_are_not_named_begin_at_the_answer(
 ) -> None:
     """Behind the positions it is given for them a client gets everything, also during a replay."""
     async with open_scenario(
-        Settings(ws_retention_bytes=retained), log=odin_scenario.log
+        Settings(ws_history_bytes=retained), log=odin_scenario.log
     ) as scenario:
         btc = [scenario.publish("BTC", "trade", "x" * 20_000) for _ in range(20)][-1]
         (eth, _) = await publish(scenario, 2, "ETH")
@@ -133,33 +133,33 @@ async def test_partitions_that_are_not_named_begin_at_the_answer(
         }
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_two_resumes_in_a_row(odin_scenario: Scenario) -> None:
     """The second waits for the first, and what both ask for comes once."""
     records = await publish(odin_scenario, 6)
     others = await publish(odin_scenario, 2, "ETH")
     client = await odin_scenario.connect()
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     positions = after(records[2], others[0])
     for names in (["BTC.trade"], ["BTC.trade", "ETH.trade"]):
         await say(client, "resume", positions=positions, channels=names)
     await publish(odin_scenario, 1)
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     assert [(await client.answer())["replayed"] for _ in range(2)] == [4, 1]
     found = offsets_of(await all_messages(client))
     assert found == {key_of(records[0]): [3, 4, 5, 6], key_of(others[0]): [1]}
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_a_subscribe_waits_for_the_replay(odin_scenario: Scenario) -> None:
     """Its answer comes in its turn, and then it is live behind the positions it names."""
     records = await publish(odin_scenario, 6)
     client = await odin_scenario.connect()
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     await say(client, "resume", positions=after(records[2]), channels=["BTC.trade"])
     await say(client, "subscribe", channels=["ETH.trade"], positions=True)
     (other, *_) = await publish(odin_scenario, 3, "ETH")
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     assert (await client.answer())["type"] == "resume_ack"
     ack = await client.answer()
     assert (ack["subscribed"], ack["count"]) == (["ETH.trade"], 2)
@@ -169,17 +169,17 @@ async def test_a_subscribe_waits_for_the_replay(odin_scenario: Scenario) -> None
     assert found == {key_of(records[0]): [3, 4, 5], key_of(other): [3, 4]}
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0, ws_command_burst=1000)
+@pytest.mark.odin_settings(ws_history_bytes=0, ws_command_burst=1000)
 async def test_only_so_many_commands_wait(odin_scenario: Scenario) -> None:
-    """More than 100 behind one replay are refused, to be sent again, and nothing else changes."""
+    """More than 100 behind one replay are rejected, to be sent again, and nothing else changes."""
     records = await publish(odin_scenario, 2)
     client = await odin_scenario.connect()
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     for _ in range(103):
         await say(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
-    refused = [await client.answer() for _ in range(2)]
-    assert {(one["code"], one["retry"]) for one in refused} == {("RATE_LIMIT_EXCEEDED", True)}
-    odin_scenario.archive.release()
+    rejected = [await client.answer() for _ in range(2)]
+    assert {(one["code"], one["retry"]) for one in rejected} == {("RATE_LIMIT_EXCEEDED", True)}
+    odin_scenario.log_reader.release()
     answers = [await client.answer() for _ in range(201)]
     assert Counter(one["type"] for one in answers) == {"resume_ack": 101, "replay_complete": 100}
     assert await offsets(client, 1) == [1]

@@ -40,7 +40,7 @@ async def test_resume_replays_partitions_that_were_added_meanwhile(
 ) -> None:
     """From their beginning, also on an instance that does not know that they are new."""
     log = odin_scenario.log
-    async with open_scenario(Settings(ws_retention_bytes=retained), log=log) as first:
+    async with open_scenario(Settings(ws_history_bytes=retained), log=log) as first:
         follower = Follower("*.trade")
         await follower.come(nursery, first)
         await publish_to_all(first, 40)
@@ -48,7 +48,7 @@ async def test_resume_replays_partitions_that_were_added_meanwhile(
         log.add_partitions(TRADES, 12)
         await publish_to_all(first, 80)
         if restarted:
-            async with open_scenario(Settings(ws_retention_bytes=retained), log=log) as second:
+            async with open_scenario(Settings(ws_history_bytes=retained), log=log) as second:
                 await follower.come(nursery, second)
                 await trio.sleep(2)
         else:
@@ -66,7 +66,7 @@ async def test_resume_replays_a_topic_that_was_created_meanwhile(
     """A client names a topic without partitions as `{topic: {}}`: all of it is news."""
     topics = [topic for topic in default_catalogue().topics if topic != SOCIAL]
     log = MemoryLog(topics)
-    async with open_scenario(Settings(ws_retention_bytes=retained), log=log) as scenario:
+    async with open_scenario(Settings(ws_history_bytes=retained), log=log) as scenario:
         follower = Follower("BTC.*")
         await follower.come(nursery, scenario)
         await trio.sleep(1)
@@ -86,7 +86,7 @@ async def test_resume_of_a_new_partition_whose_beginning_expired_is_told(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
     """What retention took of it is lost, the rest comes."""
-    async with open_scenario(Settings(ws_retention_bytes=0), log=odin_scenario.log) as scenario:
+    async with open_scenario(Settings(ws_history_bytes=0), log=odin_scenario.log) as scenario:
         follower = Follower("*.trade")
         await follower.come(nursery, scenario)
         await trio.sleep(1)
@@ -122,18 +122,18 @@ async def test_partitions_that_are_added_amid_a_replay(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
     """A client whose replay is under way gets them from where a connected client does."""
-    async with open_scenario(Settings(ws_retention_bytes=0), log=odin_scenario.log) as scenario:
+    async with open_scenario(Settings(ws_history_bytes=0), log=odin_scenario.log) as scenario:
         follower = Follower("*.trade")
         await follower.come(nursery, scenario)
         await publish_to_all(scenario, 20)
         follower.break_off()
         await publish_to_all(scenario, 20)
-        scenario.archive.hold()
+        scenario.log_reader.hold()
         await follower.come(nursery, scenario)
         await trio.sleep(1)
         scenario.log.add_partitions(TRADES, 12)
         await publish_to_all(scenario, 40)
-        scenario.archive.release()
+        scenario.log_reader.release()
         await trio.sleep(2)
         assert follower.answers[0]["recovered"]
         assert len(follower.messages) == 80

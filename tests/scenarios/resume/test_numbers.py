@@ -8,11 +8,11 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from odin_ws.testing.scenario import Client, Scenario
+from odin_ws.testing.scenario import Scenario, ScenarioClient
 from tests.scenarios.resume.following import after, all_messages, publish
 
 
-async def subscriber(scenario: Scenario, count: int, path: str = "/ws") -> Client:
+async def subscriber(scenario: Scenario, count: int, path: str = "/ws") -> ScenarioClient:
     """A client that has got so many trades of several tokens."""
     client = await scenario.connect(path)
     await client.subscribe(channels=["*.trade"])
@@ -76,7 +76,7 @@ async def test_many_at_once(odin_scenario: Scenario) -> None:
         ({"since": 3}, [4, 25], 5),
     ],
 )
-@pytest.mark.odin_settings(ws_retention_bytes=5_200)
+@pytest.mark.odin_settings(ws_history_bytes=5_200)
 async def test_beyond_the_window(
     odin_scenario: Scenario, asked: dict[str, int], missing: list[int], count: int
 ) -> None:
@@ -88,7 +88,7 @@ async def test_beyond_the_window(
     assert numbers(await all_messages(client)) == expected
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=26_000)
+@pytest.mark.odin_settings(ws_history_bytes=26_000)
 async def test_all_of_it_beyond_the_window(odin_scenario: Scenario) -> None:
     """Where nothing of it is left, nothing else comes in its place."""
     client = await subscriber(odin_scenario, 30)
@@ -97,7 +97,7 @@ async def test_all_of_it_beyond_the_window(odin_scenario: Scenario) -> None:
     assert await all_messages(client) == []
 
 
-@pytest.mark.odin_settings(ws_outbox_mark_bytes=1000)
+@pytest.mark.odin_settings(ws_conflation_threshold_bytes=1000)
 async def test_not_beyond_what_was_skipped(odin_scenario: Scenario) -> None:
     """With delivery latest numbers have holes: what is before the last one is not made up."""
     client = await odin_scenario.connect(capacity=1000)

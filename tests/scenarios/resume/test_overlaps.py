@@ -33,7 +33,7 @@ async def test_the_past_of_a_live_channel_is_replayed(
     odin_scenario: Scenario, retained: int, kind: str, name: str
 ) -> None:
     """From before it was live; what was sent live does not come again, and what follows comes."""
-    async with open_scenario(Settings(ws_retention_bytes=retained), log=odin_scenario.log) as one:
+    async with open_scenario(Settings(ws_history_bytes=retained), log=odin_scenario.log) as one:
         records = await publish(one, 6)
         client = await one.connect()
         await client.subscribe(channels=["BTC.trade"])
@@ -68,7 +68,7 @@ async def test_what_a_replay_has_sent_does_not_come_with_a_wider_one(
     odin_scenario: Scenario, retained: int
 ) -> None:
     """A subscription is complete from where its replay began, not from where it became live."""
-    async with open_scenario(Settings(ws_retention_bytes=retained), log=odin_scenario.log) as one:
+    async with open_scenario(Settings(ws_history_bytes=retained), log=odin_scenario.log) as one:
         records = await publish(one, 6)
         client = await one.connect()
         await client.resume(after(records[2]), channels=["BTC.trade"])
@@ -89,7 +89,7 @@ async def test_what_a_second_replay_of_a_live_channel_has_sent_does_not_come_aga
     odin_scenario: Scenario, retained: int
 ) -> None:
     """The channel is complete from where its newest replay began."""
-    async with open_scenario(Settings(ws_retention_bytes=retained), log=odin_scenario.log) as one:
+    async with open_scenario(Settings(ws_history_bytes=retained), log=odin_scenario.log) as one:
         await publish(one, 6)
         client = await one.connect()
         await client.subscribe(channels=["BTC.trade"])

@@ -9,7 +9,7 @@ import pytest
 from trio.testing import wait_all_tasks_blocked
 
 from odin_ws.records import Assignment, TopicPartition
-from tests.session.talking import House, Talker, open_house
+from tests.session.conversation import House, Talker, open_house
 
 TRADES = "odin.trades"
 FROM_THE_START = {TRADES: {"0": -1, "1": -1}}
@@ -59,12 +59,12 @@ async def test_a_partition_is_taken_away_during_a_replay() -> None:
         await own(house, p0=-1, p1=-1)
         await trade(house, 0, 3)
         await trade(house, 1, 3)
-        house.archive.hold()
+        house.log_reader.hold()
         client = Talker(house)
         client.say("resume", channels=["*.trade"], positions=FROM_THE_START)
         await wait_all_tasks_blocked()
         await own(house, p0=2)
-        house.archive.release()
+        house.log_reader.release()
         await wait_all_tasks_blocked()
         await trade(house, 0)
         mine = [one for one in positions(client) if one.startswith("0-")]
@@ -78,12 +78,12 @@ async def test_a_partition_comes_during_a_replay() -> None:
     async with open_house(retention_bytes=0) as house:
         await own(house, p0=-1)
         await trade(house, 0, 2)
-        house.archive.hold()
+        house.log_reader.hold()
         client = Talker(house)
         client.say("resume", channels=["*.trade"], positions={TRADES: {"0": -1}})
         await wait_all_tasks_blocked()
         await own(house, p0=1, p1=4)
-        house.archive.release()
+        house.log_reader.release()
         await wait_all_tasks_blocked()
         for _ in range(5):
             house.log.append(TRADES, b"BTC", b"{}", partition=1)

@@ -18,7 +18,7 @@ def pos(record: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "odin_settings", [Settings(), Settings(ws_retention_bytes=0)], ids=["tail", "log"]
+    "odin_settings", [Settings(), Settings(ws_history_bytes=0)], ids=["tail", "log"]
 )
 async def test_each_channel_from_its_own_position(odin_scenario: Scenario) -> None:
     """Each goes on behind its last message, also where two share a partition."""
@@ -52,7 +52,7 @@ async def test_without_a_position_nothing_is_subscribed(odin_scenario: Scenario)
     assert await client.silence(5)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_what_is_lost_is_told(odin_scenario: Scenario) -> None:
     """The status says that it is not all, and the range is there for who wants it."""
     records = await publish(odin_scenario, 5)
@@ -127,7 +127,7 @@ async def test_what_cannot_be_read(
 
 @pytest.mark.odin_settings(ws_max_subscriptions=2)
 async def test_no_more_channels_than_subscriptions(odin_scenario: Scenario) -> None:
-    """More than WS_MAX_SUBSCRIPTIONS are refused together: half a reconnect would be a hole."""
+    """More than WS_MAX_SUBSCRIPTIONS are rejected together: half a reconnect would be a hole."""
     client = await odin_scenario.connect()
     last_pos = {f"T{number}.trade": "0-1" for number in range(3)}
     error = await client.command("reconnect", last_pos=last_pos)
@@ -136,17 +136,17 @@ async def test_no_more_channels_than_subscriptions(odin_scenario: Scenario) -> N
     assert await client.silence(5)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_it_can_be_unsubscribed_from_while_it_waits(odin_scenario: Scenario) -> None:
     """Behind another replay a reconnect has its turn; what ends it does not wait."""
     records = await publish(odin_scenario, 3)
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     client = await odin_scenario.connect()
     await say(client, "subscribe", channels=["ETH.trade"], since_ms=0)
     await say(client, "reconnect", last_pos={"BTC.trade": pos(records[0])})
     await say(client, "unsubscribe", channels=["BTC.trade"])
     await trio.sleep(1)
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     await trio.sleep(1)
     await publish(odin_scenario, 1)
     answers = [await client.answer() for _ in range(3)]

@@ -63,7 +63,7 @@ async def test_resume_with_another_topic_id_gets_the_new_topic_from_its_beginnin
     autojump_clock: MockClock, nursery: trio.Nursery, retained: int
 ) -> None:
     """Also where the new topic is longer than the client's position: it is told, once."""
-    async with open_scenario(Settings(ws_retention_bytes=retained)) as scenario:
+    async with open_scenario(Settings(ws_history_bytes=retained)) as scenario:
         follower = Follower("BTC.trade")
         await follower.come(nursery, scenario)
         records = await publish(scenario, 5)
@@ -156,7 +156,7 @@ async def test_a_long_replay_of_a_recreated_topic_begins_again(
     for number in range(400):
         odin_scenario.publish("BTC", "trade", [number, "x" * 5000])
     await trio.sleep(4)
-    async with open_scenario(Settings(ws_retention_bytes=0), log=odin_scenario.log) as scenario:
+    async with open_scenario(Settings(ws_history_bytes=0), log=odin_scenario.log) as scenario:
         follower = Follower("BTC.trade", pause=0.1)
         await follower.come(nursery, scenario, capacity=5000, since_ms=0)
         await trio.sleep(3)

@@ -44,7 +44,7 @@ async def test_a_second_beginning_that_is_cut_off_is_resumed_whole(
     autojump_clock: MockClock, nursery: trio.Nursery, retained: int, live: str
 ) -> None:
     """Positions told to the client never pass what it has for every one of its subscriptions."""
-    settings = Settings(ws_retention_bytes=retained, ws_positions_interval=1)
+    settings = Settings(ws_history_bytes=retained, ws_positions_interval_seconds=1)
     async with open_scenario(settings) as scenario:
         await publish_all(scenario, 300)
         follower = Follower(live, pause=0.02)
@@ -76,7 +76,7 @@ async def test_the_end_of_a_second_beginning_is_told_with_positions(
     autojump_clock: MockClock, nursery: trio.Nursery, retained: int
 ) -> None:
     """Until then no notice moves them; from then on they are live."""
-    settings = Settings(ws_retention_bytes=retained, ws_positions_interval=1)
+    settings = Settings(ws_history_bytes=retained, ws_positions_interval_seconds=1)
     async with open_scenario(settings) as scenario:
         await publish_all(scenario, 300)
         follower = Follower("T1.trade", pause=0.02)
@@ -101,22 +101,22 @@ async def test_no_notice_moves_positions_while_the_log_keeps_a_replay_waiting(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     """The client has taken all it was sent, and the rest of its past is still to come."""
-    settings = Settings(ws_retention_bytes=0, ws_positions_interval=1)
+    settings = Settings(ws_history_bytes=0, ws_positions_interval_seconds=1)
     async with open_scenario(settings) as scenario:
         await publish_all(scenario, 600)
         follower = Follower("T1.trade")
         await follower.come(nursery, scenario)
         await trio.sleep(3)
-        scenario.archive.batch, scenario.archive.seconds = 10, 0.1
+        scenario.log_reader.batch, scenario.log_reader.seconds = 10, 0.1
         await follower.say("subscribe", channels=["*.trade"], since_ms=0, positions=True)
         await trio.sleep(5)
-        scenario.archive.hold()
+        scenario.log_reader.hold()
         await trio.sleep(10)
         assert 0 < len(follower.messages) < 600
         kinds = [one["type"] for one in follower.items if "seq" not in one]
         assert "positions" in kinds
         assert "positions" not in kinds[kinds.index("subscription_ack", 1) :]
-        scenario.archive.release()
+        scenario.log_reader.release()
         await trio.sleep(60)
         assert len(follower.messages) == 600
         assert follower.items[-1]["type"] == "positions"

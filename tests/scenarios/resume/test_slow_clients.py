@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from odin_ws.connection.disconnect_reasons import Close
+from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.settings import Settings
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.resume.following import Follower, all_messages, everything, following
@@ -30,7 +30,7 @@ async def behind(scenario: Scenario, count: int) -> Follower:
 
 
 @pytest.mark.parametrize(
-    "odin_settings", [Settings(), Settings(ws_retention_bytes=0)], ids=["tail", "log"]
+    "odin_settings", [Settings(), Settings(ws_history_bytes=0)], ids=["tail", "log"]
 )
 async def test_memory_is_bounded(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """Of 2 MB little more than a chunk waits for the client at any time, and it gets all of it."""
@@ -41,14 +41,14 @@ async def test_memory_is_bounded(odin_scenario: Scenario, nursery: trio.Nursery)
     (connection,) = odin_scenario.view.server.connections
     backlogs = []
     while len(follower.messages) < 400:
-        backlogs.append(connection.outbox.backlog)
+        backlogs.append(connection.send_queue.backlog)
         await trio.sleep(0.1)
     assert CHUNK_BYTES / 2 < max(backlogs) < CHUNK_BYTES + 2 * RECORD_BYTES
     follower.check(everything(odin_scenario.log))
     assert follower.closed is None
 
 
-@pytest.mark.odin_settings(ws_positions_interval=0.5)
+@pytest.mark.odin_settings(ws_positions_interval_seconds=0.5)
 async def test_positions_are_not_told_ahead_of_it(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -89,7 +89,7 @@ async def test_others_get_what_is_live_at_once(
         await trio.sleep(0.1)
 
 
-@pytest.mark.odin_settings(ws_outbox_seconds=10)
+@pytest.mark.odin_settings(ws_write_timeout_seconds=10)
 async def test_who_takes_some_is_not_slow(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """At 8 KB a second a replay takes minutes, in which live ones wait; nobody is cut off."""
     follower = await behind(odin_scenario, 200)
@@ -103,9 +103,9 @@ async def test_who_takes_some_is_not_slow(odin_scenario: Scenario, nursery: trio
     follower.check(everything(odin_scenario.log))
 
 
-@pytest.mark.odin_settings(ws_outbox_seconds=10)
+@pytest.mark.odin_settings(ws_write_timeout_seconds=10)
 async def test_who_takes_nothing_is_slow(odin_scenario: Scenario) -> None:
-    """After WS_OUTBOX_SECONDS it is closed, and the replay ends with it."""
+    """After WS_WRITE_TIMEOUT_SECONDS it is closed, and the replay ends with it."""
     await behind(odin_scenario, 100)
     client = await RawClient.open(odin_scenario, capacity=2000)
     await client.command("subscribe", channels=["BTC.trade"], since_ms=0)
@@ -114,7 +114,7 @@ async def test_who_takes_nothing_is_slow(odin_scenario: Scenario) -> None:
     assert connection.closing is None
     assert odin_scenario.view.server.replays.active == 1
     await trio.sleep(2)
-    assert connection.closing is Close.SLOW
+    assert connection.closing is DisconnectReason.SLOW
     assert odin_scenario.view.server.replays.active == 0
     assert await client.close_frame() == SLOW
 
@@ -126,7 +126,7 @@ async def test_a_client_that_vanishes_ends_its_replay(
     follower = await behind(odin_scenario, 100)
     follower.pause = 1.0
     await follower.come(nursery, odin_scenario, capacity=2000)
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     waiting = await RawClient.open(odin_scenario)
     await waiting.command("subscribe", channels=["BTC.trade"], since_ms=0)
     await trio.sleep(1)
@@ -139,14 +139,14 @@ async def test_a_client_that_vanishes_ends_its_replay(
     assert odin_scenario.view.hub.patterns == 0
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_the_reader_of_the_log_waits_for_the_client(odin_scenario: Scenario) -> None:
     """Of 10 MB in the log it has read a part only while the client takes nothing."""
     await behind(odin_scenario, 2000)
     client = await odin_scenario.connect(capacity=2000)
     await client.subscribe(channels=["BTC.trade"], since_ms=0)
     await trio.sleep(3)
-    read = odin_scenario.view.server.replays.from_archive
+    read = odin_scenario.view.server.replays.from_log
     # The reader of the log gives batches of 500 records.
     assert read * RECORD_BYTES < HELD_BYTES + 500 * RECORD_BYTES
     assert len(await all_messages(client)) == 2000

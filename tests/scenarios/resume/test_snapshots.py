@@ -18,7 +18,7 @@ async def test_resume_with_snapshot_gets_the_state_and_what_was_missed(
     autojump_clock: MockClock, retained: int
 ) -> None:
     """Of a channel that missed something all of that, of the others the last; none twice."""
-    async with open_scenario(Settings(ws_retention_bytes=retained)) as scenario:
+    async with open_scenario(Settings(ws_history_bytes=retained)) as scenario:
         records = await publish(scenario, 5)
         await publish(scenario, 3, "ETH")
         client = await scenario.connect()

@@ -33,23 +33,23 @@ def messages(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in items if "seq" in one]
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_before_the_answer(odin_scenario: Scenario) -> None:
     """Nothing of it comes, neither what was missed nor what is published later."""
     records = await publish(odin_scenario, 5)
     client = await odin_scenario.connect()
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     await say(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
     await trio.sleep(1)
     ack = await client.unsubscribe(channels=["BTC.trade"])
     assert (ack["unsubscribed"], ack["count"]) == (["BTC.trade"], 0)
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     assert (await client.answer())["count"] == 0
     await publish(odin_scenario, 2)
     assert await client.silence(30)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_in_one_breath(odin_scenario: Scenario) -> None:
     """Also where both commands come together, whatever runs first."""
     records = await publish(odin_scenario, 5)
@@ -71,17 +71,17 @@ async def test_in_one_breath(odin_scenario: Scenario) -> None:
         assert not messages(behind_the_answer(items))
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_what_still_waits(odin_scenario: Scenario) -> None:
     """It is answered at once, and what waits is not revived by its turn."""
     records = await publish(odin_scenario, 5)
     client = await odin_scenario.connect()
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     await say(client, "resume", positions=after(records[0]), channels=["BTC.trade"])
     await say(client, "subscribe", channels=["ETH.trade"])
     await say(client, "unsubscribe", channels=["ETH.trade"])
     await trio.sleep(1)
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     answers = [await client.answer() for _ in range(3)]
     assert [one["type"] for one in answers] == [
         "unsubscription_ack",
@@ -96,7 +96,7 @@ async def test_what_still_waits(odin_scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize(
-    "odin_settings", [Settings(), Settings(ws_retention_bytes=0)], ids=["tail", "log"]
+    "odin_settings", [Settings(), Settings(ws_history_bytes=0)], ids=["tail", "log"]
 )
 async def test_amid_the_messages(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """What is on its way comes before the answer, and after it only how many they were."""
@@ -118,31 +118,31 @@ async def test_amid_the_messages(odin_scenario: Scenario, nursery: trio.Nursery)
 
 async def test_one_of_several(odin_scenario: Scenario) -> None:
     """The rest of the replay goes on, and is live afterwards."""
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     one, other = await publish(odin_scenario, 5), await publish(odin_scenario, 5, "ETH")
     client = await odin_scenario.connect()
     await say(client, "subscribe", channels=["BTC.trade", "ETH.trade"], since_ms=0)
     await trio.sleep(1)
     assert (await client.unsubscribe(channels=["BTC.trade"]))["count"] == 1
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     await publish(odin_scenario, 1)
     await publish(odin_scenario, 1, "ETH")
     assert offsets_of(await all_messages(client)) == {key_of(other[0]): [0, 1, 2, 3, 4, 5]}
     assert key_of(one[0]) != key_of(other[0])
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_of_what_is_live_beside_it(odin_scenario: Scenario) -> None:
     """What a wider replay left out for it, since it was live, neither misses nor comes twice."""
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade"])
     records = await publish(odin_scenario, 3)
-    odin_scenario.archive.hold()
+    odin_scenario.log_reader.hold()
     await say(client, "resume", positions=after(records[0], less=1), channels=["*.trade"])
     await publish(odin_scenario, 2)
     await client.unsubscribe(channels=["BTC.trade"])
     await publish(odin_scenario, 2)
-    odin_scenario.archive.release()
+    odin_scenario.log_reader.release()
     await publish(odin_scenario, 2)
     found = offsets_of(await all_messages(client))
     assert found == {key_of(records[0]): list(range(9))}

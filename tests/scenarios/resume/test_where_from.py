@@ -41,16 +41,16 @@ def has_it_all(follower: Follower, log: MemoryLog) -> bool:
 async def test_from_the_tail(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """What is still in memory comes from there: the log is not asked, and need not answer."""
     follower = await miss_some(odin_scenario, nursery)
-    odin_scenario.archive.fail()
+    odin_scenario.log_reader.fail()
     await follower.come(nursery, odin_scenario)
     await trio.sleep(1)
     assert has_it_all(follower, odin_scenario.log)
     assert [item.get("replay") for item in follower.items] == [None, *[True] * 10]
     stats = odin_scenario.view.server.replays
-    assert (stats.from_tail, stats.from_archive) == (10, 0)
+    assert (stats.from_history, stats.from_log) == (10, 0)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_from_the_log(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """Without a tail all of it comes from the log."""
     follower = await miss_some(odin_scenario, nursery)
@@ -58,10 +58,10 @@ async def test_from_the_log(odin_scenario: Scenario, nursery: trio.Nursery) -> N
     await trio.sleep(1)
     assert has_it_all(follower, odin_scenario.log)
     stats = odin_scenario.view.server.replays
-    assert (stats.from_tail, stats.from_archive) == (0, 10)
+    assert (stats.from_history, stats.from_log) == (0, 10)
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=0)
+@pytest.mark.odin_settings(ws_history_bytes=0)
 async def test_records_that_make_no_message_are_passed_in_the_log(
     odin_scenario: Scenario, nursery: trio.Nursery
 ) -> None:
@@ -78,10 +78,10 @@ async def test_records_that_make_no_message_are_passed_in_the_log(
     await trio.sleep(1)
     assert [one["pos"] for one in follower.messages] == [f"0-{good.offset}"]
     assert follower.answers[0]["recovered"]
-    assert odin_scenario.view.server.replays.from_archive == 1
+    assert odin_scenario.view.server.replays.from_log == 1
 
 
-@pytest.mark.odin_settings(ws_retention_bytes=FIVE_MESSAGES)
+@pytest.mark.odin_settings(ws_history_bytes=FIVE_MESSAGES)
 async def test_from_both(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """Where the tail has only the end of it, the beginning comes from the log, in order."""
     follower = await miss_some(odin_scenario, nursery)
@@ -89,8 +89,8 @@ async def test_from_both(odin_scenario: Scenario, nursery: trio.Nursery) -> None
     await trio.sleep(1)
     assert has_it_all(follower, odin_scenario.log)
     stats = odin_scenario.view.server.replays
-    assert stats.from_tail + stats.from_archive == 10
-    assert min(stats.from_tail, stats.from_archive) > 0
+    assert stats.from_history + stats.from_log == 10
+    assert min(stats.from_history, stats.from_log) > 0
 
 
 @pytest.mark.parametrize("retained", [0, FIVE_MESSAGES, 1 << 20])
@@ -98,9 +98,7 @@ async def test_on_another_instance(
     odin_scenario: Scenario, nursery: trio.Nursery, retained: int
 ) -> None:
     """Positions are the same everywhere: no instance needs to know the client."""
-    async with open_scenario(
-        Settings(ws_retention_bytes=retained), log=odin_scenario.log
-    ) as another:
+    async with open_scenario(Settings(ws_history_bytes=retained), log=odin_scenario.log) as another:
         follower = await miss_some(odin_scenario, nursery)
         await follower.come(nursery, another)
         another.publish("BTC", "trade", "live")
@@ -114,11 +112,11 @@ async def test_on_an_instance_that_was_started_meanwhile(
     """Its tail was filled from the log at its start: then it does not ask the log again."""
     follower = await miss_some(odin_scenario, nursery)
     async with open_scenario(log=odin_scenario.log) as late:
-        late.archive.fail()
+        late.log_reader.fail()
         await follower.come(nursery, late)
         await trio.sleep(1)
         assert has_it_all(follower, odin_scenario.log)
-        assert late.view.server.replays.from_tail == 10
+        assert late.view.server.replays.from_history == 10
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
@@ -126,9 +124,7 @@ async def test_on_an_instance_that_is_behind(
     odin_scenario: Scenario, nursery: trio.Nursery, retained: int
 ) -> None:
     """Who knows more than the instance, which has lost its broker, waits until it has come up."""
-    async with open_scenario(
-        Settings(ws_retention_bytes=retained), log=odin_scenario.log
-    ) as behind:
+    async with open_scenario(Settings(ws_history_bytes=retained), log=odin_scenario.log) as behind:
         behind.source.lose_broker()
         follower = await miss_some(odin_scenario, nursery)
         await follower.come(nursery, behind)
@@ -147,7 +143,7 @@ async def test_on_an_instance_that_is_paced(odin_scenario: Scenario, nursery: tr
         await follower.come(nursery, odin_scenario)
         await trio.sleep(1)
         follower.break_off()
-        assert paced.view.hub.intake.order < 20
+        assert paced.view.hub.ingest.order < 20
         await follower.come(nursery, paced)
         await trio.sleep(20)
         assert has_it_all(follower, odin_scenario.log)

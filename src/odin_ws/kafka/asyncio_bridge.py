@@ -1,0 +1,129 @@
+"""The asyncio in which aiokafka runs, inside trio, and its clients in it."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import structlog
+import trio
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    IllegalArgumentError,
+    IllegalStateError,
+    KafkaConfigurationError,
+    KafkaError,
+)
+
+from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
+from odin_ws.kafka.errors import UnexpectedResponse
+from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop
+
+__all__ = [
+    "BUGS",
+    "KAFKA_FAILURES",
+    "call_aiokafka",
+    "first_leaf",
+    "open_asyncio",
+    "running",
+    "within",
+]
+
+log = structlog.get_logger("odin_ws.kafka")
+
+KAFKA_FAILURES: Final = (KafkaError, OSError, trio.TooSlowError)
+"""Errors that the broker or the network may cause in any call of an aiokafka client."""
+
+BUGS: Final = (IllegalStateError, IllegalArgumentError, KafkaConfigurationError)
+"""KafkaErrors that are not the broker's: retrying would hide a bug or a wrong setting."""
+
+# Leaving is polite, not necessary: a dead broker must not hold up the end of the process.
+_STOP_SECONDS: Final = 3
+
+# Characters of a broker's own words.
+_MOST_SHOWN: Final = 100
+
+
+@asynccontextmanager
+async def open_asyncio() -> AsyncIterator[AbstractEventLoop]:
+    """An asyncio loop for the length of the block; unseen failures in it fail the block.
+
+    But not what only reports itself: a start of aiokafka that is cancelled drops its connection,
+    which closes itself when it is collected and calls that an error. trio-asyncio alone would end
+    the process for it: a client that makes the server slow enough could have ended it.
+    """
+    async with open_loop() as loop:
+        loop.set_exception_handler(_handle)
+        yield loop
+
+
+async def call_aiokafka(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Await an asyncio function that is aiokafka's, or calls it."""
+    return await aio_as_trio(function)(*args, **options)
+
+
+@asynccontextmanager
+async def running(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
+    """A started aiokafka client, for the length of the block.
+
+    Raises one of KAFKA_FAILURES where it does not start within `bound` seconds.
+    """
+
+    async def make_in_asyncio() -> Any:
+        # Its constructor looks for a running asyncio loop.
+        return make()
+
+    client = await call_aiokafka(make_in_asyncio)
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    try:
+        with within(bound):
+            await start(client)
+        yield client
+    finally:
+        # Also after a failed start: it has tasks of its own.
+        with trio.move_on_after(_STOP_SECONDS, shield=True):
+            try:
+                await call_aiokafka(stop)
+            except (asyncio.CancelledError, *KAFKA_FAILURES):
+                # With the broker dead, stop() ends like this; there is nothing left to leave.
+                pass
+
+
+async def start(client: Any) -> None:
+    """Start an aiokafka client. Raises UnexpectedResponse."""
+    try:
+        await call_aiokafka(client.start)
+    except OSError:
+        # Some of them are a ValueError too: that of a certificate.
+        raise
+    except MALFORMED_RESPONSE_ERRORS as error:
+        what = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
+        raise UnexpectedResponse(f"its answer makes no sense: {what}") from error
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raise trio.TooSlowError, in words for operators, if the block takes longer."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise trio.TooSlowError(f"no answer within {seconds:g} s") from None
+
+
+def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception that is no group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _handle(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+    if "exception" in context:
+        loop.default_exception_handler(context)
+    else:
+        log.warning("aiokafka background error", what=context.get("message"))

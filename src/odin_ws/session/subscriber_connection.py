@@ -1,0 +1,29 @@
+"""A connection, as its commands and subscriptions see it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from odin_ws.auth.grants import Grant
+from odin_ws.connection.send_queue import SendQueue
+from odin_ws.resume import ReplayClient
+
+__all__ = ["Job", "SubscriberConnection"]
+
+Job = Callable[[], Awaitable[None]]
+
+
+class SubscriberConnection(ReplayClient, Protocol):
+    """What tests stand in for: a `Connection` without its socket."""
+
+    send_queue: SendQueue
+    grant: Grant
+
+    def start(self, task: Job) -> None:
+        """Run a task that ends with the connection."""
+        ...
+
+    def close_as_slow(self) -> None:
+        """Close: it is too slow."""
+        ...

@@ -1,0 +1,125 @@
+"""What the settings name is read at the start, and what cannot be used stops it with a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from odin_ws.auth.jwt_verifier import JwtVerifier, open_jwt_verifier
+from odin_ws.catalogue import default_catalogue, load_catalogue
+from odin_ws.settings import Secret, Settings, SettingsError
+from tests.jwt_issuer import SECRET, issuer, jwt_settings
+
+OWNER = '[categories.balances]\nwho = "owner"\nclaim = "tokens"\n'
+
+WEATHER = '[[topics]]\nname = "weather.warnings"\ncategory = "warning"\n'
+
+
+def opened(settings: Settings) -> JwtVerifier:
+    """The authority of these settings."""
+    return open_jwt_verifier(settings, default_catalogue())
+
+
+def problem_of(settings: Settings, catalogue: str | None = None) -> str:
+    """The line that these settings stop the start with."""
+    served = default_catalogue() if catalogue is None else load_catalogue(catalogue)
+    with pytest.raises(SettingsError) as caught:
+        open_jwt_verifier(settings, served)
+    (problem,) = caught.value.problems
+    return problem
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a file may be."""
+    return tmp_path / "file"
+
+
+def test_a_secret_is_used() -> None:
+    """Its tokens are good."""
+    assert opened(jwt_settings()).verify(issuer("HS256").token()).user == "ann"
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_a_public_key_is_read_from_its_file(algorithm: str, file: Path) -> None:
+    """Tokens of its private key are good, whatever kind it is."""
+    one = issuer(algorithm)
+    file.write_bytes(one.pem)
+    jwt_verifier = opened(jwt_settings(ws_jwt_public_key=file))
+    assert jwt_verifier.verify(one.token()).user == "ann"
+    assert jwt_verifier.key_count == 1
+
+
+def test_a_key_set_is_read_from_its_file(file: Path) -> None:
+    """At the start, so that the first caller need not wait."""
+    one = issuer("EdDSA", "k")
+    file.write_bytes(orjson.dumps({"keys": [one.jwk]}))
+    assert opened(jwt_settings(ws_jwks=file)).verify(one.token()).user == "ann"
+
+
+def test_a_policy_is_read_from_its_file(file: Path) -> None:
+    """Here balances are their owner's."""
+    file.write_text(OWNER, "utf-8")
+    grant = opened(jwt_settings(ws_policy=file)).verify(issuer("HS256").token(tokens=["BTC"]))
+    assert grant.covers("BTC.balances")
+    assert not grant.covers("ETH.balances")
+
+
+@pytest.mark.parametrize(
+    ("settings", "content", "problem"),
+    [
+        ({"ws_jwt_secret": Secret("short")}, None, "WS_JWT_SECRET: 32 bytes or more are needed"),
+        ("ws_jwt_public_key", b"", "no public key in PEM"),
+        ("ws_jwks", b"{}", "no JSON Web Key Set"),
+        ("ws_jwks", b'{"keys":[{"kty":"oct"}]}', "none of the 1 keys can be used"),
+        ("ws_policy", b"[categories.nope]", "categories: unknown key nope"),
+        ("ws_policy", b"\xff", "can't decode byte"),
+    ],
+    ids=["secret", "key", "no set", "useless set", "policy", "not UTF-8"],
+)
+def test_what_cannot_be_used_is_named(
+    settings: Mapping[str, Any] | str, content: bytes | None, problem: str, file: Path
+) -> None:
+    """The setting, the file and what is wrong with it; nothing of a secret."""
+    if isinstance(settings, str):
+        file.write_bytes(content or b"")
+        said = problem_of(jwt_settings(**{settings: file}))
+        assert said.startswith(f"{settings.upper()}={file}: ")
+    else:
+        said = problem_of(jwt_settings(**settings))
+        assert "short" not in said
+    assert problem in said
+
+
+@pytest.mark.parametrize("name", ["ws_jwt_public_key", "ws_jwks", "ws_policy"])
+def test_a_file_that_has_gone_is_told(name: str, file: Path) -> None:
+    """Also between the reading of the settings and of the file."""
+    said = problem_of(jwt_settings(**{name: file}))
+    assert said.startswith(f"{name.upper()}={file}: ")
+    assert "No such file" in said
+
+
+def test_private_categories_have_to_be_in_the_catalogue() -> None:
+    """A misspelt one would be everybody's; another catalogue has to say which are private."""
+    said = problem_of(jwt_settings(ws_private_categories=("balance", "social")))
+    assert said.startswith("WS_PRIVATE_CATEGORIES=balance,social: the catalogue has no balance;")
+    said = problem_of(jwt_settings(), WEATHER)
+    assert re.search("has no balances; allowed are warning, or none$", said)
+    settings = jwt_settings(ws_private_categories=())
+    assert open_jwt_verifier(settings, load_catalogue(WEATHER)).key_count == 1
+
+
+def test_a_key_set_behind_a_url_is_not_read_at_the_start() -> None:
+    """An issuer that is down must not keep an instance from starting."""
+    jwt_verifier = opened(jwt_settings(ws_jwks="https://id.example.com/jwks.json"))
+    assert jwt_verifier.keys is None
+
+
+def test_nothing_of_the_secret_is_shown() -> None:
+    """Whoever prints the authority."""
+    assert SECRET not in repr(opened(jwt_settings()))

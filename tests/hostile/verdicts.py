@@ -1,0 +1,98 @@
+"""What a hostile run came to, and which promises it broke."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from odin_ws.bench.results import Measurement
+from odin_ws.settings.handshake import PUBLIC_CONNECTIONS
+
+__all__ = ["Outcome", "Stand", "report"]
+
+# Of what the server takes anyway; a leak would be of every bad client there was.
+_MOST_GROWTH: Final = 0.1
+_MOST_P99: Final = 2.0
+
+# The reasons of rejections of an address that has all that it may have.
+_OF_ONE_ADDRESS: Final = ("max_connections_per_ip", "connect_rate_per_ip")
+
+
+@attrs.frozen
+class Stand:
+    """How it stands when the bad ones are gone: resident bytes, and connections."""
+
+    rss: int
+    connections: int
+
+
+@attrs.frozen
+class Outcome:
+    """`beside`: both times. `stands`: before, and after each time. `log`: all that was printed.
+
+    `proxied`: how many connections of one client a trusted proxy passed on at a time.
+    """
+
+    alone: Measurement
+    beside: Sequence[Measurement]
+    stands: Sequence[Stand]
+    counts: Mapping[str, Mapping[str, int]]
+    log: str
+    proxied: int = 0
+
+    @property
+    def tracebacks(self) -> int:
+        """How many there are in the log, whose lines are JSON but for what Python prints itself."""
+        return self.log.count("Traceback (most recent call last)") + self.log.count('"exception":')
+
+    @property
+    def broken(self) -> list[str]:
+        """The promises that were."""
+        found = []
+        for one in (self.alone, *self.beside):
+            found += [
+                f"{one.label}: {count} {name}" for name, count in one.problems.items() if count
+            ]
+            if one.latency is None:
+                found.append(f"{one.label}: nothing was received")
+        worst = max((one.latency.p99 for one in self.beside if one.latency), default=0.0)
+        if self.alone.latency and worst > _MOST_P99 * self.alone.latency.p99:
+            found.append(f"p99 is {worst / self.alone.latency.p99:.1f} times that without bad ones")
+        if self.growth > _MOST_GROWTH:
+            found.append(
+                f"memory has grown by {self.growth:.0%} between the first time and the second"
+            )
+        if self.stands[-1].connections:
+            found.append(f"{self.stands[-1].connections} connections are left")
+        if self.tracebacks or any(self.counts["errors"].values()):
+            found.append(f"{self.tracebacks} tracebacks in the log, {dict(self.counts['errors'])}")
+        limited = any(self.counts["rejected"].get(reason) for reason in _OF_ONE_ADDRESS)
+        if self.proxied > PUBLIC_CONNECTIONS and not limited:
+            found.append(f"none of {self.proxied} connections of one proxied client was rejected")
+        return found
+
+    @property
+    def growth(self) -> float:
+        """Of resident memory, from after the first time to after the second."""
+        *_, first, second = self.stands
+        return second.rss / first.rss - 1
+
+
+def report(outcome: Outcome) -> Iterator[str]:
+    """The figures, as lines."""
+    yield f"{'':16} {'received':>10} {'p50 ms':>7} {'p99 ms':>7} {'worst':>7} {'CPU':>5} problems"
+    for one in (outcome.alone, *outcome.beside):
+        if one.latency is not None:
+            yield (
+                f"{one.label:16} {one.received:10,} {one.latency.p50:7.0f} {one.latency.p99:7.0f} "
+                f"{one.latency.worst:7.0f} {one.cpu_percent:4.0f}% {sum(one.problems.values()):8}"
+            )
+    stands = ", ".join(f"{one.rss / 1e6:.1f} MB" for one in outcome.stands)
+    peak = max(sample.rss for one in outcome.beside for sample in one.samples)
+    yield f"memory before, after, after once more: {stands}; at most {peak / 1e6:.1f} MB"
+    yield f"connections left: {outcome.stands[-1].connections}; tracebacks: {outcome.tracebacks}"
+    for name in ("rejected", "closed", "rejected on the ops port"):
+        counts = sorted(outcome.counts[name].items(), key=lambda item: -item[1])
+        yield f"{name}: " + ", ".join(f"{count} {reason}" for reason, count in counts)

@@ -1,0 +1,78 @@
+"""What fails in asyncio fails the block; what is only left behind does not."""
+
+import asyncio
+import gc
+import struct
+import warnings
+
+import pytest
+import trio
+import trio.testing
+from aiokafka import AIOKafkaProducer
+
+from odin_ws.kafka.asyncio_bridge import call_aiokafka, open_asyncio, running
+from odin_ws.kafka.trio_asyncio_compat import aio_as_trio
+from odin_ws.testing.ports import LOOPBACK
+
+_METADATA = 3
+_API_VERSIONS = 18
+
+
+async def silent_about_itself(stream: trio.SocketStream) -> None:
+    """A broker that says which requests it knows, and answers nothing else."""
+    data = b""
+    while more := await stream.receive_some():
+        data += more
+        while len(data) >= 12 and len(data) >= (end := 4 + struct.unpack_from("!i", data)[0]):
+            _size, key, _version, correlation = struct.unpack_from("!ihhi", data)
+            data = data[end:]
+            if key == _API_VERSIONS:
+                known = struct.pack("!hihhhhhh", 0, 2, _METADATA, 0, 5, _API_VERSIONS, 0, 0)
+                answer = struct.pack("!i", correlation) + known
+                await stream.send_all(struct.pack("!i", len(answer)) + answer)
+
+
+async def test_a_start_that_takes_too_long_ends_nothing_but_itself() -> None:
+    """The connection it leaves behind is closed and told of, and the loop goes on."""
+    listener, *_ = await trio.open_tcp_listeners(0, host=LOOPBACK)
+    address = f"{LOOPBACK}:{listener.socket.getsockname()[1]}"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, silent_about_itself, [listener])
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            async with open_asyncio():
+                with pytest.raises(trio.TooSlowError):
+                    async with running(lambda: AIOKafkaProducer(bootstrap_servers=address), 0.3):
+                        pass
+                gc.collect()
+                await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_only_a_report_is_one() -> None:
+    """The exception handler is also called without an exception: nothing has failed."""
+    async with open_asyncio():
+        asyncio.get_event_loop().call_exception_handler({"message": "Unclosed something"})
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_an_error_nobody_saw_is_not_swallowed() -> None:
+    """A callback that fails fails the block: a bug is heard of."""
+
+    async def fail_later() -> None:
+        asyncio.get_running_loop().call_soon(lambda: 1 // 0)
+
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with open_asyncio():
+            await aio_as_trio(fail_later)()
+            await trio.sleep_forever()
+
+
+async def test_bug_below_aiokafka_is_not_hidden() -> None:
+    """Errors that a connection could raise too end the service where they are ours."""
+
+    async def fail() -> None:
+        raise KeyError("r")
+
+    with pytest.RaisesGroup(KeyError, flatten_subgroups=True, allow_unwrapped=True):
+        async with open_asyncio():
+            await call_aiokafka(fail)

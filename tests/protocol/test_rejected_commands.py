@@ -1,0 +1,288 @@
+"""A bad command is rejected with a sentence that names the field; nothing is ignored."""
+
+from __future__ import annotations
+
+import pytest
+
+from odin_ws.protocol.commands import decode_command
+from odin_ws.protocol.errors import CommandError, ErrorCode
+from tests.protocol.commands import CATALOGUE, extra, rejected, selecting, selection
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hello",
+        "{",
+        '{"type":}',
+        "{'type':'heartbeat'}",
+        '{"type":"heartbeat"} {}',
+        '{"type":NaN}',
+        '\ufeff{"type":"heartbeat"}',
+        '{"type":"heartbeat","data":{"x":"\\ud800","y":NaN}}',
+        '{"type":"heartbeat","data":{"x":1e400,"y":01}}',
+        '{"type":"heartbeat","data":{"x":"\ud800"}}',
+        '{"id":"\\ud800","data":' + "[" * 600 + "]" * 600 + "}",
+        "[" * 10_000,
+        '{"a":' * 2_000 + "1" + "}" * 2_000,
+    ],
+)
+def test_what_is_not_json_is_told_so(text: str) -> None:
+    """A code of its own, for a client that is broken rather than mistaken."""
+    with pytest.raises(CommandError) as caught:
+        decode_command(text, CATALOGUE)
+    assert caught.value.code is ErrorCode.INVALID_JSON
+    assert caught.value.id is None
+    assert "JSON" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "message", [None, 1, "subscribe", [], [{"type": "heartbeat"}], True, 10**4000]
+)
+def test_a_command_is_an_object(message: object) -> None:
+    """Other JSON is no command."""
+    error = rejected(message)
+    assert (error.code, error.message) == (
+        ErrorCode.INVALID_MESSAGE,
+        "a command is a JSON object",
+    )
+
+
+@pytest.mark.parametrize("kind", [None, 1, [], {}, "", "SUBSCRIBE", "subscribe ", "publish"])
+def test_an_unknown_type_is_told_what_there_is(kind: object) -> None:
+    """The answer names the types that there are, and the id comes back."""
+    for command in ({"type": kind, "id": 7}, {"id": 7}):
+        error = rejected(command)
+        assert (error.code, error.id) == (ErrorCode.UNKNOWN_TYPE, 7)
+        for word in ("type", "subscribe", "resume", "reconnect", "replay", "heartbeat"):
+            assert word in error.message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"token": None}, {"token": 7}, {"token": ["a"]}, {"token": "e30.\ud800.e30"}],
+    ids=ascii,
+)
+def test_a_token_is_a_text(data: object) -> None:
+    """The error names the field, and not what was in it."""
+    error = rejected({"type": "auth", "id": "x", "data": data})
+    assert (error.code, error.id, error.command) == (ErrorCode.INVALID_MESSAGE, "x", "auth")
+    assert error.message == "data.token: a string is needed"
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "allowed"),
+    [
+        ("snapshot", [None, 0, 1, "true", [], {}], ["true or false"]),
+        ("since_ms", [-1, 1.5, "0", True, [], {}, 2**53], ["an integer, 0 or more"]),
+        ("delivery", ["", "newest", "ALL", 1, True, [], {}, ["all"]], ["all, latest"]),
+    ],
+    ids=["snapshot", "since_ms", "delivery"],
+)
+def test_an_option_has_its_values(field: str, values: list[object], allowed: list[str]) -> None:
+    """The message names the field and what it may be; nothing is subscribed to on other terms."""
+    for value in values:
+        data = {"channels": ["BTC.trade"], field: value}
+        error = rejected({"type": "subscribe", "id": 1, "data": data})
+        assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
+        assert error.message.startswith(f"data.{field}: ")
+        for words in allowed:
+            assert words in error.message
+
+
+def test_a_subscription_begins_in_one_place() -> None:
+    """Both the last message of each channel and those of a time would be two beginnings."""
+    data = {"channels": ["BTC.trade"], "snapshot": True, "since_ms": 0}
+    error = rejected({"type": "subscribe", "id": 1, "data": data})
+    assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
+    assert error.message.startswith("data.snapshot: ")
+    assert "since_ms" in error.message
+
+
+@pytest.mark.parametrize("positions", [None, [], True, "0-1", 5])
+def test_a_resume_needs_positions(positions: object) -> None:
+    """Without them it would be a subscription that silently lost the past."""
+    data = {"channels": ["BTC.trade"], "positions": positions}
+    for given in (data, {"channels": ["BTC.trade"]}):
+        error = rejected({"type": "resume", "id": 1, "data": given})
+        assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
+        assert error.message.startswith("data.positions: ")
+
+
+@pytest.mark.parametrize("delivery", ["newest", 1, []])
+def test_a_resume_has_its_delivery(delivery: object) -> None:
+    """As a subscription has."""
+    data = {"channels": ["BTC.trade"], "positions": {}, "delivery": delivery}
+    assert rejected({"type": "resume", "data": data}).message.startswith("data.delivery: ")
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({}, "data.last_pos"),
+        ({"client_id": "x"}, "data.last_pos"),
+        ({"last_pos": None}, "data.last_pos"),
+        ({"last_pos": {}, "client_id": 7}, "data.client_id"),
+        ({"last_pos": {}, "client_id": None}, "data.client_id"),
+        ({"last_pos": {}, "client_id": "x" * 129}, "data.client_id"),
+        ({"last_offset": None}, "data.last_offset"),
+        ([], "data"),
+    ],
+    ids=str,
+)
+def test_a_reconnect_that_says_nothing_is_answered_in_its_own_way(data: object, field: str) -> None:
+    """The SDK waits for a `reconnect_error`, so the error knows of which command it is."""
+    error = rejected({"type": "reconnect", "id": 1, "data": data})
+    assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
+    assert error.command == "reconnect"
+    assert error.message.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({}, "data.from"),
+        ({"from": 1}, "data.to"),
+        ({"to": 1}, "data.from"),
+        ({"from": 0, "to": 1}, "data.from"),
+        ({"from": -1, "to": 1}, "data.from"),
+        ({"from": "1", "to": 1}, "data.from"),
+        ({"from": True, "to": 1}, "data.from"),
+        ({"from": 1, "to": 1.0}, "data.to"),
+        ({"from": 1, "to": None}, "data.to"),
+        ({"from": 2, "to": 1}, "data.to"),
+        ({"from": 1, "to": 2**53}, "data.to"),
+        ({"since": -1}, "data.since"),
+        ({"since": None}, "data.since"),
+        ({"since": "1"}, "data.since"),
+        ({"since": 1, "to": 2}, "data.since"),
+        ({"since": 0, "from": 1, "to": 2}, "data.since"),
+    ],
+    ids=str,
+)
+def test_a_replay_is_from_number_to_number_or_since_one(
+    data: dict[str, object], field: str
+) -> None:
+    """Sequence numbers begin with 1; `since` may be 0, which is everything."""
+    error = rejected({"type": "replay", "id": 1, "data": data})
+    assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
+    assert error.message.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    "command_id",
+    [True, False, 1.5, [], {}, ["a"], "x" * 129, 2**64, 10**30, -(2**63) - 1, 10**999],
+    ids=lambda value: f"{repr(value)[:24]}-{len(repr(value))}",
+)
+@pytest.mark.parametrize("kind", ["heartbeat", "subscribe", "nonsense"])
+def test_an_id_that_cannot_be_echoed_is_rejected(kind: str, command_id: object) -> None:
+    """It is told so without one, whatever the rest of the command is."""
+    error = rejected({"type": kind, "id": command_id})
+    assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, None)
+    assert error.message.startswith("id: ")
+    assert "128" in error.message
+
+
+@pytest.mark.parametrize("data", [None, 1, "BTC.trade", [], ["BTC.trade"], True])
+@pytest.mark.parametrize(
+    "kind", ["subscribe", "unsubscribe", "resume", "reconnect", "replay", "heartbeat"]
+)
+def test_data_is_an_object(kind: str, data: object) -> None:
+    """Other data is rejected, where none is needed too."""
+    error = rejected({"type": kind, "id": 1, "data": data})
+    assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
+    assert error.message.startswith("data: ")
+
+
+@pytest.mark.parametrize("data", [{}, {"tokens": ["BTC"]}])
+@selecting
+def test_something_has_to_be_selected(kind: str, data: dict[str, object]) -> None:
+    """A command that names nothing is a mistake."""
+    error = rejected({"type": kind, "id": 1, "data": data | extra(kind)})
+    assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
+    for field in ("channels", "topics", "bundles"):
+        assert field in error.message
+
+
+@selecting
+def test_tokens_have_to_have_something_to_narrow(kind: str) -> None:
+    """Tokens beside channels only would do nothing, so they are rejected."""
+    data = {"channels": ["BTC.trade"], "tokens": ["BTC"]}
+    error = rejected({"type": kind, "data": data | extra(kind)})
+    assert error.code is ErrorCode.INVALID_MESSAGE
+    assert error.message.startswith("data.tokens: ")
+
+
+@pytest.mark.parametrize("field", ["channels", "topics", "bundles", "tokens"])
+@pytest.mark.parametrize(
+    "value", [None, "BTC.trade", 1, {}, [1], [None], ["BTC.trade", 1], [["BTC.trade"]]]
+)
+@selecting
+def test_names_come_as_a_list_of_texts(kind: str, field: str, value: object) -> None:
+    """The message names the field that is not one."""
+    data = {"channels": ["BTC.trade"], "topics": ["odin.trades"]} | {field: value} | extra(kind)
+    error = rejected({"type": kind, "id": 1, "data": data})
+    assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
+    assert error.message.startswith(f"data.{field}: ")
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "true", []])
+def test_positions_is_a_boolean(value: object) -> None:
+    """Nothing else is taken for yes or no."""
+    error = rejected({"type": "subscribe", "data": {"channels": [], "positions": value}})
+    assert error.code is ErrorCode.INVALID_MESSAGE
+    assert error.message.startswith("data.positions: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "field", "allowed"),
+    [
+        ({"type": "heartbeat", "extra": 1}, "extra", ["type", "id", "data"]),
+        ({"type": "subscribe", "channels": ["BTC.trade"]}, "channels", ["type", "id", "data"]),
+        (
+            {"type": "subscribe", "data": {"channel": ["BTC.trade"]}},
+            "channel",
+            ["channels", "positions", "tokens"],
+        ),
+        (
+            {"type": "unsubscribe", "data": {"channels": [], "positions": True}},
+            "positions",
+            ["channels", "topics", "bundles", "tokens"],
+        ),
+        (
+            {"type": "resume", "data": {"channels": [], "positions": {}, "since_ms": 1}},
+            "since_ms",
+            ["channels", "topics", "bundles", "tokens", "positions", "delivery"],
+        ),
+        (
+            {"type": "reconnect", "data": {"lastPos": {}}},
+            "lastPos",
+            ["client_id", "last_pos", "last_offset"],
+        ),
+        ({"type": "replay", "data": {"since_ms": 1}}, "since_ms", ["from", "to", "since"]),
+    ],
+)
+def test_a_misspelt_field_is_noticed(
+    command: dict[str, object], field: str, allowed: list[str]
+) -> None:
+    """An unknown field is named, and so are those that there are."""
+    error = rejected({"id": 1, **command})
+    assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
+    assert f"unknown field {field};" in error.message
+    for word in allowed:
+        assert word in error.message.partition("allowed:")[2]
+
+
+@pytest.mark.parametrize("field", ["channels", "topics", "bundles", "tokens"])
+@selecting
+def test_failing_20_the_number_of_names_is_limited(kind: str, field: str) -> None:
+    """1024 names in a field are answered name by name; one more is rejected as a whole."""
+    maximum = [f"T{number}.trade" for number in range(1024)]
+    data = {"topics": ["odin.trades"], field: maximum} | extra(kind)
+    chosen = selection(kind, **data)
+    assert len(chosen.wanted) + len(chosen.rejected) >= len(data[field]) or field == "tokens"
+    error = rejected({"type": kind, "id": 1, "data": data | {field: [*maximum, "one.more"]}})
+    assert (error.code, error.id) == (ErrorCode.INVALID_MESSAGE, 1)
+    assert error.message.startswith(f"data.{field}: ")
+    assert "1024" in error.message
