@@ -300,7 +300,7 @@ def kafka(settings: Settings, catalogue: Catalogue, security: KafkaSecurity) -> 
     options = KafkaOptions(
         security=security,
         group=settings.kafka_consumer_group if in_group else None,
-        max_wait=settings.kafka_fetch_max_wait_ms / 1000,
+        max_wait=settings.kafka_fetch_max_wait_seconds,
         # Nothing is written more often than that, so nothing is fetched more often.
         slot=max(_SHORTEST_SLOT, 1 / rate if rate else 0.0),
         rate=settings.ws_max_kafka_rate,

@@ -25,6 +25,7 @@ from odin_ws.protocol.selection import NAMES
 from odin_ws.resume import LossReason
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings, declared_settings
+from odin_ws.settings.former_names import FORMER_NAMES
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.workers.child import Child
 from odin_ws.workers.ops_app import worker_families
@@ -55,6 +56,18 @@ def test_settings() -> None:
             for one in SETTINGS.values()
         ],
     )
+
+
+def _present(path: Path) -> str:
+    """A page without its lists of former names."""
+    marked = r"(?s)<!-- former names -->.*?<!-- /former names -->"
+    return re.sub(marked, "", path.read_text("utf-8"))
+
+
+def test_former_settings() -> None:
+    """docs/settings.md lists every former name of a setting."""
+    rows = [[f"`{former}`", f"`{now}`"] for former, now in FORMER_NAMES.items()]
+    check("docs/settings.md", "former settings", rows)
 
 
 def test_settings_in_short() -> None:
@@ -128,9 +141,7 @@ async def test_metrics_elsewhere(metrics: dict[str, tuple[str, str]]) -> None:
     known = {name.partition("{")[0] for name in (*metrics, *(one[0] for one in _worker_metrics()))}
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "count", "sum")}
     known |= {field for field, _ in declared_settings()}
-    named = {
-        name for path in pages() for name in re.findall(r"\bws_[a-z_]+\b", path.read_text("utf-8"))
-    }
+    named = {name for path in pages() for name in re.findall(r"\bws_[a-z_]+\b", _present(path))}
     assert named <= known
 
 
@@ -149,7 +160,7 @@ def test_settings_elsewhere() -> None:
     }
     known = SETTINGS.keys() | {one.file_name for one in SETTINGS.values()}
     for path in pages():
-        named = set(re.findall(r"\b(?:WS|KAFKA|LOG)_[A-Z_]+\b", path.read_text("utf-8")))
+        named = set(re.findall(r"\b(?:WS|KAFKA|LOG)_[A-Z_]+\b", _present(path)))
         assert named - wrong_on_purpose <= known, path.relative_to(ROOT)
 
 

@@ -23,7 +23,7 @@ __all__ = [
     "spread",
 ]
 
-# A node answers a fetch that brings nothing after KAFKA_FETCH_MAX_WAIT_MS, half a second: two
+# A node answers a fetch that brings nothing after KAFKA_FETCH_MAX_WAIT_SECONDS, half a second: two
 # fetches a second for each of three nodes. The rest is for retries with back-off.
 FETCHES_PER_SECOND = 20
 

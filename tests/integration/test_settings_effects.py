@@ -67,8 +67,8 @@ async def groups(bootstrap: str) -> set[str]:
 async def test_kafka_fetch_max_wait(topics: str) -> None:
     """While nothing is published, a server whose fetches may be held for longer wakes up less."""
     async with (
-        serving(topics, KAFKA_FETCH_MAX_WAIT_MS="10") as restless,
-        serving(topics, KAFKA_FETCH_MAX_WAIT_MS="5000") as calm,
+        serving(topics, KAFKA_FETCH_MAX_WAIT_SECONDS="0.01") as restless,
+        serving(topics, KAFKA_FETCH_MAX_WAIT_SECONDS="5") as calm,
     ):
         before = wakes(restless), wakes(calm)
         # How often in so long is what is measured.

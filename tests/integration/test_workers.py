@@ -38,7 +38,7 @@ async def broker() -> AsyncIterator[str]:
 
 def two_workers(broker: str, **settings: str) -> Any:
     """A server of two workers."""
-    return serving(broker, {"WS_WORKERS": "2", "KAFKA_FETCH_MAX_WAIT_MS": "50"} | settings)
+    return serving(broker, {"WS_WORKERS": "2", "KAFKA_FETCH_MAX_WAIT_SECONDS": "0.05"} | settings)
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ EFFECTS: Final = {
     "KAFKA_BROKERS": f"{_REAL}::test_kafka_brokers",
     "KAFKA_ASSIGNMENT": f"{_REAL}::test_kafka_assignment_and_consumer_group",
     "KAFKA_CONSUMER_GROUP": f"{_REAL}::test_kafka_assignment_and_consumer_group",
-    "KAFKA_FETCH_MAX_WAIT_MS": f"{_REAL}::test_kafka_fetch_max_wait",
+    "KAFKA_FETCH_MAX_WAIT_SECONDS": f"{_REAL}::test_kafka_fetch_max_wait",
     "KAFKA_PROBE_SECONDS": f"{_REAL}::test_kafka_probe_seconds",
     "KAFKA_DEAD_LETTER_TOPIC": (
         "tests/integration/test_dead_letters.py::test_kafka_dead_letter_topic"
@@ -285,7 +285,7 @@ async def test_another_catalogue_is_served(
         ({"KAFKA_ASSIGNMENT": "all", "KAFKA_CONSUMER_GROUP": "mine"}, {"group": None}),
         ({"KAFKA_ASSIGNMENT": "group"}, {"group": "ws-server-group"}),
         ({"KAFKA_ASSIGNMENT": "group", "KAFKA_CONSUMER_GROUP": "mine"}, {"group": "mine"}),
-        ({"KAFKA_FETCH_MAX_WAIT_MS": "1500"}, {"max_wait": 1.5}),
+        ({"KAFKA_FETCH_MAX_WAIT_SECONDS": "1.5"}, {"max_wait": 1.5}),
         ({"KAFKA_PROBE_SECONDS": "0.7"}, {"probe": 0.7}),
         ({"WS_MAX_KAFKA_RATE": "12"}, {"rate": 12}),
         ({"WS_MAX_BROADCAST_RATE": "4"}, {"slot": 0.25}),

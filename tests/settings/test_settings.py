@@ -21,7 +21,7 @@ LOGIN = {"KAFKA_SASL_USERNAME": "odin", "KAFKA_SASL_PASSWORD": "horse"}
 # For each setting of a range: its lowest and highest values, and those just beyond.
 RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     # name: below, lowest, highest, above
-    "KAFKA_FETCH_MAX_WAIT_MS": ("0", "1", "30000", "30001"),
+    "KAFKA_FETCH_MAX_WAIT_SECONDS": ("0", "0.001", "30", "30.001"),
     "KAFKA_PROBE_SECONDS": ("0.09", "0.1", "60", "60.1"),
     "WS_MAX_CONNECTIONS": ("0", "1", None, None),
     "WS_MAX_KAFKA_RATE": ("-1", "0", None, None),

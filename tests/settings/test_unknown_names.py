@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.settings import Settings, SettingsError, declared_settings, load_settings
+from odin_ws.settings.former_names import FORMER_NAMES
 from odin_ws.settings.unknown_names import NEIGHBOURS
 from tests.settings.problems import problem_of, problems_of
 
@@ -256,3 +257,11 @@ def test_no_setting_is_a_near_miss_of_another() -> None:
     """All of them can be set at once, as an example of each setting does."""
     environ = {name: setting.default for name, (_, setting) in SETTINGS.items()}
     assert load_settings(environ) == (Settings(), [])
+
+
+@pytest.mark.parametrize(("former", "now"), FORMER_NAMES.items())
+def test_a_former_name_stops_the_start_with_the_present_one(former: str, now: str) -> None:
+    """Nothing reads the former name, so who still sets it must hear of it."""
+    assert now in SETTINGS
+    assert former not in SETTINGS
+    assert problem_of(**{former: "1"}) == f"{former}: no such setting; it is called {now} now"

@@ -51,7 +51,7 @@ __all__ = ["demo"]
 _PARTITIONS: Final = 12
 
 # The embedded broker holds a fetch for as long as it may, whether records come or not.
-_FETCH_WAIT_MS: Final = 10
+_FETCH_WAIT_SECONDS: Final = 0.01
 
 # Fifty events a second to one client: messages that share a write would save nothing here.
 _BROADCAST_RATE: Final = {"WS_MAX_BROADCAST_RATE": "0"}
@@ -111,7 +111,7 @@ def demo(
         read_settings(say, defaults),
         kafka_assignment="all",
         ws_workers=1,  # the server is in this process
-        kafka_fetch_max_wait_ms=_FETCH_WAIT_MS,
+        kafka_fetch_max_wait_seconds=_FETCH_WAIT_SECONDS,
         ws_addr=Address(LOOPBACK, port),
         ws_ops_addr=Address(LOOPBACK, ops_port),
         ws_max_kafka_rate=0,  # --rate says how much is published, and all of it should come

@@ -42,11 +42,11 @@ class KafkaSettings:
         "",
         "the consumer group to join with KAFKA_ASSIGNMENT=group",
     )
-    kafka_fetch_max_wait_ms: int = setting(
-        "KAFKA_FETCH_MAX_WAIT_MS",
-        "500",
-        integer(1, 30_000),
-        "ms",
+    kafka_fetch_max_wait_seconds: float = setting(
+        "KAFKA_FETCH_MAX_WAIT_SECONDS",
+        "0.5",
+        number(0.001, 30),
+        "s",
         "how long the broker may hold a fetch while no record comes",
     )
     kafka_probe_seconds: float = setting(

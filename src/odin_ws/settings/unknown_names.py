@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from odin_ws.settings.former_names import FORMER_NAMES
+
 __all__ = ["NEIGHBOURS", "is_ours", "problem_with"]
 
 _PREFIXES: Final = ("WS_", "KAFKA_")
@@ -157,11 +159,11 @@ _NAMES: Final = {
 }
 NEIGHBOURS: Final = {name: meant for meant, names in _NAMES.items() for name in names}
 
-# There is nothing to set.
-_FIXED: Final = dict.fromkeys(
+# Names that the line beside them explains.
+_EXPLAINED: Final = dict.fromkeys(
     ("WS_PATH", "WS_ENDPOINT", "WS_ROUTE"),
     "subscribers connect at the path /ws, which cannot be set",
-)
+) | {former: f"it is called {now} now" for former, now in FORMER_NAMES.items()}
 
 # More than one slip in a longer name. What Kafka's images set is further off: KAFKA_BROKER_ID is
 # 0.86 KAFKA_BROKERS.
@@ -189,8 +191,8 @@ def problem_with(name: str, value: str, known: Collection[str]) -> str | None:
         upper in NEIGHBOURS and _PORT_BY_HAND.fullmatch(value)
     ):
         return None
-    if upper in _FIXED:
-        return f"{name}: no such setting; {_FIXED[upper]}"
+    if upper in _EXPLAINED:
+        return f"{name}: no such setting; {_EXPLAINED[upper]}"
     if (base := upper.removesuffix("_FILE")) != upper and base in known:
         return f"{name}: no such setting; {base} is meant: only secrets have a name with _FILE"
     if (meant := NEIGHBOURS.get(upper) or _near(upper, known)) is not None:
