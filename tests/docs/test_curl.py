@@ -19,7 +19,7 @@ from tests.scenarios.wire import RawClient, request
 
 OPS = [
     pytest.param(shlex.split(command.partition(" | ")[0])[-1], output, id=command)
-    for command, output in transcripts("docs/operations.md")
+    for command, output in transcripts("docs/monitoring.md")
     if command.startswith("curl ")
 ]
 

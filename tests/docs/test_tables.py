@@ -122,17 +122,17 @@ def test_reasons_to_pass_a_record_by() -> None:
 
 
 async def test_metrics(metrics: dict[str, tuple[str, str]]) -> None:
-    """docs/operations.md explains each metric, and no other, with its type and labels."""
-    check_keys("docs/operations.md", "metrics", {name: [*two] for name, two in metrics.items()})
-    rows = read_table(page("docs/operations.md"), "metrics")
+    """docs/monitoring.md explains each metric, and no other, with its type and labels."""
+    check_keys("docs/monitoring.md", "metrics", {name: [*two] for name, two in metrics.items()})
+    rows = read_table(page("docs/monitoring.md"), "metrics")
     assert [row[1] for row in rows] == [kind for kind, _ in metrics.values()]
 
 
 def test_worker_metrics() -> None:
-    """docs/operations.md explains what there is with several workers only."""
+    """docs/monitoring.md explains what there is with several workers only."""
     expected = {name: [kind, text] for name, kind, text in _worker_metrics()}
-    check_keys("docs/operations.md", "worker metrics", expected)
-    rows = read_table(page("docs/operations.md"), "worker metrics")
+    check_keys("docs/monitoring.md", "worker metrics", expected)
+    rows = read_table(page("docs/monitoring.md"), "worker metrics")
     assert [row[1] for row in rows] == [kind for kind, _ in expected.values()]
 
 
@@ -165,14 +165,14 @@ def test_settings_elsewhere() -> None:
 
 
 def test_what_memory_keeps() -> None:
-    """docs/operations.md says how many messages fit into memory, and how far back that reaches."""
+    """docs/history.md says how many messages fit into memory, and how far back that reaches."""
     rows = []
     for size in (300, 1000, 4000):
         takes = retained_bytes(message("BTC", value=b"x" * size))
         fit = Settings().ws_history_bytes // takes
         times = [f"{fit / rate:.0f} s" for rate in (100, 1000)]
         rows.append([f"{size} bytes", f"{takes} bytes", f"{fit:,}", *times])
-    check("docs/operations.md", "retention", rows)
+    check("docs/history.md", "retention", rows)
 
 
 def test_reasons_of_losses() -> None:
@@ -193,10 +193,10 @@ def test_commands() -> None:
 
 
 def test_log_events() -> None:
-    """The lines that docs/operations.md explains are lines the server writes."""
+    """The lines that docs/monitoring.md explains are lines the server writes."""
     code = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
     written = {f"feed is {status}" for status in SourceState}
-    for event, *_ in read_table(page("docs/operations.md"), "events"):
+    for event, *_ in read_table(page("docs/monitoring.md"), "events"):
         assert event.strip("`") in written or f'"{event.strip("`")}"' in code
 
 
