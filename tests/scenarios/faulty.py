@@ -33,6 +33,10 @@ class BuggyTransport:
         """See Transport."""
         await self._transport.wait_writable()
 
+    async def receive_now(self, max_bytes: int) -> bytes | None:
+        """See Transport."""
+        return await self._transport.receive_now(max_bytes)
+
     async def receive_some(self, max_bytes: int) -> bytes:
         """See Transport, but for `fail`."""
         with trio.CancelScope() as self._waiting:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -11,11 +12,11 @@ import attrs
 import trio
 
 from odin_ws.handshake.forwarded import ClientAddress, TrustedProxies
-from odin_ws.handshake.handshake_limiter import HandshakeLimiter
+from odin_ws.handshake.handshake_limiter import HandshakeLimiter, Waiting
 from odin_ws.handshake.proxy_protocol import read_proxy_header
 from odin_ws.handshake.rate_limiter import RateLimiter
 from odin_ws.handshake.request import HandshakeRequest, HTTPRejection, rejection_response
-from odin_ws.handshake.request_parser import read_request
+from odin_ws.handshake.request_parser import parse_plain, read_request
 from odin_ws.handshake.retry_after import retry_after
 from odin_ws.listener.tls import Certificate, HandshakeFailed, TlsTransport, open_tls
 from odin_ws.listener.transport import Transport
@@ -77,43 +78,95 @@ class Handshaker:
 
     async def read_request(self, incoming: IncomingConnection) -> HandshakeRequest | None:
         """Learn who it is and what it wants; None where it has left. Raises HTTPRejection."""
+        waiting = self.limiter.add()
+        try:
+            if incoming.reply_transport is None or self._limits.proxy_protocol:
+                return await self._wait(waiting, partial(self._read_request, incoming))
+            return await self._hear_in_the_clear(incoming, waiting)
+        finally:
+            self.limiter.discard(waiting)
+
+    async def _hear_in_the_clear(
+        self, incoming: IncomingConnection, waiting: Waiting
+    ) -> HandshakeRequest | None:
+        """Take a head that has come with the connection, or wait for it.
+
+        Most have, and a scope and its deadline are a tenth of the CPU of a connect.
+        """
+        forwarded = self._check_rate(incoming)
+        max_bytes = self._limits.max_header_bytes
+        begun = await incoming.wire.receive_now(max_bytes)
+        request = parse_plain(begun, max_bytes, forwarded) if begun else None
+        if waiting.put_out or (request is None and begun != b""):
+            # It may still come.
+            request = await self._wait(waiting, partial(self._read, incoming, forwarded, begun))
+        return self._named(incoming, request, forwarded)
+
+    async def _wait(
+        self,
+        waiting: Waiting,
+        hear: Callable[[trio.CancelScope], Awaitable[HandshakeRequest | None]],
+    ) -> HandshakeRequest | None:
+        """Wait for a head, until the deadline of the scope or until the caller is put out."""
         limits = self._limits
         with trio.CancelScope() as scope:
-            self.limiter.add(scope)
-            try:
-                return await self._read_request(incoming, scope)
-            finally:
-                in_time = self.limiter.discard(scope)
-        if in_time:
-            text = f"the request did not come in {limits.timeout_seconds:g} s"
-            raise HTTPRejection(HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout", text)
-        text = f"{limits.max_pending} others have come since"
-        raise HTTPRejection(
-            HTTPStatus.SERVICE_UNAVAILABLE, "max_pending_handshakes", text, [retry_after()]
-        )
+            waiting.scope = scope
+            if waiting.put_out:
+                scope.cancel()
+            return await hear(scope)
+        if waiting.put_out:
+            text = f"{limits.max_pending} others have come since"
+            raise HTTPRejection(
+                HTTPStatus.SERVICE_UNAVAILABLE, "max_pending_handshakes", text, [retry_after()]
+            )
+        text = f"the request did not come in {limits.timeout_seconds:g} s"
+        raise HTTPRejection(HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout", text)
 
     async def _read_request(
         self, incoming: IncomingConnection, scope: trio.CancelScope
     ) -> HandshakeRequest | None:
-        limits = self._limits
-        if limits.proxy_protocol:
+        if self._limits.proxy_protocol:
             await self._read_proxy_header(incoming)
-        # The sooner the better; but a proxy may say in the head for whom it asks.
-        is_forwarded = incoming.client_address.named and incoming.peer in limits.trusted_proxies
-        if not is_forwarded:
-            self.rate_limiter.check_rate(incoming.client_address)
+        forwarded = self._check_rate(incoming)
         if isinstance(incoming.transport, TlsTransport):
             await self._start_tls(incoming, incoming.transport)
-        scope.deadline = trio.current_time() + limits.timeout_seconds
-        request = await read_request(
-            incoming.transport,
-            max_bytes=limits.max_header_bytes,
-            forwarded=limits.trusted_proxies.header if is_forwarded else None,
-        )
-        if is_forwarded and request is not None:
-            incoming.client_address = limits.trusted_proxies.client(incoming.peer, request.headers)
+        return self._named(incoming, await self._read(incoming, forwarded, None, scope), forwarded)
+
+    def _check_rate(self, incoming: IncomingConnection) -> str | None:
+        """Charge an attempt to connect, the sooner the better. Raises HTTPRejection.
+
+        Returns the header in which a proxy will say for whom it asks; that one is charged then.
+        """
+        trusted_proxies = self._limits.trusted_proxies
+        if incoming.client_address.named and incoming.peer in trusted_proxies:
+            return trusted_proxies.header
+        self.rate_limiter.check_rate(incoming.client_address)
+        return None
+
+    def _named(
+        self, incoming: IncomingConnection, request: HandshakeRequest | None, forwarded: str | None
+    ) -> HandshakeRequest | None:
+        """Learn from a head for whom a proxy asks, if it says so there. Raises HTTPRejection."""
+        if forwarded is not None and request is not None:
+            incoming.client_address = self._limits.trusted_proxies.client(
+                incoming.peer, request.headers
+            )
             self.rate_limiter.check_rate(incoming.client_address)
         return request
+
+    async def _read(
+        self,
+        incoming: IncomingConnection,
+        forwarded: str | None,
+        begun: bytes | None,
+        scope: trio.CancelScope,
+    ) -> HandshakeRequest | None:
+        """Read a head that has begun with some bytes; the scope is given its deadline."""
+        limits = self._limits
+        scope.deadline = trio.current_time() + limits.timeout_seconds
+        return await read_request(
+            incoming.transport, max_bytes=limits.max_header_bytes, forwarded=forwarded, begun=begun
+        )
 
     async def _read_proxy_header(self, incoming: IncomingConnection) -> None:
         """Learn from a PROXY header for whom a proxy has connected."""
@@ -151,11 +204,11 @@ class Handshaker:
             out.send_nowait(answer)
             return
         with trio.move_on_after(_FAREWELL_SECONDS) as scope:
-            self.limiter.add(scope)
+            waiting = self.limiter.add(scope)
             try:
                 await _say(out, answer)
             finally:
-                self.limiter.discard(scope)
+                self.limiter.discard(waiting)
 
 
 async def _say(out: Transport, answer: bytes) -> None:

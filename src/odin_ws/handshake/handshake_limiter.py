@@ -5,7 +5,21 @@ from __future__ import annotations
 import attrs
 import trio
 
-__all__ = ["HandshakeLimiter"]
+__all__ = ["HandshakeLimiter", "Waiting"]
+
+
+class Waiting:
+    """A caller on its way in.
+
+    `scope`: what it waits in, if it waits for more than its turn. `put_out`: whether it had to
+    make room.
+    """
+
+    __slots__ = ("put_out", "scope")
+
+    def __init__(self) -> None:
+        self.scope: trio.CancelScope | None = None
+        self.put_out = False
 
 
 @attrs.define(eq=False)
@@ -17,22 +31,24 @@ class HandshakeLimiter:
     """
 
     maximum: int
-    _scopes: dict[trio.CancelScope, None] = attrs.field(factory=dict)
+    _callers: dict[Waiting, None] = attrs.field(factory=dict)
 
     def __len__(self) -> int:
-        return len(self._scopes)
+        return len(self._callers)
 
-    def add(self, scope: trio.CancelScope) -> None:
-        """Count a caller; `scope` is cancelled when it is put out."""
-        while len(self._scopes) >= self.maximum:
-            oldest = next(iter(self._scopes))
-            del self._scopes[oldest]
-            oldest.cancel()
-        self._scopes[scope] = None
+    def add(self, scope: trio.CancelScope | None = None) -> Waiting:
+        """Count a caller, which waits in `scope` if in any."""
+        while len(self._callers) >= self.maximum:
+            oldest = next(iter(self._callers))
+            del self._callers[oldest]
+            oldest.put_out = True
+            if oldest.scope is not None:
+                oldest.scope.cancel()
+        waiting = Waiting()
+        waiting.scope = scope
+        self._callers[waiting] = None
+        return waiting
 
-    def discard(self, scope: trio.CancelScope) -> bool:
-        """Count a caller no more; returns whether it was counted: False if it was put out."""
-        if scope not in self._scopes:
-            return False
-        del self._scopes[scope]
-        return True
+    def discard(self, incoming: Waiting) -> None:
+        """Count a caller no more."""
+        self._callers.pop(incoming, None)

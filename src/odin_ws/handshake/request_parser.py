@@ -76,13 +76,18 @@ _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
 
 async def read_request(
-    transport: Transport, *, max_bytes: int, forwarded: str | None = None
+    transport: Transport,
+    *,
+    max_bytes: int,
+    forwarded: str | None = None,
+    begun: bytes | None = None,
 ) -> HandshakeRequest | None:
     """Read and parse one head; None where the peer left before it was whole. Raises HTTPRejection.
 
     `forwarded`: the header in which a trusted proxy names its client, where one has connected.
+    `begun`: what has been received already.
     """
-    data = await transport.receive_some(max_bytes)
+    data = begun or await transport.receive_some(max_bytes)
     # Nearly every head comes whole, and is written as RFC 9112 says.
     request = parse_plain(data, max_bytes, forwarded)
     if request is None and data:

@@ -299,24 +299,19 @@ class TlsTransport:
         else:
             await self._flushed.wait()
 
+    async def receive_now(self, max_bytes: int) -> bytes | None:
+        """See Transport. What has not come through TLS yet is not there."""
+        await trio.lowlevel.checkpoint()
+        return self._read(max_bytes)
+
     async def receive_some(self, max_bytes: int) -> bytes:
         """See Transport. After `send_eof` it is only told whether something comes, not what."""
         if self._ended:
             return await self._wire.receive_some(max_bytes)
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:
-            try:
-                data = self._tls.read(max_bytes)
-            except ssl.SSLWantReadError:
-                # It may have had to answer: new keys.
-                self._push()
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                # With a word of goodbye or without: WebSocket has its own.
-                return b""
-            except ssl.SSLError as error:
-                self._push()
-                raise trio.BrokenResourceError from error
-            else:
+            data = self._read(max_bytes)
+            if data is not None:
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 return data
             more = await self._wire.receive_some(_READ_BYTES)
@@ -324,6 +319,21 @@ class TlsTransport:
                 self._from_peer.write(more)
             else:
                 self._from_peer.write_eof()
+
+    def _read(self, max_bytes: int) -> bytes | None:
+        """Return what TLS has read, empty at the end, None if that is nothing."""
+        try:
+            return self._tls.read(max_bytes)
+        except ssl.SSLWantReadError:
+            # It may have had to answer: new keys.
+            self._push()
+            return None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            # With a word of goodbye or without: WebSocket has its own.
+            return b""
+        except ssl.SSLError as error:
+            self._push()
+            raise trio.BrokenResourceError from error
 
     def send_eof(self) -> None:
         """See Transport."""

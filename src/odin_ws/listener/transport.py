@@ -27,6 +27,13 @@ class Transport(Protocol):
         """Wait until `send_nowait` may take something, or would raise."""
         ...
 
+    async def receive_now(self, max_bytes: int) -> bytes | None:
+        """Return the bytes that are there, empty at the end, None if there are none yet.
+
+        Waits for nothing but the client's turn. Raises trio.BrokenResourceError when it is gone.
+        """
+        ...
+
     async def receive_some(self, max_bytes: int) -> bytes:
         """Wait for bytes; empty at the end. Raises trio.BrokenResourceError when it is gone."""
         ...
@@ -43,14 +50,12 @@ class Transport(Protocol):
 class SocketTransport:
     """A connected TCP socket. Not trio's SocketStream: its `send_all` waits, the hub may not."""
 
-    __slots__ = ("_fresh", "_read_scheduler", "_socket")
+    __slots__ = ("_read_scheduler", "_socket")
 
     def __init__(self, sock: socket.socket, read_scheduler: ReadScheduler) -> None:
         sock.setblocking(False)  # noqa: FBT003 -- the standard library's signature
         self._socket = sock
         self._read_scheduler = read_scheduler
-        # Nothing has been read yet: the request comes as soon as the connection is there.
-        self._fresh = True
 
     def send_nowait(self, data: bytes | memoryview) -> int:
         """See Transport."""
@@ -66,21 +71,24 @@ class SocketTransport:
         await trio.lowlevel.wait_writable(self._socket)
         await self._read_scheduler.wait_for_read()
 
+    async def receive_now(self, max_bytes: int) -> bytes | None:
+        """See Transport."""
+        await self._read_scheduler.wait_for_read()
+        try:
+            return self._socket.recv(max_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+
     async def receive_some(self, max_bytes: int) -> bytes:
         """See Transport."""
         while True:
-            if self._fresh:
-                self._fresh = False
-            else:
-                # Also where bytes are there: it is the checkpoint, and seldom they are.
-                await trio.lowlevel.wait_readable(self._socket)
-            await self._read_scheduler.wait_for_read()
-            try:
-                return self._socket.recv(max_bytes)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise trio.BrokenResourceError from error
+            # Also where bytes are there: it is the checkpoint, and seldom they are.
+            await trio.lowlevel.wait_readable(self._socket)
+            data = await self.receive_now(max_bytes)
+            if data is not None:
+                return data
 
     def send_eof(self) -> None:
         """See Transport."""

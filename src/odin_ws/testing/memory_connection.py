@@ -63,6 +63,13 @@ class MemoryTransport:
         await trio.lowlevel.checkpoint()
         await self._out.wait_for_room()
 
+    async def receive_now(self, max_bytes: int) -> bytes | None:
+        """Return the bytes that are there, empty at the end, None if there are none yet."""
+        await trio.lowlevel.checkpoint()
+        if self._in.broken:
+            raise trio.BrokenResourceError
+        return self._in.take(max_bytes) if self._in.data or self._in.ended else None
+
     async def receive_some(self, max_bytes: int) -> bytes:
         """Wait for bytes; empty at the end."""
         await trio.lowlevel.checkpoint()
