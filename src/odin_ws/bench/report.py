@@ -83,6 +83,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 _QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str]]]] = (
     ("connections", lambda run: f"{run.subscribed:,}"),
     ("connects", lambda run: _text(run.connects, "{:,.0f}/s")),
+    ("CPU per connect", lambda run: _text(run.connect_us, "{:.0f} us")),
     ("records", lambda run: _text(run.published_rate, "{:,.0f}/s")),
     ("delivered", lambda run: _text(run.received and run.delivered, "{:,.0f}/s")),
     ("latency p50", _milliseconds("p50")),

@@ -70,6 +70,8 @@ class Scanned:
 class Measurement:
     """One run. Times in seconds, memory in bytes; `received` while it was measured.
 
+    `connect_cpu`: seconds that the server took until all were subscribed.
+
     `latency`: of those that were not disturbed, `counts` its histogram. `load_cpu`, `publisher_cpu`
     and `others_cpu` are shares: of a core, and of the cores that the server does not have to
     itself. `published`: records in all, `published_rate`: a second. `back_seconds`: until all that
@@ -82,6 +84,7 @@ class Measurement:
     connections: int
     subscribed: int
     connect_seconds: float
+    connect_cpu: float
     rate: float
     seconds: float
     received: int
@@ -119,6 +122,13 @@ class Measurement:
     def connects(self) -> float | None:
         """Connections made and subscribed a second."""
         return self.subscribed / self.connect_seconds if self.connect_seconds else None
+
+    @property
+    def connect_us(self) -> float | None:
+        """CPU microseconds of the server for each connect, from accept to the first ack."""
+        if self.subscribed < _ENOUGH:
+            return None
+        return self.connect_cpu / self.subscribed * 1e6
 
     @property
     def against_calm(self) -> float | None:
@@ -169,7 +179,7 @@ class Measurement:
         """All of it but the histogram, with what follows from it."""
         fields = attrs.asdict(self, filter=lambda field, _value: field.name != "counts")
         derived = (
-            *("delivered", "cpu_us", "cpu_percent", "connects", "against_calm"),
+            *("delivered", "cpu_us", "cpu_percent", "connects", "connect_us", "against_calm"),
             *("idle_kb", "streaming_kb", "growth_percent"),
         )
         return fields | {name: getattr(self, name) for name in derived}

@@ -92,6 +92,7 @@ class _Steps:
             connections=run.connections,
             subscribed=subscribed,
             connect_seconds=connect_seconds,
+            connect_cpu=connected.cpu - before.cpu,
             rate=run.rate,
             seconds=seconds,
             received=int((end.received - begin.received).sum()),

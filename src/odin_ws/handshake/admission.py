@@ -35,6 +35,9 @@ _OVERLOADED: Final = {
     "memory": "the server is short of memory",
 }
 
+# Of a request without a query.
+_USUAL: Final = wire_format()
+
 
 @attrs.define(eq=False)
 class Admission:
@@ -78,6 +81,8 @@ class Admission:
 
 
 def _form(request: HandshakeRequest) -> WireFormat:
+    if not request.query:
+        return _USUAL
     version = request.query.get("v", "1")
     if version not in {"0", "1"}:
         raise HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", f"v: 0 or 1, not {version!r}")

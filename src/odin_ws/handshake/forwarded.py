@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
@@ -14,6 +15,10 @@ from odin_ws.address import parse_ip, read_address
 __all__ = ["ClientAddress", "Network", "TrustedProxies", "is_public", "limit_key"]
 
 Network = IPv4Network | IPv6Network
+
+# Each address is judged twice on its way in, for its rate and for its connections, and many belong
+# to more than one connection: so many are kept, some 100 KB.
+_ADDRESSES: Final = 1024
 
 # The part of an IPv6 address that its owner cannot choose: providers give out a /64 or more, so one
 # machine has as many addresses as it likes.
@@ -65,6 +70,7 @@ def limit_key(address: str) -> str:
     return f"{IPv6Address(owned)}/{_OWNED_BITS}"
 
 
+@lru_cache(_ADDRESSES)
 def is_public(address: str) -> bool:
     """Whether it is somebody's on the internet; what is no address is nobody's.
 

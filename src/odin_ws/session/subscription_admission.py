@@ -72,12 +72,13 @@ class SubscriptionAdmission:
             if handled >= STEP_ITEMS:
                 handled = 0
                 yield
+            new = {*wanted} - patterns
             if missing := grant.missing(wanted):
                 rejected.append(RejectedName(name, ErrorCode.FORBIDDEN, not_granted(missing)))
-            elif len(patterns) + len({one for one in wanted if one not in patterns}) > maximum:
+            elif len(patterns) + len(new) > maximum:
                 message = f"at most {maximum} subscriptions per connection"
                 rejected.append(RejectedName(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
-            elif (size := size_of_patterns({*wanted} - patterns)) > room:
+            elif (size := size_of_patterns(new)) > room:
                 message = self._limits.no_room
                 rejected.append(RejectedName(name, ErrorCode.TOO_MANY_SUBSCRIPTIONS, message))
             else:
