@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 
 import numpy as np
 
 from odin_ws.bench.reader import Bytes, Tables
 
-__all__ = ["frame", "message", "octets", "tables"]
+__all__ = ["batch", "frame", "message", "octets", "packed", "tables"]
 
 
 def frame(payload: bytes, opcode: int = 1) -> bytes:
@@ -46,6 +47,31 @@ def message(  # noqa: PLR0913 -- a record's fields
         "data": value,
     }
     return frame(json.dumps(text, separators=(",", ":")).encode())
+
+
+def batch(seq: int, *numbers: int) -> bytes:
+    """A batch's frame; each message has a record's number."""
+    bodies = []
+    for number in numbers:
+        single = message(1, number)
+        text = json.loads(single[single.index(b"{") :])
+        del text["seq"], text["type"]
+        bodies.append(text)
+    text = {"type": "batch", "seq": seq, "messages": bodies}
+    return frame(json.dumps(text, separators=(",", ":")).encode())
+
+
+def packed(single: bytes, window_bits: int = 15) -> bytes:
+    """The same frame, compressed as odin-ws does: the number in a stored block, then the rest."""
+    payload = single[single.index(b"{") :]
+    end = payload.index(b",", payload.index(b'"seq":'))
+    head, tail = payload[:end], payload[end:]
+    stream = zlib.compressobj(6, zlib.DEFLATED, -window_bits)
+    blocks = (stream.compress(tail) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    stored = struct.pack("<BHH", 0, len(head), len(head) ^ 0xFFFF) + head
+    whole = bytearray(frame(stored + blocks))
+    whole[0] |= 0x40
+    return bytes(whole)
 
 
 def octets(data: bytes) -> Bytes:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.bench.histogram import quantiles
 from odin_ws.bench.reader import CLOSE, LONGEST_FRAME, PING, TORN, Problem, Tables, parse
-from tests.bench.frames import frame, message, octets, tables
+from tests.bench.frames import batch, frame, message, octets, packed, tables
 from tests.bench.reference import Reference
 
 
@@ -115,7 +117,8 @@ def test_messages_of_others(text: bytes) -> None:
 
 
 TEARS = {
-    "reserved bits": b"\xc1\x02{}",
+    "reserved bits": b"\xa1\x02{}",
+    "a compressed ping": b"\xc9\x02{}",
     "a fragment": b"\x01\x02{}",
     "a mask": b"\x81\x82aaaa{}",
     "the middle of a message": message(1, 1)[40:],
@@ -207,3 +210,83 @@ def test_like_the_reference(data: bytes, sizes: list[int]) -> None:
     assert found(state) == {one: count for one, count in reference.problems.items() if count}
     assert state.received[0] == reference.received
     assert state.seq[0] == reference.seq
+
+
+def test_compressed_messages_are_inflated_and_checked() -> None:
+    """Single ones and batches, beside such that are not compressed."""
+    state = tables([0])
+
+    data = [
+        packed(message(1, 1)),
+        packed(batch(2, 2, 3, 4)),
+        message(5, 5),
+        batch(6, 6, 7),
+        packed(message(8, 8)),
+    ]
+    read(state, *data)
+
+    assert found(state) == {}
+    assert letters(state) == []
+    assert state.received[0] == 8
+    assert state.volume[0] == sum(map(len, data))
+
+
+def test_a_tail_is_inflated_once_for_all_connections() -> None:
+    """Its messages are held against what came before on each connection."""
+    state = tables([0], [0], [0])
+    for connection, begin in enumerate((1, 1000, 77)):
+        state.seq[connection] = begin - 1
+        data = octets(packed(batch(begin, 1, 2)) + packed(message(begin + 2, 3)))
+        assert parse(data, len(data), connection, 0, state) == len(data)
+    assert found(state) == {}
+    assert state.received[0] == 9
+    assert state.tails.inflated[0] == 2
+
+
+@pytest.mark.parametrize(("first", "second", "problems"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("pack", [bytes, packed])
+def test_what_is_wrong_in_batches(
+    pack: Callable[[bytes], bytes],
+    first: tuple[int, int],
+    second: tuple[int, int],
+    problems: dict[Problem, int],
+) -> None:
+    """A batch's messages are checked as single ones are."""
+    state = tables([0])
+    read(state, *(pack(batch(seq, number)) for seq, number in (first, second)))
+    assert found(state) == problems
+
+
+def test_a_record_that_is_missing_within_a_batch() -> None:
+    """Every message is checked, not only a batch's first."""
+    state = tables([0])
+    read(state, packed(batch(1, 1, 2, 5)), packed(batch(4, 6)))
+    assert found(state) == {Problem.LOST: 2}
+
+
+STRANGE = {
+    "no stored block first": b"\xc1\x05hello",
+    "an empty message": b"\xc1\x00",
+    "no deflate stream": packed(message(1, 1, pad=0))[:40] + b"\xff" * 60,
+    "not our record": packed(frame(b'{"seq":1,"type":"message","pos":"0-1","data":{}}')),
+}
+
+
+@pytest.mark.parametrize("data", STRANGE.values(), ids=STRANGE)
+def test_compressed_frames_of_another_kind(data: bytes) -> None:
+    """What this benchmark did not cause is a problem, and the reading goes on."""
+    state = tables([0])
+    length = data[1] if data[1] < 126 else int.from_bytes(data[2:4])
+    whole = data if data[1] < 126 else data[: 4 + length].ljust(4 + length, b"\xff")
+    read(state, whole, message(1, 1))
+    assert found(state) == {Problem.STRANGE: 1}
+    assert state.received[0] == 1
+
+
+def test_more_tails_than_there_is_room_for() -> None:
+    """Old ones are forgotten, and read again where they come again."""
+    state = tables([0])
+    for number in range(1, 3000):
+        read(state, packed(message(number, number, pad=3000 if number % 2 else 10)))
+    assert found(state) == {}
+    assert state.received[0] == 2999

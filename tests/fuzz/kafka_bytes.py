@@ -12,7 +12,7 @@ from odin_ws.catalogue.model import KeyFormat, ValueFormat
 from odin_ws.history.record_decoder import InvalidRecord, RecordDecoder
 from odin_ws.kafka.protocol import FetchResponse, MalformedResponse
 from odin_ws.kafka.record_batches import read_batches
-from odin_ws.protocol.encoder import encode
+from odin_ws.protocol.encoder import write
 from odin_ws.protocol.envelope import ChannelMessage, Dialect
 from odin_ws.protocol.json_text import load_json
 from odin_ws.protocol.wire_format import wire_format
@@ -70,7 +70,7 @@ def check_records(data: bytes) -> None:
 
 
 def _check_message(message: ChannelMessage, dialect: Dialect) -> None:
-    frame = encode([message], wire_format(dialect)).frames(1)
+    frame = write([message], 1, wire_format(dialect))
     text = frame[frame.index(b"{") :]
     # What Python reads and orjson does not, such as large numbers, is passed on as it is.
     load_json(text.decode())

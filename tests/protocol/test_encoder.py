@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.protocol.deflate import Compressor
-from odin_ws.protocol.encoder import BATCH_BYTES, Encoded, encode, encode_steps
+from odin_ws.protocol.encoder import BATCH_BYTES, Encoded, encode_steps, write
 from odin_ws.protocol.envelope import ChannelMessage, Dialect
 from odin_ws.protocol.permessage_deflate import NO_WINDOW, WINDOWS
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
@@ -89,7 +89,9 @@ def test_frames_inflate_to_the_messages(
     marks: dict[str, Any] = {"replay": True} if replay else {}
     for seq in (*seqs, max(1, 10**3 - near)):
         assert objects(encoded.frames(seq), form) == expected(many, seq, form, marks)
-        skipped = encoded.after_skipped(seq, 7)
+        alone = write(many, seq, form, replay=replay)
+        assert objects(alone, form) == expected(many, seq, form, marks)
+        skipped = write(many, seq, form, replay=replay, skipped=7)
         assert objects(skipped, form) == expected(many, seq, form, {"skipped": 7} | marks)
 
 
@@ -98,13 +100,14 @@ def test_without_compression_nothing_is_compressed(form: WireFormat) -> None:
     """The same frames, readable by a client of any format."""
     many = [message("BTC", offset=offset) for offset in range(3)]
     plain = wire_format(form.dialect, form.frames)
-    assert encode(many, form).frames(5) == encode(many, plain).frames(5)
+    assert write(many, 5, form) == write(many, 5, plain)
+    assert write(many, 5, form) == finish(encode_steps(many, form)).frames(5)
 
 
 def test_a_batch_is_one_text_with_the_messages_in_order() -> None:
     """What docs/protocol.md shows, to the byte."""
     many = [message("BTC", offset=offset, value=b'{"price":"0.1"}') for offset in (7, 8)]
-    ((_, text),) = frames(encode(many, wire_format(frames=Frames.BATCH)).frames(41))
+    ((_, text),) = frames(write(many, 41, wire_format(frames=Frames.BATCH)))
     body = '{"channel":"BTC.trade","pos":"0-%d","ts":1767609600123,"data":{"price":"0.1"}}'
     assert text == '{"type":"batch","seq":41,"messages":[' + body % 7 + "," + body % 8 + "]}"
 
@@ -115,7 +118,7 @@ def test_a_full_batch_is_followed_by_another() -> None:
     many = [message("BTC", offset=offset, value=value) for offset in range(200)]
     form = wire_format(frames=Frames.BATCH, window_bits=15)
     seq = 99_990
-    for data in (encode(many, form).frames(seq), compressed(many, form).frames(seq)):
+    for data in (write(many, seq, form), compressed(many, form).frames(seq)):
         found = objects(data, form)
         assert len(found) == 200 * 1000 // BATCH_BYTES + 1
         for batch in found:
@@ -129,7 +132,7 @@ def test_a_message_that_fills_a_batch_stands_alone() -> None:
     """A record of any size is delivered."""
     big = message("BTC", value=b'{"x":"%b"}' % (b"y" * 300_000))
     form = wire_format(frames=Frames.BATCH)
-    sizes = [len(one["messages"]) for one in objects(encode([big] * 2, form).frames(1), form)]
+    sizes = [len(one["messages"]) for one in objects(write([big] * 2, 1, form), form)]
     assert sizes == [1, 1]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odin_ws.protocol.encoder import encode
+from odin_ws.protocol.encoder import write
 from odin_ws.protocol.envelope import ChannelMessage, Dialect
 from odin_ws.protocol.wire_format import wire_format
 from tests.factories import TRADE, message, record
@@ -28,7 +28,7 @@ dialects = pytest.mark.parametrize("dialect", list(Dialect))
 
 def payload(one: ChannelMessage, seq: int, dialect: Dialect) -> str:
     """The text of a message's frame."""
-    ((opcode, content),) = frames(encode([one], wire_format(dialect)).frames(seq))
+    ((opcode, content),) = frames(write([one], seq, wire_format(dialect)))
     assert opcode is Opcode.TEXT
     return str(content)
 
@@ -132,10 +132,8 @@ def test_several_messages_are_the_single_ones_one_after_another(
     """One write of many messages is what as many writes would be."""
     many = [message(token, value=json.dumps(content).encode()) for token, content in contents]
     form = wire_format(dialect)
-    together = encode(many, form).frames(seq)
-    assert together == b"".join(
-        encode([one], form).frames(seq + number) for number, one in enumerate(many)
-    )
+    together = write(many, seq, form)
+    assert together == b"".join(write([one], seq + number, form) for number, one in enumerate(many))
     assert [one["seq"] for one in messages(together)] == list(range(seq, seq + len(many)))
 
 
@@ -155,9 +153,7 @@ def test_what_a_message_is_to_its_subscriber_stands_behind_its_number(
 ) -> None:
     """All are marked as replayed; only the first follows numbers that were left out."""
     many = [message("BTC", offset=offset) for offset in range(2)]
-    encoded = encode(many, wire_format(dialect), replay="replay" in marks)
-    skipped = marks.get("skipped")
-    data = encoded.frames(17) if skipped is None else encoded.after_skipped(17, skipped)
+    data = write(many, 17, wire_format(dialect), **marks)
     texts = [str(content) for _, content in frames(data)]
     for text_, number, mark, one in zip(texts, (17, 18), (first, second), many, strict=True):
         assert text_ == f'{{"seq":{number}{mark}' + one.tail(dialect).decode()

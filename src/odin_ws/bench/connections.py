@@ -39,6 +39,12 @@ _RETRY_SECONDS: Final = 1.0
 
 _RECV_BYTES: Final = 65536
 
+# Every message can be read by itself, as odin-ws answers in any case.
+_OFFER: Final = (
+    "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; "
+    "client_no_context_takeover\r\n"
+)
+
 # Linux chooses the port when it connects: it may take one in TIME_WAIT, and does not search for
 # one that is free for every peer (linux/in.h; not in the socket module).
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
@@ -208,7 +214,7 @@ class Connections:
             f"GET {plan.path} HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\n{_OFFER * plan.deflate}\r\n".encode()
         )
         self.phases[number] = Phase.UPGRADING
         self._epoll.modify(sock, select.EPOLLIN)
@@ -235,6 +241,9 @@ class Connections:
     def _subscription(self, number: int) -> bytes:
         plan = self._plan
         data: dict[str, Any] = {"channels": self._subscriptions[number].names}
+        # A server of another version may know no `frames`.
+        if plan.frames != "single":
+            data["frames"] = plan.frames
         if number not in self._returning:
             return orjson.dumps(
                 {"type": "subscribe", "data": {**data, "positions": plan.positions}}

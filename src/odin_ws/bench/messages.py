@@ -24,6 +24,7 @@ class LoadPlan:
     `first` of `total`, `count` of them; the first `affected` of `total` are the group that is
     disturbed. `positions`: they keep positions, to resume. `subscribe`: the floor is not asked for
     anything. `from_start`: nothing is published before all are subscribed, so they get record 1.
+    `frames`: "single" or "batch"; `deflate`: they offer permessage-deflate.
     """
 
     host: str
@@ -41,11 +42,16 @@ class LoadPlan:
     subscribe: bool
     positions: bool
     from_start: bool
+    frames: str
+    deflate: bool
 
 
 @attrs.frozen
 class PublishPlan:
-    """What to publish. `rate`: records a second, in bursts of `burst` at once."""
+    """What to publish. `rate`: records a second, in bursts of `burst` at once.
+
+    `events`: records are the demo's events, else a head and `x`s.
+    """
 
     brokers: str
     rate: float
@@ -53,6 +59,7 @@ class PublishPlan:
     record_bytes: int
     workload: Workload
     names: Names
+    events: bool
 
 
 def to_json(plan: LoadPlan | PublishPlan) -> bytes:

@@ -179,7 +179,9 @@ async def open_load_processes(
 
         publisher = None
         if brokers is not None and run.rate:
-            plan = PublishPlan(brokers, run.rate, run.burst, run.record_bytes, run.workload, names)
+            plan = PublishPlan(
+                brokers, run.rate, run.burst, run.record_bytes, run.workload, names, run.events
+            )
             publisher = await start("publisher", plan)
         plans = _load_plans(run, target, names, place.loaders, baseline=brokers is None)
         loads = [await start("load", one) for one in plans]
@@ -212,6 +214,8 @@ def _load_plans(
             subscribe=not baseline,
             positions=run.disturbance in {Disturbance.DROP, Disturbance.AWAY},
             from_start=not baseline and not run.stream_first,
+            frames=run.frames,
+            deflate=run.deflate,
         )
 
 

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, Producer
 
 from odin_ws.bench.messages import PublishPlan, Reader, read_plan, tell
 from odin_ws.bench.workload import popularity
+from odin_ws.testing.events import EventGenerator
 
 # Records a second; publishers of more gather for some milliseconds, as kpub.py does.
 _MANY: Final = 500
@@ -41,6 +42,11 @@ _VALUE: Final = (
 )
 
 
+# What the events' values have their channel and number behind.
+_DATA: Final = b'"data":{'
+_NUMBERED: Final = b'"data":{"k":%d,"n":%d,'
+
+
 class Publisher:
     """Publishes records; `counts` has how many of each channel."""
 
@@ -54,6 +60,12 @@ class Publisher:
         )
         self._drawn: list[int] = drawn.tolist()
         self._pad = b"x" * max(0, plan.record_bytes - len(_VALUE % (10**12, 0, 0, 10**15, b"")))
+        tokens = [plan.names.token(number) for number in range(plan.workload.tokens)]
+        self._events = EventGenerator(tokens, seed=1) if plan.events else None
+        self._channels = {
+            (topic, key): channel
+            for channel, (topic, key) in enumerate(zip(self._topics, self._keys, strict=True))
+        }
         self.counts = [0] * plan.workload.channels
         self.published = 0
         self.failed = 0
@@ -76,6 +88,9 @@ class Publisher:
     def publish(self, until: int) -> None:
         """Publish up to this number of records in all, or what can be handed over at once."""
         until = min(until, self.published + _AT_ONCE)
+        if self._events is not None:
+            self._publish_events(self._events, until)
+            return
         pad, drawn, counts = self._pad, self._drawn, self.counts
         produce, topics, keys = self._producer.produce, self._topics, self._keys
         for place in range(self.published, until):
@@ -84,6 +99,16 @@ class Publisher:
             now_us = time.time_ns() // 1000
             value = _VALUE % (now_us // 1000, channel, counts[channel], now_us, pad)
             produce(topics[channel], value, keys[channel])
+        self.published = max(until, self.published)
+        self._producer.poll(0)
+
+    def _publish_events(self, events: EventGenerator, until: int) -> None:
+        for _ in range(self.published, until):
+            event = events.next(time.time_ns() // 1000)
+            channel = self._channels[event.topic, event.key]
+            self.counts[channel] += 1
+            numbered = _NUMBERED % (channel, self.counts[channel])
+            self._producer.produce(event.topic, event.value.replace(_DATA, numbered, 1), event.key)
         self.published = max(until, self.published)
         self._producer.poll(0)
 

@@ -14,6 +14,16 @@ from numpy.typing import NDArray
 
 from odin_ws.bench.histogram import BINS, bin_of
 from odin_ws.bench.jit import compiled
+from odin_ws.bench.shared_tails import (
+    CHANNEL,
+    NUMBER,
+    OFFSET,
+    PARTITION,
+    PUBLISHED,
+    Tails,
+    find_tail,
+)
+from odin_ws.bench.text_search import find, integer, is_at
 
 __all__ = [
     "CLOSE",
@@ -37,8 +47,9 @@ PING: Final = 9
 # No opcode: what came is no frame of a server, so the rest of the connection has no meaning.
 TORN: Final = 255
 
-# A frame that has begun to arrive is kept for its connection until the rest is there.
-LONGEST_FRAME: Final = 32 * 1024
+# A frame that has begun to arrive is kept for its connection until the rest is there. A batch has
+# 64 KiB of messages and one more.
+LONGEST_FRAME: Final = 128 * 1024
 
 # Room for frames that are no messages: for several reads, which bring 256 KiB at most.
 _POST_BYTES: Final = 4 << 20
@@ -49,11 +60,9 @@ _GROUPS: Final = 2
 # Nothing has come yet, so anything may be the first.
 UNKNOWN: Final = -1
 
-_DIGIT_0: Final = 48
-_DIGIT_9: Final = 57
-
 # RFC 6455, 5.2.
 _FIN: Final = 0x80
+_RSV1: Final = 0x40
 _OPCODE: Final = 0x0F
 _LENGTH: Final = 0x7F
 _MEDIUM: Final = 126
@@ -61,9 +70,15 @@ _LONG: Final = 127
 _SHORTEST_FRAME: Final = 2
 _LONGEST_HEADER: Final = 10
 
+_PACKED: Final = True
+
+# RFC 1951, 3.2.4: the header of a stored block, in which a compressed message has its own head.
+_STORED_BYTES: Final = 5
+
 # The fields that are looked for: `{"seq":`, `"pos":"`, and our own records' `"k":`, `"n":` and
 # `"pub_us":`, in this order.
 _SEQ: Final = np.frombuffer(b'{"seq":', np.uint8)
+_BATCH: Final = np.frombuffer(b'{"type":"batch","seq":', np.uint8)
 _POS: Final = np.frombuffer(b'"pos":"', np.uint8)
 _CHANNEL: Final = np.frombuffer(b'"k":', np.uint8)
 _NUMBER: Final = np.frombuffer(b'"n":', np.uint8)
@@ -121,6 +136,7 @@ class Tables(NamedTuple):
     problems: Ints  # [Problem]
     rest: Bytes  # [connections, LONGEST_FRAME] a frame that has begun
     rest_length: Ints  # [connections]
+    tails: Tails
     post: Post
 
     @classmethod
@@ -145,6 +161,7 @@ class Tables(NamedTuple):
             # Memory that is never touched is never there.
             rest=np.zeros((connections, LONGEST_FRAME), np.uint8),
             rest_length=np.zeros(connections, np.int64),
+            tails=Tails.empty(),
             post=Post.empty(),
         )
 
@@ -160,8 +177,9 @@ def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -
         opcode = data[place] & _OPCODE
         length = np.int64(data[place + 1])
         begin = place + _SHORTEST_FRAME
-        # Whole frames without extensions, unmasked: the server sends nothing else.
-        torn = data[place] != _FIN | opcode or length > _LONG
+        # Whole frames, unmasked, and texts that may be compressed: the server sends nothing else.
+        packed = data[place] == _FIN | _RSV1 | TEXT
+        torn = (data[place] != _FIN | opcode and not packed) or length > _LONG
         if length in (_MEDIUM, _LONG):
             octets = 2 if length == _MEDIUM else 8
             if end - begin < octets:
@@ -177,9 +195,16 @@ def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -
             break
         after = begin + int(length)
         payload = data[begin:after]
-        if opcode == TEXT and _is_at(payload, 0, _SEQ):
+        if packed:
+            tables.volume[0] += after - place
+            _check_packed(payload, connection, now_us, tables)
+        elif opcode == TEXT and is_at(payload, 0, _SEQ):
             tables.volume[0] += after - place
             _check(payload, connection, now_us, tables)
+        elif opcode == TEXT and is_at(payload, 0, _BATCH):
+            tables.volume[0] += after - place
+            seq, tail = integer(payload, len(_BATCH))
+            _check_tail(seq, payload[tail:], connection, now_us, tables, packed)
         else:
             _hand_over(payload, connection, opcode, tables.post)
         place = after
@@ -200,16 +225,77 @@ def _hand_over(payload: Bytes, connection: int, opcode: int, post: Post) -> None
 
 
 @compiled
+def _check_packed(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None:
+    """Hold the messages of a compressed frame against what came before them."""
+    # The head of a client's own is in a stored block, which is not the last one.
+    length = np.int64(payload[1]) if len(payload) > _STORED_BYTES else np.int64(0)
+    after = _STORED_BYTES + int(length)
+    if not length or payload[0] or payload[2] or payload[3] != 255 - length or payload[4] != 255:  # noqa: PLR2004
+        tables.problems[Problem.STRANGE] += 1
+        return
+    head = payload[_STORED_BYTES:after]
+    batch = is_at(head, 0, _BATCH)
+    seq, place = integer(head, len(_BATCH) if batch else len(_SEQ))
+    if place > len(head) or not (batch or is_at(head, 0, _SEQ)):
+        tables.problems[Problem.STRANGE] += 1
+        return
+    _check_tail(seq, payload[after:], connection, now_us, tables, _PACKED)
+
+
+@compiled
+def _check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
+    seq: int,
+    tail: Bytes,
+    connection: int,
+    now_us: int,
+    tables: Tables,
+    packed: bool,  # noqa: FBT001 -- numba has no keyword-only arguments
+) -> None:
+    """Hold the messages of a shared tail against what came before them."""
+    first, count = find_tail(tail, tables.tails, packed)
+    if count == 0:
+        tables.problems[Problem.STRANGE] += 1
+    for number in range(count):
+        message = tables.tails.messages[first + number]
+        _check_message(
+            seq + number,
+            (
+                message[PARTITION],
+                message[OFFSET],
+                message[CHANNEL],
+                message[NUMBER],
+                message[PUBLISHED],
+            ),
+            connection,
+            now_us,
+            tables,
+        )
+
+
+@compiled
 def _check(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None:
     """Hold one message against what came before it."""
-    seq, place = _integer(payload, len(_SEQ))
-    partition, place = _integer(payload, _find(payload, place, _POS))
-    offset, place = _integer(payload, place + 1)
-    channel, place = _integer(payload, _find(payload, place, _CHANNEL))
-    number, place = _integer(payload, _find(payload, place, _NUMBER))
-    published_us, place = _integer(payload, _find(payload, place, _PUBLISHED))
+    seq, place = integer(payload, len(_SEQ))
+    partition, place = integer(payload, find(payload, place, _POS))
+    offset, place = integer(payload, place + 1)
+    channel, place = integer(payload, find(payload, place, _CHANNEL))
+    number, place = integer(payload, find(payload, place, _NUMBER))
+    published_us, place = integer(payload, find(payload, place, _PUBLISHED))
+    if place > len(payload):
+        tables.problems[Problem.STRANGE] += 1
+        return
+    record = partition, offset, channel, number, published_us
+    _check_message(seq, record, connection, now_us, tables)
+
+
+@compiled
+def _check_message(
+    seq: int, record: tuple[int, int, int, int, int], connection: int, now_us: int, tables: Tables
+) -> None:
+    """Hold the number and the fields of one message against those before it."""
+    partition, offset, channel, number, published_us = record
     topics, partitions = tables.workload
-    if place > len(payload) or partition >= partitions:
+    if partition >= partitions:
         tables.problems[Problem.STRANGE] += 1
         return
     _check_seq(seq, connection, tables)
@@ -252,34 +338,3 @@ def _check_number(channel: int, number: int, connection: int, tables: Tables) ->
     else:
         tables.problems[Problem.LOST] += number - last - 1
         tables.numbers[place] = number
-
-
-@compiled
-def _integer(payload: Bytes, place: int) -> tuple[int, int]:
-    """The digits at `place` as a number, and the place behind them; none are too far."""
-    begin = place
-    value = 0
-    while place < len(payload) and _DIGIT_0 <= payload[place] <= _DIGIT_9:
-        value = value * 10 + int(payload[place]) - _DIGIT_0
-        place += 1
-    return value, (place if place > begin else len(payload) + 1)
-
-
-@compiled
-def _find(payload: Bytes, place: int, text: Bytes) -> int:
-    """The place behind the next `text`; where there is none, too far."""
-    while place + len(text) <= len(payload):
-        if _is_at(payload, place, text):
-            return place + len(text)
-        place += 1
-    return len(payload) + 1
-
-
-@compiled
-def _is_at(payload: Bytes, place: int, text: Bytes) -> bool:
-    if place + len(text) > len(payload):
-        return False
-    for number in range(len(text)):  # noqa: SIM110 -- numba has no generators in all()
-        if payload[place + number] != text[number]:
-            return False
-    return True

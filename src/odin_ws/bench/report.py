@@ -86,6 +86,7 @@ _QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str]]]] = (
     ("CPU per connect", lambda run: _text(run.connect_us, "{:.0f} us")),
     ("records", lambda run: _text(run.published_rate, "{:,.0f}/s")),
     ("delivered", lambda run: _text(run.received and run.delivered, "{:,.0f}/s")),
+    ("bytes per message", lambda run: _text(run.bytes_each, "{:.0f}")),
     ("latency p50", _milliseconds("p50")),
     ("latency p90", _milliseconds("p90")),
     ("latency p99", _milliseconds("p99")),

@@ -119,6 +119,11 @@ class Measurement:
         return self.cpu_seconds / self.received * 1e6 if self.received else None
 
     @property
+    def bytes_each(self) -> float | None:
+        """Bytes on the wire for each delivered message, with the headers of WebSocket frames."""
+        return self.bytes / self.received if self.received else None
+
+    @property
     def connects(self) -> float | None:
         """Connections made and subscribed a second."""
         return self.subscribed / self.connect_seconds if self.connect_seconds else None

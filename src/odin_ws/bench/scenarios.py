@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from odin_ws.bench.workload import Workload
+from odin_ws.bench.workload import EVENTS, Workload
 
 __all__ = ["SCENARIOS", "SUITES", "TOKENS", "Disturbance", "Run", "Scenario"]
 
@@ -31,7 +31,9 @@ class Run:
     `in_flight`: how many connect at once at most. `connect_patience`: seconds that connecting may
     take longer than `connect_rate` says. `back_patience`: seconds in which those that were cut off
     are to be back. `away`: records that are published while they are away, `away_rate` a second.
-    `settings`: of the server, beside those of all runs.
+    `settings`: of the server, beside those of all runs. `events`: the demo's events are published,
+    not records of `record_bytes`. `frames`: "single" or "batch"; `deflate`: the connections offer
+    permessage-deflate.
     """
 
     label: str
@@ -44,6 +46,9 @@ class Run:
     burst: int = 1
     record_bytes: int = 330
     broadcast_rate: float = 20
+    events: bool = False
+    frames: str = "single"
+    deflate: bool = False
     workload: Workload = attrs.field(factory=Workload)
     affected: int = 0
     away: int = 0
@@ -87,6 +92,25 @@ TOKENS: Final = Workload(tokens=1250, topics=8, each=20, zipf=True, patterned=0.
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "steady": Scenario(
         "One channel, everybody subscribed to it, records evenly.", (Run("steady"),)
+    ),
+    "bytes": Scenario(
+        "The demo's events to subscribers of *.*: single frames and batches, plain and compressed.",
+        (
+            Run("single", events=True, workload=EVENTS, rate=200, seconds=10),
+            Run(
+                "single, deflate", events=True, workload=EVENTS, rate=200, seconds=10, deflate=True
+            ),
+            Run("batch", events=True, workload=EVENTS, rate=200, seconds=10, frames="batch"),
+            Run(
+                "batch, deflate",
+                events=True,
+                workload=EVENTS,
+                rate=200,
+                seconds=10,
+                frames="batch",
+                deflate=True,
+            ),
+        ),
     ),
     "burst": Scenario(
         "The same number of records, a second's worth at once.",

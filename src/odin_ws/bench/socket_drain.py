@@ -6,11 +6,10 @@ import ctypes
 import platform
 from typing import Any, Final, NamedTuple
 
-import numba.experimental.function_type  # noqa: F401 -- makes numba take a _Function
 import numpy as np
 from numba import int32, int64, uintp
-from numba.core.types import WrapperAddressProtocol
 
+from odin_ws.bench.c_function import CFunction
 from odin_ws.bench.jit import compiled
 from odin_ws.bench.reader import LONGEST_FRAME, Bytes, Ints, Tables, parse
 
@@ -40,26 +39,6 @@ _EVENT: Final = np.dtype(
 )
 
 
-class _Function(WrapperAddressProtocol):
-    """A function of libc, as numba takes one for an argument (its WrapperAddressProtocol).
-
-    As a global its address, another one in each process, would be part of the compiled code.
-    """
-
-    def __init__(self, name: str, signature: Any) -> None:
-        function = getattr(ctypes.CDLL(None), name)
-        self._address = ctypes.cast(function, ctypes.c_void_p).value or 0
-        self._signature = signature
-
-    def __wrapper_address__(self) -> int:
-        """Where it is."""
-        return self._address
-
-    def signature(self) -> Any:
-        """What it takes and returns."""
-        return self._signature
-
-
 class Calls(NamedTuple):
     """The system's functions that `drain` calls."""
 
@@ -70,10 +49,11 @@ class Calls(NamedTuple):
     @classmethod
     def of_libc(cls) -> Calls:
         """Those of this process."""
+        libc = ctypes.CDLL(None)
         return cls(
-            _Function("epoll_wait", int32(int32, uintp, int32, int32)),
-            _Function("recv", int64(int32, uintp, uintp, int32)),
-            _Function("clock_gettime", int32(int32, uintp)),
+            CFunction(libc.epoll_wait, int32(int32, uintp, int32, int32)),
+            CFunction(libc.recv, int64(int32, uintp, uintp, int32)),
+            CFunction(libc.clock_gettime, int32(int32, uintp)),
         )
 
 

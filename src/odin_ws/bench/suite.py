@@ -93,6 +93,22 @@ def _wrong(measured: Sequence[Measured]) -> float:
     return sum(sum(one.server.problems.values()) for one in measured)
 
 
+def _against(name: str, run: int) -> Callable[[Sequence[Measured]], float | None]:
+    """A quantity of one of the runs, as a multiple of the first run's."""
+
+    def value(measured: Sequence[Measured]) -> float | None:
+        first, other = (getattr(measured[one].server, name) for one in (0, run))
+        return other / first if first and other else None
+
+    return value
+
+
+def _more_memory(measured: Sequence[Measured]) -> float | None:
+    """Kilobytes by which an idle connection of the last run is larger than one of the first."""
+    first, last = measured[0].server.idle_kb, measured[-1].server.idle_kb
+    return None if first is None or last is None else last - first
+
+
 def _cost(most: float) -> tuple[Figure, ...]:
     return (Figure("CPU against the floor", _ratio, "{:.2f} x", most=most), _LATENCY, _RIGHT)
 
@@ -119,6 +135,18 @@ def _crowd(seconds: float) -> tuple[Figure, ...]:
         Figure("all live after", _of_last("back_seconds"), "{:.1f} s", most=seconds),
         Figure("p99 of the others", _of_last("against_calm"), "{:.2f} x", most=2),
         Figure("CPU of scans", _scan_seconds, "{:.1f} s"),
+        _RIGHT,
+    )
+
+
+def _bytes() -> tuple[Figure, ...]:
+    """Of the runs of the scenario `bytes`."""
+    return (
+        Figure("bytes, single frames, deflate", _against("bytes_each", 1), "{:.1%}", most=0.75),
+        Figure("bytes, batches", _against("bytes_each", 2), "{:.1%}"),
+        Figure("bytes, batches, deflate", _against("bytes_each", 3), "{:.1%}", most=0.40),
+        Figure("CPU, single frames, deflate", _against("cpu_us", 1), "{:.2f} x", most=1.1),
+        Figure("CPU, batches, deflate", _against("cpu_us", 3), "{:.2f} x", most=1.1),
         _RIGHT,
     )
 
@@ -162,6 +190,8 @@ _TWELVE: Final = Run(
 )
 # By Zipf's law one record in six is wanted by a subscriber: 5 a second of these.
 _TOKENS: Final = Run("tokens", workload=TOKENS, rate=30)
+_BYTES: Final = SCENARIOS["bytes"].runs
+_BATCHES: Final = attrs.evolve(_BYTES[-1], label="1,000 x 2,000/s", rate=2000)
 _IDLE, _IDLE_CONNECTIONS = SCENARIOS["idle"].runs
 _CONNECT_IDLE, _CONNECT_STREAM = SCENARIOS["connect"].runs
 (_CROWD,) = SCENARIOS["crowd"].runs
@@ -190,6 +220,8 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
             "1,000 x 20/s, broadcast rate 20", (_shorter(_SPARSELY, 8),), _cost(1.6), baseline=True
         ),
         Case("1,000 x 1,000/s", (_shorter(_MILLION, 8),), _delivered(1_000_000, 150)),
+        Case("bytes: 1,000 x 200/s of events", tuple(_shorter(one, 5) for one in _BYTES), _bytes()),
+        Case("1,000 x 2,000/s, batches, deflate", (_shorter(_BATCHES, 8),), _delivered(2e6, 200)),
         Case(
             "1,000 x 60/s, 20 of 10,000 channels",
             # As many messages as 12,000 connections are sent at 5 a second.
@@ -215,6 +247,8 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
         Case("1,000 x 100/s, broadcast rate 0", (_EVENLY,), _cost(1.25), baseline=True),
         Case("1,000 x 20/s, broadcast rate 20", (_SPARSELY,), _cost(1.6), baseline=True),
         Case("1,000 x 1,000/s", (_MILLION,), _delivered(1_000_000, 150)),
+        Case("bytes: 1,000 x 200/s of events", _BYTES, _bytes()),
+        Case("1,000 x 2,000/s, batches, deflate", (_BATCHES,), _delivered(2e6, 200)),
         Case("12,000 x 20/s, broadcast rate 20", (_TWELVE,), _many(350)),
         Case(
             "12,000 x 20/s, broadcast rate 0",
@@ -231,6 +265,16 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
             "10,000 idle",
             (attrs.evolve(_IDLE_CONNECTIONS, connections=10_000, connect_rate=3000),),
             (_IDLE_MEMORY,),
+        ),
+        Case(
+            "10,000 idle, deflate agreed on",
+            tuple(
+                attrs.evolve(
+                    _IDLE_CONNECTIONS, connections=10_000, connect_rate=3000, deflate=deflate
+                )
+                for deflate in (False, True)
+            ),
+            (Figure("more memory each", _more_memory, "{:.1f} KB", most=1), _RIGHT),
         ),
         Case(
             "10,000 x 10/s",

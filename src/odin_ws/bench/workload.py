@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import attrs
 import numpy as np
@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from odin_ws.catalogue import default_catalogue
 
-__all__ = ["Names", "Subscription", "Workload", "names_for", "popularity", "reach", "subscriptions"]
+__all__ = [
+    "EVENTS",
+    "Names",
+    "Subscription",
+    "Workload",
+    "names_for",
+    "popularity",
+    "reach",
+    "subscriptions",
+]
 
 # Any; all processes have to draw the same.
 _SEED = 1
@@ -30,7 +39,8 @@ class Workload:
 
     `each`: channels per subscriber. `zipf`: popularity falls with the rank, for publishing and
     subscribing alike; else all channels are alike. `patterned`: the share of subscribers that have
-    a pattern among their subscriptions, by turns `{token}.*` and `*.{category}`.
+    a pattern among their subscriptions, by turns `{token}.*` and `*.{category}`. `everything`: all
+    subscribe to `*.*`.
     """
 
     tokens: int = 1
@@ -38,11 +48,16 @@ class Workload:
     each: int = 1
     zipf: bool = False
     patterned: float = 0.0
+    everything: bool = False
 
     @property
     def channels(self) -> int:
         """How many channels there are."""
         return self.tokens * self.topics
+
+
+EVENTS: Final = Workload(tokens=12, topics=8, everything=True)
+"""The demo's twelve tokens in all topics, and subscribers to everything."""
 
 
 @attrs.frozen
@@ -92,6 +107,8 @@ def popularity(workload: Workload) -> NDArray[np.float64]:
 
 def subscriptions(workload: Workload, names: Names, connections: int) -> list[Subscription]:
     """The subscription of each connection; the same ones every time."""
+    if workload.everything:
+        return [Subscription(["*.*"], np.arange(workload.channels))] * connections
     random = np.random.default_rng(_SEED)
     # The smallest of exponential times with these rates: a draw without putting back.
     shares = popularity(workload)

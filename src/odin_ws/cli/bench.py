@@ -34,6 +34,9 @@ _NUMBERS: Final = (
     "record_bytes",
     "away",
     "clients",
+    "frames",
+    "deflate",
+    "events",
 )
 
 # Opened before anything is measured, so that a name that cannot be written is said before that.
@@ -96,6 +99,9 @@ def _help() -> str:
     help="Number of connections that are cut off or stall.",
 )
 @click.option("--away", type=click.IntRange(1), help="Records that a crowd is away for.")
+@click.option("--frames", type=click.Choice(["single", "batch"]), help="What clients ask for.")
+@click.option("--deflate/--no-deflate", default=None, help="Whether clients offer to inflate.")
+@click.option("--events/--no-events", default=None, help="Publish the demo's events.")
 @click.option("--floor", is_flag=True, help="Measure a bare send loop in C too, and compare.")
 @click.option("--kafka", metavar="HOST:PORT", help="A broker that runs already.")
 @click.option(

@@ -21,7 +21,7 @@ from odin_ws.hub.log_changes import LiveFrom
 from odin_ws.hub.packing import Compressors, CycleEncoder, ReplayEncoder
 from odin_ws.hub.subscriber import Due, Subscriber
 from odin_ws.hub.subscription_index import SubscriptionIndex
-from odin_ws.protocol.encoder import Encoded, encode
+from odin_ws.protocol.encoder import NOTHING, Encoded, write
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.wire_format import Frames, WireFormat
 from odin_ws.records import Item
@@ -168,14 +168,11 @@ class Hub:
         conflation = subscriber.conflation
         if conflation is not None and conflation.waiting:
             messages, skipped = conflation.take()
-            encoded = encode(messages, subscriber.form)
-            if not skipped:
-                self._deliver(subscriber, encoded)
-                return
-            subscriber.resend_from = self.ingest.order
+            if skipped:
+                subscriber.resend_from = self.ingest.order
             seq = subscriber.seq + skipped + 1
-            self._count(subscriber, seq, encoded.count)
-            subscriber.deliver(encoded.after_skipped(seq, skipped))
+            data = write(messages, seq, subscriber.form, skipped=skipped)
+            self._deliver(subscriber, data, seq, len(messages))
 
     def write_as(self, subscriber: Subscriber, frames: Frames) -> None:
         """Change what a subscriber is sent as one frame, from the next message on."""
@@ -184,12 +181,15 @@ class Hub:
 
     def send(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> None:
         """Number messages and write them."""
-        self._deliver(subscriber, encode(messages, subscriber.form))
+        seq = subscriber.seq + 1
+        self._deliver(subscriber, write(messages, seq, subscriber.form), seq, len(messages))
 
     def replay(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> None:
         """Number messages that had come before, and write them."""
         subscriber.resend_from = self.ingest.order
-        self._deliver(subscriber, self._replays.encode(messages, subscriber.form))
+        seq = subscriber.seq + 1
+        data = self._replays.encode(messages, subscriber.form).frames(seq)
+        self._deliver(subscriber, data, seq, len(messages))
 
     def sent(self, subscriber: Subscriber) -> Steps[tuple[int, list[ChannelMessage]]]:
         """What a subscriber was sent and is still kept, and the number of the first of it.
@@ -212,9 +212,8 @@ class Hub:
     ) -> None:
         """Write messages again, under the numbers from `first` on that they had."""
         self.flush(subscriber)
-        encoded = encode(messages, subscriber.form, replay=True)
-        self._count(subscriber, first, encoded.count)
-        subscriber.deliver(encoded.frames(first))
+        data = write(messages, first, subscriber.form, replay=True)
+        self._deliver(subscriber, data, first, len(messages))
 
     def forget_replayed(self) -> None:
         """Let go of what was encoded to be replayed: nobody is to be replayed to now."""
@@ -298,44 +297,59 @@ class Hub:
         """
         shared: Due | None = None
         shared_form: WireFormat | None = None
-        encoded: Encoded | None = None
+        encoded = NOTHING
         shared_seq, data, messages = 0, b"", 0
         stats = self.stats
         with DispatchSlice(stats) as time_slice:
             next_look = time_slice.begun + _LOOK_SECONDS
             for count, subscriber in enumerate(cycle.subscribers):
+                if not count % _SLICE_WRITES and time_slice.expired:
+                    next_look = await self._look(queue, cycle, following, time_slice, next_look)
                 pending = subscriber.pending
                 if pending is None:
                     continue
                 if subscriber.conflation is not None:
                     subscriber.pending = None
                     self._write(subscriber, pending)
-                else:
-                    # `_deliver` without a call, once for each subscriber of each cycle: the hot
-                    # path.
-                    form, seq = subscriber.form, subscriber.seq
-                    if pending is not shared or form is not shared_form or encoded is None:
-                        encoded = self._encoder.find(pending, form)
-                        if encoded is None:
-                            encoded = await self._encode(pending, form, time_slice)
-                        shared, shared_form, shared_seq = pending, form, -1
-                        messages = len(pending)
-                        # It may have been flushed meanwhile.
-                        if subscriber.pending is not pending:
-                            continue
-                        seq = subscriber.seq
-                    subscriber.pending = None
-                    if seq != shared_seq:
-                        shared_seq, data = seq, encoded.frames(seq + 1)
-                    subscriber.seq = seq + messages
-                    stats.messages_sent += messages
-                    subscriber.deliver(data)
-                if not count % _SLICE_WRITES and time_slice.expired:
-                    await time_slice.yield_control()
-                    if time_slice.begun >= next_look:
-                        self._read_on(queue, cycle, following, time_slice)
-                        next_look = time_slice.begun + _LOOK_SECONDS
+                    continue
+                # `_deliver` without a call, once for each subscriber of each cycle: the hot path.
+                form, seq = subscriber.form, subscriber.seq
+                if pending is not shared or form is not shared_form:
+                    if pending.receivers == 1 and self._encoder.is_written_alone(pending, form):
+                        subscriber.pending = None
+                        self.send(subscriber, pending)
+                        continue
+                    encoded = self._encoder.find(pending, form) or await self._encode(
+                        pending, form, time_slice
+                    )
+                    shared, shared_form, shared_seq = pending, form, -1
+                    messages = len(pending)
+                    # It may have been flushed meanwhile.
+                    if subscriber.pending is not pending:
+                        continue
+                    seq = subscriber.seq
+                subscriber.pending = None
+                if seq != shared_seq:
+                    shared_seq, data = seq, encoded.frames(seq + 1)
+                subscriber.seq = seq + messages
+                stats.messages_sent += messages
+                subscriber.deliver(data)
         self._encoder.end()
+
+    async def _look(
+        self,
+        queue: Queue,
+        cycle: Cycle,
+        following: Cycle,
+        time_slice: DispatchSlice,
+        next_look: float,
+    ) -> float:
+        """Let the others run, then read what has come; returns when to look the next time."""
+        await time_slice.yield_control()
+        if time_slice.begun < next_look:
+            return next_look
+        self._read_on(queue, cycle, following, time_slice)
+        return time_slice.begun + _LOOK_SECONDS
 
     async def _encode(self, pending: Due, form: WireFormat, time_slice: DispatchSlice) -> Encoded:
         """Encode what is due; to compress a cycle's worth takes several time slices."""
@@ -353,19 +367,18 @@ class Hub:
         conflation = subscriber.conflation
         if conflation is not None and conflation.holding:
             self.stats.messages_skipped += conflation.add(pending)
+        elif pending.receivers > 1 and (encoded := self._encoder.find(pending, subscriber.form)):
+            # It was compressed in this cycle; to compress now would take too long.
+            seq = subscriber.seq + 1
+            self._deliver(subscriber, encoded.frames(seq), seq, len(pending))
         else:
-            self._deliver(subscriber, self._encoder.encode_now(pending, subscriber.form))
+            self.send(subscriber, pending)
 
-    def _deliver(self, subscriber: Subscriber, encoded: Encoded) -> None:
-        """Number, count and write messages that follow those before."""
-        seq = subscriber.seq + 1
-        self._count(subscriber, seq, encoded.count)
-        subscriber.deliver(encoded.frames(seq))
-
-    def _count(self, subscriber: Subscriber, first: int, count: int) -> None:
-        """Count messages; those that are sent again have lower numbers."""
+    def _deliver(self, subscriber: Subscriber, data: bytes, first: int, count: int) -> None:
+        """Number, count and write messages; those that are sent again have lower numbers."""
         subscriber.seq = max(subscriber.seq, first + count - 1)
         self.stats.messages_sent += count
+        subscriber.deliver(data)
 
     def _measure(self, messages: Sequence[ChannelMessage], took: float) -> None:
         self.stats.cycle.observe(took)

@@ -69,7 +69,8 @@ class _Merger:
         known = self._merged.get(key)
         if known is None:
             both = {message.order: message for message in (*first, *second)}
-            known = Due(both[order] for order in sorted(both)), first, second
-            self._merged[key] = known
+            merged = Due(both[order] for order in sorted(both))
+            merged.receivers = 0
+            known = self._merged[key] = merged, first, second
         known[0].receivers += 1
         return known[0]

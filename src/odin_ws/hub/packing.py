@@ -10,7 +10,7 @@ import attrs
 
 from odin_ws.hub.subscriber import Due
 from odin_ws.protocol.deflate import STORED_BYTES, Compressor
-from odin_ws.protocol.encoder import Encoded, Pack, encode, encode_steps
+from odin_ws.protocol.encoder import Encoded, Pack, encode_steps
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.permessage_deflate import NO_WINDOW
 from odin_ws.protocol.wire_format import WireFormat
@@ -79,9 +79,12 @@ class CycleEncoder:
             self._encoded[id(pending), form] = pending, encoded
         return encoded
 
-    def encode_now(self, pending: Due, form: WireFormat) -> Encoded:
-        """What was encoded in this cycle, or encoded without compression, which takes longer."""
-        return self.find(pending, form) or encode(pending, form)
+    def is_written_alone(self, pending: Due, form: WireFormat) -> bool:
+        """Whether one subscriber gets this, and without compression: then nothing is shared."""
+        return pending.receivers == 1 and (
+            form.window_bits == NO_WINDOW
+            or sum(len(message.value) for message in pending) < _LEAST_BYTES_FOR_FEW
+        )
 
     def _pack(self, receivers: int, form: WireFormat) -> Pack:
         window_bits = form.window_bits
@@ -132,7 +135,7 @@ class ReplayEncoder:
                     if form.window_bits != NO_WINDOW:
                         known.encoded = self._compress(messages, form)
                 return known.encoded
-        encoded = encode(messages, form, replay=True)
+        encoded = finish(encode_steps(messages, form, replay=True))
         self._known.append(_Replayed(form, messages, encoded))
         return encoded
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from odin_ws.hub.conflation import Conflation
 from odin_ws.hub.log_changes import LiveFrom
@@ -17,10 +17,9 @@ class Due(list[ChannelMessage]):
 
     __slots__ = ("receivers",)
 
-    def __init__(self, messages: Iterable[ChannelMessage] = (), receivers: int = 0) -> None:
-        super().__init__(messages)
-        self.receivers = receivers
-        """How many share it, or shared it before they got another one."""
+    # Set by whoever shares the list out: an __init__ would take longer than all else there.
+    receivers: int
+    """How many share it, or shared it before they got another one."""
 
 
 class Subscriber:

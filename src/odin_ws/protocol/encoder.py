@@ -14,9 +14,9 @@ from odin_ws.protocol.deflate import STORED_BYTES, stored_header
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.frames import text_header
 from odin_ws.protocol.wire_format import Frames, WireFormat
-from odin_ws.steps import Steps, finish
+from odin_ws.steps import Steps
 
-__all__ = ["BATCH_BYTES", "Encoded", "Pack", "encode", "encode_steps"]
+__all__ = ["BATCH_BYTES", "NOTHING", "Encoded", "Pack", "encode_steps", "write"]
 
 BATCH_BYTES: Final = 64 << 10
 """A batch that has so many bytes is full.
@@ -66,7 +66,7 @@ class Encoded:
         """The frames of the messages when the first one has this number."""
         digits = len(str(seq))
         if seq + self.count > 10**digits:
-            return self._write(seq, self._mark)
+            return self._write(seq)
         template = self._templates.get(digits)
         if template is None:
             template = self._templates[digits] = self._template(digits)
@@ -77,16 +77,11 @@ class Encoded:
             return template % (*range(seq, seq + self.count),)
         return template % (*[seq + frame.offset for frame in frames],)
 
-    def after_skipped(self, seq: int, skipped: int) -> bytes:
-        """As `frames`; `skipped`: how many numbers before the first one were left out."""
-        return self._write(seq, b',"skipped":%d%b' % (skipped, self._mark))
-
-    def _write(self, seq: int, mark: bytes) -> bytes:
+    def _write(self, seq: int) -> bytes:
         parts: list[bytes] = []
         for frame in self._frames:
-            head = b"%b%d%b" % (self._head, seq + frame.offset, mark)
+            head = b"%b%d%b" % (self._head, seq + frame.offset, self._mark)
             parts += (_before(frame, len(head)), head, frame.tail)
-            mark = self._mark
         return b"".join(parts)
 
     def _template(self, digits: int) -> bytes:
@@ -97,6 +92,10 @@ class Encoded:
             for frame in self._frames
             for part in (_literally(_before(frame, length)), head, _literally(frame.tail))
         )
+
+
+NOTHING: Final = Encoded(b"", b"", (), 0)
+"""No messages, which are no frames."""
 
 
 def _before(frame: _Frame, length: int) -> bytes:
@@ -136,16 +135,35 @@ def encode_steps(
     return Encoded(head, _REPLAY if replay else b"", frames, len(messages))
 
 
-def encode(
-    messages: Sequence[ChannelMessage], form: WireFormat, *, replay: bool = False
-) -> Encoded:
-    """Encode messages without compression, which is allowed whatever was agreed on."""
-    return finish(encode_steps(messages, form, replay=replay))
+def write(
+    messages: Sequence[ChannelMessage],
+    seq: int,
+    form: WireFormat,
+    *,
+    replay: bool = False,
+    skipped: int = 0,
+) -> bytes:
+    """The frames of messages for one client, numbered from `seq` on.
+
+    They are not compressed, which is allowed whatever was agreed on. `replay` as of `encode_steps`.
+    `skipped`: how many numbers before `seq` were left out.
+    """
+    mark = _REPLAY if replay else b""
+    first = b',"skipped":%d%b' % (skipped, mark) if skipped else mark
+    batch = form.frames is Frames.BATCH
+    head = _BATCH_HEAD if batch else _SINGLE_HEAD
+    parts = []
+    for offset, tail in _batches(messages, form) if batch else _singles(messages, form):
+        text = b"%b%d%b%b" % (head, seq + offset, first, tail)
+        parts.append(text_header(len(text)))
+        parts.append(text)
+        first = mark
+    return b"".join(parts)
 
 
 def _singles(messages: Iterable[ChannelMessage], form: WireFormat) -> Iterator[tuple[int, bytes]]:
     dialect = form.dialect
-    return enumerate(message.tail(dialect) for message in messages)
+    return enumerate([message.tail(dialect) for message in messages])
 
 
 def _batches(messages: Iterable[ChannelMessage], form: WireFormat) -> Iterator[tuple[int, bytes]]:

@@ -1,0 +1,195 @@
+"""What many connections are sent alike, taken apart once: tails of compressed frames and batches.
+
+odin-ws joins the head of a client's own, which has the sequence number, and a tail that all clients
+share. A tail that came before is known by its bytes, all of which are compared. A new one is
+inflated by zlib, where it is compressed, and its messages are read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import int32, uintp
+from numpy.typing import NDArray
+
+from odin_ws.bench.c_function import CFunction
+from odin_ws.bench.jit import compiled
+from odin_ws.bench.text_search import find, integer
+
+__all__ = ["CHANNEL", "FIELDS", "NUMBER", "OFFSET", "PARTITION", "PUBLISHED", "Tails", "find_tail"]
+
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+# The columns of a message in `Tails.messages`.
+PARTITION: Final = 0
+OFFSET: Final = 1
+CHANNEL: Final = 2
+NUMBER: Final = 3
+PUBLISHED: Final = 4
+FIELDS: Final = 5
+
+# A tail is in the place that its ends and its length say. When no room is left, all are forgotten.
+_PLACES: Final = 1 << 14
+_TAIL_BYTES: Final = 32 << 20
+_MESSAGES: Final = 1 << 18
+
+# What one tail may inflate to; a batch has 64 KiB and a message.
+_TEXT_BYTES: Final = 1 << 20
+
+# The columns of a place in `Tails.places`.
+_BEGIN: Final = 0
+_LENGTH: Final = 1
+_FIRST: Final = 2
+_COUNT: Final = 3
+
+# What is compared before all bytes are.
+_ENDS: Final = 8
+
+# RFC 7692, 7.2.2.
+_CUT: Final = 4
+
+# z_stream of zlib.h on a 64-bit machine, in words of 8 bytes.
+_STREAM_WORDS: Final = 14
+_NEXT_IN: Final = 0
+_AVAIL_IN: Final = 1
+_NEXT_OUT: Final = 3
+_AVAIL_OUT: Final = 4
+_RAW: Final = -15
+_SYNC_FLUSH: Final = 2
+_STREAM_END: Final = 1
+
+_POS: Final = np.frombuffer(b'"pos":"', np.uint8)
+_CHANNEL_FIELD: Final = np.frombuffer(b'"k":', np.uint8)
+_NUMBER_FIELD: Final = np.frombuffer(b'"n":', np.uint8)
+_PUBLISHED_FIELD: Final = np.frombuffer(b'"pub_us":', np.uint8)
+
+
+class Tails(NamedTuple):
+    """The tails that came before, and zlib. Shapes in brackets."""
+
+    places: Ints  # [places, 4] where a tail begins, its length, its first message, their number
+    used: Ints  # [2] of `kept` and of `messages`
+    kept: Bytes  # [any] tails as they came, one after another
+    messages: Ints  # [any, FIELDS]
+    text: Bytes  # [any] what a tail was inflated to
+    stream: Ints  # [_STREAM_WORDS] zlib's
+    inflated: Ints  # [1] how many tails were, for tests
+    inflate: Any
+    reset: Any
+    compare: Any
+
+    @classmethod
+    def empty(cls) -> Tails:
+        """No tails yet."""
+        zlib = ctypes.CDLL(ctypes.util.find_library("z") or "libz.so.1")
+        zlib.zlibVersion.restype = ctypes.c_char_p
+        stream = np.zeros(_STREAM_WORDS, np.int64)
+        status = zlib.inflateInit2_(
+            ctypes.c_void_p(stream.ctypes.data), _RAW, zlib.zlibVersion(), stream.nbytes
+        )
+        if status:
+            raise OSError(f"zlib: inflateInit2 returns {status}")
+        return cls(
+            places=np.zeros((_PLACES, 4), np.int64),
+            used=np.zeros(2, np.int64),
+            kept=np.zeros(_TAIL_BYTES, np.uint8),
+            messages=np.zeros((_MESSAGES, FIELDS), np.int64),
+            text=np.zeros(_TEXT_BYTES, np.uint8),
+            stream=stream,
+            inflated=np.zeros(1, np.int64),
+            inflate=CFunction(zlib.inflate, int32(uintp, int32)),
+            reset=CFunction(zlib.inflateReset, int32(uintp)),
+            compare=CFunction(ctypes.CDLL(None).memcmp, int32(uintp, uintp, uintp)),
+        )
+
+
+@compiled
+def find_tail(
+    tail: Bytes,
+    tails: Tails,
+    packed: bool,  # noqa: FBT001 -- numba has no keyword-only arguments
+) -> tuple[int, int]:
+    """The first message of a tail in `tails.messages`, and how many there are; 0: unreadable."""
+    length = len(tail)
+    place = _place(tail)
+    begin = tails.places[place, _BEGIN]
+    if (
+        tails.places[place, _LENGTH] == length
+        and tails.compare(
+            uintp(tail.ctypes.data), uintp(tails.kept[begin:].ctypes.data), uintp(length)
+        )
+        == 0
+    ):
+        return tails.places[place, _FIRST], tails.places[place, _COUNT]
+    if packed:
+        tails.inflated[0] += 1
+        text = tails.text[: _inflate(tail, tails)]
+    else:
+        text = tail
+    # A message has at least its fields' names.
+    if tails.used[0] + length > len(tails.kept) or tails.used[1] + len(text) // 16 > _MESSAGES:
+        tails.used[:] = 0
+        tails.places[:] = 0
+    begin, first = tails.used
+    count = _read_messages(text, tails.messages[first:])
+    if count == 0:
+        return first, count
+    tails.kept[begin : begin + length] = tail
+    tails.places[place] = (begin, length, first, count)
+    tails.used[0] += length
+    tails.used[1] += count
+    return first, count
+
+
+@compiled
+def _place(tail: Bytes) -> int:
+    """By what stands at both ends, and the length."""
+    mixed = np.uint64(len(tail))
+    for number in range(min(_ENDS * 4, len(tail))):
+        mixed = (mixed ^ np.uint64(tail[number])) * np.uint64(1099511628211)
+        mixed = (mixed ^ np.uint64(tail[-1 - number])) * np.uint64(1099511628211)
+    return int((mixed >> np.uint64(20)) % np.uint64(_PLACES))
+
+
+@compiled
+def _inflate(tail: Bytes, tails: Tails) -> int:
+    """Inflate a tail and what was cut off it; returns the length of the text, 0 on an error."""
+    stream, text = tails.stream, tails.text
+    message = np.zeros(len(tail) + _CUT, np.uint8)
+    message[: len(tail)] = tail
+    message[len(tail) + 2 :] = 0xFF
+    address = uintp(stream.ctypes.data)
+    if tails.reset(address) != 0:
+        return 0
+    stream[_NEXT_IN], stream[_AVAIL_IN] = message.ctypes.data, len(message)
+    stream[_NEXT_OUT], stream[_AVAIL_OUT] = text.ctypes.data, len(text)
+    status = tails.inflate(address, int32(_SYNC_FLUSH))
+    left_in, left_out = stream[_AVAIL_IN] & 0xFFFFFFFF, stream[_AVAIL_OUT] & 0xFFFFFFFF
+    if status < 0 or status == _STREAM_END or left_in or not left_out:
+        return 0
+    return int(len(text) - left_out)
+
+
+@compiled
+def _read_messages(text: Bytes, messages: Ints) -> int:
+    """Read all messages of a text; returns how many there are, 0 if one cannot be read."""
+    count = 0
+    place = find(text, 0, _POS)
+    while place <= len(text):
+        if count == len(messages):
+            return 0
+        partition, place = integer(text, place)
+        offset, place = integer(text, place + 1)
+        channel, place = integer(text, find(text, place, _CHANNEL_FIELD))
+        number, place = integer(text, find(text, place, _NUMBER_FIELD))
+        published, place = integer(text, find(text, place, _PUBLISHED_FIELD))
+        if place > len(text):
+            return 0
+        messages[count] = (partition, offset, channel, number, published)
+        count += 1
+        place = find(text, place, _POS)
+    return count
