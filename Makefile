@@ -13,6 +13,10 @@ JARS := $(KAFKA)/libs/.copied
 OLDEST := $(KAFKA)/oldest
 OLDEST_JARS := $(OLDEST)/libs/.copied
 KFAKE := tests/kfake/kfake
+# Clients of other languages, for the tests of what they read.
+INTEROP := tests/interop
+GO_CLIENT := $(INTEROP)/go/client
+NODE_WS := $(INTEROP)/node/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test pythons chaos bench bench-all bench-hot autobahn fuzz hostile check format clean
@@ -25,7 +29,7 @@ setup: $(DEV) ## .venv with odin-ws (editable) and all that development needs, p
 demo: $(DEMO) ## a broker, a publisher, the server and a client, on this machine; ARGS="--help"
 	$(BIN)/odin-ws demo $(ARGS)
 
-test: setup $(JARS) $(OLDEST_JARS) $(KFAKE) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
+test: setup $(JARS) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	$(BIN)/pytest $(ARGS)
 
 pythons: ## an import and a short demo with each other supported Python on this machine
@@ -65,7 +69,7 @@ format: setup ## writes the format and the lint fixes that are safe
 	$(BIN)/ruff check --fix .
 
 clean: ## removes what make made
-	rm -rf clients/js/node_modules clients/js/dist $(VENV) $(KAFKA)/libs $(OLDEST)/libs $(KFAKE) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf clients/js/node_modules clients/js/dist $(VENV) $(KAFKA)/libs $(OLDEST)/libs $(KFAKE) $(GO_CLIENT) $(INTEROP)/node/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -exec rm -rf {} +
 
 $(DEMO): pyproject.toml constraints.txt tools/environment.sh
@@ -92,4 +96,18 @@ $(KFAKE): $(wildcard tests/kfake/*.go) tests/kfake/go.mod tests/kfake/go.sum
 		cd $(@D) && go build -o $(@F) .; \
 	else \
 		echo 'Go is missing: no kfake for the tests' >&2; \
+	fi
+
+$(GO_CLIENT): $(wildcard $(INTEROP)/go/*.go) $(INTEROP)/go/go.mod $(INTEROP)/go/go.sum
+	@if command -v go >/dev/null; then \
+		cd $(@D) && go build -o $(@F) .; \
+	else \
+		echo 'Go is missing: its WebSocket libraries are not tested' >&2; \
+	fi
+
+$(NODE_WS): $(INTEROP)/node/package.json $(INTEROP)/node/package-lock.json
+	@if command -v npm >/dev/null; then \
+		cd $(INTEROP)/node && npm ci --silent --no-audit --no-fund; \
+	else \
+		echo 'npm is missing: its WebSocket library is not tested' >&2; \
 	fi

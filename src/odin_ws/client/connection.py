@@ -36,6 +36,7 @@ from odin_ws.client.close_codes import (
 from odin_ws.client.errors import ConnectFailed, HandshakeRejected
 from odin_ws.client.url import ServerAddress
 from odin_ws.protocol.close_codes import CloseCodes
+from odin_ws.protocol.inflate import OfferedInflate
 
 __all__ = ["Connect", "Connection", "dial", "open_connection"]
 
@@ -147,7 +148,12 @@ class Connection:
     async def upgrade(self, address: ServerAddress, token: str | None) -> None:
         """The opening handshake. Raises ConnectFailed."""
         headers = [] if token is None else [(b"Authorization", b"Bearer " + token.encode())]
-        request = Request(host=address.authority, target=address.target, extra_headers=headers)
+        request = Request(
+            host=address.authority,
+            target=address.target,
+            extensions=[OfferedInflate(_MAX_MESSAGE_BYTES)],
+            extra_headers=headers,
+        )
         rejection: RejectConnection | None = None
         body = b""
         try:

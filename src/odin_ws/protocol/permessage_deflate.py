@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -44,11 +45,13 @@ class _Offer:
     window_bits: int | None
 
 
+@lru_cache(maxsize=64)
 def agree(offers: str) -> Agreement | None:
     """Accept the first offer of a Sec-WebSocket-Extensions header that can be; None without one.
 
     No state is kept between two messages, in neither direction: the same compressed bytes serve
-    every client, and a connection has no window of its own.
+    every client, and a connection has no window of its own. Clients of one kind offer the same, and
+    share what was agreed on.
     """
     for offer in offers.split(","):
         name, *parameters = (part.strip(" \t") for part in offer.split(";"))
