@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -55,6 +56,13 @@ _COMMANDS: Final = tuple(
         {"type": "auth", "data": {"token": "e30.e30.e30"}},
     )
 )
+
+
+def _deflated(text: bytes) -> bytes:
+    """A compressed message's payload."""
+    stream = zlib.compressobj(wbits=-15)
+    return (stream.compress(text) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
 
 _FRAMES: Final = tuple(frame(Op.TEXT, command) for command in _COMMANDS)
 _CLOSE: Final = frame(Op.CLOSE, struct.pack("!H", 1000) + b"bye")
@@ -158,6 +166,11 @@ SEEDS: Final[Mapping[str, Sequence[Parts]]] = {
     "frames": [
         (_WHOLE, *(frame(Op.TEXT, command[:100]) for command in _COMMANDS)),
         (_BYTES, *_IN_PARTS, *_BINARY, *_CONTROL),
+    ],
+    "deflate": [
+        (_WHOLE, *(frame(Op.TEXT, _deflated(command), rsv=4) for command in _COMMANDS)),
+        (_WHOLE, frame(Op.TEXT, _deflated(b" " * 100_000), rsv=4), *_CONTROL),
+        (_BYTES, *_IN_PARTS, frame(Op.TEXT, _deflated(_COMMANDS[0]), rsv=4), *_CONTROL),
     ],
     "batches": [
         *((b"\x80", one) for one in _BATCHES),

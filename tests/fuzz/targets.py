@@ -180,8 +180,17 @@ def check_positions(data: bytes) -> None:
 
 def check_frames(data: bytes) -> None:
     """The same whole messages however the bytes are cut; nothing behind a fault or a close."""
-    cut = list(_read(pieces(data)))
-    whole = list(_read([data[1:]]))
+    _check_frames(data, deflate=False)
+
+
+def check_deflate(data: bytes) -> None:
+    """The same where the connection has agreed on compression."""
+    _check_frames(data, deflate=True)
+
+
+def _check_frames(data: bytes, *, deflate: bool) -> None:
+    cut = list(_read(pieces(data), deflate=deflate))
+    whole = list(_read([data[1:]], deflate=deflate))
     # Of two faults of one frame, how it is cut decides which is seen first.
     for items in cut, whole:
         if items and isinstance(items[-1], Fault):
@@ -202,8 +211,8 @@ def check_batches(data: bytes) -> None:
     check_decoding(fetched, how[0] & 0x0F if how else 0, [(9, 0)])
 
 
-def _read(parts: list[bytes]) -> Iterator[Incoming]:
-    reader = FrameReader(_MESSAGE_BYTES, _MESSAGE_FRAMES)
+def _read(parts: list[bytes], *, deflate: bool) -> Iterator[Incoming]:
+    reader = FrameReader(_MESSAGE_BYTES, _MESSAGE_FRAMES, deflate=deflate)
     for part in parts:
         for item in reader.receive(part):
             yield item
@@ -219,6 +228,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "claims": check_claims,
     "positions": check_positions,
     "frames": check_frames,
+    "deflate": check_deflate,
     "batches": check_batches,
     "records": check_records,
     "response": check_response,

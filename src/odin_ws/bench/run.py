@@ -242,7 +242,8 @@ class _Steps:
             self._samples.append(
                 Sample(
                     at=time.monotonic() - begun,
-                    delivered=(count - received) / (now - last),
+                    # A load whose core is full may have said nothing for a second.
+                    delivered=(count - received) / (now - last) if now > last else 0.0,
                     p50=max((p50 for p50, _ in latencies), default=None),
                     p99=max((p99 for _, p99 in latencies), default=None),
                     rss=self._target.usage().rss,
