@@ -27,6 +27,7 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, SnapshotCache
 from odin_ws.hub import Hub, Ingest, Subscriber
 from odin_ws.logs import configure_logging
+from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
 from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
@@ -186,16 +187,23 @@ def _bare(counting: Counting, subscribers: int) -> int:
     return count.value
 
 
-def _cycle(counting: Counting, subscribers: int, *, records: int, alike: bool) -> int:
+def _cycle(
+    counting: Counting,
+    subscribers: int,
+    *,
+    records: int,
+    alike: bool,
+    form: WireFormat | None = None,
+) -> int:
     """Of a cycle, from records in the channel until all have been written to.
 
-    `alike`: all subscribers have the same sequence number.
+    `alike`: all subscribers have the same sequence number; `form`: how their messages are written.
     """
 
     async def main() -> int:
         hub = _hub()
         for number in range(subscribers):
-            subscriber = Subscriber(_ignore)
+            subscriber = Subscriber(_ignore, form)
             hub.subscribe(subscriber, [f"{TOKEN}.trade"])
             # All of one length.
             subscriber.seq = 1_000_000 + (0 if alike else number)
@@ -313,6 +321,21 @@ CASES: Final = (
     Case("one record, numbers alike", partial(_cycle, records=1, alike=True), _bare),
     Case("one record, each its own number", partial(_cycle, records=1, alike=False), _bare),
     Case("ten records, each its own number", partial(_cycle, records=10, alike=False), _bare),
+    Case(
+        "ten records, compressed, each its own number",
+        partial(_cycle, records=10, alike=False, form=wire_format(window_bits=15)),
+        _bare,
+    ),
+    Case(
+        "a compressed batch of ten, each its own number",
+        partial(
+            _cycle,
+            records=10,
+            alike=False,
+            form=wire_format(frames=Frames.BATCH, window_bits=15),
+        ),
+        _bare,
+    ),
     Case("a connect and its subscription", _connects, _bare_connects, few=50, many=150),
 )
 
