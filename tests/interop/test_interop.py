@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,14 @@ def ws() -> list[str]:
     return [*node_command(), str(HERE / "client.mjs")]
 
 
+def chromium() -> list[str]:
+    """A page in a browser."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("Chromium is not installed")
+    return [*python("chromium"), browser]
+
+
 def go(library: str) -> list[str]:
     """A library for Go; `make test` builds the program."""
     return [built(HERE / "go" / "client"), library]
@@ -55,6 +64,7 @@ CLIENTS: Final[dict[str, tuple[Callable[[], list[str]], list[str], str]]] = {
     "aiohttp": (lambda: python("aiohttp"), [], "permessage-deflate"),
     "node": (node, [], "permessage-deflate"),
     "ws": (ws, ["ws"], "permessage-deflate"),
+    "chromium": (chromium, [], "permessage-deflate"),
     "gorilla": (lambda: go("gorilla"), [], NO_TAKEOVER),
     "coder": (lambda: go("coder"), [], NO_TAKEOVER),
     "coder with context takeover": (lambda: go("coder-takeover"), [], NO_TAKEOVER),
