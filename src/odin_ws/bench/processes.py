@@ -161,7 +161,7 @@ class LoadProcesses:
             published_rate=rate,
             problems=_added(one["problems"] for one in said) | {"not_published": failed},
             closes=_added(one["closes"] for one in said),
-            rejected_connections=_added(one["rejected"] for one in said),
+            rejected_connections=_added(one["rejected_connections"] for one in said),
         )
 
 
