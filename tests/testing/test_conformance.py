@@ -1,62 +1,138 @@
-"""The conformance transcripts: what they find, and that our clients do what they say."""
+"""The conformance cases: what they find, and that our clients do what they say."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from odin_ws.client import Subscription, open_client
-from odin_ws.testing.conformance import Case, difference, main, play_case, read_cases
+from odin_ws.cli import main
+from odin_ws.client import Message, Subscription, open_client
+from odin_ws.testing.conformance import (
+    Case,
+    Delivery,
+    Outcome,
+    Result,
+    difference,
+    play_case,
+    read_cases,
+    run_program,
+)
 from tests.client_js.following import follow, node_command
 from tests.docs.asyncapi import read_asyncapi
+from tests.docs.pages import blocks, page
 
 CASES = {case.name: case for case in read_cases()}
 
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
-
-async def follow_in_python(url: str, subscription: Mapping[str, Any]) -> None:
-    """Our client for Trio."""
-    async with open_client(url, Subscription(**subscription), backoff_base=0.01) as client:
-        async for _ in client:
-            pass
+Deliver = Callable[[Delivery], None]
 
 
-async def follow_in_javascript(node: list[str], url: str, subscription: Mapping[str, Any]) -> None:
-    """Our client for browsers."""
-    async with follow(node, url, subscription) as follower:
-        while (await follower.said()).item.get("retry_ms", 0) is not None:
-            pass
+async def follow_in_python(url: str, subscription: Mapping[str, Any], deliver: Deliver) -> None:
+    """Our client for Trio, which asks for batches by itself."""
+    wanted = Subscription(**{name: one for name, one in subscription.items() if name != "frames"})
+    async with open_client(url, wanted, backoff_base=0.01) as client:
+        async for item in client:
+            if isinstance(item, Message):
+                deliver(Delivery(item.channel, f"{item.partition}-{item.offset}"))
+
+
+async def follow_in_javascript(
+    node: list[str], url: str, subscription: Mapping[str, Any], deliver: Deliver
+) -> None:
+    """Our client for browsers and Node."""
+    # A moment after each end: Node 20 never sends what is begun while a rejected handshake ends.
+    async with follow(node, url, subscription, random=1, backoff=[100, 100]) as follower:
+        while (said := await follower.said()).item.get("retry_ms", 0) is not None:
+            if said.kind == "message":
+                deliver(Delivery(said.item["channel"], said.item["pos"]))
 
 
 @each_case
-async def test_the_python_client_conforms(case: Case) -> None:
-    """It sends what each transcript expects."""
-    assert await play_case(case, follow_in_python) is None
+async def test_python_client_conforms(case: Case) -> None:
+    """It sends what each case expects, and hands on each message once."""
+    assert await play_case(case, follow_in_python) == Outcome(case, Result.OK)
 
 
 @each_case
-async def test_the_javascript_client_conforms(case: Case) -> None:
-    """So does the browser's."""
+async def test_javascript_client_conforms(case: Case) -> None:
+    """So does the JavaScript client."""
     run = partial(follow_in_javascript, node_command())
-    assert await play_case(case, run) is None
+    assert await play_case(case, run) == Outcome(case, Result.OK)
 
 
-async def test_a_client_that_keeps_wrong_positions_is_found() -> None:
-    """The transcript names the field and both values."""
+async def test_client_with_wrong_first_command_fails() -> None:
+    """The outcome names the field and both values."""
 
-    async def run(url: str, _subscription: Mapping[str, Any]) -> None:
+    async def run(url: str, _subscription: Mapping[str, Any], _deliver: Deliver) -> None:
         positions = {"odin.trades": {0: 6}}
         async with open_client(url, Subscription(["*.trade"]), positions=positions) as client:
             await anext(client.messages())
 
-    wrong = await play_case(CASES["resume"], run)
-    assert wrong == "the command.type is 'resume', not 'subscribe'"
+    outcome = await play_case(CASES["resume"], run)
+    assert outcome.why == "the command.type is 'resume', not 'subscribe'"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda some: some[:1], "message 2 that it handed on is missing, not BTC.trade 1-0"),
+        (
+            lambda some: some[::-1],
+            "message 1 that it handed on is BTC.trade 1-0, not BTC.trade 0-5",
+        ),
+        (
+            lambda some: [*some, some[0]],
+            "it handed on BTC.trade 0-5, which is one message too many",
+        ),
+    ],
+    ids=["lost", "out of order", "twice"],
+)
+async def test_client_with_wrong_deliveries_fails(
+    change: Callable[[list[Delivery]], list[Delivery]], why: str
+) -> None:
+    """Its commands are right, and what it hands on is not."""
+
+    async def run(url: str, subscription: Mapping[str, Any], deliver: Deliver) -> None:
+        kept: list[Delivery] = []
+        await follow_in_python(url, subscription, kept.append)
+        for delivery in change(kept):
+            deliver(delivery)
+
+    outcome = await play_case(CASES["resume"], run)
+    assert outcome.result is Result.FAILED
+    assert outcome.why == why
+
+
+async def test_client_without_batches_is_not_held_to_them() -> None:
+    """A client need not ask for batches; then it gets none."""
+
+    async def run(url: str, _subscription: Mapping[str, Any], deliver: Deliver) -> None:
+        program = f"{PLAIN}\nasyncio.run(subscribe(sys.argv[1]))"
+        await run_program([sys.executable, "-c", program], url, {}, deliver)
+
+    outcome = await play_case(CASES["batches"], run)
+    assert outcome.result is Result.SKIPPED
+    assert outcome.why == "the client does not ask for batches"
+
+
+# A client that subscribes, and does nothing else right.
+PLAIN = """
+import asyncio, json, sys, websockets
+async def subscribe(url):
+    async with websockets.connect(url) as socket:
+        data = {"channels": ["*.trade"], "positions": True}
+        await socket.send(json.dumps({"type": "subscribe", "id": 1, "data": data}))
+        async for text in socket:
+            print(text, flush=True)
+"""
 
 
 @pytest.mark.parametrize(
@@ -75,12 +151,12 @@ async def test_a_client_that_keeps_wrong_positions_is_found() -> None:
     ],
 )
 def test_what_is_compared(expected: object, got: object, found: str | None) -> None:
-    """What the transcript names; positions as a whole."""
+    """What the case names; positions as a whole."""
     assert difference(expected, got) == found
 
 
 @each_case
-def test_transcripts_are_of_this_protocol(case: Case) -> None:
+def test_cases_are_of_this_protocol(case: Case) -> None:
     """What is played is as docs/asyncapi.yaml says, but for what clients have to ignore."""
     api = read_asyncapi()
     for step in case.steps:
@@ -91,11 +167,69 @@ def test_transcripts_are_of_this_protocol(case: Case) -> None:
             assert api.problem(json.dumps(step["server"]), "send", closed=False) is None
 
 
-def test_the_command_tells_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    """With the case's sentence and what the client did; and ends with 1."""
-    program = "import sys; print(sys.argv)"
-    options = ["--case", "resume", sys.executable, "-c", program]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("odin_ws.testing.conformance._STEP_SECONDS", 0.5)
-        assert main(options) == 1
-    assert "FAILED  resume" in capsys.readouterr().out
+@pytest.fixture
+def plain(tmp_path: Path) -> list[str]:
+    """A program that subscribes and never comes back."""
+    program = tmp_path / "plain.py"
+    program.write_text(f"{PLAIN}\nasyncio.run(subscribe(sys.argv[1]))")
+    return [sys.executable, str(program)]
+
+
+def test_command_prints_a_line_for_each_case(plain: list[str]) -> None:
+    """With what the client did; and ends with 1."""
+    options = ["--case", "resume", "--case", "batches", "--step-seconds", "2"]
+    done = CliRunner().invoke(main, ["conformance", *options, *plain])
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [
+        "failed   resume  no connection within 2 s",
+        "skipped  batches  the client does not ask for batches",
+    ]
+
+
+def test_command_writes_json(plain: list[str]) -> None:
+    """The same as one document."""
+    options = ["--json", "--case", "resume", "--step-seconds", "2"]
+    done = CliRunner().invoke(main, ["conformance", *options, *plain])
+    assert done.exit_code == 1
+    document = json.loads(done.stdout)
+    assert (document["ok"], document["failed"], document["skipped"]) == (0, 1, 0)
+    assert document["cases"][0]["why"] == "no connection within 2 s"
+
+
+def test_command_checks_our_client() -> None:
+    """A program that writes what it hands on; nothing is wrong with it."""
+    driver = str(Path(__file__).with_name("conforming.mjs"))
+    options = ["--deliveries", "--case", "duplicates", "--case", "restart"]
+    done = CliRunner().invoke(main, ["conformance", *options, *node_command(), driver])
+    assert (done.exit_code, done.stdout) == (0, "ok       duplicates\nok       restart\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--case", "nope", "true"], "no case nope: one of resume, unknown, "),
+        (["/nowhere/client"], "/nowhere/client: No such file or directory"),
+        ([], "the client's COMMAND is missing"),
+    ],
+)
+def test_command_that_cannot_begin(arguments: list[str], message: str) -> None:
+    """One line says why."""
+    done = CliRunner().invoke(main, ["conformance", *arguments])
+    assert done.exit_code != 0
+    assert message in done.stderr
+
+
+def test_command_lists_the_cases() -> None:
+    """Each with what the client has to do."""
+    done = CliRunner().invoke(main, ["conformance", "--list"])
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(CASES)
+
+
+async def test_example_of_the_page_conforms(tmp_path: Path) -> None:
+    """The client of docs/own-client.md is checked as the page says."""
+    program = tmp_path / "own_client.py"
+    (example,) = blocks(page("docs/own-client.md"), "python")
+    program.write_text(example.text)
+    command = [sys.executable, str(program)]
+    for case in CASES.values():
+        assert await play_case(case, partial(run_program, command)) == Outcome(case, Result.OK)

@@ -10,7 +10,17 @@ import click
 __all__ = ["main"]
 
 # In the order of `odin-ws --help`. Each is a module here, with a command of the same name.
-_COMMANDS: Final = ("serve", "config", "topics", "publish", "tail", "demo", "bench", "version")
+_COMMANDS: Final = (
+    "serve",
+    "config",
+    "topics",
+    "publish",
+    "tail",
+    "demo",
+    "bench",
+    "conformance",
+    "version",
+)
 
 
 class _LazyGroup(click.Group):

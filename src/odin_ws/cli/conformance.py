@@ -1,0 +1,148 @@
+"""`odin-ws conformance`: what a client of the wire protocol does wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import click
+
+from odin_ws.cli.command_runner import (
+    CannotBegin,
+    CommandFailed,
+    leaves,
+    run,
+    say,
+    write_line,
+)
+
+if TYPE_CHECKING:
+    from odin_ws.testing.conformance import Outcome
+
+__all__ = ["conformance"]
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--case", "cases", multiple=True, metavar="NAME", help="Only this case; repeatable.")
+@click.option("--list", "listed", is_flag=True, help="List the cases instead.")
+@click.option(
+    "--deliveries",
+    is_flag=True,
+    help="Also compare the messages that the client hands on: it writes each to standard output "
+    "as a line of JSON with channel and pos, and ends after close 1000.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
+@click.option(
+    "--step-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=15,
+    show_default=True,
+    help="How long the client may take for one step.",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def conformance(  # noqa: PLR0913 -- click gives each option
+    *,
+    cases: Sequence[str],
+    listed: bool,
+    deliveries: bool,
+    as_json: bool,
+    step_seconds: float,
+    command: Sequence[str],
+) -> None:
+    """Check a client of the wire protocol, in any language.
+
+    Plays losses, restarts, duplicates and notices to the client, each case to a new process:
+    COMMAND with two more arguments, the URL to connect to and the subscription as JSON. Prints a
+    line for each case, with what the client did wrong. The exit status is 1 if it did anything
+    wrong.
+    """
+    if find_spec("trio_websocket") is None:
+        raise CannotBegin("conformance needs the extra `testing`: odin-ws[testing]")
+    if listed:
+        _list(as_json=as_json)
+        return
+    if not command:
+        raise click.UsageError("the client's COMMAND is missing")
+    check = partial(
+        _check, command, cases, deliveries=deliveries, as_json=as_json, step_seconds=step_seconds
+    )
+    sys.exit(run(check))
+
+
+def _list(*, as_json: bool) -> None:
+    from odin_ws.testing.conformance import read_cases  # noqa: PLC0415 -- an extra
+
+    found = read_cases()
+    if as_json:
+        write_line(json.dumps([{"case": one.name, "about": one.about} for one in found], indent=2))
+        return
+    width = max(len(one.name) for one in found)
+    for one in found:
+        write_line(f"{one.name:<{width}}  {one.about}")
+
+
+async def _check(
+    command: Sequence[str],
+    names: Sequence[str],
+    *,
+    deliveries: bool,
+    as_json: bool,
+    step_seconds: float,
+) -> int:
+    from odin_ws.testing.conformance import (  # noqa: PLC0415 -- an extra
+        Result,
+        play_case,
+        read_cases,
+        run_program,
+    )
+
+    cases = {one.name: one for one in read_cases()}
+    if unknown := [name for name in names if name not in cases]:
+        raise CannotBegin(f"no case {unknown[0]}: one of {', '.join(cases)}")
+    outcomes: list[Outcome] = []
+    for case in [cases[name] for name in names] or cases.values():
+        try:
+            outcome = await play_case(
+                case,
+                partial(run_program, command),
+                deliveries=deliveries,
+                step_seconds=step_seconds,
+            )
+        except* OSError as group:
+            error = next(leaves(group))
+            raise CommandFailed(f"{command[0]}: {error.strerror or error}") from group
+        outcomes.append(outcome)
+        if not as_json:
+            write_line(_line(outcome))
+    failed = sum(one.result is Result.FAILED for one in outcomes)
+    if as_json:
+        write_line(json.dumps(_document(outcomes), indent=2))
+    else:
+        say(f"{failed} of {len(outcomes)} cases failed")
+    return 1 if failed else 0
+
+
+def _line(outcome: Outcome) -> str:
+    why = f"  {outcome.why}" if outcome.why else ""
+    return f"{outcome.result:<7}  {outcome.case.name}{why}"
+
+
+def _document(outcomes: Sequence[Outcome]) -> dict[str, object]:
+    counts = {
+        result: sum(one.result == result for one in outcomes)
+        for result in ("ok", "failed", "skipped")
+    }
+    cases = [
+        {
+            "case": one.case.name,
+            "result": one.result,
+            "why": one.why,
+            "about": one.case.about,
+        }
+        for one in outcomes
+    ]
+    return {**counts, "cases": cases}

@@ -1,0 +1,103 @@
+"""The cases that a client is played: what it has to send, and what it is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+__all__ = ["Case", "Delivery", "difference", "read_cases"]
+
+_CASES: Final = Path(__file__).with_name("cases.jsonl")
+
+# Fields that are compared whole; of others what the case names.
+_WHOLE: Final = ("positions", "ids")
+
+
+@attrs.frozen
+class Delivery:
+    """A message that a client hands to its application."""
+
+    channel: str
+    pos: str
+
+    def __str__(self) -> str:
+        return f"{self.channel} {self.pos}"
+
+
+@attrs.frozen
+class Case:
+    """One case of the file."""
+
+    name: str
+    about: str
+    """What the client has to do, in a sentence."""
+    subscription: Mapping[str, Any]
+    """What the client subscribes to; the fields of `subscribe`."""
+    steps: Sequence[Mapping[str, Any]]
+    """In order: `client`, what it has to send; `server`, what it is sent; `reject`, the HTTP
+    status that its next connection gets; `end`, how the connection ends."""
+    batches: bool = False
+    """It is about batches: a client that does not ask for them is not held to it."""
+
+    def deliveries(self) -> list[Delivery]:
+        """The messages that the client has to hand on: all but those with `drop`."""
+        return [
+            Delivery(message["channel"], message["pos"])
+            for step in self.steps
+            if "server" in step and not step.get("drop")
+            for message in _messages(step["server"])
+        ]
+
+
+def _messages(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    match item["type"]:
+        case "message":
+            yield item
+        case "batch":
+            yield from item["messages"]
+
+
+def read_cases() -> list[Case]:
+    """The cases, in the order of the file."""
+    cases: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]] = []
+    for line in _CASES.read_text("utf-8").splitlines():
+        item = json.loads(line)
+        if "case" in item:
+            cases.append((item, []))
+        else:
+            cases[-1][1].append(item)
+    return [
+        Case(
+            head["case"],
+            head["about"],
+            head["subscription"],
+            steps,
+            batches=head["subscription"].get("frames") == "batch",
+        )
+        for head, steps in cases
+    ]
+
+
+def difference(expected: object, got: object, where: str = "the command") -> str | None:
+    """What a client's command lacks; None if nothing. In a case null is "no such field"."""
+    if not isinstance(expected, Mapping):
+        return None if got == expected else f"{where} is {got!r}, not {expected!r}"
+    if not isinstance(got, Mapping):
+        return f"{where} is {got!r}, no object"
+    for field, value in expected.items():
+        inner = f"{where}.{field}"
+        if value is None:
+            found = f"{inner} is not expected" if field in got else None
+        elif field in _WHOLE:
+            found = (
+                None if got.get(field) == value else f"{inner} is {got.get(field)!r}, not {value!r}"
+            )
+        else:
+            found = difference(value, got.get(field), inner)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,259 @@
+"""A server that plays a case to the connections of one client, and compares what it does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from itertools import zip_longest
+from typing import Any, Final
+
+import attrs
+import trio
+import trio_websocket
+
+from odin_ws.testing.conformance.cases import Case, Delivery, difference
+from odin_ws.testing.ports import LOOPBACK
+
+__all__ = ["Outcome", "Result", "Run", "play_case"]
+
+# How long a client may take for its next command: more than the back-off after a few attempts.
+STEP_SECONDS: Final = 15.0
+
+_CUT: Final = "cut"
+
+# As the server rejects a handshake.
+_REJECTION: Final = b"not now\n"
+_REJECTION_HEADERS: Final = [
+    (b"Content-Type", b"text/plain; charset=us-ascii"),
+    (b"Content-Length", str(len(_REJECTION)).encode()),
+    (b"Connection", b"close"),
+]
+
+Run = Callable[[str, Mapping[str, Any], Callable[[Delivery], None]], Awaitable[None]]
+"""Runs a client: with the URL, the subscription, and what to call with each message it hands on."""
+
+
+class Result(StrEnum):
+    """What became of a case."""
+
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@attrs.frozen
+class Outcome:
+    """What became of a case, and why if it is not ok."""
+
+    case: Case
+    result: Result
+    why: str = ""
+
+
+class _Deviation(Exception):
+    """The client did not do what the case says."""
+
+
+class _NotPlayed(Exception):
+    """The case does not concern this client."""
+
+
+class _Player:
+    """Plays a case to the connections that come one after the other."""
+
+    def __init__(self, case: Case, listener: trio.SocketListener, step_seconds: float) -> None:
+        self._case = case
+        self._listener = listener
+        self._step_seconds = step_seconds
+        self.url = f"ws://{LOOPBACK}:{listener.socket.getsockname()[1]}/ws"
+        self._command_id: object = None
+
+    async def play(self) -> None:
+        """Until the case has ended. Raises _Deviation, _NotPlayed."""
+        async with trio.open_nursery() as nursery:
+            steps = list(self._case.steps)
+            while steps:
+                stream = await self._accept()
+                try:
+                    steps = await self._serve(nursery, stream, steps)
+                finally:
+                    await trio.aclose_forcefully(stream)
+            nursery.cancel_scope.cancel()
+
+    async def _accept(self) -> trio.SocketStream:
+        with trio.move_on_after(self._step_seconds):
+            return await self._listener.accept()
+        raise _Deviation(f"no connection within {self._step_seconds:g} s")
+
+    async def _serve(
+        self,
+        nursery: trio.Nursery,
+        stream: trio.SocketStream,
+        steps: Sequence[Mapping[str, Any]],
+    ) -> list[Mapping[str, Any]]:
+        """Play to one connection; returns the steps that are left for the next."""
+        with trio.move_on_after(self._step_seconds):
+            request = await trio_websocket.wrap_server_stream(nursery, stream)
+            if "reject" in steps[0]:
+                await request.reject(
+                    steps[0]["reject"], extra_headers=_REJECTION_HEADERS, body=_REJECTION
+                )
+                return list(steps[1:])
+            ours = "odin.v1" if "odin.v1" in request.proposed_subprotocols else None
+            websocket = await request.accept(subprotocol=ours)
+            return await self._converse(websocket, stream, steps)
+        raise _Deviation(f"no WebSocket handshake within {self._step_seconds:g} s")
+
+    async def _converse(
+        self,
+        websocket: trio_websocket.WebSocketConnection,
+        stream: trio.SocketStream,
+        steps: Sequence[Mapping[str, Any]],
+    ) -> list[Mapping[str, Any]]:
+        for number, step in enumerate(steps):
+            if "client" in step:
+                command = await self._command(websocket)
+                if command is None and step.get("anew"):
+                    return list(steps[number:])
+                self._compare(step, command)
+            elif "server" in step:
+                await self._answer(websocket, step["server"])
+            else:
+                await self._end(websocket, stream, step["end"])
+                return list(steps[number + 1 :])
+        return []
+
+    def _compare(self, step: Mapping[str, Any], command: Mapping[str, Any] | None) -> None:
+        if command is None:
+            raise _Deviation(f"it closed the connection instead of {step['client']['type']}")
+        data = command.get("data")
+        if self._case.batches and isinstance(data, Mapping) and data.get("frames") != "batch":
+            raise _NotPlayed("the client does not ask for batches")
+        found = difference(step["client"], command)
+        if found is not None:
+            raise _Deviation(found)
+        self._command_id = command.get("id")
+
+    async def _answer(
+        self, websocket: trio_websocket.WebSocketConnection, answer: Mapping[str, Any]
+    ) -> None:
+        fields = dict(answer)
+        # Zero stands for the command's own.
+        if fields.pop("id", None) == 0 and self._command_id is not None:
+            fields["id"] = self._command_id
+        await self._send(websocket, fields)
+
+    async def _end(
+        self,
+        websocket: trio_websocket.WebSocketConnection,
+        stream: trio.SocketStream,
+        end: str | Sequence[Any],
+    ) -> None:
+        # The client answers a ping when it has read all before it.
+        with trio.move_on_after(self._step_seconds):
+            try:
+                await websocket.ping()
+            except trio_websocket.ConnectionClosed:
+                raise _Deviation("it closed the connection before the server did") from None
+            if end == _CUT:
+                await trio.aclose_forcefully(stream)
+            else:
+                await websocket.aclose(*end)
+
+    async def _send(
+        self, websocket: trio_websocket.WebSocketConnection, answer: Mapping[str, Any]
+    ) -> None:
+        try:
+            await websocket.send_message(json.dumps(answer))
+        except trio_websocket.ConnectionClosed:
+            raise _Deviation(f"it closed the connection before {answer['type']}") from None
+
+    async def _command(
+        self, websocket: trio_websocket.WebSocketConnection
+    ) -> dict[str, Any] | None:
+        """The next command that is no heartbeat; None if the client closes instead."""
+        with trio.move_on_after(self._step_seconds):
+            while True:
+                try:
+                    command = json.loads(await websocket.get_message())
+                except trio_websocket.ConnectionClosed:
+                    return None
+                except ValueError as error:
+                    raise _Deviation(f"the command is not JSON: {error}") from None
+                if not isinstance(command, dict):
+                    raise _Deviation(f"the command is {command!r}, no object")
+                if command.get("type") != "heartbeat":
+                    return command
+                await self._send(websocket, {"type": "pong", "ts": 0})
+        raise _Deviation(f"no command within {self._step_seconds:g} s")
+
+
+@asynccontextmanager
+async def _listening(case: Case, step_seconds: float) -> AsyncIterator[_Player]:
+    (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
+    async with listener:
+        yield _Player(case, listener, step_seconds)
+
+
+async def play_case(
+    case: Case, run: Run, *, deliveries: bool = True, step_seconds: float = STEP_SECONDS
+) -> Outcome:
+    """Play a case to the client that `run` runs; returns what became of it.
+
+    Args:
+        case: What is played.
+        run: Runs the client, which may end after the close 1000 of the case's end.
+        deliveries: Whether to compare the messages that the client hands on; then it has to end.
+        step_seconds: How long the client may take for one step.
+    """
+    delivered: list[Delivery] = []
+    outcome = Outcome(case, Result.OK)
+    ended = trio.Event()
+
+    async def play(player: _Player, scope: trio.CancelScope) -> None:
+        nonlocal outcome
+        try:
+            await player.play()
+        except* _Deviation as group:
+            outcome = Outcome(case, Result.FAILED, str(_first(group)))
+        except* _NotPlayed as group:
+            outcome = Outcome(case, Result.SKIPPED, str(_first(group)))
+        if deliveries and outcome.result is Result.OK:
+            with trio.move_on_after(step_seconds):
+                await ended.wait()
+            if why := _compare_deliveries(case.deliveries(), delivered, ended=ended.is_set()):
+                outcome = Outcome(case, Result.FAILED, why)
+        scope.cancel()
+
+    async with _listening(case, step_seconds) as player, trio.open_nursery() as nursery:
+        nursery.start_soon(play, player, nursery.cancel_scope)
+        await run(player.url, case.subscription, delivered.append)
+        ended.set()
+        # A client that has ended too early is found by its next step.
+        await trio.sleep_forever()
+    return outcome
+
+
+def _compare_deliveries(
+    expected: Sequence[Delivery], delivered: Sequence[Delivery], *, ended: bool
+) -> str | None:
+    for number, (right, got) in enumerate(zip_longest(expected, delivered), 1):
+        if right is None:
+            return f"it handed on {got}, which is one message too many"
+        if right != got:
+            return f"message {number} that it handed on is {got or 'missing'}, not {right}"
+    return None if ended else "it did not end after the close 1000"
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    return next(_leaves(group))
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,59 @@
+"""A client that is a program of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from subprocess import DEVNULL, PIPE
+from typing import Any
+
+import trio
+
+from odin_ws.testing.conformance.cases import Delivery
+
+__all__ = ["run_program"]
+
+
+async def run_program(
+    command: Sequence[str],
+    url: str,
+    subscription: Mapping[str, Any],
+    deliver: Callable[[Delivery], None],
+) -> None:
+    """Run `command` with the URL and the subscription until it ends.
+
+    Each line of its standard output that is a JSON object with `channel` and `pos` is a message
+    that it handed on. Raises OSError if it cannot be started.
+    """
+    process = await trio.lowlevel.open_process(
+        [*command, url, json.dumps(subscription)], stdin=DEVNULL, stdout=PIPE
+    )
+    try:
+        await _read(process, deliver)
+        await process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+        with trio.CancelScope(shield=True):  # a killed process ends at once
+            await process.wait()
+
+
+async def _read(process: trio.Process, deliver: Callable[[Delivery], None]) -> None:
+    output, rest = process.stdout, b""
+    assert output is not None
+    async with output:
+        async for some in output:
+            *lines, rest = (rest + some).split(b"\n")
+            for line in lines:
+                if (delivery := _delivery(line)) is not None:
+                    deliver(delivery)
+
+
+def _delivery(line: bytes) -> Delivery | None:
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(fields, dict) or not {"channel", "pos"} <= fields.keys():
+        return None
+    return Delivery(str(fields["channel"]), str(fields["pos"]))
