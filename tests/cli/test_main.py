@@ -11,7 +11,17 @@ from click.testing import CliRunner
 from odin_ws import __version__
 from odin_ws.cli import main
 
-COMMANDS = ("serve", "config", "topics", "publish", "tail", "demo", "bench", "version")
+COMMANDS = (
+    "serve",
+    "config",
+    "topics",
+    "publish",
+    "tail",
+    "demo",
+    "bench",
+    "conformance",
+    "version",
+)
 
 
 def test_help_lists_every_command() -> None:
