@@ -213,7 +213,7 @@ class ProtocolSession:
                 return self._accept(fields, now)
             case "error":
                 self._take_error(fields)
-            case "replay_incomplete" if self.accepted:
+            case "replay_incomplete" if self.accepted and "lost" in fields:
                 return self._lose_of_replay(fields)
             case "feed" if fields["status"] == "lost":
                 return self._lose_of_feed(fields)
