@@ -27,7 +27,7 @@ HANDSHAKE = "\n".join(
 )
 
 # What comes before an example is sent to a client.
-SUBSCRIBED = [
+SUBSCRIBED: list[dict[str, Any]] = [
     {"client": {"type": "subscribe"}},
     {
         "server": {
@@ -41,7 +41,7 @@ SUBSCRIBED = [
         }
     },
 ]
-ENDED = {"end": [1000, "the case has ended"]}
+ENDED: dict[str, Any] = {"end": [1000, "the case has ended"]}
 
 
 def examples(action: str) -> list[Any]:
