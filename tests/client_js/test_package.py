@@ -63,7 +63,7 @@ def test_package_has_what_it_needs_and_nothing_else(project: Path) -> None:
     installed = project / "node_modules"
     assert {one.name for one in installed.iterdir()} == {".package-lock.json", "odin-ws-client"}
     found = {one.name for one in (installed / "odin-ws-client").iterdir()}
-    assert found == {"package.json", "src", "types", "dist"}
+    assert found == {"README.md", "package.json", "src", "types", "dist"}
 
 
 @pytest.mark.parametrize("module", ["odin-ws-client", "odin-ws-client/bundle"])
