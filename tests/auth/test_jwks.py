@@ -145,6 +145,28 @@ async def test_made_up_key_ids_cause_no_more_than_one_reading_in_ten_seconds(
     assert len(gaps(publisher)) >= 2
 
 
+async def test_failed_readings_are_not_repeated_before_the_floor(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause after a failure has jitter, which must not make it shorter."""
+    monkeypatch.setattr("random.uniform", lambda low, _high: low)
+    publisher = Publisher(OLD)
+    publisher.broken = True
+    async with jwt_verifier(publisher):
+        await trio.sleep(100)
+    assert min(gaps(publisher)) == pytest.approx(FLOOR)
+
+
+async def test_nobody_waits_for_the_floor(autojump_clock: MockClock) -> None:
+    """An unknown key right after a reading: the token is rejected at once, and may come again."""
+    publisher = Publisher(OLD)
+    async with jwt_verifier(publisher) as one:
+        await trio.sleep(1)
+        before = trio.current_time()
+        assert not await lets_in(one, NEW)
+        assert trio.current_time() == before
+
+
 async def test_key_id_that_readings_do_not_bring_is_remembered(autojump_clock: MockClock) -> None:
     """Whoever comes back with it causes readings ever more seldom, and does not wait for them."""
     publisher = Publisher(OLD)
@@ -178,7 +200,8 @@ async def test_change_of_the_keys_forgets_what_was_not_there(autojump_clock: Moc
     publisher = Publisher(OLD)
     async with jwt_verifier(publisher) as one:
         await trio.sleep(FLOOR)
-        for _ in range(60):
+        # After 70 s of them the next reading for this key is 80 s away.
+        for _ in range(100):
             assert not await lets_in(one, NEW)
             await trio.sleep(1)
         publisher.publish(OTHER)
