@@ -404,3 +404,20 @@ async def test_memory_that_is_free_within_the_process_does_not_count(
         assert resources.memory_in_use == 65 * MIB
         assert resources.overload() is None
         nursery.cancel_scope.cancel()
+
+
+def test_memory_that_was_freed_is_given_back_before_each_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the C library keeps none of it from newcomers."""
+    group = make_group(tmp_path, memory_max=str(100 * MIB), memory=95 * MIB)
+
+    def give_back(_: ReusableMemory) -> bool:
+        (group / "memory.current").write_text(f"{40 * MIB}\n")
+        return True
+
+    monkeypatch.setattr(ReusableMemory, "trim", give_back)
+    resources = Resources(0, 0, group)
+    assert resources.memory_bytes is not None
+    assert resources.memory_bytes <= 40 * MIB
+    assert resources.overload() is None
