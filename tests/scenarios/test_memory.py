@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from odin_ws.handshake.memory_budget import CONNECTION_BYTES
 from odin_ws.testing.scenario import Scenario
+from tests.scenarios.ops import metric
+from tests.scenarios.wire import RawClient, request
 
 
 def leave(scenario: Scenario, size: int) -> None:
@@ -63,6 +66,17 @@ async def test_subscriptions_count_before_memory_is_measured(odin_scenario: Scen
         names = [f"{number:03}-{one:03}-{'x' * 40}.trade" for one in range(200)]
         await client.command("subscribe", channels=names)
     assert 800 <= odin_scenario.view.hub.patterns <= 1200
+
+
+async def test_connections_count_before_memory_is_measured(odin_scenario: Scenario) -> None:
+    """A crowd that comes within a second is not let in beyond the limit."""
+    leave(odin_scenario, 10 * CONNECTION_BYTES)
+    for _ in range(10):
+        await odin_scenario.connect()
+    head = await (await RawClient.dial(odin_scenario, request())).head()
+    assert head.startswith(b"HTTP/1.1 503 ")
+    rejected = await metric(odin_scenario, "ws_capacity_rejections_total", reason="memory")
+    assert rejected == 1
 
 
 @pytest.mark.odin_settings(ws_max_subscription_bytes=1024)
