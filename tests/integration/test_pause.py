@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 from contextlib import AsyncExitStack
 
+import psutil
+import pytest
 import trio
 
 from odin_ws.testing.ports import LOOPBACK
-from tests.integration.servers import connected, serving
+from tests.integration.running_source import eventually
+from tests.integration.servers import Server, connected, serving
 from tests.scenarios.wire import request
 
 # Longer than each of the deadlines.
@@ -20,20 +23,29 @@ SETTINGS = {
 }
 
 
-async def test_a_paused_server_closes_no_healthy_client() -> None:
+def send_to_all(server: Server, number: signal.Signals) -> None:
+    """Send a signal to the server and to its workers."""
+    main = psutil.Process(server.process.pid)
+    for process in (main, *main.children()):
+        process.send_signal(number)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_paused_server_closes_no_healthy_client(workers: str) -> None:
     """SIGSTOP for twice the pong time-out: 20 clients stay, and a slow handshake goes on."""
     async with (
-        serving(f"{LOOPBACK}:1", SETTINGS, ready=False) as server,
+        serving(f"{LOOPBACK}:1", SETTINGS | {"WS_WORKERS": workers}, ready=False) as server,
         AsyncExitStack() as stack,
     ):
+        await eventually(lambda: len(server.events("serving")) == int(workers))
         for _ in range(20):
             await stack.enter_async_context(connected(server))
         half = await trio.open_tcp_stream(LOOPBACK, server.port)
         await half.send_all(request()[:-2])
         await trio.sleep(1)
-        server.signal(signal.SIGSTOP)
+        send_to_all(server, signal.SIGSTOP)
         await trio.sleep(PAUSE)
-        server.signal(signal.SIGCONT)
+        send_to_all(server, signal.SIGCONT)
         # Its deadlines have to have been looked at before the rest of the handshake comes.
         assert await server.metric("ws_pauses_total") >= 1
         await half.send_all(request()[-2:])

@@ -26,6 +26,8 @@ from odin_ws.listener.tls import (
     TlsTransport,
     open_tls,
 )
+from odin_ws.service import read_certificate
+from odin_ws.settings import Settings
 from odin_ws.testing.memory_connection import ClientStream, transport_pair
 from tests.connection.fakes import FakeTransport
 from tests.listener.certificates import HOST, Authority
@@ -383,6 +385,22 @@ def test_a_certificate_near_its_end_is_warned_of(tmp_path: Path) -> None:
         certificate = Certificate(authority.chain, authority.key, 86_400 * days)
         assert (certificate.warning or "").startswith(expected or "")
         assert (certificate.warning is None) == (expected is None)
+
+
+def test_days_of_the_warning_are_a_setting(tmp_path: Path) -> None:
+    """A server that is started with it."""
+    authority = Authority(tmp_path)
+    authority.issue(expires=NOW + timedelta(days=5))
+    for days, warned in [(4, False), (6, True)]:
+        certificate = read_certificate(
+            Settings(
+                ws_tls_cert=authority.chain,
+                ws_tls_key=authority.key,
+                ws_tls_expiry_warning_days=days,
+            )
+        )
+        assert certificate is not None
+        assert (certificate.warning is not None) is warned
 
 
 def test_a_certificate_that_expires_while_it_is_served_is_warned_of(

@@ -99,7 +99,7 @@ EFFECTS: Final = {
     "WS_TLS_CERT": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TLS_KEY": "tests/integration/test_tls.py::test_a_client_is_served_over_tls",
     "WS_TLS_EXPIRY_WARNING_DAYS": (
-        "tests/ops/test_health.py::test_health_is_degraded_while_the_certificate_is_near_its_end"
+        "tests/listener/test_tls.py::test_days_of_the_warning_are_a_setting"
     ),
     "WS_TRUSTED_PROXIES": f"{_ADDRESSES}::test_a_trusted_proxy_is_believed",
     "WS_FORWARDED_HEADER": f"{_ADDRESSES}::test_forwarded_header_is_a_setting",

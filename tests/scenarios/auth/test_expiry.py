@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from odin_ws.connection.token_expiry import Expiry
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Closed, Scenario
 from tests.jwt_issuer import SECRET, TOKENS_ARE_ASKED_FOR
@@ -146,6 +147,14 @@ async def test_a_wall_clock_that_steps_back_keeps_the_connection(
     assert (await client.answer())["status"] == "expiring"
     await trio.sleep(20)
     assert (await client.closed()).code == 4401
+
+
+async def test_ends_are_compared_with_the_clock_of_the_system(
+    odin_scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trio's clock does not follow when the wall clock is set."""
+    monkeypatch.setattr(time, "time", lambda: 1234.5)
+    assert Expiry(odin_scenario.view.hub, 0).now() == 1234.5
 
 
 def step_wall_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
