@@ -31,7 +31,7 @@ async def test_stalled_topic_is_told_to_its_subscribers_only(odin_scenario: Scen
     await trades.subscribe(channels=["BTC.trade"])
     await social.subscribe(channels=["BTC.social"])
     await everything.subscribe(channels=["*.*"])
-    source_status = odin_scenario.view.source_status
+    source_status = odin_scenario.service.source_status
     source_status.stalled_topics.value = frozenset({"odin.trades"})
     stalled = [{"status": "stalled", "topics": ["odin.trades"]}]
     assert [await notices(one) for one in (trades, social, everything)] == [stalled, [], stalled]
@@ -48,7 +48,7 @@ async def test_topics_that_stall_together_are_told_one_by_one(odin_scenario: Sce
     social, everything = await odin_scenario.connect(), await odin_scenario.connect()
     await social.subscribe(channels=["BTC.social"])
     await everything.subscribe(channels=["*.*"])
-    source_status = odin_scenario.view.source_status
+    source_status = odin_scenario.service.source_status
     for status, topics in ("stalled", {"odin.trades", "odin.social"}), ("live", set[str]()):
         source_status.stalled_topics.value = frozenset(topics)
         of_social = {"status": status, "topics": ["odin.social"]}
@@ -59,7 +59,7 @@ async def test_topics_that_stall_together_are_told_one_by_one(odin_scenario: Sce
 
 async def test_newcomers_are_told_what_is_stalled(odin_scenario: Scenario) -> None:
     """All of it, as long as it is."""
-    source_status = odin_scenario.view.source_status
+    source_status = odin_scenario.service.source_status
     source_status.stalled_topics.value = frozenset({"odin.trades", "odin.social"})
     await trio.sleep(0.1)
     client = await odin_scenario.connect()
@@ -74,7 +74,7 @@ async def test_newcomers_are_told_what_is_stalled(odin_scenario: Scenario) -> No
 async def test_stalled_feed_is_told_to_all(odin_scenario: Scenario) -> None:
     """With no topics: nothing of it is live; newcomers are told of stalled topics beside it."""
     client = await odin_scenario.connect()
-    source_status = odin_scenario.view.source_status
+    source_status = odin_scenario.service.source_status
     source_status.stalled_topics.value = frozenset({"odin.trades"})
     source_status.transition(SourceState.STALLED, "no broker")
     assert await notices(client) == [{"status": "stalled"}]

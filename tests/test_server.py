@@ -44,13 +44,13 @@ async def test_who_is_sent_away_gets_first_what_the_running_cycle_owes_it(
     odin_scenario: Scenario, autojump_clock: MockClock
 ) -> None:
     """The record was published before the advice; after the close it could not come any more."""
-    view = odin_scenario.view
+    service = odin_scenario.service
     client = await RawClient.open(odin_scenario)
     async with trio.open_nursery() as nursery:
-        going = Interrupting(lambda: nursery.start_soon(view.server.close_all, 0))
-        join(view.hub, "*.*", client=going)
+        going = Interrupting(lambda: nursery.start_soon(service.server.close_all, 0))
+        join(service.hub, "*.*", client=going)
         for _ in range(200):
-            join(view.hub, "*.*", client=Slow(autojump_clock))
+            join(service.hub, "*.*", client=Slow(autojump_clock))
         await client.subscribe("*.*")
         odin_scenario.publish("BTC", "trade")
         heard = [await client.next() for _ in range(3)]
@@ -62,13 +62,13 @@ async def test_an_announcement_comes_after_what_the_running_cycle_owes(
     odin_scenario: Scenario, autojump_clock: MockClock
 ) -> None:
     """Clients may take it to be about what comes after it."""
-    view = odin_scenario.view
+    service = odin_scenario.service
     client = await RawClient.open(odin_scenario)
     async with trio.open_nursery() as nursery:
-        telling = Interrupting(lambda: nursery.start_soon(view.server.announce, STALLED))
-        join(view.hub, "*.*", client=telling)
+        telling = Interrupting(lambda: nursery.start_soon(service.server.announce, STALLED))
+        join(service.hub, "*.*", client=telling)
         for _ in range(200):
-            join(view.hub, "*.*", client=Slow(autojump_clock))
+            join(service.hub, "*.*", client=Slow(autojump_clock))
         await client.subscribe("*.*")
         odin_scenario.publish("BTC", "trade")
         heard = [(await client.next()).json["type"] for _ in range(2)]
@@ -78,7 +78,7 @@ async def test_an_announcement_comes_after_what_the_running_cycle_owes(
 async def test_an_advice_says_when_to_come_back(odin_scenario: Scenario) -> None:
     """Each gets its own time, within the jitter that keeps them apart."""
     clients = [await RawClient.open(odin_scenario) for _ in range(50)]
-    await odin_scenario.view.server.close_all(0)
+    await odin_scenario.service.server.close_all(0)
     times = []
     for client in clients:
         advice = (await client.next()).json
@@ -93,7 +93,7 @@ async def test_an_advice_says_when_to_come_back(odin_scenario: Scenario) -> None
 
 async def test_what_stands_is_told_to_newcomers(odin_scenario: Scenario) -> None:
     """As long as it stands; an announcement alone is only for those who are there."""
-    server = odin_scenario.view.server
+    server = odin_scenario.service.server
     stalled, live = json.loads(STALLED), json.loads(LIVE)
     early = await odin_scenario.connect()
     assert await told(early) == []
@@ -112,13 +112,13 @@ async def test_everybody_is_told_however_many_they_are(odin_scenario: Scenario) 
     """Once each, whoever comes or goes meanwhile."""
     clients = [await RawClient.open(odin_scenario) for _ in range(450)]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(odin_scenario.view.server.announce, STALLED)
+        nursery.start_soon(odin_scenario.service.server.announce, STALLED)
         await trio.lowlevel.checkpoint()
         clients[-1].stream.break_off()
         nursery.start_soon(odin_scenario.connect)
     for client in clients[:-1]:
         assert (await client.next_but_pings()).payload == STALLED
     await trio.sleep(1)
-    await odin_scenario.view.server.announce(LIVE)
+    await odin_scenario.service.server.announce(LIVE)
     for client in clients[:-1]:
         assert (await client.next_but_pings()).payload == LIVE

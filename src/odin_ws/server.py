@@ -286,7 +286,6 @@ class ConnectionServer:
         Each is told when to come back: after the waves and their jitter it is `_RETURNS` clients a
         second at most.
         """
-        self.admission.draining = True
         waiting = list(self.connections)
         jitter = max(_LEAST_JITTER_SECONDS, len(waiting) / _RETURNS - seconds)
         waves = max(1, round(seconds / _WAVE_SECONDS))

@@ -13,9 +13,10 @@ from typing import Any
 import trio
 
 from odin_ws.address import Address
+from odin_ws.assembly import Upstream
 from odin_ws.catalogue import default_catalogue
 from odin_ws.client import open_client
-from odin_ws.service import Upstream, serve
+from odin_ws.serve import serve
 from odin_ws.settings import Secret, Settings
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.testing.ports import LOOPBACK

@@ -42,7 +42,7 @@ async def test_pages_of_the_ops_port(odin_scenario: Scenario, url: str, shown: s
     client = await odin_scenario.connect()
     await client.subscribe(channels=["BTC.trade", "ETH.trade"])
     # The log in memory is not asked for its ends.
-    odin_scenario.view.source_status.lag = {"odin.trades": 0}
+    odin_scenario.service.source_status.lag = {"odin.trades": 0}
     host, slash, path = url.partition("/")
     assert (host, slash) == ("localhost:3003", "/")
     there = fields((await ask(odin_scenario, f"/{path}")).json())

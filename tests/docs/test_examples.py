@@ -14,10 +14,11 @@ import pytest
 import trio
 
 from odin_ws.address import Address
+from odin_ws.assembly import Upstream
 from odin_ws.auth.claims import read_claims
 from odin_ws.auth.policy import load_policy
 from odin_ws.catalogue import default_catalogue, load_catalogue
-from odin_ws.service import Upstream, serve
+from odin_ws.serve import serve
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from tests.docs.pages import ROOT, blocks, page

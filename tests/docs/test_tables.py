@@ -12,6 +12,7 @@ import trio
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
+from odin_ws.assembly import Upstream, build
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.history.history import retained_bytes
@@ -19,11 +20,11 @@ from odin_ws.history.record_decoder import InvalidRecord
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.listener.tls import Certificate
 from odin_ws.ops.metrics import metrics_registry
-from odin_ws.ops.service_view import View
+from odin_ws.ops.stats import OpsStats
 from odin_ws.protocol.errors import ErrorCode
 from odin_ws.protocol.selection import NAMES
 from odin_ws.resume import LossReason
-from odin_ws.service import Upstream, build
+from odin_ws.service import Service
 from odin_ws.settings import Settings, declared_settings
 from odin_ws.settings.former_names import FORMER_NAMES
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
@@ -235,12 +236,12 @@ def _registry(certificate: Certificate) -> CollectorRegistry:
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     upstream = Upstream(MemorySource(log), MemoryLogReader(log))
-    view: View = build(Settings(), catalogue, upstream, certificate)
-    view.hub.stats.received["odin.trades"] += 1
-    view.hub.stats.invalid_records[InvalidRecord.NO_KEY] += 1
-    view.server.admission.rejections["not_found"] += 1
-    view.source_status.lag = {"odin.trades": 1}
-    return metrics_registry(view)
+    service: Service = build(Settings(), catalogue, upstream, certificate)
+    service.hub.stats.received["odin.trades"] += 1
+    service.hub.stats.invalid_records[InvalidRecord.NO_KEY] += 1
+    service.server.admission.rejections["not_found"] += 1
+    service.source_status.lag = {"odin.trades": 1}
+    return metrics_registry(service, OpsStats())
 
 
 def _worker_metrics() -> Iterator[tuple[str, str, str]]:

@@ -121,7 +121,7 @@ async def _check_witness(witness: ScenarioClient, records: Sequence[Record]) -> 
 
 async def _is_over(scenario: Scenario) -> None:
     """Whoever it was is gone in time, nothing is kept of it, and nothing of ours has failed."""
-    server = scenario.view.server
+    server = scenario.service.server
     await trio.sleep(_MOST_SECONDS)
     assert len(server.connections) == 1
     assert len(server.handshaker.limiter) == 0

@@ -17,6 +17,7 @@ from odin_ws.handshake.handshake import HandshakeLimits, Handshaker
 from odin_ws.handshake.rate_limiter import RateLimiter, RateLimits
 from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
 from odin_ws.handshake.request_parser import read_request
+from odin_ws.lifecycle import ServiceState
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.wire_format import Frames, wire_format
 from odin_ws.resume import ReplayContext, ReplayLimits, ScanPool
@@ -128,7 +129,7 @@ async def test_a_draining_server_lets_nobody_in(autojump_clock: MockClock) -> No
     guard = Guard()
     request = await good_head()
     with guard.admission.admit(request):
-        guard.admission.draining = True
+        guard.admission.lifecycle.enter(ServiceState.CLOSING)
         rejection = guard.rejection(request)
         assert (rejection.status, rejection.label) == (503, "draining")
         assert guard.admission.active == 1
@@ -150,7 +151,7 @@ async def test_an_overloaded_server_says_what_it_is_short_of(autojump_clock: Moc
 async def test_those_turned_away_come_back_spread(autojump_clock: MockClock) -> None:
     """Retry-After is given in whole seconds, not the same to all."""
     guard = Guard()
-    guard.admission.draining = True
+    guard.admission.lifecycle.enter(ServiceState.CLOSING)
     request = await good_head()
     waits = {dict(guard.rejection(request).headers)["Retry-After"] for _ in range(100)}
     assert {int(wait) for wait in waits} <= set(range(2, 11))
@@ -160,7 +161,7 @@ async def test_those_turned_away_come_back_spread(autojump_clock: MockClock) -> 
 async def test_what_is_no_upgrade_is_judged_first(autojump_clock: MockClock) -> None:
     """A wrong path is 404 on a full server too: coming back later would not help."""
     guard = Guard()
-    guard.admission.draining = True
+    guard.admission.lifecycle.enter(ServiceState.CLOSING)
     guard.overload = "memory"
     assert guard.rejection(await good_head("/elsewhere")).status == 404
     assert guard.rejection(await good_head("/ws?v=9")).status == 400
@@ -174,7 +175,8 @@ async def test_failing_22_a_rejection_is_an_http_answer_and_never_a_101(
 ) -> None:
     """A client that may not come in reads a status; only one that may is upgraded."""
     admission = Admission(places, lambda: overload)
-    admission.draining = draining
+    if draining:
+        admission.lifecycle.enter(ServiceState.CLOSING)
     hub = make_hub()
     scans = ScanPool(hub, MemoryLogReader(MemoryLog(())), 4)
     server = ConnectionServer(

@@ -172,8 +172,8 @@ async def test_an_answer_in_the_middle_of_a_cycle_comes_after_the_messages_of_th
     odin_scenario: Scenario, autojump_clock: MockClock, command: str, answer: str
 ) -> None:
     """Also of a command that changes no subscription: clients rely on that order."""
-    hub = odin_scenario.view.hub
-    sessions = odin_scenario.view.server.stats.sessions
+    hub = odin_scenario.service.hub
+    sessions = odin_scenario.service.server.stats.sessions
     carried_out: list[int] = []
 
     class Slow(Client):

@@ -17,7 +17,7 @@ from tests.integration.starting import PATIENCE, SERVING, starting
 # What a line of stderr has in it when the start has come so far: modules in the order in which they
 # are loaded, then lines of the log.
 STARTING = '"event": "starting"'
-STAGES = ("click.core", "trio._core", "odin_ws.settings", "odin_ws.service", STARTING, SERVING)
+STAGES = ("click.core", "trio._core", "odin_ws.settings", "odin_ws.serve", STARTING, SERVING)
 
 NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
 

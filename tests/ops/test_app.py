@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from odin_ws import __version__
+from odin_ws.lifecycle import ServiceState
 from odin_ws.ops.app import ops_app
 from odin_ws.ops.clients import clients_report
-from odin_ws.ops.service_view import View
+from odin_ws.service import Service
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask, metric
 
@@ -39,7 +40,7 @@ async def test_metrics_tell_the_version_and_the_python(odin_scenario: Scenario) 
 @pytest.mark.parametrize("path", ["/metrics", "/health", "/clients?limit=7"])
 async def test_page_is_shared_for_a_second(odin_scenario: Scenario, path: str) -> None:
     """A connection that came meanwhile is on the next one."""
-    transport = httpx.ASGITransport(ops_app(odin_scenario.view))
+    transport = httpx.ASGITransport(ops_app(odin_scenario.service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         pages = {(await client.get(path)).content}
         await odin_scenario.connect()
@@ -57,12 +58,12 @@ async def test_clients_of_every_limit_come_from_two_reports(
     """A thousand limits are not a thousand walks over all connections."""
     built = []
 
-    async def report(_view: View, limit: int) -> dict[str, object]:
+    async def report(_service: Service, limit: int) -> dict[str, object]:
         built.append(limit)
         return {"totals": {}, "clients": [{"n": number} for number in range(min(limit, 30))]}
 
     monkeypatch.setattr("odin_ws.ops.app.clients_report", report)
-    transport = httpx.ASGITransport(ops_app(odin_scenario.view))
+    transport = httpx.ASGITransport(ops_app(odin_scenario.service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         for limit in range(1, 1001):
             page = (await client.get(f"/clients?limit={limit}")).json()
@@ -73,16 +74,16 @@ async def test_clients_of_every_limit_come_from_two_reports(
 async def test_drain_is_seen_by_the_readiness_at_once(odin_scenario: Scenario) -> None:
     """It is not shared: WS_DRAIN_DELAY_SECONDS is a second by default."""
     await trio.sleep(1)
-    transport = httpx.ASGITransport(ops_app(odin_scenario.view))
+    transport = httpx.ASGITransport(ops_app(odin_scenario.service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert (await client.get("/health/ready")).status_code == 200
-        odin_scenario.view.draining = True
+        odin_scenario.service.lifecycle.enter(ServiceState.DRAINING)
         assert (await client.get("/health/ready")).status_code == 503
 
 
 async def test_list_of_many_clients_is_built_in_slices(odin_scenario: Scenario) -> None:
     """Other tasks run in between, and a connection that ends meanwhile does no harm."""
-    view = odin_scenario.view
+    service = odin_scenario.service
     clients = [await odin_scenario.connect() for _ in range(500)]
     passes = 0
 
@@ -92,13 +93,13 @@ async def test_list_of_many_clients_is_built_in_slices(odin_scenario: Scenario) 
             await trio.lowlevel.checkpoint()
             passes += 1
             if passes == 2:
-                view.server.connections.clear()
+                service.server.connections.clear()
 
-    connections = set(view.server.connections)
+    connections = set(service.server.connections)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count)
-        report = await clients_report(view, 1000)
+        report = await clients_report(service, 1000)
         nursery.cancel_scope.cancel()
-    view.server.connections |= connections
+    service.server.connections |= connections
     assert report["totals"]["connections"] == len(report["clients"]) == len(clients)
     assert passes >= 4

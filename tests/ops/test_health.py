@@ -15,12 +15,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from odin_ws.assembly import Upstream, build, read_certificate
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.kafka.source_status import SourceProblem, SourceState
+from odin_ws.lifecycle import ServiceState
 from odin_ws.ops.health import health_report
-from odin_ws.ops.service_view import View
-from odin_ws.service import Upstream, build, read_certificate, run_ingest
+from odin_ws.serve import dispatcher, kafka_ingest, open_record_channel
+from odin_ws.service import Service
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from tests.listener.certificates import Authority
@@ -31,7 +33,7 @@ CATALOGUE = default_catalogue()
 ROOMY = Settings(ws_max_connections=100, ws_memory_limit=1 << 50, ws_cpu_limit=4)
 
 
-def make_view(settings: Settings = ROOMY) -> View:
+def make_service(settings: Settings = ROOMY) -> Service:
     """The parts of a service that does not run."""
     return build(settings, CATALOGUE, upstream(MemoryLog(CATALOGUE.topics)))
 
@@ -44,20 +46,21 @@ def upstream(log: MemoryLog, rate: float = 0) -> Upstream:
 @asynccontextmanager
 async def running(
     settings: Settings = ROOMY, rate: float = 0
-) -> AsyncIterator[tuple[View, MemoryLog]]:
+) -> AsyncIterator[tuple[Service, MemoryLog]]:
     """A service whose records flow."""
     log = MemoryLog(CATALOGUE.topics, 3)
     both = upstream(log, rate)
-    view = build(settings, CATALOGUE, both)
-    async with run_ingest(view, both):
+    service = build(settings, CATALOGUE, both)
+    records, dispatched = open_record_channel()
+    async with dispatcher(service, dispatched), kafka_ingest(both, records):
         await wait_all_tasks_blocked()
-        yield view, log
+        yield service, log
 
 
 async def test_a_service_whose_records_flow_is_healthy(autojump_clock: MockClock) -> None:
     """There is nothing to warn of, and every partition is read."""
-    async with running() as (view, _):
-        report = health_report(view)
+    async with running() as (service, _):
+        report = health_report(service)
     assert (report["status"], report["healthy"]) == ("healthy", True)
     assert report["warnings"] == report["errors"] == []
     assert report["checks"]["kafka"] == {
@@ -78,12 +81,12 @@ async def test_partition_that_is_not_read_degrades_health_and_is_named(
     autojump_clock: MockClock,
 ) -> None:
     """The rest is live: it is no reason to restart the instance."""
-    async with running() as (view, _):
-        view.source_status.problems = [
+    async with running() as (service, _):
+        service.source_status.problems = [
             SourceProblem("odin.trades", (1,), "no leader", trio.current_time())
         ]
         await trio.sleep(7)
-        report = health_report(view)
+        report = health_report(service)
     assert (report["status"], report["healthy"]) == ("degraded", True)
     assert report["warnings"] == ["kafka: odin.trades 1: no leader"]
     assert report["checks"]["kafka"]["problems"] == [
@@ -93,7 +96,7 @@ async def test_partition_that_is_not_read_degrades_health_and_is_named(
 
 async def test_a_report_has_the_originals_fields(autojump_clock: MockClock) -> None:
     """Dashboards and scripts of the earlier server find what they look for; it is plain JSON."""
-    report = health_report(make_view())
+    report = health_report(make_service())
     assert json.loads(json.dumps(report)) == report
     assert report.keys() == {
         "status",
@@ -120,9 +123,9 @@ async def test_a_report_has_the_originals_fields(autojump_clock: MockClock) -> N
 
 async def test_failing_23_an_object_is_no_connection(autojump_clock: MockClock) -> None:
     """Before the feed is live the service is unhealthy, and says since when and why."""
-    view = make_view()
+    service = make_service()
     await trio.sleep(7)
-    report = health_report(view)
+    report = health_report(service)
     assert (report["status"], report["healthy"]) == ("unhealthy", False)
     assert report["errors"] == ["kafka: starting for 7 s: not connected yet"]
     assert report["checks"]["kafka"]["status"] == "stopped"
@@ -134,48 +137,48 @@ async def test_failing_23_a_feed_that_ended_is_unhealthy(
     autojump_clock: MockClock, status: SourceState
 ) -> None:
     """A dead broker is seen, and so is that it is back."""
-    async with running() as (view, _):
-        view.source_status.transition(status, "no broker answers")
+    async with running() as (service, _):
+        service.source_status.transition(status, "no broker answers")
         await trio.sleep(12.4)
-        report = health_report(view)
+        report = health_report(service)
         assert (report["status"], report["healthy"]) == ("unhealthy", False)
         assert report["errors"] == [f"kafka: {status} for 12 s: no broker answers"]
         assert report["checks"]["kafka"]["feed"] == status
-        view.source_status.transition(SourceState.LIVE)
-        assert health_report(view)["status"] == "healthy"
+        service.source_status.transition(SourceState.LIVE)
+        assert health_report(service)["status"] == "healthy"
 
 
-def fill_places(view: View) -> None:
+def fill_places(service: Service) -> None:
     """Nine of ten places are taken."""
-    view.server.admission.active = 90
+    service.server.admission.active = 90
 
 
-def fill_memory(view: View) -> None:
+def fill_memory(service: Service) -> None:
     """Nine tenths of the memory are used."""
-    view.resources.memory_bytes = view.resources.memory_limit * 9 // 10 + 1
+    service.resources.memory_bytes = service.resources.memory_limit * 9 // 10 + 1
 
 
-def use_cpu(view: View) -> None:
+def use_cpu(service: Service) -> None:
     """Nearly all of the CPU is used."""
-    view.resources.cpu_percent = 95.4
+    service.resources.cpu_percent = 95.4
 
 
-def miss_topics(view: View) -> None:
+def miss_topics(service: Service) -> None:
     """No topic is there."""
-    view.source_status.set_missing_topics(frozenset(CATALOGUE.topics))
+    service.source_status.set_missing_topics(frozenset(CATALOGUE.topics))
 
 
-def pace(view: View) -> None:
+def pace(service: Service) -> None:
     """Records are held back."""
-    view.source_status.paced = True
+    service.source_status.paced = True
 
 
-def drain(view: View) -> None:
+def drain(service: Service) -> None:
     """A stop was asked for."""
-    view.draining = True
+    service.lifecycle.enter(ServiceState.DRAINING)
 
 
-CONDITIONS: list[tuple[Callable[[View], None], str]] = [
+CONDITIONS: list[tuple[Callable[[Service], None], str]] = [
     (fill_places, "capacity: 90%"),
     (fill_memory, "memory: 90%"),
     (use_cpu, "cpu: 95%"),
@@ -187,12 +190,12 @@ CONDITIONS: list[tuple[Callable[[View], None], str]] = [
 
 @pytest.mark.parametrize(("condition", "warning"), CONDITIONS, ids=[name for _, name in CONDITIONS])
 async def test_each_condition_has_its_warning(
-    autojump_clock: MockClock, condition: Callable[[View], None], warning: str
+    autojump_clock: MockClock, condition: Callable[[Service], None], warning: str
 ) -> None:
     """Degraded is still healthy to a load balancer, and is explained in one sentence."""
-    async with running() as (view, _):
-        condition(view)
-        report = health_report(view)
+    async with running() as (service, _):
+        condition(service)
+        report = health_report(service)
     assert (report["status"], report["healthy"]) == ("degraded", True)
     assert report["warnings"] == [warning]
     assert report["errors"] == []
@@ -200,10 +203,10 @@ async def test_each_condition_has_its_warning(
 
 async def test_all_conditions_are_told_together(autojump_clock: MockClock) -> None:
     """One does not hide another, and an error does not hide the warnings."""
-    view = make_view()
+    service = make_service()
     for condition, _ in CONDITIONS:
-        condition(view)
-    report = health_report(view)
+        condition(service)
+    report = health_report(service)
     assert report["status"] == "unhealthy"
     assert report["warnings"] == [warning for _, warning in CONDITIONS]
     for name in ("capacity", "memory", "cpu"):
@@ -215,9 +218,9 @@ async def test_capacity_is_told_in_numbers(
     autojump_clock: MockClock, active: int, *, healthy: bool
 ) -> None:
     """How many are in, how many may be, and the share of it."""
-    view = make_view()
-    view.server.admission.active = active
-    assert health_report(view)["checks"]["capacity"] == {
+    service = make_service()
+    service.server.admission.active = active
+    assert health_report(service)["checks"]["capacity"] == {
         "current": active,
         "max": 100,
         "percentage": active,
@@ -227,9 +230,9 @@ async def test_capacity_is_told_in_numbers(
 
 async def test_memory_is_told_in_mebibytes(autojump_clock: MockClock) -> None:
     """What is used and what is allowed have one unit."""
-    view = make_view(Settings(ws_memory_limit=400 << 20))
-    view.resources.memory_bytes = 100 << 20
-    assert health_report(view)["checks"]["memory"] == {
+    service = make_service(Settings(ws_memory_limit=400 << 20))
+    service.resources.memory_bytes = 100 << 20
+    assert health_report(service)["checks"]["memory"] == {
         "used_mb": 100,
         "limit_mb": 400,
         "percentage": 25,
@@ -248,7 +251,7 @@ async def test_failing_26_the_limits_in_force_are_told(autojump_clock: MockClock
         ws_send_queue_bytes=1900,
         ws_cpu_limit=2.5,
     )
-    assert health_report(make_view(settings))["checks"]["limits"] == {
+    assert health_report(make_service(settings))["checks"]["limits"] == {
         "max_kafka_rate": 7,
         "max_broadcast_rate": 3,
         "max_connections": 11,
@@ -261,22 +264,22 @@ async def test_failing_26_the_limits_in_force_are_told(autojump_clock: MockClock
 
 async def test_a_rate_that_binds_is_seen(autojump_clock: MockClock) -> None:
     """Paced while records are held back, and not after."""
-    async with running(rate=10) as (view, log):
+    async with running(rate=10) as (service, log):
         for _ in range(30):
             log.append("odin.trades", b"BTC", b"{}")
         await trio.sleep(1.05)
-        assert health_report(view)["status"] == "degraded"
+        assert health_report(service)["status"] == "degraded"
         await trio.sleep(5)
         log.append("odin.trades", b"BTC", b"{}")
         await wait_all_tasks_blocked()
-        assert health_report(view)["status"] == "healthy"
+        assert health_report(service)["status"] == "healthy"
 
 
 async def test_disconnects_are_told_by_reason(autojump_clock: MockClock) -> None:
     """The labels are those of the metrics, and the slow are counted apart."""
-    view = make_view()
-    view.server.stats.closed.update({DisconnectReason.SLOW: 2, DisconnectReason.CLIENT: 5})
-    observability = health_report(view)["observability"]
+    service = make_service()
+    service.server.stats.closed.update({DisconnectReason.SLOW: 2, DisconnectReason.CLIENT: 5})
+    observability = health_report(service)["observability"]
     assert observability["disconnects"] == {
         "total": 7,
         "by_reason": {"slow": 2, "client_closed": 5},
@@ -289,18 +292,18 @@ async def test_disconnects_are_told_by_reason(autojump_clock: MockClock) -> None
 
 async def test_lag_and_losses_are_told(autojump_clock: MockClock) -> None:
     """What the source says of itself is passed on."""
-    view = make_view()
-    view.source_status.lag = {"odin.trades": 5}
-    view.source_status.lost_records = 3
-    kafka = health_report(view)["checks"]["kafka"]
+    service = make_service()
+    service.source_status.lag = {"odin.trades": 5}
+    service.source_status.lost_records = 3
+    kafka = health_report(service)["checks"]["kafka"]
     assert (kafka["lag"], kafka["lost_records"]) == ({"odin.trades": 5}, 3)
 
 
 async def test_uptime_counts_from_the_start(autojump_clock: MockClock) -> None:
     """In seconds."""
-    view = make_view()
+    service = make_service()
     await trio.sleep(90)
-    assert health_report(view)["uptime"] == 90
+    assert health_report(service)["uptime"] == 90
 
 
 # ---- readiness
@@ -310,16 +313,16 @@ async def test_a_service_is_ready_from_its_first_live_feed_until_it_drains(
     autojump_clock: MockClock,
 ) -> None:
     """A broker lost later sends nobody away: the other instances have lost it too."""
-    view = make_view()
-    ready = [view.ready]
+    service = make_service()
+    ready = [service.ready]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(view.watch_source)
+        nursery.start_soon(service.watch_source)
         for status in (SourceState.STALLED, SourceState.LIVE, SourceState.STALLED):
-            view.source_status.transition(status)
+            service.source_status.transition(status)
             await wait_all_tasks_blocked()
-            ready.append(view.ready)
-    view.draining = True
-    ready.append(view.ready)
+            ready.append(service.ready)
+    service.lifecycle.enter(ServiceState.DRAINING)
+    ready.append(service.ready)
     assert ready == [False, False, True, True, False]
 
 
@@ -332,9 +335,9 @@ async def test_health_is_degraded_while_the_certificate_is_near_its_end(
     settings = attrs.evolve(ROOMY, ws_tls_cert=jwt_verifier.chain, ws_tls_key=jwt_verifier.key)
     for days, status in [(4, "healthy"), (6, "degraded")]:
         chosen = attrs.evolve(settings, ws_tls_expiry_warning_days=days)
-        async with running() as (view, _):
-            view.certificate = read_certificate(chosen)
-            report = health_report(view)
+        async with running() as (service, _):
+            service.certificate = read_certificate(chosen)
+            report = health_report(service)
         assert (report["status"], report["healthy"]) == (status, True)
         warned = [line for line in report["warnings"] if line.startswith("tls: ")]
         assert bool(warned) == (status == "degraded")

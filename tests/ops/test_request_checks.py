@@ -10,6 +10,7 @@ import trio
 
 from odin_ws.address import Address
 from odin_ws.ops.app import ops_app
+from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import ask, get, post
@@ -123,10 +124,11 @@ async def test_unknown_host_is_403_on_every_page_but_the_probes(
     odin_scenario: Scenario, path: str, host: str
 ) -> None:
     """A page that reached us by DNS rebinding reads nothing; the line names the setting."""
-    answer = await get(odin_scenario, path, headers={"Host": host})
+    stats = OpsStats()
+    answer = await get(odin_scenario, path, stats, headers={"Host": host})
     assert answer.status_code == 403
     assert answer.text == "this Host is not allowed: loopback, this address, and WS_OPS_HOSTS are\n"
-    assert odin_scenario.view.ops.rejected == {"bad_host": 1}
+    assert stats.rejected == {"bad_host": 1}
 
 
 @pytest.mark.parametrize("host", LOOPBACK_HOSTS)
@@ -164,7 +166,7 @@ async def test_address_that_the_connection_arrived_at_is_answered(
     odin_scenario: Scenario, arrived: str, host: str, status: int
 ) -> None:
     """Prometheus asks pods and instances by their address, and needs no setting for it."""
-    app = ops_app(odin_scenario.view)
+    app = ops_app(odin_scenario.service)
 
     async def arriving(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "server": (arrived, 3003)}, receive, send)
@@ -186,8 +188,10 @@ async def test_with_the_token_any_host_is_answered(odin_scenario: Scenario) -> N
     """A rebound page has no token; without it the answer is 401 under any name."""
     headers = {"Host": REBOUND, "Authorization": f"Bearer {TOKEN}"}
     assert (await get(odin_scenario, "/metrics", headers=headers)).status_code == 200
-    assert (await get(odin_scenario, "/metrics", headers={"Host": REBOUND})).status_code == 401
-    assert odin_scenario.view.ops.rejected == {"unauthorized": 1}
+    stats = OpsStats()
+    answer = await get(odin_scenario, "/metrics", stats, headers={"Host": REBOUND})
+    assert answer.status_code == 401
+    assert stats.rejected == {"unauthorized": 1}
 
 
 CROSS_SITE = [
@@ -208,12 +212,13 @@ async def test_request_of_another_sites_page_is_403(
     odin_scenario: Scenario, path: str, headers: dict[str, str]
 ) -> None:
     """As its browser says, by one header or the other."""
-    answer = await get(odin_scenario, path, headers=headers)
+    stats = OpsStats()
+    answer = await get(odin_scenario, path, stats, headers=headers)
     assert (answer.status_code, answer.text) == (
         403,
         "requests of other sites' pages are not answered\n",
     )
-    assert odin_scenario.view.ops.rejected == {"cross_site": 1}
+    assert stats.rejected == {"cross_site": 1}
 
 
 @asked

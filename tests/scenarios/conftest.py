@@ -14,5 +14,5 @@ __all__ = ["container"]
 @pytest.fixture
 def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Container:
     """The container that servers started after this find themselves in."""
-    monkeypatch.setattr("odin_ws.service.own_cgroup", lambda: tmp_path)
+    monkeypatch.setattr("odin_ws.assembly.own_cgroup", lambda: tmp_path)
     return Container(tmp_path)

@@ -19,7 +19,7 @@ __all__ = ["ENDINGS", "end", "every_ending"]
 
 
 async def _subscriber(scenario: Scenario, *, capacity: int = 1 << 20) -> RawClient:
-    asked = scenario.view.server.authenticator.jwt_verifier is not None
+    asked = scenario.service.server.authenticator.jwt_verifier is not None
     headers = {"Authorization": f"Bearer {issuer('HS256').token(20)}"} if asked else None
     client = await RawClient.open(scenario, capacity=capacity, headers=headers)
     await client.subscribe("*.trade", "BTC.analytics" if asked else "BTC.*")
@@ -91,7 +91,7 @@ async def _see_a_drain(scenario: Scenario) -> None:
 
 async def _lose_its_partitions(scenario: Scenario) -> None:
     await _subscriber(scenario)
-    scenario.view.hub.ingest.revoked_topics.value = frozenset({"odin.trades"})
+    scenario.service.hub.ingest.revoked_topics.value = frozenset({"odin.trades"})
 
 
 async def _let_the_token_end(scenario: Scenario) -> None:
@@ -101,7 +101,7 @@ async def _let_the_token_end(scenario: Scenario) -> None:
 
 async def _be_revoked(scenario: Scenario) -> None:
     await _subscriber(scenario)
-    scenario.view.server.revoke(Revocation(user="ann"))
+    scenario.service.server.revoke(Revocation(user="ann"))
 
 
 # For each reason what leads to it, for one connection that has subscriptions.

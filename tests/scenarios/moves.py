@@ -82,17 +82,17 @@ async def close_as_slow(scenario: Scenario) -> None:
 
 async def lose_the_broker(scenario: Scenario) -> None:
     """What the source says when it does."""
-    scenario.view.source_status.transition(SourceState.STALLED, "no answer")
+    scenario.service.source_status.transition(SourceState.STALLED, "no answer")
 
 
 async def lag(scenario: Scenario) -> None:
     """What the source's probe finds."""
-    scenario.view.source_status.lag = {"odin.trades": 5}
+    scenario.service.source_status.lag = {"odin.trades": 5}
 
 
 async def lose_records(scenario: Scenario) -> None:
     """What the source says when retention was faster than it."""
-    scenario.view.source_status.lost_records += 1
+    scenario.service.source_status.lost_records += 1
 
 
 async def resume(scenario: Scenario) -> None:

@@ -8,10 +8,11 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from odin_ws.ops.app import ops_app
-from odin_ws.ops.service_view import View
+from odin_ws.ops.stats import OpsStats
+from odin_ws.service import Service
 from odin_ws.testing.scenario import Scenario
 
-__all__ = ["ask", "ask_view", "get", "metric", "metric_names", "metrics", "post"]
+__all__ = ["ask", "ask_service", "get", "metric", "metric_names", "metrics", "post"]
 
 # What a family's samples are called behind its name; of a histogram the count is looked at.
 _SUFFIX = {"counter": "_total", "gauge": "", "histogram": "_count"}
@@ -19,26 +20,28 @@ _SUFFIX = {"counter": "_total", "gauge": "", "histogram": "_count"}
 
 async def ask(scenario: Scenario, path: str) -> httpx.Response:
     """GET one of a scenario's pages."""
-    return await ask_view(scenario.view, path)
+    return await ask_service(scenario.service, path)
 
 
-async def get(scenario: Scenario, path: str, **how: Any) -> httpx.Response:
+async def get(
+    scenario: Scenario, path: str, stats: OpsStats | None = None, **how: Any
+) -> httpx.Response:
     """GET a page in some way of httpx."""
-    transport = httpx.ASGITransport(ops_app(scenario.view))
+    transport = httpx.ASGITransport(ops_app(scenario.service, stats=stats))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.get(path, **how)
 
 
 async def post(scenario: Scenario, path: str, **content: Any) -> httpx.Response:
     """POST something, as httpx takes it, to one of a scenario's pages."""
-    transport = httpx.ASGITransport(ops_app(scenario.view))
+    transport = httpx.ASGITransport(ops_app(scenario.service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.post(path, **content)
 
 
-async def ask_view(view: View, path: str) -> httpx.Response:
+async def ask_service(service: Service, path: str) -> httpx.Response:
     """GET one of the pages of what may not run yet."""
-    transport = httpx.ASGITransport(ops_app(view))
+    transport = httpx.ASGITransport(ops_app(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.get(path)
 

@@ -43,7 +43,7 @@ async def test_every_event_type_is_received(
     assert record.topic == TOPICS[category]
     assert message["channel"] == f"BTC.{category}"
     assert message["data"] == {"type": kind, "timestamp": 0, "data": {"n": 1}}
-    assert odin_scenario.view.hub.stats.unknown_types == 0
+    assert odin_scenario.service.hub.stats.unknown_types == 0
 
 
 async def test_a_subscriber_to_all_topics_gets_all_event_types_once(
@@ -242,7 +242,7 @@ async def test_a_record_that_cannot_be_read_is_counted_and_passed_by(
     odin_scenario.publish("BTC", "trade", "good")
     message = await client.message()
     assert (message["seq"], message["data"]["data"]) == (1, "good")
-    invalid_records = odin_scenario.view.hub.stats.invalid_records
+    invalid_records = odin_scenario.service.hub.stats.invalid_records
     assert {str(why): count for why, count in invalid_records.items()} == {reason: 1}
 
 
@@ -279,7 +279,7 @@ async def test_an_unknown_event_type_is_delivered_and_counted(odin_scenario: Sce
     odin_scenario.log.append("odin.trades", b"BTC", b'{"no":"type"}')
     assert (await client.message())["data"]["type"] == "FLASH_LOAN"
     assert (await client.message())["data"] == {"no": "type"}
-    assert odin_scenario.view.hub.stats.unknown_types == 2
+    assert odin_scenario.service.hub.stats.unknown_types == 2
 
 
 async def test_messages_are_valid_whatever_the_token_is(odin_scenario: Scenario) -> None:

@@ -61,7 +61,7 @@ async def test_everybody_gets_what_was_due_and_then_the_reason(odin_scenario: Sc
         for client in clients:
             nursery.start_soon(read, client)
         nursery.start_soon(odin_scenario.drain)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.DRAINING: 20}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.DRAINING: 20}
 
 
 @pytest.mark.odin_settings(ws_drain_delay_seconds=2)
@@ -113,7 +113,7 @@ async def test_who_does_not_read_is_cut_off_in_time(odin_scenario: Scenario) -> 
     started = trio.current_time()
     await odin_scenario.drain()
     assert trio.current_time() - started == pytest.approx(4)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.DRAINING: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.DRAINING: 1}
     assert len(await stuck.rest_bytes()) <= 300
 
 
@@ -134,7 +134,7 @@ async def test_a_head_that_comes_late_is_answered_503(odin_scenario: Scenario) -
     head = await late.head()
     assert head.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nRetry-After: " in head
-    assert odin_scenario.view.server.admission.rejections == Counter({"draining": 1})
+    assert odin_scenario.service.server.admission.rejections == Counter({"draining": 1})
 
 
 async def test_a_second_signal_stops_at_once_and_still_says_why(odin_scenario: Scenario) -> None:
@@ -153,8 +153,8 @@ async def test_a_second_signal_stops_at_once_and_still_says_why(odin_scenario: S
     assert trio.current_time() == started
     assert await reading.close_frame() == GOING
     assert len(await stuck.rest_bytes()) <= 300
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.DRAINING: 2}
-    assert odin_scenario.view.server.connections == set()
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.DRAINING: 2}
+    assert odin_scenario.service.server.connections == set()
 
 
 async def test_a_close_under_way_keeps_its_reason(odin_scenario: Scenario) -> None:
@@ -165,4 +165,4 @@ async def test_a_close_under_way_keeps_its_reason(odin_scenario: Scenario) -> No
     await odin_scenario.drain()
     (last,) = await client.rest()
     assert last.close[0] == 1003
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.BINARY: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.BINARY: 1}

@@ -35,8 +35,8 @@ async def test_failing_29_an_exception_in_one_connection_ends_that_one(
     (line,) = [line for line in logs if line["log_level"] != "debug"]
     assert (line["event"], line["log_level"]) == ("connection failed", "error")
     assert line["exc_info"]
-    assert odin_scenario.view.server.stats.errors == 1
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.INTERNAL: 1}
+    assert odin_scenario.service.server.stats.errors == 1
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.INTERNAL: 1}
     odin_scenario.publish("BTC", "trade", "on it goes")
     assert (await other.message())["data"]["data"] == "on it goes"
 
@@ -75,11 +75,11 @@ async def test_failing_29_an_exception_before_the_upgrade_ends_that_caller(
         raise ZeroDivisionError("a bug in admission")
 
     with monkeypatch.context() as patch, capture_logs() as logs:
-        patch.setattr(odin_scenario.view.server.admission, "overload", overload)
+        patch.setattr(odin_scenario.service.server.admission, "overload", overload)
         client = await RawClient.dial(odin_scenario, request())
         assert await client.rest_bytes() == b""
     assert lines_above_debug(logs) == ["connection failed"]
-    assert odin_scenario.view.server.stats.errors == 1
+    assert odin_scenario.service.server.stats.errors == 1
     assert (await other.command("heartbeat"))["type"] == "pong"
     await RawClient.open(odin_scenario)
 

@@ -104,10 +104,10 @@ async def test_failing_17_closing_a_slow_client_delays_nobody(odin_scenario: Sce
             assert (await client.message())["data"]["data"][0] == number
         delays.add(trio.current_time() - published)
         closing_seen |= any(
-            one.closing is DisconnectReason.SLOW for one in odin_scenario.view.server.connections
+            one.closing is DisconnectReason.SLOW for one in odin_scenario.service.server.connections
         )
     assert closing_seen
-    assert len(odin_scenario.view.server.connections) == 3
+    assert len(odin_scenario.service.server.connections) == 3
     assert delays == {0.0}
 
 
@@ -117,14 +117,14 @@ async def test_failing_18_an_end_is_counted_once_and_leaves_nothing(
 ) -> None:
     """Whatever ended a connection: one count under that reason, and nothing of it registered."""
     await end(odin_scenario, reason)
-    view = odin_scenario.view
-    assert view.server.stats.closed == {reason: 1}
-    assert view.server.stats.opened == 1
-    assert view.server.stats.duration.samples == 1
-    assert view.server.connections == set()
-    assert view.server.admission.active == 0
-    assert view.hub.patterns == 0
-    assert view.server.stats.errors == (reason is DisconnectReason.INTERNAL)
+    service = odin_scenario.service
+    assert service.server.stats.closed == {reason: 1}
+    assert service.server.stats.opened == 1
+    assert service.server.stats.duration.samples == 1
+    assert service.server.connections == set()
+    assert service.server.admission.active == 0
+    assert service.hub.patterns == 0
+    assert service.server.stats.errors == (reason is DisconnectReason.INTERNAL)
 
 
 def test_failing_18_every_reason_has_its_ending() -> None:
@@ -142,7 +142,7 @@ async def test_failing_18_what_was_no_connection_is_not_counted_as_one(
     half = await RawClient.dial(odin_scenario, request()[:40])
     half.stream.break_off()
     await trio.sleep(60)
-    server = odin_scenario.view.server
+    server = odin_scenario.service.server
     assert (server.stats.opened, server.admission.active, server.connections) == (0, 0, set())
     assert server.stats.closed.total() == 0
     assert server.admission.rejections == Counter({"not_found": 1, "handshake_timeout": 1})

@@ -198,7 +198,7 @@ async def test_failing_12_messages_are_never_dropped_without_a_word(
     """A client too slow gets its messages without a hole up to a close that says why."""
     client = await odin_scenario.connect(capacity=2048)
     await client.subscribe(channels=["BTC.trade"])
-    (connection,) = odin_scenario.view.server.connections
+    (connection,) = odin_scenario.service.server.connections
     while connection.closing is None:
         odin_scenario.publish("BTC", "trade")
         await trio.sleep(0.1)

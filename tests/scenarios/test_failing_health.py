@@ -15,7 +15,7 @@ async def test_failing_23_health_says_stopped_when_the_feed_is_not_live(
     odin_scenario: Scenario, status: SourceState
 ) -> None:
     """503 and stopped with the reason and since when; running again as soon as it is live."""
-    source_status = odin_scenario.view.source_status
+    source_status = odin_scenario.service.source_status
     source_status.transition(status, "no answer from kafka:9092")
     await trio.sleep(12)
     answer = await ask(odin_scenario, "/health")

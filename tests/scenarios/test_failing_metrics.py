@@ -110,7 +110,7 @@ async def test_failing_24_a_metric_shows_its_setting(odin_scenario: Scenario, na
 async def test_failing_24_who_waits_for_a_turn_is_counted(odin_scenario: Scenario) -> None:
     """As long as it waits: here for turns that nobody gives."""
     many = 1000
-    read_scheduler = odin_scenario.view.read_scheduler = ReadScheduler(lambda: 0.0)
+    read_scheduler = odin_scenario.service.read_scheduler = ReadScheduler(lambda: 0.0)
     async with trio.open_nursery() as nursery:
         for _ in range(many):
             nursery.start_soon(read_scheduler.wait_for_read)
@@ -131,7 +131,7 @@ async def test_failing_24_work_that_waits_for_its_next_turn_is_counted(
     odin_scenario: Scenario, take: Callable[[ReadScheduler], Awaitable[None]], name: str
 ) -> None:
     """As long as it waits: here for turns that nobody gives."""
-    read_scheduler = odin_scenario.view.read_scheduler = ReadScheduler(lambda: 0.0)
+    read_scheduler = odin_scenario.service.read_scheduler = ReadScheduler(lambda: 0.0)
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(take, read_scheduler)
@@ -146,8 +146,8 @@ async def test_failing_24_memory_and_cpu_are_sampled(
 ) -> None:
     """Both show what the container uses, a second later."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(odin_scenario.view.resources.run)
-        nursery.start_soon(odin_scenario.view.resources.loop.run)
+        nursery.start_soon(odin_scenario.service.resources.run)
+        nursery.start_soon(odin_scenario.service.resources.loop.run)
         await trio.sleep(0.55)
         assert await metric(odin_scenario, "ws_event_loop_delay_seconds_count") == 5
         assert await metric(odin_scenario, "ws_memory_bytes") == 0

@@ -16,7 +16,7 @@ async def test_failing_25_limits_are_the_containers(
     """Not the machine's, and memory is the working set: cache that can be had back is not in it."""
     container.use(memory=225_000, cpu_seconds=0)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(odin_scenario.view.resources.run)
+        nursery.start_soon(odin_scenario.service.resources.run)
         await trio.sleep(1.1)
         checks = (await ask(odin_scenario, "/health")).json()["checks"]
         nursery.cancel_scope.cancel()
@@ -31,7 +31,7 @@ async def test_failing_25_out_of_memory_is_noticed_within_a_second(
     """New callers get 503 with the reason, those who are in stay; it ends when memory is back."""
     inside = await odin_scenario.connect()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(odin_scenario.view.resources.run)
+        nursery.start_soon(odin_scenario.service.resources.run)
         await RawClient.open(odin_scenario)
         container.use(memory=900_000, cpu_seconds=0)
         await trio.sleep(1.01)

@@ -29,7 +29,7 @@ async def test_a_command_has_a_limit_of_frames(odin_scenario: Scenario) -> None:
     await client.stream.send_all(BEGIN + GO_ON * 4)
     assert (await client.close_frame())[0] == 1009
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.TOO_LARGE: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.TOO_LARGE: 1}
 
 
 @pytest.mark.odin_settings(ws_message_timeout_seconds=3)
@@ -53,7 +53,7 @@ async def test_a_command_that_does_not_end_closes(odin_scenario: Scenario, drop:
     assert trio.current_time() - started == pytest.approx(3)
     assert "did not end" in text
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.UNFINISHED: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.UNFINISHED: 1}
 
 
 @pytest.mark.odin_settings(ws_message_timeout_seconds=3)
@@ -87,7 +87,7 @@ async def test_a_frame_that_does_not_become_whole_is_closed(
             await trio.sleep(1)
     assert trio.current_time() - begun == pytest.approx(10, abs=2)
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.UNFINISHED: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.UNFINISHED: 1}
 
 
 @pytest.mark.odin_settings(ws_command_rate=2, ws_command_burst=5)
@@ -104,7 +104,7 @@ async def test_a_flood_of_pings_or_pongs_closes(odin_scenario: Scenario, op: Op)
     assert [one.op for one in frames if one.op is not Op.PING] == answers + answers[:5]
     assert last.close == (1008, "flooding: too many commands, pings or pongs")
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.FLOODING: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.FLOODING: 1}
 
 
 @pytest.mark.odin_settings(ws_command_rate=1, ws_command_burst=2)
@@ -132,7 +132,7 @@ async def test_a_flood_is_not_read_to_its_end(odin_scenario: Scenario, op: Op) -
             await client.stream.send_all(frame(op, b"x"))
             await trio.sleep(0.1)
     assert trio.current_time() == pytest.approx(1, abs=0.3)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.FLOODING: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.FLOODING: 1}
 
 
 class _Passes(trio.abc.Instrument):
@@ -151,7 +151,7 @@ class _Passes(trio.abc.Instrument):
 @pytest.mark.odin_settings(ws_command_burst=1000)
 async def test_a_burst_of_commands_lets_others_run_in_between(odin_scenario: Scenario) -> None:
     """A hundred in one piece are carried out sixteen at a time."""
-    passes = _Passes(odin_scenario.view.server.stats.sessions)
+    passes = _Passes(odin_scenario.service.server.stats.sessions)
     client = await RawClient.open(odin_scenario)
     trio.lowlevel.add_instrument(passes)
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}') * 100)
@@ -166,7 +166,7 @@ async def test_command_that_uses_up_its_time_slice_is_the_last_of_its_turn(
 ) -> None:
     """Sixteen that take a millisecond each would hold up all others for sixteen."""
     monkeypatch.setattr(TimeSlice, "expired", property(lambda _: True))
-    passes = _Passes(odin_scenario.view.server.stats.sessions)
+    passes = _Passes(odin_scenario.service.server.stats.sessions)
     client = await RawClient.open(odin_scenario)
     trio.lowlevel.add_instrument(passes)
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}') * 8)
@@ -194,7 +194,7 @@ async def test_what_asks_for_the_past_counts_as_five(
 ) -> None:
     """Of a burst of a hundred there are twenty; one more is rejected, and a heartbeat too."""
     client = await RawClient.open(odin_scenario)
-    stats = odin_scenario.view.server.stats.sessions
+    stats = odin_scenario.service.server.stats.sessions
     for _ in range(20):
         await client.stream.send_all(frame(Op.TEXT, command))
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}'))
@@ -206,7 +206,7 @@ async def test_what_asks_for_the_past_counts_as_five(
 async def test_a_long_command_counts_for_its_length(odin_scenario: Scenario) -> None:
     """Of a burst of a hundred two of 50 KiB are read; what comes then is rejected."""
     client = await RawClient.open(odin_scenario)
-    stats = odin_scenario.view.server.stats.sessions
+    stats = odin_scenario.service.server.stats.sessions
     command = b'{"type":"heartbeat"%b}' % (b" " * (50 << 10))
     await client.stream.send_all(frame(Op.TEXT, command) * 2)
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}'))
@@ -218,7 +218,7 @@ async def test_a_long_command_counts_for_its_length(odin_scenario: Scenario) -> 
 async def test_a_command_counts_for_what_its_names_stand_for(odin_scenario: Scenario) -> None:
     """Of a burst of a hundred eight of some 800 patterns are read, though each is short."""
     client = await RawClient.open(odin_scenario)
-    stats = odin_scenario.view.server.stats.sessions
+    stats = odin_scenario.service.server.stats.sessions
     data = {"bundles": ["ALL"], "tokens": [f"{n:02}" for n in range(100)]}
     command = json.dumps({"type": "subscribe", "data": data}, separators=(",", ":")).encode()
     assert len(command) < 1024
@@ -247,7 +247,7 @@ async def test_what_stands_for_too_much_is_rejected_and_counts_little(
 ) -> None:
     """It is not made: of a burst of a hundred there are more than six of 1,600 patterns."""
     client = await RawClient.open(odin_scenario)
-    stats = odin_scenario.view.server.stats.sessions
+    stats = odin_scenario.service.server.stats.sessions
     data = {"bundles": ["ALL"], "tokens": [f"{n:03}" for n in range(200)]}
     command = json.dumps({"type": "subscribe", "data": data}, separators=(",", ":")).encode()
     await client.stream.send_all(frame(Op.TEXT, command) * 40)
@@ -261,7 +261,7 @@ async def test_names_are_rejected_and_counted_by_code(odin_scenario: Scenario) -
     client = await odin_scenario.connect()
     await client.unsubscribe(channels=["BTC.trade", "ETH.trade"])
     await client.subscribe(channels=["BTC.nothing"], topics=["odin.nothing"])
-    assert odin_scenario.view.server.stats.sessions.rejected_names == {
+    assert odin_scenario.service.server.stats.sessions.rejected_names == {
         ErrorCode.NOT_SUBSCRIBED: 2,
         ErrorCode.INVALID_CHANNEL: 1,
         ErrorCode.UNKNOWN_TOPIC: 1,
@@ -289,11 +289,11 @@ async def test_command_counts_for_the_messages_that_it_brought(odin_scenario: Sc
         odin_scenario.publish(f"T{number}", "trade")
     await trio.sleep(5)
     client = await RawClient.open(odin_scenario)
-    stats = odin_scenario.view.server.stats.sessions
+    stats = odin_scenario.service.server.stats.sessions
     again = b'{"type":"subscribe","data":{"channels":["*.*"],"snapshot":true}}'
     await client.stream.send_all(frame(Op.TEXT, again))
     await trio.sleep(1)
-    assert odin_scenario.view.hub.stats.messages_sent == 1280
+    assert odin_scenario.service.hub.stats.messages_sent == 1280
     # The five, the ten, and the one that came back in that second leave 86.
     await client.stream.send_all(frame(Op.TEXT, b'{"type":"heartbeat"}') * 87)
     await trio.sleep(0.5)

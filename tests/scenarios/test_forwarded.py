@@ -281,7 +281,7 @@ async def test_a_rate_is_judged_before_the_head_has_come(odin_scenario: Scenario
 @pytest.mark.odin_settings(ws_connect_rate_per_ip=1, ws_max_connections_per_ip=5)
 async def test_failing_18_an_address_that_has_left_is_forgotten(odin_scenario: Scenario) -> None:
     """Nothing is left of thousands of addresses once they could begin anew."""
-    addresses = odin_scenario.view.server.handshaker.rate_limiter
+    addresses = odin_scenario.service.server.handshaker.rate_limiter
     for number in range(500):
         client = await RawClient.dial(
             odin_scenario, request(), peer=f"198.18.{number % 250}.{number // 250}"

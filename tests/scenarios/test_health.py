@@ -8,15 +8,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from odin_ws.assembly import Upstream, build
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.kafka.source_status import SourceState
-from odin_ws.service import Upstream, build
+from odin_ws.lifecycle import ServiceState
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.endings import end
-from tests.scenarios.ops import ask, ask_view
+from tests.scenarios.ops import ask, ask_service
 from tests.scenarios.wire import RawClient
 
 # The original's schema; there may be more under each.
@@ -171,7 +172,9 @@ async def test_it_says_when_the_rate_holds_records_back(odin_scenario: Scenario)
 
 async def test_missing_topics_are_a_warning(odin_scenario: Scenario) -> None:
     """Which ones is said."""
-    odin_scenario.view.source_status.set_missing_topics(frozenset({"odin.trades", "odin.social"}))
+    odin_scenario.service.source_status.set_missing_topics(
+        frozenset({"odin.trades", "odin.social"})
+    )
     report = await health(odin_scenario)
     assert report["status"] == "degraded"
     assert report["warnings"] == ["kafka: topics do not exist: odin.social, odin.trades"]
@@ -179,7 +182,7 @@ async def test_missing_topics_are_a_warning(odin_scenario: Scenario) -> None:
 
 async def test_live_is_200_whatever_kafka_does(odin_scenario: Scenario) -> None:
     """A restart would not mend the broker."""
-    odin_scenario.view.source_status.transition(SourceState.STALLED, "no answer")
+    odin_scenario.service.source_status.transition(SourceState.STALLED, "no answer")
     assert (await ask(odin_scenario, "/health/live")).status_code == 200
 
 
@@ -189,21 +192,21 @@ async def test_ready_begins_with_the_feed_and_outlives_its_stall(
     """503 before records can arrive; 200 since, also while the broker is away; 503 draining."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
-    view = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
+    service = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
 
     async def ready() -> tuple[int, str]:
         await wait_all_tasks_blocked()
-        answer = await ask_view(view, "/health/ready")
+        answer = await ask_service(service, "/health/ready")
         return answer.status_code, answer.text
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(view.watch_source)
+        nursery.start_soon(service.watch_source)
         assert await ready() == (503, "not ready: kafka: not connected yet\n")
-        view.source_status.transition(SourceState.LIVE)
+        service.source_status.transition(SourceState.LIVE)
         assert await ready() == (200, "ready\n")
-        view.source_status.transition(SourceState.STALLED, "no answer")
+        service.source_status.transition(SourceState.STALLED, "no answer")
         assert await ready() == (200, "ready\n")
-        view.draining = True
+        service.lifecycle.enter(ServiceState.DRAINING)
         assert await ready() == (503, "not ready: draining\n")
 
 

@@ -68,8 +68,8 @@ async def test_messages_have_the_token_and_the_json_behind_the_prefix(scenario: 
         "BTC.trade": {"type": "A", "n": 1},
         "BTC.social": {"type": "B", "n": 1},
     }
-    assert scenario.view.hub.stats.unknown_types == 0
-    assert not scenario.view.hub.stats.invalid_records
+    assert scenario.service.hub.stats.unknown_types == 0
+    assert not scenario.service.hub.stats.invalid_records
 
 
 async def test_made_up_events_of_every_format_are_delivered(
@@ -84,7 +84,7 @@ async def test_made_up_events_of_every_format_are_delivered(
     messages = await client.messages(20)
     assert {one["channel"].split(".")[0] for one in messages} == {"BTC", "ODIN"}
     assert {one["data"]["type"] for one in messages} == {"A", "B"}
-    assert not scenario.view.hub.stats.invalid_records
+    assert not scenario.service.hub.stats.invalid_records
 
 
 async def test_the_past_that_is_kept_is_the_same(scenario: Scenario) -> None:
@@ -124,7 +124,7 @@ async def test_the_past_that_only_the_log_has_is_the_same(
         assert ack["replayed"] == 4
         found = sorted((one["channel"], one["data"]["n"]) for one in await client.messages(4))
         assert found == [(name, number) for name in sorted(names) for number in (1, 2)]
-        assert scenario.view.server.replays.from_log == 4
+        assert scenario.service.server.replays.from_log == 4
 
 
 async def test_a_tombstone_ends_its_channel(scenario: Scenario) -> None:
@@ -157,7 +157,7 @@ async def test_what_is_written_in_another_way_is_counted(scenario: Scenario) -> 
         scenario.log.append(topic, key, value)
     publish(scenario, 1)
     await client.messages(2)
-    assert scenario.view.hub.stats.invalid_records == {
+    assert scenario.service.hub.stats.invalid_records == {
         "key_not_json": 1,
         "key_schema_prefix": 2,
         "key_no_schema_prefix": 1,

@@ -33,7 +33,7 @@ async def test_the_interval_and_the_timeout_are_settings(odin_scenario: Scenario
     frames = await client.rest()
     assert 10 <= trio.current_time() - started <= 12.2
     assert frames[:-1] in ([PING, PING], [PING, PING, PING])
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.NO_PONG: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.NO_PONG: 1}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ async def test_any_frame_is_life(odin_scenario: Scenario, life: bytes) -> None:
     for _ in range(20):
         await trio.sleep(60)
         await client.stream.send_all(life)
-    assert len(odin_scenario.view.server.connections) == 1
+    assert len(odin_scenario.service.server.connections) == 1
 
 
 @pytest.mark.odin_settings(ws_message_timeout_seconds=3600)
@@ -77,7 +77,7 @@ async def test_being_sent_messages_is_no_sign_of_life(odin_scenario: Scenario) -
     for _ in range(120):
         odin_scenario.publish("BTC", "trade")
         await trio.sleep(1)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.NO_PONG: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.NO_PONG: 1}
     assert await client.close_frame() == NO_PONG
 
 

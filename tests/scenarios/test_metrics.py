@@ -121,5 +121,5 @@ async def test_a_records_age_is_measured_when_somebody_gets_it(odin_scenario: Sc
 async def test_partitions_held_by_a_transaction_are_counted(odin_scenario: Scenario) -> None:
     """As the source says it."""
     assert await metric(odin_scenario, "ws_kafka_partitions_held") == 0
-    odin_scenario.view.source_status.held_partitions = 2
+    odin_scenario.service.source_status.held_partitions = 2
     assert await metric(odin_scenario, "ws_kafka_partitions_held") == 2

@@ -88,9 +88,9 @@ async def test_an_odd_command_is_answered_and_does_nothing(
     error = await client.answer()
     assert (error["type"], error["code"], error.get("id")) == ("error", code, command_id)
     assert len(error["message"]) < 1000
-    assert odin_scenario.view.hub.patterns == 0
+    assert odin_scenario.service.hub.patterns == 0
     assert (await client.command("heartbeat"))["type"] == "pong"
-    assert odin_scenario.view.server.stats.errors == 0
+    assert odin_scenario.service.server.stats.errors == 0
 
 
 async def test_half_a_surrogate_pair_costs_a_command_nothing(odin_scenario: Scenario) -> None:
@@ -106,7 +106,7 @@ async def test_half_a_surrogate_pair_costs_a_command_nothing(odin_scenario: Scen
     assert (await client.answer())["type"] == "auth_error"
     await client.send(r'{"type":"reconnect","data":{"client_id":"\ud83d","last_pos":{}}}')
     assert (await client.answer())["type"] == "reconnect_ack"
-    assert odin_scenario.view.server.stats.errors == 0
+    assert odin_scenario.service.server.stats.errors == 0
 
 
 async def test_as_many_names_as_there_may_be_are_answered_one_by_one(
@@ -117,7 +117,7 @@ async def test_as_many_names_as_there_may_be_are_answered_one_by_one(
     ack = await client.subscribe(channels=NAMES[:1024])
     assert [one["name"] for one in ack["rejected"]] == NAMES[:1024]
     assert ack["count"] == 0
-    (connection,) = odin_scenario.view.server.connections
+    (connection,) = odin_scenario.service.server.connections
     assert connection.send_queue.bytes_sent < 256 << 10
 
 
@@ -128,7 +128,7 @@ async def test_more_names_than_fit_into_a_command_close(odin_scenario: Scenario)
         json.dumps({"type": "subscribe", "data": {"channels": [f"{one}.trade" for one in NAMES]}})
     )
     assert (await client.closed()).code == DisconnectReason.TOO_LARGE.value.code
-    assert odin_scenario.view.hub.patterns == 0
+    assert odin_scenario.service.hub.patterns == 0
 
 
 @pytest.mark.parametrize("token", ["\0", "a\0b", "\r\n", "\x7f", "\x85"])

@@ -18,8 +18,8 @@ from tests.scenarios.wire import RawClient, request
 async def sampled(odin_scenario: Scenario) -> AsyncIterator[Scenario]:
     """A scenario whose resources are looked at."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(odin_scenario.view.resources.run)
-        nursery.start_soon(odin_scenario.view.resources.loop.run)
+        nursery.start_soon(odin_scenario.service.resources.run)
+        nursery.start_soon(odin_scenario.service.resources.loop.run)
         # Between two samples.
         await trio.sleep(1.5)
         yield odin_scenario

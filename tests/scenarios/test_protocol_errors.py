@@ -72,8 +72,8 @@ async def test_a_breach_ends_that_connection_with_its_code(
     assert code == reason.value.code
     assert text
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.closed == {reason: 1}
-    assert odin_scenario.view.server.stats.errors == 0
+    assert odin_scenario.service.server.stats.closed == {reason: 1}
+    assert odin_scenario.service.server.stats.errors == 0
     assert (await other.command("heartbeat"))["type"] == "pong"
 
 
@@ -137,9 +137,9 @@ async def test_whatever_comes_after_our_close_is_harmless(
     frames = await client.rest()
     assert [one.op for one in frames] == [Op.CLOSE]
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.sessions.commands == 0
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.BINARY: 1}
-    assert odin_scenario.view.server.stats.errors == 0
+    assert odin_scenario.service.server.stats.sessions.commands == 0
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.BINARY: 1}
+    assert odin_scenario.service.server.stats.errors == 0
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe9away", b"\x0f\xa0mine"])
@@ -151,7 +151,7 @@ async def test_a_clients_close_is_echoed_and_counted_as_its_own(
     await client.send(Op.CLOSE, payload)
     assert await client.rest() == [Frame(Op.CLOSE, payload)]
     await trio.sleep(1)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.CLIENT: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.CLIENT: 1}
 
 
 async def test_who_has_closed_is_not_heard_any_more(odin_scenario: Scenario) -> None:
@@ -162,7 +162,7 @@ async def test_who_has_closed_is_not_heard_any_more(odin_scenario: Scenario) -> 
     await client.stream.send_all(close + late)
     assert await client.rest() == [Frame(Op.CLOSE, b"\x03\xe8")]
     await trio.sleep(1)
-    stats = odin_scenario.view.server.stats
+    stats = odin_scenario.service.server.stats
     assert (stats.sessions.commands, stats.errors) == (0, 0)
     assert stats.closed == {DisconnectReason.CLIENT: 1}
 
@@ -176,7 +176,7 @@ async def test_a_peer_that_vanishes_is_counted_as_lost(
     await client.stream.send_all(part)
     client.stream.break_off()
     await trio.sleep(1)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.LOST: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.LOST: 1}
 
 
 async def test_a_peer_that_stops_sending_gets_the_answers_it_is_owed(
@@ -188,4 +188,4 @@ async def test_a_peer_that_stops_sending_gets_the_answers_it_is_owed(
     await client.stream.send_eof()
     (answer,) = await client.rest()
     assert answer.json["type"] == "pong"
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.LOST: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.LOST: 1}

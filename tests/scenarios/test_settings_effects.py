@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws import service
+from odin_ws import assembly
 from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.cli.environment import read_catalogue
 from odin_ws.kafka.options import KafkaOptions
@@ -232,7 +232,7 @@ async def test_a_slower_head_is_rejected(odin_scenario: Scenario) -> None:
 async def test_cpu_is_measured_by_the_limit(container: Container, odin_scenario: Scenario) -> None:
     """Half a second of CPU in a second is an eighth of 4 cores, in a container of 2 as well."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(odin_scenario.view.resources.run)
+        nursery.start_soon(odin_scenario.service.resources.run)
         await trio.sleep(0.5)
         container.use(memory=0, cpu_seconds=0.5)
         await trio.sleep(0.6)
@@ -320,10 +320,10 @@ def made_of(
     def source(_catalogue: Catalogue, options: KafkaOptions) -> None:
         made.append(options)
 
-    monkeypatch.setattr(service, "KafkaSource", source)
-    monkeypatch.setattr(service, "KafkaLogReader", lambda *given: given)
+    monkeypatch.setattr(assembly, "KafkaSource", source)
+    monkeypatch.setattr(assembly, "KafkaLogReader", lambda *given: given)
     settings, _ = load_settings(environment)
-    upstream = service.kafka(settings, default_catalogue(), KafkaSecurity.of(settings))
+    upstream = assembly.kafka(settings, default_catalogue(), KafkaSecurity.of(settings))
     (options,) = made
     log_reader: Any = upstream.log_reader
     return options, log_reader

@@ -35,9 +35,9 @@ async def test_what_does_not_fit_into_the_tail_comes_from_the_log(odin_scenario:
     """A message takes a thousand bytes, so of 30 nine are there; nothing is lost."""
     await publish(odin_scenario, 30)
     assert (await resume(odin_scenario))["replayed"] == 30
-    replays = odin_scenario.view.server.replays
+    replays = odin_scenario.service.server.replays
     assert (replays.from_history, replays.from_log) == (9, 21)
-    assert odin_scenario.view.hub.history.size <= 10_000
+    assert odin_scenario.service.hub.history.size <= 10_000
 
 
 @pytest.mark.odin_settings(ws_history_seconds=20)
@@ -46,11 +46,11 @@ async def test_what_is_too_old_for_the_tail_comes_from_the_log(odin_scenario: Sc
     await publish(odin_scenario, 3)
     await trio.sleep(18)
     await publish(odin_scenario, 4)
-    assert len(odin_scenario.view.hub.history) == 7
+    assert len(odin_scenario.service.hub.history) == 7
     await trio.sleep(1)
     await publish(odin_scenario, 5)
     assert (await resume(odin_scenario))["replayed"] == 12
-    replays = odin_scenario.view.server.replays
+    replays = odin_scenario.service.server.replays
     assert (replays.from_history, replays.from_log) == (9, 3)
 
 
@@ -96,9 +96,9 @@ async def test_messages_over_the_threshold_are_conflated(
         for number in range(50):
             scenario.publish("BTC", "trade", [number, "x" * 1000])
             await trio.sleep(0.1)
-        (backlog,) = scenario.view.backlogs()
+        (backlog,) = scenario.service.backlogs()
         assert mark < backlog <= mark + 1200
-        assert scenario.view.hub.stats.messages_skipped > 20
+        assert scenario.service.hub.stats.messages_skipped > 20
 
 
 @pytest.mark.odin_settings(ws_positions_interval_seconds=3)

@@ -16,7 +16,7 @@ async def publish_until_closing(scenario: Scenario, every: float, text: str = ""
     """Publish until somebody is being closed; returns for how long that took."""
     started = trio.current_time()
     with trio.fail_after(300):
-        while not any(one.closing for one in scenario.view.server.connections):
+        while not any(one.closing for one in scenario.service.server.connections):
             scenario.publish("BTC", "trade", text)
             await trio.sleep(every)
     return trio.current_time() - started
@@ -28,10 +28,10 @@ async def test_more_waiting_bytes_than_the_limit_close(odin_scenario: Scenario) 
     client = await RawClient.open(odin_scenario, capacity=1000)
     await client.subscribe("BTC.trade")
     await publish_until_closing(odin_scenario, 0.1, "x" * 400)
-    assert 20 <= odin_scenario.view.hub.stats.messages_sent <= 30
+    assert 20 <= odin_scenario.service.hub.stats.messages_sent <= 30
     assert await client.close_frame() == SLOW
     await trio.sleep(10)
-    assert odin_scenario.view.server.stats.closed == {DisconnectReason.SLOW: 1}
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.SLOW: 1}
 
 
 @pytest.mark.odin_settings(ws_write_timeout_seconds=20)
@@ -41,7 +41,7 @@ async def test_bytes_that_wait_longer_than_the_grace_close(odin_scenario: Scenar
     await client.subscribe("BTC.trade")
     odin_scenario.publish("BTC", "trade", "x" * 2000)
     await trio.sleep(19)
-    (connection,) = odin_scenario.view.server.connections
+    (connection,) = odin_scenario.service.server.connections
     assert connection.closing is None
     await trio.sleep(2)
     assert connection.closing is DisconnectReason.SLOW
@@ -56,7 +56,7 @@ async def test_a_trickle_of_reading_is_not_enough(odin_scenario: Scenario) -> No
     client = await RawClient.open(odin_scenario, capacity=1000)
     await client.subscribe("BTC.trade")
     odin_scenario.publish("BTC", "trade", "x" * 2000)
-    (connection,) = odin_scenario.view.server.connections
+    (connection,) = odin_scenario.service.server.connections
     started = trio.current_time()
     with trio.fail_after(60):
         while connection.closing is None:
@@ -77,7 +77,7 @@ async def test_who_reads_slowly_but_steadily_stays(odin_scenario: Scenario) -> N
         await trio.sleep(0.15)
         message = (await client.next()).json
         assert (message["seq"], message["data"]["data"][0]) == (number + 1, number)
-    assert odin_scenario.view.server.stats.closed.total() == 0
+    assert odin_scenario.service.server.stats.closed.total() == 0
 
 
 @pytest.mark.odin_settings(ws_send_queue_bytes=2000)
@@ -110,7 +110,7 @@ async def test_no_frame_is_cut_off_by_the_close(odin_scenario: Scenario) -> None
     *frames, last = await client.rest()
     messages = texts(frames)
     assert [one["seq"] for one in messages] == list(range(1, len(messages) + 1))
-    assert len(messages) < odin_scenario.view.hub.stats.messages_sent
+    assert len(messages) < odin_scenario.service.hub.stats.messages_sent
     assert last.close == SLOW
 
 
@@ -121,6 +121,6 @@ async def test_who_never_reads_again_is_cut_off(odin_scenario: Scenario) -> None
     await client.subscribe("BTC.trade")
     await publish_until_closing(odin_scenario, 0.1)
     await trio.sleep(6)
-    assert odin_scenario.view.server.connections == set()
-    assert odin_scenario.view.server.admission.active == 0
+    assert odin_scenario.service.server.connections == set()
+    assert odin_scenario.service.server.admission.active == 0
     assert len(await client.rest_bytes()) <= 300

@@ -118,7 +118,7 @@ async def test_a_request_that_is_no_upgrade_is_answered(odin_scenario: Scenario,
     assert body.count(b"\n") == 1
     assert body.endswith(b"\n")
     assert len(body) == int(headers["Content-Length"])
-    server = odin_scenario.view.server
+    server = odin_scenario.service.server
     assert server.admission.rejections == Counter({label: 1})
     assert (server.stats.opened, server.stats.errors, server.admission.active) == (0, 0, 0)
 
@@ -142,7 +142,7 @@ async def test_what_comes_behind_a_rejected_request_is_no_request(
     answer = await client.rest_bytes()
     assert answer.startswith(b"HTTP/1.1 4")
     assert answer.count(b"HTTP/1.1") == 1
-    server = odin_scenario.view.server
+    server = odin_scenario.service.server
     assert server.admission.rejections.total() == 1
     assert (server.stats.opened, server.stats.errors) == (0, 0)
 
@@ -199,7 +199,7 @@ async def test_a_storm_of_callers_is_let_in(odin_scenario: Scenario) -> None:
     clients = [await RawClient.dial(odin_scenario, request()) for _ in range(300)]
     for client in clients:
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
-    assert odin_scenario.view.server.admission.active == 300
+    assert odin_scenario.service.server.admission.active == 300
 
 
 @pytest.mark.odin_settings(ws_max_connections=2)
@@ -212,7 +212,7 @@ async def test_a_place_given_back_can_be_taken(odin_scenario: Scenario) -> None:
     await first.send(8, b"\x03\xe8")
     await first.rest()
     await RawClient.open(odin_scenario)
-    assert odin_scenario.view.server.admission.rejections == Counter({"max_connections": 1})
+    assert odin_scenario.service.server.admission.rejections == Counter({"max_connections": 1})
 
 
 @pytest.mark.odin_settings(ws_max_connections=2)

@@ -36,14 +36,14 @@ async def test_the_silent_keep_nobody_out(odin_scenario: Scenario) -> None:
         for _ in range(10):
             await RawClient.dial(odin_scenario, b"")
         await RawClient.open(odin_scenario)
-        assert len(odin_scenario.view.server.handshaker.limiter) <= 3
-    assert odin_scenario.view.server.admission.active == 10
+        assert len(odin_scenario.service.server.handshaker.limiter) <= 3
+    assert odin_scenario.service.server.admission.active == 10
 
 
 @pytest.mark.odin_settings(ws_max_pending_handshakes=2)
 async def test_those_sent_away_are_bounded_too(odin_scenario: Scenario) -> None:
     """Who is rejected and does not leave is not read from for as long as it likes."""
     clients = [await RawClient.dial(odin_scenario, request("/elsewhere")) for _ in range(20)]
-    assert len(odin_scenario.view.server.handshaker.limiter) <= 2
+    assert len(odin_scenario.service.server.handshaker.limiter) <= 2
     for client in clients:
         assert (await client.head()).startswith(b"HTTP/1.1 404 ")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from odin_ws.assembly import Upstream, build
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.ops.health import health_report
-from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.workers.health import RULES, merge_clients, merge_health
@@ -26,10 +26,10 @@ def report(**kafka: Any) -> dict[str, Any]:
     settings = Settings(
         ws_max_connections=50, ws_cpu_limit=4, ws_memory_limit=1 << 50, ws_workers=2
     )
-    view = build(settings, catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
-    view.server.stats.closed[DisconnectReason.SLOW] += 2
-    view.source_status.lag = dict.fromkeys(catalogue.topics, 3)
-    made = health_report(view)
+    service = build(settings, catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
+    service.server.stats.closed[DisconnectReason.SLOW] += 2
+    service.source_status.lag = dict.fromkeys(catalogue.topics, 3)
+    made = health_report(service)
     made["checks"]["kafka"] |= {"status": "running", "healthy": True, "feed": "live"} | kafka
     made |= {"status": "healthy", "healthy": True, "errors": [], "warnings": []}
     return made

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily, Metric
 
+from odin_ws.assembly import Upstream, build
 from odin_ws.catalogue import default_catalogue
 from odin_ws.listener.tls import Certificate
 from odin_ws.ops.metrics import metrics_registry
-from odin_ws.service import Upstream, build
+from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.workers.metrics import GAUGES, MergedMetrics, merge_families
@@ -48,13 +49,13 @@ async def test_every_gauge_of_a_worker_has_a_rule(tmp_path: Path) -> None:
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
     authority = Authority(tmp_path)
-    view = build(
+    service = build(
         Settings(),
         catalogue,
         Upstream(MemorySource(log), MemoryLogReader(log)),
         Certificate(authority.chain, authority.key),
     )
-    registry = metrics_registry(view)
+    registry = metrics_registry(service, OpsStats())
     gauges = {family.name for family in registry.collect() if family.type == "gauge"}
     assert gauges == GAUGES.keys()
 
@@ -63,8 +64,8 @@ async def test_only_known_kinds_are_added_up() -> None:
     """Counters, gauges and histograms can be merged; a summary could not."""
     catalogue = default_catalogue()
     log = MemoryLog(catalogue.topics)
-    view = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
-    kinds = {family.type for family in metrics_registry(view).collect()}
+    service = build(Settings(), catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
+    kinds = {family.type for family in metrics_registry(service, OpsStats()).collect()}
     assert kinds <= {"counter", "gauge", "histogram"}
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from trio_util import AsyncValue
 
 from odin_ws.address import Address
+from odin_ws.assembly import kafka
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import CommandFailed, obey_signals, run, say, write_line
 from odin_ws.cli.demo_display import Display, open_display
@@ -40,7 +41,7 @@ from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.kafka.source_protocol import Source
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.logs import configure_logging
-from odin_ws.service import kafka, serve
+from odin_ws.serve import serve
 from odin_ws.settings import Settings
 from odin_ws.testing.brokers import Broker, BrokerFailed, BrokerUnavailable, embedded_broker
 from odin_ws.testing.events import EventGenerator

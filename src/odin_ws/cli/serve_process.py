@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from odin_ws import __version__
+from odin_ws.assembly import kafka, read_certificate
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import (
     CannotBegin,
@@ -33,8 +34,7 @@ from odin_ws.listener.accept_loop import CannotListen
 from odin_ws.listener.tls import CertificateError, survive_hangups
 from odin_ws.log_queue import log_queue
 from odin_ws.logs import configure_logging
-from odin_ws.service import kafka, read_certificate
-from odin_ws.service import serve as run_service
+from odin_ws.serve import serve as run_service
 from odin_ws.settings import Settings
 
 __all__ = ["run_server"]

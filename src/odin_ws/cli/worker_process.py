@@ -12,6 +12,7 @@ from typing import NoReturn
 import structlog
 import trio
 
+from odin_ws.assembly import kafka
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import calm_garbage_collector
 from odin_ws.cli.descriptors import raise_descriptor_limit
@@ -24,7 +25,7 @@ from odin_ws.listener.tls import survive_hangups
 from odin_ws.log_queue import log_queue
 from odin_ws.logs import configure_logging
 from odin_ws.pause_clock import PauseClock
-from odin_ws.service import kafka, running
+from odin_ws.serve import running
 from odin_ws.settings import Settings
 from odin_ws.workers.child import RENEW, STOP
 from odin_ws.workers.limits import worker_settings

@@ -13,6 +13,7 @@ from odin_ws.handshake.memory_budget import CONNECTION_BYTES, MemoryBudget
 from odin_ws.handshake.request import HandshakeRequest, HTTPRejection, check_upgrade
 from odin_ws.handshake.retry_after import retry_after
 from odin_ws.held import Held
+from odin_ws.lifecycle import Lifecycle
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 
@@ -49,18 +50,18 @@ class Admission:
 
     max_connections: int
     overload: Callable[[], str | None]
+    lifecycle: Lifecycle = attrs.field(factory=Lifecycle)
     active: int = 0
     # By label: whatever was rejected, and of that what was for want of room.
     rejections: Counter[str] = attrs.field(factory=Counter)
     capacity_rejections: Counter[str] = attrs.field(factory=Counter)
-    draining: bool = False
     budget: MemoryBudget = attrs.field(factory=MemoryBudget)
 
     def admit(self, request: HandshakeRequest) -> Held[WireFormat]:
         """Count a connection for the length of the block. Raises HTTPRejection."""
         check_upgrade(request)
         form = _form(request)
-        if self.draining:
+        if self.lifecycle.is_closing:
             raise _busy("draining", "the server is restarting")
         if self.active >= self.max_connections:
             raise _busy("max_connections", f"all {self.max_connections} places are taken")

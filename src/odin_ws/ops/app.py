@@ -15,36 +15,43 @@ from odin_ws.ops.page_cache import PAGE_SECONDS
 from odin_ws.ops.pages import OpsPages, not_ready, pages_app
 from odin_ws.ops.request_checks import OpsAuth
 from odin_ws.ops.revocations import revoke
-from odin_ws.ops.service_view import View
+from odin_ws.ops.stats import OpsStats
+from odin_ws.service import Service
 
 __all__ = ["ops_app"]
 
 
-def ops_app(view: View, seconds: float = PAGE_SECONDS) -> Starlette:
-    """The pages of `pages_app`; one that costs is built at most once in `seconds`."""
-    return pages_app(_Pages(view, seconds), OpsAuth.of(view.settings), view.ops)
+def ops_app(
+    service: Service, seconds: float = PAGE_SECONDS, stats: OpsStats | None = None
+) -> Starlette:
+    """The pages of `pages_app`; one that costs is built at most once in `seconds`.
+
+    `stats`: those of the ops port, where it counts too.
+    """
+    stats = OpsStats() if stats is None else stats
+    return pages_app(_Pages(service, seconds, stats), OpsAuth.of(service.settings), stats)
 
 
 class _Pages(OpsPages):
-    def __init__(self, view: View, seconds: float) -> None:
+    def __init__(self, service: Service, seconds: float, stats: OpsStats) -> None:
         super().__init__(seconds)
-        self._view = view
-        self._registry = metrics_registry(view)
+        self._service = service
+        self._registry = metrics_registry(service, stats)
 
     async def ready(self, _request: Request) -> Response:
         # Not shared: it costs nothing, and a load balancer has to see a drain at once.
-        if (why := self._view.not_ready) is None:
+        if (why := self._service.not_ready) is None:
             return PlainTextResponse("ready\n")
         return not_ready(why)
 
     async def health_report(self) -> dict[str, Any]:
-        return health_report(self._view)
+        return health_report(self._service)
 
     async def metrics_text(self) -> bytes:
         return metrics_text(self._registry)
 
     async def clients_report(self, limit: int) -> dict[str, Any]:
-        return await clients_report(self._view, limit)
+        return await clients_report(self._service, limit)
 
     async def revocations(self, request: Request) -> Response:
-        return await revoke(self._view, request)
+        return await revoke(self._service, request)

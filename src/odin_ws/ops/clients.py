@@ -16,8 +16,8 @@ from starlette.responses import Response
 
 from odin_ws.connection.connection import Connection
 from odin_ws.ops.page_cache import PageCache
-from odin_ws.ops.service_view import View
 from odin_ws.protocol.commands import Delivery
+from odin_ws.service import Service
 
 __all__ = ["ClientsPages", "InvalidQuery", "clients_report", "read_limit"]
 
@@ -86,9 +86,9 @@ class ClientsPages:
         return _Listed(orjson.dumps(report["totals"]), clients)
 
 
-async def clients_report(view: View, limit: int) -> dict[str, Any]:
+async def clients_report(service: Service, limit: int) -> dict[str, Any]:
     """Totals, and the connections with the most bytes waiting; among equals the oldest first."""
-    connections = list(view.server.connections)
+    connections = list(service.server.connections)
     totals = Counter(dict.fromkeys(_TOTALS, 0))
     ranked: list[tuple[tuple[int, float], Connection]] = []
     for part in _slices(connections):

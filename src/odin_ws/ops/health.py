@@ -10,7 +10,7 @@ import trio
 
 from odin_ws import __version__
 from odin_ws.connection.disconnect_reasons import DisconnectReason
-from odin_ws.ops.service_view import View
+from odin_ws.service import Service
 
 __all__ = ["health_report"]
 
@@ -20,34 +20,34 @@ _WARN_PERCENT: Final = 90.0
 _MIB: Final = 1 << 20
 
 
-def health_report(view: View) -> dict[str, Any]:
+def health_report(service: Service) -> dict[str, Any]:
     """The report. `status`: healthy; degraded, with `warnings`; or unhealthy, with `errors`."""
-    checks = _checks(view)
-    errors = _errors(view)
-    warnings = _warnings(view, checks)
+    checks = _checks(service)
+    errors = _errors(service)
+    warnings = _warnings(service, checks)
     status = "unhealthy" if errors else "degraded" if warnings else "healthy"
     return {
         "status": status,
         "healthy": not errors,
         "version": __version__,
         "checks": checks,
-        "observability": _observability(view),
+        "observability": _observability(service),
         "warnings": warnings,
         "errors": errors,
-        "uptime": round(trio.current_time() - view.started_at, 3),
+        "uptime": round(trio.current_time() - service.started_at, 3),
     }
 
 
-def _errors(view: View) -> list[str]:
-    if view.kafka_is_live:
+def _errors(service: Service) -> list[str]:
+    if service.kafka_is_live:
         return []
-    source_status = view.source_status
+    source_status = service.source_status
     seconds = trio.current_time() - source_status.since
     return [f"kafka: {source_status.state.value} for {seconds:.0f} s: {source_status.reason}"]
 
 
-def _warnings(view: View, checks: dict[str, Any]) -> list[str]:
-    source_status = view.source_status
+def _warnings(service: Service, checks: dict[str, Any]) -> list[str]:
+    source_status = service.source_status
     warnings = [
         f"{name}: {checks[name]['percentage']:.0f}%"
         for name in ("capacity", "memory", "cpu")
@@ -64,31 +64,31 @@ def _warnings(view: View, checks: dict[str, Any]) -> list[str]:
         )
     warnings += [f"kafka: {problem}" for problem in source_status.problems]
     if source_status.paced:
-        rate = view.settings.ws_max_kafka_rate
+        rate = service.settings.ws_max_kafka_rate
         warnings.append(f"kafka: paced: WS_MAX_KAFKA_RATE={rate:g} holds records back")
-    if view.certificate is not None and (problem := view.certificate.warning) is not None:
+    if service.certificate is not None and (problem := service.certificate.warning) is not None:
         warnings.append(f"tls: {problem}")
-    if view.draining:
+    if service.lifecycle.is_draining:
         warnings.append("draining")
     return warnings
 
 
-def _checks(view: View) -> dict[str, Any]:
-    settings, resources = view.settings, view.resources
-    active = view.server.admission.active
+def _checks(service: Service) -> dict[str, Any]:
+    settings, resources = service.settings, service.resources
+    active = service.server.admission.active
     capacity = 100 * active / settings.ws_max_connections
     in_use = resources.memory_in_use
     memory = None if in_use is None else 100 * in_use / resources.memory_limit
     return {
         "kafka": {
-            "status": "running" if view.kafka_is_live else "stopped",
-            "healthy": view.kafka_is_live,
-            "feed": view.source_status.state.value,
-            "paced": view.source_status.paced,
-            "lag": dict(view.source_status.lag),
-            "lost_records": view.source_status.lost_records,
-            "problems": _problems(view),
-            "partitions": view.hub.partitions(view.hub.topics),
+            "status": "running" if service.kafka_is_live else "stopped",
+            "healthy": service.kafka_is_live,
+            "feed": service.source_status.state.value,
+            "paced": service.source_status.paced,
+            "lag": dict(service.source_status.lag),
+            "lost_records": service.source_status.lost_records,
+            "problems": _problems(service),
+            "partitions": service.hub.partitions(service.hub.topics),
         },
         "capacity": {
             "current": active,
@@ -96,8 +96,8 @@ def _checks(view: View) -> dict[str, Any]:
             "percentage": round(capacity, 1),
             "healthy": capacity < _WARN_PERCENT,
         },
-        "history": _history(view),
-        "replays": {"active": view.server.replays.active},
+        "history": _history(service),
+        "replays": {"active": service.server.replays.active},
         "tasks": {"current": trio.lowlevel.current_statistics().tasks_living},
         "memory": {
             "used_mb": None if in_use is None else round(in_use / _MIB, 1),
@@ -122,7 +122,7 @@ def _checks(view: View) -> dict[str, Any]:
     }
 
 
-def _problems(view: View) -> list[dict[str, Any]]:
+def _problems(service: Service) -> list[dict[str, Any]]:
     """What is not read while the rest is live; all of a topic where no partitions are named."""
     now = trio.current_time()
     return [
@@ -132,24 +132,24 @@ def _problems(view: View) -> list[dict[str, Any]]:
             "reason": one.reason,
             "seconds": round(now - one.since, 1),
         }
-        for one in view.source_status.problems
+        for one in service.source_status.problems
     ]
 
 
-def _history(view: View) -> dict[str, Any]:
-    history = view.hub.history
+def _history(service: Service) -> dict[str, Any]:
+    history = service.hub.history
     oldest = history.oldest
     return {
         "messages": len(history),
         "bytes": history.size,
-        "max_bytes": view.settings.ws_history_bytes,
+        "max_bytes": service.settings.ws_history_bytes,
         "oldest_seconds": 0 if oldest is None else round(trio.current_time() - oldest, 3),
     }
 
 
-def _observability(view: View) -> dict[str, Any]:
-    closed = view.server.stats.closed
-    backlogs = view.backlogs()
+def _observability(service: Service) -> dict[str, Any]:
+    closed = service.server.stats.closed
+    backlogs = service.backlogs()
     return {
         "disconnects": {
             "total": closed.total(),

@@ -30,12 +30,12 @@ from odin_ws.handshake.rate_limiter import RATE_LIMIT_REJECTIONS
 from odin_ws.handshake.request import REQUEST_REJECTIONS
 from odin_ws.history.record_decoder import InvalidRecord
 from odin_ws.log_queue import dropped_lines
-from odin_ws.ops.service_view import View
 from odin_ws.ops.stats import OPS_REJECTIONS, OpsStats
 from odin_ws.pause_clock import pauses
 from odin_ws.protocol.errors import ErrorCode
 from odin_ws.resume import LossReason
 from odin_ws.resume.replay_limits import RECOVERED
+from odin_ws.service import Service
 
 __all__ = ["build_info", "log_lines", "metrics_registry", "metrics_text", "ops_rejections"]
 
@@ -53,10 +53,10 @@ _OF_NAMES: Final = (
 _NOT_AVAILABLE: Final = "not_available"
 
 
-def metrics_registry(view: View) -> CollectorRegistry:
+def metrics_registry(service: Service, ops: OpsStats) -> CollectorRegistry:
     """A registry of everything there is to know about one service."""
     registry = CollectorRegistry()
-    registry.register(_ServiceCollector(view))
+    registry.register(_ServiceCollector(service, ops))
     ProcessCollector(registry=registry)
     return registry
 
@@ -95,12 +95,13 @@ def log_lines() -> Metric:
 
 
 class _ServiceCollector(Collector):
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, service: Service, ops: OpsStats) -> None:
+        self._service = service
+        self._ops = ops
 
     def collect(self) -> Iterator[Metric]:
         yield build_info()
-        yield ops_rejections(self._view.ops)
+        yield ops_rejections(self._ops)
         yield from self._connections()
         yield from self._tls()
         yield from self._ops_auth()
@@ -112,7 +113,7 @@ class _ServiceCollector(Collector):
         yield from self._scans()
 
     def _connections(self) -> Iterator[Metric]:
-        view, server = self._view, self._view.server
+        service, server = self._service, self._service.server
         stats = server.stats
         yield _counter("ws_connections", "Connections upgraded", stats.opened)
         yield _gauge("ws_connections_active", "Connections open now", server.admission.active)
@@ -124,19 +125,21 @@ class _ServiceCollector(Collector):
         yield _gauge(
             "ws_read_scheduler_waiting",
             "Connections with bytes that are to be read",
-            view.read_scheduler.waiting,
+            service.read_scheduler.waiting,
         )
         yield _gauge(
             "ws_replays_waiting",
             "Replays that wait to send their next messages",
-            view.read_scheduler.replaying,
+            service.read_scheduler.replaying,
         )
         yield _gauge(
             "ws_time_slices_waiting",
             "Clients whose work waits for its next time slice",
-            view.read_scheduler.working,
+            service.read_scheduler.working,
         )
-        yield _gauge("ws_connections_max", "WS_MAX_CONNECTIONS", view.settings.ws_max_connections)
+        yield _gauge(
+            "ws_connections_max", "WS_MAX_CONNECTIONS", service.settings.ws_max_connections
+        )
         yield _labelled_counter(
             "ws_connections_failed",
             "Connections refused before the upgrade",
@@ -167,7 +170,7 @@ class _ServiceCollector(Collector):
         yield _counter("ws_errors", "Connections ended by an error of ours", stats.errors)
 
     def _tls(self) -> Iterator[Metric]:
-        certificate = self._view.certificate
+        certificate = self._service.certificate
         # Without one there is nothing to be alerted of, which a 0 would do.
         if certificate is not None and certificate.expires is not None:
             yield _gauge(
@@ -177,7 +180,7 @@ class _ServiceCollector(Collector):
             )
 
     def _ops_auth(self) -> Iterator[Metric]:
-        jwt_verifier = self._view.server.authenticator.jwt_verifier
+        jwt_verifier = self._service.server.authenticator.jwt_verifier
         yield _labelled_counter(
             "ws_jwt_rejected",
             "Tokens that let nobody in, or that `auth` did not take",
@@ -203,15 +206,15 @@ class _ServiceCollector(Collector):
         )
 
     def _messages(self) -> Iterator[Metric]:
-        view = self._view
-        sessions = view.server.stats.sessions
+        service = self._service
+        sessions = service.server.stats.sessions
         yield _counter(
-            "ws_messages_sent", "Messages given to subscribers", view.hub.stats.messages_sent
+            "ws_messages_sent", "Messages given to subscribers", service.hub.stats.messages_sent
         )
         yield _counter(
             "ws_messages_skipped",
             "Messages that newer ones replaced, for subscribers to the latest",
-            view.hub.stats.messages_skipped,
+            service.hub.stats.messages_skipped,
         )
         yield _counter("ws_messages_received", "Commands from clients", sessions.commands)
         yield _labelled_counter(
@@ -229,13 +232,13 @@ class _ServiceCollector(Collector):
         yield _counter(
             "ws_rate_limited_messages", "Commands over a client's rate", sessions.rate_limited
         )
-        yield _counter("ws_bytes_sent", "Bytes written to sockets", view.bytes_sent())
-        yield _counter("ws_bytes_received", "Bytes read from clients", view.bytes_received())
+        yield _counter("ws_bytes_sent", "Bytes written to sockets", service.bytes_sent())
+        yield _counter("ws_bytes_received", "Bytes read from clients", service.bytes_received())
 
     def _capacity(self) -> Iterator[Metric]:
-        view = self._view
-        maximum, active = view.settings.ws_max_connections, view.server.admission.active
-        resources = view.resources
+        service = self._service
+        maximum, active = service.settings.ws_max_connections, service.server.admission.active
+        resources = service.resources
         yield _gauge("ws_capacity_max_connections", "Connections that may be open", maximum)
         yield _gauge(
             "ws_capacity_headroom_percent", "Share still free", 100 * (maximum - active) / maximum
@@ -244,7 +247,7 @@ class _ServiceCollector(Collector):
             "ws_capacity_rejections",
             "Connections refused for want of room (503)",
             "reason",
-            dict.fromkeys(CAPACITY_REJECTIONS, 0) | view.server.admission.capacity_rejections,
+            dict.fromkeys(CAPACITY_REJECTIONS, 0) | service.server.admission.capacity_rejections,
         )
         # A figure that is unknown has no sample: an old one or a 0 would be believed.
         yield _gauge("ws_memory_bytes", "Memory of the container", resources.memory_bytes)
@@ -266,8 +269,8 @@ class _ServiceCollector(Collector):
         yield log_lines()
 
     def _kafka(self) -> Iterator[Metric]:
-        source_status, stats = self._view.source_status, self._view.hub.stats
-        yield _gauge("ws_kafka_connected", "1 while the feed is live", self._view.kafka_is_live)
+        source_status, stats = self._service.source_status, self._service.hub.stats
+        yield _gauge("ws_kafka_connected", "1 while the feed is live", self._service.kafka_is_live)
         yield _gauge(
             "ws_kafka_paced", "1 while WS_MAX_KAFKA_RATE holds records back", source_status.paced
         )
@@ -284,7 +287,7 @@ class _ServiceCollector(Collector):
             "ws_dead_letters",
             "Records for KAFKA_DEAD_LETTER_TOPIC: dropped for want of room, failed in Kafka",
             "result",
-            attrs.asdict(self._view.dead_letters),
+            attrs.asdict(self._service.dead_letters),
         )
         yield _counter(
             "ws_kafka_unknown_event_types",
@@ -304,7 +307,7 @@ class _ServiceCollector(Collector):
         troubled = GaugeMetricFamily(
             "ws_kafka_partitions_not_read", "Partitions in trouble, by topic", labels=["topic"]
         )
-        for topic in self._view.hub.topics:
+        for topic in self._service.hub.topics:
             several = (one for one in source_status.problems if one.topic == topic)
             troubled.add_metric([topic], sum(max(1, len(one.partitions)) for one in several))
         yield troubled
@@ -316,13 +319,13 @@ class _ServiceCollector(Collector):
         yield lag
 
     def _delivery(self) -> Iterator[Metric]:
-        hub = self._view.hub
+        hub = self._service.hub
         yield _histogram(
             "ws_record_age_seconds", "Age of records when they were delivered", hub.stats.age
         )
         yield _histogram("ws_dispatch_cycle_seconds", "Time of a dispatch cycle", hub.stats.cycle)
         yield _gauge("ws_subscribed_patterns", "Patterns that have a subscriber", hub.patterns)
-        backlogs = self._view.backlogs()
+        backlogs = self._service.backlogs()
         yield _gauge(
             "ws_send_queue_backlog_bytes", "Bytes waiting in all send queues", sum(backlogs)
         )
@@ -333,7 +336,7 @@ class _ServiceCollector(Collector):
         )
 
     def _past(self) -> Iterator[Metric]:
-        hub, replays = self._view.hub, self._view.server.replays
+        hub, replays = self._service.hub, self._service.server.replays
         yield _gauge("ws_history_messages", "Messages kept for replays", len(hub.history))
         yield _gauge("ws_history_bytes", "Memory that they take", hub.history.size)
         yield _gauge(
@@ -356,7 +359,7 @@ class _ServiceCollector(Collector):
         )
 
     def _scans(self) -> Iterator[Metric]:
-        scans, history = self._view.server.scans.stats, self._view.hub.history
+        scans, history = self._service.server.scans.stats, self._service.hub.history
         yield _counter("ws_scans", "Forward scans of the log begun", scans.started)
         yield _gauge("ws_scans_active", "Scans that run now", scans.active)
         yield _gauge("ws_scan_clients", "Clients on a scan", scans.clients)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from odin_ws.auth.revocations import LASTS_SECONDS, Revocation, TooManyRevocations
-from odin_ws.ops.service_view import View
+from odin_ws.service import Service
 
 __all__ = ["read_body", "revocation_disabled", "revoke"]
 
@@ -38,10 +38,10 @@ class _Order:
     until: float
 
 
-async def revoke(view: View, request: Request) -> Response:
+async def revoke(service: Service, request: Request) -> Response:
     """Carry out what was posted, and say how many connections that closed."""
-    jwt_verifier = view.server.authenticator.jwt_verifier
-    if view.settings.ws_ops_token is None:
+    jwt_verifier = service.server.authenticator.jwt_verifier
+    if service.settings.ws_ops_token is None:
         return revocation_disabled()
     if jwt_verifier is None:
         return _reject(HTTPStatus.CONFLICT, "WS_AUTH=none: there are neither users nor tokens")
@@ -54,7 +54,7 @@ async def revoke(view: View, request: Request) -> Response:
         text = "the list is full; nothing was revoked: change the key that tokens are signed with"
         return _reject(HTTPStatus.INSUFFICIENT_STORAGE, text)
     lifted = order.until <= time.time()
-    closed = 0 if lifted else view.server.revoke(order.revocation)
+    closed = 0 if lifted else service.server.revoke(order.revocation)
     log.info("revoked", closed=closed, **_told(order))
     return JSONResponse({**_told(order), "closed": closed})
 

@@ -19,12 +19,13 @@ from typing import Any, Final
 import trio
 import trio_websocket
 
+from odin_ws.assembly import Upstream, build, history_records
 from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.listener.read_scheduler import running_read_scheduler
 from odin_ws.listener.transport import Transport
 from odin_ws.records import Record
-from odin_ws.service import Upstream, build, history_records, run_ingest, subscribers
+from odin_ws.serve import dispatcher, kafka_ingest, open_record_channel, subscribers
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_connection import ClientStream, transport_pair
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
@@ -129,7 +130,7 @@ def _closed(error: trio_websocket.ConnectionClosed) -> Closed:
 
 
 class Scenario:
-    """A running server. `log` is its Kafka; `view` is what operators see of it.
+    """A running server. `log` is its Kafka; `service` is what operators see of it.
 
     `source` and `log_reader` are its two ways to the log: each can be made to fail.
     """
@@ -146,10 +147,10 @@ class Scenario:
         )
         self.log_reader = MemoryLogReader(log)
         self._upstream = Upstream(self.source, self.log_reader)
-        self.view = build(settings, catalogue, self._upstream)
+        self.service = build(settings, catalogue, self._upstream)
         # Tokens end by the wall clock, which virtual time does not move.
         started = trio.current_time()
-        self.view.server.authenticator.expiry.now = lambda: (
+        self.service.server.authenticator.expiry.now = lambda: (
             time.time() + trio.current_time() - started
         )
         self._catalogue = catalogue
@@ -183,16 +184,18 @@ class Scenario:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The server's own task, from start to the end of its drain."""
-        view = self.view
+        service = self.service
+        records, dispatched = open_record_channel()
         with self._scope:
             async with (
-                run_ingest(view, self._upstream),
-                running_read_scheduler(view.read_scheduler),
-                subscribers(view, self.accept),
+                dispatcher(service, dispatched),
+                kafka_ingest(self._upstream, records),
+                running_read_scheduler(service.read_scheduler),
+                subscribers(service, self.accept),
             ):
-                await view.source_status.state.wait_value(SourceState.LIVE)
+                await service.source_status.state.wait_value(SourceState.LIVE)
                 # The feed is live when the hub has been handed the end of the history, not read it.
-                await view.hub.ingest.history_loaded.wait()
+                await service.hub.ingest.history_loaded.wait()
                 task_status.started()
                 await self._stop.wait()
         self._stopped.set()
@@ -261,7 +264,7 @@ async def open_scenario(
     log = log or MemoryLog(catalogue.topics, partitions)
     async with trio.open_nursery() as nursery:
         scenario = Scenario(settings, log, catalogue, nursery)
-        nursery.start_soon(scenario.view.watch_source)
+        nursery.start_soon(scenario.service.watch_source)
         await nursery.start(scenario.run)
         yield scenario
         await scenario.drain()

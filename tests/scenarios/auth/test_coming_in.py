@@ -29,7 +29,7 @@ async def test_a_good_token_lets_in(odin_scenario: Scenario) -> None:
         odin_scenario, headers={"Sec-WebSocket-Protocol": f"bearer.{token()}, odin.v1"}
     )
     assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "odin.v1")
-    assert odin_scenario.view.server.stats.opened == 2
+    assert odin_scenario.service.server.stats.opened == 2
 
 
 async def test_without_a_token_nobody_gets_in(odin_scenario: Scenario) -> None:
@@ -38,7 +38,7 @@ async def test_without_a_token_nobody_gets_in(odin_scenario: Scenario) -> None:
     assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert answer.body.startswith("a token is needed: ")
     assert answer.body.count("\n") == 1
-    assert odin_scenario.view.server.stats.opened == 0
+    assert odin_scenario.service.server.stats.opened == 0
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_a_user_may_have_any_number(odin_scenario: Scenario) -> None:
     """Where 0 is set."""
     for _ in range(150):
         await come(odin_scenario)
-    assert odin_scenario.view.server.admission.active == 150
+    assert odin_scenario.service.server.admission.active == 150
 
 
 async def test_who_is_rejected_takes_no_place(odin_scenario: Scenario) -> None:
@@ -158,7 +158,7 @@ async def test_who_is_rejected_takes_no_place(odin_scenario: Scenario) -> None:
     for headers in ({}, bearer("x"), bearer(token(-100))):
         await ask(odin_scenario, headers=headers)
     await trio.sleep(5)
-    assert odin_scenario.view.server.admission.active == 0
+    assert odin_scenario.service.server.admission.active == 0
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ async def test_messages_come_until_the_end(odin_scenario: Scenario) -> None:
     assert len(received) == about(20 + LEEWAY)
     assert received == list(range(1, len(received) + 1))
     assert (await client.answer())["status"] == "expiring"
-    assert odin_scenario.view.hub.patterns == 0
+    assert odin_scenario.service.hub.patterns == 0
 
 
 async def test_many_tokens_that_end_together_are_all_told(odin_scenario: Scenario) -> None:
@@ -119,7 +119,7 @@ async def test_who_has_left_is_forgotten(odin_scenario: Scenario) -> None:
     client = await come(odin_scenario, 86_400)
     client.stream.break_off()
     await trio.sleep(5)
-    assert len(odin_scenario.view.server.authenticator.expiry) == 0
+    assert len(odin_scenario.service.server.authenticator.expiry) == 0
 
 
 @pytest.mark.parametrize("ago", [0, 600])

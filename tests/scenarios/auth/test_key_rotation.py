@@ -49,7 +49,7 @@ async def test_a_new_key_is_taken_without_a_restart_and_nobody_is_dropped(
         assert (await ask(scenario, headers=bearer(OLD.token()))).status == 101
 
         publish(path, NEW)
-        await trio.sleep(scenario.view.settings.ws_jwks_interval_seconds * 1.2)
+        await trio.sleep(scenario.service.settings.ws_jwks_interval_seconds * 1.2)
         assert (await ask(scenario, headers=bearer(OLD.token()))).status == 401
         assert (await early.command("auth", token=OLD.token()))["type"] == "auth_error"
         assert (await early.command("auth", token=NEW.token()))["type"] == "auth_ack"

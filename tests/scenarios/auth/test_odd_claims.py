@@ -54,10 +54,10 @@ async def test_odd_claims_are_rejected_with_401(odin_scenario: Scenario, case: s
     assert (await live.command("heartbeat"))["type"] == "pong"
     clients = await get(odin_scenario, "/clients", headers=bearer(OPS))
     assert [one["user"] for one in clients.json()["clients"]] == ["ann"]
-    jwt_verifier = odin_scenario.view.server.authenticator.jwt_verifier
+    jwt_verifier = odin_scenario.service.server.authenticator.jwt_verifier
     assert jwt_verifier is not None
     assert jwt_verifier.rejections == {JwtFault.CLAIMS: 2}
-    assert odin_scenario.view.server.stats.errors == 0
+    assert odin_scenario.service.server.stats.errors == 0
 
 
 @pytest.mark.parametrize(

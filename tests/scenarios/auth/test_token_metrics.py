@@ -27,7 +27,7 @@ async def test_faults_are_counted_by_reason(odin_scenario: Scenario) -> None:
         if name == "ws_jwt_rejected_total"
     }
     assert labels == set(JwtFault)
-    jwt_verifier = odin_scenario.view.server.authenticator.jwt_verifier
+    jwt_verifier = odin_scenario.service.server.authenticator.jwt_verifier
     assert jwt_verifier is not None
     client = await come(odin_scenario)
     jwt_verifier.revoke(Revocation(user="eve"), 4_000_000_000)
@@ -73,7 +73,7 @@ async def test_keys_are_counted_as_they_change(autojump_clock: MockClock, tmp_pa
 @pytest.mark.odin_settings(ws_auth="jwt", ws_jwks="http://127.0.0.1:1/jwks.json")
 async def test_without_keys_an_instance_is_not_ready(odin_scenario: Scenario) -> None:
     """Nobody could come in, so nobody should be sent; who comes is told to come again."""
-    jwt_verifier = odin_scenario.view.server.authenticator.jwt_verifier
+    jwt_verifier = odin_scenario.service.server.authenticator.jwt_verifier
     assert jwt_verifier is not None
     assert jwt_verifier.jwks is not None
     answer = await ask_ops(odin_scenario, "/health/ready")

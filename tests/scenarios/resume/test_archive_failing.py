@@ -73,7 +73,7 @@ async def test_it_fails_for_good(odin_scenario: Scenario, delivery: str) -> None
     error = await client.resume(after(records[0]), channels=["BTC.trade"], delivery=delivery)
     assert (error["type"], error["code"], error["retry"]) == ("error", "NOT_AVAILABLE", True)
     assert trio.current_time() - asked == pytest.approx(30, abs=2)
-    (connection,) = odin_scenario.view.server.connections
+    (connection,) = odin_scenario.service.server.connections
     assert connection.subscriber.patterns == {"ETH.trade"}
     assert connection.subscriber.conflation is None
     await publish(odin_scenario, 1)
@@ -82,7 +82,7 @@ async def test_it_fails_for_good(odin_scenario: Scenario, delivery: str) -> None
     odin_scenario.log_reader.recover()
     assert (await client.resume(after(records[0]), channels=["BTC.trade"]))["recovered"]
     assert offsets_of(await all_messages(client)) == {key_of(records[0]): [1, 2, 3, 4, 5]}
-    assert odin_scenario.view.server.replays.unavailable == 1
+    assert odin_scenario.service.server.replays.unavailable == 1
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ async def test_it_falls_silent_amid_the_reading(
         odin_scenario.publish("BTC", "trade", number)
     await trio.sleep(4)
     follower = following(everything(odin_scenario.log)[:1], "BTC.trade")
-    stats = odin_scenario.view.server.replays
+    stats = odin_scenario.service.server.replays
 
     async def hold() -> None:
         while not stats.from_log:

@@ -60,7 +60,7 @@ async def test_crowd_reads_the_log_once(odin_scenario: Scenario, nursery: trio.N
     await trio.sleep(10)
     for follower in crowd:
         follower.check(everything(odin_scenario.log))
-    stats = odin_scenario.view.server.scans.stats
+    stats = odin_scenario.service.server.scans.stats
     assert odin_scenario.log_reader.records_read < 1600
     assert stats.matched <= stats.records < 1600
     assert stats.started == 1
@@ -153,7 +153,7 @@ async def test_slow_client_does_not_hold_up_the_others(
     await trio.sleep(15)
     for follower in fast:
         follower.check(everything(odin_scenario.log))
-    assert odin_scenario.view.server.scans.stats.detached
+    assert odin_scenario.service.server.scans.stats.detached
     assert 0 < len(slow.messages) < 3000
     await trio.sleep(200)
     slow.check(everything(odin_scenario.log))
@@ -195,7 +195,7 @@ async def test_scan_that_nobody_waits_for_ends(
     read = odin_scenario.log_reader.records_read
     await trio.sleep(10)
     assert odin_scenario.log_reader.records_read == read < 2000
-    assert not odin_scenario.view.hub.history.size
+    assert not odin_scenario.service.hub.history.size
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
@@ -258,7 +258,7 @@ async def test_log_that_fails_is_asked_again_with_back_off(
     await trio.sleep(0.3)
     odin_scenario.log_reader.fail()
     await trio.sleep(25)
-    stats = odin_scenario.view.server.scans.stats
+    stats = odin_scenario.service.server.scans.stats
     assert 2 <= stats.started <= 10
     odin_scenario.log_reader.recover()
     await trio.sleep(15)

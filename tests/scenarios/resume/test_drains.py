@@ -108,7 +108,7 @@ async def test_nothing_is_lost_by_a_drain_amid_a_replay(
         assert await follower.gone() == GOING
         assert follower.items[-1]["type"] == "reconnect"
         assert 0 < len(follower.messages) < 200
-        assert first.view.server.replays.active == 0
+        assert first.service.server.replays.active == 0
         await follower.come(nursery, odin_scenario)
         await trio.sleep(30)
         follower.check(everything(odin_scenario.log))

@@ -74,7 +74,7 @@ async def test_failing_03_a_replay_does_not_block_the_reader(
         await trio.sleep(7)
         # It waits for its turn behind what is on its way to the client.
         assert sum(item["type"] == "pong" for item in follower.items) == number + 2
-    assert odin_scenario.view.server.replays.active == 1
+    assert odin_scenario.service.server.replays.active == 1
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)

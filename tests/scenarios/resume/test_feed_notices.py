@@ -125,7 +125,7 @@ async def test_what_was_deleted_meanwhile_is_told(
         assert offsets_of([one for one in follower.items[place:] if "seq" in one]) == {
             key_of(records[0]): list(range(9, 14))
         }
-    assert odin_scenario.view.source_status.lost_records == 5
+    assert odin_scenario.service.source_status.lost_records == 5
 
 
 async def test_a_resume_across_what_was_deleted(
@@ -168,11 +168,11 @@ async def test_connections_stay(odin_scenario: Scenario) -> None:
     client = await odin_scenario.connect()
     odin_scenario.source.lose_broker()
     await trio.sleep(200)
-    assert odin_scenario.view.source_status.state.value is SourceState.STALLED
+    assert odin_scenario.service.source_status.state.value is SourceState.STALLED
     assert (await client.answer())["type"] == "feed"
     assert (await client.subscribe(channels=["BTC.trade"]))["count"] == 1
     assert (await client.command("heartbeat"))["type"] == "pong"
-    assert odin_scenario.view.server.stats.closed.total() == 0
+    assert odin_scenario.service.server.stats.closed.total() == 0
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)

@@ -71,7 +71,7 @@ async def test_who_is_behind_gets_the_newest_of_each_channel(
     skipped = assert_honest(follower.messages)
     assert skipped + len(follower.messages) == 500
     assert skipped > 100
-    assert odin_scenario.view.hub.stats.messages_skipped == skipped
+    assert odin_scenario.service.hub.stats.messages_skipped == skipped
     newest = {
         f"{record.key.decode()}.trade": record.offset
         for record in everything(odin_scenario.log)
@@ -117,7 +117,7 @@ async def test_it_is_never_closed_for_its_backlog(
     """Memory stays below the limit, and WS_WRITE_TIMEOUT_SECONDS does not apply."""
     follower = await slow_subscriber(odin_scenario, nursery)
     follower.pause = 12.0
-    (connection,) = odin_scenario.view.server.connections
+    (connection,) = odin_scenario.service.server.connections
     for number in range(1500):
         odin_scenario.publish("BTC", "trade", [number, "x" * 1500])
         await trio.sleep(0.02)
@@ -149,7 +149,7 @@ async def test_back_to_all(odin_scenario: Scenario) -> None:
     await flood(odin_scenario, 50)
     more = await all_messages(client)
     assert (len(more), more[0]["seq"]) == (50, messages[-1]["seq"] + 1)
-    (connection,) = odin_scenario.view.server.connections
+    (connection,) = odin_scenario.service.server.connections
     await flood(odin_scenario, 20)
     await trio.sleep(12)
     assert connection.closing is DisconnectReason.SLOW
@@ -162,7 +162,7 @@ async def test_back_to_all_while_stuck(odin_scenario: Scenario) -> None:
     await client.subscribe(channels=["*.trade"], delivery="latest")
     await flood(odin_scenario, 100)
     await client.send('{"type":"subscribe","data":{"channels":["T0.trade"],"delivery":"all"}}')
-    (connection,) = odin_scenario.view.server.connections
+    (connection,) = odin_scenario.service.server.connections
     await trio.sleep(12)
     assert connection.closing is DisconnectReason.SLOW
 

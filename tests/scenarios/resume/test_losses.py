@@ -47,7 +47,7 @@ async def test_expired_before(odin_scenario: Scenario) -> None:
     assert (ack["recovered"], ack["replayed"], ack["reason"]) == (False, 4, "expired")
     assert ack["lost"] == lost(records[0], 3, 5)
     assert await next_offsets(client, odin_scenario) == [6, 7, 8, 9, 10]
-    assert odin_scenario.view.server.replays.results == {"expired": 1}
+    assert odin_scenario.service.server.replays.results == {"expired": 1}
 
 
 @no_tail

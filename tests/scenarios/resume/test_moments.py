@@ -80,13 +80,13 @@ async def test_records_that_come_between_chunks(
 async def test_at_the_edge_of_the_tail(odin_scenario: Scenario, less: int) -> None:
     """One before the oldest kept message, at it, and one behind it: the log is asked if needed."""
     records = await publish(odin_scenario, 10)
-    floor = odin_scenario.view.hub.history.floor(key_of(records[0]))
+    floor = odin_scenario.service.hub.history.floor(key_of(records[0]))
     assert floor == 6
     client = await odin_scenario.connect()
     ack = await client.resume(after(records[floor], less=less), channels=["BTC.trade"])
     assert ack["replayed"] == 3 + less
     assert await offsets(client, 3 + less) == list(range(floor - less + 1, 10))
-    assert odin_scenario.view.server.replays.from_log == max(0, less)
+    assert odin_scenario.service.server.replays.from_log == max(0, less)
     assert await client.silence(5)
 
 

@@ -78,7 +78,7 @@ async def test_an_offset_of_a_topic_with_one_partition(
         assert (ack["type"], ack["messages_replayed"]) == ("reconnect_ack", 3)
         scenario.publish("T9", "trade", 6)
         assert [one["data"]["data"] for one in await client.messages(4)] == [3, 4, 5, 6]
-    assert odin_scenario.view.server.connections == set()
+    assert odin_scenario.service.server.connections == set()
 
 
 async def test_an_offset_of_a_topic_with_twelve_partitions(odin_scenario: Scenario) -> None:

@@ -38,7 +38,7 @@ async def test_memory_is_bounded(odin_scenario: Scenario, nursery: trio.Nursery)
     follower.pause = 0.02
     await follower.come(nursery, odin_scenario, capacity=4000)
     await trio.sleep(0.5)
-    (connection,) = odin_scenario.view.server.connections
+    (connection,) = odin_scenario.service.server.connections
     backlogs = []
     while len(follower.messages) < 400:
         backlogs.append(connection.send_queue.backlog)
@@ -110,12 +110,12 @@ async def test_who_takes_nothing_is_slow(odin_scenario: Scenario) -> None:
     client = await RawClient.open(odin_scenario, capacity=2000)
     await client.command("subscribe", channels=["BTC.trade"], since_ms=0)
     await trio.sleep(9)
-    (connection,) = odin_scenario.view.server.connections
+    (connection,) = odin_scenario.service.server.connections
     assert connection.closing is None
-    assert odin_scenario.view.server.replays.active == 1
+    assert odin_scenario.service.server.replays.active == 1
     await trio.sleep(2)
     assert connection.closing is DisconnectReason.SLOW
-    assert odin_scenario.view.server.replays.active == 0
+    assert odin_scenario.service.server.replays.active == 0
     assert await client.close_frame() == SLOW
 
 
@@ -130,13 +130,13 @@ async def test_a_client_that_vanishes_ends_its_replay(
     waiting = await RawClient.open(odin_scenario)
     await waiting.command("subscribe", channels=["BTC.trade"], since_ms=0)
     await trio.sleep(1)
-    assert odin_scenario.view.server.replays.active == 2
+    assert odin_scenario.service.server.replays.active == 2
     follower.break_off()
     waiting.stream.break_off()
     await trio.sleep(1)
-    assert odin_scenario.view.server.replays.active == 0
-    assert odin_scenario.view.server.connections == set()
-    assert odin_scenario.view.hub.patterns == 0
+    assert odin_scenario.service.server.replays.active == 0
+    assert odin_scenario.service.server.connections == set()
+    assert odin_scenario.service.hub.patterns == 0
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
@@ -146,7 +146,7 @@ async def test_the_reader_of_the_log_waits_for_the_client(odin_scenario: Scenari
     client = await odin_scenario.connect(capacity=2000)
     await client.subscribe(channels=["BTC.trade"], since_ms=0)
     await trio.sleep(3)
-    read = odin_scenario.view.server.replays.from_log
+    read = odin_scenario.service.server.replays.from_log
     # The reader of the log gives batches of 500 records.
     assert read * RECORD_BYTES < HELD_BYTES + 500 * RECORD_BYTES
     assert len(await all_messages(client)) == 2000

@@ -46,7 +46,7 @@ async def test_from_the_tail(odin_scenario: Scenario, nursery: trio.Nursery) -> 
     await trio.sleep(1)
     assert has_it_all(follower, odin_scenario.log)
     assert [item.get("replay") for item in follower.items] == [None, *[True] * 10]
-    stats = odin_scenario.view.server.replays
+    stats = odin_scenario.service.server.replays
     assert (stats.from_history, stats.from_log) == (10, 0)
 
 
@@ -57,7 +57,7 @@ async def test_from_the_log(odin_scenario: Scenario, nursery: trio.Nursery) -> N
     await follower.come(nursery, odin_scenario)
     await trio.sleep(1)
     assert has_it_all(follower, odin_scenario.log)
-    stats = odin_scenario.view.server.replays
+    stats = odin_scenario.service.server.replays
     assert (stats.from_history, stats.from_log) == (0, 10)
 
 
@@ -78,7 +78,7 @@ async def test_records_that_make_no_message_are_passed_in_the_log(
     await trio.sleep(1)
     assert [one["pos"] for one in follower.messages] == [f"0-{good.offset}"]
     assert follower.answers[0]["recovered"]
-    assert odin_scenario.view.server.replays.from_log == 1
+    assert odin_scenario.service.server.replays.from_log == 1
 
 
 @pytest.mark.odin_settings(ws_history_bytes=FIVE_MESSAGES)
@@ -88,7 +88,7 @@ async def test_from_both(odin_scenario: Scenario, nursery: trio.Nursery) -> None
     await follower.come(nursery, odin_scenario)
     await trio.sleep(1)
     assert has_it_all(follower, odin_scenario.log)
-    stats = odin_scenario.view.server.replays
+    stats = odin_scenario.service.server.replays
     assert stats.from_history + stats.from_log == 10
     assert min(stats.from_history, stats.from_log) > 0
 
@@ -116,7 +116,7 @@ async def test_on_an_instance_that_was_started_meanwhile(
         await follower.come(nursery, late)
         await trio.sleep(1)
         assert has_it_all(follower, odin_scenario.log)
-        assert late.view.server.replays.from_history == 10
+        assert late.service.server.replays.from_history == 10
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
@@ -143,7 +143,7 @@ async def test_on_an_instance_that_is_paced(odin_scenario: Scenario, nursery: tr
         await follower.come(nursery, odin_scenario)
         await trio.sleep(1)
         follower.break_off()
-        assert paced.view.hub.ingest.order < 20
+        assert paced.service.hub.ingest.order < 20
         await follower.come(nursery, paced)
         await trio.sleep(20)
         assert has_it_all(follower, odin_scenario.log)

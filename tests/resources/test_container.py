@@ -13,8 +13,8 @@ import structlog
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from odin_ws.ops.allocator import ReusableMemory
-from odin_ws.ops.resources import Resources, own_cgroup
+from odin_ws.resources.allocator import ReusableMemory
+from odin_ws.resources.container import Resources, own_cgroup
 
 MIB = 1 << 20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.ops.allocator import Allocator, ReusableMemory
+from odin_ws.resources.allocator import Allocator, ReusableMemory
 
 MB = 10**6
 

@@ -13,8 +13,8 @@ import structlog
 import trio
 
 from odin_ws.handshake.memory_budget import MemoryBudget
-from odin_ws.ops.allocator import ReusableMemory
-from odin_ws.ops.overload_detector import LoopDelay, OverloadDetector
+from odin_ws.resources.allocator import ReusableMemory
+from odin_ws.resources.overload_detector import LoopDelay, OverloadDetector
 
 __all__ = ["Resources", "own_cgroup"]
 
@@ -106,9 +106,9 @@ class Resources:
         in_use = self.memory_in_use
         if self.budget.left <= 0 or (in_use is not None and in_use >= self.memory_limit):
             return "memory"
-        if self._cpu.is_overloaded:
+        if self._cpu.passed:
             return "cpu"
-        return "loop_delay" if self.loop.is_overloaded else None
+        return "loop_delay" if self.loop.passed else None
 
     async def run(self) -> None:
         """Sample until cancelled."""

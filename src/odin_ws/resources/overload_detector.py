@@ -33,14 +33,14 @@ class OverloadDetector:
     """
 
     def __init__(self, samples: int, *, high: float, low: float) -> None:
-        self.is_overloaded = False
+        self.passed = False
         self._high = high
         self._low = low
         self._last: deque[float] = deque(maxlen=samples)
 
     def forget(self) -> None:
         """Begin anew: the values so far say nothing about what is now."""
-        self.is_overloaded = False
+        self.passed = False
         self._last.clear()
 
     def observe(self, value: float) -> None:
@@ -48,9 +48,9 @@ class OverloadDetector:
         self._last.append(value)
         least = min(self._last)
         if len(self._last) == self._last.maxlen and least > self._high:
-            self.is_overloaded = True
+            self.passed = True
         elif least <= self._low:
-            self.is_overloaded = False
+            self.passed = False
 
 
 class LoopDelay:
@@ -65,9 +65,9 @@ class LoopDelay:
         self._current_notices = OverloadDetector(_SAMPLES, high=limit, low=limit / 2)
 
     @property
-    def is_overloaded(self) -> bool:
+    def passed(self) -> bool:
         """Whether the limit is passed at the moment."""
-        return self._limit > 0 and self._current_notices.is_overloaded
+        return self._limit > 0 and self._current_notices.passed
 
     async def run(self) -> None:
         """Sample until cancelled."""

@@ -1,0 +1,220 @@
+"""The parts of the service, made from the settings and joined; nothing runs yet."""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from typing import Final
+
+import attrs
+
+from odin_ws.announcements import broadcast_offset_gaps
+from odin_ws.auth.grants import full_grant
+from odin_ws.auth.origins import Origins
+from odin_ws.catalogue import Catalogue
+from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection.token_expiry import Expiry
+from odin_ws.handshake.admission import Admission
+from odin_ws.handshake.authenticator import Authenticator, AuthPolicy
+from odin_ws.handshake.forwarded import TrustedProxies
+from odin_ws.handshake.handshake import HandshakeLimits, Handshaker
+from odin_ws.handshake.memory_budget import MemoryBudget
+from odin_ws.handshake.rate_limiter import PerAddressLimit, RateLimiter, RateLimits
+from odin_ws.history import History, SnapshotCache
+from odin_ws.hub import Hub, Ingest
+from odin_ws.kafka.dead_letters import DeadLetterQueue
+from odin_ws.kafka.log_reader import KafkaLogReader
+from odin_ws.kafka.options import KafkaOptions
+from odin_ws.kafka.security import KafkaSecurity
+from odin_ws.kafka.source import KafkaSource
+from odin_ws.kafka.source_protocol import Source
+from odin_ws.lifecycle import Lifecycle
+from odin_ws.listener.read_scheduler import ReadScheduler
+from odin_ws.listener.tls import Certificate
+from odin_ws.log_reader import LogReader
+from odin_ws.resources.container import Resources, own_cgroup
+from odin_ws.resume import ReplayContext, ReplayLimits, ReplayStats, ScanPool
+from odin_ws.server import ConnectionLimits, ConnectionServer
+from odin_ws.service import Service
+from odin_ws.session.session import SessionLimits
+from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.settings import Settings
+from odin_ws.settings.handshake import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
+
+__all__ = ["Upstream", "build", "history_records", "kafka", "read_certificate"]
+
+# What a retained record of a few hundred bytes takes: so many are read at the start at most.
+_RETAINED_BYTES: Final = 2048
+
+# A fetch and what follows from it is some 2 ms of CPU. Without a broadcast rate fetches are still
+# this far apart, so that 1,000 records a second are not 1,000 fetches.
+_SHORTEST_SLOT: Final = 0.005
+
+
+@attrs.frozen
+class Upstream:
+    """Where the records come from: as they are published, and again later.
+
+    `dead_letters`: where those go that cannot be delivered, if anywhere.
+    """
+
+    source: Source
+    log_reader: LogReader
+    dead_letters: DeadLetterQueue | None = None
+
+
+def build(
+    settings: Settings,
+    catalogue: Catalogue,
+    upstream: Upstream,
+    certificate: Certificate | None = None,
+) -> Service:
+    """Make the parts and join them; nothing runs yet. Raises SettingsError."""
+    rate = settings.ws_max_broadcast_rate
+    ingest = Ingest(
+        catalogue,
+        History(catalogue, settings.ws_history_bytes, settings.ws_history_seconds),
+        SnapshotCache(catalogue, settings.ws_snapshot_bytes),
+        settings.ws_max_record_bytes,
+    )
+    hub = Hub(
+        ingest,
+        interval=1 / rate if rate else 0.0,
+        # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
+        cycle_bytes=settings.ws_send_queue_bytes // 2,
+    )
+    lifecycle = Lifecycle()
+    budget = MemoryBudget()
+    resources = Resources(
+        settings.ws_cpu_limit,
+        settings.ws_memory_limit,
+        own_cgroup(),
+        settings.ws_workers,
+        max_loop_delay=settings.ws_max_loop_delay_seconds,
+        budget=budget,
+    )
+    replays = ReplayStats()
+    read_scheduler = ReadScheduler(lambda: hub.stats.busy_seconds, lambda: replays.send_seconds)
+    scans = ScanPool(
+        hub,
+        upstream.log_reader,
+        settings.ws_replay_consumers,
+        read_scheduler.take_for_replay,
+        read_scheduler.wait_for_work_slice,
+    )
+    limits = ReplayLimits(settings.ws_max_replay_records)
+    server = ConnectionServer(
+        ReplayContext(hub, scans.log_reader, limits, scans, replays),
+        Admission(settings.ws_max_connections, resources.overload, lifecycle, budget=budget),
+        Keepalive(settings.ws_ping_interval_seconds, settings.ws_pong_timeout_seconds),
+        _limits(settings, budget),
+        handshaker=_handshaker(settings, certificate),
+        authenticator=_authenticator(settings, catalogue, hub),
+    )
+    ingest.on_offset_gaps = partial(broadcast_offset_gaps, server)
+    service = Service(
+        settings,
+        upstream.source.status,
+        hub,
+        server,
+        resources,
+        read_scheduler,
+        lifecycle,
+        certificate,
+    )
+    if upstream.dead_letters is not None:
+        ingest.on_invalid_record = upstream.dead_letters.put
+        service.dead_letters = upstream.dead_letters.stats
+    return service
+
+
+def _authenticator(settings: Settings, catalogue: Catalogue, hub: Hub) -> Authenticator:
+    rules = AuthPolicy(
+        full_grant(catalogue),
+        Origins(settings.ws_allowed_origins),
+        settings.ws_max_connections_per_user,
+        settings.ws_token_in_query,
+    )
+    jwt_verifier = None
+    if settings.ws_auth != "none":
+        # It loads PyJWT and cryptography.
+        from odin_ws.auth.jwt_verifier import open_jwt_verifier  # noqa: PLC0415
+
+        jwt_verifier = open_jwt_verifier(settings, catalogue)
+    return Authenticator(jwt_verifier, rules, Expiry(hub, settings.ws_token_expiry_notice_seconds))
+
+
+def read_certificate(settings: Settings) -> Certificate | None:
+    """What the settings name; None where TLS is not ours to speak. Raises CertificateError."""
+    if settings.ws_tls_cert is None or settings.ws_tls_key is None:
+        return None
+    return Certificate(
+        settings.ws_tls_cert, settings.ws_tls_key, 86_400 * settings.ws_tls_expiry_warning_days
+    )
+
+
+def _handshaker(settings: Settings, certificate: Certificate | None) -> Handshaker:
+    limits = HandshakeLimits(
+        max_pending=settings.ws_max_pending_handshakes,
+        max_header_bytes=settings.ws_max_header_bytes,
+        timeout_seconds=settings.ws_handshake_timeout_seconds,
+        trusted_proxies=TrustedProxies(settings.ws_trusted_proxies, settings.ws_forwarded_header),
+        proxy_protocol=settings.ws_proxy_protocol == "required",
+    )
+    # Never all of the places there are.
+    public = min(PUBLIC_CONNECTIONS, max(1, settings.ws_max_connections // 2))
+    addresses = RateLimits(
+        settings.ws_connect_rate,
+        PerAddressLimit.of(settings.ws_connect_rate_per_ip, PUBLIC_CONNECT_RATE),
+        PerAddressLimit.of(settings.ws_max_connections_per_ip, public),
+    )
+    return Handshaker(limits, RateLimiter(addresses), certificate)
+
+
+def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
+    subscriptions = SubscriptionLimits(
+        patterns=settings.ws_max_subscriptions,
+        pattern_bytes=settings.ws_max_subscription_bytes,
+        budget=budget,
+        threshold_bytes=settings.ws_conflation_threshold_bytes,
+        held_bytes=settings.ws_send_queue_bytes,
+        grace=settings.ws_write_timeout_seconds,
+        stuck=settings.ws_pong_timeout_seconds,
+    )
+    return ConnectionLimits(
+        retained_bytes=settings.ws_max_message_bytes,
+        message_frames=settings.ws_max_fragments,
+        message_seconds=settings.ws_message_timeout_seconds,
+        send_queue_bytes=settings.ws_send_queue_bytes,
+        write_timeout=settings.ws_write_timeout_seconds,
+        compression=settings.ws_compression == "shared",
+        session=SessionLimits(settings.ws_command_rate, settings.ws_command_burst, subscriptions),
+    )
+
+
+def history_records(settings: Settings) -> int:
+    """How many records of the past are read at the start at most."""
+    return settings.ws_history_bytes // _RETAINED_BYTES
+
+
+def kafka(settings: Settings, catalogue: Catalogue, security: KafkaSecurity) -> Upstream:
+    """The Kafka that `security` leads to, read as the settings say."""
+    rate = settings.ws_max_broadcast_rate
+    in_group = settings.kafka_assignment == "group"
+    options = KafkaOptions(
+        security=security,
+        group=settings.kafka_consumer_group if in_group else None,
+        max_wait=settings.kafka_fetch_max_wait_seconds,
+        # Nothing is written more often than that, so nothing is fetched more often.
+        slot=max(_SHORTEST_SLOT, 1 / rate if rate else 0.0),
+        rate=settings.ws_max_kafka_rate,
+        probe=settings.kafka_probe_seconds,
+        history_seconds=settings.ws_history_seconds,
+        history_records=history_records(settings),
+    )
+    topic = settings.kafka_dead_letter_topic
+    return Upstream(
+        KafkaSource(catalogue, options),
+        KafkaLogReader(options, settings.ws_replay_consumers),
+        DeadLetterQueue(security, topic, socket.gethostname()) if topic else None,
+    )

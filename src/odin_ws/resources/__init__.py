@@ -1,0 +1,1 @@
+"""CPU, memory and event-loop delay of this process and its container, and overload by them."""

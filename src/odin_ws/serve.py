@@ -1,0 +1,198 @@
+"""Start, drain, stop: `running` opens the service's stages in order and closes them in reverse.
+
+Each stage is a nursery around all that come after it. The ops port tells of everything, so it stops
+last; records are read and dispatched until the last subscriber has left.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
+from typing import Final
+
+import attrs
+import structlog
+import trio
+
+from odin_ws.address import Address
+from odin_ws.announcements import broadcast_feed_status, close_rebalanced_subscribers
+from odin_ws.assembly import Upstream, build, read_certificate
+from odin_ws.catalogue import Catalogue
+from odin_ws.connection.connection import CLOSE_SECONDS
+from odin_ws.lifecycle import ServiceState
+from odin_ws.listener.accept_loop import accept_connections, bound_address, open_listening_socket
+from odin_ws.listener.read_scheduler import running_read_scheduler as read_scheduler
+from odin_ws.listener.tls import Certificate
+from odin_ws.listener.transport import Transport
+from odin_ws.ops.app import ops_app
+from odin_ws.ops.page_cache import PAGE_SECONDS
+from odin_ws.ops.server import serve_ops
+from odin_ws.ops.stats import OpsStats
+from odin_ws.records import Item
+from odin_ws.service import Service
+from odin_ws.settings import Settings
+
+__all__ = [
+    "Accept",
+    "Addresses",
+    "dead_letters",
+    "dispatcher",
+    "kafka_ingest",
+    "open_record_channel",
+    "running",
+    "serve",
+    "subscribers",
+]
+
+log = structlog.get_logger("odin_ws.service")
+
+# Batches of at most 2,000 records between source and hub: enough that neither waits for the
+# other's scheduling, few enough that a busy hub stops the fetching within milliseconds.
+_CHANNEL_BATCHES: Final = 4
+
+# Accepts connections until cancelled: gives each to the function, in a task of the nursery.
+Accept = Callable[[Callable[[Transport, str], Awaitable[None]], trio.Nursery], Awaitable[None]]
+
+
+@attrs.frozen
+class Addresses:
+    """Where the service listens, with the ports it really got."""
+
+    subscribers: Address
+    ops: Address
+
+
+async def serve(
+    settings: Settings,
+    catalogue: Catalogue,
+    upstream: Upstream,
+    stop: trio.Event,
+    *,
+    task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the service until `stop` is set, then drain. Cancelling it stops at once."""
+    with (
+        open_listening_socket(settings.ws_ops_addr) as ops_socket,
+        open_listening_socket(settings.ws_addr) as listening,
+    ):
+        addresses = Addresses(bound_address(listening), bound_address(ops_socket))
+        async with running(settings, catalogue, upstream, listening, ops_socket):
+            log.info("serving", subscribers=str(addresses.subscribers), ops=str(addresses.ops))
+            task_status.started(addresses)
+            await stop.wait()
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    catalogue: Catalogue,
+    upstream: Upstream,
+    listening: socket.socket,
+    ops_socket: socket.socket,
+) -> AsyncIterator[None]:
+    """Serve on two listening sockets for the length of the block, then drain.
+
+    Raises CertificateError.
+    """
+    certificate = read_certificate(settings)
+    service = build(settings, catalogue, upstream, certificate)
+    records, dispatched = open_record_channel()
+    async with (
+        certificate_reload(certificate),
+        ops_server(service, ops_socket),
+        dead_letters(upstream),
+        dispatcher(service, dispatched),
+        kafka_ingest(upstream, records),
+        read_scheduler(service.read_scheduler),
+        subscribers(service, partial(accept_connections, listening, service.read_scheduler)),
+    ):
+        yield
+    service.lifecycle.enter(ServiceState.STOPPED)
+    log.info("stopped", disconnects=service.server.stats.closed.total())
+
+
+def open_record_channel() -> tuple[trio.MemorySendChannel[Item], trio.MemoryReceiveChannel[Item]]:
+    """The bounded channel from the source to the dispatcher: a full one stops the source."""
+    return trio.open_memory_channel[Item](_CHANNEL_BATCHES)
+
+
+@asynccontextmanager
+async def certificate_reload(certificate: Certificate | None) -> AsyncIterator[None]:
+    """For the length of the block, read the certificate again when a signal asks for it."""
+    async with trio.open_nursery() as nursery:
+        if certificate is not None:
+            nursery.start_soon(certificate.run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def ops_server(service: Service, listening: socket.socket) -> AsyncIterator[None]:
+    """Health and metrics."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.resources.run)
+        nursery.start_soon(service.resources.loop.run)
+        nursery.start_soon(service.watch_source)
+        # A worker's pages are asked by its supervisor alone, which shares what it makes of them.
+        seconds = 0.0 if listening.family is socket.AF_UNIX else PAGE_SECONDS
+        stats = OpsStats()
+        async with serve_ops(ops_app(service, seconds, stats), listening, stats):
+            yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def dead_letters(upstream: Upstream) -> AsyncIterator[None]:
+    """Write the records that are passed by to their topic, where there is one."""
+    queue = upstream.dead_letters
+    async with queue.running() if queue else nullcontext():
+        yield
+
+
+@asynccontextmanager
+async def dispatcher(
+    service: Service, records: trio.MemoryReceiveChannel[Item]
+) -> AsyncIterator[None]:
+    """From the channel to subscribers: live records, replays, and what is told about the feed."""
+    server = service.server
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.scans.run)
+        nursery.start_soon(service.hub.run, records)
+        nursery.start_soon(broadcast_feed_status, service.source_status, server)
+        nursery.start_soon(close_rebalanced_subscribers, service.hub.ingest, server)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def kafka_ingest(
+    upstream: Upstream, records: trio.MemorySendChannel[Item]
+) -> AsyncIterator[None]:
+    """From the source into the channel."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.source.run, records)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def subscribers(service: Service, accept: Accept) -> AsyncIterator[None]:
+    """Accept and serve subscribers; at the end of the block let nobody in and send all away."""
+    settings, server = service.settings, service.server
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(server.keepalive.run)
+            accepting.start_soon(server.authenticator.run)
+            accepting.start_soon(server.send_positions, settings.ws_positions_interval_seconds)
+            accepting.start_soon(accept, server.serve, connections)
+            yield
+            log.info("draining", connections=server.admission.active)
+            service.lifecycle.enter(ServiceState.DRAINING)
+            # Load balancers see the readiness first; whom they still send is served.
+            await trio.sleep(settings.ws_drain_delay_seconds)
+            accepting.cancel_scope.cancel()
+        service.lifecycle.enter(ServiceState.CLOSING)
+        connections.cancel_scope.deadline = trio.current_time() + settings.ws_drain_timeout_seconds
+        await server.close_all(max(0.0, settings.ws_drain_timeout_seconds - CLOSE_SECONDS))
