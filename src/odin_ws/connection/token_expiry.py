@@ -6,10 +6,11 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
+from odin_ws.connection.connection import Connection
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.held import Held
 from odin_ws.hub import Hub
@@ -23,17 +24,6 @@ _TICK_SECONDS: Final = 1.0
 
 # An issuer may end many tokens at once: so many clients are told before others have their turn.
 _SLICE: Final = 100
-
-
-class ExpiringConnection(Protocol):
-    """A connection, as the expiry sees it."""
-
-    @property
-    def is_open(self) -> bool: ...
-
-    def send_frame(self, frame: bytes, hub: Hub) -> None: ...
-
-    def close(self, reason: DisconnectReason) -> None: ...
 
 
 class Expiry:
@@ -54,20 +44,20 @@ class Expiry:
         self.now = now or _wall_clock
         self._hub = hub
         self._notice = notice
-        self._ends: dict[ExpiringConnection, float] = {}
+        self._ends: dict[Connection, float] = {}
         # When those are to be told that have not been.
-        self._notices: dict[ExpiringConnection, float] = {}
+        self._notices: dict[Connection, float] = {}
 
     def __len__(self) -> int:
         """How many are minded."""
         return len(self._ends)
 
-    def watch(self, connection: ExpiringConnection, end: float | None) -> Held[None]:
+    def watch(self, connection: Connection, end: float | None) -> Held[None]:
         """Mind a connection's token for the length of the block."""
         self.renew(connection, end)
         return Held(None, partial(self.renew, connection, None))
 
-    def renew(self, connection: ExpiringConnection, end: float | None) -> None:
+    def renew(self, connection: Connection, end: float | None) -> None:
         """It has another token, that ends then."""
         if end is None:
             self._ends.pop(connection, None)
@@ -88,7 +78,7 @@ class Expiry:
                 if not count % _SLICE:
                     await trio.lowlevel.checkpoint()
 
-    def _tell(self, connection: ExpiringConnection) -> None:
+    def _tell(self, connection: Connection) -> None:
         """Tell it, unless it has left or got another token since it was found to be due."""
         now = self.now()
         if connection.is_open and self._notices.get(connection, math.inf) <= now:
@@ -96,7 +86,7 @@ class Expiry:
             left = self._ends[connection] - now
             connection.send_frame(text_frame(auth_expiring(round(1000 * left))), self._hub)
 
-    def _due(self, times: dict[ExpiringConnection, float]) -> list[ExpiringConnection]:
+    def _due(self, times: dict[Connection, float]) -> list[Connection]:
         now = self.now()
         return [connection for connection, at in times.items() if at <= now]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -14,7 +14,8 @@ import trio
 from odin_ws.auth.faults import InvalidJwt, JwtFault, KeysUnavailable
 from odin_ws.auth.grants import Grant
 from odin_ws.auth.origins import Origins
-from odin_ws.connection.token_expiry import ExpiringConnection, Expiry
+from odin_ws.connection.connection import Connection
+from odin_ws.connection.token_expiry import Expiry
 from odin_ws.handshake.credentials import bearer_token, select_subprotocol
 from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
 from odin_ws.handshake.retry_after import retry_after, retry_ms
@@ -59,12 +60,6 @@ class AuthPolicy:
     origins: Origins
     max_per_user: int
     token_in_query: bool
-
-
-class GrantHolder(ExpiringConnection, Protocol):
-    """A connection, as the authenticator sees it."""
-
-    grant: Grant
 
 
 class Authenticator:
@@ -145,7 +140,7 @@ class Authenticator:
                 HTTPStatus.UNAUTHORIZED, "bad_token", str(error), [("WWW-Authenticate", challenge)]
             ) from None
 
-    def watch_expiry(self, connection: GrantHolder) -> AbstractContextManager[None]:
+    def watch_expiry(self, connection: Connection) -> AbstractContextManager[None]:
         """Mind the end of a connection's token, if it has one, for the length of the block."""
         if self.jwt_verifier is None:
             return _UNCOUNTED
@@ -156,7 +151,7 @@ class Authenticator:
         left = None if self.jwt_verifier is None else self.jwt_verifier.seconds_until_expiry(grant)
         return None if left is None else self.expiry.now() + left
 
-    def reauthenticate(self, command: Auth, holder: GrantHolder) -> None:
+    def reauthenticate(self, command: Auth, holder: Connection) -> None:
         """Give a connection the grant of a new token of the same user. Raises CommandError."""
         jwt_verifier = self.jwt_verifier
         if jwt_verifier is None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from odin_ws.kafka.errors import KafkaUnavailable, RequestUnsupported, error_text
+from odin_ws.kafka.offset_queries import Brokers
 from odin_ws.kafka.partition import OffsetReset, Partition
 from odin_ws.kafka.protocol import (
     EARLIEST,
@@ -19,25 +20,16 @@ from odin_ws.kafka.protocol import (
     NO_EPOCH,
     EpochEnd,
     EpochEndsRequest,
-    KafkaRequest,
     ListOffsetsRequest,
     OffsetFound,
 )
 from odin_ws.records import GapReason, TopicPartition
 
-__all__ = ["Brokers", "look_up", "resolve"]
+__all__ = ["look_up", "resolve"]
 
 T = TypeVar("T")
 
 _NO_EPOCH_END: Final = EpochEnd(0, NO_EPOCH, -1)
-
-
-class Brokers(Protocol):
-    """The part of a KafkaClient that look-ups use."""
-
-    async def ask(self, node: int, request: KafkaRequest[T]) -> T:
-        """Send a request to one broker. Raises KafkaUnavailable."""
-        ...
 
 
 async def look_up(

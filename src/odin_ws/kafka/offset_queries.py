@@ -13,7 +13,7 @@ from odin_ws.kafka.errors import KafkaUnavailable, error_text
 from odin_ws.kafka.protocol import KafkaRequest, ListOffsetsRequest
 from odin_ws.records import TopicPartition
 
-__all__ = ["Offsets", "list_offsets"]
+__all__ = ["Brokers", "Offsets", "list_offsets"]
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ _DENIED = "not authorized to see the topic (DESCRIBE)"
 
 
 class Brokers(Protocol):
-    """The part of a KafkaClient that queries use."""
+    """The part of a KafkaClient that queries and look-ups use; tests answer themselves."""
 
     async def ask(self, node: int, request: KafkaRequest[T]) -> T:
         """Send a request to one broker. Raises KafkaUnavailable."""

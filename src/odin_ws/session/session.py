@@ -6,13 +6,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 import trio
 
+from odin_ws.connection.connection import Connection
 from odin_ws.connection.disconnect_reasons import DisconnectReason
-from odin_ws.handshake.authenticator import Authenticator, GrantHolder
+from odin_ws.handshake.authenticator import Authenticator
 from odin_ws.hub import Hub
 from odin_ws.protocol.commands import (
     Auth,
@@ -31,7 +32,6 @@ from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.responses import auth_ack, error_response, pong
 from odin_ws.protocol.selection import RejectedName
 from odin_ws.resume import ReplayContext
-from odin_ws.session import subscriber_connection
 from odin_ws.session.subscription_limits import SubscriptionLimits
 from odin_ws.session.subscriptions import Subscriptions
 from odin_ws.time_slice import TimeSlice
@@ -84,16 +84,6 @@ class SessionStats:
     rejected_names: Counter[ErrorCode] = attrs.field(factory=Counter)
 
 
-class SessionConnection(subscriber_connection.SubscriberConnection, GrantHolder, Protocol):
-    """A connection, as its session sees it: who gets the messages, and how it ends."""
-
-    closing: DisconnectReason | None
-
-    def close(self, reason: DisconnectReason) -> None:
-        """Begin to close."""
-        ...
-
-
 class _Answers:
     """What the client is told.
 
@@ -105,7 +95,7 @@ class _Answers:
 
     def __init__(
         self,
-        connection: SessionConnection,
+        connection: Connection,
         hub: Hub,
         stats: SessionStats,
         bucket: TokenBucket,
@@ -166,7 +156,7 @@ class ClientSession:
 
     def __init__(
         self,
-        connection: SessionConnection,
+        connection: Connection,
         context: ReplayContext,
         limits: SessionLimits,
         stats: SessionStats,
