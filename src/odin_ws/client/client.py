@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from types import TracebackType
 from typing import Final
 
 import trio
@@ -170,41 +169,29 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
         counts=counts,
         channel=send,
     )
-    return _Opening(Client(received, OffsetTracker(positions, ids), counts), reconnector)
+    return _following(Client(received, OffsetTracker(positions, ids), counts), reconnector)
 
 
-class _Opening(AbstractAsyncContextManager[Client]):
-    """Runs the pump beside the block.
+@asynccontextmanager
+async def _following(client: Client, reconnector: Reconnector) -> AsyncIterator[Client]:
+    """Run the pump beside the block.
 
-    A class, because what the block raises should come out as it is: of a nursery's own block it
-    would come out in a group.
+    The nursery does not see what the block raises, so that comes out as it is and not in a group.
     """
+    async with AsyncExitStack() as stack:
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(_run, client, reconnector)
+        try:
+            yield client
+        finally:
+            nursery.cancel_scope.cancel()
+            # Only a bug in the pump is raised here; it has cancelled the block, and says why.
+            await stack.aclose()
 
-    def __init__(self, client: Client, reconnector: Reconnector) -> None:
-        self._client = client
-        self._reconnector = reconnector
-        self._manager = trio.open_nursery()
-        self._scope = trio.CancelScope()
 
-    async def __aenter__(self) -> Client:
-        nursery = await self._manager.__aenter__()
-        self._scope = nursery.cancel_scope
-        nursery.start_soon(self._run)
-        return self._client
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._scope.cancel()
-        # Only a bug in the pump is raised here; it has cancelled the block, and says why.
-        await self._manager.__aexit__(None, None, None)
-
-    async def _run(self) -> None:
-        with self._reconnector.channel:
-            try:
-                await self._reconnector.run()
-            except ClientError as error:
-                self._client.error = error
+async def _run(client: Client, reconnector: Reconnector) -> None:
+    with reconnector.channel:
+        try:
+            await reconnector.run()
+        except ClientError as error:
+            client.error = error
