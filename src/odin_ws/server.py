@@ -220,14 +220,12 @@ class ConnectionServer:
         """Count a connection that has ended, and let go of it."""
         stats = self.stats
         self.connections.remove(connection)
-        # Cancelled before anything closed it, so the process is going down: its last chance.
-        connection.close(DisconnectReason.DRAINING)
+        connection.abandon()
         reason = connection.closing or DisconnectReason.DRAINING
         stats.closed[reason] += 1
         stats.duration.observe(trio.current_time() - connection.opened_at)
         stats.bytes_sent += connection.send_queue.bytes_sent
         stats.bytes_received += connection.bytes_received
-        connection.send_queue.abandon()
         log.debug("closed", peer=connection.peer, reason=reason.value.label)
 
     async def announce(self, payload: bytes, topics: AbstractSet[str] | None = None) -> None:

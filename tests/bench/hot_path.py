@@ -23,13 +23,13 @@ import click
 import trio
 import trio.testing
 
+from odin_ws.assembly import Upstream, build
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, SnapshotCache
 from odin_ws.hub import Hub, Ingest, Subscriber
 from odin_ws.logs import configure_logging
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
-from odin_ws.service import Upstream, build
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.testing.ports import LOOPBACK

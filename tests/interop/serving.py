@@ -17,9 +17,10 @@ import attrs
 import trio
 
 from odin_ws.address import Address
+from odin_ws.assembly import Upstream
 from odin_ws.catalogue import default_catalogue
 from odin_ws.kafka.source_status import SourceState
-from odin_ws.service import Upstream, serve
+from odin_ws.serve import serve
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.testing.ports import LOOPBACK

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from odin_ws.assembly import read_certificate
 from odin_ws.connection.send_queue import SendQueue
 from odin_ws.listener.tls import (
     Certificate,
@@ -26,7 +27,6 @@ from odin_ws.listener.tls import (
     TlsTransport,
     open_tls,
 )
-from odin_ws.service import read_certificate
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_connection import ClientStream, transport_pair
 from tests.connection.fakes import FakeTransport

@@ -80,6 +80,7 @@ class Talker:
         self.tasks = 0
         self.charged = 0
         self.slow = False
+        self.replaying = False
         self.rejected: list[ErrorCode] = []
         self._hub = house.hub
         self._turn = house.context.scans.wait_for_read
@@ -171,9 +172,15 @@ class Talker:
         self.rejected += [one.code for one in names]
 
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run it."""
+        """Run it, one at a time."""
+        assert not self.replaying
         self.tasks += 1
-        self._nursery.start_soon(task)
+        self.replaying = True
+        self._nursery.start_soon(self._run, task)
+
+    async def _run(self, task: Callable[[], Awaitable[None]]) -> None:
+        await task()
+        self.replaying = False
 
     def respond(self, payload: bytes) -> None:
         """After all that is due."""

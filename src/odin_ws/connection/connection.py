@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Awaitable, Callable
+from enum import IntEnum
 from typing import Final, Protocol
 
 import trio
@@ -18,7 +19,7 @@ from odin_ws.protocol.frames import PING, close_frame, pong_frame
 from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose, Ping, Pong
 from odin_ws.protocol.wire_format import WireFormat
 
-__all__ = ["CLOSE_SECONDS", "Connection"]
+__all__ = ["CLOSE_SECONDS", "Connection", "ConnectionState"]
 
 # How long a peer may take to take what is left and to answer a close: a round trip and some.
 CLOSE_SECONDS: Final = 5.0
@@ -35,6 +36,19 @@ _AT_ONCE: Final = 16
 
 # What is thrown away: a flood in few reads.
 _WASTE_BYTES: Final = 64 << 10
+
+
+class ConnectionState(IntEnum):
+    """What a connection does, in the order in which it comes."""
+
+    HANDSHAKE = 0
+    """It is admitted; the answer to its request is not written yet."""
+    OPEN = 1
+    """Messages are sent to it, and its commands are carried out."""
+    CLOSING = 2
+    """It has a reason to end: what is left is sent, with the close frame."""
+    CLOSED = 3
+    """Nothing is sent or read any more."""
 
 
 class CommandHandler(Protocol):
@@ -54,7 +68,7 @@ class CommandHandler(Protocol):
 
 
 class Connection:
-    """An upgraded connection. `closing` is the reason of its end, set once.
+    """An upgraded connection. `closing` is the reason of its end, set once, with the state.
 
     `on_drained` is called whenever the peer has taken all that was written to it, `on_open` once it
     is upgraded. `grant`: what its bearer may read, until a new token brings another.
@@ -68,7 +82,6 @@ class Connection:
         "_on_open",
         "_task",
         "_transport",
-        "_upgraded",
         "bytes_received",
         "closing",
         "grant",
@@ -76,6 +89,7 @@ class Connection:
         "opened_at",
         "peer",
         "send_queue",
+        "state",
         "subscriber",
     )
 
@@ -94,6 +108,7 @@ class Connection:
     ) -> None:
         self.peer = peer
         self.grant = grant
+        self.state = ConnectionState.HANDSHAKE
         self.closing: DisconnectReason | None = None
         self.opened_at = self.last_received_at = trio.current_time()
         self.bytes_received = 0
@@ -110,7 +125,6 @@ class Connection:
         self._on_open = on_open
         self._transport = transport
         self._message_seconds = message_seconds
-        self._upgraded = False
         # Set when the peer has taken what it was sent; made by whoever waits for it.
         self._drained: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
@@ -120,13 +134,13 @@ class Connection:
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        if self._upgraded:
+        if self.is_open:
             self.send_queue.write(PING)
 
     @property
     def is_open(self) -> bool:
         """Whether messages can be sent to it."""
-        return self._upgraded and self.closing is None
+        return self.state is ConnectionState.OPEN
 
     @property
     def is_caught_up(self) -> bool:
@@ -143,14 +157,33 @@ class Connection:
 
     def close(self, reason: DisconnectReason) -> None:
         """Begin to close; the first reason stands. Never waits: the rest is this one's own task."""
-        if self.closing is not None:
-            return
-        self.closing = reason
-        self._end_task()
-        # No frame may come before the answer to the handshake.
-        if self._upgraded:
-            self.send_queue.finish(reason.value.frame, flush=reason.value.flush)
-            self._end_soon()
+        if self.state is ConnectionState.OPEN:
+            self._begin_to_close(reason, reason.value.frame, flush=reason.value.flush)
+        elif self.state is ConnectionState.HANDSHAKE:
+            # No frame may come before the answer to the handshake.
+            self._enter(ConnectionState.CLOSING, reason)
+
+    def abandon(self) -> None:
+        """It is over: let go of what waits, and of whom to tell."""
+        # Cancelled before anything closed it, so the process is going down: its last chance.
+        self.close(DisconnectReason.DRAINING)
+        self._enter(ConnectionState.CLOSED)
+        self.send_queue.abandon()
+
+    def _begin_to_close(self, reason: DisconnectReason, last: bytes, *, flush: bool) -> None:
+        self._enter(ConnectionState.CLOSING, reason)
+        if self._task is not None:
+            self._task.cancel()
+        self.send_queue.finish(last, flush=flush)
+        # The peer has so long to take what is left and to answer.
+        if self._nursery is not None:
+            self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_SECONDS
+
+    def _enter(self, state: ConnectionState, reason: DisconnectReason | None = None) -> None:
+        assert state > self.state, f"{state.name} after {self.state.name}"
+        assert (reason is None) is (state is not ConnectionState.CLOSING), state
+        self.state = state
+        self.closing = reason or self.closing
 
     # ---- called by its session and its replays
 
@@ -164,7 +197,8 @@ class Connection:
 
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run a task, one at a time, that is cancelled when the connection begins to close."""
-        if self._nursery is not None and self.closing is None:
+        assert not self.replaying, "one task at a time"
+        if self._nursery is not None and self.is_open:
             self._task = trio.CancelScope()
             self._nursery.start_soon(self._run_task, task, self._task)
 
@@ -177,15 +211,6 @@ class Connection:
         with scope:
             await task()
         self._task = None
-
-    def _end_soon(self) -> None:
-        """The peer has so long to take what is left and to answer."""
-        if self._nursery is not None:
-            self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_SECONDS
-
-    def _end_task(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
 
     def _idle(self) -> None:
         if self._drained is not None:
@@ -219,7 +244,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self.send_queue.write(answer)
-                self._upgraded = True
+                self._enter(ConnectionState.OPEN)
                 self._on_open(self)
                 self._received(len(rest))
                 answered = await self._listen(session, reader, rest)
@@ -272,7 +297,7 @@ class Connection:
         match item:
             case str() | bytes():
                 # Once we have closed, only the peer's close is waited for.
-                if self.closing is None:
+                if self.is_open:
                     await session.receive(item)
                     return self._stop_reading()
             case Ping():
@@ -295,7 +320,7 @@ class Connection:
 
         Returns as `_execute`.
         """
-        return None if self.closing is None else False
+        return None if self.is_open else False
 
     async def _receive_until(self, deadline: float) -> bytes | None:
         """Return the next bytes; None, and close, if there are none until then."""
@@ -306,11 +331,8 @@ class Connection:
 
     def _end_by_client(self, reason: DisconnectReason, last: bytes) -> None:
         """The client has ended it: send what it is still owed, then `last`."""
-        if self.closing is None:
-            self.closing = reason
-            self._end_task()
-            self.send_queue.finish(last, flush=True)
-            self._end_soon()
+        if self.is_open:
+            self._begin_to_close(reason, last, flush=True)
 
     async def fail(self) -> None:
         """Close after an error of ours, so that the client knows; `run` has ended."""

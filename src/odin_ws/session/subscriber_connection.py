@@ -20,6 +20,11 @@ class SubscriberConnection(ReplayClient, Protocol):
     send_queue: SendQueue
     grant: Grant
 
+    @property
+    def replaying(self) -> bool:
+        """Whether a task that was started has not ended yet."""
+        ...
+
     def start(self, task: Job) -> None:
         """Run a task that ends with the connection."""
         ...

@@ -60,7 +60,6 @@ class Subscriptions:
     """Carries out the commands that change what a client gets."""
 
     __slots__ = (
-        "_busy",
         "_client",
         "_context",
         "_hub",
@@ -88,17 +87,15 @@ class Subscriptions:
         self.admission = SubscriptionAdmission(client, self._hub, limits)
         self._responder = responder
         self._replay: Replay | None = None
-        self._busy = False
         self._waiting: WaitingCommands | None = None
         # While a command that has waited is carried out: set when it is live or on its way.
         self._prepared: trio.Event | None = None
 
     async def begin(self, command: StartCommand, time_slice: TimeSlice) -> None:
         """Start sending, now or when the replay that is under way has ended."""
-        if not self._busy:
+        if not self._client.replaying:
             job = await self._job(command, time_slice)
             if job is not None:
-                self._busy = True
                 self._client.start(partial(self._work, job))
         else:
             self._wait(command)
@@ -213,7 +210,6 @@ class Subscriptions:
                 finally:
                     self._prepared = None
                     prepared.set()
-        self._busy = False
 
     async def _job(self, command: StartCommand, time_slice: TimeSlice) -> Job | None:
         """Carry a command out where that takes no time; else return what is to be done for it."""

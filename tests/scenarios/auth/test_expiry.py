@@ -154,7 +154,7 @@ async def test_ends_are_compared_with_the_clock_of_the_system(
 ) -> None:
     """Trio's clock does not follow when the wall clock is set."""
     monkeypatch.setattr(time, "time", lambda: 1234.5)
-    assert Expiry(odin_scenario.view.hub, 0).now() == 1234.5
+    assert Expiry(odin_scenario.service.hub, 0).now() == 1234.5
 
 
 def step_wall_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:

@@ -1,0 +1,112 @@
+"""A connection goes through its states in order, with one reason to end and one task at a time."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from odin_ws.auth.grants import full_grant
+from odin_ws.catalogue import default_catalogue
+from odin_ws.connection.connection import Connection, ConnectionState
+from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.protocol.message_reader import FrameReader
+from odin_ws.protocol.wire_format import wire_format
+from tests.connection.fakes import FakeTransport
+
+ANSWER = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+
+
+class Silent:
+    """A session of a client that says nothing."""
+
+    def begin_time_slice(self) -> None:
+        """Bytes have come."""
+
+    async def receive(self, message: str | bytes) -> None:
+        """Nothing comes."""
+        raise AssertionError(message)
+
+    def control(self) -> bool:
+        """Pings may be answered."""
+        return True
+
+
+def new(transport: FakeTransport) -> Connection:
+    """A connection that was admitted."""
+    return Connection(
+        transport,
+        "peer",
+        wire_format(),
+        full_grant(default_catalogue()),
+        send_queue_bytes=1000,
+        grace=10,
+        message_seconds=10,
+        on_drained=lambda _subscriber: None,
+        on_open=lambda _connection: None,
+    )
+
+
+async def run(connection: Connection) -> None:
+    """Serve it until it ends."""
+    await connection.run(ANSWER, Silent(), FrameReader(1000, 10), b"")
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_states_come_in_order() -> None:
+    """Each with what may be sent in it; the first reason to close stands."""
+    transport = FakeTransport()
+    connection = new(transport)
+    assert (connection.state, connection.closing) == (ConnectionState.HANDSHAKE, None)
+    connection.ping()
+    assert not transport.sent
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, connection)
+        await wait_all_tasks_blocked()
+        assert (connection.state, connection.closing) == (ConnectionState.OPEN, None)
+        assert transport.sent == ANSWER
+        connection.close(DisconnectReason.SLOW)
+        connection.close(DisconnectReason.REVOKED)
+        assert (connection.state, connection.closing) == (
+            ConnectionState.CLOSING,
+            DisconnectReason.SLOW,
+        )
+        transport.put(b"")
+    connection.abandon()
+    assert (connection.state, connection.closing) == (ConnectionState.CLOSED, DisconnectReason.SLOW)
+    connection.close(DisconnectReason.REVOKED)
+    assert (connection.state, connection.closing) == (ConnectionState.CLOSED, DisconnectReason.SLOW)
+
+
+async def test_connection_that_is_abandoned_in_its_handshake_is_sent_nothing() -> None:
+    """No close frame may come before the answer to the handshake."""
+    transport = FakeTransport()
+    connection = new(transport)
+    connection.abandon()
+    assert not transport.sent
+    assert (connection.state, connection.closing) == (
+        ConnectionState.CLOSED,
+        DisconnectReason.DRAINING,
+    )
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_second_task_of_a_connection_is_a_bug() -> None:
+    """Replays come one after the other; when one has ended the next may start."""
+    transport = FakeTransport()
+    connection = new(transport)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, connection)
+        await wait_all_tasks_blocked()
+        ended = trio.Event()
+        connection.start(ended.wait)
+        assert connection.replaying
+        with pytest.raises(AssertionError, match="one task"):
+            connection.start(ended.wait)
+        ended.set()
+        await wait_all_tasks_blocked()
+        assert not connection.replaying
+        connection.start(trio.sleep_forever)
+        connection.close(DisconnectReason.DRAINING)
+        transport.put(b"")
+    assert not connection.replaying
