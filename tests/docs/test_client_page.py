@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+import odin_ws.client
 from odin_ws.address import Address
 from odin_ws.assembly import Upstream
 from odin_ws.catalogue import default_catalogue
@@ -99,6 +100,14 @@ async def _publish(log: MemoryLog) -> None:
     while True:
         log.append("odin.trades", b"BTC", VALUE)
         await trio.sleep(0.05)
+
+
+def test_every_class_is_public() -> None:
+    """The classes that the text names are exported by odin_ws.client."""
+    prose = re.sub(r"^```.*?^```$", "", page(PAGE), flags=re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*)\b", prose)) - {"OSError"}
+    assert "HandshakeRejected" in named
+    assert named <= set(odin_ws.client.__all__)
 
 
 def test_every_option_is_there() -> None:
