@@ -99,7 +99,7 @@ def build(
         hub,
         upstream.log_reader,
         settings.ws_replay_consumers,
-        read_scheduler.take_for_replay,
+        read_scheduler.wait_for_chunk,
         read_scheduler.wait_for_work_slice,
     )
     limits = ReplayLimits(settings.ws_max_replay_records)

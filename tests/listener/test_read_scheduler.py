@@ -222,7 +222,7 @@ async def test_replays_have_their_share_of_each_pass(mock_clock: MockClock, read
 
     async def replay() -> None:
         while True:
-            await read_scheduler.take_for_replay()
+            await read_scheduler.wait_for_chunk()
             mock_clock.jump(sending)
             used["replays"] += sending
 

@@ -73,7 +73,7 @@ def test_what_is_kept_and_what_is_lost_is_what_was_asked_for(
     assert all(span.last <= positions[key] for key, span in lost_spans.spans.items())
     there = {(key, offset) for key, offset in asked if key in firsts and offset >= firsts[key]}
     assert (LossReason.EXPIRED in lost_spans.reasons) is (there != asked)
-    assert (LossReason.RATE_LIMIT_REJECTIONS in lost_spans.reasons) is (len(there) > maximum)
+    assert (LossReason.OVER_LIMIT in lost_spans.reasons) is (len(there) > maximum)
     if len(there) <= maximum:
         assert kept == there
 
@@ -120,7 +120,7 @@ def test_of_too_many_the_newest_are_kept_an_equal_share_of_each_partition(
         {FIRST: (-1, 19), SECOND: (-1, 9)}, {FIRST: 0, SECOND: 0}, maximum
     )
     assert lost_spans.spans == lost
-    assert lost_spans.reason == (LossReason.RATE_LIMIT_REJECTIONS if lost else None)
+    assert lost_spans.reason == (LossReason.OVER_LIMIT if lost else None)
     assert resume_cursor.positions() == dict(zip([FIRST, SECOND], positions, strict=True))
 
 
@@ -135,7 +135,7 @@ def test_what_is_expired_is_not_counted_among_too_many() -> None:
         {FIRST: (-1, 19), SECOND: (-1, 9)}, {FIRST: 10, SECOND: 0}, 10
     )
     assert lost_spans.spans == {FIRST: Span(0, 14), SECOND: Span(0, 4)}
-    assert lost_spans.reasons == {LossReason.EXPIRED, LossReason.RATE_LIMIT_REJECTIONS}
+    assert lost_spans.reasons == {LossReason.EXPIRED, LossReason.OVER_LIMIT}
     assert resume_cursor.positions() == {FIRST: 14, SECOND: 4}
 
 
@@ -194,7 +194,7 @@ def test_a_partition_that_is_another_instances_is_not_judged() -> None:
 def test_what_is_lost_of_one_partition_stands_together() -> None:
     """By topic and partition, in order, from its first offset to its last."""
     lost_spans = LostSpans()
-    lost_spans.add(LossReason.RATE_LIMIT_REJECTIONS, SECOND, Span(0, 4))
+    lost_spans.add(LossReason.OVER_LIMIT, SECOND, Span(0, 4))
     lost_spans.add(LossReason.EXPIRED, FIRST, Span(3, 5))
     lost_spans.add(LossReason.EXPIRED, FIRST, Span(6, 9))
     lost_spans.unknown(SOCIAL, Span(0, -1))
@@ -212,7 +212,7 @@ def test_of_several_reasons_the_one_that_says_most_is_told() -> None:
     assert lost_spans.reason is None
     told: list[str | None] = []
     for reason in (
-        LossReason.RATE_LIMIT_REJECTIONS,
+        LossReason.OVER_LIMIT,
         LossReason.EXPIRED,
         LossReason.UNKNOWN_POSITION,
     ):

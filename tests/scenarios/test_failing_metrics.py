@@ -123,7 +123,7 @@ async def test_failing_24_who_waits_for_a_turn_is_counted(odin_scenario: Scenari
 @pytest.mark.parametrize(
     ("take", "name"),
     [
-        (ReadScheduler.take_for_replay, "ws_replays_waiting"),
+        (ReadScheduler.wait_for_chunk, "ws_replays_waiting"),
         (ReadScheduler.wait_for_work_slice, "ws_time_slices_waiting"),
     ],
 )

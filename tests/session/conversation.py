@@ -83,7 +83,7 @@ class Talker:
         self.replaying = False
         self.rejected: list[ErrorCode] = []
         self._hub = house.hub
-        self._turn = house.context.scans.wait_for_read
+        self._turn = house.context.scans.wait_for_chunk
         self._nursery = house.nursery
         self._idle = trio.Event()
         self.send_queue = SendQueue(

@@ -1,4 +1,4 @@
-"""Records as messages, kept in memory: the recent history, and the last message of each channel."""
+"""Messages kept in memory: the recent history, and the last message of each channel."""
 
 from odin_ws.history.history import Gathered, History, Pin
 from odin_ws.history.resume_cursor import ResumeCursor

@@ -1,4 +1,4 @@
-"""The hot tail: messages of the last while, kept for clients that come back."""
+"""The in-memory history: the recent messages of all channels, kept for clients that resume."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ T = TypeVar("T")
 
 __all__ = ["Gathered", "History", "Pin", "retained_bytes"]
 
-# What a message costs besides its value: the objects around it and its places in three queues.
+# Bytes of a kept message besides its value: its objects, and its entries in three queues.
 _OVERHEAD_BYTES: Final = 900
 
-# Forgotten places at the front of a queue are cleared away when they are half of it, and at least
-# so many: a queue of few messages costs more to move than to keep.
+# A queue deletes its forgotten entries once they are half of its entries and at least this many: a
+# short list costs more to move than to keep.
 _CLEAR_AT: Final = 32
 
-# Pinned, the history may grow by as much as its limit, and by this at least: 5,000 records of 330
-# bytes, 25 s at 200 records a second.
+# While pinned the history may grow by its limit, and by at least this: 5,000 records of 330 bytes,
+# which come in 25 s at 200 records a second.
 _PINNED_BYTES: Final = 8 << 20
 
-# When the last pin is released the surplus goes in steps: of 64 MiB at once it would be 60 ms.
+# After the last pin is released the history drops at most this much per kept record: to drop 64 MiB
+# at once would keep the event loop for 60 ms.
 _STEP_BYTES: Final = 1 << 20
 
 _ORDER = attrgetter("order")
 
 
 def retained_bytes(message: ChannelMessage) -> int:
-    """What keeping a message takes: its value stands in the record and in what is sent of it."""
+    """Return the bytes that a kept message takes; its value is there twice, record and frame."""
     return 2 * len(message.value) + _OVERHEAD_BYTES
 
 
 class _Queue:
-    """Messages of one partition, by offset and by order; read from any place, let go in front.
+    """Messages of one partition in offset order; read from any index, dropped at the front.
 
-    `let_go`: the offset of the last one that was let go for want of room or for its age.
+    `let_go`: the offset of the last message that was dropped for its age or the size limit.
     """
 
     __slots__ = ("_first", "_messages", "append", "let_go")
@@ -69,23 +70,23 @@ class _Queue:
             self._first = 0
 
     def after_offset(self, offset: int) -> int:
-        """The place of the first message beyond an offset."""
+        """Return the index of the first message after an offset."""
         return bisect_right(self._messages, offset, self._first, key=_offset)
 
     def after_order(self, order: int) -> int:
-        """The place of the first message beyond a place in the hub's order."""
+        """Return the index of the first message after a place in the hub's order."""
         return bisect_right(self._messages, order, self._first, key=_ORDER)
 
     def count(self, place: int, until: int) -> int:
-        """How many messages there are from a place on, up to a place in the hub's order."""
+        """Return the number of messages from an index up to a place in the hub's order."""
         return max(0, self.after_order(until) - place)
 
     def copy(self, place: int, until: int) -> list[ChannelMessage]:
-        """The messages from a place on, up to a place in the hub's order."""
+        """Return the messages from an index up to a place in the hub's order."""
         return self._messages[place : self.after_order(until)]
 
     def channels(self) -> set[str]:
-        """The channels of its messages."""
+        """Return the channels of the messages."""
         return {message.channel for message in self._messages[self._first :]}
 
 
@@ -95,34 +96,36 @@ def _offset(message: ChannelMessage) -> int:
 
 @attrs.frozen
 class Gathered:
-    """Wanted messages of the history, in order.
-
-    `lasts`: by partition the offset of the last of them. `is_whole`: whether there are no more.
-    """
+    """Messages of the history that a resume cursor wants, in the hub's order."""
 
     messages: Sequence[ChannelMessage]
     lasts: Mapping[TopicPartition, int]
+    """By partition the offset of its last message in `messages`."""
     is_whole: bool
+    """Whether the history has no more of them."""
 
 
 class Pin:
-    """Keeps the history's floors where they are, for clients that are about to go live from it."""
+    """Keeps the history from dropping messages, for clients that are about to go live from it."""
 
     __slots__ = ("users",)
 
     def __init__(self) -> None:
         self.users = 1
-        """How many hold it; the history may move on when nobody does."""
+        """The number of holders; with none the history may drop messages again."""
 
 
 class History:
-    """Messages of all connections' past, up to a size and an age; the oldest go first.
+    """The recent messages of all channels, up to a size and an age; the oldest are dropped first.
 
-    `max_bytes`: of `retained_bytes`. `max_age`: seconds, by the clock given to `keep`. Messages are
-    found by channel and by partition, without a scan.
+    Messages are found by channel and by partition, without a scan.
 
-    While there is a pin nothing is let go, until the history is twice `max_bytes` (at least 8 MiB
-    more than `max_bytes`): then all pins are broken, and those who held one read on from the log.
+    While a pin is held nothing is dropped, until the history is twice `max_bytes` (at least 8 MiB
+    more than `max_bytes`). Then all pins are broken, and their holders read on from the log.
+
+    Args:
+        max_bytes: the limit of the sum of `retained_bytes`.
+        max_age: seconds, by the clock that `keep` is given.
     """
 
     def __init__(self, catalogue: Catalogue, max_bytes: int, max_age: float) -> None:
@@ -141,16 +144,16 @@ class History:
         self.broken_pins = 0
 
     def __len__(self) -> int:
-        """How many messages are kept."""
+        """Return the number of messages."""
         return len(self._kept)
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest message was kept, by the clock given to `keep`; None where none is."""
+        """When the oldest message was kept, by the clock of `keep`; None without messages."""
         return self._kept[0][0] if self._kept else None
 
     def pin(self) -> Pin:
-        """Keep the floors where they are until the pin is released as often as it is shared."""
+        """Return a pin: nothing is dropped until each of its holders has released it."""
         pin = Pin()
         self._pins.add(pin)
         return pin
@@ -160,12 +163,12 @@ class History:
         return pin in self._pins
 
     def share(self, pin: Pin) -> Pin:
-        """Let one more hold a pin."""
+        """Add a holder to a pin."""
         pin.users += 1
         return pin
 
     def unpin(self, pin: Pin, now: float) -> None:
-        """Let one less hold a pin; it may be broken."""
+        """Remove a holder from a pin, which may be broken."""
         pin.users -= 1
         if not pin.users and pin in self._pins:
             self._pins.remove(pin)
@@ -173,7 +176,7 @@ class History:
             self.trim(now)
 
     def begin(self, key: TopicPartition, offset: int) -> None:
-        """From now on a partition's messages after `offset` are given to `keep`, all of them."""
+        """Begin a partition: `keep` will get all of its messages after `offset`."""
         self.drop(key)
         self._floors[key] = offset
 
@@ -189,7 +192,7 @@ class History:
             self._forget_queue(channel, key.partition)
 
     def keep(self, message: ChannelMessage, now: float) -> None:
-        """Keep one more message, and let go of what is too much or too old."""
+        """Keep a message, and drop the oldest ones beyond the size and the age."""
         record = message.record
         partition = record.partition
         size = retained_bytes(message)
@@ -209,7 +212,7 @@ class History:
             self.trim(now)
 
     def trim(self, now: float) -> None:
-        """Let go of what is too much or too old, and is not pinned."""
+        """Drop the oldest messages beyond the size and the age, unless they are pinned."""
         if self._pins:
             if self.size <= self._max_bytes + max(self._max_bytes, _PINNED_BYTES):
                 return
@@ -218,7 +221,7 @@ class History:
             self._shrinking = False
         kept = self._kept
         too_old = now - self._max_age
-        # Some more than is needed at a time: this is called for each record once it is full.
+        # A full history is trimmed for each record: a 64th more than needed makes that rare.
         maximum = (
             self._max_bytes - self._max_bytes // 64 if self.size > self._max_bytes else self.size
         )
@@ -237,23 +240,24 @@ class History:
         self.size = left
 
     def floor(self, key: TopicPartition) -> int | None:
-        """The offset after which all of a partition's messages are here; None for no partition."""
+        """Return the offset after which all of a partition is kept; None if it is unknown."""
         queue = self._partitions.get(key.topic, {}).get(key.partition)
         if queue is not None and queue.let_go is not None:
             return queue.let_go
         return self._floors.get(key)
 
     def count(self, resume_cursor: ResumeCursor, until: int) -> Steps[int]:
-        """How many of the messages up to a place in the hub's order are wanted."""
+        """Return the number of wanted messages up to a place in the hub's order."""
         found = yield from self._places(
             resume_cursor.patterns, _wanted_place(resume_cursor), _Queue.count, until
         )
         return sum(found)
 
     def gather(self, resume_cursor: ResumeCursor, until: int, max_bytes: int) -> Steps[Gathered]:
-        """The first wanted messages up to a place in the hub's order: `max_bytes` of values.
+        """Return the first wanted messages up to a place in the hub's order: `max_bytes` of values.
 
-        What is let go of between two steps is missing: the caller has to look at the floors after.
+        Messages that are dropped between two steps are missing: the caller compares the floors
+        afterwards.
         """
         runs = yield from self._places(
             resume_cursor.patterns, _wanted_place(resume_cursor), _Queue.copy, until
@@ -273,7 +277,7 @@ class History:
         return Gathered(messages, lasts, is_whole=True)
 
     def newer(self, order: int, maximum: int) -> list[ChannelMessage] | None:
-        """All messages behind a place in the hub's order; None for over `maximum`."""
+        """Return all messages after a place in the hub's order; None if they are over `maximum`."""
         newer: list[ChannelMessage] = []
         for _, _, message, *_ in islice(reversed(self._kept), maximum + 1):
             if message.order <= order:
@@ -284,9 +288,9 @@ class History:
     def since(
         self, patterns: Collection[str], order: int, until: int
     ) -> Steps[list[ChannelMessage]]:
-        """The messages of these patterns behind `order`, up to `until`, in order.
+        """Return the messages of these patterns after `order` and up to `until`, in order.
 
-        What is let go of between two steps is left out with all that is older than it.
+        If messages are dropped between two steps, they and all older ones are left out.
         """
 
         def place(_pattern: str, _key: TopicPartition, queue: _Queue) -> int:
@@ -302,7 +306,7 @@ class History:
         return messages[bisect_left(messages, oldest, key=_ORDER) :]
 
     def _forget_queue(self, channel: str, partition: int) -> None:
-        """There is no end of tokens, and most are quiet."""
+        """Forget an empty queue: the number of tokens has no limit, and most are quiet."""
         queues = self._channels[channel]
         del queues[partition]
         if not queues:
@@ -315,9 +319,9 @@ class History:
         take: Callable[[_Queue, int, int], T],
         until: int,
     ) -> Steps[list[T]]:
-        """What `take` makes of each queue of these patterns, from its place on, up to `until`.
+        """Return `take(queue, index, until)` for each queue of these patterns.
 
-        A place is only good until the queue changes, so it is used in the same step.
+        An index holds until the queue changes, so `take` uses it in the same step.
         """
         found = []
         count = 0
@@ -334,7 +338,7 @@ class History:
     def _matching(
         self, patterns: Collection[str]
     ) -> Steps[list[tuple[str, str, dict[int, _Queue]]]]:
-        """By pattern and topic: a topic's partitions for `*`, else a channel's; no overlaps."""
+        """Return per pattern and topic its queues: a whole topic's, or a channel's; no overlaps."""
         categories = self._catalogue.categories
         channels = yield from find_channels(patterns, categories)
         names = {category: categories[category].name for category in channels.whole}

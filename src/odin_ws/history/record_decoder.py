@@ -1,4 +1,4 @@
-"""Reading a record: the message it makes, or why it makes none."""
+"""The record decoder: turns a Kafka record into a message, or into a reason to skip it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["InvalidRecord", "RecordDecoder", "read_token", "read_value"]
 
 
 class InvalidRecord(StrEnum):
-    """Why a record is passed by: each reason is a metric label. None of them stops the stream."""
+    """Why a record is skipped: each is a label of a metric, and none of them stops the stream."""
 
     NO_KEY = "no_key"  # no token, so no channel
     BAD_KEY = "bad_key"  # not UTF-8, empty, too long, or holding a *
@@ -46,10 +46,10 @@ class InvalidRecord(StrEnum):
     CORRUPT_BATCH = InvalidBatch.CORRUPT_BATCH.value
 
 
-# Names that are remembered: 65,536 of 20 bytes are some 15 MB, and a platform's tokens are fewer.
+# Cached names of keys: 65,536 of 20 bytes take some 15 MB, and a platform has fewer tokens.
 _MAX_NAMES: Final = 1 << 16
 
-# Above any token, also as a JSON string of escapes: six bytes for each of its 128.
+# Longer than any token, also as a JSON string of escapes: six bytes for each of 128 characters.
 _MAX_KEY_BYTES: Final = 1024
 
 # Confluent's wire format: a zero byte, and the id of a schema in its registry, in 4 bytes.
@@ -57,7 +57,7 @@ _PREFIX_BYTES: Final = 5
 
 
 class RecordDecoder:
-    """Reads the records of one topic. Keys come again and again: their names are made once."""
+    """Decodes the records of one topic. Keys repeat, so the channel name of a key is cached."""
 
     __slots__ = ("_category", "_has_prefix", "_max_bytes", "_names", "topic")
 
@@ -74,8 +74,8 @@ class RecordDecoder:
         if record.invalid is not None:
             return InvalidRecord(record.invalid.value)
         names = self._names.get(record.key or b"") or self._name(record)
-        # Not `isinstance(names, InvalidRecord)`: of an enum Python looks up first how that is
-        # asked.
+        # Not `isinstance(names, InvalidRecord)`: for an enum class Python first looks up
+        # `__instancecheck__`, which takes longer.
         if not isinstance(names, tuple):
             return names
         if self._has_prefix and record.value is not None:
@@ -89,7 +89,7 @@ class RecordDecoder:
         return ChannelMessage(record, token, self._category, channel, content[0]), content[1]
 
     def token(self, record: Record) -> str | InvalidRecord:
-        """The record's token; the value is not looked at."""
+        """Return the token of a record without decoding its value."""
         if record.invalid is not None:
             return InvalidRecord(record.invalid.value)
         names = self._names.get(record.key or b"") or self._name(record)
@@ -106,7 +106,7 @@ class RecordDecoder:
 
 
 def read_token(record: Record, written: KeyFormat = KeyFormat.TEXT) -> str | InvalidRecord:
-    """The token that a record's key stands for; `written`: as the topic's keys are."""
+    """Return the token of a record's key, which is in the format `written`."""
     if record.key is None:
         return InvalidRecord.NO_KEY
     text = _decode_key(record.key, written)
@@ -135,7 +135,7 @@ def _check_text(text: str, written: KeyFormat) -> str | InvalidRecord:
     if not is_token(text):
         return InvalidRecord.BAD_KEY
     if written is KeyFormat.TEXT and len(text) > 1 and text[0] == text[-1] == '"':
-        # Its channel would have the quotes in its name, and nobody would find it.
+        # The channel name would contain the quotes, and no client would subscribe to it.
         return InvalidRecord.KEY_IN_QUOTES
     return text
 
@@ -149,7 +149,7 @@ def _json_string(key: bytes) -> str:
 
 
 def read_value(value: bytes | None, max_bytes: int) -> tuple[bytes, object] | InvalidRecord:
-    """A record's value as it is and its event type, whatever that may be."""
+    """Return a record's value unchanged, and its event type, which may be of any JSON type."""
     if value is None:
         return InvalidRecord.TOMBSTONE
     if len(value) > max_bytes:
@@ -168,5 +168,5 @@ def read_value(value: bytes | None, max_bytes: int) -> tuple[bytes, object] | In
 
 
 def _has_schema_prefix(data: bytes) -> bool:
-    # The zero byte alone is no JSON, and no text that anybody could type.
+    # Neither JSON nor a typed key begins with a zero byte.
     return len(data) >= _PREFIX_BYTES and data[0] == 0

@@ -1,4 +1,4 @@
-"""What a client that comes back still has to get."""
+"""The resume cursor: the messages that a resuming client still has to get."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ Positions = dict[TopicPartition, int]
 
 
 class ResumeCursor:
-    """Patterns, each with the positions after which it is wanted; it shrinks as messages are given.
+    """Patterns, each with the positions after which the client wants its messages.
 
-    A partition that a pattern has no position for is not wanted. Patterns that overlap share one
-    mapping of positions, one object: each message is wanted once, and behind one position. With
-    two mappings a message would be wanted by one pattern and passed over by the other: a hole that
-    nobody notices.
+    The cursor advances as messages are delivered. Partitions without a position are not wanted.
+    Patterns that overlap share one mapping of positions (the same object), so each message is
+    compared with one position. With two mappings, one pattern could want a message that the other
+    has passed: a hole that nobody would notice.
     """
 
     def __init__(self, starts: Mapping[str, Positions]) -> None:
         assert not _overlaps(starts), starts
         self._starts = dict(starts)
-        # Up to here everything of a partition was given.
+        # By partition the offset up to which everything was delivered.
         self._reached: Positions = {}
-        # What `positions` said last; None after a change.
+        # The last result of `positions`; None after a change.
         self._lowest: Positions | None = None
         # Each mapping of positions once; None after a pattern was dropped.
         self._shared: Collection[Positions] | None = None
 
     @classmethod
     def sharing(cls, patterns: Iterable[str], positions: Positions) -> ResumeCursor:
-        """Want all patterns after the same positions."""
+        """Return a cursor in which all patterns share these positions."""
         return cls(dict.fromkeys(patterns, positions))
 
     @property
@@ -44,25 +44,25 @@ class ResumeCursor:
         return self._starts.keys()
 
     def drop(self, patterns: Iterable[str]) -> bool:
-        """Want these no more; whether any of them was wanted."""
+        """Remove patterns; return whether the cursor had any of them."""
         self._lowest = self._shared = None
         gone = [self._starts.pop(pattern, None) is not None for pattern in patterns]
         return any(gone)
 
     def after(self, pattern: str, key: TopicPartition) -> int | None:
-        """The offset after which a pattern's messages are wanted; None where none are."""
+        """Return the offset after which a pattern's messages are wanted; None if none are."""
         starts = self._starts.get(pattern)
         start = None if starts is None else starts.get(key)
         return None if start is None else max(start, self._reached.get(key, start))
 
     def positions(self) -> Mapping[TopicPartition, int]:
-        """Per partition the lowest offset after which anything of it is wanted."""
+        """Return per partition the lowest offset after which any pattern wants its messages."""
         if self._lowest is None:
             self._lowest = self._positions(min)
         return self._lowest
 
     def highest(self) -> Mapping[TopicPartition, int]:
-        """Per partition the highest offset after which anything of it is wanted."""
+        """Return per partition the highest offset after which any pattern wants its messages."""
         if len(self._distinct()) == 1:
             return self.positions()
         return self._positions(max)
@@ -73,18 +73,18 @@ class ResumeCursor:
         return len(self._distinct()) == 1
 
     def begin(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Want what comes after these too, of all patterns, where they had no position."""
+        """Add these positions to all patterns, in the partitions in which they had none."""
         self._lowest = None
         for starts in self._distinct():
             starts.update({**positions, **starts})
 
     def advance(self, key: TopicPartition, offset: int) -> None:
-        """Nothing of a partition is wanted up to `offset` any more."""
+        """Move a partition forward: nothing up to `offset` is wanted any more."""
         self._lowest = None
         self._reached[key] = max(offset, self._reached.get(key, offset))
 
     def place(self, key: TopicPartition, offset: int | None) -> None:
-        """Want what comes after `offset`, wherever that is; with None, nothing of the partition."""
+        """Move a partition to `offset`, forward or back; with None, remove the partition."""
         self._lowest = None
         self._reached.pop(key, None)
         for starts in self._distinct():
@@ -92,7 +92,7 @@ class ResumeCursor:
                 starts[key] = offset
 
     def cut(self, key: TopicPartition, offset: int) -> None:
-        """Want what comes after `offset` too: what was behind it is gone, and others follow it."""
+        """Move a partition back to `offset`, where the log was truncated: other records follow."""
         self._lowest = None
         if key in self._reached:
             self._reached[key] = min(offset, self._reached[key])
@@ -101,7 +101,7 @@ class ResumeCursor:
                 starts[key] = min(offset, starts[key])
 
     def forget(self, keys: Collection[TopicPartition]) -> None:
-        """Want nothing of these partitions; one pass, however many there are."""
+        """Remove partitions, in one pass."""
         self._lowest = None
         for key in keys:
             self._reached.pop(key, None)
@@ -110,7 +110,7 @@ class ResumeCursor:
                 del starts[key]
 
     def includes(self, message: ChannelMessage) -> bool:
-        """Whether a message is wanted."""
+        """Return whether a message is wanted."""
         record = message.record
         key = TopicPartition(record.topic, record.partition)
         for pattern in message.patterns:
@@ -121,7 +121,7 @@ class ResumeCursor:
         return False
 
     def starts(self) -> Iterable[tuple[Collection[str], Positions]]:
-        """The patterns that share positions, with the positions after which they are wanted."""
+        """Return each mapping of positions with the patterns that share it."""
         sharing: dict[int, tuple[list[str], Positions]] = {}
         for name, starts in self._starts.items():
             sharing.setdefault(id(starts), ([], starts))[0].append(name)
@@ -139,14 +139,14 @@ class ResumeCursor:
         return {key: max(offset, self._reached.get(key, offset)) for key, offset in found.items()}
 
     def _distinct(self) -> Collection[Positions]:
-        """Each mapping of positions once, however many patterns share it."""
+        """Return each mapping of positions once."""
         if self._shared is None:
             self._shared = {id(starts): starts for starts in self._starts.values()}.values()
         return self._shared
 
 
 def _overlaps(starts: Mapping[str, Positions]) -> bool:
-    """Whether two patterns overlap that do not share their mapping of positions."""
+    """Return whether two patterns overlap without sharing their mapping of positions."""
     if len({id(positions) for positions in starts.values()}) <= 1:
         return False
     # Two channels do not overlap, so only patterns with a `*` are compared: a reconnect has one for

@@ -107,7 +107,7 @@ class ReadScheduler:
             self._asked.set()
             await self._reads.lot.park()
 
-    async def take_for_replay(self) -> None:
+    async def wait_for_chunk(self) -> None:
         """Wait until the caller's replay may send its next chunk. Always a checkpoint."""
         self._asked.set()
         await self._replays.lot.park()

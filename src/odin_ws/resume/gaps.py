@@ -1,4 +1,4 @@
-"""Judgement of where a client wants to begin: the records to be had, and those lost."""
+"""Gaps: the records between a client's positions and the log that a replay cannot bring."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ __all__ = [
 
 
 class LossReason(StrEnum):
-    """Why records cannot be had; the first of them is told where there are several."""
+    """Why records are lost. With several reasons the client gets the first in this order."""
 
-    RECREATED = "recreated"  # the topic was deleted and created again: it has another id
-    UNKNOWN_POSITION = "unknown_position"  # no such partition, or it never was that far
-    TRUNCATED = "truncated"  # the position is one that an unclean leader election took back
-    EXPIRED = "expired"  # the log's retention took them
-    NO_POSITION = "no_position"  # the client named no position there
-    RATE_LIMIT_REJECTIONS = "too_many"  # more than one replay may read
+    RECREATED = "recreated"  # the topic was deleted and created again, with another id
+    UNKNOWN_POSITION = "unknown_position"  # no such partition, or no such offset yet
+    TRUNCATED = "truncated"  # an unclean leader election removed the records at the position
+    EXPIRED = "expired"  # the log's retention deleted them
+    NO_POSITION = "no_position"  # the client sent no position for the partition
+    OVER_LIMIT = "too_many"  # more than WS_REPLAY_MAX_RECORDS
 
 
 @attrs.define
 class LostSpans:
-    """The spans lost so far, and the reason."""
+    """The lost spans of one replay, with the reasons."""
 
     spans: dict[TopicPartition, Span] = attrs.field(factory=dict)
     reasons: set[LossReason] = attrs.field(factory=set)
 
     def add(self, reason: LossReason, key: TopicPartition, span: Span) -> None:
-        """Lose some more; the losses of one partition become one span."""
+        """Add a lost span; the spans of one partition become one."""
         known = self.spans.get(key)
         self.spans[key] = span if known is None else Span(known.first, span.last)
         self.reasons.add(reason)
 
     def unknown(self, key: TopicPartition, span: Span) -> None:
-        """A position that nobody ever had."""
+        """Add the span behind a position that the log never had."""
         self.add(LossReason.UNKNOWN_POSITION, key, span)
 
     @property
     def reason(self) -> LossReason | None:
-        """The one that is told."""
+        """The reason that the client gets; None without lost spans."""
         return next((reason for reason in LossReason if reason in self.reasons), None)
 
     def by_topic(self) -> dict[str, dict[int, Span]]:
-        """`{topic: {partition: span}}`."""
+        """Return the spans as `{topic: {partition: span}}`."""
         found: dict[str, dict[int, Span]] = {}
         for key, span in sorted(self.spans.items()):
             found.setdefault(key.topic, {})[key.partition] = span
@@ -68,10 +68,13 @@ def report_unknown_positions(
     live: Callable[[TopicPartition], int | None],
     bounds: Mapping[TopicPartition, Bounds],
 ) -> None:
-    """Judge positions ahead of ours: those beyond the log's end belong to another life of a topic.
+    """Report positions beyond the log's end as lost: they belong to an earlier topic of the name.
 
-    Nothing that it has now was given to the client; it is not known what the client wants of it.
-    So it is told of what there is, and goes on live.
+    The client has got nothing of the present topic, and its position says nothing about it. So
+    the whole log counts as lost, and the client continues live.
+
+    `ahead`: the client's positions that are ahead of this instance. `live`: returns the offset of
+    the last live record of a partition; None if it is not read.
     """
     for key, offset in ahead.items():
         has = bounds.get(key, Bounds(0, 0))
@@ -88,10 +91,12 @@ def report_truncated(
     bounds: Mapping[TopicPartition, Bounds],
     cut: Callable[[TopicPartition, int], Span | None],
 ) -> None:
-    """Judge positions beyond the log's end that the log once had, before a truncation.
+    """Report positions that the log had before it was truncated.
 
-    `cut` gives the truncated offsets up to a position. The client goes on behind what is left of
-    what it had.
+    The client continues after the last of its records that is left.
+
+    `ahead`: the client's positions that are ahead of this instance. `cut`: returns the truncated
+    offsets up to a position; None if it was not truncated.
     """
     for key, offset in ahead.items():
         gone = cut(key, offset)
@@ -107,9 +112,9 @@ def report_expired(
     bounds: Mapping[TopicPartition, Bounds],
     maximum: int,
 ) -> None:
-    """Lose from the spans needed what the log no longer has, and what is over `maximum` records.
+    """Report the needed records that the log no longer has, and those over `maximum` in sum.
 
-    The newest of those are kept, an equal share of each partition.
+    Of those over `maximum` the newest are replayed, an equal share of each partition.
     """
     left: dict[TopicPartition, Span] = {}
     for key, span in needed.items():
@@ -125,5 +130,5 @@ def report_expired(
         for key, span in left.items():
             last = span.last - share
             if last >= span.first:
-                lost_spans.add(LossReason.RATE_LIMIT_REJECTIONS, key, Span(span.first, last))
+                lost_spans.add(LossReason.OVER_LIMIT, key, Span(span.first, last))
                 resume_cursor.advance(key, last)

@@ -1,4 +1,4 @@
-"""The log's bounds, asked once for all replays that wait for them."""
+"""The log's first and last offsets, requested once for all replays that wait for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SharedLogReader"]
 
 @attrs.define(eq=False)
 class _Question:
-    """Partitions whose bounds several replays wait for, and the answer."""
+    """A request for the bounds of partitions, shared by the replays that wait for the answer."""
 
     partitions: set[TopicPartition] = attrs.field(factory=set)
     done: trio.Event = attrs.field(factory=trio.Event)
@@ -27,16 +27,16 @@ class _Question:
 
 
 class SharedLogReader:
-    """An Archive that is asked for bounds once by all who want those of the same topics.
+    """A log reader whose requests for bounds are shared by all replays of the same topics.
 
-    Replays that ask while a question is on its way share the next one. Each set of topics has
-    questions of its own, so that a topic that does not answer delays only those who need it. A
-    partition without an answer fails only the replays that need this partition.
+    Replays that come while a request is under way share the next one. Each set of topics has its
+    own requests, so a topic that does not answer delays only the replays that need it. A partition
+    without an answer fails only the replays that need this partition.
     """
 
     def __init__(self, log_reader: LogReader) -> None:
         self._log_reader = log_reader
-        # By topics: the question that is asked next.
+        # By topics the next request.
         self._next: dict[frozenset[str], _Question] = {}
         self._asking: set[frozenset[str]] = set()
         self._asked, self._topics = trio.open_memory_channel[frozenset[str]](math.inf)

@@ -1,15 +1,13 @@
-"""One client's way from where it was to live: a scan of the log, then history, then the index.
+"""The replay of one client: from its position through the log and the history to live.
 
-All of it is work for one client, and is done in time slices. Only between the last message of
-history and the index there is no await: nothing comes in between.
+The work is done in time slices. Between the last message of the history and the entry in the
+subscription index there is no await, so no message can be missed or doubled.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from itertools import groupby
 from typing import Final, Protocol
 
@@ -22,65 +20,65 @@ from odin_ws.protocol.responses import Lost, Replayed
 from odin_ws.records import TopicPartition
 from odin_ws.resume.delivered import Delivered
 from odin_ws.resume.gaps import LostSpans
+from odin_ws.resume.held_messages import HeldMessages
 from odin_ws.resume.replay_end import ReplayEnd
 from odin_ws.resume.replay_limits import RECOVERED
 from odin_ws.resume.scan_chunks import Chunk, chunks_of
 from odin_ws.resume.scan_cursor import ScanCursor, ScanEnd
 from odin_ws.resume.start_position import ReplayContext, StartPosition, StartPositionFinder, pause
-from odin_ws.steps import Steps
 from odin_ws.time_slice import TimeSlice
 
 __all__ = ["Replay", "ReplayClient", "ReplayObserver", "ReplayUnavailable"]
 
-# For so long a client waits for its answer while the log makes no progress.
+# Seconds for which a client waits for its answer while the log makes no progress.
 _PATIENCE_SECONDS: Final = 30.0
 
-# Bytes of the log's messages that are held to count them, before the first is sent.
+# Bytes of the log's messages that are held before the first is sent, to count them.
 _HELD_BYTES: Final = 1 << 20
 
-# What is held of history at most: a client that is slow keeps as much of it from being let go.
+# Bytes of the history that are held at most: a slow client keeps as much memory in use.
 _GATHERED_BYTES: Final = 256 << 10
 
-# With no more messages than that behind what was gathered of history, wanted or not, a client goes
-# live at once. Each time that there are more, twice as many will do.
+# A client goes live if the history has at most this many messages, of all channels, after those
+# that it was sent. Each time there are more, the limit is doubled.
 _NEWER: Final = 256
 
-# History is not kept from moving on for a client that takes longer for what it was sent last.
+# Seconds for which the history stays pinned while a client receives what it was sent last.
 _PINNED_SECONDS: Final = 2.0
 
 
 class ReplayClient(Protocol):
-    """A connection, as a replay sees it."""
+    """The part of a connection that a replay uses."""
 
     subscriber: Subscriber
 
     async def drained(self) -> None:
-        """Wait until it has taken what it was sent."""
+        """Wait until the send queue is empty."""
         ...
 
 
 class ReplayUnavailable(Exception):
-    """A replay cannot begin: the log does not answer, or too many ask. Nothing has changed."""
+    """A replay cannot begin, because the log does not answer. Nothing has changed."""
 
 
 class ReplayObserver(Protocol):
-    """The part of a connection that answers the client."""
+    """The part of a session that answers the client."""
 
     def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
-        """Before the first message; called once. It begins after the offsets of `start`."""
+        """Called once, before the first message; the replay begins after the offsets of `start`."""
         ...
 
     def lost(self, count: int, lost: Lost) -> None:
-        """After `count` replayed messages: what `begun` could not tell of is lost behind them."""
+        """Called after `count` replayed messages if more records are lost than `begun` was told."""
         ...
 
     def ended(self, count: int) -> None:
-        """After the last of `count` replayed messages."""
+        """Called after the last of `count` replayed messages."""
         ...
 
 
 class Replay:
-    """Brings a caller what it wants, and makes that live."""
+    """Sends a client the messages that its resume cursor wants, then makes its patterns live."""
 
     def __init__(
         self,
@@ -99,16 +97,16 @@ class Replay:
         self._observer = observer
         self._finder = StartPositionFinder(context, start_position.resume_cursor)
         self._slice = TimeSlice(context.scans.wait_for_work_slice)
-        # The place in the hub's order up to which all that is wanted of history was gathered.
+        # The place in the hub's order up to which all wanted messages of the history are held.
         self._gathered: int | None = None
         self._most_newer = _NEWER
-        # Whether the client may not have taken yet what it was sent last.
+        # Whether the client may not have received what it was sent last.
         self._has_unread = True
-        # Whether the client has unsubscribed from something that may be held.
+        # Whether the client has unsubscribed from patterns of held messages.
         self._dropped = False
         self._patience = trio.CancelScope()
         self._progressed_at = trio.current_time()
-        self._held: deque[Chunk] = deque()
+        self._held = HeldMessages()
         self._cursor: ScanCursor | None = None
         self._pin: Pin | None = None
         self._has_read = False
@@ -120,22 +118,25 @@ class Replay:
 
     @property
     def patterns(self) -> Iterable[str]:
-        """The patterns that are to become live."""
+        """The patterns that become live at the end."""
         return self._resume_cursor.patterns
 
     def drop(self, patterns: Iterable[str]) -> bool:
-        """The client has unsubscribed; whether any of these was to become live."""
+        """Remove patterns; return whether any of them was part of the replay."""
         names = list(patterns)
         self._delivered.end(names)
         dropped = (
             self._resume_cursor.drop(names) if self._cursor is None else self._cursor.drop(names)
         )
-        # What is held is looked through before it is counted or sent.
+        # Held messages are filtered before they are counted or sent.
         self._dropped |= dropped
         return dropped
 
     async def run(self) -> None:
-        """Until live. Raises ReplayUnavailable before it has begun."""
+        """Replay until the client is live.
+
+        Raises ReplayUnavailable if the log does not answer before the replay has begun.
+        """
         stats = self._context.stats
         stats.active += 1
         try:
@@ -151,7 +152,7 @@ class Replay:
         self._observer.ended(self._count)
 
     async def _run(self) -> None:
-        # Until it has begun; from then on only the caller's own slowness bounds it.
+        # The deadline holds until the replay has begun; then only a slow client delays it.
         self._progressed_at = trio.current_time()
         with trio.move_on_at(self._progressed_at + _PATIENCE_SECONDS) as self._patience:
             await self._finder.find(self._start_position)
@@ -170,14 +171,14 @@ class Replay:
             await self._deliver()
 
     def _give_up_counting(self) -> None:
-        """Begin without a count after all. Raises ReplayUnavailable where nothing was read yet."""
+        """Begin without a count. Raises ReplayUnavailable if nothing was read yet."""
         if not self._has_read:
             raise ReplayUnavailable
         self._begin(None)
 
     async def _deliver(self) -> None:
         while True:
-            # Not only at the start: a topic may be recreated meanwhile.
+            # In each round: a topic may be recreated during the replay.
             self._catch_up()
             await self._finder.wait_until_reached()
             if self._has_begun:
@@ -192,8 +193,8 @@ class Replay:
             elif self._held:
                 await self._send_held()
             elif self._gathered is None and self._has_unread:
-                # In a crowd that takes seconds. History is gathered after the wait, not before it:
-                # so little comes in between, and the client goes live with what was gathered.
+                # In a crowd this wait takes seconds. The history is gathered after it, so that few
+                # messages come between the gathering and going live.
                 await self._drained()
             elif self._gathered is None:
                 await self._gather()
@@ -201,7 +202,7 @@ class Replay:
                 return
 
     def _catch_up(self) -> None:
-        """Go on in the log as it is now. Not while a cursor is open: the wants move."""
+        """Apply changes of the log: recreated, truncated, new partitions. No cursor is open."""
         if moved := self._finder.catch_up(announced=self._has_begun):
             self._forget(moved)
             self._gathered = None
@@ -210,22 +211,15 @@ class Replay:
             self._first = {**self._resume_cursor.positions(), **self._first}
 
     def _forget(self, moved: Mapping[TopicPartition, int]) -> None:
-        """Drop held messages beyond these offsets: the log does not have them any more."""
-
-        def is_there(message: ChannelMessage) -> bool:
-            record = message.record
-            key = TopicPartition(record.topic, record.partition)
-            return record.offset <= moved.get(key, record.offset)
-
-        kept = (chunk.filtered(is_there) for chunk in self._held)
-        self._held = deque(chunk for chunk in kept if chunk.messages)
+        """Remove held messages after these offsets, which the log has lost."""
+        self._held.remove_beyond(moved)
         if not self._has_begun:
             positions = self._resume_cursor.positions()
             self._first = {**self._first, **{key: positions[key] for key in moved}}
         self._replay_end.cut(moved)
 
     async def _tell_losses(self) -> None:
-        """A client that is cut off behind a hole must have heard of it, or it never would."""
+        """Report losses before any later message: a client that disconnects must know of them."""
         if self._finder.lost_spans.spans:
             await self._send_held()
             lost = None if self._held else self._lost()
@@ -245,25 +239,25 @@ class Replay:
         self._observer.begun(Replayed(count, self._lost()), self._first)
 
     def _look_ahead(self) -> None:
-        """What has come up to now is replayed, and to be gathered; what comes later is news."""
+        """Set the end of the replay to the present position; later messages are live."""
         self._gathered = None
         self._replay_end.move(self._hub.ingest, self._resume_cursor.positions())
 
     def _lost(self) -> Lost | None:
-        """The records lost since the client was told last."""
+        """Return the records lost since the last report."""
         lost_spans, self._finder.lost_spans = self._finder.lost_spans, LostSpans()
         reason = lost_spans.reason
         return None if reason is None else Lost(lost_spans.by_topic(), reason)
 
     async def _read_log(self) -> None:
-        """Let a scan read what history does not have; records read stand if it fails."""
+        """Let a scan read what the history does not have; a failed scan loses nothing of it."""
         scans = self._context.scans
         needed = self._finder.missing_from_history()
         cursor = self._cursor = scans.open(self._resume_cursor, self._progressed_at)
-        # From here on there is patience for as long as there is progress.
+        # From here on the deadline moves with the progress of the scan.
         self._patience.deadline = math.inf
         try:
-            # A log that has changed is not read on before `wait_until_reached` has looked at it.
+            # A changed log is not read further before `wait_until_reached` has looked at it.
             while cursor.ended is None and not self._finder.is_outdated:
                 await self._follow(cursor)
         finally:
@@ -272,12 +266,12 @@ class Replay:
             self._unpin()
             self._pin = cursor.pin
         self._has_read |= cursor.has_read
-        # Many may have reached history together. Each begins a time slice at its turn: the old
-        # slices are over since the wait for the scan, and all would wait for another one.
+        # Many replays may reach the history together. Each begins a time slice at its turn: the old
+        # slices have expired during the scan.
         waited_since = trio.current_time()
-        await scans.wait_for_read()
+        await scans.wait_for_chunk()
         self._slice.begin()
-        # The wait for a turn is queueing, and no lack of progress.
+        # The wait for a turn is queueing, not a lack of progress.
         self._progressed_at = cursor.progressed_at + trio.current_time() - waited_since
         while (chunk := cursor.take()) is not None:
             self._hold_of_log(chunk)
@@ -285,12 +279,12 @@ class Replay:
                 await self._slice.yield_control()
         if not self._has_begun:
             self._patience.deadline = self._progressed_at + _PATIENCE_SECONDS
-            if self._held_size() > _HELD_BYTES:
+            if self._held.size > _HELD_BYTES:
                 self._begin(None)
         if cursor.ended is ScanEnd.EXPIRED:
             await self._finder.apply_log_bounds()
             if self._finder.missing_from_history() == needed:
-                # The log is another than the tail's: the source will notice.
+                # The log reader sees another log than the source, which will notice.
                 await pause()
 
     async def _follow(self, cursor: ScanCursor) -> None:
@@ -300,7 +294,7 @@ class Replay:
         chunk = cursor.take()
         if chunk is not None:
             self._hold_of_log(chunk)
-            if not self._has_begun and self._held_size() > cursor.limit:
+            if not self._has_begun and self._held.size > cursor.limit:
                 self._begin(None)
         elif self._has_begun:
             await cursor.wait()
@@ -311,7 +305,7 @@ class Replay:
                 cursor.flush()
 
     async def _wait(self, cursor: ScanCursor) -> bool:
-        """Wait for news of a scan; False where the log makes no progress for too long."""
+        """Wait for news of a scan; return False after `_PATIENCE_SECONDS` without progress."""
         while True:
             until = self._context.scans.progressed_at(cursor) + _PATIENCE_SECONDS
             with trio.move_on_at(until):
@@ -320,48 +314,40 @@ class Replay:
             if self._context.scans.progressed_at(cursor) + _PATIENCE_SECONDS <= trio.current_time():
                 return False
 
-    def _held_size(self) -> int:
-        return sum(chunk.size for chunk in self._held)
-
     def _hold_of_log(self, chunk: Chunk) -> None:
-        self._context.stats.from_log += self._hold(chunk)
-
-    def _hold(self, chunk: Chunk) -> int:
-        """Keep what the client is to be sent of a chunk; returns how many messages that are."""
+        """Hold a chunk without the messages that live subscriptions deliver."""
         if self._delivered:
             chunk = chunk.filtered(lambda message: not self._delivered.has(message))
-        if chunk.messages:
-            self._held.append(chunk)
-        return len(chunk.messages)
+        self._context.stats.from_log += self._held.extend([chunk])
 
     # ---- history
 
     async def _count_and_begin(self) -> None:
-        """Say how many messages follow, unless history moves on while they are counted."""
+        """Begin with the number of messages, unless the history moves on during the count."""
         self._look_ahead()
         until = self._replay_end.order
-        if self._held_size() < _HELD_BYTES and not await self._gather(until):
+        if self._held.size < _HELD_BYTES and not await self._gather(until):
             return
         count = 0
         if self._gathered is None:
-            # Beside live subscriptions it would be known of each message only.
+            # Beside live subscriptions each message would have to be looked at.
             if self._delivered:
                 self._begin(None)
                 return
             count = await self._slice.run(self._hub.history.count(self._resume_cursor, until))
         await self._drop_held()
         if not self._moved_on:
-            self._begin(count + sum(len(one.messages) for one in self._held))
+            self._begin(count + self._held.count)
 
     @property
     def _moved_on(self) -> bool:
-        """Whether the log or the history is another than when it was looked at last."""
+        """Whether the log has changed or the history has moved on since the last look."""
         return self._finder.is_outdated or bool(self._finder.missing_from_history())
 
     async def _gather(self, until: int | None = None) -> bool:
-        """Hold what comes next of history, of all that there is or up to a place in its order.
+        """Hold the next messages of the history, up to a place in its order or all.
 
-        Returns whether it does: not if history moves on meanwhile.
+        Returns False if the history moves on meanwhile.
         """
         until = self._hub.ingest.order if until is None else until
         history = self._hub.history
@@ -372,19 +358,15 @@ class Replay:
             return False
         for key, last in found.lasts.items():
             self._resume_cursor.advance(key, last)
-        self._held.extend(chunks)
-        self._context.stats.from_history += sum(len(one.messages) for one in chunks)
+        self._context.stats.from_history += self._held.extend(chunks)
         self._gathered = until if found.is_whole else None
         return True
 
     async def _drop_held(self) -> None:
-        """Let go of what is held of patterns that the client has unsubscribed from."""
+        """Remove held messages of patterns that the client has unsubscribed from."""
         while self._dropped:
             self._dropped = False
-            held = await self._slice.run(
-                _without_dropped(self._held, set(self._resume_cursor.patterns))
-            )
-            self._held = deque(one for one in held if one.messages)
+            await self._slice.run(self._held.keep_patterns(set(self._resume_cursor.patterns)))
 
     async def _send_held(self) -> None:
         while self._held:
@@ -395,11 +377,11 @@ class Replay:
             if self._dropped:
                 await self._drop_held()
             elif self._held:
-                self._send_chunk(self._held.popleft())
+                self._send_chunk(self._held.take())
                 self._has_unread = True
 
     async def _drained(self) -> None:
-        """Wait until the client has taken what it was sent, then for a turn."""
+        """Wait until the client has received what it was sent, then for a turn to send."""
         cursor = self._cursor
         if cursor is not None:
             cursor.busy = True
@@ -415,20 +397,20 @@ class Replay:
         finally:
             if cursor is not None:
                 cursor.busy = False
-        # To send a chunk that many share takes a part of a time slice. A crowd that waits for a
-        # slice per chunk takes longer for the log than memory reaches, and reads it again.
-        await self._context.scans.wait_for_read()
+        # Not a turn for work: a shared chunk takes a part of a time slice, and a crowd that waits
+        # for a whole slice per chunk falls behind the history and needs another scan.
+        await self._context.scans.wait_for_chunk()
         self._slice.begin()
         self._has_unread = False
 
     def _unpin(self) -> None:
-        """Let history move on."""
+        """Let the history drop messages again."""
         pin, self._pin = self._pin, None
         if pin is not None:
             self._hub.history.unpin(pin, trio.current_time())
 
     def _go_live(self, gathered: int) -> bool:
-        """Send what has come since history was gathered, and be live; False if that is too much."""
+        """Send the messages since `gathered`, and go live; return False if they are too many."""
         newer = self._hub.history.newer(gathered, self._most_newer)
         if newer is None:
             self._gathered = None
@@ -447,7 +429,7 @@ class Replay:
     def _send_chunk(self, chunk: Chunk) -> None:
         begun = trio.current_time()
         if self._replay_end.covers(chunk):
-            # The list is shared by all who get the same, and so is what is made of it.
+            # All clients with the same patterns share the chunk, and its encoded frames.
             self._hub.flush(self._client.subscriber)
             self._count += len(chunk.messages)
             self._hub.replay(self._client.subscriber, chunk.messages)
@@ -456,7 +438,7 @@ class Replay:
         self._context.stats.send_seconds += trio.current_time() - begun
 
     def _send(self, messages: Sequence[ChannelMessage]) -> None:
-        # Live messages that are due already come first: newer messages do not overtake them.
+        # Pending live messages come first: newer messages do not overtake them.
         self._hub.flush(self._client.subscriber)
         for replay, several in groupby(messages, self._replay_end.includes):
             chunk = list(several)
@@ -465,12 +447,3 @@ class Replay:
                 self._hub.replay(self._client.subscriber, chunk)
             else:
                 self._hub.send(self._client.subscriber, chunk)
-
-
-def _without_dropped(held: Iterable[Chunk], left: AbstractSet[str]) -> Steps[list[Chunk]]:
-    """Chunks without the messages of which no pattern is left."""
-    kept = []
-    for chunk in list(held):
-        kept.append(chunk.filtered(lambda message: not left.isdisjoint(message.patterns)))
-        yield
-    return kept

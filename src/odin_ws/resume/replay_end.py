@@ -1,4 +1,4 @@
-"""How far a replay reaches: what is behind it is replayed, what is beyond it is news."""
+"""The end of a replay: messages up to it are replayed, later ones are live."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["ReplayEnd"]
 
 
 class ReplayEnd:
-    """Where the hub was when a replay began.
+    """The position of the hub when a replay began.
 
-    `order`: the place in the hub's order.
+    `order`: the same as a place in the hub's order.
     """
 
     __slots__ = ("_positions", "order")
@@ -25,7 +25,7 @@ class ReplayEnd:
         self._positions: dict[TopicPartition, int] = {}
 
     def move(self, ingest: Ingest, partitions: Iterable[TopicPartition]) -> None:
-        """Reach up to where the hub is now."""
+        """Move the end to the present position of the hub."""
         self.order = ingest.order
         for key in partitions:
             position = ingest.position(key)
@@ -33,20 +33,20 @@ class ReplayEnd:
                 self._positions[key] = position
 
     def cut(self, moved: Mapping[TopicPartition, int]) -> None:
-        """Partitions have nothing beyond these offsets any more: what follows is news."""
+        """Move the end back to these offsets, after which partitions were truncated."""
         for key in self._positions.keys() & moved.keys():
             self._positions[key] = min(self._positions[key], moved[key])
 
     def covers(self, chunk: Chunk) -> bool:
-        """Whether all messages of a chunk are replayed."""
+        """Return whether all messages of a chunk are replayed."""
         positions = self._positions
         return all(last <= positions.get(key, last) for key, last in chunk.lasts.items())
 
     def includes(self, message: ChannelMessage) -> bool:
-        """Whether a message is replayed."""
+        """Return whether a message is replayed."""
         if message.order:
             return message.order <= self.order
-        # Of the log's messages the hub has made no others.
+        # A message that a scan has read has no place in the hub's order.
         record = message.record
         key = TopicPartition(record.topic, record.partition)
         return record.offset <= self._positions.get(key, record.offset)

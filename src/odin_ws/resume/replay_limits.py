@@ -16,31 +16,30 @@ RECOVERED: Final = "recovered"
 
 @attrs.frozen
 class ReplayLimits:
-    """Bounds on replays.
-
-    `records`: one replay reads at most so many from the archive, of all tokens. `scans`: so many
-    forward scans of the log run at once.
-    """
+    """Bounds on replays."""
 
     records: int
+    """The records, of all tokens, that one replay reads from the log at most."""
     scans: int = 4
+    """The scans of the log that run at once at most."""
 
 
 @attrs.define(eq=False)
 class ReplayStats:
-    """Counts since the start.
-
-    `results`: replays that began, by `recovered` or the reason why not all could be had.
-    `unavailable`: those that could not begin, for want of the log. `active`: under way now.
-    """
+    """Counts of replays since the start."""
 
     results: Counter[LossReason | str] = attrs.field(factory=Counter)
+    """Replays that began, by `recovered` or the reason of their loss."""
     unavailable: int = 0
+    """Replays that could not begin because the log did not answer."""
     active: int = 0
-    from_history: int = 0  # messages
-    from_log: int = 0  # messages
+    """Replays under way now."""
+    from_history: int = 0
+    """Messages sent from the history."""
+    from_log: int = 0
+    """Messages sent from the log."""
     send_seconds: float = 0.0
-    """Time for which sending chunks of replays has kept the event loop."""
+    """Seconds for which sending chunks of replays has kept the event loop."""
 
 
 @attrs.define(eq=False)
@@ -57,10 +56,10 @@ class ScanStats:
     records: int = 0
     """Records read from the log, each once for all clients on the scan."""
     matched: int = 0
-    """Those of them that a client on the scan wants: only these are decoded."""
+    """Records that a client on the scan wants: only these are decoded."""
     seconds: float = 0.0
-    """CPU time of finding out who wants a record, and decoding it."""
+    """CPU time of looking up the cursors that want a record, and of decoding it."""
     detached: int = 0
-    """Clients that held their scan up and go on with a later one."""
+    """Slow clients that were moved from their scan to a later one."""
     failed: int = 0
     """Scans that ended because the log did not answer."""

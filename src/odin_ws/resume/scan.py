@@ -1,7 +1,7 @@
 """A forward scan of the log, and the cursors of the clients that it serves.
 
-The scan reads each record once, decodes it once, and adds it to the lanes of the cursors that want
-it. Clients take the chunks of their lane at their own pace, within bounds.
+The scan reads and decodes each record once, and adds it to the chunk streams of the cursors that
+want it. Clients take the chunks of their stream at their own pace, within bounds.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from odin_ws.resume.scan_cursor import CLIENT_BYTES, ScanCursor, ScanEnd
 
 __all__ = ["Scan"]
 
-# What waits in all lanes of a scan together; each lane has an equal share, 16 KiB at least.
+# Bytes that wait in all streams of a scan; each stream has an equal share, 16 KiB at least.
 _SCAN_BYTES: Final = 16 << 20
 _LEAST_BYTES: Final = 16 << 10
 
-# For how long a scan keeps the loop from the live subscribers, and after how many records (some
-# 4 us each) or clients woken (some 50 us each) it looks at the clock.
+# The time for which a scan keeps the event loop, and the number of records (4 us each) or of
+# clients woken (50 us each) after which it looks at the clock.
 _SLICE_SECONDS: Final = 0.002
 _SLICE_RECORDS: Final = 32
 _SLICE_CLIENTS: Final = 32
 
-# Kafka's consumer decodes a batch in one piece of some milliseconds, about twice what the scan
-# needs to look through it, and what is live needs several passes of the loop. So the scan pauses
-# for as long as both together, once that is worth it, and at most this long: it has half the loop.
+# The log reader decodes a batch in one piece, which takes some milliseconds, twice the time of the
+# scan's own work on it. The scan then pauses for both together, so it has half of the event loop;
+# shorter pauses than the first value are saved up, and the second is the longest.
 _PAUSE_SECONDS: Final = (0.002, 0.02)
 _PAUSE_FACTOR: Final = 3
 
-# A client that does not take its messages may hold up others that wait for theirs for so long, and
-# all clients of a scan together; then they are detached.
+# Seconds for which one client that does not take its messages may hold up others, and for which all
+# clients of a scan may together; then they are detached.
 _HOLD_UP_SECONDS: Final = 2.0
 _HOLD_UPS_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.25
 
 
 class Scan:
-    """One forward read of some partitions, from the lowest cursor to where history begins.
+    """One forward read of some partitions, from the lowest cursor to the begin of the history.
 
-    `is_awaited` tells whether other clients wait for this scan's end.
+    `is_awaited`: returns whether other clients wait for the end of this scan.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Scan:
         self.reads = 0
         """Batches of records read so far."""
         self.progressed_at = -math.inf
-        """When it last read something, or was busy with its clients."""
+        """The time of the last read, or of the last work for its clients."""
         self.scope = trio.CancelScope()
-        """Cancelled when nobody is on the scan any more."""
+        """Cancelled when the last cursor has left."""
         self._hub = hub
         self._history = hub.history
         self._log_reader = log_reader
@@ -75,31 +75,31 @@ class Scan:
         self._is_awaited = is_awaited
         self._index: ChunkStreamIndex[ScanCursor] = ChunkStreamIndex()
         self.rewinds = 0
-        """How often it went back for others."""
+        """How often the scan went back for other cursors."""
         self._has_begun = self._is_reading = self._is_closed = False
         self._spans: Mapping[TopicPartition, Span] = {}
-        # Cursors that it is to go back for, and what cancels the reading then.
+        # The cursors for which the scan is to go back, and the scope that then ends the reading.
         self._behind: dict[ScanCursor, None] = {}
         self._pass = trio.CancelScope()
-        # Lanes with chunks that their members have not heard of.
+        # Streams with chunks for which their members were not woken yet.
         self._closed: dict[ChunkStream[ScanCursor], None] = {}
         self._full: dict[ScanCursor, None] = {}
         self._room = trio.Event()
         self._held_up = 0.0
-        # Seconds for which it is to pause.
+        # Seconds of pause that are saved up.
         self._owed = 0.0
 
     # ---- cursors: all of this is synchronous
 
     def admits(self, resume_cursor: ResumeCursor) -> bool:
-        """Whether the scan is at or behind a client in all partitions that it has to read."""
+        """Return whether the scan has not passed a client in any partition that it has to read."""
         if self._is_closed:
             return False
         floor = self._history.floor
         for key, offset in resume_cursor.positions().items():
             at = self.positions.get(key)
             if at is None:
-                # Until reading begins it can be read from anywhere.
+                # Before reading begins a partition can be added at any offset.
                 end = floor(key)
                 if self._is_reading and end is not None and offset < end:
                     return False
@@ -108,12 +108,12 @@ class Scan:
         return True
 
     def attach(self, cursor: ScanCursor) -> None:
-        """Take a cursor that is admitted."""
+        """Add a cursor that `admits` has accepted."""
         floor = self._history.floor
         for key, offset in cursor.resume_cursor.positions().items():
             end = floor(key)
             place = offset if end is None else min(offset, end)
-            # While it reads it admits nobody that is behind it: this moves nothing back then.
+            # While the scan reads it admits no cursor behind it, so this moves no position back.
             self.positions[key] = min(place, self.positions.get(key, place))
         self.cursors[cursor] = None
         self._stats.clients += 1
@@ -122,13 +122,13 @@ class Scan:
 
     @property
     def everybody(self) -> list[ScanCursor]:
-        """The cursors on it, and those that it is to go back for."""
+        """The cursors on the scan, and those for which it is to go back."""
         return [*self.cursors, *self._behind]
 
     def can_go_back(self, lowest: Mapping[TopicPartition, int]) -> bool:
-        """Whether to read on from there costs no more than what is left to be read.
+        """Return whether to go back there costs no more records than are left to read.
 
-        Then another scan costs more, and nobody on this one waits twice as long.
+        Then another scan would cost more, and no client of this one waits twice as long.
         """
         if self._is_closed or not self._is_reading:
             return False
@@ -140,18 +140,18 @@ class Scan:
         return again <= left
 
     def go_back_for(self, cursors: Iterable[ScanCursor]) -> None:
-        """Read on from the lowest of these cursors, which it has passed, for all."""
+        """Go back to the lowest of these cursors, and read on for all."""
         for cursor in cursors:
             cursor.join(self)
             self._behind[cursor] = None
         self._pass.cancel()
 
     def take_in(self, cursor: ScanCursor) -> None:
-        """Put a cursor into the lane of its patterns."""
+        """Add a cursor to the stream of its patterns."""
         cursor.enter(self._index.enter(cursor, frozenset(cursor.resume_cursor.patterns)))
 
     def take_out(self, cursor: ScanCursor) -> None:
-        """Take a cursor out of its lane, with all that was read for it so far."""
+        """Remove a cursor from its stream, with all that was read for it so far."""
         chunk_stream = cursor.chunk_stream
         if chunk_stream is not None:
             self._index.leave(cursor, chunk_stream)
@@ -159,7 +159,7 @@ class Scan:
             self._forget_full(cursor)
 
     def leave(self, cursor: ScanCursor) -> None:
-        """Let a cursor go; without any the scan ends."""
+        """Remove a cursor; after the last one the scan ends."""
         self.take_out(cursor)
         if cursor in self.cursors:
             del self.cursors[cursor]
@@ -171,13 +171,13 @@ class Scan:
             self.scope.cancel()
 
     def end(self, cursor: ScanCursor, ending: ScanEnd) -> None:
-        """Let a cursor go, and tell its client."""
+        """Remove a cursor, and wake its client."""
         self.leave(cursor)
         cursor.ended = ending
         cursor.wake()
 
     def made_room(self, cursor: ScanCursor) -> None:
-        """A client has taken a chunk."""
+        """Note that a client has taken a chunk."""
         if cursor in self._full and cursor.pending <= self.limit // 2:
             self._forget_full(cursor)
 
@@ -189,16 +189,16 @@ class Scan:
 
     @property
     def limit(self) -> int:
-        """Bytes that a client may have waiting."""
+        """The bytes that may wait for one client."""
         share = _SCAN_BYTES // max(1, len(self._index))
         return min(CLIENT_BYTES, max(_LEAST_BYTES, share))
 
     # ---- reading
 
     async def run(self) -> None:
-        """Read until history has what comes next for all, or nobody is there any more.
+        """Read until the history has the next record of all cursors, or no cursor is left.
 
-        Raises LogUnavailable and RecordsExpired; the cursors are still there then.
+        Raises LogUnavailable and RecordsExpired; the cursors then stay on the scan.
         """
         self._has_begun = True
         pin = self._history.pin()
@@ -214,15 +214,15 @@ class Scan:
             self._history.unpin(pin, trio.current_time())
 
     def close(self) -> None:
-        """Admit nobody any more."""
+        """Admit no more cursors."""
         self._is_closed = True
 
     async def end_all(self, ending: ScanEnd) -> None:
-        """Let all cursors go."""
+        """Remove all cursors, and wake their clients."""
         await self._end_all(ending, None)
 
     def _left(self) -> dict[TopicPartition, Span]:
-        """What is to be read until history begins."""
+        """Return the spans to read up to the history."""
         floor = self._history.floor
         return {
             key: Span(offset + 1, end)
@@ -238,7 +238,7 @@ class Scan:
                 async for records in batches:
                     begun, before = trio.current_time(), self._stats.seconds
                     await self._match(records)
-                    # Neither for what others took meanwhile, nor while a clock stands still.
+                    # Time of other tasks does not count, nor does a clock that stands still.
                     took = min(trio.current_time() - begun, self._stats.seconds - before)
                     self._owed += _PAUSE_FACTOR * took
                     self._progress()
@@ -251,17 +251,17 @@ class Scan:
             self._progress()
 
     async def _pause(self) -> None:
-        """Leave the loop to the others for as long as the scan has had it."""
+        """Pause for as long as the scan has kept the event loop."""
         least, maximum = _PAUSE_SECONDS
         if self._owed >= least:
             seconds, self._owed = min(maximum, self._owed), 0.0
             await trio.sleep(seconds)
 
     async def _go_back(self) -> None:
-        """Take those that the scan is to go back for; the others leave out what they have."""
+        """Attach the cursors for which the scan goes back; the others leave out what they have."""
         self.rewinds += 1
-        # Without a lane they get nothing until all know where they are. Until then nobody may lower
-        # `positions`: what they were given would come again.
+        # Each cursor leaves its stream and stores its position before `positions` is lowered:
+        # otherwise it would get the same records again.
         await self._change(list(self.cursors), self.take_out)
         self._is_reading = False
         await self._change(list(self._behind), self._board_behind)
@@ -288,7 +288,7 @@ class Scan:
         self.progressed_at = trio.current_time()
 
     async def _match(self, records: Sequence[Record]) -> None:
-        """Add records to the lanes that want them."""
+        """Add records to the streams that want them."""
         chunk_bytes = min(CHUNK_BYTES, self.limit)
         over = trio.current_time() + _SLICE_SECONDS
         begun = time.thread_time()
@@ -307,7 +307,7 @@ class Scan:
         ingest = self._hub.ingest
         token = ingest.token(record)
         if token is not None:
-            # Before the value is parsed: most records are other tokens'.
+            # Looked up before the value is parsed: most records are of other tokens.
             chunk_streams = self._index.find(token, ingest.catalogue.topics[record.topic].category)
             message = ingest.read(record) if chunk_streams else None
             if message is not None:
@@ -319,7 +319,7 @@ class Scan:
         self.positions[key] = record.offset
 
     async def _serve(self) -> None:
-        """Wake the clients for whom a chunk was closed, and find those that have too many."""
+        """Wake the clients with new chunks, and note those with more than `limit` bytes."""
         count, limit = 0, self.limit
         closed, self._closed = self._closed, {}
         for chunk_stream in closed:
@@ -336,11 +336,11 @@ class Scan:
                     await self.yield_control()
             chunk_stream.forget(first)
         if count:
-            # They take their chunk before there is another one.
+            # The clients take their chunk before the next one is made.
             await self.yield_control()
 
     async def _wait_for_room(self) -> None:
-        """Wait for clients that hold too much, and detach those that others would wait for."""
+        """Wait for clients with too many bytes, and detach those that hold up others."""
         while self._full:
             begun = trio.current_time()
             self._room = trio.Event()
@@ -349,7 +349,7 @@ class Scan:
             if self._full and self._harms_others():
                 waited = trio.current_time() - begun
                 self._held_up += waited
-                # Those that are not busy have not had their turn yet: that is our slowness.
+                # A client that is not busy waits for a turn of the event loop: it is not slow.
                 for cursor in [one for one in self._full if one.busy]:
                     cursor.held_up += waited
                     if cursor.held_up > _HOLD_UP_SECONDS or self._held_up > _HOLD_UPS_SECONDS:
@@ -357,7 +357,7 @@ class Scan:
                         self.end(cursor, ScanEnd.DETACHED)
 
     def _harms_others(self) -> bool:
-        """Whether a client waits for records that the scan could read now."""
+        """Return whether another client waits for records that the scan could read now."""
         return self._is_awaited() or any(
             cursor not in self._full and not cursor.busy for cursor in self.cursors
         )
@@ -373,9 +373,9 @@ class Scan:
                 await self.yield_control()
 
     async def yield_control(self) -> None:
-        """Let others have the loop: a slice of each pass is the scan's, however many wait.
+        """Let other tasks run; the scan does not queue behind its clients.
 
-        While there is so much to do the log is not what is waited for.
+        Its work for clients is progress, so their patience is not spent meanwhile.
         """
         await trio.lowlevel.checkpoint()
         self.progressed_at = trio.current_time()

@@ -1,4 +1,4 @@
-"""Chunks of messages that a scan has read, shared by the cursors that want the same."""
+"""Chunks of messages that a scan has read, shared by all cursors with the same patterns."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ __all__ = ["CHUNK_BYTES", "MESSAGE_BYTES", "Chunk", "ChunkStream", "ChunkStreamI
 
 T = TypeVar("T")
 
-# Written at once, then the client must have taken it. Small, so that a slow one is not cut off:
-# within WS_WRITE_TIMEOUT_SECONDS 64 KiB are taken at 7 KB a second.
+# A chunk is written at once, and the next one when the client has received it. Small, so that a
+# slow client is not closed: within WS_WRITE_TIMEOUT_SECONDS it receives 64 KiB at 7 KB a second.
 CHUNK_BYTES: Final = 64 << 10
 
-# A message counts this much at least: to encode 512 of them takes half a millisecond.
+# The least that a message counts, in bytes: to encode 512 messages takes half a millisecond.
 MESSAGE_BYTES: Final = 128
 
-# The lanes of a key are looked up once; 65,536 keys of the log are more than a platform has.
+# Cached look-ups of streams by key: a platform has fewer than 65,536 keys.
 _MAX_KNOWN: Final = 1 << 16
 
 
 class Chunk:
-    """Messages in the order of the log; `firsts` and `lasts` are their offsets by partition."""
+    """Messages in the order of the log, with their first and last offsets by partition."""
 
     __slots__ = ("firsts", "lasts", "messages", "size")
 
     def __init__(self, messages: Iterable[ChannelMessage] = ()) -> None:
         self.messages: list[ChannelMessage] = []
         self.size = 0
-        """Bytes of the messages' values, of each `MESSAGE_BYTES` at least."""
+        """Bytes of the messages' values; each counts `MESSAGE_BYTES` at least."""
         self.firsts: dict[TopicPartition, int] = {}
         self.lasts: dict[TopicPartition, int] = {}
         for message in messages:
@@ -49,12 +49,12 @@ class Chunk:
         self.lasts[key] = offset
 
     def filtered(self, keep: Callable[[ChannelMessage], bool]) -> Chunk:
-        """This chunk, or one without the messages that are not to be kept."""
+        """Return this chunk, or a copy without the messages for which `keep` is false."""
         kept = [message for message in self.messages if keep(message)]
         return self if len(kept) == len(self.messages) else Chunk(kept)
 
     def after(self, starts: Mapping[TopicPartition, int]) -> Chunk:
-        """The messages behind these offsets; none of a partition that has no offset there."""
+        """Return the messages after these offsets; none of partitions without one."""
         begins: dict[tuple[str, int], int] = {
             key: starts.get(key, last) for key, last in self.lasts.items()
         }
@@ -71,10 +71,10 @@ class Chunk:
 def chunks_of(
     messages: Iterable[ChannelMessage], leave_out: Callable[[ChannelMessage], bool] | None = None
 ) -> Steps[list[Chunk]]:
-    """Messages as chunks that can be written at once, without those that are to be left out."""
+    """Return messages as chunks of `CHUNK_BYTES`, without those for which `leave_out` is true."""
     chunks: list[Chunk] = []
     chunk = Chunk()
-    # To decide whether a message is left out takes some look-ups.
+    # `leave_out` looks up each pattern of a message.
     step = STEP_MESSAGES if leave_out is None else STEP_ITEMS
     for count, message in enumerate(messages, 1):
         if leave_out is None or not leave_out(message):
@@ -91,9 +91,9 @@ def chunks_of(
 
 
 class ChunkStream(Generic[T]):
-    """The messages of one set of patterns, for all cursors that have exactly these.
+    """The chunks of one set of patterns, for all cursors that have exactly these patterns.
 
-    `total`: bytes of all its chunks so far.
+    `total`: the bytes of all chunks so far.
     """
 
     __slots__ = ("_base", "_chunks", "_open", "members", "patterns", "total")
@@ -112,12 +112,12 @@ class ChunkStream(Generic[T]):
         return self._base + len(self._chunks)
 
     def add(self, message: ChannelMessage, key: TopicPartition) -> int:
-        """Add a message; returns the bytes of the open chunk."""
+        """Add a message to the open chunk; return the bytes of the chunk."""
         self._open.add(message, key)
         return self._open.size
 
     def close(self) -> bool:
-        """Let the members have what the open chunk holds; whether it holds something."""
+        """Publish the open chunk to the members; return whether it had messages."""
         if not self._open.messages:
             return False
         self._chunks.append(self._open)
@@ -126,30 +126,30 @@ class ChunkStream(Generic[T]):
         return True
 
     def chunk(self, number: int) -> Chunk | None:
-        """A chunk; None where that is the next one."""
+        """Return a chunk by its number; None if it is not published yet."""
         return self._chunks[number - self._base] if number < self.end else None
 
     def forget(self, first: int) -> None:
-        """Let go of the chunks before `first`: all members have them."""
+        """Delete the chunks before `first`, which all members have taken."""
         del self._chunks[: max(0, first - self._base)]
         self._base = max(self._base, first)
 
 
 class ChunkStreamIndex(Generic[T]):
-    """Lanes by pattern: a record is looked up by token and category, however many wait for it."""
+    """The streams by pattern: a record's streams are found by its token and category."""
 
     def __init__(self) -> None:
         self._chunk_streams: dict[frozenset[str], ChunkStream[T]] = {}
         self._by_pattern: dict[str, dict[ChunkStream[T], None]] = {}
-        # Lanes by token and category, of those looked up; until lanes come or go.
+        # Cached streams by token and category, until streams are added or removed.
         self._known: dict[tuple[str, str], Sequence[ChunkStream[T]]] = {}
 
     def __len__(self) -> int:
-        """The number of lanes."""
+        """Return the number of streams."""
         return len(self._chunk_streams)
 
     def enter(self, member: T, patterns: frozenset[str]) -> ChunkStream[T]:
-        """Put a member in the lane of its patterns, behind all that the lane has so far."""
+        """Add a member to the stream of its patterns, after the chunks that the stream has."""
         chunk_stream = self._chunk_streams.get(patterns)
         if chunk_stream is None:
             chunk_stream = self._chunk_streams[patterns] = ChunkStream(patterns)
@@ -161,7 +161,7 @@ class ChunkStreamIndex(Generic[T]):
         return chunk_stream
 
     def leave(self, member: T, chunk_stream: ChunkStream[T]) -> None:
-        """Take a member out of its lane; the lane's messages so far can still be had from it."""
+        """Remove a member from its stream; it may still take the chunks so far."""
         chunk_stream.close()
         del chunk_stream.members[member]
         if not chunk_stream.members:
@@ -174,7 +174,7 @@ class ChunkStreamIndex(Generic[T]):
                     del self._by_pattern[pattern]
 
     def find(self, token: str, category: str) -> Sequence[ChunkStream[T]]:
-        """The lanes that want the records of a token and a category, each once."""
+        """Return the streams that want the records of a token and category, each once."""
         found = self._known.get((token, category))
         if found is None:
             if len(self._known) >= _MAX_KNOWN:

@@ -1,4 +1,4 @@
-"""One client's place in the log while scans read it."""
+"""The scan cursor: one client's place in the log while a scan reads it."""
 
 from __future__ import annotations
 
@@ -20,39 +20,41 @@ if TYPE_CHECKING:
 
 __all__ = ["CLIENT_BYTES", "ScanCursor", "ScanEnd", "WaitingGroup"]
 
-# A client may have so many bytes waiting.
+# The bytes that may wait for one client.
 CLIENT_BYTES: Final = 1 << 20
 
 
 class ScanEnd(Enum):
-    """How a cursor's time on a scan ended."""
+    """How a scan ended for a cursor."""
 
     REACHED = "reached"
-    """All that history does not have was read; history is pinned from there on."""
+    """The scan has reached the history, which is pinned from there on."""
 
     DETACHED = "detached"
-    """The client did not take its messages: it goes on with a later scan."""
+    """The client did not take its messages: it continues on a later scan."""
 
     EXPIRED = "expired"
-    """The log no longer has the records that the scan was to read next."""
+    """The log no longer has the next records of the scan."""
 
 
 @attrs.define(eq=False)
 class WaitingGroup:
-    """Cursors that wait for the same scan.
-
-    `attempts`: how often the log did not answer them. `lowest`: where the scan would begin.
-    """
+    """Cursors that wait for the same scan. Times are Trio's, in seconds."""
 
     since: float
+    """When the first cursor came."""
     joined_at: float
+    """When the last cursor came."""
     attempts: int = 0
+    """How often the log did not answer in a row."""
     not_before: float = -math.inf
+    """When the next scan may begin, after a failure."""
     cursors: dict[ScanCursor, None] = attrs.field(factory=dict)
     lowest: dict[TopicPartition, int] = attrs.field(factory=dict)
+    """The offsets at which the scan would begin."""
 
     def add(self, cursor: ScanCursor, now: float) -> None:
-        """Let one more wait."""
+        """Add a cursor."""
         self.cursors[cursor] = None
         self.joined_at = now
         cursor.group = self
@@ -63,25 +65,24 @@ class WaitingGroup:
 class ScanCursor:
     """One client's place in the log: it is on a scan or waits for one.
 
-    While it is on a scan `resume_cursor` stays where it was; it moves when the cursor leaves the
-    scan.
+    `resume_cursor` advances when the cursor leaves the scan, not while it is on it.
     """
 
     def __init__(self, resume_cursor: ResumeCursor, since: float) -> None:
         self.resume_cursor = resume_cursor
         self.ended: ScanEnd | None = None
         self.pin: Pin | None = None
-        """With REACHED: what keeps history from moving on; its taker has to release it."""
+        """After REACHED: the pin of the history; the replay that takes it releases it."""
         self.busy = False
-        """The client has not taken yet what it was sent last."""
+        """Whether the client has not yet received what it was sent last."""
         self.held_up = 0.0
-        """Seconds for which it has held up others on its scan."""
+        """Seconds for which the client has held up others on its scan."""
         self.scan: Scan | None = None
         self.group: WaitingGroup | None = None
-        """The cursors that it waits among, while it is on no scan."""
+        """The group in which it waits, while it is on no scan."""
         self.chunk_stream: ChunkStream[ScanCursor] | None = None
         self.next = 0
-        """The number of the next chunk in its lane."""
+        """The number of the next chunk of its stream."""
         self._since = since
         self._reads = 0
         self._has_read = False
@@ -93,54 +94,54 @@ class ScanCursor:
 
     @property
     def progressed_at(self) -> float:
-        """When records were last read for the client; before that, since when it waits."""
+        """When records were last read for the client, or else when it began to wait."""
         return self._since if self.scan is None else max(self._since, self.scan.progressed_at)
 
     @property
     def has_read(self) -> bool:
-        """Whether a scan has read records since the cursor joined it."""
+        """Whether a scan has read a batch since the cursor joined it."""
         return self._has_read or (self.scan is not None and self.scan.reads > self._reads)
 
     @property
     def limit(self) -> int:
-        """Bytes that the client may have waiting."""
+        """The bytes that may wait for the client."""
         return CLIENT_BYTES if self.scan is None else self.scan.limit
 
     @property
     def pending(self) -> int:
-        """Bytes that wait for the client."""
+        """The bytes that wait for the client."""
         rest = sum(chunk.size for chunk in self._rest)
         return rest if self.chunk_stream is None else rest + self.chunk_stream.total - self._taken
 
     def flush(self) -> None:
-        """Let the client have what was read so far, though it fills no chunk."""
+        """Publish the records read so far, though they fill no chunk."""
         if self.chunk_stream is not None:
             self.chunk_stream.close()
 
     def has_waited(self, until: float) -> None:
-        """The client has waited for a scan; until then there was progress."""
+        """Note that there was progress until `until` while the client waited for a scan."""
         self._since = max(self._since, until)
 
     def join(self, scan: Scan) -> None:
-        """Be on a scan."""
+        """Note the scan that the cursor is on."""
         self.scan, self._reads = scan, scan.reads
 
     def detach(self) -> None:
-        """Be on no scan any more."""
+        """Note that the cursor is on no scan."""
         self._since, self._has_read, self.scan = self.progressed_at, self.has_read, None
 
     def wake(self) -> None:
-        """Tell the client that there is something to take, or that the scan has ended for it."""
+        """Wake the client: there is a chunk, or the scan has ended for it."""
         self._news.set()
 
     async def wait(self) -> None:
-        """Wait until woken, or until there is nothing more to wait for."""
+        """Wait for `wake`; return at once if the scan has ended."""
         if self.ended is None:
             await self._news.wait()
             self._news = trio.Event()
 
     def take(self) -> Chunk | None:
-        """The next chunk with what the client wants of it; None where none is there yet."""
+        """Return the wanted messages of the next chunk; None if no chunk is there yet."""
         while self._rest:
             if (rest := self._rest.popleft()).messages:
                 return rest
@@ -156,8 +157,8 @@ class ScanCursor:
         return None
 
     def drop(self, patterns: Collection[str]) -> bool:
-        """Want these patterns no more; whether any of them was wanted."""
-        scan, was_in_lane = self.scan, self.chunk_stream is not None
+        """Remove patterns; return whether the cursor had any of them."""
+        scan, was_in_stream = self.scan, self.chunk_stream is not None
         if scan is not None:
             scan.take_out(self)
         dropped = self.resume_cursor.drop(patterns)
@@ -169,12 +170,12 @@ class ScanCursor:
         if not left:
             self.ended = self.ended or ScanEnd.DETACHED
             self.wake()
-        elif scan is not None and was_in_lane:
+        elif scan is not None and was_in_stream:
             scan.take_in(self)
         return dropped
 
     def enter(self, chunk_stream: ChunkStream[ScanCursor]) -> None:
-        """Take the chunks of a lane from now on."""
+        """Take the chunks of a stream from its end on."""
         self.chunk_stream, self.next, self._taken = (
             chunk_stream,
             chunk_stream.end,
@@ -184,7 +185,7 @@ class ScanCursor:
         self._starts = self.resume_cursor.highest()
 
     def leave(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Have what the lane still holds, and move to where the scan is."""
+        """Keep the remaining chunks of the stream, and advance to the scan's positions."""
         chunk_stream, self.chunk_stream = self.chunk_stream, None
         while chunk_stream is not None and (chunk := chunk_stream.chunk(self.next)) is not None:
             self.next += 1
@@ -196,8 +197,8 @@ class ScanCursor:
     def _wanted_of(self, chunk: Chunk) -> Chunk:
         if not self._is_uniform:
             return chunk.filtered(self.resume_cursor.includes)
-        # The lane has the messages of exactly the client's patterns, and one mapping of positions
-        # holds for all of them: the offset alone decides.
+        # The stream has the messages of exactly the client's patterns, which share one mapping of
+        # positions: the offset alone decides.
         starts = self._starts
         if all(key in starts and first > starts[key] for key, first in chunk.firsts.items()):
             return chunk

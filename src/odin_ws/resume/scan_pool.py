@@ -19,35 +19,40 @@ from odin_ws.resume.scan_cursor import ScanCursor, ScanEnd, WaitingGroup
 
 __all__ = ["ScanPool"]
 
-# Where a scan runs, clients that it has passed wait until nobody has joined them for so long, and
-# for the longer time at most: then it goes back for them, or another one begins. For each scan
-# that runs, and each time that one went back, that is 4 and 2 times as long: a crowd that arrives
-# over seconds needs few reads, and nobody is sent back again and again.
+# Clients that a running scan has passed wait in a group until no client has joined the group for
+# _QUIET_SECONDS, and for _GATHER_SECONDS at most. Then the scan goes back for them, or another one
+# begins. Each running scan, and each time that one went back, multiplies both by their factors: a
+# crowd that arrives over seconds needs few reads of the log.
 _QUIET_SECONDS: Final = 0.05
 _QUIET_FACTOR: Final = 4.0
 _GATHER_SECONDS: Final = 1.0
 _GATHER_FACTOR: Final = 2.0
 
-# A scan goes back so many times at most.
+# How often one scan goes back at most: its other clients wait meanwhile.
 _REWINDS: Final = 3
 
-# After a failure the log is asked again after so many seconds, twice as many each time.
+# Seconds until the log is read again after a failure: the first wait, doubled up to the longest.
 _BACKOFF_SECONDS: Final = (0.5, 8.0)
 _JITTER: Final = (0.75, 1.25)
 
-# So many cursors board or change their group between two yields: some 50 us each.
+# Cursors that are attached or change their group between two yields: 50 us each.
 _SLICE_CLIENTS: Final = 32
 
 
 class ScanPool:
-    """Brings cursors onto scans, at most `maximum` at once.
+    """Attaches cursors to scans, of which at most `maximum` run at once.
 
-    A client joins a running scan that has not passed it yet. Else it waits in a group: for a scan
-    that goes back for the group while that costs less than another one, or for a scan of its own.
-    After a failure clients wait in groups by the topics that they need, so that a topic that cannot
-    be read delays only them. `wait_for_read`: what a replay waits for before it sends the next
-    chunk. `wait_for_work_slice`: what work on behalf of one client waits for between two time
-    slices.
+    A client joins a running scan that has not passed it yet. Otherwise it waits in a group: a
+    running scan goes back for the group if that costs less than another scan, or a new scan
+    begins. After a failure clients wait in groups by the topics that they need, so that a topic
+    that cannot be read delays only them.
+
+    Args:
+        hub: the hub, whose history the scans read up to.
+        log_reader: reads the log.
+        maximum: the number of scans at once.
+        wait_for_chunk: a replay awaits it before it sends the next chunk.
+        wait_for_work_slice: work for one client awaits it between two time slices.
     """
 
     def __init__(
@@ -55,11 +60,11 @@ class ScanPool:
         hub: Hub,
         log_reader: LogReader,
         maximum: int,
-        wait_for_read: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        wait_for_chunk: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         wait_for_work_slice: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self.stats = ScanStats()
-        self.wait_for_read = wait_for_read
+        self.wait_for_chunk = wait_for_chunk
         self.wait_for_work_slice = wait_for_work_slice
         self.log_reader = SharedLogReader(log_reader)
         self._hub = hub
@@ -68,12 +73,12 @@ class ScanPool:
         self._groups: dict[frozenset[str], WaitingGroup] = {}
         # Topics that could not be read the last time.
         self._failing: set[str] = set()
-        # When a scan that has ended last read something.
+        # The time of the last read of any scan that has ended.
         self._progressed_at: float = -math.inf
         self._changed = trio.Event()
 
     def open(self, resume_cursor: ResumeCursor, since: float) -> ScanCursor:
-        """Let what a client wants be read, up to where history begins. `since`: it waits since."""
+        """Return a cursor that is read up to the history; the client waits since `since`."""
         cursor = ScanCursor(resume_cursor, since)
         for scan in self._scans:
             if scan.admits(resume_cursor):
@@ -84,7 +89,7 @@ class ScanPool:
         return cursor
 
     def close(self, cursor: ScanCursor) -> None:
-        """A client needs its cursor no more: it is live, goes on otherwise, or is gone."""
+        """Close a cursor that its client no longer needs."""
         if cursor.scan is not None:
             cursor.scan.leave(cursor)
         if cursor.group is not None:
@@ -93,9 +98,9 @@ class ScanPool:
             self._groups = {topics: one for topics, one in self._groups.items() if one.cursors}
 
     def progressed_at(self, cursor: ScanCursor) -> float:
-        """When there was last progress towards what a client waits for.
+        """Return the time of the last progress for a client.
 
-        In the queue for a scan, that is when any scan has read something.
+        For a client in a group that is the last read of any scan.
         """
         if cursor.group is not None and not cursor.group.attempts:
             others = [scan.progressed_at for scan in self._scans]
@@ -103,7 +108,7 @@ class ScanPool:
         return cursor.progressed_at
 
     async def run(self) -> None:
-        """Run the archive and carry out scans until cancelled."""
+        """Run the log reader and the scans until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.log_reader.run)
             while True:
@@ -121,7 +126,7 @@ class ScanPool:
     # ---- groups
 
     def _topics(self, cursor: ScanCursor) -> frozenset[str]:
-        """The topics that are to be read for a cursor."""
+        """Return the topics that have to be read for a cursor."""
         floor = self._hub.history.floor
         return frozenset(
             key.topic
@@ -139,7 +144,7 @@ class ScanPool:
         self.stats.waiting += 1
 
     async def _next_group(self) -> WaitingGroup:
-        """Wait for a group that is due while another scan may run."""
+        """Wait for a group whose wait is over and for which a scan is free."""
         while True:
             self._changed = trio.Event()
             due = math.inf
@@ -166,14 +171,14 @@ class ScanPool:
         return max(group.not_before, min(quiet, latest))
 
     def _young(self, group: WaitingGroup) -> Scan | None:
-        """A scan that can go back for a group that it has passed."""
+        """Return a scan that can go back for a group that it has passed; None without one."""
         if group.attempts:
             return None
         able = (scan for scan in self._scans if scan.rewinds < _REWINDS)
         return next((scan for scan in able if scan.can_go_back(group.lowest)), None)
 
     def _is_full(self) -> bool:
-        """Whether clients wait for the end of a scan."""
+        """Return whether clients wait for the end of a scan."""
         return bool(self._groups) and len(self._scans) >= self._maximum
 
     # ---- scans
@@ -204,18 +209,18 @@ class ScanPool:
                 await scan.yield_control()
 
     def _empty(self, group: WaitingGroup) -> Iterator[ScanCursor]:
-        """Take the cursors of a group that are still there, one by one."""
+        """Yield the cursors of a group, removing each."""
         while group.cursors:
             cursor, _ = group.cursors.popitem()
-            # For as long as others made progress its patience was not spent.
+            # The client waited in a queue while other scans made progress.
             cursor.has_waited(self.progressed_at(cursor))
             cursor.group = None
             self.stats.waiting -= 1
             yield cursor
 
     async def _retry(self, scan: Scan, attempts: int) -> None:
-        """Let the cursors of a scan wait for another one, by the topics that they need."""
-        # Nobody would tell who comes now that it is over.
+        """Put the cursors of a failed scan into groups by the topics that they need."""
+        # A cursor that joined now would not be told of the failure.
         scan.close()
         least, maximum = _BACKOFF_SECONDS
         seconds = min(maximum, least * 2**attempts) * random.uniform(*_JITTER)  # noqa: S311 -- jitter
