@@ -294,21 +294,6 @@ async def test_neither_message_nor_pong_resets_the_back_off(server: FakeServer) 
     assert waits == [2, 4, 8, 16, 32]
 
 
-@pytest.mark.parametrize(("code", "last"), [(1011, 2), (1012, 2), (4408, 2), (1008, 8)])
-async def test_connection_that_held_for_the_longest_wait_resets_the_back_off(
-    server: FakeServer, code: int, last: int
-) -> None:
-    """Also one on which nothing was published; but not for a client that the server closes 1008."""
-    async with server.follow(random=1, backoff=[2, 100]) as follower:
-        waits = []
-        for stays in (0, 0, 0.2):
-            visit = await begun(server, follower)
-            await trio.sleep(stays)  # real time: the client's clock is Node's
-            await visit.close(code if stays else 1011)
-            waits.append((await follower.notice("disconnected")).item["retry_ms"])
-    assert waits == [2, 4, last]
-
-
 async def test_advice_that_comes_again_and_again_is_the_least_of_the_back_off(
     server: FakeServer,
 ) -> None:

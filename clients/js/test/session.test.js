@@ -185,3 +185,17 @@ test("4401 is final for a token that is a string, and not for a function", () =>
     assert.equal(notice.retry_ms, renewable ? 200 : null);
   }
 });
+
+for (const [code, delay] of [[1011, 2], [1012, 2], [4408, 2], [1008, 8]])
+  test(`a subscription that was live for the longest wait resets the back-off: ${code}`, () => {
+    const driver = new Driver(TRADES, { backoff: [2, 1000], silence: 5000 });
+    const delays = [0, 0, 1000].map((live, index) => {
+      if (index === 0) driver.do("start");
+      else driver.wait();
+      driver.now += 3000; // the handshake does not count
+      driver.join();
+      driver.now += live;
+      return driver.do("closed", live ? code : 1011, "")[1].notice.retry_ms;
+    });
+    assert.deepEqual(delays, [2, 4, delay]);
+  });
