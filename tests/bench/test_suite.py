@@ -6,6 +6,7 @@ import pytest
 
 from odin_ws.bench.scenarios import SCENARIOS, SUITES, Run
 from odin_ws.bench.suite import CASES, Case, Figure, Measured
+from odin_ws.bench.workload import EVENTS
 from tests.bench.results_factory import measurement
 
 
@@ -46,6 +47,13 @@ def test_options() -> None:
     (run,) = storm.runs
 
     assert (run.connections, run.affected, run.seconds) == (210, 200, 3.0)
+
+
+def test_events() -> None:
+    """`--events` brings the channels that the events have."""
+    (run,) = SCENARIOS["steady"].with_options({"events": True, "deflate": True}).runs
+
+    assert (run.events, run.deflate, run.workload) == (True, True, EVENTS)
 
 
 def test_clients_of_a_crowd() -> None:

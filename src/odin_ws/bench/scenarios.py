@@ -76,6 +76,9 @@ def _evolved(run: Run, options: Mapping[str, Any]) -> Run:
     # Where nobody is connected, or nothing is published, that is what the run is about.
     kept = {name for name in ("connections", "rate") if not getattr(run, name)}
     changed = {name: value for name, value in options.items() if name not in {*kept, "clients"}}
+    if changed.get("events"):
+        # The events are of all topics, and not of the scenario's channels.
+        changed["workload"] = EVENTS
     if run.affected and "clients" in options:
         # The others stay as many.
         clients = options["clients"]

@@ -16,7 +16,6 @@ from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.options import Options
 from odin_ws.bench.scenarios import SCENARIOS, SUITES
 from odin_ws.bench.target import Cores, Target
-from odin_ws.bench.workload import EVENTS
 from odin_ws.cli.command_runner import CommandFailed, run
 
 __all__ = ["bench"]
@@ -150,8 +149,6 @@ def bench(
         raise click.UsageError("--server needs --kafka, which it reads from, and --pid")
     numbers = {name: options.pop(name) for name in _NUMBERS}
     given = {name: value for name, value in numbers.items() if value is not None}
-    if given.get("events"):
-        given["shape"] = EVENTS
     if {"clients", "connections"} <= given.keys():
         raise click.UsageError("--clients comes with those that stay, --connections with all")
     if scenario in SUITES and given:
