@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.autobahn.suite import run_suite
 
 
@@ -12,9 +14,9 @@ async def test_the_base_protocol_passes() -> None:
     assert {one.case_id: one.result + one.result_close for one in results if not one.passed} == {}
 
 
+@pytest.mark.timeout(300)
 async def test_compression_passes() -> None:
-    """Each kind of offer, with messages of 16 bytes and of 8 KiB, whole and in fragments."""
-    cases = ["12.*.1", "12.*.10", "12.*.18", "13.*.1", "13.*.10", "13.*.18"]
-    results = await run_suite(cases)
-    assert len(results) > 25
+    """Each kind of text and offer, with 1,000 messages of 256 bytes."""
+    results = await run_suite(["12.*.3", "13.*.3"])
+    assert len(results) == 12
     assert {one.case_id: one.result + one.result_close for one in results if not one.passed} == {}
