@@ -36,6 +36,19 @@ def test_limits(most: float | None, least: float | None, reached: bool | None) -
     assert figure.reached([]) is reached
 
 
+def test_case_names_the_figures_that_are_missed() -> None:
+    """Those within their limits, without one, and not measured are not named."""
+    names = ("within", "beyond", "free", "unknown")
+    limits = (6.0, 4.0, None, 4.0)
+    values = (5.0, 5.0, 5.0, None)
+    figures = tuple(
+        Figure(name, lambda _measured, value=value: value, "{:.0f}", most=most)  # type: ignore[misc]
+        for name, most, value in zip(names, limits, values, strict=True)
+    )
+
+    assert Case("four", (), figures).missed([]) == ["beyond"]
+
+
 def test_nothing_measured() -> None:
     """What could not be measured is neither reached nor missed."""
     assert Figure("none", lambda _measured: None, "{:.0f}", most=1).reached([]) is None

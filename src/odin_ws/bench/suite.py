@@ -63,6 +63,10 @@ class Case:
     figures: tuple[Figure, ...]
     baseline: bool = False
 
+    def missed(self, measured: Sequence[Measured]) -> list[str]:
+        """Return the names of the figures that are not within their limits."""
+        return [one.name for one in self.figures if one.reached(measured) is False]
+
 
 # ---- figures
 

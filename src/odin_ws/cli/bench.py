@@ -79,7 +79,8 @@ def _help() -> str:
         "Measure a server under load, and check every message that it sends.\n\n"
         "Starts a broker, a publisher, a server and the load on this machine; the server has a "
         "core to itself. The exit status is 1 when a message was lost, doubled or out of order, "
-        f"or somebody was not served.\n\n\b\n{lines}"
+        "or somebody was not served, and of short and all also when a figure is beyond its limit."
+        f"\n\n\b\n{lines}"
     )
 
 

@@ -54,7 +54,10 @@ async def run_scenario(
 
 
 async def run_suite(name: str, options: Options, *, outputs: Outputs) -> int:
-    """Carry out a set of cases; returns the exit status, as `run_scenario` does."""
+    """Carry out a set of cases; returns the exit status.
+
+    It is 1 if a figure is not within its limit, too.
+    """
     cases = CASES[name]
     wanted = [(run, case.baseline) for case in cases for run in case.runs]
     measured = await _measure(options, wanted)
@@ -63,7 +66,11 @@ async def run_suite(name: str, options: Options, *, outputs: Outputs) -> int:
     remaining = iter(measured)
     by_case = [(case, [next(remaining) for _ in case.runs]) for case in cases]
     about = {"scenario": name, "cases": [_figures(case, found) for case, found in by_case]}
-    return _show(measured, partial(print_cases, by_case), about, outputs)
+    status = _show(measured, partial(print_cases, by_case), about, outputs)
+    missed = [f"{case.name}: {name}" for case, found in by_case for name in case.missed(found)]
+    for line in missed:
+        say(f"not reached: {line}", fg="red")
+    return 1 if missed else status
 
 
 async def _measure(options: Options, wanted: Sequence[tuple[Run, bool]]) -> list[Measured]:
