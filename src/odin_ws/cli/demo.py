@@ -52,7 +52,7 @@ __all__ = ["demo"]
 _PARTITIONS: Final = 12
 
 # The embedded broker holds a fetch for as long as it may, whether records come or not.
-_FETCH_WAIT_SECONDS: Final = 0.01
+_FETCH_WAIT_SECONDS: Final = 0.02
 
 # Fifty events a second to one client: messages that share a write would save nothing here.
 _BROADCAST_RATE: Final = {"WS_MAX_BROADCAST_RATE": "0"}
