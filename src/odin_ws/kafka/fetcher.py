@@ -105,6 +105,8 @@ class Fetcher:
         self._pace = FetchPace(self._slot)
         # Whether records are handed on without a new slot: the rest of one, or a backlog.
         self._is_in_slot = False
+        # Whether a broker is not fetched from until records are taken.
+        self._lacks_room = False
         self._topics: Mapping[str, TopicLayout] = {}
         self._suspended: Collection[str] = frozenset()
         self._topic_ids: dict[str, str | None] = {}
@@ -211,7 +213,9 @@ class Fetcher:
         for partition in on_offset_gaps:
             self._make_ready(partition)
         self._is_in_slot = bool(self._ready)
-        if passed or resets:
+        # Each task of each broker would wake up for that, and look at every partition.
+        if resets or (passed and self._lacks_room):
+            self._lacks_room = False
             self._notify()
         return FetchedRecords(records, len(records) == limit, resets, passed)
 
@@ -244,6 +248,7 @@ class Fetcher:
             if plan.has_lookup:
                 self._notify()
             if not plan.wanted:
+                self._lacks_room |= plan.is_held_back
                 changed = self.changed
                 with trio.move_on_at(plan.retry_at):
                     await changed.wait()
