@@ -1,4 +1,4 @@
-"""Addresses: of TCP as settings write them, and of IP as sockets, proxies and headers do."""
+"""IP and TCP addresses: parsing, public or private, the /64 of an IPv6 address."""
 
 from __future__ import annotations
 

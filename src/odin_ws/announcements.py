@@ -1,4 +1,4 @@
-"""What every subscriber is told about the feed: that it stalled, that it is back, what is lost."""
+"""Broadcasts feed status, offset gaps and lost records to all subscribers."""
 
 from __future__ import annotations
 

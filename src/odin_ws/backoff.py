@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Exponential back-off with jitter: the wait before the next retry."""
 
 from __future__ import annotations
 

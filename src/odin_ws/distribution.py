@@ -1,4 +1,4 @@
-"""Counts by bucket, cheap enough for the hot path; the metrics page reads them."""
+"""Histograms for metrics: counts by bucket, cheap enough for the hot path."""
 
 from __future__ import annotations
 

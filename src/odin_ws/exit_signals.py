@@ -1,4 +1,4 @@
-"""What SIGTERM and SIGINT do while nobody waits for them: at the start and at the very end.
+"""SIGTERM and SIGINT before the service waits for them, and after.
 
 Without a handler the kernel does not deliver SIGTERM to process 1 of a container, and SIGINT is a
 traceback. So the command installs this one before it loads anything else. A Trio task that receives

@@ -1,4 +1,4 @@
-"""What is taken at the beginning of a block and given back at its end."""
+"""A context manager that takes something on entry and gives it back on exit."""
 
 from __future__ import annotations
 

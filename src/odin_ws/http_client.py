@@ -1,4 +1,4 @@
-"""Asking a web server, within bounds of time and size."""
+"""An HTTP client with limits on time and size, for JWKS and OAuth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines wait in a queue for a thread that writes them: the event loop never waits for a reader.
+"""A queue and a thread for log lines: the event loop never waits for stderr.
 
 A pipe that nobody reads takes 64 KiB; then a write to it lasts until somebody does.
 """

@@ -1,4 +1,4 @@
-"""What can be asked of a log besides its newest records: bounds, places in time, and its past."""
+"""The interface of log readers: bounds, offsets by time, and reads of spans of a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logging: structlog for our lines, the libraries' lines through the same renderer, less often."""
+"""Configures logging: structlog, JSON or text, repeated library lines suppressed."""
 
 from __future__ import annotations
 

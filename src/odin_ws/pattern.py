@@ -1,4 +1,4 @@
-"""Patterns: the one meaning of `*` in `BTC.trade`, `*.trade`, `BTC.*` and `*.*`.
+"""Patterns: parses and matches `BTC.trade`, `*.trade`, `BTC.*` and `*.*`.
 
 Commands, claims, acks and indexes have patterns as text. What a text matches is decided here.
 """

@@ -1,4 +1,4 @@
-"""A clock for Trio that leaves out the time in which this process did not run."""
+"""A Trio clock that does not count time in which the process was suspended."""
 
 from __future__ import annotations
 

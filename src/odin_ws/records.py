@@ -1,4 +1,4 @@
-"""What moves through the house: records and the positions they stand at."""
+"""Records, batches, assignments and offset gaps: what a source hands to the hub."""
 
 from __future__ import annotations
 

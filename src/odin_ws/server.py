@@ -1,4 +1,4 @@
-"""All connections: who is connected, how they are served, and how they are sent away."""
+"""The connection server: serves, counts, announces to and closes all connections."""
 
 from __future__ import annotations
 

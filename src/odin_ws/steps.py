@@ -1,4 +1,4 @@
-"""Steps: work that can be interrupted, written as a generator that yields between two pieces.
+"""Steps: generators that yield between pieces of work, so that it can be interrupted.
 
 A step handles at most `STEP_ITEMS` names or patterns, or `STEP_MESSAGES` messages. Nothing is
 awaited within a step, so a step is atomic; between two steps anything may happen.

@@ -1,4 +1,4 @@
-"""Time slices: work on behalf of one client lets the others run after each millisecond."""
+"""Time slices: work for one client yields to others after each millisecond."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often something may happen: a token bucket, for reading Kafka and for commands."""
+"""A token bucket, for rate limits."""
 
 from __future__ import annotations
 

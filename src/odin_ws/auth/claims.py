@@ -1,4 +1,4 @@
-"""What a token says, once its signature, times, audience and issuer are known to be right."""
+"""Reads and checks the claims of a verified JWT: user, expiry, channels, limits."""
 
 from __future__ import annotations
 

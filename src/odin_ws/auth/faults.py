@@ -1,4 +1,4 @@
-"""Why a token is rejected; apart from what reads tokens, whose libraries take time to load."""
+"""The reasons for which a JWT is rejected."""
 
 from __future__ import annotations
 

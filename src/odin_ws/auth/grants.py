@@ -1,4 +1,4 @@
-"""What somebody may read."""
+"""A grant: the patterns that one user may read, and until when."""
 
 from __future__ import annotations
 

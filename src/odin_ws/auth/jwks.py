@@ -1,4 +1,4 @@
-"""A JSON Web Key Set that changes: read again from time to time, and for a key nobody knows."""
+"""Fetches the JSON Web Key Set, refreshes it periodically and for unknown key ids."""
 
 from __future__ import annotations
 

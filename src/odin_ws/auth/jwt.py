@@ -1,4 +1,4 @@
-"""Is a token good? Its signature, its times, its audience and issuer, its claims."""
+"""Verifies one JWT: signature, expiry, audience, issuer, claims."""
 
 from __future__ import annotations
 

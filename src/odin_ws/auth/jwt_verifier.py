@@ -1,4 +1,4 @@
-"""Who is who: tokens in, grants out, by the keys, the rules, the policy and the revocations."""
+"""The JWT verifier: keys, rules, policy and revocations together turn a JWT into a grant."""
 
 from __future__ import annotations
 

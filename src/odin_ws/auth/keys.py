@@ -1,4 +1,4 @@
-"""The keys that tokens are checked with; each has the one algorithm that goes with its kind.
+"""The keys that verify JWTs: shared secret, PEM, JWK; each with its one algorithm.
 
 So a token's header never chooses the algorithm: neither `none`, nor HS256 with a public key.
 """

@@ -1,4 +1,4 @@
-"""Which web pages may connect."""
+"""The Origin check: which web pages may connect (WS_ALLOWED_ORIGINS)."""
 
 from __future__ import annotations
 

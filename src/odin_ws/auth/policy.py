@@ -1,4 +1,4 @@
-"""From claims to a grant: what a token may read, by its `channels` or, without them, by rules."""
+"""The policy: from JWT claims to a grant, by the `channels` claim or by rules (WS_POLICY)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users and tokens that are not let in any more, until their tokens would have expired anyway."""
+"""Revoked users and JWT ids, kept until their JWTs would have expired."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Load from outside: publishes, subscribes by the thousand, checks every message, and measures."""
+"""Load test: publishes records, subscribes thousands of clients, checks every message."""

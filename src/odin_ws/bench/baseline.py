@@ -1,4 +1,4 @@
-"""The floor: a bare send loop in C, compiled when it is needed."""
+"""The baseline: a bare send loop in C, compiled when it is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark's own processes, as the one that steers them sees them."""
+"""A child process of a benchmark: start, messages to and from it, end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one run came to: counts and times as they were measured, and what follows from them."""
+"""The results of one run: counts and times as measured, and figures derived from them."""
 
 from __future__ import annotations
 

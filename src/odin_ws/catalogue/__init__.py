@@ -1,4 +1,4 @@
-"""What there is to subscribe to: topics, categories, event types, bundles, channels, patterns."""
+"""The catalogue of what can be subscribed to: topics, categories, event types, bundles."""
 
 from odin_ws.catalogue.channel_names import (
     MAX_TOKEN_BYTES,

@@ -1,4 +1,4 @@
-"""Tokens and names of channels: which texts can be one, and what is wrong with the others."""
+"""Validates tokens and channel names."""
 
 from __future__ import annotations
 

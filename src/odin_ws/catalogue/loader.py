@@ -1,4 +1,4 @@
-"""The catalogue's file: TOML, checked on the way in."""
+"""Loads and checks the catalogue file (TOML, WS_CATALOGUE)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue: which topics there are, and which patterns a client's names stand for.
+"""The catalogue: topics, and the patterns that channels, topics and bundles expand to.
 
 What else a client may write (bundles, topics, `BTC.TRADING`) expands to patterns here.
 """

@@ -1,4 +1,4 @@
-"""How `odin-ws bench` looks: a bar while it runs, and tables at the end."""
+"""The output of `odin-ws bench`: progress bar and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs what `odin-ws bench` was asked for, and shows what came of it."""
+"""Runs the scenarios or the suite that `odin-ws bench` names, and writes the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How commands run, stop and fail: one clear line and an exit status, never a traceback."""
+"""Runs a command until done or signalled; errors become one line and an exit status."""
 
 from __future__ import annotations
 

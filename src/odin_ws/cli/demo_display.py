@@ -1,4 +1,4 @@
-"""How `odin-ws demo` looks: a live table on a terminal, a line a second in a pipe."""
+"""The output of `odin-ws demo`: a live table on a terminal, a line per second in a pipe."""
 
 from __future__ import annotations
 

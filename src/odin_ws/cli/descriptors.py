@@ -1,4 +1,4 @@
-"""How many connections the process's limit of file descriptors allows."""
+"""Raises the file descriptor limit, and lowers connection limits that do not fit it."""
 
 from __future__ import annotations
 

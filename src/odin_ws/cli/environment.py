@@ -1,4 +1,4 @@
-"""Settings and catalogue as a command finds them, or a clear word and exit status 2."""
+"""Reads settings and catalogue for a command; exits with status 2 if they are invalid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing made-up events at a steady rate."""
+"""Publishes generated events to Kafka at a steady rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command fails: with one line and an exit status."""
+"""The errors that end a command with one line and an exit status."""
 
 from __future__ import annotations
 

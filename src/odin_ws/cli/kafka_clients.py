@@ -1,4 +1,4 @@
-"""Kafka as commands use it: admin client and producer under trio-asyncio, every call bounded."""
+"""Kafka admin client and producer for commands, with a time limit on each call."""
 
 from __future__ import annotations
 

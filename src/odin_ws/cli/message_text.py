@@ -1,4 +1,4 @@
-"""Messages as lines for people."""
+"""Formats messages as lines of text."""
 
 from __future__ import annotations
 

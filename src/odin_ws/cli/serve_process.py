@@ -1,4 +1,4 @@
-"""The start and the end of `odin-ws serve`."""
+"""The process of `odin-ws serve`: start, SIGTERM and SIGINT, exit status."""
 
 from __future__ import annotations
 

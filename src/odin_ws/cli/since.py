@@ -1,4 +1,4 @@
-"""How long ago: an option's value."""
+"""The option type of `--since`: a duration back from now."""
 
 from __future__ import annotations
 

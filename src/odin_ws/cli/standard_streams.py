@@ -1,4 +1,4 @@
-"""Standard output and error of a command, when they cannot be written to.
+"""Writes to stdout and stderr that survive a closed pipe or a full disk.
 
 Whatever writes to standard output (click, rich, a JSON encoder) raises the same two exceptions, and
 a command ends by them with one line. What cannot be said on standard error is not said.

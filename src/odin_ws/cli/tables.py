@@ -1,4 +1,4 @@
-"""Tables: with colour on a terminal, aligned and never folded in a pipe."""
+"""Prints tables: coloured on a terminal, aligned in a pipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`odin-ws tail`: what a server sends, as it comes."""
+"""`odin-ws tail`: subscribes and prints messages as they come."""
 
 from __future__ import annotations
 

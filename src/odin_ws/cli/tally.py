@@ -1,4 +1,4 @@
-"""What a subscriber has received, counted."""
+"""Counts received messages by category and event type."""
 
 from __future__ import annotations
 

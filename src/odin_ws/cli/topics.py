@@ -1,4 +1,4 @@
-"""`odin-ws topics`: the catalogue's topics in Kafka."""
+"""`odin-ws topics`: lists and creates the catalogue's topics in Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One worker of `odin-ws serve --workers`, which starts it; not for use by hand."""
+"""`odin-ws worker`: one worker process; the supervisor starts it."""
 
 from __future__ import annotations
 

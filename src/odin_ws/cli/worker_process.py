@@ -1,4 +1,4 @@
-"""The start and the end of one worker."""
+"""The process of one worker: start, commands of the supervisor, signals, exit."""
 
 from __future__ import annotations
 

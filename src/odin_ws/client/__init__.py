@@ -1,4 +1,4 @@
-"""A client that does the whole of docs/protocol.md: see docs/client.md."""
+"""A Trio client that reconnects and resumes: see docs/client.md."""
 
 from __future__ import annotations
 

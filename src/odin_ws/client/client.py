@@ -1,4 +1,4 @@
-"""The client: an async iterator over everything that happens on a subscription."""
+"""The client: an async iterator over the messages and events of a subscription."""
 
 from __future__ import annotations
 

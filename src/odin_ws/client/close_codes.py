@@ -1,4 +1,4 @@
-"""Which ends of a connection a client comes back from: the tables of docs/protocol.md."""
+"""Which close codes and HTTP statuses are final, and which lead to a reconnect."""
 
 from __future__ import annotations
 

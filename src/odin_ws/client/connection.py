@@ -1,4 +1,4 @@
-"""A WebSocket on a stream, as a client has it: every wait is bounded, and one task does it all."""
+"""One WebSocket connection of the client: connect, TLS, upgrade, send, receive, close."""
 
 from __future__ import annotations
 

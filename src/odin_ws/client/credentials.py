@@ -1,4 +1,4 @@
-"""Where a client's token comes from. Nothing here shows one."""
+"""The client's JWT: a fixed one, or a function that returns one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client raises when it cannot go on."""
+"""The exceptions that the client raises."""
 
 from __future__ import annotations
 

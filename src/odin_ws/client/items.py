@@ -1,4 +1,4 @@
-"""What a client yields."""
+"""The items that the client yields: messages, acks, feed changes, disconnects."""
 
 from __future__ import annotations
 

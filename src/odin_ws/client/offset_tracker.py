@@ -1,4 +1,4 @@
-"""Where a client is, in each partition."""
+"""The client's positions: the offset of the last message per partition, and topic ids."""
 
 from __future__ import annotations
 

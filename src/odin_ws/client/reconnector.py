@@ -1,4 +1,4 @@
-"""Keeps a client connected: connect, subscribe or resume, receive, come back."""
+"""Keeps the client connected: connect, subscribe or resume, receive, back off, reconnect."""
 
 from __future__ import annotations
 

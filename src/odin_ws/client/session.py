@@ -1,4 +1,4 @@
-"""The protocol's side of one connection, without its I/O: what to ask, and what answers mean."""
+"""The client's protocol state without I/O: commands to send, meaning of responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client asks for."""
+"""What the client subscribes to: channels, topics, bundles, delivery, start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A live connection goes on with a new token before the old one ends."""
+"""Sends a new JWT on a live connection before the current one expires."""
 
 from __future__ import annotations
 

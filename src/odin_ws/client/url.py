@@ -1,4 +1,4 @@
-"""Where a WebSocket is."""
+"""Parses the URL of a WebSocket server."""
 
 from __future__ import annotations
 

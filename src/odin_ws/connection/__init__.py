@@ -1,1 +1,1 @@
-"""One subscriber's connection, from accept to close."""
+"""One WebSocket connection after the upgrade: reading, send queue, keepalive, closing."""

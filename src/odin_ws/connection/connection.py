@@ -1,4 +1,4 @@
-"""One connection's life: head, admission, upgrade, session, close. Nothing of it escapes."""
+"""One connection from the upgrade to its end: frames in, send queue out, close handshake."""
 
 from __future__ import annotations
 

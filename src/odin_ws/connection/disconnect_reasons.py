@@ -1,4 +1,4 @@
-"""The closed table of reasons a connection ends.
+"""The table of disconnect reasons: close code, metric label, text, advice to the client.
 
 Close frames, metric labels, log fields and docs/protocol.md all come from it.
 """

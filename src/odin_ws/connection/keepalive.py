@@ -1,4 +1,4 @@
-"""Liveness: one task pings all connections, spread over the interval."""
+"""Keepalive: pings every connection, closes those that sent nothing for WS_PONG_TIMEOUT_SECONDS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one way out of a connection: bytes go to the kernel at once, or wait here in order."""
+"""The send queue of a connection: write at once or queue; back-pressure; slow clients are closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of tokens: one task tells clients beforehand, and closes whoever has no new one."""
+"""JWT expiry of open connections: notice before, close 4401 at the end."""
 
 from __future__ import annotations
 

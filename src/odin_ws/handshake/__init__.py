@@ -1,1 +1,1 @@
-"""From an accepted socket to a WebSocket: request, admission, limits, authentication."""
+"""The WebSocket handshake: request, forwarded address, rate limits, admission, authentication."""

@@ -1,4 +1,4 @@
-"""Who may come in: judged from the head, answered before the upgrade."""
+"""Admission: 503 for too many connections, memory, CPU, event loop delay, draining."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who comes, and who still may stay: judged by token and origin, before the upgrade and after."""
+"""Authenticates a handshake by JWT and origin; renews the grant for the `auth` command."""
 
 from __future__ import annotations
 

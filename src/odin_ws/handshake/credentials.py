@@ -1,4 +1,4 @@
-"""What a request head says of who asks: a bearer token, a subprotocol."""
+"""The JWT and the subprotocol of a handshake request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who a caller is behind proxies: pure, from the addresses and headers it is given."""
+"""The client address behind trusted proxies: X-Forwarded-For and Forwarded headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an accepted socket to a head: who calls, in the clear or over TLS, and for what."""
+"""A handshake up to its request: PROXY header, rate limit, TLS, HTTP request; and rejections."""
 
 from __future__ import annotations
 

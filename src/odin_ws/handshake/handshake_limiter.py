@@ -1,4 +1,4 @@
-"""Callers on their way in: each holds memory before it has said who it is, so they are counted."""
+"""Bounds pending handshakes (WS_MAX_PENDING_HANDSHAKES): the oldest is rejected with 503."""
 
 from __future__ import annotations
 

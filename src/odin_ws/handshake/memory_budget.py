@@ -1,4 +1,4 @@
-"""Memory that clients may still take before it is measured again."""
+"""Memory that may still be allocated before WS_MEMORY_LIMIT, between two measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The PROXY protocol, version 2: before anything else a proxy says for whom it has connected.
+"""The PROXY protocol, version 2: the client address that a load balancer sends first.
 
 https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt, section 2.2. Version 1 is a line of
 text of unknown length, and nobody needs it who has a proxy that speaks version 2.

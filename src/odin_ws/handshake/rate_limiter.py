@@ -1,4 +1,4 @@
-"""How many may come, and how fast: all together, and from one address."""
+"""Rate limits and connection limits, in all and per client address: 429."""
 
 from __future__ import annotations
 

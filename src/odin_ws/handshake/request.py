@@ -1,4 +1,4 @@
-"""The HTTP request of a handshake: what it has to ask for, and how it is answered."""
+"""The HTTP request of a handshake, upgrade checks, the 101 response and HTTP rejections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP request head, parsed by ourselves: under a size limit, before any upgrade."""
+"""Parses the HTTP request head, strictly and with a size limit (431)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When who is turned away for now should come back."""
+"""Retry-After headers and `retry_ms` with jitter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From batches of records to subscribers: who wants what, and the dispatcher."""
+"""The hub between Kafka and connections: ingest, dispatcher, subscription index, fan-out."""
 
 from odin_ws.hub.conflation import Conflation
 from odin_ws.hub.dispatcher import Hub

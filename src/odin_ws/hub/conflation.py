@@ -1,4 +1,4 @@
-"""Conflation: what `delivery: "latest"` does while a subscriber is behind."""
+"""Conflation (`delivery: "latest"`): a slow subscriber gets only the newest message per channel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dispatcher works with: its queue, its cycle, and its time between two yields."""
+"""One dispatch cycle: its queue of batches, its subscribers, its time slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hub: takes records, finds who wants each, and writes every subscriber once a cycle.
+"""The dispatcher: reads batches, fans out, and writes every subscriber once per cycle.
 
 One task dispatches, so no reordering is possible. All state moves in synchronous functions; the
 only awaits are the wait for records, for the next slot, and the yields between steps and writes.

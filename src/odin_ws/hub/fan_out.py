@@ -1,4 +1,4 @@
-"""From messages to subscribers: who gets what, as lists that are shared where they are the same."""
+"""Fan-out: gives each subscriber of a step its pending messages, as shared lists."""
 
 from __future__ import annotations
 

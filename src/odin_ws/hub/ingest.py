@@ -1,4 +1,4 @@
-"""From a source's items to messages: positions move, and the past is kept."""
+"""Ingest: records become messages, positions advance, gaps and invalid records are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the hub's partitions began, and where a subscription is live from."""
+"""Topic ids, recreated topics and truncated partitions: the offset gaps of each partition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the hub has done so far."""
+"""Counters of the hub, for metrics."""
 
 from __future__ import annotations
 

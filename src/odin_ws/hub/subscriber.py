@@ -1,4 +1,4 @@
-"""One subscriber, as the hub sees it."""
+"""One subscriber in the hub: patterns, sequence number, pending messages, where to write."""
 
 from __future__ import annotations
 

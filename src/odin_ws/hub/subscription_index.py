@@ -1,4 +1,4 @@
-"""Who wants what: patterns and their audiences.
+"""The subscription index: from a message's channel to the subscribers of matching patterns.
 
 A record costs four look-ups and its subscribers, however many connections and patterns there are.
 """

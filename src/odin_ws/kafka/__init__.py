@@ -1,1 +1,1 @@
-"""Sources of records and their health: Kafka, or a log in memory."""
+"""Reads Kafka: client, fetch protocol, source, consumer group, log reader, dead letter queue."""

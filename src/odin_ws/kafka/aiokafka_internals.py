@@ -1,4 +1,4 @@
-"""The one module that uses what aiokafka does not document: its connection and record parser.
+"""The only module that uses undocumented parts of aiokafka: its connection and record parser.
 
 The dependency is bounded (`aiokafka>=0.14,<0.15`), and `tests/kafka/test_aiokafka_internals.py`
 pins the shapes that are used here: an update of aiokafka says there what broke.

@@ -1,4 +1,4 @@
-"""The asyncio in which aiokafka runs, inside trio, and its clients in it."""
+"""Runs aiokafka's asyncio inside Trio (trio-asyncio)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records of one batch of magic 2, the format since Kafka 0.11.
+"""Parses the records of one batch of magic 2 (since Kafka 0.11).
 
 aiokafka's reader in C takes some 0.5 us a record, and gives up a batch for one header key that is
 not UTF-8. Such a batch is read here record by record, at some 5 us each, without the headers,

@@ -1,4 +1,4 @@
-"""Dead letters: records that could not be delivered, written to a topic of their own.
+"""The dead letter queue: a producer that writes invalid records to KAFKA_DEAD_LETTER_TOPIC.
 
 It stands beside the feed: `put` never waits, and whatever Kafka does to a letter is counted.
 """

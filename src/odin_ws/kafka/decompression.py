@@ -1,4 +1,4 @@
-"""Decompresses what a publisher compressed, up to a bound: a small batch may expand to anything."""
+"""Decompresses record batches, up to a size limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors between Kafka and us, and their texts."""
+"""Kafka errors and their texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clock of the fetches: when one is sent, and when the records of a slot are handed on.
+"""Paces fetches: when the next is sent, and when the records of a slot are handed on.
 
 A fetch is answered at the first record. Its records begin a slot and are handed on at once; the
 next fetch is not sent before the next slot may begin. So there is at most one fetch a slot and

@@ -1,4 +1,4 @@
-"""The next fetch from one broker, and how long the broker may hold it. Pure.
+"""Plans the next fetch from one broker: partitions, min_bytes, max wait. No I/O.
 
 Room decides: a partition of which much waits for the hub is left out, and the others are not.
 """

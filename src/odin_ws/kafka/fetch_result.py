@@ -1,4 +1,4 @@
-"""Applies one partition's part of a fetch response to that partition, without I/O."""
+"""Applies one partition's part of a fetch response to its state. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Incremental fetch sessions: one broker remembers what is read of it (KIP-227), without I/O.
+"""Incremental fetch sessions with one broker (KIP-227). No I/O.
 
 A fetch names only the partitions whose offset has changed since the last one, and its answer has
 only those that have something new. So a fetch costs what it brings, and not what could come.

@@ -1,4 +1,4 @@
-"""Reads partitions, each from its leader; one partition's or one broker's trouble stays its own."""
+"""Fetches partitions from their leaders; retries each partition and broker by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Membership in a consumer group: which partitions are ours, and where each goes on.
+"""Consumer group membership (KAFKA_ASSIGNMENT=group): assigned partitions, committed offsets.
 
 aiokafka joins the group and keeps the membership; it fetches nothing: all partitions are paused.
 """

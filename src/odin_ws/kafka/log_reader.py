@@ -1,4 +1,4 @@
-"""Kafka's past: random access to the log, beside the live reading."""
+"""Random access to Kafka's log, for replays: bounds, offsets by time, reads."""
 
 from __future__ import annotations
 

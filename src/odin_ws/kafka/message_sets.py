@@ -1,4 +1,4 @@
-"""The messages of magic 0 and 1, the formats before Kafka 0.11: logs of that time have them still.
+"""Parses message sets of magic 0 and 1 (before Kafka 0.11).
 
 A message is a batch of its own, or it is a wrapper, and its value is a compressed set of messages.
 """

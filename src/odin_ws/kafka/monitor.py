@@ -1,4 +1,4 @@
-"""Watches a cluster for a source: the layout of the topics, the lag, and what is in trouble."""
+"""Monitors topic layout, lag and partition problems of a source, and publishes its status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens for SASL's OAUTHBEARER: from a file, or from an authorization server.
+"""OAuth tokens for SASL OAUTHBEARER: from a file or an authorization server.
 
 aiokafka asks for one whenever it connects, in asyncio.
 """

@@ -1,4 +1,4 @@
-"""Look-up of the offset to go on from, for positions that may not be in the log any more.
+"""Finds the offset to continue from after out-of-range, truncation or an election (KIP-320).
 
 The log is asked for its bounds and, where the epoch of the last record read is known, for the end
 of that epoch (KIP-320): a leader that was elected without the last records ends it before our

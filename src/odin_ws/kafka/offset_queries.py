@@ -1,4 +1,4 @@
-"""Questions about partitions: the answer for one does not depend on the others."""
+"""Offset queries (ListOffsets) to many brokers; each partition fails by itself."""
 
 from __future__ import annotations
 

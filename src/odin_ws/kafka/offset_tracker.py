@@ -1,4 +1,4 @@
-"""The position of a source in each partition, and how much of the past it reads first."""
+"""The offset tracker: next offset of each partition of a source, and its initial history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How Kafka is reached and read."""
+"""The options of a Kafka source and log reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One partition as the fetcher reads it: its position, the records that wait, and its problem."""
+"""The state of one fetched partition: position, buffered records, problem, back-off."""
 
 from __future__ import annotations
 

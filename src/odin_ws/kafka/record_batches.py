@@ -1,4 +1,4 @@
-"""From the bytes of a fetched partition to its records: the one place where that is done.
+"""Decodes fetched bytes into records; nothing else may come out than records and reasons.
 
 Whatever a broker or a publisher sends, records come out and nothing is raised: what cannot be
 decoded comes out as a Record with a reason in `invalid`, at the last offset that it takes up.

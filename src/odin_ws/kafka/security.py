@@ -1,4 +1,4 @@
-"""How we are let in by Kafka, and how we know that it is Kafka.
+"""Kafka security: TLS, SASL, credentials, and why a broker rejected them.
 
 aiokafka logs why a broker rejected a connection, and then raises an error that does not say so.
 `KafkaSecurity.rejection_reason` finds out once more.

@@ -1,4 +1,4 @@
-"""The source that reads Kafka: hands the hub what the fetcher reads, in order.
+"""The Kafka source: hands fetched records to the hub in order, with assignments and gaps.
 
 Nothing here ends because of what brokers or the network do: each partition is retried by itself,
 and the feed tells what is wrong with which.

@@ -1,4 +1,4 @@
-"""The interface of every source."""
+"""The protocol class of sources: run, and publish a status."""
 
 from __future__ import annotations
 

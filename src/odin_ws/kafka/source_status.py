@@ -1,4 +1,4 @@
-"""The truth about the feed: published by a source, read by health, metrics and sessions."""
+"""The source status that health, metrics and clients see: starting, live, stalled, stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where reading begins in partitions that were not read before."""
+"""Finds the start offset of partitions that are read for the first time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status of a source from its partitions: live, in trouble, or standing still."""
+"""The rules that turn partition problems into the source status. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The existing topics and partitions of the catalogue, from one metadata answer to the next.
+"""The topics, partitions and topic ids that exist, from one metadata response to the next.
 
 Pure: answers and times come in, changes come out.
 """

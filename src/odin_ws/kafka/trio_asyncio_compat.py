@@ -1,4 +1,4 @@
-"""trio-asyncio as this project imports it: without warnings, and on Python 3.14 too.
+"""Imports trio-asyncio without warnings, and makes it run on Python 3.14.
 
 trio-asyncio 0.16.0 supports Python 3.8 to 3.13. Three things stand in its way on 3.14:
 

@@ -1,1 +1,1 @@
-"""Accepting connections, TLS, and the bytes of one connection."""
+"""Accepts connections: accept loop, TLS, transport, fair read scheduler."""

@@ -1,4 +1,4 @@
-"""Accepting: many connections per wake-up, so that callers do not wait for a busy dispatcher."""
+"""The accept loop: binds the port and accepts many connections per wake-up."""
 
 from __future__ import annotations
 

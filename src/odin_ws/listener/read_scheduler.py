@@ -1,4 +1,4 @@
-"""Turns: between two passes of the event loop only so much is done for clients.
+"""The fair read scheduler: bounds the reads and work for clients per pass of the event loop.
 
 In one pass trio runs every task that is ready. With thousands of clients that have all sent
 something, a pass takes so long that the records of all others wait: a fetch from Kafka takes

@@ -1,4 +1,4 @@
-"""TLS over a transport whose sending side never waits, and the certificate it is spoken with.
+"""TLS for clients, and the certificate: reloaded on SIGHUP, checked for expiry.
 
 `ssl.SSLObject` is OpenSSL without a socket: bytes go in and come out of memory.
 """

@@ -1,4 +1,4 @@
-"""The bytes of one connection, with a send that never waits."""
+"""The transport of one connection: bytes in and out, with a send that never waits."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Health and metrics for operators. It only reads; all it can do is to revoke access."""
+"""The ops port: health, metrics, client list, revocations."""

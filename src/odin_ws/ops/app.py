@@ -1,4 +1,4 @@
-"""The pages of the ops port of one process, as an ASGI app."""
+"""The ASGI app of the ops port of one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is connected, and how each of them keeps up."""
+"""/clients: connected clients and how far behind each is."""
 
 from __future__ import annotations
 

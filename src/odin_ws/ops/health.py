@@ -1,4 +1,4 @@
-"""Health: the original server's JSON schema, with true values."""
+"""/health: the health report, in the original server's JSON schema."""
 
 from __future__ import annotations
 

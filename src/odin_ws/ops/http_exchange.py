@@ -1,4 +1,4 @@
-"""One HTTP request on a stream, answered by an ASGI app: h11 speaks HTTP, the stream is trio's."""
+"""Serves one HTTP request on a stream by an ASGI app (h11)."""
 
 from __future__ import annotations
 

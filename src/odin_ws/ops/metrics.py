@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from the service's own counts when somebody asks.
+"""/metrics: names, help and values of all Prometheus metrics.
 
 The hot path counts in plain integers and knows no metrics library. Names are the original
 server's where they still mean something.

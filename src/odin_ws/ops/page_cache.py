@@ -1,4 +1,4 @@
-"""A page that is built at most once per second and shared by all requests."""
+"""Caches an ops page for one second."""
 
 from __future__ import annotations
 

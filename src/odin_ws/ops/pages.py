@@ -1,4 +1,4 @@
-"""The pages of an ops port: their paths, and what they have in common with and without workers."""
+"""The paths of the ops port, shared by one process and by workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks before every ops page: Host allow-list, requests of other sites, bearer token."""
+"""Checks before each ops request: Host allow-list, cross-site requests, bearer token."""
 
 from __future__ import annotations
 

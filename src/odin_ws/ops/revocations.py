@@ -1,4 +1,4 @@
-"""`POST /revocations`: a user, or one token, is not let in any more, and closed where connected."""
+"""POST /revocations: revokes a user or a JWT, and closes the connections."""
 
 from __future__ import annotations
 

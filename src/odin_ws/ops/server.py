@@ -1,4 +1,4 @@
-"""The HTTP server of the ops port, bounded so that no crowd on it delays the feed.
+"""The HTTP server of the ops port, with limits on connections, time and rate.
 
 Connections, their time, and the rate at which they are accepted are bounded, and a connection
 serves one request.

@@ -1,4 +1,4 @@
-"""Requests that the ops port rejects, counted by reason."""
+"""Counters of rejected ops requests."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What clients and server say to each other; pure functions of bytes (docs/protocol.md)."""
+"""The wire protocol as pure functions: commands, messages, responses, frames, compression."""

@@ -1,4 +1,4 @@
-"""Close codes as the IANA registry has them today, for a library that knows those of its own time.
+"""Lets wsproto accept every close code of the IANA registry.
 
 https://www.iana.org/assignments/websocket: 1000 to 1003 and 1007 to 1014 are registered, 1005, 1006
 and 1015 stand for closes without a code and are never sent, 1004 and 1016 to 2999 have no meaning;

@@ -1,4 +1,4 @@
-"""What a client may say, read and judged: text in, a command or a CommandError out."""
+"""Parses and validates client commands: JSON text in, a command or a CommandError out."""
 
 from __future__ import annotations
 

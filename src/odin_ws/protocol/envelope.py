@@ -1,4 +1,4 @@
-"""The envelope around a record, written once for all its subscribers.
+"""Encodes messages: the v1 and the v0 envelope around a record.
 
 A message begins with `{"seq":n` and what else differs per subscriber (`replay`, `skipped`); all
 that follows is the *tail* and is shared. The record's value stands in it byte for byte.

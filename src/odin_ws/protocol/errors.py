@@ -1,4 +1,4 @@
-"""Why a command was not carried out."""
+"""The error codes of commands."""
 
 from __future__ import annotations
 

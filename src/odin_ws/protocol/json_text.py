@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it, where orjson is stricter than that.
+"""Parses and writes JSON as RFC 8259 allows, where orjson is stricter.
 
 orjson rejects a string with half of a surrogate pair and a number beyond any double. Publishers
 and browsers write and read both, so what it rejects is read again by the standard library, at a

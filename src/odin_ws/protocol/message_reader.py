@@ -1,4 +1,4 @@
-"""What a client sends, frame by frame: RFC 6455 as wsproto reads it, with a bound on a message."""
+"""Reads client frames into messages (RFC 6455), with limits on size and fragments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Positions as clients write them: where in each partition they are."""
+"""Parses positions that clients send: offsets per partition, topic ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server says besides messages, as JSON payloads."""
+"""Writes acks (with their positions), errors and notices as JSON."""
 
 from __future__ import annotations
 

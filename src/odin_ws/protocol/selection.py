@@ -1,4 +1,4 @@
-"""The names in a command: which patterns they stand for, and which of them are bad."""
+"""Parses the names in a command into patterns and rejected names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that the allocators of C and Python keep after it was freed."""
+"""Memory that allocators keep after it was freed (malloc_trim)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CPU and memory of this container (cgroup v2), or of this process where nothing limits it."""
+"""CPU and memory use of the container (cgroup v2) or process, against their limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overload that stands: a queue that does not empty, told from one that only comes and goes."""
+"""The overload detector: a threshold exceeded for every sample of a window; event loop delay."""
 
 from __future__ import annotations
 

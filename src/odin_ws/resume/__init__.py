@@ -1,4 +1,4 @@
-"""Bringing a client from where it was to live."""
+"""Resuming clients: start position, replay from history or Kafka, gaps, shared scans."""
 
 from odin_ws.resume.gaps import LossReason, LostSpans
 from odin_ws.resume.replay import Replay, ReplayClient, ReplayUnavailable

@@ -1,4 +1,4 @@
-"""Bounds on the cost of replays, and counters of their results."""
+"""Limits and counters of replays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command whose subscriptions begin in the past: its answers."""
+"""The responses of a command that starts a replay: ack, replay_incomplete, replay_complete."""
 
 from __future__ import annotations
 

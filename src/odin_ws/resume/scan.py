@@ -1,4 +1,4 @@
-"""A forward scan of the log, and the cursors of the clients that it serves.
+"""A forward scan of Kafka's log that serves the cursors of many clients.
 
 The scan reads and decodes each record once, and adds it to the chunk streams of the cursors that
 want it. Clients take the chunks of their stream at their own pace, within bounds.

@@ -1,4 +1,4 @@
-"""The scans of the log: which cursors share one, and when it begins."""
+"""The scan pool: groups waiting clients, starts scans (at most WS_REPLAY_CONSUMERS)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The start of a replay: found, waited for, and compared with what the log still has."""
+"""Resolves the start position of a replay against the log: ids, truncation, expiry."""
 
 from __future__ import annotations
 

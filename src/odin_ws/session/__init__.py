@@ -1,1 +1,1 @@
-"""One client's commands and subscriptions."""
+"""One client's session: commands, subscriptions, limits, replays."""

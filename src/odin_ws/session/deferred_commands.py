@@ -1,4 +1,4 @@
-"""The commands of one client that wait for the end of a replay."""
+"""Commands that wait until a client's replay has ended."""
 
 from __future__ import annotations
 

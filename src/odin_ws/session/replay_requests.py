@@ -1,4 +1,4 @@
-"""From a command to the place where its subscriptions begin."""
+"""The start position that a subscribe, resume or reconnect asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`replay`: messages are sent again under the numbers that they had."""
+"""The `replay` command: sends messages again under their sequence numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One client's commands: read, carried out on the hub, and answered, each of them."""
+"""The session: reads a client's commands, checks their rate, executes and answers them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection, as its commands and subscriptions see it."""
+"""The connection as commands and subscriptions use it."""
 
 from __future__ import annotations
 

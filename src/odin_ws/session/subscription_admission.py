@@ -1,4 +1,4 @@
-"""Which of the patterns that a client names it may have: granted, within its limits, and cheap.
+"""Which patterns of a command are admitted: granted, within limits and memory.
 
 Every check is made before anything changes.
 """

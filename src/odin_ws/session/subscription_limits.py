@@ -1,4 +1,4 @@
-"""What one client may subscribe to, and what that takes of the memory of all."""
+"""Limits of one client's subscriptions, and the memory that they take."""
 
 from __future__ import annotations
 

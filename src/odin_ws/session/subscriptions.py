@@ -1,4 +1,4 @@
-"""One client's subscriptions: how they begin, live or in the past, and how they end."""
+"""One client's subscriptions: subscribe, resume, unsubscribe, live or by replay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may come in, and what they may read."""
+"""Settings of authentication: JWT, JWKS, policy, origins, ops token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a setting is declared, and the kinds of values there are: read from a text, told in words."""
+"""How a setting is declared: name, default, unit, type, range, help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that settings had before the first release, each with the name that it has now."""
+"""Former names of settings, each with the present one."""
 
 from __future__ import annotations
 

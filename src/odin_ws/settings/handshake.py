@@ -1,4 +1,4 @@
-"""The edge of the server: what strangers may send, and how many of them may."""
+"""Settings of the handshake: TLS, proxies, rate limits, fragments, pending handshakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of the past, and what of it is replayed."""
+"""Settings of history, snapshots and replays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How Kafka is reached and read."""
+"""Settings of Kafka: brokers, assignment, fetches, catalogue, dead letter topic."""
 
 from __future__ import annotations
 

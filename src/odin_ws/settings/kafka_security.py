@@ -1,4 +1,4 @@
-"""Who we are to Kafka, and how we know that it is Kafka."""
+"""Settings of Kafka security: TLS and SASL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All settings together, read from environment variables."""
+"""Loads all settings from environment variables, and checks those that depend on each other."""
 
 from __future__ import annotations
 

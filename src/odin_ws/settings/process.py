@@ -1,4 +1,4 @@
-"""The process: its ops port, its limits, its end, its log."""
+"""Settings of the process: ops port, workers, drain, CPU and memory limits, logging."""
 
 from __future__ import annotations
 

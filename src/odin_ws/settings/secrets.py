@@ -1,4 +1,4 @@
-"""Secrets: settings whose value is shown to nobody, and which may come from a file."""
+"""Secrets: settings that are never printed and may come from a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one subscriber, and all of them together, may have."""
+"""Settings of subscribers: address, connection and subscription limits, send queue, pings."""
 
 from __future__ import annotations
 

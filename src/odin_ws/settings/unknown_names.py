@@ -1,4 +1,4 @@
-"""Names that are no settings: which setting is meant, and which names belong to others."""
+"""Unknown and misspelt settings: which setting is meant, and which names belong to others."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What tests, the demo and the benchmarks share: real brokers on this machine."""
+"""Test tools: memory log, scenario, brokers, pytest plugin; used by tests, demo and benchmarks."""

@@ -1,4 +1,4 @@
-"""Made-up events that look like the Odin platform's: the same ones for the same seed.
+"""Generates events like the Odin platform's, the same for the same seed.
 
 Time comes from the caller and chance from the seed, so nothing here reads a clock.
 """

@@ -1,4 +1,4 @@
-"""A connection in memory: the server's Transport at one end, a Trio stream at the other."""
+"""A connection in memory: a server transport and a client stream."""
 
 from __future__ import annotations
 

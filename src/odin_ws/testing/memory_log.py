@@ -1,4 +1,4 @@
-"""A partitioned log in memory, and what reads it: for tests, and for embedding."""
+"""A partitioned log in memory, with a source and a log reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ports on the loopback interface, and whether a Kafka broker answers on one."""
+"""Free loopback ports, and whether a Kafka broker answers on one."""
 
 from __future__ import annotations
 

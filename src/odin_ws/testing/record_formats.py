@@ -1,4 +1,4 @@
-"""Keys and values of records in the formats that a catalogue names for its topics."""
+"""Encodes keys and values in the formats of the catalogue."""
 
 from __future__ import annotations
 

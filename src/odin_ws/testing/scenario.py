@@ -1,4 +1,4 @@
-"""The whole server in memory, for tests in virtual time: a log, the hub, connections, clients.
+"""A scenario: the whole server in memory with clients, in virtual time.
 
 async def test_a_trade_arrives(autojump_clock):
     async with open_scenario() as scenario:

@@ -1,1 +1,1 @@
-"""Several processes on one port, and the one above them: starting, watching, adding up."""
+"""Several worker processes on one port, and their supervisor."""

@@ -1,4 +1,4 @@
-"""One worker process: started, told to drain or to stop, and asked for its pages.
+"""One worker process: start, commands, HTTP requests to its ops port, kill.
 
 It is told through its standard input and not by signals: those come from others too. systemd
 sends SIGTERM to every process of a unit, and a worker that counted signals would take the one that

@@ -1,4 +1,4 @@
-"""The workers' health reports as one, and their clients as one list."""
+"""Merges the health reports and client lists of workers."""
 
 from __future__ import annotations
 

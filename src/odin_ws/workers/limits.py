@@ -1,4 +1,4 @@
-"""What each worker may have of what is allowed to all."""
+"""Divides connection limits among workers."""
 
 from __future__ import annotations
 

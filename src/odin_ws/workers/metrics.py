@@ -1,4 +1,4 @@
-"""The workers' metrics added up, and what those that have ended had counted."""
+"""Merges the metrics of workers; counters of ended workers are kept."""
 
 from __future__ import annotations
 

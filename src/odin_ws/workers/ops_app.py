@@ -1,4 +1,4 @@
-"""The ops pages of all workers together: the same paths as those of one, in the same form."""
+"""The ops pages of all workers together."""
 
 from __future__ import annotations
 

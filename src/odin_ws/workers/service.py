@@ -1,4 +1,4 @@
-"""All of it together: the port, the pages, the workers."""
+"""Runs the supervisor, the port and the ops pages of workers."""
 
 from __future__ import annotations
 

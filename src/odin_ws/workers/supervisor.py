@@ -1,4 +1,4 @@
-"""Keeps the workers running: one task for each, from its first start to its last end."""
+"""The supervisor: starts, watches, restarts and drains workers."""
 
 from __future__ import annotations
 

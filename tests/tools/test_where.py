@@ -1,0 +1,21 @@
+"""docs/where.md is what the modules say of themselves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_where_is_current() -> None:
+    """Every module stands in the page with the first line of its docstring."""
+    code = "import sys; sys.path.insert(0, 'tools'); import where; print(where.page(), end='')"
+    made = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    assert (ROOT / "docs" / "where.md").read_text("utf-8") == made, "run python tools/where.py"
+    assert made.count("\n| [`") == sum(
+        path.name != "__init__.py" for path in (ROOT / "src" / "odin_ws").rglob("*.py")
+    )
