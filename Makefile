@@ -19,7 +19,7 @@ GO_CLIENT := $(INTEROP)/go/client
 NODE_WS := $(INTEROP)/node/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pythons chaos bench bench-all bench-hot autobahn fuzz hostile check format clean
+.PHONY: help setup demo quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile check format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -28,6 +28,19 @@ setup: $(DEV) ## .venv with odin-ws (editable) and all that development needs, p
 
 demo: $(DEMO) ## a broker, a publisher, the server and a client, on this machine; ARGS="--help"
 	$(BIN)/odin-ws demo $(ARGS)
+
+# No network, no Kafka, no processes: what needs only this one, and virtual time.
+QUICK := $(addprefix tests/,auth catalogue client connection handshake history hub kafka listener ops protocol \
+	resume scenarios session settings testing workers) $(wildcard tests/test_*.py)
+
+quick: setup ## the tests that need neither network nor Kafka, on all cores; ARGS="-k name"
+	$(BIN)/pytest -q -n auto $(QUICK) $(ARGS)
+
+newest: ## make quick with the newest supported Python on this machine
+	@bash tools/pythons.sh newest $(QUICK)
+
+coverage: setup ## make quick, with the branches that it takes, and the floor
+	$(BIN)/pytest -q -n auto --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
 
 test: setup $(JARS) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	$(BIN)/pytest $(ARGS)

@@ -1,15 +1,18 @@
 # Checks every other supported Python on this machine by what is quick: importing the server with
 # warnings as errors, and a short demo. `make test` checks one version in full.
+# With `newest`, runs the given tests with the newest other Python instead.
 #
-# usage: bash tools/pythons.sh
+# usage: bash tools/pythons.sh [newest TESTS...]
 set -euo pipefail
 
 bounds=$(sed -n 's/^requires-python = ">=3\.\([0-9]*\),<3\.\([0-9]*\)"$/\1 \2/p' pyproject.toml)
 read -r oldest below <<<"$bounds"
 full=$(.venv/bin/python -c 'import sys; print(sys.version_info.minor)' 2>/dev/null || echo none)
 shopt -s nullglob
+order=$(seq "$oldest" $((below - 1)))
+[[ ${1:-} != newest ]] || order=$(seq $((below - 1)) -1 "$oldest")
 
-for minor in $(seq "$oldest" $((below - 1))); do
+for minor in $order; do
   [[ $minor != "$full" ]] || continue
   found=
   # pyenv's shims are on the PATH, the interpreters behind them may not be chosen.
@@ -22,6 +25,11 @@ for minor in $(seq "$oldest" $((below - 1))); do
   if [[ -z $found ]]; then
     echo "Python 3.$minor: not on this machine"
     continue
+  fi
+  if [[ ${1:-} == newest ]]; then
+    folder=build/python-3.$minor-dev
+    bash tools/environment.sh "$folder" dev "$found"
+    exec "$folder/bin/pytest" -q -n auto "${@:2}"
   fi
   folder=build/python-3.$minor
   bash tools/environment.sh "$folder" demo "$found"

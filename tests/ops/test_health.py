@@ -330,9 +330,9 @@ async def test_health_is_degraded_while_the_certificate_is_near_its_end(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     """By the setting's days; the service is healthy all the same."""
-    jwt_verifier = Authority(tmp_path)
-    jwt_verifier.issue(expires=datetime.now(UTC) + timedelta(days=5))
-    settings = attrs.evolve(ROOMY, ws_tls_cert=jwt_verifier.chain, ws_tls_key=jwt_verifier.key)
+    authority = Authority(tmp_path)
+    authority.issue(expires=datetime.now(UTC) + timedelta(days=5))
+    settings = attrs.evolve(ROOMY, ws_tls_cert=authority.chain, ws_tls_key=authority.key)
     for days, status in [(4, "healthy"), (6, "degraded")]:
         chosen = attrs.evolve(settings, ws_tls_expiry_warning_days=days)
         async with running() as (service, _):

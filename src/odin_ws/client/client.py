@@ -152,7 +152,7 @@ def open_client(  # noqa: PLR0913 -- each has its usual value
     `silence_seconds`: after so long without a byte the server is asked whether it is there, and
     has as long to answer.
     `backoff_base`, `backoff_cap`: seconds that the wait before the first attempt, and before any,
-    is shorter than. `connect`: dials instead of us. Raises InvalidUrl, InvalidToken.
+    is shorter than. `connect`: dials instead of us. Raises InvalidUrl, InvalidCredential.
     """
     address = read_url(url)
     counts = Counts()

@@ -137,7 +137,7 @@ class KafkaSecurity:
 
         `seconds` bounds the connecting, and each request for as long as the connection lives.
 
-        Raises AuthenticationFailed for want of a token, Nonsense for an answer that makes no sense,
+        Raises AuthenticationFailed without a token, UnexpectedResponse for a malformed response,
         or one of CONNECT_ERRORS. Any other error of the token source is a bug, and raised as one.
         """
         arguments = self.connection()

@@ -1,0 +1,127 @@
+"""The public names: those of the packages that docs/ tells others to import."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import assert_type
+
+import pytest
+import trio
+
+import odin_ws
+from odin_ws import client, settings
+from odin_ws.testing import memory_log, scenario
+from tests.docs.pages import pages
+
+PUBLIC = {
+    "odin_ws": ["__version__"],
+    "odin_ws.client": [
+        "Client",
+        "ClientError",
+        "ClosedByServer",
+        "ConnectFailed",
+        "CredentialSource",
+        "Disconnected",
+        "FeedChange",
+        "HandshakeRejected",
+        "InvalidCredential",
+        "InvalidUrl",
+        "Item",
+        "Lost",
+        "Message",
+        "Positions",
+        "ProtocolViolated",
+        "RejectedName",
+        "Resumed",
+        "Subscribed",
+        "Subscription",
+        "SubscriptionRejected",
+        "Unsubscribed",
+        "open_client",
+    ],
+    "odin_ws.settings": [
+        "Secret",
+        "Setting",
+        "Settings",
+        "SettingsError",
+        "declared_settings",
+        "load_settings",
+    ],
+    "odin_ws.testing.brokers": [
+        "ApacheKafka",
+        "Broker",
+        "BrokerFailed",
+        "BrokerListener",
+        "BrokerListeners",
+        "BrokerUnavailable",
+        "apache_kafka",
+        "embedded_broker",
+        "format_storage",
+        "java_command",
+    ],
+    "odin_ws.testing.cluster": ["ApacheCluster", "ClusterNode", "apache_cluster"],
+    "odin_ws.testing.conformance": [
+        "Case",
+        "Deviation",
+        "Player",
+        "main",
+        "play_case",
+        "read_cases",
+    ],
+    "odin_ws.testing.memory_log": ["MemoryLog", "MemoryLogReader", "MemorySource"],
+    "odin_ws.testing.plugin": [
+        "odin_scenario",
+        "odin_settings",
+        "pytest_configure",
+        "pytest_itemcollected",
+    ],
+    "odin_ws.testing.scenario": ["Closed", "Scenario", "ScenarioClient", "open_scenario"],
+}
+
+
+@pytest.mark.parametrize(("module", "names"), PUBLIC.items())
+def test_a_public_module_exports_these_names(module: str, names: list[str]) -> None:
+    """Another name, or one less, is a decision: this list is changed with it."""
+    found = importlib.import_module(module)
+    assert sorted(found.__all__) == sorted(names)
+    assert all(hasattr(found, name) for name in names)
+
+
+def test_pages_import_only_what_is_public() -> None:
+    """An example in docs/ uses no module that may change without a word."""
+    imported = {
+        match[1]
+        for path in pages()
+        for match in re.finditer(r"(?m)^from (odin_ws[\w.]*) import", path.read_text("utf-8"))
+    }
+    assert imported <= PUBLIC.keys()
+
+
+async def use_the_client() -> None:
+    """What a type checker makes of the client, as its users write it; never run."""
+    assert_type(odin_ws.__version__, str)
+    subscription = client.Subscription(channels=["BTC.trade"])
+    async with client.open_client("ws://localhost:3002/ws", subscription) as following:
+        assert_type(following, client.Client)
+        async for item in following:
+            match item:
+                case client.Message():
+                    assert_type(item.channel, str)
+                    assert_type(item.offset, int)
+                case client.Disconnected():
+                    assert_type(item.retry_in, float | None)
+                case _:
+                    pass
+
+
+async def use_a_scenario() -> None:
+    """The same of the tools for tests; never run."""
+    log = memory_log.MemoryLog(["odin.trades"], 2)
+    async with scenario.open_scenario(settings.Settings(ws_max_subscriptions=2), log=log) as server:
+        assert_type(server, scenario.Scenario)
+        follower = await server.connect()
+        assert_type(follower, scenario.ScenarioClient)
+        assert_type(await follower.silence(1), bool)
+        assert_type((await follower.closed()).code, int)
+    await trio.lowlevel.checkpoint()
