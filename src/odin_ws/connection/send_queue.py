@@ -1,4 +1,4 @@
-"""The send queue of a connection: write at once or queue; back-pressure; slow clients are closed."""
+"""The send queue of a connection: write at once or queue; back-pressure; closes slow clients."""
 
 from __future__ import annotations
 
