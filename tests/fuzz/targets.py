@@ -38,7 +38,7 @@ from odin_ws.handshake.request_parser import RequestParser, parse_plain, read_re
 from odin_ws.protocol.commands import decode_command
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose
-from odin_ws.protocol.positions import read_last_offsets, read_last_positions, read_positions
+from odin_ws.protocol.position_parser import read_last_offsets, read_last_positions, read_positions
 from odin_ws.protocol.responses import error_response
 from odin_ws.steps import finish
 from tests.fuzz.chunked_input import pieces, source_status

@@ -35,8 +35,8 @@ from odin_ws.client.close_codes import (
 )
 from odin_ws.client.errors import ConnectFailed, HandshakeRejected
 from odin_ws.client.url import ServerAddress
-from odin_ws.protocol.close_codes import CloseCodes
 from odin_ws.protocol.inflate import OfferedInflate
+from odin_ws.protocol.wsproto_close_codes import CloseCodes
 
 __all__ = ["Connect", "Connection", "dial", "open_connection"]
 

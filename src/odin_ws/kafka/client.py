@@ -1,4 +1,4 @@
-"""Connections to the brokers, requests over them, and the retry of a lost broker.
+"""Connections to the brokers of a cluster, and requests over them.
 
 Everything that brokers and the network can do to a request is mapped here, where it happens, to
 KafkaUnavailable with a text for operators.

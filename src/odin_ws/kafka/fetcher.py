@@ -1,4 +1,4 @@
-"""Fetches partitions from their leaders; retries each partition and broker by itself."""
+"""Fetches partitions from their leaders; retries each partition and each lost broker by itself."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import attrs
 from odin_ws.catalogue import Catalogue
 from odin_ws.protocol.errors import CommandError, ErrorCode, shown
 from odin_ws.protocol.json_text import InvalidJson, is_encodable, load_json
-from odin_ws.protocol.positions import (
+from odin_ws.protocol.position_parser import (
     read_ids,
     read_last_offsets,
     read_last_positions,

@@ -10,8 +10,8 @@ from typing import IO, Any, Final, NamedTuple
 import attrs
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
-from odin_ws.protocol.close_codes import CloseCodes
 from odin_ws.protocol.inflate import BoundedInflate
+from odin_ws.protocol.wsproto_close_codes import CloseCodes
 
 __all__ = ["Fault", "FrameReader", "Incoming", "PeerClose", "Ping", "Pong"]
 

@@ -9,7 +9,7 @@ import pytest
 from odin_ws.catalogue import Catalogue
 from odin_ws.protocol import positions as steps
 from odin_ws.protocol.errors import CommandError, ErrorCode
-from odin_ws.protocol.positions import read_last_offsets
+from odin_ws.protocol.position_parser import read_last_offsets
 from odin_ws.records import TopicPartition
 from odin_ws.steps import finish
 from tests.protocol.commands import CATALOGUE
