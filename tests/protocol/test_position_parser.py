@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from odin_ws.catalogue import Catalogue
-from odin_ws.protocol import positions as steps
+from odin_ws.protocol import position_parser as steps
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.position_parser import read_last_offsets
 from odin_ws.records import TopicPartition
