@@ -63,11 +63,13 @@ PUBLIC = {
     "odin_ws.testing.cluster": ["ApacheCluster", "ClusterNode", "apache_cluster"],
     "odin_ws.testing.conformance": [
         "Case",
-        "Deviation",
-        "Player",
-        "main",
+        "Delivery",
+        "Outcome",
+        "Result",
+        "difference",
         "play_case",
         "read_cases",
+        "run_program",
     ],
     "odin_ws.testing.memory_log": ["MemoryLog", "MemoryLogReader", "MemorySource"],
     "odin_ws.testing.plugin": [
