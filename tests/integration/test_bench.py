@@ -92,7 +92,7 @@ async def test_a_server_of_ones_own(embedded: str) -> None:
     assert done.returncode == 1
     assert run["subscribed"] == 30
     assert run["problems"]["never_subscribed"] == 20
-    assert run["rejected"]["503"] >= 20
+    assert run["rejected_connections"]["503"] >= 20
     assert "steady: 20 never subscribed" in done.stderr
 
 
