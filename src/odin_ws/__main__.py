@@ -20,7 +20,7 @@ def main() -> None:
     # Modules that are loaded now stay loaded: garbage collection would take a sixth of the start.
     gc.disable()
     from odin_ws.cli import main as command  # noqa: PLC0415 -- click alone takes longer
-    from odin_ws.cli.command_runner import print_crash  # noqa: PLC0415
+    from odin_ws.cli.crash_report import print_crash  # noqa: PLC0415
     from odin_ws.cli.failures import OutputClosed  # noqa: PLC0415
     from odin_ws.cli.standard_streams import protect_streams  # noqa: PLC0415
 

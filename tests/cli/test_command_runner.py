@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from odin_ws.cli.command_runner import CommandFailed, print_crash, run
+from odin_ws.cli.command_runner import CommandFailed, run
 
 
 async def fail_deeply(error: Exception) -> int:
@@ -39,12 +39,3 @@ def test_the_status_is_the_commands() -> None:
         return 3
 
     assert run(command) == 3
-
-
-def test_a_crash_shows_the_innermost_exception(capsys: pytest.CaptureFixture[str]) -> None:
-    """A bug 30 nurseries deep is printed with its message: Python's own hook stops at 10."""
-    crash: Exception = KeyError("the cause")
-    for _ in range(30):
-        crash = ExceptionGroup("Exceptions from Trio nursery", [crash])
-    print_crash(type(crash), crash, None)
-    assert "KeyError: 'the cause'" in capsys.readouterr().err

@@ -119,9 +119,9 @@ def test_nothing_heavy_is_loaded_before_signals_are_obeyed() -> None:
 def test_garbage_is_looked_for_only_once_everything_is_loaded() -> None:
     """Not while modules are loaded, which would take a sixth of the start; then it is."""
     program = (
-        "import gc, sys, trio; from odin_ws.cli import running; gc.disable()\n"
+        "import gc, sys, trio; from odin_ws.cli.command_runner import run; gc.disable()\n"
         "async def command(): return 3 if gc.isenabled() else 4\n"
-        "sys.exit(running.run(command))"
+        "sys.exit(run(command))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
     assert done.returncode == 3

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from traceback import TracebackException
-from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import click
@@ -26,7 +23,6 @@ __all__ = [
     "cancel_on_signal",
     "leaves",
     "obey_signals",
-    "print_crash",
     "run",
     "say",
     "write_line",
@@ -37,9 +33,6 @@ log = structlog.get_logger("odin_ws.cli")
 
 # After a signal every end but that of the command itself is one that was cut short.
 _CUT_SHORT: Final = 1
-
-# Deeper than nurseries are nested: a group per nursery, one more for each of trio-asyncio's.
-_MAX_GROUP_DEPTH: Final = 100
 
 E = TypeVar("E", bound=BaseException)
 
@@ -122,20 +115,6 @@ def leaves(group: BaseExceptionGroup[E]) -> Iterator[E]:
             yield from leaves(error)
         else:
             yield error
-
-
-def print_crash(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    """Print the traceback of an exception that ends the process: a `sys.excepthook`.
-
-    Python's own shows groups of exceptions to a depth of 10. The nurseries of the service and of
-    its Kafka client are deeper, and the exception that is the cause is the innermost.
-    """
-    lines = TracebackException(
-        kind, error, traceback, compact=True, max_group_depth=_MAX_GROUP_DEPTH
-    ).format()
-    sys.stderr.write("".join(lines))
 
 
 def calm_garbage_collector() -> None:

@@ -1,0 +1,27 @@
+"""Prints the traceback of an exception that ends the process."""
+
+from __future__ import annotations
+
+import sys
+from traceback import TracebackException
+from types import TracebackType
+from typing import Final
+
+__all__ = ["print_crash"]
+
+# Deeper than nurseries are nested: a group per nursery, one more for each of trio-asyncio's.
+_MAX_GROUP_DEPTH: Final = 100
+
+
+def print_crash(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Print the traceback of an exception that ends the process: a `sys.excepthook`.
+
+    Python's own shows groups of exceptions to a depth of 10. The nurseries of the service and of
+    its Kafka client are deeper, and the exception that is the cause is the innermost.
+    """
+    lines = TracebackException(
+        kind, error, traceback, compact=True, max_group_depth=_MAX_GROUP_DEPTH
+    ).format()
+    sys.stderr.write("".join(lines))
