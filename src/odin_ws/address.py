@@ -48,7 +48,7 @@ def read_socket_address(text: str) -> str:
     """An address as a socket has it: in its shortest form, as `read_address` writes it."""
     if text.startswith(_MAPPED) and "." in text:
         return text[len(_MAPPED) :]
-    # Of an IPv6 address that ends like one of IPv4, ipaddress makes another form.
+    # ipaddress writes an IPv6 address that ends like an IPv4 address in another form.
     return text if ":" not in text or "." not in text else read_address(text) or text
 
 

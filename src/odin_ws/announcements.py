@@ -19,7 +19,7 @@ __all__ = ["broadcast_feed_status", "broadcast_offset_gaps", "close_rebalanced_s
 async def broadcast_feed_status(source_status: SourceStatus, server: ConnectionServer) -> None:
     """Say what has stalled and what is live again: the feed to all, topics to their subscribers.
 
-    Who connects while something is stalled is told of it first.
+    A client that connects during a stall gets the announcement first.
     """
     await source_status.state.wait_value(SourceState.LIVE)
     async with trio.open_nursery() as nursery:

@@ -43,7 +43,7 @@ from odin_ws.settings.handshake import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
 
 __all__ = ["Upstream", "build", "history_records", "kafka", "read_certificate"]
 
-# What a retained record of a few hundred bytes takes: so many are read at the start at most.
+# Bytes that a retained record of a few hundred bytes takes: the bound of the records read at start.
 _RETAINED_BYTES: Final = 2048
 
 # A fetch and what follows from it is some 2 ms of CPU. Without a broadcast rate fetches are still
@@ -70,19 +70,7 @@ def build(
     certificate: Certificate | None = None,
 ) -> Service:
     """Make the parts and join them; nothing runs yet. Raises SettingsError."""
-    rate = settings.ws_max_broadcast_rate
-    ingest = Ingest(
-        catalogue,
-        History(catalogue, settings.ws_history_bytes, settings.ws_history_seconds),
-        SnapshotCache(catalogue, settings.ws_snapshot_bytes),
-        settings.ws_max_record_bytes,
-    )
-    hub = Hub(
-        ingest,
-        interval=1 / rate if rate else 0.0,
-        # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
-        cycle_bytes=settings.ws_send_queue_bytes // 2,
-    )
+    hub = _hub(settings, catalogue)
     lifecycle = Lifecycle()
     budget = MemoryBudget()
     resources = Resources(
@@ -111,7 +99,7 @@ def build(
         handshaker=_handshaker(settings, certificate),
         authenticator=_authenticator(settings, catalogue, hub),
     )
-    ingest.on_offset_gaps = partial(broadcast_offset_gaps, server)
+    hub.ingest.on_offset_gaps = partial(broadcast_offset_gaps, server)
     service = Service(
         settings,
         upstream.source.status,
@@ -123,9 +111,25 @@ def build(
         certificate,
     )
     if upstream.dead_letters is not None:
-        ingest.on_invalid_record = upstream.dead_letters.put
+        hub.ingest.on_invalid_record = upstream.dead_letters.put
         service.dead_letters = upstream.dead_letters.stats
     return service
+
+
+def _hub(settings: Settings, catalogue: Catalogue) -> Hub:
+    rate = settings.ws_max_broadcast_rate
+    ingest = Ingest(
+        catalogue,
+        History(catalogue, settings.ws_history_bytes, settings.ws_history_seconds),
+        SnapshotCache(catalogue, settings.ws_snapshot_bytes),
+        settings.ws_max_record_bytes,
+    )
+    return Hub(
+        ingest,
+        interval=1 / rate if rate else 0.0,
+        # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
+        cycle_bytes=settings.ws_send_queue_bytes // 2,
+    )
 
 
 def _authenticator(settings: Settings, catalogue: Catalogue, hub: Hub) -> Authenticator:
@@ -182,7 +186,7 @@ def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
         stuck=settings.ws_pong_timeout_seconds,
     )
     return ConnectionLimits(
-        retained_bytes=settings.ws_max_message_bytes,
+        message_bytes=settings.ws_max_message_bytes,
         message_frames=settings.ws_max_fragments,
         message_seconds=settings.ws_message_timeout_seconds,
         send_queue_bytes=settings.ws_send_queue_bytes,

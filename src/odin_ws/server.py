@@ -65,7 +65,7 @@ class ConnectionLimits:
     `compression`: whether permessage-deflate is agreed on with clients that offer it.
     """
 
-    retained_bytes: int
+    message_bytes: int
     message_frames: int
     message_seconds: float
     send_queue_bytes: int
@@ -178,7 +178,7 @@ class ConnectionServer:
             connection, self._context, limits.session, self.stats.sessions, self.authenticator
         )
         reader = FrameReader(
-            limits.retained_bytes, limits.message_frames, deflate=agreed is not None
+            limits.message_bytes, limits.message_frames, deflate=agreed is not None
         )
         extensions = None if agreed is None else agreed.answer
         answer = upgrade_response(request, select_subprotocol(request), extensions)

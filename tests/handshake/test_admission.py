@@ -184,7 +184,7 @@ async def test_failing_22_a_rejection_is_an_http_answer_and_never_a_101(
         admission,
         Keepalive(30, 75),
         ConnectionLimits(
-            retained_bytes=1024,
+            message_bytes=1024,
             message_frames=10,
             message_seconds=10,
             send_queue_bytes=1024,

@@ -112,7 +112,6 @@ class Replay:
         self._has_read = False
         self._first: Mapping[TopicPartition, int] = {}
         self._has_begun = False
-        self._announced: int | None = None
         self._count = 0
         self._replay_end = ReplayEnd()
 
@@ -231,7 +230,6 @@ class Replay:
             self._catch_up()
         self._has_begun = True
         self._patience.deadline = math.inf
-        self._announced = count
         if count is None:
             self._look_ahead()
         reason = self._finder.lost_spans.reason

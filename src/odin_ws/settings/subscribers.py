@@ -102,5 +102,5 @@ class SubscriberSettings:
         "75",
         number(0.1, 7200),
         "s",
-        "a client not heard of for so long is closed; more than WS_PING_INTERVAL_SECONDS",
+        "clients that send nothing for this time are closed; more than WS_PING_INTERVAL_SECONDS",
     )
