@@ -5,8 +5,9 @@ FROM ${PYTHON_IMAGE} AS build
 RUN python -m venv /opt/odin-ws
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
+COPY clients/python clients/python
 COPY src src
-RUN /opt/odin-ws/bin/pip install --no-cache-dir --constraint constraints.txt .
+RUN /opt/odin-ws/bin/pip install --no-cache-dir --constraint constraints.txt ./clients/python .
 
 FROM ${PYTHON_IMAGE}
 # No home, no shell, and a number, so that an orchestrator can see it is not root.

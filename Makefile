@@ -30,7 +30,7 @@ demo: $(DEMO) ## a broker, a publisher, the server and a client, on this machine
 	$(BIN)/odin-ws demo $(ARGS)
 
 # No network, no Kafka, no processes: what needs only this one, and virtual time.
-QUICK := $(addprefix tests/,auth catalogue client connection handshake history hub kafka listener ops protocol \
+QUICK := $(addprefix tests/,auth catalogue client_python connection handshake history hub kafka listener ops protocol \
 	resume scenarios session settings testing workers) $(wildcard tests/test_*.py)
 
 quick: setup ## the tests that need neither network nor Kafka, on all cores; ARGS="-k name"
@@ -83,13 +83,13 @@ format: setup ## writes the format and the lint fixes that are safe
 
 clean: ## removes what make made
 	rm -rf clients/js/node_modules clients/js/dist $(VENV) $(KAFKA)/libs $(OLDEST)/libs $(KFAKE) $(GO_CLIENT) $(INTEROP)/node/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find src tests -name __pycache__ -type d -exec rm -rf {} +
+	find src clients tests -name __pycache__ -type d -exec rm -rf {} +
 
-$(DEMO): pyproject.toml constraints.txt tools/environment.sh
+$(DEMO): pyproject.toml clients/python/pyproject.toml constraints.txt tools/environment.sh
 	@bash tools/environment.sh $(VENV) demo $(PYTHON)
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt tools/environment.sh
+$(DEV): pyproject.toml clients/python/pyproject.toml constraints.txt tools/environment.sh
 	@bash tools/environment.sh $(VENV) dev $(PYTHON)
 	@touch $(DEMO) $@
 

@@ -10,14 +10,15 @@ import pytest
 import trio
 
 import odin_ws
-from odin_ws import client, settings
+import odin_ws_client
+from odin_ws import settings
 from odin_ws.testing import memory_log, scenario
+from odin_ws_client import trio as trio_client
 from tests.docs.pages import pages
 
 PUBLIC = {
     "odin_ws": ["__version__"],
-    "odin_ws.client": [
-        "Client",
+    "odin_ws_client": [
         "ClientError",
         "ClosedByServer",
         "ConnectFailed",
@@ -38,8 +39,8 @@ PUBLIC = {
         "Subscription",
         "SubscriptionRejected",
         "Unsubscribed",
-        "open_client",
     ],
+    "odin_ws_client.trio": ["Client", "open_client"],
     "odin_ws.settings": [
         "Secret",
         "Setting",
@@ -103,15 +104,15 @@ def test_pages_import_only_what_is_public() -> None:
 async def use_the_client() -> None:
     """What a type checker makes of the client, as its users write it; never run."""
     assert_type(odin_ws.__version__, str)
-    subscription = client.Subscription(channels=["BTC.trade"])
-    async with client.open_client("ws://localhost:3002/ws", subscription) as following:
-        assert_type(following, client.Client)
+    subscription = odin_ws_client.Subscription(channels=["BTC.trade"])
+    async with trio_client.open_client("ws://localhost:3002/ws", subscription) as following:
+        assert_type(following, trio_client.Client)
         async for item in following:
             match item:
-                case client.Message():
+                case odin_ws_client.Message():
                     assert_type(item.channel, str)
                     assert_type(item.offset, int)
-                case client.Disconnected():
+                case odin_ws_client.Disconnected():
                     assert_type(item.retry_in, float | None)
                 case _:
                     pass

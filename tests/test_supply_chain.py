@@ -14,7 +14,7 @@ from typing import Final
 from packaging.requirements import Requirement
 
 ROOT: Final = Path(__file__).parents[1]
-SOURCE: Final = ROOT / "src" / "odin_ws"
+SOURCES: Final = (ROOT / "src" / "odin_ws", ROOT / "clients" / "python" / "src")
 
 # The supervisor starts workers; the rest is for tests, measurements and the demo.
 STARTS_PROCESSES: Final = {"bench", "cli/bench_display.py", "cli/demo.py", "testing", "workers"}
@@ -25,8 +25,9 @@ PROCESSES: Final = {"subprocess", "multiprocessing", "lowlevel.open_process", "t
 
 def trees() -> Iterator[tuple[str, ast.AST]]:
     """Every module of ours, by its path."""
-    for path in SOURCE.rglob("*.py"):
-        yield path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text("utf-8"))
+    for source in SOURCES:
+        for path in source.rglob("*.py"):
+            yield path.relative_to(source).as_posix(), ast.parse(path.read_text("utf-8"))
 
 
 def names(tree: ast.AST) -> set[str]:
@@ -82,7 +83,7 @@ def canonical(name: str) -> str:
 
 def test_only_what_is_run_can_be_run() -> None:
     """Every other file of ours is text that nobody can start by its name."""
-    folders = ("src", "tests", "docs", "deploy", "compose", ".ci")
+    folders = ("src", "clients/python", "tests", "docs", "deploy", "compose", ".ci")
     files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
     found = {path.relative_to(ROOT).as_posix() for path in files if path.stat().st_mode & 0o111}
     # What `make` has built is no file of ours.

@@ -1,4 +1,5 @@
-# Makes a virtual environment with a supported Python and installs odin-ws with one extra into it.
+# Makes a virtual environment with a supported Python and installs odin-ws with one extra into it,
+# and the Python client that it needs.
 #
 # usage: bash tools/environment.sh FOLDER EXTRA [PYTHON]
 #
@@ -66,7 +67,7 @@ usable || make_environment
 echo "Installing odin-ws[$extra] into $folder:"
 # pip's lines say more than anyone reads; these show what takes the time.
 "$folder/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
-  --constraint constraints.txt --editable ".[$extra]" |
+  --constraint constraints.txt --editable "./clients/python[trio]" --editable ".[$extra]" |
   while IFS= read -r line; do
     case $line in
     *Downloading*\(*\))

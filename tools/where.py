@@ -1,4 +1,4 @@
-"""Writes docs/where.md: every module of the server with the first line of its docstring.
+"""Writes docs/where.md: every module of server and client with the first line of its docstring.
 
 usage: python tools/where.py
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["page"]
@@ -17,7 +18,7 @@ PAGE = ROOT / "docs" / "where.md"
 _HEAD = """\
 # Where is what
 
-Every module of `src/odin_ws/` with the first line of its docstring.
+Every module of the server and of the [Python client](client.md), with its docstring's first line.
 `python tools/where.py` writes this page; a test fails while it is out of date.
 [The way of a record](design/way-of-a-record.md) walks the modules in the order of a record.
 [The glossary](glossary.md) explains the words.
@@ -26,22 +27,27 @@ Every module of `src/odin_ws/` with the first line of its docstring.
 
 def page() -> str:
     """Return the page as it should be."""
-    source = ROOT / "src" / "odin_ws"
+    return (
+        _HEAD
+        + "".join(_tables("src/odin_ws"))
+        + "".join(_tables("clients/python/src/odin_ws_client"))
+    )
+
+
+def _tables(root: str) -> Iterator[str]:
+    """A table for each folder of a package."""
+    source = ROOT / root
     folders: dict[str, list[Path]] = {}
     for path in sorted(source.rglob("*.py")):
         folders.setdefault(path.parent.relative_to(source).as_posix(), []).append(path)
-    parts = [_HEAD]
     for folder, paths in folders.items():
-        package = "src/odin_ws" if folder == "." else f"src/odin_ws/{folder}"
+        package = root if folder == "." else f"{root}/{folder}"
         about = _first_line(source / folder / "__init__.py")
-        parts.append(f"\n## {package.removeprefix('src/')}\n\n{about}\n\n")
-        parts.append("| module | what it does |\n|---|---|\n")
-        parts += [
-            f"| [`{path.name}`](../{package}/{path.name}) | {_first_line(path)} |\n"
-            for path in paths
-            if path.name != "__init__.py"
-        ]
-    return "".join(parts)
+        yield f"\n## {package.removeprefix('src/')}\n\n{about}\n\n"
+        yield "| module | what it does |\n|---|---|\n"
+        for path in paths:
+            if path.name != "__init__.py":
+                yield f"| [`{path.name}`](../{package}/{path.name}) | {_first_line(path)} |\n"
 
 
 def _first_line(path: Path) -> str:

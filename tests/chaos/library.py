@@ -1,11 +1,10 @@
-"""A client of ours, odin_ws.client, whose every item is written down."""
+"""A client of ours, odin_ws_client, whose every item is written down."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from odin_ws.client import (
-    Client,
+from odin_ws_client import (
     ClientError,
     Disconnected,
     FeedChange,
@@ -14,8 +13,8 @@ from odin_ws.client import (
     Resumed,
     Subscribed,
     Subscription,
-    open_client,
 )
+from odin_ws_client.trio import Client, open_client
 from tests.chaos.journal import HEARTBEAT, LOST, Journal
 from tests.chaos.plan import Seat
 

@@ -17,7 +17,7 @@ __all__ = ["FULL", "PARTITIONS", "SHORT", "TOPICS", "Plan", "Seat", "Way", "load
 TOPICS: Final = {"trade": "odin.trades", "liquidity": "odin.liquidity"}
 PARTITIONS: Final = 12
 
-# `library`: odin_ws.client; `by hand`: clients by docs/protocol.md, with the `websockets` library.
+# `library`: odin_ws_client; `by hand`: clients by docs/protocol.md, with the `websockets` library.
 # A check of the server that went through our own client alone would not see what both get wrong.
 Way = Literal["library", "by hand"]
 

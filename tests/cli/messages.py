@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from odin_ws.client import Message
+from odin_ws_client import Message
 
 __all__ = ["message_of"]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.cli.message_text import describe, describe_end, printable
-from odin_ws.client import Disconnected
+from odin_ws_client import Disconnected
 from tests.cli.messages import message_of
 
 JSON = st.recursive(

@@ -10,7 +10,7 @@ from rich.console import Console
 from odin_ws.catalogue import default_catalogue
 from odin_ws.cli.demo_display import open_display
 from odin_ws.cli.tally import Tally
-from odin_ws.client import Message
+from odin_ws_client import Message
 from tests.cli.messages import message_of
 
 

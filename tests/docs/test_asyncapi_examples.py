@@ -12,9 +12,10 @@ import pytest
 from jsonschema import Draft7Validator
 
 from odin_ws.catalogue import default_catalogue
-from odin_ws.client import Subscription, open_client
 from odin_ws.protocol.commands import decode_command
 from odin_ws.testing.conformance import Case, Outcome, Result, play_case
+from odin_ws_client import Subscription
+from odin_ws_client.trio import open_client
 from tests.docs.asyncapi import read_asyncapi
 from tests.docs.pages import ROOT
 

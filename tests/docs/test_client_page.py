@@ -12,15 +12,16 @@ from typing import Any
 
 import trio
 
-import odin_ws.client
+import odin_ws_client
+import odin_ws_client.trio
 from odin_ws.address import Address
 from odin_ws.assembly import Upstream
 from odin_ws.catalogue import default_catalogue
-from odin_ws.client import open_client
 from odin_ws.serve import serve
 from odin_ws.settings import Secret, Settings
 from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
 from odin_ws.testing.ports import LOOPBACK
+from odin_ws_client.trio import open_client
 from tests.cli.commands import started
 from tests.docs.pages import blocks, page
 from tests.jwt_issuer import SECRET, issuer
@@ -103,11 +104,11 @@ async def _publish(log: MemoryLog) -> None:
 
 
 def test_every_class_is_public() -> None:
-    """The classes that the text names are exported by odin_ws.client."""
+    """The classes that the text names are exported by odin_ws_client."""
     prose = re.sub(r"^```.*?^```$", "", page(PAGE), flags=re.MULTILINE | re.DOTALL)
     named = set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*)[`(]", prose))
     assert "HandshakeRejected" in named
-    assert named <= set(odin_ws.client.__all__)
+    assert named <= {*odin_ws_client.__all__, *odin_ws_client.trio.__all__}
 
 
 def test_every_option_is_there() -> None:

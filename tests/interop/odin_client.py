@@ -7,7 +7,8 @@ import sys
 
 import trio
 
-from odin_ws.client import Client, Message, Subscribed, Subscription, open_client
+from odin_ws_client import Message, Subscribed, Subscription
+from odin_ws_client.trio import Client, open_client
 
 
 def say(line: str) -> None:

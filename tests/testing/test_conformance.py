@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 
 from odin_ws.cli import main
-from odin_ws.client import Message, Subscription, open_client
 from odin_ws.testing.conformance import (
     Case,
     Delivery,
@@ -24,6 +23,8 @@ from odin_ws.testing.conformance import (
     read_cases,
     run_program,
 )
+from odin_ws_client import Message, Subscription
+from odin_ws_client.trio import open_client
 from tests.client_js.following import follow, node_command
 from tests.docs.asyncapi import read_asyncapi
 from tests.docs.pages import blocks, page

@@ -16,6 +16,7 @@ def test_where_is_current() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
     assert (ROOT / "docs" / "where.md").read_text("utf-8") == made, "run python tools/where.py"
+    packages = (ROOT / "src" / "odin_ws", ROOT / "clients" / "python" / "src")
     assert made.count("\n| [`") == sum(
-        path.name != "__init__.py" for path in (ROOT / "src" / "odin_ws").rglob("*.py")
+        path.name != "__init__.py" for package in packages for path in package.rglob("*.py")
     )

@@ -28,15 +28,6 @@ from odin_ws.cli.kafka_clients import open_producer
 from odin_ws.cli.message_text import describe_end, printable
 from odin_ws.cli.tally import Tally
 from odin_ws.cli.topics import create_topics
-from odin_ws.client import (
-    Client,
-    ClientError,
-    Disconnected,
-    Message,
-    Subscribed,
-    Subscription,
-    open_client,
-)
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.kafka.source_protocol import Source
 from odin_ws.kafka.source_status import SourceState
@@ -46,6 +37,8 @@ from odin_ws.settings import Settings
 from odin_ws.testing.brokers import Broker, BrokerFailed, BrokerUnavailable, embedded_broker
 from odin_ws.testing.events import EventGenerator
 from odin_ws.testing.ports import LOOPBACK, is_free
+from odin_ws_client import ClientError, Disconnected, Message, Subscribed, Subscription
+from odin_ws_client.trio import Client, open_client
 
 __all__ = ["demo"]
 

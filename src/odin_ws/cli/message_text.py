@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from odin_ws.client import Disconnected, Message
 from odin_ws.protocol.json_text import dump_json
+from odin_ws_client import Disconnected, Message
 
 __all__ = ["Line", "colour", "describe", "describe_end", "printable", "time_of_day"]
 

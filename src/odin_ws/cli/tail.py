@@ -19,8 +19,8 @@ from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say
 from odin_ws.cli.environment import stop_with
 from odin_ws.cli.message_text import colour, describe, describe_end, printable, time_of_day
 from odin_ws.cli.since import Since
-from odin_ws.client import (
-    Client,
+from odin_ws.settings.secrets import read_secret_file
+from odin_ws_client import (
     ClientError,
     ClosedByServer,
     ConnectFailed,
@@ -35,9 +35,8 @@ from odin_ws.client import (
     Subscription,
     SubscriptionRejected,
     Unsubscribed,
-    open_client,
 )
-from odin_ws.settings.secrets import read_secret_file
+from odin_ws_client.trio import Client, open_client
 
 __all__ = ["tail"]
 

@@ -11,7 +11,7 @@ import attrs
 
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.message_text import Line, describe
-from odin_ws.client import Message
+from odin_ws_client import Message
 
 __all__ = ["Tally", "Window"]
 

@@ -11,7 +11,7 @@ import attrs
 import trio
 from trio_util import AsyncBool
 
-from odin_ws.client import (
+from odin_ws_client import (
     ClientError,
     Disconnected,
     FeedChange,
@@ -19,8 +19,8 @@ from odin_ws.client import (
     Resumed,
     Subscribed,
     Subscription,
-    open_client,
 )
+from odin_ws_client.trio import open_client
 from tests.chaos import byhand
 from tests.chaos.cluster.truth import Told
 from tests.chaos.journal import Journal

@@ -1,0 +1,54 @@
+"""A client of odin-ws that reconnects and resumes: see docs/client.md.
+
+This package has what all event loops share; `open_client` is in `odin_ws_client.trio`.
+"""
+
+from __future__ import annotations
+
+from odin_ws_client.core.credentials import CredentialSource
+from odin_ws_client.core.errors import (
+    ClientError,
+    ClosedByServer,
+    ConnectFailed,
+    HandshakeRejected,
+    InvalidCredential,
+    InvalidUrl,
+    ProtocolViolated,
+    RejectedName,
+    SubscriptionRejected,
+)
+from odin_ws_client.core.items import (
+    Disconnected,
+    FeedChange,
+    Item,
+    Lost,
+    Message,
+    Positions,
+    Resumed,
+    Subscribed,
+    Unsubscribed,
+)
+from odin_ws_client.core.subscription import Subscription
+
+__all__ = [
+    "ClientError",
+    "ClosedByServer",
+    "ConnectFailed",
+    "CredentialSource",
+    "Disconnected",
+    "FeedChange",
+    "HandshakeRejected",
+    "InvalidCredential",
+    "InvalidUrl",
+    "Item",
+    "Lost",
+    "Message",
+    "Positions",
+    "ProtocolViolated",
+    "RejectedName",
+    "Resumed",
+    "Subscribed",
+    "Subscription",
+    "SubscriptionRejected",
+    "Unsubscribed",
+]

@@ -1,0 +1,66 @@
+"""The client's positions: the offset of the last message per partition, and topic ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from odin_ws_client.core.items import Checkpoint, Ids, Item, Message, Positions, Resumed, Subscribed
+
+__all__ = ["GivenPositions", "OffsetTracker"]
+
+# JSON has no numbers as keys: what was kept in a file comes back with partitions as text.
+GivenPositions = Positions | Mapping[str, Mapping[str, int]]
+
+
+class OffsetTracker:
+    """The offset of the last record per topic and partition; -1 stands before the first record.
+
+    `ids`: of the topics; the offsets of a topic are forgotten when it has another id.
+    """
+
+    __slots__ = ("_ids", "_offsets")
+
+    def __init__(self, positions: GivenPositions | None = None, ids: Ids | None = None) -> None:
+        self._offsets: dict[str, dict[int, int]] = {}
+        self._ids = dict(ids or {})
+        for topic, partitions in (positions or {}).items():
+            offsets = {int(partition): offset for partition, offset in partitions.items()}
+            self._offsets[topic] = offsets
+
+    def __bool__(self) -> bool:
+        return bool(self._offsets)
+
+    def advance(self, message: Message) -> bool:
+        """Move on to a message; whether that was a move, else it came before."""
+        partitions = self._offsets.setdefault(message.topic, {})
+        if message.offset <= partitions.get(message.partition, -1):
+            return False
+        partitions[message.partition] = message.offset
+        return True
+
+    def follow(self, item: Item | Checkpoint) -> None:
+        """Move to where one is after `item`."""
+        if type(item) is Message:
+            self.advance(item)
+        elif isinstance(item, Subscribed | Resumed | Checkpoint):
+            for topic in self.recreated(item.ids):
+                self._offsets[topic] = {}
+            self._ids.update(item.ids)
+            for topic, partitions in item.positions.items():
+                self._offsets.setdefault(topic, {}).update(partitions)
+
+    def recreated(self, ids: Ids) -> list[str]:
+        """The topics that had another id before."""
+        return [topic for topic, own in ids.items() if self._ids.get(topic, own) != own]
+
+    def ids(self) -> dict[str, str]:
+        """A copy of the ids."""
+        return dict(self._ids)
+
+    def offset(self, topic: str, partition: int, default: int = -1) -> int:
+        """The position in one partition, `default` if there is none."""
+        return self._offsets.get(topic, {}).get(partition, default)
+
+    def positions(self) -> dict[str, dict[int, int]]:
+        """A copy."""
+        return {topic: dict(partitions) for topic, partitions in self._offsets.items()}

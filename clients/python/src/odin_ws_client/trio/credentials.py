@@ -1,0 +1,36 @@
+"""Calls the function that returns tokens, with a bound on its time."""
+
+from __future__ import annotations
+
+import trio
+
+from odin_ws_client.core.credentials import Credentials, TokenFunction
+from odin_ws_client.core.errors import ConnectFailed
+
+__all__ = ["another_token", "current_token"]
+
+
+async def current_token(credentials: Credentials, seconds: float) -> str | None:
+    """The token for a new connection. Raises ConnectFailed, also after so many seconds."""
+    if credentials.source is not None:
+        credentials.hold(await _call(credentials.source, seconds))
+    return credentials.current
+
+
+async def another_token(credentials: Credentials, seconds: float) -> str | None:
+    """Another one than the connection's; None where none is to be had, yet."""
+    if credentials.source is None:
+        return None
+    try:
+        return credentials.offer(await _call(credentials.source, seconds))
+    except ConnectFailed:
+        return None
+
+
+async def _call(source: TokenFunction, seconds: float) -> object:
+    with trio.move_on_after(seconds):
+        try:
+            return await source()
+        except OSError as error:
+            raise ConnectFailed(f"no token: {error}") from error
+    raise ConnectFailed(f"no token within {seconds:g} s")

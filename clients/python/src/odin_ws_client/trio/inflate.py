@@ -1,0 +1,136 @@
+"""What clients send compressed (permessage-deflate), inflated with a bound on each message."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+from wsproto.utilities import RemoteProtocolError
+
+if TYPE_CHECKING:
+    # Its type has a name in type stubs only.
+    from zlib import _Decompress
+
+__all__ = ["BoundedInflate", "OfferedInflate"]
+
+_WINDOW_BITS: Final = (
+    -15
+)  # raw deflate, with the largest window: whatever the client compresses with
+
+_SEPARATE: Final = "server_no_context_takeover"
+
+# RFC 7692, 7.2.2: the sender has cut this off the end of a message.
+_CUT: Final = b"\x00\x00\xff\xff"
+
+# RFC 7692, 7.2.3.4: behind a block that calls itself the last one an empty one follows, of which
+# this byte is not cut off.
+_BEHIND_THE_LAST: Final = (b"", b"\x00", _CUT, b"\x00" + _CUT)
+
+
+class BoundedInflate(Extension):
+    """Inflates one connection's messages. Between two messages it keeps nothing.
+
+    Args:
+        max_bytes: a message that is larger when inflated is a fault (close 1009); no more than one
+            byte beyond it is ever inflated.
+    """
+
+    __slots__ = ("_in_control", "_max_bytes", "_room", "_stream")
+
+    name = "permessage-deflate"
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._room = 0
+        # Of the compressed message that is being received.
+        self._stream: _Decompress | None = None
+        self._in_control = False
+
+    def enabled(self) -> bool:
+        """The handshake has agreed on it."""
+        return True
+
+    def offer(self) -> bool | str:
+        """Only clients offer."""
+        return False
+
+    def frame_inbound_header(
+        self,
+        proto: FrameDecoder | FrameProtocol,  # noqa: ARG002 -- wsproto's signature
+        opcode: Opcode,
+        rsv: RsvBits,
+        payload_length: int,  # noqa: ARG002 -- wsproto's signature
+    ) -> CloseReason | RsvBits:
+        """The first frame of a message says whether the message is compressed."""
+        self._in_control = opcode.iscontrol()
+        if rsv.rsv1:
+            if self._in_control or opcode is Opcode.CONTINUATION:
+                return CloseReason.PROTOCOL_ERROR
+            self._stream = zlib.decompressobj(_WINDOW_BITS)
+            self._room = self._max_bytes + 1
+        return RsvBits(rsv1=True, rsv2=False, rsv3=False)
+
+    def frame_inbound_payload_data(
+        self,
+        proto: FrameDecoder | FrameProtocol,  # noqa: ARG002 -- wsproto's signature
+        data: bytes,
+    ) -> bytes | CloseReason:
+        """Inflate a part of a payload."""
+        return data if self._in_control or self._stream is None else self._inflate(data)
+
+    def frame_inbound_complete(
+        self,
+        proto: FrameDecoder | FrameProtocol,  # noqa: ARG002 -- wsproto's signature
+        fin: bool,  # noqa: FBT001 -- wsproto's signature
+    ) -> bytes | CloseReason | None:
+        """Inflate what is left at a message's end."""
+        if self._in_control or self._stream is None or not fin:
+            return None
+        rest = self._inflate(_CUT)
+        self._stream = None
+        return rest
+
+    def _inflate(self, data: bytes) -> bytes | CloseReason:
+        stream = self._stream
+        if stream is None or (stream.eof and not data):
+            return b""
+        try:
+            inflated = stream.decompress(data, self._room)
+        except zlib.error:
+            return CloseReason.PROTOCOL_ERROR
+        self._room -= len(inflated)
+        if self._room <= 0:
+            return CloseReason.MESSAGE_TOO_BIG
+        if stream.unused_data not in _BEHIND_THE_LAST:
+            return CloseReason.PROTOCOL_ERROR
+        return inflated
+
+
+class OfferedInflate(BoundedInflate):
+    """A client's: offered in the handshake, and used if the server has agreed.
+
+    Args:
+        max_bytes: as of BoundedInflate.
+    """
+
+    __slots__ = ("_agreed",)
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
+        self._agreed = False
+
+    def offer(self) -> str:
+        """Every message is to be readable by itself; this side compresses nothing."""
+        return f"{_SEPARATE}; client_no_context_takeover"
+
+    def finalize(self, offer: str) -> None:
+        """The server has agreed. Raises RemoteProtocolError if it refers to earlier messages."""
+        if _SEPARATE not in (parameter.strip() for parameter in offer.split(";")):
+            raise RemoteProtocolError(f"permessage-deflate without {_SEPARATE}")
+        self._agreed = True
+
+    def enabled(self) -> bool:
+        """Whether the server has agreed."""
+        return self._agreed

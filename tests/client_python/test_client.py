@@ -1,0 +1,379 @@
+"""What a consumer of the client sees while a connection holds."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+import trio
+from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
+
+from odin_ws_client import (
+    ClientError,
+    FeedChange,
+    Message,
+    ProtocolViolated,
+    RejectedName,
+    Resumed,
+    Subscribed,
+    Subscription,
+    SubscriptionRejected,
+)
+from odin_ws_client.trio.reconnector import Reconnector
+from tests.client_python.fake import (
+    TRADES,
+    FakeServer,
+    answer_by_hand,
+    ending,
+    message_text,
+    take,
+    take_offsets,
+)
+
+START = {"odin.trades": {"0": 4, "1": -1}}
+
+
+async def test_it_subscribes_with_what_was_asked_for(server: FakeServer) -> None:
+    """The first command names everything of the subscription, and asks for positions."""
+    wanted = Subscription(
+        channels=["BTC.trade"],
+        topics=["odin.balances"],
+        bundles=["TRADING"],
+        tokens=["BTC"],
+        delivery="latest",
+        since_ms=17,
+    )
+    async with server.follow(wanted) as client:
+        command = await (await server.attempt()).accept(START)
+        assert command["type"] == "subscribe"
+        assert command["data"] == {
+            "channels": ["BTC.trade"],
+            "topics": ["odin.balances"],
+            "bundles": ["TRADING"],
+            "tokens": ["BTC"],
+            "delivery": "latest",
+            "frames": "batch",
+            "since_ms": 17,
+            "positions": True,
+        }
+        await take(client, Subscribed)
+
+
+async def test_the_ack_is_the_first_item(server: FakeServer) -> None:
+    """It says what took effect, what did not and why, and where the subscription begins."""
+    rejected = [{"name": "x", "code": "INVALID_CHANNEL", "message": "no"}]
+    async with server.follow() as client:
+        await (await server.attempt()).accept(START, rejected=rejected)
+        assert await take(client, Subscribed) == Subscribed(
+            ("*.trade",),
+            (RejectedName("x", "INVALID_CHANNEL", "no"),),
+            {"odin.trades": {0: 4, 1: -1}},
+        )
+        assert client.connections == 1
+
+
+async def test_a_message_is_read(server: FakeServer) -> None:
+    """Every field of a message is there, with the topic of its category and the text as it came."""
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.accept()
+        await attempt.message(1, "3-17", "a.b.balances")
+        await attempt.message(5, "3-18", "a.b.balances", skipped=3)
+        await attempt.message(6, "4-9", "a.b.balances", replay=True)
+        await take(client, Subscribed)
+        first, second, third = [await take(client, Message) for _ in range(3)]
+    assert (first.channel, first.topic) == ("a.b.balances", "odin.balances")
+    assert (first.partition, first.offset) == (3, 17)
+    assert (first.seq, first.timestamp, first.data) == (1, 1001, {"n": 1})
+    assert (first.replay, first.skipped) == (False, 0)
+    assert first.text == message_text(1, "3-17", "a.b.balances")
+    assert (second.seq, second.skipped, client.skipped) == (5, 3, 3)
+    assert (third.replay, third.partition) == (True, 4)
+    assert client.gaps == client.duplicates == 0
+
+
+async def test_positions_move_when_a_message_is_taken(server: FakeServer) -> None:
+    """What was received and not taken yet is not in them."""
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.accept(START)
+        for seq in (1, 2, 3):
+            await attempt.message(seq, f"0-{4 + seq}")
+        assert client.positions == {}
+        await take(client, Subscribed)
+        await wait_all_tasks_blocked()
+        assert client.positions == {"odin.trades": {0: 4, 1: -1}}
+        for offset in (5, 6, 7):
+            assert await take_offsets(client, 1) == [offset]
+            assert client.positions["odin.trades"] == {0: offset, 1: -1}
+
+
+async def test_positions_survive_json(server: FakeServer) -> None:
+    """What was kept as JSON, with partitions as text, resumes there at once."""
+    async with server.follow() as client:
+        await (await server.attempt()).accept(START)
+        await take(client, Subscribed)
+        kept = json.dumps(client.positions)
+    async with server.follow(positions=json.loads(kept)) as client:
+        command = await (await server.attempt()).accept()
+        assert command["type"] == "resume"
+        assert command["data"] == {
+            "channels": ["*.trade"],
+            "frames": "batch",
+            "positions": START,
+        }
+        resumed = await take(client, Resumed)
+        assert resumed.recovered
+        assert resumed.seconds_away is None
+        assert json.dumps(client.positions) == kept
+
+
+async def test_only_messages_on_request(server: FakeServer) -> None:
+    """`messages()` passes over everything else."""
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.accept()
+        await attempt.message(1, "0-1")
+        await attempt.say(type="feed", status="stalled", since=5)
+        await attempt.message(2, "0-2")
+        with trio.fail_after(1):
+            async for message in client.messages():
+                if message.offset == 2:
+                    break
+    assert client.positions == {"odin.trades": {0: 2}}
+
+
+async def test_feed_changes_come_in_their_place(server: FakeServer) -> None:
+    """Between the messages they came between."""
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.accept()
+        await attempt.message(1, "0-1")
+        await attempt.say(type="feed", status="stalled", since=5)
+        await attempt.say(type="feed", status="live", since=9)
+        await attempt.message(2, "0-2")
+        await take(client, Subscribed)
+        assert await take_offsets(client, 1) == [1]
+        assert await take(client, FeedChange) == FeedChange("stalled", 5)
+        assert await take(client, FeedChange) == FeedChange("live", 9)
+        assert await take_offsets(client, 1) == [2]
+
+
+async def test_what_is_not_known_is_passed_over(server: FakeServer) -> None:
+    """A newer server may say more."""
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.say(type="welcome")
+        await attempt.accept()
+        await attempt.say(type="pong", ts=1)
+        await attempt.say(type="replay_complete", id=1, count=0)
+        await attempt.message(1, "0-1")
+        await take(client, Subscribed)
+        assert await take_offsets(client, 1) == [1]
+
+
+async def test_duplicates_are_passed_over(server: FakeServer) -> None:
+    """A record that came before is counted and not yielded again."""
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.accept(START)
+        for seq, pos in enumerate(("0-5", "0-5", "0-4", "1-0", "0-6", "1-0"), 1):
+            await attempt.message(seq, pos)
+        await attempt.message(7, "0-6", replay=True)
+        await take(client, Subscribed)
+        assert await take_offsets(client, 3) == [5, 0, 6]
+        await wait_all_tasks_blocked()
+        assert client.duplicates == 4
+
+
+async def test_a_snapshot_is_not_a_duplicate(server: FakeServer) -> None:
+    """The last message of each channel is from before the beginning; it moves nothing."""
+    wanted = Subscription(channels=["*.trade"], snapshot=True)
+    async with server.follow(wanted) as client:
+        attempt = await server.attempt()
+        command = await attempt.accept(START)
+        assert command["data"]["snapshot"] is True
+        await attempt.message(1, "0-2", replay=True)
+        await attempt.message(2, "0-4", "ETH.trade", replay=True)
+        await take(client, Subscribed)
+        assert await take_offsets(client, 2) == [2, 4]
+        assert client.positions["odin.trades"][0] == 4
+        await attempt.message(3, "0-3")
+        await attempt.message(4, "0-5")
+        assert await take_offsets(client, 1) == [5]
+        assert client.duplicates == 1
+
+
+async def test_all_names_rejected_is_the_end(server: FakeServer) -> None:
+    """With nothing to follow the client stops, and says why of each name."""
+    rejected = [{"name": "*.trade", "code": "INVALID_CHANNEL", "message": "no such"}]
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.accept(subscribed=[], rejected=rejected)
+        error = await ending(client)
+        assert isinstance(error, SubscriptionRejected)
+        assert error.rejected == (RejectedName("*.trade", "INVALID_CHANNEL", "no such"),)
+        assert client.error is error
+    assert len(server.times) == 1
+
+
+async def test_a_rejected_command_is_the_end(server: FakeServer) -> None:
+    """Where the server cannot carry it out at all, now or later, the client stops."""
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.command()
+        await attempt.say(type="error", id=1, code="INVALID_MESSAGE", message="bad", retry=False)
+        error = await ending(client)
+        assert str(error) == "bad (INVALID_MESSAGE)"
+        assert (await attempt.closed())[0] == 1000
+
+
+@pytest.mark.parametrize("code", ["NOT_AVAILABLE", "RATE_LIMIT_EXCEEDED"])
+async def test_a_command_that_is_put_off_is_repeated(server: FakeServer, code: str) -> None:
+    """On the same connection, after waits that grow, until it is carried out."""
+    async with server.follow(positions=START) as client:
+        attempt = await server.attempt()
+        times = []
+        for _ in range(4):
+            command = await attempt.command()
+            times.append(trio.current_time())
+            assert command["data"]["positions"] == START
+            # Commands over the rate are not read: their answers have no id.
+            of = {"id": 1} if code == "NOT_AVAILABLE" else {}
+            await attempt.say(type="error", **of, code=code, message="later", retry=True)
+        await attempt.accept()
+        await take(client, Resumed)
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert waits == pytest.approx([0.2, 0.4, 0.8])
+    assert len(server.times) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "[]",
+        '{"no":"type"}',
+        message_text(1, "0-1").replace('"0-1"', '"7"'),
+        message_text(1, "0-1").replace('"0-1"', "7"),
+        message_text(1, "0-1", "BTC.unknown"),
+        message_text(1, "0-1").replace('"message"', '"price:update"'),
+        '{"type":"reconnect","data":7}',
+    ],
+)
+async def test_another_protocol_is_the_end(server: FakeServer, text: str) -> None:
+    """What cannot be read is no message lost in silence: the client stops, and shows it."""
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.accept()
+        await attempt.websocket.send_message(text)
+        error = await ending(client)
+        assert isinstance(error, ProtocolViolated)
+        assert text[:20] in str(error)
+        assert (await attempt.closed())[0] == 1002
+
+
+async def test_what_the_block_raises_comes_out_alone(server: FakeServer) -> None:
+    """The client's own tasks make no group of it, whether it is the client's error or another."""
+
+    async def iterate() -> None:
+        async with server.follow() as client:
+            await (await server.attempt()).close(4403, "not you")
+            async for _ in client:
+                pass
+
+    async def fail() -> None:
+        async with server.follow():
+            await server.attempt()
+            raise KeyError
+
+    with pytest.raises(ClientError):
+        await iterate()
+    with pytest.raises(KeyError):
+        await fail()
+
+
+async def test_a_bug_in_the_client_is_not_hidden(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the block, with its traceback."""
+
+    async def fail(_self: Reconnector) -> None:
+        raise IndexError
+
+    monkeypatch.setattr(Reconnector, "run", fail)
+    with pytest.RaisesGroup(IndexError):
+        async with server.follow():
+            await trio.sleep_forever()
+
+
+async def test_leaving_closes(server: FakeServer) -> None:
+    """The server hears a normal close at the end of the block."""
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.accept()
+        await take(client, Subscribed)
+    assert await attempt.closed() == (1000, None)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_leaving_a_server_that_does_not_answer(
+    server: FakeServer, *, cancelled: bool
+) -> None:
+    """It is told, and given two seconds, also when the client is cancelled."""
+    with trio.CancelScope() as scope:
+        async with server.follow():
+            stream = await server.dialled()
+            await answer_by_hand(stream)
+            await stream.receive_some()
+            left = trio.current_time()
+            if cancelled:
+                scope.cancel()
+    assert trio.current_time() == pytest.approx(left + 2)
+    assert bytes(await stream.receive_some())[0] == 0x88
+
+
+async def test_a_cancelled_wait_loses_nothing(server: FakeServer) -> None:
+    """The message that comes later is there for the next one who waits."""
+    async with server.follow() as client:
+        attempt = await server.attempt()
+        await attempt.accept()
+        await take(client, Subscribed)
+        with trio.move_on_after(3):
+            await anext(client)
+        await attempt.message(1, "0-1")
+        await attempt.message(2, "0-2")
+        assert await take_offsets(client, 2) == [1, 2]
+
+
+async def test_a_slow_consumer_stops_the_reading(server: FakeServer, nursery: trio.Nursery) -> None:
+    """What is not taken stays on the server's side of the wire, but for a bounded part."""
+    server.pair = lockstep_stream_pair  # sending waits until all is read
+    sent = 0
+
+    async def publish() -> None:
+        nonlocal sent
+        attempt = await server.attempt()
+        await attempt.accept()
+        while sent < 1000:
+            await attempt.message(sent + 1, f"0-{sent}")
+            sent += 1
+
+    nursery.start_soon(publish)
+    async with server.follow() as client:
+        await trio.sleep(300)  # nor does the client mistake its own slowness for a dead server
+        assert sent < 50
+        await take(client, Subscribed)
+        assert await take_offsets(client, 1000) == list(range(1000))
+
+
+def test_a_subscription_asks_for_something() -> None:
+    """Neither nothing at all, nor one name by its characters, nor two beginnings."""
+    with pytest.raises(ValueError, match="at least one"):
+        Subscription(tokens=["BTC"])
+    with pytest.raises(TypeError, match=r"BTC\.trade"):
+        Subscription(channels="BTC.trade")
+    with pytest.raises(ValueError, match="snapshot"):
+        Subscription(channels=["*.*"], snapshot=True, since_ms=1)
+    assert Subscription(channels=["*.trade"]) == TRADES

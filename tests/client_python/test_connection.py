@@ -1,0 +1,331 @@
+"""The WebSocket under the client: handshake, frames, and that nothing waits for ever."""
+
+from __future__ import annotations
+
+import ssl
+
+import orjson
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from odin_ws.protocol.frames import close_frame, text_frame
+from odin_ws_client import (
+    ConnectFailed,
+    Disconnected,
+    HandshakeRejected,
+    InvalidUrl,
+    Message,
+    ProtocolViolated,
+    Subscribed,
+)
+from odin_ws_client.trio import connection, open_client
+from tests.client_python.fake import (
+    TRADES,
+    FakeServer,
+    answer_by_hand,
+    ending,
+    message_text,
+    take,
+    take_offsets,
+)
+
+ACK = orjson.dumps(
+    {
+        "type": "subscription_ack",
+        "id": 1,
+        "subscribed": ["*.trade"],
+        "rejected": [],
+        "positions": {},
+        "categories": {"trade": "odin.trades"},
+    }
+)
+
+
+async def upgraded(server: FakeServer, more: bytes = b"") -> trio.abc.Stream:
+    """The server's end of a connection on which frames are written by hand."""
+    stream = await server.dialled()
+    await answer_by_hand(stream, more)
+    return stream
+
+
+async def test_the_request_is_the_urls(server: FakeServer) -> None:
+    """Host, path and query are what the URL says; who is in it is nobody's business."""
+    url = "ws://me:secret@odin.test:81/deep/ws?v=1&x=%20#part"
+    async with open_client(url, TRADES, connect=server.connect):
+        stream = await server.dialled()
+        head = bytes(await stream.receive_some())
+    assert head.startswith(b"GET /deep/ws?v=1&x=%20 HTTP/1.1\r\n")
+    assert b"\r\nHost: odin.test:81\r\n" in head
+    assert b"secret" not in head
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://odin.test/ws",
+        "odin.test/ws",
+        "ws:///ws",
+        "ws://odin.test:port/ws",
+        "ws://odin.test:99999/ws",
+        "ws://odin.test/a b",
+        "ws://odin.test/\u00fc",
+        "ws://od\u00edn.test/ws",
+        "ws://[::1/ws",
+    ],
+)
+def test_another_url_is_none(url: str) -> None:
+    """It is said at once, before there is a connection."""
+    with pytest.raises(InvalidUrl):
+        open_client(url, TRADES)
+
+
+async def test_what_comes_with_the_handshake_is_read(server: FakeServer) -> None:
+    """Frames in one piece with the answer are not lost."""
+    frames = text_frame(ACK) + text_frame(message_text(1, "0-1").encode())
+    async with server.follow() as client:
+        nothing = text_frame(message_text(2, "0-2").encode())  # behind a close
+        await upgraded(server, frames + close_frame(1012, "again") + nothing)
+        await take(client, Subscribed)
+        assert await take_offsets(client, 1) == [1]
+        assert (await take(client, Disconnected)).reason == "again"
+
+
+async def test_answer_may_have_any_bytes_in_headers_that_are_not_read(server: FakeServer) -> None:
+    """As CDNs and gateways add them."""
+    async with server.follow() as client:
+        stream = await server.dialled()
+        headers = b"Server: caf\xe9\r\nSet-Cookie: a=\xff\x80; Path=/\r\n"
+        await answer_by_hand(stream, text_frame(ACK), headers)
+        await take(client, Subscribed)
+
+
+async def test_a_close_without_a_code(server: FakeServer) -> None:
+    """It says nothing against coming back, and is answered."""
+    async with server.follow() as client:
+        stream = await upgraded(server, text_frame(ACK) + b"\x88\x00")
+        await take(client, Subscribed)
+        assert await take(client, Disconnected) == Disconnected(1005, "", 0.2)
+        assert bytes(await stream.receive_some())[0] in {0x81, 0x88}
+
+
+@pytest.mark.parametrize("code", [1001, 1012, 1013, 1014, 3000, 3003, 3999, 4999])
+@pytest.mark.parametrize("together", [True, False])
+async def test_close_code_of_the_registry_is_told_and_answered_as_it_is(
+    server: FakeServer, code: int, *, together: bool
+) -> None:
+    """Also in one piece with the answer to the handshake, as from a gateway."""
+    close = close_frame(code, "bad gateway")
+    async with server.follow() as client:
+        stream = await upgraded(server, close if together else text_frame(ACK))
+        if not together:
+            await take(client, Subscribed)
+            for byte in close:
+                await stream.send_all(bytes([byte]))
+        assert await take(client, Disconnected) == Disconnected(code, "bad gateway", 0.2)
+        received = b""
+        while data := await stream.receive_some():
+            received += data
+        assert received[-19:-17] == b"\x88\x8d"
+        key, sent = received[-17:-13], received[-13:-11]
+        assert bytes(a ^ b for a, b in zip(sent, key[:2], strict=True)) == code.to_bytes(2, "big")
+
+
+@pytest.mark.parametrize("code", [999, 1004, 1005, 1006, 1015, 1016, 2999, 5000])
+async def test_close_code_that_nobody_may_send_is_a_broken_frame(
+    server: FakeServer, code: int
+) -> None:
+    """The client ends the connection itself, and comes back."""
+    async with server.follow() as client:
+        await upgraded(server, b"\x88\x02" + code.to_bytes(2, "big"))
+        assert (await take(client, Disconnected)).code == 1002
+
+
+async def test_a_message_may_come_in_pieces(server: FakeServer) -> None:
+    """In several frames with a ping between, cut anywhere by the network."""
+    text = message_text(1, "0-1", padding="\u20ac" * 200).encode()
+    frames = (
+        text_frame(ACK)
+        + bytes((0x01, 100))
+        + text[:100]
+        + b"\x89\x02hi"
+        + bytes((0x00, 100))
+        + text[100:200]
+        + bytes((0x80, 126))
+        + len(text[200:]).to_bytes(2, "big")
+        + text[200:]
+        + text_frame(message_text(2, "0-2").encode())
+    )
+    async with server.follow() as client:
+        stream = await upgraded(server)
+        for number in range(0, len(frames), 7):
+            await stream.send_all(frames[number : number + 7])
+            await wait_all_tasks_blocked()
+        await take(client, Subscribed)
+        assert (await take(client, Message)).text == text.decode()
+        assert await take_offsets(client, 1) == [2]
+        said = bytes(await stream.receive_some())
+        assert b"\x8a\x82" in said  # a pong of two bytes, masked
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "permanent"),
+    [
+        (b"\x82\x02{}", 1003, True),  # binary
+        (b"\x81\x82aaaa{}", 1002, False),  # masked
+        (b"\xc1\x02{}", 1002, False),  # a reserved bit
+        (b"\x81\x02\xff\xff", 1007, False),  # not UTF-8
+    ],
+)
+async def test_frames_that_cannot_be_read(
+    server: FakeServer, frame: bytes, code: int, *, permanent: bool
+) -> None:
+    """What the network may have garbled is fetched again; what the server means is an error."""
+    async with server.follow() as client:
+        stream = await upgraded(server, text_frame(ACK))
+        await take(client, Subscribed)
+        await stream.receive_some()  # the subscribe
+        await stream.send_all(frame + text_frame(message_text(1, "0-1").encode()))
+        lost = await take(client, Disconnected)
+        assert (lost.code, lost.retry_in is None) == (code, permanent)
+        said = bytes(await stream.receive_some())
+        mask = said[2:6]
+        assert said[0] == 0x88
+        assert bytes(a ^ b for a, b in zip(said[6:8], mask, strict=False)) == code.to_bytes(2)
+        if permanent:
+            assert isinstance(await ending(client), ProtocolViolated)
+
+
+async def test_what_came_before_a_gap_counts(server: FakeServer) -> None:
+    """Also where both were in one read."""
+    frames = [text_frame(message_text(seq, f"0-{seq}").encode()) for seq in (1, 2, 5)]
+    async with server.follow() as client:
+        await upgraded(server, text_frame(ACK) + b"".join(frames))
+        await take(client, Subscribed)
+        assert await take_offsets(client, 2) == [1, 2]
+        assert (await take(client, Disconnected)).code == 1002
+        command = await (await server.attempt()).accept()
+        assert command["data"]["positions"] == {"odin.trades": {"0": 2}}
+
+
+async def test_a_message_has_a_largest_size(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that never ends one cannot fill the memory."""
+    monkeypatch.setattr(connection, "_MAX_MESSAGE_BYTES", 1000)
+    async with server.follow() as client:
+        stream = await upgraded(server, text_frame(ACK))
+        await stream.send_all(b"\x01\x64" + b"a" * 100)
+        for _ in range(10):
+            await stream.send_all(b"\x00\x64" + b"a" * 100)
+        error = await ending(client)
+    assert isinstance(error, ProtocolViolated)
+    assert "1000 characters" in str(error)
+
+
+async def test_a_dial_is_bounded(server: FakeServer) -> None:
+    """An address that does not answer at all."""
+    async with server.follow(reconnect=False, connect=trio.sleep_forever) as client:
+        began = trio.current_time()
+        error = await ending(client)
+        assert str(error) == "no connection within 10 s"
+        assert trio.current_time() == pytest.approx(began + 10)
+
+
+async def test_a_handshake_is_bounded(server: FakeServer) -> None:
+    """A server that takes the connection and says nothing; the connection is closed at once."""
+    async with server.follow(connect_seconds=3) as client:
+        stream = await server.dialled()
+        began = trio.current_time()
+        lost = await take(client, Disconnected)
+        assert trio.current_time() == pytest.approx(began + 3)
+        assert lost.reason == "no WebSocket there: no answer within 3 s"
+        assert (await stream.receive_some()).startswith(b"GET")
+        assert await stream.receive_some() == b""
+
+
+async def test_dial_and_handshake_share_their_time(server: FakeServer) -> None:
+    """A slow dial leaves less for the handshake; an answer in drops does not stretch it."""
+
+    async def slow() -> trio.abc.Stream:
+        await trio.sleep(6)
+        return await server.connect()
+
+    async with server.follow(connect=slow) as client:
+        began = trio.current_time()
+        stream = await server.dialled()
+        with trio.move_on_after(60):
+            for byte in b"HTTP/1.1 101 Switching Protocols\r\n" * 10:
+                await stream.send_all(bytes((byte,)))
+                await trio.sleep(0.5)
+                if trio.current_time() > began + 9.7:
+                    break
+        assert (await take(client, Disconnected)).reason.startswith("no WebSocket there")
+        assert trio.current_time() <= began + 10.5
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "no WebSocket server"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "no WebSocket server"),
+        (
+            b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: AAAA\r\n\r\n",
+            "no WebSocket server",
+        ),
+        (
+            b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: \xff\r\n"
+            b"Sec-WebSocket-Accept: AAAA\r\n\r\n",
+            "no WebSocket server",
+        ),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot h", "rejected with 404: not h"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n" + b"x" * 999, "rejected with 404: " + "x" * 200),
+        (b"", "closed during the handshake"),
+        (b"HTTP/1.1 10", "closed during the handshake"),
+    ],
+)
+async def test_no_websocket(server: FakeServer, answer: bytes, why: str) -> None:
+    """What else answers is said."""
+    async with server.follow(reconnect=False) as client:
+        stream = await server.dialled()
+        await stream.receive_some()
+        await stream.send_all(answer)
+        await trio.aclose_forcefully(stream)
+        error = await ending(client)
+    assert isinstance(error, ConnectFailed)
+    assert why in str(error)
+    assert isinstance(error, HandshakeRejected) == ("rejected" in why)
+
+
+@pytest.mark.parametrize(
+    ("error", "permanent"),
+    [
+        (ssl.SSLCertVerificationError("certificate has expired"), True),
+        (ssl.SSLEOFError("EOF occurred"), False),
+        (ConnectionRefusedError("rejected"), False),
+    ],
+)
+async def test_a_certificate_stays_wrong(
+    server: FakeServer, error: OSError, *, permanent: bool
+) -> None:
+    """What will be the same again is not tried again."""
+    server.failures.append(error)
+    async with server.follow() as client:
+        assert ((await take(client, Disconnected)).retry_in is None) == permanent
+
+
+async def test_a_plain_server_speaks_no_tls(server: FakeServer) -> None:
+    """What the TLS library says of it is the reason."""
+
+    async def secure() -> trio.abc.Stream:
+        tls = ssl.create_default_context()
+        return trio.SSLStream(await server.connect(), tls, server_hostname="odin.test")
+
+    async with server.follow(connect=secure) as client:
+        stream = await server.dialled()
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        error = await ending(client)
+    assert isinstance(error, ConnectFailed)
+    assert "SSL" in str(error)

@@ -1,0 +1,76 @@
+"""Positions move with what is received, and never past what is not."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws_client import Disconnected, FeedChange, Message, Resumed, Subscribed
+from odin_ws_client.core.offset_tracker import OffsetTracker
+
+TOPICS = st.sampled_from(["odin.trades", "odin.social"])
+PARTITIONS = st.integers(0, 3)
+POSITIONS = st.dictionaries(TOPICS, st.dictionaries(PARTITIONS, st.integers(-1, 50), min_size=1))
+
+
+def message(topic: str, partition: int, offset: int) -> Message:
+    """One of these."""
+    return Message("BTC.trade", topic, partition, offset, 0, 1, False, 0, {}, "")  # noqa: FBT003
+
+
+@given(POSITIONS, st.lists(st.tuples(TOPICS, PARTITIONS, st.integers(0, 60))))
+def test_a_position_is_the_largest(
+    start: dict[str, dict[int, int]], received: list[tuple[str, int, int]]
+) -> None:
+    """Of where one began and what came; what is not beyond it came before."""
+    offset_tracker = OffsetTracker(start)
+    expected = {topic: dict(partitions) for topic, partitions in start.items()}
+    for topic, partition, offset in received:
+        largest = expected.get(topic, {}).get(partition, -1)
+        one = message(topic, partition, offset)
+        assert offset_tracker.advance(one) == (offset > largest)
+        expected.setdefault(topic, {})[partition] = max(offset, largest)
+        assert offset_tracker.offset(topic, partition) == max(offset, largest)
+    assert offset_tracker.positions() == expected
+    assert bool(offset_tracker) == bool(expected)
+
+
+@given(POSITIONS)
+def test_they_survive_json(positions: dict[str, dict[int, int]]) -> None:
+    """Partitions come back as text."""
+    kept = json.loads(json.dumps(OffsetTracker(positions).positions()))
+    assert OffsetTracker(kept).positions() == positions
+
+
+@given(POSITIONS, POSITIONS)
+def test_an_answer_sets_them(
+    before: dict[str, dict[int, int]], answer: dict[str, dict[int, int]]
+) -> None:
+    """What it does not name stays."""
+    for item in (
+        Subscribed((), (), answer),
+        Resumed(False, None, {}, "", None, (), (), answer),  # noqa: FBT003
+    ):
+        offset_tracker = OffsetTracker(before)
+        offset_tracker.follow(item)
+        for topic in before.keys() | answer.keys():
+            both = before.get(topic, {}) | answer.get(topic, {})
+            assert offset_tracker.positions()[topic] == both
+
+
+def test_the_rest_moves_nothing() -> None:
+    """A feed's state and a lost connection are no progress."""
+    offset_tracker = OffsetTracker({"odin.trades": {0: 1}})
+    offset_tracker.follow(FeedChange("stalled", 1))
+    offset_tracker.follow(Disconnected(1006, "", 1))
+    assert offset_tracker.positions() == {"odin.trades": {0: 1}}
+
+
+def test_what_is_given_out_is_a_copy() -> None:
+    """Whoever keeps it keeps that moment."""
+    offset_tracker = OffsetTracker({"odin.trades": {0: 1}})
+    kept = offset_tracker.positions()
+    offset_tracker.follow(message("odin.trades", 0, 7))
+    assert kept == {"odin.trades": {0: 1}}

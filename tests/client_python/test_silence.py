@@ -1,0 +1,156 @@
+"""How a client notices a server that is not there any more, and what it takes for life."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import (
+    MockClock,
+    lockstep_stream_pair,
+    memory_stream_pair,
+    wait_all_tasks_blocked,
+)
+
+from odin_ws.protocol.frames import close_frame
+from odin_ws_client import ClosedByServer, Disconnected, Resumed, Subscribed
+from tests.client_python.fake import (
+    START,
+    FakeServer,
+    Visit,
+    answer_by_hand,
+    begin,
+    ending,
+    take,
+)
+
+
+async def test_a_dead_server_is_noticed(server: FakeServer) -> None:
+    """After ten silent seconds it is asked, after ten more it is given up, without a goodbye."""
+    async with server.follow(positions=START) as client:
+        stream = await server.dialled()
+        await answer_by_hand(stream)
+        await stream.receive_some()
+        began = trio.current_time()
+        assert len(await stream.receive_some()) > 2  # the heartbeat
+        assert trio.current_time() == pytest.approx(began + 10)
+        lost = await take(client, Disconnected)
+        assert trio.current_time() == pytest.approx(began + 20)
+        assert (lost.code, lost.reason) == (1006, "nothing came from the server for 20 s")
+        assert await stream.receive_some() == b""
+        await (await server.attempt()).accept()
+        await take(client, Resumed)
+
+
+async def test_the_question_is_a_heartbeat(server: FakeServer) -> None:
+    """A command of the protocol, which every server answers."""
+    async with server.follow():
+        attempt = await begin(server)
+        assert await attempt.command() == {"type": "heartbeat"}
+
+
+async def test_why_a_write_failed_is_read(server: FakeServer) -> None:
+    """A server that closes at once has said why, also where the client spoke after that."""
+
+    async def connect() -> trio.abc.Stream:
+        ours, theirs = memory_stream_pair()
+        nursery.start_soon(turn_away, theirs)
+        return OnlyOnce(ours)
+
+    async def turn_away(stream: trio.abc.Stream) -> None:
+        await answer_by_hand(stream, close_frame(4401, "who are you?"))
+
+    async with trio.open_nursery() as nursery, server.follow(connect=connect) as client:
+        error = await ending(client)
+        assert isinstance(error, ClosedByServer)
+        assert error.code == 4401
+
+
+async def test_a_paused_client_asks_again_before_it_gives_up(server: FakeServer) -> None:
+    """After a pause of its own the answer of the server may be there and unread."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    async with server.follow() as client:
+        attempt = await begin(server)
+        await take(client, Subscribed)
+        assert await attempt.command() == {"type": "heartbeat"}
+        await wait_all_tasks_blocked()
+        clock.jump(60)
+        assert await attempt.command() == {"type": "heartbeat"}
+        began = trio.current_time()
+        lost = await take(client, Disconnected)
+        assert trio.current_time() == pytest.approx(began + 10)
+        assert lost.code == 1006
+
+
+class OnlyOnce(trio.abc.Stream):
+    """A wire whose other end takes the first write, and no other."""
+
+    def __init__(self, wire: trio.abc.Stream) -> None:
+        self._wire = wire
+        self._written = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, once."""
+        if self._written:
+            raise trio.BrokenResourceError
+        self._written = True
+        await self._wire.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """It never does."""
+        await self._wire.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive."""
+        return await self._wire.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        """Close."""
+        await self._wire.aclose()
+
+
+async def test_a_quiet_server_is_not_dead(server: FakeServer) -> None:
+    """One that answers is followed for as long as it wants."""
+
+    async def answer(attempt: Visit) -> None:
+        while True:
+            assert (await attempt.command())["type"] == "heartbeat"
+            await attempt.say(type="pong", ts=0)
+
+    async with server.follow() as client, trio.open_nursery() as nursery:
+        nursery.start_soon(answer, await begin(server))
+        await take(client, Subscribed)
+        with trio.move_on_after(3600) as waiting:
+            await anext(client)
+        assert waiting.cancelled_caught
+        nursery.cancel_scope.cancel()
+    assert len(server.times) == 1
+
+
+async def test_a_server_that_takes_nothing_is_noticed(server: FakeServer) -> None:
+    """A write that gets nowhere ends too, within the same time."""
+    server.pair = lockstep_stream_pair  # writing waits for a reader
+    async with server.follow(reconnect=False) as client:
+        stream = await server.dialled()
+        await answer_by_hand(stream)
+        began = trio.current_time()
+        lost = await take(client, Disconnected)
+        assert lost.reason == "the server has taken nothing for 10 s"
+        assert trio.current_time() == pytest.approx(began + 10)
+
+
+async def test_no_answer_to_the_subscription(server: FakeServer) -> None:
+    """A server that is alive but does not answer is left after a minute."""
+
+    async def chatter(attempt: Visit) -> None:
+        while True:
+            await trio.sleep(5)
+            await attempt.say(type="feed", status="live", since=1)
+
+    async with server.follow(reconnect=False) as client, trio.open_nursery() as nursery:
+        attempt = await server.attempt()
+        began = trio.current_time()
+        nursery.start_soon(chatter, attempt)
+        assert await ending(client) is None
+        assert trio.current_time() == pytest.approx(began + 60)
+        nursery.cancel_scope.cancel()
