@@ -72,7 +72,8 @@ PUBLIC = {
         "read_cases",
         "run_program",
     ],
-    "odin_ws.testing.memory_log": ["MemoryLog", "MemoryLogReader", "MemorySource"],
+    "odin_ws.testing.memory_log": ["MemoryLog", "MemorySource"],
+    "odin_ws.testing.memory_log_reader": ["MemoryLogReader"],
     "odin_ws.testing.plugin": [
         "odin_scenario",
         "odin_settings",

@@ -31,7 +31,8 @@ from odin_ws.logs import configure_logging
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.ports import LOOPBACK
 from tests.handshake.requests import max_header_bytes
 from tests.scenarios.wire import Op, frame

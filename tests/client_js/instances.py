@@ -16,7 +16,8 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.serve import serve
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.ports import LOOPBACK
 from tests.client_js.following import PATIENCE, Callbacks, Said
 

@@ -19,7 +19,8 @@ from odin_ws.assembly import Upstream
 from odin_ws.catalogue import default_catalogue
 from odin_ws.serve import serve
 from odin_ws.settings import Secret, Settings
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws_client.trio import open_client
 from tests.cli.commands import started

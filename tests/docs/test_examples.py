@@ -20,7 +20,8 @@ from odin_ws.auth.policy import load_policy
 from odin_ws.catalogue import default_catalogue, load_catalogue
 from odin_ws.serve import serve
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from tests.docs.pages import ROOT, blocks, page
 
 # How often the topic of the README's subscriber gets a record, and how long that may go on.

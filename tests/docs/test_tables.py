@@ -27,7 +27,8 @@ from odin_ws.resume import LossReason
 from odin_ws.service import Service
 from odin_ws.settings import Settings, declared_settings
 from odin_ws.settings.former_names import FORMER_NAMES
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.workers.child import Child
 from odin_ws.workers.ops_app import worker_families
 from odin_ws.workers.supervisor import Supervisor

@@ -24,7 +24,8 @@ from odin_ws.resume import ReplayContext, ReplayLimits, ScanPool
 from odin_ws.server import ConnectionLimits, ConnectionServer
 from odin_ws.session.session import SessionLimits
 from odin_ws.session.subscription_limits import SubscriptionLimits
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader
+from odin_ws.testing.memory_log import MemoryLog
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from tests.connection.fakes import FakeTransport
 from tests.handshake.authenticators import open_authenticator
 from tests.handshake.requests import max_header_bytes

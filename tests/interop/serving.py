@@ -22,7 +22,8 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.serve import serve
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.ports import LOOPBACK
 
 __all__ = ["CONNECTIONS", "Found", "Server", "ask", "serving"]

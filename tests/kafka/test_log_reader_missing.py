@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -144,6 +146,46 @@ async def test_topic_created_anew_is_another_log(
         cluster.logs[KEY].errors = [100]
         with pytest.raises(RecordsExpired):
             await anext(batches)
+
+
+async def test_log_of_another_topic_id_than_the_callers_is_not_read(
+    autojump_clock: MockClock, cluster: MemoryCluster
+) -> None:
+    """The caller's offsets say nothing of it: no bounds, no offset by time, no record."""
+    cluster.logs[KEY].append(10)
+    cluster.topic_ids[TOPIC] = f"{2:032x}"
+    former, current = {TOPIC: f"{1:032x}"}, {TOPIC: f"{2:032x}"}
+    async with running() as reader:
+        with pytest.raises(PartitionsUnavailable, match=rf"{TOPIC} 0: the topic was recreated"):
+            await reader.bounds([KEY], former)
+        with pytest.raises(PartitionsUnavailable, match="the topic was recreated"):
+            await reader.positions_at([TOPIC], 0, former)
+        with pytest.raises(RecordsExpired):
+            async with reader.read({KEY: Span(0, 9)}, former) as batches:
+                await anext(batches)
+        assert await reader.bounds([KEY], current) == {KEY: (0, 10)}
+        assert await reader.positions_at([TOPIC], 0, current) == {KEY: -1}
+        async with reader.read({KEY: Span(0, 9)}, current) as batches:
+            assert len(await anext(batches)) == 10
+
+
+async def test_bounds_of_a_topic_that_is_recreated_meanwhile_are_unavailable(
+    autojump_clock: MockClock, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offsets are requested by name, so the id is compared before and after."""
+    cluster.logs[KEY].append(10)
+    former = {TOPIC: f"{1:032x}"}
+    cluster.topic_ids = dict(former)
+    list_offsets = cluster.ask
+
+    async def recreate_and_ask(_self: MemoryCluster, *args: Any, **options: Any) -> Any:
+        cluster.topic_ids[TOPIC] = f"{9:032x}"
+        return await list_offsets(*args, **options)
+
+    monkeypatch.setattr(MemoryCluster, "ask", recreate_and_ask)
+    async with running() as reader:
+        with pytest.raises(PartitionsUnavailable, match="the topic was recreated"):
+            await reader.bounds([KEY], former)
 
 
 async def test_missing_right_is_told_at_once(

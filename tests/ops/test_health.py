@@ -24,7 +24,8 @@ from odin_ws.ops.health import health_report
 from odin_ws.serve import dispatcher, kafka_ingest, open_record_channel
 from odin_ws.service import Service
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from tests.listener.certificates import Authority
 
 CATALOGUE = default_catalogue()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from odin_ws.log_reader import Bounds, LogUnavailable, PartitionsUnavailable
+from odin_ws.log_reader import NO_IDS, Bounds, LogUnavailable, PartitionsUnavailable
 from odin_ws.records import TopicPartition
 from odin_ws.resume.log_bounds import SharedLogReader
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader
+from odin_ws.testing.memory_log import MemoryLog
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 
 TRADES = [TopicPartition("odin.trades", number) for number in range(4)]
 SOCIAL = TopicPartition("odin.social", 0)
@@ -27,10 +28,12 @@ class Counting(MemoryLogReader):
         self.asked: list[set[TopicPartition]] = []
         self.failed: dict[TopicPartition, str] = {}
 
-    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+    async def bounds(
+        self, partitions: Collection[TopicPartition], topic_ids: Mapping[str, str] = NO_IDS
+    ) -> dict[TopicPartition, Bounds]:
         """See MemoryLogReader."""
         self.asked.append(set(partitions))
-        found = await super().bounds(partitions)
+        found = await super().bounds(partitions, topic_ids)
         if failed := {key: self.failed[key] for key in partitions if key in self.failed}:
             there = {key: has for key, has in found.items() if key not in failed}
             raise PartitionsUnavailable(failed, there)

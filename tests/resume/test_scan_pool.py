@@ -20,7 +20,8 @@ from odin_ws.records import Assignment, HistoryEnd, TopicPartition
 from odin_ws.resume.scan_chunks import Chunk
 from odin_ws.resume.scan_cursor import ScanCursor, ScanEnd
 from odin_ws.resume.scan_pool import ScanPool
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader
+from odin_ws.testing.memory_log import MemoryLog
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from tests.hub.hub_driver import dispatching, make_hub
 from tests.virtual_time import in_virtual_time
 

@@ -14,7 +14,8 @@ from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.lifecycle import ServiceState
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.testing.scenario import Scenario, open_scenario
 from tests.scenarios.endings import end
 from tests.scenarios.ops import ask, ask_service

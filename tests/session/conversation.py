@@ -23,7 +23,8 @@ from odin_ws.records import Assignment, HistoryEnd
 from odin_ws.resume import ReplayContext, ReplayLimits, ScanPool
 from odin_ws.session.subscription_limits import SubscriptionLimits
 from odin_ws.session.subscriptions import Subscriptions
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader
+from odin_ws.testing.memory_log import MemoryLog
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.time_slice import TimeSlice, Turn
 from tests.connection.fakes import FakeTransport
 from tests.hub.hub_driver import Feeder, dispatching, make_hub

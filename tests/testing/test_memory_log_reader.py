@@ -12,7 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.log_reader import LogUnavailable, RecordsExpired, Span
 from odin_ws.records import TopicPartition
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader
+from odin_ws.testing.memory_log import MemoryLog
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from tests.kafka.log_reader_contract import ArchiveContract, read_all
 
 TOPIC = "odin.trades"

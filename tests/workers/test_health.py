@@ -15,7 +15,8 @@ from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.ops.health import health_report
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.workers.health import RULES, merge_clients, merge_health
 
 

@@ -17,7 +17,8 @@ from odin_ws.listener.tls import Certificate
 from odin_ws.ops.metrics import metrics_registry
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 from odin_ws.workers.metrics import GAUGES, MergedMetrics, merge_families
 from tests.listener.certificates import Authority
 from tests.workers.fakes import families

@@ -26,6 +26,7 @@ from odin_ws.kafka.protocol import (
 )
 from odin_ws.kafka.record_batches import read_batches
 from odin_ws.log_reader import (
+    NO_IDS,
     Bounds,
     LogUnavailable,
     PartitionsUnavailable,
@@ -60,6 +61,9 @@ _UNTAKEN_SECONDS: Final = 2.0
 _STOPPED: Final = "the log reader has stopped"
 _UNTAKEN: Final = "records were not taken while others waited to read"
 _LEFT: Final = "the reading was left"
+
+# Why a log is not read: the source has not noticed yet that it is another one.
+_RECREATED: Final = "the topic was recreated"
 
 # KIP-227: the epoch of a fetch without a session.
 _NO_SESSION: Final = 0
@@ -115,23 +119,39 @@ class KafkaLogReader:
             self._slots.release_on_behalf_of(reading)
             reading.over = reason
 
-    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+    async def bounds(
+        self, partitions: Collection[TopicPartition], topic_ids: Mapping[str, str] = NO_IDS
+    ) -> dict[TopicPartition, Bounds]:
         """See LogReader."""
-        metadata = await self.layout({key.topic for key in partitions}, partitions)
+        topics = {key.topic for key in partitions}
+        metadata = await self.layout(topics, partitions)
+        recreated = _recreated(metadata, topic_ids)
         leaders = leaders_of(metadata)
-        there = leaders.keys() & set(partitions)
+        there = {key for key in leaders.keys() & set(partitions) if key.topic not in recreated}
         firsts = await list_offsets(self._client, dict.fromkeys(there, EARLIEST), leaders)
         ends = await list_offsets(self._client, dict.fromkeys(firsts.found, LATEST), leaders)
-        found = {key: Bounds(firsts.found[key], end) for key, end in ends.found.items()}
-        if failed := firsts.failed | ends.failed:
+        # Offsets are requested by name: a topic may have been recreated since the first look.
+        if there and not topic_ids.keys().isdisjoint(topics):
+            recreated |= _recreated(await self._metadata(topics), topic_ids)
+        found = {
+            key: Bounds(firsts.found[key], end)
+            for key, end in ends.found.items()
+            if key.topic not in recreated
+        }
+        others = {key: _RECREATED for key in partitions if key.topic in recreated}
+        if failed := {**firsts.failed, **ends.failed, **others}:
             raise PartitionsUnavailable(failed, found)
         return found
 
     async def positions_at(
-        self, topics: Collection[str], timestamp: int
+        self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS
     ) -> dict[TopicPartition, int]:
         """See LogReader."""
         metadata = await self.layout(topics)
+        if recreated := _recreated(metadata, topic_ids):
+            raise PartitionsUnavailable(
+                {TopicPartition(topic, 0): _RECREATED for topic in recreated}, {}
+            )
         at = min(max(0, timestamp), _LAST_TIMESTAMP)
         leaders = leaders_of(metadata)
         offsets = await list_offsets(self._client, dict.fromkeys(leaders, at), leaders)
@@ -141,10 +161,10 @@ class KafkaLogReader:
 
     @asynccontextmanager
     async def read(
-        self, spans: Mapping[TopicPartition, Span]
+        self, spans: Mapping[TopicPartition, Span], topic_ids: Mapping[str, str] = NO_IDS
     ) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
         """See LogReader."""
-        reading = _Reading(self, spans, self._bound)
+        reading = _Reading(self, spans, topic_ids, self._bound)
         await self._slots.acquire_on_behalf_of(reading)
         reading.given_at = trio.current_time()
         self._current.add(reading)
@@ -201,7 +221,11 @@ class _Reading(AsyncIterator[Sequence[Record]]):
     """
 
     def __init__(
-        self, reader: KafkaLogReader, spans: Mapping[TopicPartition, Span], bound: float
+        self,
+        reader: KafkaLogReader,
+        spans: Mapping[TopicPartition, Span],
+        topic_ids: Mapping[str, str],
+        bound: float,
     ) -> None:
         self.given_at = -math.inf
         self.over: str | None = None
@@ -214,7 +238,7 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         }
         self._batches: deque[Sequence[Record]] = deque()
         self._metadata: Metadata | None = None
-        self._topic_ids: dict[str, str] = {}
+        self._topic_ids = dict(topic_ids)
         self._trouble: dict[TopicPartition, str] = {}
         self._progress_at = -math.inf
 
@@ -274,7 +298,7 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         self._metadata = metadata
 
     def _is_another(self, name: str, topic: TopicLayout) -> bool:
-        """Whether the topic was created anew since this reading began."""
+        """Whether the topic was recreated since the caller's offsets, or since the first look."""
         if topic.topic_id is None:
             return False
         return self._topic_ids.setdefault(name, topic.topic_id) != topic.topic_id
@@ -371,6 +395,15 @@ def leaders_of(metadata: Metadata) -> dict[TopicPartition, int | None]:
         TopicPartition(name, number): layout.leader
         for name, topic in metadata.topics.items()
         for number, layout in topic.partitions.items()
+    }
+
+
+def _recreated(metadata: Metadata, topic_ids: Mapping[str, str]) -> set[str]:
+    """The topics that have another id in the metadata."""
+    return {
+        name
+        for name, topic in metadata.topics.items()
+        if topic.topic_id is not None and topic_ids.get(name, topic.topic_id) != topic.topic_id
     }
 
 

@@ -9,7 +9,14 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 import trio
 
-from odin_ws.log_reader import Bounds, LogReader, LogUnavailable, PartitionsUnavailable, Span
+from odin_ws.log_reader import (
+    NO_IDS,
+    Bounds,
+    LogReader,
+    LogUnavailable,
+    PartitionsUnavailable,
+    Span,
+)
 from odin_ws.records import Record, TopicPartition
 
 __all__ = ["SharedLogReader"]
@@ -20,6 +27,7 @@ class _Question:
     """A request for the bounds of partitions, shared by the replays that wait for the answer."""
 
     partitions: set[TopicPartition] = attrs.field(factory=set)
+    topic_ids: dict[str, str] = attrs.field(factory=dict)
     done: trio.Event = attrs.field(factory=trio.Event)
     found: Mapping[TopicPartition, Bounds] = attrs.field(factory=dict)
     failed: Mapping[TopicPartition, str] = attrs.field(factory=dict)
@@ -48,8 +56,10 @@ class SharedLogReader:
             async for topics in self._topics:
                 nursery.start_soon(self._answer, topics)
 
-    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """See LogReader."""
+    async def bounds(
+        self, partitions: Collection[TopicPartition], topic_ids: Mapping[str, str] = NO_IDS
+    ) -> dict[TopicPartition, Bounds]:
+        """See LogReader. The ids of the last caller hold for all who share the request."""
         topics = frozenset(key.topic for key in partitions)
         question = self._next.get(topics)
         if question is None:
@@ -58,6 +68,7 @@ class SharedLogReader:
                 self._asking.add(topics)
                 self._asked.send_nowait(topics)
         question.partitions.update(partitions)
+        question.topic_ids.update(topic_ids)
         await question.done.wait()
         if question.failure is not None:
             raise LogUnavailable(str(question.failure)) from question.failure
@@ -68,7 +79,9 @@ class SharedLogReader:
     async def _answer(self, topics: frozenset[str]) -> None:
         while question := self._next.pop(topics, None):
             try:
-                question.found = await self._log_reader.bounds(question.partitions)
+                question.found = await self._log_reader.bounds(
+                    question.partitions, question.topic_ids
+                )
             except PartitionsUnavailable as error:
                 question.found, question.failed = error.found, error.failed
             except LogUnavailable as error:
@@ -77,13 +90,13 @@ class SharedLogReader:
         self._asking.remove(topics)
 
     async def positions_at(
-        self, topics: Collection[str], timestamp: int
+        self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS
     ) -> dict[TopicPartition, int]:
         """See LogReader."""
-        return await self._log_reader.positions_at(topics, timestamp)
+        return await self._log_reader.positions_at(topics, timestamp, topic_ids)
 
     def read(
-        self, spans: Mapping[TopicPartition, Span]
+        self, spans: Mapping[TopicPartition, Span], topic_ids: Mapping[str, str] = NO_IDS
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
         """See LogReader."""
-        return self._log_reader.read(spans)
+        return self._log_reader.read(spans, topic_ids)

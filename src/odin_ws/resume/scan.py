@@ -234,7 +234,9 @@ class Scan:
         """Read up to the end of all spans, or until the scan is to go back."""
         self._spans, self._is_reading = spans, True
         with trio.CancelScope() as self._pass:
-            async with self._log_reader.read(spans) as batches:
+            # The spans are of the logs that the hub knows now: see LogReader.
+            ids = dict(self._hub.ingest.changes.ids)
+            async with self._log_reader.read(spans, ids) as batches:
                 async for records in batches:
                     begun, before = trio.current_time(), self._stats.seconds
                     await self._match(records)

@@ -13,7 +13,7 @@ import trio
 
 from odin_ws.history import ResumeCursor
 from odin_ws.hub import Hub
-from odin_ws.log_reader import LogReader, LogUnavailable, Span
+from odin_ws.log_reader import Bounds, LogReader, LogUnavailable, Span
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import GapReason, TopicPartition
 from odin_ws.resume.gaps import (
@@ -115,7 +115,7 @@ class StartPositionFinder:
         topics = self._topics
         if start_position.since is not None:
             ask = partial(self._log_reader.positions_at, topics, start_position.since)
-            found = await self._retry(ask)
+            found = await self._retry(partial(ask, topic_ids=self._changes.ids))
             live = self._live(topics)
             self._resume_cursor.begin({key: found.get(key, offset) for key, offset in live.items()})
         elif start_position.live:
@@ -126,7 +126,9 @@ class StartPositionFinder:
         else:
             self.catch_up(announced=False)
             await self.wait_until_reached()
-        await self.apply_log_bounds()
+        while not await self.apply_log_bounds():
+            self.catch_up(announced=False)
+            await self.wait_until_reached()
 
     def snapshot(
         self, start_position: StartPosition, beside: Callable[[ChannelMessage], bool] | None
@@ -220,11 +222,23 @@ class StartPositionFinder:
     def _partitions(self) -> AbstractSet[TopicPartition]:
         return self._live(self._topics).keys()
 
-    async def apply_log_bounds(self) -> None:
-        """Give up what the log does not have any more, or what is too much."""
+    async def apply_log_bounds(self) -> bool:
+        """Give up what the log does not have any more, or what is too much.
+
+        Returns False if the log has changed meanwhile: its bounds say nothing of the positions.
+        """
         if needed := self.missing_from_history():
-            bounds = await self._retry(partial(self._log_reader.bounds, needed))
+            bounds = await self._bounds(needed)
+            if self.is_outdated:
+                return False
             report_expired(self._resume_cursor, self.lost_spans, needed, bounds, self._maximum)
+        return True
+
+    async def _bounds(self, keys: Collection[TopicPartition]) -> Mapping[TopicPartition, Bounds]:
+        """The bounds of the logs that the hub knows; waits until it has noticed other ones."""
+        return await self._retry(
+            partial(self._log_reader.bounds, keys, topic_ids=self._changes.ids)
+        )
 
     def missing_from_history(self) -> dict[TopicPartition, Span]:
         """The wanted spans that are no longer in the hot tail."""
@@ -286,7 +300,7 @@ class StartPositionFinder:
                     await ingest.wait_moved()
             if scope.cancelled_caught:
                 keys = list(self._ahead())
-                bounds = await self._retry(partial(self._log_reader.bounds, keys))
+                bounds = await self._bounds(keys)
                 if self.is_outdated:
                     return
                 cut = self._changes.cut
@@ -301,7 +315,7 @@ class StartPositionFinder:
         unknown = [key for key in self._resume_cursor.positions() if ingest.position(key) is None]
         # A member of a group leaves those of others to them.
         if unknown and not ingest.partial:
-            bounds = await self._retry(partial(self._log_reader.bounds, unknown))
+            bounds = await self._bounds(unknown)
             highest = self._resume_cursor.highest()
             for key in unknown:
                 # A client that had nothing of it has lost nothing.

@@ -1,19 +1,11 @@
-"""A partitioned log in memory, with a source and a log reader."""
+"""A partitioned log in memory, and the source that reads it."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections import Counter
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Collection,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from zlib import crc32
 
 import attrs
@@ -23,11 +15,11 @@ from trio_util import AsyncBool
 from odin_ws.kafka.offset_tracker import OffsetTracker, history_starts
 from odin_ws.kafka.source_protocol import PACING_SLOT
 from odin_ws.kafka.source_status import SourceState, SourceStatus
-from odin_ws.log_reader import Bounds, LogUnavailable, RecordsExpired, Span
+from odin_ws.log_reader import Bounds
 from odin_ws.records import Assignment, Batch, GapReason, HistoryEnd, Item, Record, TopicPartition
 from odin_ws.token_bucket import TokenBucket
 
-__all__ = ["MemoryLog", "MemoryLogReader", "MemorySource"]
+__all__ = ["MemoryLog", "MemorySource"]
 
 
 @attrs.define
@@ -311,93 +303,3 @@ class MemorySource:
         log = self._log
         self._changes, self._ids, self._cuts = log.changes, dict(log.ids), log.cuts()
         return attrs.evolve(assignment, topic_ids=self._ids, gaps=resets)
-
-
-class MemoryLogReader:
-    """A MemoryLog's past, as an LogReader in batches of `batch` records at most.
-
-    `seconds`: how long each batch takes. `records_read`: how many were read so far.
-    """
-
-    def __init__(self, log: MemoryLog, batch: int = 500, seconds: float = 0) -> None:
-        self.batch = batch
-        self.seconds = seconds
-        self.records_read = 0
-        self._log = log
-        self._free = AsyncBool(value=True)
-        self._failure: str | None = None
-        self._failing: Collection[str] | None = None
-
-    def hold(self) -> None:
-        """From now on let all wait, also a reading that has begun: before its next batch."""
-        self._free.value = False
-
-    def release(self) -> None:
-        """Let nobody wait any more."""
-        self._free.value = True
-
-    def fail(
-        self, reason: str = "the broker is away", topics: Collection[str] | None = None
-    ) -> None:
-        """From now on raise LogUnavailable, also out of a reading that has begun.
-
-        `topics`: only for those who ask for one of these.
-        """
-        self._failure, self._failing = reason, topics
-
-    def recover(self) -> None:
-        """Answer again."""
-        self._failure = None
-
-    async def run(self) -> None:
-        """See LogReader: there is nothing to do."""
-        await trio.sleep_forever()
-
-    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """See LogReader."""
-        await self._turn({key.topic for key in partitions})
-        return {key: has for key, has in self._log.bounds().items() if key in partitions}
-
-    async def positions_at(
-        self, topics: Collection[str], timestamp: int
-    ) -> dict[TopicPartition, int]:
-        """See LogReader."""
-        await self._turn(topics)
-        found = self._log.first_since(timestamp)
-        return {key: first - 1 for key, first in found.items() if key.topic in topics}
-
-    @asynccontextmanager
-    async def read(
-        self, spans: Mapping[TopicPartition, Span]
-    ) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
-        """See LogReader."""
-        await self._turn({key.topic for key in spans})
-        async with aclosing(self._batches(spans)) as batches:
-            yield batches
-
-    async def _batches(
-        self, spans: Mapping[TopicPartition, Span]
-    ) -> AsyncGenerator[Sequence[Record], None]:
-        for key, (first, last) in spans.items():
-            place = first
-            while place <= last:
-                await self._turn([key.topic])
-                has = self._log.bounds().get(key)
-                if has is None or not has.first <= place <= has.end:
-                    raise RecordsExpired(f"{key.topic} {key.partition} has no offset {place}")
-                if place == has.end:
-                    # As it is with Kafka, where the wait for them is longer.
-                    raise LogUnavailable(f"no records come from {key.topic} {key.partition}")
-                offset_tracker = {key: place}
-                records = self._log.read(offset_tracker, min(self.batch, last + 1 - place))
-                self.records_read += len(records)
-                yield records
-                place = offset_tracker[key]
-
-    async def _turn(self, topics: Collection[str]) -> None:
-        while not self._free.value:
-            await self._free.wait_value(bool)
-        await trio.sleep(self.seconds)
-        failing = self._failing
-        if self._failure is not None and (failing is None or not set(failing).isdisjoint(topics)):
-            raise LogUnavailable(self._failure)

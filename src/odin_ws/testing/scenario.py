@@ -28,7 +28,8 @@ from odin_ws.records import Record
 from odin_ws.serve import dispatcher, kafka_ingest, open_record_channel, subscribers
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_connection import ClientStream, transport_pair
-from odin_ws.testing.memory_log import MemoryLog, MemoryLogReader, MemorySource
+from odin_ws.testing.memory_log import MemoryLog, MemorySource
+from odin_ws.testing.memory_log_reader import MemoryLogReader
 
 __all__ = ["Closed", "Scenario", "ScenarioClient", "open_scenario"]
 

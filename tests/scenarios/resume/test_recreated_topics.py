@@ -172,6 +172,41 @@ async def test_a_long_replay_of_a_recreated_topic_begins_again(
         assert new == list(range(200))
 
 
+@pytest.mark.parametrize("since", [None, 0])
+async def test_replay_of_a_recreated_topic_waits_until_the_source_has_noticed(
+    autojump_clock: MockClock, nursery: trio.Nursery, since: int | None
+) -> None:
+    """The log reader sees the new topic first: its records have other meanings at old offsets.
+
+    The new topic is longer than the client's position, so no offset tells the difference.
+    """
+    async with open_scenario(Settings(ws_history_bytes=0)) as scenario:
+        follower = Follower("BTC.trade")
+        await follower.come(nursery, scenario)
+        records = await publish(scenario, 5)
+        follower.break_off()
+        await publish(scenario, 5)
+        follower.messages.clear()
+        scenario.source.lose_broker()
+        scenario.log.recreate(TRADES)
+        for number in range(20):
+            scenario.publish("BTC", "trade", number)
+        if since is None:
+            await follower.come(nursery, scenario)
+        else:
+            follower = Follower("BTC.trade")
+            await follower.come(nursery, scenario, since_ms=since)
+        await trio.sleep(5)
+        assert not follower.messages
+        scenario.source.find_broker()
+        await trio.sleep(5)
+        (found,) = offsets_of(follower.messages).values()
+        assert found == list(range(20))
+        told = [one for one in follower.items if one.get("reason") == "recreated"]
+        assert told
+        assert records
+
+
 # ---- truncation
 
 

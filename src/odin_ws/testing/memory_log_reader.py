@@ -1,0 +1,131 @@
+"""Random access to a log in memory, with failures that tests choose."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+import trio
+from trio_util import AsyncBool
+
+from odin_ws.log_reader import (
+    NO_IDS,
+    Bounds,
+    LogUnavailable,
+    PartitionsUnavailable,
+    RecordsExpired,
+    Span,
+)
+from odin_ws.records import Record, TopicPartition
+from odin_ws.testing.memory_log import MemoryLog
+
+__all__ = ["MemoryLogReader"]
+
+_RECREATED: Final = "the topic was recreated"
+
+
+class MemoryLogReader:
+    """A MemoryLog's past, as an LogReader in batches of `batch` records at most.
+
+    `seconds`: how long each batch takes. `records_read`: how many were read so far.
+    """
+
+    def __init__(self, log: MemoryLog, batch: int = 500, seconds: float = 0) -> None:
+        self.batch = batch
+        self.seconds = seconds
+        self.records_read = 0
+        self._log = log
+        self._free = AsyncBool(value=True)
+        self._failure: str | None = None
+        self._failing: Collection[str] | None = None
+
+    def hold(self) -> None:
+        """From now on let all wait, also a reading that has begun: before its next batch."""
+        self._free.value = False
+
+    def release(self) -> None:
+        """Let nobody wait any more."""
+        self._free.value = True
+
+    def fail(
+        self, reason: str = "the broker is away", topics: Collection[str] | None = None
+    ) -> None:
+        """From now on raise LogUnavailable, also out of a reading that has begun.
+
+        `topics`: only for those who ask for one of these.
+        """
+        self._failure, self._failing = reason, topics
+
+    def recover(self) -> None:
+        """Answer again."""
+        self._failure = None
+
+    async def run(self) -> None:
+        """See LogReader: there is nothing to do."""
+        await trio.sleep_forever()
+
+    async def bounds(
+        self, partitions: Collection[TopicPartition], topic_ids: Mapping[str, str] = NO_IDS
+    ) -> dict[TopicPartition, Bounds]:
+        """See LogReader."""
+        await self._turn({key.topic for key in partitions})
+        found = {key: has for key, has in self._log.bounds().items() if key in partitions}
+        recreated = [key for key in partitions if self._is_another(key.topic, topic_ids)]
+        if recreated:
+            others = {key: has for key, has in found.items() if key not in recreated}
+            raise PartitionsUnavailable(dict.fromkeys(recreated, _RECREATED), others)
+        return found
+
+    async def positions_at(
+        self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS
+    ) -> dict[TopicPartition, int]:
+        """See LogReader."""
+        await self._turn(topics)
+        for topic in topics:
+            if self._is_another(topic, topic_ids):
+                raise PartitionsUnavailable({TopicPartition(topic, 0): _RECREATED}, {})
+        found = self._log.first_since(timestamp)
+        return {key: first - 1 for key, first in found.items() if key.topic in topics}
+
+    @asynccontextmanager
+    async def read(
+        self, spans: Mapping[TopicPartition, Span], topic_ids: Mapping[str, str] = NO_IDS
+    ) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
+        """See LogReader."""
+        await self._turn({key.topic for key in spans})
+        async with aclosing(self._batches(spans, topic_ids)) as batches:
+            yield batches
+
+    def _is_another(self, topic: str, topic_ids: Mapping[str, str]) -> bool:
+        """Whether the topic was recreated since the caller learned its id."""
+        topic_id = self._log.ids.get(topic)
+        return topic_id is not None and topic_ids.get(topic, topic_id) != topic_id
+
+    async def _batches(
+        self, spans: Mapping[TopicPartition, Span], topic_ids: Mapping[str, str]
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        for key, (first, last) in spans.items():
+            place = first
+            while place <= last:
+                await self._turn([key.topic])
+                has = self._log.bounds().get(key)
+                another = self._is_another(key.topic, topic_ids)
+                if has is None or another or not has.first <= place <= has.end:
+                    raise RecordsExpired(f"{key.topic} {key.partition} has no offset {place}")
+                if place == has.end:
+                    # As it is with Kafka, where the wait for them is longer.
+                    raise LogUnavailable(f"no records come from {key.topic} {key.partition}")
+                offset_tracker = {key: place}
+                records = self._log.read(offset_tracker, min(self.batch, last + 1 - place))
+                self.records_read += len(records)
+                yield records
+                place = offset_tracker[key]
+
+    async def _turn(self, topics: Collection[str]) -> None:
+        while not self._free.value:
+            await self._free.wait_value(bool)
+        await trio.sleep(self.seconds)
+        failing = self._failing
+        if self._failure is not None and (failing is None or not set(failing).isdisjoint(topics)):
+            raise LogUnavailable(self._failure)
