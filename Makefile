@@ -31,7 +31,7 @@ demo: $(DEMO) ## a broker, a publisher, the server and a client, on this machine
 
 # No network, no Kafka, no processes: what needs only this one, and virtual time.
 QUICK := $(addprefix tests/,auth catalogue client_python connection handshake history hub kafka listener ops protocol \
-	resume scenarios session settings testing workers) $(wildcard tests/test_*.py)
+	http_api resume scenarios session settings testing workers) $(wildcard tests/test_*.py)
 
 quick: setup ## the tests that need neither network nor Kafka, on all cores; ARGS="-k name"
 	$(BIN)/pytest -q -n auto $(QUICK) $(ARGS)

@@ -110,6 +110,7 @@ def build(
         lifecycle,
         certificate,
     )
+    server.http.is_ready = lambda: service.ready
     if upstream.dead_letters is not None:
         hub.ingest.on_invalid_record = upstream.dead_letters.put
         service.dead_letters = upstream.dead_letters.stats

@@ -23,7 +23,8 @@ from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.authenticator import Authenticator
 from odin_ws.handshake.credentials import select_subprotocol
 from odin_ws.handshake.handshake import Handshaker, IncomingConnection
-from odin_ws.handshake.request import HandshakeRequest, HTTPRejection, upgrade_response
+from odin_ws.handshake.request import PATH, HandshakeRequest, HTTPRejection, upgrade_response
+from odin_ws.http_api.http_api import HttpApi
 from odin_ws.hub import Subscriber
 from odin_ws.listener.transport import Transport
 from odin_ws.protocol.frames import text_frame
@@ -105,6 +106,7 @@ class ConnectionServer:
         self.keepalive = keepalive
         self.handshaker = handshaker
         self.authenticator = authenticator
+        self.http = HttpApi()
         self.replays = context.stats
         self.scans = context.scans
         self.connections: set[Connection] = set()
@@ -142,6 +144,9 @@ class ConnectionServer:
         """Read, admit, serve. Raises HTTPRejection."""
         request = await self.handshaker.read_request(incoming)
         if request is None:
+            return
+        if request.path != PATH:
+            await self.handshaker.answer(incoming, self.http.respond(request))
             return
         # Who finds no room is not asked who it is: that costs more than to turn it away.
         with (

@@ -20,7 +20,7 @@ from tests.scenarios.wire import RawClient, request
 OPS = [
     pytest.param(shlex.split(command.partition(" | ")[0])[-1], output, id=command)
     for command, output in transcripts("docs/monitoring.md")
-    if command.startswith("curl ")
+    if command.startswith("curl ") and "localhost:3003" in command
 ]
 
 
@@ -58,6 +58,13 @@ async def test_a_rejection(odin_scenario: Scenario) -> None:
     shown = dict(transcripts("docs/protocol.md"))["curl -i localhost:3002/ws"]
     head = request(headers={"Connection": None, "Upgrade": None})
     client = await RawClient.dial(odin_scenario, head)
+    assert (await client.rest_bytes()).decode().replace("\r\n", "\n") == shown
+
+
+async def test_a_probe(odin_scenario: Scenario) -> None:
+    """docs/monitoring.md shows it byte for byte."""
+    shown = dict(transcripts("docs/monitoring.md"))["curl -i localhost:3002/healthz"]
+    client = await RawClient.dial(odin_scenario, b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
     assert (await client.rest_bytes()).decode().replace("\r\n", "\n") == shown
 
 

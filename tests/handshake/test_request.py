@@ -83,6 +83,8 @@ async def test_an_upgrade_is_recognised(autojump_clock: MockClock, data: bytes) 
         (max_header_bytes("///ws"), 404, "not_found", None),
         (max_header_bytes("ws"), 404, "not_found", None),
         (max_header_bytes("*", method="OPTIONS"), 404, "not_found", None),
+        (max_header_bytes(version="HTTP/1.0"), 400, "bad_request", None),
+        (max_header_bytes(version="HTTP/1.0", Host=None), 400, "bad_request", None),
         (max_header_bytes(method="POST"), 405, "bad_method", ("Allow", "GET")),
         (max_header_bytes(method="HEAD"), 405, "bad_method", ("Allow", "GET")),
         (max_header_bytes(method="get"), 405, "bad_method", ("Allow", "GET")),

@@ -275,9 +275,10 @@ async def test_no_head_needs_more_than_a_hundred_headers(
         max_header_bytes("/ws?v=0#end"),
         max_header_bytes("http://[::1/ws"),
         max_header_bytes("/ws?v=%ff"),
-        max_header_bytes(version="HTTP/1.0"),
-        max_header_bytes(version="HTTP/1.0", Host=None),
         max_header_bytes(version="HTTP/2.0"),
+        max_header_bytes(version="HTTP/0.9"),
+        max_header_bytes(Host=None),
+        max_header_bytes(version="HTTP/1.0", Host="a b"),
     ],
 )
 async def test_what_is_no_request_is_answered_400(autojump_clock: MockClock, data: bytes) -> None:

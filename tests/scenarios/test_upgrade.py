@@ -11,7 +11,7 @@ from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import RawClient, request
 
 REJECTED: dict[str, tuple[bytes, int, str]] = {
-    "another path": (request("/"), 404, "not_found"),
+    "another path": (request("/elsewhere"), 404, "not_found"),
     "a path below": (request("/ws/"), 404, "not_found"),
     "another method": (request(method="POST"), 405, "bad_method"),
     "no upgrade": (request(headers={"Upgrade": None}), 426, "no_upgrade"),

@@ -197,12 +197,16 @@ class Handshaker:
 
     async def reject(self, incoming: IncomingConnection, rejection: HTTPRejection) -> None:
         """Say why it is turned away, where it can read that, and let it."""
-        out = incoming.reply_transport or incoming.wire
         answer = b"" if incoming.reply_transport is None else rejection_response(rejection)
         if rejection.label == "max_pending_handshakes":
             # It has to make room at once: what the kernel does not take now is not sent.
-            out.send_nowait(answer)
+            (incoming.reply_transport or incoming.wire).send_nowait(answer)
             return
+        await self.answer(incoming, answer)
+
+    async def answer(self, incoming: IncomingConnection, answer: bytes) -> None:
+        """Send the only answer to a request, and let it be read."""
+        out = incoming.reply_transport or incoming.wire
         with trio.move_on_after(_FAREWELL_SECONDS) as scope:
             waiting = self.limiter.add(scope)
             try:

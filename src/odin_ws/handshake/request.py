@@ -16,8 +16,11 @@ __all__ = [
     "PATH",
     "REQUEST_REJECTIONS",
     "HTTPRejection",
+    "HTTPResponse",
     "HandshakeRequest",
     "bad_request",
+    "check_method",
+    "check_no_body",
     "check_upgrade",
     "rejection_response",
     "too_large",
@@ -59,7 +62,7 @@ class HandshakeRequest:
     """A request head. `rest`: the bytes that came with it and behind it.
 
     `headers` has those that are read here. Their names are lower case; of a repeated header it has
-    the values joined by commas.
+    the values joined by commas. `version`: of HTTP, `1.0` or `1.1`.
     """
 
     method: str
@@ -67,6 +70,34 @@ class HandshakeRequest:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     rest: bytes = b""
+    version: str = "1.1"
+
+
+@attrs.frozen
+class HTTPResponse:
+    """A whole response, after which the connection ends. `headers`: beside those of its content."""
+
+    status: HTTPStatus
+    content: bytes
+    content_type: str = "text/plain; charset=us-ascii"
+    headers: Sequence[tuple[str, str]] = ()
+
+    def encode(self, *, head: bool = False) -> bytes:
+        """Its bytes; `head`: the answer to HEAD, which has no content."""
+        fields = [
+            ("Content-Type", self.content_type),
+            ("Content-Length", str(len(self.content))),
+            ("Connection", "close"),
+            *self.headers,
+        ]
+        if self.status is HTTPStatus.NO_CONTENT:
+            # RFC 9110, 8.6: it may have no length.
+            fields = fields[2:]
+        response = h11.Response(
+            status_code=self.status, reason=self.status.phrase.encode(), headers=fields
+        )
+        written = h11.Connection(h11.SERVER).send(response) or b""
+        return written if head else written + self.content
 
 
 def bad_request(text: str) -> HTTPRejection:
@@ -85,12 +116,10 @@ def check_upgrade(request: HandshakeRequest) -> None:
         raise HTTPRejection(
             HTTPStatus.NOT_FOUND, "not_found", f"nothing here; the WebSocket is at {PATH}"
         )
-    if request.method != "GET":
-        raise HTTPRejection(
-            HTTPStatus.METHOD_NOT_ALLOWED, "bad_method", "GET is needed", [("Allow", "GET")]
-        )
-    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        raise bad_request("a body has no place here")
+    if request.version != "1.1":
+        raise bad_request("HTTP/1.1 is needed")
+    check_method(request, "GET")
+    check_no_body(request)
     if not (_lists(request, "upgrade", "websocket") and _lists(request, "connection", "upgrade")):
         raise HTTPRejection(
             HTTPStatus.UPGRADE_REQUIRED,
@@ -107,6 +136,23 @@ def check_upgrade(request: HandshakeRequest) -> None:
         )
     if not _is_key(request.headers.get("sec-websocket-key", "")):
         raise bad_request("Sec-WebSocket-Key: 16 bytes in base64")
+
+
+def check_method(request: HandshakeRequest, *allowed: str) -> None:
+    """Check the method. Raises HTTPRejection (405)."""
+    if request.method not in allowed:
+        raise HTTPRejection(
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            "bad_method",
+            f"{' or '.join(allowed)} is needed",
+            [("Allow", ", ".join(allowed))],
+        )
+
+
+def check_no_body(request: HandshakeRequest) -> None:
+    """Check that no content follows a head. Raises HTTPRejection (400)."""
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        raise bad_request("a body has no place here")
 
 
 def _lists(request: HandshakeRequest, name: str, word: str) -> bool:
@@ -141,18 +187,5 @@ def _is_key(text: str) -> bool:
 
 def rejection_response(rejection: HTTPRejection) -> bytes:
     """The response that says so, as bytes."""
-    body = f"{rejection.text}\n".encode("ascii", "backslashreplace")
-    connection = h11.Connection(h11.SERVER)
-    request = connection.send(
-        h11.Response(
-            status_code=rejection.status,
-            reason=rejection.status.phrase.encode(),
-            headers=[
-                ("Content-Type", "text/plain; charset=us-ascii"),
-                ("Content-Length", str(len(body))),
-                ("Connection", "close"),
-                *rejection.headers,
-            ],
-        )
-    )
-    return (request or b"") + body
+    content = f"{rejection.text}\n".encode("ascii", "backslashreplace")
+    return HTTPResponse(rejection.status, content, headers=rejection.headers).encode()

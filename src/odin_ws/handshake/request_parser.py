@@ -71,6 +71,8 @@ _PLAIN: Final = re.compile(
 )
 _FIELD: Final = re.compile(rb"(%b++):(%b*+)\r\n" % (_TCHAR, _VALUE))
 
+_VERSIONS: Final = {b"1.0": "1.0", b"1.1": "1.1"}
+
 # What a target may begin with that names a server (RFC 9112, 3.2.2).
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
@@ -198,10 +200,11 @@ def _check_lines(request: bytes, names: int) -> None:
 
 def _parse_request(request: h11.Request, rest: bytes, forwarded: str | None) -> HandshakeRequest:
     headers = _headers(request, _READ if forwarded is None else _READ | {forwarded})
-    if request.http_version != b"1.1":
+    version = _VERSIONS.get(request.http_version)
+    if version is None:
         raise bad_request("HTTP/1.1 is needed")
-    # h11 sees to it that there is one, from HTTP/1.1 on.
-    host = headers["host"]
+    # h11 sees to it that there is one, from HTTP/1.1 on. Load balancers probe with HTTP/1.0.
+    host = headers.get("host", "")
     if not _HOST.fullmatch(host):
         raise bad_request("host: one name or address, and a port")
     if b"#" in request.target:
@@ -215,7 +218,8 @@ def _parse_request(request: h11.Request, rest: bytes, forwarded: str | None) -> 
         raise bad_request("the target is no URL") from error
     if target.scheme and (target.scheme not in _SCHEMES or not _is_same(target.netloc, host)):
         raise bad_request("the target names another server than Host")
-    return HandshakeRequest(request.method.decode("ascii"), target.path, query, headers, rest)
+    method = request.method.decode("ascii")
+    return HandshakeRequest(method, target.path, query, headers, rest, version)
 
 
 def _headers(request: h11.Request, read: AbstractSet[str]) -> dict[str, str]:

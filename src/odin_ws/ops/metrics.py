@@ -29,6 +29,7 @@ from odin_ws.handshake.authenticator import AUTH_REJECTIONS
 from odin_ws.handshake.rate_limiter import RATE_LIMIT_REJECTIONS
 from odin_ws.handshake.request import REQUEST_REJECTIONS
 from odin_ws.history.record_decoder import InvalidRecord
+from odin_ws.http_api.http_api import HTTP_RESOURCES
 from odin_ws.log_queue import dropped_lines
 from odin_ws.ops.stats import OPS_REJECTIONS, OpsStats
 from odin_ws.pause_clock import pauses
@@ -155,6 +156,12 @@ class _ServiceCollector(Collector):
                 0,
             )
             | server.admission.rejections,
+        )
+        yield _labelled_counter(
+            "ws_http_requests",
+            "Requests answered without a connection",
+            "resource",
+            dict.fromkeys(HTTP_RESOURCES, 0) | server.http.requests,
         )
         disconnects = CounterMetricFamily(
             "ws_disconnects", "Connections ended", labels=["reason", "initiated_by"]

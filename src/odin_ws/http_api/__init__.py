@@ -1,0 +1,1 @@
+"""Plain HTTP on the subscribers' port: health probes, snapshots, Server-Sent Events."""
