@@ -1,4 +1,4 @@
-"""The `odin-ws` command. Signals are obeyed before anything is loaded that takes time."""
+"""The `odin-ws` command. Installs signal handlers before it imports anything slow."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from odin_ws.exit_signals import exit_signals
 
 __all__ = ["main"]
 
-# Commands without an end of their own: whoever ends them has had what he wanted.
+# Commands that run until a signal: exit status 0 after one, 1 for the other commands.
 _ENDLESS: Final = {"serve", "tail", "publish", "demo"}
 
 
 def main() -> None:
     """Run the command line."""
     exit_signals.install(0 if _ENDLESS.intersection(sys.argv[1:2]) else 1)
-    # Modules that are loaded now stay loaded: garbage collection would take a sixth of the start.
+    # Imported modules are never freed: garbage collection would take a sixth of the start-up time.
     gc.disable()
     from odin_ws.cli import main as command  # noqa: PLC0415 -- click alone takes longer
     from odin_ws.cli.crash_report import print_crash  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`odin-ws` as a child process: run to its end, or followed while it runs."""
+"""Runs `odin-ws` as a child process, to its end or while the test reads its output."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ NO_FILES: Final[Mapping[str, IO[bytes]]] = {}
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with just these settings of ours."""
+    """Return this process's environment with only these settings."""
     ours = ("KAFKA_", "WS_", "LOG_", "ODIN_WS_")
     others = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return others | dict(settings)
 
 
 async def run_command(*words: str, **settings: str) -> Done:
-    """Run `odin-ws` with `words`, under `settings`, to its end."""
+    """Run `odin-ws` with `words` and `settings` until it exits."""
     async with started([ODIN_WS, *words], **settings) as command:
         return await command.ended()
 
 
 class Command:
-    """A command that runs, and what it has said so far."""
+    """A running command and its output so far."""
 
     def __init__(self, process: trio.Process) -> None:
         self._process = process
@@ -49,14 +49,14 @@ class Command:
         self._more = trio.Event()
 
     async def says(self, text: str, *, on: str = "err") -> None:
-        """Wait until it has said `text` on stdout ("out") or stderr."""
+        """Wait until the stream `on` contains `text`: "out" for stdout, "err" for stderr."""
         with trio.fail_after(PATIENCE):
             while text.encode() not in self._said[on]:
                 assert on in self._open, f"it ended without {text!r}: {self._said}"
                 await self._more.wait()
 
     async def ended(self) -> Done:
-        """Wait for its end."""
+        """Wait until the command exits."""
         with trio.fail_after(PATIENCE):
             status = await self._process.wait()
             while self._open:
@@ -65,16 +65,16 @@ class Command:
         return Done(self._process.args, status, out, err)
 
     def interrupt(self) -> None:
-        """What Ctrl-C does."""
+        """Send SIGINT, as Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
 
     async def hang_up(self) -> None:
-        """Close the pipe that its stdout goes to, as `head` does."""
+        """Close the pipe of stdout, as `head` does."""
         assert self._process.stdout is not None
         await self._process.stdout.aclose()
 
     async def listen(self, on: str, stream: trio.abc.ReceiveStream | None) -> None:
-        """Collect what it says."""
+        """Collect the output."""
         if stream is None:
             self._open.remove(on)
             return
@@ -94,10 +94,7 @@ class Command:
 async def started(
     words: Sequence[str], files: Mapping[str, IO[bytes]] = NO_FILES, /, **settings: str
 ) -> AsyncIterator[Command]:
-    """Run a command for the length of the block at most.
-
-    `files`: where `stdout` or `stderr` go instead of being collected.
-    """
+    """Run a command for at most the length of the block."""
     async with trio.open_nursery() as nursery:
         start = partial(
             trio.run_process,

@@ -10,7 +10,7 @@ __all__ = ["message_of"]
 
 
 def message_of(channel: str, data: Any, *, timestamp: int = 0, seq: int = 1) -> Message:
-    """One; commands look at nothing else of it."""
+    """Return a message; commands read no other fields."""
     return Message(
         channel=channel,
         topic="odin.trades",

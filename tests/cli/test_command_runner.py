@@ -1,4 +1,4 @@
-"""How a command ends that fails deep inside."""
+"""Errors and exit statuses of commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from odin_ws.cli.command_runner import CommandFailed, run
 
 
 async def fail_deeply(error: Exception) -> int:
-    """Raise it inside two nurseries."""
+    """Raise the exception inside two nurseries."""
     async with trio.open_nursery(), trio.open_nursery() as inner:
         inner.start_soon(_raise, error)
         await trio.sleep_forever()
@@ -20,20 +20,20 @@ async def _raise(error: Exception) -> None:
     raise error
 
 
-def test_a_failure_comes_out_alone() -> None:
-    """However many nurseries it passed, the failure is what is raised."""
+def test_failure_in_nested_nurseries_is_raised_without_groups() -> None:
+    """`run` raises CommandFailed itself, however many nurseries it passed."""
     with pytest.raises(CommandFailed, match="no broker"):
         run(lambda: fail_deeply(CommandFailed("no broker")))
 
 
-def test_a_bug_is_not_hidden() -> None:
-    """Any other exception keeps its traceback."""
+def test_bug_keeps_its_traceback() -> None:
+    """Any other exception leaves `run` unchanged."""
     with pytest.RaisesGroup(pytest.RaisesExc(KeyError), flatten_subgroups=True):
         run(lambda: fail_deeply(KeyError("bug")))
 
 
-def test_the_status_is_the_commands() -> None:
-    """A command that ends by itself says how."""
+def test_status_of_command_is_returned() -> None:
+    """`run` returns the status of a command that ends by itself."""
 
     async def command() -> int:
         return 3

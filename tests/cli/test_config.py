@@ -1,4 +1,4 @@
-"""`odin-ws config`, and what every command does about settings that cannot be used."""
+"""`odin-ws config`, and how commands report invalid settings."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from odin_ws.settings import declared_settings
 
 
 def config(**settings: str) -> Result:
-    """Run it with just these settings."""
+    """Run `odin-ws config` with only these settings."""
     unset = dict.fromkeys(name for name in os.environ if name.startswith(("WS_", "KAFKA_")))
     return CliRunner().invoke(main, ["config"], env=unset | settings)
 
 
 def lines(shown: Result) -> dict[str, str]:
-    """The lines of a table by their first word, without that."""
+    """Return the lines of a table by their first word, without that word."""
     split = (line.split(maxsplit=1) for line in shown.stdout.splitlines())
     return {words[0]: words[1] for words in split}
 
 
-def test_every_setting_is_one_line() -> None:
-    """In a pipe no line is folded, so that `grep` finds the whole setting."""
+def test_piped_table_has_one_line_per_setting() -> None:
+    """No line is folded in a pipe, so that `grep` finds the whole setting."""
     shown = config()
     assert shown.exit_code == 0
     names = [setting.name for _, setting in declared_settings()]
@@ -34,8 +34,8 @@ def test_every_setting_is_one_line() -> None:
         assert lines(shown)[setting.name].endswith(setting.help)
 
 
-def test_it_says_where_a_value_comes_from() -> None:
-    """A value of the environment is marked as one, beside the defaults; units are shown."""
+def test_value_is_shown_with_source_and_unit() -> None:
+    """Values of the environment are marked as such, beside the defaults."""
     shown = lines(config(WS_MAX_KAFKA_RATE="2500", WS_ADDR="[::1]:4000", KAFKA_BROKERS="a:1, b:2"))
     assert shown["WS_MAX_KAFKA_RATE"].startswith("2500 records/s ")
     assert "environment" in shown["WS_MAX_KAFKA_RATE"]
@@ -44,8 +44,8 @@ def test_it_says_where_a_value_comes_from() -> None:
     assert "default" in shown["WS_MAX_BROADCAST_RATE"]
 
 
-def test_what_is_not_set_has_no_unit() -> None:
-    """But it says what holds then."""
+def test_unset_setting_has_no_unit() -> None:
+    """An unset setting shows what holds instead, without a unit."""
     shown = lines(config())["WS_MAX_CONNECTIONS_PER_IP"]
     assert shown.split()[:2] == ["-", "default"]
     assert shown.endswith("not set: 1000 from a public address, no limit for others")
@@ -54,8 +54,8 @@ def test_what_is_not_set_has_no_unit() -> None:
     )
 
 
-def test_a_secret_is_not_shown(tmp_path: Path) -> None:
-    """Only that there is one, and whether it comes from the environment or from a file."""
+def test_secret_is_masked(tmp_path: Path) -> None:
+    """A secret shows only that it is set, and whether by the environment or a file."""
     file = tmp_path / "password"
     value = "correct horse"
     file.write_text(value, encoding="utf-8")
@@ -68,8 +68,8 @@ def test_a_secret_is_not_shown(tmp_path: Path) -> None:
     assert value not in given.output + filed.output
 
 
-def test_unknown_names_are_one_warning() -> None:
-    """Names that may belong to others are named on stderr, and nothing else happens."""
+def test_unknown_names_are_one_warning_on_stderr() -> None:
+    """Names that may belong to other programs are listed; the status stays 0."""
     shown = config(WS_FOREIGN_THING="1")
     assert shown.exit_code == 0
     assert shown.stderr.count("\n") == 1
@@ -79,8 +79,8 @@ def test_unknown_names_are_one_warning() -> None:
 @pytest.mark.parametrize(
     "command", [["config"], ["serve"], ["topics", "list"], ["publish"], ["demo"]]
 )
-def test_bad_settings_end_every_command(command: list[str]) -> None:
-    """With values out of range or a near miss of a name the status is 2, and each is named."""
+def test_invalid_settings_exit_with_status_2(command: list[str]) -> None:
+    """Values out of range and near misses of names are each reported."""
     bad = {"WS_MAX_CONNECTIONS": "none", "WS_ADDR": "3002", "KAFKA_GROUP_ID": "me"}
     shown = CliRunner().invoke(main, command, env=bad)
     assert shown.exit_code == 2
@@ -92,8 +92,8 @@ def test_bad_settings_end_every_command(command: list[str]) -> None:
     assert "KAFKA_CONSUMER_GROUP" in shown.stderr
 
 
-def test_a_bad_catalogue_is_named(tmp_path: Path) -> None:
-    """A catalogue that is none ends the command with 2 and the place of the mistake."""
+def test_invalid_catalogue_exits_with_status_2(tmp_path: Path) -> None:
+    """The message names the file and the place of the mistake."""
     path = tmp_path / "catalogue.toml"
     path.write_text("topics = 1", encoding="utf-8")
     shown = CliRunner().invoke(main, ["topics", "list"], env={"WS_CATALOGUE": str(path)})
@@ -102,8 +102,8 @@ def test_a_bad_catalogue_is_named(tmp_path: Path) -> None:
     assert "topics" in shown.stderr
 
 
-def test_dead_letters_have_a_topic_of_their_own() -> None:
-    """One of the catalogue ends the command with 2: each letter would be a dead letter again."""
+def test_dead_letter_topic_in_catalogue_exits_with_status_2() -> None:
+    """The server would read each dead letter as a record again."""
     wrong = {"KAFKA_DEAD_LETTER_TOPIC": "odin.trades"}
     shown = CliRunner().invoke(main, ["serve"], env=wrong)
     assert shown.exit_code == 2

@@ -1,4 +1,4 @@
-"""What is printed when an exception ends the process."""
+"""The traceback of an exception that ends the process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import pytest
 from odin_ws.cli.crash_report import print_crash
 
 
-def test_a_crash_shows_the_innermost_exception(capsys: pytest.CaptureFixture[str]) -> None:
-    """A bug 30 nurseries deep is printed with its message: Python's own hook stops at 10."""
+def test_crash_in_30_nurseries_shows_innermost_exception(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Python's own hook stops at depth 10."""
     crash: Exception = KeyError("the cause")
     for _ in range(30):
         crash = ExceptionGroup("Exceptions from Trio nursery", [crash])

@@ -1,4 +1,4 @@
-"""A limit of descriptors is divided: some are reserved, the rest is for clients."""
+"""File descriptors are divided between clients and a reserve."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from odin_ws.settings import Settings
 from odin_ws.workers.limits import max_worker_connections
 
 
-def test_a_high_limit_changes_nothing() -> None:
-    """As many as are needed, with those that are reserved."""
+def test_high_limit_keeps_settings() -> None:
+    """The plan needs connections, pending handshakes and the reserve."""
     settings = Settings()
     plan = plan_descriptors(settings, 1 << 20)
     assert (plan.settings, plan.warnings) == (settings, ())
@@ -23,21 +23,21 @@ def test_a_high_limit_changes_nothing() -> None:
     assert plan.connections == 12_000
 
 
-def test_a_low_limit_lowers_connections_and_callers_with_a_warning_each() -> None:
-    """Each names the setting, both numbers, and what to raise."""
+def test_low_limit_lowers_settings_with_a_warning_each() -> None:
+    """A warning names the setting, both values, and what to raise."""
     plan = plan_descriptors(Settings(ws_max_connections=5000), 1000)
     assert plan.settings.ws_max_pending_handshakes == 186
     assert plan.connections == plan.settings.ws_max_connections == 558
     connections, pending = plan.warnings
     assert connections.startswith("WS_MAX_CONNECTIONS=5000 is lowered to 558: ")
     assert pending.startswith("WS_MAX_PENDING_HANDSHAKES=2048 is lowered to 186: ")
-    assert "limit of descriptors is 1000" in connections
+    assert "limit of file descriptors is 1000" in connections
     assert "ulimit -n" in connections
 
 
-def test_a_limit_that_leaves_nothing_is_an_error() -> None:
-    """The one that is too low, and what is needed."""
-    with pytest.raises(TooFewDescriptors, match="is 63 and 64 are needed"):
+def test_limit_below_64_is_an_error() -> None:
+    """The message has the limit and what is needed."""
+    with pytest.raises(TooFewDescriptors, match="is 63, at least 64 are needed"):
         plan_descriptors(Settings(), 63)
 
 
@@ -47,10 +47,10 @@ def test_a_limit_that_leaves_nothing_is_an_error() -> None:
     pending=st.integers(1, 1 << 20),
     workers=st.integers(1, 256),
 )
-def test_a_plan_never_exceeds_the_limit(
+def test_plan_stays_within_limit_and_settings(
     hard: int, connections: int, pending: int, workers: int
 ) -> None:
-    """Nor what was asked for; and there is always room for somebody in every worker."""
+    """Each worker keeps room for at least one client."""
     settings = Settings(
         ws_max_connections=connections, ws_max_pending_handshakes=pending, ws_workers=workers
     )
@@ -67,8 +67,8 @@ def test_a_plan_never_exceeds_the_limit(
     assert bool(plan.warnings) == (plan.settings != settings)
 
 
-def test_soft_limit_is_raised_as_far_as_the_settings_need_it() -> None:
-    """A shell gives 1,024 where the system allows more: nobody has to know."""
+def test_soft_limit_is_raised_to_what_settings_need() -> None:
+    """A shell gives 1,024 where the system allows more."""
     program = (
         "import resource as r; from odin_ws.settings import Settings; "
         "from odin_ws.cli.descriptors import raise_descriptor_limit; "

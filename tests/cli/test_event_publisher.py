@@ -16,14 +16,14 @@ from odin_ws.testing.events import Event, EventGenerator
 
 
 class Collector:
-    """A sink that notes when each event came; `stall`: seconds that its first call takes."""
+    """A sink that records when each event came; its first call takes `stall` seconds."""
 
     def __init__(self, stall: float = 0) -> None:
         self.times: list[float] = []
         self._stall = stall
 
     async def send(self, events: Iterable[Event]) -> None:
-        """See Sink."""
+        """Record events and their time. See Sink."""
         stall, self._stall = self._stall, 0
         await trio.sleep(stall)
         self.times += [trio.current_time() for _ in events]
@@ -34,8 +34,8 @@ async def publish(sink: Collector, pace: Pace) -> None:
     await publish_events(sink, EventGenerator(["BTC"], seed=1), pace)
 
 
-async def test_the_pace_is_steady(autojump_clock: MockClock) -> None:
-    """Slow events come one by one, evenly, and the whole takes as long as it should."""
+async def test_slow_events_are_evenly_spaced(autojump_clock: MockClock) -> None:
+    """Each event is sent alone, and the run takes as long as it should."""
     sink = Collector()
     began = autojump_clock.current_time()
     await publish(sink, Pace(rate=4, total=8))
@@ -43,8 +43,8 @@ async def test_the_pace_is_steady(autojump_clock: MockClock) -> None:
     assert autojump_clock.current_time() - began == pytest.approx(2, abs=0.02)
 
 
-async def test_fast_events_come_several_at_once(autojump_clock: MockClock) -> None:
-    """At 5,000 a second the number is right at any time, to within one slice of 10 ms."""
+async def test_fast_events_are_sent_in_batches_every_10_ms(autojump_clock: MockClock) -> None:
+    """At 5,000 per second the count is right at any time, within one slice of 10 ms."""
     sink = Collector()
     began = autojump_clock.current_time()
     await publish(sink, Pace(rate=5000, total=2500))
@@ -53,8 +53,8 @@ async def test_fast_events_come_several_at_once(autojump_clock: MockClock) -> No
         assert number / 5000 <= at - began + 1e-6 <= number / 5000 + 0.011
 
 
-async def test_what_was_late_is_made_up(autojump_clock: MockClock) -> None:
-    """After a stall of one second of two the number is right again, and so is the end."""
+async def test_events_late_after_stall_follow_at_once(autojump_clock: MockClock) -> None:
+    """After a stall of one second of two the count and the end are right."""
     sink = Collector(stall=1)
     began = autojump_clock.current_time()
     await publish(sink, Pace(rate=1000, total=2000))
@@ -64,8 +64,8 @@ async def test_what_was_late_is_made_up(autojump_clock: MockClock) -> None:
 
 
 @given(st.floats(0.01, 1e5), st.integers(1, 10**6), st.floats(0, 1e4))
-def test_due_never_passes_the_total(rate: float, total: int, elapsed: float) -> None:
-    """From the first moment one event is due, and never more than there are."""
+def test_due_is_one_at_start_and_at_most_total(rate: float, total: int, elapsed: float) -> None:
+    """The first event is due at time 0."""
     pace = Pace(rate, total)
     assert pace.due(0) == 1
     assert 1 <= pace.due(elapsed) <= total
@@ -82,13 +82,13 @@ def test_due_never_passes_the_total(rate: float, total: int, elapsed: float) -> 
         ("0x", ("0x",)),
     ],
 )
-def test_tokens_are_a_number_or_names(text: str, tokens: tuple[str, ...]) -> None:
-    """A number asks for so many made-up tokens, anything else names them, each once."""
+def test_tokens_option_takes_number_or_names(text: str, tokens: tuple[str, ...]) -> None:
+    """A number generates that many tokens; names are used once each."""
     assert TokenCount().convert(text, None, None) == tokens
 
 
 @pytest.mark.parametrize("text", ["0", "100001", "*", "a,,b", "x" * 129])
-def test_what_cannot_be_a_token_is_rejected(text: str) -> None:
-    """Numbers out of range and names no record could have are usage errors."""
+def test_invalid_tokens_option_is_usage_error(text: str) -> None:
+    """Numbers out of range and invalid token names are rejected."""
     with pytest.raises(click.BadParameter):
         TokenCount().convert(text, None, None)

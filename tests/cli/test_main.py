@@ -1,10 +1,13 @@
-"""The command itself: what it lists, and that it is quick where nothing is to be done."""
+"""The command group: its help, and that light commands load no heavy libraries."""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -25,11 +28,11 @@ COMMANDS = (
 
 
 def test_help_lists_every_command() -> None:
-    """Each command is listed with what it does."""
+    """`--help` lists each command with its short help."""
     shown = CliRunner().invoke(main, ["--help"])
     assert shown.exit_code == 0
-    lines = [line.split(maxsplit=1) for line in shown.output.splitlines() if line]
-    listed = {line[0]: line[1] for line in lines[-len(COMMANDS) :]}
+    commands = shown.output.partition("Commands:\n")[2].partition("\n\n")[0]
+    listed = dict(line.split(maxsplit=1) for line in commands.splitlines())
     assert tuple(listed) == COMMANDS
     assert all(listed.values())
 
@@ -42,8 +45,33 @@ def test_every_command_has_help(command: str) -> None:
     assert shown.output.startswith(f"Usage: main {command}")
 
 
-def test_an_unknown_command_is_a_usage_error() -> None:
-    """A misspelt command ends with 2, and its name is said."""
+@pytest.mark.parametrize("command", [(), ("topics",), *((name,) for name in COMMANDS)])
+def test_examples_of_help_are_valid(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parser accepts each example of each command's help."""
+    monkeypatch.chdir(tmp_path)  # it opens output files
+    shown = CliRunner().invoke(main, [*command, "--help"])
+    for line in shown.output.partition("Examples:\n")[2].splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            assert "odin-ws" in words
+            parse(main, words[words.index("odin-ws") + 1 :])
+
+
+def parse(group: click.Group, words: list[str]) -> None:
+    """Parse a command line without running it. Raises click.UsageError."""
+    _, command, rest = group.resolve_command(click.Context(group), words)
+    assert command is not None
+    if isinstance(command, click.Group):
+        parse(command, rest)
+    else:
+        with command.make_context(command.name, rest):
+            pass
+
+
+def test_unknown_command_exits_with_status_2() -> None:
+    """The error names the unknown command."""
     shown = CliRunner().invoke(main, ["sevre"])
     assert shown.exit_code == 2
     assert "sevre" in shown.output
@@ -56,8 +84,8 @@ def test_version_prints_the_version() -> None:
     assert shown.output == f"odin-ws {__version__}\n"
 
 
-def test_version_loads_nothing_it_does_not_need() -> None:
-    """The version is known without the libraries of the server."""
+def test_version_imports_no_server_libraries() -> None:
+    """`odin-ws version` imports neither trio nor aiokafka."""
     program = (
         "import sys; from odin_ws.cli import main; main(['version'], standalone_mode=False); "
         "sys.exit(bool({'trio', 'aiokafka', 'rich', 'starlette'} & set(sys.modules)))"

@@ -1,4 +1,4 @@
-"""Messages as lines: what they show, and that they cannot steer a terminal."""
+"""Messages as lines of text that are safe to print."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ JSON = st.recursive(
 )
 
 
-def test_a_line_has_the_first_fields() -> None:
-    """Channel, event type and the first four fields are shown, the time of publishing is not."""
+def test_line_has_channel_type_and_first_four_fields() -> None:
+    """The publish time is not shown."""
     data = {"pub_us": 1, "price": 0.5, "side": "buy", "flags": [1, 2], "new": True, "fifth": 5}
     value = {"type": "TRADE_EXECUTED", "timestamp": 1, "data": data}
     line = describe(message_of("a.b.trade", value, timestamp=1_767_609_600_123))
@@ -31,14 +31,14 @@ def test_a_line_has_the_first_fields() -> None:
     assert line.fields == "price=0.5  side=buy  flags=[1,2]  new=true"
 
 
-def test_long_values_are_cut() -> None:
+def test_values_are_cut_at_20_characters() -> None:
     """A value takes at most 20 characters of the line."""
     line = describe(message_of("BTC.trade", {"data": {"wallet": "w" * 100}}))
     assert line.fields == "wallet=" + "w" * 19 + "…"
 
 
-def test_half_a_surrogate_pair_is_shown_as_an_escape() -> None:
-    """In a text and deeper; no terminal takes it."""
+def test_lone_surrogate_is_escaped() -> None:
+    """Terminals cannot print a lone surrogate, in a text or deeper in the value."""
     data = {"data": {"a": "x\ud83d", "b": ["\ud83d"]}}
     line = describe(message_of("BTC.trade", data))
     assert line.fields == r'a=x\ud83d  b=["\ud83d"]'
@@ -55,20 +55,20 @@ def test_half_a_surrogate_pair_is_shown_as_an_escape() -> None:
         ("\u202edlog", r"\u202edlog"),
     ],
 )
-def test_what_steers_a_terminal_is_spelt_out(text: str, shown: str) -> None:
-    """Control characters and changes of direction are shown as escapes, everything else as is."""
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
+    """Control and bidirectional characters are escaped, all others are kept."""
     assert printable(text) == shown
 
 
 @pytest.mark.parametrize("timestamp", [-1, 2**62, -(2**62), 253_402_300_800_000])
-def test_any_timestamp_has_a_line(timestamp: int) -> None:
-    """Kafka takes any, so one that is no date must not end the command."""
+def test_timestamp_out_of_range_is_formatted(timestamp: int) -> None:
+    """Kafka takes any timestamp; one that is no date must not end the command."""
     assert len(describe(message_of("BTC.trade", {}, timestamp=timestamp)).time) == 12
 
 
 @given(JSON, st.text())
-def test_any_value_has_a_line(value: Any, channel: str) -> None:
-    """Whatever a record holds, its line is printable."""
+def test_any_value_gives_a_printable_line(value: Any, channel: str) -> None:
+    """The line is printable whatever a record holds."""
     line = describe(message_of(channel, value))
     assert all(part.isprintable() for part in line)
 
@@ -82,6 +82,6 @@ def test_any_value_has_a_line(value: Any, channel: str) -> None:
         (Disconnected(4999, "\x1b[2J", None), r"disconnected: 4999 \x1b[2J"),
     ],
 )
-def test_an_end_is_a_line(end: Disconnected, line: str) -> None:
-    """With the code if there was one, the reason, and what comes next."""
+def test_disconnect_line_has_code_reason_and_retry(end: Disconnected, line: str) -> None:
+    """The line has the close code, if any, the reason and the wait before the retry."""
     assert describe_end(end) == line

@@ -1,4 +1,4 @@
-"""`odin-ws serve --workers` ends like one process where its workers cannot start."""
+"""`odin-ws serve --workers` exits like one process if its workers cannot start."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SETTINGS = {"WS_ADDR": "127.0.0.1:0", "WS_OPS_ADDR": "127.0.0.1:0", "WS_WORKERS"
 
 
 @pytest.mark.parametrize(("status", "expected"), [(2, 2), (1, 1), (0, 1), (3, 1)])
-async def test_workers_that_cannot_start_end_it(status: int, expected: int) -> None:
-    """One line says which worker and how it ended; 2, for wrong settings, is passed on."""
+async def test_failed_worker_start_is_one_line_and_its_status(status: int, expected: int) -> None:
+    """The line names the worker; status 2, for invalid settings, is passed on."""
     async with started([sys.executable, "-c", SERVE % status], **SETTINGS) as command:
         done = await command.ended()
     assert done.returncode == expected

@@ -1,4 +1,4 @@
-"""Output that cannot be written ends a command with one line and a status, and no traceback."""
+"""Unwritable output ends a command with one line and a status, without a traceback."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PRINTING = [["version"], ["config"], ["--help"], ["serve", "--help"], ["bench", 
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command; what it says on stderr is text."""
+    """Run a command; its stderr is text."""
     environ = environment(options.pop("settings", {}))
     options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, **options}
     return subprocess.run(
@@ -34,7 +34,7 @@ def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def full_pipe() -> Iterator[int]:
-    """The writing end of a pipe that has no room, and that nobody reads."""
+    """Return the writing end of a full pipe that has no reader."""
     reading, writing = os.pipe()
     try:
         os.set_blocking(writing, False)
@@ -50,7 +50,7 @@ def full_pipe() -> Iterator[int]:
 
 @pytest.mark.parametrize("words", PRINTING, ids=" ".join)
 def test_full_disk_is_one_line_and_status_1(words: list[str]) -> None:
-    """The line says what could not be written, and why."""
+    """The line has the file and the error."""
     with Path("/dev/full").open("wb") as full:
         done = run(*words, stdout=full)
     assert done.returncode == 1
@@ -58,8 +58,8 @@ def test_full_disk_is_one_line_and_status_1(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("words", PRINTING, ids=" ".join)
-def test_closed_pipe_is_a_good_end(words: list[str]) -> None:
-    """Whoever read it has had enough, as `head` has: status 0, and not a word."""
+def test_closed_pipe_exits_with_status_0(words: list[str]) -> None:
+    """The reader has enough, like `head`: status 0 and no error line."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -70,17 +70,17 @@ def test_closed_pipe_is_a_good_end(words: list[str]) -> None:
 
 
 def not_open() -> None:
-    """Without a standard output."""
+    """Run without a standard output."""
     os.close(1)
 
 
 def read_only() -> None:
-    """With one that can only be read."""
+    """Run with a standard output that is read-only."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 1)
 
 
 def no_larger_files() -> None:
-    """Files may not grow, as under a quota."""
+    """Forbid files to grow, as a quota does."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
@@ -96,7 +96,7 @@ def no_larger_files() -> None:
 def test_unwritable_output_is_one_line_and_status_1(
     words: list[str], prepare: Callable[[], None], why: str, tmp_path: Path
 ) -> None:
-    """Whatever the reason is."""
+    """This holds for each kind of failure."""
     with (tmp_path / "output").open("wb") as file:
         done = run(*words, stdout=file, preexec_fn=prepare)
     assert done.returncode == 1
@@ -106,23 +106,23 @@ def test_unwritable_output_is_one_line_and_status_1(
 WRONG = {"WS_MAX_CONNECTIONS": "none"}
 
 
-def test_unread_stderr_does_not_keep_a_failed_start_from_ending() -> None:
-    """Its line is dropped after a second; an orchestrator sees the status."""
+def test_unread_stderr_does_not_block_exit() -> None:
+    """The line is dropped after a second; an orchestrator sees the status."""
     with full_pipe() as pipe:
         done = run("serve", stderr=pipe, settings=WRONG)
     assert done.returncode == 2
 
 
 @pytest.mark.parametrize("words", [["serve"], ["config"], ["publish"]], ids=" ".join)
-def test_unwritable_stderr_does_not_change_the_status(words: list[str]) -> None:
-    """Nothing more can be said, and what the status says stays true."""
+def test_unwritable_stderr_keeps_status(words: list[str]) -> None:
+    """The error line is lost, the status is right."""
     with Path("/dev/full").open("wb") as full:
         assert run(*words, stderr=full, settings=WRONG).returncode == 2
     assert run(*words, stderr=None, preexec_fn=lambda: os.close(2), settings=WRONG).returncode == 2
 
 
-def test_output_is_whole_where_stderr_cannot_be_written() -> None:
-    """A warning that nobody can see costs nothing else."""
+def test_unwritable_stderr_keeps_stdout_complete() -> None:
+    """A lost warning does not affect stdout."""
     with Path("/dev/full").open("wb") as full:
         done = run(
             "config", stdout=subprocess.PIPE, stderr=full, settings={"WS_FOREIGN_THING": "1"}
@@ -131,18 +131,16 @@ def test_output_is_whole_where_stderr_cannot_be_written() -> None:
     assert len(done.stdout.splitlines()) == 1 + len(list(declared_settings()))
 
 
-def test_file_on_a_full_disk_is_a_failure_that_names_it() -> None:
-    """Also when it is closed after that nothing is tried again."""
+def test_file_on_full_disk_is_one_line_and_status_1() -> None:
+    """Closing the file does not retry the write."""
     with Path("/dev/full").open("wb") as full, pytest.raises(OutputFailed) as failed:
         write_all(full, b"figures")
     assert str(failed.value) == "/dev/full: No space left on device"
 
 
 @pytest.mark.parametrize("option", ["--json", "--plot"])
-def test_bench_says_before_it_begins_that_a_file_cannot_be_written(
-    option: str, tmp_path: Path
-) -> None:
-    """Not after half an hour."""
+def test_bench_reports_unwritable_file_before_measuring(option: str, tmp_path: Path) -> None:
+    """The error comes at once, not after half an hour."""
     path = tmp_path / "missing" / "figures"
     done = run("bench", "steady", option, str(path))
     assert done.returncode == 2

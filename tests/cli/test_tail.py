@@ -33,7 +33,7 @@ VALUE = b'{"type":"TRADE_EXECUTED","timestamp":1,\n"data":{"price":0.5,"side":"\
 
 @attrs.frozen
 class Server:
-    """A running server: what it reads, where it is, and how to stop it."""
+    """A running server with its log, its address and a stop."""
 
     log: MemoryLog
     addresses: Addresses
@@ -41,17 +41,17 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where subscribers connect."""
+        """The URL for subscribers."""
         return f"ws://{self.addresses.subscribers}/ws"
 
     def trade(self, token: str = "BTC", age: float = 0) -> None:  # noqa: S107 -- no password
-        """Publish a trade; `age`: so many seconds ago."""
+        """Publish a trade with a timestamp `age` seconds ago."""
         timestamp = int((time.time() - age) * 1000)
         self.log.append("odin.trades", token.encode(), VALUE, timestamp=timestamp)
 
     @asynccontextmanager
     async def tail(self, *words: str, **environment: str) -> AsyncIterator[Command]:
-        """Follow this server; the block begins when the subscription has taken effect."""
+        """Run `odin-ws tail` on this server; the block starts after the subscription_ack."""
         command_line = [ODIN_WS, "tail", "--url", self.url, *words]
         async with started(command_line, **environment) as command:
             await command.says("subscribed at")
@@ -62,7 +62,7 @@ class Server:
 async def server(
     *, log: MemoryLog | None = None, address: Address = ANY_PORT, **options: Any
 ) -> AsyncIterator[Server]:
-    """Run one for the length of the block."""
+    """Run a server for the length of the block."""
     catalogue = default_catalogue()
     log = log or MemoryLog(catalogue.topics)
     upstream = Upstream(MemorySource(log), MemoryLogReader(log))
@@ -74,8 +74,8 @@ async def server(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_message_is_a_line() -> None:
-    """Without names it follows everything; a line has channel, event type and data."""
+async def test_message_is_one_line() -> None:
+    """Without names it subscribes to everything; a line has channel, event type and data."""
     async with server() as here, here.tail("--count", "2") as tail:
         here.trade("BTC")
         here.trade("a.b")
@@ -90,8 +90,8 @@ async def test_a_message_is_a_line() -> None:
     assert "2 messages" in done.stderr
 
 
-async def test_json_is_one_message_a_line() -> None:
-    """With --json the messages come as they are, and line breaks in a value do not break them."""
+async def test_json_is_one_message_per_line() -> None:
+    """--json prints messages as received; line breaks in a value are replaced."""
     async with server() as here, here.tail("--json", "--count", "2", "--tokens", "BTC") as tail:
         for token in ("BTC", "ODIN", "BTC"):
             here.trade(token)
@@ -102,8 +102,8 @@ async def test_json_is_one_message_a_line() -> None:
     assert all(message["data"] == json.loads(VALUE) for message in messages)
 
 
-async def test_rejected_names_are_said() -> None:
-    """Names that do not take effect are reported with the reason; the others are followed."""
+async def test_rejected_names_are_reported() -> None:
+    """Rejected names are printed with their reason; the others are subscribed."""
     names = ("--channels", "BTC.trade, BTC.trad", "--bundles", "NONE", "--topics", "odin.balances")
     async with server() as here, here.tail(*names, "--count", "1") as tail:
         here.trade()
@@ -116,8 +116,8 @@ async def test_rejected_names_are_said() -> None:
     assert "BTC.trade, odin.balances" in done.stderr
 
 
-async def test_nothing_to_follow_is_a_failure() -> None:
-    """Where every name is rejected it ends with 1."""
+async def test_all_names_rejected_exits_with_status_1() -> None:
+    """Without a subscription the command ends."""
     async with server() as here:
         done = await run_command("tail", "--url", here.url, "--channels", "nope")
     assert done.returncode == 1
@@ -125,8 +125,8 @@ async def test_nothing_to_follow_is_a_failure() -> None:
     assert "every name" in done.stderr
 
 
-async def test_too_few_messages_are_a_failure() -> None:
-    """When the time is over before the count is reached it ends with 1 and says so."""
+async def test_seconds_over_before_count_exits_with_status_1() -> None:
+    """The error has the count and the time."""
     async with server() as here, here.tail("--count", "2", "--seconds", "1") as tail:
         here.trade()
         done = await tail.ended()
@@ -134,14 +134,14 @@ async def test_too_few_messages_are_a_failure() -> None:
     assert "fewer than 2" in done.stderr
 
 
-async def test_time_over_is_no_failure() -> None:
-    """Without a count the end of the time is a good end."""
+async def test_seconds_over_without_count_exits_with_status_0() -> None:
+    """The end of the time is the expected end."""
     async with server() as here, here.tail("--seconds", "0.1") as tail:
         assert (await tail.ended()).returncode == 0
 
 
-async def test_ctrl_c_ends_it() -> None:
-    """An interrupt is the usual way to end it: status 0, no traceback."""
+async def test_interrupt_exits_with_status_0() -> None:
+    """Ctrl-C is the usual end: status 0, no traceback."""
     async with server() as here, here.tail() as tail:
         tail.interrupt()
         done = await tail.ended()
@@ -149,8 +149,8 @@ async def test_ctrl_c_ends_it() -> None:
     assert done.stderr.splitlines()[-1] == "0 messages"
 
 
-async def test_the_server_says_why_it_closes() -> None:
-    """With --no-reconnect the end of the connection is said with code and reason, status 1."""
+async def test_no_reconnect_prints_close_code_and_reason() -> None:
+    """The close ends the command with status 1."""
     async with server() as here, here.tail("--no-reconnect") as tail:
         here.stop.set()
         done = await tail.ended()
@@ -161,8 +161,8 @@ async def test_the_server_says_why_it_closes() -> None:
     ]
 
 
-async def test_it_comes_back_and_misses_nothing() -> None:
-    """After the server's restart it goes on where it was, and says what happened."""
+async def test_server_restart_is_resumed_without_gap() -> None:
+    """The command reconnects after the restart and prints that."""
     async with server() as here, here.tail("--count", "2", "--json") as tail:
         here.trade()
         await tail.says('"seq":1', on="out")
@@ -176,8 +176,8 @@ async def test_it_comes_back_and_misses_nothing() -> None:
     assert re.search(r"^resumed after [0-9.]+ s, 1 messages behind$", done.stderr, re.MULTILINE)
 
 
-async def test_what_is_lost_is_said() -> None:
-    """With topic, partition, offsets and the reason; the rest is there."""
+async def test_lost_records_are_reported() -> None:
+    """The line has topic, partition, offsets and reason; later messages follow."""
     async with server() as here, here.tail("--count", "2") as tail:
         here.trade()
         await tail.says("BTC.trade", on="out")
@@ -192,8 +192,8 @@ async def test_what_is_lost_is_said() -> None:
     assert "lost: odin.trades 2, offsets 1 to 2 (expired)" in done.stderr
 
 
-async def test_it_begins_in_the_past() -> None:
-    """With --since what is as old as that comes first."""
+async def test_since_starts_with_older_messages() -> None:
+    """Messages of the time since then come first."""
     log = MemoryLog(default_catalogue().topics)
     before = Server(log, NOWHERE, trio.Event())
     before.trade("OLD", age=3600)
@@ -204,15 +204,15 @@ async def test_it_begins_in_the_past() -> None:
     assert [line.split()[1] for line in done.stdout.splitlines()] == ["BTC.trade", "NEW.trade"]
 
 
-async def test_a_wrong_time_is_said() -> None:
-    """What is neither an age nor a time ends it with what is allowed."""
+async def test_invalid_since_exits_with_status_2() -> None:
+    """The error names the allowed formats."""
     done = await run_command("tail", "--since", "yesterday")
     assert done.returncode == 2
     assert "90s, 10m, 1h, 2d" in done.stderr
 
 
-async def test_it_waits_for_a_server() -> None:
-    """One that is not there yet is tried again."""
+async def test_connect_is_retried_until_server_starts() -> None:
+    """The command waits for a server that is not running yet."""
     (port,) = free_ports(1)
     address = Address(LOOPBACK, port)
     words = [ODIN_WS, "tail", "--url", f"ws://{address}/ws", "--count", "1"]
@@ -225,16 +225,16 @@ async def test_it_waits_for_a_server() -> None:
     assert done.returncode == 0
 
 
-async def test_no_server_for_long_is_a_failure() -> None:
-    """Where --seconds are over before there was a connection it ends with 1."""
+async def test_no_connection_within_seconds_exits_with_status_1() -> None:
+    """The error says that there was no connection."""
     (nobody,) = free_ports(1)
     done = await run_command("tail", "--url", f"ws://{LOOPBACK}:{nobody}/ws", "--seconds", "0.5")
     assert done.returncode == 1
     assert "no connection within 0.5 s" in done.stderr
 
 
-async def test_a_reader_that_has_had_enough_ends_it() -> None:
-    """When its output is closed it ends at the next message, quietly."""
+async def test_closed_output_ends_command_at_next_message() -> None:
+    """The command ends without an error line."""
     async with server() as here, here.tail("--json") as tail:
         here.trade()
         await tail.says('"seq":1', on="out")
@@ -246,8 +246,8 @@ async def test_a_reader_that_has_had_enough_ends_it() -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
-async def test_full_disk_ends_it_with_one_line(words: tuple[str, ...]) -> None:
-    """At the first message that cannot be written: status 1, what and why, and no traceback."""
+async def test_full_disk_exits_with_status_1_and_one_line(words: tuple[str, ...]) -> None:
+    """The first message that cannot be written ends the command, without a traceback."""
     async with server() as here:
         with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 -- a moment
             command_line = [ODIN_WS, "tail", "--url", here.url, *words]
@@ -259,8 +259,8 @@ async def test_full_disk_ends_it_with_one_line(words: tuple[str, ...]) -> None:
     assert done.stderr.splitlines()[1:] == ["odin-ws: standard output: No space left on device"]
 
 
-async def test_stderr_on_a_full_disk_does_not_stop_the_messages() -> None:
-    """What it says besides is lost, and nothing else."""
+async def test_unwritable_stderr_does_not_stop_messages() -> None:
+    """Only the lines of stderr are lost."""
     async with server() as here:
         with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 -- a moment
             command_line = [ODIN_WS, "tail", "--url", here.url, "--count", "1", "--since", "1h"]
@@ -270,8 +270,8 @@ async def test_stderr_on_a_full_disk_does_not_stop_the_messages() -> None:
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
 
 
-async def test_a_wrong_address_is_said() -> None:
-    """Where no WebSocket can be had it ends with 1 and one line about why."""
+async def test_wrong_url_exits_with_status_1() -> None:
+    """One line has the reason."""
     (nobody,) = free_ports(1)
     async with server() as here:
         whys = {
@@ -290,8 +290,8 @@ async def test_a_wrong_address_is_said() -> None:
             assert why.lower() in line.removeprefix(f"odin-ws: {url}").lower()
 
 
-async def test_the_token_of_the_environment() -> None:
-    """It is sent, and an empty one is none."""
+async def test_token_of_environment_is_sent() -> None:
+    """An empty ODIN_WS_TOKEN is no token."""
     token = issuer("HS256").token(channels=["*.*"])
     async with server(**JWT) as here:
         async with here.tail("--count", "1", ODIN_WS_TOKEN=token) as tail:
@@ -303,8 +303,8 @@ async def test_the_token_of_the_environment() -> None:
 
 
 @pytest.mark.parametrize("bad", ["sesame", "open sesame"])
-async def test_a_token_that_is_no_good_is_said_and_not_shown(bad: str) -> None:
-    """It ends with 1: the environment does not change any more."""
+async def test_invalid_token_of_environment_exits_with_status_1(bad: str) -> None:
+    """A retry would send the same token; the error does not contain it."""
     async with server(**JWT) as here:
         done = await run_command("tail", "--url", here.url, ODIN_WS_TOKEN=bad)
     assert done.returncode == 1
@@ -313,8 +313,8 @@ async def test_a_token_that_is_no_good_is_said_and_not_shown(bad: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
-async def test_the_token_of_a_file(tmp_path: Path, by: str) -> None:
-    """It is read for each connection: a token that is no good yet, or no file, may become one."""
+async def test_token_file_is_read_for_each_connection(tmp_path: Path, by: str) -> None:
+    """A missing file or an invalid token is retried: the file may change."""
     file = tmp_path / "token"
     words = ["--token-file", str(file)] if by == "option" else []
     named = {"ODIN_WS_TOKEN_FILE": str(file)} if by == "environment" else {}
@@ -332,8 +332,8 @@ async def test_the_token_of_a_file(tmp_path: Path, by: str) -> None:
     assert "sesame" not in done.stderr
 
 
-async def test_a_token_in_two_places_is_one_too_many(tmp_path: Path) -> None:
-    """Nobody has to know which one comes first."""
+async def test_token_in_environment_and_file_exits_with_status_2(tmp_path: Path) -> None:
+    """No order of precedence has to be known."""
     file = str(tmp_path / "token")
     done = await run_command("tail", "--token-file", file, ODIN_WS_TOKEN="sesame")  # noqa: S106
     assert done.returncode == 2
@@ -341,20 +341,20 @@ async def test_a_token_in_two_places_is_one_too_many(tmp_path: Path) -> None:
     assert "sesame" not in done.stderr
 
 
-async def test_help_says_where_the_token_comes_from() -> None:
-    """And why not from the command line."""
-    told = " ".join((await run_command("tail", "--help")).stdout.split())
+async def test_help_names_sources_of_token() -> None:
+    """The help also says why there is no option for the token."""
+    shown = " ".join((await run_command("tail", "--help")).stdout.split())
     for words in ("ODIN_WS_TOKEN,", "ODIN_WS_TOKEN_FILE", "--token-file", "list of processes"):
-        assert words in told
+        assert words in shown
 
 
-async def test_what_a_new_token_takes_away_is_said(tmp_path: Path) -> None:
-    """The others are followed on."""
+async def test_names_not_granted_by_new_token_are_reported(tmp_path: Path) -> None:
+    """The other names stay subscribed."""
     file = tmp_path / "token"
     file.write_text(issuer("HS256").token(20, channels=["*.trade", "*.balances"]))
     names = ("--channels", "*.trade,*.balances", "--token-file", str(file))
     async with server(**JWT) as here, here.tail(*names, "--count", "1") as tail:
         file.write_text(issuer("HS256").token(channels=["*.trade"]))
-        await tail.says("not granted by the new token, nothing comes of: *.balances")
+        await tail.says("unsubscribed, not granted by the new token: *.balances")
         here.trade()
         assert (await tail.ended()).returncode == 0

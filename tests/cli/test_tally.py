@@ -1,4 +1,4 @@
-"""What the demo counts, and how it shows it."""
+"""The demo's counts and how it prints them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tests.cli.messages import message_of
 def message(
     seq: int, category: str = "trade", kind: str = "TRADE_EXECUTED", pub_us: int = 0
 ) -> Message:
-    """A message as a client gets it."""
+    """Return a message as the client yields it."""
     value = {"type": kind, "timestamp": 0, "data": {"price": 1, "pub_us": pub_us}}
     return message_of(f"BTC.{category}", value, seq=seq)
 
 
 def tally_of(*messages: Message, now_us: int = 0) -> Tally:
-    """A tally that began at 0 and has counted these."""
+    """Return a tally that began at 0 and has counted these messages."""
     tally = Tally(default_catalogue(), began=0)
     for one in messages:
         tally.add(one, now_us)
     return tally
 
 
-def test_categories_and_types_are_counted() -> None:
-    """Every message counts for its category; a type of the catalogue counts as seen once."""
+def test_categories_and_event_types_are_counted() -> None:
+    """An event type of the catalogue counts as seen once."""
     tally = tally_of(
         message(1), message(2), message(3, "balances", "TRANSFER_COMPLETED"), message(4, kind="NEW")
     )
@@ -42,8 +42,8 @@ def test_categories_and_types_are_counted() -> None:
     assert (tally.seen_types, tally.known_types) == (2, 24)
 
 
-def test_a_window_begins_where_the_last_one_ended() -> None:
-    """Rates and latency are those since the last look."""
+def test_window_starts_at_end_of_previous_window() -> None:
+    """Rates and latency cover the time since the previous window."""
     tally = tally_of(message(1), message(2, "social", "TWITTER_VERIFIED"), now_us=7_000)
     first = tally.take_window(now=2)
     assert (first.rate, first.by_category["trade"], first.latency_ms) == (1, 0.5, 7)
@@ -53,8 +53,8 @@ def test_a_window_begins_where_the_last_one_ended() -> None:
     assert tally.take_window(now=4).latency_ms is None
 
 
-def test_in_a_pipe_it_is_a_line_a_window(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a terminal each window is one line, with every category's rate."""
+def test_pipe_prints_one_line_per_window(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line has the rate of every category."""
     tally = tally_of(message(1), message(2))
     with open_display(Console(file=io.StringIO())) as display:
         display.begin({"health": "http://localhost/health"})
@@ -67,8 +67,8 @@ def test_in_a_pipe_it_is_a_line_a_window(capsys: pytest.CaptureFixture[str]) -> 
     assert all(name in second for name in default_catalogue().categories)
 
 
-def test_on_a_terminal_it_is_a_table() -> None:
-    """On a terminal the last picture has every category, the totals and the last messages."""
+def test_terminal_shows_table() -> None:
+    """The last table has every category, the totals and the last messages."""
     screen = io.StringIO()
     tally = tally_of(message(1), message(2, "social", "TWITTER_VERIFIED"))
     with open_display(Console(file=screen, force_terminal=True, width=100)) as display:

@@ -112,8 +112,8 @@ MISUSES = {
         ("--server", "ws://127.0.0.1:1/ws", "--pid", "1"),
         "--server needs --kafka",
     ),
-    "no WebSocket URL": (("--server", "http://127.0.0.1:1"), "ws://HOST:PORT/ws is allowed"),
-    "a setting without a value": (("--set", "WS_PING_INTERVAL_SECONDS"), "NAME=VALUE is allowed"),
+    "no WebSocket URL": (("--server", "http://127.0.0.1:1"), "must be ws://HOST:PORT/ws"),
+    "a setting without a value": (("--set", "WS_PING_INTERVAL_SECONDS"), "must be NAME=VALUE"),
 }
 
 

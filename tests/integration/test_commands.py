@@ -153,7 +153,7 @@ async def test_without_a_broker_the_commands_say_so(words: tuple[str, ...]) -> N
     done = await run_command(*words, KAFKA_BROKERS=f"{LOOPBACK}:{nobody}")
     assert done.returncode == 1
     assert not done.stdout
-    assert done.stderr == f"odin-ws: KAFKA_BROKERS={LOOPBACK}:{nobody}: no broker answers there\n"
+    assert done.stderr == f"odin-ws: KAFKA_BROKERS={LOOPBACK}:{nobody}: no broker responds there\n"
 
 
 async def test_publish_sends_every_type_by_token(embedded: str) -> None:

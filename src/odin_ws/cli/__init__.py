@@ -1,4 +1,4 @@
-"""The `odin-ws` command; each subcommand has a file of its own."""
+"""The `odin-ws` command; each subcommand has its own file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Final
 
 import click
 
+from odin_ws.cli.examples import examples
+
 __all__ = ["main"]
 
-# In the order of `odin-ws --help`. Each is a module here, with a command of the same name.
+# In the order of `odin-ws --help`. Each name is a module here that has a command of that name.
 _COMMANDS: Final = (
     "serve",
     "config",
@@ -24,20 +26,32 @@ _COMMANDS: Final = (
 
 
 class _LazyGroup(click.Group):
-    """Imports a command when it is used: the server's libraries alone take half a second."""
+    """Imports a command's module on use: the server's libraries alone take half a second."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
-        """The names of all commands."""
+        """Return the names of all commands."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of that name, None where there is none."""
+        """Return the command `cmd_name`, or None if there is none."""
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         return command
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        ("Broker, publisher, server and client on this machine, without Kafka", "odin-ws demo"),
+        ("Serve the topics of a Kafka cluster", "KAFKA_BROKERS=localhost:9092 odin-ws serve"),
+        ("Print every trade", "odin-ws tail --channels '*.trade'"),
+    ),
+)
 def main() -> None:
-    """Fan Kafka topics out to WebSocket subscribers."""
+    """Deliver the records of Kafka topics to WebSocket subscribers.
+
+    Settings are environment variables; `odin-ws config` prints them.
+    `odin-ws COMMAND --help` describes a command.
+    """

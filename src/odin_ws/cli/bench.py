@@ -1,4 +1,4 @@
-"""`odin-ws bench`: how much a server delivers, how fast, and at what cost."""
+"""`odin-ws bench`: measures throughput, latency and CPU cost of a server under load."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from odin_ws.bench.options import Options
 from odin_ws.bench.scenarios import SCENARIOS, SUITES
 from odin_ws.bench.target import Cores, Target
 from odin_ws.cli.command_runner import CommandFailed, run
+from odin_ws.cli.examples import examples
 
 __all__ = ["bench"]
 
-# Packages of the extra `bench`, which a server does not need.
+# Packages of the extra `bench`. A server does not need them.
 _LIBRARIES: Final = ("numba", "numpy", "confluent_kafka", "pygal")
 
 _NUMBERS: Final = (
@@ -39,8 +40,8 @@ _NUMBERS: Final = (
     "events",
 )
 
-# Opened before anything is measured, so that a name that cannot be written is said before that.
-_WRITTEN: Final = click.File("wb", lazy=False)
+# Opened before the measurement, so that an unwritable file fails at once.
+_OUTPUT_FILE: Final = click.File("wb", lazy=False)
 
 _POSITIVE: Final = click.FloatRange(0, min_open=True)
 
@@ -48,7 +49,7 @@ _POSITIVE: Final = click.FloatRange(0, min_open=True)
 def _read_server(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> tuple[str, int, str] | None:
-    """Host, port and path of a WebSocket URL."""
+    """Return host, port and path of a WebSocket URL."""
     if value is None:
         return None
     url = urlsplit(value)
@@ -57,17 +58,17 @@ def _read_server(
     except ValueError:
         port = None
     if url.scheme != "ws" or not url.hostname or port is None:
-        raise click.BadParameter(f"{value}: ws://HOST:PORT/ws is allowed")
+        raise click.BadParameter(f"{value}: must be ws://HOST:PORT/ws")
     return url.hostname, port, url.path or "/ws"
 
 
 def _read_settings(
     _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
 ) -> dict[str, str]:
-    """NAME=VALUE by name."""
+    """Return the values of NAME=VALUE options by name."""
     for value in values:
         if "=" not in value:
-            raise click.BadParameter(f"{value}: NAME=VALUE is allowed")
+            raise click.BadParameter(f"{value}: must be NAME=VALUE")
     return dict(value.split("=", 1) for value in values)
 
 
@@ -76,46 +77,75 @@ def _help() -> str:
     width = max(map(len, helps))
     lines = "\n".join(f"{name:<{width}}  {text}" for name, text in helps.items())
     return (
-        "Measure a server under load, and check every message that it sends.\n\n"
-        "Starts a broker, a publisher, a server and the load on this machine; the server has a "
-        "core to itself. The exit status is 1 when a message was lost, doubled or out of order, "
-        "or somebody was not served, and of short and all also when a figure is beyond its limit."
+        "Measure a server under load and check every message that it sends.\n\n"
+        "Starts a broker, a publisher, a server and load processes on this machine; the server "
+        "gets its own core. Exit status 1 if a message was lost, duplicated or out of order, or "
+        "a client could not connect; for `short` and `all` also if a figure misses its limit."
         f"\n\n\b\n{lines}"
     )
 
 
-@click.command(short_help="Measure a server under load.", help=_help())
+@click.command(
+    short_help="Measure a server under load.",
+    help=_help(),
+    epilog=examples(
+        ("1,000 subscribers of one channel, 100 records per second", "odin-ws bench steady"),
+        (
+            "12,000 subscribers, compared with a bare send loop in C",
+            "odin-ws bench steady --connections 12000 --rate 20 --floor",
+        ),
+        ("Figures as JSON, latency as a picture", "odin-ws bench storm --json - --plot s.svg"),
+        (
+            "A running server, with the broker that it reads from",
+            "odin-ws bench steady --server ws://HOST:3002/ws --kafka HOST:9092 --pid 4711",
+        ),
+    ),
+)
 @click.argument("scenario", type=click.Choice([*SCENARIOS, *SUITES]))
 @click.option("--connections", type=click.IntRange(1, 1_000_000), help="Number of connections.")
-@click.option("--rate", type=_POSITIVE, help="Records published a second.")
-@click.option("--seconds", type=_POSITIVE, help="How long to measure.")
-@click.option("--warmup", type=click.FloatRange(0), help="Seconds of load before the measurement.")
-@click.option("--broadcast-rate", type=click.FloatRange(0), help="WS_MAX_BROADCAST_RATE.")
-@click.option("--connect-rate", type=_POSITIVE, help="Connections tried a second.")
-@click.option("--connect-patience", type=_POSITIVE, help="Seconds that connecting may take longer.")
-@click.option("--record-bytes", type=click.IntRange(120, 16_000), help="Size of a record's value.")
+@click.option("--rate", type=_POSITIVE, help="Records published per second.")
+@click.option("--seconds", type=_POSITIVE, help="Duration of the measurement, in seconds.")
+@click.option("--warmup", type=click.FloatRange(0), help="Seconds of load before measuring.")
+@click.option(
+    "--broadcast-rate", type=click.FloatRange(0), help="The server's WS_MAX_BROADCAST_RATE."
+)
+@click.option("--connect-rate", type=_POSITIVE, help="Connection attempts per second.")
+@click.option(
+    "--connect-patience",
+    type=_POSITIVE,
+    help="Seconds that connecting may take beyond connections / connect rate.",
+)
+@click.option("--record-bytes", type=click.IntRange(120, 16_000), help="Bytes of a record's value.")
 @click.option(
     "--clients",
     type=click.IntRange(1, 1_000_000),
-    help="Number of connections that are cut off or stall.",
+    help="Number of connections that are cut or stop reading.",
 )
-@click.option("--away", type=click.IntRange(1), help="Records that a crowd is away for.")
-@click.option("--frames", type=click.Choice(["single", "batch"]), help="What clients ask for.")
-@click.option("--deflate/--no-deflate", default=None, help="Whether clients offer to inflate.")
-@click.option("--events/--no-events", default=None, help="Publish the demo's events.")
-@click.option("--floor", is_flag=True, help="Measure a bare send loop in C too, and compare.")
-@click.option("--kafka", metavar="HOST:PORT", help="A broker that runs already.")
 @click.option(
-    "--server", metavar="URL", callback=_read_server, help="A server that runs already; see --pid."
+    "--away", type=click.IntRange(1), help="Records published while `crowd` is disconnected."
 )
-@click.option("--pid", "pids", type=int, multiple=True, help="A process of that server.")
+@click.option(
+    "--frames", type=click.Choice(["single", "batch"]), help="Frame format that clients request."
+)
+@click.option(
+    "--deflate/--no-deflate", default=None, help="Whether clients offer permessage-deflate."
+)
+@click.option("--events/--no-events", default=None, help="Publish the events of `odin-ws publish`.")
+@click.option("--floor", is_flag=True, help="Also measure a bare send loop in C.")
+@click.option("--kafka", metavar="HOST:PORT", help="Use this running broker.")
+@click.option(
+    "--server", metavar="URL", callback=_read_server, help="Measure this running server; see --pid."
+)
+@click.option(
+    "--pid", "pids", type=int, multiple=True, help="A process of the running server; repeatable."
+)
 @click.option(
     "--set",
     "settings",
     metavar="NAME=VALUE",
     multiple=True,
     callback=_read_settings,
-    help="A setting of the server.",
+    help="A setting of the server; repeatable.",
 )
 @click.option(
     "--loaders",
@@ -124,18 +154,21 @@ def _help() -> str:
     show_default=True,
     help="Processes that hold the connections.",
 )
-@click.option("--pin/--no-pin", default=True, help="Give the server a core of its own.")
+@click.option("--pin/--no-pin", default=True, help="Reserve a core for the server.")
 @click.option(
     "--kafka-libs",
     "libs",
     type=click.Path(path_type=Path),
     default=Path("tests/apache_kafka/libs"),
     show_default=True,
-    help="Apache Kafka's jars; without them or Java the embedded broker is used.",
+    help="Apache Kafka's jars; without jars or Java, the embedded broker.",
 )
-@click.option("--json", "json_file", type=_WRITTEN, help="Write all figures; - for stdout.")
+@click.option("--json", "json_file", type=_OUTPUT_FILE, help="Write all figures; - for stdout.")
 @click.option(
-    "--plot", "plot_file", type=_WRITTEN, help="Draw latency and throughput (SVG); - for stdout."
+    "--plot",
+    "plot_file",
+    type=_OUTPUT_FILE,
+    help="Draw latency and throughput as SVG; - for stdout.",
 )
 def bench(
     scenario: str,
@@ -143,17 +176,17 @@ def bench(
     pids: tuple[int, ...],
     **options: Any,
 ) -> None:
-    """See `_help`."""
+    """Run a scenario or a suite. `_help` has the help text."""
     if missing := [name for name in _LIBRARIES if find_spec(name) is None]:
         raise CommandFailed(f"{', '.join(missing)} is missing: pip install 'odin-ws[bench]'")
     if server is not None and (options["kafka"] is None or not pids):
-        raise click.UsageError("--server needs --kafka, which it reads from, and --pid")
+        raise click.UsageError("--server needs --pid and --kafka, the broker that it reads from")
     numbers = {name: options.pop(name) for name in _NUMBERS}
     given = {name: value for name, value in numbers.items() if value is not None}
     if {"clients", "connections"} <= given.keys():
-        raise click.UsageError("--clients comes with those that stay, --connections with all")
+        raise click.UsageError("--clients and --connections exclude each other")
     if scenario in SUITES and given:
-        raise click.UsageError(f"{scenario} is a set of runs with numbers of their own")
+        raise click.UsageError(f"{scenario} is a suite: its runs have fixed numbers")
     pin, baseline = options.pop("pin"), options.pop("floor")
     json_file, plot_file = options.pop("json_file"), options.pop("plot_file")
     how = Options(
@@ -161,7 +194,7 @@ def bench(
         cores=_cores(pids, pin=pin),
         **options,
     )
-    # `--help` need not wait for numba, and without it there is a clear word above.
+    # Imported here: `--help` need not load numba, and a missing numba gets the message above.
     from odin_ws.cli.bench_runner import Outputs, run_scenario, run_suite  # noqa: PLC0415
 
     outputs = Outputs(json_file, plot_file)

@@ -14,18 +14,18 @@ from odin_ws.bench.suite import Case, Measured
 from odin_ws.cli.command_runner import say
 from odin_ws.cli.tables import print_table
 
-__all__ = ["open_progress", "print_cases", "print_runs", "tell_problems"]
+__all__ = ["open_progress", "print_cases", "print_problems", "print_runs"]
 
 
 @contextmanager
 def open_progress() -> Iterator[Callable[[str, float | None], None]]:
-    """A bar on a terminal, a line for each step in a pipe."""
+    """Show progress: a bar on a terminal, a line per step in a pipe."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Steps().tell
+        yield _Steps().show
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    # Drawn when we say so: rich's own refreshing would be a thread.
+    # Refreshed by `show` only: rich's automatic refresh would start a thread.
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
         task = bar.add_task("", total=1.0)
 
@@ -36,19 +36,19 @@ def open_progress() -> Iterator[Callable[[str, float | None], None]]:
 
 
 class _Steps:
-    """Says each step once."""
+    """Prints each step once."""
 
     def __init__(self) -> None:
-        self._said = ""
+        self._shown = ""
 
-    def tell(self, what: str, _share: float | None) -> None:
-        if what != self._said:
-            self._said = what
+    def show(self, what: str, _share: float | None) -> None:
+        if what != self._shown:
+            self._shown = what
             say(what)
 
 
 def print_runs(title: str, measured: Sequence[Measured]) -> None:
-    """All quantities of some runs, side by side."""
+    """Print all quantities of the runs, side by side."""
     runs = [one.server for one in measured]
     baselines = [baseline for one in measured for baseline in one.baselines]
     rows = report.rows(runs, baselines)
@@ -57,7 +57,7 @@ def print_runs(title: str, measured: Sequence[Measured]) -> None:
 
 
 def print_cases(cases: Sequence[tuple[Case, Sequence[Measured]]]) -> None:
-    """The figures of each case beside what they should be."""
+    """Print the figures of each case beside their limits."""
     rows, styles = [], []
     for case, measured in cases:
         for number, figure in enumerate(case.figures):
@@ -77,8 +77,8 @@ def print_cases(cases: Sequence[tuple[Case, Sequence[Measured]]]) -> None:
     print_table(headings, rows, styles)
 
 
-def tell_problems(runs: Sequence[Measurement]) -> None:
-    """On stderr, why figures may not be the server's, and what must not happen and did."""
+def print_problems(runs: Sequence[Measurement]) -> None:
+    """Print to stderr: warnings about the measurement, and errors such as lost messages."""
     for run in runs:
         for line in report.warnings(run):
             say(line, fg="yellow")

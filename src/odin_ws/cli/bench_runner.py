@@ -17,7 +17,7 @@ from odin_ws.bench.options import Options
 from odin_ws.bench.scenarios import Run, Scenario
 from odin_ws.bench.suite import CASES, Case, Measured
 from odin_ws.bench.testbed import open_testbed
-from odin_ws.cli.bench_display import open_progress, print_cases, print_runs, tell_problems
+from odin_ws.cli.bench_display import open_progress, print_cases, print_problems, print_runs
 from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, leaves, say
 from odin_ws.cli.standard_streams import write_all
 
@@ -28,7 +28,7 @@ _STDOUT: Final = 1
 
 @attrs.frozen
 class Outputs:
-    """The files for figures and pictures besides the table; None for no file."""
+    """Files for figures and pictures besides the table; None for no file."""
 
     json: IO[bytes] | None
     plot: IO[bytes] | None
@@ -42,10 +42,10 @@ async def run_scenario(
     baseline: bool,
     outputs: Outputs,
 ) -> int:
-    """Carry out the runs of a scenario; returns the exit status.
+    """Run a scenario; returns the exit status.
 
     Raises:
-        CommandFailed: it could not be carried out.
+        CommandFailed: the scenario could not be run.
     """
     measured = await _measure(options, [(run, baseline) for run in scenario.runs])
     if len(measured) < len(scenario.runs):
@@ -54,9 +54,9 @@ async def run_scenario(
 
 
 async def run_suite(name: str, options: Options, *, outputs: Outputs) -> int:
-    """Carry out a set of cases; returns the exit status.
+    """Run a suite of cases; returns the exit status.
 
-    It is 1 if a figure is not within its limit, too.
+    The status is also 1 if a figure misses its limit.
     """
     cases = CASES[name]
     wanted = [(run, case.baseline) for case in cases for run in case.runs]
@@ -74,9 +74,9 @@ async def run_suite(name: str, options: Options, *, outputs: Outputs) -> int:
 
 
 async def _measure(options: Options, wanted: Sequence[tuple[Run, bool]]) -> list[Measured]:
-    """Carry out runs, each with the floor or without; fewer come back after a signal."""
+    """Measure runs, with or without the baseline each; a signal ends the list early."""
     if options.cores.others:
-        # All that is started here inherits it; the server is put elsewhere.
+        # Child processes inherit this affinity; the server gets its own.
         os.sched_setaffinity(0, options.cores.others)
     measured = []
     try:
@@ -105,7 +105,7 @@ def _show(
     # If the figures or the picture go to stdout, nothing else does.
     if all(one is None or one.fileno() != _STDOUT for one in (outputs.json, outputs.plot)):
         print_table()
-    tell_problems(runs)
+    print_problems(runs)
     if outputs.json is not None:
         everything = {**about, "runs": [one.to_json() for one in (*runs, *baselines)]}
         write_all(outputs.json, orjson.dumps(everything, option=orjson.OPT_INDENT_2) + b"\n")

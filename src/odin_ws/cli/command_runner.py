@@ -1,4 +1,4 @@
-"""Runs a command until done or signalled; errors become one line and an exit status."""
+"""Runs a command until it ends or a signal comes; errors become one line and an exit status."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ import click
 import structlog
 import trio
 
-from odin_ws.cli.failures import CannotBegin, CommandFailed, OutputClosed
+from odin_ws.cli.failures import CommandFailed, InvalidConfiguration, OutputClosed
 from odin_ws.exit_signals import exit_signals
 from odin_ws.pause_clock import PauseClock
 
 __all__ = [
-    "CannotBegin",
     "CommandFailed",
+    "InvalidConfiguration",
     "OutputClosed",
-    "calm_garbage_collector",
     "cancel_on_signal",
+    "drain_on_signals",
     "leaves",
-    "obey_signals",
     "run",
     "say",
+    "tune_garbage_collector",
     "write_line",
 ]
 
 
 log = structlog.get_logger("odin_ws.cli")
 
-# After a signal every end but that of the command itself is one that was cut short.
-_CUT_SHORT: Final = 1
+# Exit status of a command that a signal interrupted.
+_INTERRUPTED: Final = 1
 
 E = TypeVar("E", bound=BaseException)
 
 
 def run(command: Callable[[], Awaitable[int]]) -> int:
-    """Run `command` under Trio; returns its exit status, 0 where nobody reads its output any more.
+    """Run `command` under Trio; returns its exit status, 0 if the reader of its output is gone.
 
-    SIGINT and SIGTERM cancel it where it does not receive them itself. Raises CommandFailed alone,
-    outside of the groups that nurseries make of it.
+    SIGINT and SIGTERM cancel the command unless it receives signals itself.
+        CommandFailed leaves the exception groups of the nurseries.
     """
     failures: list[BaseException] = []
     status = 0
     exit_signals.when = "while it was starting or ending"
-    gc.enable()  # it was not needed while modules were loaded
+    gc.enable()  # disabled while modules were imported
     try:
         status = trio.run(_until_signalled, command, clock=PauseClock())
     except* CommandFailed as group:
@@ -60,7 +60,7 @@ def run(command: Callable[[], Awaitable[int]]) -> int:
 
 
 async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
-    # It is open before the command opens one of its own, which takes this one's place.
+    # Opened first: a command that opens its own signal receiver replaces this one.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on, signals, nursery.cancel_scope)
@@ -76,27 +76,27 @@ async def _cancel_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> No
         scope.cancel()
 
 
-async def obey_signals(stop: trio.Event, scope: trio.CancelScope) -> None:
-    """SIGINT and SIGTERM: the first sets `stop`, the second cancels `scope`."""
+async def drain_on_signals(stop: trio.Event, scope: trio.CancelScope) -> None:
+    """Drain on SIGINT or SIGTERM: the first signal sets `stop`, the second cancels `scope`."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             log.info("signal", name=signal.Signals(number).name)
-            exit_signals.status = _CUT_SHORT
+            exit_signals.status = _INTERRUPTED
             if stop.is_set():
                 scope.cancel()
             stop.set()
 
 
 async def cancel_on_signal(scope: trio.CancelScope) -> None:
-    """SIGINT and SIGTERM cancel `scope`: for commands with nothing to drain."""
+    """Cancel `scope` on SIGINT or SIGTERM, for commands with nothing to drain."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            exit_signals.status = _CUT_SHORT
+            exit_signals.status = _INTERRUPTED
             scope.cancel()
 
 
 def write_line(text: str) -> None:
-    """Print a line to stdout at once. Raises OutputClosed when the reader is gone, OutputFailed."""
+    """Print a line to stdout, unbuffered. Raises OutputClosed and OutputFailed."""
     try:
         click.echo(text)
     except BrokenPipeError as error:
@@ -104,12 +104,12 @@ def write_line(text: str) -> None:
 
 
 def say(text: str, **style: Any) -> None:
-    """Print a line about the command's progress to stderr, in click's `style` on a terminal."""
+    """Print a progress line to stderr, in click's `style` on a terminal."""
     click.secho(text, err=True, **style)
 
 
 def leaves(group: BaseExceptionGroup[E]) -> Iterator[E]:
-    """The exceptions in a group, however deep."""
+    """Yield the exceptions of a group and of its nested groups."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from leaves(error)
@@ -117,10 +117,10 @@ def leaves(group: BaseExceptionGroup[E]) -> Iterator[E]:
             yield error
 
 
-def calm_garbage_collector() -> None:
-    """What is loaded now stays; and look for cycles less often than every 700 allocations.
+def tune_garbage_collector() -> None:
+    """Freeze the objects loaded so far; collect after 50,000 allocations instead of 700.
 
-    A full collection walks every connection's objects and holds up the loop meanwhile.
+    A full collection walks the objects of every connection and blocks the event loop meanwhile.
     """
     gc.collect()
     gc.freeze()

@@ -8,17 +8,24 @@ import click
 
 from odin_ws.address import Address
 from odin_ws.cli.environment import read_settings
+from odin_ws.cli.examples import examples
 from odin_ws.cli.tables import print_table
 from odin_ws.settings import declared_settings
 
 __all__ = ["config"]
 
 
-@click.command(short_help="Print every setting and where it comes from.")
+@click.command(
+    short_help="Print every setting and where it comes from.",
+    epilog=examples(
+        ("All settings in effect", "odin-ws config"),
+        ("Check a value before a deployment", "WS_HISTORY_SECONDS=600 odin-ws config"),
+    ),
+)
 def config() -> None:
-    """Print every setting: its value, unit, where it comes from, and what it does.
+    """Print every setting: its value, unit, source and description.
 
-    Secrets are shown as ***.
+    Secrets are printed as ***. Exit status 2 if a setting is invalid.
     """
     settings = read_settings(lambda line: click.echo(line, err=True))
     rows = []

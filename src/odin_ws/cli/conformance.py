@@ -1,4 +1,4 @@
-"""`odin-ws conformance`: what a client of the wire protocol does wrong."""
+"""`odin-ws conformance`: checks a client of the wire protocol, in any language."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from odin_ws.cli.command_runner import (
-    CannotBegin,
     CommandFailed,
+    InvalidConfiguration,
     leaves,
     run,
     say,
     write_line,
 )
+from odin_ws.cli.examples import examples
 
 if TYPE_CHECKING:
     from odin_ws.testing.conformance import Outcome
@@ -26,14 +27,26 @@ if TYPE_CHECKING:
 __all__ = ["conformance"]
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--case", "cases", multiple=True, metavar="NAME", help="Only this case; repeatable.")
-@click.option("--list", "listed", is_flag=True, help="List the cases instead.")
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog=examples(
+        ("List the cases", "odin-ws conformance --list"),
+        ("Check a client written in JavaScript", "odin-ws conformance node client.js"),
+        (
+            "One case, and the messages that the client delivers",
+            "odin-ws conformance --case resume --deliveries node client.js",
+        ),
+    ),
+)
+@click.option(
+    "--case", "cases", multiple=True, metavar="NAME", help="Run only this case; repeatable."
+)
+@click.option("--list", "listed", is_flag=True, help="List the cases.")
 @click.option(
     "--deliveries",
     is_flag=True,
-    help="Also compare the messages that the client hands on: it writes each to standard output "
-    "as a line of JSON with channel and pos, and ends after close 1000.",
+    help="Also compare the messages that the client delivers: it writes each to standard output "
+    "as a line of JSON with channel and pos, and exits after close 1000.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
 @click.option(
@@ -41,7 +54,7 @@ __all__ = ["conformance"]
     type=click.FloatRange(0, min_open=True),
     default=15,
     show_default=True,
-    help="How long the client may take for one step.",
+    help="Seconds in which the client must do each step.",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def conformance(  # noqa: PLR0913 -- click gives each option
@@ -55,18 +68,17 @@ def conformance(  # noqa: PLR0913 -- click gives each option
 ) -> None:
     """Check a client of the wire protocol, in any language.
 
-    Plays losses, restarts, duplicates and notices to the client, each case to a new process:
-    COMMAND with two more arguments, the URL to connect to and the subscription as JSON. Prints a
-    line for each case, with what the client did wrong. The exit status is 1 if it did anything
-    wrong.
+    Simulates connection losses, restarts, duplicates and server events. Each case starts a new
+    process: COMMAND with two more arguments, the URL to connect to and the subscription as JSON.
+    Prints one line per case, with what the client did wrong. Exit status 1 if a case failed.
     """
     if find_spec("trio_websocket") is None:
-        raise CannotBegin("conformance needs the extra `testing`: odin-ws[testing]")
+        raise InvalidConfiguration("conformance needs the extra `testing`: odin-ws[testing]")
     if listed:
         _list(as_json=as_json)
         return
     if not command:
-        raise click.UsageError("the client's COMMAND is missing")
+        raise click.UsageError("COMMAND is missing: the command line that starts the client")
     check = partial(
         _check, command, cases, deliveries=deliveries, as_json=as_json, step_seconds=step_seconds
     )
@@ -102,7 +114,7 @@ async def _check(
 
     cases = {one.name: one for one in read_cases()}
     if unknown := [name for name in names if name not in cases]:
-        raise CannotBegin(f"no case {unknown[0]}: one of {', '.join(cases)}")
+        raise InvalidConfiguration(f"--case {unknown[0]}: must be one of {', '.join(cases)}")
     outcomes: list[Outcome] = []
     for case in [cases[name] for name in names] or cases.values():
         try:

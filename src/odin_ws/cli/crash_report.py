@@ -9,7 +9,7 @@ from typing import Final
 
 __all__ = ["print_crash"]
 
-# Deeper than nurseries are nested: a group per nursery, one more for each of trio-asyncio's.
+# Above the depth of nested nurseries: a group each, and one more for each of trio-asyncio's.
 _MAX_GROUP_DEPTH: Final = 100
 
 
@@ -18,8 +18,8 @@ def print_crash(
 ) -> None:
     """Print the traceback of an exception that ends the process: a `sys.excepthook`.
 
-    Python's own shows groups of exceptions to a depth of 10. The nurseries of the service and of
-    its Kafka client are deeper, and the exception that is the cause is the innermost.
+    Python's own hook shows exception groups to a depth of 10. The nurseries of the service and
+        of its Kafka client nest deeper, and the cause is the innermost exception.
     """
     lines = TracebackException(
         kind, error, traceback, compact=True, max_group_depth=_MAX_GROUP_DEPTH

@@ -1,4 +1,4 @@
-"""`odin-ws demo`: a broker, a publisher, the server and a client, on this machine."""
+"""`odin-ws demo`: a broker, a publisher, the server and a client on this machine."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from trio_util import AsyncValue
 from odin_ws.address import Address
 from odin_ws.assembly import kafka
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.command_runner import CommandFailed, obey_signals, run, say, write_line
+from odin_ws.cli.command_runner import CommandFailed, drain_on_signals, run, say, write_line
 from odin_ws.cli.demo_display import Display, open_display
 from odin_ws.cli.environment import read_event_catalogue, read_settings
 from odin_ws.cli.event_publisher import Pace, TokenCount, publish_events
+from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import open_producer
 from odin_ws.cli.message_text import describe_end, printable
 from odin_ws.cli.tally import Tally
@@ -44,24 +45,31 @@ __all__ = ["demo"]
 
 _PARTITIONS: Final = 12
 
-# The embedded broker holds a fetch for as long as it may, whether records come or not.
+# The embedded broker delays each fetch response by the longest wait, even if records arrive.
 _FETCH_WAIT_SECONDS: Final = 0.02
 
-# Fifty events a second to one client: messages that share a write would save nothing here.
+# 50 events per second to one client: collecting messages into one write would save nothing.
 _BROADCAST_RATE: Final = {"WS_MAX_BROADCAST_RATE": "0"}
 
-# From the start of the service to the first probe of the broker: 0.1 s on a free machine.
+# From the start of the service to the first broker response: 0.1 s on an idle machine.
 _LIVE_SECONDS: Final = 30
 
-# How long the last messages may take from the broker to the client.
+# Limit on the delay of the last messages from the broker to the client.
 _ARRIVE_SECONDS: Final = 5
 
 
-@click.command(short_help="Run broker, publisher, server and client on this machine.")
+@click.command(
+    short_help="Run broker, publisher, server and client on this machine.",
+    epilog=examples(
+        ("Until Ctrl-C", "odin-ws demo"),
+        ("500 events per second for 10 s", "odin-ws demo --rate 500 --seconds 10"),
+        ("Two tokens, any free ports", "odin-ws demo --tokens BTC,ODIN --port 0 --ops-port 0"),
+    ),
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
-    help="How long to publish; without it until Ctrl-C.",
+    help="Stop publishing after this time; default: at Ctrl-C.",
 )
 @click.option(
     "--rate",
@@ -75,41 +83,41 @@ _ARRIVE_SECONDS: Final = 5
     type=TokenCount(),
     default="6",
     show_default=True,
-    help="How many tokens to make up, or which ones.",
+    help="Number of generated tokens, or their names.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=3002,
     show_default=True,
-    help="Where subscribers connect; 0 for any free one.",
+    help="Port for subscribers; 0 for any free port.",
 )
 @click.option(
     "--ops-port",
     type=click.IntRange(0, 65535),
     default=3003,
     show_default=True,
-    help="Where health and metrics are; 0 for any free one.",
+    help="Port for health and metrics; 0 for any free port.",
 )
 def demo(
     seconds: float | None, rate: float, tokens: tuple[str, ...], port: int, ops_port: int
 ) -> None:
-    """Run everything on this machine: broker, publisher, server and a client that follows it.
+    """Run a broker, a publisher, the server and a client on this machine.
 
-    The broker is real but keeps everything in memory; the server is the one of `odin-ws serve`,
-    for this machine only, with the settings of the environment but for Kafka's and the addresses.
-    Without WS_MAX_BROADCAST_RATE in the environment each event is sent when it comes.
+    The broker keeps its records in memory. The server is that of `odin-ws serve` on the loopback
+        address, with the settings of the environment except for Kafka and the addresses.
+        WS_MAX_BROADCAST_RATE is 0 by default: the server writes each event at once.
     """
     defaults = {name: value for name, value in _BROADCAST_RATE.items() if name not in os.environ}
     settings = attrs.evolve(
         read_settings(say, defaults),
         kafka_assignment="all",
-        ws_workers=1,  # the server is in this process
+        ws_workers=1,  # the server runs in this process
         kafka_fetch_max_wait_seconds=_FETCH_WAIT_SECONDS,
         ws_addr=Address(LOOPBACK, port),
         ws_ops_addr=Address(LOOPBACK, ops_port),
-        ws_max_kafka_rate=0,  # --rate says how much is published, and all of it should come
-        ws_drain_delay_seconds=0,  # no load balancer has to notice
+        ws_max_kafka_rate=0,  # --rate is the only limit
+        ws_drain_delay_seconds=0,  # there is no load balancer to wait for
     )
     catalogue = read_event_catalogue(settings)
     for address, option in ((settings.ws_addr, "--port"), (settings.ws_ops_addr, "--ops-port")):
@@ -124,10 +132,10 @@ async def _run(settings: Settings, catalogue: Catalogue, events: EventGenerator,
     stop = trio.Event()
     outcome = None
     with open_display(Console()) as display:
-        # Now, so that a warning goes around the live table and not into it.
+        # Configured inside the display, so that a log line does not break the live table.
         configure_logging("warning", "text")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
+            nursery.start_soon(drain_on_signals, stop, nursery.cancel_scope)
             display.note("starting the broker")
             async with _broker() as broker, trio.open_nursery() as watched:
                 watched.start_soon(_watch, broker)
@@ -146,14 +154,14 @@ async def _run(settings: Settings, catalogue: Catalogue, events: EventGenerator,
 
 
 async def _watch(broker: Broker) -> None:
-    """Nothing more can be shown once the broker has ended by itself."""
+    """End the demo if the broker exits."""
     status = await broker.wait()
-    raise CommandFailed(f"the broker ended by itself, with status {status}")
+    raise CommandFailed(f"the broker exited with status {status}")
 
 
 @attrs.frozen
 class _Outcome:
-    """What a demo came to: how many messages the broker took, and what the client received."""
+    """Result of a demo: messages that the broker acknowledged, and those the client received."""
 
     published: int
     tally: Tally
@@ -182,7 +190,7 @@ async def _broker() -> AsyncIterator[Broker]:
 
 @attrs.define(eq=False)
 class _Demo:
-    """The server and its client, and what the client has received."""
+    """The server, its client and the tally of received messages."""
 
     settings: Settings
     catalogue: Catalogue
@@ -194,11 +202,11 @@ class _Demo:
 
     @property
     def security(self) -> KafkaSecurity:
-        """The demo's own broker, whatever the settings say of others."""
+        """The connection to the demo's own broker; ignores the Kafka settings."""
         return KafkaSecurity(self.settings.kafka_brokers)
 
     async def run(self, stop: trio.Event) -> _Outcome:
-        """Publish until `stop` or the end of the pace, then drain."""
+        """Publish until `stop` is set or the pace ends, then drain."""
         upstream = kafka(self.settings, self.catalogue, self.security)
         drain = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -226,7 +234,7 @@ class _Demo:
         return _Outcome(published, self.tally, client.gaps)
 
     async def _publish(self, stop: trio.Event) -> int:
-        """Publish, and wait until the client has it all; returns how much the broker took."""
+        """Publish, wait until the client has every message; returns the number acknowledged."""
         async with open_producer(self.security, self.catalogue.topics.keys()) as producer:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on, stop, nursery.cancel_scope)
@@ -240,7 +248,7 @@ class _Demo:
     async def _follow(
         self, client: Client, drain: trio.Event, *, task_status: trio.TaskStatus[None]
     ) -> None:
-        """Count messages until the server sends us away."""
+        """Count messages until the server closes the connection."""
         try:
             async for item in client:
                 match item:
@@ -254,7 +262,7 @@ class _Demo:
         except ClientError as error:
             raise CommandFailed(printable(str(error))) from error
         if not drain.is_set():
-            raise CommandFailed("the server has sent its client away")
+            raise CommandFailed("the server closed the client's connection")
 
     @asynccontextmanager
     async def _displayed(self) -> AsyncIterator[None]:
@@ -274,7 +282,7 @@ async def _until_live(source: Source) -> None:
     with trio.move_on_after(_LIVE_SECONDS):
         await source.status.state.wait_value(SourceState.LIVE)
         return
-    raise CommandFailed(f"the server cannot read from its broker: {source.status.reason}")
+    raise CommandFailed(f"the server cannot read from the broker: {source.status.reason}")
 
 
 async def _cancel_on(stop: trio.Event, scope: trio.CancelScope) -> None:

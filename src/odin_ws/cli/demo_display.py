@@ -17,7 +17,7 @@ from odin_ws.cli.tally import Tally, Window
 
 __all__ = ["Display", "open_display"]
 
-# Between two windows of the tally. A terminal is looked at, a log is read later.
+# Time between two updates. A person watches a terminal; a log is read later.
 _LIVE_SECONDS: Final = 0.5
 _PLAIN_SECONDS: Final = 1.0
 
@@ -27,26 +27,26 @@ class Display(Protocol):
 
     interval: float
 
-    def begin(self, places: Mapping[str, str]) -> None:
-        """Say what runs where."""
+    def begin(self, addresses: Mapping[str, str]) -> None:
+        """Show the address of each part."""
 
     def show(self, tally: Tally, window: Window) -> None:
-        """Show how it stands. Raises OutputClosed when nobody reads it any more."""
+        """Show the tally so far. Raises OutputClosed if the reader of the output is gone."""
 
     def end(self, tally: Tally, window: Window) -> None:
-        """Show how it stood in the end; the last window is shorter than the others."""
+        """Show the final tally; the last window is shorter than the others."""
 
     def note(self, text: str) -> None:
-        """Say what happens besides."""
+        """Show an event, such as a disconnect."""
 
 
 @contextmanager
 def open_display(console: Console) -> Iterator[Display]:
-    """The display that suits `console`, which is stdout."""
+    """Open the display for `console` (stdout): live table or lines."""
     if not console.is_terminal:
         yield _Plain()
         return
-    # Drawn when we say so: rich's own refreshing would be a thread.
+    # Refreshed by `show` only: rich's automatic refresh would start a thread.
     with Live(console=console, auto_refresh=False) as live:
         yield _Live(live)
 
@@ -54,9 +54,9 @@ def open_display(console: Console) -> Iterator[Display]:
 class _Plain:
     interval = _PLAIN_SECONDS
 
-    def begin(self, places: Mapping[str, str]) -> None:
-        for name, place in places.items():
-            write_line(f"{name:<9} {place}")
+    def begin(self, addresses: Mapping[str, str]) -> None:
+        for name, address in addresses.items():
+            write_line(f"{name:<9} {address}")
 
     def show(self, tally: Tally, window: Window) -> None:
         rates = "  ".join(f"{category} {rate:.0f}" for category, rate in window.by_category.items())
@@ -66,7 +66,7 @@ class _Plain:
         )
 
     def end(self, tally: Tally, window: Window) -> None:
-        """Say nothing: the summary follows, and a rate over half a window would mislead."""
+        """Print nothing: the summary follows, and the rate of half a window would mislead."""
 
     def note(self, text: str) -> None:
         say(text)
@@ -78,9 +78,9 @@ class _Live:
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    def begin(self, places: Mapping[str, str]) -> None:
-        for name, place in places.items():
-            self._live.console.print(Text.assemble((f"{name:<9} ", "dim"), (place, "bold")))
+    def begin(self, addresses: Mapping[str, str]) -> None:
+        for name, address in addresses.items():
+            self._live.console.print(Text.assemble((f"{name:<9} ", "dim"), (address, "bold")))
 
     def show(self, tally: Tally, window: Window) -> None:
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))

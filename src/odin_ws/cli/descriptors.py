@@ -12,48 +12,47 @@ from odin_ws.workers.limits import max_worker_connections
 
 __all__ = ["DescriptorPlan", "TooFewDescriptors", "plan_descriptors", "raise_descriptor_limit"]
 
-# Kept for Kafka's connections, the ops port and files: a connection to each broker of a cluster for
-# each of its readers, and 100 ops connections.
+# Reserved for Kafka connections (one per broker for each consumer), 100 ops connections, files.
 _RESERVE: Final = 256
 
-# Stands for no limit: a plan takes no more than the settings need.
+# Stands for an unlimited hard limit; a plan uses no more than the settings need.
 _UNLIMITED: Final = 1 << 30
 
-# With fewer nothing useful is left: Python, the listening sockets and one broker take some 30.
-_LEAST: Final = 64
+# Python, the listening sockets and one broker take about 30; below 64 nothing useful is left.
+_MIN_DESCRIPTORS: Final = 64
 
 
 @attrs.frozen
 class DescriptorPlan:
-    """The uses of a process's descriptors, and how many each may have."""
+    """How a process divides its file descriptors."""
 
     limit: int
-    """All of them."""
+    """The limit of open file descriptors."""
     reserve: int
-    """Those that no subscriber gets."""
+    """Descriptors that are not for subscribers."""
     settings: Settings
-    """With the connections and callers that are possible."""
+    """The settings, with connection limits that fit."""
     warnings: tuple[str, ...] = ()
-    """A line for each setting that was lowered."""
+    """One line per lowered setting."""
 
     @property
     def connections(self) -> int:
-        """How many subscribers one process may have."""
+        """The maximum number of subscribers of one process."""
         return max_worker_connections(self.settings)
 
 
 class TooFewDescriptors(Exception):
-    """The limit is so low that the server cannot do anything; the message says what to raise."""
+    """The limit is too low to serve at all; the message names what to raise."""
 
 
 def plan_descriptors(settings: Settings, hard: int) -> DescriptorPlan:
-    """Divide a hard limit of descriptors, which is for each worker. Raises TooFewDescriptors.
+    """Divide the hard limit of descriptors of one process. Raises TooFewDescriptors.
 
-    If the settings need more than there are, connections and callers on their way in are lowered.
+    If the settings need more, lowers the limits of connections and pending handshakes.
     """
-    if hard < _LEAST:
+    if hard < _MIN_DESCRIPTORS:
         raise TooFewDescriptors(
-            f"the limit of descriptors is {hard} and {_LEAST} are needed at least: "
+            f"the limit of file descriptors is {hard}, at least {_MIN_DESCRIPTORS} are needed: "
             "raise it (ulimit -n, LimitNOFILE=)"
         )
     wanted, pending, workers = (
@@ -65,14 +64,14 @@ def plan_descriptors(settings: Settings, hard: int) -> DescriptorPlan:
     if needed <= hard:
         return DescriptorPlan(needed, _RESERVE, settings)
     reserve = min(_RESERVE, hard // 2)
-    # Most callers become connections: a quarter is for those that are on their way.
+    # Most handshakes become connections: a quarter is enough for pending handshakes.
     possible = min(pending, (hard - reserve) // 4)
     each = min(max_worker_connections(settings), hard - reserve - possible)
     lowered = attrs.evolve(
         settings, ws_max_connections=min(wanted, each * workers), ws_max_pending_handshakes=possible
     )
     why = (
-        f"the limit of descriptors is {hard} for each process, {reserve} of them are reserved; "
+        f"the limit of file descriptors is {hard} per process, {reserve} of them reserved; "
         "raise it (ulimit -n, LimitNOFILE=)"
     )
     changes = (
@@ -88,7 +87,7 @@ def plan_descriptors(settings: Settings, hard: int) -> DescriptorPlan:
 
 
 def raise_descriptor_limit(settings: Settings) -> DescriptorPlan:
-    """Raise the soft limit of this process as far as the settings need it, or as far as it goes.
+    """Raise the soft limit of this process to what the settings need, at most the hard limit.
 
     Raises TooFewDescriptors.
     """

@@ -16,19 +16,19 @@ from odin_ws.settings import Settings, SettingsError, load_settings
 
 __all__ = [
     "check_jwt_verifier",
+    "exit_with_usage_error",
     "read_catalogue",
     "read_event_catalogue",
     "read_kafka_security",
     "read_settings",
-    "stop_with",
 ]
 
-# Nobody limits how often it is guessed; so many random characters are not guessed.
-_LEAST_OPS_TOKEN: Final = 16
+# Requests with a wrong token are not rate limited: 16 random characters cannot be guessed.
+_MIN_OPS_TOKEN_LENGTH: Final = 16
 
 
-def stop_with(*problems: str) -> NoReturn:
-    """Print what is wrong and end with the status of a usage error."""
+def exit_with_usage_error(*problems: str) -> NoReturn:
+    """Print the problems and exit with status 2."""
     for problem in problems:
         click.echo(f"odin-ws: {problem}", err=True)
     sys.exit(2)
@@ -37,44 +37,48 @@ def stop_with(*problems: str) -> NoReturn:
 def read_settings(
     warn: Callable[[str], None], options: Mapping[str, str] = MappingProxyType({})
 ) -> Settings:
-    """The settings of the environment; `warn` gets a line about unknown names, and about risks.
+    """Read the settings; calls `warn` with a line about unknown names and security risks.
 
-    `options`: settings that the command line gives, by their names; they come first.
+    `options`: settings by name from the command line; they override the environment.
     """
     try:
         settings, unknown = load_settings({**os.environ, **options})
     except SettingsError as error:
-        stop_with(*error.problems)
+        exit_with_usage_error(*error.problems)
     if unknown:
-        warn(f"not settings of odin-ws, ignored: {', '.join(unknown)}")
+        warn(f"unknown settings ignored: {', '.join(unknown)}")
     for warning in settings.security_warnings:
         warn(warning)
     return settings
 
 
 def read_kafka_security(settings: Settings) -> KafkaSecurity:
-    """How Kafka is reached, with the certificates that the settings name."""
+    """Read the Kafka connection settings and the certificates that they name."""
     try:
         return KafkaSecurity.of(settings)
     except SettingsError as error:
-        stop_with(*error.problems)
+        exit_with_usage_error(*error.problems)
 
 
 def read_catalogue(settings: Settings) -> Catalogue:
-    """The catalogue the settings name, in which there is no topic for dead letters."""
+    """Read the catalogue of WS_CATALOGUE; KAFKA_DEAD_LETTER_TOPIC must not be one of its topics."""
     catalogue = _read_catalogue(settings)
     dead = settings.kafka_dead_letter_topic
     if dead in catalogue.topics:
-        # Each letter would be read as a record, and be one again.
-        stop_with(f"KAFKA_DEAD_LETTER_TOPIC={dead}: must not be a topic of the catalogue")
+        # The server would read each dead letter as a record and reject it again.
+        exit_with_usage_error(
+            f"KAFKA_DEAD_LETTER_TOPIC={dead}: must not be a topic of the catalogue"
+        )
     return catalogue
 
 
 def read_event_catalogue(settings: Settings) -> Catalogue:
-    """The same, for events to be made up: at least one of its topics has event types."""
+    """Read a catalogue for generated events: at least one topic must have event types."""
     catalogue = read_catalogue(settings)
     if not catalogue.event_types:
-        stop_with(f"WS_CATALOGUE={settings.ws_catalogue}: no topic has events to make up")
+        exit_with_usage_error(
+            f"WS_CATALOGUE={settings.ws_catalogue}: no topic has event types to generate"
+        )
     return catalogue
 
 
@@ -84,20 +88,22 @@ def _read_catalogue(settings: Settings) -> Catalogue:
     try:
         return load_catalogue(settings.ws_catalogue.read_text("utf-8"))
     except (CatalogueError, OSError, UnicodeDecodeError) as error:
-        stop_with(f"WS_CATALOGUE={settings.ws_catalogue}: {error}")
+        exit_with_usage_error(f"WS_CATALOGUE={settings.ws_catalogue}: {error}")
 
 
 def check_jwt_verifier(settings: Settings, catalogue: Catalogue) -> None:
-    """See that what access is decided by can be used: keys, policy, categories, tokens."""
+    """Check keys, policy and the ops token, so that mistakes stop the start."""
     token = settings.ws_ops_token
-    if token is not None and len(token.reveal()) < _LEAST_OPS_TOKEN:
-        stop_with(f"WS_OPS_TOKEN: {_LEAST_OPS_TOKEN} characters or more are needed")
+    if token is not None and len(token.reveal()) < _MIN_OPS_TOKEN_LENGTH:
+        exit_with_usage_error(
+            f"WS_OPS_TOKEN: at least {_MIN_OPS_TOKEN_LENGTH} characters are needed"
+        )
     if settings.ws_auth == "none":
         return
-    # It loads PyJWT and cryptography.
+    # Imports PyJWT and cryptography.
     from odin_ws.auth.jwt_verifier import open_jwt_verifier  # noqa: PLC0415
 
     try:
         open_jwt_verifier(settings, catalogue)
     except SettingsError as error:
-        stop_with(*error.problems)
+        exit_with_usage_error(*error.problems)

@@ -16,30 +16,30 @@ from odin_ws.testing.events import Event, EventGenerator, token_names
 
 __all__ = ["Pace", "Sink", "TokenCount", "publish_events"]
 
-# Above 100 events a second several are due at each wake-up; finer than this nobody can tell.
+# Above 100 events per second one wake-up sends several: nobody sees 10 ms.
 _SLICE_SECONDS: Final = 0.01
 
-# What one call hands over when it has to catch up: a few milliseconds of work.
-_MOST_AT_ONCE: Final = 200
+# Events per call when the publisher catches up: a few milliseconds of work.
+_MAX_BATCH: Final = 200
 
-_MOST_TOKENS: Final = 100_000
+_MAX_TOKENS: Final = 100_000
 
 
 class TokenCount(click.ParamType[tuple[str, ...]]):
-    """A number of made-up tokens, or the tokens themselves with commas between them."""
+    """An option type: a number of generated tokens, or token names separated by commas."""
 
     name = "N|TOKEN,…"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """The tokens; fails where a token could not be one, or the number is out of range."""
+        """Return the tokens; fails if a name is invalid or the number is out of range."""
         if isinstance(value, tuple):
             return value
         text = str(value)
         if text.isdecimal():
-            if not 1 <= int(text) <= _MOST_TOKENS:
-                self.fail(f"{text}: 1 to {_MOST_TOKENS} tokens", param, ctx)
+            if not 1 <= int(text) <= _MAX_TOKENS:
+                self.fail(f"{text}: must be 1 to {_MAX_TOKENS} tokens", param, ctx)
             return token_names(int(text))
         names = [name.strip() for name in text.split(",")]
         try:
@@ -50,40 +50,40 @@ class TokenCount(click.ParamType[tuple[str, ...]]):
 
 @attrs.frozen
 class Pace:
-    """How many events are due when: `rate` a second, `total` in all (None: without an end)."""
+    """The schedule of events: `rate` per second, `total` in all (None: unlimited)."""
 
     rate: float
     total: int | None
 
     def due(self, elapsed: float) -> int:
-        """How many should be out after `elapsed` seconds; the first one is due at once."""
+        """Return how many events are due after `elapsed` seconds; the first is due at 0."""
         number = math.floor(elapsed * self.rate) + 1
         return number if self.total is None else min(number, self.total)
 
     def seconds_until(self, number: int) -> float:
-        """When event `number`, counted from 1, is due, in seconds after the start."""
+        """Return when event `number`, counted from 1, is due, in seconds after the start."""
         return (number - 1) / self.rate
 
 
 class Sink(Protocol):
-    """Where events go; `send` may take its time."""
+    """Receives events, such as a Kafka producer."""
 
     async def send(self, events: Iterable[Event]) -> None:
-        """Take events, in order."""
+        """Send events in order; may block while the receiver is behind."""
 
 
 async def publish_events(sink: Sink, events: EventGenerator, pace: Pace) -> None:
-    """Send events as they become due; what could not be sent in time follows at once.
+    """Send events as they become due; late events follow at once.
 
-    Ends when the event after the last would be due. Raises what `sink` raises.
+    Ends when the event after the last would be due. Raises the exceptions of `sink`.
     """
     start = trio.current_time()
     sent = 0
     while sent != pace.total:
         elapsed = trio.current_time() - start
-        count = min(pace.due(elapsed) - sent, _MOST_AT_ONCE)
+        count = min(pace.due(elapsed) - sent, _MAX_BATCH)
         await sink.send(events.next(time.time_ns() // 1000) for _ in range(count))
         sent += count
-        if count < _MOST_AT_ONCE:
+        if count < _MAX_BATCH:
             wait = max(pace.seconds_until(sent + 1), elapsed + _SLICE_SECONDS)
             await trio.sleep_until(start + wait)

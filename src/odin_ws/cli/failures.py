@@ -6,29 +6,29 @@ from typing import IO, Any
 
 import click
 
-__all__ = ["CannotBegin", "CommandFailed", "OutputClosed", "OutputFailed"]
+__all__ = ["CommandFailed", "InvalidConfiguration", "OutputClosed", "OutputFailed"]
 
 
 class CommandFailed(click.ClickException):
-    """Ends the command with exit status 1 and this one line, from whatever depth it is raised."""
+    """Ends the command with exit status 1 and this line."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the line to stderr, or to `file`."""
         click.echo(f"odin-ws: {self.format_message()}", err=True, file=file)
 
 
-class CannotBegin(CommandFailed):
-    """The same with exit status 2: settings have to be corrected first."""
+class InvalidConfiguration(CommandFailed):
+    """Ends the command with exit status 2: settings or options must be corrected."""
 
     exit_code = 2
 
 
 class OutputFailed(CommandFailed):
-    """Standard output or a file cannot be written, as where the disk is full."""
+    """Writing to standard output or a file failed, for example because the disk is full."""
 
     def __init__(self, where: str, error: OSError) -> None:
         super().__init__(f"{where}: {error.strerror or error}")
 
 
 class OutputClosed(Exception):
-    """The reader of the output has closed it, as `head` does."""
+    """The reader of standard output has closed it, as `head` does."""

@@ -29,29 +29,29 @@ from odin_ws.testing.events import Event
 
 __all__ = ["Admin", "ExistingTopic", "Producer", "open_admin", "open_producer", "silence_aiokafka"]
 
-# A broker that is up answers in milliseconds, the first one after its start within seconds.
-_ANSWER_SECONDS: Final = 10
+# A running broker responds in milliseconds, for the first request after its start in seconds.
+_RESPONSE_SECONDS: Final = 10
 
-# Making 96 partitions takes 0.4 s on a free machine; the rest is for a busy cluster.
+# Creating 96 partitions takes 0.4 s on an idle machine; the rest is for a busy cluster.
 _CREATE_SECONDS: Final = 30
 
-# Between two looks whether new topics are led; the broker tells nobody.
+# Interval of checks for leaders of new topics: brokers do not announce leaders.
 _POLL_SECONDS: Final = 0.1
 
-# Leaving is polite, not necessary.
+# Closing the client cleanly is optional.
 _STOP_SECONDS: Final = 3
 
-# Records of this long go out together: fewer requests, at a latency nobody sees.
+# Batches records for 5 ms: fewer requests, at a latency nobody notices.
 _LINGER_MS: Final = 5
 
 
 def silence_aiokafka() -> None:
-    """Its errors arrive as exceptions, and the command puts them into one line."""
+    """Silence aiokafka's log: its errors are raised, and the command prints them as one line."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 class _Client:
-    """One aiokafka client; calls raise CommandFailed for whatever Kafka or the network does."""
+    """One aiokafka client; `call` turns errors of Kafka and of the network into CommandFailed."""
 
     def __init__(self, client: Any, security: KafkaSecurity) -> None:
         self.client = client
@@ -63,16 +63,16 @@ class _Client:
             with trio.fail_after(seconds):
                 return await call_aiokafka(function, *args)
         except trio.TooSlowError:
-            why = f"no answer within {seconds:g} s"
+            why = f"no response within {seconds:g} s"
         except (KafkaError, OSError) as error:
             rejection = await self._security.rejection_reason(seconds)
             if rejection is not None:
                 why = str(rejection)
             elif isinstance(error, NodeNotReadyError):
-                # Of aiokafka's client, which knows the broker by a number only.
+                # aiokafka's NodeNotReadyError names the broker by its number only.
                 why = await why_unreachable(self._security, seconds) or str(error)
             elif isinstance(error, KafkaConnectionError):
-                why = "no broker answers there"
+                why = "no broker responds there"
             else:
                 why = str(error) or type(error).__name__
         raise CommandFailed(f"KAFKA_BROKERS={','.join(self._security.brokers)}: {why}")
@@ -80,25 +80,25 @@ class _Client:
 
 @attrs.frozen
 class ExistingTopic:
-    """A topic the broker has. `led`: every partition has a leader, so it can be written to."""
+    """A topic that exists. `led`: every partition has a leader and can be written to."""
 
     partitions: int
     led: bool
 
 
 class Admin:
-    """Which topics there are, and making them."""
+    """Lists and creates topics."""
 
     def __init__(self, client: _Client) -> None:
         self._client = client
 
     async def existing(self, names: Collection[str]) -> dict[str, ExistingTopic]:
-        """Those of `names` that exist.
+        """Return the topics of `names` that exist.
 
-        All topics are asked for, since asking for one by name may create it.
+        Requests all topics: a metadata request for one name may create the topic.
         """
         describe = self._client.client.describe_topics
-        described = await self._client.call(describe, seconds=_ANSWER_SECONDS)
+        described = await self._client.call(describe, seconds=_RESPONSE_SECONDS)
         found = {}
         for topic in described:
             if topic["topic"] not in names:
@@ -119,9 +119,9 @@ class Admin:
         partitions: int,
         replication: int,
     ) -> set[str]:
-        """Make `topics`, given with the settings of each, and return when they can be used.
+        """Create `topics`, a mapping of names to configs; returns when all partitions have leaders.
 
-        Returns the names of those that existed already: they stay as they are.
+        Returns the names that existed already; their topics are unchanged.
         """
         wanted = [
             NewTopic(name, partitions, replication, topic_configs=dict(config))
@@ -152,29 +152,29 @@ class Admin:
 
 @attrs.define(eq=False)
 class Producer:
-    """Publishes events. `sent`: handed to aiokafka; `delivered`: taken by the broker."""
+    """Publishes events. `sent`: given to aiokafka; `delivered`: acknowledged by the broker."""
 
     _client: _Client
     sent: int = 0
     delivered: int = 0
     failed: int = 0
-    error: str = ""  # why the last one failed
+    error: str = ""  # reason of the last failure
 
     async def send(self, events: Iterable[Event]) -> None:
-        """Hand events over, in order; waits while the broker is behind."""
-        await self._client.call(self._send, events, seconds=_ANSWER_SECONDS)
+        """Send events in order; waits while the broker is behind."""
+        await self._client.call(self._send, events, seconds=_RESPONSE_SECONDS)
 
     async def flush(self) -> None:
-        """Wait until the broker has answered for everything sent."""
-        await self._client.call(self._client.client.flush, seconds=_ANSWER_SECONDS)
+        """Wait until the broker has acknowledged or rejected every event."""
+        await self._client.call(self._client.client.flush, seconds=_RESPONSE_SECONDS)
 
     async def _send(self, events: Iterable[Event]) -> None:
         for event in events:
             sending = await self._client.client.send(event.topic, event.value, event.key)
             self.sent += 1
-            sending.add_done_callback(self._sent)
+            sending.add_done_callback(self._on_sent)
 
-    def _sent(self, sending: asyncio.Future[Any]) -> None:
+    def _on_sent(self, sending: asyncio.Future[Any]) -> None:
         if sending.cancelled():
             self.failed += 1
         elif (error := sending.exception()) is not None:
@@ -186,7 +186,7 @@ class Producer:
 
 @asynccontextmanager
 async def open_admin(security: KafkaSecurity) -> AsyncIterator[Admin]:
-    """Connect to administer topics. Raises CommandFailed."""
+    """Open an admin client. Raises CommandFailed."""
     async with _opened(AIOKafkaAdminClient, security, "close", {}) as client:
         yield Admin(client)
 
@@ -195,15 +195,15 @@ async def open_admin(security: KafkaSecurity) -> AsyncIterator[Admin]:
 async def open_producer(
     security: KafkaSecurity, topics: Collection[str]
 ) -> AsyncIterator[Producer]:
-    """Connect to publish to `topics`, which exist. Raises CommandFailed."""
+    """Open a producer for `topics`, which exist. Raises CommandFailed."""
     options = {"compression_type": "snappy", "linger_ms": _LINGER_MS}
     async with _opened(AIOKafkaProducer, security, "stop", options) as client:
 
         async def look_up() -> None:
-            # Now, and at once: the first record of each topic would wait for it otherwise.
+            # Otherwise the first record of each topic waits for a metadata request of its own.
             await asyncio.gather(*map(client.client.partitions_for, topics))
 
-        await client.call(look_up, seconds=_ANSWER_SECONDS)
+        await client.call(look_up, seconds=_RESPONSE_SECONDS)
         yield Producer(client)
 
 
@@ -212,21 +212,21 @@ async def _opened(
     kind: Callable[..., Any], security: KafkaSecurity, stop: str, options: Mapping[str, Any]
 ) -> AsyncIterator[_Client]:
     async def make() -> Any:
-        # Inside asyncio, for aiokafka's constructors look for a running loop.
+        # Called inside asyncio: aiokafka's constructors need a running loop.
         return kind(
             **security.client(),
             **options,
-            request_timeout_ms=_ANSWER_SECONDS * 1000,
+            request_timeout_ms=_RESPONSE_SECONDS * 1000,
         )
 
     async with open_asyncio():
         client = _Client(await call_aiokafka(make), security)
         try:
-            await client.call(client.client.start, seconds=_ANSWER_SECONDS)
+            await client.call(client.client.start, seconds=_RESPONSE_SECONDS)
             yield client
         finally:
-            # Also after a failed start: it has tasks of its own.
+            # Also after a failed start: the client has tasks of its own.
             with trio.move_on_after(_STOP_SECONDS, shield=True):
-                # With the broker dead it ends like this; there is nothing left to leave.
+                # With the broker down `stop` raises these; there is nothing left to close.
                 with suppress(asyncio.CancelledError, KafkaError, OSError):
                     await call_aiokafka(getattr(client.client, stop))

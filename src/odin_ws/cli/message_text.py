@@ -10,10 +10,10 @@ from odin_ws_client import Disconnected, Message
 
 __all__ = ["Line", "colour", "describe", "describe_end", "printable", "time_of_day"]
 
-# Stands for an end without a close frame: the reason says it all.
+# Code for a connection that ended without a close frame: the reason is more useful.
 _ABNORMAL: Final = 1006
 
-# Known to click and to rich by the same names.
+# Colour names that both click and rich know.
 _COLOURS: Final = {
     "trade": "green",
     "liquidity": "cyan",
@@ -25,16 +25,16 @@ _COLOURS: Final = {
     "balances": "bright_cyan",
 }
 
-# What a line has room for beside time, channel and event type.
+# Fields that fit in a line after time, channel and event type.
 _FIELDS: Final = 4
 _VALUE_CHARACTERS: Final = 20
 
-# For measuring, not for reading.
+# For latency measurements; not shown.
 _HIDDEN: Final = frozenset({"pub_us"})
 
 
 class Line(NamedTuple):
-    """One message: its time of day, channel and event type, and a few fields of its data."""
+    """One message: time of day, channel, event type and the first fields of its data."""
 
     time: str
     channel: str
@@ -43,12 +43,12 @@ class Line(NamedTuple):
 
     @property
     def category(self) -> str:
-        """What follows the channel's last dot."""
+        """The channel's category, which follows the last dot."""
         return self.channel.rpartition(".")[2]
 
 
 def describe(message: Message) -> Line:
-    """The line of a message; nothing is assumed about the record's value."""
+    """Format a message; the record's value may be any JSON."""
     event, data = "", message.data
     if isinstance(data, dict):
         event = str(data.get("type", ""))
@@ -67,14 +67,14 @@ def describe(message: Message) -> Line:
 
 
 def describe_end(end: Disconnected) -> str:
-    """How a connection ended, and when there will be another one."""
+    """Describe how a connection ended, and when the next attempt is."""
     code = "" if end.code == _ABNORMAL else str(end.code)
     why = " ".join(filter(None, ("disconnected:", code, printable(end.reason))))
     return why if end.retry_in is None else f"{why}; trying again in {end.retry_in:.1f} s"
 
 
 def time_of_day(timestamp: int) -> str:
-    """Local time to the millisecond, of epoch ms; publishers may set one of no year we know."""
+    """Format epoch ms as local time with milliseconds; timestamps may be out of range."""
     try:
         when = datetime.fromtimestamp(timestamp / 1000, UTC).astimezone()
     except (OverflowError, ValueError):
@@ -83,12 +83,12 @@ def time_of_day(timestamp: int) -> str:
 
 
 def colour(category: str) -> str:
-    """The colour of a category's lines."""
+    """Return the colour of a category."""
     return _COLOURS.get(category, "white")
 
 
 def printable(text: str) -> str:
-    """`text` without what could steer a terminal: tokens and values are anybody's words."""
+    """Escape unprintable characters: tokens and values could contain terminal sequences."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

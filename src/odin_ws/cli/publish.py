@@ -1,4 +1,4 @@
-"""`odin-ws publish`: made-up events, for trying things out and for measuring."""
+"""`odin-ws publish`: publishes generated events, for trials and measurements."""
 
 from __future__ import annotations
 
@@ -16,43 +16,55 @@ from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say
 from odin_ws.cli.environment import read_event_catalogue, read_kafka_security, read_settings
 from odin_ws.cli.event_publisher import Pace, TokenCount, publish_events
+from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import Producer, open_admin, open_producer, silence_aiokafka
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.testing.events import EventGenerator
 
 __all__ = ["publish"]
 
-# On a terminal the bar should look alive; in a log a line now and then is enough.
+# A bar should move often; in a log a line every 5 s is enough.
 _BAR_SECONDS: Final = 0.2
 _LINE_SECONDS: Final = 5
 
 
-@click.command(short_help="Publish made-up events to KAFKA_BROKERS.")
+@click.command(
+    short_help="Publish generated events to KAFKA_BROKERS.",
+    epilog=examples(
+        ("50 events per second until Ctrl-C", "odin-ws publish"),
+        (
+            "To another cluster, 1,000 per second for a minute",
+            "KAFKA_BROKERS=kafka:9092 odin-ws publish --rate 1000 --seconds 60",
+        ),
+        ("The same events in each run", "odin-ws publish --tokens BTC,ODIN --seed 1"),
+    ),
+)
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
     default=50,
     show_default=True,
-    help="Events per second, of all types together.",
+    help="Events per second over all event types.",
 )
 @click.option(
     "--tokens",
     type=TokenCount(),
     default="6",
     show_default=True,
-    help="How many tokens to make up, or which ones.",
+    help="Number of generated tokens, or their names.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
-    help="How long; without it until Ctrl-C.",
+    help="Stop after this time; default: at Ctrl-C.",
 )
-@click.option("--seed", type=int, help="The same seed makes up the same events.")
+@click.option("--seed", type=int, help="Generate the same events in each run.")
 def publish(rate: float, tokens: tuple[str, ...], seconds: float | None, seed: int | None) -> None:
-    """Publish made-up events of every type to KAFKA_BROKERS, keyed by token.
+    """Publish generated events of every type to KAFKA_BROKERS, keyed by token.
 
-    Keys and values are written as WS_CATALOGUE says of each topic.
-    `data.pub_us` of each is the time it was published at, in epoch microseconds.
+    Keys and values have the formats that WS_CATALOGUE gives each topic.
+    `data.pub_us` of each event is its publish time in epoch microseconds.
+    The topics must exist: `odin-ws topics create`.
     """
     silence_aiokafka()
     settings = read_settings(say)
@@ -72,7 +84,7 @@ async def _publish(
         missing = topics - await admin.existing(topics)
     if missing:
         raise CommandFailed(
-            f"topics do not exist: {', '.join(sorted(missing))}; `odin-ws topics create` makes them"
+            f"topics do not exist: {', '.join(sorted(missing))}; create them: odin-ws topics create"
         )
     async with open_producer(security, topics) as producer:
         began = trio.current_time()
@@ -128,4 +140,4 @@ def _summarize(producer: Producer, seconds: float) -> None:
     say(f"published {producer.delivered} events in {seconds:.1f} s ({rate:.0f}/s)")
     if lost := producer.sent - producer.delivered:
         why = f": {producer.error}" if producer.error else ""
-        say(f"the broker did not confirm {lost} more{why}", fg="red")
+        say(f"the broker did not acknowledge {lost} events{why}", fg="red")

@@ -14,20 +14,20 @@ from odin_ws import __version__
 from odin_ws.assembly import kafka, read_certificate
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import (
-    CannotBegin,
     CommandFailed,
-    calm_garbage_collector,
+    InvalidConfiguration,
+    drain_on_signals,
     leaves,
-    obey_signals,
     run,
+    tune_garbage_collector,
 )
 from odin_ws.cli.descriptors import TooFewDescriptors, raise_descriptor_limit
 from odin_ws.cli.environment import (
     check_jwt_verifier,
+    exit_with_usage_error,
     read_catalogue,
     read_kafka_security,
     read_settings,
-    stop_with,
 )
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.accept_loop import CannotListen
@@ -43,21 +43,21 @@ log = structlog.get_logger("odin_ws.cli")
 
 
 def run_server(options: Mapping[str, str], worker: Sequence[str]) -> NoReturn:
-    """Serve until a signal, then exit with the status that docs/operations.md gives.
+    """Serve until a signal; exits with a status of docs/operations.md.
 
     Args:
-        options: settings of the command line, by their names.
-        worker: what a worker process is started with.
+        options: settings by name from the command line.
+        worker: the command line of a worker process.
     """
     warnings: list[str] = []
     settings = read_settings(warnings.append, options)
     catalogue = read_catalogue(settings)
     check_jwt_verifier(settings, catalogue)
-    read_kafka_security(settings)  # what is wrong with certificates is told now, and ends the start
+    read_kafka_security(settings)  # so that an invalid certificate stops the start
     if settings.ws_max_connections < settings.ws_workers:
-        stop_with(
+        exit_with_usage_error(
             f"WS_MAX_CONNECTIONS={settings.ws_max_connections}: WS_WORKERS={settings.ws_workers} "
-            "share them out, and each needs one at least"
+            "share them, and each needs at least one"
         )
     with log_queue() as handler:
         configure_logging(settings.log_level, settings.log_format, handler)
@@ -65,24 +65,24 @@ def run_server(options: Mapping[str, str], worker: Sequence[str]) -> NoReturn:
             log.warning(line)
         settings = _within_descriptors(settings)
         try:
-            # Each worker reads it itself; a mistake is told once, before there are any.
+            # Workers read it too; here an invalid certificate is reported once, before they start.
             read_certificate(settings)
         except CertificateError as error:
-            stop_with(str(error))
+            exit_with_usage_error(str(error))
         if settings.ws_auth == "none":
             log.warning("authentication disabled", setting="WS_AUTH=none")
         log.info("starting", version=__version__, brokers=settings.kafka_brokers)
-        calm_garbage_collector()
+        tune_garbage_collector()
         serve = partial(_serve_with_workers, worker) if settings.ws_workers > 1 else _serve_here
         sys.exit(run(partial(_until_signalled, serve, settings, catalogue)))
 
 
 def _within_descriptors(settings: Settings) -> Settings:
-    """The settings, with the connections that the limit of descriptors allows."""
+    """Lower connection limits to what the limit of file descriptors allows."""
     try:
         plan = raise_descriptor_limit(settings)
     except TooFewDescriptors as error:
-        stop_with(str(error))
+        exit_with_usage_error(str(error))
     for line in plan.warnings:
         log.warning("setting lowered: too few file descriptors", reason=line)
     log.info(
@@ -99,11 +99,11 @@ _Serve = Callable[[Settings, Catalogue, trio.Event], Awaitable[bool]]
 
 
 async def _until_signalled(serve: _Serve, settings: Settings, catalogue: Catalogue) -> int:
-    """Serve; returns the exit status: 0 after a drain, 1 where a signal cut it short."""
+    """Serve; returns the exit status: 0 after a drain, 1 if a second signal interrupted it."""
     stop = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(obey_signals, stop, nursery.cancel_scope)
+            nursery.start_soon(drain_on_signals, stop, nursery.cancel_scope)
             if settings.ws_tls_cert is None:
                 nursery.start_soon(survive_hangups)
             drained = await serve(settings, catalogue, stop)
@@ -124,15 +124,15 @@ async def _serve_here(settings: Settings, catalogue: Catalogue, stop: trio.Event
 async def _serve_with_workers(
     worker: Sequence[str], settings: Settings, _catalogue: Catalogue, stop: trio.Event
 ) -> bool:
-    # Only the supervisor of workers needs what these modules load.
+    # Imported here: only the supervisor of workers needs these modules.
     from odin_ws.workers.service import serve_with_workers  # noqa: PLC0415
     from odin_ws.workers.supervisor import WRONG_SETTINGS, WorkerFailed  # noqa: PLC0415
 
     try:
-        # They read the catalogue themselves.
+        # Workers read the catalogue themselves.
         return await serve_with_workers(settings, worker, stop)
     except* WorkerFailed as group:
-        # Several may have failed, of the same cause; each has said why.
+        # Several workers may fail for the same reason; each has logged it.
         failed = next(leaves(group))
-        failure = CannotBegin if failed.status == WRONG_SETTINGS else CommandFailed
+        failure = InvalidConfiguration if failed.status == WRONG_SETTINGS else CommandFailed
         raise failure(str(failed)) from group

@@ -1,4 +1,4 @@
-"""Prints tables: coloured on a terminal, aligned in a pipe."""
+"""Prints tables: styled on a terminal, aligned in a pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["print_table"]
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]
 ) -> None:
-    """Print rows under headings to stdout; `styles` has rich's style of each row."""
+    """Print rows under headings to stdout; `styles` has rich's style for each row."""
     console = Console()
     if not console.is_terminal:
         for line in _aligned([headings, *rows]):
@@ -23,12 +23,12 @@ def print_table(
         return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for number, heading in enumerate(headings[:-1]):
-        # Only the last column gives way on a narrow terminal: names are there to be copied.
+        # Only the last column wraps on a narrow terminal, so that names can be copied.
         width = max(len(row[number]) for row in (headings, *rows))
         table.add_column(heading, no_wrap=True, min_width=width)
     table.add_column(headings[-1])
     for row, style in zip(rows, styles, strict=True):
-        # As text, so that a bracket in a value is no markup.
+        # As Text: rich would parse brackets in a string as markup.
         table.add_row(*map(Text, row), style=style)
     console.print(table)
 

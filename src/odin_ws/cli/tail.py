@@ -1,4 +1,4 @@
-"""`odin-ws tail`: subscribes and prints messages as they come."""
+"""`odin-ws tail`: subscribes and prints each message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import click
 import trio
 
 from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say, write_line
-from odin_ws.cli.environment import stop_with
+from odin_ws.cli.environment import exit_with_usage_error
+from odin_ws.cli.examples import examples
 from odin_ws.cli.message_text import colour, describe, describe_end, printable, time_of_day
 from odin_ws.cli.since import Since
 from odin_ws.settings.secrets import read_secret_file
@@ -42,9 +43,9 @@ __all__ = ["tail"]
 
 _NORMAL_CLOSE: Final = 1000
 
-_TOKEN: Final = "ODIN_WS_TOKEN"  # noqa: S105 -- where one is
+_TOKEN: Final = "ODIN_WS_TOKEN"  # noqa: S105 -- the name of the variable
 
-# Channels and event types line up where they are not longer than these.
+# Columns of shorter channels and event types line up.
 _CHANNEL_COLUMNS: Final = 16
 _EVENT_COLUMNS: Final = 22
 
@@ -60,34 +61,41 @@ def _several(name: str, text: str) -> Callable[[_F], _F]:
     return click.option(name, multiple=True, callback=_names, metavar="NAME,…", help=text)
 
 
-@click.command(short_help="Follow a server and print every message.")
-@click.option(
-    "--url", default="ws://127.0.0.1:3002/ws", show_default=True, help="The server to follow."
+@click.command(
+    short_help="Subscribe and print every message.",
+    epilog=examples(
+        ("Everything", "odin-ws tail"),
+        ("All trades, and everything about BTC", "odin-ws tail --channels '*.trade,BTC.*'"),
+        ("The last ten minutes and what follows", "odin-ws tail --tokens BTC --since 10m"),
+        ("100 messages as JSON", "odin-ws tail --url wss://HOST/ws --count 100 --json"),
+        ("A server with authentication", "odin-ws tail --token-file token.jwt"),
+    ),
 )
-@_several("--channels", "Channels, patterns and bundles: BTC.trade, *.trade, BTC.*, BTC.TRADING.")
+@click.option(
+    "--url", default="ws://127.0.0.1:3002/ws", show_default=True, help="URL of the server."
+)
+@_several("--channels", "Channels and patterns: BTC.trade, *.trade, BTC.*, BTC.TRADING.")
 @_several("--topics", "Kafka topics: odin.trades.")
 @_several("--bundles", "Bundles: TRADING.")
-@_several("--tokens", "Narrows topics and bundles; alone it means everything about these tokens.")
+@_several("--tokens", "Restrict topics and bundles to these tokens; alone: all their channels.")
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
     envvar=f"{_TOKEN}_FILE",
     show_envvar=True,
-    help="A file with a token, read again for each connection and when the token is about to end.",
+    help="A file with a JWT, read for each connection and before the JWT expires.",
 )
 @click.option(
-    "--since", type=Since(), help="Begin so long ago: 90s, 10m, 1h, 2d; or at an epoch ms."
+    "--since", type=Since(), help="Start this long ago: 90s, 10m, 1h, 2d; or at an epoch ms."
 )
-@click.option("--json", "as_json", is_flag=True, help="The messages as they come, one a line.")
-@click.option(
-    "--seconds", type=click.FloatRange(0, min_open=True), help="Stop after so many seconds."
-)
-@click.option("--count", type=click.IntRange(1), help="Stop after so many messages.")
+@click.option("--json", "as_json", is_flag=True, help="Print messages as received, one per line.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Stop after this time.")
+@click.option("--count", type=click.IntRange(1), help="Stop after this many messages.")
 @click.option(
     "--reconnect/--no-reconnect",
     default=True,
     show_default=True,
-    help="Come back after the end of a connection, and resume where it was.",
+    help="Reconnect after a lost connection and resume.",
 )
 def tail(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     url: str,
@@ -102,14 +110,14 @@ def tail(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     count: int | None,
     reconnect: bool,  # noqa: FBT001 -- a flag
 ) -> None:
-    """Subscribe and print every message; without names to everything.
+    """Subscribe and print every message; without names, of all channels.
 
-    Comes back by itself and goes on where it was. Ends with 0 when it was told to end or nobody
-    reads its output any more; with 1 when coming back makes no sense, with --no-reconnect when the
-    connection has ended, when --seconds were over before --count was reached, or when its output
-    cannot be written.
+    Reconnects and resumes by itself. Exit status 0 after a signal, after --count or --seconds, or
+    if the reader of the output is gone; 1 after a final close or error, after any end of the
+    connection with --no-reconnect, if --seconds end before --count, or if the output cannot be
+    written.
 
-    For a server that asks for a token set ODIN_WS_TOKEN, or name a file with --token-file. There is
+    For a server with authentication set ODIN_WS_TOKEN, or name a file with --token-file. There is
     no option for the token itself: other users could see it in the list of processes.
     """
     if not (channels or topics or bundles):
@@ -129,12 +137,12 @@ def tail(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
 
 
 def _token_source(file: Path | None) -> CredentialSource | None:
-    """Where the token is to be had, if one is given."""
+    """Return the JWT or a function that reads it; None without authentication."""
     token = os.environ.get(_TOKEN)
     if file is None:
         return token or None
     if token:
-        stop_with(f"{_TOKEN}, {_TOKEN}_FILE or --token-file: only one of them can be given")
+        exit_with_usage_error(f"{_TOKEN}, {_TOKEN}_FILE or --token-file: set only one of them")
     return partial(_read_token, file)
 
 
@@ -142,14 +150,14 @@ async def _read_token(file: Path) -> str:
     try:
         secret = await trio.to_thread.run_sync(read_secret_file, file, abandon_on_cancel=True)
     except ValueError as error:
-        # It may be written, or readable, a moment later.
+        # The file may be written, or become readable, a moment later.
         raise ConnectFailed(f"{file}: {error}") from None
     return secret.reveal().strip()
 
 
 @attrs.define
 class _Tail:
-    """One run of the command; `seconds` and `count` are infinite where there is no such end."""
+    """One run of the command; `seconds` and `count` are infinite without a limit."""
 
     url: str
     subscription: Subscription
@@ -162,7 +170,7 @@ class _Tail:
     subscribed: bool = False
 
     async def run(self) -> int:
-        """Returns the exit status."""
+        """Run until a limit, a signal or the end; returns the exit status."""
         status = 0
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_on_signal, nursery.cancel_scope)
@@ -180,7 +188,7 @@ class _Tail:
                     return await self._show_all(client, scope)
         except SubscriptionRejected as error:
             _show_rejected(error.rejected)
-            raise CommandFailed(printable(f"nothing to follow: {error.message}")) from error
+            raise CommandFailed(printable(f"nothing subscribed: {error.message}")) from error
         except ClosedByServer as error:
             say(printable(str(error)), fg="red")
             return 1
@@ -189,12 +197,12 @@ class _Tail:
         if not self.subscribed:
             raise CommandFailed(f"{self.url}: no connection within {self.seconds:g} s")
         if self.count < math.inf:
-            say(f"fewer than {self.count} within {self.seconds:g} s", fg="red")
+            say(f"fewer than {self.count} messages within {self.seconds:g} s", fg="red")
             return 1
         return 0
 
     async def _show_all(self, client: Client, scope: trio.CancelScope) -> int:
-        """Until there were enough, or the connection has ended and there will be no other."""
+        """Print items until `count`, or until the connection has ended for good."""
         end: Disconnected | None = None
         async for item in client:
             end = None
@@ -204,11 +212,11 @@ class _Tail:
                     if self.received >= self.count:
                         return 0
                 case Subscribed():
-                    # Connecting does not count.
+                    # --seconds start with the subscription.
                     scope.deadline = trio.current_time() + self.seconds
                     self._show_subscribed(item)
                 case Disconnected(retry_in=None):
-                    # An error may follow, which says more.
+                    # An exception with more detail may follow.
                     end = item
                 case _:
                     _show_event(item)
@@ -227,7 +235,7 @@ class _Tail:
         if message.skipped:
             say(f"{message.skipped} messages were skipped", fg="yellow")
         if self.as_json:
-            # Between its tokens JSON may have line breaks, and values are passed on as they are.
+            # JSON allows line breaks between tokens, and the server does not reformat values.
             write_line(message.text.replace("\r", " ").replace("\n", " "))
         else:
             write_line(_styled(message))
@@ -240,7 +248,7 @@ def _show_rejected(rejected: Iterable[RejectedName]) -> None:
 
 
 def _show_event(item: Item) -> None:
-    """What happens besides messages."""
+    """Print an item that is no message."""
     match item:
         case Disconnected():
             say(describe_end(item), dim=True)
@@ -254,10 +262,10 @@ def _show_event(item: Item) -> None:
                     say(printable(f"lost: {where} ({item.reason})"), fg="yellow")
         case Unsubscribed():
             names = printable(", ".join(item.names))
-            say(f"not granted by the new token, nothing comes of: {names}", fg="yellow")
+            say(f"unsubscribed, not granted by the new token: {names}", fg="yellow")
         case FeedChange():
             since = "" if item.since is None else f" since {time_of_day(item.since)}"
-            say(printable(f"the server's feed is {item.status}{since}"), fg="yellow")
+            say(printable(f"feed {item.status}{since}"), fg="yellow")
 
 
 def _styled(message: Message) -> str:

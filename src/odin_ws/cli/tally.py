@@ -20,7 +20,7 @@ _RECENT: Final = 10
 
 @attrs.frozen
 class Window:
-    """The messages since the last look: rates per second, and the median latency in ms."""
+    """Messages since the previous window: rates per second, median latency in ms."""
 
     rate: float
     by_category: Mapping[str, float]
@@ -30,7 +30,7 @@ class Window:
 class Tally:
     """Counts messages by category and event type.
 
-    `began`: the time of the first window's start, on the clock of `take_window`, in seconds.
+    `began`: start time of the first window in seconds, on the clock of `take_window`.
     """
 
     def __init__(self, catalogue: Catalogue, began: float) -> None:
@@ -45,7 +45,7 @@ class Tally:
 
     @property
     def seen_types(self) -> int:
-        """How many of the catalogue's event types have come."""
+        """How many of the catalogue's event types were received."""
         return len(self._known.keys() & self.event_types.keys())
 
     @property
@@ -54,7 +54,7 @@ class Tally:
         return len(self._known)
 
     def add(self, message: Message, now_us: int) -> None:
-        """Count a message, received at `now_us` (epoch microseconds)."""
+        """Count a message that was received at `now_us` (epoch microseconds)."""
         line = describe(message)
         self.total += 1
         self.by_category[line.category] += 1
@@ -64,7 +64,7 @@ class Tally:
             self._latencies.append((now_us - published_us) / 1000)
 
     def take_window(self, now: float) -> Window:
-        """The rates since the last call, and begin anew."""
+        """Return the rates since the last call and start a new window."""
         seconds = max(now - self._window_began, 1e-6)
         new = self.by_category - self._window_counts
         rates = {category: new[category] / seconds for category in self.by_category}

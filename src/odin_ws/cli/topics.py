@@ -12,14 +12,15 @@ import click
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import run, say, write_line
 from odin_ws.cli.environment import read_catalogue, read_kafka_security, read_settings
+from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import ExistingTopic, open_admin, silence_aiokafka
 from odin_ws.cli.tables import print_table
 from odin_ws.kafka.security import KafkaSecurity
 
 __all__ = ["create_topics", "topics"]
 
-# As long as a client that comes back after a pause would want to resume from: prices age in
-# seconds, names do not. The same numbers are in compose/compose.yaml.
+# The pause after which a client would still want to resume: prices are stale after seconds, names
+# are not. compose/compose.yaml has the same numbers.
 _RETENTION_MS: Final = {
     "odin.trades": 30_000,
     "odin.balances": 30_000,
@@ -30,9 +31,17 @@ _RETENTION_MS: Final = {
 _OTHER_RETENTION_MS: Final = 3_600_000
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        ("What exists", "odin-ws topics list"),
+        (
+            "Create the rest, for three brokers",
+            "KAFKA_BROKERS=kafka:9092 odin-ws topics create --partitions 24 --replication 3",
+        ),
+    )
+)
 def topics() -> None:
-    """Create or list the catalogue's topics on KAFKA_BROKERS."""
+    """List or create the catalogue's topics on KAFKA_BROKERS."""
 
 
 @topics.command()
@@ -51,9 +60,9 @@ def topics() -> None:
     help="Brokers that keep a copy of each partition.",
 )
 def create(partitions: int, replication: int) -> None:
-    """Create the topics that are missing.
+    """Create the topics of the catalogue that do not exist.
 
-    Those that exist are left alone, whatever their partitions and settings are.
+    Does not change existing topics.
     """
     silence_aiokafka()
     settings = read_settings(say)
@@ -64,7 +73,7 @@ def create(partitions: int, replication: int) -> None:
 
 @topics.command("list")
 def list_topics() -> None:
-    """List the catalogue's topics, and which of them exist."""
+    """List the catalogue's topics, their partitions, and whether they exist."""
     silence_aiokafka()
     settings = read_settings(say)
     sys.exit(run(partial(_list, read_kafka_security(settings), read_catalogue(settings))))
@@ -73,7 +82,7 @@ def list_topics() -> None:
 async def create_topics(
     security: KafkaSecurity, catalogue: Catalogue, partitions: int, replication: int
 ) -> Mapping[str, ExistingTopic]:
-    """Create what is missing of the catalogue's topics.
+    """Create the topics of the catalogue that do not exist.
 
     Returns the topics that existed before. Raises CommandFailed.
     """
@@ -81,7 +90,7 @@ async def create_topics(
         existing = await admin.existing(catalogue.topics.keys())
         missing = {name: _config(name) for name in catalogue.topics if name not in existing}
         if missing:
-            # Somebody else may have been faster.
+            # Another process may have created a topic in between.
             others = await admin.create(missing, partitions=partitions, replication=replication)
             existing |= await admin.existing(others) if others else {}
     return existing

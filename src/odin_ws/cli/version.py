@@ -1,4 +1,4 @@
-"""`odin-ws version`."""
+"""`odin-ws version`: prints the version."""
 
 import click
 

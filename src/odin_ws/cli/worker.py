@@ -1,4 +1,4 @@
-"""`odin-ws worker`: one worker process; the supervisor starts it."""
+"""`python -m odin_ws.cli.worker`: one worker process; the supervisor starts it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["worker"]
 @click.option("--number", type=int, required=True)
 @click.option("--ops-fd", type=int, required=True)
 def worker(number: int, ops_fd: int) -> None:
-    """Serve on a port that others share, as worker NUMBER of WS_WORKERS, until told to end."""
-    # Until it serves SIGINT ends it as SIGTERM does, and the supervisor sees by which.
+    """Run worker NUMBER of WS_WORKERS on the shared port until the supervisor stops it."""
+    # Default action until the worker serves: the supervisor sees the signal in the exit status.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Modules that are loaded now stay loaded: garbage collection would take a sixth of the start.
+    # Imported modules are never freed: garbage collection would take a sixth of the start-up time.
     gc.disable()
     load_structlog()
-    from odin_ws.cli.worker_process import run_worker  # noqa: PLC0415 -- it takes half a second
+    from odin_ws.cli.worker_process import run_worker  # noqa: PLC0415 -- takes half a second
 
     run_worker(number, ops_fd)
 

@@ -14,7 +14,7 @@ import trio
 
 from odin_ws.assembly import kafka
 from odin_ws.catalogue import Catalogue
-from odin_ws.cli.command_runner import calm_garbage_collector
+from odin_ws.cli.command_runner import tune_garbage_collector
 from odin_ws.cli.descriptors import raise_descriptor_limit
 from odin_ws.cli.environment import read_catalogue, read_settings
 from odin_ws.cli.standard_streams import protect_streams
@@ -36,29 +36,29 @@ log = structlog.get_logger("odin_ws.cli")
 
 
 def run_worker(number: int, ops_fd: int) -> NoReturn:
-    """Serve as worker `number` until told to end; its ops pages are at the socket `ops_fd`."""
+    """Run worker `number` until the supervisor stops it; `ops_fd`: socket of its ops pages."""
     protect_streams()
-    # Unknown names are the supervisor's to mention; that SIGHUP ends nothing is inherited.
+    # The supervisor has reported unknown names; it also ignores SIGHUP, which workers inherit.
     settings = read_settings(lambda _line: None)
     catalogue = read_catalogue(settings)
     structlog.contextvars.bind_contextvars(worker=number)
     with log_queue() as handler, socket.socket(fileno=ops_fd) as ops_socket:
         configure_logging(settings.log_level, settings.log_format, handler)
-        # The supervisor has said what had to be lowered; the limit is inherited.
+        # The supervisor has reported lowered limits; workers inherit the raised soft limit.
         settings = raise_descriptor_limit(settings).settings
-        calm_garbage_collector()
+        tune_garbage_collector()
         serve = partial(_serve, worker_settings(settings, number), catalogue, ops_socket)
         sys.exit(trio.run(serve, clock=PauseClock()))
 
 
 async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.socket) -> int:
-    """Run the service; returns the exit status: 0 after a drain, 1 where it was cut short."""
+    """Run the service; returns the exit status: 0 after a drain, 1 if interrupted."""
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_drain_on_signals, stop)
         if settings.ws_tls_cert is None:
             nursery.start_soon(survive_hangups)
-        nursery.start_soon(_obey_supervisor, stop, nursery.cancel_scope)
+        nursery.start_soon(_run_supervisor_commands, stop, nursery.cancel_scope)
         with open_listening_socket(settings.ws_addr, reuse_port=True) as listening:
             upstream = kafka(settings, catalogue, KafkaSecurity.of(settings))
             async with running(settings, catalogue, upstream, listening, ops_socket):
@@ -70,8 +70,8 @@ async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.so
 
 
 async def _drain_on_signals(stop: trio.Event) -> None:
-    """Drain, however many signals come: only the supervisor's second one is meant."""
-    # What comes after the drain must not turn its end into that of a crash.
+    """Drain on the first signal and ignore further ones: the supervisor ends a slow drain."""
+    # After the drain a signal must not turn a clean exit into a crash.
     exit_signals.ignore()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
@@ -79,16 +79,16 @@ async def _drain_on_signals(stop: trio.Event) -> None:
             stop.set()
 
 
-async def _obey_supervisor(stop: trio.Event, scope: trio.CancelScope) -> None:
-    """Do what comes on standard input (see odin_ws.workers.child); its end is a reason to drain."""
-    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as orders:
-        async for order in orders:
-            if RENEW in order:
-                # As if somebody had sent the signal to this process alone.
+async def _run_supervisor_commands(stop: trio.Event, scope: trio.CancelScope) -> None:
+    """Run commands from standard input (odin_ws.workers.child); drain when it is closed."""
+    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as commands:
+        async for command in commands:
+            if RENEW in command:
+                # As if an operator had sent SIGHUP to this process alone.
                 signal.raise_signal(signal.SIGHUP)
-            if order.strip(RENEW):
+            if command.strip(RENEW):
                 stop.set()
-            if STOP in order:
+            if STOP in command:
                 scope.cancel()
     if not stop.is_set():
         log.warning("supervisor gone")
