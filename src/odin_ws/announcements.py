@@ -6,7 +6,7 @@ import time
 
 import trio
 
-from odin_ws.hub import Ingest, OffsetGaps
+from odin_ws.hub import OffsetGaps, Stream
 from odin_ws.kafka.source_status import SourceState, SourceStatus
 from odin_ws.protocol.responses import Lost, feed_notice, lost_notice
 from odin_ws.records import GapReason
@@ -54,14 +54,14 @@ async def _broadcast_stalled_topics(source_status: SourceStatus, server: Connect
         told = stalled
 
 
-async def close_rebalanced_subscribers(ingest: Ingest, server: ConnectionServer) -> None:
+async def close_rebalanced_subscribers(stream: Stream, server: ConnectionServer) -> None:
     """Send clients elsewhere whose subscriptions are not served whole any more.
 
     A group has given partitions to another instance: what is published in them comes there.
     """
     while True:
-        topics = await ingest.revoked_topics.wait_value(bool)
-        ingest.revoked_topics.value = frozenset()
+        topics = await stream.revoked_topics.wait_value(bool)
+        stream.revoked_topics.value = frozenset()
         await server.close_rebalanced(topics)
 
 

@@ -21,7 +21,7 @@ from odin_ws.handshake.handshake import HandshakeLimits, Handshaker
 from odin_ws.handshake.memory_budget import MemoryBudget
 from odin_ws.handshake.rate_limiter import PerAddressLimit, RateLimiter, RateLimits
 from odin_ws.history import History, SnapshotCache
-from odin_ws.hub import Hub, Ingest
+from odin_ws.hub import Hub, Ingest, Stream
 from odin_ws.kafka.dead_letters import DeadLetterQueue
 from odin_ws.kafka.log_reader import KafkaLogReader
 from odin_ws.kafka.options import KafkaOptions
@@ -120,7 +120,7 @@ def build(
 def _hub(settings: Settings, catalogue: Catalogue) -> Hub:
     rate = settings.ws_max_broadcast_rate
     ingest = Ingest(
-        catalogue,
+        Stream(catalogue),
         History(catalogue, settings.ws_history_bytes, settings.ws_history_seconds),
         SnapshotCache(catalogue, settings.ws_snapshot_bytes),
         settings.ws_max_record_bytes,

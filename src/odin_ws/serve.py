@@ -161,7 +161,7 @@ async def dispatcher(
         nursery.start_soon(server.scans.run)
         nursery.start_soon(service.hub.run, records)
         nursery.start_soon(broadcast_feed_status, service.source_status, server)
-        nursery.start_soon(close_rebalanced_subscribers, service.hub.ingest, server)
+        nursery.start_soon(close_rebalanced_subscribers, service.hub.stream, server)
         yield
         nursery.cancel_scope.cancel()
 

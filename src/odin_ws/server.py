@@ -279,7 +279,9 @@ class ConnectionServer:
             frame = frames.get(topics)
             if frame is None:
                 hub = self._hub
-                notice = positions_notice(hub.positions(topics), hub.ids(topics))
+                notice = positions_notice(
+                    hub.stream.positions_of(topics), hub.stream.ids_of(topics)
+                )
                 frame = frames[topics] = text_frame(notice)
             connection.send_frame(frame, self._hub)
 

@@ -26,7 +26,7 @@ import trio.testing
 from odin_ws.assembly import Upstream, build
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, SnapshotCache
-from odin_ws.hub import Hub, Ingest, Subscriber
+from odin_ws.hub import Hub, Ingest, Stream, Subscriber
 from odin_ws.logs import configure_logging
 from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 from odin_ws.records import Assignment, Batch, Item, Record, TopicPartition
@@ -227,7 +227,10 @@ def _cycle(
 def _hub() -> Hub:
     catalogue = default_catalogue()
     ingest = Ingest(
-        catalogue, History(catalogue, 1 << 20, 60), SnapshotCache(catalogue, 1 << 20), 1 << 20
+        Stream(catalogue),
+        History(catalogue, 1 << 20, 60),
+        SnapshotCache(catalogue, 1 << 20),
+        1 << 20,
     )
     return Hub(ingest, interval=0.0, cycle_bytes=1 << 20)
 

@@ -14,6 +14,6 @@ __all__ = ["open_authenticator"]
 def open_authenticator(hub: Hub) -> Authenticator:
     """Everybody comes in, and may read everything."""
     rules = AuthPolicy(
-        full_grant(hub.ingest.catalogue), Origins("*"), max_per_user=0, token_in_query=False
+        full_grant(hub.stream.catalogue), Origins("*"), max_per_user=0, token_in_query=False
     )
     return Authenticator(None, rules, Expiry(hub, notice=30))

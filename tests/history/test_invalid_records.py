@@ -48,7 +48,7 @@ async def test_a_poison_record_is_counted_and_passed_by(
         await feeder.publish(record(offset=0), poison, record(offset=2))
         assert client.positions == ["0-0", "0-2"]
         await feeder.publish(attrs.evolve(bad, offset=3))
-        assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 3}}
+        assert hub.stream.positions_of(["odin.trades"]) == {"odin.trades": {0: 3}}
     assert hub.stats.invalid_records == {reason: 2}
     assert len(client.writes) == 1
 
@@ -79,7 +79,7 @@ async def test_a_batch_that_cannot_be_decoded_is_a_dead_letter(autojump_clock: M
     async with dispatching(hub) as feeder:
         await feeder.publish(record(offset=0), bad, record(offset=10))
     assert dead_letters == [(bad, InvalidRecord.BAD_COMPRESSION)]
-    assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 10}}
+    assert hub.stream.positions_of(["odin.trades"]) == {"odin.trades": {0: 10}}
 
 
 async def test_failing_27_a_publisher_that_sends_nothing_else_does_not_fill_the_log(

@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, SnapshotCache
-from odin_ws.hub import Hub, Ingest, Subscriber
+from odin_ws.hub import Hub, Ingest, Stream, Subscriber
 from odin_ws.protocol.wire_format import WireFormat
 from odin_ws.records import Assignment, Batch, HistoryEnd, Item, Record
 from tests.wire_decoder import messages
@@ -30,7 +30,7 @@ def make_hub(
     catalogue = default_catalogue()
     history = History(catalogue, retention_bytes, max_age=math.inf)
     ingest = Ingest(
-        catalogue, history, SnapshotCache(catalogue, max_bytes=1 << 30), max_record_bytes
+        Stream(catalogue), history, SnapshotCache(catalogue, max_bytes=1 << 30), max_record_bytes
     )
     return Hub(ingest, interval=interval, cycle_bytes=cycle_bytes)
 

@@ -173,19 +173,19 @@ async def test_who_subscribes_while_a_cycle_reads_gets_what_is_read_after_it(
 ) -> None:
     """A long backlog is read in steps; what was read before is not due, as positions say."""
     hub = make_hub()
-    remember = hub.ingest.snapshots.remember
+    remember = hub.snapshots.remember
 
     def remember_slowly(message: ChannelMessage) -> None:
         autojump_clock.jump(0.01)
         remember(message)
 
-    monkeypatch.setattr(hub.ingest.snapshots, "remember", remember_slowly)
+    monkeypatch.setattr(hub.snapshots, "remember", remember_slowly)
     early = join(hub, "*.*")
     late: list[tuple[int, Client]] = []
 
     async def come_late() -> None:
-        await hub.ingest.wait_moved()
-        position = hub.positions(["odin.trades"])["odin.trades"][0]
+        await hub.stream.wait_moved()
+        position = hub.stream.positions_of(["odin.trades"])["odin.trades"][0]
         late.append((position, join(hub, "*.*")))
 
     async with dispatching(hub) as feeder, trio.open_nursery() as nursery:

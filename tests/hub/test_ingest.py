@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, ResumeCursor, SnapshotCache
-from odin_ws.hub import Ingest, OffsetGaps
+from odin_ws.hub import Ingest, OffsetGaps, Stream
 from odin_ws.log_reader import Span
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import Assignment, Batch, GapReason, HistoryEnd, Item, Record, TopicPartition
@@ -36,7 +36,7 @@ class Taker:
 
     def __init__(self) -> None:
         self.ingest = Ingest(
-            CATALOGUE,
+            Stream(CATALOGUE),
             History(CATALOGUE, 1 << 30, math.inf),
             SnapshotCache(CATALOGUE, 1 << 30),
             max_record_bytes=1 << 20,
@@ -89,12 +89,12 @@ async def test_history_is_remembered_and_not_delivered(autojump_clock: MockClock
     taker = Taker()
     assignment = Assignment({FIRST: 4, SECOND: -1}, history={FIRST: 1, SECOND: -1})
     assert taker.take(assignment) == []
-    assert taker.ingest.positions == {"odin.trades": {0: 4, 1: -1}}
+    assert taker.ingest.stream.positions == {"odin.trades": {0: 4, 1: -1}}
     assert taker.ingest.history.floor(FIRST) == 1
     assert taker.take(batch(2, 3)) == []
     assert taker.take(batch(0, 1, key=SECOND)) == ["1-0", "1-1"]
     assert taker.take(batch(4, 5, 6)) == ["0-5", "0-6"]
-    assert taker.ingest.positions == {"odin.trades": {0: 6, 1: 1}}
+    assert taker.ingest.stream.positions == {"odin.trades": {0: 6, 1: 1}}
     assert taker.kept(FIRST, SECOND) == ["0-2", "0-3", "1-0", "1-1", "0-4", "0-5", "0-6"]
     (snapshots,) = finish(taker.ingest.snapshots.matching(["BTC.trade"], MOST))
     assert snapshots.record.offset == 6
@@ -105,9 +105,9 @@ async def test_the_end_of_history_is_told(autojump_clock: MockClock) -> None:
     taker = Taker()
     for item in (Assignment({FIRST: 4}, history={FIRST: 1}), batch(2, 3, 4, 5)):
         taker.take(item)
-        assert not taker.ingest.history_loaded.is_set()
+        assert not taker.ingest.stream.history_loaded.is_set()
     taker.take(HistoryEnd())
-    assert taker.ingest.history_loaded.is_set()
+    assert taker.ingest.stream.history_loaded.is_set()
 
 
 async def test_what_comes_among_history_is_no_even_row(autojump_clock: MockClock) -> None:
@@ -115,7 +115,7 @@ async def test_what_comes_among_history_is_no_even_row(autojump_clock: MockClock
     taker = Taker()
     taker.take(Assignment({FIRST: 4, SECOND: -1}, history={FIRST: 1, SECOND: -1}))
     taker.take(batch(0, key=SECOND), batch(2, 3), batch(1, key=SECOND))
-    history, even = taker.ingest.history, taker.ingest.contiguous_since
+    history, even = taker.ingest.history, taker.ingest.stream.contiguous_since
     assert places(finish(history.since(["*.*"], even, MOST))) == ["1-1"]
 
 
@@ -132,8 +132,8 @@ async def test_records_without_an_assignment_are_news(autojump_clock: MockClock)
     """Positions begin with them."""
     taker = Taker()
     assert taker.take(batch(7, 8)) == ["0-7", "0-8"]
-    assert taker.ingest.position(FIRST) == 8
-    assert taker.ingest.position(SECOND) is None
+    assert taker.ingest.stream.position(FIRST) == 8
+    assert taker.ingest.stream.position(SECOND) is None
 
 
 async def test_a_jump_forward_is_a_loss(autojump_clock: MockClock) -> None:
@@ -153,7 +153,7 @@ async def test_a_member_of_a_group_loses_nothing_by_a_jump(autojump_clock: MockC
     taker.take(Assignment({FIRST: -1}, partial=True), batch(0, 1))
     taker.take(Assignment({FIRST: 9}, partial=True))
     assert taker.gaps == []
-    assert taker.ingest.partial
+    assert taker.ingest.stream.is_partial
     assert taker.kept(FIRST) == []
     assert taker.ingest.history.floor(FIRST) == 9
 
@@ -205,8 +205,8 @@ async def test_a_topic_with_another_id_is_another_one(autojump_clock: MockClock)
     both = {FIRST: Span(0, -1), SECOND: Span(0, -1)}
     positions = {FIRST: -1, SECOND: -1}
     assert taker.gaps[1:] == [OffsetGaps({RECREATED: both}, positions, {"odin.trades": "c"})]
-    assert taker.ingest.changes.had_before("odin.trades", "a")
-    assert taker.ingest.changes.ids == {"odin.trades": "c"}
+    assert taker.ingest.stream.changes.had_before("odin.trades", "a")
+    assert taker.ingest.stream.changes.ids == {"odin.trades": "c"}
 
 
 async def test_a_jump_that_the_source_reports_is_one_where_offsets_are_equal(
@@ -228,7 +228,7 @@ async def test_a_truncated_partition_tells_what_is_gone(autojump_clock: MockCloc
     assert taker.gaps == [OffsetGaps({TRUNCATED: {FIRST: Span(3, 4)}}, {FIRST: 2})]
     assert [one.token for one in finish(taker.ingest.snapshots.matching(["*.*"], MOST))] == []
     assert taker.take(batch(3, 4, 5)) == ["0-3", "0-4", "0-5"]
-    changes = taker.ingest.changes
+    changes = taker.ingest.stream.changes
     found = [changes.cut(FIRST, position) for position in range(2, 6)]
     assert found == [None, Span(3, 3), Span(3, 4), None]
     taker.take(Assignment({FIRST: -1}, gaps={FIRST: RECREATED}))
@@ -240,7 +240,7 @@ async def test_a_partition_that_was_taken_away_is_forgotten(autojump_clock: Mock
     taker = Taker()
     taker.take(Assignment({FIRST: -1, SECOND: -1}), batch(0, 1), batch(0, key=SECOND))
     taker.take(Assignment({SECOND: 0}))
-    assert taker.ingest.positions == {"odin.trades": {1: 0}}
+    assert taker.ingest.stream.positions == {"odin.trades": {1: 0}}
     assert taker.ingest.history.floor(FIRST) is None
     assert taker.kept(FIRST, SECOND) == ["1-0"]
     taker.take(Assignment({FIRST: 9, SECOND: 0}))
@@ -256,7 +256,7 @@ async def test_an_assignment_is_a_new_beginning_for_what_can_be_sent_again(
     taker.take(Assignment({FIRST: -1}), batch(0, 1))
     taker.take(Assignment({FIRST: 1}))
     taker.take(batch(2))
-    history, even = taker.ingest.history, taker.ingest.contiguous_since
+    history, even = taker.ingest.history, taker.ingest.stream.contiguous_since
     assert places(finish(history.since(["*.*"], even, MOST))) == ["0-2"]
 
 
@@ -269,7 +269,7 @@ async def test_what_there_is_no_room_for_stays(autojump_clock: MockClock, room: 
     size = taker.ingest.take(left, keep_in(messages), room)
     count = min(5, math.ceil(room / len(TRADE)))
     assert (len(messages), size) == (count, count * len(TRADE))
-    assert taker.ingest.position(FIRST) == count - 1
+    assert taker.ingest.stream.position(FIRST) == count - 1
     rest: list[Record] = []
     if count < 5:
         (again, _) = left
@@ -285,7 +285,7 @@ async def test_what_nobody_wants_takes_little_room(autojump_clock: MockClock) ->
     left: deque[Item] = deque([batch(*range(5))])
     size = taker.ingest.take(left, lambda _: False, 3 * len(TRADE))
     assert 0 < size < 5 * len(TRADE)
-    assert taker.ingest.position(FIRST) == 3
+    assert taker.ingest.stream.position(FIRST) == 3
     assert taker.kept(FIRST) == ["0-0", "0-1", "0-2", "0-3"]
 
 
@@ -294,7 +294,7 @@ async def test_a_tombstone_ends_a_channel(autojump_clock: MockClock) -> None:
     taker = Taker()
     assert taker.take(batch(0), batch(1, token=b"ETH")) == ["0-0", "0-1"]
     assert taker.take(Batch([record(b"BTC", None, offset=2)])) == []
-    assert taker.ingest.position(FIRST) == 2
+    assert taker.ingest.stream.position(FIRST) == 2
     assert [one.token for one in finish(taker.ingest.snapshots.matching(["*.*"], MOST))] == ["ETH"]
     assert taker.kept(FIRST) == ["0-0", "0-1"]
 
@@ -306,8 +306,8 @@ async def test_who_waits_for_a_move_is_woken_by_it(autojump_clock: MockClock) ->
 
     async def wait() -> None:
         for _ in range(2):
-            await taker.ingest.wait_moved()
-            moves.append(taker.ingest.position(FIRST))
+            await taker.ingest.stream.wait_moved()
+            moves.append(taker.ingest.stream.position(FIRST))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
@@ -322,10 +322,10 @@ async def test_offsets_without_records_move_positions(autojump_clock: MockClock)
     taker = Taker()
     taker.take(Assignment({FIRST: 9, SECOND: 4}))
     assert taker.take(Batch(batch(10, 11).records, {FIRST: 12, SECOND: 6})) == ["0-10", "0-11"]
-    assert taker.ingest.position(FIRST) == 12
-    assert taker.ingest.position(SECOND) == 6
+    assert taker.ingest.stream.position(FIRST) == 12
+    assert taker.ingest.stream.position(SECOND) == 6
     taker.take(Batch([], {FIRST: 20}))
-    assert taker.ingest.position(FIRST) == 20
+    assert taker.ingest.stream.position(FIRST) == 20
     assert taker.take(batch(21)) == ["0-21"]
 
 
@@ -336,7 +336,7 @@ async def test_offsets_without_records_wake_those_who_wait_for_positions(
     taker = Taker()
     taker.take(Assignment({FIRST: 9}))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(taker.ingest.wait_moved)
+        nursery.start_soon(taker.ingest.stream.wait_moved)
         await trio.testing.wait_all_tasks_blocked()
         taker.take(Batch([], {FIRST: 10}))
 
@@ -348,10 +348,10 @@ async def test_passed_offsets_never_move_positions_back_or_begin_a_partition(
     taker = Taker()
     taker.take(Assignment({FIRST: 9}, history={FIRST: 3}))
     taker.take(Batch(batch(4, 5).records, {FIRST: 6}))
-    assert taker.ingest.position(FIRST) == 9
+    assert taker.ingest.stream.position(FIRST) == 9
     taker.take(Batch([], {SECOND: 6, SOCIAL: 1}))
-    assert taker.ingest.position(SECOND) is None
-    assert taker.ingest.position(SOCIAL) is None
+    assert taker.ingest.stream.position(SECOND) is None
+    assert taker.ingest.stream.position(SOCIAL) is None
 
 
 async def test_offsets_are_not_passed_before_the_records(autojump_clock: MockClock) -> None:
@@ -360,16 +360,16 @@ async def test_offsets_are_not_passed_before_the_records(autojump_clock: MockClo
     taker.take(Assignment({FIRST: 9}))
     left: deque[Item] = deque([Batch(batch(10, 11).records, {FIRST: 15})])
     taker.ingest.take(left, keep_in([]), 1)
-    assert taker.ingest.position(FIRST) == 10
+    assert taker.ingest.stream.position(FIRST) == 10
     taker.ingest.take(left, keep_in([]), 1)
-    assert taker.ingest.position(FIRST) == 15
+    assert taker.ingest.stream.position(FIRST) == 15
     assert not left
 
 
 def test_partitions_that_a_group_takes_away_are_told_by_their_topics() -> None:
     """A rebalance that takes a partition away names its topic; one that adds some names none."""
     taker = Taker()
-    revoked_topics = taker.ingest.revoked_topics
+    revoked_topics = taker.ingest.stream.revoked_topics
     taker.take(Assignment({FIRST: -1, SOCIAL: -1}, partial=True))
     taker.take(Assignment({FIRST: -1, SECOND: -1, SOCIAL: -1}, partial=True))
     assert revoked_topics.value == frozenset()
@@ -384,4 +384,4 @@ def test_partitions_of_a_recreated_topic_send_nobody_elsewhere() -> None:
     taker = Taker()
     taker.take(Assignment({FIRST: -1, SECOND: -1}))
     taker.take(Assignment({FIRST: -1}))
-    assert taker.ingest.revoked_topics.value == frozenset()
+    assert taker.ingest.stream.revoked_topics.value == frozenset()

@@ -137,7 +137,7 @@ class Contract:
             assert [one["seq"] for one in received] == list(range(1, len(received) + 1))
 
     def _positions(self) -> dict[tuple[str, int], int]:
-        positions = self.hub.positions(TOPICS.values())
+        positions = self.hub.stream.positions_of(TOPICS.values())
         return {
             (topic, partition): positions[topic].get(partition, -1)
             for topic, partition in self._next

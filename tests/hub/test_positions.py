@@ -18,18 +18,18 @@ async def test_an_assignment_says_what_is_read_and_from_where(autojump_clock: Mo
         await feeder.publish(
             Assignment({TopicPartition("odin.trades", 1): 4, TopicPartition("odin.trades", 0): -1})
         )
-        assert hub.partitions(["odin.trades", "odin.social"]) == {
+        assert hub.stream.partitions_of(["odin.trades", "odin.social"]) == {
             "odin.trades": [0, 1],
             "odin.social": [],
         }
-        assert hub.positions(["odin.trades"]) == {"odin.trades": {0: -1, 1: 4}}
-        assert not hub.partial
+        assert hub.stream.positions_of(["odin.trades"]) == {"odin.trades": {0: -1, 1: 4}}
+        assert not hub.stream.is_partial
         await feeder.publish(Assignment({TopicPartition("odin.social", 3): 9}, partial=True))
-        assert hub.positions(["odin.trades", "odin.social"]) == {
+        assert hub.stream.positions_of(["odin.trades", "odin.social"]) == {
             "odin.trades": {},
             "odin.social": {3: 9},
         }
-        assert hub.partial
+        assert hub.stream.is_partial
 
 
 async def test_positions_that_were_told_do_not_change_behind_ones_back(
@@ -39,6 +39,6 @@ async def test_positions_that_were_told_do_not_change_behind_ones_back(
     hub = make_hub()
     async with dispatching(hub) as feeder:
         await feeder.publish(record(offset=1))
-        told = hub.positions(["odin.trades"])
+        told = hub.stream.positions_of(["odin.trades"])
         await feeder.publish(record(offset=2))
     assert told == {"odin.trades": {0: 1}}

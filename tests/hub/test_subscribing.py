@@ -27,7 +27,7 @@ async def test_a_subscription_is_live_from_the_positions_it_is_told(
     async with dispatching(hub) as feeder:
         await feeder.publish(record(offset=7), record(partition=1, offset=3))
         join(hub, "*.trade", client=client)
-        assert hub.positions(["odin.trades"]) == {"odin.trades": {0: 7, 1: 3}}
+        assert hub.stream.positions_of(["odin.trades"]) == {"odin.trades": {0: 7, 1: 3}}
         await feeder.publish(record(offset=8), record(partition=1, offset=4))
     assert client.positions == ["0-8", "1-4"]
 
@@ -42,7 +42,7 @@ async def test_subscribing_in_the_middle_of_a_cycle_joins_behind_it(
 
     def subscribe() -> None:
         join(hub, "*.*", client=late)
-        acknowledged.append(hub.positions(["odin.trades"]))
+        acknowledged.append(hub.stream.positions_of(["odin.trades"]))
 
     join(hub, "BTC.trade", client=Interrupting(subscribe))
     async with dispatching(hub) as feeder:

@@ -14,7 +14,7 @@ import trio
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, SnapshotCache
-from odin_ws.hub import Ingest
+from odin_ws.hub import Ingest, Stream
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.kafka.source import KafkaSource
@@ -63,7 +63,7 @@ class Received:
     topic_changes: list[frozenset[str]] = attrs.field(factory=list)
     ingest: Ingest = attrs.field(
         factory=lambda: Ingest(
-            CATALOGUE,
+            Stream(CATALOGUE),
             History(CATALOGUE, 1 << 30, math.inf),
             SnapshotCache(CATALOGUE, 1 << 30),
             max_record_bytes=1 << 20,
@@ -76,7 +76,7 @@ class Received:
         self.items.append(item)
         if isinstance(item, Batch):
             for one in item.records:
-                at = self.ingest.position(TopicPartition(one.topic, one.partition))
+                at = self.ingest.stream.position(TopicPartition(one.topic, one.partition))
                 assert at is not None
                 if one.offset > at:
                     self.news.append(one)

@@ -81,7 +81,7 @@ async def test_history_that_ends_with_a_marker_ends(
     async with sourcing(cluster, monkeypatch, history_seconds=60, history_records=100) as received:
         await trio.sleep(1)
         assert received.source_status.state.value is SourceState.LIVE
-        assert received.ingest.position(TRADES) == 3
+        assert received.ingest.stream.position(TRADES) == 3
 
 
 async def test_partition_without_a_leader_at_the_start_begins_later_with_records_since_the_start(
@@ -255,7 +255,7 @@ async def test_open_transaction_of_before_the_start_is_news_when_it_ends(
     cluster.publish(TRADES, 3, producer=4)
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
-        assert received.ingest.position(TRADES) == -1
+        assert received.ingest.stream.position(TRADES) == -1
         cluster.logs[TRADES].end_transaction(4, commit=True)
         cluster.change()
         await trio.sleep(1)
@@ -273,7 +273,7 @@ async def test_topic_that_becomes_visible_late_without_news_begins_at_its_end(
         await trio.sleep(10)
         cluster.hidden.clear()
         await trio.sleep(3 * PATIENCE)
-        assert received.ingest.position(TRADES) == 6
+        assert received.ingest.stream.position(TRADES) == 6
         cluster.publish(TRADES)
         await trio.sleep(1)
         assert received.offsets(TRADES) == [7]
@@ -298,8 +298,8 @@ async def test_two_instances_have_the_same_positions_behind_markers(
         async with sourcing(cluster, monkeypatch) as late:
             await trio.sleep(1)
             for key in (TRADES, SOCIAL):
-                assert early.ingest.position(key) == late.ingest.position(key)
-                assert early.ingest.position(key) == cluster.logs[key].end - 1
+                assert early.ingest.stream.position(key) == late.ingest.stream.position(key)
+                assert early.ingest.stream.position(key) == cluster.logs[key].end - 1
         assert early.offsets(TRADES) == [0, 1, 2]
         assert early.offsets(SOCIAL) == [6]
         # And where nothing but an aborted transaction comes.
@@ -307,7 +307,7 @@ async def test_two_instances_have_the_same_positions_behind_markers(
         cluster.logs[SOCIAL].end_transaction(5, commit=False)
         cluster.change()
         await trio.sleep(1)
-        assert early.ingest.position(SOCIAL) == cluster.logs[SOCIAL].end - 1
+        assert early.ingest.stream.position(SOCIAL) == cluster.logs[SOCIAL].end - 1
 
 
 async def test_recreated_topic_is_told_as_a_jump_and_read_from_its_beginning(

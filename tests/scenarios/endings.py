@@ -91,7 +91,7 @@ async def _see_a_drain(scenario: Scenario) -> None:
 
 async def _lose_its_partitions(scenario: Scenario) -> None:
     await _subscriber(scenario)
-    scenario.service.hub.ingest.revoked_topics.value = frozenset({"odin.trades"})
+    scenario.service.hub.stream.revoked_topics.value = frozenset({"odin.trades"})
 
 
 async def _let_the_token_end(scenario: Scenario) -> None:

@@ -17,7 +17,7 @@ async def test_subscribers_of_a_topic_whose_partitions_left_are_closed_with_advi
     staying = await RawClient.open(odin_scenario)
     await staying.subscribe("BTC.liquidity")
 
-    odin_scenario.service.hub.ingest.revoked_topics.value = TRADES
+    odin_scenario.service.hub.stream.revoked_topics.value = TRADES
 
     advice = (await leaving.next_but_pings()).json
     assert advice["type"] == "reconnect"
@@ -36,5 +36,5 @@ async def test_a_second_rebalance_is_told_too(odin_scenario: Scenario) -> None:
     for _ in range(2):
         client = await RawClient.open(odin_scenario)
         await client.subscribe("*.trade")
-        odin_scenario.service.hub.ingest.revoked_topics.value = TRADES
+        odin_scenario.service.hub.stream.revoked_topics.value = TRADES
         assert (await client.next_but_pings()).json["type"] == "reconnect"

@@ -32,7 +32,7 @@ async def series(scenario: Scenario) -> Series:
 @pytest.fixture(name="before")
 async def begin(odin_scenario: Scenario) -> Series:
     """The time series of a server that has read every topic, before anybody has connected."""
-    for topic in odin_scenario.service.hub.topics:
+    for topic in odin_scenario.service.hub.stream.topics:
         odin_scenario.log.append(topic, b"BTC", b"{}")
     await trio.sleep(1)
     return await series(odin_scenario)

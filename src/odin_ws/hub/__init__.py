@@ -5,6 +5,7 @@ from odin_ws.hub.dispatcher import Hub
 from odin_ws.hub.ingest import Ingest
 from odin_ws.hub.log_changes import LiveFrom, LogChanges, OffsetGaps
 from odin_ws.hub.stats import HubStats
+from odin_ws.hub.stream import Stream
 from odin_ws.hub.subscriber import Subscriber
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "LiveFrom",
     "LogChanges",
     "OffsetGaps",
+    "Stream",
     "Subscriber",
 ]

@@ -60,7 +60,9 @@ class Hub:
 
     def __init__(self, ingest: Ingest, *, interval: float, cycle_bytes: int) -> None:
         self.ingest = ingest
+        self.stream = ingest.stream
         self.history = ingest.history
+        self.snapshots = ingest.snapshots
         self.stats = ingest.stats
         self._interval = interval
         self._cycle_bytes = cycle_bytes
@@ -82,14 +84,14 @@ class Hub:
         `replayed_from`: of patterns that were replayed, where that began.
         """
         self.flush(subscriber)
-        now = self.ingest.changes.live_from(self.ingest.order, self.ingest.positions)
+        now = self.stream.now()
         begins = replayed_from or {}
         for pattern in patterns:
             shared = self._index.add(subscriber, pattern)
             if shared is not None or pattern in begins:
                 # A pattern that was there before keeps its key, which is the shared text.
                 subscriber.live_from[shared or pattern] = begins.get(pattern, now)
-        subscriber.resend_from = self.ingest.order
+        subscriber.resend_from = self.stream.order
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Collection[str]) -> bool:
         """Take patterns away; nothing of them is written after this. False: there were none."""
@@ -97,7 +99,7 @@ class Hub:
         gone = [self._index.discard(subscriber, pattern) for pattern in patterns]
         for pattern in patterns:
             subscriber.live_from.pop(pattern, None)
-        subscriber.resend_from = self.ingest.order
+        subscriber.resend_from = self.stream.order
         return any(gone)
 
     def leave(self, subscriber: Subscriber) -> Steps[None]:
@@ -115,34 +117,7 @@ class Hub:
 
     def topics_of(self, subscriber: Subscriber) -> list[str]:
         """The topics that a subscriber's patterns read from."""
-        return self.ingest.catalogue.topics_in(subscriber.categories)
-
-    def positions(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
-        """Per topic and partition the last offset dispatched; -1 before a partition's first."""
-        return {topic: dict(self.ingest.positions.get(topic, {})) for topic in topics}
-
-    def partitions(self, topics: Iterable[str]) -> dict[str, list[int]]:
-        """Per topic the partitions this instance reads."""
-        return {topic: sorted(self.ingest.positions.get(topic, ())) for topic in topics}
-
-    def ids(self, topics: Iterable[str]) -> dict[str, str]:
-        """The id of each of these topics, where the brokers have ids."""
-        known = self.ingest.changes.ids
-        return {topic: known[topic] for topic in topics if topic in known}
-
-    def categories(self, topics: Iterable[str]) -> dict[str, str]:
-        """The topic of each of these topics' categories."""
-        return {self.ingest.catalogue.topics[topic].category: topic for topic in topics}
-
-    @property
-    def partial(self) -> bool:
-        """Whether other instances serve the rest of the partitions."""
-        return self.ingest.partial
-
-    @property
-    def topics(self) -> list[str]:
-        """Every topic of the catalogue."""
-        return list(self.ingest.catalogue.topics)
+        return self.stream.catalogue.topics_in(subscriber.categories)
 
     @property
     def patterns(self) -> int:
@@ -169,7 +144,7 @@ class Hub:
         if conflation is not None and conflation.waiting:
             messages, skipped = conflation.take()
             if skipped:
-                subscriber.resend_from = self.ingest.order
+                subscriber.resend_from = self.stream.order
             seq = subscriber.seq + skipped + 1
             data = write(messages, seq, subscriber.form, skipped=skipped)
             self._deliver(subscriber, data, seq, len(messages))
@@ -186,7 +161,7 @@ class Hub:
 
     def replay(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> None:
         """Number messages that had come before, and write them."""
-        subscriber.resend_from = self.ingest.order
+        subscriber.resend_from = self.stream.order
         seq = subscriber.seq + 1
         data = self._replays.encode(messages, subscriber.form).frames(seq)
         self._deliver(subscriber, data, seq, len(messages))
@@ -198,12 +173,12 @@ class Hub:
         to where the first step found the subscriber.
         """
         self.flush(subscriber)
-        last, until = subscriber.seq, self.ingest.order
+        last, until = subscriber.seq, self.stream.order
         patterns = frozenset(subscriber.patterns)
-        since = max(subscriber.resend_from, self.ingest.contiguous_since)
+        since = max(subscriber.resend_from, self.stream.contiguous_since)
         messages = yield from self.history.since(patterns, since, until)
         # A partition may have been given up or taken back between two steps.
-        uneven = bisect_right(messages, self.ingest.contiguous_since, key=attrgetter("order"))
+        uneven = bisect_right(messages, self.stream.contiguous_since, key=attrgetter("order"))
         del messages[:uneven]
         return last - len(messages) + 1, messages
 

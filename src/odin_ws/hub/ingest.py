@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 import trio
-from trio_util import AsyncValue
 
-from odin_ws.catalogue import Catalogue
 from odin_ws.history.history import History
 from odin_ws.history.record_decoder import InvalidRecord, RecordDecoder
 from odin_ws.history.snapshot_cache import SnapshotCache
-from odin_ws.hub.log_changes import LogChanges, OffsetGaps
+from odin_ws.hub.log_changes import OffsetGaps
 from odin_ws.hub.stats import HubStats
+from odin_ws.hub.stream import Stream
 from odin_ws.log_reader import Span
 from odin_ws.pattern import channel_name
 from odin_ws.protocol.envelope import ChannelMessage
@@ -34,49 +33,30 @@ _UNWANTED_BYTES = 64
 
 
 class Ingest:
-    """Takes what the source hands on, keeps the past, and knows how far that is.
+    """Takes records from the source, keeps them in the history, and moves the stream past them.
 
-    `order` counts the messages there ever were. `contiguous_since`: since that place in it, all
-    that came was news and nothing of it was taken back. `history_loaded` is set once the first
-    assignment's history has come: from then on retention is complete. `changes`: topic ids, and
-    partitions that jumped. `on_offset_gaps` is called where positions do not go on,
-    `on_invalid_record` with a record that is news and cannot be delivered.
+    `on_offset_gaps` is called where positions do not go on, `on_invalid_record` with a new record
+    that cannot be delivered.
     """
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        stream: Stream,
         history: History,
         snapshots: SnapshotCache,
         max_record_bytes: int,
     ) -> None:
         self.stats = HubStats()
-        self.changes = LogChanges()
-        self.catalogue = catalogue
+        self.stream = stream
         self.history = history
         self.snapshots = snapshots
         self._readers = {
-            name: RecordDecoder(topic, max_record_bytes) for name, topic in catalogue.topics.items()
+            name: RecordDecoder(topic, max_record_bytes)
+            for name, topic in stream.catalogue.topics.items()
         }
-        self.partial = False
-        self.order = self.contiguous_since = 0
-        self.history_loaded = trio.Event()
         self.on_offset_gaps: Callable[[OffsetGaps], None] = _ignore_gaps
-        # Topics of which a rebalance has taken partitions away; whoever tells clients clears it.
-        self.revoked_topics: AsyncValue[frozenset[str]] = AsyncValue(frozenset())
         self.on_invalid_record: Callable[[Record, InvalidRecord], None] = _ignore_invalid
-        self._positions: dict[str, dict[int, int]] = {}
-        self._moved = trio.Event()
         self._next_report: dict[InvalidRecord, float] = {}
-
-    @property
-    def positions(self) -> Mapping[str, Mapping[int, int]]:
-        """By topic and partition the last offset taken; -1 before a partition's first."""
-        return self._positions
-
-    def position(self, key: TopicPartition) -> int | None:
-        """The last offset taken of a partition; None for one that is not read here."""
-        return self._positions.get(key.topic, {}).get(key.partition)
 
     def read(self, record: Record) -> ChannelMessage | None:
         """The message that a record makes, if it makes one."""
@@ -87,10 +67,6 @@ class Ingest:
         """The token of a record, if it has one; the value is not looked at."""
         token = self._readers[record.topic].token(record)
         return None if isinstance(token, InvalidRecord) else token
-
-    async def wait_moved(self) -> None:
-        """Wait until positions have moved."""
-        await self._moved.wait()
 
     def take(self, left: deque[Item], deliver: Callable[[ChannelMessage], bool], room: int) -> int:
         """Take the first item's records, up to `room` bytes; returns the bytes that were taken.
@@ -106,10 +82,9 @@ class Ingest:
             if isinstance(item, Assignment):
                 self._assign(item)
             else:
-                self.history_loaded.set()
-            self.contiguous_since = self.order
-        self._moved.set()
-        self._moved = trio.Event()
+                self.stream.history_loaded.set()
+            self.stream.contiguous_since = self.stream.order
+        self.stream.move()
         return size
 
     def _take_batch(
@@ -121,7 +96,7 @@ class Ingest:
             left.appendleft(Batch(records[count:], batch.passed))
         else:
             for key, offset in batch.passed.items():
-                positions = self._positions.get(key.topic, {})
+                positions = self.stream.positions.get(key.topic, {})
                 if offset > positions.get(key.partition, offset):
                     positions[key.partition] = offset
         return size
@@ -130,6 +105,7 @@ class Ingest:
         self, records: Sequence[Record], deliver: Callable[[ChannelMessage], bool], room: int
     ) -> tuple[int, int]:
         size = count = 0
+        stream = self.stream
         now = trio.current_time()
         received, keep, remember = self.stats.received, self.history.keep, self.snapshots.remember
         reader, positions = self._of_topic(records[0].topic)
@@ -153,14 +129,14 @@ class Ingest:
             # Delivered all the same: new publishers must not need a new server.
             if event not in reader.topic.events:
                 self.stats.unknown_types += 1
-            self.order += 1
-            message.order = self.order
+            stream.order += 1
+            message.order = stream.order
             keep(message, now)
             remember(message)
             if is_news:
                 size += len(message.value) if deliver(message) else _UNWANTED_BYTES
             else:
-                self.contiguous_since = self.order
+                stream.contiguous_since = stream.order
                 size += len(message.value)
             if size >= room:
                 break
@@ -168,19 +144,20 @@ class Ingest:
 
     def _of_topic(self, topic: str) -> tuple[RecordDecoder, dict[int, int]]:
         """What reads a topic's records, and how far its partitions are."""
-        return self._readers[topic], self._positions.setdefault(topic, {})
+        return self._readers[topic], self.stream.positions.setdefault(topic, {})
 
     def _assign(self, assignment: Assignment) -> None:
+        stream = self.stream
         before = {
             TopicPartition(topic, partition): offset
-            for topic, partitions in self._positions.items()
+            for topic, partitions in stream.positions.items()
             for partition, offset in partitions.items()
         }
         reasons = self._gap_reasons(before, assignment)
-        self.partial = assignment.partial
-        self._positions = {}
+        stream.is_partial = assignment.partial
+        stream.positions = {}
         for key, offset in assignment.positions.items():
-            self._positions.setdefault(key.topic, {})[key.partition] = offset
+            stream.positions.setdefault(key.topic, {})[key.partition] = offset
             if key in assignment.history:
                 self.history.begin(key, assignment.history[key])
             elif key in reasons or before.get(key) != offset:
@@ -189,9 +166,9 @@ class Ingest:
         for key in left:
             self.history.drop(key)
         if left and assignment.partial:
-            self.revoked_topics.value |= {key.topic for key in left}
+            stream.revoked_topics.value |= {key.topic for key in left}
         for key in assignment.positions.keys() - before.keys():
-            self.changes.begin(key, assignment.positions[key])
+            stream.changes.begin(key, assignment.positions[key])
         self._broadcast_offset_gaps(before, reasons)
 
     def _gap_reasons(
@@ -207,7 +184,7 @@ class Ingest:
             if key not in reasons and before[key] != now[key]:
                 forward = before[key] < now[key]
                 reasons[key] = GapReason.EXPIRED if forward else GapReason.RECREATED
-        recreated = self.changes.note_ids(assignment.topic_ids) - named
+        recreated = self.stream.changes.note_ids(assignment.topic_ids) - named
         return reasons | {key: GapReason.RECREATED for key in now if key.topic in recreated}
 
     def _broadcast_offset_gaps(
@@ -216,7 +193,7 @@ class Ingest:
         spans: dict[GapReason, dict[TopicPartition, Span]] = {}
         positions: dict[TopicPartition, int] = {}
         for key, reason in sorted(reasons.items()):
-            old, new = before.get(key), self._positions[key.topic][key.partition]
+            old, new = before.get(key), self.stream.positions[key.topic][key.partition]
             span = self._apply_gap(key, reason, old, new)
             if span is not None:
                 spans.setdefault(reason, {})[key] = span
@@ -224,9 +201,7 @@ class Ingest:
                     positions[key] = new
         if spans:
             topics = {key.topic for key in positions}
-            known = self.changes.ids.items()
-            ids = {topic: topic_id for topic, topic_id in known if topic in topics}
-            self.on_offset_gaps(OffsetGaps(spans, positions, ids))
+            self.on_offset_gaps(OffsetGaps(spans, positions, self.stream.ids_of(topics)))
 
     def _apply_gap(
         self, key: TopicPartition, reason: GapReason, old: int | None, new: int
@@ -236,12 +211,12 @@ class Ingest:
         `old`: the position before; None if the partition was not read here.
         """
         if reason is GapReason.RECREATED:
-            self.changes.recreate(key, new)
-            self.snapshots.forget_category(self.catalogue.topics[key.topic].category)
+            self.stream.changes.recreate(key, new)
+            self.snapshots.forget_category(self.stream.catalogue.topics[key.topic].category)
             return Span(0, new)
         if reason is GapReason.TRUNCATED and old is not None and new < old:
             gone = Span(new + 1, old)
-            self.changes.truncate(key, gone)
+            self.stream.changes.truncate(key, gone)
             self.snapshots.forget_beyond(key, new)
             return gone
         if reason is GapReason.EXPIRED and old is not None and old < new:
@@ -255,7 +230,9 @@ class Ingest:
         """
         token = self.token(record)
         if reason is InvalidRecord.TOMBSTONE and token is not None:
-            self.snapshots.forget(channel_name(token, self.catalogue.topics[record.topic].category))
+            self.snapshots.forget(
+                channel_name(token, self.stream.catalogue.topics[record.topic].category)
+            )
         invalid_records = self.stats.invalid_records
         invalid_records[reason] += 1
         now = trio.current_time()

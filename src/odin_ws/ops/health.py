@@ -88,7 +88,7 @@ def _checks(service: Service) -> dict[str, Any]:
             "lag": dict(service.source_status.lag),
             "lost_records": service.source_status.lost_records,
             "problems": _problems(service),
-            "partitions": service.hub.partitions(service.hub.topics),
+            "partitions": service.hub.stream.partitions_of(service.hub.stream.topics),
         },
         "capacity": {
             "current": active,

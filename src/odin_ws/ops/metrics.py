@@ -314,7 +314,7 @@ class _ServiceCollector(Collector):
         troubled = GaugeMetricFamily(
             "ws_kafka_partitions_not_read", "Partitions in trouble, by topic", labels=["topic"]
         )
-        for topic in self._service.hub.topics:
+        for topic in self._service.hub.stream.topics:
             several = (one for one in source_status.problems if one.topic == topic)
             troubled.add_metric([topic], sum(max(1, len(one.partitions)) for one in several))
         yield troubled
@@ -347,7 +347,7 @@ class _ServiceCollector(Collector):
         yield _gauge("ws_history_messages", "Messages kept for replays", len(hub.history))
         yield _gauge("ws_history_bytes", "Memory that they take", hub.history.size)
         yield _gauge(
-            "ws_snapshot_channels", "Channels whose last message is kept", len(hub.ingest.snapshots)
+            "ws_snapshot_channels", "Channels whose last message is kept", len(hub.snapshots)
         )
         yield _gauge("ws_replays_active", "Replays under way, or waiting", replays.active)
         yield _labelled_counter(

@@ -34,8 +34,7 @@ class Delivered:
 
     def end(self, patterns: Iterable[str]) -> None:
         """Note that the client has unsubscribed from these patterns."""
-        ingest = self._hub.ingest
-        now = ingest.changes.live_from(ingest.order, ingest.positions)
+        now = self._hub.stream.now()
         for pattern in self._live.keys() & set(patterns):
             self._until.setdefault(pattern, now)
 
@@ -54,8 +53,7 @@ class Delivered:
 
     def begin(self, resume_cursor: ResumeCursor) -> Steps[dict[str, LiveFrom]]:
         """Return by pattern the positions after which the subscriber has all after the replay."""
-        ingest = self._hub.ingest
-        now = ingest.changes.live_from(ingest.order, ingest.positions)
+        now = self._hub.stream.now()
         begins: dict[str, LiveFrom] = {}
         for number, (patterns, positions) in enumerate(resume_cursor.starts(), 1):
             if not number % _STEP_POSITIONS:
@@ -76,4 +74,4 @@ class Delivered:
         return begins
 
     def _sent_after(self, live_from: LiveFrom, key: TopicPartition) -> int:
-        return self._hub.ingest.changes.sent_after(live_from, key)
+        return self._hub.stream.changes.sent_after(live_from, key)

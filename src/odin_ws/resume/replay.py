@@ -239,7 +239,7 @@ class Replay:
     def _look_ahead(self) -> None:
         """Set the end of the replay to the present position; later messages are live."""
         self._gathered = None
-        self._replay_end.move(self._hub.ingest, self._resume_cursor.positions())
+        self._replay_end.move(self._hub.stream, self._resume_cursor.positions())
 
     def _lost(self) -> Lost | None:
         """Return the records lost since the last report."""
@@ -347,7 +347,7 @@ class Replay:
 
         Returns False if the history moves on meanwhile.
         """
-        until = self._hub.ingest.order if until is None else until
+        until = self._hub.stream.order if until is None else until
         history = self._hub.history
         found = await self._slice.run(history.gather(self._resume_cursor, until, _GATHERED_BYTES))
         beside = self._delivered.has if self._delivered else None

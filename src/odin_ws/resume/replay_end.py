@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from odin_ws.hub import Ingest
+from odin_ws.hub import Stream
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import TopicPartition
 from odin_ws.resume.scan_chunks import Chunk
@@ -24,11 +24,11 @@ class ReplayEnd:
         self.order = 0
         self._positions: dict[TopicPartition, int] = {}
 
-    def move(self, ingest: Ingest, partitions: Iterable[TopicPartition]) -> None:
+    def move(self, stream: Stream, partitions: Iterable[TopicPartition]) -> None:
         """Move the end to the present position of the hub."""
-        self.order = ingest.order
+        self.order = stream.order
         for key in partitions:
-            position = ingest.position(key)
+            position = stream.position(key)
             if position is not None:
                 self._positions[key] = position
 

@@ -75,7 +75,7 @@ class ReplayResponses:
         self._announced = replayed.messages
         self.on_begun()
         # Where it begins: whoever is cut off before the end of it can resume from there.
-        begins = self.hub.positions(self.topics)
+        begins = self.hub.stream.positions_of(self.topics)
         for key, offset in start.items():
             begins.setdefault(key.topic, {})[key.partition] = offset
         if isinstance(command, Reconnect):
@@ -116,7 +116,7 @@ class ReplayResponses:
         positions = ids = None
         if has_other_subscriptions and self.subscriber.wants_positions:
             topics = hub.topics_of(self.subscriber)
-            positions, ids = hub.positions(topics), hub.ids(topics)
+            positions, ids = hub.stream.positions_of(topics), hub.stream.ids_of(topics)
         self.responder.respond(replay_complete(self.command.id, count, positions, ids))
 
     def _known(self, command: Resume, replayed: Replayed) -> dict[TopicPartition, int]:
@@ -133,7 +133,7 @@ class ReplayResponses:
 
     def _is_same(self, command: Resume, topic: str) -> bool:
         """Whether a topic is, for all we know, the one that the client had positions of."""
-        return command.ids.get(topic) in {None, self.hub.ids([topic]).get(topic)}
+        return command.ids.get(topic) in {None, self.hub.stream.ids_of([topic]).get(topic)}
 
     def _accepted(self, positions: Mapping[str, Mapping[int, int]] | None) -> Accepted:
         hub, topics = self.hub, self.topics
@@ -144,9 +144,9 @@ class ReplayResponses:
             self.rejected,
             len(patterns),
             positions,
-            hub.partitions(topics) if hub.partial else None,
-            hub.categories(topics) if positions is not None else None,
-            hub.ids(topics) or None if positions is not None else None,
+            hub.stream.partitions_of(topics) if hub.stream.is_partial else None,
+            hub.stream.categories_of(topics) if positions is not None else None,
+            hub.stream.ids_of(topics) or None if positions is not None else None,
         )
 
 

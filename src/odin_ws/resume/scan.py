@@ -235,7 +235,7 @@ class Scan:
         self._spans, self._is_reading = spans, True
         with trio.CancelScope() as self._pass:
             # The spans are of the logs that the hub knows now: see LogReader.
-            ids = dict(self._hub.ingest.changes.ids)
+            ids = dict(self._hub.stream.changes.ids)
             async with self._log_reader.read(spans, ids) as batches:
                 async for records in batches:
                     begun, before = trio.current_time(), self._stats.seconds
@@ -310,7 +310,9 @@ class Scan:
         token = ingest.token(record)
         if token is not None:
             # Looked up before the value is parsed: most records are of other tokens.
-            chunk_streams = self._index.find(token, ingest.catalogue.topics[record.topic].category)
+            chunk_streams = self._index.find(
+                token, self._hub.stream.catalogue.topics[record.topic].category
+            )
             message = ingest.read(record) if chunk_streams else None
             if message is not None:
                 self._stats.matched += 1

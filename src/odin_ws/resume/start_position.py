@@ -93,12 +93,13 @@ class StartPositionFinder:
     def __init__(self, context: ReplayContext, resume_cursor: ResumeCursor) -> None:
         self.lost_spans = LostSpans()
         self._hub = context.hub
-        self._changes = context.hub.ingest.changes
+        self._stream = context.hub.stream
+        self._changes = self._stream.changes
         self._log_reader = context.log_reader
         self._maximum = context.limits.records
         self._resume_cursor = resume_cursor
         # Of all patterns that were wanted at first: a thousand are looked through once.
-        self._topics = context.hub.ingest.catalogue.topics_of(resume_cursor.patterns)
+        self._topics = self._stream.catalogue.topics_of(resume_cursor.patterns)
         # As of the last look: see `_follow`.
         self._version = 0
         self._generations: Mapping[TopicPartition, int] = {}
@@ -109,8 +110,8 @@ class StartPositionFinder:
 
     async def find(self, start_position: StartPosition) -> None:
         """Go there. The caller bounds the time."""
-        ingest = self._hub.ingest
-        await ingest.history_loaded.wait()
+        stream = self._stream
+        await stream.history_loaded.wait()
         self._note_changes()
         topics = self._topics
         if start_position.since is not None:
@@ -120,7 +121,7 @@ class StartPositionFinder:
             self._resume_cursor.begin({key: found.get(key, offset) for key, offset in live.items()})
         elif start_position.live:
             self._resume_cursor.begin(self._live(topics))
-            self._order = ingest.order
+            self._order = stream.order
         if start_position.resume_topics is not None:
             await self._resume(start_position.resume_topics, topics)
         else:
@@ -137,9 +138,9 @@ class StartPositionFinder:
 
         `beside`: tells which of them the client is sent anyway; None where there are none.
         """
-        ingest = self._hub.ingest
-        until = ingest.order
-        last = yield from ingest.snapshots.matching(list(self._resume_cursor.patterns), until)
+        stream = self._stream
+        until = stream.order
+        last = yield from self._hub.snapshots.matching(list(self._resume_cursor.patterns), until)
         includes = self._resume_cursor.includes
         if start_position.live and until == self._order:
             # Nothing has come since: all of it is before what is new.
@@ -174,7 +175,7 @@ class StartPositionFinder:
         ]
         with trio.move_on_after(_NOTICE_SECONDS if unknown else 0):
             while not self._others(ids).isdisjoint(unknown):
-                await self._hub.ingest.wait_moved()
+                await self._stream.wait_moved()
         self._begin_recreated(ids)
 
     def _others(self, ids: Mapping[str, str]) -> set[str]:
@@ -204,7 +205,7 @@ class StartPositionFinder:
         for key, live in self._live(topics).items():
             if key in positions:
                 continue
-            if key.topic in named and not self._hub.ingest.partial:
+            if key.topic in named and not self._stream.is_partial:
                 begins[key] = -1
                 continue
             begins[key] = live
@@ -216,7 +217,7 @@ class StartPositionFinder:
         return {
             TopicPartition(topic, partition): offset
             for topic in topics
-            for partition, offset in self._hub.ingest.positions.get(topic, {}).items()
+            for partition, offset in self._stream.positions.get(topic, {}).items()
         }
 
     def _partitions(self) -> AbstractSet[TopicPartition]:
@@ -292,12 +293,12 @@ class StartPositionFinder:
     async def wait_until_reached(self) -> None:
         """Wait until we are where the client is, unless nobody ever was, or the log changes."""
         await self._wait_for_partitions()
-        ingest = self._hub.ingest
+        stream = self._stream
         while not self.is_outdated and (ahead := self._ahead()):
             with trio.move_on_after(_AHEAD_SECONDS) as scope:
                 # Only what was ahead is looked at again: positions move often, and many may wait.
                 while ahead := self._not_reached(ahead):
-                    await ingest.wait_moved()
+                    await stream.wait_moved()
             if scope.cancelled_caught:
                 keys = list(self._ahead())
                 bounds = await self._bounds(keys)
@@ -306,15 +307,15 @@ class StartPositionFinder:
                 cut = self._changes.cut
                 report_truncated(self._resume_cursor, self.lost_spans, self._ahead(), bounds, cut)
                 report_unknown_positions(
-                    self._resume_cursor, self.lost_spans, self._ahead(), ingest.position, bounds
+                    self._resume_cursor, self.lost_spans, self._ahead(), stream.position, bounds
                 )
 
     async def _wait_for_partitions(self) -> None:
         """Wait for partitions that the log has and we have not noticed yet; give up the others."""
-        ingest = self._hub.ingest
-        unknown = [key for key in self._resume_cursor.positions() if ingest.position(key) is None]
+        stream = self._stream
+        unknown = [key for key in self._resume_cursor.positions() if stream.position(key) is None]
         # A member of a group leaves those of others to them.
-        if unknown and not ingest.partial:
+        if unknown and not stream.is_partial:
             bounds = await self._bounds(unknown)
             highest = self._resume_cursor.highest()
             for key in unknown:
@@ -322,9 +323,9 @@ class StartPositionFinder:
                 # The client may have unsubscribed meanwhile.
                 if key not in bounds and highest.get(key, -1) >= 0:
                     self.lost_spans.unknown(key, Span(0, -1))
-            while any(ingest.position(key) is None for key in bounds):
-                await ingest.wait_moved()
-        gone = {key for key in unknown if ingest.position(key) is None}
+            while any(stream.position(key) is None for key in bounds):
+                await stream.wait_moved()
+        gone = {key for key in unknown if stream.position(key) is None}
         self._resume_cursor.forget(gone)
         # Those that come again are new.
         self._known -= gone
@@ -334,7 +335,7 @@ class StartPositionFinder:
         return self._not_reached(self._resume_cursor.highest())
 
     def _not_reached(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        position = self._hub.ingest.position
+        position = self._stream.position
         return {
             key: offset
             for key, offset in positions.items()

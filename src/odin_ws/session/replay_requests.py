@@ -23,7 +23,7 @@ def start_position_of(
         since = command.since_ms
         resume_cursor = ResumeCursor.sharing(patterns, {})
         return StartPosition(resume_cursor, since, live=since is None, snapshot=command.snapshot)
-    topics = hub.ingest.catalogue.topics_of(patterns)
+    topics = hub.stream.catalogue.topics_of(patterns)
     positions = {key: at for key, at in command.positions.items() if key.topic in topics}
     resume_cursor = ResumeCursor.sharing(patterns, positions)
     ids = {topic: one for topic, one in command.ids.items() if topic in topics}
@@ -36,7 +36,7 @@ def starts_of(command: Reconnect, hub: Hub) -> dict[str, dict[TopicPartition, in
     """By pattern, the positions that a reconnect goes on from. Raises CommandError."""
     if command.last_offsets is None:
         return {channel: dict(positions) for channel, positions in command.last_positions.items()}
-    topics = hub.ingest.catalogue.topics
+    topics = hub.stream.catalogue.topics
     return {
         Pattern(ANY, topics[topic].category).text: {_only_partition(topic, command, hub): offset}
         for topic, offset in command.last_offsets.items()
@@ -44,7 +44,7 @@ def starts_of(command: Reconnect, hub: Hub) -> dict[str, dict[TopicPartition, in
 
 
 def _only_partition(topic: str, command: Reconnect, hub: Hub) -> TopicPartition:
-    partitions = hub.partitions([topic])[topic]
+    partitions = hub.stream.partitions_of([topic])[topic]
     if len(partitions) != 1:
         raise CommandError(
             ErrorCode.INVALID_MESSAGE,

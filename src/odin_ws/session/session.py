@@ -164,7 +164,7 @@ class ClientSession:
     ) -> None:
         self._connection = connection
         self._authenticator = authenticator
-        self._catalogue = context.hub.ingest.catalogue
+        self._catalogue = context.hub.stream.catalogue
         self._limits = limits
         self._stats = stats
         self._slice = TimeSlice(context.scans.wait_for_work_slice)

@@ -242,7 +242,7 @@ class Subscriptions:
 
     def _can_tell(self, command: Subscribe) -> bool:
         """Whether we know where we are, where the client wants to know it."""
-        return not command.positions or self._hub.ingest.history_loaded.is_set()
+        return not command.positions or self._hub.stream.history_loaded.is_set()
 
     def _subscribe(self, command: Subscribe, admitted: Admitted) -> None:
         """Make names live, all at once, and answer before any message of theirs comes."""
@@ -252,16 +252,16 @@ class Subscriptions:
         self.admission.spend(command, admitted.memory)
         self._on_begun(command)
         hub.subscribe(subscriber, patterns)
-        needed = command.positions or hub.partial
-        topics = hub.ingest.catalogue.topics_of(patterns) if needed else ()
+        needed = command.positions or hub.stream.is_partial
+        topics = hub.stream.catalogue.topics_of(patterns) if needed else ()
         accepted = Accepted(
             list(names),
             admitted.rejected,
             len(subscriber.patterns),
-            hub.positions(topics) if command.positions else None,
-            hub.partitions(topics) if hub.partial else None,
-            hub.categories(topics) if command.positions else None,
-            hub.ids(topics) or None if command.positions else None,
+            hub.stream.positions_of(topics) if command.positions else None,
+            hub.stream.partitions_of(topics) if hub.stream.is_partial else None,
+            hub.stream.categories_of(topics) if command.positions else None,
+            hub.stream.ids_of(topics) or None if command.positions else None,
         )
         self._responder.respond(subscription_ack(command.id, subscriber.form.dialect, accepted))
 
@@ -290,7 +290,7 @@ class Subscriptions:
         names: Names,
         rejected: Sequence[RejectedName],
     ) -> ReplayResponses:
-        topics = self._hub.ingest.catalogue.topics_of(patterns_in(names))
+        topics = self._hub.stream.catalogue.topics_of(patterns_in(names))
         return ReplayResponses(
             command,
             start_position,

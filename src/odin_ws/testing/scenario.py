@@ -196,7 +196,7 @@ class Scenario:
             ):
                 await service.source_status.state.wait_value(SourceState.LIVE)
                 # The feed is live when the hub has been handed the end of the history, not read it.
-                await service.hub.ingest.history_loaded.wait()
+                await service.hub.stream.history_loaded.wait()
                 task_status.started()
                 await self._stop.wait()
         self._stopped.set()

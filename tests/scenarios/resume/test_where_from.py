@@ -143,7 +143,7 @@ async def test_on_an_instance_that_is_paced(odin_scenario: Scenario, nursery: tr
         await follower.come(nursery, odin_scenario)
         await trio.sleep(1)
         follower.break_off()
-        assert paced.service.hub.ingest.order < 20
+        assert paced.service.hub.stream.order < 20
         await follower.come(nursery, paced)
         await trio.sleep(20)
         assert has_it_all(follower, odin_scenario.log)
