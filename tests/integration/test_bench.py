@@ -133,5 +133,5 @@ async def test_a_setting_that_there_is_not(embedded: str) -> None:
     )
 
     assert done.returncode == 1
-    assert "WS_PING_INTERVAL_SECONDS=x: allowed is" in done.stderr
+    assert "WS_PING_INTERVAL_SECONDS=x: must be" in done.stderr
     assert "Traceback" not in done.stderr

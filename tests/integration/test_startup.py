@@ -22,8 +22,8 @@ async def test_26_a_misspelt_setting_is_named() -> None:
     """A near miss stops the start with status 2 and a line that says which and what is meant."""
     status, output = await run_to_the_end({"WS_MAX_CONECTIONS": "5", "KAFKA_GROUP_ID": "mine"})
     assert status == 2
-    assert "WS_MAX_CONECTIONS: no such setting; WS_MAX_CONNECTIONS is meant" in output
-    assert "KAFKA_GROUP_ID: no such setting; KAFKA_CONSUMER_GROUP is meant" in output
+    assert "WS_MAX_CONECTIONS: unknown setting; did you mean WS_MAX_CONNECTIONS?" in output
+    assert "KAFKA_GROUP_ID: unknown setting; did you mean KAFKA_CONSUMER_GROUP?" in output
     assert len(output.splitlines()) == 2
 
 

@@ -218,7 +218,7 @@ async def test_one_worker_can_be_sent_away(broker: str) -> None:
 
 
 async def test_the_pages_are_those_of_all_workers(broker: str) -> None:
-    """What is delivered, connected and allowed is the sum; each worker reads everything."""
+    """What is delivered, connected and must be the sum; each worker reads everything."""
     async with two_workers(broker, WS_MAX_CONNECTIONS="101") as server, crowd(server) as clients:
         await Publisher(broker).publish(trades(50))
         for client in clients:
@@ -253,9 +253,9 @@ async def test_places_are_shared_out(broker: str) -> None:
     ("settings", "words", "line"),
     [
         ({"KAFKA_ASSIGNMENT": "group"}, ["--workers", "2"], "must be all with WS_WORKERS=2"),
-        ({}, ["--workers", "0"], "WS_WORKERS=0: allowed is an integer, 1 to 256 (processes)"),
+        ({}, ["--workers", "0"], "WS_WORKERS=0: must be an integer, 1 to 256 (processes)"),
         ({"WS_MAX_CONNECTIONS": "3"}, ["--workers", "4"], "WS_MAX_CONNECTIONS=3: "),
-        ({"WS_WORKERS": "two"}, [], "WS_WORKERS=two: allowed is an integer"),
+        ({"WS_WORKERS": "two"}, [], "WS_WORKERS=two: must be an integer"),
     ],
 )
 async def test_what_cannot_be_started_is_told_in_a_line(

@@ -162,7 +162,7 @@ def test_a_limit(query: Mapping[str, str], limit: int) -> None:
 @pytest.mark.parametrize("text", ["0", "1001", "-1", "", "ten", "1.5", "٣", "²", "9" * 5000])
 def test_a_bad_limit(text: str) -> None:
     """It is told what is allowed."""
-    with pytest.raises(InvalidQuery, match=r"^limit=.*: allowed is an integer, 1 to 1000$"):
+    with pytest.raises(InvalidQuery, match=r"^limit=.*: must be an integer, 1 to 1000$"):
         read_limit({"limit": text})
 
 
@@ -171,7 +171,7 @@ async def test_bad_questions_are_answered_400(odin_scenario: Scenario) -> None:
     answer = await ask(odin_scenario, "/clients?limit=all")
     assert (answer.status_code, answer.text) == (
         400,
-        "limit=all: allowed is an integer, 1 to 1000\n",
+        "limit=all: must be an integer, 1 to 1000\n",
     )
     answer = await ask(odin_scenario, "/clients?limt=5")
     assert (answer.status_code, answer.text) == (400, "unknown parameter limt; allowed: limit\n")

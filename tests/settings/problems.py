@@ -1,4 +1,4 @@
-"""What stops the start."""
+"""Returns the problems that stop the start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["problem_of", "problems_of"]
 
 
 def problems_of(**environ: str) -> list[str]:
-    """What these variables stop the start with."""
+    """Return the problems that these variables stop the start with."""
     with pytest.raises(SettingsError) as caught:
         load_settings(environ)
     assert str(caught.value) == "\n".join(caught.value.problems)
@@ -18,6 +18,6 @@ def problems_of(**environ: str) -> list[str]:
 
 
 def problem_of(**environ: str) -> str:
-    """The one thing that these variables stop the start with."""
+    """Return the only problem of these variables."""
     (problem,) = problems_of(**environ)
     return problem

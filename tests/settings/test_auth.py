@@ -1,4 +1,4 @@
-"""The settings of who may come in: what they may be, and what they may not be together."""
+"""Settings of authentication: values and combinations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIELDS = "WS_JWT_SECRET, WS_JWT_PUBLIC_KEY, WS_JWKS"
 
 
 def value_of(name: str, text: str, **others: str) -> Any:
-    """What a setting is when its variable is set to `text`."""
+    """Return the value of a setting whose variable is `text`."""
     settings, unknown = load_settings({name: text, **others})
     assert unknown == []
     return getattr(settings, name.lower())
@@ -28,11 +28,11 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_auth_is_one_of_two() -> None:
-    """In capitals or not."""
+def test_auth_is_none_or_jwt_in_any_case() -> None:
+    """Any other word stops the start."""
     assert value_of("WS_AUTH", "NONE") == "none"
     assert value_of("WS_AUTH", "Jwt", WS_JWT_SECRET="x") == "jwt"  # noqa: S106 -- of a test
-    assert problems_of(WS_AUTH="basic") == ["WS_AUTH=basic: allowed is one of none, jwt"]
+    assert problems_of(WS_AUTH="basic") == ["WS_AUTH=basic: must be one of none, jwt"]
 
 
 @pytest.mark.parametrize(
@@ -44,26 +44,26 @@ def test_auth_is_one_of_two() -> None:
         (FIELDS.split(", "), FIELDS.replace(", ", " and ")),
     ],
 )
-def test_exactly_one_source_of_keys_is_needed(given: list[str], found: str, file: Path) -> None:
-    """With none nobody gets in; of two nobody knows which is meant."""
+def test_jwt_needs_exactly_one_source_of_keys(given: list[str], found: str, file: Path) -> None:
+    """No key would verify no JWT; two would be ambiguous."""
     assert problems_of(WS_AUTH="jwt", **dict.fromkeys(given, str(file))) == [
-        f"WS_AUTH=jwt: exactly one of {FIELDS} is needed; there is {found}"
+        f"WS_AUTH=jwt: exactly one of {FIELDS} is needed, set: {found}"
     ]
 
 
 @pytest.mark.parametrize("name", [*FIELDS.split(", "), "WS_POLICY"])
 def test_keys_without_auth_stop_the_start(name: str, file: Path) -> None:
-    """Whoever forgot or misspelt WS_AUTH would serve everybody."""
+    """An operator who forgot or misspelt WS_AUTH would serve everybody."""
     problems = problems_of(**{name: str(file)})
-    assert problems == [f"{name} is set, but WS_AUTH=none: nobody would be asked for a token"]
+    assert problems == [f"{name} is set, but WS_AUTH=none: clients would not be authenticated"]
 
 
 @pytest.mark.parametrize("name", ["WS_JWT_PUBLIC_KEY", "WS_JWKS", "WS_POLICY"])
-def test_a_file_has_to_exist(name: str, tmp_path: Path) -> None:
-    """A wrong path is told at the start, a folder too."""
+def test_missing_file_stops_the_start(name: str, tmp_path: Path) -> None:
+    """A wrong path or a directory is reported at the start."""
     for wrong in (tmp_path, tmp_path / "none"):
         (problem,) = problems_of(**{name: str(wrong)})
-        assert problem.startswith(f"{name}={wrong}: allowed is the path of a file that exists")
+        assert problem.startswith(f"{name}={wrong}: must be the path of an existing file")
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_a_file_has_to_exist(name: str, tmp_path: Path) -> None:
         "http://[::1]:80/jwks.json",
     ],
 )
-def test_keys_may_come_from_a_safe_url(url: str) -> None:
-    """Over TLS, or without it from this machine."""
+def test_keys_url_is_https_or_loopback(url: str) -> None:
+    """Keys may come over TLS, or without TLS from this machine."""
     assert value_of("WS_JWKS", url, WS_AUTH="jwt") == url
 
 
@@ -97,34 +97,34 @@ def test_keys_may_come_from_a_safe_url(url: str) -> None:
         "https://[::1",
     ],
 )
-def test_keys_may_not_come_from_another_url(url: str) -> None:
+def test_other_keys_url_stops_the_start(url: str) -> None:
     """Who can change an answer on its way could let anybody in; and a URL is shown."""
     (problem,) = problems_of(WS_JWKS=url, WS_AUTH="jwt")
-    assert "a https URL (http only to this machine)" in problem
+    assert "an https URL (http only to this machine)" in problem
 
 
 @pytest.mark.parametrize("name", ["WS_JWT_AUDIENCE", "WS_JWT_ISSUER"])
 def test_audience_and_issuer_are_any_text(name: str) -> None:
-    """Issuers call themselves as they like."""
+    """Issuers have names of any form."""
     assert value_of(name, "https://id.example.com/ odin") == "https://id.example.com/ odin"
 
 
-def test_a_flag_is_true_or_false() -> None:
-    """No other word is taken for one of them."""
+def test_flag_is_true_or_false() -> None:
+    """No other word is accepted."""
     assert value_of("WS_TOKEN_IN_QUERY", "TRUE") is True
     assert value_of("WS_TOKEN_IN_QUERY", "false") is False
     for text in ("yes", "1", "0", "on", "truefalse"):
         assert problems_of(WS_TOKEN_IN_QUERY=text) == [
-            f"WS_TOKEN_IN_QUERY={text}: allowed is true or false"
+            f"WS_TOKEN_IN_QUERY={text}: must be true or false"
         ]
 
 
-def test_private_categories_are_a_list_that_can_be_empty() -> None:
-    """By a word of its own: a variable that is set to nothing counts as not set."""
+def test_private_categories_can_be_none() -> None:
+    """The word `none` empties the list: an empty variable counts as unset."""
     assert value_of("WS_PRIVATE_CATEGORIES", "balances, social") == ("balances", "social")
     assert value_of("WS_PRIVATE_CATEGORIES", "none") == ()
     assert problems_of(WS_PRIVATE_CATEGORIES=",") == [
-        "WS_PRIVATE_CATEGORIES=,: allowed is categories separated by commas, or none"
+        "WS_PRIVATE_CATEGORIES=,: must be categories, separated by commas, or the word none"
     ]
 
 
@@ -141,7 +141,7 @@ def test_private_categories_are_a_list_that_can_be_empty() -> None:
     ],
 )
 def test_origins_are_schemes_and_hosts(text: str) -> None:
-    """Several are separated by commas."""
+    """Several origins are separated by commas."""
     assert value_of("WS_ALLOWED_ORIGINS", text.upper()) == tuple(text.split(","))
 
 
@@ -161,9 +161,9 @@ def test_origins_are_schemes_and_hosts(text: str) -> None:
         ",",
     ],
 )
-def test_what_is_no_origin_stops_the_start(text: str) -> None:
-    """It would never be equal to what a browser sends, or to more than was meant."""
+def test_invalid_origin_stops_the_start(text: str) -> None:
+    """An invalid origin would never match, or match more than intended."""
     (problem,) = problems_of(WS_ALLOWED_ORIGINS=text)
     assert problem.startswith(
-        f"WS_ALLOWED_ORIGINS={text}: allowed is https://example.com or https://*."
+        f"WS_ALLOWED_ORIGINS={text}: must be https://example.com or https://*."
     )

@@ -1,4 +1,4 @@
-"""What makes no sense about Kafka's security stops the start, with a line for each setting."""
+"""Contradicting Kafka security settings stop the start, with a line for each."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ OAUTH = {"KAFKA_SASL_MECHANISM": "OAUTHBEARER"}
         BOTH | OAUTH | URL | CLIENT | SCOPE | CA,
     ],
 )
-def test_what_makes_sense_is_taken_without_a_warning(settings: dict[str, str]) -> None:
-    """Certificates and users in any combination, where nothing is sent in the clear."""
+def test_valid_combinations_have_no_warning(settings: dict[str, str]) -> None:
+    """Certificates and users in any combination, as long as nothing secret is unencrypted."""
     read, unknown = load_settings(settings)
     assert read.security_warnings == unknown == []
 
@@ -57,7 +57,7 @@ def test_what_makes_sense_is_taken_without_a_warning(settings: dict[str, str]) -
             BOTH | OAUTH | CLIENT | {"KAFKA_SASL_USERNAME": "odin"},
             [
                 "KAFKA_SASL_TOKEN_FILE or KAFKA_SASL_TOKEN_URL: has to",
-                "KAFKA_SASL_USERNAME: is of no use",
+                "KAFKA_SASL_USERNAME: must not be set",
             ],
         ),
         (
@@ -67,31 +67,31 @@ def test_what_makes_sense_is_taken_without_a_warning(settings: dict[str, str]) -
         (
             BOTH | OAUTH | TOKEN | CLIENT | SCOPE,
             [
-                "KAFKA_SASL_CLIENT_ID: is of no use",
-                "KAFKA_SASL_CLIENT_SECRET: is of no use",
-                "KAFKA_SASL_SCOPE: is of no use",
+                "KAFKA_SASL_CLIENT_ID: must not be set",
+                "KAFKA_SASL_CLIENT_SECRET: must not be set",
+                "KAFKA_SASL_SCOPE: must not be set",
             ],
         ),
         (
             BOTH | LOGIN | URL | CLIENT,
             [
-                "KAFKA_SASL_TOKEN_URL: is of no use",
-                "KAFKA_SASL_CLIENT_ID: is of no use",
-                "KAFKA_SASL_CLIENT_SECRET: is of no use",
+                "KAFKA_SASL_TOKEN_URL: must not be set",
+                "KAFKA_SASL_CLIENT_ID: must not be set",
+                "KAFKA_SASL_CLIENT_SECRET: must not be set",
             ],
         ),
-        (SSL | SCOPE, ["KAFKA_SASL_SCOPE: is of no use"]),
-        (BOTH | LOGIN | TOKEN, ["KAFKA_SASL_TOKEN_FILE: is of no use"]),
+        (SSL | SCOPE, ["KAFKA_SASL_SCOPE: must not be set"]),
+        (BOTH | LOGIN | TOKEN, ["KAFKA_SASL_TOKEN_FILE: must not be set"]),
         (
             BOTH | OAUTH | TOKEN | LOGIN,
-            ["KAFKA_SASL_USERNAME: is of no use", "KAFKA_SASL_PASSWORD: is of no use"],
+            ["KAFKA_SASL_USERNAME: must not be set", "KAFKA_SASL_PASSWORD: must not be set"],
         ),
-        (LOGIN, ["KAFKA_SASL_USERNAME: is of no use", "KAFKA_SASL_PASSWORD: is of no use"]),
-        (SSL | TOKEN, ["KAFKA_SASL_TOKEN_FILE: is of no use"]),
-        (PLAINTEXT | CA, ["KAFKA_SSL_CAFILE: is of no use"]),
+        (LOGIN, ["KAFKA_SASL_USERNAME: must not be set", "KAFKA_SASL_PASSWORD: must not be set"]),
+        (SSL | TOKEN, ["KAFKA_SASL_TOKEN_FILE: must not be set"]),
+        (PLAINTEXT | CA, ["KAFKA_SSL_CAFILE: must not be set"]),
         (
             SASL | LOGIN | IDENTITY,
-            ["KAFKA_SSL_CERTFILE: is of no use", "KAFKA_SSL_KEYFILE: is of no use"],
+            ["KAFKA_SSL_CERTFILE: must not be set", "KAFKA_SSL_KEYFILE: must not be set"],
         ),
         (SSL | {"KAFKA_SSL_CERTFILE": HERE}, ["KAFKA_SSL_KEYFILE: has to"]),
         (SSL | {"KAFKA_SSL_KEYFILE": HERE}, ["KAFKA_SSL_CERTFILE: has to"]),
@@ -101,26 +101,28 @@ def test_what_makes_sense_is_taken_without_a_warning(settings: dict[str, str]) -
         ),
     ],
 )
-def test_what_makes_no_sense_is_told(settings: dict[str, str], problems: list[str]) -> None:
-    """Each setting that is missing or has no effect, with the one that makes it so."""
+def test_contradicting_settings_stop_the_start(
+    settings: dict[str, str], problems: list[str]
+) -> None:
+    """Each missing or useless setting is named with the setting that it contradicts."""
     with pytest.raises(SettingsError) as caught:
         load_settings(settings)
     assert [one.partition(" with ")[0] for one in caught.value.problems] == [
-        {"has to": f"{name}: has to be set", "is of no use": f"{name}: is of no use"}[what]
+        {"has to": f"{name}: must be set", "must not be set": f"{name}: must not be set"}[what]
         for name, _, what in (problem.partition(": ") for problem in problems)
     ]
     assert "horse" not in str(caught.value)
 
 
-def test_a_token_comes_from_one_place() -> None:
-    """Of a file and a URL nobody knows which is meant."""
+def test_token_file_and_url_stop_the_start() -> None:
+    """Both at once would be ambiguous."""
     both = BOTH | OAUTH | TOKEN | URL | CLIENT
     assert problems_of(**both) == [
-        "KAFKA_SASL_TOKEN_FILE and KAFKA_SASL_TOKEN_URL are both set: one of them is too many"
+        "KAFKA_SASL_TOKEN_FILE and KAFKA_SASL_TOKEN_URL are both set: set only one"
     ]
 
 
-def test_a_token_may_be_fetched_from_this_machine_without_tls() -> None:
+def test_token_url_on_loopback_needs_no_tls() -> None:
     """Nobody is between."""
     url = "http://localhost:8080/token"
     settings, _ = load_settings(BOTH | OAUTH | CLIENT | {"KAFKA_SASL_TOKEN_URL": url})
@@ -138,24 +140,24 @@ def test_a_token_may_be_fetched_from_this_machine_without_tls() -> None:
         HERE,
     ],
 )
-def test_a_token_is_fetched_over_tls(url: str) -> None:
-    """The secret would be anybody's; and a URL with a password in it would be shown."""
+def test_token_url_must_be_https_without_password(url: str) -> None:
+    """The client secret would be sent unencrypted, or a password logged."""
     problem = problem_of(**(BOTH | OAUTH | CLIENT | {"KAFKA_SASL_TOKEN_URL": url}))
-    allowed = "a https URL (http only to this machine), or nothing"
-    assert problem == f"KAFKA_SASL_TOKEN_URL={url}: allowed is {allowed}"
+    allowed = "an https URL (http only to this machine), or nothing"
+    assert problem == f"KAFKA_SASL_TOKEN_URL={url}: must be {allowed}"
 
 
 @pytest.mark.parametrize(
     ("settings", "warning"),
     [
-        (SASL | LOGIN, "KAFKA_SASL_MECHANISM=PLAIN: the password is sent in the clear"),
+        (SASL | LOGIN, "KAFKA_SASL_MECHANISM=PLAIN: the password is sent unencrypted"),
         (
             SASL | OAUTH | TOKEN,
-            "KAFKA_SASL_MECHANISM=OAUTHBEARER: the token is sent in the clear",
+            "KAFKA_SASL_MECHANISM=OAUTHBEARER: the token is sent unencrypted",
         ),
     ],
 )
-def test_what_others_can_read_is_warned_of(settings: dict[str, str], warning: str) -> None:
-    """A password or a token without TLS is allowed, with one warning."""
+def test_credentials_without_tls_are_one_warning(settings: dict[str, str], warning: str) -> None:
+    """A password or token without TLS is accepted with one warning."""
     (told,) = load_settings(settings)[0].security_warnings
     assert told.endswith(warning)

@@ -1,4 +1,4 @@
-"""A secret comes from its variable or from a file, and is shown to nobody."""
+"""A secret comes from its variable or from a file, and is never printed."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ VALUE = "correct horse"
 
 @pytest.fixture(params=SECRETS)
 def name(request: pytest.FixtureRequest) -> str:
-    """The name of each secret there is."""
+    """The name of each secret."""
     return str(request.param)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where a secret's file may be."""
+    """A path for a secret's file."""
     return tmp_path / "secret"
 
 
 def secret_of(name: str, environ: dict[str, str]) -> Secret:
-    """What a secret is in this environment."""
+    """Return a secret's value in this environment."""
     settings, unknown = load_settings(BESIDE.get(name, {}) | environ)
     assert unknown == []
     value = getattr(settings, SECRETS[name])
@@ -50,8 +50,8 @@ def secret_of(name: str, environ: dict[str, str]) -> Secret:
     return value
 
 
-def test_a_secret_is_shown_as_stars_only() -> None:
-    """Neither text nor representation nor a format of it has the value."""
+def test_secret_prints_as_stars() -> None:
+    """Text, representation and formats do not contain the value."""
     secret = Secret(VALUE)
     assert {str(secret), repr(secret), f"{secret}", f"{secret!r}", f"{[secret]}"} == {
         "***",
@@ -60,46 +60,46 @@ def test_a_secret_is_shown_as_stars_only() -> None:
     assert secret.reveal() == VALUE
 
 
-def test_secrets_are_equal_by_their_values() -> None:
+def test_secrets_compare_by_value() -> None:
     """Two settings of one environment are equal."""
     assert Secret("a") == Secret("a") != Secret("b")
     assert Secret("a") != "a"
     assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
 
 
-def test_settings_with_a_secret_show_none(name: str) -> None:
-    """Whoever logs all settings, also as a dict, gives nothing away."""
+def test_settings_print_no_secret(name: str) -> None:
+    """Logging all settings, also as a dict, prints no secret."""
     settings, _ = load_settings(BESIDE.get(name, {}) | {name: VALUE})
     assert VALUE not in repr(settings)
     assert VALUE not in repr(attrs.asdict(settings))
 
 
 @pytest.mark.parametrize("text", [VALUE, f"{VALUE}\n", f"{VALUE}\r\n"])
-def test_a_variable_or_a_file_has_the_secret(name: str, text: str, file: Path) -> None:
-    """Both without the end of line that an editor puts behind it."""
+def test_secret_is_read_from_variable_or_file(name: str, text: str, file: Path) -> None:
+    """Both are read without the line end that an editor appends."""
     file.write_text(text, encoding="utf-8", newline="")
     assert secret_of(name, {name: text}).reveal() == VALUE
     assert secret_of(name, {f"{name}_FILE": f" {file} "}).reveal() == VALUE
 
 
-def test_spaces_belong_to_a_secret(name: str, file: Path) -> None:
-    """Only whoever made it knows whether they are meant."""
+def test_spaces_of_a_secret_are_kept(name: str, file: Path) -> None:
+    """Only the secret's author knows whether they are intended."""
     file.write_text(f" {VALUE}\t\n\n", encoding="utf-8")
     assert secret_of(name, {name: f" {VALUE}\t\n"}).reveal() == f" {VALUE}\t"
     assert secret_of(name, {f"{name}_FILE": str(file)}).reveal() == f" {VALUE}\t"
 
 
-def test_a_file_that_is_set_to_nothing_counts_as_not_set(name: str) -> None:
-    """Compose files and charts set what nobody gave a value."""
+def test_empty_file_variable_counts_as_unset(name: str) -> None:
+    """Compose files and charts set variables without a value."""
     assert load_settings({f"{name}_FILE": " "}) == (Settings(), [])
     assert secret_of(name, {name: VALUE, f"{name}_FILE": ""}).reveal() == VALUE
     assert getattr(Settings(), SECRETS[name]) is None
 
 
-def test_both_at_once_stop_the_start(name: str, file: Path) -> None:
-    """Which of them is meant nobody knows; the line has both names and not the value."""
+def test_secret_in_variable_and_file_stops_the_start(name: str, file: Path) -> None:
+    """The line has both names and not the value."""
     problem = problem_of(**{name: VALUE, f"{name}_FILE": str(file)})
-    assert problem == f"{name} and {name}_FILE are both set: one of them is too many"
+    assert problem == f"{name} and {name}_FILE are both set: set only one"
 
 
 @pytest.mark.parametrize(
@@ -115,16 +115,16 @@ def test_both_at_once_stop_the_start(name: str, file: Path) -> None:
     ],
     ids=["empty", "blank", "latin", "large"],
 )
-def test_a_file_that_is_no_secret_stops_the_start(
+def test_invalid_secret_file_stops_the_start(
     name: str, content: bytes, problem: str, file: Path
 ) -> None:
-    """The line names the variable and the file, and has nothing of what is in it."""
+    """The line names the variable and the file and has nothing of its content."""
     file.write_bytes(content)
     assert problem_of(**{f"{name}_FILE": str(file)}) == f"{name}_FILE={file}: the file {problem}"
 
 
-def test_a_file_that_cannot_be_read_stops_the_start(name: str, tmp_path: Path) -> None:
-    """One that is missing, or a folder, is told with the system's reason."""
+def test_unreadable_secret_file_stops_the_start(name: str, tmp_path: Path) -> None:
+    """A missing file or a directory is reported with the system's reason."""
     missing = tmp_path / "missing"
     assert problem_of(**{f"{name}_FILE": str(missing)}) == (
         f"{name}_FILE={missing}: the file cannot be read: No such file or directory"
@@ -134,7 +134,7 @@ def test_a_file_that_cannot_be_read_stops_the_start(name: str, tmp_path: Path) -
     )
 
 
-def test_a_secret_of_the_largest_size_is_taken(name: str, file: Path) -> None:
-    """The limit belongs to what is allowed."""
+def test_secret_of_maximum_size_is_accepted(name: str, file: Path) -> None:
+    """The limit is inclusive."""
     file.write_bytes(b"x" * MAX_SECRET_BYTES)
     assert len(secret_of(name, {f"{name}_FILE": str(file)}).reveal()) == MAX_SECRET_BYTES

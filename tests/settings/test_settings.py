@@ -1,4 +1,4 @@
-"""Settings are read or the start is stopped; what is meant for us is never ignored in silence."""
+"""Settings are read or stop the start; none of ours is ignored silently."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ INTEGERS = {
 
 
 def value_of(name: str, text: str) -> Any:
-    """What a setting is when its variable is set to `text`."""
+    """Return the value of a setting whose variable is `text`."""
     settings, unknown = load_settings({name: text} | BESIDE.get((name, text.upper()), {}))
     assert unknown == []
     return getattr(settings, SETTINGS[name][0])
 
 
-def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
+def test_every_setting_has_a_test_of_its_values() -> None:
     """A new setting needs a line above or a test below."""
     others = {"KAFKA_BROKERS", "KAFKA_CONSUMER_GROUP", "WS_ADDR", "WS_OPS_ADDR", "WS_CATALOGUE"}
     others |= {"KAFKA_DEAD_LETTER_TOPIC", "KAFKA_SASL_USERNAME", "KAFKA_SASL_TOKEN_FILE"}
@@ -113,26 +113,26 @@ def test_every_setting_is_covered_by_a_test_of_its_values() -> None:
     assert RANGES.keys() | CHOICES.keys() | others == SETTINGS.keys()
 
 
-def test_without_variables_the_defaults_hold() -> None:
-    """An empty environment is a good one, and the constructor's defaults are the same."""
+def test_empty_environment_gives_the_defaults() -> None:
+    """The constructor's defaults are the same."""
     assert load_settings({}) == (Settings(), [])
 
 
-def test_what_tells_about_the_inside_is_for_this_machine_only() -> None:
-    """The ops port listens on loopback unless it is told otherwise."""
+def test_ops_port_listens_on_loopback_by_default() -> None:
+    """The ops pages are internal."""
     assert ip_address(Settings().ws_ops_addr.host).is_loopback
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_default_can_be_written_out(name: str) -> None:
-    """What the documentation shows as the default is read as the default."""
+def test_documented_default_parses_to_the_default(name: str) -> None:
+    """The default in the documentation is read as the default."""
     field, setting = SETTINGS[name]
     assert value_of(name, setting.default) == getattr(Settings(), field)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_field_is_called_like_its_variable(name: str) -> None:
-    """One name to look for in code, documentation and deployments."""
+def test_field_has_the_name_of_its_variable(name: str) -> None:
+    """One name to search in code, documentation and deployments."""
     field, setting = SETTINGS[name]
     assert field == name.lower()
     assert isinstance(setting, Setting)
@@ -142,14 +142,14 @@ def test_a_field_is_called_like_its_variable(name: str) -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("text", ["", " ", "\t\n"])
-def test_a_variable_set_to_nothing_counts_as_not_set(name: str, text: str) -> None:
-    """Compose files and charts set what nobody gave a value."""
+def test_empty_variable_counts_as_unset(name: str, text: str) -> None:
+    """Compose files and charts set variables without a value."""
     assert load_settings({name: text}) == (Settings(), [])
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_a_number_in_range_is_taken(name: str) -> None:
-    """The ends of a range belong to it, and spaces around a value do not matter."""
+def test_number_in_range_is_accepted(name: str) -> None:
+    """Ranges are inclusive; spaces around a value are ignored."""
     _, lowest, highest, _ = RANGES[name]
     for text in (lowest, highest):
         if text is not None:
@@ -158,16 +158,16 @@ def test_a_number_in_range_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_a_number_out_of_range_stops_the_start(name: str) -> None:
-    """The line names the setting, the value, and what is allowed, with its unit."""
+def test_number_out_of_range_stops_the_start(name: str) -> None:
+    """The line has the setting, the value, the range and the unit."""
     below, lowest, highest, above = RANGES[name]
     unit = SETTINGS[name][1].unit
     for text in (below, above, "-1e9", "many", "nan", "inf", "-inf", "1e999", "0x10", "1,5"):
         if text is None:
             continue
         problem = problem_of(**{name: text})
-        assert problem.startswith(f"{name}={text}: allowed is ")
-        allowed = problem.partition("allowed is ")[2]
+        assert problem.startswith(f"{name}={text}: must be ")
+        allowed = problem.partition("must be ")[2]
         if name != "WS_PONG_TIMEOUT_SECONDS":
             assert re.search(rf"\b{re.escape(lowest)}\b", allowed)
         if highest is not None and name != "WS_PING_INTERVAL_SECONDS":
@@ -176,28 +176,28 @@ def test_a_number_out_of_range_stops_the_start(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(INTEGERS))
-def test_a_count_is_no_fraction(name: str) -> None:
-    """Half a connection is a mistake, and is not rounded."""
+def test_fraction_of_an_integer_setting_stops_the_start(name: str) -> None:
+    """Half a connection is a mistake and is not rounded."""
     assert "an integer" in problem_of(**{name: "2048.5"})
 
 
 @pytest.mark.parametrize("name", ["WS_MAX_CONNECTIONS_PER_IP", "WS_CONNECT_RATE_PER_IP"])
-def test_a_limit_of_an_address_that_is_not_set_is_not_0(name: str) -> None:
-    """0 lifts it for everybody, also for public addresses."""
+def test_unset_limit_per_address_differs_from_0(name: str) -> None:
+    """0 removes the limit for everybody, public addresses included."""
     assert getattr(Settings(), name.lower()) is None
     assert value_of(name, "0") == 0
-    assert "not set: " in SETTINGS[name][1].help
+    assert "default: " in SETTINGS[name][1].help
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_a_choice_is_one_of_its_words(name: str) -> None:
-    """Upper and lower case are the same; the line has all words."""
+def test_choice_is_one_of_its_words_in_any_case(name: str) -> None:
+    """The line lists all words."""
     words = CHOICES[name]
     for word in words:
         for text in word, word.upper(), word.lower():
             assert value_of(name, text) == word
     for text in ("other", words[0] + "x", ",".join(words)):
-        assert problem_of(**{name: text}) == f"{name}={text}: allowed is one of {', '.join(words)}"
+        assert problem_of(**{name: text}) == f"{name}={text}: must be one of {', '.join(words)}"
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_choice_is_one_of_its_words(name: str) -> None:
     ],
 )
 def test_brokers_are_a_list(text: str, brokers: tuple[str, ...]) -> None:
-    """Several are separated by commas."""
+    """Several brokers are separated by commas."""
     assert value_of("KAFKA_BROKERS", text) == brokers
 
 
@@ -231,9 +231,9 @@ def test_brokers_are_a_list(text: str, brokers: tuple[str, ...]) -> None:
         "::1:9092",
     ],
 )
-def test_a_broker_without_a_host_or_port_stops_the_start(text: str) -> None:
-    """A client library would find that out much later."""
-    assert problem_of(KAFKA_BROKERS=text).startswith(f"KAFKA_BROKERS={text}: allowed is host:port")
+def test_broker_without_host_or_port_stops_the_start(text: str) -> None:
+    """The Kafka client would find out much later."""
+    assert problem_of(KAFKA_BROKERS=text).startswith(f"KAFKA_BROKERS={text}: must be host:port")
 
 
 @pytest.mark.parametrize("name", ["WS_ADDR", "WS_OPS_ADDR"])
@@ -248,8 +248,8 @@ def test_a_broker_without_a_host_or_port_stops_the_start(text: str) -> None:
         ("[::]:3002", Address("::", 3002)),
     ],
 )
-def test_an_address_is_read_and_written_the_same(name: str, text: str, address: Address) -> None:
-    """What the log says can be set again."""
+def test_address_prints_as_it_was_set(name: str, text: str, address: Address) -> None:
+    """An address in the log can be set again."""
     assert value_of(name, text) == address
     assert str(address) == text
 
@@ -270,52 +270,54 @@ def test_an_address_is_read_and_written_the_same(name: str, text: str, address: 
         "a:3002,b:3002",
     ],
 )
-def test_what_is_no_address_stops_the_start(name: str, text: str) -> None:
-    """The line says how one is written."""
+def test_invalid_address_stops_the_start(name: str, text: str) -> None:
+    """The line has the format of an address."""
     assert problem_of(**{name: text}) == (
-        f"{name}={text}: allowed is host:port, or :port for every interface"
+        f"{name}={text}: must be host:port, or :port for every interface"
     )
 
 
-def test_a_name_is_any_text() -> None:
-    """Kafka allows nearly everything, for groups and for users."""
+def test_kafka_names_are_any_text() -> None:
+    """Kafka allows nearly any name for groups and users."""
     assert value_of("KAFKA_CONSUMER_GROUP", "odin ws/blue") == "odin ws/blue"
     user = LOGIN | {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "odin ws/blue"}
     assert load_settings(user)[0].kafka_sasl_username == "odin ws/blue"
 
 
 @pytest.mark.parametrize("name", ["CAFILE", "CERTFILE", "KEYFILE"])
-def test_a_certificate_is_a_file_that_exists(name: str, tmp_path: Path) -> None:
-    """A wrong path is told at the start, whatever the broker would say."""
+def test_missing_certificate_stops_the_start(name: str, tmp_path: Path) -> None:
+    """A wrong path is reported at the start."""
     wrong = tmp_path / "none.pem"
     problem = problem_of(**{f"KAFKA_SSL_{name}": str(wrong)})
-    assert problem.startswith(f"KAFKA_SSL_{name}={wrong}: allowed is the path of a file")
+    assert problem.startswith(f"KAFKA_SSL_{name}={wrong}: must be the path of an existing file")
 
 
-def test_a_topic_is_named_as_kafka_names_them() -> None:
-    """The broker would reject any other, letter by letter."""
+def test_dead_letter_topic_follows_kafka_rules() -> None:
+    """The broker would reject any other name."""
     for name in ("odin.dead_letters-2", "x" * 249):
         assert value_of("KAFKA_DEAD_LETTER_TOPIC", name) == name
     for name in ("x" * 250, "odin/dead", "dead letters", ".", "..", "tot\u00e9"):
-        allowed = "allowed is the name of a topic, or nothing"
+        allowed = "must be the name of a topic, or nothing"
         problem = problem_of(KAFKA_DEAD_LETTER_TOPIC=name)
         assert problem == f"KAFKA_DEAD_LETTER_TOPIC={name}: {allowed}"
 
 
-def test_a_token_may_be_written_later() -> None:
-    """The program that renews it may start after us."""
+def test_token_file_may_be_missing_at_start() -> None:
+    """The program that renews the token may start later."""
     token = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"}
     settings, _ = load_settings(token | {"KAFKA_SASL_TOKEN_FILE": "/run/later"})
     assert settings.kafka_sasl_token_file == Path("/run/later")
 
 
-def test_a_catalogue_is_a_file_that_exists(tmp_path: Path) -> None:
-    """A wrong path is told at the start, a folder too."""
+def test_missing_catalogue_stops_the_start(tmp_path: Path) -> None:
+    """A wrong path or a directory is reported at the start."""
     file = tmp_path / "weather.toml"
     file.touch()
     assert value_of("WS_CATALOGUE", str(file)) == file
     for wrong in (tmp_path, tmp_path / "none.toml"):
-        assert problem_of(WS_CATALOGUE=str(wrong)).startswith(f"WS_CATALOGUE={wrong}: allowed")
+        assert problem_of(WS_CATALOGUE=str(wrong)).startswith(
+            f"WS_CATALOGUE={wrong}: must be the path"
+        )
 
 
 @pytest.mark.parametrize(
@@ -328,19 +330,19 @@ def test_a_catalogue_is_a_file_that_exists(tmp_path: Path) -> None:
     ],
 )
 def test_trusted_proxies_are_networks(text: str, networks: list[str]) -> None:
-    """An address alone is a network of one."""
+    """A single address is a network of one."""
     assert value_of("WS_TRUSTED_PROXIES", text) == tuple(map(ip_network, networks))
 
 
 @pytest.mark.parametrize("text", ["proxy", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0-10.0.0.9", "*"])
-def test_what_is_no_network_stops_the_start(text: str) -> None:
-    """A network that is half an address would trust more than was meant."""
+def test_invalid_network_stops_the_start(text: str) -> None:
+    """A network with host bits would trust more than intended."""
     assert problem_of(WS_TRUSTED_PROXIES=text).startswith(
-        f"WS_TRUSTED_PROXIES={text}: allowed is networks such as 10.0.0.0/8"
+        f"WS_TRUSTED_PROXIES={text}: must be networks such as 10.0.0.0/8"
     )
 
 
-def test_a_proxy_protocol_needs_trusted_proxies() -> None:
+def test_proxy_protocol_without_trusted_proxies_stops_the_start() -> None:
     """Nobody could connect."""
     (problem,) = problems_of(WS_PROXY_PROTOCOL="required")
     assert "needs WS_TRUSTED_PROXIES" in problem
@@ -348,34 +350,34 @@ def test_a_proxy_protocol_needs_trusted_proxies() -> None:
 
 
 @pytest.mark.parametrize("name", ["WS_TLS_CERT", "WS_TLS_KEY"])
-def test_a_certificate_needs_its_key(name: str, tmp_path: Path) -> None:
-    """A server that was meant to speak TLS does not start without."""
+def test_certificate_without_key_stops_the_start(name: str, tmp_path: Path) -> None:
+    """A server that is meant to use TLS does not start without."""
     file = tmp_path / "some.pem"
     file.touch()
-    assert problem_of(**{name: str(file)}) == "WS_TLS_CERT and WS_TLS_KEY: one needs the other"
+    assert problem_of(**{name: str(file)}) == "WS_TLS_CERT and WS_TLS_KEY: set both or neither"
     assert problem_of(**{name: str(tmp_path / "none.pem")}).startswith(f"{name}=")
     settings, _ = load_settings({"WS_TLS_CERT": str(file), "WS_TLS_KEY": str(file)})
     assert settings.ws_tls_cert == settings.ws_tls_key == file
 
 
 @pytest.mark.parametrize(("interval", "timeout"), [("30", "30"), ("80", ""), ("", "29.9")])
-def test_a_pong_has_to_have_time(interval: str, timeout: str) -> None:
-    """Two settings that are good alone and not together are both named."""
+def test_pong_timeout_below_ping_interval_stops_the_start(interval: str, timeout: str) -> None:
+    """The line names both settings."""
     (problem,) = problems_of(WS_PING_INTERVAL_SECONDS=interval, WS_PONG_TIMEOUT_SECONDS=timeout)
     assert problem.startswith(f"WS_PONG_TIMEOUT_SECONDS={timeout or '75'}: ")
     assert f"WS_PING_INTERVAL_SECONDS={interval or '30'}" in problem
 
 
-def test_workers_and_a_group_do_not_go_together() -> None:
-    """The line names both settings: a subscriber would get what its worker reads, by chance."""
+def test_workers_with_a_consumer_group_stop_the_start() -> None:
+    """The line names both settings: a subscriber would get the partitions of a random worker."""
     (problem,) = problems_of(WS_WORKERS="2", KAFKA_ASSIGNMENT="group")
     assert problem.startswith("KAFKA_ASSIGNMENT=group: must be all with WS_WORKERS=2")
     settings, _ = load_settings({"WS_WORKERS": "1", "KAFKA_ASSIGNMENT": "group"})
     assert settings.kafka_assignment == "group"
 
 
-def test_settings_can_be_made_in_code() -> None:
-    """By the names of their fields, for tests and for embedding; they do not change."""
+def test_settings_constructor_takes_field_names() -> None:
+    """For tests and embedding; settings are immutable."""
     settings = Settings(ws_max_connections=5, ws_addr=Address("", 0))
     assert attrs.asdict(settings, recurse=False) == attrs.asdict(Settings(), recurse=False) | {
         "ws_max_connections": 5,
@@ -399,11 +401,11 @@ def test_settings_can_be_made_in_code() -> None:
     ],
 )
 def test_ops_hosts_are_names_and_addresses(text: str, hosts: tuple[str, ...]) -> None:
-    """In lower case, as they are compared."""
+    """They are stored in lower case, for comparison."""
     assert value_of("WS_OPS_HOSTS", text) == hosts
 
 
 @pytest.mark.parametrize("text", ["odin-ws:3003", "http://odin-ws", "*.example.com", "a b", "[x]"])
-def test_ops_host_that_could_match_nothing_stops_the_start(text: str) -> None:
-    """A port or a scheme would never be in what is compared."""
-    assert problem_of(WS_OPS_HOSTS=text).startswith(f"WS_OPS_HOSTS={text}: allowed is names")
+def test_ops_host_with_port_or_scheme_stops_the_start(text: str) -> None:
+    """It could match no Host header."""
+    assert problem_of(WS_OPS_HOSTS=text).startswith(f"WS_OPS_HOSTS={text}: must be names")

@@ -1,4 +1,4 @@
-"""Names of settings: what is meant for us and misspelt stops the start, others' are left alone."""
+"""Misspelt settings stop the start; names of other programs are ignored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTINGS = {setting.name: (field, setting) for field, setting in declared_settin
 
 
 def near_misses(name: str) -> Iterator[str]:
-    """A name with one letter left out, doubled or replaced, or two letters swapped."""
+    """Return a name with one letter missing, doubled or replaced, or two letters swapped."""
     # A short name with another prefix is anybody's; see the test of names that are not ours.
     short = name.startswith("LOG_") or name in {"WS_ADDR", "WS_AUTH", "WS_JWKS"}
     start = name.index("_") + 1 if short else 0
@@ -33,11 +33,11 @@ FILE_NAMES = {setting.file_name for _, setting in SETTINGS.values() if setting.f
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS.keys() | FILE_NAMES))
-def test_failing_26_a_misspelt_name_stops_the_start(name: str) -> None:
-    """Any slip in any name, also that of a secret's file, is told with the name that is meant."""
+def test_misspelt_name_stops_the_start(name: str) -> None:
+    """One typo in any name, `_FILE` names included, is reported with the intended name."""
     missed = sorted(set(near_misses(name)) - SETTINGS.keys() - FILE_NAMES)
     problems = problems_of(**dict.fromkeys(missed, "1"))
-    assert problems == [f"{miss}: no such setting; {name} is meant" for miss in missed]
+    assert problems == [f"{miss}: unknown setting; did you mean {name}?" for miss in missed]
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,10 @@ def test_failing_26_a_misspelt_name_stops_the_start(name: str) -> None:
         ("ws_max_connections", "WS_MAX_CONNECTIONS"),
     ],
 )
-def test_failing_26_a_known_confusion_stops_the_start(name: str, meant: str) -> None:
-    """What a deployment set in vain for the earlier server is told, whatever its value."""
-    assert problem_of(**{name: "x"}) == f"{name}: no such setting; {meant} is meant"
-    assert problem_of(**{name: ""}) == f"{name}: no such setting; {meant} is meant"
+def test_ineffective_names_of_the_original_stop_the_start(name: str, meant: str) -> None:
+    """A name that a deployment set in vain is reported, whatever its value."""
+    assert problem_of(**{name: "x"}) == f"{name}: unknown setting; did you mean {meant}?"
+    assert problem_of(**{name: ""}) == f"{name}: unknown setting; did you mean {meant}?"
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_failing_26_a_known_confusion_stops_the_start(name: str, meant: str) -> 
     ],
 )
 def test_unknown_name_about_security_stops_the_start(name: str, meant: str) -> None:
-    """The server would start open otherwise; the line names what is meant, or what there is."""
-    assert re.match(rf"{name}: no such setting; .*\b{meant}\b", problem_of(**{name: "x"}))
+    """The server would start unprotected otherwise; the line names the setting or the choice."""
+    assert re.match(rf"{name}: unknown setting; .*\b{meant}\b", problem_of(**{name: "x"}))
 
 
 WORDS = ["TLS", "SSL", "CERT", "KEY", "AUTH", "TOKEN", "JWT", "JWKS", "ORIGIN", "SASL", "PROXY"]
@@ -97,48 +97,48 @@ WORDS = ["TLS", "SSL", "CERT", "KEY", "AUTH", "TOKEN", "JWT", "JWKS", "ORIGIN", 
 
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("prefix", ["WS", "KAFKA"])
-def test_every_word_of_security_stops_the_start(prefix: str, word: str) -> None:
-    """Wherever the word stands in a name under our prefixes."""
+def test_security_word_anywhere_in_a_name_stops_the_start(prefix: str, word: str) -> None:
+    """Names under our prefixes with such a word must be settings."""
     for name in (f"{prefix}_{word}_QUUX", f"{prefix}_QUUX_{word}", f"{prefix}_MY{word}S_QUUX"):
         problem = problem_of(**{name: "x"})
-        assert problem.startswith(f"{name}: no such setting; ")
+        assert problem.startswith(f"{name}: unknown setting; ")
         assert any(known in problem for known in SETTINGS)
 
 
 @pytest.mark.parametrize(
     "name", sorted(SETTINGS.keys() - {n.removesuffix("_FILE") for n in FILE_NAMES})
 )
-def test_file_of_a_setting_that_is_no_secret_stops_the_start(name: str) -> None:
-    """WS_TLS_CERT_FILE is WS_TLS_CERT, and would be ignored."""
+def test_file_name_of_a_non_secret_stops_the_start(name: str) -> None:
+    """WS_TLS_CERT_FILE means WS_TLS_CERT and would be ignored."""
     assert problem_of(**{f"{name}_FILE": "/etc/x"}) == (
-        f"{name}_FILE: no such setting; {name} is meant: only secrets have a name with _FILE"
+        f"{name}_FILE: unknown setting; did you mean {name}? Only secrets have a _FILE name"
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "suggestion"),
     [
-        ("WS_PORT", "8080", "WS_ADDR is meant"),
-        ("WS_PORT", ":8080", "WS_ADDR is meant"),
-        ("WS_HOST", "0.0.0.0", "WS_ADDR is meant"),  # noqa: S104 -- a value
+        ("WS_PORT", "8080", "did you mean WS_ADDR?"),
+        ("WS_PORT", ":8080", "did you mean WS_ADDR?"),
+        ("WS_HOST", "0.0.0.0", "did you mean WS_ADDR?"),  # noqa: S104 -- a value
         ("WS_PATH", "/socket", "subscribers connect at the path /ws, which cannot be set"),
-        ("WS_METRICS_PORT", "9090", "WS_OPS_ADDR is meant"),
-        ("WS_MAX_CLIENTS", "5", "WS_MAX_CONNECTIONS is meant"),
-        ("WS_HEARTBEAT_INTERVAL", "5", "WS_PING_INTERVAL_SECONDS is meant"),
-        ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092", "KAFKA_BROKERS is meant"),
-        ("KAFKA_HOST", "kafka", "KAFKA_BROKERS is meant"),
-        ("KAFKA_PORT", "9092", "KAFKA_BROKERS is meant"),
-        ("KAFKA_TOPICS", "a,b", "WS_CATALOGUE is meant"),
-        ("KAFKA_USERNAME", "odin", "KAFKA_SASL_USERNAME is meant"),
+        ("WS_METRICS_PORT", "9090", "did you mean WS_OPS_ADDR?"),
+        ("WS_MAX_CLIENTS", "5", "did you mean WS_MAX_CONNECTIONS?"),
+        ("WS_HEARTBEAT_INTERVAL", "5", "did you mean WS_PING_INTERVAL_SECONDS?"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092", "did you mean KAFKA_BROKERS?"),
+        ("KAFKA_HOST", "kafka", "did you mean KAFKA_BROKERS?"),
+        ("KAFKA_PORT", "9092", "did you mean KAFKA_BROKERS?"),
+        ("KAFKA_TOPICS", "a,b", "did you mean WS_CATALOGUE?"),
+        ("KAFKA_USERNAME", "odin", "did you mean KAFKA_SASL_USERNAME?"),
     ],
 )
-def test_neighbours_name_for_a_setting_is_told(name: str, value: str, told: str) -> None:
-    """What other servers call it stops the start with what it is called here."""
-    assert problem_of(**{name: value}) == f"{name}: no such setting; {told}"
+def test_name_of_another_server_stops_the_start(name: str, value: str, suggestion: str) -> None:
+    """The line has our name of the setting."""
+    assert problem_of(**{name: value}) == f"{name}: unknown setting; {suggestion}"
 
 
-def test_neighbours_names_lead_to_settings_and_are_none() -> None:
-    """The table follows the settings."""
+def test_names_of_other_servers_map_to_existing_settings() -> None:
+    """None of them is a setting itself."""
     assert set(NEIGHBOURS.values()) <= SETTINGS.keys()
     assert not NEIGHBOURS.keys() & (SETTINGS.keys() | FILE_NAMES)
 
@@ -160,7 +160,7 @@ SERVICES = (
 )
 @pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp"])
 def test_kubernetes_service_link_never_stops_the_start(service: str, protocol: str) -> None:
-    """Whatever words its service has in its name: a cluster sets it for every pod beside it."""
+    """A cluster sets such variables for every service."""
     name = service.replace("-", "_").upper()
     url = f"{protocol}://10.0.0.1:443"
     port = f"{name}_PORT_443_{protocol.upper()}"
@@ -201,8 +201,8 @@ def test_kubernetes_service_link_never_stops_the_start(service: str, protocol: s
         "WS_ADDRESS_OF_NOBODY",
     ],
 )
-def test_other_names_under_our_prefixes_are_only_reported(name: str) -> None:
-    """Others set them, so they do not stop the start; but an operator sees them."""
+def test_other_names_with_our_prefixes_are_a_warning(name: str) -> None:
+    """Other programs set them, so they do not stop the start."""
     assert load_settings({name: "x"}) == (Settings(), [name])
 
 
@@ -210,14 +210,14 @@ def test_other_names_under_our_prefixes_are_only_reported(name: str) -> None:
     "name",
     ["PATH", "HOME", "LOGLEVEL", "LOG_DIR", "LOG_LEVELS_OF_OTHERS", "LOGNAME", "PORT", "ADDR", ""],
 )
-def test_names_that_are_not_ours_are_nothing_to_us(name: str) -> None:
-    """Other programs' variables are neither reported nor taken for ours."""
+def test_names_without_our_prefixes_are_ignored(name: str) -> None:
+    """Other programs' variables are neither reported nor read."""
     assert load_settings({name: "x"}) == (Settings(), [])
 
 
 @given(st.dictionaries(st.text(st.characters(min_codepoint=65, max_codepoint=95)), st.text()))
-def test_any_environment_is_read_or_told_what_is_wrong(environ: dict[str, str]) -> None:
-    """No variable brings anything but settings or a SettingsError."""
+def test_any_environment_gives_settings_or_settings_error(environ: dict[str, str]) -> None:
+    """No variable raises anything else."""
     problems = [""]
     try:
         settings, _ = load_settings(environ)
@@ -228,8 +228,8 @@ def test_any_environment_is_read_or_told_what_is_wrong(environ: dict[str, str]) 
     assert problems
 
 
-def test_all_problems_are_told_at_once() -> None:
-    """One start is enough to see every mistake: bad values in order, then bad names."""
+def test_all_problems_are_reported_at_once() -> None:
+    """Invalid values come first, in order, then unknown names."""
     problems = problems_of(
         WS_MAX_CONNECTIONS="0",
         KAFKA_BROKERS="kafka",
@@ -254,14 +254,14 @@ def test_several_unknown_names_are_reported_in_order() -> None:
 
 
 def test_no_setting_is_a_near_miss_of_another() -> None:
-    """All of them can be set at once, as an example of each setting does."""
+    """All settings can be set at once."""
     environ = {name: setting.default for name, (_, setting) in SETTINGS.items()}
     assert load_settings(environ) == (Settings(), [])
 
 
 @pytest.mark.parametrize(("former", "now"), FORMER_NAMES.items())
-def test_a_former_name_stops_the_start_with_the_present_one(former: str, now: str) -> None:
-    """Nothing reads the former name, so who still sets it must hear of it."""
+def test_former_name_stops_the_start_with_the_present_name(former: str, now: str) -> None:
+    """Nothing reads the former name."""
     assert now in SETTINGS
     assert former not in SETTINGS
-    assert problem_of(**{former: "1"}) == f"{former}: no such setting; it is called {now} now"
+    assert problem_of(**{former: "1"}) == f"{former}: unknown setting; its name is {now} now"

@@ -49,7 +49,7 @@ def read_limit(query: Mapping[str, str]) -> int:
     # Not all that is a digit to Python is one to us.
     limit = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST)) else 0
     if not 1 <= limit <= _MOST:
-        raise InvalidQuery(f"limit={text}: allowed is an integer, 1 to {_MOST}")
+        raise InvalidQuery(f"limit={text}: must be an integer, 1 to {_MOST}")
     return limit
 
 

@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class SettingsError(ValueError):
-    """Settings that cannot be used; `problems` has a line for each."""
+    """Invalid settings; `problems` has a line for each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -54,9 +54,9 @@ class SettingsError(ValueError):
 
 @attrs.frozen
 class Setting:
-    """One setting as `odin-ws config` and docs/settings.md show it. `allowed` says it in words.
+    """One setting. `allowed`: the allowed values in words, for errors and docs/settings.md.
 
-    `file_name`: the variable that names a file with the value instead; only secrets have one.
+    `file_name`: the variable that names a file with the value; only secrets have one.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Setting:
     file_name: str | None = None
 
     def origin(self, environ: Mapping[str, str]) -> str:
-        """Where its value comes from: environment, file, or default."""
+        """Return the source of the value: environment, file, or default."""
         if environ.get(self.name, "").strip():
             return "environment"
         if self.file_name and environ.get(self.file_name, "").strip():
@@ -79,14 +79,14 @@ class Setting:
 def setting(
     name: str, default: str, kind: tuple[Callable[[str], T], str], unit: str, help_: str
 ) -> T:
-    """A field of an attrs class for one setting; `kind` is one of those below."""
+    """Declare a setting as a field of an attrs class; `kind` is one of the kinds below."""
     parse, allowed = kind
     field: T = _field(Setting(name, default, unit, help_, allowed, parse))
     return field
 
 
 def secret(name: str, help_: str) -> Secret | None:
-    """A field for a secret, which there is none of by default; `name`_FILE can name its file."""
+    """Declare a secret, unset by default; its value may come from the file in `name`_FILE."""
     file_name = f"{name}_FILE"
     allowed = f"a secret, also in a file: {file_name}"
     field: Secret | None = _field(Setting(name, "", "", help_, allowed, _secret, file_name))
@@ -98,11 +98,11 @@ def _field(declared: Setting) -> Any:
     return attrs.field(default=default, kw_only=True, metadata={Setting: declared})
 
 
-# ---- kinds of values: how a text is read, and what is allowed in words
+# ---- kinds of values: a parser, and the allowed values in words
 
 
 def integer(low: int, high: float = math.inf) -> tuple[Callable[[str], int], str]:
-    """A whole number, `low` and `high` included."""
+    """An integer from `low` to `high`, inclusive."""
 
     def parse(text: str) -> int:
         value = int(text)
@@ -114,7 +114,7 @@ def integer(low: int, high: float = math.inf) -> tuple[Callable[[str], int], str
 
 
 def number(low: float, high: float = math.inf) -> tuple[Callable[[str], float], str]:
-    """A finite number, `low` and `high` included."""
+    """A finite number from `low` to `high`, inclusive."""
 
     def parse(text: str) -> float:
         value = float(text)
@@ -126,18 +126,18 @@ def number(low: float, high: float = math.inf) -> tuple[Callable[[str], float], 
 
 
 def optional(kind: tuple[Callable[[str], T], str]) -> tuple[Callable[[str], T | None], str]:
-    """One of these kinds, or None where nothing is said."""
+    """A value of `kind`, or None for an empty text."""
     parse, allowed = kind
     return lambda text: parse(text) if text else None, f"{allowed}; or nothing"
 
 
 def _range(low: float, high: float) -> str:
-    # Ten digits: limits are never rounded, 16777216 stays 16777216.
+    # Ten digits: no limit of a setting is rounded (16777216).
     return f"{low:.10g} or more" if high == math.inf else f"{low:.10g} to {high:.10g}"
 
 
 def choice(*words: str) -> tuple[Callable[[str], str], str]:
-    """One of some words, in capitals or not."""
+    """One of `words`, in any case."""
     known = {word.lower(): word for word in words}
 
     def parse(text: str) -> str:
@@ -148,7 +148,7 @@ def choice(*words: str) -> tuple[Callable[[str], str], str]:
     return parse, "one of " + ", ".join(words)
 
 
-# A name, an IPv4 address, or an IPv6 address in brackets: no list, and no URL.
+# A name, an IPv4 address, or an IPv6 address in brackets; neither a list nor a URL.
 _HOST: Final = re.compile(r"\[[^\s\[\]]+\]|[^\s:;/\[\]]+")
 
 
@@ -177,7 +177,7 @@ def _address(text: str) -> Address:
 
 
 def _secret(text: str) -> Secret | None:
-    # What a shell or an editor put behind it is no part of it, as in a file.
+    # Shells and editors append line ends, which are not part of the secret.
     return Secret(text.rstrip("\r\n")) if text.strip() else None
 
 
@@ -208,14 +208,14 @@ def _optional_url(text: str) -> str | None:
     if not text:
         return None
     url = urlsplit(text)
-    # What comes unprotected over a network is anybody's; and no password may stand in a URL.
+    # Without TLS anyone on the network could change the keys; passwords in URLs would be logged.
     safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
     if not (safe and url.hostname) or "@" in url.netloc or url.port == 0:
         raise ValueError
     return text
 
 
-# Kafka's own rule.
+# Kafka's rule for topic names.
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{0,249}")
 
 
@@ -242,7 +242,7 @@ def _origins(text: str) -> tuple[str, ...]:
     return words
 
 
-# A name, or an address with or without brackets: no port, for that is ours to choose.
+# A name, or an address with or without brackets, without a port.
 _NAME: Final = re.compile(r"\*|[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?")
 
 
@@ -258,25 +258,25 @@ def _optional_path(text: str) -> Path | None:
     return Path(text) if text else None
 
 
-BROKERS: Final = (_words, "host:port, several separated by commas")
-TEXT: Final = (_text, "a text that is not empty")
+BROKERS: Final = (_words, "host:port, separated by commas")
+TEXT: Final = (_text, "a non-empty text")
 OPTIONAL_TEXT: Final = (str, "any text, or nothing")
 ADDRESS: Final = (_address, "host:port, or :port for every interface")
-FILE: Final = (_optional_file, "the path of a file that exists, or nothing")
+FILE: Final = (_optional_file, "the path of an existing file, or nothing")
 NETWORKS: Final = (
     _networks,
     "networks such as 10.0.0.0/8 or 2001:db8::/32, or addresses, separated by commas; or nothing",
 )
 FILE_OR_URL: Final = (
     _file_or_url,
-    "the path of a file that exists, a https URL (http only to this machine), or nothing",
+    "the path of an existing file, an https URL (http only to this machine), or nothing",
 )
-URL: Final = (_optional_url, "a https URL (http only to this machine), or nothing")
+URL: Final = (_optional_url, "an https URL (http only to this machine), or nothing")
 FLAG: Final = (_flag, "true or false")
-CATEGORIES: Final = (_categories, "categories separated by commas, or none")
+CATEGORIES: Final = (_categories, "categories, separated by commas, or the word none")
 ORIGINS: Final = (
     _origins,
-    "https://example.com or https://*.example.com, several separated by commas; or * for all",
+    "https://example.com or https://*.example.com, separated by commas; or * for all",
 )
 HOSTS: Final = (
     _hosts,

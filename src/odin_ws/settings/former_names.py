@@ -1,4 +1,4 @@
-"""Former names of settings, each with the present one."""
+"""Former names of settings and their present names."""
 
 from __future__ import annotations
 

@@ -12,10 +12,9 @@ from odin_ws.settings.declaration import FILE, NETWORKS, choice, integer, number
 
 __all__ = ["PUBLIC_CONNECTIONS", "PUBLIC_CONNECT_RATE", "HandshakeSettings"]
 
-# What a public address may have where its limits are not set: more than the devices of an office
-# or of a provider's shared address make, and a twelfth of the default WS_MAX_CONNECTIONS. Other
-# addresses have no limit then, for proxies nobody has declared, load balancers and benches are
-# there.
+# Limits for public addresses: more than the devices behind the shared address of an office or
+# provider make, and a twelfth of the default WS_MAX_CONNECTIONS. Other addresses are unlimited by
+# default: they are undeclared proxies, load balancers and benchmarks.
 PUBLIC_CONNECTIONS: Final = 1000
 PUBLIC_CONNECT_RATE: Final = 100.0
 
@@ -29,87 +28,87 @@ class HandshakeSettings:
         "",
         FILE,
         "",
-        "certificate chain (PEM): subscribers are served over TLS; read again on SIGHUP",
+        "certificate chain (PEM); enables TLS for subscribers; reloaded on SIGHUP",
     )
     ws_tls_key: Path | None = setting(
-        "WS_TLS_KEY", "", FILE, "", "its private key (PEM), without a password"
+        "WS_TLS_KEY", "", FILE, "", "private key (PEM) of WS_TLS_CERT, without a password"
     )
     ws_tls_expiry_warning_days: float = setting(
         "WS_TLS_EXPIRY_WARNING_DAYS",
         "14",
         number(0, 3650),
         "days",
-        "for as long before the certificate expires, health is degraded",
+        "health is degraded for this time before the certificate expires",
     )
     ws_trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
         "WS_TRUSTED_PROXIES",
         "",
         NETWORKS,
         "",
-        "who is believed for whom it asks: by WS_FORWARDED_HEADER and PROXY headers",
+        "proxies whose WS_FORWARDED_HEADER and PROXY header are trusted",
     )
     ws_forwarded_header: str = setting(
         "WS_FORWARDED_HEADER",
         "X-Forwarded-For",
         choice("X-Forwarded-For", "Forwarded"),
         "",
-        "the header in which trusted proxies name their clients; the other one is ignored",
+        "header in which trusted proxies name the client's address; the other is ignored",
     )
     ws_proxy_protocol: str = setting(
         "WS_PROXY_PROTOCOL",
         "off",
         choice("off", "required"),
         "",
-        "required: connections come from trusted proxies only, and begin with a PROXY header, v2",
+        "required: only trusted proxies may connect, with a PROXY v2 header on each connection",
     )
     ws_max_connections_per_ip: int | None = setting(
         "WS_MAX_CONNECTIONS_PER_IP",
         "",
         optional(integer(0)),
         "connections",
-        "more from one address (IPv6: one /64) are answered 429; 0 for no limit; "
-        f"not set: {PUBLIC_CONNECTIONS} from a public address, no limit for others",
+        "limit per address (IPv6: /64), above it 429; 0 for no limit; "
+        f"default: {PUBLIC_CONNECTIONS} from a public address, no limit for others",
     )
     ws_connect_rate: float = setting(
         "WS_CONNECT_RATE",
         "0",
         number(0, 1e6),
         "connections/s",
-        "more than that are answered 429, after a burst of 5 seconds' worth; 0 for no limit",
+        "limit of new connections, above it 429; bursts of 5 seconds' worth; 0 for no limit",
     )
     ws_connect_rate_per_ip: float | None = setting(
         "WS_CONNECT_RATE_PER_IP",
         "",
         optional(number(0, 1e6)),
         "connections/s",
-        "the same from one address (IPv6: one /64); 0 for no limit; "
-        f"not set: {PUBLIC_CONNECT_RATE:g} from a public address, no limit for others",
+        "new connections per address (IPv6: /64), above it 429; 0 for no limit; "
+        f"default: {PUBLIC_CONNECT_RATE:g} from a public address, no limit for others",
     )
     ws_max_loop_delay_seconds: float = setting(
         "WS_MAX_LOOP_DELAY_SECONDS",
         "0.5",
         number(0, 60),
         "s",
-        "while the event loop is behind by more, new connections get 503; 0 for no limit",
+        "while the event loop is late by more, new connections get 503; 0 for no limit",
     )
     ws_max_fragments: int = setting(
         "WS_MAX_FRAGMENTS",
         "128",
         integer(1, 1_000_000),
         "frames",
-        "a command in more frames closes with 1009",
+        "a command in more frames closes the connection with 1009",
     )
     ws_message_timeout_seconds: float = setting(
         "WS_MESSAGE_TIMEOUT_SECONDS",
         "10",
         number(0.1, 3600),
         "s",
-        "a command that was begun and is not whole by then closes with 1008",
+        "a fragmented command that takes longer closes the connection with 1008",
     )
     ws_max_pending_handshakes: int = setting(
         "WS_MAX_PENDING_HANDSHAKES",
         "2048",
         integer(1, 1_000_000),
-        "callers",
-        "who may be on the way in at once; with more, who has waited longest is answered 503",
+        "handshakes",
+        "limit of unfinished handshakes; above it the oldest gets 503",
     )

@@ -18,36 +18,36 @@ class HistorySettings:
         str(64 * MIB),
         integer(0),
         "bytes",
-        "memory for the recent past that returning clients are served from; 0 for none",
+        "memory for recent messages, from which clients resume; 0 for none",
     )
     ws_history_seconds: float = setting(
-        "WS_HISTORY_SECONDS", "300", number(0), "s", "how far back that may reach"
+        "WS_HISTORY_SECONDS", "300", number(0), "s", "age of the oldest message in history"
     )
     ws_snapshot_bytes: int = setting(
         "WS_SNAPSHOT_BYTES",
         str(32 * MIB),
         integer(0),
         "bytes",
-        "memory for the last message of each channel, which snapshots are made of; 0 for none",
+        "memory for the last message of each channel, for snapshots; 0 for none",
     )
     ws_replay_consumers: int = setting(
         "WS_REPLAY_CONSUMERS",
         "4",
         integer(1, 64),
         "scans",
-        "how many scans of Kafka's log run at once; clients that need one share it",
+        "limit of concurrent scans of Kafka's log; clients share scans",
     )
     ws_max_replay_records: int = setting(
         "WS_MAX_REPLAY_RECORDS",
         "1000000",
         integer(0),
         "records",
-        "what one replay may read from Kafka, of all tokens; older ones are reported as lost",
+        "records that one replay may read from Kafka; older ones are reported as lost",
     )
     ws_positions_interval_seconds: float = setting(
         "WS_POSITIONS_INTERVAL_SECONDS",
         "10",
         number(0.1, 3600),
         "s",
-        "how often a client that asked for positions is told how far it is",
+        "time between positions messages to a client that requested positions",
     )

@@ -26,7 +26,7 @@ class KafkaSettings:
     """See odin_ws.settings.Settings."""
 
     kafka_brokers: tuple[str, ...] = setting(
-        "KAFKA_BROKERS", "localhost:9092", BROKERS, "", "brokers to begin with"
+        "KAFKA_BROKERS", "localhost:9092", BROKERS, "", "bootstrap brokers"
     )
     kafka_assignment: str = setting(
         "KAFKA_ASSIGNMENT",
@@ -47,37 +47,41 @@ class KafkaSettings:
         "0.5",
         number(0.001, 30),
         "s",
-        "how long the broker may hold a fetch while no record comes",
+        "longest wait of the broker for records before it responds to a fetch",
     )
     kafka_probe_seconds: float = setting(
         "KAFKA_PROBE_SECONDS",
         "5",
         number(0.1, 60),
         "s",
-        "how often layout and lag are asked for, the bound on a request, and how long a "
-        "partition's trouble may last before it is shown",
+        "interval of metadata and lag requests, their timeout, and how long a "
+        "partition may fail before health shows it",
     )
     ws_catalogue: Path | None = setting(
-        "WS_CATALOGUE", "", FILE, "", "topics, categories and bundles (TOML); Odin's by default"
+        "WS_CATALOGUE",
+        "",
+        FILE,
+        "",
+        "file of topics, categories and bundles (TOML); default: Odin's",
     )
     ws_max_kafka_rate: float = setting(
         "WS_MAX_KAFKA_RATE",
         "1000",
         number(0),
         "records/s",
-        "reading is slowed down to this; 0 for no limit",
+        "records read per second at most; 0 for no limit",
     )
     ws_max_record_bytes: int = setting(
         "WS_MAX_RECORD_BYTES",
         str(256 << 10),
         integer(1024, 16 * MIB),
         "bytes",
-        "a record with a larger value is passed by and counted",
+        "records with a larger value are skipped and counted",
     )
     kafka_dead_letter_topic: str = setting(
         "KAFKA_DEAD_LETTER_TOPIC",
         "",
         TOPIC,
         "",
-        "where records that are passed by are written, with the reason; nowhere by default",
+        "topic for skipped records and their reason; default: none",
     )

@@ -1,4 +1,4 @@
-"""Loads all settings from environment variables, and checks those that depend on each other."""
+"""Loads all settings from environment variables and checks combinations."""
 
 from __future__ import annotations
 
@@ -32,48 +32,48 @@ class Settings(
     HistorySettings,
     ProcessSettings,
 ):
-    """The server's settings. Every one can be given to the constructor too, by its field's name.
+    """The server's settings. The constructor takes each by its field's name, too.
 
-    They are shown in the order of the bases.
+    `odin-ws config` lists them in the order of the base classes.
     """
 
     def __attrs_post_init__(self) -> None:
-        """Check what takes several settings to judge."""
+        """Check settings that depend on each other."""
         problems = self.security_problems() + self.auth_problems()
         if self.ws_pong_timeout_seconds <= self.ws_ping_interval_seconds:
             problems.append(
                 f"WS_PONG_TIMEOUT_SECONDS={self.ws_pong_timeout_seconds:g}: must be more than "
                 f"WS_PING_INTERVAL_SECONDS={self.ws_ping_interval_seconds:g}, "
-                "or no pong could be in time"
+                "so that a pong can arrive in time"
             )
         if self.ws_proxy_protocol == "required" and not self.ws_trusted_proxies:
             problems.append(
-                "WS_PROXY_PROTOCOL=required: needs WS_TRUSTED_PROXIES, or nobody could connect"
+                "WS_PROXY_PROTOCOL=required: needs WS_TRUSTED_PROXIES, so that someone can connect"
             )
         if (self.ws_tls_cert is None) != (self.ws_tls_key is None):
-            problems.append("WS_TLS_CERT and WS_TLS_KEY: one needs the other")
+            problems.append("WS_TLS_CERT and WS_TLS_KEY: set both or neither")
         if self.ws_workers > 1 and self.kafka_assignment == "group":
             problems.append(
-                f"KAFKA_ASSIGNMENT=group: must be all with WS_WORKERS={self.ws_workers}, or each "
-                "worker would have a share of the partitions, and nobody chooses a client's worker"
+                f"KAFKA_ASSIGNMENT=group: must be all with WS_WORKERS={self.ws_workers}: each "
+                "worker would read a part of the partitions, and clients cannot choose a worker"
             )
         if problems:
             raise SettingsError(problems)
 
 
 def declared_settings() -> Iterator[tuple[str, Setting]]:
-    """Every setting with the name of its field."""
+    """Yield every setting with the name of its field."""
     for section in Settings.__bases__:
         for field in attrs.fields(section):
             yield field.name, field.metadata[Setting]
 
 
 def load_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """Settings from environment variables, and the unknown names among those under our prefixes.
+    """Read settings from environment variables; also returns unknown WS_ and KAFKA_ names.
 
-    A variable that is set but empty counts as not set. Raises SettingsError with every problem:
-    values out of range, files of secrets that cannot be used, and names of settings that there are
-    not (see odin_ws.settings.unknown_names).
+    An empty variable counts as unset. Raises SettingsError with all problems: values out of
+    range, unreadable files of secrets, and unknown names that look like a setting
+    (odin_ws.settings.unknown_names).
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -97,7 +97,7 @@ def load_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
 
 
 def _read(setting: Setting, environ: Mapping[str, str]) -> Any:
-    """The value of a setting that is set. Raises ValueError with the line to print."""
+    """Return the value of a setting that is set. Raises ValueError with the line to print."""
     if setting.file_name:
         return _read_secret(setting, setting.file_name, environ)
     text = environ[setting.name].strip()
@@ -105,7 +105,7 @@ def _read(setting: Setting, environ: Mapping[str, str]) -> Any:
         return setting.parse(text)
     except ValueError:
         unit = f" ({setting.unit})" if setting.unit else ""
-        problem = f"{setting.name}={text}: allowed is {setting.allowed}{unit}"
+        problem = f"{setting.name}={text}: must be {setting.allowed}{unit}"
         raise ValueError(problem) from None
 
 
@@ -116,7 +116,7 @@ def _read_secret(setting: Setting, file_name: str, environ: Mapping[str, str]) -
         # Not stripped: a secret may begin or end with a space.
         return setting.parse(text)
     if text.strip():
-        raise ValueError(f"{setting.name} and {file_name} are both set: one of them is too many")
+        raise ValueError(f"{setting.name} and {file_name} are both set: set only one")
     try:
         return read_secret_file(Path(file))
     except ValueError as error:

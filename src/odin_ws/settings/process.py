@@ -19,46 +19,52 @@ class ProcessSettings:
         "127.0.0.1:3003",
         ADDRESS,
         "",
-        "where health and metrics are; they tell about the inside",
+        "address for health and metrics; keep it internal",
     )
     ws_workers: int = setting(
         "WS_WORKERS",
         "1",
-        # More than the cores of any machine would only read Kafka more often.
+        # 256 exceeds the cores of any machine; more processes would only repeat reads of Kafka.
         integer(1, 256),
         "processes",
-        "how many share the port, one core each; `odin-ws serve --workers` comes before it",
+        "processes that share the port, one core each; `odin-ws serve --workers` overrides it",
     )
     ws_drain_delay_seconds: float = setting(
         "WS_DRAIN_DELAY_SECONDS",
         "1",
         number(0, 600),
         "s",
-        "from SIGTERM until no more are accepted: for load balancers to notice",
+        "time from SIGTERM until new connections are rejected, for load balancers to react",
     )
     ws_drain_timeout_seconds: float = setting(
         "WS_DRAIN_TIMEOUT_SECONDS",
         "8",
         number(0.1, 3600),
         "s",
-        "how long sending clients away may take after that; then the rest is cut off",
+        "time for closing clients after the delay; then the rest are cut off",
     )
     ws_cpu_limit: float = setting(
         "WS_CPU_LIMIT",
         "0",
         number(0, 4096),
         "cores",
-        "CPU of all processes together; 0: the container's limit, else the machine's; "
-        "new connections get 503 while it, or one core of a process, is used up",
+        "CPU cores of all processes; 0: the container's limit, else the machine's; "
+        "new connections get 503 while they, or one core of a process, are used up",
     )
     ws_memory_limit: int = setting(
         "WS_MEMORY_LIMIT",
         "0",
         integer(0),
         "bytes",
-        "from here on new ones get 503; 0: 90% of the container's limit, else of the machine's",
+        "above it new connections get 503; 0: 90% of the container's limit, else of the machine's",
     )
     log_level: str = setting(
-        "LOG_LEVEL", "info", choice("debug", "info", "warning", "error"), "", "what is logged"
+        "LOG_LEVEL",
+        "info",
+        choice("debug", "info", "warning", "error"),
+        "",
+        "lowest level that is logged",
     )
-    log_format: str = setting("LOG_FORMAT", "json", choice("json", "text"), "", "how")
+    log_format: str = setting(
+        "LOG_FORMAT", "json", choice("json", "text"), "", "format of log lines"
+    )

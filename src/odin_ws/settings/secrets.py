@@ -7,12 +7,12 @@ from typing import Final
 
 __all__ = ["MAX_SECRET_BYTES", "Secret", "read_secret_file"]
 
-# A key in PEM has a few KiB; what is far larger is not the file that was meant.
+# A PEM key has a few KiB; a far larger file is the wrong file.
 MAX_SECRET_BYTES: Final = 64 << 10
 
 
 class Secret:
-    """A value that logs, errors and tracebacks show as `***`; `reveal` is the only way to it."""
+    """A value that logs, errors and tracebacks show as `***`; only `reveal` returns it."""
 
     __slots__ = ("_value",)
 
@@ -20,7 +20,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value itself: not to be kept, shown, or put into a message."""
+        """Return the value, which must not be stored, printed or put into a message."""
         return self._value
 
     def __repr__(self) -> str:
@@ -34,9 +34,9 @@ class Secret:
 
 
 def read_secret_file(path: Path) -> Secret:
-    """The secret that is all of a file but the ends of lines behind it.
+    """Read a secret from a file, without line ends at its end.
 
-    Raises ValueError, which says what is wrong with the file and nothing of what is in it.
+    Raises ValueError with the problem of the file and nothing of its content.
     """
     try:
         with path.open("rb") as file:

@@ -14,78 +14,86 @@ __all__ = ["SubscriberSettings"]
 class SubscriberSettings:
     """See odin_ws.settings.Settings."""
 
-    ws_addr: Address = setting("WS_ADDR", ":3002", ADDRESS, "", "where subscribers connect")
+    ws_addr: Address = setting("WS_ADDR", ":3002", ADDRESS, "", "address for subscribers")
     ws_max_connections: int = setting(
-        "WS_MAX_CONNECTIONS", "12000", integer(1), "connections", "more are answered 503"
+        "WS_MAX_CONNECTIONS", "12000", integer(1), "connections", "further connections get 503"
     )
     ws_max_broadcast_rate: float = setting(
         "WS_MAX_BROADCAST_RATE",
         "20",
         number(0, 1000),
         "cycles/s",
-        "cycles of writes to subscribers; 0 for no limit",
+        "write cycles per second, each with at most one write to a subscriber; 0 for no limit",
     )
     ws_max_subscriptions: int = setting(
         "WS_MAX_SUBSCRIPTIONS",
         "1024",
         integer(1, 1_000_000),
         "patterns",
-        "what one connection may subscribe to",
+        "limit of patterns per connection",
     )
     ws_max_subscription_bytes: int = setting(
         "WS_MAX_SUBSCRIPTION_BYTES",
         str(64 << 10),
         integer(1024, 1024 * MIB),
         "bytes",
-        "what the patterns of one connection may have together",
+        "limit of the total length of a connection's patterns",
     )
     ws_max_message_bytes: int = setting(
         "WS_MAX_MESSAGE_BYTES",
         str(64 << 10),
         integer(128, 16 * MIB),
         "bytes",
-        "a larger command closes with 1009",
+        "a larger command closes the connection with 1009",
     )
     ws_command_rate: float = setting(
-        "WS_COMMAND_RATE", "10", number(0.1, 1e6), "commands/s", "what one client may send"
+        "WS_COMMAND_RATE",
+        "10",
+        number(0.1, 1e6),
+        "commands/s",
+        "commands per second of one connection",
     )
     ws_command_burst: int = setting(
-        "WS_COMMAND_BURST", "100", integer(1, 1_000_000), "commands", "and at once"
+        "WS_COMMAND_BURST",
+        "100",
+        integer(1, 1_000_000),
+        "commands",
+        "commands that a connection may send at once",
     )
     ws_max_header_bytes: int = setting(
         "WS_MAX_HEADER_BYTES",
         str(16 << 10),
         integer(512, MIB),
         "bytes",
-        "a larger request head is answered 431",
+        "a larger request head gets 431",
     )
     ws_handshake_timeout_seconds: float = setting(
         "WS_HANDSHAKE_TIMEOUT_SECONDS",
         "5",
         number(0.1, 60),
         "s",
-        "a slower request head is answered 408",
+        "a slower request head gets 408",
     )
     ws_send_queue_bytes: int = setting(
         "WS_SEND_QUEUE_BYTES",
         str(MIB),
         integer(1024, 1024 * MIB),
         "bytes",
-        "a subscriber with more waiting than this is closed as slow",
+        "a subscriber with more unsent bytes is closed as slow",
     )
     ws_write_timeout_seconds: float = setting(
         "WS_WRITE_TIMEOUT_SECONDS",
         "10",
         number(0.1, 3600),
         "s",
-        "a subscriber whose oldest waiting byte is older than this is closed as slow",
+        "a subscriber whose oldest unsent byte is older is closed as slow",
     )
     ws_conflation_threshold_bytes: int = setting(
         "WS_CONFLATION_THRESHOLD_BYTES",
         str(64 << 10),
         integer(0, 1024 * MIB),
         "bytes",
-        "with more waiting, a subscriber that asked for the latest only is sent only that",
+        "with more unsent bytes, a subscriber with delivery latest gets only the latest messages",
     )
     ws_compression: str = setting(
         "WS_COMPRESSION",
@@ -95,12 +103,12 @@ class SubscriberSettings:
         "permessage-deflate, if offered: shared compresses a message once for all clients",
     )
     ws_ping_interval_seconds: float = setting(
-        "WS_PING_INTERVAL_SECONDS", "30", number(0.1, 3600), "s", "how often each client is pinged"
+        "WS_PING_INTERVAL_SECONDS", "30", number(0.1, 3600), "s", "time between pings to a client"
     )
     ws_pong_timeout_seconds: float = setting(
         "WS_PONG_TIMEOUT_SECONDS",
         "75",
         number(0.1, 7200),
         "s",
-        "clients that send nothing for this time are closed; more than WS_PING_INTERVAL_SECONDS",
+        "clients that send nothing for longer are closed; must exceed WS_PING_INTERVAL_SECONDS",
     )

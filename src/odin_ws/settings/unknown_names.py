@@ -1,4 +1,4 @@
-"""Unknown and misspelt settings: which setting is meant, and which names belong to others."""
+"""Finds misspelt settings among unknown variables, and names that belong to other programs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["NEIGHBOURS", "is_ours", "problem_with"]
 
 _PREFIXES: Final = ("WS_", "KAFKA_")
 
-# Kubernetes sets these for each service that a pod could use: for one called `ws-auth` WS_AUTH_PORT
-# is tcp://10.0.0.1:443. No setting is called so.
+# Kubernetes sets these for each service that a pod could use: for a service called `ws-auth`,
+# WS_AUTH_PORT is tcp://10.0.0.1:443. No setting has such a name.
 _SERVICE_LINK: Final = re.compile(
     r".+_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 
-# What somebody writes into a `…_PORT` by hand; a service link has a URL there.
+# The value of a `…_PORT` that a person has set; a service link has a URL.
 _PORT_BY_HAND: Final = re.compile(r"\s*([^\s/]*:)?[0-9]+\s*")
 
-# Whoever sets a name with one of these wants something protected, and would not see that it is not.
+# A misspelt name with one of these words would leave something unprotected without a warning.
 _SECURITY: Final = re.compile(
     r"TLS|SSL|CERT|KEY|AUTH|TOKEN|JWT|JWKS|JWK|ORIGIN|CORS|SASL|PROXY|PROXIES|"
     r"SECRET|PASSWORD|CREDENTIAL"
 )
 
-# Words that the settings have for these.
+# Words in the names of settings that mean the same.
 _SYNONYMS: Final = {
     "TLS": ("SSL",),
     "SSL": ("TLS",),
@@ -40,8 +40,8 @@ _SYNONYMS: Final = {
     "PROXIES": ("PROXY",),
 }
 
-# What other programs call our settings; KAFKA_GROUP_ID is what the original's deployment set in
-# vain while its code read KAFKA_CONSUMER_GROUP.
+# Names of our settings in other programs. The original's deployment set KAFKA_GROUP_ID without
+# effect: its code read KAFKA_CONSUMER_GROUP.
 _NAMES: Final = {
     "KAFKA_BROKERS": (
         "KAFKA_BOOTSTRAP",
@@ -159,32 +159,32 @@ _NAMES: Final = {
 }
 NEIGHBOURS: Final = {name: meant for meant, names in _NAMES.items() for name in names}
 
-# Names that the line beside them explains.
+# Names with an explanation of their own.
 _EXPLAINED: Final = dict.fromkeys(
     ("WS_PATH", "WS_ENDPOINT", "WS_ROUTE"),
     "subscribers connect at the path /ws, which cannot be set",
-) | {former: f"it is called {now} now" for former, now in FORMER_NAMES.items()}
+) | {former: f"its name is {now} now" for former, now in FORMER_NAMES.items()}
 
-# More than one slip in a longer name. What Kafka's images set is further off: KAFKA_BROKER_ID is
-# 0.86 KAFKA_BROKERS.
+# Similarity of a longer name with more than one typo. Names that Kafka's images set are less
+# similar: KAFKA_BROKER_ID is 0.86 KAFKA_BROKERS.
 _NEAR: Final = 0.88
 
-# From here on a name with a word of _SECURITY in it is taken for the setting that it is most like.
+# Similarity above which a name with a word of _SECURITY is taken for its most similar setting.
 _LIKE: Final = 0.75
 
 
 def is_ours(name: str) -> bool:
-    """Whether only settings of this program should have such a name."""
+    """Return whether a name has a prefix that only this program's settings should have."""
     return name.startswith(_PREFIXES)
 
 
 def problem_with(name: str, value: str, known: Collection[str]) -> str | None:
-    """What an unknown name stops the start with; None if the name may be somebody else's.
+    """Return why an unknown name stops the start; None if it may belong to another program.
 
     Args:
-        name: of an environment variable, in capitals or not.
-        value: tells a port that somebody has set from a service link of Kubernetes.
-        known: the names of all settings, among them those of files with secrets.
+        name: of an environment variable, in any case.
+        value: distinguishes a port that a person has set from a service link of Kubernetes.
+        known: the names of all settings, including the `_FILE` names of secrets.
     """
     upper = name.upper()
     if _SERVICE_LINK.fullmatch(upper) and not (
@@ -192,20 +192,20 @@ def problem_with(name: str, value: str, known: Collection[str]) -> str | None:
     ):
         return None
     if upper in _EXPLAINED:
-        return f"{name}: no such setting; {_EXPLAINED[upper]}"
+        return f"{name}: unknown setting; {_EXPLAINED[upper]}"
     if (base := upper.removesuffix("_FILE")) != upper and base in known:
-        return f"{name}: no such setting; {base} is meant: only secrets have a name with _FILE"
+        return f"{name}: unknown setting; did you mean {base}? Only secrets have a _FILE name"
     if (meant := NEIGHBOURS.get(upper) or _near(upper, known)) is not None:
-        return f"{name}: no such setting; {meant} is meant"
+        return f"{name}: unknown setting; did you mean {meant}?"
     if is_ours(upper) and (words := set(_SECURITY.findall(upper))):
-        return f"{name}: no such setting; {_about(upper, words, known)}"
+        return f"{name}: unknown setting; {_about(upper, words, known)}"
     return None
 
 
 def _near(name: str, known: Collection[str]) -> str | None:
-    """The setting that a name is a near miss of."""
-    # A misspelt prefix is a near miss too; but LOGLEVEL and the like are other programs' as often
-    # as ours.
+    """Return the setting that `name` is a near miss of, or None."""
+    # A misspelt prefix is a near miss too, except for names such as LOGLEVEL that other programs
+    # use as well.
     ours = [one for one in sorted(known) if name.startswith("LOG_") or is_ours(one)]
     if slipped := [one for one in ours if is_ours(name) and _is_one_slip(name, one)]:
         return slipped[0]
@@ -214,7 +214,7 @@ def _near(name: str, known: Collection[str]) -> str | None:
 
 
 def _is_one_slip(name: str, meant: str) -> bool:
-    """Whether one letter is too many, missing or wrong, or two neighbours are swapped."""
+    """Return whether one letter is extra, missing or wrong, or two neighbours are swapped."""
     same = next(
         (at for at, (one, other) in enumerate(zip(name, meant, strict=False)) if one != other),
         min(len(name), len(meant)),
@@ -229,12 +229,12 @@ def _is_one_slip(name: str, meant: str) -> bool:
 
 
 def _about(name: str, words: set[str], known: Collection[str]) -> str:
-    """Which setting a name with these words is meant to be, or which ones there are to choose."""
+    """Return which setting `name` is likely to mean, or the settings to choose from."""
     words |= {other for word in words for other in _SYNONYMS.get(word, ())}
     prefix = next(one for one in _PREFIXES if name.startswith(one))
     secure = [one for one in sorted(known) if one.startswith(prefix) and _SECURITY.search(one)]
     related = [one for one in secure if any(word in one for word in words)] or secure
-    # The names of files with secrets would only double the choice.
+    # `_FILE` names would only double the choice.
     related = [one for one in related if one.partition("_FILE")[0] not in {*related} - {one}]
     choice = difflib.get_close_matches(name, related, n=1, cutoff=_LIKE) or related
-    return f"{choice[0]} is meant" if len(choice) == 1 else f"there are {', '.join(choice)}"
+    return f"did you mean {choice[0]}?" if len(choice) == 1 else f"one of {', '.join(choice)}?"
