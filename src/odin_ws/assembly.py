@@ -9,8 +9,9 @@ from typing import Final
 import attrs
 
 from odin_ws.announcements import broadcast_offset_gaps
-from odin_ws.auth.grants import full_grant
+from odin_ws.auth.grants import Grant, full_grant
 from odin_ws.auth.origins import Origins
+from odin_ws.canary.credential import CanaryCredential
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.token_expiry import Expiry
@@ -32,16 +33,17 @@ from odin_ws.lifecycle import Lifecycle
 from odin_ws.listener.read_scheduler import ReadScheduler
 from odin_ws.listener.tls import Certificate
 from odin_ws.log_reader import LogReader
+from odin_ws.pattern import channel_name
 from odin_ws.resources.container import Resources, own_cgroup
 from odin_ws.resume import ReplayContext, ReplayLimits, ReplayStats, ScanPool
-from odin_ws.server import ConnectionLimits, ConnectionServer
+from odin_ws.server import CanaryLimits, ConnectionLimits, ConnectionServer
 from odin_ws.service import Service
 from odin_ws.session.session import SessionLimits
 from odin_ws.session.subscription_limits import SubscriptionLimits
 from odin_ws.settings import Settings
 from odin_ws.settings.handshake import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
 
-__all__ = ["Upstream", "build", "history_records", "kafka", "read_certificate"]
+__all__ = ["Upstream", "build", "canary_channel", "history_records", "kafka", "read_certificate"]
 
 # Bytes that a retained record of a few hundred bytes takes: the bound of the records read at start.
 _RETAINED_BYTES: Final = 2048
@@ -49,6 +51,13 @@ _RETAINED_BYTES: Final = 2048
 # A fetch and what follows from it is some 2 ms of CPU. Without a broadcast rate fetches are still
 # this far apart, so that 1,000 records a second are not 1,000 fetches.
 _SHORTEST_SLOT: Final = 0.005
+
+
+# Of the channel that the canary subscribes to.
+_CANARY_TOKEN: Final = "odin-ws-canary"  # noqa: S105 -- a record's key
+
+# The commands of the canary: a second, and at once. It sends two.
+_CANARY_COMMANDS: Final = (10.0, 10)
 
 
 @attrs.frozen
@@ -68,8 +77,12 @@ def build(
     catalogue: Catalogue,
     upstream: Upstream,
     certificate: Certificate | None = None,
+    canary: CanaryCredential | None = None,
 ) -> Service:
-    """Make the parts and join them; nothing runs yet. Raises SettingsError."""
+    """Make the parts and join them; nothing runs yet. Raises SettingsError.
+
+    `canary`: the credential of the service's own canary, where it has one.
+    """
     hub = _hub(settings, catalogue)
     lifecycle = Lifecycle()
     budget = MemoryBudget()
@@ -96,8 +109,9 @@ def build(
         Admission(settings.ws_max_connections, resources.overload, lifecycle, budget=budget),
         Keepalive(settings.ws_ping_interval_seconds, settings.ws_pong_timeout_seconds),
         _limits(settings, budget),
-        handshaker=_handshaker(settings, certificate),
+        handshaker=_handshaker(settings, certificate, canary),
         authenticator=_authenticator(settings, catalogue, hub),
+        canary=None if canary is None else _canary_limits(settings, catalogue),
     )
     hub.ingest.on_offset_gaps = partial(broadcast_offset_gaps, server)
     service = Service(
@@ -158,7 +172,9 @@ def read_certificate(settings: Settings) -> Certificate | None:
     )
 
 
-def _handshaker(settings: Settings, certificate: Certificate | None) -> Handshaker:
+def _handshaker(
+    settings: Settings, certificate: Certificate | None, canary: CanaryCredential | None
+) -> Handshaker:
     limits = HandshakeLimits(
         max_pending=settings.ws_max_pending_handshakes,
         max_header_bytes=settings.ws_max_header_bytes,
@@ -173,7 +189,7 @@ def _handshaker(settings: Settings, certificate: Certificate | None) -> Handshak
         PerAddressLimit.of(settings.ws_connect_rate_per_ip, PUBLIC_CONNECT_RATE),
         PerAddressLimit.of(settings.ws_max_connections_per_ip, public),
     )
-    return Handshaker(limits, RateLimiter(addresses), certificate)
+    return Handshaker(limits, RateLimiter(addresses), certificate, canary)
 
 
 def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
@@ -195,6 +211,18 @@ def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
         compression=settings.ws_compression == "shared",
         session=SessionLimits(settings.ws_command_rate, settings.ws_command_burst, subscriptions),
     )
+
+
+def canary_channel(catalogue: Catalogue) -> str:
+    """The channel that the canary subscribes to; records of its token are nobody's."""
+    return channel_name(_CANARY_TOKEN, next(iter(catalogue.categories)))
+
+
+def _canary_limits(settings: Settings, catalogue: Catalogue) -> CanaryLimits:
+    # It reads its channel and nothing else; a low WS_COMMAND_RATE is not its concern.
+    grant = Grant({next(iter(catalogue.categories)): frozenset({_CANARY_TOKEN})})
+    subscriptions = _limits(settings, MemoryBudget()).session.subscriptions
+    return CanaryLimits(grant, SessionLimits(*_CANARY_COMMANDS, subscriptions))
 
 
 def history_records(settings: Settings) -> int:

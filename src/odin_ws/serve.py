@@ -7,6 +7,7 @@ last; records are read and dispatched until the last subscriber has left.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
@@ -18,7 +19,10 @@ import trio
 
 from odin_ws.address import Address
 from odin_ws.announcements import broadcast_feed_status, close_rebalanced_subscribers
-from odin_ws.assembly import Upstream, build, read_certificate
+from odin_ws.assembly import Upstream, build, canary_channel, read_certificate
+from odin_ws.canary.credential import CANARY_HEADER, CanaryCredential, new_secret
+from odin_ws.canary.probe import PROXY_LOCAL, Target
+from odin_ws.canary.runner import run_canary
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.connection import CLOSE_SECONDS
 from odin_ws.lifecycle import ServiceState
@@ -32,11 +36,12 @@ from odin_ws.ops.server import serve_ops
 from odin_ws.ops.stats import OpsStats
 from odin_ws.records import Item
 from odin_ws.service import Service
-from odin_ws.settings import Settings
+from odin_ws.settings import Secret, Settings
 
 __all__ = [
     "Accept",
     "Addresses",
+    "canary",
     "dead_letters",
     "dispatcher",
     "kafka_ingest",
@@ -85,19 +90,25 @@ async def serve(
 
 
 @asynccontextmanager
-async def running(
+async def running(  # noqa: PLR0913 -- all that a process brings along
     settings: Settings,
     catalogue: Catalogue,
     upstream: Upstream,
     listening: socket.socket,
     ops_socket: socket.socket,
+    *,
+    canary_secret: Secret | None = None,
 ) -> AsyncIterator[None]:
     """Serve on two listening sockets for the length of the block, then drain.
 
+    `canary_secret`: that of all processes which listen at the same port; by default a new one.
     Raises CertificateError.
     """
     certificate = read_certificate(settings)
-    service = build(settings, catalogue, upstream, certificate)
+    credential: CanaryCredential | None = None
+    if settings.ws_canary_seconds:
+        credential = CanaryCredential.of(canary_secret or new_secret(), bound_address(listening))
+    service = build(settings, catalogue, upstream, certificate, credential)
     records, dispatched = open_record_channel()
     async with (
         certificate_reload(certificate),
@@ -107,6 +118,7 @@ async def running(
         kafka_ingest(upstream, records),
         read_scheduler(service.read_scheduler),
         subscribers(service, partial(accept_connections, listening, service.read_scheduler)),
+        canary(service, credential, partial(_connect, credential, settings)),
     ):
         yield
     service.lifecycle.enter(ServiceState.STOPPED)
@@ -196,3 +208,51 @@ async def subscribers(service: Service, accept: Accept) -> AsyncIterator[None]:
         service.lifecycle.enter(ServiceState.CLOSING)
         connections.cancel_scope.deadline = trio.current_time() + settings.ws_drain_timeout_seconds
         await server.close_all(max(0.0, settings.ws_drain_timeout_seconds - CLOSE_SECONDS))
+
+
+@asynccontextmanager
+async def canary(
+    service: Service,
+    credential: CanaryCredential | None,
+    open_stream: Callable[[], Awaitable[trio.abc.Stream]],
+    now: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[None]:
+    """Try the service every WS_CANARY_SECONDS, from its start until it drains.
+
+    `open_stream`: connects to the service. `now`: the clock of the steps.
+    """
+    if credential is None:
+        yield
+        return
+    target = partial(_canary_target, service, credential, open_stream)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(
+            run_canary, target, service.settings.ws_canary_seconds, service.canary, now
+        )
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def _canary_target(
+    service: Service,
+    credential: CanaryCredential,
+    open_stream: Callable[[], Awaitable[trio.abc.Stream]],
+) -> Target:
+    certificate = service.certificate
+    return Target(
+        open_stream,
+        canary_channel(service.hub.stream.catalogue),
+        str(credential.address),
+        headers=[(CANARY_HEADER, credential.secret.reveal())],
+        # Made anew: SIGHUP may have brought another certificate.
+        tls=None if certificate is None else certificate.client_context(),
+    )
+
+
+async def _connect(credential: CanaryCredential | None, settings: Settings) -> trio.SocketStream:
+    """Connect to our own port; where PROXY headers are required, with one that names nobody."""
+    assert credential is not None
+    stream = await trio.open_tcp_stream(*credential.address)
+    if settings.ws_proxy_protocol == "required":
+        await stream.send_all(PROXY_LOCAL)
+    return stream

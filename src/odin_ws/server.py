@@ -23,7 +23,13 @@ from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.authenticator import Authenticator
 from odin_ws.handshake.credentials import select_subprotocol
 from odin_ws.handshake.handshake import Handshaker, IncomingConnection
-from odin_ws.handshake.request import PATH, HandshakeRequest, HTTPRejection, upgrade_response
+from odin_ws.handshake.request import (
+    PATH,
+    HandshakeRequest,
+    HTTPRejection,
+    check_upgrade,
+    upgrade_response,
+)
 from odin_ws.http_api.http_api import HttpApi
 from odin_ws.hub import Subscriber
 from odin_ws.listener.transport import Transport
@@ -31,13 +37,13 @@ from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.message_reader import FrameReader
 from odin_ws.protocol.permessage_deflate import agree
 from odin_ws.protocol.responses import positions_notice, reconnect_advice
-from odin_ws.protocol.wire_format import WireFormat
+from odin_ws.protocol.wire_format import WireFormat, wire_format
 from odin_ws.resume import ReplayContext
 from odin_ws.session.session import ClientSession, SessionLimits, SessionStats
 from odin_ws.steps import finish
 from odin_ws.time_slice import TimeSlice
 
-__all__ = ["ConnectionLimits", "ConnectionServer", "ConnectionStats"]
+__all__ = ["CanaryLimits", "ConnectionLimits", "ConnectionServer", "ConnectionStats"]
 
 log = structlog.get_logger("odin_ws.connection")
 
@@ -54,6 +60,12 @@ _POSITIONS_SLICE: Final = 50
 
 # Announcements are rare: so many writes at a time keep the loop for a millisecond or two.
 _ANNOUNCE_SLICE: Final = 200
+
+# The canary gives up before; who else had its credential would have no more than that.
+_CANARY_SECONDS: Final = 15.0
+
+# How a client is written to that has asked for nothing else.
+_PLAIN: Final = wire_format()
 
 # From a page that was closed at once to a week of streaming, in seconds.
 _DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
@@ -72,6 +84,14 @@ class ConnectionLimits:
     send_queue_bytes: int
     write_timeout: float
     compression: bool
+    session: SessionLimits
+
+
+@attrs.frozen
+class CanaryLimits:
+    """What our own canary may do. `grant`: the one channel that it subscribes to."""
+
+    grant: Grant
     session: SessionLimits
 
 
@@ -100,7 +120,9 @@ class ConnectionServer:
         *,
         handshaker: Handshaker,
         authenticator: Authenticator,
+        canary: CanaryLimits | None = None,
     ) -> None:
+        self._canary = canary
         self.stats = ConnectionStats()
         self.admission = admission
         self.keepalive = keepalive
@@ -148,6 +170,9 @@ class ConnectionServer:
         if request.path != PATH:
             await self.handshaker.answer(incoming, self.http.respond(request))
             return
+        if incoming.is_canary and self._canary is not None:
+            await self._serve_canary(incoming, request, self._canary)
+            return
         # Who finds no room is not asked who it is: that costs more than to turn it away.
         with (
             self.admission.admit(request) as form,
@@ -155,17 +180,38 @@ class ConnectionServer:
         ):
             grant = await self.authenticator.authenticate(request)
             with self.authenticator.count_connection(grant):
-                await self._run(*self._upgrade(incoming, request, form, grant), request.rest)
+                limits, stats = self._limits, self.stats.sessions
+                served = self._upgrade(incoming, request, form, grant, limits=limits, stats=stats)
+                await self._run(*served, request.rest)
 
-    def _upgrade(
+    async def _serve_canary(
+        self, incoming: IncomingConnection, request: HandshakeRequest, limits: CanaryLimits
+    ) -> None:
+        """Serve our own canary, which is no client: nothing counts it, and no limit rejects it."""
+        check_upgrade(request)
+        one = attrs.evolve(self._limits, session=limits.session)
+        served = self._upgrade(
+            incoming, request, _PLAIN, limits.grant, limits=one, stats=SessionStats()
+        )
+        connection, session, reader, answer = served
+        with trio.move_on_after(_CANARY_SECONDS):
+            try:
+                await connection.run(answer, session, reader, request.rest)
+            finally:
+                await self._leave(connection.subscriber)
+                connection.abandon()
+
+    def _upgrade(  # noqa: PLR0913 -- the canary has limits and counts of its own
         self,
         incoming: IncomingConnection,
         request: HandshakeRequest,
         form: WireFormat,
         grant: Grant,
+        *,
+        limits: ConnectionLimits,
+        stats: SessionStats,
     ) -> tuple[Connection, ClientSession, FrameReader, bytes]:
         """Make what serves an upgraded connection, and the answer to its handshake."""
-        limits = self._limits
         offers = request.headers.get("sec-websocket-extensions")
         agreed = agree(offers) if offers and limits.compression else None
         connection = Connection(
@@ -180,7 +226,7 @@ class ConnectionServer:
             on_open=self._on_open,
         )
         session = ClientSession(
-            connection, self._context, limits.session, self.stats.sessions, self.authenticator
+            connection, self._context, limits.session, stats, self.authenticator
         )
         reader = FrameReader(
             limits.message_bytes, limits.message_frames, deflate=agreed is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import trio
 
+from odin_ws.canary.steps import CanaryStats
 from odin_ws.hub import Hub
 from odin_ws.kafka.dead_letters import DeadLetterStats
 from odin_ws.kafka.source_status import SourceState, SourceStatus
@@ -31,6 +32,7 @@ class Service:
     lifecycle: Lifecycle
     certificate: Certificate | None = None
     dead_letters: DeadLetterStats = attrs.field(factory=DeadLetterStats)
+    canary: CanaryStats = attrs.field(factory=CanaryStats)
     started_at: float = attrs.field(factory=trio.current_time)
 
     @property

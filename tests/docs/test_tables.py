@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from odin_ws.assembly import Upstream, build
+from odin_ws.canary.steps import Step
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.history.history import retained_bytes
@@ -242,6 +243,8 @@ def _registry(certificate: Certificate) -> CollectorRegistry:
     service.hub.stats.invalid_records[InvalidRecord.NO_KEY] += 1
     service.server.admission.rejections["not_found"] += 1
     service.source_status.lag = {"odin.trades": 1}
+    service.canary.tries = 1
+    service.canary.seconds[Step.UPGRADE] = 0.002
     return metrics_registry(service, OpsStats())
 
 

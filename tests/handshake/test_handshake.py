@@ -12,12 +12,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from odin_ws.address import Address
+from odin_ws.canary.credential import CANARY_HEADER, CanaryCredential
+from odin_ws.canary.probe import PROXY_LOCAL
 from odin_ws.handshake.forwarded import TrustedProxies
 from odin_ws.handshake.handshake import HandshakeLimits, Handshaker
 from odin_ws.handshake.rate_limiter import PerAddressLimit, RateLimiter, RateLimits
 from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
 from odin_ws.listener.tls import Certificate
 from odin_ws.listener.transport import Transport
+from odin_ws.settings import Secret
 from odin_ws.testing.memory_connection import ClientStream, transport_pair
 from tests.handshake.requests import max_header_bytes
 from tests.listener.certificates import HOST, Authority
@@ -37,7 +41,12 @@ class Door:
     """An entrance over TLS or without, behind a proxy or not, and a caller of it."""
 
     def __init__(
-        self, authority: Authority | None, *, proxied: bool = False, rate: float = 0
+        self,
+        authority: Authority | None,
+        *,
+        proxied: bool = False,
+        rate: float = 0,
+        canary: CanaryCredential | None = None,
     ) -> None:
         self.handshaker = Handshaker(
             HandshakeLimits(
@@ -49,8 +58,10 @@ class Door:
             ),
             RateLimiter(RateLimits(rate_per_address=PerAddressLimit(rate))),
             None if authority is None else Certificate(authority.chain, authority.key),
+            canary,
         )
         self.met: list[tuple[str, HandshakeRequest | HTTPRejection | None]] = []
+        self.canaries = 0
 
     async def serve(self, wire: Transport, peer: str) -> None:
         """Meet one caller."""
@@ -58,6 +69,7 @@ class Door:
             try:
                 request = await self.handshaker.read_request(incoming)
                 self.met.append((incoming.peer, request))
+                self.canaries += incoming.is_canary
             except HTTPRejection as rejection:
                 self.met.append((incoming.peer, rejection))
                 await self.handshaker.reject(incoming, rejection)
@@ -191,3 +203,68 @@ async def test_a_trickle_does_not_prolong_the_time_for_a_head(autojump_clock: Mo
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 408 ")
         assert trio.current_time() == SECONDS
         nursery.cancel_scope.cancel()
+
+
+LOCAL = "127.0.0.1"
+CANARY = CanaryCredential(Secret("5" * 64), Address(LOCAL, 3002), frozenset({LOCAL}))
+
+
+async def met(door: Door, peer: str, *parts: bytes) -> HandshakeRequest | HTTPRejection | None:
+    """What comes of a caller that sends these bytes."""
+    wire, stream = transport_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(door.serve, wire, peer)
+        await stream.send_all(b"".join(parts))
+        await stream.send_eof()
+    return door.met[-1][1]
+
+
+def canary_head(secret: str = CANARY.secret.reveal()) -> bytes:
+    """What the canary asks for."""
+    return max_header_bytes(**{CANARY_HEADER: secret})
+
+
+async def test_the_canary_asks_for_itself_where_proxies_are_required() -> None:
+    """It is no trusted proxy, and comes with the header of one that checks health."""
+    door = Door(None, proxied=True, canary=CANARY)
+    assert isinstance(await met(door, LOCAL, PROXY_LOCAL, canary_head()), HandshakeRequest)
+    assert door.canaries == 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "parts"),
+    [
+        (LOCAL, (PROXY_LOCAL, max_header_bytes())),
+        (LOCAL, (PROXY_LOCAL, canary_head("4" * 64))),
+        (LOCAL, (proxy_header(), canary_head())),
+        (LOCAL, (canary_head(),)),
+        (CLIENT, (PROXY_LOCAL, canary_head())),
+    ],
+)
+async def test_nobody_else_does_without_a_trusted_proxy(peer: str, parts: tuple[bytes]) -> None:
+    """Not from this machine without the credential, not for somebody else, not from elsewhere."""
+    door = Door(None, proxied=True, canary=CANARY)
+    rejection = await met(door, peer, *parts)
+    assert isinstance(rejection, HTTPRejection)
+    assert rejection.label == "bad_proxy_header"
+    assert door.canaries == 0
+
+
+async def test_a_client_that_a_proxy_names_is_no_canary() -> None:
+    """Whatever stands in its head: the proxy passes it on."""
+    door = Door(None, proxied=True, canary=CANARY)
+    assert isinstance(await met(door, PROXY, proxy_header(), canary_head()), HandshakeRequest)
+    assert door.canaries == 0
+
+
+async def test_the_rate_of_the_canarys_address_is_checked_after_the_head() -> None:
+    """Of all that come from there but the canary, which is charged nothing."""
+    door = Door(None, rate=1, canary=CANARY)
+    for _ in range(5):
+        assert isinstance(await met(door, LOCAL, max_header_bytes()), HandshakeRequest)
+    for _ in range(5):
+        rejection = await met(door, LOCAL, max_header_bytes())
+        assert isinstance(rejection, HTTPRejection)
+        assert rejection.label == "connect_rate_per_ip"
+        assert isinstance(await met(door, LOCAL, canary_head()), HandshakeRequest)
+    assert door.canaries == 5

@@ -59,6 +59,9 @@ EFFECTS: Final = {
     "KAFKA_SSL_KEYFILE": f"{_SECURITY}::test_source_and_archive_are_let_in",
     "WS_ADDR": f"{_REAL}::test_the_addresses",
     "WS_OPS_ADDR": f"{_REAL}::test_the_addresses",
+    "WS_CANARY_SECONDS": (
+        "tests/scenarios/test_canary.py::test_the_canary_tries_the_service_from_its_start_on"
+    ),
     "WS_CATALOGUE": f"{_HERE}::test_another_catalogue_is_served",
     "WS_MAX_CONNECTIONS": (
         "tests/scenarios/test_failing_connections.py"

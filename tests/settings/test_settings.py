@@ -57,6 +57,7 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     "WS_POSITIONS_INTERVAL_SECONDS": ("0", "0.1", "3600", "3601"),
     "WS_PING_INTERVAL_SECONDS": ("0", "0.1", "74", "3601"),
     "WS_PONG_TIMEOUT_SECONDS": ("0", "31", "7200", "7201"),
+    "WS_CANARY_SECONDS": ("-1", "0", "3600", "3601"),
     "WS_WORKERS": ("0", "1", "256", "257"),
     "WS_DRAIN_DELAY_SECONDS": ("-0.1", "0", "600", "601"),
     "WS_DRAIN_TIMEOUT_SECONDS": ("0", "0.1", "3600", "3601"),

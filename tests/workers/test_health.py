@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws.assembly import Upstream, build
+from odin_ws.canary.steps import Step
 from odin_ws.catalogue import default_catalogue
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.ops.health import health_report
@@ -29,6 +30,7 @@ def report(**kafka: Any) -> dict[str, Any]:
     )
     service = build(settings, catalogue, Upstream(MemorySource(log), MemoryLogReader(log)))
     service.server.stats.closed[DisconnectReason.SLOW] += 2
+    service.canary.seconds[Step.UPGRADE] = 0.002
     service.source_status.lag = dict.fromkeys(catalogue.topics, 3)
     made = health_report(service)
     made["checks"]["kafka"] |= {"status": "running", "healthy": True, "feed": "live"} | kafka

@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from odin_ws.assembly import kafka
+from odin_ws.canary.credential import derive_secret
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import tune_garbage_collector
 from odin_ws.cli.descriptors import raise_descriptor_limit
@@ -61,7 +62,11 @@ async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.so
         nursery.start_soon(_run_supervisor_commands, stop, nursery.cancel_scope)
         with open_listening_socket(settings.ws_addr, reuse_port=True) as listening:
             upstream = kafka(settings, catalogue, KafkaSecurity.of(settings))
-            async with running(settings, catalogue, upstream, listening, ops_socket):
+            # The kernel may give this worker's canary to another one.
+            secret = derive_secret(settings.ws_ops_token) if settings.ws_ops_token else None
+            async with running(
+                settings, catalogue, upstream, listening, ops_socket, canary_secret=secret
+            ):
                 log.info("serving", subscribers=str(settings.ws_addr))
                 await stop.wait()
         nursery.cancel_scope.cancel()

@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 import trio
 
+from odin_ws.canary.credential import CanaryCredential
 from odin_ws.handshake.forwarded import ClientAddress, TrustedProxies
 from odin_ws.handshake.handshake_limiter import HandshakeLimiter, Waiting
 from odin_ws.handshake.proxy_protocol import read_proxy_header
@@ -52,6 +53,10 @@ class IncomingConnection:
     transport: Transport
     client_address: ClientAddress
     reply_transport: Transport | None
+    may_be_canary: bool = False
+    """It comes from where the canary does; its rate is checked once its credential was read."""
+    is_canary: bool = False
+    """It has shown the credential of our own canary."""
 
     @property
     def peer(self) -> str:
@@ -63,18 +68,24 @@ class Handshaker:
     """Meets callers, reads what they want, and answers those that are turned away."""
 
     def __init__(
-        self, limits: HandshakeLimits, rate_limiter: RateLimiter, certificate: Certificate | None
+        self,
+        limits: HandshakeLimits,
+        rate_limiter: RateLimiter,
+        certificate: Certificate | None,
+        canary: CanaryCredential | None = None,
     ) -> None:
         self.limiter = HandshakeLimiter(limits.max_pending)
         self.rate_limiter = rate_limiter
         self._limits = limits
         self._certificate = certificate
+        self._canary = canary
 
     def accept(self, wire: Transport, peer: str) -> AbstractAsyncContextManager[IncomingConnection]:
         """A caller, for the length of its connection; nothing has been read of it yet."""
+        local = self._canary is not None and peer in self._canary.addresses
         if self._certificate is None:
-            return nullcontext(IncomingConnection(wire, wire, ClientAddress(peer), wire))
-        return _over_tls(self._certificate, wire, peer)
+            return nullcontext(IncomingConnection(wire, wire, ClientAddress(peer), wire, local))
+        return _over_tls(self._certificate, wire, peer, may_be_canary=local)
 
     async def read_request(self, incoming: IncomingConnection) -> HandshakeRequest | None:
         """Learn who it is and what it wants; None where it has left. Raises HTTPRejection."""
@@ -140,19 +151,39 @@ class Handshaker:
         trusted_proxies = self._limits.trusted_proxies
         if incoming.client_address.named and incoming.peer in trusted_proxies:
             return trusted_proxies.header
-        self.rate_limiter.check_rate(incoming.client_address)
+        if not incoming.may_be_canary:
+            self.rate_limiter.check_rate(incoming.client_address)
         return None
 
     def _named(
         self, incoming: IncomingConnection, request: HandshakeRequest | None, forwarded: str | None
     ) -> HandshakeRequest | None:
         """Learn from a head for whom a proxy asks, if it says so there. Raises HTTPRejection."""
-        if forwarded is not None and request is not None:
+        if request is None:
+            return None
+        if incoming.may_be_canary:
+            if self._canary is not None and self._canary.matches(request.headers):
+                incoming.is_canary = True
+                return request
+            self._check_late(incoming, forwarded)
+        if forwarded is not None:
             incoming.client_address = self._limits.trusted_proxies.client(
                 incoming.peer, request.headers
             )
             self.rate_limiter.check_rate(incoming.client_address)
         return request
+
+    def _check_late(self, incoming: IncomingConnection, forwarded: str | None) -> None:
+        """Check what was left open for the canary, of a caller that is not it.
+
+        Raises HTTPRejection.
+        """
+        address = incoming.client_address
+        trusted = incoming.peer in self._limits.trusted_proxies
+        if self._limits.proxy_protocol and not address.named and not trusted:
+            raise _no_trusted_proxy()
+        if forwarded is None:
+            self.rate_limiter.check_rate(address)
 
     async def _read(
         self,
@@ -170,10 +201,12 @@ class Handshaker:
 
     async def _read_proxy_header(self, incoming: IncomingConnection) -> None:
         """Learn from a PROXY header for whom a proxy has connected."""
-        if incoming.peer not in self._limits.trusted_proxies:
-            text = "only trusted proxies connect here"
-            raise HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)
+        trusted = incoming.peer in self._limits.trusted_proxies
+        if not (trusted or incoming.may_be_canary):
+            raise _no_trusted_proxy()
         client = await read_proxy_header(incoming.wire, seconds=self._limits.timeout_seconds)
+        if client is not None and not trusted:
+            raise _no_trusted_proxy()
         # A proxy that speaks TCP and names nobody passes on whatever stands in its client's head.
         incoming.client_address = (
             ClientAddress(incoming.peer, named=False) if client is None else ClientAddress(client)
@@ -215,6 +248,11 @@ class Handshaker:
                 self.limiter.discard(waiting)
 
 
+def _no_trusted_proxy() -> HTTPRejection:
+    text = "only trusted proxies connect here"
+    return HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)
+
+
 async def _say(out: Transport, answer: bytes) -> None:
     """Send all of an answer, and wait until the peer has ended the connection."""
     view = memoryview(answer)
@@ -229,7 +267,7 @@ async def _say(out: Transport, answer: bytes) -> None:
 
 @asynccontextmanager
 async def _over_tls(
-    certificate: Certificate, wire: Transport, peer: str
+    certificate: Certificate, wire: Transport, peer: str, *, may_be_canary: bool
 ) -> AsyncIterator[IncomingConnection]:
     async with open_tls(wire, certificate.context) as transport:
-        yield IncomingConnection(wire, transport, ClientAddress(peer), None)
+        yield IncomingConnection(wire, transport, ClientAddress(peer), None, may_be_canary)

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import h11
 
+from odin_ws.canary.credential import CANARY_HEADER
 from odin_ws.handshake.request import HandshakeRequest, bad_request, too_large
 from odin_ws.listener.transport import Transport
 
@@ -23,6 +24,7 @@ _MAX_HEADERS: Final = 100
 # go by the other.
 _ONCE: Final = frozenset(
     {
+        CANARY_HEADER,
         "authorization",
         "content-length",
         "host",

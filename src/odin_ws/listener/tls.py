@@ -96,6 +96,7 @@ class Certificate:
         self._key = key
         self._warning_seconds = warning_seconds
         self.context = self._load()
+        self._served = self._text()
         self.validity = self._read_validity()
         self._log_warning()
 
@@ -118,6 +119,26 @@ class Certificate:
         if left >= self._warning_seconds:
             return None
         return f"the certificate expires in {left / _DAY:.1f} days, on {_date(self.validity.ends)}"
+
+    def client_context(self) -> ssl.SSLContext:
+        """TLS for a client that accepts this chain and no other, under any name."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        # The authority that has signed it may not be known here.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        try:
+            context.load_verify_locations(cadata=self._served)
+        except ssl.SSLError:
+            # OpenSSL's servers take forms of PEM that its clients do not.
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def _text(self) -> str:
+        """The chain as it stands in its file. Raises CertificateError."""
+        try:
+            return self._chain.read_text("latin-1")
+        except OSError as error:
+            raise CertificateError(f"WS_TLS_CERT={self._chain}: {error}") from error
 
     def _log_warning(self) -> None:
         if (warning := self.warning) is not None:
@@ -159,7 +180,7 @@ class Certificate:
         does if it is valid and the new certificate is not: every client would reject that.
         """
         try:
-            context = self._load()
+            context, served = self._load(), self._text()
         except CertificateError as error:
             log.error("certificate not reloaded: unusable, keeping the old one", error=str(error))  # noqa: TRY400
             return
@@ -172,7 +193,7 @@ class Certificate:
                 file=str(self._chain),
             )
             return
-        self.context, self.validity = context, validity
+        self.context, self.validity, self._served = context, validity, served
         log.info("certificate reloaded")
         self._log_warning()
 

@@ -68,6 +68,8 @@ def _warnings(service: Service, checks: dict[str, Any]) -> list[str]:
         warnings.append(f"kafka: paced: WS_MAX_KAFKA_RATE={rate:g} holds records back")
     if service.certificate is not None and (problem := service.certificate.warning) is not None:
         warnings.append(f"tls: {problem}")
+    if (failure := service.canary.failure) is not None:
+        warnings.append(f"canary: the step {failure.step} failed: {failure.reason}")
     if service.lifecycle.is_draining:
         warnings.append("draining")
     return warnings
@@ -96,6 +98,7 @@ def _checks(service: Service) -> dict[str, Any]:
             "percentage": round(capacity, 1),
             "healthy": capacity < _WARN_PERCENT,
         },
+        "canary": _canary(service),
         "history": _history(service),
         "replays": {"active": service.server.replays.active},
         "tasks": {"current": trio.lowlevel.current_statistics().tasks_living},
@@ -134,6 +137,17 @@ def _problems(service: Service) -> list[dict[str, Any]]:
         }
         for one in service.source_status.problems
     ]
+
+
+def _canary(service: Service) -> dict[str, Any]:
+    """The service as its canary finds it; `milliseconds`: the steps of the last success."""
+    stats = service.canary
+    return {
+        "tries": stats.tries,
+        "failures": stats.failures.total(),
+        "healthy": stats.failure is None,
+        "milliseconds": {step: round(1000 * seconds, 1) for step, seconds in stats.seconds.items()},
+    }
 
 
 def _history(service: Service) -> dict[str, Any]:

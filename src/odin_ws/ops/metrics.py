@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from odin_ws import __version__
 from odin_ws.auth.faults import JwtFault
+from odin_ws.canary.steps import Step
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.distribution import Distribution
 from odin_ws.handshake.admission import CAPACITY_REJECTIONS
@@ -105,6 +106,7 @@ class _ServiceCollector(Collector):
         yield ops_rejections(self._ops)
         yield from self._connections()
         yield from self._tls()
+        yield from self._canary()
         yield from self._ops_auth()
         yield from self._messages()
         yield from self._capacity()
@@ -185,6 +187,26 @@ class _ServiceCollector(Collector):
                 "When the first to expire of the certificates in WS_TLS_CERT does",
                 certificate.expires,
             )
+
+    def _canary(self) -> Iterator[Metric]:
+        canary, on = self._service.canary, bool(self._service.settings.ws_canary_seconds)
+        up = float(canary.failure is None) if canary.tries else None
+        yield _gauge("ws_canary_up", "1 if the canary's last try succeeded", up)
+        seconds = GaugeMetricFamily(
+            "ws_canary_step_seconds",
+            "Time of each step of the canary when it succeeded last",
+            labels=["step"],
+        )
+        for step, took in canary.seconds.items():
+            seconds.add_metric([step], took)
+        yield seconds
+        yield _counter("ws_canary_tries", "Tries of the canary that have ended", canary.tries)
+        yield _labelled_counter(
+            "ws_canary_failures",
+            "Tries of the canary that failed, by the step",
+            "step",
+            dict.fromkeys(Step if on else (), 0) | canary.failures,
+        )
 
     def _ops_auth(self) -> Iterator[Metric]:
         jwt_verifier = self._service.server.authenticator.jwt_verifier

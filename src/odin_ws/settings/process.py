@@ -29,6 +29,13 @@ class ProcessSettings:
         "processes",
         "processes that share the port, one core each; `odin-ws serve --workers` overrides it",
     )
+    ws_canary_seconds: int = setting(
+        "WS_CANARY_SECONDS",
+        "30",
+        integer(0, 3600),
+        "s",
+        "time between tries of the server's own port by its canary; 0 for no canary",
+    )
     ws_drain_delay_seconds: float = setting(
         "WS_DRAIN_DELAY_SECONDS",
         "1",

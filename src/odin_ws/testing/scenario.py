@@ -20,12 +20,13 @@ import trio
 import trio_websocket
 
 from odin_ws.assembly import Upstream, build, history_records
+from odin_ws.canary.credential import CanaryCredential
 from odin_ws.catalogue import Catalogue, default_catalogue
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.listener.read_scheduler import running_read_scheduler
 from odin_ws.listener.transport import Transport
 from odin_ws.records import Record
-from odin_ws.serve import dispatcher, kafka_ingest, open_record_channel, subscribers
+from odin_ws.serve import canary, dispatcher, kafka_ingest, open_record_channel, subscribers
 from odin_ws.settings import Settings
 from odin_ws.testing.memory_connection import ClientStream, transport_pair
 from odin_ws.testing.memory_log import MemoryLog, MemorySource
@@ -137,7 +138,12 @@ class Scenario:
     """
 
     def __init__(
-        self, settings: Settings, log: MemoryLog, catalogue: Catalogue, nursery: trio.Nursery
+        self,
+        settings: Settings,
+        log: MemoryLog,
+        catalogue: Catalogue,
+        nursery: trio.Nursery,
+        credential: CanaryCredential | None = None,
     ) -> None:
         self.log = log
         self.source = MemorySource(
@@ -148,7 +154,8 @@ class Scenario:
         )
         self.log_reader = MemoryLogReader(log)
         self._upstream = Upstream(self.source, self.log_reader)
-        self.service = build(settings, catalogue, self._upstream)
+        self.service = build(settings, catalogue, self._upstream, canary=credential)
+        self._credential = credential
         # Tokens end by the wall clock, which virtual time does not move.
         started = trio.current_time()
         self.service.server.authenticator.expiry.now = lambda: (
@@ -193,6 +200,7 @@ class Scenario:
                 kafka_ingest(self._upstream, records),
                 running_read_scheduler(service.read_scheduler),
                 subscribers(service, self.accept),
+                canary(service, self._credential, self.dial, trio.current_time),
             ):
                 await service.source_status.state.wait_value(SourceState.LIVE)
                 # The feed is live when the hub has been handed the end of the history, not read it.
@@ -255,16 +263,18 @@ async def open_scenario(
     catalogue: Catalogue | None = None,
     partitions: int = 12,
     log: MemoryLog | None = None,
+    credential: CanaryCredential | None = None,
 ) -> AsyncIterator[Scenario]:
     """Run a server in memory for the length of the block; at its end the server drains.
 
-    Several scenarios may share a `log`, as instances share a Kafka.
+    Several scenarios may share a `log`, as instances share a Kafka. With a `credential` the server
+    has a canary.
     """
     settings = settings or Settings()
     catalogue = catalogue or default_catalogue()
     log = log or MemoryLog(catalogue.topics, partitions)
     async with trio.open_nursery() as nursery:
-        scenario = Scenario(settings, log, catalogue, nursery)
+        scenario = Scenario(settings, log, catalogue, nursery, credential)
         nursery.start_soon(scenario.service.watch_source)
         await nursery.start(scenario.run)
         yield scenario

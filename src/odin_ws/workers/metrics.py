@@ -39,6 +39,9 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "odin_ws_build_info": max,
     # Every worker reads everything and keeps the same past: the one that is worst off tells.
     "ws_kafka_connected": min,
+    # Each worker tries the port of all.
+    "ws_canary_up": min,
+    "ws_canary_step_seconds": max,
     "ws_jwt_keys": min,
     "ws_tls_certificate_expires_timestamp_seconds": min,
     "ws_revocations": min,

@@ -1,0 +1,269 @@
+"""One try of a service by an independent client: connect, subscribe, heartbeat, leave.
+
+The client is trio-websocket: it shares no code of ours that reads or writes frames.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import attrs
+import trio
+import trio_websocket
+
+from odin_ws.canary.steps import Step, StepFailed
+
+__all__ = ["PROXY_LOCAL", "Target", "try_service"]
+
+# The PROXY protocol, version 2: the connection is of who opens it, and stands for nobody else.
+PROXY_LOCAL: Final = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
+
+# Answers are some hundreds of bytes; a message of a busy channel may come between.
+_MAX_MESSAGE_BYTES: Final = 16 << 20
+
+# Of an answer that was not expected, so much is told.
+_SHOWN: Final = 200
+
+Stream = trio.abc.Stream
+
+
+@attrs.frozen
+class Target:
+    """What is tried, and as whom."""
+
+    open_stream: Callable[[], Awaitable[Stream]]
+    """Connects; raises OSError."""
+    channel: str
+    """The channel that is subscribed to."""
+    host: str
+    """The `Host` of the request."""
+    path: str = "/ws"
+    headers: Sequence[tuple[str, str]] = ()
+    """Beside those of the handshake."""
+    tls: ssl.SSLContext | None = None
+    """None where the port speaks plain WebSocket."""
+    server_name: str | None = None
+    """The name that the certificate has to have, if the context checks one."""
+
+
+@attrs.define
+class _Clock:
+    """Times the steps of one try. `times`: seconds of each step that succeeded."""
+
+    times: dict[Step, float]
+    deadline: float
+    now: Callable[[], float]
+    seconds: float
+
+    @contextmanager
+    def step(self, step: Step) -> Iterator[None]:
+        """Bound and time one step. Raises StepFailed."""
+        begun = self.now()
+        try:
+            with trio.fail_after(max(0.0, self.deadline - begun)):
+                yield
+        except trio.TooSlowError:
+            raise StepFailed(step, self._late(begun)) from None
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise StepFailed(step, _cause(error)) from error
+        except trio_websocket.ConnectionClosed as error:
+            raise StepFailed(step, _closed(error)) from error
+        ended = self.now()
+        if ended > self.deadline:
+            # The loop was kept by something else: time has passed that no deadline has seen.
+            raise StepFailed(step, self._late(begun))
+        self.times[step] = ended - begun
+
+    def _late(self, begun: float) -> str:
+        took = self.now() - begun
+        return f"not done after {took:.1f} s; all steps have {self.seconds:g} s together"
+
+
+async def try_service(
+    target: Target,
+    times: dict[Step, float],
+    seconds: float,
+    now: Callable[[], float] = time.monotonic,
+) -> None:
+    """Connect, subscribe, ask for a heartbeat, and leave.
+
+    Args:
+        target: what is tried.
+        times: is given the seconds of each step when it has succeeded.
+        seconds: how long all steps may take together.
+        now: the clock; by default one that also counts time in which the event loop was kept.
+
+    Raises:
+        StepFailed: the step that did not succeed.
+    """
+    clock = _Clock(times, now() + seconds, now, seconds)
+    failures: list[StepFailed] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            await _try_in(nursery, target, clock)
+            nursery.cancel_scope.cancel()
+    except* StepFailed as group:
+        failures += _leaves(group)
+    except* trio_websocket.ConnectionRejected as group:
+        failures += [StepFailed(Step.UPGRADE, _rejected(error)) for error in _leaves(group)]
+    except* Exception as group:  # noqa: BLE001 -- the boundary: a peer, and a library not ours
+        step = next((one for one in Step if one not in times), Step.CLOSE)
+        failures += [StepFailed(step, _cause(error)) for error in _leaves(group)]
+    if failures:
+        raise failures[0]
+
+
+async def _try_in(nursery: trio.Nursery, target: Target, clock: _Clock) -> None:
+    """Try each step; the client's reader runs in the nursery. Raises StepFailed."""
+    with clock.step(Step.CONNECT):
+        stream = await target.open_stream()
+    try:
+        if target.tls is not None:
+            stream = await _start_tls(stream, target.tls, target.server_name, clock)
+        websocket = await _upgrade(nursery, stream, target, clock)
+        with clock.step(Step.SUBSCRIBE):
+            data = {"channels": [target.channel]}
+            ack = await _ask(websocket, "subscribe", "subscription_ack", data)
+            if target.channel not in ack.get("subscribed", ()):
+                raise StepFailed(Step.SUBSCRIBE, _shortened(f"rejected: {ack.get('rejected')}"))
+        with clock.step(Step.HEARTBEAT):
+            await _ask(websocket, "heartbeat", "pong", {})
+        with clock.step(Step.CLOSE):
+            await websocket.aclose()
+    finally:
+        # Closed or not: nothing is waited for.
+        await trio.aclose_forcefully(stream)
+
+
+async def _start_tls(
+    stream: Stream, context: ssl.SSLContext, name: str | None, clock: _Clock
+) -> trio.SSLStream[Stream]:
+    tls = trio.SSLStream(stream, context, server_hostname=name, https_compatible=True)
+    try:
+        with clock.step(Step.TLS):
+            await tls.do_handshake()
+    except StepFailed:
+        await trio.aclose_forcefully(tls)
+        raise
+    return tls
+
+
+async def _upgrade(
+    nursery: trio.Nursery, stream: Stream, target: Target, clock: _Clock
+) -> trio_websocket.WebSocketConnection:
+    wire = _UpgradingStream(stream)
+    try:
+        with clock.step(Step.UPGRADE):
+            return await trio_websocket.wrap_client_stream(
+                nursery,
+                wire,  # type: ignore[arg-type]  # any stream does, as its docstring says
+                target.host,
+                target.path,
+                extra_headers=[(key.encode(), value.encode()) for key, value in target.headers],
+                max_message_size=_MAX_MESSAGE_BYTES,
+            )
+    finally:
+        # If the time is over the stream is closed, and that is no failure of its own.
+        wire.waiting = False
+
+
+class _UpgradingStream(trio.abc.Stream):
+    """A stream whose end before the upgrade is a failure: the library would wait for ever."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.waiting = True
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Wait for bytes; empty at the end. Raises StepFailed."""
+        data = await self._stream.receive_some(max_bytes)
+        if not data and self.waiting:
+            raise StepFailed(Step.UPGRADE, "the connection was closed")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait for room."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._stream.aclose()
+
+
+async def _ask(
+    websocket: trio_websocket.WebSocketConnection, kind: str, answer: str, data: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Send a command and wait for its answer. Raises StepFailed for an error."""
+    step = Step.SUBSCRIBE if kind == "subscribe" else Step.HEARTBEAT
+    await websocket.send_message(json.dumps({"type": kind, "id": kind, "data": data}))
+    while True:
+        text = await websocket.get_message()
+        item = _parse(text)
+        if item is None:
+            raise StepFailed(step, _shortened(f"no JSON object: {text!r}"))
+        # Messages and notices may come before it.
+        if item.get("type") == answer and item.get("id") == kind:
+            return item
+        if item.get("type") == "error" and item.get("id") == kind:
+            raise StepFailed(step, _shortened(f"{item.get('code')}: {item.get('message')}"))
+
+
+def _parse(text: str | bytes) -> Mapping[str, Any] | None:
+    try:
+        item = json.loads(text)
+    except ValueError:
+        return None
+    return item if isinstance(item, dict) else None
+
+
+def _rejected(error: BaseException) -> str:
+    """What the server said instead of upgrading."""
+    assert isinstance(error, trio_websocket.ConnectionRejected)
+    body = (error.body or b"").decode("ascii", "replace").strip()
+    return _shortened(f"HTTP {error.status_code} {body}".strip())
+
+
+def _closed(error: trio_websocket.ConnectionClosed) -> str:
+    reason = error.reason
+    if reason is None or reason.code == _ABNORMAL:
+        return "the connection ended without a close"
+    return _shortened(f"closed with {reason.code} {reason.reason or ''}".strip())
+
+
+_ABNORMAL: Final = 1006
+
+
+def _cause(error: BaseException) -> str:
+    """The words of an error, or of what it comes of."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, BaseExceptionGroup):
+        return _cause(next(_leaves(error)))
+    if isinstance(error, OSError) and error.strerror:
+        return _shortened(error.strerror)
+    if error.__cause__ is not None:
+        return _cause(error.__cause__)
+    if isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
+        return "the connection was closed"
+    return _shortened(f"{type(error).__name__}: {error}")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Any]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,66 @@
+"""The canary of a running service: tries it at an interval and keeps the results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+
+from odin_ws.canary.probe import Target, try_service
+from odin_ws.canary.steps import CanaryStats, Step, StepFailed
+
+__all__ = ["TRY_SECONDS", "run_canary"]
+
+log = structlog.get_logger("odin_ws.canary")
+
+# A try takes some milliseconds, and a second while thousands of clients come back. Most clients
+# give up after 10 s.
+TRY_SECONDS: Final = 10.0
+
+# After a failure the next try comes so soon, that health recovers with the service.
+_AGAIN_SECONDS: Final = 5.0
+
+
+async def run_canary(
+    target: Callable[[], Target],
+    interval: float,
+    stats: CanaryStats,
+    now: Callable[[], float] = time.monotonic,
+) -> None:
+    """Try the service every `interval` seconds until cancelled; `target` is asked before each."""
+    while True:
+        begun = trio.current_time()
+        failure = await _failure(target(), stats.seconds, now)
+        if failure is not None:
+            stats.failures[failure.step] += 1
+        _log_change(stats.failure, failure)
+        stats.failure = failure
+        stats.tries += 1
+        wait = interval if failure is None else min(interval, _AGAIN_SECONDS)
+        # From beginning to beginning, but never without a pause.
+        await trio.sleep_until(max(begun + wait, trio.current_time() + min(wait, 1.0)))
+
+
+async def _failure(
+    target: Target, seconds: dict[Step, float], now: Callable[[], float]
+) -> StepFailed | None:
+    times: dict[Step, float] = {}
+    try:
+        await try_service(target, times, TRY_SECONDS, now)
+    except StepFailed as error:
+        return error
+    finally:
+        seconds |= times
+    return None
+
+
+def _log_change(before: StepFailed | None, failure: StepFailed | None) -> None:
+    """Log a failure that differs from the one before, and the first success after one."""
+    if failure is None:
+        if before is not None:
+            log.info("canary succeeds again")
+    elif before is None or before.step is not failure.step:
+        log.warning("canary failed", step=str(failure.step), reason=failure.reason)
