@@ -107,6 +107,7 @@ class FakeCluster:
     metadata_fails: bool = False
     committed: dict[TopicPartition, int] = attrs.field(factory=dict)
     coordinator: Coordinator = attrs.field(factory=lambda: Coordinator(0, 0))
+    committed_metadata: dict[TopicPartition, str] = attrs.field(factory=dict)
     committed_error: int = 0
     committed_errors: dict[TopicPartition, int] = attrs.field(factory=dict)
     committed_left_out: set[TopicPartition] = attrs.field(factory=set)
@@ -316,7 +317,11 @@ class FakeCluster:
         return CommittedOffsets(
             0,
             {
-                key: CommittedOffset(self.committed_errors.get(key, 0), self.committed.get(key, -1))
+                key: CommittedOffset(
+                    self.committed_errors.get(key, 0),
+                    self.committed.get(key, -1),
+                    self.committed_metadata.get(key, ""),
+                )
                 for key in partitions
                 if key not in self.committed_left_out
             },

@@ -26,7 +26,7 @@ from odin_ws.kafka.source_status import SourceStatus
 from odin_ws.kafka.start_offsets import StartOffsetFinder
 from odin_ws.kafka.topic_layout import Layout
 from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop
-from odin_ws.records import TopicPartition
+from odin_ws.records import GapReason, TopicPartition
 from tests.kafka.fake_cluster import FakeCluster
 from tests.kafka.sources import TRADES, TRADES_1, options, sourcing, whole
 
@@ -80,11 +80,13 @@ class FakeConsumer:
         """What the group gave it."""
         return self.assigned
 
-    async def commit(self, offsets: dict[Any, int]) -> None:
+    async def commit(self, offsets: dict[Any, tuple[int, str]]) -> None:
         """Store positions."""
         if self.failure is not None:
             raise self.failure
-        stored = {TopicPartition(*key): offset for key, offset in offsets.items()}
+        stored = {TopicPartition(*key): offset for key, (offset, _) in offsets.items()}
+        marks = {TopicPartition(*key): metadata for key, (_, metadata) in offsets.items()}
+        self.cluster.committed_metadata |= marks
         self.commits.append(stored)
         self.cluster.committed |= stored
 
@@ -140,7 +142,8 @@ async def membership(
     client: Any = cluster
     monitor = Monitor(SourceStatus(), client, fetcher, layout, ours.probe, places)
     start_offset_finder = StartOffsetFinder(client, layout, monitor, ours)
-    member = GroupMember("odin", ours, client, layout, monitor, start_offset_finder, places)
+    epoch = fetcher.record_epoch
+    member = GroupMember("odin", ours, client, layout, monitor, start_offset_finder, places, epoch)
     async with open_loop(), trio.open_nursery() as nursery:
         nursery.start_soon(monitor.run)
         nursery.start_soon(member.run)
@@ -452,6 +455,56 @@ async def test_positions_found_for_an_old_assignment_are_of_no_use(
         assert A not in group.positions
 
 
+async def test_stored_position_in_a_topic_that_was_recreated_does_not_count(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No member was there when that happened: the id that was committed with it tells."""
+    cluster = three()
+    cluster.committed_metadata = {A: f"leader_epoch=0 topic_id={7:032x}", B: "another program's"}
+    async with membership(cluster, monkeypatch, stored={A: 3, B: 3}) as group:
+        await group.assign(A, B)
+        assert await group.turn() == {A: 7, B: 3}
+        mark = f"leader_epoch=-1 topic_id={cluster.topic_ids['odin.trades']}"
+        assert cluster.committed_metadata[A] == mark
+
+
+async def test_log_truncated_while_no_member_was_there_is_told(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader epoch that was committed with the position is compared with the log."""
+    cluster = whole(TRADES_1)
+    consumer = FakeConsumer(cluster)
+    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)
+    key = TRADES_1
+    cluster.logs[key].append([b"{}"] * 7, published_ms=1)
+
+    async def join() -> None:
+        theirs = [aiokafka.TopicPartition(*key)]
+        consumer.assigned = set(theirs)
+        await aio_as_trio(consumer.listener.on_partitions_assigned)(theirs)
+        await trio.sleep(2)
+
+    async with open_loop():
+        async with sourcing(cluster, monkeypatch, group="odin"):
+            await trio.sleep(1)
+            await join()
+            for _ in range(3):
+                cluster.logs[key].append([b"{}"], published_ms=1)
+            cluster.change()
+            await trio.sleep(3)
+        assert cluster.committed[key] == 10
+        # Another leader, without the last three; others take their offsets.
+        cluster.move(key, 0, keeps=7)
+        for _ in range(5):
+            cluster.logs[key].append([b"{}"], published_ms=1)
+        async with sourcing(cluster, monkeypatch, group="odin") as source:
+            await trio.sleep(1)
+            await join()
+            gaps = [one.gaps for one in source.assignments]
+            assert {key: GapReason.TRUNCATED} in gaps
+            assert [one.offset for one in source.news] == [7, 8, 9, 10, 11]
+
+
 async def test_own_position_in_a_topic_that_was_recreated_does_not_count(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,7 +519,7 @@ async def test_own_position_in_a_topic_that_was_recreated_does_not_count(
         group.cluster.recreate("odin.trades", 3)
         await trio.sleep(30)
         await group.assign(A)
-        assert await group.turn() == {A: 3}
+        assert await group.turn() == {A: 0}
 
 
 async def test_partition_that_the_coordinators_answer_leaves_out_is_not_placed(

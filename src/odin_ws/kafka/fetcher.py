@@ -227,6 +227,11 @@ class Fetcher:
         """The offset of what is taken next of a partition."""
         return self.partitions[key].first_buffered
 
+    def record_epoch(self, key: TopicPartition) -> int:
+        """The leader epoch of the last record read of a partition; NO_EPOCH if it is not known."""
+        partition = self.partitions.get(key)
+        return NO_EPOCH if partition is None else partition.record_epoch
+
     def next_offsets(self) -> dict[TopicPartition, int]:
         """By partition the offset behind what was taken, and behind what is no record there."""
         return {key: partition.first_buffered for key, partition in self.partitions.items()}

@@ -6,7 +6,7 @@ aiokafka joins the group and keeps the membership; it fetches nothing: all parti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -23,6 +23,7 @@ from odin_ws.kafka.aiokafka_internals import MALFORMED_RESPONSE_ERRORS
 from odin_ws.kafka.asyncio_bridge import call_aiokafka, start
 from odin_ws.kafka.client import KafkaClient
 from odin_ws.kafka.errors import KafkaUnavailable, error_text
+from odin_ws.kafka.log_mark import LogMark
 from odin_ws.kafka.monitor import Monitor, renewed
 from odin_ws.kafka.options import KafkaOptions
 from odin_ws.kafka.protocol import Coordinator, FindCoordinatorRequest, OffsetFetchRequest
@@ -66,7 +67,12 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     aiokafka calls the listener inside asyncio, before and after. A turn that is under way is
     cancelled: records that the hub has taken by then are committed, the rest is the new owner's.
 
-    `positions`: the source's next offsets, which move as the hub takes records.
+    Each position is committed with the leader epoch of the record before it and the topic's id. So
+    a member that goes on there notices a truncated or recreated log, also if no member was there
+    when that happened.
+
+    `positions`: the source's next offsets, which move as the hub takes records. `record_epoch`:
+    returns the leader epoch of the last record read of a partition.
     """
 
     _group: str
@@ -76,6 +82,9 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     _monitor: Monitor
     _start_offset_finder: StartOffsetFinder
     _positions: Positions
+    _record_epoch: Callable[[TopicPartition], int]
+    # The leader epochs that were committed with the positions where reading goes on.
+    epochs: dict[TopicPartition, int] = attrs.field(factory=dict)
     # Whether the group has given us partitions, and it is known where they go on.
     _is_placed: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(value=False))
     # Those that the group gave us, and those of them that can be read.
@@ -214,9 +223,15 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     async def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commit these positions, but not those of partitions that a rebalance has taken away."""
         found = {aiokafka.TopicPartition(*key): offset for key, offset in positions.items()}
-        offsets = {key: found[key] for key in found.keys() & self._consumer.assignment()}
+        offsets = {
+            key: (found[key], self._log_mark(TopicPartition(*key)).text())
+            for key in found.keys() & self._consumer.assignment()
+        }
         if offsets:
             await self._consumer.commit(offsets)
+
+    def _log_mark(self, key: TopicPartition) -> LogMark:
+        return LogMark(self._record_epoch(key), self._layout.topic_ids.get(key.topic))
 
     # ---- called by aiokafka, in asyncio
 
@@ -286,6 +301,9 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 own, topic_id = self._uncommitted.pop(key, (0, None))
                 is_same_log = topic_id == self._layout.topic_ids.get(key.topic)
                 self._positions[key] = max(place, own) if is_same_log else place
+                if self._positions[key] != place:
+                    # The epoch is of the record before the stored position.
+                    self.epochs.pop(key, None)
             if found or not waiting:
                 self._ours |= found.keys()
                 self._told = False
@@ -347,6 +365,19 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             one = answer.partitions.get(key)
             if one is None or one.error:
                 failed[key] = error_text(one.error if one else 3)
-            elif one.offset >= 0:
+            elif one.offset >= 0 and self._is_same_log(key, mark := LogMark.parse(one.metadata)):
                 found[key] = one.offset
+                self.epochs[key] = mark.epoch
         return found, failed
+
+    def _is_same_log(self, key: TopicPartition, mark: LogMark) -> bool:
+        """Whether a stored position is of the log that the topic has now."""
+        topic_id = self._layout.topic_ids.get(key.topic)
+        is_same = topic_id is None or mark.topic_id in {None, topic_id}
+        if not is_same:
+            log.warning(
+                "the topic was recreated since the group's last commit",
+                topic=key.topic,
+                partition=key.partition,
+            )
+        return is_same

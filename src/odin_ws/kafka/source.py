@@ -80,6 +80,7 @@ class KafkaSource:
                 self._monitor,
                 self._start_offset_finder,
                 self._offset_tracker.next,
+                self._fetcher.record_epoch,
             )
 
     async def run(self, channel: BatchChannel) -> None:
@@ -113,8 +114,8 @@ class KafkaSource:
                 await trio.sleep(bucket.seconds_until_full())
                 continue
             async with turn() as assigned:
-                if assigned is not None:
-                    await self._serve(channel, assigned)
+                if assigned is not None and self._member is not None:
+                    await self._serve(channel, assigned, self._member.epochs)
                 await self._begin_placed(channel)
                 await self._leave_gone(channel)
                 await self._skip_stuck_history(channel)
@@ -162,7 +163,12 @@ class KafkaSource:
             starts = {key: offset_tracker.next[key] for key in placement.starts}
             self._fetcher.assign(starts, placement.epochs)
 
-    async def _serve(self, channel: BatchChannel, positions: Mapping[TopicPartition, int]) -> None:
+    async def _serve(
+        self,
+        channel: BatchChannel,
+        positions: Mapping[TopicPartition, int],
+        epochs: Mapping[TopicPartition, int],
+    ) -> None:
         """Read what the group gave us, and nothing else."""
         self._fetcher.revoke(self._fetcher.partitions.keys() - positions.keys())
         await self._assign(channel, self._offset_tracker.assignment(positions, partial=True))
@@ -171,7 +177,7 @@ class KafkaSource:
             for key, at in positions.items()
             if key not in self._fetcher.partitions or self._fetcher.first_offset(key) != at
         }
-        self._fetcher.assign(new)
+        self._fetcher.assign(new, epochs)
 
     async def _leave_gone(self, channel: BatchChannel) -> None:
         """Leave partitions that a topic does not have any more since it was recreated."""

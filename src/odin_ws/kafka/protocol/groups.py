@@ -60,10 +60,14 @@ class FindCoordinatorRequest:
 
 @attrs.frozen
 class CommittedOffset:
-    """`error`: Kafka's code. `offset`: of the next record; -1 where nothing is stored."""
+    """The stored offset of one partition."""
 
     error: int
+    """Kafka's code; 0 for none."""
     offset: int
+    """The offset of the next record; -1 if nothing is stored."""
+    metadata: str = ""
+    """The text that was committed with the offset."""
 
 
 @attrs.frozen
@@ -97,8 +101,8 @@ class OffsetFetchRequest:
             partition, offset = reader.int32(), reader.int64()
             if version >= 5:
                 reader.int32()  # leader epoch
-            reader.text()  # metadata
-            return partition, CommittedOffset(reader.int16(), offset)
+            metadata = reader.text() or ""
+            return partition, CommittedOffset(reader.int16(), offset, metadata)
 
         if version >= 3:
             reader.int32()  # throttle time
