@@ -40,6 +40,7 @@ PUBLIC = {
         "SubscriptionRejected",
         "Unsubscribed",
     ],
+    "odin_ws_client.asyncio": ["Client", "open_client"],
     "odin_ws_client.trio": ["Client", "open_client"],
     "odin_ws.settings": [
         "Secret",

@@ -21,5 +21,5 @@ def message_of(channel: str, data: Any, *, timestamp: int = 0, seq: int = 1) -> 
         replay=False,
         skipped=0,
         data=data,
-        source="",
+        source=b"",
     )

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.client_python.fake import FakeServer
+from tests.client_python.shells import SHELLS, Open
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -24,7 +25,13 @@ def _run_in_virtual_time(main: Callable[..., Awaitable[Any]], *args: Any, **opti
     return trio.run(main, *args, **options | {"clock": MockClock(autojump_threshold=0)})
 
 
+@pytest.fixture(params=SHELLS)
+def open_client(request: pytest.FixtureRequest) -> Open:
+    """That of each shell in turn."""
+    return SHELLS[request.param]
+
+
 @pytest.fixture
-def server(nursery: trio.Nursery) -> FakeServer:
-    """One that waits for connections."""
-    return FakeServer(nursery)
+def server(nursery: trio.Nursery, open_client: Open) -> FakeServer:
+    """One that waits for connections of a shell's clients."""
+    return FakeServer(nursery, open_client)

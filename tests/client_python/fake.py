@@ -17,7 +17,8 @@ import trio_websocket
 from trio.testing import memory_stream_pair
 
 from odin_ws_client import ClientError, Message, Subscription
-from odin_ws_client.trio import Client, open_client
+from odin_ws_client.core.client import BaseClient
+from tests.client_python.shells import Open
 
 __all__ = [
     "START",
@@ -132,9 +133,11 @@ class FakeServer:
     """What clients connect to.
 
     `times`: when they tried. `failures`: what the first of them get. `pair`: makes a wire.
+    `open_client`: of the shell that is tested.
     """
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, open_client: Open) -> None:
+        self.open_client = open_client
         self.times: list[float] = []
         self.failures: deque[OSError] = deque()
         self.pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = memory_stream_pair
@@ -180,10 +183,10 @@ class FakeServer:
 
     def follow(
         self, subscription: Subscription = TRADES, **options: Any
-    ) -> AbstractAsyncContextManager[Client]:
+    ) -> AbstractAsyncContextManager[BaseClient]:
         """A client of it; its jitter is always the most it may be."""
         usual: dict[str, Any] = {"rng": Highest(), "connect": self.connect}
-        return open_client("ws://odin.test/ws", subscription, **usual | options)
+        return self.open_client("ws://odin.test/ws", subscription, **usual | options)
 
 
 async def answer_by_hand(stream: trio.abc.Stream, more: bytes = b"", headers: bytes = b"") -> None:
@@ -202,7 +205,7 @@ async def answer_by_hand(stream: trio.abc.Stream, more: bytes = b"", headers: by
     )
 
 
-async def take(client: Client, kind: type[T]) -> T:
+async def take(client: BaseClient, kind: type[T]) -> T:
     """The client's next item, which has to be of a kind."""
     with trio.fail_after(PATIENCE):
         item = await anext(client)
@@ -210,12 +213,12 @@ async def take(client: Client, kind: type[T]) -> T:
     return item
 
 
-async def take_offsets(client: Client, count: int) -> list[int]:
+async def take_offsets(client: BaseClient, count: int) -> list[int]:
     """The offsets of the next so many items, which have to be messages."""
     return [(await take(client, Message)).offset for _ in range(count)]
 
 
-async def ending(client: Client) -> ClientError | None:
+async def ending(client: BaseClient) -> ClientError | None:
     """Wait for the end of the iteration, passing over items; the error it ended with."""
     with trio.fail_after(PATIENCE):
         try:

@@ -10,7 +10,6 @@ import trio
 from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
 from odin_ws_client import (
-    ClientError,
     FeedChange,
     Message,
     ProtocolViolated,
@@ -20,11 +19,9 @@ from odin_ws_client import (
     Subscription,
     SubscriptionRejected,
 )
-from odin_ws_client.trio.reconnector import Reconnector
 from tests.client_python.fake import (
     TRADES,
     FakeServer,
-    answer_by_hand,
     ending,
     message_text,
     take,
@@ -274,40 +271,6 @@ async def test_another_protocol_is_the_end(server: FakeServer, text: str) -> Non
         assert (await attempt.closed())[0] == 1002
 
 
-async def test_what_the_block_raises_comes_out_alone(server: FakeServer) -> None:
-    """The client's own tasks make no group of it, whether it is the client's error or another."""
-
-    async def iterate() -> None:
-        async with server.follow() as client:
-            await (await server.attempt()).close(4403, "not you")
-            async for _ in client:
-                pass
-
-    async def fail() -> None:
-        async with server.follow():
-            await server.attempt()
-            raise KeyError
-
-    with pytest.raises(ClientError):
-        await iterate()
-    with pytest.raises(KeyError):
-        await fail()
-
-
-async def test_a_bug_in_the_client_is_not_hidden(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It ends the block, with its traceback."""
-
-    async def fail(_self: Reconnector) -> None:
-        raise IndexError
-
-    monkeypatch.setattr(Reconnector, "run", fail)
-    with pytest.RaisesGroup(IndexError):
-        async with server.follow():
-            await trio.sleep_forever()
-
-
 async def test_leaving_closes(server: FakeServer) -> None:
     """The server hears a normal close at the end of the block."""
     async with server.follow() as client:
@@ -315,23 +278,6 @@ async def test_leaving_closes(server: FakeServer) -> None:
         await attempt.accept()
         await take(client, Subscribed)
     assert await attempt.closed() == (1000, None)
-
-
-@pytest.mark.parametrize("cancelled", [False, True])
-async def test_leaving_a_server_that_does_not_answer(
-    server: FakeServer, *, cancelled: bool
-) -> None:
-    """It is told, and given two seconds, also when the client is cancelled."""
-    with trio.CancelScope() as scope:
-        async with server.follow():
-            stream = await server.dialled()
-            await answer_by_hand(stream)
-            await stream.receive_some()
-            left = trio.current_time()
-            if cancelled:
-                scope.cancel()
-    assert trio.current_time() == pytest.approx(left + 2)
-    assert bytes(await stream.receive_some())[0] == 0x88
 
 
 async def test_a_cancelled_wait_loses_nothing(server: FakeServer) -> None:
@@ -356,16 +302,16 @@ async def test_a_slow_consumer_stops_the_reading(server: FakeServer, nursery: tr
         nonlocal sent
         attempt = await server.attempt()
         await attempt.accept()
-        while sent < 1000:
-            await attempt.message(sent + 1, f"0-{sent}")
+        while sent < 200:
+            await attempt.message(sent + 1, f"0-{sent}", padding="x" * 20_000)
             sent += 1
 
     nursery.start_soon(publish)
     async with server.follow() as client:
         await trio.sleep(300)  # nor does the client mistake its own slowness for a dead server
-        assert sent < 50
+        assert sent < 100  # 16 reads of 64 KiB, and what asyncio's streams hold
         await take(client, Subscribed)
-        assert await take_offsets(client, 1000) == list(range(1000))
+        assert await take_offsets(client, 200) == list(range(200))
 
 
 def test_a_subscription_asks_for_something() -> None:

@@ -19,7 +19,8 @@ from odin_ws_client import (
     ProtocolViolated,
     Subscribed,
 )
-from odin_ws_client.trio import connection, open_client
+from odin_ws_client.core import websocket
+from odin_ws_client.trio import open_client
 from tests.client_python.fake import (
     TRADES,
     FakeServer,
@@ -212,7 +213,7 @@ async def test_a_message_has_a_largest_size(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that never ends one cannot fill the memory."""
-    monkeypatch.setattr(connection, "_MAX_MESSAGE_BYTES", 1000)
+    monkeypatch.setattr(websocket, "_MAX_MESSAGE_BYTES", 1000)
     async with server.follow() as client:
         stream = await upgraded(server, text_frame(ACK))
         await stream.send_all(b"\x01\x64" + b"a" * 100)
@@ -220,7 +221,7 @@ async def test_a_message_has_a_largest_size(
             await stream.send_all(b"\x00\x64" + b"a" * 100)
         error = await ending(client)
     assert isinstance(error, ProtocolViolated)
-    assert "1000 characters" in str(error)
+    assert "1000 bytes" in str(error)
 
 
 async def test_a_dial_is_bounded(server: FakeServer) -> None:
@@ -279,7 +280,11 @@ async def test_dial_and_handshake_share_their_time(server: FakeServer) -> None:
             b"Sec-WebSocket-Accept: AAAA\r\n\r\n",
             "no WebSocket server",
         ),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot h", "rejected with 404: not h"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnot h", "rejected with 404: not h"),
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot h",
+            "closed during the handshake",
+        ),
         (b"HTTP/1.1 404 Not Found\r\n\r\n" + b"x" * 999, "rejected with 404: " + "x" * 200),
         (b"", "closed during the handshake"),
         (b"HTTP/1.1 10", "closed during the handshake"),

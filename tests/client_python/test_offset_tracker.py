@@ -17,7 +17,7 @@ POSITIONS = st.dictionaries(TOPICS, st.dictionaries(PARTITIONS, st.integers(-1, 
 
 def message(topic: str, partition: int, offset: int) -> Message:
     """One of these."""
-    return Message("BTC.trade", topic, partition, offset, 0, 1, False, 0, {}, "")  # noqa: FBT003
+    return Message("BTC.trade", topic, partition, offset, 0, 1, False, 0, {}, b"")  # noqa: FBT003
 
 
 @given(POSITIONS, st.lists(st.tuples(TOPICS, PARTITIONS, st.integers(0, 60))))

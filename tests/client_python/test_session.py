@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -95,12 +96,17 @@ SPEECH = JSON | TYPES.flatmap(
 )
 
 
+def read(session: ProtocolSession, text: str | bytes, now: float = 0) -> Iterator[Any]:
+    """What a session makes of a message."""
+    return session.take(text.encode() if isinstance(text, str) else text, now)
+
+
 def accepted() -> tuple[ProtocolSession, Counts]:
     """A session whose subscription has taken effect."""
     counts = Counts()
     session = ProtocolSession(TRADES, OffsetTracker(), counts, None)
     session.command()
-    list(session.take(orjson.dumps(ACK).decode(), 0))
+    list(read(session, orjson.dumps(ACK), 0))
     return session, counts
 
 
@@ -111,11 +117,11 @@ def test_a_message_may_have_half_a_surrogate_pair_or_a_huge_number() -> None:
         '{"seq":1,"ts":7,"type":"message","channel":"BTC.trade","pos":"0-10",'
         r'"data":{"text":"great \ud83d","x":1e400}}'
     )
-    (message,) = session.take(text, 1)
+    (message,) = read(session, text, 1)
     assert isinstance(message, Message)
     assert (message.data, message.text) == ({"text": "great \ud83d", "x": math.inf}, text)
     with pytest.raises(Unacceptable):
-        list(session.take(text.replace('"ts":7', '"ts":1e999'), 1))
+        list(read(session, text.replace('"ts":7', '"ts":1e999'), 1))
 
 
 @given(st.booleans(), st.lists(SPEECH, max_size=5))
@@ -127,7 +133,7 @@ def test_nothing_surprises_it(resuming: bool, said: list[Any]) -> None:  # noqa:
     session.command()
     for one in said:
         try:
-            list(session.take(orjson.dumps(one).decode(), 1))
+            list(read(session, orjson.dumps(one), 1))
         except (Unacceptable, SubscriptionRejected):
             return
 
@@ -146,7 +152,7 @@ def test_each_offset_comes_once(received: list[tuple[int, int, int]]) -> None:
     for partition, offset, skipped in received:
         seq += 1 + skipped
         more: dict[str, Any] = {"skipped": skipped} if skipped else {}
-        items = list(session.take(message_text(seq, f"{partition}-{offset}", **more), 0))
+        items = list(read(session, message_text(seq, f"{partition}-{offset}", **more), 0))
         if offset > largest.get(partition, -1):
             (item,) = items
             assert isinstance(item, Message)
@@ -165,13 +171,13 @@ def test_a_wrong_number_is_a_gap(before: int, seq: int, skipped: int) -> None:
     """Also where it goes back or is said to be more than it is; then the message is not taken."""
     session, counts = accepted()
     for number in range(1, before + 1):
-        list(session.take(message_text(number, f"1-{number}"), 0))
+        list(read(session, message_text(number, f"1-{number}"), 0))
     text = message_text(seq, "1-30", skipped=skipped)
     if seq == before + 1 + skipped:
-        assert list(session.take(text, 0))
+        assert list(read(session, text, 0))
         return
     with pytest.raises(Unacceptable) as raised:
-        list(session.take(text, 0))
+        list(read(session, text, 0))
     assert not raised.value.permanent
     assert counts.gaps == max(1, seq - before - 1 - skipped)
 
@@ -192,7 +198,7 @@ def test_a_batch_is_its_messages(value: str) -> None:
     """Each has its own number and text; only the first follows numbers that were left out."""
     session, counts = accepted()
     text = batch(4, BODY % (10, value), BODY % (11, "{}"), marks=',"skipped":3')
-    first, second = session.take(text, 1)
+    first, second = read(session, text, 1)
     assert isinstance(first, Message)
     assert isinstance(second, Message)
     assert (first.seq, first.skipped, first.offset) == (4, 3, 10)
@@ -209,7 +215,7 @@ def test_text_of_a_replayed_message_says_so() -> None:
     """A batch says it once for all its messages."""
     session, _ = accepted()
     text = batch(1, BODY % (10, "{}"), BODY % (11, "{}"), marks=',"replay":true')
-    for message in session.take(text, 1):
+    for message in read(session, text, 1):
         assert isinstance(message, Message)
         assert message.replay
         assert f'{{"seq":{message.seq},"replay":true,' in message.text
@@ -218,17 +224,17 @@ def test_text_of_a_replayed_message_says_so() -> None:
 def test_messages_of_a_batch_that_had_come_are_duplicates() -> None:
     """They are passed over, and their numbers count."""
     session, counts = accepted()
-    items = list(session.take(batch(1, *(BODY % (offset, "{}") for offset in (8, 9, 10))), 1))
+    items = list(read(session, batch(1, *(BODY % (offset, "{}") for offset in (8, 9, 10))), 1))
     assert [one.offset for one in items if isinstance(one, Message)] == [10]
     assert counts.duplicates == 2
-    assert len(list(session.take(batch(4, BODY % (11, "{}")), 1))) == 1
+    assert len(list(read(session, batch(4, BODY % (11, "{}")), 1))) == 1
 
 
 def test_a_batch_after_a_gap_is_not_taken() -> None:
     """The position stays before it, so that it comes again on a new connection."""
     session, counts = accepted()
     with pytest.raises(Unacceptable):
-        list(session.take(batch(3, BODY % (10, "{}")), 1))
+        list(read(session, batch(3, BODY % (10, "{}")), 1))
     assert counts.gaps == 2
 
 
@@ -237,5 +243,5 @@ def test_what_stands_before_a_broken_message_of_a_batch_counts() -> None:
     session, _ = accepted()
     items: list[Any] = []
     with pytest.raises(Unacceptable):
-        items.extend(session.take(batch(1, BODY % (10, "{}"), '{"channel":"BTC.trade"}'), 1))
+        items.extend(read(session, batch(1, BODY % (10, "{}"), '{"channel":"BTC.trade"}'), 1))
     assert len(items) == 1

@@ -17,9 +17,7 @@ from odin_ws_client import (
     Resumed,
     Subscribed,
 )
-from odin_ws_client.core.url import read_url
 from odin_ws_client.trio import open_client
-from odin_ws_client.trio.connection import open_connection
 from tests.client_python.fake import (
     TRADES,
     FakeServer,
@@ -207,23 +205,3 @@ async def test_it_is_not_shown(server: FakeServer) -> None:
         shown.append(repr(await ending(client)))
     assert "sesame" not in "".join(shown)
     assert len(shown) == 4
-
-
-async def test_a_wake_is_not_forgotten(server: FakeServer) -> None:
-    """Who is woken while he does something else waits for nothing afterwards, once."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.attempt)
-        connection = await open_connection(
-            server.connect,
-            read_url("ws://odin.test/ws"),
-            token=None,
-            seconds=10,
-            silence=100,
-            heartbeat="{}",
-        )
-    connection.wake()
-    began = trio.current_time()
-    assert await connection.receive() == []
-    assert trio.current_time() == began
-    assert await connection.receive(began + 5) == []
-    assert trio.current_time() == pytest.approx(began + 5)

@@ -17,8 +17,8 @@ from odin_ws_client import (
     Subscription,
     Unsubscribed,
 )
-from odin_ws_client.trio import open_client
 from tests.client_python.fake import TRADES, ending, take, take_offsets
+from tests.client_python.shells import Open
 from tests.client_python.tokens import Given
 from tests.jwt_issuer import issuer, jwt_settings
 
@@ -28,7 +28,7 @@ def token(seconds: float = 3600, *channels: str) -> str:
     return issuer("HS256").token(seconds, channels=list(channels) or None)
 
 
-async def test_it_outlives_its_tokens() -> None:
+async def test_it_outlives_its_tokens(open_client: Open) -> None:
     """One connection for as long as there are new ones, each of them a minute long."""
     calls = itertools.count()
 
@@ -49,7 +49,7 @@ async def test_it_outlives_its_tokens() -> None:
         assert 10 <= next(calls) <= 40
 
 
-async def test_without_a_new_one_in_time_it_resumes() -> None:
+async def test_without_a_new_one_in_time_it_resumes(open_client: Open) -> None:
     """What was published between the close and the next token comes then."""
     late, good = token(60), token()
     start = trio.current_time()
@@ -83,7 +83,7 @@ async def test_without_a_new_one_in_time_it_resumes() -> None:
         assert client.connections == 2
 
 
-async def test_a_narrower_one_is_told_of() -> None:
+async def test_a_narrower_one_is_told_of(open_client: Open) -> None:
     """The names that it does not grant end, the others go on, also over a new connection."""
     tokens = Given([token(60, "*.trade", "*.balances"), token(3600, "*.trade")])
     both = Subscription(channels=["*.balances", "*.trade"])
@@ -109,7 +109,7 @@ async def test_a_narrower_one_is_told_of() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", token(-100)], ids=["nonsense", "old"])
-async def test_a_wrong_one_is_rejected(wrong: str) -> None:
+async def test_a_wrong_one_is_rejected(open_client: Open, wrong: str) -> None:
     """Once; the error has the server's reason, and not the token."""
     async with (
         open_scenario(jwt_settings()) as scenario,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from odin_ws_client.trio import Client
+from odin_ws_client.core.client import BaseClient
 from tests.client_python.fake import START, FakeServer, Visit
 
 __all__ = ["Given", "calm", "expire", "renewed", "visit_with"]
@@ -38,7 +38,7 @@ async def visit_with(server: FakeServer) -> tuple[str | None, Visit]:
     return None if given is None else given.decode(), attempt
 
 
-def calm(server: FakeServer, **options: Any) -> AbstractAsyncContextManager[Client]:
+def calm(server: FakeServer, **options: Any) -> AbstractAsyncContextManager[BaseClient]:
     """A client that asks for no signs of life."""
     return server.follow(silence_seconds=1000, **options)
 

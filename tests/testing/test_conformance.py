@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import odin_ws_client.asyncio
 from odin_ws.cli import main
+from odin_ws.kafka.trio_asyncio_compat import aio_as_trio, open_loop
 from odin_ws.testing.conformance import (
     Case,
     Delivery,
@@ -23,7 +25,7 @@ from odin_ws.testing.conformance import (
     read_cases,
     run_program,
 )
-from odin_ws_client import Message, Subscription
+from odin_ws_client import Subscription
 from odin_ws_client.trio import open_client
 from tests.client_js.following import follow, node_command
 from tests.docs.asyncapi import read_asyncapi
@@ -34,15 +36,33 @@ CASES = {case.name: case for case in read_cases()}
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 Deliver = Callable[[Delivery], None]
+Run = Callable[[str, Mapping[str, Any], Deliver], Awaitable[None]]
+
+
+def wanted(subscription: Mapping[str, Any]) -> Subscription:
+    """Our client asks for batches by itself."""
+    return Subscription(**{name: one for name, one in subscription.items() if name != "frames"})
 
 
 async def follow_in_python(url: str, subscription: Mapping[str, Any], deliver: Deliver) -> None:
-    """Our client for Trio, which asks for batches by itself."""
-    wanted = Subscription(**{name: one for name, one in subscription.items() if name != "frames"})
-    async with open_client(url, wanted, backoff_base=0.01) as client:
-        async for item in client:
-            if isinstance(item, Message):
-                deliver(Delivery(item.channel, f"{item.partition}-{item.offset}"))
+    """Our client for Trio."""
+    async with open_client(url, wanted(subscription), backoff_base=0.01) as client:
+        async for message in client.messages():
+            deliver(Delivery(message.channel, f"{message.partition}-{message.offset}"))
+
+
+async def follow_in_asyncio(url: str, subscription: Mapping[str, Any], deliver: Deliver) -> None:
+    """Our client for asyncio."""
+
+    async def follow() -> None:
+        async with odin_ws_client.asyncio.open_client(
+            url, wanted(subscription), backoff_base=0.01
+        ) as client:
+            async for message in client.messages():
+                deliver(Delivery(message.channel, f"{message.partition}-{message.offset}"))
+
+    async with open_loop() as loop:
+        await aio_as_trio(follow, loop=loop)()
 
 
 async def follow_in_javascript(
@@ -57,9 +77,10 @@ async def follow_in_javascript(
 
 
 @each_case
-async def test_python_client_conforms(case: Case) -> None:
+@pytest.mark.parametrize("run", [follow_in_python, follow_in_asyncio], ids=["trio", "asyncio"])
+async def test_python_client_conforms(case: Case, run: Run) -> None:
     """It sends what each case expects, and hands on each message once."""
-    assert await play_case(case, follow_in_python) == Outcome(case, Result.OK)
+    assert await play_case(case, run) == Outcome(case, Result.OK)
 
 
 @each_case

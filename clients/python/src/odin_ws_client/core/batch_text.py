@@ -19,14 +19,14 @@ class BatchText:
     """A batch as it came. It is taken apart when somebody wants the text of a message.
 
     Args:
-        text: the batch.
+        text: the batch, in UTF-8.
         seq: the number of its first message.
         replay: whether its messages are replayed.
     """
 
     __slots__ = ("_bodies", "_replay", "_seq", "_text")
 
-    def __init__(self, text: str, seq: int, *, replay: bool) -> None:
+    def __init__(self, text: bytes | bytearray, seq: int, *, replay: bool) -> None:
         self._text = text
         self._seq = seq
         self._replay = replay
@@ -35,7 +35,7 @@ class BatchText:
     def message(self, seq: int, skipped: int) -> str:
         """The message with a number, as JSON text; its value is as it was in the batch."""
         if self._bodies is None:
-            self._bodies = list(_objects(self._text))
+            self._bodies = list(_objects(self._text.decode()))
         marks = f',"skipped":{skipped}' if skipped else ""
         if self._replay:
             marks += ',"replay":true'

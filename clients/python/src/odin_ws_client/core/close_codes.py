@@ -75,9 +75,9 @@ def is_permanent_rejection(status: int) -> bool:
     return status not in _PASSING_REJECTIONS
 
 
-def retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float:
+def retry_after(headers: Iterable[tuple[str, str]]) -> float:
     """The seconds of a Retry-After header, 0 where there is none; a date in it is passed over."""
     for name, value in headers:
-        if name.lower() == b"retry-after" and value.isdigit():
+        if name.lower() == "retry-after" and value.isascii() and value.isdigit():
             return min(float(value), LONGEST_WAIT)
     return 0

@@ -52,14 +52,14 @@ class Message:
     replay: bool
     skipped: int
     data: Any
-    _source: str | BatchText = attrs.field(repr=False)
+    _source: bytes | bytearray | BatchText = attrs.field(repr=False)
 
     @property
     def text(self) -> str:
         """The message as JSON text, with the value as the publisher wrote it."""
-        if isinstance(self._source, str):
-            return self._source
-        return self._source.message(self.seq, self.skipped)
+        if isinstance(self._source, BatchText):
+            return self._source.message(self.seq, self.skipped)
+        return self._source.decode()
 
 
 @attrs.frozen

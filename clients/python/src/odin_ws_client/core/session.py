@@ -27,15 +27,20 @@ from odin_ws_client.core.json_text import load_json
 from odin_ws_client.core.offset_tracker import OffsetTracker
 from odin_ws_client.core.subscription import Subscription
 
-__all__ = ["HEARTBEAT", "Counts", "ProtocolSession", "auth_command"]
+__all__ = ["HEARTBEAT", "Counts", "ProtocolSession", "Text", "auth_command"]
 
 HEARTBEAT: Final = '{"type":"heartbeat"}'
 
 # What asks for the subscription has this id; other commands have none.
 _ID: Final = 1
 
+_NOT_UTF8: Final = 1007
+
 _FORBIDDEN: Final = "FORBIDDEN"
 _TOO_MANY_COMMANDS: Final = "RATE_LIMIT_EXCEEDED"
+
+# As it came; whoever reads it checks that it is UTF-8.
+Text = bytes | bytearray
 
 T = TypeVar("T")
 
@@ -119,7 +124,7 @@ class ProtocolSession:
         kind = "resume" if self._resuming else "subscribe"
         return orjson.dumps({"type": kind, "id": _ID, "data": data}).decode()
 
-    def take(self, text: str, now: float) -> Iterator[Item | Checkpoint]:
+    def take(self, text: Text, now: float) -> Iterator[Item | Checkpoint]:
         """What the server has sent, as far as the consumer should know of it.
 
         Raises Unacceptable where it is not the protocol or messages are missing before it, and
@@ -132,14 +137,16 @@ class ProtocolSession:
                 return
             is_message = fields["type"] == "message"
             item = self._message(fields, text) if is_message else self._notice(fields, now)
+        except UnicodeDecodeError as error:
+            raise Unacceptable(_NOT_UTF8, str(error), permanent=False) from error
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             # Whatever has another shape than it should shows as one of these.
-            why = f"{type(error).__name__}: {error} in {text[:80]!r}"
+            why = f"{type(error).__name__}: {error} in {text[:80].decode(errors='replace')!r}"
             raise Unacceptable(VIOLATION, why, permanent=True) from error
         if item is not None:
             yield item
 
-    def _batch(self, fields: dict[str, Any], text: str) -> Iterator[Message]:
+    def _batch(self, fields: dict[str, Any], text: Text) -> Iterator[Message]:
         """The messages of a batch that did not come before."""
         seq, replay = int(fields["seq"]), fields.get("replay") is True
         source = BatchText(text, seq, replay=replay)
@@ -150,7 +157,7 @@ class ProtocolSession:
             if message is not None:
                 yield message
 
-    def _message(self, fields: dict[str, Any], text: str | BatchText) -> Message | None:
+    def _message(self, fields: dict[str, Any], text: Text | BatchText) -> Message | None:
         partition, _, offset = fields["pos"].partition("-")
         channel: str = fields["channel"]
         message = Message(

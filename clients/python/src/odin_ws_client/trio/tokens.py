@@ -7,7 +7,7 @@ import trio
 from odin_ws_client.core.credentials import Credentials, TokenFunction
 from odin_ws_client.core.errors import ConnectFailed
 
-__all__ = ["another_token", "current_token"]
+__all__ = ["current_token", "fetch_token"]
 
 
 async def current_token(credentials: Credentials, seconds: float) -> str | None:
@@ -17,12 +17,11 @@ async def current_token(credentials: Credentials, seconds: float) -> str | None:
     return credentials.current
 
 
-async def another_token(credentials: Credentials, seconds: float) -> str | None:
-    """Another one than the connection's; None where none is to be had, yet."""
-    if credentials.source is None:
-        return None
+async def fetch_token(credentials: Credentials, seconds: float) -> object:
+    """What the function returns; None if there is no token to be had, yet."""
+    assert credentials.source is not None
     try:
-        return credentials.offer(await _call(credentials.source, seconds))
+        return await _call(credentials.source, seconds)
     except ConnectFailed:
         return None
 

@@ -1,0 +1,131 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Final
+
+from odin_ws_client.asyncio.batch_queue import BatchQueue
+from odin_ws_client.asyncio.connection import Connect, dial
+from odin_ws_client.asyncio.runner import Runner
+from odin_ws_client.core.client import BaseClient
+from odin_ws_client.core.credentials import Credentials, CredentialSource
+from odin_ws_client.core.errors import ClientError
+from odin_ws_client.core.items import Checkpoint, Ids, Item
+from odin_ws_client.core.offset_tracker import GivenPositions, OffsetTracker
+from odin_ws_client.core.reconnector import Reconnector
+from odin_ws_client.core.session import Counts
+from odin_ws_client.core.subscription import Subscription
+from odin_ws_client.core.timing import Timing
+from odin_ws_client.core.url import read_url
+
+__all__ = ["Client", "open_client"]
+
+# Batches that wait for the consumer, each one read of the socket: 1 MiB of text at the very most.
+_WAITING_BATCHES: Final = 16
+
+
+class Client(BaseClient):
+    """Iterate over it for every Item, or over `messages()`; get it from `open_client`.
+
+    The iteration ends where the client will not come back; with a ClientError if that is not as it
+    should be. Waiting can be cancelled, nothing is lost by that.
+    """
+
+    def __init__(
+        self,
+        queue: BatchQueue,
+        offset_tracker: OffsetTracker,
+        counts: Counts,
+    ) -> None:
+        super().__init__(offset_tracker, counts)
+        self._queue = queue
+
+    async def _receive(self) -> Sequence[Item | Checkpoint] | None:
+        return await self._queue.get()
+
+
+def open_client(  # noqa: PLR0913 -- each has its usual value
+    url: str,
+    subscription: Subscription,
+    *,
+    token: CredentialSource | None = None,
+    positions: GivenPositions | None = None,
+    ids: Ids | None = None,
+    reconnect: bool = True,
+    connect_seconds: float = 10,
+    silence_seconds: float = 10,
+    backoff_base: float = 0.2,
+    backoff_cap: float = 15,
+    connect: Connect | None = None,
+    tls: ssl.SSLContext | None = None,
+    rng: random.Random | None = None,
+) -> AbstractAsyncContextManager[Client]:
+    """Follow `subscription` at `url` (ws: or wss:) for the length of the block.
+
+    docs/client.md has what each option does. Raises InvalidUrl, InvalidCredential.
+
+    Args:
+        url: of the server.
+        subscription: what to follow.
+        token: for a server that asks for one; or an async function that returns one, and raises
+            OSError or ConnectFailed if there is none to be had at the moment.
+        positions: resume from there, as `Client.positions` were earlier.
+        ids: `Client.ids` of then.
+        reconnect: come back after every end, and every failure to connect, that may pass.
+        connect_seconds: for dialling and handshake together, and as many for a token.
+        silence_seconds: without a byte, after which the server is asked whether it is there.
+        backoff_base: seconds that the wait before the first attempt is shorter than.
+        backoff_cap: seconds that any wait is shorter than.
+        connect: dials instead of the client: an async function that returns a pair of
+            `asyncio.StreamReader` and `asyncio.StreamWriter`.
+        tls: for wss:, instead of Python's own.
+        rng: for the jitter.
+    """
+    address = read_url(url)
+    counts = Counts()
+    queue = BatchQueue(_WAITING_BATCHES)
+    reconnector = Reconnector(
+        address=address,
+        credentials=Credentials(token),
+        subscription=subscription,
+        reconnect=reconnect,
+        timing=Timing(connect_seconds, silence_seconds, backoff_base, backoff_cap),
+        rng=rng or random.Random(),  # noqa: S311 -- jitter, not a secret
+        offset_tracker=OffsetTracker(positions, ids),
+        counts=counts,
+    )
+    runner = Runner(connect or partial(dial, address, tls), reconnector, queue)
+    return _following(Client(queue, OffsetTracker(positions, ids), counts), runner)
+
+
+@asynccontextmanager
+async def _following(client: Client, runner: Runner) -> AsyncIterator[Client]:
+    """Run the client beside the block.
+
+    The task group does not see what the block raises, so that comes out as it is and not in a
+    group.
+    """
+    async with AsyncExitStack() as stack:
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        task = group.create_task(_run(client, runner))
+        try:
+            yield client
+        finally:
+            task.cancel()
+            # Only a bug in the runner is raised here; it has cancelled the block, and says why.
+            await stack.aclose()
+
+
+async def _run(client: Client, runner: Runner) -> None:
+    try:
+        await runner.run()
+    except ClientError as error:
+        client.error = error
+    finally:
+        runner.queue.close()

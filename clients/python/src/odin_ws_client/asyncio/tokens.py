@@ -1,0 +1,37 @@
+"""Calls the function that returns tokens, with a bound on its time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from odin_ws_client.core.credentials import Credentials, TokenFunction
+from odin_ws_client.core.errors import ConnectFailed
+
+__all__ = ["current_token", "fetch_token"]
+
+
+async def current_token(credentials: Credentials, seconds: float) -> str | None:
+    """The token for a new connection. Raises ConnectFailed, also after so many seconds."""
+    if credentials.source is not None:
+        credentials.hold(await _call(credentials.source, seconds))
+    return credentials.current
+
+
+async def fetch_token(credentials: Credentials, seconds: float) -> object:
+    """What the function returns; None if there is no token to be had, yet."""
+    assert credentials.source is not None
+    try:
+        return await _call(credentials.source, seconds)
+    except ConnectFailed:
+        return None
+
+
+async def _call(source: TokenFunction, seconds: float) -> object:
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await source()
+    except OSError as error:
+        if limit.expired():
+            raise ConnectFailed(f"no token within {seconds:g} s") from error
+        raise ConnectFailed(f"no token: {error}") from error
