@@ -1,11 +1,11 @@
 """The only module that uses undocumented parts of aiokafka: its connection and record parser.
 
 The dependency is bounded (`aiokafka>=0.14,<0.15`), and `tests/kafka/test_aiokafka_internals.py`
-pins the shapes that are used here: an update of aiokafka says there what broke.
+checks each internal that is used here, so an incompatible update fails a test.
 
-aiokafka keeps what is hard about a connection: TLS, SASL with all its mechanisms, and the matching
-of responses to requests. `odin_ws.kafka.protocol` writes and reads the contents of requests and
-responses; here they are bytes.
+aiokafka does TLS, SASL with all its mechanisms, and the matching of responses to requests.
+`odin_ws.kafka.protocol` encodes and decodes requests and responses; this module sends and receives
+them as bytes.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ __all__ = [
 ]
 
 CONNECT_ERRORS: Final = (KafkaError, OSError, EOFError)
-"""Errors that `connect` raises for an address that does not resolve, a broker that does not answer,
-or one that closes the connection or rejects the credentials. See `cause_of`."""
+"""Errors that `connect` raises if the address does not resolve or the broker does not respond,
+closes the connection or rejects the credentials. See `cause_of`."""
 
 MALFORMED_RESPONSE_ERRORS: Final = (
     ValueError,
@@ -53,17 +53,17 @@ MALFORMED_RESPONSE_ERRORS: Final = (
     AssertionError,
     struct.error,
 )
-"""Errors that `connect` raises for a response to the version or SASL requests that makes no sense.
-aiokafka decodes these two itself, and asserts what it expects."""
+"""Errors that `connect` raises for a malformed response to the version or SASL requests, which
+aiokafka decodes and asserts itself."""
 
 SEND_ERRORS: Final = (KafkaError, OSError, EOFError)
-"""Errors that `AuthenticatedConnection.send` raises when the connection was lost."""
+"""Errors that `AuthenticatedConnection.send` raises if the connection is lost."""
 
 _CLOSE_SECONDS: Final = 1.0
 
 
 class _SentRequest:
-    """An encoded request in the shape in which aiokafka's connection sends one."""
+    """An encoded request with the methods that aiokafka's connection calls."""
 
     def __init__(self, request: EncodedRequest) -> None:
         self.API_KEY = request.api_key
@@ -73,7 +73,7 @@ class _SentRequest:
         self._body = request.body
 
     def prepare(self, _versions: Mapping[int, tuple[int, int]]) -> _SentRequest:
-        """See aiokafka.protocol.api.Request: the version is chosen already."""
+        """See aiokafka.protocol.api.Request; the version is already chosen."""
         return self
 
     def build_request_header(self, correlation_id: int, client_id: str) -> Any:
@@ -94,29 +94,29 @@ class _SentRequest:
 class _ReceivedBody:
     @staticmethod
     def decode(buffer: BytesIO) -> bytes:
-        """Return what follows the header."""
+        """Return the bytes after the header."""
         return buffer.read()
 
 
 class AuthenticatedConnection:
-    """One connection to a broker, behind TLS and SASL. All methods are for asyncio."""
+    """One authenticated connection to a broker. All methods run in asyncio."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     @property
     def versions(self) -> Versions:
-        """The API versions that the broker answers."""
+        """The API versions that the broker supports."""
         found: Versions = self._connection._versions  # noqa: SLF001
         return found
 
     @property
     def is_open(self) -> bool:
-        """Whether neither side has closed the connection."""
+        """Whether the connection is open on both sides."""
         return bool(self._connection.connected())
 
     async def send(self, request: EncodedRequest) -> bytes:
-        """Send a request and return the body of its response.
+        """Send a request; returns the body of its response.
 
         Raises one of SEND_ERRORS, or TimeoutError after the connection's request timeout.
         """
@@ -124,23 +124,23 @@ class AuthenticatedConnection:
         return body
 
     def abort(self) -> None:
-        """Begin to close, without waiting for the end of it."""
+        """Start to close the connection without waiting."""
         self._connection.close()
 
     async def close(self) -> None:
-        """Close; a TLS peer that does not say goodbye within a second is not waited for."""
+        """Close the connection; waits at most a second for the TLS close of the broker."""
         await asyncio.wait([self._connection.close()], timeout=_CLOSE_SECONDS)
 
 
 async def connect(
     host: str, port: int, request_seconds: float, arguments: Mapping[str, Any]
 ) -> AuthenticatedConnection:
-    """Connect to a broker, learn its API versions and authenticate.
+    """Connect to a broker, negotiate API versions and authenticate.
 
     Args:
         host: name or IP address.
         port: TCP port.
-        request_seconds: how long one request may take.
+        request_seconds: timeout of each request.
         arguments: `KafkaSecurity.connection()`: security protocol, TLS context, credentials.
 
     Raises one of CONNECT_ERRORS or MALFORMED_RESPONSE_ERRORS, or TimeoutError.
@@ -152,6 +152,6 @@ async def connect(
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """The TLS or socket error behind an error of a connection that was closed."""
+    """Return the TLS or socket error that caused the error of a closed connection."""
     cause: BaseException | None = error.__cause__
     return cause if isinstance(error, KafkaConnectionError) and cause is not None else error

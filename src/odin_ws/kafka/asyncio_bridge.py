@@ -38,22 +38,23 @@ KAFKA_FAILURES: Final = (KafkaError, OSError, trio.TooSlowError)
 """Errors that the broker or the network may cause in any call of an aiokafka client."""
 
 BUGS: Final = (IllegalStateError, IllegalArgumentError, KafkaConfigurationError)
-"""KafkaErrors that are not the broker's: retrying would hide a bug or a wrong setting."""
+"""KafkaErrors that brokers do not cause: retrying would hide a bug or a wrong setting."""
 
-# Leaving is polite, not necessary: a dead broker must not hold up the end of the process.
+# A clean leave is optional: a dead broker must not delay the exit of the process.
 _STOP_SECONDS: Final = 3
 
-# Characters of a broker's own words.
+# Length limit for texts from a broker.
 _MOST_SHOWN: Final = 100
 
 
 @asynccontextmanager
 async def open_asyncio() -> AsyncIterator[AbstractEventLoop]:
-    """An asyncio loop for the length of the block; unseen failures in it fail the block.
+    """Run an asyncio loop for the block; unhandled errors of its tasks fail the block.
 
-    But not what only reports itself: a start of aiokafka that is cancelled drops its connection,
-    which closes itself when it is collected and calls that an error. trio-asyncio alone would end
-    the process for it: a client that makes the server slow enough could have ended it.
+    Logs errors that asyncio only reports. When the start of an aiokafka client is cancelled, its
+    connection closes itself on garbage collection and reports an error. trio-asyncio would raise it
+    and end the process: a client that slows the server down enough could cause that.
+    """
     """
     async with open_loop() as loop:
         loop.set_exception_handler(_handle)
@@ -61,19 +62,19 @@ async def open_asyncio() -> AsyncIterator[AbstractEventLoop]:
 
 
 async def call_aiokafka(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Await an asyncio function that is aiokafka's, or calls it."""
+    """Await an asyncio function of aiokafka, or one that calls aiokafka."""
     return await aio_as_trio(function)(*args, **options)
 
 
 @asynccontextmanager
 async def running(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
-    """A started aiokafka client, for the length of the block.
+    """Start an aiokafka client for the block.
 
-    Raises one of KAFKA_FAILURES where it does not start within `bound` seconds.
+    Raises one of KAFKA_FAILURES if the client does not start within `bound` seconds.
     """
 
     async def make_in_asyncio() -> Any:
-        # Its constructor looks for a running asyncio loop.
+        # aiokafka's constructors need a running asyncio loop.
         return make()
 
     client = await call_aiokafka(make_in_asyncio)
@@ -83,12 +84,12 @@ async def running(make: Callable[[], Any], bound: float) -> AsyncIterator[Any]:
             await start(client)
         yield client
     finally:
-        # Also after a failed start: it has tasks of its own.
+        # Also after a failed start: the client has tasks of its own.
         with trio.move_on_after(_STOP_SECONDS, shield=True):
             try:
                 await call_aiokafka(stop)
             except (asyncio.CancelledError, *KAFKA_FAILURES):
-                # With the broker dead, stop() ends like this; there is nothing left to leave.
+                # With the broker down, stop() raises these; there is nothing left to leave.
                 pass
 
 
@@ -97,25 +98,25 @@ async def start(client: Any) -> None:
     try:
         await call_aiokafka(client.start)
     except OSError:
-        # Some of them are a ValueError too: that of a certificate.
+        # Some of them are also a ValueError: certificate errors.
         raise
     except MALFORMED_RESPONSE_ERRORS as error:
         what = f"{type(error).__name__}: {error}"[:_MOST_SHOWN]
-        raise UnexpectedResponse(f"its answer makes no sense: {what}") from error
+        raise UnexpectedResponse(f"malformed response: {what}") from error
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Raise trio.TooSlowError, in words for operators, if the block takes longer."""
+    """Raise trio.TooSlowError with a text for operators if the block takes longer."""
     try:
         with trio.fail_after(seconds):
             yield
     except trio.TooSlowError:
-        raise trio.TooSlowError(f"no answer within {seconds:g} s") from None
+        raise trio.TooSlowError(f"no response within {seconds:g} s") from None
 
 
 def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first exception that is no group."""
+    """Return the first exception of the group that is no group itself."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,8 +1,8 @@
-"""Parses the records of one batch of magic 2 (since Kafka 0.11).
+"""Decodes the records of one batch of magic 2 (Kafka 0.11 and newer).
 
-aiokafka's reader in C takes some 0.5 us a record, and gives up a batch for one header key that is
-not UTF-8. Such a batch is read here record by record, at some 5 us each, without the headers,
-which nobody needs.
+aiokafka's decoder in C takes about 0.5 us per record, but rejects a whole batch for one header key
+that is not UTF-8. `_read_slowly` decodes such a batch record by record in about 5 us each and skips
+the headers, which odin-ws does not use.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ __all__ = [
     "read_usual",
 ]
 
-# Base offset, length, leader epoch, magic, checksum, attributes, last offset's delta, first and
-# last timestamp, producer's id, its epoch and sequence, count of records.
+# Base offset, length, leader epoch, magic, checksum, attributes, last offset delta, first and last
+# timestamp, producer id, producer epoch, base sequence, record count.
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES: Final = _HEADER.size
 
 MAGIC: Final = 2
 
-# Base offset and length are not counted in the length.
+# The length field does not count base offset and length.
 OVERHEAD_BYTES: Final = 12
 _MIN_LENGTH: Final = HEADER_BYTES - OVERHEAD_BYTES
 
-# Bytes that are kept of those that make no record: enough to see what they are.
+# Bytes that are kept of an undecodable record, to show what it is.
 MAX_RAW_BYTES: Final = 64 << 10
 
 _CODEC_MASK: Final = 0x07
@@ -57,34 +57,35 @@ _LOG_APPEND_TIME: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
 CONTROL: Final = 0x20
 
-# With one of these attributes a batch is looked at, if transactions were aborted.
+# A batch with one of these attributes is examined if transactions were aborted.
 UNCOMMITTED: Final = _TRANSACTIONAL | CONTROL
 
-# The place of the attributes, with the codec.
+# Offset of the attributes, which contain the codec.
 _CODEC_AT: Final = 21
 _CODEC: Final = struct.Struct(">h")
 
-# Length, attributes, timestamp, offset, key, value and headers have a byte each at least.
+# Minimum size: a byte each for length, attributes, timestamp, offset, key, value and headers.
 _MIN_RECORD_BYTES: Final = 7
 
-# As many as one batch may have. Each takes some 300 bytes, and 4 us where it is read slowly: half
-# a second in which nothing else runs.
+# Record limit of one batch. A record takes some 300 bytes, and 4 us in the slow decoder: half a
+# second in which the event loop is blocked.
 _MAX_RECORDS: Final = 1 << 17
 
-# The work of one call before it leaves the rest of the data to the next fetch: expanded bytes, and
-# for each record the number of bytes that take as long. A fetch brings some megabytes, which highly
-# compressed batches, also bad ones, would make gigabytes of, and minutes.
+# Limit on the work of one call: expanded bytes, plus for each record the number of bytes that take as
+# long. The rest of the data is left to the next fetch. A fetch has a few megabytes, which highly
+# compressed or malicious batches could expand to gigabytes and minutes.
 ENOUGH: Final = 64 << 20
 RECORD_COST: Final = 1 << 10
 
-# No log has had so many; below it a sum with a count of records stays within 63 bits.
+# No log has such offsets; below it the sum with a record count stays within 63 bits.
 _MAX_USUAL_OFFSET: Final = 1 << 62
 
-# aiokafka makes objects of headers of two bytes each, some 60 bytes large: it gets no more at once.
+# aiokafka creates objects of about 60 bytes for headers of two bytes: batches with more headers are
+# not given to it.
 _MAX_FAST_BYTES: Final = 4 << 20
 
-# aiokafka checks that a varint begins within the batch, not that it ends there: it may read two
-# varints of ten bytes behind the end.
+# aiokafka checks that a varint starts within the batch, not that it ends there: it may read two
+# varints of ten bytes past the end.
 PADDING: Final = bytes(32)
 _PADDING_BYTES: Final = len(PADDING)
 
@@ -93,13 +94,13 @@ _MAX_SHIFT: Final = 63
 
 _INT64: Final = range(-(1 << 63), 1 << 63)
 
-# aiokafka's own error; header keys that are not UTF-8, and varints that are too long in its reader
-# in Python; the end of the data in that; lengths near 2^63.
+# aiokafka's own error; header keys that are not UTF-8 and varints that are too long in its Python
+# decoder; the end of the data in that decoder; lengths near 2^63.
 _GIVEN_UP: Final = (CorruptRecordException, ValueError, IndexError, OverflowError, MemoryError)
 
 
 class BatchHeader(NamedTuple):
-    """The header of a batch; nothing of it has been checked."""
+    """The header of a batch, not validated yet."""
 
     base_offset: int
     length: int
@@ -122,19 +123,19 @@ class BatchHeader(NamedTuple):
 
     @property
     def is_control(self) -> bool:
-        """Whether the batch holds a marker of the broker's, and no records."""
+        """Whether the batch is a control batch: a transaction marker without records."""
         return bool(self.attributes & CONTROL)
 
 
 def read_header(data: bytes, start: int) -> BatchHeader:
-    """The header that begins at `start`; of magic 0 and 1, only the first three fields are."""
+    """Read the header at `start`; for magic 0 and 1 only the first three fields are valid."""
     return BatchHeader._make(_HEADER.unpack_from(data, start))
 
 
 class Usual(NamedTuple):
-    """The place where `read_usual` stopped: in the bytes, in the partition; the last leader epoch.
+    """Where `read_usual` stopped: position in the bytes, next offset, last leader epoch.
 
-    `spent`: see ENOUGH.
+    `spent`: work so far, see ENOUGH.
     """
 
     at: int
@@ -146,11 +147,11 @@ class Usual(NamedTuple):
 def read_usual(
     key: TopicPartition, data: memoryview, place: Usual, unusual: int, records: list[Record]
 ) -> Usual:
-    """Append the records of batches of which everything is as usual, up to the first other one.
+    """Append the records of plain batches; stop at the first batch that needs a closer look.
 
-    That is one cut off, corrupt, malformed, begun before the wanted offset, with a hole in its
-    offsets, or with a bit of `unusual` in its attributes. It is a loop of its own for the sake of
-    small batches: a call for each of them and its checks would double their cost.
+    That is a batch that is truncated, corrupt or malformed, begins before the wanted offset, has a
+    gap in its offsets, or has a bit of `unusual` in its attributes. One loop for all batches: a
+    call with its checks for each would double the cost of small batches.
     """
     at, offset, last_epoch, spent = place
     size = len(data) - _PADDING_BYTES
@@ -189,7 +190,7 @@ def read_usual(
 def read_records(
     key: TopicPartition, batch: memoryview, header: BatchHeader, offset: int
 ) -> tuple[list[Record], int]:
-    """The records from `offset` on, and their cost: see ENOUGH. Raises BatchDecodeError."""
+    """Return the records from `offset` on and their cost (see ENOUGH). Raises BatchDecodeError."""
     if header.last_delta < 0:
         raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
     if header.attributes & _CODEC_MASK:
@@ -206,12 +207,12 @@ def read_records(
     except BatchDecodeError as bad:
         bad.cost = cost
         raise
-    # A batch is given whole, also to a consumer that asks for its second half.
+    # The batch is decoded whole, also for a fetch that wants only its second half.
     return [one for one in records if one.offset >= offset], cost
 
 
 def _expanded(batch: memoryview, attributes: int) -> memoryview:
-    """The batch with its records decompressed, and with padding behind its end."""
+    """Return the batch with its records decompressed and padding after its end."""
     payload = decompress(attributes & _CODEC_MASK, batch[HEADER_BYTES:])
     plain = _CODEC.pack(attributes & ~_CODEC_MASK)
     parts = (batch[:_CODEC_AT], plain, batch[_CODEC_AT + _CODEC.size : HEADER_BYTES], payload)
@@ -219,7 +220,7 @@ def _expanded(batch: memoryview, attributes: int) -> memoryview:
 
 
 def _expanded_or_nothing(batch: memoryview, attributes: int) -> memoryview:
-    """As `_expanded`; empty for a batch that is not for aiokafka."""
+    """As `_expanded`, but empty if the batch is not for aiokafka."""
     with suppress(BatchDecodeError):
         expanded = _expanded(batch, attributes)
         if len(expanded) <= _MAX_FAST_BYTES:
@@ -230,7 +231,7 @@ def _expanded_or_nothing(batch: memoryview, attributes: int) -> memoryview:
 def _read_fast(
     key: TopicPartition, reader: Iterable[Any], base: int, count: int
 ) -> list[Record] | None:
-    """The records, by aiokafka; None where it has found something that needs a closer look."""
+    """Decode the records with aiokafka; None if it found something that needs the slow decoder."""
     topic, partition = key
     try:
         records = [
@@ -240,23 +241,23 @@ def _read_fast(
     except _GIVEN_UP:
         return None
     if count == 1 == len(records):
-        # Many publishers send each record at once.
+        # Many publishers send one record per batch.
         (record,) = records
         return records if record.offset == base and (record.timestamp or 0) > 0 else None
-    # A record without a timestamp has None; a sum beyond 64 bits has become negative.
+    # A record without a timestamp has None; a sum beyond 64 bits is negative.
     timestamps = [one.timestamp for one in records]
     if None in timestamps or min(timestamps, default=0) < 0:
         return None
     return records if [one.offset for one in records] == list(range(base, base + count)) else None
 
 
-# ---- record by record
+# ---- slow decoder, record by record
 
 
 def _check_offsets(header: BatchHeader, records: list[Record]) -> None:
-    """Offsets ascend, within the batch. Raises BatchDecodeError.
+    """Check that offsets ascend within the batch. Raises BatchDecodeError.
 
-    Records behind a wrong one would be taken for records that have been delivered.
+    Records after a wrong offset would count as already delivered.
     """
     offsets = [one.offset for one in records]
     ascending = all(map(lt, offsets, islice(offsets, 1, None)))
@@ -284,10 +285,10 @@ def _read_slowly(key: TopicPartition, header: BatchHeader, records: memoryview) 
 
 
 def _read_record(key: TopicPartition, header: BatchHeader, data: memoryview, offset: int) -> Record:
-    """One record; an invalid one, with `offset` where it has none, if it is malformed."""
+    """Decode one record; a malformed one is invalid, with `offset` if it has none itself."""
     timestamp = header.max_timestamp
     try:
-        # The first byte has attributes, and none are defined.
+        # The first byte has attributes; none are defined.
         delta, at = _varint(data, 1)
         offset_delta, at = _varint(data, at)
         offset = header.base_offset + offset_delta
@@ -311,7 +312,7 @@ def _nullable(data: memoryview, at: int) -> tuple[bytes | None, int]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A number in zigzag code and the place behind it. Raises IndexError, also for a long one."""
+    """Return a zigzag number and the position after it. Raises IndexError, also for a long one."""
     value = shift = 0
     byte = 0x80
     while byte & 0x80:

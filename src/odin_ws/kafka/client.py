@@ -1,7 +1,6 @@
 """Connections to the brokers of a cluster, and requests over them.
 
-Everything that brokers and the network can do to a request is mapped here, where it happens, to
-KafkaUnavailable with a text for operators.
+Maps each failure of a broker or of the network to KafkaUnavailable with a text for operators.
 """
 
 from __future__ import annotations
@@ -42,27 +41,27 @@ log = structlog.get_logger("odin_ws.kafka")
 
 T = TypeVar("T")
 
-# One of several brokers that hangs must not take the time of those that answer.
+# A broker that hangs must not use up the time of the others.
 _LEAST_TURN_SECONDS: Final = 1.0
 
 _STOPPED: Final = "the Kafka client has stopped"
 
-# Closing a connection waits for TLS to say goodbye.
+# Closing waits for the TLS close of the broker.
 _CLOSE_SECONDS: Final = 1.0
 
-# aiokafka wants one bound for every request of a connection. The caller's is shorter, and knows for
-# how long a fetch asks the broker to wait.
+# aiokafka needs one timeout for all requests of a connection. Callers have shorter timeouts, which
+# include the max wait of a fetch.
 _LONGEST_REQUEST_SECONDS: Final = 600.0
 
-# Characters of a broker's own words.
+# Length limit for texts from a broker.
 _MOST_SHOWN: Final = 100
 
 
 class Purpose(Enum):
-    """The use of a connection.
+    """The purpose of a connection.
 
-    A broker answers the requests of one connection one after the other: behind a fetch that waits
-    for records a question would wait too.
+    A broker responds to the requests of one connection in order: a metadata request would wait
+    behind a fetch that waits for records.
     """
 
     FETCH = "fetch"
@@ -70,10 +69,10 @@ class Purpose(Enum):
 
 
 class KafkaClient:
-    """Requests to brokers, each by a connection that is made when it is first needed.
+    """Sends requests to brokers; opens each connection when it is first needed.
 
-    `seconds`: how long a broker may take to accept a connection, and to answer a request (beside
-    the time for which a fetch asks it to wait). All methods are for Trio, in any task.
+    `seconds`: timeout for connecting and for each response, besides the max wait of a fetch. All
+    methods are for Trio and may be called from any task.
     """
 
     def __init__(self, security: KafkaSecurity, seconds: float) -> None:
@@ -82,13 +81,13 @@ class KafkaClient:
         self._brokers: dict[int, BrokerAddress] = {}
         self._connections: dict[tuple[BrokerAddress, Purpose], AuthenticatedConnection] = {}
         self._locks: dict[tuple[BrokerAddress, Purpose], trio.Lock] = {}
-        # Addresses that were connected to since the start.
+        # Addresses with a successful connection since the start.
         self._reached: set[BrokerAddress] = set()
         self._loop: Any = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Have an asyncio loop for the connections, and close them at the end of the block."""
+        """Run an asyncio loop for the connections; close them at the end of the block."""
         async with open_asyncio() as loop:
             self._loop = loop
             try:
@@ -101,7 +100,7 @@ class KafkaClient:
 
     @property
     def brokers(self) -> Mapping[int, BrokerAddress]:
-        """The cluster's brokers by node id, as of the last metadata."""
+        """The cluster's brokers by node id, from the last metadata response."""
         return self._brokers
 
     @property
@@ -110,15 +109,15 @@ class KafkaClient:
         return self._security.brokers
 
     def name(self, node: int) -> str:
-        """How a broker is called in texts: by its id and the address that it advertises."""
+        """Return the name of a broker for texts: its id and advertised address."""
         address = self._brokers.get(node)
         return f"broker {node}" if address is None else f"broker {node} at {address}"
 
     async def metadata(self, topics: Sequence[str]) -> Metadata:
-        """Ask for the layout of topics, which are not created, and remember the brokers.
+        """Request the metadata of topics without creating them; stores the brokers.
 
-        The brokers known from the last time are asked first, then those of KAFKA_BROKERS. So a
-        cluster is found again that has moved to other addresses of that list.
+        Tries the brokers of the last response first, then those of KAFKA_BROKERS. So the client
+        follows a cluster that has moved to other addresses of that list.
         """
         failures: dict[str, None] = {}
         candidates = self._candidates()
@@ -132,21 +131,21 @@ class KafkaClient:
             except KafkaUnavailable as failure:
                 failures[f"{address}: {failure}"] = None
             except trio.TooSlowError:
-                failures[f"{address}: no answer within {seconds:g} s"] = None
+                failures[f"{address}: no response within {seconds:g} s"] = None
             else:
                 self._check_token(address, found)
                 await self._remember(found.brokers)
                 return found
         raise KafkaUnavailable("; ".join(failures))
 
-    async def ask(
+    async def send(
         self,
         node: int,
         request: KafkaRequest[T],
         purpose: Purpose = Purpose.QUERY,
         wait_seconds: float = 0,
     ) -> T:
-        """Send a request to one broker. Raises KafkaUnavailable."""
+        """Send a request to one broker; returns its response. Raises KafkaUnavailable."""
         address = self._brokers.get(node)
         if address is None:
             raise KafkaUnavailable(f"broker {node} is not in the cluster's metadata")
@@ -154,7 +153,7 @@ class KafkaClient:
             with trio.fail_after(self._seconds + wait_seconds):
                 return await self._request(address, request, purpose)
         except trio.TooSlowError:
-            reason = f"no answer within {self._seconds:g} s"
+            reason = f"no response within {self._seconds:g} s"
         except RequestUnsupported as failure:
             raise RequestUnsupported(f"{self.name(node)}: {failure}") from failure
         except KafkaUnavailable as failure:
@@ -162,14 +161,14 @@ class KafkaClient:
         raise KafkaUnavailable(f"{self.name(node)}: {reason}{self._hint(address)}")
 
     def _hint(self, address: BrokerAddress) -> str:
-        """For an address that a broker advertises, and that was never reached: where it is from."""
+        """Explain where an advertised address comes from that was never reached."""
         configured = self._security.brokers
         if address in self._reached or address in map(_parse, configured):
             return ""
-        return f" (the broker advertises this address; {', '.join(configured)} answered)"
+        return f" (the broker advertises this address; {', '.join(configured)} responded)"
 
     async def unreachable(self) -> list[str]:
-        """Why brokers do not answer where they say that they are, for each that does not."""
+        """Return why brokers are unreachable at their advertised addresses; empty if all respond."""
         failures: list[str] = []
         for node in list(self._brokers):
             try:
@@ -181,10 +180,10 @@ class KafkaClient:
     # ---- connections
 
     def _candidates(self) -> Collection[BrokerAddress]:
-        """The addresses to ask for metadata, each once: known brokers in any order, then others."""
+        """Return the addresses to try for metadata: known brokers in random order, then the others."""
         known = list(self._brokers.values())
         random.shuffle(known)
-        # One with a connection answers sooner, and is there more likely.
+        # A broker with an open connection responds sooner and is more likely to be up.
         known.sort(key=lambda address: (address, Purpose.QUERY) not in self._connections)
         return dict.fromkeys((*known, *map(_parse, self._security.brokers)))
 
@@ -196,11 +195,11 @@ class KafkaClient:
             await self._drop(key)
 
     def _check_token(self, address: BrokerAddress, found: Metadata) -> None:
-        """Aiokafka does not look at what a broker says of a token; a bad one is told no brokers."""
+        """Raise if a broker rejects the token: aiokafka ignores that; such a client gets no brokers."""
         tokens = self._security.tokens
         if tokens is not None and not found.brokers:
             tokens.forget()
-            raise KafkaUnavailable(f"{address}: does not take the token {tokens.origin}")
+            raise KafkaUnavailable(f"{address}: rejects the token {tokens.origin}")
 
     async def _request(
         self, address: BrokerAddress, request: KafkaRequest[T], purpose: Purpose
@@ -214,13 +213,13 @@ class KafkaClient:
             body = await self._call(connection.send, encoded)
             return request.decode(encoded.api_version, body)
         except MalformedResponse as error:
-            reason = f"its answer makes no sense: {str(error)[:_MOST_SHOWN]}"
+            reason = f"malformed response: {str(error)[:_MOST_SHOWN]}"
         except TimeoutError:
-            reason = "no answer in time"
+            reason = "no response in time"
         except SEND_ERRORS as error:
             reason = self._explain(error)
         except trio.Cancelled:
-            # Its answer would be in the way of the next.
+            # A late response would be taken for that of the next request.
             self._forget(address, purpose, connection)
             raise
         self._forget(address, purpose, connection)
@@ -246,11 +245,11 @@ class KafkaClient:
                 self._security.connect, address.host, address.port, _LONGEST_REQUEST_SECONDS
             )
             self._reached.add(address)
-            return connection  # noqa: TRY300 -- only to give it its type
+            return connection  # noqa: TRY300 -- gives it its type
         except AuthenticationFailed as error:
             reason = str(error)
         except TimeoutError:
-            reason = "no answer in time"
+            reason = "no response in time"
         except CONNECT_ERRORS as error:
             reason = self._explain(error)
         raise KafkaUnavailable(reason)
@@ -264,7 +263,7 @@ class KafkaClient:
             case socket.gaierror():
                 return "the name does not resolve"
             case ConnectionRefusedError():
-                return "nobody listens there"
+                return "connection refused"
         return str(cause)[:_MOST_SHOWN] or type(cause).__name__
 
     def _forget(
@@ -278,34 +277,34 @@ class KafkaClient:
         connection = self._connections.pop(key, None)
         self._locks.pop(key, None)
         if connection is None:
-            # Another task has dropped it while this one closed others.
+            # Another task may have dropped it while this one closed others.
             return
         with trio.move_on_after(_CLOSE_SECONDS):
             await self._call(connection.close)
 
     async def _call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Await an asyncio function in the client's loop, from any task."""
+        """Await an asyncio function in the client's loop; may be called from any task."""
         if self._loop is None:
             raise KafkaUnavailable(_STOPPED)
         try:
             result: T = await aio_as_trio(function, loop=self._loop)(*args)
         except asyncio.CancelledError:
-            # The loop ends with `running`; a caller that is cancelled itself gets trio.Cancelled.
+            # The loop ends with `running`; a cancelled caller gets trio.Cancelled.
             raise KafkaUnavailable(_STOPPED) from None
         return result
 
 
 def _parse(broker: str) -> BrokerAddress:
-    """An address of KAFKA_BROKERS, which the settings have checked."""
+    """Parse an address of KAFKA_BROKERS, which the settings have validated."""
     host, _, port = broker.rpartition(":")
     return BrokerAddress(host.removeprefix("[").removesuffix("]"), int(port))
 
 
 async def why_unreachable(security: KafkaSecurity, seconds: float) -> str | None:
-    """The broker that cannot be reached at its advertised address; None if all can.
+    """Return why a broker is unreachable at its advertised address; None if all are reachable.
 
-    A broker that answers at an address of KAFKA_BROKERS tells of others, and of itself, where it is
-    configured to be reached (`advertised.listeners`): that need not be so from here.
+    A broker that responds at an address of KAFKA_BROKERS returns the addresses that brokers
+    advertise (`advertised.listeners`). These may be unreachable from here.
     """
     client = KafkaClient(security, seconds)
     async with client.running():

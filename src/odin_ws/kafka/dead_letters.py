@@ -1,6 +1,6 @@
 """The dead letter queue: a producer that writes invalid records to KAFKA_DEAD_LETTER_TOPIC.
 
-It stands beside the feed: `put` never waits, and whatever Kafka does to a letter is counted.
+It is independent of the feed: `put` never waits, and failed writes are counted.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ __all__ = ["DeadLetterQueue", "DeadLetterStats"]
 
 log = structlog.get_logger("odin_ws.kafka")
 
-# Errors that the broker or the network may cause for a letter: also an answer that makes no sense,
-# when the producer connects anew.
+# Errors that the broker or the network may cause for a write, including malformed responses when
+# the producer reconnects.
 _FAILURES: Final = (KafkaError, OSError, *MALFORMED_RESPONSE_ERRORS)
 
-# Letters and bytes that may wait for the broker: enough for a burst, and a bound on memory.
+# Limits on queued dead letters and their bytes: enough for a burst, and a bound on memory.
 _MOST_LETTERS: Final = 1000
 _MOST_BYTES: Final = 16 << 20
 
-# Letters that are handed to the producer together.
+# Dead letters that are given to the producer together.
 _TOGETHER: Final = 100
 
-# Nothing is kept up by a letter, so there is time for a slow broker.
+# No record waits for a dead letter, so a slow broker gets enough time.
 _ANSWER_SECONDS: Final = 10
 
-# At the end of the process, for those that still wait.
+# Time at shutdown for the dead letters that are still queued.
 _LAST_SECONDS: Final = 2.0
 
-# A broker that takes one letter and rejects the next must not fill the log.
+# Minimum time between warnings: a broker that rejects every second write must not fill the log.
 _REPORT_SECONDS: Final = 30.0
 
-# The largest value of WS_MAX_RECORD_BYTES, and as much again: a larger record is a letter too.
+# Twice the largest WS_MAX_RECORD_BYTES: records above the limit become dead letters too.
 _LARGEST_REQUEST: Final = 32 << 20
 
 
 @attrs.define(eq=False)
 class DeadLetterStats:
-    """Counts since the start. `dropped`: there was no room to wait; `failed`: Kafka rejected it."""
+    """Counts since the start. `dropped`: the queue was full; `failed`: Kafka rejected it."""
 
     written: int = 0
     dropped: int = 0
@@ -93,7 +93,7 @@ class _Letter:
 
 
 class DeadLetterQueue:
-    """Writes to `topic`, and connects when there is a first letter."""
+    """Writes dead letters to `topic`; connects at the first one."""
 
     def __init__(self, security: KafkaSecurity, topic: str, instance: str) -> None:
         self.stats = DeadLetterStats()
@@ -101,19 +101,19 @@ class DeadLetterQueue:
         self._topic = topic
         self._instance = instance
         self._queue, self._inbox = trio.open_memory_channel[_Letter](_MOST_LETTERS)
-        # Letters that were put and not written yet.
+        # Dead letters that are not written yet.
         self._bytes = 0
-        # Those that are to be written next.
+        # Dead letters to write next.
         self._next: list[_Letter] = []
-        # Those that Kafka was writing when the time for it was over.
+        # Dead letters that were being written when the time at shutdown was over.
         self._cut_off = 0
         self._told_of = False
         self._next_report = -math.inf
 
     def put(self, record: Record, reason: InvalidRecord) -> None:
-        """Take a record, if there is room for it."""
+        """Queue an invalid record; drops it if the queue is full."""
         if reason is InvalidRecord.TOMBSTONE:
-            # Nobody's mistake: so a publisher says that a key is to be forgotten.
+            # A tombstone: the publisher deletes a key. This is no error.
             return
         letter = _Letter(record, reason)
         if self._bytes + letter.size > _MOST_BYTES:
@@ -128,7 +128,7 @@ class DeadLetterQueue:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write for the length of the block, and what is left then for some seconds."""
+        """Write dead letters during the block, and the rest for some seconds after it."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
@@ -139,7 +139,7 @@ class DeadLetterQueue:
             self._tell_of_lost()
 
     async def _write(self) -> None:
-        """Write until nothing is left and nothing comes any more."""
+        """Write until the queue is closed and empty."""
         backoff = Backoff()
         async with open_asyncio():
             while await self._take():
@@ -163,7 +163,7 @@ class DeadLetterQueue:
         )
 
     async def _take(self) -> bool:
-        """Wait for letters, if none are to be written. False: there are none, and never will be."""
+        """Wait for dead letters unless some are queued. False: closed and empty."""
         with suppress(trio.EndOfChannel, trio.WouldBlock):
             if not self._next:
                 self._next.append(await self._inbox.receive())
@@ -176,7 +176,7 @@ class DeadLetterQueue:
             dead_letters, self._next = self._next, []
             failed = len(dead_letters)
             try:
-                # The producer gives up on each by itself; this is for what it forgets.
+                # The producer has timeouts of its own; this bounds writes that it loses track of.
                 with within(2 * _ANSWER_SECONDS):
                     failures = await call_aiokafka(self._send, producer, dead_letters)
                 failed = len(failures)
@@ -194,8 +194,8 @@ class DeadLetterQueue:
                 backoff.reset()
 
     async def _send(self, producer: AIOKafkaProducer, dead_letters: Sequence[_Letter]) -> Any:
-        """Write letters; returns the failures. In asyncio."""
-        # Outside of what may fail for Kafka's reasons: a bug in it has the same types of errors.
+        """Write dead letters; returns the failures. Runs in asyncio."""
+        # Outside of the part whose errors are Kafka's: a bug here could raise the same types.
         prepared = [self._arguments(letter) for letter in dead_letters]
         sending = (producer.send_and_wait(**arguments) for arguments in prepared)
         results = await asyncio.gather(*sending, return_exceptions=True)
@@ -207,13 +207,13 @@ class DeadLetterQueue:
 
     def _arguments(self, letter: _Letter) -> dict[str, Any]:
         record = letter.record
-        # aiokafka does not write a record that has neither key nor value.
+        # aiokafka does not write a record without key and value.
         value = b"" if record.key is None and record.value is None else record.value
         headers = letter.headers(self._instance)
         return {"topic": self._topic, "value": value, "key": record.key, "headers": headers}
 
     async def _report(self, failure: BaseException) -> None:
-        """Say why letters are not written: once, and not again soon after that was over."""
+        """Log why dead letters are not written: once, and at most once per interval."""
         now = trio.current_time()
         if self._told_of or now < self._next_report:
             return
@@ -223,8 +223,8 @@ class DeadLetterQueue:
         reason = str(failure) or type(failure).__name__
         log.warning("dead letters not written", topic=self._topic, reason=reason)
 
-    def _tell_of_lost(self) -> None:
-        """Count what is left at the end, and say so: nobody will write it."""
+    def _report_lost(self) -> None:
+        """Count and log the dead letters that are left at shutdown."""
         left = len(self._next) + self._inbox.statistics().current_buffer_used
         self.stats.failed += left
         if lost := left + self._cut_off:

@@ -14,35 +14,35 @@ from odin_ws.records import InvalidBatch
 
 __all__ = ["MAX_EXPANDED_BYTES", "decompress"]
 
-# A topic's message.max.bytes bounds the compressed batch: 1 MiB by default, and JSON shrinks to a
-# tenth. The bound is what one batch may take of the process's memory.
+# A topic's message.max.bytes bounds the compressed batch: 1 MiB by default, and JSON compresses to
+# a tenth. This bound is the memory that one batch may take.
 MAX_EXPANDED_BYTES: Final = 64 << 20
 
-# Bytes that one compressed byte may become, at most, with gzip and with snappy.
+# The maximum expansion of one compressed byte with gzip and snappy.
 _GZIP_RATIO: Final = 1032
 _SNAPPY_RATIO: Final = 32
 
-# cramjam has no other sign for a buffer that is too small.
+# cramjam's only sign of a buffer that is too small.
 _TOO_SMALL: Final = "failed to write whole buffer"
 
-# The first guess of the expanded size, by the compressed size, and how much each next one grows.
+# The first guess of the expanded size as a multiple of the compressed size, and its growth.
 _RATIO: Final = 8
 _SMALLEST_GUESS: Final = 16 << 10
 
 # 16 for gzip's header and trailer, 15 for the largest window.
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
-# Publishers write one. zlib copies what is behind each: a thousand empty ones would take seconds.
-_MAX_MEMBERS: Final = 16
+# Publishers write one member. zlib copies what follows each member: a thousand empty ones would
+# take seconds.
 
-# Java's snappy writes blocks behind this header: the magic, a version, a compatible version.
+# Java's snappy writes blocks after this header: magic, version, compatible version.
 _XERIAL: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES: Final = 16
 _BLOCK_LENGTH: Final = struct.Struct(">i")
 
 
 def decompress(codec: int, data: memoryview) -> bytes | bytearray | memoryview:
-    """The bytes that `codec`, as Kafka numbers them, made `data` of. Raises BatchDecodeError."""
+    """Decompress `data` with Kafka's codec number `codec`. Raises BatchDecodeError."""
     reader = _READERS.get(codec)
     if reader is None:
         raise BatchDecodeError(InvalidBatch.BAD_COMPRESSION)
@@ -92,7 +92,7 @@ def _snappy(data: memoryview) -> bytes:
 
 
 def _snappy_block(data: memoryview, before: int) -> bytes:
-    """One block, which begins with its expanded size; `before`: the size of those before it."""
+    """Decompress a block, which begins with its expanded size; `before`: size of earlier blocks."""
     if before + cramjam.snappy.decompress_raw_len(data) > MAX_EXPANDED_BYTES:
         raise BatchDecodeError(InvalidBatch.BATCH_TOO_LARGE, before)
     return bytes(cramjam.snappy.decompress_raw(data))
@@ -101,7 +101,7 @@ def _snappy_block(data: memoryview, before: int) -> bytes:
 def _into(
     decompress_into: Callable[[memoryview, bytearray], int],
 ) -> Callable[[memoryview], memoryview]:
-    """Decompress into a buffer that is as large as it has to be, and at most the bound."""
+    """Decompress into a buffer that grows as needed, up to the bound."""
 
     def read(data: memoryview) -> memoryview:
         room = _SMALLEST_GUESS + _RATIO * len(data)
@@ -111,7 +111,7 @@ def _into(
             try:
                 return memoryview(buffer)[: decompress_into(data, buffer)]
             except cramjam.DecompressionError as error:
-                # Garbage needs no larger one: to make it would take longer than all else.
+                # Garbage needs no larger buffer: allocating one would take longer than all else.
                 if _TOO_SMALL not in str(error):
                     raise BatchDecodeError(InvalidBatch.BAD_COMPRESSION, room) from error
             if room == MAX_EXPANDED_BYTES:

@@ -18,11 +18,11 @@ __all__ = [
 
 
 class AuthenticationFailed(ConnectionError):
-    """The broker does not let us in, or is not the one that we trust; says why."""
+    """The broker rejects the credentials or is not trusted; the text has the reason."""
 
 
 class UnexpectedResponse(KafkaConnectionError):  # type: ignore[misc]  # aiokafka is untyped
-    """While it let us in, a broker answered what it should not; `what` is in words."""
+    """A broker sent a malformed response during authentication; `what` describes it."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -30,35 +30,35 @@ class UnexpectedResponse(KafkaConnectionError):  # type: ignore[misc]  # aiokafk
 
 
 class KafkaUnavailable(Exception):
-    """A broker, or all of them, cannot be used now; the text says which one, where, and why.
+    """A broker, or all of them, cannot be used now; the text names it, its address and the reason.
 
-    Everything that brokers and the network can do to a request ends in this error.
+    Every failure of brokers and of the network raises this error.
     """
 
 
 class RequestUnsupported(KafkaUnavailable):
-    """The broker is there, and answers no version of this request that odin-ws sends."""
+    """The broker is up, but supports no version of this request that odin-ws sends."""
 
 
 @attrs.define
 class BatchDecodeError(Exception):
-    """A whole batch makes no records.
+    """A whole batch cannot be decoded.
 
-    `cost`: the work of finding out, in bytes that were expanded; see batch_records.ENOUGH.
+    `cost`: the bytes that were expanded before the failure; see batch_records.ENOUGH.
     """
 
     reason: InvalidBatch
     cost: int = 0
 
 
-# Texts of the errors whose names do not explain them, in the words of Kafka's documentation.
+# Texts for errors with unclear names, as in Kafka's documentation.
 _TEXTS = {
     3: "the topic or partition does not exist",
     5: "no leader",
     29: "not authorized to read the topic (READ)",
     30: "not authorized to join the consumer group (READ on the group)",
     31: "not authorized by the cluster",
-    # Names that aiokafka does not know.
+    # Codes that aiokafka does not know.
     -1: "UNKNOWN_SERVER_ERROR (-1)",
     70: "FETCH_SESSION_ID_NOT_FOUND (70)",
     71: "INVALID_FETCH_SESSION_EPOCH (71)",
@@ -73,9 +73,9 @@ _TEXTS = {
 
 
 def error_text(code: int, *, denied: str | None = None) -> str:
-    """Kafka's code in words. `denied`: the text for a topic that may not be used."""
+    """Return the text of a Kafka error code. `denied`: the text for a missing topic permission."""
     if code == 29 and denied is not None:  # noqa: PLR2004 -- TOPIC_AUTHORIZATION_FAILED
         return denied
-    # aiokafka's names, such as NOT_LEADER_FOR_PARTITION; it does not know the newest codes.
+    # aiokafka's names, such as NOT_LEADER_FOR_PARTITION; it lacks the newest codes.
     name = getattr(for_code(code), "message", None)
     return _TEXTS.get(code) or f"{name or 'error'} ({code})"

@@ -1,9 +1,8 @@
-"""Paces fetches: when the next is sent, and when the records of a slot are handed on.
+"""Paces fetches: when the next one is sent, and when the records of a slot are delivered.
 
-A fetch is answered at the first record. Its records begin a slot and are handed on at once; the
-next fetch is not sent before the next slot may begin. So there is at most one fetch a slot and
-broker, a record that comes alone waits for nothing, and records that keep coming wait at the broker
-for half a slot on average.
+A broker responds to a fetch at the first record. Its records begin a slot and are delivered at once;
+the next fetch waits for the next slot. So there is at most one fetch per slot and broker, a single
+record does not wait, and steady records wait half a slot on average at the broker.
 """
 
 from __future__ import annotations
@@ -17,45 +16,45 @@ from odin_ws.slots import Slots
 
 __all__ = ["FetchPace"]
 
-# Two slots may begin at once after a pause. A record that comes late delays none of those that
-# follow it evenly, and the time a fetch takes does not add up from slot to slot.
+# Two slots may begin at once after a pause. A late record delays none of the regular records after
+# it, and the duration of a fetch does not add up from slot to slot.
 _BURST: Final = 2
 
-# Several brokers that are asked at the same time answer within some ms: their records are handed on
-# together. A slot of 50 ms waits for them at most 5 ms after they were asked.
+# Brokers that are fetched from at the same time respond within some ms: their records are delivered
+# together. A slot of 50 ms waits for them at most 5 ms after the fetches.
 _MERGED_PART: Final = 0.1
 _MERGED_SECONDS: Final = 0.005
 
 
 class FetchPace:
-    """Slots of `slot` seconds, one sequence of them for all brokers."""
+    """Slots of `slot` seconds, shared by all brokers."""
 
     def __init__(self, slot: float) -> None:
         self._slot = slot
         self._slots = Slots(slot, _BURST)
         self._merged_seconds = min(_MERGED_SECONDS, _MERGED_PART * slot)
-        # By broker when the fetch was sent, or will be, that it has not answered.
+        # Brokers with an unanswered fetch, and when it was or will be sent.
         self._asked_at: dict[int, float] = {}
-        # Brokers whose records of the next slot have come: what they send now is for the one after.
+        # Brokers whose records for the next slot have arrived: later records belong to the slot after it.
         self._ready: set[int] = set()
         self._answered = trio.Event()
 
     def sent(self, node: int, now: float) -> None:
-        """Note that a broker is asked."""
+        """Note that a fetch was sent."""
         self._asked_at[node] = now
 
     def answered(self, node: int, now: float, *, has_records: bool) -> float:
-        """Note a broker's answer, or that there is none; returns when to send the next fetch."""
+        """Note a response or a failure; returns when to send the next fetch."""
         self._answered.set()
         if not has_records:
             del self._asked_at[node]
             return -math.inf
         next_start = self._slots.next_start
         if node in self._ready:
-            # They were not handed on yet, for the hub is behind: it gets more a slot later.
+            # The records are not delivered yet, because the hub is behind: it gets more a slot later.
             again_at = now + self._slot
         elif next_start > now:
-            # Within a slot: these records wait for the next one, and come together with more.
+            # Within a slot: these records wait for the next one, together with later records.
             again_at = next_start
         else:
             again_at = self._slots.start_after_next(now)
@@ -64,9 +63,9 @@ class FetchPace:
         return again_at
 
     async def begin_slot(self, seconds: float) -> bool:
-        """Begin a slot as soon as that may be; returns False if that takes more than `seconds`.
+        """Begin a slot as soon as possible; returns False if that takes more than `seconds`.
 
-        It begins with the records of all brokers that were asked just now.
+        The slot begins with the records of all brokers that were just fetched from.
         """
         give_up_at = trio.current_time() + seconds
         while (at := self._begin_at()) > trio.current_time():

@@ -1,6 +1,6 @@
 """Plans the next fetch from one broker: partitions, min_bytes, max wait. No I/O.
 
-Room decides: a partition of which much waits for the hub is left out, and the others are not.
+Free buffer space decides: a partition with many buffered records is left out, others are fetched.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ __all__ = [
     "plan_fetch",
 ]
 
-# Bytes of one fetch, and of one partition in it: enough for 100,000 records of 400 bytes a second
-# in slots of 50 ms. A partition's records are read at once, which takes the loop for some 5 ms.
+# Size of one fetch, and of one partition in it: enough for 100,000 records per second of 400 bytes
+# in slots of 50 ms. Decoding a partition's part blocks the loop for about 5 ms.
 FETCH_BYTES: Final = 4 << 20
 PARTITION_BYTES: Final = 1 << 20
 
-# Bytes that wait for the hub. A partition with more than the first bound is not fetched. From
-# a broker with more than the second, only partitions with nothing waiting are fetched, in small
-# pieces: a record of a quiet partition does not wait for the backlog of another.
-_PARTITION_ROOM: Final = 2 * PARTITION_BYTES
+# Bytes buffered for the hub. A partition with more than the first limit is not fetched. From a
+# broker with more than the second, only partitions with an empty buffer are fetched, in small
+# parts: a record of a quiet partition does not wait behind the backlog of another.
 _BROKER_ROOM: Final = 2 * FETCH_BYTES
 _SMALL_PARTITION_BYTES: Final = 64 << 10
 _SMALL_FETCH_BYTES: Final = 1 << 20
@@ -44,7 +43,7 @@ LARGEST_PARTITION_BYTES: Final = 64 << 20
 
 @attrs.frozen
 class FetchWait:
-    """A broker answers as soon as it has `min_bytes`, or after `seconds`."""
+    """A broker responds when it has `min_bytes`, or after `seconds`."""
 
     min_bytes: int
     seconds: float
@@ -52,11 +51,11 @@ class FetchWait:
 
 @attrs.frozen
 class FetchPlan:
-    """`wanted`: where to read each partition. `retry_at`: when the next back-off ends.
+    """`wanted`: the offset to fetch each partition from. `retry_at`: when the next back-off ends.
 
-    `is_held_back`: some partition is left out for want of room, and is wanted again soon.
-    `has_lookup`: a back-off has ended in a position that has to be looked up.
-    `is_in_question`: it is not known of some wanted partition whether it can be read.
+    `is_held_back`: a partition is left out for lack of buffer space; it is fetched again soon.
+    `has_lookup`: a back-off has ended at a position that has to be looked up.
+    `is_in_question`: for some wanted partition it is unknown whether it can be read.
     """
 
     wanted: Mapping[TopicPartition, FetchFrom]
@@ -68,7 +67,7 @@ class FetchPlan:
     def request(
         self, session: FetchSession, wait: FetchWait, topic_ids: Mapping[str, str | None]
     ) -> FetchRequest:
-        """The next fetch of a session; the session takes note of it."""
+        """Return the next fetch of a session and record it there."""
         sizes = [where.max_bytes for where in self.wanted.values()]
         is_small = min(sizes) <= _SMALL_PARTITION_BYTES
         one = session.request(self.wanted, topic_ids)
@@ -85,7 +84,7 @@ class FetchPlan:
 
 
 def plan_fetch(led: Iterable[Partition], now: float) -> FetchPlan:
-    """Plan a fetch of the partitions that a broker leads; those whose back-off is over resume."""
+    """Plan a fetch of the partitions that a broker leads; resumes those whose back-off is over."""
     several = list(led)
     is_full = sum([one.buffered_bytes for one in several]) >= _BROKER_ROOM
     usual_bytes = _SMALL_PARTITION_BYTES if is_full else PARTITION_BYTES

@@ -15,28 +15,28 @@ __all__ = ["Effect", "apply_fetched"]
 
 _OUT_OF_RANGE: Final = 1
 
-# Kafka's codes after which the metadata may say more: unknown topic or partition, no leader,
-# another leader, replica or its disk gone, fenced or unknown leader epoch, a leader that is new,
-# unknown or other topic id.
+# Error codes after which the metadata may have changed: unknown topic or partition, no leader,
+# another leader, replica or disk offline, fenced or unknown leader epoch, new leader, unknown or
+# inconsistent topic id.
 _ASK_FOR_METADATA: Final = {3, 5, 6, 9, 56, 74, 75, 78, 100, 103}
 
 
 class Effect(Flag):
-    """What the fetcher has to do after a part of a response was applied."""
+    """What the fetcher has to do after a partition's part of a response was applied."""
 
     NONE = 0
     TAKE = auto()
-    """The partition has records to take, or has passed offsets without records."""
+    """The partition has records to take, or has skipped offsets without records."""
     ASK_FOR_METADATA = auto()
-    """The layout of the cluster may have changed."""
+    """The cluster's layout may have changed: request metadata."""
     JUDGE = auto()
-    """The partition's trouble has begun or ended."""
+    """The partition's problem has begun or ended."""
     REPLAN = auto()
-    """The partition's position is to be looked up, by another task than that of the fetches."""
+    """The partition's position must be looked up, in another task than the fetches."""
 
 
 def apply_fetched(partition: Partition, fetched: FetchedPartition, now: float) -> Effect:
-    """Apply what a fetch brought of a partition, at a time of Trio's clock."""
+    """Apply the part of a fetch response to its partition, at a time of Trio's clock."""
     if fetched.error == _OUT_OF_RANGE:
         return _apply_out_of_range(partition, now)
     if fetched.error:
@@ -51,9 +51,9 @@ def apply_fetched(partition: Partition, fetched: FetchedPartition, now: float) -
 
 
 def _apply_out_of_range(partition: Partition, now: float) -> Effect:
-    """Look a position up that was out of range twice.
+    """Look up a position that was out of range twice.
 
-    Redpanda answers so for moments after a change of leaders, too.
+    Redpanda also responds so for a moment after a change of leaders.
     """
     at = partition.position
     if partition.out_of_range_at == at:
@@ -73,9 +73,9 @@ def _apply_data(partition: Partition, fetched: FetchedPartition, now: float) -> 
     if found.next_offset == at:
         if found.corrupt is None:
             return _ask_for_more(partition, now)
-        # The batch may come whole the next time, from this broker or another.
+        # The batch may be intact the next time, from this broker or another.
         partition.corrupt_at = at
-        partition.fail(f"wrong checksum behind offset {at - 1}", now)
+        partition.fail(f"wrong checksum after offset {at - 1}", now)
         return Effect.JUDGE
     partition.fetch_bytes = None
     effect = Effect.TAKE | (Effect.JUDGE if partition.succeed(now) else Effect.NONE)
@@ -88,7 +88,7 @@ def _apply_data(partition: Partition, fetched: FetchedPartition, now: float) -> 
 
 
 def _ask_for_more(partition: Partition, now: float) -> Effect:
-    """Fetch more at once: the broker has cut off the next batch, which is larger."""
+    """Fetch more at once: the broker truncated the next batch, which is larger."""
     size = partition.fetch_bytes or PARTITION_BYTES
     if size < LARGEST_PARTITION_BYTES:
         partition.fetch_bytes = min(2 * size, LARGEST_PARTITION_BYTES)

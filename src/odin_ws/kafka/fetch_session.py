@@ -1,7 +1,7 @@
 """Incremental fetch sessions with one broker (KIP-227). No I/O.
 
-A fetch names only the partitions whose offset has changed since the last one, and its answer has
-only those that have something new. So a fetch costs what it brings, and not what could come.
+A request lists only partitions whose offset has changed since the last one, and its response only
+partitions with news. So the cost of a fetch depends on its records, not on all partitions.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from odin_ws.records import TopicPartition
 
 __all__ = ["FetchSession", "SessionRequest"]
 
-# KIP-227: the epoch of a request that begins a session; the session's number is the broker's to
-# choose, and 0 where it keeps none.
+# KIP-227: the epoch of a request that begins a session; the broker chooses the session id, 0 if it
+# keeps no sessions.
 _FIRST_EPOCH: Final = 0
 _NO_SESSION: Final = 0
 _LAST_EPOCH: Final = (1 << 31) - 1
 
-# Kafka's codes for a session that the broker has forgotten or counts otherwise
-# (FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH), and for one that names topics by other
-# ids (FETCH_SESSION_TOPIC_ID_ERROR).
+# Error codes for a session that the broker has forgotten or counts differently
+# (FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH), or that has other topic ids
+# (FETCH_SESSION_TOPIC_ID_ERROR).
 _SESSION_ERRORS: Final = {70, 71, 106}
 
 
 @attrs.frozen
 class SessionRequest:
-    """The partitions of one fetch: `changed` are read from now on, `gone` no more."""
+    """The partitions of one fetch: `changed` are added or moved, `gone` removed."""
 
     session: int
     epoch: int
@@ -39,7 +39,7 @@ class SessionRequest:
 
 
 class FetchSession:
-    """Our reading as one broker knows it. Requests and their answers alternate."""
+    """The state of one fetch session. Requests and responses alternate."""
 
     def __init__(self) -> None:
         self._session = _NO_SESSION
@@ -51,9 +51,9 @@ class FetchSession:
     def request(
         self, wanted: Mapping[TopicPartition, FetchFrom], topic_ids: Mapping[str, str | None]
     ) -> SessionRequest:
-        """The next request, to read each partition from its offset.
+        """Return the next request, to fetch each partition from its offset.
 
-        A session of topics with other ids would mix two logs: it is left, and a new one begun.
+        If topic ids change, a new session begins: the old one would mix two logs.
         """
         if topic_ids != self._topic_ids:
             self.forget()
@@ -68,15 +68,15 @@ class FetchSession:
         )
 
     @property
-    def asked(self) -> Mapping[TopicPartition, FetchFrom]:
-        """The place of each partition in the request that is answered."""
+    def requested(self) -> Mapping[TopicPartition, FetchFrom]:
+        """The fetch position of each partition in the outstanding request."""
         return self._asked
 
-    def answered(self, error: int, session: int) -> bool:
-        """Take the answer's error code and session; whether it holds anything.
+    def receive(self, error: int, session: int) -> bool:
+        """Apply error code and session id of a response; returns whether it has data.
 
-        If the broker has lost the session, the next request begins another. If the broker keeps
-        no sessions, each request names every partition.
+        If the broker has lost the session, the next request begins another. If the broker keeps no
+        sessions, each request lists every partition.
         """
         if error in _SESSION_ERRORS:
             self.forget()
@@ -90,5 +90,5 @@ class FetchSession:
         return True
 
     def forget(self) -> None:
-        """Begin anew: an answer was lost, or the connection."""
+        """Begin a new session: a response or the connection was lost."""
         self._session, self._epoch, self._known = _NO_SESSION, _FIRST_EPOCH, {}
