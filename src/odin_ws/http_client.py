@@ -111,5 +111,5 @@ class WebAddress:
         if len(body) > self._maximum:
             raise Unreachable(f"more than {self._maximum} bytes")
         if scope.cancelled_caught:
-            raise Unreachable(f"no answer within {self._seconds:g} s")
+            raise Unreachable(f"no response within {self._seconds:g} s")
         return Page(status, body)

@@ -117,7 +117,7 @@ async def test_the_feed_is_starting_until_the_history_is_read(apache: str) -> No
         source_status.takes.value = False
         await source_status.probes(3)
         assert source_status.source_status.state.value is SourceState.STARTING
-        assert source_status.source_status.reason == "reading what was published before the start"
+        assert source_status.source_status.reason == "reading records from before the start"
         assert source_status.source_status.lag == {topics[0]: 5000}
         source_status.takes.value = True
         await source_status.live(10)

@@ -124,9 +124,9 @@ LET_IN = {
     "clear": in_the_clear,
 }
 UNTRUSTED = "its certificate is not trusted: "
-CLOSED = "closed the connection: it may want another KAFKA_SECURITY_PROTOCOL"
+CLOSED = "closed the connection: it may need another KAFKA_SECURITY_PROTOCOL"
 REJECTED = {
-    "no-certificate": (without_certificate, "does not take our certificate"),
+    "no-certificate": (without_certificate, "rejects our certificate"),
     "stranger": (to_a_stranger, f"{UNTRUSTED}IP address mismatch"),
     "authority": (trusting_the_system, f"{UNTRUSTED}unable to get local issuer"),
     "scram": (by_scram("SCRAM-SHA-512", WRONG), "authentication failed"),
@@ -134,10 +134,10 @@ REJECTED = {
     "mechanism": (by_another_mechanism, "does not offer SASL with KAFKA_SASL_MECHANISM=SCRAM-SHA-"),
     "no-sasl": (without_sasl, CLOSED),
     "no-tls": (without_tls, CLOSED),
-    "expired-token": (by_token(token_for(USER, -1000)), "does not take the token"),
-    "bad-token": (by_token("nonsense"), "does not take the token"),
+    "expired-token": (by_token(token_for(USER, -1000)), "rejects the token"),
+    "bad-token": (by_token("nonsense"), "rejects the token"),
     "no-token": (by_token(None), "the file cannot be read: No such file or directory"),
-    "words": (by_token("no token"), "the file has no token in it"),
+    "words": (by_token("no token"), "the file contains no token"),
 }
 
 
@@ -210,7 +210,7 @@ async def test_a_server_that_is_rejected_waits_until_it_is_not(
     async with serving("", settings, ready=False, LOG_LEVEL="debug") as server:
         await eventually(lambda: server.events("Kafka unavailable, retrying"))
         report = await server.health()
-        assert "does not take the token" in report["errors"][0]
+        assert "rejects the token" in report["errors"][0]
         (tmp_path / "token").write_text(token_for(USER), encoding="utf-8")
         await server.answers("/health/ready")
         told = [one["reason"] for one in server.events("Kafka unavailable, retrying")]
@@ -245,7 +245,7 @@ async def test_a_token_is_fetched_anew_when_it_is_not_taken(secured: Secured) ->
             assert "donkey" not in server.output + (await server.get("/health")).text
         async with serving("", settings | {"KAFKA_SASL_CLIENT_SECRET": "horse"}) as server:
             (told,) = server.events("Kafka unavailable, retrying")
-            assert f"does not take the token of {url}" in told["reason"]
+            assert f"rejects the token of {url}" in told["reason"]
             assert given == tokens
             assert not [one for one in ("horse", *tokens) if one in server.output]
             assert "Traceback" not in server.output

@@ -169,7 +169,7 @@ async def test_a_broker_that_answers_nothing() -> None:
         broker.pause()
         with (
             trio.fail_after(5),
-            pytest.raises(LogUnavailable, match=r"no answer within 0.5 s"),
+            pytest.raises(LogUnavailable, match=r"no response within 0.5 s"),
         ):
             await log_reader.bounds([key])
         broker.unpause()

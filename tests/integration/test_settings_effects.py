@@ -89,7 +89,7 @@ async def test_kafka_probe_seconds() -> None:
             broker.pause()
             await server.answers("/health", 503, seconds=3)
             (error,) = (await server.health())["errors"]
-            assert error.endswith("no answer within 0.3 s")
+            assert error.endswith("no response within 0.3 s")
 
 
 async def test_the_addresses(topics: str) -> None:

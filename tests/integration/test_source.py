@@ -306,7 +306,7 @@ async def test_23_a_frozen_broker_is_noticed() -> None:
             # What the last probe has found is allowed to be one interval old; the next one takes
             # its bound for each of its two questions.
             await source_status.stalled(seconds=3 * 0.5 + 1)
-            assert source_status.source_status.reason.endswith(": no answer within 0.5 s")
+            assert source_status.source_status.reason.endswith(": no response within 0.5 s")
             broker.unpause()
             await source_status.live()
             await Publisher(broker.bootstrap).publish([Sent(topics[0], value=LAST)])

@@ -209,7 +209,7 @@ class FakeCluster:
         await trio.lowlevel.checkpoint()
         self.metadata_asked.append(trio.current_time())
         if self.metadata_fails or self.down >= self.brokers.keys():
-            raise KafkaUnavailable("kafka-0:9092: nobody listens there")
+            raise KafkaUnavailable("kafka-0:9092: connection refused")
         return Metadata(
             self.brokers,
             {name: self._topic(name) for name in topics if name not in self.left_out},
@@ -220,7 +220,7 @@ class FakeCluster:
         await trio.lowlevel.checkpoint()
         return [f"broker {node}: the name does not resolve" for node in sorted(self.astray)]
 
-    async def ask(
+    async def send(
         self,
         node: int,
         request: Any,
@@ -236,7 +236,7 @@ class FakeCluster:
                 while node in self.hanging:
                     await self._changed.wait()
             if node in self.hanging:
-                raise KafkaUnavailable(f"broker {node}: no answer within {HANG_SECONDS:g} s")
+                raise KafkaUnavailable(f"broker {node}: no response within {HANG_SECONDS:g} s")
         if isinstance(request, FetchRequest):
             return await self._fetch(node, request)
         return self._answer(node, request)
@@ -266,7 +266,7 @@ class FakeCluster:
 
     def _check(self, node: int) -> None:
         if node in self.down or node not in self.brokers:
-            raise KafkaUnavailable(f"broker {node}: nobody listens there")
+            raise KafkaUnavailable(f"broker {node}: connection refused")
 
     def _topic(self, name: str) -> TopicLayout:
         mine = {key.partition: node for key, node in self.leaders.items() if key.topic == name}

@@ -164,7 +164,7 @@ class MemoryCluster:
             found[name] = TopicLayout(error, self.topic_ids.get(name), there)
         return Metadata(brokers, found)
 
-    async def ask(
+    async def send(
         self,
         node: int,
         request: Any,
@@ -174,7 +174,7 @@ class MemoryCluster:
         """See KafkaClient."""
         await trio.lowlevel.checkpoint()
         if not self.is_running or node in self.away:
-            raise KafkaUnavailable(f"broker {node}: nobody listens there")
+            raise KafkaUnavailable(f"broker {node}: connection refused")
         if isinstance(request, ListOffsetsRequest):
             return {
                 key: OffsetFound(0, self.logs[key].offset_of(at))

@@ -33,9 +33,9 @@ async def test_request_goes_over_one_connection_for_each_purpose() -> None:
     async with loopback_broker() as broker, client_of(broker) as client:
         assert (await client.metadata([])).brokers == {0: BrokerAddress(LOOPBACK, broker.port)}
         for _ in range(3):
-            assert await client.ask(0, END) == {KEY: OffsetFound(0, 7)}
+            assert await client.send(0, END) == {KEY: OffsetFound(0, 7)}
         assert broker.accepted == 1
-        await client.ask(0, END, Purpose.FETCH)
+        await client.send(0, END, Purpose.FETCH)
         assert broker.accepted == 2
 
 
@@ -73,7 +73,7 @@ async def test_settings_are_asked_again_when_no_known_broker_answers() -> None:
             client._seconds = 2 * SOON  # noqa: SLF001 -- now one that does not answer is asked
             await client.metadata([])
             assert client.brokers == {1: BrokerAddress(LOOPBACK, seed.port)}
-            assert await client.ask(1, END) == {KEY: OffsetFound(0, 7)}
+            assert await client.send(1, END) == {KEY: OffsetFound(0, 7)}
 
 
 async def test_one_hanging_broker_voids_no_metadata() -> None:
@@ -97,7 +97,7 @@ async def test_metadata_failure_names_every_broker_that_was_asked() -> None:
         with pytest.raises(KafkaUnavailable) as failed:
             await client.metadata([])
     assert str(failed.value) == (
-        f"{bad.address}: no answer within {SOON:g} s; {LOOPBACK}:{port}: nobody listens there"
+        f"{bad.address}: no response within {SOON:g} s; {LOOPBACK}:{port}: connection refused"
     )
 
 
@@ -107,13 +107,13 @@ async def test_connection_to_an_old_address_is_dropped() -> None:
         seed.listed = old.listed = {1: (LOOPBACK, old.port)}
         async with client_of(seed) as client:
             await client.metadata([])
-            await client.ask(1, END)
+            await client.send(1, END)
             assert old.open == 1
             old.listed = {1: (LOOPBACK, new.port)}
             await client.metadata([])
             with trio.fail_after(SECONDS):
                 await old.closed.wait()
-            await client.ask(1, END)
+            await client.send(1, END)
             assert (old.open, new.open) == (0, 1)
             # That of the settings stays.
             assert seed.open == 1
@@ -123,7 +123,7 @@ async def test_broker_that_metadata_does_not_name_is_unavailable() -> None:
     """An id alone says nowhere to connect."""
     async with loopback_broker() as broker, client_of(broker) as client:
         with pytest.raises(KafkaUnavailable, match="broker 9 is not in the cluster's metadata"):
-            await client.ask(9, END)
+            await client.send(9, END)
         assert client.name(9) == "broker 9"
         assert client.addresses == (broker.address,)
 
@@ -147,13 +147,13 @@ async def test_request_that_takes_too_long_closes_its_connection() -> None:
     async with loopback_broker() as broker, client_of(broker, seconds=SOON) as client:
         await client.metadata([])
         broker.hangs = True
-        expected = rf"broker 0 at {LOOPBACK}:{broker.port}: no answer within {SOON:g} s"
+        expected = rf"broker 0 at {LOOPBACK}:{broker.port}: no response within {SOON:g} s"
         with pytest.raises(KafkaUnavailable, match=expected):
-            await client.ask(0, END)
+            await client.send(0, END)
         with trio.fail_after(SECONDS):
             await broker.closed.wait()
         broker.hangs = False
-        assert await client.ask(0, END) == {KEY: OffsetFound(0, 7)}
+        assert await client.send(0, END) == {KEY: OffsetFound(0, 7)}
         assert broker.accepted == 2
 
 
@@ -163,12 +163,12 @@ async def test_cancelled_request_closes_its_connection() -> None:
         await client.metadata([])
         broker.hangs = True
         with trio.move_on_after(0.1) as scope:
-            await client.ask(0, END)
+            await client.send(0, END)
         assert scope.cancelled_caught
         with trio.fail_after(SECONDS):
             await broker.closed.wait()
         broker.hangs = False
-        assert await client.ask(0, END) == {KEY: OffsetFound(0, 7)}
+        assert await client.send(0, END) == {KEY: OffsetFound(0, 7)}
 
 
 async def test_fetch_may_wait_for_longer_than_a_request() -> None:
@@ -183,7 +183,7 @@ async def test_fetch_may_wait_for_longer_than_a_request() -> None:
             return await answer(LIST_OFFSETS, request)
 
         broker.answers[LIST_OFFSETS] = later
-        found = await client.ask(0, END, Purpose.FETCH, wait_seconds=2 * SOON)
+        found = await client.send(0, END, Purpose.FETCH, wait_seconds=2 * SOON)
         assert found == {KEY: OffsetFound(0, 7)}
 
 
@@ -199,7 +199,7 @@ async def test_connection_lost_in_the_middle_of_a_request_is_told() -> None:
 
         broker.answers[LIST_OFFSETS] = close
         with pytest.raises(KafkaUnavailable, match=r"broker 0 at .*: closed the connection"):
-            await client.ask(0, END)
+            await client.send(0, END)
 
 
 async def test_stopped_client_is_unavailable() -> None:
@@ -213,7 +213,7 @@ async def test_stopped_client_is_unavailable() -> None:
         with pytest.raises(KafkaUnavailable, match="the Kafka client has stopped"):
             await client.metadata([])
         with pytest.raises(KafkaUnavailable, match="the Kafka client has stopped"):
-            await client.ask(0, END)
+            await client.send(0, END)
         with trio.fail_after(SECONDS):
             await broker.closed.wait()
 
@@ -229,7 +229,7 @@ async def test_requests_of_other_tasks_end_with_the_client(
 
         async def ask() -> None:
             try:
-                await client.ask(0, END, Purpose.QUERY if is_connected else Purpose.FETCH)
+                await client.send(0, END, Purpose.QUERY if is_connected else Purpose.FETCH)
             except KafkaUnavailable as failure:
                 failures.append(str(failure))
 

@@ -30,12 +30,12 @@ ROUNDING: Final = 1e-6
 class DistantCluster(FakeCluster):
     """Brokers that are `TRAVEL` away; those of higher numbers a little further."""
 
-    async def ask(
+    async def send(
         self, node: int, request: Any, purpose: Purpose = Purpose.QUERY, wait_seconds: float = 0
     ) -> Any:
         """See FakeCluster."""
         await trio.sleep(TRAVEL)
-        answer = await super().ask(node, request, purpose, wait_seconds)
+        answer = await super().send(node, request, purpose, wait_seconds)
         await trio.sleep((1 + node) * TRAVEL)
         return answer
 

@@ -58,7 +58,7 @@ class SessionAgainstABroker(RuleBasedStateMachine):
         request = self.session.request(wanted, ids)
         if isinstance(loses, int) and loses and self.number:
             self.number = 0
-            assert not self.session.answered(loses, 0)
+            assert not self.session.receive(loses, 0)
             return
         if request.session == 0:
             assert request.epoch == 0
@@ -76,13 +76,13 @@ class SessionAgainstABroker(RuleBasedStateMachine):
         for key in request.gone:
             del self.remembered[key]
         assert self.remembered == wanted
-        assert self.session.asked == wanted
+        assert self.session.requested == wanted
         self.epoch += 1
         if loses == "answer":
             self.session.forget()
             self.number = 0
         else:
-            assert self.session.answered(0, self.number)
+            assert self.session.receive(0, self.number)
 
 
 TestSessionAgainstABroker = SessionAgainstABroker.TestCase
@@ -93,7 +93,7 @@ def test_quiet_fetch_names_nothing() -> None:
     """With nothing new since the last one, a fetch of any number of partitions is empty."""
     session = FetchSession()
     session.request(dict.fromkeys(KEYS, at(7)), IDS)
-    session.answered(0, 5)
+    session.receive(0, 5)
     request = session.request(dict.fromkeys(KEYS, at(7)), dict(IDS))
     assert (request.session, request.epoch) == (5, 1)
     assert not request.changed
@@ -105,7 +105,7 @@ def test_fetch_names_a_partition_whose_offset_epoch_or_size_changed(change: Fetc
     """Each of the three is part of what the broker remembers."""
     session = FetchSession()
     session.request(dict.fromkeys(KEYS, at(7)), IDS)
-    session.answered(0, 5)
+    session.receive(0, 5)
     request = session.request(dict.fromkeys(KEYS, at(7)) | {KEYS[1]: change}, IDS)
     assert request.changed == {KEYS[1]: change}
 
@@ -115,9 +115,9 @@ def test_lost_session_begins_anew(error: int) -> None:
     """The next request names everything, as the first did."""
     session = FetchSession()
     first = session.request({KEYS[0]: at(1)}, IDS)
-    session.answered(0, 5)
+    session.receive(0, 5)
     session.request({KEYS[0]: at(2)}, IDS)
-    assert not session.answered(error, 0)
+    assert not session.receive(error, 0)
     assert session.request({KEYS[0]: at(1)}, IDS) == first
 
 
@@ -127,7 +127,7 @@ def test_broker_that_keeps_no_session_is_sent_every_partition_each_time() -> Non
     for error in 0, -1, 0:
         request = session.request({KEYS[0]: at(1)}, IDS)
         assert (request.session, request.epoch, request.changed) == (0, 0, {KEYS[0]: at(1)})
-        assert session.answered(error, 0)
+        assert session.receive(error, 0)
 
 
 @pytest.mark.parametrize("ids", [{TOPIC: OTHER_ID}, {TOPIC: None}, {**IDS, "odin.news": ID}])
@@ -135,7 +135,7 @@ def test_session_of_other_topic_ids_is_left(ids: Mapping[str, str | None]) -> No
     """A topic that was deleted and created again is another log under the same name."""
     session = FetchSession()
     session.request({KEYS[0]: at(1)}, IDS)
-    session.answered(0, 5)
+    session.receive(0, 5)
     request = session.request({KEYS[0]: at(1)}, ids)
     assert (request.session, request.epoch) == (0, 0)
     assert request.changed == {KEYS[0]: at(1)}
@@ -147,7 +147,7 @@ def test_topic_ids_are_compared_with_those_of_the_last_request() -> None:
     session = FetchSession()
     ids = dict(IDS)
     session.request({KEYS[0]: at(1)}, ids)
-    session.answered(0, 5)
+    session.receive(0, 5)
     ids[TOPIC] = OTHER_ID
     assert session.request({KEYS[0]: at(1)}, ids).session == 0
 
@@ -156,8 +156,8 @@ def test_epochs_go_round() -> None:
     """After the largest number comes 1: 0 would begin another session."""
     session = FetchSession()
     session.request({}, IDS)
-    session.answered(0, 5)
+    session.receive(0, 5)
     session._epoch = (1 << 31) - 1  # noqa: SLF001 -- two thousand million fetches are too many
     session.request({}, IDS)
-    session.answered(0, 5)
+    session.receive(0, 5)
     assert session.request({}, IDS).epoch == 1

@@ -136,7 +136,7 @@ async def test_failure_of_the_old_leader_is_not_the_partitions(autojump_clock: M
         assert fetcher.partitions[FIRST].problem is None
         problem = fetcher.partitions[SECOND].problem
         assert problem is not None
-        assert "no answer" in problem.reason
+        assert "no response" in problem.reason
 
 
 async def test_lost_session_costs_one_fetch(autojump_clock: MockClock) -> None:

@@ -61,7 +61,7 @@ async def test_reading_that_is_not_taken_lets_others_read(
         assert await offsets(reader, KEY, Span(0, 9)) == list(range(10))
         assert 2 <= trio.current_time() - began <= 3
         fetched = cluster.fetched[0]
-        with pytest.raises(LogUnavailable, match="not taken while others waited"):
+        with pytest.raises(LogUnavailable, match="not taken while other reads waited"):
             await anext(batches)
         assert cluster.fetched[0] == fetched
 

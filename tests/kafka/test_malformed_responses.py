@@ -110,7 +110,7 @@ async def test_it_is_a_rejection_with_its_reason(what: str) -> None:
     async with broker_that_says(first) as broker, open_asyncio():
         rejection = await access_to(broker).rejection_reason(10)
     assert isinstance(rejection, AuthenticationFailed)
-    beginning = f"{broker.address}: its answer makes no sense: "
+    beginning = f"{broker.address}: malformed response: "
     assert str(rejection).startswith(beginning)
     assert reason in str(rejection)
     assert len(str(rejection)) <= len(beginning) + 100
@@ -125,7 +125,7 @@ async def test_client_raises_kafka_unavailable_with_the_reason(what: str) -> Non
         async with client.running():
             with pytest.raises(KafkaUnavailable) as failed:
                 await client.metadata([])
-    beginning = f"{broker.address}: its answer makes no sense: "
+    beginning = f"{broker.address}: malformed response: "
     assert str(failed.value).startswith(beginning)
     assert reason in str(failed.value)
     assert len(str(failed.value)) <= len(beginning) + 100
@@ -144,7 +144,7 @@ async def test_rejection_asks_the_next_broker_where_one_hangs() -> None:
         async with broker_that_says(lambda _: b"nonsense") as broker, open_asyncio():
             security = attrs.evolve(access_to(broker), brokers=(hanging, broker.address))
             rejection = await security.rejection_reason(2)
-        assert str(rejection).startswith(f"{broker.address}: its answer makes no sense")
+        assert str(rejection).startswith(f"{broker.address}: malformed response")
         nursery.cancel_scope.cancel()
 
 
@@ -161,6 +161,6 @@ async def test_the_source_tries_on() -> None:
                 # Each try is a start and a look at why it failed.
                 while broker.asked < 5:  # noqa: ASYNC110 -- the fake tells nobody
                     await trio.sleep(0.01)
-            assert "its answer makes no sense: KeyError: 'r'" in source.status.reason
+            assert "malformed response: KeyError: 'r'" in source.status.reason
             assert source.status.state.value is SourceState.STARTING
             nursery.cancel_scope.cancel()

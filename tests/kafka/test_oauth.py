@@ -50,7 +50,7 @@ class Authorization:
         self.asked.append(trio.current_time())
         await trio.sleep(self.takes)
         if self.broken:
-            raise Unreachable("no answer within 1 s")
+            raise Unreachable("no response within 1 s")
         return Page(200, orjson.dumps({**self.grant, "access_token": f"token-{len(self.asked)}"}))
 
 
@@ -110,7 +110,7 @@ async def test_a_failure_is_told_to_all_who_ask_soon(autojump_clock: MockClock) 
     """Each broker in turn would wait for it anew; a second later the server is asked again."""
     server = Authorization()
     server.broken = True
-    reason = f"KAFKA_SASL_TOKEN_URL={server.url}: no answer within 1 s"
+    reason = f"KAFKA_SASL_TOKEN_URL={server.url}: no response within 1 s"
     async with asking(server) as ask:
         for _ in range(3):
             with pytest.raises(AuthenticationFailed) as caught:
@@ -175,15 +175,15 @@ LEAK: Final = {"error_description": SECRET, "access_token": TOKEN}
         (answer("500 Oh", []), "status 500"),
         (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "status 302"),
         (answer("200 OK", {"error": "invalid_scope"}), "status 200, invalid_scope"),
-        (answer("200 OK", b"<html>"), "the answer is not JSON"),
-        (answer("200 OK", b""), "the answer is not JSON"),
-        (answer("200 OK", b"\xff"), "the answer is not JSON"),
-        (answer("200 OK", {}), "the answer has no access_token"),
-        (answer("200 OK", [TOKEN]), "the answer has no access_token"),
-        (answer("200 OK", GRANT | {"access_token": None}), "the answer has no access_token"),
-        (answer("200 OK", GRANT | {"access_token": ""}), "the answer has no access_token"),
-        (answer("200 OK", GRANT | {"access_token": "a\x01b"}), "the access_token has characters"),
-        (answer("200 OK", GRANT | {"access_token": "a b"}), "the access_token has characters"),
+        (answer("200 OK", b"<html>"), "the response is not JSON"),
+        (answer("200 OK", b""), "the response is not JSON"),
+        (answer("200 OK", b"\xff"), "the response is not JSON"),
+        (answer("200 OK", {}), "the response has no access_token"),
+        (answer("200 OK", [TOKEN]), "the response has no access_token"),
+        (answer("200 OK", GRANT | {"access_token": None}), "the response has no access_token"),
+        (answer("200 OK", GRANT | {"access_token": ""}), "the response has no access_token"),
+        (answer("200 OK", GRANT | {"access_token": "a\x01b"}), "the access_token has invalid"),
+        (answer("200 OK", GRANT | {"access_token": "a b"}), "the access_token has invalid"),
         (answer("200 OK", GRANT | {"token_type": "mac"}), "the token_type is not Bearer"),
         (answer("200 OK", GRANT | {"token_type": None}), "the token_type is not Bearer"),
         (answer("200 OK", GRANT | {"expires_in": "soon"}), "the expires_in is not a number"),
@@ -221,7 +221,7 @@ async def test_a_server_that_is_silent_or_away_is_named() -> None:
     (nobody,) = free_ports(1)
     async with listener, open_asyncio():
         port = listener.socket.getsockname()[1]
-        for there, reason in ((port, r"no answer within 0\.1 s"), (nobody, "ConnectError")):
+        for there, reason in ((port, r"no response within 0\.1 s"), (nobody, "ConnectError")):
             address = address_of(f"http://{LOOPBACK}:{there}/", seconds=0.1)
             with pytest.raises(AuthenticationFailed, match=reason):
                 await aio_as_trio(endpoint(address).token)()

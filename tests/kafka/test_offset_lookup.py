@@ -88,7 +88,7 @@ async def test_partition_that_the_answer_leaves_out_is_not_known() -> None:
     """No bound is made up for it: reading would go on at the beginning."""
 
     class Silent:
-        async def ask(self, _node: int, _request: object) -> Any:
+        async def send(self, _node: int, _request: object) -> Any:
             await trio.lowlevel.checkpoint()
             return {}
 

@@ -29,7 +29,7 @@ class Leaders:
     away: Mapping[int, str] = attrs.field(factory=dict)
     asked: dict[int, Mapping[TopicPartition, int]] = attrs.field(factory=dict)
 
-    async def ask(self, node: int, request: Any) -> Any:
+    async def send(self, node: int, request: Any) -> Any:
         """See Brokers."""
         assert isinstance(request, ListOffsetsRequest)
         assert node not in self.asked
@@ -59,15 +59,15 @@ async def test_trouble_of_one_partition_is_that_partitions() -> None:
     """No leader, a leader that is away, an error, an answer that leaves it out."""
     leaders = Leaders(
         {1: {KEYS[0]: OffsetFound(0, 5), KEYS[1]: OffsetFound(6, -1)}},
-        away={2: "broker 2: nobody listens there"},
+        away={2: "broker 2: connection refused"},
     )
     where = {KEYS[0]: 1, KEYS[1]: 1, KEYS[2]: 1, KEYS[3]: 2, KEYS[4]: None}
     found = await list_offsets(leaders, ENDS, where)
     assert found.found == {KEYS[0]: 5}
     assert found.failed == {
         KEYS[1]: "NOT_LEADER_FOR_PARTITION (6)",
-        KEYS[2]: "the leader's answer leaves it out",
-        KEYS[3]: "broker 2: nobody listens there",
+        KEYS[2]: "missing in the leader's response",
+        KEYS[3]: "broker 2: connection refused",
         KEYS[4]: "no leader",
     }
 

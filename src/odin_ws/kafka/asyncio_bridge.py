@@ -55,7 +55,6 @@ async def open_asyncio() -> AsyncIterator[AbstractEventLoop]:
     connection closes itself on garbage collection and reports an error. trio-asyncio would raise it
     and end the process: a client that slows the server down enough could cause that.
     """
-    """
     async with open_loop() as loop:
         loop.set_exception_handler(_handle)
         yield loop

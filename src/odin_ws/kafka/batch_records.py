@@ -71,8 +71,8 @@ _MIN_RECORD_BYTES: Final = 7
 # second in which the event loop is blocked.
 _MAX_RECORDS: Final = 1 << 17
 
-# Limit on the work of one call: expanded bytes, plus for each record the number of bytes that take as
-# long. The rest of the data is left to the next fetch. A fetch has a few megabytes, which highly
+# Limit on the work of one call: expanded bytes, plus for each record the bytes that take as long.
+# The rest of the data is left to the next fetch. A fetch has a few megabytes, which highly
 # compressed or malicious batches could expand to gigabytes and minutes.
 ENOUGH: Final = 64 << 20
 RECORD_COST: Final = 1 << 10

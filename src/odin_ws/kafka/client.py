@@ -168,11 +168,11 @@ class KafkaClient:
         return f" (the broker advertises this address; {', '.join(configured)} responded)"
 
     async def unreachable(self) -> list[str]:
-        """Return why brokers are unreachable at their advertised addresses; empty if all respond."""
+        """Return why brokers do not respond at their advertised addresses; empty if all do."""
         failures: list[str] = []
         for node in list(self._brokers):
             try:
-                await self.ask(node, MetadataRequest([]))
+                await self.send(node, MetadataRequest([]))
             except KafkaUnavailable as failure:
                 failures.append(str(failure))
         return failures
@@ -180,7 +180,7 @@ class KafkaClient:
     # ---- connections
 
     def _candidates(self) -> Collection[BrokerAddress]:
-        """Return the addresses to try for metadata: known brokers in random order, then the others."""
+        """Return the addresses to try for metadata: known brokers in any order, then others."""
         known = list(self._brokers.values())
         random.shuffle(known)
         # A broker with an open connection responds sooner and is more likely to be up.
@@ -195,7 +195,7 @@ class KafkaClient:
             await self._drop(key)
 
     def _check_token(self, address: BrokerAddress, found: Metadata) -> None:
-        """Raise if a broker rejects the token: aiokafka ignores that; such a client gets no brokers."""
+        """Raise if a broker rejects the token: it lists no brokers, and aiokafka ignores that."""
         tokens = self._security.tokens
         if tokens is not None and not found.brokers:
             tokens.forget()

@@ -136,7 +136,7 @@ class DeadLetterQueue:
                 self._queue.close()
                 nursery.cancel_scope.deadline = trio.current_time() + _LAST_SECONDS
         finally:
-            self._tell_of_lost()
+            self._report_lost()
 
     async def _write(self) -> None:
         """Write until the queue is closed and empty."""

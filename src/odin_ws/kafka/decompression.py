@@ -34,6 +34,7 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 
 # Publishers write one member. zlib copies what follows each member: a thousand empty ones would
 # take seconds.
+_MAX_MEMBERS: Final = 16
 
 # Java's snappy writes blocks after this header: magic, version, compatible version.
 _XERIAL: Final = b"\x82SNAPPY\x00"

@@ -1,8 +1,8 @@
 """Paces fetches: when the next one is sent, and when the records of a slot are delivered.
 
-A broker responds to a fetch at the first record. Its records begin a slot and are delivered at once;
-the next fetch waits for the next slot. So there is at most one fetch per slot and broker, a single
-record does not wait, and steady records wait half a slot on average at the broker.
+A broker responds to a fetch at the first record. Its records begin a slot and are delivered at
+once; the next fetch waits for the next slot. So there is at most one fetch per slot and broker, a
+single record does not wait, and steady records wait half a slot on average at the broker.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FetchPace:
         self._merged_seconds = min(_MERGED_SECONDS, _MERGED_PART * slot)
         # Brokers with an unanswered fetch, and when it was or will be sent.
         self._asked_at: dict[int, float] = {}
-        # Brokers whose records for the next slot have arrived: later records belong to the slot after it.
+        # Brokers with records for the next slot: later records belong to the slot after it.
         self._ready: set[int] = set()
         self._answered = trio.Event()
 
@@ -51,7 +51,7 @@ class FetchPace:
             return -math.inf
         next_start = self._slots.next_start
         if node in self._ready:
-            # The records are not delivered yet, because the hub is behind: it gets more a slot later.
+            # Not delivered yet, because the hub is behind: it gets more a slot later.
             again_at = now + self._slot
         elif next_start > now:
             # Within a slot: these records wait for the next one, together with later records.

@@ -33,6 +33,7 @@ PARTITION_BYTES: Final = 1 << 20
 # Bytes buffered for the hub. A partition with more than the first limit is not fetched. From a
 # broker with more than the second, only partitions with an empty buffer are fetched, in small
 # parts: a record of a quiet partition does not wait behind the backlog of another.
+_PARTITION_ROOM: Final = 2 * PARTITION_BYTES
 _BROKER_ROOM: Final = 2 * FETCH_BYTES
 _SMALL_PARTITION_BYTES: Final = 64 << 10
 _SMALL_FETCH_BYTES: Final = 1 << 20

@@ -45,7 +45,7 @@ class FetchSession:
         self._session = _NO_SESSION
         self._epoch = _FIRST_EPOCH
         self._known: dict[TopicPartition, FetchFrom] = {}
-        self._asked: dict[TopicPartition, FetchFrom] = {}
+        self._requested: dict[TopicPartition, FetchFrom] = {}
         self._topic_ids: Mapping[str, str | None] = {}
 
     def request(
@@ -59,7 +59,7 @@ class FetchSession:
             self.forget()
             self._topic_ids = dict(topic_ids)
         known = self._known
-        self._asked = dict(wanted)
+        self._requested = dict(wanted)
         return SessionRequest(
             self._session,
             self._epoch,
@@ -70,7 +70,7 @@ class FetchSession:
     @property
     def requested(self) -> Mapping[TopicPartition, FetchFrom]:
         """The fetch position of each partition in the outstanding request."""
-        return self._asked
+        return self._requested
 
     def receive(self, error: int, session: int) -> bool:
         """Apply error code and session id of a response; returns whether it has data.
@@ -86,7 +86,7 @@ class FetchSession:
         else:
             self._session = session
             self._epoch = self._epoch + 1 if self._epoch < _LAST_EPOCH else 1
-            self._known = self._asked
+            self._known = self._requested
         return True
 
     def forget(self) -> None:

@@ -1,4 +1,4 @@
-"""Fetches partitions from their leaders; retries each partition and each lost broker by itself."""
+"""Fetches partitions from their leaders; retries each partition and each lost broker separately."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ log = structlog.get_logger("odin_ws.kafka")
 
 T = TypeVar("T")
 
-# One record of a fetch and its handling cost some 5 us: a batch keeps the loop for 10 ms at most.
+# Decoding and delivering a record costs about 5 us: a batch blocks the loop for at most 10 ms.
 BATCH_RECORDS: Final = 2000
 
-# An answer of so many bytes is part of a backlog.
+# A response of this size is part of a backlog.
 _BACKLOG_BYTES: Final = PARTITION_BYTES // 2
 
-# How long one look waits for a record.
+# How long `take` waits for a record.
 POLL_SECONDS: Final = 1.0
 
 _NO_WAIT: Final = FetchWait(0, 0)
 
-# Before a broker that failed as a whole is tried again.
+# Back-off after a broker failed as a whole.
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 1.0
 
@@ -55,10 +55,10 @@ _LEADER_NOT_AVAILABLE: Final = 5
 
 @attrs.frozen
 class FetchedRecords:
-    """What was read: records in offset order per partition, and then jumps.
+    """The fetched records: in offset order per partition, then offset resets.
 
-    `cut_off`: more is there than was asked for. `passed`: by partition the last offset that is
-    behind all of it, also where that is no record: a transaction's marker, or what compaction left.
+    `cut_off`: more records are buffered. `passed`: by partition the offset after all of it, which
+    includes offsets without records: transaction markers and records removed by compaction.
     """
 
     records: Sequence[Record]
@@ -68,28 +68,28 @@ class FetchedRecords:
 
 
 class Brokers(Protocol):
-    """What the fetcher asks of a KafkaClient."""
+    """The part of KafkaClient that the fetcher uses."""
 
-    async def ask(
+    async def send(
         self,
         node: int,
         request: KafkaRequest[T],
         purpose: Purpose = Purpose.QUERY,
         wait_seconds: float = 0,
     ) -> T:
-        """Send a request to one broker. Raises KafkaUnavailable."""
+        """Send a request to one broker; returns its response. Raises KafkaUnavailable."""
         ...
 
 
 class Fetcher:
-    """Reads the partitions that it is assigned, and keeps what came until it is taken.
+    """Fetches the assigned partitions and buffers their records until they are taken.
 
-    `max_wait`: seconds a broker may hold a fetch while nothing comes. `slot`: seconds between two
-    fetches from a broker while records come (see FetchPace).
+    `max_wait`: seconds a broker may wait for records before it responds. `slot`: seconds between
+    two fetches from a broker while records come (see FetchPace).
 
-    `metadata_requested` is set when the cluster's layout may have changed, `troubled` when trouble
-    began or ended; who waits for them replaces them. `changed` is set, and replaced, whenever there
-    may be something else to do.
+    `metadata_requested` is set when the cluster's layout may have changed, `troubled` when a
+    problem began or ended; tasks that wait for them replace them. `changed` is set and replaced
+    whenever the fetch tasks may have something else to do.
     """
 
     def __init__(self, brokers: Brokers, max_wait: float, slot: float) -> None:
@@ -99,11 +99,11 @@ class Fetcher:
         self.changed = trio.Event()
         self._brokers = brokers
         self._max_wait = max_wait
-        # A partition that is new to a fetch waits while the broker holds one: it does not wait
-        # longer between two fetches, at however low a rate.
+        # A newly assigned partition waits while the broker holds a fetch: this bounds that wait at
+        # low rates.
         self._slot = min(slot, max_wait)
         self._pace = FetchPace(self._slot)
-        # Whether records are handed on without a new slot: the rest of one, or a backlog.
+        # Whether records are delivered without a new slot: the rest of one, or a backlog.
         self._is_in_slot = False
         # Whether a broker is not fetched from until records are taken.
         self._lacks_room = False
@@ -111,14 +111,14 @@ class Fetcher:
         self._suspended: Collection[str] = frozenset()
         self._topic_ids: dict[str, str | None] = {}
         self._nodes: set[int] = set()
-        # Those with something to take, in the order in which they are taken from.
+        # Partitions with records or resets to take, in the order of taking.
         self._ready: deque[Partition] = deque()
         self._something = trio.Event()
 
-    # ---- for the source
+    # ---- used by the source
 
     async def run(self) -> None:
-        """Read until cancelled."""
+        """Fetch until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 for node in self._leaders() - self._nodes:
@@ -132,55 +132,55 @@ class Fetcher:
         positions: Mapping[TopicPartition, int],
         epochs: Mapping[TopicPartition, int] | None = None,
     ) -> None:
-        """Read from these offsets on, also partitions that were not read before.
+        """Start or move partitions to these offsets.
 
-        `epochs`: by partition the leader epoch in which the record before its offset was written
-        or a later one that had no record since; by default it is not known.
+        `epochs`: by partition the leader epoch of the record before its offset, or a later epoch
+        that had no record since; unknown by default.
         """
         known_epochs = epochs or {}
         for key, position in positions.items():
             before = self.partitions.get(key)
             self._drop(key)
-            # What is wrong is so at any offset.
+            # A partition's own problem, such as a missing topic, exists at any offset.
             problem = before.problem if before is not None else None
             epoch = known_epochs.get(key, NO_EPOCH)
             partition = self.partitions[key] = Partition(
                 key, position, record_epoch=epoch, validated_epoch=epoch, problem=problem
             )
             self._lead(partition, trio.current_time())
-        self._know_ids()
+        self._update_topic_ids()
         self._notify()
 
     def revoke(self, keys: Collection[TopicPartition]) -> None:
-        """Read these no more; what was read of them and not taken is forgotten."""
+        """Stop fetching these partitions and drop their buffered records."""
         for key in keys:
             self._drop(key)
-        self._know_ids()
+        self._update_topic_ids()
         self._notify()
 
     def apply(
         self, topics: Mapping[str, TopicLayout], suspended: Collection[str] = frozenset()
     ) -> None:
-        """Take what the metadata says: who leads, and which log a topic is.
+        """Apply leaders and topic ids of the metadata.
 
-        `suspended`: topics that are not fetched until the metadata says more.
+        `suspended`: topics that are not fetched until the metadata is clear about them.
         """
         self._topics = topics
         self._suspended = suspended
-        self._know_ids()
+        self._update_topic_ids()
         now = trio.current_time()
         for partition in self.partitions.values():
             self._lead(partition, now)
         self._notify()
 
     def restart(self, keys: Collection[TopicPartition]) -> None:
-        """Read another log of the same name, from its beginning, after what is buffered."""
+        """Read another log of the same name from its beginning, after the buffered records."""
         for key in keys & self.partitions.keys():
             self.partitions[key].look_up(GapReason.RECREATED)
         self._notify()
 
     async def take(self, maximum: int | None) -> FetchedRecords:
-        """Take what was read, at most `maximum` records, a fair share of each partition's.
+        """Take at most `maximum` records, an even share of each partition's.
 
         Waits about a second for the first record and its slot.
         """
@@ -195,7 +195,7 @@ class Fetcher:
         records: list[Record] = []
         resets: dict[TopicPartition, OffsetReset] = {}
         passed: dict[TopicPartition, int] = {}
-        # What comes after a jump is for the next time: the hub is told of the jump first.
+        # Records after a reset are left for the next call: the hub gets the reset first.
         on_offset_gaps: list[Partition] = []
         share = max(1, limit // max(1, len(self._ready)))
         while self._ready and len(records) < limit:
@@ -213,18 +213,18 @@ class Fetcher:
         for partition in on_offset_gaps:
             self._make_ready(partition)
         self._is_in_slot = bool(self._ready)
-        # Each task of each broker would wake up for that, and look at every partition.
+        # Not for each record: every fetch task would wake up and check every partition.
         if resets or (passed and self._lacks_room):
             self._lacks_room = False
             self._notify()
         return FetchedRecords(records, len(records) == limit, resets, passed)
 
     def wake(self) -> None:
-        """Let a `take` that waits for records return without any."""
+        """Make a waiting `take` return without records."""
         self._something.set()
 
     def first_offset(self, key: TopicPartition) -> int:
-        """The offset of what is taken next of a partition."""
+        """Return the offset of a partition's next record to take."""
         return self.partitions[key].first_buffered
 
     def record_epoch(self, key: TopicPartition) -> int:
@@ -233,13 +233,13 @@ class Fetcher:
         return NO_EPOCH if partition is None else partition.record_epoch
 
     def next_offsets(self) -> dict[TopicPartition, int]:
-        """By partition the offset behind what was taken, and behind what is no record there."""
+        """Return by partition the offset after everything taken and after gaps without records."""
         return {key: partition.first_buffered for key, partition in self.partitions.items()}
 
     # ---- fetching
 
     async def _read_from(self, node: int) -> None:
-        """Fetch from one broker what it leads, for as long as the fetcher runs."""
+        """Fetch from one broker the partitions that it leads, until cancelled."""
         session = FetchSession()
         backoff = Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         not_before = -math.inf
@@ -264,15 +264,15 @@ class Fetcher:
             self._pace.sent(node, began)
             try:
                 request = plan.request(session, wait, self._topic_ids)
-                response = await self._brokers.ask(node, request, Purpose.FETCH, wait.seconds)
+                response = await self._brokers.send(node, request, Purpose.FETCH, wait.seconds)
                 failure = error_text(response.error) if response.error else None
             except KafkaUnavailable as error:
                 response, failure = None, str(error)
             size = sum(len(one.data) for one in response.partitions) if response else 0
             not_before = self._pace.answered(node, trio.current_time(), has_records=size > 0)
-            if response is not None and not session.answered(response.error, response.session):
+            if response is not None and not session.receive(response.error, response.session):
                 lost_sessions += 1
-                # A lost session is usual: brokers forget them. Again and again is trouble.
+                # Brokers drop sessions now and then; only repeated loss is a problem.
                 if lost_sessions == 1:
                     continue
             if response is None or failure is not None:
@@ -284,22 +284,23 @@ class Fetcher:
             backoff.reset()
             lost_sessions = 0
             if size >= _BACKLOG_BYTES:
-                # More is waiting where so much has come: it is fetched and handed on without slots.
+                # A large response: the broker has more, which is fetched and delivered without
+                # slots.
                 not_before = -math.inf
                 has_backlog = self._is_in_slot = True
             await self._take_response(node, session, response)
 
     def _choose_wait(self, plan: FetchPlan, now: float, *, has_backlog: bool) -> FetchWait:
-        """How long a broker may hold the next fetch."""
+        """Return how long a broker may wait before it responds to the next fetch."""
         if has_backlog or plan.is_in_question:
-            # More is there; or whether the partitions can be read is to be known at once.
+            # The broker has more, or it must become clear at once whether partitions are readable.
             return _NO_WAIT
-        # The others' fetch must not hold up a partition that lacks room, or whose back-off ends.
+        # The fetch must not delay a partition that lacks buffer space or whose back-off ends.
         maximum = self._slot if plan.is_held_back else self._max_wait
         return FetchWait(1, min(maximum, max(0.0, plan.retry_at - now)))
 
     def _lose(self, node: int, keys: Collection[TopicPartition], reason: str, since: float) -> None:
-        """A broker is away or fails as a whole: its partitions may have other leaders by now."""
+        """Handle the loss of a broker: its partitions may have other leaders."""
         for key in keys & self.partitions.keys():
             if self.partitions[key].leader == node:
                 self.partitions[key].record_problem(reason, since)
@@ -309,15 +310,15 @@ class Fetcher:
     async def _take_response(
         self, node: int, session: FetchSession, response: FetchResponse
     ) -> None:
-        """Keep what came until it is taken."""
+        """Buffer the records of a response."""
         now = trio.current_time()
-        # The answer leaves out what has nothing new.
-        quiet = dict(session.asked)
+        # A response leaves out partitions without news.
+        quiet = dict(session.requested)
         for one in response.partitions:
             asked = quiet.pop(one.key, None)
             partition = asked and self._current(node, one.key, asked)
             if partition:
-                self._follow(partition, apply_fetched(partition, one, now))
+                self._apply_effect(partition, apply_fetched(partition, one, now))
                 if one.data:
                     await trio.lowlevel.checkpoint()
         for key, asked in quiet.items():
@@ -326,9 +327,9 @@ class Fetcher:
                 self.troubled.set()
 
     def _current(self, node: int, key: TopicPartition, asked: FetchFrom) -> Partition | None:
-        """The partition that an answer is about; None where it was asked before a change.
+        """Return the partition of a response; None if it has changed since the request.
 
-        It may have been assigned anew, or have another leader, or its position is in question.
+        It may have been reassigned, have another leader, or be waiting for an offset lookup.
         """
         partition = self.partitions.get(key)
         if (
@@ -340,8 +341,8 @@ class Fetcher:
             return None
         return partition
 
-    def _follow(self, partition: Partition, effect: Effect) -> None:
-        """Do what follows from a part of a response."""
+    def _apply_effect(self, partition: Partition, effect: Effect) -> None:
+        """Do what the effect of a partition's part of a response requires."""
         if Effect.ASK_FOR_METADATA in effect:
             self.metadata_requested.set()
         if Effect.JUDGE in effect:
@@ -356,10 +357,10 @@ class Fetcher:
         self.troubled.set()
         self._notify()
 
-    # ---- positions that the log has to be asked about
+    # ---- offset lookups
 
     async def _look_up_positions(self, node: int) -> None:
-        """Ask a leader where to go on in partitions whose position may not be in the log."""
+        """Look up the offset to continue from if a position may not be in the log."""
         while True:
             changed = self.changed
             lost = [
@@ -374,7 +375,7 @@ class Fetcher:
             outcomes = await look_up(self._brokers, node, lost)
             now = trio.current_time()
             for one in lost:
-                # With another leader, or a reason that came meanwhile, it is another question.
+                # After another leader or reason, the result no longer applies.
                 is_current = (
                     self.partitions.get(one.key) is one
                     and one.state is PartitionState.LOOKING_UP
@@ -428,8 +429,8 @@ class Fetcher:
             self._ready.append(partition)
         self._something.set()
 
-    def _know_ids(self) -> None:
-        """By topic its id; the last one of a topic that the metadata does not have now."""
+    def _update_topic_ids(self) -> None:
+        """Update topic ids; keeps the last id of a topic that the metadata lacks now."""
         known = self._topic_ids
         self._topic_ids = {
             name: known.get(name) if topic is None or topic.error else topic.topic_id

@@ -1,6 +1,7 @@
 """Consumer group membership (KAFKA_ASSIGNMENT=group): assigned partitions, committed offsets.
 
-aiokafka joins the group and keeps the membership; it fetches nothing: all partitions are paused.
+aiokafka joins the group and keeps the membership; it fetches nothing, because all its partitions
+are paused. odin_ws.kafka.fetcher fetches them.
 """
 
 from __future__ import annotations
@@ -41,37 +42,38 @@ Positions = dict[TopicPartition, int]
 # Errors that the broker or the network may cause in aiokafka's calls.
 _FAILURES: Final = (KafkaError, OSError, *MALFORMED_RESPONSE_ERRORS)
 
-# How often the membership is looked after: errors of it come to light only in a call.
+# Interval of calls to aiokafka, which raise the errors of the membership.
 _LOOK_SECONDS: Final = 1.0
 
-# Leaving is polite, not necessary: a dead broker must not hold up the end of the process.
+# A clean leave is optional: a dead broker must not delay the exit of the process.
 _LEAVE_SECONDS: Final = 3
 
-# For the last commit of a member; where it fails the next owner delivers some twice.
+# Time for the last commit of a member; if it fails, the next owner delivers some records twice.
 _LAST_COMMIT_SECONDS: Final = 2
 
 _FIRST_RETRY_SECONDS: Final = 0.25
 
-# A coordinator lets a join wait for a member that has died until its session has ended: 10 s by
-# aiokafka's default, and as long for those that take long to join again.
+# A coordinator delays a join until the session of a dead member has ended: 10 s by aiokafka's
+# default, and as long for members that rejoin slowly.
 _START_SECONDS: Final = 5.0
 _JOIN_SECONDS: Final = 30.0
 
-_JOINING: Final = "the group is sharing out its partitions"
+_JOINING: Final = "consumer group rebalance in progress"
 
 
 @attrs.define(eq=False, slots=False)
 class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """Reads in turns: none while the group shares out its partitions anew.
+    """Reads the partitions that the group assigns, and none during a rebalance.
 
-    aiokafka calls the listener inside asyncio, before and after. A turn that is under way is
-    cancelled: records that the hub has taken by then are committed, the rest is the new owner's.
+    aiokafka calls the listener methods in asyncio, before and after a rebalance. A rebalance
+    cancels the read that is under way: records that the hub has taken are committed, the new owner
+    reads the rest.
 
     Each position is committed with the leader epoch of the record before it and the topic's id. So
-    a member that goes on there notices a truncated or recreated log, also if no member was there
-    when that happened.
+    a member that continues there notices a truncated or recreated log, even if no member was
+    running when that happened.
 
-    `positions`: the source's next offsets, which move as the hub takes records. `record_epoch`:
+    `positions`: the source's next offsets, which advance as the hub takes records. `record_epoch`:
     returns the leader epoch of the last record read of a partition.
     """
 
@@ -83,20 +85,20 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     _start_offset_finder: StartOffsetFinder
     _positions: Positions
     _record_epoch: Callable[[TopicPartition], int]
-    # The leader epochs that were committed with the positions where reading goes on.
+    # By partition the leader epoch that was committed with its offset.
     epochs: dict[TopicPartition, int] = attrs.field(factory=dict)
-    # Whether the group has given us partitions, and it is known where they go on.
+    # Whether the group has assigned partitions and their start offsets are known.
     _is_placed: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(value=False))
-    # Those that the group gave us, and those of them that can be read.
+    # The assigned partitions, and those of them that can be read.
     _assigned: frozenset[TopicPartition] = frozenset()
     _ours: frozenset[TopicPartition] = frozenset()
-    # Counts rebalances: answers about an old assignment are of no use.
+    # Counts rebalances: responses about an old assignment are discarded.
     _assignments: int = 0
     _is_assigned: bool = False
     _assignment_changed: trio.Event = attrs.field(factory=trio.Event)
     _told: bool = True
     _committed: Positions = attrs.field(factory=dict)
-    # Positions handed on that could not be committed before a rebalance, and the topic's id.
+    # Positions that could not be committed before a rebalance, and the topic's id.
     _uncommitted: dict[TopicPartition, tuple[int, str | None]] = attrs.field(factory=dict)
     _cannot_commit: bool = False
     _consumer: Any = None
@@ -105,21 +107,21 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Mapping[TopicPartition, int] | None]:
-        """Read and hand on in here; gives the partitions and positions where they are new.
+        """Read during this block; yields partitions and positions if they are new.
 
-        Waits for a rebalance to end; one that begins ends the block.
+        Waits for a rebalance to end; the next rebalance cancels the block.
         """
         while not self._is_placed.value:
             await self._is_placed.wait_value(bool)
         with trio.CancelScope() as self._turn:
             async with self._reading:
                 news = None if self._told else {key: self._positions[key] for key in self._ours}
-                # Before the turn: partitions placed during it are for the next one.
+                # Checked before the block: partitions placed during it are for the next block.
                 self._told = True
                 yield news
 
     async def run(self) -> None:
-        """Be a member of the group for the topics that exist; failures are retried for ever."""
+        """Be a member of the group for the topics that exist; retries failures for ever."""
         monitor = self._monitor
         backoff = Backoff(_FIRST_RETRY_SECONDS, self._options.probe)
         monitor.own_problem = renewed(_JOINING, monitor.own_problem)
@@ -129,7 +131,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 changed = monitor.layout_changed
                 topics = {key.topic for key in self._layout.partitions}
                 if not topics:
-                    # A group cannot be joined for no topic.
+                    # A group cannot be joined without topics.
                     await self._wait_for_topics(changed)
                     continue
                 try:
@@ -139,7 +141,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 except _FAILURES as failure:
                     reason = await self._explain(str(failure) or type(failure).__name__)
                 except trio.TooSlowError:
-                    reason = await self._explain(f"no answer within {self._options.probe:g} s")
+                    reason = await self._explain(f"no response within {self._options.probe:g} s")
                 else:
                     continue
                 reason = f"consumer group {self._group}: {reason}"
@@ -147,12 +149,12 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 await trio.sleep(backoff.next())
 
     async def _explain(self, reason: str) -> str:
-        """Why a broker rejects connections, if one does: aiokafka does not tell."""
+        """Return why a broker rejects connections, if one does: aiokafka does not raise that."""
         rejection = await self._options.security.rejection_reason(self._options.probe)
         return reason if rejection is None else str(rejection)
 
     async def _wait_for_topics(self, changed: trio.Event) -> None:
-        """Serve nothing, truthfully, until there is something."""
+        """Report that no topic exists until one does."""
         if self._monitor.started_ms is not None:
             self._monitor.own_problem = None
             if not self._is_placed.value:
@@ -161,14 +163,14 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         await changed.wait()
 
     async def _be_member(self, topics: set[str], backoff: Backoff) -> None:
-        """Until other topics exist. Raises one of _FAILURES or trio.TooSlowError."""
+        """Be a member until other topics exist. Raises one of _FAILURES or trio.TooSlowError."""
         consumer = self._consumer = await call_aiokafka(self._make_consumer)
         try:
             with trio.fail_after(max(self._options.probe, _START_SECONDS)):
                 await start(consumer)
             consumer.subscribe(topics=sorted(topics), listener=self)
             while topics == {key.topic for key in self._layout.partitions}:
-                # Nothing comes of it, all partitions are paused; but errors do.
+                # Returns no records, because all partitions are paused, but raises errors.
                 with trio.fail_after(max(self._options.probe, _JOIN_SECONDS)):
                     await call_aiokafka(consumer.getmany, timeout_ms=0)
                 if self._is_placed.value:
@@ -177,24 +179,24 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 with trio.move_on_after(min(_LOOK_SECONDS, self._options.probe)):
                     await self._monitor.layout_changed.wait()
         finally:
-            # Nothing is read any more: the next owner begins where we stopped.
+            # After the last read: the next owner starts at the committed offsets.
             with trio.move_on_after(_LAST_COMMIT_SECONDS, shield=True):
                 await self._give_up()
             with trio.move_on_after(_LEAVE_SECONDS, shield=True):
                 try:
                     await call_aiokafka(consumer.stop)
                 except (asyncio.CancelledError, *_FAILURES):
-                    # With the broker dead, stop() ends like this; there is nothing left to leave.
+                    # With the broker down, stop() raises these; there is nothing left to leave.
                     pass
 
     async def _make_consumer(self) -> Any:
-        """Make a consumer; in asyncio, for its constructor looks for a running loop."""
+        """Create a consumer; runs in asyncio, because its constructor needs a running loop."""
         return aiokafka.AIOKafkaConsumer(
             **self._options.client(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            # By this the leader of a group notices new partitions.
+            # The interval at which the group's leader notices new partitions.
             metadata_max_age_ms=round(self._options.probe * 1000),
             consumer_timeout_ms=1000,
         )
@@ -202,7 +204,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     # ---- commits
 
     async def commit(self) -> None:
-        """Store the positions changed since the last time; those that cannot be stored wait."""
+        """Commit the positions that have changed; keeps those that cannot be committed."""
         positions = {key: self._positions[key] for key in self._ours}
         changed = dict(positions.items() - self._committed.items())
         if not changed:
@@ -211,7 +213,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             with trio.fail_after(self._options.probe):
                 await call_aiokafka(partial(self._commit, changed))
         except (*_FAILURES, trio.TooSlowError) as failure:
-            # During a rebalance that is usual, and what was read until then is committed in it.
+            # Usual during a rebalance; the positions are committed in it.
             if not self._cannot_commit:
                 reason = str(failure) or type(failure).__name__
                 log.warning("consumer group offset commit failed", reason=reason)
@@ -221,7 +223,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             self._cannot_commit = False
 
     async def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Commit these positions, but not those of partitions that a rebalance has taken away."""
+        """Commit positions, except of partitions that a rebalance has revoked."""
         found = {aiokafka.TopicPartition(*key): offset for key, offset in positions.items()}
         offsets = {
             key: (found[key], self._log_mark(TopicPartition(*key)).text())
@@ -236,13 +238,13 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     # ---- called by aiokafka, in asyncio
 
     async def on_partitions_revoked(self, _revoked: Iterable[aiokafka.TopicPartition]) -> None:
-        """Stop reading, and commit before others take over: they begin where we stopped."""
+        """Stop reading and commit before others take over: they start at the committed offsets."""
         await trio_as_aio(self._give_up)()
 
     async def on_partitions_assigned(self, assigned: Iterable[aiokafka.TopicPartition]) -> None:
-        """Go on where the group stopped; that is found out beside, for the group waits for this."""
+        """Start the lookup of committed offsets in a task, because the group waits for this."""
         keys = set(assigned)
-        # aiokafka would fetch, and look for positions of its own.
+        # aiokafka would fetch, and look up offsets itself.
         if keys:
             self._consumer.pause(*keys)
             for key in keys:
@@ -250,7 +252,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         await trio_as_aio(self._take)(frozenset(TopicPartition(*key) for key in keys))
 
     async def _give_up(self) -> None:
-        # First: answers from here on are about an old assignment.
+        # First, so that responses about the old assignment are discarded.
         self._is_assigned = False
         self._assignments += 1
         self._is_placed.value = False
@@ -265,7 +267,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         self._assigned = self._ours = frozenset()
         self._committed = {}
         self._monitor.without_start_offset = {}
-        # Why it cannot join says more, also while it tries again.
+        # The reason of a failed join is more specific, also while it is retried.
         if self._monitor.own_problem is None:
             self._monitor.own_problem = renewed(_JOINING, None)
 
@@ -278,10 +280,10 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
         log.info("consumer group assigned partitions", partitions=len(partitions))
         await trio.lowlevel.checkpoint()
 
-    # ---- where to go on
+    # ---- start offsets
 
     async def _place(self) -> None:
-        """Find out where the partitions that the group gave us go on, each by itself."""
+        """Find the start offset of each assigned partition, each separately."""
         backoff = Backoff(_FIRST_RETRY_SECONDS, self._options.probe)
         while True:
             changed, assignment = self._assignment_changed, self._assignments
@@ -297,7 +299,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 for key, reason in failed.items()
             }
             for key, place in found.items():
-                # Records that we handed on ourselves are done, also if their commit failed.
+                # Offsets of records that were delivered here count, even if their commit failed.
                 own, topic_id = self._uncommitted.pop(key, (0, None))
                 is_same_log = topic_id == self._layout.topic_ids.get(key.topic)
                 self._positions[key] = max(place, own) if is_same_log else place
@@ -309,7 +311,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
                 self._told = False
                 self._is_placed.value = True
                 self._monitor.own_problem = None
-                # At once: the next owner of a partition without a position would have to guess.
+                # Committed at once: without an offset the next owner would have to guess.
                 await self.commit()
             if failed:
                 with trio.move_on_after(backoff.next()):
@@ -320,7 +322,7 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     async def _find_positions(
         self, partitions: frozenset[TopicPartition]
     ) -> tuple[Positions, dict[TopicPartition, str]]:
-        """The group's positions; where it has stored none, those of an instance that starts."""
+        """Return committed offsets; without one, the start offset that an instance uses."""
         if not partitions:
             return {}, {}
         try:
@@ -333,16 +335,16 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
             stored |= placement.ends
             failed |= placement.failed
         if stored:
-            # Partitions that appear from now on have records of since the start.
+            # Partitions that appear later start at their first record since the start.
             self._start_offset_finder.is_first = False
         return stored, failed
 
     async def _find_coordinator(self) -> Coordinator:
-        """Ask any broker that answers. Raises KafkaUnavailable."""
+        """Request the coordinator from any broker. Raises KafkaUnavailable."""
         reason = "no broker is known"
         for node in list(self._client.brokers):
             try:
-                return await self._client.ask(node, FindCoordinatorRequest(self._group))
+                return await self._client.send(node, FindCoordinatorRequest(self._group))
             except KafkaUnavailable as failure:
                 reason = str(failure)
         raise KafkaUnavailable(reason)
@@ -350,15 +352,15 @@ class GroupMember(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # 
     async def _ask_group(
         self, partitions: frozenset[TopicPartition]
     ) -> tuple[Positions, dict[TopicPartition, str]]:
-        """Ask the group's coordinator for stored positions. Raises KafkaUnavailable."""
+        """Request committed offsets from the coordinator. Raises KafkaUnavailable."""
         coordinator = await self._find_coordinator()
         if coordinator.error:
-            raise KafkaUnavailable(f"no coordinator of the group: {error_text(coordinator.error)}")
+            raise KafkaUnavailable(f"group coordinator: {error_text(coordinator.error)}")
         request = OffsetFetchRequest(self._group, partitions)
-        answer = await self._client.ask(coordinator.node, request)
+        answer = await self._client.send(coordinator.node, request)
         if answer.error:
-            # Not the same as nothing stored: that would go on at the end.
-            raise KafkaUnavailable(f"no positions of the group: {error_text(answer.error)}")
+            # Different from no committed offset, which would start at the end.
+            raise KafkaUnavailable(f"committed offsets: {error_text(answer.error)}")
         found: Positions = {}
         failed: dict[TopicPartition, str] = {}
         for key in partitions:

@@ -37,39 +37,39 @@ from odin_ws.records import Record, TopicPartition
 
 __all__ = ["KafkaLogReader"]
 
-# So many keep the loop from the subscribers for some 3 ms, on a busy machine.
+# Decoding this many records blocks the loop for about 3 ms on a busy machine.
 _BATCH_RECORDS: Final = 200
 
-# What one answer may hold, compressed as it comes: it bounds a reading's memory.
+# Size limit of one response, compressed: it bounds the memory of a read.
 _FETCH_BYTES: Final = 4 << 20
 _PARTITION_BYTES: Final = 1 << 20
 _LARGEST_PARTITION_BYTES: Final = 64 << 20
 
-# The past is there: only behind its last record does a broker hold a fetch.
+# A broker waits only at the end of the log: replays read older records.
 _FETCH_SECONDS: Final = 0.1
 
-# Before leaders are asked for again.
+# Interval between requests for leaders.
 _RETRY_SECONDS: Final = 0.2
 
-# A broker that has just started may not know a topic yet: its absence counts when it has lasted.
+# A broker that has just started may not know a topic yet: only lasting absence counts.
 _MISSING_SECONDS: Final = 2.0
 
-# A reading whose batches are not taken for so long lets others read, if some wait.
+# A read whose batches are not taken for this time ends if others wait to read.
 _UNTAKEN_SECONDS: Final = 2.0
 
-# Why a reading ends before all was read.
+# Reasons why a read ends early.
 _STOPPED: Final = "the log reader has stopped"
-_UNTAKEN: Final = "records were not taken while others waited to read"
-_LEFT: Final = "the reading was left"
+_UNTAKEN: Final = "records were not taken while other reads waited"
+_LEFT: Final = "the read was abandoned"
 
-# Why a log is not read: the source has not noticed yet that it is another one.
+# The source has not noticed yet that the topic is another log.
 _RECREATED: Final = "the topic was recreated"
 
 # KIP-227: the epoch of a fetch without a session.
 _NO_SESSION: Final = 0
 _NO_SESSION_EPOCH: Final = -1
 
-# What Kafka's format has room for.
+# The limit of Kafka's format.
 _LAST_TIMESTAMP: Final = (1 << 63) - 1
 
 _OUT_OF_RANGE: Final = 1
@@ -79,7 +79,7 @@ _LEADER_MOVED: Final = {3, 5, 6, 9, 74, 75, 100, 103}
 
 
 class KafkaLogReader:
-    """Reads the log for at most `readings` at once. See LogReader."""
+    """Reads spans of the log, at most `readings` at once. See LogReader."""
 
     def __init__(self, options: KafkaOptions, readings: int) -> None:
         self._bound = options.probe
@@ -88,7 +88,7 @@ class KafkaLogReader:
         self._current: set[_Reading] = set()
         self._started = trio.Event()
         self._has_stopped = False
-        # Topics whose absence has lasted, until they are seen again.
+        # Topics that are missing for long, until they are seen again.
         self._absent: set[str] = set()
 
     async def run(self) -> None:
@@ -106,7 +106,7 @@ class KafkaLogReader:
                 self._end(reading, _STOPPED)
 
     def _make_room(self) -> None:
-        """End readings that nobody takes from, where others wait to read."""
+        """End reads whose records are not taken, while others wait to read."""
         waiting = self._slots.statistics().tasks_waiting
         for reading in sorted(self._current, key=lambda one: one.given_at):
             if waiting and reading.given_at < trio.current_time() - _UNTAKEN_SECONDS:
@@ -130,7 +130,7 @@ class KafkaLogReader:
         there = {key for key in leaders.keys() & set(partitions) if key.topic not in recreated}
         firsts = await list_offsets(self._client, dict.fromkeys(there, EARLIEST), leaders)
         ends = await list_offsets(self._client, dict.fromkeys(firsts.found, LATEST), leaders)
-        # Offsets are requested by name: a topic may have been recreated since the first look.
+        # Offsets are requested by topic name: a topic may have been recreated meanwhile.
         if there and not topic_ids.keys().isdisjoint(topics):
             recreated |= _recreated(await self._metadata(topics), topic_ids)
         found = {
@@ -178,9 +178,9 @@ class KafkaLogReader:
     async def layout(
         self, topics: Collection[str], partitions: Collection[TopicPartition] = ()
     ) -> Metadata:
-        """The layout of topics. Raises LogUnavailable.
+        """Return the metadata of topics. Raises LogUnavailable.
 
-        A topic that is absent, or one of these partitions, is asked for again for some seconds.
+        Requests missing topics and partitions again for some seconds.
         """
         await self._started.wait()
         give_up_at = trio.current_time() + _MISSING_SECONDS
@@ -207,7 +207,7 @@ class KafkaLogReader:
 
     async def fetch(self, node: int, request: FetchRequest) -> Sequence[FetchedPartition]:
         """Fetch from a broker. Raises KafkaUnavailable."""
-        response = await self._client.ask(node, request, Purpose.FETCH, request.wait_seconds)
+        response = await self._client.send(node, request, Purpose.FETCH, request.wait_seconds)
         if response.error:
             raise KafkaUnavailable(error_text(response.error))
         return response.partitions
@@ -216,8 +216,8 @@ class KafkaLogReader:
 class _Reading(AsyncIterator[Sequence[Record]]):
     """The records of some spans, in batches.
 
-    `given_at`: when the last batch was given; infinite while the next one is waited for.
-    `over`: why the reading was ended before all was read.
+    `given_at`: when the last batch was returned; infinite while the next one is read.
+    `over`: why the read ended early.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         self._progress_at = -math.inf
 
     async def __anext__(self) -> Sequence[Record]:
-        # Neither the wait for the turn nor that for the caller is the broker's.
+        # The broker's timeout excludes the wait for a slot and the wait for the caller.
         self._progress_at = trio.current_time()
         try:
             while not self._batches and self.over is None:
@@ -258,7 +258,7 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         return self._batches.popleft()
 
     async def _read_some(self) -> None:
-        """Fetch once of each leader. Raises RecordsExpired and LogUnavailable."""
+        """Fetch once from each leader. Raises RecordsExpired and LogUnavailable."""
         self._trouble = {}
         if self._metadata is None:
             await self._look_up()
@@ -278,7 +278,10 @@ class _Reading(AsyncIterator[Sequence[Record]]):
             await trio.sleep(_RETRY_SECONDS)
 
     async def _look_up(self) -> None:
-        """Ask for the leaders. Raises RecordsExpired, and LogUnavailable for missing rights."""
+        """Request the leaders.
+
+        Raises RecordsExpired, and LogUnavailable for missing permissions.
+        """
         try:
             metadata = await self._reader.layout({key.topic for key in self._left}, self._left)
         except LogUnavailable as failure:
@@ -298,7 +301,7 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         self._metadata = metadata
 
     def _is_another(self, name: str, topic: TopicLayout) -> bool:
-        """Whether the topic was recreated since the caller's offsets, or since the first look."""
+        """Whether the topic was recreated after the caller's offsets or after the first request."""
         if topic.topic_id is None:
             return False
         return self._topic_ids.setdefault(name, topic.topic_id) != topic.topic_id
@@ -346,7 +349,8 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         if one.error == _OUT_OF_RANGE and place.out_of_range_at == place.next:
             raise _expired(one.key)
         if one.error:
-            # Brokers say so for a moment after a leader has moved: the second time it is believed.
+            # Brokers also respond so for a moment after a leader change: only the second time
+            # counts.
             place.out_of_range_at = place.next if one.error == _OUT_OF_RANGE else None
             self._trouble[one.key] = error_text(one.error)
             if one.error in _LEADER_MOVED:
@@ -357,7 +361,7 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         skip = place.corrupt_at == place.next
         found = read_batches(one.key, one.data, place.next, one.aborted, skip_corrupt=skip)
         if found.next_offset == place.next:
-            # One with a wrong checksum may come whole the next time; a large one, with more room.
+            # A corrupt batch may be intact the next time; a large one needs a larger fetch.
             place.corrupt_at = place.next if found.corrupt is not None else None
             if found.incomplete:
                 place.max_bytes = min(2 * place.max_bytes, _LARGEST_PARTITION_BYTES)
@@ -367,7 +371,7 @@ class _Reading(AsyncIterator[Sequence[Record]]):
         records = [record for record in found.records if record.offset <= place.last]
         for begin in range(0, len(records), _BATCH_RECORDS):
             self._batches.append(records[begin : begin + _BATCH_RECORDS])
-        # The broker fills its answer in the order of the request: those that it left out are next.
+        # A broker fills its response in the order of the request: partitions left out go first.
         del self._left[one.key]
         if place.next <= place.last:
             self._left[one.key] = place
@@ -375,7 +379,7 @@ class _Reading(AsyncIterator[Sequence[Record]]):
 
 @attrs.define
 class _Place:
-    """How far one span was read."""
+    """The progress of reading one span."""
 
     next: int
     last: int
@@ -390,7 +394,7 @@ def _error_of(metadata: Metadata, name: str) -> int:
 
 
 def leaders_of(metadata: Metadata) -> dict[TopicPartition, int | None]:
-    """Who leads each partition that exists."""
+    """Return the leader of each partition that exists."""
     return {
         TopicPartition(name, number): layout.leader
         for name, topic in metadata.topics.items()
@@ -399,7 +403,7 @@ def leaders_of(metadata: Metadata) -> dict[TopicPartition, int | None]:
 
 
 def _recreated(metadata: Metadata, topic_ids: Mapping[str, str]) -> set[str]:
-    """The topics that have another id in the metadata."""
+    """Return the topics that have another id in the metadata."""
     return {
         name
         for name, topic in metadata.topics.items()
@@ -412,4 +416,4 @@ def _epoch(metadata: Metadata, key: TopicPartition) -> int:
 
 
 def _expired(key: TopicPartition) -> RecordsExpired:
-    return RecordsExpired(f"{key.topic} {key.partition} no longer has the records asked for")
+    return RecordsExpired(f"{key.topic} {key.partition} no longer has the requested records")

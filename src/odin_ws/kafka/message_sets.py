@@ -1,6 +1,6 @@
-"""Parses message sets of magic 0 and 1 (before Kafka 0.11).
+"""Decodes message sets of magic 0 and 1 (before Kafka 0.11).
 
-A message is a batch of its own, or it is a wrapper, and its value is a compressed set of messages.
+A message is a batch of its own, or a wrapper whose value is a compressed set of messages.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from odin_ws.records import InvalidBatch, Record, TopicPartition
 
 __all__ = ["MIN_MESSAGE_BYTES", "read_messages"]
 
-# Offset, length, checksum, magic, attributes; of magic 1 a timestamp follows.
+# Offset, length, checksum, magic, attributes; in magic 1 followed by a timestamp.
 _HEADER: Final = struct.Struct(">qiIbb")
 _MAGIC_AT: Final = 16
 _TIMESTAMP: Final = struct.Struct(">q")
 _LENGTH: Final = struct.Struct(">i")
 
-# Offset and length are not counted in the length.
+# The length field does not count offset and length.
 _OVERHEAD: Final = 12
 
-# Behind those: checksum, magic, attributes, and the lengths of key and value.
+# After those: checksum, magic, attributes, and the lengths of key and value.
 MIN_MESSAGE_BYTES: Final = 14
 
 _CODEC_MASK: Final = 0x07
@@ -34,7 +34,7 @@ _MAX_MESSAGES: Final = 1 << 17
 
 
 def read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[list[Record], int]:
-    """The records from `offset` on, and what they have cost. Raises BatchDecodeError."""
+    """Return the records from `offset` on, and their cost. Raises BatchDecodeError."""
     wrapper, attributes = _read_wrapper(key, view)
     codec = attributes & _CODEC_MASK
     if not codec:
@@ -59,11 +59,11 @@ def read_messages(key: TopicPartition, view: memoryview, offset: int) -> tuple[l
 
 
 def _read_wrapper(key: TopicPartition, view: memoryview) -> tuple[Record, int]:
-    """The only message of a batch, and its attributes. Raises BatchDecodeError."""
+    """Decode the only message of a batch and its attributes. Raises BatchDecodeError."""
     try:
         wrapper, attributes, end = _read_message(key, view, 0)
     except struct.error as error:
-        # It ends before its last field.
+        # The message ends before its last field.
         raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH) from error
     if end != len(view):
         raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
@@ -85,7 +85,7 @@ def _read_set(key: TopicPartition, inside: memoryview, records: list[Record]) ->
 
 
 def _place(wrapper: Record, records: list[Record], *, is_relative: bool) -> None:
-    """Check that offsets ascend to the wrapper's, the last one's; of magic 1 they are relative."""
+    """Set offsets, ascending to the wrapper's, which is the last; in magic 1 they are relative."""
     shift = wrapper.offset - records[-1].offset if is_relative else 0
     before = -1
     for one in records:
@@ -96,7 +96,7 @@ def _place(wrapper: Record, records: list[Record], *, is_relative: bool) -> None
 
 
 def _read_message(key: TopicPartition, data: memoryview, at: int) -> tuple[Record, int, int]:
-    """A message, its attributes, and the place behind it. Raises BatchDecodeError, struct.error."""
+    """Return a message, its attributes, and the position after it. Raises as `_read_set`."""
     offset, length, _, magic, attributes = _HEADER.unpack_from(data, at)
     end = at + _OVERHEAD + length
     if magic not in {0, 1} or not at < end <= len(data):

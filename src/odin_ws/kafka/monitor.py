@@ -1,4 +1,4 @@
-"""Monitors topic layout, lag and partition problems of a source, and publishes its status."""
+"""Monitors topic layout, lag and partition problems of a source; publishes its status."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ __all__ = ["Monitor", "renewed"]
 
 log = structlog.get_logger("odin_ws.kafka")
 
-# An error asks for the metadata at once; while errors go on, more and more seldom.
+# An error requests metadata at once; while errors continue, the interval grows.
 _FIRST_ASK_SECONDS: Final = 0.2
 _LAST_ASK_SECONDS: Final = 2.0
 
-# The monitor judges trouble when it begins and ends. While something is in trouble, the monitor
-# judges it once per this time too: trouble becomes old enough to be shown.
+# The monitor evaluates problems when they begin and end, and periodically while one exists, because
+# it is shown when it has lasted.
 _EVALUATE_SECONDS: Final = 0.5
 
-# A transaction usually takes well under a second; the broker ends one after a minute by default.
+# A transaction usually takes well under a second; brokers abort one after a minute by default.
 _TRANSACTION_SECONDS: Final = 5.0
 
-_HISTORY: Final = "reading what was published before the start"
+_HISTORY: Final = "reading records from before the start"
 
-_HELD: Final = "an open transaction holds its newest records back"
+_HELD: Final = "an open transaction holds back the newest records"
 
 
 @attrs.define(eq=False)
 class Monitor:
-    """Asks for layout and lag, and publishes in the feed what they and the fetcher say.
+    """Requests layout and lag, and publishes the status from them and the fetcher's problems.
 
-    `interval`: seconds between two questions, and for which trouble may last before it is shown.
-    `positions`: by partition the offset behind what the hub has, for the lag; they move.
+    `interval`: seconds between two requests, and for which a problem may last before it is shown.
+    `positions`: by partition the offset after the records of the hub, for the lag; they advance.
     `started_ms`: when the layout was first known, epoch ms. `layout_changed` is set, and replaced,
-    when partitions appeared. `history_ended` is set by the source: nothing is live before.
-    `without_start_offset`: partitions for which it is not known where to begin, and `own_problem`:
-    what keeps the source as a whole from reading; both are for others to set.
+    when partitions appear. `history_ended` is set by the source: nothing is live before.
+    `without_start_offset`: partitions with unknown start offset, and `own_problem`: what keeps the
+    source as a whole from reading; the source and the group set both.
     """
 
     _source_status: SourceStatus
@@ -73,25 +73,25 @@ class Monitor:
     _up_since: float = -math.inf
     _reasons: set[str] = attrs.field(factory=set)
     _shown: frozenset[TopicPartition] = frozenset()
-    # By partition its end as its leader told last.
+    # By partition its end, as its leader last reported.
     _ends: dict[TopicPartition, int] = attrs.field(factory=dict)
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Monitor until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask_for_layout)
+            nursery.start_soon(self._watch_layout)
             nursery.start_soon(self._measure_lag)
             nursery.start_soon(self._evaluate_periodically)
 
     def request_metadata(self) -> None:
-        """Ask for the layout soon: a leader that was asked does not lead."""
+        """Request metadata soon, because a leader does not lead any more."""
         self._fetcher.metadata_requested.set()
 
     # ---- the layout
 
-    async def _ask_for_layout(self) -> None:
-        """Ask for the topics' layout, again and again, and at once where it may have changed."""
-        # Trouble that is over has to be known to be so before it is shown.
+    async def _watch_layout(self) -> None:
+        """Request the topics' layout periodically, and at once if it may have changed."""
+        # The end of a problem must be noticed before the problem is shown.
         backoff = Backoff(_FIRST_ASK_SECONDS, min(_LAST_ASK_SECONDS, self._interval / 4))
         topics = sorted(self._layout.topics)
         while True:
@@ -99,7 +99,7 @@ class Monitor:
             try:
                 metadata = await self._client.metadata(topics)
                 if not any(topic.partitions for topic in metadata.topics.values()):
-                    await self._reach_brokers()
+                    await self._probe_brokers()
             except KafkaUnavailable as failure:
                 self._cluster_problem = renewed(str(failure), self._cluster_problem)
                 self._fetcher.troubled.set()
@@ -115,10 +115,10 @@ class Monitor:
                     await self._fetcher.metadata_requested.wait()
             await trio.sleep(backoff.next())
 
-    async def _reach_brokers(self) -> None:
-        """Ask the brokers where they say that they are: without partitions no fetch does.
+    async def _probe_brokers(self) -> None:
+        """Probe the advertised addresses of the brokers: without partitions no fetch does.
 
-        Raises KafkaUnavailable where none answers.
+        Raises KafkaUnavailable if no broker responds.
         """
         failures = await self._client.unreachable()
         if failures and len(failures) == len(self._client.brokers):
@@ -157,7 +157,7 @@ class Monitor:
 
     @property
     def _is_unsettled(self) -> bool:
-        """Whether a judgement may be another one only because time has passed."""
+        """Whether the evaluation may change because time has passed."""
         return bool(
             self._has_trouble
             or self._held
@@ -169,19 +169,19 @@ class Monitor:
 
     @property
     def _has_young_problem(self) -> bool:
-        """Whether the next answer may end a topic's trouble before it is shown."""
+        """Whether the next response may end a topic's problem before it is shown."""
         now = trio.current_time()
         return any(now - one.since < self._interval for one in self._topic_problems.values())
 
     # ---- the lag
 
     async def _measure_lag(self) -> None:
-        """Ask the leaders for the ends of the partitions: each answers for its own."""
+        """Request the end offsets from the leaders, each for its partitions."""
         while True:
             await trio.sleep(self._interval)
             wanted = dict.fromkeys(self._fetcher.partitions, LATEST)
             ends = await list_offsets(self._client, wanted, self.leaders)
-            # Of a leader that does not answer, what it had when it last did.
+            # If a leader does not respond, its last end offsets remain.
             self._ends |= ends.found
             self._publish_lag()
 
@@ -193,7 +193,7 @@ class Monitor:
             lag[key.topic] = lag.get(key.topic, 0) + max(0, behind)
         self._source_status.lag = lag
 
-    # ---- the truth about it
+    # ---- the status
 
     async def _evaluate_periodically(self) -> None:
         while True:
@@ -220,40 +220,40 @@ class Monitor:
         )
         return evaluate(self._fetcher.partitions.values(), known_problems, now, self._interval)
 
-    def _publish(self, judgement: Evaluation) -> None:
+    def _publish(self, evaluation: Evaluation) -> None:
         source_status = self._source_status
-        down = judgement.all_down or self._down_as_a_whole()
+        down = evaluation.all_down or self._down_as_a_whole()
         if source_status.state.value is SourceState.STARTING:
             knows_layout = self.started_ms is not None
             reason = down or self._first_reason()
-            if reason is not None and not (down is None and judgement.all_begun):
+            if reason is not None and not (down is None and evaluation.all_begun):
                 self._fail(SourceState.STARTING, reason)
             elif not self.history_ended.is_set():
                 source_status.transition(
                     SourceState.STARTING, _HISTORY if knows_layout else source_status.reason
                 )
-            elif knows_layout and judgement.all_begun:
+            elif knows_layout and evaluation.all_begun:
                 self._publish_lag()
                 source_status.transition(SourceState.LIVE)
         elif down is None:
             if source_status.state.value is SourceState.STALLED:
                 self._up_since = trio.current_time()
-                judgement = self._evaluate()
+                evaluation = self._evaluate()
             source_status.transition(SourceState.LIVE)
         else:
             self._fail(SourceState.STALLED, down)
         is_live = source_status.state.value is SourceState.LIVE
         if is_live:
             self._reasons.clear()
-            self._shown = judgement.lasting
-            source_status.stalled_topics.value = judgement.stalled_topics
-        source_status.report_problems(judgement.problems, quiet=not is_live)
+            self._shown = evaluation.lasting
+            source_status.stalled_topics.value = evaluation.stalled_topics
+        source_status.report_problems(evaluation.problems, quiet=not is_live)
 
     def _down_as_a_whole(self) -> str | None:
-        """Why nothing can be read, whatever the partitions are; once live, when that has lasted."""
+        """Return why nothing can be read at all; once live, only if that has lasted."""
         problem = self.own_problem
         if problem is None and not self._layout.partitions:
-            # With partitions the fetches say how it is.
+            # With partitions, the fetches show the state.
             problem = self._cluster_problem
         if problem is None:
             return None
@@ -262,7 +262,7 @@ class Monitor:
         return problem.reason if lasted or not is_live else None
 
     def _first_reason(self) -> str | None:
-        """What goes wrong at the start, before it has lasted."""
+        """Return the problem at the start, before it has lasted."""
         several = [
             *(one.problem for one in self._fetcher.partitions.values()),
             *self.without_start_offset.values(),
@@ -271,7 +271,7 @@ class Monitor:
         return next((one.reason for one in several if one is not None), None)
 
     def _fail(self, status: SourceState, reason: str) -> None:
-        """Say why nothing is read; each reason is logged once, until the feed is live."""
+        """Set the reason why nothing is read; logs each reason once until the feed is live."""
         self._source_status.transition(status, reason)
         if reason not in self._reasons:
             self._reasons.add(reason)
@@ -281,5 +281,5 @@ class Monitor:
 
 
 def renewed(reason: str, before: Problem | None) -> Problem:
-    """A problem with what is wrong now, since when anything was."""
+    """Return a problem with the current reason and the time at which problems began."""
     return Problem(reason, trio.current_time() if before is None else before.since)

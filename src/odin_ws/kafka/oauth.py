@@ -1,6 +1,6 @@
 """OAuth tokens for SASL OAUTHBEARER: from a file or an authorization server.
 
-aiokafka asks for one whenever it connects, in asyncio.
+aiokafka requests a token in asyncio whenever it connects.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from odin_ws.settings.secrets import read_secret_file
 
 __all__ = ["OAuthTokenEndpoint", "OAuthTokenFile", "OAuthTokenSource"]
 
-# A token is not used any more this long before it expires, or a quarter of its lifetime before
-# where that is shorter.
+# A token is replaced this long before it expires, or a quarter of its lifetime if that is shorter.
 _EARLY_SECONDS: Final = 30.0
 
-# A failure is the answer to all who ask so soon after it: aiokafka tries every broker in turn.
+# A failure is reused for this time: aiokafka tries every broker in turn.
 _FAILURE_SECONDS: Final = 1.0
 
-# The errors of a request that a server may name (RFC 6749, 5.2). No other words of the server are
-# shown: it may repeat the secret that it was sent.
+# The error codes of a token response (RFC 6749, 5.2). No other text of the server is shown: it may
+# repeat the secret of the request.
 _ERRORS: Final = {
     "invalid_request",
     "invalid_client",
@@ -44,22 +43,22 @@ _ERRORS: Final = {
 
 
 class OAuthTokenSource(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
-    """A source of tokens; `origin` names it behind "the token"."""
+    """A source of tokens; `origin` describes it after the words "the token"."""
 
     origin: str
 
     def forget(self) -> None:
-        """A broker did not take the last one."""
+        """Drop the cached token, which a broker has rejected."""
 
 
 class OAuthTokenFile(OAuthTokenSource):
-    """The token that is in a file at the moment a connection needs it: its writer may renew it.
+    """Reads the token from a file for each connection; another program may renew the file.
 
-    Raises AuthenticationFailed where there is none.
+    Raises AuthenticationFailed if there is none.
     """
 
     def __init__(self, path: Path) -> None:
-        self.origin = f"that is in {path}"
+        self.origin = f"in {path}"
         self._path = path
 
     async def token(self) -> str:
@@ -74,28 +73,28 @@ class OAuthTokenFile(OAuthTokenSource):
         token = secret.reveal().strip()
         if not _is_token(token):
             raise AuthenticationFailed(
-                f"KAFKA_SASL_TOKEN_FILE={self._path}: the file has no token in it"
+                f"KAFKA_SASL_TOKEN_FILE={self._path}: the file contains no token"
             )
         return token
 
 
 class OAuthTokenEndpoint(OAuthTokenSource):
-    """The client credentials grant (RFC 6749, 4.4): a token is fetched, and used until it ends.
+    """Fetches a token with the client credentials grant (RFC 6749, 4.4); reuses it until it ends.
 
-    Raises AuthenticationFailed where there is none; `address` says how long that may take.
+    Raises AuthenticationFailed if there is none; `address` has the timeout.
     """
 
     def __init__(self, address: WebAddress, client_id: str, secret: Secret, scope: str) -> None:
         self.origin = f"of {address.url}"
         self._address = address
-        # Encoded as in a form, says 2.3.1.
+        # Encoded as in a form (RFC 6749, 2.3.1).
         self._auth = (_quoted(client_id), _quoted(secret.reveal()))
         self._form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
         self._token: Secret | None = None
         self._until = -math.inf
         self._failure = ""
         self._failed_until = -math.inf
-        # Connections that are opened together want one token.
+        # Connections that are opened together need one token.
         self._fetching = trio.Lock()
 
     async def token(self) -> str:
@@ -126,19 +125,19 @@ class OAuthTokenEndpoint(OAuthTokenSource):
 
 @attrs.frozen
 class _Grant:
-    """A token, and the seconds for which it may be used."""
+    """A token and the seconds for which it is used."""
 
     token: Secret
     usable: float
 
 
 def _read(page: Page) -> _Grant:
-    """Read a server's grant. Raises Unreachable, which shows nothing that may be secret."""
+    """Parse a token response. Raises Unreachable, without anything secret in its text."""
     try:
         answer = orjson.loads(page.body)
     except orjson.JSONDecodeError:
-        page.content()  # its status, where that says why
-        raise Unreachable("the answer is not JSON") from None
+        page.content()  # raises if the status is the reason
+        raise Unreachable("the response is not JSON") from None
     if not isinstance(answer, dict):
         answer = {}
     error = answer.get("error")
@@ -147,9 +146,9 @@ def _read(page: Page) -> _Grant:
     page.content()
     token = answer.get("access_token")
     if not isinstance(token, str) or not token:
-        raise Unreachable("the answer has no access_token")
+        raise Unreachable("the response has no access_token")
     if not _is_token(token):
-        raise Unreachable("the access_token has characters that no token may have")
+        raise Unreachable("the access_token has invalid characters")
     kind = answer.get("token_type", "bearer")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise Unreachable("the token_type is not Bearer")
@@ -157,11 +156,11 @@ def _read(page: Page) -> _Grant:
 
 
 def _usable(expires: Any) -> float:
-    """For how long a token that expires in so many seconds is used; once where nobody says."""
+    """Return for how many seconds to use a token with this expires_in; 0 if there is none."""
     if expires is None:
         return 0.0
     try:
-        # Some servers send it as a text.
+        # Some servers send a string.
         seconds = float(expires)
     except (TypeError, ValueError):
         seconds = math.nan
@@ -171,7 +170,7 @@ def _usable(expires: Any) -> float:
 
 
 def _is_token(text: str) -> bool:
-    # Anything else would end the field it stands in.
+    # Other characters would end the field that contains the token.
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 

@@ -1,7 +1,7 @@
 """Finds the offset to continue from after out-of-range, truncation or an election (KIP-320).
 
-The log is asked for its bounds and, where the epoch of the last record read is known, for the end
-of that epoch (KIP-320): a leader that was elected without the last records ends it before our
+Requests the log's bounds and, if the epoch of the last record read is known, the end offset of that
+epoch (KIP-320): a leader that was elected without the last records ends the epoch before our
 position.
 """
 
@@ -35,7 +35,7 @@ _NO_EPOCH_END: Final = EpochEnd(0, NO_EPOCH, -1)
 async def look_up(
     brokers: Brokers, node: int, partitions: Sequence[Partition]
 ) -> dict[TopicPartition, OffsetReset | str | None]:
-    """By partition: the jump to make, None to go on as before, or why that is not known now."""
+    """Return by partition the reset, None to continue as before, or why that is unknown now."""
     try:
         return await _look_up(brokers, node, partitions)
     except KafkaUnavailable as failure:
@@ -45,7 +45,7 @@ async def look_up(
 async def _look_up(
     brokers: Brokers, node: int, partitions: Sequence[Partition]
 ) -> dict[TopicPartition, OffsetReset | str | None]:
-    # After a change of leaders the epoch alone tells; else the log's bounds do, too.
+    # After a leader change the epoch is enough; otherwise the bounds are needed too.
     keys = [one.key for one in partitions if one.is_out_of_range or one.lookup is not None]
     firsts, ends = await _bounds(brokers, node, keys)
     epochs = {
@@ -56,9 +56,9 @@ async def _look_up(
     current = {partition.key: partition.leader_epoch for partition in partitions}
     epoch_ends: Mapping[TopicPartition, EpochEnd] = {}
     if epochs:
-        # Brokers without the request have no epochs that could tell.
+        # Brokers without this request have no usable epochs.
         with suppress(RequestUnsupported):
-            epoch_ends = await brokers.ask(node, EpochEndsRequest(epochs, current))
+            epoch_ends = await brokers.send(node, EpochEndsRequest(epochs, current))
     return {
         partition.key: resolve(
             partition,
@@ -73,11 +73,11 @@ async def _look_up(
 async def _bounds(
     brokers: Brokers, node: int, keys: Sequence[TopicPartition]
 ) -> tuple[dict[TopicPartition, OffsetFound], dict[TopicPartition, OffsetFound]]:
-    """By partition where the log begins and ends; with an error where the answer leaves it out."""
+    """Return by partition the log's first and end offset; with an error for missing partitions."""
     if not keys:
         return {}, {}
-    firsts = await brokers.ask(node, ListOffsetsRequest(dict.fromkeys(keys, EARLIEST)))
-    ends = await brokers.ask(node, ListOffsetsRequest(dict.fromkeys(keys, LATEST)))
+    firsts = await brokers.send(node, ListOffsetsRequest(dict.fromkeys(keys, EARLIEST)))
+    ends = await brokers.send(node, ListOffsetsRequest(dict.fromkeys(keys, LATEST)))
     missing = dict.fromkeys(keys, OffsetFound(3, -1))
     return missing | firsts, missing | ends
 
@@ -85,17 +85,17 @@ async def _bounds(
 def resolve(
     partition: Partition, first: OffsetFound | None, end: OffsetFound | None, epoch_end: EpochEnd
 ) -> OffsetReset | str | None:
-    """The jump to make, None to go on at the position, or why that is not known now.
+    """Return the reset, None to continue at the position, or why that is unknown now.
 
-    `first`, `end`: the log's bounds, None where they were not asked for. `epoch_end`: where the
-    epoch of the last record read ends; without an epoch where that is not known.
+    `first`, `end`: the log's bounds, None if not requested. `epoch_end`: the end of the epoch of
+    the last record read; without an epoch if that is unknown.
     """
     error = next((one.error for one in (first, end, epoch_end) if one and one.error), 0)
     if error:
         return error_text(error)
     first_offset = 0 if first is None else first.offset
     if partition.lookup is GapReason.RECREATED:
-        # Everything that the new log has is news.
+        # Everything in the new log is new.
         return OffsetReset(first_offset, GapReason.RECREATED)
     at = partition.position
     knows_epoch = epoch_end.epoch != NO_EPOCH
@@ -106,6 +106,6 @@ def resolve(
         epoch = epoch_end.epoch if offset == epoch_end.offset else NO_EPOCH
         return OffsetReset(offset, GapReason.TRUNCATED, epoch)
     if end is not None and at > end.offset and not knows_epoch:
-        # Never back to the beginning: the records there were delivered, as far as can be known.
+        # Never back to the beginning: the records there were delivered, as far as known.
         return OffsetReset(end.offset, GapReason.TRUNCATED)
     return None

@@ -1,4 +1,4 @@
-"""Offset queries (ListOffsets) to many brokers; each partition fails by itself."""
+"""Offset queries (ListOffsets) to many brokers; each partition fails separately."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _DENIED = "not authorized to see the topic (DESCRIBE)"
 
 
 class Brokers(Protocol):
-    """The part of a KafkaClient that queries and look-ups use; tests answer themselves."""
+    """The part of KafkaClient that queries and look-ups use."""
 
-    async def ask(self, node: int, request: KafkaRequest[T]) -> T:
-        """Send a request to one broker. Raises KafkaUnavailable."""
+    async def send(self, node: int, request: KafkaRequest[T]) -> T:
+        """Send a request to one broker; returns its response. Raises KafkaUnavailable."""
         ...
 
 
 @attrs.frozen
 class Offsets:
-    """`found`: by partition the offset. `failed`: by partition why there is none now, in words.
+    """`found`: offsets by partition. `failed`: by partition the reason, in words.
 
-    `epochs`: by partition the leader epoch at the offset, -1 where the broker does not tell it.
+    `epochs`: by partition the leader epoch at the offset, -1 if the broker does not know it.
     """
 
     found: dict[TopicPartition, int] = attrs.field(factory=dict)
@@ -47,10 +47,10 @@ async def list_offsets(
     *,
     committed: bool = False,
 ) -> Offsets:
-    """Ask the leaders for the offsets of times: epoch ms, EARLIEST or LATEST.
+    """Request the offsets of times (epoch ms, EARLIEST or LATEST) from the leaders.
 
-    `committed`: the end is that of committed records. The offset is -1 where no record is that
-    young. Takes as long as the slowest leader, whose requests are bounded.
+    `committed`: LATEST is the end of committed records. The offset is -1 if no record is that
+    young. Takes as long as the slowest leader; each request has a timeout.
     """
     result = Offsets()
     by_leader: dict[int, dict[TopicPartition, int]] = {}
@@ -69,14 +69,14 @@ async def list_offsets(
 
 async def _ask(brokers: Brokers, node: int, request: ListOffsetsRequest, result: Offsets) -> None:
     try:
-        answer = await brokers.ask(node, request)
+        answer = await brokers.send(node, request)
     except KafkaUnavailable as failure:
         result.failed.update(dict.fromkeys(request.times, str(failure)))
         return
     for key in request.times:
         one = answer.get(key)
         if one is None:
-            result.failed[key] = "the leader's answer leaves it out"
+            result.failed[key] = "missing in the leader's response"
         elif one.error:
             result.failed[key] = error_text(one.error, denied=_DENIED)
         else:

@@ -1,4 +1,4 @@
-"""The offset tracker: next offset of each partition of a source, and its initial history."""
+"""The offset tracker: the next offset of each partition of a source, and the end of its history."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["OffsetTracker", "history_starts", "split_evenly"]
 
 
 class OffsetTracker:
-    """The places of every partition ever read, each the offset of the next record to hand on.
+    """The offset of the next record to deliver, of every partition ever read.
 
-    `history`: for partitions whose past is still being read, the end it had at the start: records
-    before it are to be remembered, later ones to be delivered.
+    `history`: by partition whose history is still being read, the end offset at the start: earlier
+    records are only remembered, later ones delivered.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class OffsetTracker:
         *,
         partial: bool = False,
     ) -> Assignment:
-        """Read from `starts`, the first time; records before `ends` are history."""
+        """Start partitions at `starts`, the first time; records before `ends` are history."""
         self.next |= starts
         self.history |= {key: end for key, end in ends.items() if starts[key] < end}
         history = {key: start - 1 for key, start in starts.items()} if self.history else {}
@@ -41,7 +41,7 @@ class OffsetTracker:
         history: Mapping[TopicPartition, int] | None = None,
         partial: bool = False,
     ) -> Assignment:
-        """The assignment that the hub is told for these partitions."""
+        """Return the assignment for the hub for these partitions."""
         positions = {key: self._live(key) - 1 for key in sorted(partitions)}
         return Assignment(positions, partial, history or {})
 
@@ -52,19 +52,19 @@ class OffsetTracker:
         *,
         partial: bool = False,
     ) -> Assignment:
-        """The assignment that the hub is told before these jumps are made."""
+        """Return the assignment for the hub before these resets are made."""
         after = OffsetTracker()
         after.next, after.history = dict(self.next), dict(self.history)
         after.reset(resets)
-        # Also where no history is left: of what was remembered the rest is missing.
+        # Also without a history: the rest of what was remembered is missing.
         history = {key: to - 1 for key, to in resets.items() if key in self.history}
         return after.assignment(partitions, history=history, partial=partial)
 
     def reset(self, resets: Mapping[TopicPartition, int]) -> None:
-        """Go on somewhere else.
+        """Move partitions to other offsets.
 
-        Forward, over records that were deleted: the rest of a history is still to be read.
-        Back, where a topic was recreated: all that it has now is new.
+        Forward, over deleted records: the rest of a history is still to be read. Back, if a topic
+        was recreated: all its records are new.
         """
         for key, to in resets.items():
             if not self.next[key] <= to < self.history.get(key, 0):
@@ -72,37 +72,38 @@ class OffsetTracker:
             self.next[key] = to
 
     def lost(self, key: TopicPartition, to: int) -> int:
-        """The number of records a jump leaves out that should have been delivered."""
+        """Return how many records a reset skips that should have been delivered."""
         return max(0, to - self._live(key))
 
     def pass_records(self, records: Iterable[Record]) -> None:
-        """Go on behind these, which are in offset order."""
-        # Plain tuples: a TopicPartition for each record took 4% of reading.
+        """Advance past these records, which are in offset order."""
+        # Plain tuples: creating a TopicPartition per record took 4% of reading.
         last = {(one.topic, one.partition): one.offset for one in records}
         self.next |= {TopicPartition(*key): offset + 1 for key, offset in last.items()}
 
     def pass_offsets(self, passed: Mapping[TopicPartition, int]) -> None:
-        """Go on behind these offsets, which hold no record."""
+        """Advance past these offsets, which have no record."""
         for key, offset in passed.items():
             self.next[key] = max(self.next[key], offset + 1)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Read these no more."""
+        """Stop tracking these partitions."""
         for key in partitions:
             self.next.pop(key, None)
             self.history.pop(key, None)
 
     def pass_history(self, reached: Mapping[TopicPartition, int]) -> None:
-        """Leave the histories that are through, by `next` or by where the reading is.
+        """End the histories that are complete, by `next` or by the fetch position.
 
-        That is also past what is no record: a history may end with the marker of a transaction.
+        The fetch position includes offsets without records: a history may end with a transaction
+        marker.
         """
         for key, end in list(self.history.items()):
             if max(reached.get(key, 0), self.next[key]) >= end:
                 self.skip_history(key)
 
     def skip_history(self, key: TopicPartition) -> None:
-        """Go on behind a history, if we are not past it."""
+        """Advance past a history unless that has happened."""
         self.next[key] = max(self.next[key], self.history.pop(key))
 
     def _live(self, key: TopicPartition) -> int:
@@ -112,9 +113,9 @@ class OffsetTracker:
 def history_starts(
     bounds: Mapping[TopicPartition, Bounds], since: Mapping[TopicPartition, int], maximum: int
 ) -> dict[TopicPartition, int]:
-    """The first offsets so that there are `maximum` records to the ends, and none before `since`.
+    """Return start offsets with `maximum` records before the ends, and none older than `since`.
 
-    A partition without a `since` has nothing that is young enough.
+    A partition without a `since` has no record that is young enough.
     """
     young = {
         key: max(0, has.end - max(has.first, since[key])) if key in since else 0
@@ -125,7 +126,7 @@ def history_starts(
 
 
 def split_evenly(wanted: Mapping[TopicPartition, int], total: int) -> dict[TopicPartition, int]:
-    """Parts of `total`, none larger than the part wanted: a small one leaves more to the others."""
+    """Split `total` into parts of at most the wanted size; small parts leave more to the others."""
     shares: dict[TopicPartition, int] = {}
     for key in sorted(wanted, key=lambda key: wanted[key]):
         shares[key] = min(wanted[key], total // (len(wanted) - len(shares)))

@@ -15,13 +15,12 @@ __all__ = ["KafkaOptions"]
 class KafkaOptions:
     """How to reach Kafka (`security`) and read it.
 
-    `group`: the consumer group to join, None to read every partition. `max_wait`: seconds the
-    broker may hold an idle fetch. `slot`: seconds between two fetches from a broker while records
-    come. `rate`: records per second at most, 0 for any. `probe`: seconds between two questions for
-    the layout and the lag, the bound on one request, and how long trouble may last before it is
-    shown. `history_seconds` and `history_records`: what was published before the start is read from
-    so long ago, and no more of it; 0 in either for none. A member of a group reads none: it goes on
-    where the group stopped.
+    `group`: the consumer group to join, None to read every partition. `max_wait`: seconds a broker
+    may wait for records before it responds to a fetch. `slot`: seconds between two fetches from a
+    broker while records come. `rate`: limit of records per second, 0 for none. `probe`: seconds
+    between requests for layout and lag, their timeout, and how long a problem may last before it is
+    shown. `history_seconds`, `history_records`: limits of the history that is read at the start; 0
+    in either for none. A member of a group reads no history: it continues at the group's offsets.
     """
 
     security: KafkaSecurity
@@ -34,6 +33,6 @@ class KafkaOptions:
     history_records: int
 
     def client(self) -> dict[str, Any]:
-        """The arguments every aiokafka client takes. Raises OSError."""
-        # aiokafka's default of 100 ms means 40 log lines a second while a broker is away.
+        """Return the arguments of every aiokafka client. Raises OSError."""
+        # aiokafka's default of 100 ms logs 40 lines per second while a broker is down.
         return self.security.client() | {"retry_backoff_ms": 500}

@@ -1,7 +1,7 @@
-"""Decodes fetched bytes into records; nothing else may come out than records and reasons.
+"""Decodes fetched bytes into records; never raises.
 
-Whatever a broker or a publisher sends, records come out and nothing is raised: what cannot be
-decoded comes out as a Record with a reason in `invalid`, at the last offset that it takes up.
+Undecodable data becomes a Record with a reason in `invalid`, at the last offset that the data takes
+up.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from odin_ws.records import InvalidBatch, Record, TopicPartition
 
 __all__ = ["Decoded", "read_batches"]
 
-# All formats have length and magic at the same place.
+# All formats have length and magic at the same offsets.
 _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8
 _MAGIC_AT: Final = 16
@@ -45,13 +45,13 @@ _MAGIC_AT: Final = 16
 # Offset, length and checksum of magic 0 and 1.
 _OLD_FRAME: Final = struct.Struct(">qiI")
 
-# From where on the checksum covers a batch: in magic 2, in magic 0 and 1.
+# The start of the bytes that the checksum covers: in magic 2, in magic 0 and 1.
 _COVERED_FROM: Final = 21
 _OLD_COVERED_FROM: Final = 16
 
 _MAX_OFFSET: Final = (1 << 63) - 2
 
-# How far the header of a corrupt batch is believed about the offsets that it takes up.
+# Limit on the offsets that the header of a corrupt batch may claim.
 _MAX_LEAP: Final = 1 << 24
 
 
@@ -62,21 +62,21 @@ class Decoded:
     records: list[Record]
 
     next_offset: int
-    """The offset to fetch next: behind all batches that were decoded or passed."""
+    """The next offset to fetch: after all batches that were decoded or skipped."""
 
     last_epoch: int = -1
-    """The leader epoch of the last complete batch of magic 2; -1 where there is none."""
+    """The leader epoch of the last complete batch of magic 2; -1 if there is none."""
 
     corrupt: int | None = None
-    """The offset of a batch whose checksum is wrong or whose header makes no sense, and which is
-    neither in `records` nor passed: fetched again it may be right. `skip_corrupt` passes it."""
+    """The offset of a batch with a wrong checksum or header, which is neither in `records` nor
+    skipped: a second fetch may get it intact. `skip_corrupt` skips it."""
 
     size: int = attrs.field(default=0, eq=False)
-    """About the bytes that the records take, decompressed."""
+    """The approximate decompressed size of the records."""
 
     incomplete: bool = False
-    """The bytes have the beginning of a batch and no complete one: the broker cuts its answer off
-    below the size of this batch. Kafka itself sends the first batch whole, however large."""
+    """The bytes have only the beginning of a batch, which is larger than the response. Kafka itself
+    sends the first batch whole, however large."""
 
 
 def read_batches(
@@ -87,30 +87,30 @@ def read_batches(
     *,
     skip_corrupt: bool = False,
 ) -> Decoded:
-    """Decode what was fetched of a partition from `offset` on.
+    """Decode the fetched bytes of a partition from `offset` on.
 
-    The last batch may be cut off: it comes again. Offsets without a record are passed: the end of
-    a transaction, or a record that compaction took out of a batch. More than some 64 MiB of
-    records are left for the next fetch, as is everything behind a corrupt batch.
+    The last batch may be truncated: the next fetch has it again. Offsets without a record are
+    skipped: transaction markers and records removed by compaction. After about 64 MiB of records,
+    or a corrupt batch, the rest is left for the next fetch.
 
     Args:
         key: The partition.
         data: The bytes that the broker sent.
-        offset: The first offset that is wanted; a broker sends the whole batch that has it.
-        aborted: The aborted transactions in it, as the broker gives them: the producer's id, and
-            the first offset. Their records are left out.
-        skip_corrupt: Pass the first corrupt batch, as a Record with a reason.
+        offset: The first wanted offset; a broker sends the whole batch that contains it.
+        aborted: The aborted transactions in the response: producer id and first offset. Their
+            records are left out.
+        skip_corrupt: Skip the first corrupt batch, as a Record with a reason.
     """
     reader = _Reader(key, data, offset, aborted or ())
     return reader.read(skip_corrupt=skip_corrupt)
 
 
 class _Corrupt(Exception):
-    """The batch is not as it was written, or not where the framing says."""
+    """The batch has a wrong checksum or length."""
 
 
 class _Reader:
-    """Reads the batches of one answer."""
+    """Reads the batches of one response."""
 
     def __init__(
         self, key: TopicPartition, data: bytes, offset: int, aborted: Iterable[tuple[int, int]]
@@ -120,7 +120,7 @@ class _Reader:
         self._view = memoryview(data + PADDING)
         self._offset = offset
         self._aborted = deque(sorted(aborted, key=lambda one: one[1]))
-        # Records of these producers are left out, up to the marker that ends their transaction.
+        # Records of these producers are left out until their transaction marker.
         self._aborted_producers: set[int] = set()
         self._unusual = UNCOMMITTED if self._aborted else CONTROL
         self._records: list[Record] = []
@@ -130,7 +130,7 @@ class _Reader:
     def read(self, *, skip_corrupt: bool) -> Decoded:
         """See read_batches."""
         first, at, corrupt = self._offset, 0, None
-        # Behind a corrupt batch nothing is read: its length may be what is wrong.
+        # Stops at a corrupt batch: its length may be wrong.
         while corrupt is None:
             place = Usual(at, self._offset, self._epoch, self._spent)
             at, self._offset, self._epoch, self._spent = read_usual(
@@ -146,7 +146,7 @@ class _Reader:
             else:
                 at = end
         if corrupt is None and at and self._offset == first:
-            # Only batches before the wanted offset: the same answer would come for ever.
+            # Only batches before the wanted offset: a retry would get the same response for ever.
             corrupt, at = first, 0
         incomplete = corrupt is None and not at and bool(self._data)
         if corrupt is not None and skip_corrupt:
@@ -155,7 +155,7 @@ class _Reader:
         return Decoded(self._records, self._offset, self._epoch, corrupt, self._spent, incomplete)
 
     def _end(self, at: int) -> int | None:
-        """The end of the batch at `at`; `at` for a length that cannot be; None: it is cut off."""
+        """Return the end of the batch at `at`; `at` for an invalid length; None if truncated."""
         left = len(self._data) - at
         if left < OVERHEAD_BYTES:
             return None
@@ -166,7 +166,7 @@ class _Reader:
         return end if end <= len(self._data) else None
 
     def _read_batch(self, at: int, end: int) -> None:
-        """Read one batch. Raises _Corrupt."""
+        """Decode one batch. Raises _Corrupt."""
         magic = self._data[at + _MAGIC_AT] if end > at else None
         if magic == MAGIC and end - at >= HEADER_BYTES:
             header = self._header(at, end)
@@ -191,18 +191,18 @@ class _Reader:
         self._offset = max(self._offset, last + 1)
 
     def _header(self, at: int, end: int) -> BatchHeader:
-        """The header of a batch of magic 2, once the batch is known to be whole."""
+        """Return the header of a batch of magic 2 after its checksum is verified."""
         header = read_header(self._data, at)
         if calc_crc32c(self._view[at + _COVERED_FROM : end]) != header.checksum:
             raise _Corrupt
-        # The checksum does not cover the first.
+        # The checksum does not cover the base offset.
         if not 0 <= header.base_offset <= _MAX_OFFSET - max(0, header.last_delta):
             raise _Corrupt
         self._epoch = header.epoch
         return header
 
     def _checked_offset(self, at: int, end: int) -> int:
-        """The offset of a message of magic 0 or 1, once it is known to be whole."""
+        """Return the offset of a message of magic 0 or 1 after its checksum is verified."""
         offset, _, checksum = _OLD_FRAME.unpack_from(self._data, at)
         if crc32(self._view[at + _OLD_COVERED_FROM : end]) != checksum:
             raise _Corrupt
@@ -217,7 +217,7 @@ class _Reader:
         last: int,
         timestamp: int = -1,
     ) -> None:
-        """Add a batch's records, or its reason."""
+        """Add the records of a batch, or an invalid record."""
         try:
             records, cost = read()
         except BatchDecodeError as bad:
@@ -228,7 +228,7 @@ class _Reader:
             self._spent += cost
 
     def _is_wanted(self, header: BatchHeader, last: int) -> bool:
-        """Whether a batch has records to deliver; keeps track of transactions."""
+        """Whether a batch has records to deliver; tracks transactions."""
         if self._aborted or self._aborted_producers:
             while self._aborted and self._aborted[0][1] <= last:
                 self._aborted_producers.add(self._aborted.popleft()[0])
@@ -240,7 +240,7 @@ class _Reader:
         return not header.is_control
 
     def _skip_corrupt(self, at: int) -> None:
-        """Pass a corrupt batch: by its header as far as that can be, else by one offset."""
+        """Skip a corrupt batch: by its header if that is plausible, else by one offset."""
         data, last = self._data, self._offset
         if last > _MAX_OFFSET:
             # No record can be there.

@@ -1,7 +1,7 @@
 """Kafka security: TLS, SASL, credentials, and why a broker rejected them.
 
-aiokafka logs why a broker rejected a connection, and then raises an error that does not say so.
-`KafkaSecurity.rejection_reason` finds out once more.
+aiokafka logs why a broker rejected a connection and raises an error without the reason.
+`KafkaSecurity.rejection_reason` connects once more to find it out.
 """
 
 from __future__ import annotations
@@ -35,46 +35,46 @@ from odin_ws.settings import Secret, Settings, SettingsError
 
 __all__ = ["KafkaSecurity"]
 
-# Shown in the broker's log and its quotas.
+# The client id in the broker's logs and quotas.
 _CLIENT_ID: Final = "odin-ws"
 
-# Characters of a broker's own words.
+# Length limit for texts from a broker.
 _MOST_SHOWN: Final = 100
 
-# For a token to come from its URL. It has a kilobyte or two; some name every group of a client.
+# Size limit of a token response. Tokens have one or two kilobytes; some list every group.
 _TOKEN_SECONDS: Final = 5.0
 _TOKEN_BYTES: Final = 64 << 10
 
 
 @attrs.frozen
 class TlsFiles:
-    """Whom to trust (the system's authorities where there is no `ca`), and who we are."""
+    """Trusted authorities (the system's if `ca` is None), client certificate and key."""
 
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
 
     def context(self) -> ssl.SSLContext:
-        """A context that checks the broker's certificate and its name. Raises OSError."""
+        """Create a context that verifies the broker's certificate and name. Raises OSError."""
         context = ssl.create_default_context(cafile=self.ca)
         if self.certificate is not None:
             context.load_cert_chain(self.certificate, self.key, _no_password)
         return context
 
     def stamps(self) -> list[int]:
-        """The times at which the files were last written, nanoseconds. Raises OSError."""
+        """Return the modification times of the files, in nanoseconds. Raises OSError."""
         files = filter(None, (self.ca, self.certificate, self.key))
         return [path.stat().st_mtime_ns for path in files]
 
 
 def _no_password() -> str:
-    # Without this OpenSSL would ask for one on the terminal, and wait.
+    # Without this OpenSSL would prompt for a password on the terminal.
     return ""
 
 
 @attrs.frozen
 class KafkaSecurity:
-    """Addresses of and credentials for Kafka. Each field is documented at its setting KAFKA_…."""
+    """Addresses and credentials of Kafka. Each field is documented at its setting KAFKA_…."""
 
     brokers: tuple[str, ...]
     protocol: str = "PLAINTEXT"
@@ -83,12 +83,12 @@ class KafkaSecurity:
     password: Secret | None = None
     tokens: OAuthTokenSource | None = None
     tls: TlsFiles = attrs.field(factory=TlsFiles)
-    # The last context and the stamps of its files: making one takes 20 ms.
+    # The last context and the stamps of its files: creating one takes 20 ms.
     _context: dict[str, Any] = attrs.field(init=False, factory=dict, eq=False, repr=False)
 
     @classmethod
     def of(cls, settings: Settings) -> KafkaSecurity:
-        """The access that the settings describe. Raises SettingsError for unusable files."""
+        """Return the access of the settings. Raises SettingsError for unusable files."""
         tls = TlsFiles(
             settings.kafka_ssl_cafile, settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile
         )
@@ -104,11 +104,11 @@ class KafkaSecurity:
         )
 
     def client(self) -> dict[str, Any]:
-        """The arguments that every aiokafka client is made with. Raises OSError."""
+        """Return the arguments of every aiokafka client. Raises OSError."""
         return {"bootstrap_servers": list(self.brokers)} | self.connection()
 
     def connection(self) -> dict[str, Any]:
-        """The arguments that every connection of aiokafka is made with. Raises OSError."""
+        """Return the arguments of every aiokafka connection. Raises OSError."""
         arguments: dict[str, Any] = {
             "client_id": _CLIENT_ID,
             "security_protocol": self.protocol,
@@ -125,7 +125,7 @@ class KafkaSecurity:
         return arguments
 
     def _current_context(self) -> ssl.SSLContext:
-        """Certificates are renewed while we run: a client that is made after that has the new."""
+        """Return the context, with renewed certificates if the files have changed."""
         stamps = self.tls.stamps()
         if self._context.get("stamps") != stamps:
             self._context.update(context=self.tls.context(), stamps=stamps)
@@ -133,12 +133,12 @@ class KafkaSecurity:
         return context
 
     async def connect(self, host: str, port: int, seconds: float) -> AuthenticatedConnection:
-        """Connect to a broker and authenticate; in asyncio.
+        """Connect to a broker and authenticate; runs in asyncio.
 
-        `seconds` bounds the connecting, and each request for as long as the connection lives.
+        `seconds`: timeout for connecting and for each request of the connection.
 
-        Raises AuthenticationFailed without a token, UnexpectedResponse for a malformed response,
-        or one of CONNECT_ERRORS. Any other error of the token source is a bug, and raised as one.
+        Raises AuthenticationFailed without a token, UnexpectedResponse for a malformed response, or
+        one of CONNECT_ERRORS. Any other error of the token source is a bug and is raised as such.
         """
         arguments = self.connection()
         recorded = _RecordedTokens(self.tokens) if self.tokens is not None else None
@@ -147,11 +147,11 @@ class KafkaSecurity:
         try:
             return await connect(host, port, seconds, arguments)
         except CONNECT_ERRORS as error:
-            # Some of them are a ValueError too: that of a certificate.
+            # Some of them are also a ValueError: certificate errors.
             if recorded is not None and recorded.failure is error:
                 if isinstance(error, AuthenticationFailed):
                     raise
-                raise RuntimeError("the source of the tokens has failed") from error
+                raise RuntimeError("the token source has failed") from error
             raise
         except MALFORMED_RESPONSE_ERRORS as error:
             if recorded is not None and recorded.failure is error:
@@ -159,9 +159,9 @@ class KafkaSecurity:
             raise UnexpectedResponse(_unexpected_response(error)) from error
 
     async def rejection_reason(self, seconds: float) -> AuthenticationFailed | None:
-        """Why the first broker that is there rejects a connection; None where none does."""
+        """Return why the first responding broker rejects a connection; None if none does."""
         for broker in self.brokers:
-            # One that hangs must not take the time of the others.
+            # A broker that hangs must not use up the time of the others.
             with trio.move_on_after(seconds / len(self.brokers)):
                 try:
                     await call_aiokafka(self._check_rate, broker, seconds)
@@ -174,7 +174,7 @@ class KafkaSecurity:
         return None
 
     async def _check_rate(self, broker: str, seconds: float) -> None:
-        """Connect to a broker and ask a question; in asyncio."""
+        """Connect to a broker and request metadata; runs in asyncio."""
         host, _, port = broker.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         connection = await self.connect(host, int(port), seconds)
@@ -185,16 +185,15 @@ class KafkaSecurity:
         except (UnsupportedVersion, MalformedResponse) as error:
             raise UnexpectedResponse(str(error)) from error
         finally:
-            # TLS says goodbye first; a broker that does not answer that is not waited for.
+            # The TLS close comes first; a broker that does not respond to it is not waited for.
             await connection.close()
-        # aiokafka does not look at what the broker says of a token; a rejected client is told of no
-        # brokers.
+        # aiokafka ignores a rejected token; a rejected client gets no brokers.
         if self.tokens is not None and not cluster.brokers:
             self.tokens.forget()
-            raise AuthenticationFailed(f"{broker}: does not take the token {self.tokens.origin}")
+            raise AuthenticationFailed(f"{broker}: rejects the token {self.tokens.origin}")
 
     def why_rejected(self, error: BaseException) -> str | None:
-        """The words for a connection's error about TLS or credentials; None for other errors."""
+        """Return the text for an error about TLS or credentials; None for other errors."""
         if isinstance(error, UnexpectedResponse):
             return error.what
         error = cause_of(error)
@@ -203,7 +202,7 @@ class KafkaSecurity:
             case ssl.SSLCertVerificationError():
                 why = f"its certificate is not trusted: {error.verify_message}"
             case ssl.SSLError() if _is_about_ours(error):
-                why = f"does not take our certificate: {error.reason}"
+                why = f"rejects our certificate: {error.reason}"
             case ssl.SSLError():
                 why = f"TLS failed: {error.reason or error}"
             case SaslAuthenticationFailed():
@@ -212,21 +211,21 @@ class KafkaSecurity:
                 why = f"does not offer SASL with KAFKA_SASL_MECHANISM={self.mechanism}"
             case EOFError() | ConnectionResetError() | BrokenPipeError():
                 why = (
-                    "closed the connection: it may want another KAFKA_SECURITY_PROTOCOL than "
+                    "closed the connection: it may need another KAFKA_SECURITY_PROTOCOL than "
                     f"{self.protocol}"
                 )
             case _ if isinstance(error, MALFORMED_RESPONSE_ERRORS):
-                # Some of them are an OSError too, which stands above.
+                # Some of them are also an OSError, which is handled above.
                 why = _unexpected_response(error)
         return why
 
 
 def _unexpected_response(error: BaseException) -> str:
-    return f"its answer makes no sense: {f'{type(error).__name__}: {error}'[:_MOST_SHOWN]}"
+    return f"malformed response: {f'{type(error).__name__}: {error}'[:_MOST_SHOWN]}"
 
 
 class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
-    """Tells an error of the token's own source from one of the broker's answer."""
+    """Distinguishes an error of the token source from an error of the broker."""
 
     def __init__(self, tokens: OAuthTokenSource) -> None:
         self._tokens = tokens
@@ -243,7 +242,7 @@ class _RecordedTokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka 
 
 
 def _is_about_ours(error: ssl.SSLError) -> bool:
-    """Whether the broker has told us so in an alert: with TLS 1.3 after the handshake."""
+    """Whether the broker sent a TLS alert: with TLS 1.3 it comes after the handshake."""
     reason = error.reason or ""
     return "_ALERT_" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
 
@@ -255,7 +254,7 @@ def _tokens(settings: Settings) -> OAuthTokenSource | None:
     secret = settings.kafka_sasl_client_secret
     if url is None or secret is None:
         return None
-    # A caller that waits for a connection gets the reason for a missing token, not only a time-out.
+    # A caller that waits for a connection gets the reason for a missing token, not a time-out.
     seconds = min(_TOKEN_SECONDS, settings.kafka_probe_seconds / 2)
     try:
         address = WebAddress(url, seconds=seconds, maximum=_TOKEN_BYTES)
@@ -267,7 +266,7 @@ def _tokens(settings: Settings) -> OAuthTokenSource | None:
 
 
 def _check(tls: TlsFiles) -> None:
-    """Raise SettingsError where a file has not what it should have."""
+    """Raise SettingsError if a file does not contain what it should."""
     problems = []
     if tls.ca is not None:
         try:

@@ -1,7 +1,7 @@
-"""The Kafka source: hands fetched records to the hub in order, with assignments and gaps.
+"""The Kafka source: delivers fetched records to the hub in order, with assignments and gaps.
 
-Nothing here ends because of what brokers or the network do: each partition is retried by itself,
-and the feed tells what is wrong with which.
+No failure of brokers or of the network ends the source: each partition is retried separately, and
+the status lists the problems.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ _GAP_EVENTS = {
     GapReason.TRUNCATED: "log truncated",
 }
 
-# Placements are few: one at the start, then one for each change of the layout.
+# Start offsets come rarely: once at the start, then with each change of the layout.
 _PLACEMENTS = 10
 
 
 class KafkaSource:
-    """Reads every partition of the catalogue's topics, or those its group gives it.
+    """Reads every partition of the catalogue's topics, or those that the consumer group assigns.
 
-    It begins at the ends there are at the start, or with a history before them.
+    Starts at the end offsets at the start, or with a history before them.
     """
 
     def __init__(self, catalogue: Catalogue, options: KafkaOptions) -> None:
         self.status = SourceStatus()
         self._options = options
-        # They move when the hub's channel took the record.
+        # These advance when the hub's channel has taken a record.
         self._offset_tracker = OffsetTracker()
         self._client = KafkaClient(options.security, options.probe)
         self._fetcher = Fetcher(self._client, options.max_wait, options.slot)
@@ -84,7 +84,7 @@ class KafkaSource:
             )
 
     async def run(self, channel: BatchChannel) -> None:
-        """See Source. Kafka's failures are retried for ever; the feed says how it stands."""
+        """Read until cancelled. Retries failures of Kafka for ever; the status shows them."""
         try:
             async with self._client.running(), trio.open_nursery() as nursery:
                 nursery.start_soon(self._fetcher.run)
@@ -107,7 +107,7 @@ class KafkaSource:
         bucket = TokenBucket(rate, burst, trio.current_time())
         turn = nullcontext if self._member is None else self._member.turn
         while True:
-            # History is not broadcast: it need not wait.
+            # History is not broadcast, so it needs no rate limit.
             paced = rate and not self._offset_tracker.history
             allowed = bucket.available(trio.current_time()) if paced else None
             if allowed == 0:
@@ -124,7 +124,7 @@ class KafkaSource:
                 bucket.spend(count if paced else 0)
 
     async def _read_some(self, channel: BatchChannel, allowed: int | None) -> int:
-        """Hand on what was read, at most `allowed` records; returns how many it were."""
+        """Deliver at most `allowed` fetched records; returns how many."""
         offset_tracker = self._offset_tracker
         taken = await self._fetcher.take(allowed)
         self.status.paced = taken.cut_off and len(taken.records) == allowed
@@ -147,7 +147,7 @@ class KafkaSource:
     # ---- partitions
 
     async def _begin_placed(self, channel: BatchChannel) -> None:
-        """Tell the hub of partitions that are placed now, and begin to read them."""
+        """Send the hub the new partitions with start offsets, and begin to read them."""
         offset_tracker = self._offset_tracker
         while True:
             try:
@@ -169,7 +169,7 @@ class KafkaSource:
         positions: Mapping[TopicPartition, int],
         epochs: Mapping[TopicPartition, int],
     ) -> None:
-        """Read what the group gave us, and nothing else."""
+        """Read the partitions that the group assigned, and nothing else."""
         self._fetcher.revoke(self._fetcher.partitions.keys() - positions.keys())
         await self._assign(channel, self._offset_tracker.assignment(positions, partial=True))
         new = {
@@ -180,7 +180,7 @@ class KafkaSource:
         self._fetcher.assign(new, epochs)
 
     async def _leave_gone(self, channel: BatchChannel) -> None:
-        """Leave partitions that a topic does not have any more since it was recreated."""
+        """Stop reading partitions that a recreated topic does not have any more."""
         gone = self._fetcher.partitions.keys() - self._layout.partitions
         if gone and self._member is None:
             self._fetcher.revoke(gone)
@@ -188,7 +188,7 @@ class KafkaSource:
             await self._assign(channel, self._offset_tracker.assignment(self._offset_tracker.next))
 
     async def _assign(self, channel: BatchChannel, assignment: Assignment) -> None:
-        # A topic's new id is told with its first jump, and not before.
+        # A topic's new id is sent with its first reset, not before.
         told = {key.topic for key in assignment.gaps}
         partitions = self._fetcher.partitions.items()
         early = {key.topic for key, one in partitions if one.is_recreated} - told
@@ -198,12 +198,12 @@ class KafkaSource:
     async def _reset(
         self, channel: BatchChannel, resets: Mapping[TopicPartition, OffsetReset]
     ) -> None:
-        """Go on elsewhere, after the hub was told; the records left out by that are counted."""
+        """Continue elsewhere after the hub has the reset; counts the skipped records."""
         offset_tracker = self._offset_tracker
         to = {key: reset.offset for key, reset in resets.items()}
         for key, reset in resets.items():
             if reset.reason is not GapReason.EXPIRED:
-                # The history was of a log that is gone.
+                # The history was of a deleted log.
                 offset_tracker.history.pop(key, None)
             lost = offset_tracker.lost(key, reset.offset)
             self.status.lost_records += lost
@@ -224,7 +224,7 @@ class KafkaSource:
     # ---- history
 
     async def _end_history(self, channel: BatchChannel) -> None:
-        """Tell that all of the history has come, once."""
+        """Send HistoryEnd once, after all history."""
         ended = self._monitor.history_ended
         if not self._offset_tracker.history and not ended.is_set() and self._has_begun:
             await channel.send(HistoryEnd())
@@ -233,11 +233,11 @@ class KafkaSource:
 
     @property
     def _has_begun(self) -> bool:
-        """Whether the hub was told of a first assignment."""
+        """Whether the hub has a first assignment."""
         return self._member is not None or not self._start_offset_finder.is_first
 
     async def _skip_stuck_history(self, channel: BatchChannel) -> None:
-        """Begin with the news where the past of a partition cannot be read."""
+        """Start with new records in partitions whose history cannot be read."""
         late = self._offset_tracker.history.keys() & set(self._stuck())
         if late:
             to = {key: self._offset_tracker.history[key] for key in late}

@@ -1,4 +1,4 @@
-"""The protocol class of sources: run, and publish a status."""
+"""The protocol class of sources: run, and a status."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from odin_ws.records import Item
 
 __all__ = ["PACING_SLOT", "Source"]
 
-# A rate limit is spent in slots of this many seconds: fetches of one record would cost too much.
+# A rate limit applies per slot of this many seconds: fetches of one record would cost too much.
 PACING_SLOT = 0.05
 
 
 class Source(Protocol):
-    """Reads records and hands them on in batches.
+    """Reads records and sends them in batches.
 
-    `status` says how it is doing. `run` first sends an Assignment, then Batches, and a HistoryEnd
-    once the first assignment's history has come: at once where there is none. Another Assignment
-    comes whenever the partitions change, or the place in one of them is not behind its last record:
-    records were deleted before they were read, or a topic was recreated.
+    `run` first sends an Assignment, then Batches, and a HistoryEnd after the first assignment's
+    history; at once if there is none. Another Assignment follows when the partitions change, or
+    when reading continues elsewhere: records were deleted before they were read, or a topic was
+    recreated.
 
-    It waits while the channel is full: that is the back-pressure. It ends only by cancellation, or
-    by an exception for a bug.
+    A full channel blocks `run`: that is the back-pressure. `run` ends only by cancellation, or by
+    an exception for a bug.
     """
 
     status: SourceStatus

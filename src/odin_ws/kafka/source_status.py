@@ -16,11 +16,11 @@ log = structlog.get_logger("odin_ws.feed")
 
 
 class SourceState(StrEnum):
-    """How the feed is doing. Only `live` means that records published now arrive."""
+    """The state of the feed. Only in `live` new records are delivered."""
 
     STARTING = "starting"  # not connected to the broker yet
-    LIVE = "live"  # a bounded probe of the broker succeeded, and what it has is being read
-    STALLED = "stalled"  # it was live; the broker does not answer, or its records do not come
+    LIVE = "live"  # a probe of the broker succeeded, and its records are being read
+    STALLED = "stalled"  # was live; the broker does not respond, or its records do not arrive
     STOPPED = "stopped"  # the source has ended
 
 
@@ -29,7 +29,7 @@ _EVENTS = {state: f"feed is {state}" for state in SourceState}
 
 @attrs.frozen
 class SourceProblem:
-    """Why some partitions of a topic are not read; all of it where `partitions` is empty.
+    """Why partitions of a topic are not read; the whole topic if `partitions` is empty.
 
     `since`: Trio's clock, seconds.
     """
@@ -48,10 +48,10 @@ class SourceProblem:
 class SourceStatus:
     """The status of a source.
 
-    `state` can be waited on. `since` is when it took its value (trio's clock, seconds).
-    `lag`: records the broker has that were not read yet, by topic, at the last probe.
-    `problems`: the topics or partitions not read while the rest is live. `stalled_topics`: topics
-    with partitions whose trouble has lasted, which subscribers are told; can be waited on.
+    `state` can be waited on. `since`: when it changed (Trio's clock, seconds).
+    `lag`: by topic the records of the broker that were not read yet, at the last probe.
+    `problems`: topics or partitions that are not read while the rest is live. `stalled_topics`:
+    topics with partitions whose problem has lasted, sent to subscribers; can be waited on.
     `held_partitions`: partitions whose newest records an open transaction holds back.
     """
 
@@ -70,7 +70,7 @@ class SourceStatus:
     held_partitions: int = 0
 
     def transition(self, state: SourceState, reason: str = "") -> None:
-        """Take a status; a change is logged once, a repetition only renews the reason."""
+        """Change the state; logs a change once, a repetition only updates the reason."""
         self.reason = reason
         if state is self.state.value:
             return
@@ -82,7 +82,7 @@ class SourceStatus:
             log.info(_EVENTS[state])
 
     def set_missing_topics(self, topics: frozenset[str]) -> None:
-        """Say which topics of the catalogue do not exist; a change is logged once."""
+        """Set the topics of the catalogue that do not exist; logs a change once."""
         if topics != self.missing_topics:
             self.missing_topics = topics
             if topics:
@@ -91,9 +91,9 @@ class SourceStatus:
                 log.info("all topics exist")
 
     def report_problems(self, problems: Sequence[SourceProblem], *, quiet: bool = False) -> None:
-        """Say what is not read; that a topic's trouble begins and ends is logged, once each.
+        """Set the problems; logs the begin and end of each topic's problem once.
 
-        `quiet`: not now, for nothing is read, and that is said already.
+        `quiet`: do not log, because nothing is read and that is logged already.
         """
         self.problems = problems
         if quiet:

@@ -1,4 +1,4 @@
-"""Finds the start offset of partitions that are read for the first time."""
+"""Finds the start offsets of partitions that are read for the first time."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _FIRST_RETRY_SECONDS: Final = 0.2
 
 @attrs.frozen
 class StartOffsets:
-    """`starts`: by partition the offset to read from. `ends`: from where on records are news.
+    """`starts`: by partition the first offset to read. `ends`: the end of history.
 
-    `failed`: by partition why it cannot be placed now, in words. `is_first`: at the start.
-    `epochs`: by partition that starts at the log's end the leader epoch there, if it is known.
+    `failed`: by partition why the start is unknown, in words. `is_first`: the instance starts.
+    `epochs`: for partitions that start at the log's end, the leader epoch there, if known.
     """
 
     starts: Mapping[TopicPartition, int]
@@ -41,13 +41,13 @@ class StartOffsets:
 
 
 class StartOffsetFinder:
-    """Finds where to begin in each partition, whatever is wrong with the others.
+    """Finds the start offset of each partition separately.
 
-    At the start: at the end, with some history before it. A partition that could not be asked about
-    then, or whose topic appears later: with the first record that was published since the start.
-    One that is added to a topic that was there: at its beginning.
+    At the start of the instance: the end, with some history before it. A partition whose query
+    failed then, or whose topic appears later: the first record since the start. A partition that is
+    added to an existing topic: its beginning.
 
-    `is_first`: nothing was placed yet.
+    `is_first`: nothing was found yet.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class StartOffsetFinder:
         self._monitor = monitor
         self._options = options
         self._placed: set[TopicPartition] = set()
-        # Of the topics that there were at the start, as they were.
+        # The partitions of the topics that existed at the start.
         self._at_start: frozenset[TopicPartition] | None = None
         self.is_first = True
 
     async def run(
         self, found: trio.MemorySendChannel[StartOffsets], wake: Callable[[], None]
     ) -> None:
-        """Place partitions as they appear, until cancelled; `wake` says that some were found."""
+        """Find start offsets as partitions appear, until cancelled; calls `wake` for results."""
         monitor = self._monitor
         backoff = Backoff(_FIRST_RETRY_SECONDS, self._options.probe)
         while True:
@@ -93,7 +93,7 @@ class StartOffsetFinder:
                     await changed.wait()
 
     async def find(self, partitions: Collection[TopicPartition], started_ms: int) -> StartOffsets:
-        """Where to begin in these partitions; `started_ms`: the start, epoch ms."""
+        """Return the start offsets of these partitions; `started_ms`: the start, epoch ms."""
         if self._at_start is None:
             self._at_start = self._layout.partitions
         if not self.is_first:
@@ -111,7 +111,7 @@ class StartOffsetFinder:
             else started_ms
             for key in partitions
         }
-        # The end first: what is published between the two questions comes after it.
+        # The end first: records published between the two queries come after it.
         ends = await self._ask(dict.fromkeys(partitions, LATEST))
         young = await self._ask({key: times[key] for key in ends.found})
         starts = {key: at if at >= 0 else ends.found[key] for key, at in young.found.items()}
@@ -121,7 +121,7 @@ class StartOffsetFinder:
     async def _history_starts(
         self, ends: Mapping[TopicPartition, int]
     ) -> Mapping[TopicPartition, int]:
-        """Where to begin so that only the history that is wanted comes before the ends."""
+        """Return start offsets with the wanted history before the ends."""
         seconds, maximum = self._options.history_seconds, self._options.history_records
         if not seconds or not maximum or not ends:
             return ends
@@ -133,19 +133,19 @@ class StartOffsetFinder:
             if key in firsts.found and key in since.found
         }
         young = {key: since.found[key] for key in bounds if since.found[key] >= 0}
-        # One whose past cannot be asked about begins without it.
+        # A partition whose history query fails starts without history.
         return dict(ends) | history_starts(bounds, young, maximum)
 
     async def _ask(self, times: Mapping[TopicPartition, int]) -> Offsets:
-        # Committed records end there: those of an open transaction come when it ends.
+        # The end of committed records: those of an open transaction come when it ends.
         return await list_offsets(self._client, times, self._monitor.leaders, committed=True)
 
 
 def _at_end(starts: Mapping[TopicPartition, int], ends: Offsets) -> dict[TopicPartition, int]:
-    """The epochs of the partitions that start at their ends.
+    """Return the epochs of the partitions that start at their ends.
 
-    Without the epoch, records that an unclean election cuts before the first one is read would go
-    unnoticed: a quiet partition has no record yet that tells an epoch.
+    Without the epoch, an unclean election that truncates records before the first read would go
+    unnoticed: a quiet partition has no record with an epoch yet.
     """
     return {
         key: ends.epochs[key]

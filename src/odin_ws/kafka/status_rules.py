@@ -16,19 +16,18 @@ from odin_ws.records import TopicPartition
 __all__ = ["Evaluation", "KnownProblems", "evaluate"]
 
 
-# Leaders move within a second or two: of a part of Kafka nothing is said for so long at least.
+# Leaders move within a second or two: shorter problems of a part of Kafka are not shown.
 _LEAST_PATIENCE: Final = 2.0
 
 
 @attrs.frozen
 class KnownProblems:
-    """Trouble other than with fetches.
+    """Problems other than failed fetches.
 
-    `up_since`: when the feed was last mended as a whole (Trio's clock): what is left then of the
-    trouble that it had is not older than that. `shown`: partitions whose trouble was shown before
-    it went down, and is not over.
-    `without_start_offset`: partitions for which it is not known yet where to begin. `held`: those
-    that an open transaction holds; they are read, up to it. `topics`: the problems of whole topics.
+    `up_since`: when the feed last recovered as a whole (Trio's clock): remaining problems count
+    from then. `shown`: partitions whose problem was shown before the feed went down, and continues.
+    `without_start_offset`: partitions whose start offset is unknown. `held`: partitions that an
+    open transaction holds back; they are read up to it. `topics`: the problems of whole topics.
     """
 
     without_start_offset: Mapping[TopicPartition, Problem]
@@ -40,10 +39,10 @@ class KnownProblems:
 
 @attrs.frozen
 class Evaluation:
-    """`problems`: those to be shown. `lasting`: the partitions whose trouble has lasted.
+    """`problems`: those to show. `lasting`: the partitions whose problem has lasted.
 
-    `stalled_topics`: the topics of these. `all_down`: the reason, where no partition is read any
-    more. `all_begun`: whether each is read, or in trouble that has lasted.
+    `stalled_topics`: the topics of these. `all_down`: the reason if no partition is read any more.
+    `all_begun`: whether each partition is read, or has a problem that has lasted.
     """
 
     problems: tuple[SourceProblem, ...]
@@ -56,10 +55,10 @@ class Evaluation:
 def evaluate(
     partitions: Iterable[Partition], known_problems: KnownProblems, now: float, patience: float
 ) -> Evaluation:
-    """Judge a source by its partitions, at a time of Trio's clock.
+    """Evaluate a source's partitions at a time of Trio's clock.
 
-    `patience`: seconds for which trouble may last before it is shown; of a part of Kafka not less
-    than two.
+    `patience`: seconds for which a problem may last before it is shown; at least two for a part of
+    Kafka.
     """
     without_start_offset, held = known_problems.without_start_offset, known_problems.held
     several = list(partitions)
@@ -93,7 +92,7 @@ def evaluate(
 
 
 def _grouped(problems: Mapping[TopicPartition, Problem]) -> list[SourceProblem]:
-    """One entry for the partitions of a topic with the same trouble."""
+    """Return one entry per topic and problem, with its partitions."""
     groups: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for key, problem in problems.items():
         groups.setdefault((key.topic, problem.reason), []).append((key.partition, problem.since))

@@ -1,7 +1,4 @@
-"""The topics, partitions and topic ids that exist, from one metadata response to the next.
-
-Pure: answers and times come in, changes come out.
-"""
+"""Tracks topics, partitions and topic ids over successive metadata responses. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ __all__ = ["Layout", "LayoutChange"]
 
 _UNKNOWN_TOPIC: Final = 3
 
-# A broker that has just started may not know a topic yet: its absence counts when it has lasted.
+# A broker that has just started may not know a topic yet: only lasting absence counts.
 _MISSING_SECONDS: Final = 2.0
 
 _DENIED: Final = "not authorized to see the topic (DESCRIBE)"
@@ -26,7 +23,7 @@ _DENIED: Final = "not authorized to see the topic (DESCRIBE)"
 
 @attrs.frozen
 class LayoutChange:
-    """`appeared`: partitions that were not there before. `recreated`: partitions of another log."""
+    """`appeared`: new partitions. `recreated`: partitions of another log."""
 
     appeared: frozenset[TopicPartition]
     recreated: frozenset[TopicPartition]
@@ -41,8 +38,8 @@ class _Topic:
 class Layout:
     """The known state of a catalogue's topics.
 
-    `problems`: by topic why it cannot be read as a whole, in words. `missing`: topics that do not
-    exist. `topic_ids`: by topic, where brokers have ids.
+    `problems`: by topic why the whole topic cannot be read, in words. `missing`: topics that do not
+    exist. `topic_ids`: by topic, if brokers have ids.
     """
 
     def __init__(self, topics: Collection[str]) -> None:
@@ -51,34 +48,34 @@ class Layout:
         self.missing: frozenset[str] = frozenset()
         self.partitions: frozenset[TopicPartition] = frozenset()
         self._known: dict[str, _Topic] = {}
-        # The ids of topics that were deleted.
+        # The ids of deleted topics.
         self._former_ids: set[str] = set()
-        # Since when a topic's leader epochs are lower than they were, where there are no ids.
+        # Without ids: since when a topic's leader epochs are lower than before.
         self._lower_since: dict[str, float] = {}
         self._missing_since: dict[str, float] = {}
 
     @property
     def topic_ids(self) -> dict[str, str]:
-        """The id of each topic that has one."""
+        """Return the ids of topics that have one."""
         return {name: one.topic_id for name, one in self._known.items() if one.topic_id is not None}
 
     @property
     def suspended(self) -> frozenset[str]:
-        """Topics that may be another log by now: a fetch at the old position would read from it.
+        """Topics that may be another log: a fetch at the old position could read from it.
 
-        The topic is absent, or its leader epochs are lower than they were.
+        The topic is absent, or its leader epochs are lower than before.
         """
         return self.missing | self._lower_since.keys()
 
     def update(self, answer: Mapping[str, TopicLayout], now: float) -> LayoutChange:
-        """Take an answer about all topics."""
+        """Apply a metadata response about all topics."""
         recreated: set[TopicPartition] = set()
         found: set[TopicPartition] = set(self.partitions)
         self.problems = {}
         for name in self.topics:
             topic = answer.get(name)
             if topic is not None and topic.topic_id in self._former_ids:
-                # A broker that lags behind: ids are never used again.
+                # A response of a broker that lags behind: ids are never reused.
                 continue
             if topic is None or topic.error == _UNKNOWN_TOPIC:
                 self._missing_since.setdefault(name, now)
@@ -107,10 +104,10 @@ class Layout:
         return LayoutChange(frozenset(appeared), frozenset(recreated & found))
 
     def _is_another(self, name: str, topic: TopicLayout, now: float) -> bool:
-        """Whether a topic is not the one that was known by its name.
+        """Return whether a topic was recreated.
 
-        Ids tell. Without them a topic that was away for long was deleted, and so was one whose
-        leader epochs begin again, once that has lasted: a broker may lag behind.
+        A new id shows it. Without ids a topic that was absent for long was deleted, and so was one
+        whose leader epochs start again, once that has lasted: a broker may lag behind.
         """
         known = self._known.get(name)
         if known is None:

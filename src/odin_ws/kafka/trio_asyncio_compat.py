@@ -1,19 +1,19 @@
 """Imports trio-asyncio without warnings, and makes it run on Python 3.14.
 
-trio-asyncio 0.16.0 supports Python 3.8 to 3.13. Three things stand in its way on 3.14:
+trio-asyncio 0.16.0 supports Python 3.8 to 3.13. Three changes break it on 3.14:
 
 1. `asyncio.events.BaseDefaultEventLoopPolicy` and `asyncio.AbstractChildWatcher`, from which it
-   derives classes, are gone (python-trio/trio-asyncio#160, #152). The first only got an underscore.
-   The second was an interface with no behaviour, and asyncio no longer calls what implements it.
-2. The thread's running loop is now what the C code of `asyncio.Task` compares with a task's own
-   loop before each step. trio-asyncio replaces the *functions* that return the running loop and
-   never sets it. On 3.14 each step therefore fails with "loop … is not the running loop", the task
-   never ends, and `open_loop` waits for the task for ever.
+   derives classes, are gone (python-trio/trio-asyncio#160, #152). The first was renamed with an
+   underscore. The second was an interface without behaviour, which asyncio no longer calls.
+2. The C code of `asyncio.Task` now compares the thread's running loop with a task's own loop before
+   each step. trio-asyncio replaces the *functions* that return the running loop and never sets it.
+   On 3.14 each step therefore fails with "loop … is not the running loop", the task never ends, and
+   `open_loop` waits for the task for ever.
 3. Reading or setting the event loop policy is deprecated until its removal in 3.16.
 
-This module lends asyncio the two names while trio-asyncio is imported, and makes a loop of
-trio-asyncio the thread's running loop whenever one of the loop's own Trio tasks executes. The
-second part is what a release of trio-asyncio needs in `BaseTrioEventLoop`, too.
+This module provides the two names while trio-asyncio is imported, and makes a loop of trio-asyncio
+the thread's running loop whenever one of the loop's own Trio tasks executes. A release of
+trio-asyncio would need the second part in `BaseTrioEventLoop`, too.
 
 Remove this module once a release of trio-asyncio supports the newest Python of `pyproject.toml`;
 `test_trio_asyncio_has_no_newer_release_pinned` fails when there is one to try.
@@ -38,7 +38,7 @@ PATCHED_RELEASE: Final = "0.16.0"
 
 @contextmanager
 def _removed_names() -> Iterator[None]:
-    """Give asyncio back the two names that trio-asyncio derives classes from, for one import."""
+    """Restore the two names that trio-asyncio derives classes from, during one import."""
     lent: list[tuple[types.ModuleType, str, type]] = [
         (asyncio.events, "BaseDefaultEventLoopPolicy", _policy_class()),
         (asyncio, "AbstractChildWatcher", object),
@@ -48,7 +48,7 @@ def _removed_names() -> Iterator[None]:
     try:
         yield
     finally:
-        # Other libraries look for these names to learn what this Python can do.
+        # Other libraries check these names to detect the Python version.
         for module, name, _value in lent:
             delattr(module, name)
 
@@ -64,7 +64,7 @@ def _with_running_loop(
 ) -> Generator[Any, Any, Any]:
     """Await a coroutine; `loop` is the thread's running loop while it executes, not while it waits.
 
-    Other Trio tasks execute while it waits, with other loops or none.
+    Other Trio tasks execute meanwhile, with other loops or none.
     """
     resume: Callable[[Any], Any] = coroutine.send
     argument: Any = None
@@ -79,13 +79,13 @@ def _with_running_loop(
             _set_thread_loop(previous)
         try:
             argument = yield yielded
-        except BaseException as error:  # noqa: BLE001 -- the coroutine gets it, whatever it is
+        except BaseException as error:  # noqa: BLE001 -- the coroutine gets every exception
             resume, argument = coroutine.throw, error
         else:
             resume = coroutine.send
 
 
-# Set before trio-asyncio replaces the first of them in the asyncio module.
+# Saved before trio-asyncio replaces them in the asyncio module.
 _get_thread_loop: Final = asyncio._get_running_loop  # noqa: SLF001 -- documented for event loops
 _set_thread_loop: Final = asyncio._set_running_loop  # noqa: SLF001 -- documented for event loops
 
@@ -106,7 +106,7 @@ with warnings.catch_warnings():
     if sys.version_info >= (3, 14):
         with _removed_names():
             import trio_asyncio
-        # Everything that calls asyncio callbacks: the queue of the loop, and its file descriptors.
+        # Everything that calls asyncio callbacks: the queue of the loop and its file descriptors.
         for _method in ("_main_loop_one", "_io_task"):
             _set_running_loop_in(trio_asyncio.BaseTrioEventLoop, _method)
     else:

@@ -34,7 +34,7 @@ def test_request_without_a_common_version_names_both_ranges(name: str) -> None:
         with pytest.raises(UnsupportedVersion) as unsupported:
             request.encode(versions)
         assert str(unsupported.value) == (
-            f"the broker answers {name} requests of version {known}; "
+            f"the broker supports versions {known} of {name} requests; "
             f"odin-ws sends {ours[0]} to {ours[-1]}"
         )
 
@@ -54,5 +54,5 @@ def test_fetch_without_all_topic_ids_stays_at_version_12(
     """From version 13 on a fetch cannot name a topic but by its id."""
     request = attrs.evolve(FETCH, topic_ids=ids)
     assert request.encode({1: (4, 17)}).api_version == version
-    with pytest.raises(UnsupportedVersion, match="of version 13 to 17"):
+    with pytest.raises(UnsupportedVersion, match="versions 13 to 17"):
         attrs.evolve(request, topic_ids={TRADES: None}).encode({1: (13, 17)})

@@ -1,12 +1,12 @@
-"""Kafka's requests and responses as this project uses them. No I/O.
+"""Kafka's requests and responses as far as odin-ws uses them. No I/O.
 
-A request is an object that knows its content. `encode` picks the highest version that both the
-broker and this module know, and `decode` reads the response of that version. Fields
-that the chosen version does not have are left out: brokers without them answer as they always did.
+A request is an object with its content. `encode` picks the highest version that both the broker and
+this module support, and `decode` reads the response of that version. Fields that the version lacks
+are left out.
 
-| request | versions | what comes with which |
+| request | versions | features by version |
 |---|---|---|
-| Metadata | 4 to 12 | 9: leader epochs that can be trusted (KAFKA-9212); 10: topic ids (KIP-516) |
+| Metadata | 4 to 12 | 9: reliable leader epochs (KAFKA-9212); 10: topic ids (KIP-516) |
 | Fetch | 4 to 13 | 7: sessions (KIP-227); 9: the leader epoch (KIP-320); 13: topic ids |
 | ListOffsets | 1 to 7 | 2: isolation; 4: the leader epoch |
 | OffsetForLeaderEpoch | 2 to 4 | 3: the replica id |

@@ -1,4 +1,4 @@
-"""The common part of all requests: negotiated versions, partitions written by topic."""
+"""The common part of all requests: version negotiation, partitions grouped by topic."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Versions = Mapping[int, tuple[int, int]]
-"""By API key the lowest and highest version that a broker answers."""
+"""By API key the lowest and highest version that a broker supports."""
 
 NO_EPOCH: Final = -1
-"""Stands for a leader epoch that is not known."""
+"""Stands for an unknown leader epoch."""
 
 CONSUMER: Final = -1
-"""The replica id of whoever is no broker."""
+"""The replica id of clients."""
 
 
 @attrs.frozen
 class EncodedRequest:
-    """A request as it is sent. `flexible`: its headers have tagged fields (KIP-482)."""
+    """An encoded request. `flexible`: its headers have tagged fields (KIP-482)."""
 
     api_key: int
     api_version: int
@@ -46,7 +46,7 @@ class EncodedRequest:
 
 
 class UnsupportedVersion(Exception):
-    """The broker answers no version of a request that this module knows; says which."""
+    """The broker supports no version of a request that this module has; the text lists both."""
 
 
 class KafkaRequest(Protocol[T_co]):
@@ -72,27 +72,27 @@ class Api:
     flexible_from: int
 
     def choose(self, versions: Versions, highest: int) -> int:
-        """The highest version that the broker has too. Raises UnsupportedVersion."""
+        """Return the highest version that the broker also supports. Raises UnsupportedVersion."""
         first, last = versions.get(self.key, (0, -1))
         version = min(last, highest)
         if version < max(first, self.lowest):
             known = f"{first} to {last}" if first <= last else "none"
             raise UnsupportedVersion(
-                f"the broker answers {self.name} requests of version {known}; "
+                f"the broker supports versions {known} of {self.name} requests; "
                 f"odin-ws sends {self.lowest} to {self.highest}"
             )
         return version
 
     def writer(self, version: int) -> Writer:
-        """A writer for a request of a version."""
+        """Return a writer for a request of a version."""
         return Writer(flexible=version >= self.flexible_from)
 
     def reader(self, version: int, body: bytes) -> Reader:
-        """A reader of a response of a version."""
+        """Return a reader for a response of a version."""
         return Reader(body, flexible=version >= self.flexible_from)
 
     def request(self, version: int, writer: Writer) -> EncodedRequest:
-        """End a request and return it as it is sent."""
+        """Finish a request; returns it encoded."""
         writer.tags()
         return EncodedRequest(self.key, version, writer.flexible, writer.body)
 

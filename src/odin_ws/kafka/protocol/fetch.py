@@ -1,4 +1,4 @@
-"""Fetch: the records of partitions, within a session or without."""
+"""Fetch: the records of partitions, with or without a session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FetchFrom", "FetchRequest", "FetchResponse", "FetchedPartition"]
 
 _FETCH: Final = Api("Fetch", 1, 4, 13, 12)
 
-# From version 13 on a fetch names topics by their ids, and only by them.
+# From version 13 on a fetch identifies topics only by their ids.
 _LAST_FETCH_BY_NAME: Final = 12
 
 _READ_COMMITTED: Final = 1
@@ -25,7 +25,7 @@ _NO_RACK: Final = ""
 
 
 class FetchFrom(NamedTuple):
-    """The place from which one partition is to be read. `epoch`: of the leader, -1 if not known."""
+    """The fetch position of one partition. `epoch`: of the leader, -1 if unknown."""
 
     offset: int
     epoch: int
@@ -34,12 +34,12 @@ class FetchFrom(NamedTuple):
 
 @attrs.frozen
 class FetchRequest:
-    """One fetch, within a session or without.
+    """One fetch, with or without a session.
 
-    `wait_seconds`, `min_bytes`: the broker answers when it has so many bytes, or after the time.
-    `max_bytes`: of the whole response. `session`, `epoch`: see odin_ws.kafka.fetch_session.
-    `changed`: partitions to be read from now on. `forgotten`: partitions to be read no more.
-    `topic_ids`: of topics by name; a topic without one makes it a fetch by names.
+    `wait_seconds`, `min_bytes`: the broker responds when it has that many bytes, or after the time.
+    `max_bytes`: limit of the whole response. `session`, `epoch`: see odin_ws.kafka.fetch_session.
+    `changed`: partitions to add or move. `forgotten`: partitions to remove.
+    `topic_ids`: by topic name; if one is missing, the request uses names.
     """
 
     wait_seconds: float
@@ -53,7 +53,7 @@ class FetchRequest:
 
     @property
     def by_id(self) -> bool:
-        """Whether all topics have ids: else the request names them."""
+        """Whether all topics have ids: otherwise the request uses names."""
         return bool(self.topic_ids) and all(self.topic_ids.values())
 
     def encode(self, versions: Versions) -> EncodedRequest:
@@ -119,7 +119,7 @@ class FetchRequest:
         names = {topic_id: name for name, topic_id in self.topic_ids.items()}
 
         def read_topic() -> list[FetchedPartition]:
-            # The partitions of an id that was not asked for are skipped: its topic is not known.
+            # Partitions of an unrequested id are skipped: their topic is unknown.
             by_id = version > _LAST_FETCH_BY_NAME
             name = names.get(reader.topic_id()) if by_id else reader.text()
             found = reader.array(lambda: _read_fetched(reader, version, name or ""))
@@ -136,10 +136,10 @@ class FetchRequest:
 class FetchedPartition:
     """The part of a fetch response for one partition.
 
-    `error`: Kafka's code. `high_watermark`: the offset behind its last record; `last_stable`: the
+    `error`: Kafka's code. `high_watermark`: the offset after its last record; `last_stable`: the
     same without the records of open transactions; both -1 with an error. `aborted`: (producer id,
-    first offset) of the transactions in `data` that were aborted. `data`: whole batches, and maybe
-    the beginning of another.
+    first offset) of the aborted transactions in `data`. `data`: whole batches, and possibly the
+    beginning of another.
     """
 
     key: TopicPartition
@@ -152,7 +152,7 @@ class FetchedPartition:
 
 @attrs.frozen
 class FetchResponse:
-    """`error`: Kafka's code for the whole response. `session`: 0 where the broker keeps none."""
+    """`error`: Kafka's code for the whole response. `session`: 0 if the broker keeps none."""
 
     error: int
     session: int
@@ -175,7 +175,7 @@ def _read_fetched(reader: Reader, version: int, topic: str) -> FetchedPartition:
     partition, error, high_watermark, last_stable, *_log_start = reader.numbers(layout)
     aborted = reader.array(read_aborted)
     if version >= 11:
-        reader.int32()  # the replica to read from: asked for by rack only
+        reader.int32()  # the preferred read replica, for requests with a rack
     data = reader.data()
     reader.tags()
     key = TopicPartition(topic, partition)

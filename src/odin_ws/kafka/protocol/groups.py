@@ -1,4 +1,4 @@
-"""FindCoordinator and OffsetFetch: where a consumer group has stored its positions."""
+"""FindCoordinator and OffsetFetch: the committed offsets of a consumer group."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OF_GROUPS: Final = 0
 
 @attrs.frozen
 class Coordinator:
-    """`error`: Kafka's code. `node`: the broker that keeps the group's positions."""
+    """`error`: Kafka's code. `node`: the broker that coordinates the group."""
 
     error: int
     node: int
@@ -34,7 +34,7 @@ class Coordinator:
 
 @attrs.frozen
 class FindCoordinatorRequest:
-    """Asks for the broker that keeps the positions of a consumer group."""
+    """Requests the coordinator of a consumer group."""
 
     group: str
 
@@ -54,13 +54,13 @@ class FindCoordinatorRequest:
             reader.int32()  # throttle time
         error = reader.int16()
         if version >= 1:
-            reader.text()  # the error in words
+            reader.text()  # error message
         return Coordinator(error, reader.int32())
 
 
 @attrs.frozen
 class CommittedOffset:
-    """The stored offset of one partition."""
+    """The committed offset of one partition."""
 
     error: int
     """Kafka's code; 0 for none."""
@@ -72,7 +72,7 @@ class CommittedOffset:
 
 @attrs.frozen
 class CommittedOffsets:
-    """`error`: Kafka's code for the whole answer: with one, `partitions` say nothing."""
+    """`error`: Kafka's code for the whole response: with one, `partitions` is meaningless."""
 
     error: int
     partitions: dict[TopicPartition, CommittedOffset]
@@ -80,7 +80,7 @@ class CommittedOffsets:
 
 @attrs.frozen
 class OffsetFetchRequest:
-    """The positions that a consumer group has stored."""
+    """Requests the committed offsets of a consumer group."""
 
     group: str
     partitions: Collection[TopicPartition]

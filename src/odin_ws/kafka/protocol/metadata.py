@@ -1,4 +1,4 @@
-"""Metadata: which brokers there are, and who leads the partitions of topics."""
+"""Metadata: the brokers, and the leaders of the partitions of topics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["BrokerAddress", "Metadata", "MetadataRequest", "PartitionLayout", "T
 
 _METADATA: Final = Api("Metadata", 3, 4, 12, 9)
 
-# In versions before this one an old leader's epoch may be told (KAFKA-9212).
+# Earlier versions may return an old leader's epoch (KAFKA-9212).
 _TRUSTED_EPOCHS: Final = 9
 
 
@@ -30,7 +30,7 @@ class BrokerAddress(NamedTuple):
 
 @attrs.frozen
 class PartitionLayout:
-    """`leader`: node id, None while nobody leads. `epoch`: of the leader, -1 if not known."""
+    """`leader`: node id, None without a leader. `epoch`: of the leader, -1 if unknown."""
 
     leader: int | None
     epoch: int
@@ -48,7 +48,7 @@ class TopicLayout:
 
 @attrs.frozen
 class Metadata:
-    """The brokers by node id, and the topics that were asked for, by name."""
+    """The brokers by node id, and the requested topics by name."""
 
     brokers: Mapping[int, BrokerAddress]
     topics: Mapping[str, TopicLayout]
@@ -56,7 +56,7 @@ class Metadata:
 
 @attrs.frozen
 class MetadataRequest:
-    """Asks for brokers, and the leaders of these topics' partitions; creates no topic."""
+    """Requests the brokers and the leaders of these topics' partitions; creates no topic."""
 
     topics: Sequence[str]
 
@@ -74,9 +74,9 @@ class MetadataRequest:
         writer.array(self.topics, write_topic)
         writer.int8(0)  # no automatic creation
         if 8 <= version <= 10:
-            writer.int8(0)  # authorized operations of the cluster are not asked for
+            writer.int8(0)  # no authorized operations of the cluster
         if version >= 8:
-            writer.int8(0)  # nor those of topics
+            writer.int8(0)  # nor of topics
         return _METADATA.request(version, writer)
 
     def decode(self, version: int, body: bytes) -> Metadata:
@@ -112,7 +112,7 @@ def _read_topic(reader: Reader, version: int) -> tuple[str | None, TopicLayout]:
 def _read_partition_layout(reader: Reader, version: int) -> tuple[int, PartitionLayout]:
     error, partition, leader = reader.int16(), reader.int32(), reader.int32()
     epoch = reader.int32() if version >= 7 else NO_EPOCH
-    # Replicas, those in sync, and from version 5 on those that are offline.
+    # Replicas, in-sync replicas, and from version 5 on offline replicas.
     for _ in range(3 if version >= 5 else 2):
         reader.array(reader.int32)
     reader.tags()

@@ -1,4 +1,4 @@
-"""ListOffsets and OffsetForLeaderEpoch: where partitions begin and end, and epochs in them."""
+"""ListOffsets and OffsetForLeaderEpoch: first and end offsets, offsets by time, ends of epochs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 _LIST_OFFSETS: Final = Api("ListOffsets", 2, 1, 7, 6)
 _EPOCH_ENDS: Final = Api("OffsetForLeaderEpoch", 23, 2, 4, 4)
 
-# ListOffsets knows these two beside times.
+# Special timestamps of ListOffsets.
 LATEST: Final = -1
 EARLIEST: Final = -2
 
@@ -40,10 +40,10 @@ _READ_COMMITTED: Final = 1
 
 @attrs.frozen
 class OffsetFound:
-    """`error`: Kafka's code. `offset`: -1 where no record is that young.
+    """`error`: Kafka's code. `offset`: -1 if no record is that young.
 
     `epoch`: the leader epoch of the record there, at the end that of the leader; -1 before
-    version 4, and where the broker does not know it.
+    version 4 and if unknown to the broker.
     """
 
     error: int
@@ -53,10 +53,10 @@ class OffsetFound:
 
 @attrs.frozen
 class ListOffsetsRequest:
-    """By partition, the offset of a time (epoch ms), of the beginning (EARLIEST) or end (LATEST).
+    """Requests by partition the offset of a time (epoch ms), EARLIEST or LATEST.
 
-    The end is the high watermark: records of open transactions are before it. `committed`: it is
-    the last stable offset, where a fetch of committed records ends.
+    LATEST is the high watermark, which includes records of open transactions. With `committed` it
+    is the last stable offset, where a fetch of committed records ends.
     """
 
     times: Mapping[TopicPartition, int]
@@ -99,9 +99,9 @@ class ListOffsetsRequest:
 
 @attrs.frozen
 class EpochEnd:
-    """`epoch`: the highest at or below the one asked for; -1 where the log knows none.
+    """`epoch`: the highest at or below the requested one; -1 if the log knows none.
 
-    `offset`: behind the last record of that epoch.
+    `offset`: after the last record of that epoch.
     """
 
     error: int
@@ -111,7 +111,7 @@ class EpochEnd:
 
 @attrs.frozen
 class EpochEndsRequest:
-    """By partition, where a leader epoch ends in the log; `current`: the leader's own epoch."""
+    """Requests by partition the end of a leader epoch; `current`: the leader's own epoch."""
 
     epochs: Mapping[TopicPartition, int]
     current: Mapping[TopicPartition, int]

@@ -1,10 +1,10 @@
 """Kafka's primitive types (https://kafka.apache.org/protocol#protocol_types), written and read.
 
-Versions of a request since KIP-482 are *flexible*: lengths are varints that count from one, and
-each structure ends with tagged fields. A `Writer` and a `Reader` know whether theirs is.
+In flexible versions (KIP-482) lengths are varints that count from one, and each structure ends with
+tagged fields. A `Writer` and a `Reader` have a flag for that.
 
-kio (PyPI) has all of Kafka's requests, and was weighed: its reader takes memory for an array by the
-length that the response claims, and ends the process where that is more than there is.
+kio (PyPI) has all of Kafka's requests. Its reader allocates an array by the length that the
+response claims, which can end the process. So odin-ws does not use it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _INT64: Final = struct.Struct(">q")
 
 _UUID_BYTES: Final = 16
 
-# An unsigned varint of 32 bits has five bytes at most.
+# An unsigned 32-bit varint has at most five bytes.
 _VARINT_BITS: Final = 35
 
 
 class MalformedResponse(Exception):
-    """The bytes of a response are not what its version describes; says how."""
+    """The bytes of a response do not match its version; the text says how."""
 
 
 class Writer:
@@ -67,7 +67,7 @@ class Writer:
         self._parts.append(data)
 
     def topic_id(self, value: str | None) -> None:
-        """Write an id of 32 hexadecimal digits; None stands for no id."""
+        """Write an id of 32 hexadecimal digits; None for no id."""
         self._parts.append(bytes(_UUID_BYTES) if value is None else uuid.UUID(value).bytes)
 
     def array(self, items: Iterable[T], write: Callable[[T], None]) -> None:
@@ -81,7 +81,7 @@ class Writer:
             write(item)
 
     def tags(self) -> None:
-        """End a structure: without tagged fields."""
+        """Write the end of a structure, without tagged fields."""
         if self.flexible:
             self._parts.append(b"\0")
 
@@ -128,7 +128,7 @@ class Reader:
         return bool(self.numbers(_INT8)[0])
 
     def text(self) -> str | None:
-        """Read a string, None where it is null."""
+        """Read a string; None if it is null."""
         data = self._sized(_INT16)
         try:
             return None if data is None else data.decode()
@@ -136,24 +136,24 @@ class Reader:
             raise MalformedResponse(f"a string is not UTF-8: {error.reason}") from error
 
     def data(self) -> bytes:
-        """Read bytes; null are none."""
+        """Read bytes; empty if null."""
         return self._sized(_INT32) or b""
 
     def topic_id(self) -> str | None:
-        """Read an id as 32 hexadecimal digits, None where there is none."""
+        """Read an id as 32 hexadecimal digits; None if there is none."""
         found = self._take(_UUID_BYTES)
         return found.hex() if any(found) else None
 
     def array(self, read: Callable[[], T]) -> list[T]:
-        """Read an array, each item by `read`; a null one is empty."""
+        """Read an array, each item by `read`; empty if null."""
         length = self._varint() - 1 if self.flexible else self.int32()
-        # Each item has a byte at least: a length beyond that is a lie.
+        # Each item has at least one byte: a larger length is invalid.
         if length > len(self._body) - self._at:
             raise MalformedResponse(f"an array of {length} items does not fit into the response")
         return [read() for _ in range(length)]
 
     def tags(self) -> None:
-        """Pass the tagged fields at the end of a structure."""
+        """Skip the tagged fields at the end of a structure."""
         if self.flexible:
             for _ in range(self._varint()):
                 self._varint()
