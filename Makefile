@@ -19,7 +19,7 @@ GO_CLIENT := $(INTEROP)/go/client
 NODE_WS := $(INTEROP)/node/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile check format clean
+.PHONY: help setup demo quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile check format packages clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -42,7 +42,7 @@ newest: ## make quick with the newest supported Python on this machine
 coverage: setup ## make quick, with the branches that it takes, and the floor
 	$(BIN)/pytest -q -n auto --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
 
-test: setup $(JARS) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
+test: setup packages $(JARS) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	$(BIN)/pytest $(ARGS)
 
 pythons: ## an import and a short demo with each other supported Python on this machine
@@ -80,6 +80,10 @@ check: setup ## what needs no test run: format, lint, types, import contracts, c
 format: setup ## writes the format and the lint fixes that are safe
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Not listed: `make test` and `make stack` call it. As root on Debian it installs what is missing.
+packages:
+	@bash tools/system_packages.sh
 
 clean: ## removes what make made
 	rm -rf clients/js/node_modules clients/js/dist $(VENV) $(KAFKA)/libs $(OLDEST)/libs $(KFAKE) $(GO_CLIENT) $(INTEROP)/node/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
