@@ -296,6 +296,7 @@ class ConnectionServer:
         """Tell everybody before anything else happens: for what is as rare as it is urgent."""
         frame = text_frame(payload)
         for connection in self._open():
+            self._hub.settle(connection.subscriber)
             connection.send_frame(frame, self._hub)
 
     def _open(self) -> list[Connection]:
@@ -321,15 +322,19 @@ class ConnectionServer:
             # What a replay has not brought yet may be before these positions.
             if not connection.is_caught_up:
                 continue
-            topics = tuple(self._hub.topics_of(connection.subscriber))
-            frame = frames.get(topics)
-            if frame is None:
-                hub = self._hub
+            hub, subscriber = self._hub, connection.subscriber
+            topics = tuple(hub.topics_of(subscriber))
+            if subscriber.paces is not None:
+                positions = hub.sent_positions(subscriber, topics)
+                frame = text_frame(positions_notice(positions, hub.stream.ids_of(topics)))
+            elif topics in frames:
+                frame = frames[topics]
+            else:
                 notice = positions_notice(
                     hub.stream.positions_of(topics), hub.stream.ids_of(topics)
                 )
                 frame = frames[topics] = text_frame(notice)
-            connection.send_frame(frame, self._hub)
+            connection.send_frame(frame, hub)
 
     async def close_all(self, seconds: float) -> None:
         """Begin to close everybody, in waves over `seconds`, so that not all return at once.
@@ -345,7 +350,8 @@ class ConnectionServer:
             wave, waiting = waiting[:size], waiting[size:]
             for connection in wave:
                 after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
-                # What this cycle still owes it comes before the advice and the close.
+                # What it is still owed comes before the advice and the close.
+                self._hub.settle(connection.subscriber)
                 connection.send_frame(text_frame(reconnect_advice(after_ms)), self._hub)
                 connection.close(DisconnectReason.DRAINING)
             if waiting:
@@ -364,6 +370,7 @@ class ConnectionServer:
         reason = DisconnectReason.REBALANCED.value.label
         for count, connection in enumerate(concerned, 1):
             after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
+            self._hub.settle(connection.subscriber)
             connection.send_frame(text_frame(reconnect_advice(after_ms, reason)), self._hub)
             connection.close(DisconnectReason.REBALANCED)
             if not count % _ANNOUNCE_SLICE:

@@ -7,8 +7,10 @@ from odin_ws.hub.log_changes import LiveFrom, LogChanges, OffsetGaps
 from odin_ws.hub.stats import HubStats
 from odin_ws.hub.stream import Stream
 from odin_ws.hub.subscriber import Subscriber
+from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
 
 __all__ = [
+    "PLAIN",
     "Conflation",
     "Hub",
     "HubStats",
@@ -18,4 +20,5 @@ __all__ = [
     "OffsetGaps",
     "Stream",
     "Subscriber",
+    "SubscriptionOptions",
 ]

@@ -18,9 +18,12 @@ from odin_ws.hub.cycle import Cycle, DispatchSlice, Queue
 from odin_ws.hub.fan_out import FanOut
 from odin_ws.hub.ingest import Ingest
 from odin_ws.hub.log_changes import LiveFrom
+from odin_ws.hub.merger import Merger
+from odin_ws.hub.pacing import Pacer
 from odin_ws.hub.packing import Compressors, CycleEncoder, ReplayEncoder
-from odin_ws.hub.subscriber import Due, Subscriber
+from odin_ws.hub.subscriber import Due, MarkedDue, Subscriber
 from odin_ws.hub.subscription_index import SubscriptionIndex
+from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
 from odin_ws.protocol.encoder import NOTHING, Encoded, write
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.protocol.wire_format import Frames, WireFormat
@@ -67,6 +70,7 @@ class Hub:
         self._interval = interval
         self._cycle_bytes = cycle_bytes
         self._index = SubscriptionIndex()
+        self._pacer = Pacer(2 * cycle_bytes, self.stats)
         compressors = Compressors()
         self._encoder = CycleEncoder(compressors)
         self._replays = ReplayEncoder(compressors)
@@ -78,28 +82,34 @@ class Hub:
         subscriber: Subscriber,
         patterns: Iterable[str],
         replayed_from: Mapping[str, LiveFrom] | None = None,
+        options: SubscriptionOptions = PLAIN,
     ) -> None:
         """Add patterns; they are live from the positions the hub has now.
 
-        `replayed_from`: of patterns that were replayed, where that began.
+        `replayed_from`: of patterns that were replayed, where that began. `options`: of all of
+        them, also of those that were there before with others.
         """
-        self.flush(subscriber)
+        self.settle(subscriber)
         now = self.stream.now()
         begins = replayed_from or {}
         for pattern in patterns:
-            shared = self._index.add(subscriber, pattern)
+            shared = self._index.add(subscriber, pattern, options)
             if shared is not None or pattern in begins:
                 # A pattern that was there before keeps its key, which is the shared text.
                 subscriber.live_from[shared or pattern] = begins.get(pattern, now)
         subscriber.resend_from = self.stream.order
+        if subscriber.options is not None or subscriber.paces is not None:
+            self._pacer.follow(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber, patterns: Collection[str]) -> bool:
         """Take patterns away; nothing of them is written after this. False: there were none."""
-        self.flush(subscriber)
+        self.settle(subscriber)
         gone = [self._index.discard(subscriber, pattern) for pattern in patterns]
         for pattern in patterns:
             subscriber.live_from.pop(pattern, None)
         subscriber.resend_from = self.stream.order
+        if subscriber.paces is not None:
+            self._pacer.follow(subscriber)
         return any(gone)
 
     def leave(self, subscriber: Subscriber) -> Steps[None]:
@@ -114,10 +124,22 @@ class Hub:
                 yield
         # A cycle may have run meanwhile.
         subscriber.pending = None
+        self._pacer.leave(subscriber)
 
     def topics_of(self, subscriber: Subscriber) -> list[str]:
         """The topics that a subscriber's patterns read from."""
         return self.stream.catalogue.topics_in(subscriber.categories)
+
+    def sent_positions(
+        self, subscriber: Subscriber, topics: Iterable[str]
+    ) -> dict[str, dict[int, int]]:
+        """As `positions`, but before what a rate holds back from a subscriber."""
+        positions = self.stream.positions_of(topics)
+        for key, offset in self._pacer.first_held(subscriber).items():
+            partitions = positions.get(key.topic, {})
+            if key.partition in partitions:
+                partitions[key.partition] = min(offset - 1, partitions[key.partition])
+        return positions
 
     @property
     def patterns(self) -> int:
@@ -138,6 +160,15 @@ class Hub:
             self._write(subscriber, pending)
         self.release(subscriber)
 
+    def settle(self, subscriber: Subscriber) -> None:
+        """Write all that a subscriber is owed, also what a rate holds back.
+
+        After it the hub's positions are the subscriber's.
+        """
+        if subscriber.paces is not None:
+            self._pacer.take(subscriber, trio.current_time())
+        self.flush(subscriber)
+
     def release(self, subscriber: Subscriber) -> None:
         """Write what conflation holds back: the subscriber can take it, or has asked something."""
         conflation = subscriber.conflation
@@ -145,9 +176,12 @@ class Hub:
             messages, skipped = conflation.take()
             if skipped:
                 subscriber.resend_from = self.stream.order
-            seq = subscriber.seq + skipped + 1
-            data = write(messages, seq, subscriber.form, skipped=skipped)
-            self._deliver(subscriber, data, seq, len(messages))
+            ahead = False
+            if subscriber.paces is not None:
+                # What a rate had held back came behind newer ones.
+                messages = sorted(messages, key=attrgetter("order"))
+                ahead = self._pacer.is_passed(subscriber, messages)
+            self._send_due(subscriber, MarkedDue(messages, skipped=skipped, ahead=ahead))
 
     def write_as(self, subscriber: Subscriber, frames: Frames) -> None:
         """Change what a subscriber is sent as one frame, from the next message on."""
@@ -158,6 +192,12 @@ class Hub:
         """Number messages and write them."""
         seq = subscriber.seq + 1
         self._deliver(subscriber, write(messages, seq, subscriber.form), seq, len(messages))
+
+    def _send_due(self, subscriber: Subscriber, due: Due) -> None:
+        """Number due messages and write them for one subscriber."""
+        seq = subscriber.seq + due.skipped + 1
+        data = write(due, seq, subscriber.form, skipped=due.skipped, ahead=due.ahead)
+        self._deliver(subscriber, data, seq, len(due))
 
     def replay(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> None:
         """Number messages that had come before, and write them."""
@@ -174,6 +214,9 @@ class Hub:
         """
         self.flush(subscriber)
         last, until = subscriber.seq, self.stream.order
+        if subscriber.paces is not None:
+            # What was held back has other numbers than its place in the hub's order.
+            return last + 1, []
         patterns = frozenset(subscriber.patterns)
         since = max(subscriber.resend_from, self.stream.contiguous_since)
         messages = yield from self.history.since(patterns, since, until)
@@ -207,7 +250,7 @@ class Hub:
         while True:
             if not (went_on := bool(cycle.subscribers or queue.left)):
                 try:
-                    await queue.wait()
+                    await self._wait(queue)
                 except trio.EndOfChannel:
                     return
             slot = max(slots.next_start, not_before, trio.current_time())
@@ -217,6 +260,9 @@ class Hub:
             slots.start(slot)
             started = trio.current_time()
             await self._collect(queue, cycle)
+            if self._pacer.next_at < math.inf:
+                cycle.subscribers += self._pacer.release(slot, Merger())
+                self._pacer.mark()
             collected = trio.current_time()
             following = Cycle(self._cycle_bytes)
             await self._write_all(queue, cycle, following)
@@ -224,6 +270,14 @@ class Hub:
             self._measure(cycle.messages, now - started)
             not_before = slot + (now - collected) / _DUTY
             cycle = following
+
+    async def _wait(self, queue: Queue) -> None:
+        """Wait until something comes, or what a rate holds back may be sent."""
+        if self._pacer.next_at == math.inf:
+            await queue.wait()
+            return
+        with trio.move_on_at(self._pacer.next_at):
+            await queue.wait()
 
     async def _collect(self, queue: Queue, cycle: Cycle) -> None:
         """Read what has come, up to a cycle's worth, and move the positions past it."""
@@ -242,7 +296,7 @@ class Hub:
         Who subscribes between two steps gets only what is read after it. What is no record is told
         to subscribers at once, and so never behind records that are not shared out yet.
         """
-        fan_out = FanOut(self._index)
+        fan_out = FanOut(self._index, self._pacer)
         size = self.ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES))
         while size < min(room, _SLICE_BYTES) and queue.has_records and not time_slice.expired:
             size += self.ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES) - size)
@@ -273,7 +327,7 @@ class Hub:
         shared: Due | None = None
         shared_form: WireFormat | None = None
         encoded = NOTHING
-        shared_seq, data, messages = 0, b"", 0
+        shared_seq, data, messages, first, numbers = 0, b"", 0, 1, 0
         stats = self.stats
         with DispatchSlice(stats) as time_slice:
             next_look = time_slice.begun + _LOOK_SECONDS
@@ -292,21 +346,22 @@ class Hub:
                 if pending is not shared or form is not shared_form:
                     if pending.receivers == 1 and self._encoder.is_written_alone(pending, form):
                         subscriber.pending = None
-                        self.send(subscriber, pending)
+                        self._send_due(subscriber, pending)
                         continue
                     encoded = self._encoder.find(pending, form) or await self._encode(
                         pending, form, time_slice
                     )
                     shared, shared_form, shared_seq = pending, form, -1
-                    messages = len(pending)
+                    messages, first = len(pending), pending.skipped + 1
+                    numbers = pending.skipped + messages
                     # It may have been flushed meanwhile.
                     if subscriber.pending is not pending:
                         continue
                     seq = subscriber.seq
                 subscriber.pending = None
                 if seq != shared_seq:
-                    shared_seq, data = seq, encoded.frames(seq + 1)
-                subscriber.seq = seq + messages
+                    shared_seq, data = seq, encoded.frames(seq + first)
+                subscriber.seq = seq + numbers
                 stats.messages_sent += messages
                 subscriber.deliver(data)
         self._encoder.end()
@@ -342,12 +397,13 @@ class Hub:
         conflation = subscriber.conflation
         if conflation is not None and conflation.holding:
             self.stats.messages_skipped += conflation.add(pending)
+            conflation.skipped += pending.skipped
         elif pending.receivers > 1 and (encoded := self._encoder.find(pending, subscriber.form)):
             # It was compressed in this cycle; to compress now would take too long.
-            seq = subscriber.seq + 1
+            seq = subscriber.seq + pending.skipped + 1
             self._deliver(subscriber, encoded.frames(seq), seq, len(pending))
         else:
-            self.send(subscriber, pending)
+            self._send_due(subscriber, pending)
 
     def _deliver(self, subscriber: Subscriber, data: bytes, first: int, count: int) -> None:
         """Number, count and write messages; those that are sent again have lower numbers."""

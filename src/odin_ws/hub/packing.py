@@ -74,7 +74,9 @@ class CycleEncoder:
     def steps(self, pending: Due, form: WireFormat) -> Steps[Encoded]:
         """Encode what is due, compressed where that pays."""
         pack = None if form.window_bits == NO_WINDOW else self._pack(pending.receivers, form)
-        encoded = yield from encode_steps(pending, form, pack)
+        encoded = yield from encode_steps(
+            pending, form, pack, skipped=pending.skipped, ahead=pending.ahead
+        )
         if pending.receivers > 1:
             self._encoded[id(pending), form] = pending, encoded
         return encoded

@@ -24,7 +24,7 @@ class HubStats:
     invalid_records: Counter[InvalidRecord] = attrs.field(factory=Counter)
     unknown_types: int = 0
     messages_sent: int = 0
-    messages_skipped: int = 0  # replaced by newer ones, for subscribers that asked for the latest
+    messages_skipped: int = 0  # replaced by newer ones, for `delivery: latest` and `max_rate`
     age: Distribution = attrs.field(factory=lambda: Distribution(_AGE_BOUNDS))
     busy_seconds: float = 0.0  # of the event loop, reading and writing
     cycle: Distribution = attrs.field(factory=lambda: Distribution(_CYCLE_BOUNDS))

@@ -1,13 +1,15 @@
 """The subscription index: from a message's channel to the subscribers of matching patterns.
 
 A record costs four look-ups and its subscribers, however many connections and patterns there are.
+Subscriptions with options have tables of their own, which cost nothing while nobody has one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from odin_ws.hub.subscriber import Due, Subscriber
+from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
 from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.envelope import ChannelMessage
 
@@ -19,12 +21,16 @@ _NOBODY: Sequence[SubscriberSet] = ()
 
 
 class SubscriberSet:
-    """The subscribers of one pattern, in the order they came, and what is due to all of them."""
+    """The subscribers of one pattern with the same options, and what is due to all of them.
 
-    __slots__ = ("members", "pattern", "pending")
+    They are in the order in which they came.
+    """
 
-    def __init__(self, pattern: str) -> None:
+    __slots__ = ("members", "options", "pattern", "pending")
+
+    def __init__(self, pattern: str, options: SubscriptionOptions = PLAIN) -> None:
         self.pattern = pattern
+        self.options = options
         # A dict for its order: neighbours joined together, so their sequence numbers are close.
         self.members: dict[Subscriber, None] = {}
         self.pending = Due()
@@ -42,11 +48,22 @@ class SubscriptionIndex:
         self._tokens: dict[str, SubscriberSet] = {}
         self._categories: dict[str, SubscriberSet] = {}
         self._everything: dict[str, SubscriberSet] = {}
+        self._with_options: dict[str, dict[SubscriptionOptions, SubscriberSet]] = {}
 
     def __len__(self) -> int:
         """How many patterns have a subscriber."""
         tables = self._channels, self._tokens, self._categories, self._everything
-        return sum(map(len, tables))
+        both = sum(1 for pattern in self._with_options if self._is_plain(pattern))
+        return sum(map(len, tables)) + len(self._with_options) - both
+
+    @property
+    def has_options(self) -> bool:
+        """Whether any subscription has options."""
+        return bool(self._with_options)
+
+    def _is_plain(self, pattern: str) -> bool:
+        table, key = self._place(Pattern.parse(pattern), pattern)
+        return key in table
 
     def _place(self, pattern: Pattern, text: str) -> tuple[dict[str, SubscriberSet], str]:
         """The table that a pattern stands in, and its key there."""
@@ -57,26 +74,44 @@ class SubscriptionIndex:
 
     def __contains__(self, pattern: str) -> bool:
         """Whether a pattern has a subscriber."""
-        table, key = self._place(Pattern.parse(pattern), pattern)
-        return key in table
+        return self._is_plain(pattern) or pattern in self._with_options
 
-    def add(self, subscriber: Subscriber, pattern: str) -> str | None:
-        """Subscribe to one pattern; None where that was so already.
+    def add(
+        self, subscriber: Subscriber, pattern: str, options: SubscriptionOptions = PLAIN
+    ) -> str | None:
+        """Subscribe to one pattern; None where that was so already, with the same options.
 
         Returns the one text for all who subscribe to it: a text of each would be kept otherwise.
         """
         if pattern in subscriber.patterns:
-            return None
+            if subscriber.options_of(pattern) == options:
+                return None
+            self.discard(subscriber, pattern)
         parsed = Pattern.parse(pattern)
-        table, key = self._place(parsed, pattern)
-        subscriber_set = table.get(key)
-        if subscriber_set is None:
-            subscriber_set = table[key] = SubscriberSet(pattern)
+        if options is PLAIN:
+            table, key = self._place(parsed, pattern)
+            subscriber_set = table.get(key)
+            if subscriber_set is None:
+                subscriber_set = table[key] = SubscriberSet(pattern)
+        else:
+            subscriber_set = self._set_with_options(subscriber, pattern, options)
         subscriber.patterns.add(subscriber_set.pattern)
         category = parsed.category
         subscriber.categories[category] = subscriber.categories.get(category, 0) + 1
         subscriber_set.members[subscriber] = None
         return subscriber_set.pattern
+
+    def _set_with_options(
+        self, subscriber: Subscriber, pattern: str, options: SubscriptionOptions
+    ) -> SubscriberSet:
+        sets = self._with_options.setdefault(pattern, {})
+        subscriber_set = sets.get(options)
+        if subscriber_set is None:
+            subscriber_set = sets[options] = SubscriberSet(pattern, options)
+        if subscriber.options is None:
+            subscriber.options = {}
+        subscriber.options[subscriber_set.pattern] = subscriber_set.options
+        return subscriber_set
 
     def discard(self, subscriber: Subscriber, pattern: str) -> bool:
         """Unsubscribe from one pattern; False where there was no such subscription."""
@@ -89,12 +124,38 @@ class SubscriptionIndex:
             subscriber.categories[category] = left
         else:
             del subscriber.categories[category]
+        options = subscriber.options_of(pattern)
+        if options is not PLAIN:
+            self._discard_with_options(subscriber, pattern, options)
+            return True
         table, key = self._place(parsed, pattern)
         subscriber_set = table[key]
         del subscriber_set.members[subscriber]
         if not subscriber_set.members:
             del table[key]
         return True
+
+    def _discard_with_options(
+        self, subscriber: Subscriber, pattern: str, options: SubscriptionOptions
+    ) -> None:
+        sets = self._with_options[pattern]
+        members = sets[options].members
+        del members[subscriber]
+        if not members:
+            del sets[options]
+            if not sets:
+                del self._with_options[pattern]
+        assert subscriber.options is not None, pattern
+        del subscriber.options[pattern]
+        if not subscriber.options:
+            subscriber.options = None
+
+    def matching_with_options(self, message: ChannelMessage) -> Iterator[SubscriberSet]:
+        """The audiences with options of a message's channel."""
+        for pattern in message.patterns:
+            sets = self._with_options.get(pattern)
+            if sets is not None:
+                yield from sets.values()
 
     def matching(self, message: ChannelMessage) -> Sequence[SubscriberSet]:
         """The audiences of a message's channel; at most four."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -47,6 +48,10 @@ _IDS: Final = range(-(1 << 63), 1 << 64)
 # Sequence numbers and epoch milliseconds; beyond it JSON numbers lose digits in browsers.
 _MAX_NUMBER: Final = (1 << 53) - 1
 
+# Messages per second and channel. Below, a client is better served by a snapshot now and then;
+# above, by WS_MAX_BROADCAST_RATE, whose default is 20.
+_RATES: Final = (0.1, 20)
+
 # WS_MAX_SUBSCRIPTIONS where nothing else is said.
 DEFAULT_PATTERNS: Final = 1024
 
@@ -68,7 +73,8 @@ class Subscribe:
 
     `positions`: say from which offsets on it is live. `snapshot`: begin with the last message of
     each channel. `since_ms`: begin with the messages of that time (epoch ms). `delivery`: None
-    leaves the connection's as it is, and so does `frames`.
+    leaves the connection's as it is, and so does `frames`. `max_rate`: messages per second and
+    channel at most; None for all.
     """
 
     id: CommandId
@@ -78,6 +84,7 @@ class Subscribe:
     since_ms: int | None = None
     delivery: Delivery | None = None
     frames: Frames | None = None
+    max_rate: float | None = None
 
     def without(self, patterns: Collection[str]) -> Subscribe:
         """The command of a client that has unsubscribed from these before its turn."""
@@ -89,7 +96,8 @@ class Resume:
     """Send what `selection` names, beginning behind `positions`.
 
     `topics`: those that the positions name, with partitions or without; `ids`: the ids that they
-    had then. `snapshot`: also the last message of each channel that is not replayed.
+    had then. `snapshot`: also the last message of each channel that is not replayed. `max_rate`:
+    as of Subscribe.
     """
 
     id: CommandId
@@ -100,6 +108,7 @@ class Resume:
     ids: Mapping[str, str] = attrs.field(factory=dict)
     snapshot: bool = False
     frames: Frames | None = None
+    max_rate: float | None = None
 
     def without(self, patterns: Collection[str]) -> Resume:
         """The command of a client that has unsubscribed from these before its turn."""
@@ -272,6 +281,7 @@ def _read_subscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -
         since,
         _delivery(data),
         _frames(data),
+        _max_rate(data),
     )
 
 
@@ -286,6 +296,7 @@ def _read_resume(command_id: CommandId, data: dict[str, Any], scope: Scope) -> S
         read_ids(data.get("ids", {}), scope.catalogue),
         _flag(data, "snapshot"),
         _frames(data),
+        _max_rate(data),
     )
 
 
@@ -357,6 +368,20 @@ def _frames(data: dict[str, Any]) -> Frames | None:
     return _choice(data, "frames", Frames)
 
 
+def _max_rate(data: dict[str, Any]) -> float | None:
+    """Rounded down to tenths: subscriptions at the same rate share their work."""
+    value = data.get("max_rate")
+    if value is None:
+        return None
+    low, high = _RATES
+    if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+        # 0.7 * 10 is 7.000000000000001, and 4.35 * 100 is 434.99999999999994.
+        return math.floor(value * 10 + 1e-9) / 10
+    raise CommandError(
+        ErrorCode.INVALID_MESSAGE, f"data.max_rate: a number from {low} to {high}, per second"
+    )
+
+
 def _choice(data: dict[str, Any], field: str, choices: type[_Choice]) -> _Choice | None:
     value = data.get(field)
     if value is None:
@@ -380,11 +405,11 @@ _Reader = Callable[[CommandId, dict[str, Any], Scope], Steps[Command]]
 # Per command the fields of its data; None where they do not matter.
 _READERS: Final[dict[str, tuple[Collection[str] | None, _Reader]]] = {
     "subscribe": (
-        (*NAMES, "positions", "snapshot", "since_ms", "delivery", "frames"),
+        (*NAMES, "positions", "snapshot", "since_ms", "delivery", "frames", "max_rate"),
         _read_subscribe,
     ),
     "resume": (
-        (*NAMES, "positions", "ids", "snapshot", "delivery", "frames"),
+        (*NAMES, "positions", "ids", "snapshot", "delivery", "frames", "max_rate"),
         _read_resume,
     ),
     "reconnect": (("client_id", "last_pos", "last_offset"), _read_reconnect),

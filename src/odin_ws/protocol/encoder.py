@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from odin_ws.protocol.deflate import STORED_BYTES, stored_header
-from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.protocol.envelope import ChannelMessage, Dialect
 from odin_ws.protocol.frames import text_header
 from odin_ws.protocol.wire_format import Frames, WireFormat
 from odin_ws.steps import Steps
@@ -29,6 +29,7 @@ _SINGLE_HEAD: Final = b'{"seq":'
 _BATCH_HEAD: Final = b'{"type":"batch","seq":'
 
 _REPLAY: Final = b',"replay":true'
+_AHEAD: Final = b',"ahead":true'
 
 # Compresses a tail; None where that does not pay.
 Pack = Callable[[bytes], bytes | None]
@@ -117,14 +118,18 @@ def encode_steps(
     pack: Pack | None = None,
     *,
     replay: bool = False,
+    skipped: int = 0,
+    ahead: bool = False,
 ) -> Steps[Encoded]:
     """Encode messages in steps: after each frame that was compressed the others may run.
 
     `pack`: compresses a tail, where the connection has agreed on that. `replay`: the messages were
-    sent, or could have been, before.
+    sent, or could have been, before. `skipped` and `ahead` as of `write`.
     """
     batch = form.frames is Frames.BATCH
     tails = _batches(messages, form) if batch else _singles(messages, form)
+    if skipped or ahead:
+        tails = _marked(tails, skipped, ahead=ahead and form.dialect is Dialect.V1)
     frames = []
     for offset, tail in tails:
         packed = None if pack is None else pack(tail)
@@ -142,13 +147,17 @@ def write(
     *,
     replay: bool = False,
     skipped: int = 0,
+    ahead: bool = False,
 ) -> bytes:
     """The frames of messages for one client, numbered from `seq` on.
 
     They are not compressed, which is allowed whatever was agreed on. `replay` as of `encode_steps`.
-    `skipped`: how many numbers before `seq` were left out.
+    `skipped`: how many numbers before `seq` were left out. `ahead`: an older message of the same
+    partition comes later; clients of version 0 have no positions, and are not told.
     """
     mark = _REPLAY if replay else b""
+    if ahead and form.dialect is Dialect.V1:
+        mark += _AHEAD
     first = b',"skipped":%d%b' % (skipped, mark) if skipped else mark
     batch = form.frames is Frames.BATCH
     head = _BATCH_HEAD if batch else _SINGLE_HEAD
@@ -164,6 +173,17 @@ def write(
 def _singles(messages: Iterable[ChannelMessage], form: WireFormat) -> Iterator[tuple[int, bytes]]:
     dialect = form.dialect
     return enumerate([message.tail(dialect) for message in messages])
+
+
+def _marked(
+    tails: Iterable[tuple[int, bytes]], skipped: int, *, ahead: bool
+) -> Iterator[tuple[int, bytes]]:
+    """Tails that say what was skipped before the first, and that all are ahead of others."""
+    mark = _AHEAD if ahead else b""
+    first = b',"skipped":%d%b' % (skipped, mark) if skipped else mark
+    for offset, tail in tails:
+        yield offset, first + tail
+        first = mark
 
 
 def _batches(messages: Iterable[ChannelMessage], form: WireFormat) -> Iterator[tuple[int, bytes]]:

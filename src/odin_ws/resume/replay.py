@@ -418,9 +418,14 @@ class Replay:
         if self._delivered:
             chunk = [message for message in chunk if not self._delivered.has(message)]
         self._context.stats.from_history += len(chunk)
+        # What other subscriptions hold back is older.
+        self._hub.settle(self._client.subscriber)
         self._send(chunk)
         self._hub.subscribe(
-            self._client.subscriber, list(self._resume_cursor.patterns), self._begins
+            self._client.subscriber,
+            list(self._resume_cursor.patterns),
+            self._begins,
+            self._start_position.options,
         )
         return True
 

@@ -73,6 +73,8 @@ class ReplayResponses:
         """Say what follows."""
         command, dialect = self.command, self.subscriber.form.dialect
         self._announced = replayed.messages
+        # The ack's positions are to be the client's, also beside what a rate holds back.
+        self.hub.settle(self.subscriber)
         self.on_begun()
         # Where it begins: whoever is cut off before the end of it can resume from there.
         begins = self.hub.stream.positions_of(self.topics)

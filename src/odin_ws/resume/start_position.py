@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from odin_ws.history import ResumeCursor
-from odin_ws.hub import Hub
+from odin_ws.hub import PLAIN, Hub, SubscriptionOptions
 from odin_ws.log_reader import Bounds, LogReader, LogUnavailable, Span
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import GapReason, TopicPartition
@@ -60,7 +60,8 @@ class StartPosition:
 
     The positions in `resume_cursor` say it. In partitions that have none there, `since`: with the
     messages of that time (epoch ms); `live`: with what is newest; `resume_topics`: as that says.
-    `snapshot`: and the last message of each channel that is not among what comes then.
+    `snapshot`: and the last message of each channel that is not among what comes then. `options`:
+    of the subscriptions.
     """
 
     resume_cursor: ResumeCursor
@@ -68,6 +69,7 @@ class StartPosition:
     live: bool = False
     snapshot: bool = False
     resume_topics: ResumeTopics | None = None
+    options: SubscriptionOptions = PLAIN
 
     @property
     def is_live(self) -> bool:

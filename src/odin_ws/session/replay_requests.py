@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from odin_ws.history import ResumeCursor
-from odin_ws.hub import Hub
+from odin_ws.hub import Hub, SubscriptionOptions
 from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.commands import Reconnect, Resume, Subscribe
 from odin_ws.protocol.errors import CommandError, ErrorCode
@@ -19,16 +19,22 @@ def start_position_of(
     command: Subscribe | Resume, patterns: Sequence[str], hub: Hub
 ) -> StartPosition:
     """Where the admitted patterns of a command begin: one place for all of them."""
+    options = SubscriptionOptions.of(command.max_rate)
     if isinstance(command, Subscribe):
         since = command.since_ms
         resume_cursor = ResumeCursor.sharing(patterns, {})
-        return StartPosition(resume_cursor, since, live=since is None, snapshot=command.snapshot)
+        return StartPosition(
+            resume_cursor, since, live=since is None, snapshot=command.snapshot, options=options
+        )
     topics = hub.stream.catalogue.topics_of(patterns)
     positions = {key: at for key, at in command.positions.items() if key.topic in topics}
     resume_cursor = ResumeCursor.sharing(patterns, positions)
     ids = {topic: one for topic, one in command.ids.items() if topic in topics}
     return StartPosition(
-        resume_cursor, snapshot=command.snapshot, resume_topics=ResumeTopics(command.topics, ids)
+        resume_cursor,
+        snapshot=command.snapshot,
+        resume_topics=ResumeTopics(command.topics, ids),
+        options=options,
     )
 
 

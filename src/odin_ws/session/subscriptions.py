@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from odin_ws.history import ResumeCursor
-from odin_ws.hub import Conflation, Hub
+from odin_ws.hub import Conflation, Hub, SubscriptionOptions
 from odin_ws.protocol.commands import (
     Delivery,
     Reconnect,
@@ -251,7 +251,7 @@ class Subscriptions:
         patterns = patterns_in(names)
         self.admission.spend(command, admitted.memory)
         self._on_begun(command)
-        hub.subscribe(subscriber, patterns)
+        hub.subscribe(subscriber, patterns, options=SubscriptionOptions.of(command.max_rate))
         needed = command.positions or hub.stream.is_partial
         topics = hub.stream.catalogue.topics_of(patterns) if needed else ()
         accepted = Accepted(

@@ -1,0 +1,268 @@
+"""Pacing (`max_rate`): a subscription gets the newest message of each channel, so often at most.
+
+What is held back is shared: subscribers that hold the same messages hold one object, which is
+extended once per step for all of them, and encoded once when it is released.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from heapq import heappop, heappush
+from itertools import count
+from operator import attrgetter
+from typing import Final
+
+from odin_ws.hub.merger import Merger
+from odin_ws.hub.stats import HubStats
+from odin_ws.hub.subscriber import Due, MarkedDue, Subscriber
+from odin_ws.hub.subscription_index import SubscriberSet
+from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.records import TopicPartition
+
+__all__ = ["Held", "Pace", "Pacer"]
+
+# Slots are computed as floats: a release that is due by this little later is due now, seconds.
+_TOLERANCE: Final = 0.001
+
+
+class Held:
+    """The newest message of each channel since the last release. It is never changed."""
+
+    __slots__ = ("_due", "_first", "count", "newest", "size")
+
+    def __init__(self, newest: dict[str, ChannelMessage], number: int, size: int) -> None:
+        self.newest = newest
+        self.count = number
+        """How many messages came since the last release, with those that were replaced."""
+        self.size = size
+        """Bytes of the newest messages' values."""
+        self._due: MarkedDue | None = None
+        # By partition the offset of its first message; made when it is asked for.
+        self._first: dict[tuple[str, int], int] | None = None
+
+    def with_messages(self, messages: Sequence[ChannelMessage]) -> Held:
+        """The same after more messages have come."""
+        newest, size = dict(self.newest), self.size
+        for message in messages:
+            old = newest.get(message.channel)
+            size += len(message.value) - (0 if old is None else len(old.value))
+            newest[message.channel] = message
+        return Held(newest, self.count + len(messages), size)
+
+    @property
+    def due(self) -> MarkedDue:
+        """The newest messages in the hub's order, one list for all who hold this."""
+        if self._due is None:
+            newest = sorted(self.newest.values(), key=attrgetter("order"))
+            self._due = MarkedDue(newest, skipped=self.count - len(newest))
+        return self._due
+
+    @property
+    def first(self) -> dict[tuple[str, int], int]:
+        """By topic and partition the lowest offset of what is held."""
+        if self._first is None:
+            self._first = {}
+            for message in self.newest.values():
+                record = message.record
+                key = record.topic, record.partition
+                self._first[key] = min(record.offset, self._first.get(key, record.offset))
+        return self._first
+
+    def is_passed_by(self, messages: Iterable[ChannelMessage]) -> bool:
+        """Whether some of these come after something held in their partition."""
+        first = self.first
+        for message in messages:
+            record = message.record
+            offset = first.get((record.topic, record.partition))
+            if offset is not None and offset < record.offset:
+                return True
+        return False
+
+
+_NOTHING: Final = Held({}, 0, 0)
+
+
+class Pace:
+    """What one subscriber is sent at one rate. `subscriber` is None once it has left."""
+
+    __slots__ = ("held", "next_at", "period", "subscriber")
+
+    def __init__(self, subscriber: Subscriber, max_rate: float) -> None:
+        self.subscriber: Subscriber | None = subscriber
+        self.period = 1 / max_rate
+        self.next_at = -math.inf
+        """Not before this is anything released again; Trio's seconds."""
+        self.held = _NOTHING
+
+
+class Pacer:
+    """Holds messages of paced subscriptions back until their time has come.
+
+    `max_bytes`: who holds more is sent it before its time. `stats`: messages that newer ones have
+    replaced are counted there.
+    """
+
+    def __init__(self, max_bytes: int, stats: HubStats) -> None:
+        self._max_bytes = max_bytes
+        self._stats = stats
+        # When something may be due: entries of what was released before are passed over.
+        self._schedule: list[tuple[float, int, Pace]] = []
+        self._number = count()
+        # All that hold something.
+        self._holding: dict[Pace, None] = {}
+
+    @property
+    def next_at(self) -> float:
+        """When to release the next time; infinite if nothing is held."""
+        return self._schedule[0][0] if self._holding else math.inf
+
+    def follow(self, subscriber: Subscriber) -> None:
+        """Give a subscriber the paces of its subscriptions, after those have changed."""
+        options = () if subscriber.options is None else subscriber.options.values()
+        rates = {one.max_rate for one in options if one.max_rate is not None}
+        before = subscriber.paces or {}
+        paces = {rate: before.get(rate) or Pace(subscriber, rate) for rate in rates}
+        subscriber.paces = paces or None
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber and what it holds."""
+        for pace in (subscriber.paces or {}).values():
+            self._end(pace)
+            # The schedule may have it for a while.
+            pace.subscriber = None
+        subscriber.paces = None
+
+    # ---- in the steps of a cycle
+
+    def hold(self, subscriber_sets: Collection[SubscriberSet], merger: Merger) -> None:
+        """Hold back what has come for these, after all others were given what is due to them.
+
+        Of subscriptions of one client that match the same message, the one that is sent it first
+        counts: without a rate, else with the highest one.
+        """
+        given: dict[Subscriber, tuple[Due, ...]] = {}
+        extended: dict[tuple[int, int], tuple[Held, Held, Due]] = {}
+        several = len(subscriber_sets) > 1
+        for subscriber_set in sorted(subscriber_sets, key=_rate, reverse=True):
+            pending, rate = subscriber_set.pending, _rate(subscriber_set)
+            subscriber_set.pending = Due()
+            for subscriber in subscriber_set.members:
+                news = pending
+                if subscriber.pending is not None:
+                    news = merger.without(news, subscriber.pending)
+                if several:
+                    before = given.get(subscriber, ())
+                    for one in before:
+                        news = merger.without(news, one)
+                    given[subscriber] = *before, pending
+                if news:
+                    assert subscriber.paces is not None, subscriber_set.pattern
+                    pace = subscriber.paces[rate]
+                    # What an id belongs to is kept beside the result.
+                    key = id(pace.held), id(news)
+                    found = extended.get(key)
+                    if found is None:
+                        after = pace.held.with_messages(news)
+                        found = extended[key] = after, pace.held, news
+                    self._begin(pace, found[0])
+
+    def _begin(self, pace: Pace, held: Held) -> None:
+        """Have a pace hold this, and release it when its time comes."""
+        if held.size > self._max_bytes:
+            pace.next_at = -math.inf
+            self._holding.pop(pace, None)
+        pace.held = held
+        if pace not in self._holding:
+            self._holding[pace] = None
+            heappush(self._schedule, (pace.next_at, next(self._number), pace))
+
+    def _end(self, pace: Pace) -> Held:
+        """Have a pace hold nothing; returns what it held."""
+        held, pace.held = pace.held, _NOTHING
+        self._holding.pop(pace, None)
+        return held
+
+    def _release(self, pace: Pace, now: float) -> Due:
+        """What a pace held, to be sent now."""
+        due = self._end(pace).due
+        due.receivers += 1
+        pace.next_at = now + pace.period
+        self._stats.messages_skipped += due.skipped
+        return due
+
+    def mark(self) -> None:
+        """Mark what is due to somebody from whom older messages of the partition are held back."""
+        if not self._holding:
+            return
+        # By held and due messages; both are kept beside the result.
+        marked: dict[tuple[int, int], tuple[Due, Held, Due]] = {}
+        for pace in self._holding:
+            subscriber = pace.subscriber
+            pending = None if subscriber is None else subscriber.pending
+            if subscriber is None or pending is None or pending.ahead:
+                continue
+            key = id(pace.held), id(pending)
+            found = marked.get(key)
+            if found is None:
+                passes = pace.held.is_passed_by(pending)
+                due = _marked(pending) if passes else pending
+                found = marked[key] = due, pace.held, pending
+            if found[0] is not pending:
+                pending.receivers -= 1
+                found[0].receivers += 1
+                subscriber.pending = found[0]
+
+    def release(self, now: float, merger: Merger) -> list[Subscriber]:
+        """Make due what may be sent now; returns those to whom nothing was due before."""
+        subscribers: list[Subscriber] = []
+        schedule = self._schedule
+        while schedule and schedule[0][0] <= now + _TOLERANCE:
+            _, _, pace = heappop(schedule)
+            if pace not in self._holding or pace.next_at > now + _TOLERANCE:
+                continue
+            subscriber = pace.subscriber
+            assert subscriber is not None
+            due = self._release(pace, now)
+            if subscriber.pending is None:
+                subscriber.pending = due
+                subscribers.append(subscriber)
+            else:
+                due.receivers -= 1
+                subscriber.pending = merger.merge(subscriber.pending, due)
+        return subscribers
+
+    # ---- of one subscriber, at any time
+
+    def take(self, subscriber: Subscriber, now: float) -> None:
+        """Make due to a subscriber all that it holds, before its time."""
+        merger = Merger()
+        for pace in (subscriber.paces or {}).values():
+            if pace in self._holding:
+                due = self._release(pace, now)
+                pending = subscriber.pending
+                subscriber.pending = due if pending is None else merger.merge(pending, due)
+
+    def is_passed(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> bool:
+        """Whether older messages than these are held back from a subscriber in a partition."""
+        paces = (subscriber.paces or {}).values()
+        return any(pace.held.is_passed_by(messages) for pace in paces)
+
+    def first_held(self, subscriber: Subscriber) -> dict[TopicPartition, int]:
+        """By partition the lowest offset that is held back from a subscriber."""
+        first: dict[TopicPartition, int] = {}
+        for pace in (subscriber.paces or {}).values():
+            for place, offset in pace.held.first.items():
+                key = TopicPartition(*place)
+                first[key] = min(offset, first.get(key, offset))
+        return first
+
+
+def _rate(subscriber_set: SubscriberSet) -> float:
+    max_rate = subscriber_set.options.max_rate
+    assert max_rate is not None, subscriber_set.pattern
+    return max_rate
+
+
+def _marked(due: Due) -> MarkedDue:
+    return MarkedDue(due, skipped=due.skipped, ahead=True)
