@@ -1,4 +1,4 @@
-"""`max_rate`: the newest message of each channel, so often at most, and what was skipped is told."""
+"""`max_rate`: the newest message of each channel, at most so often, with the number skipped."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 

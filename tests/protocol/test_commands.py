@@ -125,7 +125,7 @@ def test_positions_are_asked_for_by_a_field(data: dict[str, object], *, asked: b
     ("data", "expected"),
     [
         ({}, {}),
-        ({"snapshot": False, "since_ms": None, "delivery": None}, {}),
+        ({"snapshot": False, "since_ms": None, "delivery": None, "max_rate": None}, {}),
         ({"snapshot": True}, {"snapshot": True}),
         ({"since_ms": 0}, {"since_ms": 0}),
         ({"since_ms": 1_767_609_600_123}, {"since_ms": 1_767_609_600_123}),
@@ -134,6 +134,12 @@ def test_positions_are_asked_for_by_a_field(data: dict[str, object], *, asked: b
         ({"snapshot": True, "since_ms": None}, {"snapshot": True}),
         ({"delivery": "all"}, {"delivery": Delivery.ALL}),
         ({"delivery": "latest"}, {"delivery": Delivery.LATEST}),
+        ({"max_rate": 0.1}, {"max_rate": 0.1}),
+        ({"max_rate": 20}, {"max_rate": 20.0}),
+        # Rounded down to tenths, so that those who ask for about the same share the work.
+        ({"max_rate": 0.7}, {"max_rate": 0.7}),
+        ({"max_rate": 1 / 3}, {"max_rate": 0.3}),
+        ({"max_rate": 1.99}, {"max_rate": 1.9}),
     ],
     ids=str,
 )
@@ -142,7 +148,7 @@ def test_a_subscription_may_begin_in_the_past_and_skip(
 ) -> None:
     """What is not given, or null, is as if nothing was said of it."""
     command = decode({"type": "subscribe", "data": {"channels": ["BTC.trade"], **data}})
-    usual = {"snapshot": False, "since_ms": None, "delivery": None}
+    usual = {"snapshot": False, "since_ms": None, "delivery": None, "max_rate": None}
     assert isinstance(command, Subscribe)
     assert {name: getattr(command, name) for name in usual} == usual | expected
 
@@ -164,9 +170,10 @@ def test_a_resume_may_name_topic_ids_and_ask_for_a_snapshot() -> None:
     """Ids come back as the server gave them."""
     ids = {"odin.trades": "1f" * 16}
     data = {"channels": ["BTC.trade"], "positions": {}, "ids": ids, "snapshot": True}
-    command = decode({"type": "resume", "data": data})
+    command = decode({"type": "resume", "data": {**data, "max_rate": 0.55}})
     assert isinstance(command, Resume)
     assert (command.ids, command.snapshot, command.topics) == (ids, True, frozenset())
+    assert command.max_rate == 0.5
 
 
 def test_a_reconnect_has_a_position_for_each_channel() -> None:

@@ -77,8 +77,9 @@ def test_a_token_is_a_text(data: object) -> None:
         ("snapshot", [None, 0, 1, "true", [], {}], ["true or false"]),
         ("since_ms", [-1, 1.5, "0", True, [], {}, 2**53], ["an integer, 0 or more"]),
         ("delivery", ["", "newest", "ALL", 1, True, [], {}, ["all"]], ["all, latest"]),
+        ("max_rate", [0, 0.09, -1, 20.1, 10**400, "2", True, [], {}], ["from 0.1 to 20"]),
     ],
-    ids=["snapshot", "since_ms", "delivery"],
+    ids=["snapshot", "since_ms", "delivery", "max_rate"],
 )
 def test_an_option_has_its_values(field: str, values: list[object], allowed: list[str]) -> None:
     """The message names the field and what it may be; nothing is subscribed to on other terms."""

@@ -242,7 +242,7 @@ class _ServiceCollector(Collector):
         )
         yield _counter(
             "ws_messages_skipped",
-            "Messages that newer ones replaced, for subscribers to the latest",
+            "Messages that newer ones replaced, for subscribers to the latest or with a rate",
             service.hub.stats.messages_skipped,
         )
         yield _counter("ws_messages_received", "Commands from clients", sessions.commands)

@@ -112,7 +112,7 @@ def _literally(part: bytes) -> bytes:
     return part.replace(b"%", b"%%")
 
 
-def encode_steps(
+def encode_steps(  # noqa: PLR0913 -- three things may be said of the messages
     messages: Sequence[ChannelMessage],
     form: WireFormat,
     pack: Pack | None = None,
@@ -140,7 +140,7 @@ def encode_steps(
     return Encoded(head, _REPLAY if replay else b"", frames, len(messages))
 
 
-def write(
+def write(  # noqa: PLR0913 -- three things may be said of the messages
     messages: Sequence[ChannelMessage],
     seq: int,
     form: WireFormat,
