@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from odin_ws.bench.workload import Names, Workload, popularity, reach, subscriptions
+from odin_ws.catalogue import load_catalogue
 
 NAMES = Names("B1-", ["trade", "social"], ["odin.trades", "odin.social"])
 
@@ -63,6 +64,13 @@ def test_zipf() -> None:
 
     assert shares[1] == pytest.approx(shares[0] / 2)
     assert shares.sum() == pytest.approx(1)
+
+
+def test_workload_within_a_smaller_catalogue() -> None:
+    """It has no more topics than the catalogue, and no subscriber wants more channels than that."""
+    catalogue = load_catalogue('[[topics]]\nname = "t"\ncategory = "c"\n')
+
+    assert Workload(tokens=5, topics=8, each=20).within(catalogue) == Workload(tokens=5, each=5)
 
 
 def test_reach() -> None:

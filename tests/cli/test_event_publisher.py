@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from odin_ws.cli.event_publisher import Pace, TokenCount, publish_events
+from odin_ws.catalogue import default_catalogue, load_catalogue
+from odin_ws.cli.event_publisher import Pace, TokenCount, choose_tokens, publish_events
 from odin_ws.testing.events import Event, EventGenerator
 
 
@@ -84,7 +86,18 @@ def test_due_is_one_at_start_and_at_most_total(rate: float, total: int, elapsed:
 )
 def test_tokens_option_takes_number_or_names(text: str, tokens: tuple[str, ...]) -> None:
     """A number generates that many tokens; names are used once each."""
-    assert TokenCount().convert(text, None, None) == tokens
+    given = TokenCount().convert(text, None, None)
+    assert choose_tokens(given, default_catalogue()) == tokens
+
+
+def test_tokens_of_the_catalogue_come_first() -> None:
+    """Without the option, the tokens of `[demo]`; a number takes so many of them, and more."""
+    catalogue = load_catalogue(Path("examples/scores.toml").read_text("utf-8"))
+    assert choose_tokens(None, catalogue) == ("MUC-BVB", "RMA-FCB", "LIV-ARS", "PSG-OM")
+    assert choose_tokens(2, catalogue) == ("MUC-BVB", "RMA-FCB")
+    assert choose_tokens(5, catalogue) == (*catalogue.demo.tokens, "TOKEN5")
+    assert choose_tokens(("X",), catalogue) == ("X",)
+    assert len(choose_tokens(None, default_catalogue())) == 6
 
 
 @pytest.mark.parametrize("text", ["0", "100001", "*", "a,,b", "x" * 129])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from odin_ws.cli import main
 COMMANDS = (
     "serve",
     "config",
+    "catalogue",
     "topics",
     "publish",
     "tail",
@@ -45,11 +47,15 @@ def test_every_command_has_help(command: str) -> None:
     assert shown.output.startswith(f"Usage: main {command}")
 
 
-@pytest.mark.parametrize("command", [(), ("topics",), *((name,) for name in COMMANDS)])
+@pytest.mark.parametrize(
+    "command",
+    [(), ("topics",), ("catalogue",), ("catalogue", "check"), *((name,) for name in COMMANDS)],
+)
 def test_examples_of_help_are_valid(
     command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The parser accepts each example of each command's help."""
+    shutil.copytree("examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)  # it opens output files
     shown = CliRunner().invoke(main, [*command, "--help"])
     for line in shown.output.partition("Examples:\n")[2].splitlines():

@@ -28,6 +28,9 @@ from tests.docs.pages import ROOT, blocks, page
 PUBLISH_SECONDS = 0.1
 PATIENCE_SECONDS = 30
 
+# Pages whose commands only read the files of the same page.
+TRANSCRIBED = ("docs/settings.md", "docs/catalogue.md")
+
 # The name of the file that a block is the content of.
 FILE = re.compile(r"# (\S+\.(?:py|toml))\n")
 
@@ -73,11 +76,12 @@ def test_the_project_of_the_testing_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "output"),
-    [pytest.param(*one, id=one[0]) for one in transcripts("docs/settings.md")],
+    [pytest.param(*one, id=one[0]) for name in TRANSCRIBED for one in transcripts(name)],
 )
-def test_transcripts_of_the_settings_page(command: str, output: str, tmp_path: Path) -> None:
-    """Commands print what docs/settings.md shows; a line of … stands for any lines."""
-    write_files("docs/settings.md", tmp_path)
+def test_transcripts_of_commands(command: str, output: str, tmp_path: Path) -> None:
+    """Commands print what these pages show; a line of … stands for any lines."""
+    for name in TRANSCRIBED:
+        write_files(name, tmp_path)
     # Nothing of this machine's settings; odin-ws from the environment that runs the tests.
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.defpath}"}
     words = shlex.split(command)
@@ -105,6 +109,17 @@ def test_the_catalogue_of_the_settings_page(tmp_path: Path) -> None:
     assert catalogue.expand_channel("Oslo.EVERYTHING") == ("Oslo.measurement", "Oslo.warning")
     other = load_catalogue(connect.read_text("utf-8"))
     assert [topic.key for topic in other.topics.values()] == ["json", "confluent"]
+
+
+def test_catalogue_page_shows_the_examples(tmp_path: Path) -> None:
+    """docs/catalogue.md shows both files of examples/ as they are."""
+    scores, sensors, wrong = sorted(
+        (path for path in write_files("docs/catalogue.md", tmp_path)), key=lambda path: path.name
+    )
+    for path in (scores, sensors):
+        shown = path.read_text("utf-8").partition("\n")[2]
+        assert shown == (ROOT / "examples" / path.name).read_text("utf-8")
+    assert wrong.name == "wrong.toml"
 
 
 def test_the_policy_of_the_auth_page(tmp_path: Path) -> None:

@@ -107,6 +107,17 @@ async def test_floor(embedded: str) -> None:
     assert "CPU against the floor" in done.stdout
 
 
+async def test_another_catalogue(embedded: str) -> None:
+    """The records of another domain are published in its formats, and each is delivered."""
+    words = ("steady", "--kafka", embedded, "--rate", "50", "--events")
+    done, figures = await run_bench(*words, "--catalogue", "examples/sensors.toml")
+
+    (run,) = figures["runs"]
+    assert done.returncode == 0, done.stderr
+    assert set(run["problems"].values()) == {0}
+    assert run["received"] > 0
+
+
 MISUSES = {
     "a server without a broker": (
         ("--server", "ws://127.0.0.1:1/ws", "--pid", "1"),

@@ -217,7 +217,7 @@ async def test_a_catalogue_without_event_types_is_said(command: str, tmp_path: P
     path.write_text('[[topics]]\nname = "a"\ncategory = "b"\n', "utf-8")
     done = await run_command(command, WS_CATALOGUE=str(path))
     assert done.returncode == 2
-    assert done.stderr == f"odin-ws: WS_CATALOGUE={path}: no topic has events to make up\n"
+    assert done.stderr == f"odin-ws: WS_CATALOGUE={path}: no topic has event types to generate\n"
 
 
 @asynccontextmanager
@@ -258,6 +258,50 @@ async def test_demo_delivers_every_format_of_the_catalogue(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr + done.stdout
     last = done.stdout.splitlines()[-1]
     assert last == "received 60 of 60 messages, 3 of 3 event types, gaps 0"
+
+
+@pytest.mark.parametrize(("example", "types"), [("scores", 6), ("sensors", 5)])
+@pytest.mark.usefixtures("embedded")
+async def test_demo_runs_each_example_catalogue(example: str, types: int) -> None:
+    """`--catalogue` shows the categories of the example, and each event arrives."""
+    words = ("--catalogue", f"examples/{example}.toml", "--seconds", "2", "--rate", "50")
+    async with demo(*words) as (running, _):
+        done = await running.ended()
+    assert done.returncode == 0, done.stderr + done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last == f"received 100 of 100 messages, {types} of {types} event types, gaps 0"
+
+
+@pytest.mark.usefixtures("embedded")
+async def test_example_is_published_and_printed_by_tail() -> None:
+    """`tail` prints events of another domain like Odin's own."""
+    words = ("--catalogue", "examples/scores.toml", "--tokens", "MUC-BVB")
+    async with demo(*words) as (running, ports):
+        await running.says("messages", on="out")
+        url = f"ws://{LOOPBACK}:{ports[0]}/ws"
+        done = await run_command(
+            "tail", "--url", url, "--channels", "MUC-BVB.TICKER", "--count", "3"
+        )
+        running.interrupt()
+        await running.ended()
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert all(re.search(r"MUC-BVB\.(goals|cards) .* minute=\d+", line) for line in lines)
+
+
+async def test_topics_and_events_of_an_example(embedded: str) -> None:
+    """`topics create` and `publish` take the catalogue as an option."""
+    option = ("--catalogue", "examples/sensors.toml")
+    created = await run_command("topics", "create", *option, KAFKA_BROKERS=embedded)
+    assert created.returncode == 0, created.stderr
+    assert [line.partition(":")[0] for line in created.stdout.splitlines()] == [
+        "sensors.readings",
+        "sensors.alarms",
+    ]
+    done = await run_command("publish", *option, "--seconds", "1", KAFKA_BROKERS=embedded)
+    assert done.returncode == 0
+    assert done.stderr.startswith("published 50 events")
 
 
 @pytest.mark.usefixtures("embedded")

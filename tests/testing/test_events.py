@@ -109,6 +109,43 @@ def test_other_domains_get_events_too() -> None:
     assert json.loads(event.value)["type"] == "TURNED"
 
 
+def test_catalogue_rules_make_the_fields_of_an_event() -> None:
+    """Fields are those of `[demo]`; one name goes on over the event types, for each token."""
+    catalogue = load_catalogue(
+        """
+        [[topics]]
+        name = "a"
+        category = "b"
+        events = ["GOAL", "CARD"]
+
+        [demo.data.GOAL]
+        minute = { count = 1 }
+        team = "home"
+
+        [demo.data.CARD]
+        minute = { count = 1 }
+        """
+    )
+    generator = EventGenerator(["x", "y"], 1, catalogue)
+
+    def data(token: str, event_type: str) -> dict[str, object]:
+        event = generator.event(token, event_type, NOW_US)
+        return dict(json.loads(event.value)["data"])
+
+    assert data("x", "GOAL") == {"minute": 1, "team": "home", "pub_us": NOW_US}
+    assert data("x", "CARD") == {"minute": 2, "pub_us": NOW_US}
+    assert data("y", "CARD") == {"minute": 1, "pub_us": NOW_US}
+
+
+def test_catalogue_weights_shape_the_deck() -> None:
+    """In one round of the deck a type comes as often as its weight says, others once."""
+    topic = '[[topics]]\nname = "a"\ncategory = "b"\nevents = ["GOAL", "SHOT"]\n'
+    catalogue = load_catalogue(topic + "[demo.weights]\nSHOT = 4")
+    generator = EventGenerator(["x"], 1, catalogue)
+    made = Counter(json.loads(generator.next(NOW_US).value)["type"] for _ in range(10))
+    assert made == {"SHOT": 8, "GOAL": 2}
+
+
 @pytest.mark.parametrize("value_format", ValueFormat)
 @pytest.mark.parametrize("key_format", KeyFormat)
 @pytest.mark.parametrize("token", ["BTC", 'a"b\\', "Köln", "x" * 128])
@@ -167,6 +204,7 @@ def test_what_is_unknown_is_an_error() -> None:
 @pytest.mark.parametrize("count", [1, 12, 13, 500])
 def test_token_names_are_different_tokens(count: int) -> None:
     """There are as many as asked for, all different, and all of them can be keys."""
+    for names in (token_names(count), token_names(count, ["a", "TOKEN4"])):
+        assert len(set(names)) == len(names) == count
     names = token_names(count)
-    assert len(set(names)) == count
     assert all(map(is_token, names))

@@ -18,6 +18,7 @@ class Options:
 
     `kafka`: a broker's address, else one is started. `target`: a server that runs already, else
     one is started for each run, with `settings` before the run's own. `libs`: Apache Kafka's jars.
+    `catalogue_file`: topics of another domain.
     """
 
     kafka: str | None
@@ -26,3 +27,4 @@ class Options:
     loaders: int
     cores: Cores
     libs: Path
+    catalogue_file: Path | None = None

@@ -39,12 +39,16 @@ Progress = Callable[[str, float | None], None]
 
 @attrs.frozen
 class RunEnvironment:
-    """Where runs take place. `loaders`: how many processes hold the connections."""
+    """Where runs take place. `loaders`: how many processes hold the connections.
+
+    `catalogue_file`: topics of another domain.
+    """
 
     directory: Path
     cores: Cores
     loaders: int
     progress: Progress
+    catalogue_file: Path | None = None
 
 
 @attrs.frozen
@@ -170,7 +174,7 @@ async def open_load_processes(
     run: Run, target: Target, brokers: str | None, place: RunEnvironment
 ) -> AsyncIterator[LoadProcesses]:
     """Start the processes of a run; without `brokers` it is one against the floor."""
-    names = names_for(run.workload)
+    names = names_for(run.workload, place.catalogue_file)
     async with AsyncExitStack() as stack:
 
         async def start(name: str, plan: LoadPlan | PublishPlan) -> Worker:

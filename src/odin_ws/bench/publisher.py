@@ -15,8 +15,9 @@ import orjson
 from confluent_kafka import KafkaError, Producer
 
 from odin_ws.bench.messages import PublishPlan, Reader, read_plan, tell
-from odin_ws.bench.workload import popularity
+from odin_ws.bench.workload import catalogue_of, popularity
 from odin_ws.testing.events import EventGenerator
+from odin_ws.testing.record_formats import encode_key, value_prefix
 
 # Records a second; publishers of more gather for some milliseconds, as kpub.py does.
 _MANY: Final = 500
@@ -54,14 +55,19 @@ class Publisher:
         self._plan = plan
         topics = len(plan.names.topics)
         self._topics = [plan.names.topics[k % topics] for k in range(plan.workload.channels)]
-        self._keys = [plan.names.token(k // topics).encode() for k in range(plan.workload.channels)]
+        catalogue = catalogue_of(plan.names.catalogue_file)
+        formats = [catalogue.topics[topic] for topic in self._topics]
+        self._keys = [
+            encode_key(plan.names.token(k // topics), topic.key) for k, topic in enumerate(formats)
+        ]
+        self._prefixes = [value_prefix(topic.value) for topic in formats]
         drawn = np.random.default_rng(1).choice(
             plan.workload.channels, _DRAWN, p=popularity(plan.workload)
         )
         self._drawn: list[int] = drawn.tolist()
         self._pad = b"x" * max(0, plan.record_bytes - len(_VALUE % (10**12, 0, 0, 10**15, b"")))
         tokens = [plan.names.token(number) for number in range(plan.workload.tokens)]
-        self._events = EventGenerator(tokens, seed=1) if plan.events else None
+        self._events = EventGenerator(tokens, 1, catalogue) if plan.events else None
         self._channels = {
             (topic, key): channel
             for channel, (topic, key) in enumerate(zip(self._topics, self._keys, strict=True))
@@ -93,12 +99,13 @@ class Publisher:
             return
         pad, drawn, counts = self._pad, self._drawn, self.counts
         produce, topics, keys = self._producer.produce, self._topics, self._keys
+        prefixes = self._prefixes
         for place in range(self.published, until):
             channel = drawn[place % _DRAWN]
             counts[channel] += 1
             now_us = time.time_ns() // 1000
             value = _VALUE % (now_us // 1000, channel, counts[channel], now_us, pad)
-            produce(topics[channel], value, keys[channel])
+            produce(topics[channel], prefixes[channel] + value, keys[channel])
         self.published = max(until, self.published)
         self._producer.poll(0)
 

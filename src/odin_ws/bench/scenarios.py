@@ -9,6 +9,7 @@ from typing import Any, Final
 import attrs
 
 from odin_ws.bench.workload import EVENTS, Workload
+from odin_ws.catalogue import Catalogue
 
 __all__ = ["SCENARIOS", "SUITES", "TOKENS", "Disturbance", "Run", "Scenario"]
 
@@ -70,6 +71,15 @@ class Scenario:
     def with_options(self, options: Mapping[str, Any]) -> Scenario:
         """The same with other numbers."""
         return attrs.evolve(self, runs=tuple(_evolved(run, options) for run in self.runs))
+
+    def within(self, catalogue: Catalogue) -> Scenario:
+        """The same with the topics that the catalogue has; generated events are of all topics."""
+        runs = []
+        for run in self.runs:
+            topics = len(catalogue.topics) if run.events else run.workload.topics
+            workload = attrs.evolve(run.workload, topics=topics).within(catalogue)
+            runs.append(attrs.evolve(run, workload=workload))
+        return attrs.evolve(self, runs=tuple(runs))
 
 
 def _evolved(run: Run, options: Mapping[str, Any]) -> Run:

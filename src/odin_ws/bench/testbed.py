@@ -21,7 +21,7 @@ from odin_ws.bench.server import open_server
 from odin_ws.bench.suite import Measured
 from odin_ws.bench.target import Target
 from odin_ws.bench.topics import create_topics
-from odin_ws.bench.workload import names_for, reach
+from odin_ws.bench.workload import catalogue_of, names_for, reach
 
 __all__ = ["Testbed", "open_testbed"]
 
@@ -66,6 +66,7 @@ class Testbed:
             "WS_MAX_CONNECTIONS": str(max(1, run.connections + run.affected // 4)),
             "LOG_LEVEL": "warning",
             **run.settings,
+            **({"WS_CATALOGUE": str(file)} if (file := options.catalogue_file) else {}),
             **options.settings,
         }
         async with open_server(self._place.directory, settings, options.cores) as target:
@@ -74,7 +75,9 @@ class Testbed:
     async def _baseline(self, run: Run, label: str) -> Measurement:
         """The same load on the floor: as many messages a second to each connection."""
         directory, cores = self._place.directory, self._options.cores
-        rate = run.rate * reach(run.workload, names_for(run.workload), run.connections)
+        rate = run.rate * reach(
+            run.workload, names_for(run.workload, self._options.catalogue_file), run.connections
+        )
         calm = attrs.evolve(
             run,
             label=label,
@@ -99,6 +102,9 @@ async def open_testbed(options: Options, progress: Progress) -> AsyncIterator[Te
         directory = Path(name)
         progress("starting the broker", None)
         async with open_broker(options.kafka, options.libs, directory) as (address, broker):
-            await create_topics(address)
-            place = RunEnvironment(directory, options.cores, options.loaders, progress)
+            catalogue_file = options.catalogue_file
+            await create_topics(address, catalogue_of(catalogue_file))
+            place = RunEnvironment(
+                directory, options.cores, options.loaders, progress, catalogue_file
+            )
             yield Testbed(broker, address, place, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import trio
@@ -10,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from odin_ws.bench.errors import BenchFailed
-from odin_ws.catalogue import default_catalogue
+from odin_ws.catalogue import Catalogue, default_catalogue
 
 __all__ = ["PARTITIONS", "create_topics"]
 
@@ -22,29 +23,30 @@ _PATIENCE: Final = 30
 _POLL_SECONDS: Final = 0.1
 
 
-async def create_topics(brokers: str) -> None:
-    """Make those that are missing, and return when all are led.
+async def create_topics(brokers: str, catalogue: Catalogue | None = None) -> None:
+    """Make those of `catalogue` (Odin's) that are missing, and return when all are led.
 
     Raises:
         BenchFailed: the broker does not answer, or a topic has not as many partitions.
     """
+    topics = (catalogue or default_catalogue()).topics.keys()
     admin = AdminClient({"bootstrap.servers": brokers})
     try:
         with trio.fail_after(2 * _PATIENCE):
-            await trio.to_thread.run_sync(_create, admin, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(_create, admin, topics, abandon_on_cancel=True)
             while True:
-                if await trio.to_thread.run_sync(_are_led, admin, abandon_on_cancel=True):
+                if await trio.to_thread.run_sync(_are_led, admin, topics, abandon_on_cancel=True):
                     return
                 await trio.sleep(_POLL_SECONDS)
     except (KafkaException, trio.TooSlowError) as error:
         raise BenchFailed(f"the broker at {brokers}: {error}") from error
 
 
-def _create(admin: AdminClient) -> None:
+def _create(admin: AdminClient, topics: Collection[str]) -> None:
     there = admin.list_topics(timeout=_PATIENCE).topics
     wanted = [
         NewTopic(name, num_partitions=PARTITIONS, replication_factor=1)
-        for name in default_catalogue().topics
+        for name in topics
         if name not in there
     ]
     if wanted:
@@ -52,9 +54,9 @@ def _create(admin: AdminClient) -> None:
             future.result(_PATIENCE)
 
 
-def _are_led(admin: AdminClient) -> bool:
+def _are_led(admin: AdminClient, topics: Collection[str]) -> bool:
     there = admin.list_topics(timeout=_PATIENCE).topics
-    for name in default_catalogue().topics:
+    for name in topics:
         if name not in there:
             return False
         partitions = there[name].partitions.values()

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from odin_ws.catalogue import default_catalogue
+from odin_ws.catalogue import Catalogue, default_catalogue, load_catalogue
 
 __all__ = [
     "EVENTS",
     "Names",
     "Subscription",
     "Workload",
+    "catalogue_of",
     "names_for",
     "popularity",
     "reach",
@@ -55,6 +57,11 @@ class Workload:
         """How many channels there are."""
         return self.tokens * self.topics
 
+    def within(self, catalogue: Catalogue) -> Workload:
+        """The same with no more topics than the catalogue has."""
+        topics = min(self.topics, len(catalogue.topics))
+        return attrs.evolve(self, topics=topics, each=min(self.each, self.tokens * topics))
+
 
 EVENTS: Final = Workload(tokens=12, topics=8, everything=True)
 """The demo's twelve tokens in all topics, and subscribers to everything."""
@@ -62,11 +69,15 @@ EVENTS: Final = Workload(tokens=12, topics=8, everything=True)
 
 @attrs.frozen
 class Names:
-    """How tokens, categories and topics are called; `prefix` is this run's own."""
+    """How tokens, categories and topics are called; `prefix` is this run's own.
+
+    `catalogue_file`: where they are from, if not from Odin's catalogue.
+    """
 
     prefix: str
     categories: Sequence[str]
     topics: Sequence[str]
+    catalogue_file: str | None = None
 
     def token(self, number: int) -> str:
         """A token's name."""
@@ -78,16 +89,22 @@ class Names:
         return f"{self.token(token)}.{self.categories[topic]}"
 
 
-def names_for(workload: Workload) -> Names:
-    """Names in the first topics of Odin's catalogue.
+def catalogue_of(file: str | Path | None) -> Catalogue:
+    """The catalogue of a file, or Odin's. Raises CatalogueError."""
+    return default_catalogue() if file is None else load_catalogue(Path(file).read_text("utf-8"))
+
+
+def names_for(workload: Workload, catalogue_file: Path | None = None) -> Names:
+    """Names in the first topics of the catalogue.
 
     Tokens begin with letters of this run: what was published before is not for it.
     """
-    topics = list(default_catalogue().topics.values())[: workload.topics]
+    topics = list(catalogue_of(catalogue_file).topics.values())[: workload.topics]
     return Names(
         f"B{secrets.token_hex(3)}-",
         [topic.category for topic in topics],
         [topic.name for topic in topics],
+        None if catalogue_file is None else str(catalogue_file),
     )
 
 

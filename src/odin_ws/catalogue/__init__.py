@@ -8,13 +8,16 @@ from odin_ws.catalogue.channel_names import (
     has_control_characters,
     is_token,
 )
-from odin_ws.catalogue.loader import CatalogueError, default_catalogue, load_catalogue
+from odin_ws.catalogue.demo_events import DemoEvents
+from odin_ws.catalogue.errors import CatalogueError
+from odin_ws.catalogue.loader import default_catalogue, load_catalogue
 from odin_ws.catalogue.model import Catalogue, KeyFormat, Topic, ValueFormat
 
 __all__ = [
     "MAX_TOKEN_BYTES",
     "Catalogue",
     "CatalogueError",
+    "DemoEvents",
     "InvalidName",
     "KeyFormat",
     "NameCode",

@@ -15,6 +15,7 @@ from odin_ws.catalogue.channel_names import (
     NameCode,
     check_token,
 )
+from odin_ws.catalogue.demo_events import DemoEvents
 from odin_ws.pattern import ANY, Pattern, channel_name
 
 __all__ = ["Catalogue", "KeyFormat", "Topic", "ValueFormat"]
@@ -64,6 +65,7 @@ class Catalogue:
     topics: Mapping[str, Topic]
     bundles: Mapping[str, tuple[str, ...]]
     subject_prefix: str
+    demo: DemoEvents = attrs.field(factory=DemoEvents)
     categories: Mapping[str, Topic] = attrs.field(init=False)
     event_types: Mapping[str, Topic] = attrs.field(init=False)
 

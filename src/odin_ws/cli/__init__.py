@@ -15,6 +15,7 @@ __all__ = ["main"]
 _COMMANDS: Final = (
     "serve",
     "config",
+    "catalogue",
     "topics",
     "publish",
     "tail",

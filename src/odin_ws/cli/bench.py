@@ -16,7 +16,9 @@ from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.options import Options
 from odin_ws.bench.scenarios import SCENARIOS, SUITES
 from odin_ws.bench.target import Cores, Target
+from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
 from odin_ws.cli.command_runner import CommandFailed, run
+from odin_ws.cli.environment import exit_with_usage_error
 from odin_ws.cli.examples import examples
 
 __all__ = ["bench"]
@@ -96,6 +98,10 @@ def _help() -> str:
         ),
         ("Figures as JSON, latency as a picture", "odin-ws bench storm --json - --plot s.svg"),
         (
+            "Events of another domain",
+            "odin-ws bench bytes --catalogue examples/scores.toml",
+        ),
+        (
             "A running server, with the broker that it reads from",
             "odin-ws bench steady --server ws://HOST:3002/ws --kafka HOST:9092 --pid 4711",
         ),
@@ -148,6 +154,12 @@ def _help() -> str:
     help="A setting of the server; repeatable.",
 )
 @click.option(
+    "--catalogue",
+    "catalogue_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Topics of another domain.",
+)
+@click.option(
     "--loaders",
     type=click.IntRange(1, 64),
     default=1,
@@ -187,6 +199,9 @@ def bench(
         raise click.UsageError("--clients and --connections exclude each other")
     if scenario in SUITES and given:
         raise click.UsageError(f"{scenario} is a suite: its runs have fixed numbers")
+    catalogue = _read_catalogue(options["catalogue_file"])
+    if scenario in SUITES and options["catalogue_file"] is not None:
+        raise click.UsageError(f"{scenario} is a suite of Odin's catalogue: no --catalogue")
     pin, baseline = options.pop("pin"), options.pop("floor")
     json_file, plot_file = options.pop("json_file"), options.pop("plot_file")
     how = Options(
@@ -200,8 +215,20 @@ def bench(
     outputs = Outputs(json_file, plot_file)
     if scenario in SUITES:
         sys.exit(run(partial(run_suite, scenario, how, outputs=outputs)))
-    chosen = SCENARIOS[scenario].with_options(given)
+    chosen = SCENARIOS[scenario].with_options(given).within(catalogue)
     sys.exit(run(partial(run_scenario, scenario, chosen, how, baseline=baseline, outputs=outputs)))
+
+
+def _read_catalogue(file: Path | None) -> Catalogue:
+    if file is None:
+        return default_catalogue()
+    try:
+        catalogue = load_catalogue(file.read_text("utf-8"))
+    except (CatalogueError, OSError, UnicodeDecodeError) as error:
+        exit_with_usage_error(f"--catalogue {file}: {error}")
+    if not catalogue.event_types:
+        exit_with_usage_error(f"--catalogue {file}: no topic has event types to generate")
+    return catalogue
 
 
 def _cores(pids: Sequence[int], *, pin: bool) -> Cores:

@@ -23,10 +23,11 @@ from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import CommandFailed, drain_on_signals, run, say, write_line
 from odin_ws.cli.demo_display import Display, open_display
 from odin_ws.cli.environment import read_event_catalogue, read_settings
-from odin_ws.cli.event_publisher import Pace, TokenCount, publish_events
+from odin_ws.cli.event_publisher import Pace, TokenCount, choose_tokens, publish_events
 from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import open_producer
 from odin_ws.cli.message_text import describe_end, printable
+from odin_ws.cli.setting_options import catalogue_option, overrides
 from odin_ws.cli.tally import Tally
 from odin_ws.cli.topics import create_topics
 from odin_ws.kafka.security import KafkaSecurity
@@ -64,6 +65,7 @@ _ARRIVE_SECONDS: Final = 5
         ("Until Ctrl-C", "odin-ws demo"),
         ("500 events per second for 10 s", "odin-ws demo --rate 500 --seconds 10"),
         ("Two tokens, any free ports", "odin-ws demo --tokens BTC,ODIN --port 0 --ops-port 0"),
+        ("Another domain", "odin-ws demo --catalogue examples/scores.toml"),
     ),
 )
 @click.option(
@@ -81,10 +83,9 @@ _ARRIVE_SECONDS: Final = 5
 @click.option(
     "--tokens",
     type=TokenCount(),
-    default="6",
-    show_default=True,
-    help="Number of generated tokens, or their names.",
+    help="Number of generated tokens, or their names; default: the catalogue's, else 6.",
 )
+@catalogue_option
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -99,8 +100,13 @@ _ARRIVE_SECONDS: Final = 5
     show_default=True,
     help="Port for health and metrics; 0 for any free port.",
 )
-def demo(
-    seconds: float | None, rate: float, tokens: tuple[str, ...], port: int, ops_port: int
+def demo(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
+    seconds: float | None,
+    rate: float,
+    tokens: int | tuple[str, ...] | None,
+    catalogue_file: str | None,
+    port: int,
+    ops_port: int,
 ) -> None:
     """Run a broker, a publisher, the server and a client on this machine.
 
@@ -110,7 +116,7 @@ def demo(
     """
     defaults = {name: value for name, value in _BROADCAST_RATE.items() if name not in os.environ}
     settings = attrs.evolve(
-        read_settings(say, defaults),
+        read_settings(say, defaults | overrides(WS_CATALOGUE=catalogue_file)),
         kafka_assignment="all",
         ws_workers=1,  # the server runs in this process
         kafka_fetch_max_wait_seconds=_FETCH_WAIT_SECONDS,
@@ -123,7 +129,7 @@ def demo(
     for address, option in ((settings.ws_addr, "--port"), (settings.ws_ops_addr, "--ops-port")):
         if not is_free(address.port):
             raise CommandFailed(f"port {address.port} is in use: choose another with {option}")
-    events = EventGenerator(tokens, random.getrandbits(32), catalogue)
+    events = EventGenerator(choose_tokens(tokens, catalogue), random.getrandbits(32), catalogue)
     pace = Pace(rate, None if seconds is None else max(1, round(rate * seconds)))
     sys.exit(run(partial(_run, settings, catalogue, events, pace)))
 

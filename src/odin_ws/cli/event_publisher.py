@@ -11,10 +11,10 @@ import attrs
 import click
 import trio
 
-from odin_ws.catalogue import InvalidName, check_token
+from odin_ws.catalogue import Catalogue, InvalidName, check_token
 from odin_ws.testing.events import Event, EventGenerator, token_names
 
-__all__ = ["Pace", "Sink", "TokenCount", "publish_events"]
+__all__ = ["Pace", "Sink", "TokenCount", "choose_tokens", "publish_events"]
 
 # Above 100 events per second one wake-up sends several: nobody sees 10 ms.
 _SLICE_SECONDS: Final = 0.01
@@ -25,27 +25,42 @@ _MAX_BATCH: Final = 200
 _MAX_TOKENS: Final = 100_000
 
 
-class TokenCount(click.ParamType[tuple[str, ...]]):
+_DEFAULT_TOKENS: Final = 6
+
+
+class TokenCount(click.ParamType[int | tuple[str, ...]]):
     """An option type: a number of generated tokens, or token names separated by commas."""
 
     name = "N|TOKEN,…"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Return the tokens; fails if a name is invalid or the number is out of range."""
+    ) -> int | tuple[str, ...]:
+        """Return number or names; fails if a name is invalid or the number is out of range."""
         if isinstance(value, tuple):
             return value
         text = str(value)
         if text.isdecimal():
             if not 1 <= int(text) <= _MAX_TOKENS:
                 self.fail(f"{text}: must be 1 to {_MAX_TOKENS} tokens", param, ctx)
-            return token_names(int(text))
+            return int(text)
         names = [name.strip() for name in text.split(",")]
         try:
             return tuple(dict.fromkeys(check_token(name, name) for name in names))
         except InvalidName as error:
             self.fail(f"{error.name!r}: {error.message}", param, ctx)
+
+
+def choose_tokens(given: int | tuple[str, ...] | None, catalogue: Catalogue) -> tuple[str, ...]:
+    """Return the tokens of `--tokens`; without it those of the catalogue's `[demo]`, else six."""
+    match given:
+        case tuple():
+            return given
+        case None:
+            return catalogue.demo.tokens or token_names(_DEFAULT_TOKENS)
+        case int(count):
+            names = catalogue.demo.tokens
+            return token_names(count, names) if names else token_names(count)
 
 
 @attrs.frozen

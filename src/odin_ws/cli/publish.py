@@ -15,9 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say
 from odin_ws.cli.environment import read_event_catalogue, read_kafka_security, read_settings
-from odin_ws.cli.event_publisher import Pace, TokenCount, publish_events
+from odin_ws.cli.event_publisher import Pace, TokenCount, choose_tokens, publish_events
 from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import Producer, open_admin, open_producer, silence_aiokafka
+from odin_ws.cli.setting_options import catalogue_option, overrides
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.testing.events import EventGenerator
 
@@ -37,6 +38,7 @@ _LINE_SECONDS: Final = 5
             "KAFKA_BROKERS=kafka:9092 odin-ws publish --rate 1000 --seconds 60",
         ),
         ("The same events in each run", "odin-ws publish --tokens BTC,ODIN --seed 1"),
+        ("Another domain", "odin-ws publish --catalogue examples/scores.toml"),
     ),
 )
 @click.option(
@@ -49,29 +51,35 @@ _LINE_SECONDS: Final = 5
 @click.option(
     "--tokens",
     type=TokenCount(),
-    default="6",
-    show_default=True,
-    help="Number of generated tokens, or their names.",
+    help="Number of generated tokens, or their names; default: the catalogue's, else 6.",
 )
+@catalogue_option
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
     help="Stop after this time; default: at Ctrl-C.",
 )
 @click.option("--seed", type=int, help="Generate the same events in each run.")
-def publish(rate: float, tokens: tuple[str, ...], seconds: float | None, seed: int | None) -> None:
+def publish(
+    rate: float,
+    tokens: int | tuple[str, ...] | None,
+    catalogue_file: str | None,
+    seconds: float | None,
+    seed: int | None,
+) -> None:
     """Publish generated events of every type to KAFKA_BROKERS, keyed by token.
 
-    Keys and values have the formats that WS_CATALOGUE gives each topic.
+    Keys and values have the formats that the catalogue gives each topic, and events the fields of
+    its section [demo].
     `data.pub_us` of each event is its publish time in epoch microseconds.
     The topics must exist: `odin-ws topics create`.
     """
     silence_aiokafka()
-    settings = read_settings(say)
+    settings = read_settings(say, overrides(WS_CATALOGUE=catalogue_file))
     catalogue = read_event_catalogue(settings)
     if seed is None:
         seed = random.getrandbits(32)
-    events = EventGenerator(tokens, seed, catalogue)
+    events = EventGenerator(choose_tokens(tokens, catalogue), seed, catalogue)
     pace = Pace(rate, None if seconds is None else max(1, round(rate * seconds)))
     sys.exit(run(partial(_publish, read_kafka_security(settings), catalogue, events, pace)))
 

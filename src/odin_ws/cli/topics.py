@@ -14,6 +14,7 @@ from odin_ws.cli.command_runner import run, say, write_line
 from odin_ws.cli.environment import read_catalogue, read_kafka_security, read_settings
 from odin_ws.cli.examples import examples
 from odin_ws.cli.kafka_clients import ExistingTopic, open_admin, silence_aiokafka
+from odin_ws.cli.setting_options import catalogue_option, overrides
 from odin_ws.cli.tables import print_table
 from odin_ws.kafka.security import KafkaSecurity
 
@@ -59,23 +60,25 @@ def topics() -> None:
     show_default=True,
     help="Brokers that keep a copy of each partition.",
 )
-def create(partitions: int, replication: int) -> None:
+@catalogue_option
+def create(partitions: int, replication: int, catalogue_file: str | None) -> None:
     """Create the topics of the catalogue that do not exist.
 
     Does not change existing topics.
     """
     silence_aiokafka()
-    settings = read_settings(say)
+    settings = read_settings(say, overrides(WS_CATALOGUE=catalogue_file))
     security = read_kafka_security(settings)
     command = partial(_create, security, read_catalogue(settings), partitions, replication)
     sys.exit(run(command))
 
 
 @topics.command("list")
-def list_topics() -> None:
+@catalogue_option
+def list_topics(catalogue_file: str | None) -> None:
     """List the catalogue's topics, their partitions, and whether they exist."""
     silence_aiokafka()
-    settings = read_settings(say)
+    settings = read_settings(say, overrides(WS_CATALOGUE=catalogue_file))
     sys.exit(run(partial(_list, read_kafka_security(settings), read_catalogue(settings))))
 
 

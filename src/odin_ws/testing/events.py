@@ -1,4 +1,4 @@
-"""Generates events like the Odin platform's, the same for the same seed.
+"""Generates events like the Odin platform's, or by a catalogue's rules; same seed, same events.
 
 Time comes from the caller and chance from the seed, so nothing here reads a clock.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from random import Random
 from typing import Any, Final, NamedTuple
 
 from odin_ws.catalogue import Catalogue, default_catalogue
+from odin_ws.catalogue.demo_events import Scalar
 from odin_ws.testing.record_formats import encode_key, encode_value
 
 __all__ = ["Event", "EventGenerator", "token_names"]
@@ -63,14 +64,18 @@ class Event(NamedTuple):
     value: bytes
 
 
-def token_names(count: int) -> tuple[str, ...]:
-    """That many different tokens, the same ones every time; `BTC` is the first."""
-    return _NAMES[:count] + tuple(f"TOKEN{number}" for number in range(len(_NAMES) + 1, count + 1))
+def token_names(count: int, names: Sequence[str] = _NAMES) -> tuple[str, ...]:
+    """That many different tokens, the same ones every time: `names`, then `TOKEN7` and so on."""
+    given = dict.fromkeys(names[:count])
+    numbered = (f"TOKEN{number}" for number in range(len(names) + 1, 2 * count + 1))
+    return (*given, *islice((name for name in numbered if name not in given), count - len(given)))
 
 
 class EventGenerator:
-    """Makes up events for `tokens`, of the event types of `catalogue`, in its topics' formats.
+    """Generates events for `tokens`, of the event types of `catalogue`, in its topics' formats.
 
+    The section `[demo]` of the catalogue says which fields an event type has; Odin's own types
+    need no rule, and other types without one have a random number.
     Event types come as cards from a shuffled deck: all of them appear in every round of it, 52
     events with Odin's catalogue. The first tokens are the most traded ones.
     """
@@ -92,8 +97,7 @@ class EventGenerator:
         Raises KeyError for a token or event type that is none of the generator's.
         """
         topic = self._catalogue.event_types[event_type]
-        make = _MAKERS.get(event_type, _unknown)
-        data = make(self._tokens[token])
+        data = self._data(self._tokens[token], event_type)
         data["pub_us"] = now_us
         value = {"type": event_type, "timestamp": now_us // 1000, "data": data}
         return Event(topic.name, encode_key(token, topic.key), encode_value(value, topic.value))
@@ -101,13 +105,22 @@ class EventGenerator:
     def next(self, now_us: int) -> Event:
         """An event of the next type for some token; `now_us` as in `event`."""
         if not self._deck:
+            weights = {**_SHARES, **self._catalogue.demo.weights}
             types = self._catalogue.event_types
-            self._deck = [name for name in types for _ in range(_SHARES.get(name, 1))]
+            self._deck = [name for name in types for _ in range(weights.get(name, 1))]
             self._random.shuffle(self._deck)
         place = bisect(self._weights, self._random.random() * self._weights[-1])
         # The product may round up to the last weight itself.
         token = self._names[min(place, len(self._names) - 1)]
         return self.event(token, self._deck.pop(), now_us)
+
+    def _data(self, token: _Token, event_type: str) -> Data:
+        rules = self._catalogue.demo.data.get(event_type)
+        if rules is None:
+            return _MAKERS.get(event_type, _unknown)(token)
+        for name, rule in rules.items():
+            token.fields[name] = rule.next(token.fields.get(name), self._random)
+        return {name: token.fields[name] for name in rules}
 
 
 class _Token:
@@ -127,6 +140,8 @@ class _Token:
         self.favorites = random.randint(0, 500)
         self.renamed = 0
         self.balances: dict[str, float] = {}
+        # The last values by a catalogue's rules; event types share fields of one name.
+        self.fields: dict[str, Scalar] = {}
 
     def wallet(self) -> str:
         return self.random.choice(self.wallets)

@@ -8,7 +8,7 @@ import orjson
 
 from odin_ws.catalogue import KeyFormat, ValueFormat
 
-__all__ = ["encode_key", "encode_value"]
+__all__ = ["encode_key", "encode_value", "value_prefix"]
 
 # Confluent's wire format: a zero byte, and the id of a schema in 4 bytes. Readers that ask no
 # registry take any id.
@@ -28,8 +28,13 @@ def encode_key(token: str, key_format: KeyFormat) -> bytes:
 
 def encode_value(event: dict[str, object], value_format: ValueFormat) -> bytes:
     """Return the record value that holds `event`."""
+    return value_prefix(value_format) + orjson.dumps(event)
+
+
+def value_prefix(value_format: ValueFormat) -> bytes:
+    """Return the bytes before the JSON object of a record value."""
     match value_format:
         case ValueFormat.JSON:
-            return orjson.dumps(event)
+            return b""
         case ValueFormat.CONFLUENT_JSON:
-            return _SCHEMA_PREFIX + orjson.dumps(event)
+            return _SCHEMA_PREFIX

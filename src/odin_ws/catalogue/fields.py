@@ -1,0 +1,81 @@
+"""Reads the fields of a catalogue file; each error names the field and what is allowed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from odin_ws.catalogue.errors import CatalogueError
+from odin_ws.pattern import ANY
+
+__all__ = [
+    "check_keys",
+    "check_unique",
+    "read_format",
+    "read_table",
+    "read_text",
+    "read_texts",
+    "read_word",
+]
+
+_Format = TypeVar("_Format", bound=StrEnum)
+
+
+def read_format(value: Any, formats: type[_Format], place: str) -> _Format:
+    """Return the format that `value` names."""
+    if isinstance(value, str) and value in list(formats):
+        return formats(value)
+    raise CatalogueError(place, f"{value!r} is none of {', '.join(formats)}")
+
+
+def check_keys(table: dict[str, Any], allowed: set[str], place: str) -> None:
+    """Raise CatalogueError if `table` has other keys than these."""
+    unknown = sorted(set(table) - allowed)
+    if not unknown:
+        return
+    problem = f"unknown key {', '.join(unknown)}; allowed: {', '.join(sorted(allowed))}"
+    where = f"{place}." if place else ""
+    raise CatalogueError(f"{where}{unknown[0]}", problem)
+
+
+def read_table(value: Any, place: str) -> dict[str, Any]:
+    """Return `value` if it is a table."""
+    if not isinstance(value, dict):
+        raise CatalogueError(place, "a table is needed")
+    return value
+
+
+def read_text(value: Any, place: str) -> str:
+    """Return `value` if it is a text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise CatalogueError(place, f"a text is needed, not {value!r}")
+    return value
+
+
+def read_word(value: Any, place: str) -> str:
+    """Return a category or bundle: what follows the last dot of a channel, so it has none."""
+    word = read_text(value, place)
+    if "." in word or ANY in word:
+        raise CatalogueError(place, f"{word!r} may hold neither a dot nor a *")
+    return word
+
+
+def read_texts(value: Any, place: str) -> tuple[str, ...]:
+    """Return `value` if it is a list of texts."""
+    if not isinstance(value, list):
+        raise CatalogueError(place, f"a list of texts is needed, not {value!r}")
+    return tuple(read_text(item, place) for item in value)
+
+
+def check_unique(names: Iterable[tuple[str, str]], what: str) -> None:
+    """Raise CatalogueError at the place of the first name that was given before.
+
+    `names`: pairs of a place and the name there.
+    """
+    seen: Counter[str] = Counter()
+    for place, name in names:
+        if seen[name]:
+            raise CatalogueError(place, f"{what} given twice: {name}")
+        seen[name] += 1
