@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
+from odin_ws.backoff import Backoff
 from odin_ws.history import Pin, ResumeCursor
 from odin_ws.records import TopicPartition
 from odin_ws.resume.scan_chunks import Chunk, ChunkStream
@@ -45,8 +46,8 @@ class WaitingGroup:
     """When the first cursor came."""
     joined_at: float
     """When the last cursor came."""
-    attempts: int = 0
-    """How often the log did not answer in a row."""
+    backoff: Backoff | None = None
+    """The back-off since the log answered last; None if it did not fail."""
     not_before: float = -math.inf
     """When the next scan may begin, after a failure."""
     cursors: dict[ScanCursor, None] = attrs.field(factory=dict)

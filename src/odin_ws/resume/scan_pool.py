@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Awaitable, Callable, Iterator
+from copy import copy
 from typing import Final
 
 import trio
 
+from odin_ws.backoff import Backoff
 from odin_ws.history import ResumeCursor
 from odin_ws.hub import Hub
 from odin_ws.log_reader import LogReader, LogUnavailable, RecordsExpired
@@ -31,9 +32,8 @@ _GATHER_FACTOR: Final = 2.0
 # How often one scan goes back at most: its other clients wait meanwhile.
 _REWINDS: Final = 3
 
-# Seconds until the log is read again after a failure: the first wait, doubled up to the longest.
+# Seconds until the log is read again after a failure: the ceilings of the first and longest wait.
 _BACKOFF_SECONDS: Final = (0.5, 8.0)
-_JITTER: Final = (0.75, 1.25)
 
 # Cursors that are attached or change their group between two yields: 50 us each.
 _SLICE_CLIENTS: Final = 32
@@ -102,7 +102,7 @@ class ScanPool:
 
         For a client in a group that is the last read of any scan.
         """
-        if cursor.group is not None and not cursor.group.attempts:
+        if cursor.group is not None and cursor.group.backoff is None:
             others = [scan.progressed_at for scan in self._scans]
             return max(cursor.progressed_at, self._progressed_at, *others)
         return cursor.progressed_at
@@ -172,7 +172,7 @@ class ScanPool:
 
     def _young(self, group: WaitingGroup) -> Scan | None:
         """Return a scan that can go back for a group that it has passed; None without one."""
-        if group.attempts:
+        if group.backoff is not None:
             return None
         able = (scan for scan in self._scans if scan.rewinds < _REWINDS)
         return next((scan for scan in able if scan.can_go_back(group.lowest)), None)
@@ -192,7 +192,7 @@ class ScanPool:
             await scan.end_all(ScanEnd.EXPIRED)
         except LogUnavailable:
             self.stats.failed += 1
-            await self._retry(scan, 0 if scan.reads else group.attempts + 1)
+            await self._retry(scan, group)
         finally:
             self._scans.remove(scan)
             self._progressed_at = max(self._progressed_at, scan.progressed_at)
@@ -218,13 +218,15 @@ class ScanPool:
             self.stats.waiting -= 1
             yield cursor
 
-    async def _retry(self, scan: Scan, attempts: int) -> None:
+    async def _retry(self, scan: Scan, failed: WaitingGroup) -> None:
         """Put the cursors of a failed scan into groups by the topics that they need."""
         # A cursor that joined now would not be told of the failure.
         scan.close()
-        least, maximum = _BACKOFF_SECONDS
-        seconds = min(maximum, least * 2**attempts) * random.uniform(*_JITTER)  # noqa: S311 -- jitter
-        not_before = trio.current_time() + seconds
+        has_read = bool(scan.reads)
+        backoff = Backoff(*_BACKOFF_SECONDS)
+        if failed.backoff is not None and not has_read:
+            backoff = failed.backoff
+        not_before = trio.current_time() + backoff.next()
         found: set[frozenset[str]] = set()
         for count, cursor in enumerate(scan.everybody, 1):
             if cursor.scan is not scan:
@@ -234,7 +236,9 @@ class ScanPool:
             found.add(topics)
             self._wait(cursor, topics)
             group = self._groups[topics]
-            group.attempts = max(group.attempts, attempts)
+            if group.backoff is None and not has_read:
+                # The groups are retried, and fail, independently.
+                group.backoff = copy(backoff)
             group.not_before = not_before
             cursor.wake()
             if not count % _SLICE_CLIENTS:
