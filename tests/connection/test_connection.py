@@ -1,10 +1,12 @@
 """A connection goes through its states in order, with one reason to end and one task at a time."""
 
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
 from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.auth.grants import full_grant
 from odin_ws.catalogue import default_catalogue
@@ -52,8 +54,7 @@ async def run(connection: Connection) -> None:
     await connection.run(ANSWER, Silent(), FrameReader(1000, 10), b"")
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_states_come_in_order() -> None:
+async def test_states_come_in_order(autojump_clock: MockClock) -> None:
     """Each with what may be sent in it; the first reason to close stands."""
     transport = FakeTransport()
     connection = new(transport)
@@ -90,8 +91,7 @@ async def test_connection_that_is_abandoned_in_its_handshake_is_sent_nothing() -
     )
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_second_task_of_a_connection_is_a_bug() -> None:
+async def test_second_task_of_a_connection_is_a_bug(autojump_clock: MockClock) -> None:
     """Replays come one after the other; when one has ended the next may start."""
     transport = FakeTransport()
     connection = new(transport)

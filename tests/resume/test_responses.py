@@ -1,17 +1,19 @@
 """What a command that begins in the past is told."""
 
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
 from __future__ import annotations
 
-import pytest
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.session.conversation import Talker, open_house
 
 NOTHING = {"odin.trades": {"0": -1}}
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_what_was_unsubscribed_meanwhile_is_not_acknowledged() -> None:
+async def test_what_was_unsubscribed_meanwhile_is_not_acknowledged(
+    autojump_clock: MockClock,
+) -> None:
     """A resume_ack names only what is still on its way to be live."""
     async with open_house(retention_bytes=0) as house:
         client = Talker(house)
@@ -25,8 +27,7 @@ async def test_what_was_unsubscribed_meanwhile_is_not_acknowledged() -> None:
         assert client.received[1]["subscribed"] == ["BTC.trade"]
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_positions_are_told_of_what_is_live_already() -> None:
+async def test_positions_are_told_of_what_is_live_already(autojump_clock: MockClock) -> None:
     """A subscription that begins with a snapshot tells the positions of all its names."""
     async with open_house() as house:
         client = Talker(house)

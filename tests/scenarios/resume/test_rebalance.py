@@ -1,20 +1,19 @@
 """Members of a consumer group: what resumes there while the group shares out its partitions."""
 
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
 from __future__ import annotations
 
 import json
 from typing import Any
 
-import pytest
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.records import Assignment, TopicPartition
 from tests.session.conversation import House, Talker, open_house
 
 TRADES = "odin.trades"
 FROM_THE_START = {TRADES: {"0": -1, "1": -1}}
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
 async def own(house: House, **positions: int) -> None:
@@ -41,7 +40,7 @@ def ack(client: Talker) -> dict[str, Any]:
     return next(one for one in client.received if one["type"] == "resume_ack")
 
 
-async def test_what_others_serve_is_theirs() -> None:
+async def test_what_others_serve_is_theirs(autojump_clock: MockClock) -> None:
     """A member replays its own partitions, names them, and calls nothing of the others lost."""
     async with open_house() as house:
         await own(house, p0=-1)
@@ -53,7 +52,7 @@ async def test_what_others_serve_is_theirs() -> None:
         assert positions(client) == ["0-0", "0-1", "0-2"]
 
 
-async def test_a_partition_is_taken_away_during_a_replay() -> None:
+async def test_a_partition_is_taken_away_during_a_replay(autojump_clock: MockClock) -> None:
     """The replay ends with what is left to us; of the other one nothing is left out before it."""
     async with open_house(retention_bytes=0) as house:
         await own(house, p0=-1, p1=-1)
@@ -73,7 +72,7 @@ async def test_a_partition_is_taken_away_during_a_replay() -> None:
         assert theirs == ["1-0", "1-1", "1-2"][: len(theirs)]
 
 
-async def test_a_partition_comes_during_a_replay() -> None:
+async def test_a_partition_comes_during_a_replay(autojump_clock: MockClock) -> None:
     """It is live from where the group stopped, and the replay of the others goes on."""
     async with open_house(retention_bytes=0) as house:
         await own(house, p0=-1)
