@@ -17,9 +17,12 @@ KFAKE := tests/kfake/kfake
 INTEROP := tests/interop
 GO_CLIENT := $(INTEROP)/go/client
 NODE_WS := $(INTEROP)/node/node_modules/.package-lock.json
+# What drives a browser, for the tests of the console's page.
+CONSOLE := tests/console/node
+PLAYWRIGHT := $(CONSOLE)/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile check format packages clean
+.PHONY: help setup demo quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle check format packages clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -42,7 +45,7 @@ newest: ## make quick with the newest supported Python on this machine
 coverage: setup ## make quick, with the branches that it takes, and the floor
 	$(BIN)/pytest -q -n auto --cov --cov-report=term:skip-covered $(QUICK) $(ARGS)
 
-test: setup packages $(JARS) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
+test: setup packages $(JARS) $(OLDEST_JARS) $(KFAKE) $(GO_CLIENT) $(NODE_WS) $(PLAYWRIGHT) ## all tests, with a real Apache Kafka; ARGS="-k name" goes to pytest
 	$(BIN)/pytest $(ARGS)
 
 pythons: ## an import and a short demo with each other supported Python on this machine
@@ -69,6 +72,10 @@ autobahn: setup ## all cases of Autobahn's WebSocket test suite, ten minutes; AR
 hostile: setup $(JARS) ## 1,000 good clients beside 2,000 bad ones of all kinds, two minutes; ARGS="--help"
 	$(BIN)/python -m tests.hostile $(ARGS)
 
+bundle: ## copies clients/js, made into one file, to the console's page
+	cd clients/js && node tools/bundle.js
+	cp clients/js/dist/odin-ws.js src/odin_ws/ops/console/static/odin-ws-client.js
+
 check: setup ## what needs no test run: format, lint, types, import contracts, compose file, JavaScript package
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -86,7 +93,7 @@ packages:
 	@bash tools/system_packages.sh
 
 clean: ## removes what make made
-	rm -rf clients/js/node_modules clients/js/dist $(VENV) $(KAFKA)/libs $(OLDEST)/libs $(KFAKE) $(GO_CLIENT) $(INTEROP)/node/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf clients/js/node_modules clients/js/dist $(VENV) $(KAFKA)/libs $(OLDEST)/libs $(KFAKE) $(GO_CLIENT) $(INTEROP)/node/node_modules $(CONSOLE)/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src clients tests -name __pycache__ -type d -exec rm -rf {} +
 
 $(DEMO): pyproject.toml clients/python/pyproject.toml constraints.txt tools/environment.sh
@@ -121,6 +128,14 @@ $(GO_CLIENT): $(wildcard $(INTEROP)/go/*.go) $(INTEROP)/go/go.mod $(INTEROP)/go/
 			echo 'Go modules are missing: WebSocket libraries of Go are not tested' >&2; \
 	else \
 		echo 'Go is missing: its WebSocket libraries are not tested' >&2; \
+	fi
+
+$(PLAYWRIGHT): $(CONSOLE)/package.json $(CONSOLE)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		cd $(CONSOLE) && npm ci --silent --no-audit --no-fund || \
+			echo 'playwright-core is missing: the console is not tested in a browser' >&2; \
+	else \
+		echo 'npm is missing: the console is not tested in a browser' >&2; \
 	fi
 
 $(NODE_WS): $(INTEROP)/node/package.json $(INTEROP)/node/package-lock.json

@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
-__all__ = ["Address", "is_loopback", "parse_ip", "read_address", "read_socket_address"]
+__all__ = ["Address", "host_name", "is_loopback", "parse_ip", "read_address", "read_socket_address"]
 
 # Four numbers up to 255, in decimal digits and without leading zeros.
 _OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -25,6 +25,14 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         """As it is written: `:3002`, `127.0.0.1:3002`, `[::1]:3002`."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def host_name(host: str) -> str:
+    """The name or address of a Host header, without its port, as it is compared."""
+    if host.count(":") > 1 and not host.startswith("["):
+        return read_address(host) or host
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return read_address(name) or name.lower().removesuffix(".")
 
 
 def is_loopback(host: str) -> bool:

@@ -31,6 +31,7 @@ from odin_ws.listener.read_scheduler import running_read_scheduler as read_sched
 from odin_ws.listener.tls import Certificate
 from odin_ws.listener.transport import Transport
 from odin_ws.ops.app import ops_app
+from odin_ws.ops.console.sampler import Sampler
 from odin_ws.ops.page_cache import PAGE_SECONDS
 from odin_ws.ops.server import serve_ops
 from odin_ws.ops.stats import OpsStats
@@ -109,6 +110,7 @@ async def running(  # noqa: PLR0913 -- all that a process brings along
     if settings.ws_canary_seconds:
         credential = CanaryCredential.of(canary_secret or new_secret(), bound_address(listening))
     service = build(settings, catalogue, upstream, certificate, credential)
+    service.address = bound_address(listening)
     records, dispatched = open_record_channel()
     async with (
         certificate_reload(certificate),
@@ -142,15 +144,17 @@ async def certificate_reload(certificate: Certificate | None) -> AsyncIterator[N
 
 @asynccontextmanager
 async def ops_server(service: Service, listening: socket.socket) -> AsyncIterator[None]:
-    """Health and metrics."""
+    """Health, metrics and the console."""
+    stats, sampler = OpsStats(), Sampler(service)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.resources.run)
         nursery.start_soon(service.resources.loop.run)
         nursery.start_soon(service.watch_source)
+        nursery.start_soon(sampler.run)
         # A worker's pages are asked by its supervisor alone, which shares what it makes of them.
         seconds = 0.0 if listening.family is socket.AF_UNIX else PAGE_SECONDS
-        stats = OpsStats()
-        async with serve_ops(ops_app(service, seconds, stats), listening, stats):
+        app = ops_app(service, seconds, stats, sampler)
+        async with serve_ops(app, listening, stats):
             yield
         nursery.cancel_scope.cancel()
 

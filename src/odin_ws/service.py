@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import trio
 
+from odin_ws.address import Address
 from odin_ws.canary.steps import CanaryStats
 from odin_ws.hub import Hub
 from odin_ws.kafka.dead_letters import DeadLetterStats
@@ -21,7 +22,11 @@ __all__ = ["Service"]
 
 @attrs.define(eq=False)
 class Service:
-    """One running service. `certificate`: None where TLS is not ours to speak."""
+    """One running service.
+
+    `certificate`: None where TLS is not ours to speak. `address`: where subscribers connect, with
+    the port it really got; None before it listens.
+    """
 
     settings: Settings
     source_status: SourceStatus
@@ -33,6 +38,7 @@ class Service:
     certificate: Certificate | None = None
     dead_letters: DeadLetterStats = attrs.field(factory=DeadLetterStats)
     canary: CanaryStats = attrs.field(factory=CanaryStats)
+    address: Address | None = None
     started_at: float = attrs.field(factory=trio.current_time)
 
     @property

@@ -237,7 +237,8 @@ async def test_the_demo_runs_and_ends_by_itself() -> None:
         done = await running.ended()
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    places = dict(line.split() for line in lines[:4])
+    places = dict(line.split() for line in lines[:5])
+    assert lines[0].split() == ["console", f"http://{LOOPBACK}:{ports[1]}/"]
     assert places["WebSocket"] == f"ws://{LOOPBACK}:{ports[0]}/ws"
     assert places["health"] == f"http://{LOOPBACK}:{ports[1]}/health"
     assert places["metrics"] == f"http://{LOOPBACK}:{ports[1]}/metrics"

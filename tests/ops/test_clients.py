@@ -66,6 +66,7 @@ async def test_a_client_that_keeps_up(odin_scenario: Scenario) -> None:
         "waiting_seconds": 0,
         "seq": 3,
         "patterns": 2,
+        "first_patterns": ["BTC.trade", "ETH.*"],
         "delivery": "all",
         "held_messages": 0,
         "replaying": False,

@@ -19,6 +19,7 @@ from odin_ws import __version__
 from odin_ws.ops.request_checks import OpsAuth
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret
+from odin_ws.workers.console import WorkersConsole
 from odin_ws.workers.ops_app import workers_app
 from tests.workers.fakes import Crew, FakeChild, supervising
 from tests.workers.test_health import report
@@ -33,6 +34,7 @@ class Ops:
 
     crew: Crew
     client: httpx.AsyncClient
+    console: WorkersConsole
 
     async def get(self, path: str) -> httpx.Response:
         """One of the pages."""
@@ -62,10 +64,11 @@ async def ops(
         for number in range(1, workers + 1):
             crew.now(number).says("/health", report() | {"uptime": 1.0})
         stats = OpsStats()
-        app = workers_app(run.supervisor, OpsAuth(token=token), stats, seconds)
+        console = WorkersConsole(run.supervisor, stats, seconds=seconds)
+        app = workers_app(run.supervisor, OpsAuth(token=token), stats, console, seconds)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            yield Ops(crew, client)
+            yield Ops(crew, client, console)
 
 
 def not_ready(child: FakeChild) -> None:

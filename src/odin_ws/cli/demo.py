@@ -221,6 +221,7 @@ class _Demo:
             url = f"ws://{addresses.subscribers}/ws"
             self.display.begin(
                 {
+                    "console": f"http://{addresses.ops}/",
                     "Kafka": ",".join(self.settings.kafka_brokers),
                     "WebSocket": url,
                     "health": f"http://{addresses.ops}/health",

@@ -285,6 +285,15 @@ class History:
             newer.append(message)
         return newer[::-1] if len(newer) <= maximum else None
 
+    def newest(self, since: float, maximum: int) -> list[tuple[float, ChannelMessage]]:
+        """Return when each was kept, and the messages kept after `since`; the newest first."""
+        newest: list[tuple[float, ChannelMessage]] = []
+        for kept_at, _, message, *_ in islice(reversed(self._kept), maximum):
+            if kept_at <= since:
+                break
+            newest.append((kept_at, message))
+        return newest
+
     def since(
         self, patterns: Collection[str], order: int, until: int
     ) -> Steps[list[ChannelMessage]]:

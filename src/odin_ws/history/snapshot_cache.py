@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection
+from itertools import islice
 from operator import attrgetter
 from typing import Final
 
@@ -35,6 +36,11 @@ class SnapshotCache:
     def __len__(self) -> int:
         """Return the number of channels."""
         return len(self._last)
+
+    def newest_tokens(self, maximum: int) -> list[str]:
+        """Return the tokens of the `maximum` channels that changed last, each once."""
+        newest = islice(reversed(self._last.values()), maximum)
+        return list(dict.fromkeys(message.token for message in newest))
 
     def remember(self, message: ChannelMessage) -> None:
         """Store the new last message of a channel."""

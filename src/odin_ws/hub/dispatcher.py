@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 
 import trio
@@ -149,6 +149,15 @@ class Hub:
     def has_subscriber(self, pattern: str) -> bool:
         """Whether somebody subscribes to a pattern."""
         return pattern in self._index
+
+    def subscribers_of(self, message: ChannelMessage) -> int:
+        """How many subscribe to a message; whoever has two patterns that match counts twice."""
+        found = (*self._index.matching(message), *self._index.matching_with_options(message))
+        return sum(len(one.members) for one in found)
+
+    def pattern_counts(self) -> Iterator[tuple[str, int]]:
+        """Each pattern that has a subscriber, with their number."""
+        return self._index.pattern_counts()
 
     # ---- what one subscriber is sent
 

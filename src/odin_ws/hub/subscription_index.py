@@ -157,6 +157,17 @@ class SubscriptionIndex:
             if sets is not None:
                 yield from sets.values()
 
+    def pattern_counts(self) -> Iterator[tuple[str, int]]:
+        """Each pattern and its number of subscribers; changes meanwhile may be seen or not."""
+        counts = {
+            pattern: sum(len(one.members) for one in sets.values())
+            for pattern, sets in self._with_options.items()
+        }
+        for table in (self._channels, self._tokens, self._categories, self._everything):
+            for one in list(table.values()):
+                yield one.pattern, len(one.members) + counts.pop(one.pattern, 0)
+        yield from counts.items()
+
     def matching(self, message: ChannelMessage) -> Sequence[SubscriberSet]:
         """The audiences of a message's channel; at most four."""
         found = (

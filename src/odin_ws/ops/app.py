@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from starlette.applications import Starlette
@@ -9,6 +10,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from odin_ws.ops.clients import clients_report
+from odin_ws.ops.console.events import SubscribersPort
+from odin_ws.ops.console.report import ConsoleReport
+from odin_ws.ops.console.sampler import Sampler
 from odin_ws.ops.health import health_report
 from odin_ws.ops.metrics import metrics_registry, metrics_text
 from odin_ws.ops.page_cache import PAGE_SECONDS
@@ -22,20 +26,26 @@ __all__ = ["ops_app"]
 
 
 def ops_app(
-    service: Service, seconds: float = PAGE_SECONDS, stats: OpsStats | None = None
+    service: Service,
+    seconds: float = PAGE_SECONDS,
+    stats: OpsStats | None = None,
+    sampler: Sampler | None = None,
 ) -> Starlette:
     """The pages of `pages_app`; one that costs is built at most once in `seconds`.
 
-    `stats`: those of the ops port, where it counts too.
+    `stats`: those of the ops port, where it counts too. `sampler`: of the service; without one the
+    console has no charts.
     """
     stats = OpsStats() if stats is None else stats
-    return pages_app(_Pages(service, seconds, stats), OpsAuth.of(service.settings), stats)
+    pages = _Pages(service, seconds, stats, sampler or Sampler(service))
+    return pages_app(pages, OpsAuth.of(service.settings), stats)
 
 
 class _Pages(OpsPages):
-    def __init__(self, service: Service, seconds: float, stats: OpsStats) -> None:
-        super().__init__(seconds)
+    def __init__(self, service: Service, seconds: float, stats: OpsStats, sampler: Sampler) -> None:
+        super().__init__(seconds, SubscribersPort.of(service.settings))
         self._service = service
+        self._report = ConsoleReport(service, sampler, stats)
         self._registry = metrics_registry(service, stats)
 
     async def ready(self, _request: Request) -> Response:
@@ -52,6 +62,11 @@ class _Pages(OpsPages):
 
     async def clients_report(self, limit: int) -> dict[str, Any]:
         return await clients_report(self._service, limit)
+
+    async def console_report(
+        self, parts: Collection[str], after: int, _worker: int | None
+    ) -> dict[str, Any]:
+        return await self._report.build(parts, after)
 
     async def revocations(self, request: Request) -> Response:
         return await revoke(self._service, request)

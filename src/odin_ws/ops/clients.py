@@ -6,6 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Final
 
@@ -25,6 +26,9 @@ __all__ = ["ClientsPages", "InvalidQuery", "clients_report", "read_limit"]
 _DEFAULT_LIMIT: Final = 20
 _MOST: Final = 1000
 
+
+# Of a thousand patterns a few tell what a client is for.
+_FIRST_PATTERNS: Final = 3
 
 # A report is built with this many connections, whichever limit is asked for: two shared pages
 # instead of a thousand, and the usual one stays small.
@@ -124,6 +128,7 @@ def _client(connection: Connection, now: float) -> dict[str, Any]:
         "waiting_seconds": 0 if since is None else round(now - since, 3),
         "seq": subscriber.seq,
         "patterns": len(subscriber.patterns),
+        "first_patterns": sorted(islice(subscriber.patterns, _FIRST_PATTERNS)),
         "delivery": Delivery.ALL if conflation is None else Delivery.LATEST,
         "held_messages": 0 if conflation is None else conflation.waiting,
         "replaying": connection.replaying,

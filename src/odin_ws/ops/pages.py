@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -15,13 +16,15 @@ from starlette.routing import Route
 
 from odin_ws import __version__
 from odin_ws.ops.clients import ClientsPages, InvalidQuery, read_limit
+from odin_ws.ops.console.events import ConsoleEvents, SubscribersPort
+from odin_ws.ops.console.files import CONSOLE_PATHS, console_page, static_file
 from odin_ws.ops.page_cache import PageCache
-from odin_ws.ops.request_checks import OpsAuth, protection
+from odin_ws.ops.request_checks import OpsAuth, protection, wants_html
 from odin_ws.ops.stats import OpsStats
 
 __all__ = ["OpsPages", "not_ready", "pages_app"]
 
-# What `/` says.
+# What `/` says to whoever does not ask for HTML.
 _INDEX: Final = f"""\
 odin-ws {__version__}, Python {platform.python_version()}
 /health
@@ -29,20 +32,43 @@ odin-ws {__version__}, Python {platform.python_version()}
 /health/ready
 /metrics
 /clients
+/console/report
 """
 
 
 class OpsPages(ABC):
     """What an instance says of itself. A page that costs is built at most once in `seconds`."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, subscribers: SubscribersPort, workers: int = 0) -> None:
         self._health = PageCache(self._build_health, seconds)
         self._metrics = PageCache(self._build_metrics, seconds)
         self._clients = ClientsPages(self.clients_report, seconds)
+        self._subscribers = subscribers
+        self._console = ConsoleEvents(self.console_report, workers, seconds, subscribers.origins)
 
-    async def index(self, _request: Request) -> Response:
-        """The version, and where the other pages are."""
+    async def index(self, request: Request) -> Response:
+        """The console for a browser; for others the version, and where the other pages are."""
+        if wants_html(request.headers):
+            return console_page(request, self._subscribers.host)
         return PlainTextResponse(_INDEX)
+
+    async def console_file(self, request: Request) -> Response:
+        """A file that the console's page needs."""
+        return static_file(request)
+
+    async def console_json(self, request: Request) -> Response:
+        """What the console shows, once."""
+        return await self._console.report(request)
+
+    async def console_events(self, request: Request) -> Response:
+        """What the console shows, as a stream."""
+        return await self._console.stream(request)
+
+    @abstractmethod
+    async def console_report(
+        self, parts: Collection[str], after: int, worker: int | None
+    ) -> dict[str, Any]:
+        """Build what the console shows, of all workers together if `worker` is None."""
 
     async def live(self, _request: Request) -> Response:
         """The process answers."""
@@ -106,6 +132,9 @@ def pages_app(pages: OpsPages, ops_auth: OpsAuth, stats: OpsStats) -> Starlette:
             Route("/health/ready", pages.ready),
             Route("/metrics", pages.metrics),
             Route("/clients", pages.clients),
+            Route("/console/report", pages.console_json),
+            Route("/console/events", pages.console_events),
+            *(Route(path, pages.console_file) for path in CONSOLE_PATHS),
             Route("/revocations", pages.revocations, methods=["POST"]),
         ],
         middleware=protection(ops_auth, stats),

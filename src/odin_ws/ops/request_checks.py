@@ -12,11 +12,15 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from odin_ws.address import is_loopback, read_address
+from odin_ws.address import host_name, is_loopback, read_address
+from odin_ws.ops.console.files import CONSOLE_PATHS
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret, Settings
 
-__all__ = ["OpsAuth", "protection"]
+__all__ = ["OpsAuth", "protection", "wants_html"]
+
+# The page of the console; its files are the same everywhere, so a token is not needed for them.
+_INDEX: Final = "/"
 
 # Probes of orchestrators and load balancers carry no secrets and use any name; these two pages
 # answer one word.
@@ -57,7 +61,7 @@ class OpsAuth:
         """As settings give it; the host of WS_OPS_ADDR is allowed where it is one."""
         bound = {settings.ws_ops_addr.host} - {""}
         return cls(
-            frozenset(_host_name(host) for host in {*settings.ws_ops_hosts, *bound}),
+            frozenset(host_name(host) for host in {*settings.ws_ops_hosts, *bound}),
             settings.ws_ops_token,
         )
 
@@ -94,13 +98,15 @@ class Guard:
 
     def _rejection(self, scope: Scope) -> tuple[str, Response] | None:
         headers = Headers(scope=scope)
+        is_page = scope["path"] == _INDEX and wants_html(headers)
+        is_file = is_page or scope["path"] in CONSOLE_PATHS
         if not (self._token is not None or self._is_allowed_host(headers, scope)):
             text = "this Host is not allowed: loopback, this address, and WS_OPS_HOSTS are\n"
             return "bad_host", PlainTextResponse(text, HTTPStatus.FORBIDDEN)
-        if _is_cross_site(headers):
+        if _is_cross_site(headers) and not (is_page and _is_navigation(headers)):
             text = "requests of other sites' pages are not answered\n"
             return "cross_site", PlainTextResponse(text, HTTPStatus.FORBIDDEN)
-        if self._token is not None and not _has_token(headers, self._token):
+        if self._token is not None and not (is_file or _has_token(headers, self._token)):
             text = "a bearer token is needed: WS_OPS_TOKEN\n"
             challenge = {"WWW-Authenticate": "Bearer"}
             return "unauthorized", PlainTextResponse(text, HTTPStatus.UNAUTHORIZED, challenge)
@@ -110,18 +116,20 @@ class Guard:
         hosts = self._ops_auth.hosts
         if _ANY in hosts:
             return True
-        name = _host_name(headers.get("host", ""))
+        name = host_name(headers.get("host", ""))
         # DNS rebinding needs a name, so the address that the connection arrived at is safe.
         arrived = read_address(scope["server"][0]) if scope["server"] else None
         return bool(name) and (is_loopback(name) or name in hosts or name == arrived)
 
 
-def _host_name(host: str) -> str:
-    """The name or address of a Host header, without its port, as it is compared."""
-    if host.count(":") > 1 and not host.startswith("["):
-        return read_address(host) or host
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return read_address(name) or name.lower().removesuffix(".")
+def wants_html(headers: Headers) -> bool:
+    """Whether a browser asks for a page."""
+    return "text/html" in headers.get("accept", "")
+
+
+def _is_navigation(headers: Headers) -> bool:
+    """Whether a link of another site is followed; such a site sees nothing of the answer."""
+    return headers.get("sec-fetch-mode", "") == "navigate" and "origin" not in headers
 
 
 def _is_cross_site(headers: Headers) -> bool:

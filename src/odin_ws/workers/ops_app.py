@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +22,7 @@ from odin_ws.ops.request_checks import OpsAuth
 from odin_ws.ops.revocations import read_body, revocation_disabled
 from odin_ws.ops.stats import OpsStats
 from odin_ws.workers.child import WorkerResponse
+from odin_ws.workers.console import WorkersConsole
 from odin_ws.workers.health import merge_clients, merge_health
 from odin_ws.workers.supervisor import Supervisor
 
@@ -29,19 +30,30 @@ __all__ = ["worker_families", "workers_app"]
 
 
 def workers_app(
-    supervisor: Supervisor, ops_auth: OpsAuth, stats: OpsStats, seconds: float = PAGE_SECONDS
+    supervisor: Supervisor,
+    ops_auth: OpsAuth,
+    stats: OpsStats,
+    console: WorkersConsole,
+    seconds: float = PAGE_SECONDS,
 ) -> Starlette:
     """The pages of all workers; one that asks them is built at most once in `seconds`."""
-    pages = _Pages(supervisor, stats, seconds, may_revoke=ops_auth.token is not None)
+    pages = _Pages(supervisor, stats, console, seconds, may_revoke=ops_auth.token is not None)
     return pages_app(pages, ops_auth, stats)
 
 
 class _Pages(OpsPages):
     def __init__(
-        self, supervisor: Supervisor, stats: OpsStats, seconds: float, *, may_revoke: bool
+        self,
+        supervisor: Supervisor,
+        stats: OpsStats,
+        console: WorkersConsole,
+        seconds: float,
+        *,
+        may_revoke: bool,
     ) -> None:
-        super().__init__(seconds)
+        super().__init__(seconds, console.subscribers, workers=len(supervisor.workers))
         self._supervisor = supervisor
+        self._workers_console = console
         self._may_revoke = may_revoke
         self._stats = stats
         self._ready = PageCache(self._build_ready, seconds)
@@ -79,10 +91,7 @@ class _Pages(OpsPages):
         reports = {number: json.loads(one.text) for number, one in answers.items() if one}
         missing = {number: self._state(number) for number, one in answers.items() if not one}
         report = merge_health(reports, missing)
-        report["workers"] = {
-            str(worker.number): self._worker(worker.number, reports)
-            for worker in self._supervisor.workers
-        }
+        report["workers"] = self._workers(reports)
         report["uptime"] = round(trio.current_time() - self._started_at, 3)
         return report
 
@@ -99,6 +108,15 @@ class _Pages(OpsPages):
         pages = {number: json.loads(one.text) for number, one in answers.items() if one}
         return merge_clients(pages, limit)
 
+    async def console_report(
+        self, parts: Collection[str], after: int, worker: int | None
+    ) -> dict[str, Any]:
+        report = await self._workers_console.build(parts, after, worker, self._state)
+        if "state" in report:
+            reports = await self._workers_console.health()
+            report["state"]["workers"] = self._workers(reports)
+        return report
+
     async def revocations(self, request: Request) -> Response:
         """Carried out by every worker; it has to be posted again where one did not answer."""
         if not self._may_revoke:
@@ -113,6 +131,13 @@ class _Pages(OpsPages):
                 return PlainTextResponse(one.text, one.status)
         told = [json.loads(one.text) for one in answers.values() if one]
         return JSONResponse({**told[0], "closed": sum(one["closed"] for one in told)})
+
+    def _workers(self, reports: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+        """Of each worker how it is; `reports`: the health of those that answer."""
+        return {
+            str(worker.number): self._worker(worker.number, reports)
+            for worker in self._supervisor.workers
+        }
 
     def _worker(self, number: int, reports: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
         worker = self._supervisor.workers[number - 1]

@@ -14,11 +14,13 @@ import structlog
 import trio
 
 from odin_ws.listener.accept_loop import bound_address, open_listening_socket, reserve_port
+from odin_ws.ops.console.events import SubscribersPort
 from odin_ws.ops.request_checks import OpsAuth
 from odin_ws.ops.server import serve_ops
 from odin_ws.ops.stats import OpsStats
 from odin_ws.settings import Secret, Settings
 from odin_ws.workers.child import open_child
+from odin_ws.workers.console import WorkersConsole
 from odin_ws.workers.ops_app import workers_app
 from odin_ws.workers.supervisor import Supervisor
 
@@ -56,8 +58,13 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
             settings.ws_drain_delay_seconds + settings.ws_drain_timeout_seconds + _DRAIN_GRACE,
         )
         stats = OpsStats()
-        app = workers_app(supervisor, OpsAuth.of(settings), stats)
-        async with serve_ops(app, ops_socket, stats), _renewing(settings, supervisor):
+        console = WorkersConsole(supervisor, stats, SubscribersPort.of(settings))
+        app = workers_app(supervisor, OpsAuth.of(settings), stats, console)
+        async with (
+            serve_ops(app, ops_socket, stats),
+            _watching(console),
+            _renewing(settings, supervisor),
+        ):
             log.info(
                 "serving with workers",
                 subscribers=str(subscribers),
@@ -65,6 +72,15 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
                 workers=settings.ws_workers,
             )
             return await supervisor.run()
+
+
+@asynccontextmanager
+async def _watching(console: WorkersConsole) -> AsyncIterator[None]:
+    """For the length of the block, keep what the charts show of the workers."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(console.run)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -1,0 +1,101 @@
+"""What an operator can do about each warning and error of the health report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+__all__ = ["ADVICE", "advise"]
+
+# By the beginning of a line of `warnings` or `errors`, behind the worker's name; the first that
+# matches. Where a page of docs/ has more of it, that is named.
+ADVICE: Final[Sequence[tuple[str, str, str]]] = (
+    (
+        "kafka: starting",
+        "Check KAFKA_BROKERS and that the brokers answer; the server retries by itself.",
+        "docs/kafka.md",
+    ),
+    (
+        "kafka: stalled",
+        "Check the brokers. Clients stay connected and get everything when Kafka is back.",
+        "docs/kafka.md#outages",
+    ),
+    ("kafka: stopped", "The server is ending; its log says why.", "docs/shutdown.md"),
+    (
+        "kafka: topics do not exist",
+        "Run `odin-ws topics create`, or correct the catalogue; the other topics are served.",
+        "docs/kafka.md",
+    ),
+    (
+        "kafka: paced",
+        "Records wait in Kafka. If this lasts, raise WS_MAX_KAFKA_RATE; 0 is no limit.",
+        "docs/rate-limiting.md",
+    ),
+    (
+        "kafka:",
+        "These partitions are not read, the others are. Check their leader and the permissions.",
+        "docs/kafka.md#outages",
+    ),
+    (
+        "capacity:",
+        "Add an instance, or raise WS_MAX_CONNECTIONS: at 100% new clients get 503.",
+        "docs/rate-limiting.md#overload",
+    ),
+    (
+        "memory: it cannot be measured",
+        "The log says why; if descriptors are used up, raise their limit.",
+        "docs/monitoring.md#health-checks",
+    ),
+    (
+        "cpu: it cannot be measured",
+        "The log says why; if descriptors are used up, raise their limit.",
+        "docs/monitoring.md#health-checks",
+    ),
+    (
+        "memory:",
+        "Add an instance or memory: at 100% new clients get 503.",
+        "docs/rate-limiting.md#overload",
+    ),
+    (
+        "cpu:",
+        "Add a worker (WS_WORKERS) if a core is free, or an instance.",
+        "docs/operations.md#several-workers",
+    ),
+    (
+        "tls:",
+        "Renew the certificate, then send SIGHUP: clients stay connected.",
+        "docs/operations.md#tls",
+    ),
+    (
+        "draining",
+        "The server is shutting down: its clients are sent to other instances and resume there.",
+        "docs/shutdown.md",
+    ),
+    (
+        "does not answer",
+        "The other workers serve. A worker that is silent for 30 s is killed and replaced.",
+        "docs/operations.md#several-workers",
+    ),
+    (
+        "is being replaced",
+        "The other workers serve. The log says why this one ended.",
+        "docs/operations.md#several-workers",
+    ),
+    ("has ended", "The server is shutting down.", "docs/shutdown.md"),
+)
+
+_WORKER: Final = re.compile(r"worker \d+: ")
+
+
+def advise(level: str, lines: Iterable[str]) -> list[dict[str, str]]:
+    """Return `level`, `text`, `action` and `see` of each line. KeyError: one is unknown."""
+    return [{"level": level, "text": line, **_advice(line)} for line in lines]
+
+
+def _advice(line: str) -> dict[str, str]:
+    told = _WORKER.sub("", line, count=1)
+    for begin, action, see in ADVICE:
+        if told.startswith(begin):
+            return {"action": action, "see": see}
+    raise KeyError(line)

@@ -1,0 +1,179 @@
+"""The stream of the console: what a page shows, as Server-Sent Events (docs/console.md)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, Self
+
+import attrs
+import orjson
+import trio
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from odin_ws.auth.origins import Origins
+from odin_ws.ops.console.report import PARTS
+from odin_ws.ops.page_cache import PageCache
+from odin_ws.settings import Settings
+
+__all__ = ["BuildReport", "ConsoleEvents", "SubscribersPort"]
+
+# Builds a report of parts, with the samples after a time, of one worker or of all (None).
+BuildReport = Callable[[Collection[str], int, int | None], Awaitable[dict[str, Any]]]
+
+_TICK_SECONDS: Final = 1.0
+
+# All connections are looked at for the tables: 15 ms of 12,000, in slices.
+_TABLES_SECONDS: Final = 2.0
+
+# An origin is a scheme, a host of 253 characters and a port.
+_MAX_ORIGIN: Final = 300
+
+# No JSON parser has trouble with it, and no clock comes to it.
+_MAX_TIME: Final = 1 << 53
+
+
+class _InvalidQuery(ValueError):
+    """What stands behind the `?` cannot be used; the message names the parameter."""
+
+
+@attrs.frozen
+class SubscribersPort:
+    """What the console has to know of the port that subscribers connect to."""
+
+    host: str = ""
+    """Where it listens; empty for everywhere."""
+    origins: Origins = attrs.field(factory=lambda: Origins(["*"]))
+    """Of which origins web pages may connect."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As settings give it."""
+        return cls(settings.ws_addr.host, Origins(settings.ws_allowed_origins))
+
+
+@attrs.frozen
+class _Query:
+    parts: frozenset[str]
+    after: int
+    worker: int | None
+    origin: str | None
+
+
+class ConsoleEvents:
+    """The stream and its parts, shared by all pages that are open.
+
+    Args:
+        build: builds what is sent.
+        workers: how many there are; 0 for a process of its own.
+        seconds: for how long a report is shared at least.
+        origins: of which pages may connect to the subscribers' port.
+    """
+
+    def __init__(self, build: BuildReport, workers: int, seconds: float, origins: Origins) -> None:
+        self._build = build
+        self._workers = workers
+        self._origins = origins
+        self._seconds = {"state": seconds, "tables": seconds and _TABLES_SECONDS, "past": seconds}
+        self._shared: dict[tuple[str, int | None], PageCache[Any]] = {}
+
+    async def report(self, request: Request) -> Response:
+        """Answer with the parts asked for as JSON, once."""
+        try:
+            query = self._read(request.query_params)
+        except _InvalidQuery as problem:
+            return PlainTextResponse(f"{problem}\n", HTTPStatus.BAD_REQUEST)
+        report = await self._report(query.parts, query)
+        return Response(orjson.dumps(report), media_type="application/json")
+
+    async def stream(self, request: Request) -> Response:
+        """Answer with the events of `_events`."""
+        try:
+            query = self._read(request.query_params)
+        except _InvalidQuery as problem:
+            return PlainTextResponse(f"{problem}\n", HTTPStatus.BAD_REQUEST)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(
+            self._events(query), headers=headers, media_type="text/event-stream"
+        )
+
+    async def _events(self, query: _Query) -> AsyncIterator[bytes]:
+        """Everything there is, then what has changed: a sample and the state each second."""
+        began = trio.current_time()
+        tables_due = began + _TABLES_SECONDS
+        report = await self._report(PARTS, query)
+        while True:
+            samples = report.get("samples", {"t": []})
+            if samples["t"]:
+                query = attrs.evolve(query, after=samples["t"][-1])
+            for name in PARTS:
+                if name in report and (name != "samples" or samples["t"]):
+                    yield b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(report[name]))
+            await trio.sleep(_TICK_SECONDS)
+            parts = ["state", "samples"]
+            if (now := trio.current_time()) >= tables_due:
+                parts.append("tables")
+                tables_due = now + _TABLES_SECONDS
+            report = await self._report(parts, query)
+
+    async def _report(self, parts: Collection[str], query: _Query) -> dict[str, Any]:
+        """Build parts; what costs is taken from a report that others have just had."""
+        worker = query.worker
+        report: dict[str, Any] = {}
+        if "setup" in parts:
+            report |= await self._build(["setup"], 0, worker)
+            report["setup"] |= {"worker": worker, "workers": self._workers}
+            allowed = report["setup"]["subscribers"]
+            allowed["origin_allowed"] = self._origins.allows(query.origin)
+        for name in ("state", "tables"):
+            if name in parts:
+                report |= await self._from_cache(name, [name], worker)
+        if "samples" in parts:
+            report |= await (
+                self._build(["samples"], query.after, worker)
+                if query.after
+                else self._from_cache("past", ["samples"], worker)
+            )
+        return report
+
+    async def _from_cache(
+        self, name: str, parts: Collection[str], worker: int | None
+    ) -> dict[str, Any]:
+        key = name, worker
+        if key not in self._shared:
+            build = partial(self._build, parts, 0, worker)
+            self._shared[key] = PageCache(build, self._seconds[name])
+        report: dict[str, Any] = await self._shared[key].get()
+        return report
+
+    def _read(self, query: Mapping[str, str]) -> _Query:
+        """Raises _InvalidQuery."""
+        if unknown := query.keys() - {"after", "origin", "parts", "worker"}:
+            names = ", ".join(sorted(unknown))
+            text = f"unknown parameter {names}; allowed: after, origin, parts, worker"
+            raise _InvalidQuery(text)
+        parts = frozenset(query.get("parts", ",".join(PARTS)).split(","))
+        if unknown_parts := parts - set(PARTS):
+            text = f"parts={','.join(sorted(unknown_parts))}: allowed are {', '.join(PARTS)}"
+            raise _InvalidQuery(text)
+        origin = query.get("origin")
+        if origin is not None and len(origin) > _MAX_ORIGIN:
+            raise _InvalidQuery(f"origin: at most {_MAX_ORIGIN} characters")
+        worker = None
+        if "worker" in query:
+            if not self._workers:
+                raise _InvalidQuery("worker: this server has no workers (WS_WORKERS=1)")
+            worker = _integer(query, "worker", 1, self._workers)
+        return _Query(parts, _integer(query, "after", 0, _MAX_TIME), worker, origin)
+
+
+def _integer(query: Mapping[str, str], name: str, least: int, most: int) -> int:
+    """A parameter, `least` without it. Raises _InvalidQuery."""
+    text = query.get(name, str(least))
+    # Not all that is a digit to Python is one to us.
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    if not (is_number and least <= int(text) <= most):
+        raise _InvalidQuery(f"{name}={text[:20]}: allowed is an integer, {least} to {most}")
+    return int(text)

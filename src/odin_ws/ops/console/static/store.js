@@ -1,0 +1,101 @@
+// The samples of the last quarter of an hour, joined over breaks of the stream and restarts.
+
+export const WINDOW_SECONDS = 900;
+
+// A line is broken where samples are missing for longer than this.
+const HOLE_SECONDS = 3;
+
+/** @typedef {{ t: number[], gauges: Record<string, (number | null)[]>, counts: Record<string, number[]> }} Samples */
+
+export class Store {
+  /** @type {number[]} */
+  times = [];
+  /** @type {Map<string, (number | null)[]>} */
+  series = new Map();
+  /** @type {Set<string>} */
+  counts = new Set();
+  /** @type {number[]} when the server was started again */
+  restarts = [];
+  /** @type {number | null} */
+  #started = null;
+
+  /** Forget everything: another worker is looked at. */
+  clear() {
+    [this.times, this.series, this.counts, this.restarts] = [[], new Map(), new Set(), []];
+    this.#started = null;
+  }
+
+  /**
+   * Note which start of the server the samples are of.
+   * @param {number} started epoch seconds
+   */
+  begin(started) {
+    if (this.#started !== null && Math.abs(started - this.#started) > 2) this.restarts.push(started);
+    this.#started = started;
+  }
+
+  /** @param {Samples} samples */
+  add({ t, gauges, counts }) {
+    if (!t.length) return;
+    this.#cut(t[0]);
+    const last = this.times.at(-1);
+    if (last !== undefined && t[0] - last > HOLE_SECONDS) this.#push(last + 1, {}, 0);
+    for (const name of Object.keys(counts)) this.counts.add(name);
+    for (const name of [...Object.keys(gauges), ...Object.keys(counts)]) {
+      if (!this.series.has(name)) {
+        this.series.set(name, Array(this.times.length).fill(this.counts.has(name) ? 0 : null));
+      }
+    }
+    t.forEach((time, index) => this.#push(time, { ...gauges, ...counts }, index));
+    this.#trim();
+  }
+
+  /** @param {string} prefix @returns {string[]} labels of the series `prefix:label` */
+  labels(prefix) {
+    const names = [...this.series.keys()].filter((name) => name.startsWith(`${prefix}:`));
+    return names.map((name) => name.slice(prefix.length + 1)).sort();
+  }
+
+  /** @param {string} name */
+  values(name) {
+    return this.series.get(name) ?? Array(this.times.length).fill(null);
+  }
+
+  /** @param {string} name @returns {number | null} */
+  latest(name) {
+    return this.series.get(name)?.at(-1) ?? null;
+  }
+
+  /** @param {string} name @returns {number} */
+  sum(name) {
+    return (this.series.get(name) ?? []).reduce((/** @type {number} */ sum, value) => sum + (value ?? 0), 0);
+  }
+
+  /**
+   * Forget what is as new as `time` or newer: the server sends it again.
+   * @param {number} time
+   */
+  #cut(time) {
+    let length = this.times.length;
+    while (length && this.times[length - 1] >= time) length--;
+    this.times.length = length;
+    for (const values of this.series.values()) values.length = length;
+  }
+
+  /** @param {number} time @param {Record<string, (number | null)[]>} columns @param {number} index */
+  #push(time, columns, index) {
+    this.times.push(time);
+    for (const [name, values] of this.series) {
+      values.push(columns[name]?.[index] ?? (this.counts.has(name) ? 0 : null));
+    }
+  }
+
+  #trim() {
+    const first = /** @type {number} */ (this.times.at(-1)) - WINDOW_SECONDS;
+    const old = this.times.findIndex((time) => time > first);
+    if (old <= 0) return;
+    this.times.splice(0, old);
+    for (const values of this.series.values()) values.splice(0, old);
+    this.restarts = this.restarts.filter((time) => time > first);
+  }
+}

@@ -1,0 +1,439 @@
+// A subscription from the browser, by the client of clients/js, over the subscribers' port.
+
+import { byId, copy, el, fillTable, setText } from "./dom.js";
+import { clock, count, short } from "./format.js";
+import { OdinFeed } from "./odin-ws-client.js";
+import { SNIPPETS } from "./snippets.js";
+
+const MESSAGES = 200;
+const EVENTS = 100;
+const SUGGESTIONS = 12;
+const REFRESH_MS = 250;
+const RATE_SECONDS = 5;
+
+/** A WebSocket that can be broken, and kept from connecting again for a while. */
+class BreakableSocket extends EventTarget {
+  /** @type {BreakableSocket | null} */
+  static current = null;
+  static awayUntil = 0;
+
+  /** @type {any} */ onopen = null;
+  /** @type {any} */ onmessage = null;
+  /** @type {any} */ onclose = null;
+  /** @type {any} */ onerror = null;
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #waiting;
+
+  /** @param {string | URL} url @param {string[]} protocols */
+  constructor(url, protocols) {
+    super();
+    BreakableSocket.current = this;
+    const wait = BreakableSocket.awayUntil - Date.now();
+    // As a network without an answer: the attempt takes as long as the absence.
+    if (wait > 0) this.#waiting = setTimeout(() => this.#connect(url, protocols), wait);
+    else this.#connect(url, protocols);
+  }
+
+  /** @param {string | URL} url @param {string[]} protocols */
+  #connect(url, protocols) {
+    const socket = (this.#socket = new WebSocket(url, protocols));
+    socket.onopen = (event) => this.onopen?.(event);
+    socket.onmessage = (event) => this.onmessage?.(event);
+    socket.onclose = (event) => this.onclose?.(event);
+    socket.onerror = () => {}; // a close follows, which says more
+  }
+
+  /** @param {string} text */
+  send(text) {
+    this.#socket?.send(text);
+  }
+
+  close() {
+    clearTimeout(this.#waiting);
+    if (!this.#socket) return;
+    this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.close();
+    this.#socket = null;
+  }
+
+  /** End it as a lost network would: the client is not told by a close frame. */
+  break() {
+    const { onclose } = this;
+    this.close();
+    onclose?.({ code: 1006, reason: "broken by the button" });
+  }
+}
+
+const begin = () => ({
+  messages: 0, replayed: 0, losses: 0, resumes: 0, connectedSince: 0, ended: false,
+  lastChannels: new Map(), times: /** @type {number[]} */ ([]),
+});
+
+export class Try {
+  /** @type {OdinFeed | null} */
+  #feed = null;
+  #run = begin();
+  /** @type {string[]} */
+  #chosen = ["*.trade"];
+  /** @type {Set<string>} */
+  #bundles = new Set();
+  /** @type {any} */
+  #setup = null;
+  /** @type {Set<string>} */
+  #names = new Set();
+  #paused = false;
+  #snippet = "odin-ws tail";
+  /** @type {any[]} */
+  #pending = [];
+  #tiles;
+  #rejected = false;
+
+  constructor() {
+    this.#tiles = ["Messages", "Per second", "Duplicates dropped", "Gaps", "Resumed", "Replayed"].map((title) => {
+      const value = el("dd", {}, "0");
+      byId("try-tiles").append(el("div", {}, el("dt", {}, title), value));
+      return value;
+    });
+    byId("try-form").onsubmit = (/** @type {Event} */ event) => {
+      event.preventDefault();
+      if (this.#feed) this.#stop();
+      else this.#start();
+    };
+    byId("break").onclick = () => this.breakConnection();
+    byId("pause").onclick = () => this.#setPaused(!this.#paused);
+    byId("try-form").oninput = () => this.#drawSnippet();
+    byId("copy").onclick = async () => {
+      const done = await copy(byId("snippet").textContent, byId("snippet"));
+      setText(byId("copy"), done ? "Copied" : "Selected");
+      setTimeout(() => setText(byId("copy"), "Copy"), 1500);
+    };
+    for (const name of Object.keys(SNIPPETS)) {
+      const button = el("button", { type: "button", onclick: () => { this.#snippet = name; this.#drawSnippet(); } }, name);
+      byId("snippet-tabs").append(button);
+    }
+    this.#openCombo();
+    this.#drawChosen();
+    setInterval(() => this.#draw(), REFRESH_MS);
+  }
+
+  /** @param {any} setup */
+  setup(setup) {
+    const first = this.#setup === null;
+    this.#setup = setup;
+    const { bundles, topics, tokens, subscribers } = setup;
+    const categories = Object.values(topics);
+    this.#names = new Set([
+      "*.*", ...categories.map((category) => `*.${category}`), ...Object.keys(bundles),
+      ...tokens.flatMap((/** @type {string} */ token) => [`${token}.*`, ...categories.map((category) => `${token}.${category}`)]),
+    ]);
+    byId("jwt-field").hidden = subscribers.auth === "none";
+    byId("jwt").required = subscribers.auth !== "none";
+    this.#drawOriginNote(subscribers);
+    if (!first) return;
+    const host = subscribers.host || location.hostname;
+    const name = host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
+    byId("url").value = `${subscribers.tls ? "wss" : "ws"}://${name}:${subscribers.port}/ws`;
+    byId("bundles").replaceChildren(...Object.entries(bundles).map(([bundle, several]) => el("button", {
+      type: "button", "aria-pressed": "false", title: /** @type {string[]} */ (several).join(", "),
+      onclick: (/** @type {Event} */ event) => this.#toggleBundle(bundle, /** @type {HTMLElement} */ (event.currentTarget)),
+    }, bundle)));
+    this.#drawSnippet();
+  }
+
+  /** @param {string[]} channels that are busy now */
+  suggest(channels) {
+    for (const channel of channels) this.#names.add(channel);
+  }
+
+  breakConnection() {
+    if (!this.#feed || byId("break").disabled) return;
+    const seconds = Number(byId("away").value);
+    BreakableSocket.awayUntil = Date.now() + 1000 * seconds;
+    this.#note("warning", seconds ? `connection broken, no network for ${seconds} s` : "connection broken");
+    BreakableSocket.current?.break();
+  }
+
+  // ---- the subscription
+
+  /** @returns {Record<string, any>} */
+  #subscription() {
+    const chosen = byId("begin").value;
+    const rate = byId("rate").valueAsNumber;
+    const filter = byId("filter").value.trim();
+    const delivery = byId("delivery").value;
+    return {
+      ...(this.#chosen.length ? { channels: [...this.#chosen] } : {}),
+      ...(this.#bundles.size ? { bundles: [...this.#bundles] } : {}),
+      ...(chosen === "snapshot" ? { snapshot: true } : {}),
+      ...(Number(chosen) ? { since_ms: Date.now() - 1000 * Number(chosen) } : {}),
+      ...(delivery === "all" ? {} : { delivery }),
+      ...(rate > 0 ? { max_rate: rate } : {}),
+      ...(filter ? { where: filter } : {}),
+    };
+  }
+
+  #start() {
+    const typed = byId("channel").value.trim();
+    if (typed) this.#add(typed);
+    const subscription = this.#subscription();
+    if (!subscription.channels && !subscription.bundles) return this.#fail("Choose a channel, a pattern or a bundle.");
+    byId("try-error").hidden = true;
+    this.#run = begin();
+    this.#pending = [];
+    byId("messages").replaceChildren();
+    byId("events").replaceChildren();
+    BreakableSocket.awayUntil = 0;
+    const token = byId("jwt-field").hidden ? undefined : byId("jwt").value.trim();
+    try {
+      this.#feed = new OdinFeed(byId("url").value, subscription, {
+        WebSocket: BreakableSocket, ...(token ? { token } : {}),
+      });
+    } catch (error) {
+      return this.#fail(`${error instanceof Error ? error.message : error}`);
+    }
+    this.#feed.onmessage = (/** @type {any} */ message) => this.#message(message);
+    this.#feed.onnotice = (/** @type {any} */ notice) => this.#notice(notice);
+    setText(byId("start"), "Stop");
+    byId("break").disabled = false;
+    this.#state("warning", "connecting");
+  }
+
+  #stop() {
+    this.#feed?.close();
+    this.#feed = null;
+    setText(byId("start"), "Subscribe");
+    byId("break").disabled = true;
+    if (!this.#run.ended) this.#state("", "not connected");
+  }
+
+  /** @param {string} text */
+  #fail(text) {
+    setText(byId("try-error"), text);
+    byId("try-error").hidden = false;
+  }
+
+  // ---- what the client says
+
+  /** @param {any} message */
+  #message(message) {
+    this.#run.messages++;
+    if (message.replay) this.#run.replayed++;
+    this.#run.times.push(performance.now());
+    this.#pending.push({ message, at: Date.now() / 1000 });
+    if (this.#pending.length > MESSAGES) this.#pending.shift();
+  }
+
+  /** @param {any} notice */
+  #notice(notice) {
+    switch (notice.type) {
+      case "subscription_ack":
+        this.#connected(`subscribed: ${count(notice.count)} patterns`);
+        this.#noteRejected(notice.rejected);
+        break;
+      case "resume_ack":
+        this.#run.resumes++;
+        if (!notice.recovered) this.#run.losses++;
+        this.#connected(notice.recovered
+          ? `resumed without a hole${notice.replayed ? `, ${count(notice.replayed)} replayed` : ""}`
+          : `resumed, records are lost: ${notice.reason}`, notice.recovered ? "good" : "error");
+        break;
+      case "replay_complete":
+        this.#note("good", `everything missed has come: ${count(notice.count)} messages`);
+        break;
+      case "replay_incomplete":
+        this.#run.losses++;
+        this.#note("error", `records are lost: ${notice.reason}`);
+        break;
+      case "disconnected":
+        this.#disconnected(notice);
+        break;
+      case "feed":
+        this.#note(notice.status === "live" ? "good" : "warning", notice.status === "lost" ? `records are lost: ${notice.reason}` : `the server's feed is ${notice.status}`);
+        if (notice.status === "lost") this.#run.losses++;
+        break;
+      case "reconnect":
+        this.#note("warning", `the server asks to come back in ${notice.data.after_ms} ms`);
+        break;
+      case "error":
+        this.#note("error", `${notice.code}: ${notice.message}`);
+        break;
+    }
+  }
+
+  /** @param {string} text @param {string} [level] */
+  #connected(text, level = "good") {
+    this.#run.connectedSince = Date.now();
+    this.#state("good", "connected");
+    this.#note(level, text);
+    byId("try-error").hidden = true;
+  }
+
+  /** @param {{ name: string, message: string }[]} rejected */
+  #noteRejected(rejected = []) {
+    for (const { name, message } of rejected) this.#note("error", `${name}: ${message}`);
+  }
+
+  /** @param {any} notice */
+  #disconnected({ code, reason, retry_ms: retry }) {
+    const never = !this.#run.connectedSince;
+    this.#note(retry === null ? "error" : "warning", `disconnected: ${code} ${reason}${retry === null ? "" : `, next attempt in ${(retry / 1000).toFixed(1)} s`}`);
+    if (code === 4000) this.#run.losses++;
+    if (never && code === 1006) this.#fail(this.#whyNot());
+    if (retry !== null) return this.#state("warning", "reconnecting");
+    this.#run.ended = true;
+    this.#state("error", "ended");
+    this.#fail(`${code} ${reason}`);
+    this.#stop();
+  }
+
+  /** A browser does not say why a handshake was rejected. */
+  #whyNot() {
+    const { auth, origin_allowed: allowed } = this.#setup.subscribers;
+    if (!allowed) return "The server rejects this page's origin, see above.";
+    const reasons = ["the address can be reached from this browser"];
+    if (auth !== "none") reasons.push("the token is valid");
+    reasons.push("the address has the host name of this page, for it may connect to no other");
+    return `The server did not accept the connection, and browsers do not say why. Check that ${reasons.join(", that ")}; the table of rejected connections tells the reason.`;
+  }
+
+  /** @param {any} subscribers */
+  #drawOriginNote({ origin_allowed: allowed, allowed_origins: origins }) {
+    const note = byId("origin-note");
+    note.hidden = allowed;
+    const setting = `WS_ALLOWED_ORIGINS=${[...origins, location.origin].join(",")}`;
+    note.replaceChildren(
+      `The subscribers' port accepts web pages of ${origins.join(", ")} only, and this page is ${location.origin}. To subscribe from here, start the server with `,
+      el("code", {}, setting), ". Every page of that origin may then connect; programs other than browsers may in any case.");
+  }
+
+  // ---- what is shown
+
+  /** @param {string} level @param {string} text */
+  #state(level, text) {
+    byId("try-state").dataset.level = level;
+    setText(byId("try-state"), text);
+  }
+
+  /** @param {string} level @param {string} text */
+  #note(level, text) {
+    const list = byId("events");
+    list.prepend(el("li", { data: { level } }, el("time", {}, clock(Date.now() / 1000)), el("span", { data: { level } }, text)));
+    while (list.children.length > EVENTS) list.lastElementChild.remove();
+  }
+
+  /** @param {boolean} paused */
+  #setPaused(paused) {
+    this.#paused = paused;
+    setText(byId("pause"), paused ? "Continue" : "Pause");
+  }
+
+  #draw() {
+    if (!this.#feed || document.hidden || byId("try").hidden) return;
+    const run = this.#run;
+    const begun = performance.now() - 1000 * RATE_SECONDS;
+    while (run.times.length && run.times[0] < begun) run.times.shift();
+    const figures = [count(run.messages), short(run.times.length / RATE_SECONDS), count(this.#feed.duplicates), count(run.losses), count(run.resumes), count(run.replayed)];
+    this.#tiles.forEach((tile, index) => setText(tile, figures[index]));
+    const rows = Object.entries(this.#feed.positions).flatMap(([topic, partitions]) =>
+      Object.entries(/** @type {Record<string, number>} */ (partitions)).map(([partition, offset]) => ({ topic, partition, offset })));
+    fillTable(byId("positions"), [
+      { title: "Topic", class: "name", cell: (row) => row.topic },
+      { title: "Partition", class: "number", cell: (row) => row.partition },
+      { title: "Last offset", class: "number", cell: (row) => (row.offset < 0 ? "none yet" : count(row.offset)) },
+    ], rows, "None yet.");
+    if (!this.#paused) this.#drawMessages();
+  }
+
+  #drawMessages() {
+    if (!this.#pending.length) return;
+    const list = byId("messages");
+    const items = this.#pending.splice(0).reverse().map(({ message, at }) => el("li", {},
+      el("time", { class: message.replay ? "replay" : "", title: message.replay ? "replayed" : "" }, clock(at, true)),
+      el("span", {}, message.channel),
+      el("span", { class: "pos" }, message.pos),
+      el("span", { class: "data" }, JSON.stringify(message.data))));
+    list.prepend(...items);
+    while (list.children.length > MESSAGES) list.lastElementChild.remove();
+    setText(byId("messages-note"), `the newest ${list.children.length}`);
+  }
+
+  #drawSnippet() {
+    for (const button of byId("snippet-tabs").children) {
+      button.setAttribute("aria-pressed", String(button.textContent === this.#snippet));
+    }
+    const choice = { url: byId("url").value, subscription: this.#subscription(), needsToken: !byId("jwt-field").hidden };
+    setText(byId("snippet"), SNIPPETS[this.#snippet](choice));
+  }
+
+  // ---- names
+
+  /** @param {string} bundle @param {HTMLElement} button */
+  #toggleBundle(bundle, button) {
+    if (!this.#bundles.delete(bundle)) this.#bundles.add(bundle);
+    button.setAttribute("aria-pressed", String(this.#bundles.has(bundle)));
+    this.#drawSnippet();
+  }
+
+  /** @param {string} text */
+  #add(text) {
+    for (const name of text.split(/[\s,]+/)) if (name && !this.#chosen.includes(name)) this.#chosen.push(name);
+    byId("channel").value = "";
+    this.#drawChosen();
+  }
+
+  #drawChosen() {
+    byId("chosen").replaceChildren(...this.#chosen.map((name) => el("button", {
+      type: "button", "aria-label": `take ${name} away`,
+      onclick: () => { this.#chosen = this.#chosen.filter((other) => other !== name); this.#drawChosen(); byId("channel").focus(); },
+    }, name)));
+    if (this.#setup) this.#drawSnippet();
+  }
+
+  #openCombo() {
+    const input = byId("channel");
+    const list = byId("suggestions");
+    let active = -1;
+    const close = () => { list.hidden = true; active = -1; input.setAttribute("aria-expanded", "false"); input.removeAttribute("aria-activedescendant"); };
+    const mark = () => {
+      [...list.children].forEach((item, index) => item.setAttribute("aria-selected", String(index === active)));
+      if (active >= 0) input.setAttribute("aria-activedescendant", list.children[active].id);
+      list.children[active]?.scrollIntoView({ block: "nearest" });
+    };
+    const open = () => {
+      const found = this.#matching(input.value.trim());
+      active = -1;
+      list.hidden = !found.length;
+      input.setAttribute("aria-expanded", String(found.length > 0));
+      list.replaceChildren(...found.map((name, index) => el("li", {
+        id: `suggestion-${index}`, role: "option", "aria-selected": "false",
+        onmousedown: (/** @type {Event} */ event) => { event.preventDefault(); this.#add(name); close(); },
+      }, name)));
+    };
+    input.oninput = open;
+    input.onfocus = open;
+    input.onblur = close;
+    input.onkeydown = (/** @type {KeyboardEvent} */ event) => {
+      const size = list.hidden ? 0 : list.children.length;
+      if (event.key === "ArrowDown" && size) active = (active + 1) % size;
+      else if (event.key === "ArrowUp" && size) active = (active - 1 + size) % size;
+      else if (event.key === "Enter" && (active >= 0 || input.value.trim())) {
+        this.#add(active >= 0 ? list.children[active].textContent : input.value);
+        close();
+      } else if (event.key === "Escape") return close();
+      else if (event.key === "Backspace" && !input.value) { this.#chosen.pop(); return this.#drawChosen(); }
+      else return;
+      event.preventDefault();
+      mark();
+    };
+  }
+
+  /** @param {string} typed */
+  #matching(typed) {
+    const text = typed.toLowerCase();
+    const found = [...this.#names].filter((name) => !this.#chosen.includes(name) && name.toLowerCase().includes(text));
+    const rank = (/** @type {string} */ name) => (name.toLowerCase().startsWith(text) ? 0 : 1);
+    return found.sort((one, other) => rank(one) - rank(other)).slice(0, SUGGESTIONS);
+  }
+}

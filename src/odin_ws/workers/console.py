@@ -1,0 +1,122 @@
+"""What the console shows of several workers: asked for and merged, and their charts kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any, Final
+
+import trio
+
+from odin_ws.ops.console.channels import TABLE_ROWS
+from odin_ws.ops.console.events import SubscribersPort
+from odin_ws.ops.console.series import Series
+from odin_ws.ops.page_cache import PAGE_SECONDS, PageCache
+from odin_ws.ops.stats import OpsStats
+from odin_ws.workers.console_merge import (
+    merge_samples,
+    merge_setup,
+    merge_state,
+    merge_tables,
+)
+from odin_ws.workers.supervisor import Supervisor
+
+__all__ = ["WorkersConsole"]
+
+# While nobody looks. A worker's samples of these seconds are lost when it crashes.
+_LOOK_SECONDS: Final = 5.0
+
+# While none has answered: workers take half a second to start.
+_AGAIN_SECONDS: Final = 0.5
+
+Answers = dict[int, dict[str, Any]]
+
+
+class WorkersConsole:
+    """Reports of all workers together, and of each.
+
+    It keeps the samples of each: those of a worker that is replaced stay.
+
+    Args:
+        supervisor: of the workers.
+        stats: of the ops port.
+        subscribers: the port that the workers share.
+        seconds: for how long what the workers have answered is shared.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        stats: OpsStats,
+        subscribers: SubscribersPort | None = None,
+        seconds: float = PAGE_SECONDS,
+    ) -> None:
+        self.subscribers = subscribers or SubscribersPort()
+        self._supervisor = supervisor
+        self._stats = stats
+        self._series = {worker.number: Series() for worker in supervisor.workers}
+        self._looks = PageCache(self._look, seconds)
+        self._answers = {
+            part: PageCache(partial(self._ask, part), seconds)
+            for part in ("setup", "state", "tables")
+        }
+
+    async def run(self) -> None:
+        """Get the samples of all workers now and then until cancelled."""
+        while True:
+            await trio.sleep(_LOOK_SECONDS)
+            await self._looks.get()
+
+    async def build(
+        self,
+        parts: Collection[str],
+        after: int,
+        worker: int | None,
+        why_missing: Callable[[int], str],
+    ) -> dict[str, Any]:
+        """Build parts of one worker or of all; `why_missing`: why a worker has not answered."""
+        report: dict[str, Any] = {}
+        if "setup" in parts:
+            report["setup"] = merge_setup(await self._setups(worker))
+        if "state" in parts:
+            states = await self._of("state", worker)
+            numbers = self._series.keys() if worker is None else {worker}
+            missing = {number: why_missing(number) for number in sorted(numbers - states.keys())}
+            report["state"] = merge_state(states, missing)
+        if "samples" in parts:
+            await self._looks.get()
+            series = [one for number, one in self._series.items() if worker in {None, number}]
+            report["samples"] = merge_samples([one.after(0) for one in series], after)
+        if "tables" in parts:
+            report["tables"] = merge_tables(await self._of("tables", worker), TABLE_ROWS)
+            report["tables"]["counts"]["ops"] = dict(self._stats.rejected)
+        return report
+
+    async def _setups(self, worker: int | None) -> list[dict[str, Any]]:
+        """Wait for the first worker that answers; the ops port bounds how long a request waits."""
+        while not (setups := await self._of("setup", worker)):  # noqa: ASYNC110 -- other processes
+            await trio.sleep(_AGAIN_SECONDS)
+        return list(setups.values())
+
+    async def health(self) -> Answers:
+        """The health report of each worker that answers, by its number."""
+        states = await self._of("state", None)
+        return {number: state["health"] for number, state in states.items()}
+
+    async def _of(self, part: str, worker: int | None) -> Answers:
+        answers = await self._answers[part].get()
+        return {number: one for number, one in answers.items() if worker in {None, number}}
+
+    async def _ask(self, part: str) -> Answers:
+        """A part of each worker that answers."""
+        answers = await self._supervisor.ask(f"/console/report?parts={part}")
+        return {number: json.loads(one.text)[part] for number, one in answers.items() if one}
+
+    async def _look(self) -> None:
+        """Get what each worker has sampled since the last time."""
+        after = min(series.last for series in self._series.values())
+        answers = await self._supervisor.ask(f"/console/report?parts=samples&after={after}")
+        for number, one in answers.items():
+            if one is not None:
+                self._series[number].extend(json.loads(one.text)["samples"])

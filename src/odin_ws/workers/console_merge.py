@@ -1,0 +1,192 @@
+"""Merges what the console shows of several workers."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from odin_ws.ops.console.advice import advise
+from odin_ws.workers.health import merge_clients, merge_health
+
+__all__ = ["merge_samples", "merge_setup", "merge_state", "merge_tables"]
+
+Report = dict[str, Any]
+Rule = Callable[[Iterable[float]], float]
+
+# Of gauges that are not sums: every worker reads everything, and the one that is worst off tells.
+_WORST: Final = ("age_", "cpu_", "lag:", "loop_", "paced", "records_in:")
+
+# A worker that has been silent for longer has no value; a second may be left out.
+_STALE_SECONDS: Final = 3
+
+# The first that a worker has is that of all.
+_STATES: Final = ("serving", "draining", "closing", "starting", "stopped")
+_TOPIC_STATUS: Final = ("stopped", "starting", "stalled", "missing", "trouble", "live")
+_FEED_STATUS: Final = ("stopped", "starting", "stalled", "live")
+
+
+def merge_samples(workers: Sequence[Report], after: int) -> Report:
+    """One series of samples after a time, up to what every worker that lives has told.
+
+    Args:
+        workers: of each its samples, in the form of `Series.after`.
+        after: epoch seconds.
+    """
+    told = [one for one in workers if one["t"]]
+    if not told:
+        return {"t": [], "gauges": {}, "counts": {}}
+    newest = max(one["t"][-1] for one in told)
+    until = min(one["t"][-1] for one in told if one["t"][-1] > newest - _STALE_SECONDS)
+    times = sorted({at for one in told for at in one["t"] if after < at <= until})
+    return {
+        "t": times,
+        "gauges": _merged_columns(told, "gauges", times, _STALE_SECONDS),
+        "counts": _merged_columns(told, "counts", times, 1),
+    }
+
+
+def _merged_columns(
+    workers: Sequence[Report], kind: str, times: Sequence[int], stale: int
+) -> dict[str, list[float | None]]:
+    """Each series of a kind; of a worker the last value before it is `stale` seconds old."""
+    places = [_places(one["t"], times, stale) for one in workers]
+    merged = {}
+    for name in dict.fromkeys(name for one in workers for name in one[kind]):
+        columns = [
+            [None if place is None else one[kind][name][place] for place in its]
+            for one, its in zip(workers, places, strict=True)
+            if name in one[kind]
+        ]
+        rule: Rule = max if name.startswith(_WORST) else sum
+        merged[name] = [_combined(rule, row) for row in zip(*columns, strict=True)]
+    return merged
+
+
+def _places(own: Sequence[int], times: Sequence[int], stale: int) -> list[int | None]:
+    """Per time the index of the last own one that is not `stale` seconds older; None without."""
+    found = ((bisect_right(own, at) - 1, at) for at in times)
+    return [index if index >= 0 and at - own[index] < stale else None for index, at in found]
+
+
+def _combined(rule: Rule, row: Iterable[float | None]) -> float | None:
+    known = [value for value in row if value is not None]
+    return rule(known) if known else None
+
+
+def merge_setup(setups: Sequence[Report]) -> Report:
+    """What all have in common; limits of each add up."""
+    first = setups[0]
+    tokens = dict.fromkeys(token for setup in setups for token in setup["tokens"])
+    added = {
+        name: sum(setup["limits"][name] for setup in setups)
+        for name in ("connections", "memory_bytes")
+    }
+    return {
+        **first,
+        "started": min(setup["started"] for setup in setups),
+        "tokens": list(tokens),
+        "limits": first["limits"] | added,
+    }
+
+
+def merge_state(states: Mapping[int, Report], missing: Mapping[int, str]) -> Report:
+    """One state, in the form of each.
+
+    Args:
+        states: those that there are, by the worker's number.
+        missing: why there is none of the others.
+    """
+    health = merge_health({number: one["health"] for number, one in states.items()}, missing)
+    several = list(states.values())
+    return {
+        "now": max((one["now"] for one in several), default=0),
+        "state": _first_of(_STATES, [one["state"] for one in several]),
+        "not_ready": _not_ready(states),
+        "drain": _merge_drains([one["drain"] for one in several if one["drain"]]),
+        "feed": min(
+            (one["feed"] for one in several),
+            key=lambda feed: _FEED_STATUS.index(feed["status"]),
+            default=None,
+        ),
+        "topics": [_merge_topic(rows) for rows in zip(*_topics(several), strict=True)],
+        "health": health,
+        "advice": advise("error", health["errors"]) + advise("warning", health["warnings"]),
+    }
+
+
+def _topics(states: Sequence[Report]) -> list[list[Report]]:
+    return [one["topics"] for one in states]
+
+
+def _not_ready(states: Mapping[int, Report]) -> str | None:
+    """None while one is ready."""
+    why = [f"worker {number}: {one['not_ready']}" for number, one in states.items()]
+    ready = any(one["not_ready"] is None for one in states.values())
+    return None if ready else "; ".join(why) or "no worker answers"
+
+
+def _merge_drains(drains: Sequence[Report]) -> Report | None:
+    if not drains:
+        return None
+    rules: dict[str, Rule] = {"begun_with": sum, "left": sum}
+    return {name: rules.get(name, max)([one[name] for one in drains]) for name in drains[0]}
+
+
+def _merge_topic(rows: Sequence[Report]) -> Report:
+    lags = [row["lag"] for row in rows if row["lag"] is not None]
+    return rows[0] | {
+        "status": _first_of(_TOPIC_STATUS, [row["status"] for row in rows]),
+        "partitions": max(row["partitions"] for row in rows),
+        "lag": max(lags, default=None),
+        "problems": max((row["problems"] for row in rows), key=len),
+    }
+
+
+def _first_of(order: Sequence[str], found: Sequence[str]) -> str:
+    """The first of these in an order; the first of all without any."""
+    return next((one for one in order if one in found), order[0])
+
+
+def merge_tables(tables: Mapping[int, Report], rows: int) -> Report:
+    """The first rows of what is in the tables of each, added up by name."""
+    several = list(tables.values())
+    channels = [one["channels"] for one in several]
+    return {
+        "clients": merge_clients({number: one["clients"] for number, one in tables.items()}, rows),
+        "channels": {
+            "seconds": max((one["seconds"] for one in channels), default=0),
+            "messages": max((one["messages"] for one in channels), default=0),
+            "rows": _merge_channels([row for one in channels for row in one["rows"]], rows),
+        },
+        "patterns": _merge_patterns([row for one in several for row in one["patterns"]], rows),
+        "counts": _added([one["counts"] for one in several]),
+    }
+
+
+def _merge_channels(found: Sequence[Report], rows: int) -> list[Report]:
+    """Every worker reads all messages, so the rates are those of one of them."""
+    merged: dict[str, Report] = {}
+    for row in found:
+        known = merged.setdefault(row["channel"], row | {"subscribers": 0})
+        known["subscribers"] += row["subscribers"]
+        for rate in ("messages_per_second", "bytes_per_second"):
+            known[rate] = max(known[rate], row[rate])
+    return sorted(merged.values(), key=lambda row: -row["messages_per_second"])[:rows]
+
+
+def _merge_patterns(found: Sequence[Report], rows: int) -> list[Report]:
+    counts: Counter[str] = Counter()
+    for row in found:
+        counts[row["pattern"]] += row["subscribers"]
+    return [{"pattern": one, "subscribers": count} for one, count in counts.most_common(rows)]
+
+
+def _added(counts: Sequence[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Counts by label, added up within each kind."""
+    added: dict[str, Counter[str]] = {}
+    for one in counts:
+        for kind, by_label in one.items():
+            added.setdefault(kind, Counter()).update(by_label)
+    return {kind: dict(counter) for kind, counter in added.items()}

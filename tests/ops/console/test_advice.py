@@ -1,0 +1,71 @@
+"""Every warning and error of health comes with what to do."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from odin_ws.ops import health
+from odin_ws.ops.console.advice import ADVICE, advise
+from odin_ws.workers import ops_app
+
+ROOT = Path(__file__).parents[3]
+
+LINES = [
+    "kafka: starting for 3 s: not connected yet",
+    "kafka: stalled for 12 s: no broker answers",
+    "kafka: stopped for 1 s: ",
+    "kafka: topics do not exist: odin.social",
+    "kafka: odin.trades 1, 2: no leader",
+    "kafka: paced: WS_MAX_KAFKA_RATE=1000 holds records back",
+    "capacity: 95%",
+    "memory: 93%",
+    "cpu: 99%",
+    "memory: it cannot be measured",
+    "cpu: it cannot be measured",
+    "tls: the certificate expires in 3 days",
+    "draining",
+    "worker 2: does not answer",
+    "worker 12: is being replaced",
+    "worker 1: has ended",
+    "worker 3: cpu: 97%",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_line_of_health_has_an_action(line: str) -> None:
+    """Together with the page that has more of it."""
+    (found,) = advise("warning", [line])
+    assert found["level"] == "warning"
+    assert found["text"] == line
+    assert found["action"].endswith(".")
+
+
+def test_line_without_advice_is_an_error() -> None:
+    """A new warning does not come without one."""
+    with pytest.raises(KeyError):
+        advise("warning", ["a line of the future"])
+
+
+def test_every_line_that_health_can_have_is_among_these() -> None:
+    """As its source says them, up to the first value."""
+    sources = [
+        inspect.getsource(health._warnings),  # noqa: SLF001 -- what it says is the point
+        inspect.getsource(health._errors),  # noqa: SLF001
+        inspect.getsource(ops_app._Pages._state),  # noqa: SLF001
+    ]
+    told = {text for source in sources for text in re.findall(r'f?"([a-z]+[: ][^"{]*)', source)}
+    told -= {"does not answer", "has ended", "is being replaced"}
+    assert {text.split()[0] for text in told} <= {line.split()[0] for line in LINES}
+
+
+@pytest.mark.parametrize("see", sorted({see for _, _, see in ADVICE}))
+def test_page_that_an_advice_names_is_there(see: str) -> None:
+    """With that heading."""
+    name, _, anchor = see.partition("#")
+    headings = re.findall(r"^#+ (.*)$", (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in headings}
+    assert not anchor or anchor in anchors

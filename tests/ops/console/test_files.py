@@ -1,0 +1,152 @@
+"""The page and its files: what is served, under which policy, and that it is what it should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import odin_ws.ops.console
+from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.handshake.admission import CAPACITY_REJECTIONS
+from odin_ws.handshake.authenticator import AUTH_REJECTIONS
+from odin_ws.handshake.rate_limiter import RATE_LIMIT_REJECTIONS
+from odin_ws.handshake.request import REQUEST_REJECTIONS
+from odin_ws.history.record_decoder import InvalidRecord
+from odin_ws.ops.console.files import CONSOLE_PATHS, content_security_policy
+from odin_ws.ops.stats import OPS_REJECTIONS
+from odin_ws.testing.scenario import Scenario
+from tests.scenarios.ops import get
+
+STATIC = Path(odin_ws.ops.console.__file__).parent / "static"
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def text(name: str) -> str:
+    """A file of the page."""
+    return (STATIC / name).read_text("utf-8")
+
+
+async def test_browser_gets_the_page_and_others_the_list(odin_scenario: Scenario) -> None:
+    """By what they accept."""
+    page = await get(odin_scenario, "/", headers=HTML)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.text == text("index.html")
+    assert (await get(odin_scenario, "/")).headers["content-type"].startswith("text/plain")
+
+
+async def test_every_file_that_a_file_names_is_served(odin_scenario: Scenario) -> None:
+    """What the page links to, and what modules import; with the type that a browser wants."""
+    named = set(re.findall(r'(?:href|src)="(/[^"]+)"', text("index.html")))
+    for module in STATIC.glob("*.js"):
+        code = module.read_text("utf-8")
+        imports = re.findall(r'^import .* from "\./(.*)";', code, re.MULTILINE)
+        named |= {f"/console/{name}" for name in imports}
+    assert named <= CONSOLE_PATHS
+    for path in CONSOLE_PATHS:
+        answer = await get(odin_scenario, path)
+        assert answer.status_code == 200
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        kinds = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+        assert answer.headers["content-type"].startswith(kinds[path.rpartition(".")[2]])
+
+
+@pytest.mark.parametrize(
+    "path", ["/console/index.html", "/console/", "/console/../files.py", "/console/vendor/x.js"]
+)
+async def test_nothing_else_is_served(odin_scenario: Scenario, path: str) -> None:
+    """No file is read by a name that a request gives."""
+    assert (await get(odin_scenario, path)).status_code == 404
+
+
+async def test_file_that_a_browser_has_is_not_sent_again(odin_scenario: Scenario) -> None:
+    """304 for the tag that it has; another content has another tag."""
+    first = await get(odin_scenario, "/console/app.js")
+    headers = {"If-None-Match": first.headers["etag"]}
+    again = await get(odin_scenario, "/console/app.js", headers=headers)
+    assert (again.status_code, again.content) == (304, b"")
+    other = await get(odin_scenario, "/console/dom.js", headers=headers)
+    assert other.status_code == 200
+
+
+async def test_page_may_load_own_files_only(odin_scenario: Scenario) -> None:
+    """No inline code, no other host but the subscribers' port of the same host, no frame."""
+    page = await get(odin_scenario, "/", headers=HTML)
+    policy = page.headers["content-security-policy"]
+    assert policy == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self' ws://localhost:* wss://localhost:*; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+        "trusted-types 'none'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "subscribers", "connect"),
+    [
+        ("localhost", "", "'self' ws://localhost:* wss://localhost:*"),
+        (
+            "10.0.0.5",
+            "10.0.0.6",
+            "'self' ws://10.0.0.5:* wss://10.0.0.5:* ws://10.0.0.6:* wss://10.0.0.6:*",
+        ),
+        ("::1", "", "'self' ws: wss:"),
+        ("x; script-src *", "", "'self' ws: wss:"),
+        ("", "", "'self'"),
+    ],
+)
+def test_host_of_a_request_cannot_change_the_policy(
+    host: str, subscribers: str, connect: str
+) -> None:
+    """Only a name or an address of IPv4 stands in it."""
+    policy = content_security_policy(host, subscribers)
+    assert f"; connect-src {connect}; " in policy
+    assert policy.count("script-src") == 1
+
+
+def test_page_has_no_inline_code() -> None:
+    """The policy would block it."""
+    page = text("index.html")
+    assert not re.search(r"<style|\bstyle=|\son[a-z]+=|javascript:", page)
+    assert not re.search(r"<script(?![^>]* src=)", page)
+
+
+def test_no_file_of_ours_names_another_host() -> None:
+    """Nor parses text as HTML, or runs it."""
+    for path in STATIC.glob("*"):
+        if path.suffix in {".js", ".css", ".html"}:
+            found = set(re.findall(r"https?://[^\s\"'`)]+", path.read_text("utf-8")))
+            assert not found, path.name
+            parses = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|Function\("
+            assert not re.search(parses, path.read_text("utf-8")), path.name
+
+
+def test_vendored_files_are_those_of_the_release() -> None:
+    """By their checksums; the record says which version, licence and archive."""
+    record = tomllib.loads(text("vendor/uplot/vendored.toml"))
+    assert (record["version"], record["licence"]) == ("1.6.32", "MIT")
+    assert record["archive"]["integrity"].startswith("sha512-")
+    folder = STATIC / "vendor" / "uplot"
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.name != "vendored.toml"
+    }
+    assert found == record["sha256"]
+
+
+def test_reasons_have_meanings() -> None:
+    """Each that the server counts, and no other."""
+    source = text("reasons.js")
+    body = source[source.index("= {") + 2 :].rstrip().removesuffix(";")
+    as_json = re.sub(r"^(\s*)(\w+):", r'\1"\2":', body, flags=re.MULTILINE)
+    meanings = json.loads(re.sub(r",(\s*})", r"\1", as_json))
+    rejected = {*REQUEST_REJECTIONS, *AUTH_REJECTIONS, *RATE_LIMIT_REJECTIONS, *CAPACITY_REJECTIONS}
+    assert meanings["rejected"].keys() == rejected
+    assert meanings["ops"].keys() == set(OPS_REJECTIONS)
+    assert meanings["closed"].keys() == {one.value.label for one in DisconnectReason}
+    assert meanings["skipped"].keys() == set(InvalidRecord)

@@ -1,0 +1,126 @@
+"""The console of several workers: all together and each, and the past of those that are gone."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.workers.console import WorkersConsole
+from tests.workers.fakes import FakeChild
+from tests.workers.test_console_merge import samples, state, tables
+from tests.workers.test_ops_app import ops
+
+REPORT = "/console/report"
+
+
+def tell(child: FakeChild, times: list[int], connections: int, after: int = 0) -> None:
+    """What a worker answers the supervisor."""
+    found = samples(times, {"connections": [connections] * len(times)})
+    child.says(f"{REPORT}?parts=samples&after={after}", {"samples": found})
+    child.says(f"{REPORT}?parts=state", {"state": state()})
+    child.says(f"{REPORT}?parts=tables", {"tables": tables()})
+    limits = {"connections": 100, "memory_bytes": 1000}
+    setup = {"started": 5, "tokens": ["BTC"], "limits": limits, "subscribers": {}}
+    child.says(f"{REPORT}?parts=setup", {"setup": setup})
+
+
+async def test_report_is_of_all_or_of_one(autojump_clock: MockClock) -> None:
+    """`worker` chooses; each is told of in the state of all."""
+    async with ops() as seen:
+        for number in (1, 2):
+            tell(seen.crew.now(number), [1, 2], connections=10 * number)
+
+        async def report(query: str) -> dict[str, Any]:
+            answer = await seen.get(f"{REPORT}?{query}")
+            assert answer.status_code == 200
+            found: dict[str, Any] = answer.json()
+            return found
+
+        everything = await report("")
+        assert everything["samples"]["gauges"]["connections"] == [30, 30]
+        assert everything["setup"]["limits"] == {"connections": 200, "memory_bytes": 2000}
+        assert everything["setup"]["workers"] == 2
+        assert everything["tables"]["clients"]["totals"] == {"connections": 2}
+        assert everything["state"]["workers"].keys() == {"1", "2"}
+        for number in (1, 2):
+            tell(seen.crew.now(number), [], connections=0, after=2)
+        one = await report("worker=2")
+        assert one["samples"]["gauges"]["connections"] == [20, 20]
+        assert one["tables"]["clients"]["totals"] == {"connections": 1}
+        answer = await seen.get(f"{REPORT}?worker=3")
+        assert (answer.status_code, answer.text) == (
+            400,
+            "worker=3: allowed is an integer, 1 to 2\n",
+        )
+
+
+async def test_past_of_a_worker_stays_when_it_is_replaced(autojump_clock: MockClock) -> None:
+    """The supervisor has looked at it before."""
+    async with ops() as seen:
+        for number in (1, 2):
+            tell(seen.crew.now(number), [1, 2], connections=number)
+        await seen.get(f"{REPORT}?parts=samples")
+        seen.crew.now(1).exit(1)
+        await trio.sleep(1)
+        for number, times in ((1, [20]), (2, list(range(3, 21)))):
+            tell(seen.crew.now(number), times, connections=number, after=2)
+        found = (await seen.get(f"{REPORT}?parts=samples")).json()["samples"]
+        assert found["t"] == list(range(1, 21))
+        assert found["gauges"]["connections"] == [3] * 4 + [2] * 15 + [3]
+
+
+async def test_supervisor_looks_when_nobody_else_does(autojump_clock: MockClock) -> None:
+    """Every five seconds, so that a page that is opened later has the past."""
+    async with ops() as seen:
+        for number in (1, 2):
+            tell(seen.crew.now(number), [1], connections=1)
+        console = seen.console
+        assert isinstance(console, WorkersConsole)
+        with trio.move_on_after(6):
+            await console.run()
+        for number in (1, 2):
+            tell(seen.crew.now(number), [], connections=1, after=1)
+        found = await console.build(["samples"], 0, None, str)
+        assert found["samples"]["t"] == [1]
+
+
+@pytest.mark.parametrize("worker", [None, 1])
+async def test_worker_that_does_not_answer_is_left_out(
+    autojump_clock: MockClock, worker: int | None
+) -> None:
+    """The others are shown, in time, and it is warned of."""
+    async with ops() as seen:
+        for number in (1, 2):
+            tell(seen.crew.now(number), [1], connections=1)
+        seen.crew.now(1).hangs = True
+        query = "" if worker is None else f"&worker={worker}"
+        found = (await seen.get(f"{REPORT}?parts=state,tables{query}")).json()
+        texts = [one["text"] for one in found["state"]["advice"]]
+        assert texts == ["worker 1: does not answer"]
+        assert found["tables"]["clients"]["totals"] == ({"connections": 1} if not worker else {})
+
+
+async def test_page_that_is_opened_at_the_start_waits_for_a_worker(
+    autojump_clock: MockClock,
+) -> None:
+    """Until the first one answers."""
+    async with ops() as seen:
+        for number in (1, 2):
+            seen.crew.now(number).rejects = True
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def come_up() -> None:
+                await trio.sleep(3)
+                tell(seen.crew.now(1), [1], connections=1)
+                seen.crew.now(1).rejects = False
+
+            began = trio.current_time()
+            found = await seen.console.build(["setup"], 0, None, str)
+            assert found["setup"]["tokens"] == ["BTC"]
+            assert trio.current_time() - began == pytest.approx(3, abs=0.6)

@@ -1,0 +1,144 @@
+"""What the console shows of several workers together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from odin_ws.workers.console_merge import merge_samples, merge_state, merge_tables
+from tests.workers.test_health import report
+
+FEED = {"status": "live", "seconds": 5.0, "reason": "", "held_partitions": 0}
+
+
+def samples(times: list[int], gauges: Any, counts: Any = None) -> dict[str, Any]:
+    """In the form of `Series.after`."""
+    return {"t": times, "gauges": gauges, "counts": counts or {}}
+
+
+def test_connections_add_up_and_lag_is_that_of_the_worst() -> None:
+    """Every worker reads everything, and each has clients of its own."""
+    one = samples([1, 2], {"connections": [3, 4], "lag:a": [10, 0], "records_in:a": [5, 5]})
+    two = samples([1, 2], {"connections": [1, 1], "lag:a": [2, 7], "records_in:a": [5, 6]})
+    assert merge_samples([one, two], 0)["gauges"] == {
+        "connections": [4, 5],
+        "lag:a": [10, 7],
+        "records_in:a": [5, 6],
+    }
+
+
+def test_newest_second_comes_when_every_worker_has_told_it() -> None:
+    """Else a sum would dip at the end of each chart."""
+    one = samples([1, 2, 3], {"connections": [3, 3, 3]})
+    two = samples([1, 2], {"connections": [1, 1]})
+    assert merge_samples([one, two], 0)["t"] == [1, 2]
+    assert merge_samples([one, two], 1)["gauges"] == {"connections": [4]}
+
+
+def test_worker_that_is_gone_does_not_hold_the_others_up() -> None:
+    """Its past stays in the sums."""
+    one = samples([1, 2, 3, 4, 5, 6], {"connections": [1] * 6})
+    gone = samples([1, 2], {"connections": [2, 2]})
+    found = merge_samples([one, gone], 0)
+    assert found["t"] == [1, 2, 3, 4, 5, 6]
+    assert found["gauges"]["connections"] == [3, 3, 3, 3, 1, 1]
+
+
+def test_second_that_a_worker_has_left_out_has_its_last_value() -> None:
+    """Of a gauge; what is counted is counted once."""
+    one = samples([1, 2, 3], {"connections": [1, 1, 1]}, {"closed:slow": [1, 0, 2]})
+    two = samples([1, 3], {"connections": [5, 5]}, {"closed:slow": [4, 0]})
+    found = merge_samples([one, two], 0)
+    assert found["gauges"]["connections"] == [6, 6, 6]
+    assert found["counts"]["closed:slow"] == [5, 0, 2]
+
+
+def test_unknown_values_are_left_out() -> None:
+    """Null where no worker knows one."""
+    one = samples([1, 2], {"age_p99_ms": [None, 20.0]})
+    two = samples([1, 2], {"age_p99_ms": [None, None], "memory_bytes": [7, None]})
+    assert merge_samples([one, two], 0)["gauges"] == {
+        "age_p99_ms": [None, 20.0],
+        "memory_bytes": [7, None],
+    }
+    assert merge_samples([], 0)["t"] == []
+
+
+def state(**other: Any) -> dict[str, Any]:
+    """Of a worker that is well."""
+    topic = {"topic": "a", "category": "b", "partitions": 3, "lag": 1, "problems": []}
+    usual = {
+        "now": 10.0,
+        "state": "serving",
+        "not_ready": None,
+        "drain": None,
+        "feed": FEED,
+        "topics": [topic | {"status": "live"}],
+        "health": report(),
+    }
+    return usual | other
+
+
+async def test_state_is_that_of_those_who_serve_and_the_feed_that_of_the_worst() -> None:
+    """A worker that starts anew does not make all of it start."""
+    stalled = FEED | {"status": "stalled"}
+    topic = state()["topics"][0] | {"status": "stalled", "lag": 9, "problems": ["a 1: no leader"]}
+    found = merge_state(
+        {
+            1: state(),
+            2: state(state="starting", not_ready="kafka: x", feed=stalled, topics=[topic]),
+        },
+        {},
+    )
+    assert (found["state"], found["not_ready"]) == ("serving", None)
+    assert found["feed"]["status"] == "stalled"
+    assert found["topics"] == [topic]
+
+
+async def test_worker_without_an_answer_is_warned_of() -> None:
+    """With what to do about it; where none answers that is all there is."""
+    found = merge_state({1: state()}, {2: "does not answer"})
+    assert [one["text"] for one in found["advice"]] == ["worker 2: does not answer"]
+    none = merge_state({}, {1: "does not answer"})
+    assert none["advice"][0]["level"] == "error"
+    assert (none["topics"], none["feed"]) == ([], None)
+
+
+async def test_drains_add_up() -> None:
+    """They begin together and end with the last."""
+    drain = {"begun_with": 10, "left": 4, "seconds": 2.0, "seconds_at_most": 9.0}
+    found = merge_state(
+        {1: state(drain=drain), 2: state(drain=drain | {"left": 0, "seconds": 3.0}), 3: state()}, {}
+    )
+    assert found["drain"] == {
+        "begun_with": 20,
+        "left": 4,
+        "seconds": 3.0,
+        "seconds_at_most": 9.0,
+    }
+
+
+def tables(**other: Any) -> dict[str, Any]:
+    """Of a worker with one client."""
+    client = {"peer": "a", "backlog_bytes": 0, "connected_seconds": 1}
+    usual: dict[str, Any] = {
+        "clients": {"totals": {"connections": 1}, "clients": [client]},
+        "channels": {"seconds": 10, "messages": 5, "rows": []},
+        "patterns": [{"pattern": "*.trade", "subscribers": 2}],
+        "counts": {"closed": {"slow": 1}, "rejected": {}},
+    }
+    return usual | other
+
+
+def test_tables_are_added_up_by_name() -> None:
+    """Rates of a channel are the same in each worker, its subscribers are not."""
+    row = {"channel": "BTC.trade", "bytes_per_second": 100, "subscribers": 1}
+    channels = [
+        {"seconds": 10, "messages": 5, "rows": [row | {"messages_per_second": rate}]}
+        for rate in (3.0, 4.0)
+    ]
+    found = merge_tables({1: tables(channels=channels[0]), 2: tables(channels=channels[1])}, 20)
+    assert found["channels"]["rows"] == [row | {"messages_per_second": 4.0, "subscribers": 2}]
+    assert found["patterns"] == [{"pattern": "*.trade", "subscribers": 4}]
+    assert found["counts"] == {"closed": {"slow": 2}, "rejected": {}}
+    assert [one["worker"] for one in found["clients"]["clients"]] == [1, 2]
+    assert len(merge_tables({1: tables(patterns=tables()["patterns"] * 3)}, 20)["patterns"]) == 1
