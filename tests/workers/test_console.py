@@ -55,7 +55,7 @@ async def test_report_is_of_all_or_of_one(autojump_clock: MockClock) -> None:
         answer = await seen.get(f"{REPORT}?worker=3")
         assert (answer.status_code, answer.text) == (
             400,
-            "worker=3: allowed is an integer, 1 to 2\n",
+            "worker=3: must be an integer, 1 to 2\n",
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from odin_ws.ops import health
-from odin_ws.ops.console.advice import ADVICE, advise
+from odin_ws.ops.console.advice import ADVICE, GENERAL, advise
 from odin_ws.workers import ops_app
 
 ROOT = Path(__file__).parents[3]
@@ -27,6 +27,7 @@ LINES = [
     "memory: it cannot be measured",
     "cpu: it cannot be measured",
     "tls: the certificate expires in 3 days",
+    "canary: the step connect failed: no answer",
     "draining",
     "worker 2: does not answer",
     "worker 12: is being replaced",
@@ -42,12 +43,13 @@ def test_line_of_health_has_an_action(line: str) -> None:
     assert found["level"] == "warning"
     assert found["text"] == line
     assert found["action"].endswith(".")
+    assert (found["action"], found["see"]) != GENERAL
 
 
-def test_line_without_advice_is_an_error() -> None:
-    """A new warning does not come without one."""
-    with pytest.raises(KeyError):
-        advise("warning", ["a line of the future"])
+def test_line_without_advice_is_shown_with_a_general_one() -> None:
+    """The console works all the same, when it is needed most."""
+    (found,) = advise("error", ["a line of the future"])
+    assert (found["action"], found["see"]) == GENERAL
 
 
 def test_every_line_that_health_can_have_is_among_these() -> None:

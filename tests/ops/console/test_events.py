@@ -153,9 +153,9 @@ async def test_tables_list_slow_clients_and_counts(odin_scenario: Scenario) -> N
     ("query", "problem"),
     [
         ("parts=states", "parts=states: allowed are setup, state, samples, tables"),
-        ("after=-1", "after=-1: allowed is an integer, 0 to 9007199254740992"),
-        ("after=1.5", "after=1.5: allowed is an integer, 0 to 9007199254740992"),
-        ("after=%C2%B2", "after=²: allowed is an integer, 0 to 9007199254740992"),
+        ("after=-1", "after=-1: must be an integer, 0 to 9007199254740992"),
+        ("after=1.5", "after=1.5: must be an integer, 0 to 9007199254740992"),
+        ("after=%C2%B2", "after=²: must be an integer, 0 to 9007199254740992"),
         ("worker=1", "worker: this server has no workers (WS_WORKERS=1)"),
         ("origin=" + "x" * 301, "origin: at most 300 characters"),
         ("x=1", "unknown parameter x; allowed: after, origin, parts, worker"),

@@ -6,7 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-__all__ = ["ADVICE", "advise"]
+__all__ = ["ADVICE", "GENERAL", "advise"]
+
+_PAGE: Final = "docs/monitoring.md#health-checks"
+
+# Of a line that has none of its own; a test sees to it that there is no such line.
+GENERAL: Final = ("The log has more.", _PAGE)
 
 # By the beginning of a line of `warnings` or `errors`, behind the worker's name; the first that
 # matches. Where a page of docs/ has more of it, that is named.
@@ -45,12 +50,12 @@ ADVICE: Final[Sequence[tuple[str, str, str]]] = (
     (
         "memory: it cannot be measured",
         "The log says why; if descriptors are used up, raise their limit.",
-        "docs/monitoring.md#health-checks",
+        _PAGE,
     ),
     (
         "cpu: it cannot be measured",
         "The log says why; if descriptors are used up, raise their limit.",
-        "docs/monitoring.md#health-checks",
+        _PAGE,
     ),
     (
         "memory:",
@@ -66,6 +71,11 @@ ADVICE: Final[Sequence[tuple[str, str, str]]] = (
         "tls:",
         "Renew the certificate, then send SIGHUP: clients stay connected.",
         "docs/operations.md#tls",
+    ),
+    (
+        "canary:",
+        "The server does not reach itself as a subscriber does: clients may meet the same.",
+        "docs/monitoring.md#canary",
     ),
     (
         "draining",
@@ -89,7 +99,7 @@ _WORKER: Final = re.compile(r"worker \d+: ")
 
 
 def advise(level: str, lines: Iterable[str]) -> list[dict[str, str]]:
-    """Return `level`, `text`, `action` and `see` of each line. KeyError: one is unknown."""
+    """Return `level`, `text`, `action` and `see` of each line."""
     return [{"level": level, "text": line, **_advice(line)} for line in lines]
 
 
@@ -98,4 +108,5 @@ def _advice(line: str) -> dict[str, str]:
     for begin, action, see in ADVICE:
         if told.startswith(begin):
             return {"action": action, "see": see}
-    raise KeyError(line)
+    action, see = GENERAL
+    return {"action": action, "see": see}

@@ -175,5 +175,5 @@ def _integer(query: Mapping[str, str], name: str, least: int, most: int) -> int:
     # Not all that is a digit to Python is one to us.
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
     if not (is_number and least <= int(text) <= most):
-        raise _InvalidQuery(f"{name}={text[:20]}: allowed is an integer, {least} to {most}")
+        raise _InvalidQuery(f"{name}={text[:20]}: must be an integer, {least} to {most}")
     return int(text)

@@ -114,7 +114,7 @@ class ConsoleReport:
 
     def _topics(self) -> list[dict[str, Any]]:
         service, status = self._service, self._service.source_status
-        partitions = service.hub.partitions(service.hub.topics)
+        partitions = service.hub.stream.partitions_of(service.hub.stream.topics)
         rows = []
         for topic in service.hub.stream.catalogue.topics.values():
             own = [one for one in status.problems if one.topic == topic.name]

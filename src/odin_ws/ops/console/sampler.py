@@ -125,7 +125,7 @@ class Sampler:
             "scans": server.scans.stats.active,
             "paced": service.source_status.paced,
         }
-        for topic in service.hub.topics:
+        for topic in service.hub.stream.topics:
             records = now.records.get(topic, 0) - before.records.get(topic, 0)
             gauges[f"records_in:{topic}"] = round(records / seconds, _DIGITS)
             gauges[f"lag:{topic}"] = service.source_status.lag.get(topic)
