@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Final, Protocol, TypeVar
 
-import attrs
 import structlog
 import trio
 
@@ -27,7 +25,8 @@ from odin_ws.kafka.protocol import (
     KafkaRequest,
     TopicLayout,
 )
-from odin_ws.records import GapReason, Record, TopicPartition
+from odin_ws.kafka.ready_queue import FetchedRecords, ReadyQueue
+from odin_ws.records import GapReason, TopicPartition
 
 __all__ = ["BATCH_RECORDS", "Brokers", "FetchedRecords", "Fetcher"]
 
@@ -51,20 +50,6 @@ _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 1.0
 
 _LEADER_NOT_AVAILABLE: Final = 5
-
-
-@attrs.frozen
-class FetchedRecords:
-    """The fetched records: in offset order per partition, then offset resets.
-
-    `cut_off`: more records are buffered. `passed`: by partition the offset after all of it, which
-    includes offsets without records: transaction markers and records removed by compaction.
-    """
-
-    records: Sequence[Record]
-    cut_off: bool
-    resets: Mapping[TopicPartition, OffsetReset]
-    passed: Mapping[TopicPartition, int]
 
 
 class Brokers(Protocol):
@@ -111,9 +96,7 @@ class Fetcher:
         self._suspended: Collection[str] = frozenset()
         self._topic_ids: dict[str, str | None] = {}
         self._nodes: set[int] = set()
-        # Partitions with records or resets to take, in the order of taking.
-        self._ready: deque[Partition] = deque()
-        self._something = trio.Event()
+        self._ready = ReadyQueue()
 
     # ---- used by the source
 
@@ -187,41 +170,21 @@ class Fetcher:
         await trio.lowlevel.checkpoint()
         limit = BATCH_RECORDS if maximum is None else min(maximum, BATCH_RECORDS)
         if not self._ready:
-            self._something = trio.Event()
             with trio.move_on_after(POLL_SECONDS):
-                await self._something.wait()
+                await self._ready.wait()
         if self._ready and not self._is_in_slot and not await self._pace.begin_slot(POLL_SECONDS):
             return FetchedRecords((), cut_off=False, resets={}, passed={})
-        records: list[Record] = []
-        resets: dict[TopicPartition, OffsetReset] = {}
-        passed: dict[TopicPartition, int] = {}
-        # Records after a reset are left for the next call: the hub gets the reset first.
-        on_offset_gaps: list[Partition] = []
-        share = max(1, limit // max(1, len(self._ready)))
-        while self._ready and len(records) < limit:
-            partition = self._ready.popleft()
-            partition.ready = False
-            records += partition.take(min(share, limit - len(records)))
-            reset = partition.take_reset()
-            if reset is not None:
-                resets[partition.key] = reset
-                on_offset_gaps.append(partition)
-                continue
-            passed[partition.key] = partition.first_buffered - 1
-            if partition.has_buffered:
-                self._make_ready(partition)
-        for partition in on_offset_gaps:
-            self._make_ready(partition)
+        taken = self._ready.take(limit)
         self._is_in_slot = bool(self._ready)
         # Not for each record: every fetch task would wake up and check every partition.
-        if resets or (passed and self._lacks_room):
+        if taken.resets or (taken.passed and self._lacks_room):
             self._lacks_room = False
             self._notify()
-        return FetchedRecords(records, len(records) == limit, resets, passed)
+        return taken
 
     def wake(self) -> None:
         """Make a waiting `take` return without records."""
-        self._something.set()
+        self._ready.wake()
 
     def first_offset(self, key: TopicPartition) -> int:
         """Return the offset of a partition's next record to take."""
@@ -348,7 +311,7 @@ class Fetcher:
         if Effect.JUDGE in effect:
             self.troubled.set()
         if Effect.TAKE in effect:
-            self._make_ready(partition)
+            self._ready.add(partition)
         if Effect.REPLAN in effect:
             self._notify()
 
@@ -396,7 +359,7 @@ class Fetcher:
             partition.stay()
         else:
             partition.reset(outcome)
-            self._make_ready(partition)
+            self._ready.add(partition)
 
     # ---- bookkeeping
 
@@ -417,17 +380,11 @@ class Fetcher:
 
     def _drop(self, key: TopicPartition) -> None:
         partition = self.partitions.pop(key, None)
-        if partition is not None and partition.ready:
+        if partition is not None:
             self._ready.remove(partition)
 
     def _leaders(self) -> set[int]:
         return {one.leader for one in self.partitions.values() if one.leader is not None}
-
-    def _make_ready(self, partition: Partition) -> None:
-        if not partition.ready:
-            partition.ready = True
-            self._ready.append(partition)
-        self._something.set()
 
     def _update_topic_ids(self) -> None:
         """Update topic ids; keeps the last id of a topic that the metadata lacks now."""
