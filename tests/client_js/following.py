@@ -29,6 +29,7 @@ __all__ = [
     "follow",
     "missing",
     "node_command",
+    "read_said",
 ]
 
 PACKAGE: Final = Path(__file__).parents[2] / "clients" / "js"
@@ -117,7 +118,7 @@ class Follower(Callbacks):
 
     def __init__(self, process: trio.Process) -> None:
         self._process = process
-        self._lines = _read(process)
+        self._lines = read_said(process)
         super().__init__(self._lines)
 
     async def aclose(self) -> None:
@@ -139,7 +140,8 @@ class Follower(Callbacks):
         return rest
 
 
-async def _read(process: trio.Process) -> AsyncGenerator[Said]:
+async def read_said(process: trio.Process) -> AsyncGenerator[Said]:
+    """What a program prints, a JSON object a line."""
     output, rest = process.stdout, b""
     assert output is not None
     async for some in output:
