@@ -15,6 +15,7 @@ from odin_ws.canary.credential import CanaryCredential
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.token_expiry import Expiry
+from odin_ws.connection_limits import CanaryLimits, ConnectionLimits
 from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.authenticator import Authenticator, AuthPolicy
 from odin_ws.handshake.forwarded import TrustedProxies
@@ -36,7 +37,7 @@ from odin_ws.log_reader import LogReader
 from odin_ws.pattern import channel_name
 from odin_ws.resources.container import Resources, own_cgroup
 from odin_ws.resume import ReplayContext, ReplayLimits, ReplayStats, ScanPool
-from odin_ws.server import CanaryLimits, ConnectionLimits, ConnectionServer
+from odin_ws.server import ConnectionServer
 from odin_ws.service import Service
 from odin_ws.session.session import SessionLimits
 from odin_ws.session.subscription_limits import SubscriptionLimits
@@ -113,6 +114,7 @@ def build(
         authenticator=_authenticator(settings, catalogue, hub),
         canary=None if canary is None else _canary_limits(settings, catalogue),
     )
+    hub.ingest.before_assignment = server.flush_event_streams
     hub.ingest.on_offset_gaps = partial(broadcast_offset_gaps, server)
     service = Service(
         settings,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
@@ -15,10 +14,11 @@ import trio
 
 from odin_ws.auth.grants import Grant
 from odin_ws.auth.revocations import Revocation
-from odin_ws.connection.connection import Connection
+from odin_ws.connection.connection import CommandHandler, Connection, Reader
 from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.connection.framing import WEBSOCKET, Framing
 from odin_ws.connection.keepalive import Keepalive
-from odin_ws.distribution import Distribution
+from odin_ws.connection_limits import CanaryLimits, ConnectionLimits, ConnectionStats
 from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.authenticator import Authenticator
 from odin_ws.handshake.credentials import select_subprotocol
@@ -30,20 +30,20 @@ from odin_ws.handshake.request import (
     check_upgrade,
     upgrade_response,
 )
-from odin_ws.http_api.http_api import HttpApi
+from odin_ws.http_api.event_stream import EventReader, EventSession
+from odin_ws.http_api.http_api import SNAPSHOT_PATH, HttpApi
 from odin_ws.hub import Subscriber
 from odin_ws.listener.transport import Transport
-from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.message_reader import FrameReader
 from odin_ws.protocol.permessage_deflate import agree
 from odin_ws.protocol.responses import positions_notice, reconnect_advice
 from odin_ws.protocol.wire_format import WireFormat, wire_format
 from odin_ws.resume import ReplayContext
-from odin_ws.session.session import ClientSession, SessionLimits, SessionStats
+from odin_ws.session.session import ClientSession, SessionStats
 from odin_ws.steps import finish
 from odin_ws.time_slice import TimeSlice
 
-__all__ = ["CanaryLimits", "ConnectionLimits", "ConnectionServer", "ConnectionStats"]
+__all__ = ["ConnectionServer"]
 
 log = structlog.get_logger("odin_ws.connection")
 
@@ -67,46 +67,6 @@ _CANARY_SECONDS: Final = 15.0
 # How a client is written to that has asked for nothing else.
 _PLAIN: Final = wire_format()
 
-# From a page that was closed at once to a week of streaming, in seconds.
-_DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
-
-
-@attrs.frozen
-class ConnectionLimits:
-    """What every connection is held to. Sizes in bytes, times in seconds.
-
-    `compression`: whether permessage-deflate is agreed on with clients that offer it.
-    """
-
-    message_bytes: int
-    message_frames: int
-    message_seconds: float
-    send_queue_bytes: int
-    write_timeout: float
-    compression: bool
-    session: SessionLimits
-
-
-@attrs.frozen
-class CanaryLimits:
-    """What our own canary may do. `grant`: the one channel that it subscribes to."""
-
-    grant: Grant
-    session: SessionLimits
-
-
-@attrs.define(eq=False)
-class ConnectionStats:
-    """What happened to connections since the start; each is counted once, when it ends."""
-
-    opened: int = 0
-    closed: Counter[DisconnectReason] = attrs.field(factory=Counter)
-    errors: int = 0
-    bytes_sent: int = 0  # of ended connections
-    bytes_received: int = 0  # of ended connections
-    duration: Distribution = attrs.field(factory=lambda: Distribution(_DURATION_BOUNDS))
-    sessions: SessionStats = attrs.field(factory=SessionStats)
-
 
 class ConnectionServer:
     """Serves connections, each contained: what fails in one ends that one."""
@@ -128,7 +88,14 @@ class ConnectionServer:
         self.keepalive = keepalive
         self.handshaker = handshaker
         self.authenticator = authenticator
-        self.http = HttpApi()
+        self.http = HttpApi(
+            context,
+            authenticator.origins,
+            limits.session.subscriptions,
+            max_snapshot_bytes=limits.send_queue_bytes,
+            # Other headers come with it.
+            max_id_bytes=handshaker.max_header_bytes // 4,
+        )
         self.replays = context.stats
         self.scans = context.scans
         self.connections: set[Connection] = set()
@@ -167,12 +134,25 @@ class ConnectionServer:
         request = await self.handshaker.read_request(incoming)
         if request is None:
             return
-        if request.path != PATH:
-            await self.handshaker.answer(incoming, self.http.respond(request))
-            return
         if incoming.is_canary and self._canary is not None:
             await self._serve_canary(incoming, request, self._canary)
             return
+        if request.path == PATH:
+            await self._serve_websocket(incoming, request)
+            return
+        try:
+            answer = self.http.respond(request)
+            if answer is None:
+                await self._serve_http(incoming, request)
+            else:
+                await self.handshaker.answer(incoming, answer)
+        except HTTPRejection as rejection:
+            raise self.http.rejection(request, rejection) from rejection
+
+    async def _serve_websocket(
+        self, incoming: IncomingConnection, request: HandshakeRequest
+    ) -> None:
+        """Admit, upgrade, serve. Raises HTTPRejection."""
         # Who finds no room is not asked who it is: that costs more than to turn it away.
         with (
             self.admission.admit(request) as form,
@@ -183,6 +163,40 @@ class ConnectionServer:
                 limits, stats = self._limits, self.stats.sessions
                 served = self._upgrade(incoming, request, form, grant, limits=limits, stats=stats)
                 await self._run(*served, request.rest)
+
+    async def _serve_http(self, incoming: IncomingConnection, request: HandshakeRequest) -> None:
+        """Admit a request over plain HTTP, and give what it asks for. Raises HTTPRejection."""
+        with (
+            self.admission.admit_request(),
+            self.handshaker.rate_limiter.count_connection(incoming.client_address),
+        ):
+            grant = await self.authenticator.authenticate(request)
+            with self.authenticator.count_connection(grant):
+                if request.path == SNAPSHOT_PATH:
+                    with self.http.snapshots.counted():
+                        answer = await self.http.snapshot(request, grant)
+                        seconds = self._limits.write_timeout
+                        await self.handshaker.answer(incoming, answer, seconds)
+                else:
+                    await self._serve_events(incoming, request, grant)
+
+    async def _serve_events(
+        self, incoming: IncomingConnection, request: HandshakeRequest, grant: Grant
+    ) -> None:
+        """Serve a stream of events as a connection. Raises HTTPRejection."""
+        query, command = await self.http.read_subscription(request, grant)
+        framing = self.http.framing(query)
+        connection = self._connection(incoming, framing.form, grant, framing)
+        session = EventSession(
+            connection,
+            framing,
+            self._context,
+            limits=self._limits.session.subscriptions,
+            stats=self.stats.sessions,
+            command=command,
+        )
+        head = self.http.stream_head(request)
+        await self._run(connection, session, EventReader(), head, request.rest)
 
     async def _serve_canary(
         self, incoming: IncomingConnection, request: HandshakeRequest, limits: CanaryLimits
@@ -214,17 +228,8 @@ class ConnectionServer:
         """Make what serves an upgraded connection, and the answer to its handshake."""
         offers = request.headers.get("sec-websocket-extensions")
         agreed = agree(offers) if offers and limits.compression else None
-        connection = Connection(
-            incoming.transport,
-            incoming.peer,
-            form if agreed is None else form.with_window(agreed.window_bits),
-            grant,
-            send_queue_bytes=limits.send_queue_bytes,
-            grace=limits.write_timeout,
-            message_seconds=limits.message_seconds,
-            on_drained=self._on_drained,
-            on_open=self._on_open,
-        )
+        form = form if agreed is None else form.with_window(agreed.window_bits)
+        connection = self._connection(incoming, form, grant)
         session = ClientSession(
             connection, self._context, limits.session, stats, self.authenticator
         )
@@ -235,11 +240,32 @@ class ConnectionServer:
         answer = upgrade_response(request, select_subprotocol(request), extensions)
         return connection, session, reader, answer
 
+    def _connection(
+        self,
+        incoming: IncomingConnection,
+        form: WireFormat,
+        grant: Grant,
+        framing: Framing = WEBSOCKET,
+    ) -> Connection:
+        limits = self._limits
+        return Connection(
+            incoming.transport,
+            incoming.peer,
+            form,
+            grant,
+            send_queue_bytes=limits.send_queue_bytes,
+            grace=limits.write_timeout,
+            message_seconds=limits.message_seconds,
+            on_drained=self._on_drained,
+            on_open=self._on_open,
+            framing=framing,
+        )
+
     async def _run(
         self,
         connection: Connection,
-        session: ClientSession,
-        reader: FrameReader,
+        session: CommandHandler,
+        reader: Reader,
         answer: bytes,
         rest: bytes,
     ) -> None:
@@ -284,20 +310,18 @@ class ConnectionServer:
 
         `topics`: only those who are subscribed to something in one of them.
         """
-        frame = text_frame(payload)
         topics_of = self._hub.topics_of
         for count, connection in enumerate(self._open(), 1):
             if topics is None or not topics.isdisjoint(topics_of(connection.subscriber)):
-                connection.send_frame(frame, self._hub)
+                connection.send_notice(payload, self._hub)
             if not count % _ANNOUNCE_SLICE:
                 await trio.lowlevel.checkpoint()
 
     def announce_now(self, payload: bytes) -> None:
         """Tell everybody before anything else happens: for what is as rare as it is urgent."""
-        frame = text_frame(payload)
         for connection in self._open():
             self._hub.settle(connection.subscriber)
-            connection.send_frame(frame, self._hub)
+            connection.send_notice(payload, self._hub)
 
     def _open(self) -> list[Connection]:
         # Who opens from here on is greeted with what stands.
@@ -317,7 +341,7 @@ class ConnectionServer:
                 self._send_positions(following[begin : begin + _POSITIONS_SLICE])
 
     def _send_positions(self, connections: Sequence[Connection]) -> None:
-        frames: dict[tuple[str, ...], bytes] = {}
+        notices: dict[tuple[str, ...], bytes] = {}
         for connection in connections:
             # What a replay has not brought yet may be before these positions.
             if not connection.is_caught_up:
@@ -326,15 +350,14 @@ class ConnectionServer:
             topics = tuple(hub.topics_of(subscriber))
             if subscriber.paces is not None:
                 positions = hub.sent_positions(subscriber, topics)
-                frame = text_frame(positions_notice(positions, hub.stream.ids_of(topics)))
-            elif topics in frames:
-                frame = frames[topics]
+                notice = positions_notice(positions, hub.stream.ids_of(topics))
+            elif topics in notices:
+                notice = notices[topics]
             else:
-                notice = positions_notice(
+                notice = notices[topics] = positions_notice(
                     hub.stream.positions_of(topics), hub.stream.ids_of(topics)
                 )
-                frame = frames[topics] = text_frame(notice)
-            connection.send_frame(frame, hub)
+            connection.send_notice(notice, hub)
 
     async def close_all(self, seconds: float) -> None:
         """Begin to close everybody, in waves over `seconds`, so that not all return at once.
@@ -352,7 +375,7 @@ class ConnectionServer:
                 after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
                 # What it is still owed comes before the advice and the close.
                 self._hub.settle(connection.subscriber)
-                connection.send_frame(text_frame(reconnect_advice(after_ms)), self._hub)
+                connection.send_notice(reconnect_advice(after_ms), self._hub)
                 connection.close(DisconnectReason.DRAINING)
             if waiting:
                 await trio.sleep(_WAVE_SECONDS)
@@ -371,10 +394,19 @@ class ConnectionServer:
         for count, connection in enumerate(concerned, 1):
             after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
             self._hub.settle(connection.subscriber)
-            connection.send_frame(text_frame(reconnect_advice(after_ms, reason)), self._hub)
+            connection.send_notice(reconnect_advice(after_ms, reason), self._hub)
             connection.close(DisconnectReason.REBALANCED)
             if not count % _ANNOUNCE_SLICE:
                 await trio.lowlevel.checkpoint()
+
+    def flush_event_streams(self) -> None:
+        """Write what is due to streams of events, before the hub's positions mean something else.
+
+        The ids of what is due are made of these positions.
+        """
+        for subscriber in [one.subscriber for one in self.connections]:
+            if subscriber.form.event_ids is not None:
+                self._hub.flush(subscriber)
 
     def revoke(self, revocation: Revocation) -> int:
         """Close everybody a revocation is about, at once; returns how many."""
@@ -386,4 +418,4 @@ class ConnectionServer:
     def _on_open(self, connection: Connection) -> None:
         """What a newcomer has to know."""
         for payload in self.current_notices.values():
-            connection.send_frame(text_frame(payload), self._hub)
+            connection.send_notice(payload, self._hub)

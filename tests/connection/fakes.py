@@ -84,6 +84,10 @@ class FakeTransport:
             self._received.appendleft(data[max_bytes:])
         return data[:max_bytes]
 
+    def unacknowledged(self) -> int:
+        """The peer has confirmed everything."""
+        return 0
+
     def send_eof(self) -> None:
         """Note it."""
         self.eof = True

@@ -25,6 +25,7 @@ CODES = {
     "internal_error": 1011,
     "draining": 1012,
     "rebalanced": 1012,
+    "not_available": 1013,
     "token_expired": 4401,
     "revoked": 4403,
     "no_pong": 4408,

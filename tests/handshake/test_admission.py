@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.connection.keepalive import Keepalive
+from odin_ws.connection_limits import ConnectionLimits
 from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.forwarded import TrustedProxies
 from odin_ws.handshake.handshake import HandshakeLimits, Handshaker
@@ -21,7 +22,7 @@ from odin_ws.lifecycle import ServiceState
 from odin_ws.protocol.envelope import Dialect
 from odin_ws.protocol.wire_format import Frames, wire_format
 from odin_ws.resume import ReplayContext, ReplayLimits, ScanPool
-from odin_ws.server import ConnectionLimits, ConnectionServer
+from odin_ws.server import ConnectionServer
 from odin_ws.session.session import SessionLimits
 from odin_ws.session.subscription_limits import SubscriptionLimits
 from odin_ws.testing.memory_log import MemoryLog

@@ -62,6 +62,7 @@ async def test_a_client_that_keeps_up(odin_scenario: Scenario) -> None:
     assert one == {
         "peer": "memory",
         "user": None,
+        "transport": "websocket",
         "backlog_bytes": 0,
         "waiting_seconds": 0,
         "seq": 3,

@@ -11,6 +11,7 @@ import trio
 from odin_ws.auth.revocations import Revocation
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.testing.scenario import Scenario
+from tests.http_api.event_source import EventSource
 from tests.jwt_issuer import TOKENS_ARE_ASKED_FOR, issuer
 from tests.scenarios.faulty import open_buggy
 from tests.scenarios.wire import Op, RawClient
@@ -104,7 +105,13 @@ async def _be_revoked(scenario: Scenario) -> None:
     scenario.service.server.revoke(Revocation(user="ann"))
 
 
-# For each reason what leads to it, for one connection that has subscriptions.
+async def _find_no_log(scenario: Scenario) -> None:
+    scenario.log_reader.fail()
+    await EventSource.open(scenario, "channels=*.trade&since_ms=0")
+    await trio.sleep(60)
+
+
+# For each reason what leads to it, for one connection that has subscriptions or asks for some.
 ENDINGS: Final[dict[DisconnectReason, Callable[[Scenario], Awaitable[None]]]] = {
     DisconnectReason.CLIENT: _close,
     DisconnectReason.LOST: _vanish,
@@ -118,6 +125,7 @@ ENDINGS: Final[dict[DisconnectReason, Callable[[Scenario], Awaitable[None]]]] = 
     DisconnectReason.TOO_LARGE: _send_too_much,
     DisconnectReason.INTERNAL: _meet_a_bug,
     DisconnectReason.DRAINING: _see_a_drain,
+    DisconnectReason.NOT_AVAILABLE: _find_no_log,
     DisconnectReason.REBALANCED: _lose_its_partitions,
     DisconnectReason.TOKEN_EXPIRED: _let_the_token_end,
     DisconnectReason.REVOKED: _be_revoked,

@@ -45,6 +45,10 @@ class BuggyTransport:
         self._failing = False
         raise ZeroDivisionError("a bug in one connection")
 
+    def unacknowledged(self) -> int:
+        """See Transport."""
+        return self._transport.unacknowledged()
+
     def send_eof(self) -> None:
         """See Transport."""
         self._transport.send_eof()

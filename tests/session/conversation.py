@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -163,6 +163,9 @@ class Talker:
         await trio.lowlevel.checkpoint()
         while not self.send_queue.empty:
             await self._idle.wait()
+
+    def went_live(self, topics: Sequence[str]) -> None:
+        """Nothing changes."""
 
     def charge(self, messages: int) -> None:
         """Keep what commands have brought."""

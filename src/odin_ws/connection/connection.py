@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import IntEnum
 from typing import Final, Protocol
 
@@ -12,14 +12,15 @@ import trio
 
 from odin_ws.auth.grants import Grant
 from odin_ws.connection.disconnect_reasons import DisconnectReason, disconnect_reason_for
+from odin_ws.connection.framing import WEBSOCKET, Framing
 from odin_ws.connection.send_queue import SendQueue
 from odin_ws.hub import Hub, Subscriber
 from odin_ws.listener.transport import Transport
-from odin_ws.protocol.frames import PING, close_frame, pong_frame
-from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose, Ping, Pong
+from odin_ws.protocol.frames import close_frame, pong_frame
+from odin_ws.protocol.message_reader import Fault, Incoming, PeerClose, Ping, Pong
 from odin_ws.protocol.wire_format import WireFormat
 
-__all__ = ["CLOSE_SECONDS", "Connection", "ConnectionState"]
+__all__ = ["CLOSE_SECONDS", "CommandHandler", "Connection", "ConnectionState", "Reader"]
 
 # How long a peer may take to take what is left and to answer a close: a round trip and some.
 CLOSE_SECONDS: Final = 5.0
@@ -67,8 +68,21 @@ class CommandHandler(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """What is made of the bytes that a client sends."""
+
+    def receive(self, data: bytes) -> Iterable[Incoming]:
+        """Take the next bytes; returns what is whole then."""
+        ...
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something was begun that is not whole yet."""
+        ...
+
+
 class Connection:
-    """An upgraded connection. `closing` is the reason of its end, set once, with the state.
+    """A WebSocket, or a stream of events. `closing`: the reason of its end, set with the state.
 
     `on_drained` is called whenever the peer has taken all that was written to it, `on_open` once it
     is upgraded. `grant`: what its bearer may read, until a new token brings another.
@@ -84,6 +98,7 @@ class Connection:
         "_transport",
         "bytes_received",
         "closing",
+        "framing",
         "grant",
         "last_received_at",
         "opened_at",
@@ -105,8 +120,10 @@ class Connection:
         message_seconds: float,
         on_drained: Callable[[Subscriber], None],
         on_open: Callable[[Connection], None],
+        framing: Framing = WEBSOCKET,
     ) -> None:
         self.peer = peer
+        self.framing = framing
         self.grant = grant
         self.state = ConnectionState.HANDSHAKE
         self.closing: DisconnectReason | None = None
@@ -135,7 +152,10 @@ class Connection:
     def ping(self) -> None:
         """Ask for a sign of life."""
         if self.is_open:
-            self.send_queue.write(PING)
+            sent = self.send_queue.bytes_sent
+            if self.framing.is_received(sent, self._transport.unacknowledged):
+                self.last_received_at = trio.current_time()
+            self.send_queue.write(self.framing.ping)
 
     @property
     def is_open(self) -> bool:
@@ -149,16 +169,17 @@ class Connection:
         holds_back = conflation is not None and conflation.holding
         return bool(self.subscriber.patterns) and not (self.replaying or holds_back)
 
-    def send_frame(self, frame: bytes, hub: Hub) -> None:
+    def send_notice(self, payload: bytes, hub: Hub) -> None:
         """Say something after all that is due."""
         if self.is_open:
             hub.flush(self.subscriber)
-            self.send_queue.write(frame)
+            self.send_queue.write(self.framing.notice(payload))
 
     def close(self, reason: DisconnectReason) -> None:
         """Begin to close; the first reason stands. Never waits: the rest is this one's own task."""
         if self.state is ConnectionState.OPEN:
-            self._begin_to_close(reason, reason.value.frame, flush=reason.value.flush)
+            last = self.framing.close(reason)
+            self._begin_to_close(reason, last, flush=reason.value.flush)
         elif self.state is ConnectionState.HANDSHAKE:
             # No frame may come before the answer to the handshake.
             self._enter(ConnectionState.CLOSING, reason)
@@ -233,7 +254,7 @@ class Connection:
     # ---- its own task
 
     async def run(
-        self, answer: bytes, session: CommandHandler, reader: FrameReader, rest: bytes
+        self, answer: bytes, session: CommandHandler, reader: Reader, rest: bytes
     ) -> None:
         """Answer the handshake, then serve until the connection has ended; `closing` says how.
 
@@ -254,7 +275,7 @@ class Connection:
         if not (answered or scope.cancelled_caught):
             await self._linger(scope.deadline)
 
-    async def _listen(self, session: CommandHandler, reader: FrameReader, data: bytes) -> bool:
+    async def _listen(self, session: CommandHandler, reader: Reader, data: bytes) -> bool:
         """Carry out what the client says, until no more can come that we would look at.
 
         Returns whether it has nothing more to say: it has closed, or it is gone.
@@ -275,6 +296,7 @@ class Connection:
             # Of bytes that make nothing whole a frame was begun, be it one of two bytes.
             unfinished = reader.unfinished or (data and not count)
             begun = _at(begun) if unfinished else None
+            end = self.framing.end_of_input
             try:
                 if begun is None:
                     # Not in a function of its own: its frame would be there for as long as the
@@ -283,12 +305,12 @@ class Connection:
                 else:
                     more = await self._receive_until(begun + self._message_seconds)
             except trio.BrokenResourceError:
-                more = b""
+                more, end = b"", DisconnectReason.LOST
             if more is None:
                 return False
             data = more
             if not data:
-                self._end_by_client(DisconnectReason.LOST, b"")
+                self._end_by_client(end, b"")
                 return True
             self._received(len(data))
 

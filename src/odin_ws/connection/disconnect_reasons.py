@@ -113,6 +113,13 @@ class DisconnectReason(Enum):
         "partitions have moved to another instance",
         "resume, on the instance that serves them",
     )
+    NOT_AVAILABLE = Disconnect(
+        1013,
+        "not_available",
+        Initiator.SERVER,
+        "the subscription cannot begin now",
+        "resume with back-off",
+    )
     TOKEN_EXPIRED = Disconnect(
         4401,
         "token_expired",

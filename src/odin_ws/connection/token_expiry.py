@@ -14,7 +14,6 @@ from odin_ws.connection.connection import Connection
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.held import Held
 from odin_ws.hub import Hub
-from odin_ws.protocol.frames import text_frame
 from odin_ws.protocol.responses import auth_expiring
 
 __all__ = ["Expiry"]
@@ -84,7 +83,7 @@ class Expiry:
         if connection.is_open and self._notices.get(connection, math.inf) <= now:
             del self._notices[connection]
             left = self._ends[connection] - now
-            connection.send_frame(text_frame(auth_expiring(round(1000 * left))), self._hub)
+            connection.send_notice(auth_expiring(round(1000 * left)), self._hub)
 
     def _due(self, times: dict[Connection, float]) -> list[Connection]:
         now = self.now()

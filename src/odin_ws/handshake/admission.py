@@ -58,9 +58,18 @@ class Admission:
     budget: MemoryBudget = attrs.field(factory=MemoryBudget)
 
     def admit(self, request: HandshakeRequest) -> Held[WireFormat]:
-        """Count a connection for the length of the block. Raises HTTPRejection."""
+        """Count a WebSocket for the length of the block. Raises HTTPRejection."""
         check_upgrade(request)
         form = _form(request)
+        self._take_place()
+        return Held(form, self._leave)
+
+    def admit_request(self) -> Held[None]:
+        """Count a request that is answered over plain HTTP, likewise. Raises HTTPRejection."""
+        self._take_place()
+        return Held(None, self._leave)
+
+    def _take_place(self) -> None:
         if self.lifecycle.is_closing:
             raise _busy("draining", "the server is restarting")
         if self.active >= self.max_connections:
@@ -69,7 +78,6 @@ class Admission:
             raise _busy(limit, _OVERLOADED[limit])
         self.active += 1
         self.budget.spend(CONNECTION_BYTES)
-        return Held(form, self._leave)
 
     def _leave(self) -> None:
         self.active -= 1

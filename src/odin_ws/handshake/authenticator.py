@@ -79,6 +79,11 @@ class Authenticator:
         """Whether anybody could be let in: the keys are there."""
         return self.jwt_verifier is None or self.jwt_verifier.keys is not None
 
+    @property
+    def origins(self) -> Origins:
+        """The web pages that may connect."""
+        return self._rules.origins
+
     async def run(self) -> None:
         """Mind keys and ends of tokens until cancelled."""
         if self.jwt_verifier is not None:

@@ -80,6 +80,11 @@ class Handshaker:
         self._certificate = certificate
         self._canary = canary
 
+    @property
+    def max_header_bytes(self) -> int:
+        """The longest request head."""
+        return self._limits.max_header_bytes
+
     def accept(self, wire: Transport, peer: str) -> AbstractAsyncContextManager[IncomingConnection]:
         """A caller, for the length of its connection; nothing has been read of it yet."""
         local = self._canary is not None and peer in self._canary.addresses
@@ -237,10 +242,12 @@ class Handshaker:
             return
         await self.answer(incoming, answer)
 
-    async def answer(self, incoming: IncomingConnection, answer: bytes) -> None:
-        """Send the only answer to a request, and let it be read."""
+    async def answer(
+        self, incoming: IncomingConnection, answer: bytes, seconds: float = _FAREWELL_SECONDS
+    ) -> None:
+        """Send the only answer to a request, and let it be read, for so many seconds at most."""
         out = incoming.reply_transport or incoming.wire
-        with trio.move_on_after(_FAREWELL_SECONDS) as scope:
+        with trio.move_on_after(seconds) as scope:
             waiting = self.limiter.add(scope)
             try:
                 await _say(out, answer)

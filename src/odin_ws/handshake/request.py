@@ -49,12 +49,16 @@ _KEY_BYTES: Final = 16
 
 @attrs.define
 class HTTPRejection(Exception):
-    """An answer instead of the upgrade. `label` names it in metrics."""
+    """An answer instead of the upgrade. `label` names it in metrics.
+
+    `response`: what is sent where a client needs the answer in another form.
+    """
 
     status: HTTPStatus
     label: str
     text: str
     headers: Sequence[tuple[str, str]] = ()
+    response: HTTPResponse | None = None
 
 
 @attrs.frozen
@@ -187,5 +191,7 @@ def _is_key(text: str) -> bool:
 
 def rejection_response(rejection: HTTPRejection) -> bytes:
     """The response that says so, as bytes."""
+    if rejection.response is not None:
+        return rejection.response.encode()
     content = f"{rejection.text}\n".encode("ascii", "backslashreplace")
     return HTTPResponse(rejection.status, content, headers=rejection.headers).encode()

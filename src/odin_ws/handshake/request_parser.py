@@ -28,6 +28,7 @@ _ONCE: Final = frozenset(
         "authorization",
         "content-length",
         "host",
+        "last-event-id",
         "origin",
         "sec-websocket-key",
         "sec-websocket-version",
@@ -38,6 +39,7 @@ _ONCE: Final = frozenset(
 # depend on a header that was not checked. RFC 9110, 5.5 leaves open what bytes over 0x7f mean, so a
 # header of these has none; cookies, user agents and a CDN's header with a city may have them.
 _READ: Final = _ONCE | {
+    "accept",
     "connection",
     "sec-websocket-extensions",
     "sec-websocket-protocol",
@@ -72,6 +74,9 @@ _PLAIN: Final = re.compile(
     rb"(%b++) ([\x21-\x7e]++) HTTP/1\.1\r\n((?:%b++:%b*+\r\n)*+)\r\n" % (_TCHAR, _TCHAR, _VALUE)
 )
 _FIELD: Final = re.compile(rb"(%b++):(%b*+)\r\n" % (_TCHAR, _VALUE))
+
+# The fields of a query that are lists of names: one that is repeated is one list.
+_LISTS: Final = frozenset({"bundles", "channels", "tokens", "topics"})
 
 _VERSIONS: Final = {b"1.0": "1.0", b"1.1": "1.1"}
 
@@ -250,8 +255,13 @@ def _query(text: str) -> dict[str, str]:
     """Raises ValueError."""
     fields = parse_qsl(text, keep_blank_values=True, errors="strict")
     query = dict(fields)
-    if len(query) < len(set(fields)):
-        raise _Ambiguous
+    if len(query) < len(fields):
+        for name, value in query.items():
+            values = [other for field, other in fields if field == name]
+            if name in _LISTS:
+                query[name] = ",".join(values)
+            elif values != [value] * len(values):
+                raise _Ambiguous
     return query
 
 

@@ -1,4 +1,4 @@
-"""The resources that are answered whole: /, /healthz."""
+"""Plain HTTP requests: which resource they ask for, and what is checked before it is given."""
 
 from __future__ import annotations
 
@@ -7,45 +7,180 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from odin_ws.auth.grants import Grant, not_granted
+from odin_ws.auth.origins import Origins
 from odin_ws.handshake.request import (
     PATH,
     HandshakeRequest,
     HTTPRejection,
     HTTPResponse,
+    bad_request,
     check_method,
     check_no_body,
 )
+from odin_ws.http_api.cors import cors_headers, preflight_response
+from odin_ws.http_api.event_ids import EventFormats
+from odin_ws.http_api.event_stream import EventFraming, first_retry
+from odin_ws.http_api.rejections import EVENT_STREAM, rejection_for_page
+from odin_ws.http_api.snapshot import SNAPSHOT_REJECTIONS, Snapshots
+from odin_ws.http_api.subscription_query import EventQuery, read_event_query, read_snapshot_query
+from odin_ws.protocol.commands import Resume, Subscribe, decode_steps
+from odin_ws.protocol.errors import CommandError
+from odin_ws.protocol.selection import Selection
+from odin_ws.resume import ReplayContext
+from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.time_slice import TimeSlice
 
-__all__ = ["HTTP_RESOURCES", "HttpApi"]
+__all__ = ["HTTP_REJECTIONS", "HTTP_RESOURCES", "SNAPSHOT_PATH", "HttpApi"]
 
-# By path, the names of the resources in metrics.
-_RESOURCES: Final = {"/": "probe", "/healthz": "probe"}
+EVENTS_PATH: Final = "/sse"
+SNAPSHOT_PATH: Final = "/snapshot"
 
-HTTP_RESOURCES: Final = tuple(sorted(set(_RESOURCES.values())))
+# What is given to clients and pages that may have it.
+_DATA_PATHS: Final = frozenset({EVENTS_PATH, SNAPSHOT_PATH})
+
+_PROBE_PATHS: Final = frozenset({"/", "/healthz"})
+
+# The names in metrics of what is answered without a connection.
+HTTP_RESOURCES: Final = ("preflight", "probe", "snapshot")
+
+# The labels of what is rejected here and nowhere else; the metrics show each from the start.
+HTTP_REJECTIONS: Final = ("forbidden", *SNAPSHOT_REJECTIONS)
 
 
 class HttpApi:
-    """Answers requests that ask for no connection.
+    """Answers requests that ask for no WebSocket.
 
     `is_ready`: whether a load balancer should send clients here; set by who knows the service.
-    `requests`: how many were answered, by resource.
+    `requests`: how many were answered without a connection, by resource.
+
+    Args:
+        context: what subscriptions are made from.
+        origins: the web pages that may read what is answered.
+        limits: of the subscriptions of one client.
+        max_snapshot_bytes: of the messages of one snapshot.
+        max_id_bytes: of an event id, which comes back in a request head.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        context: ReplayContext,
+        origins: Origins,
+        limits: SubscriptionLimits,
+        *,
+        max_snapshot_bytes: int,
+        max_id_bytes: int,
+    ) -> None:
         self.is_ready: Callable[[], bool] = _never
         self.requests: Counter[str] = Counter()
+        self.snapshots = Snapshots(context, limits, max_snapshot_bytes)
+        self._context = context
+        self._hub = context.hub
+        self._catalogue = context.hub.stream.catalogue
+        self._origins = origins
+        self._limits = limits
+        self._max_id_bytes = max_id_bytes
+        self._formats = EventFormats(context.hub)
 
-    def respond(self, request: HandshakeRequest) -> bytes:
-        """The answer. Raises HTTPRejection."""
-        resource = _RESOURCES.get(request.path)
-        if resource is None:
-            text = f"nothing here; the WebSocket is at {PATH}"
+    def respond(self, request: HandshakeRequest) -> bytes | None:
+        """The answer to a probe or a preflight; None for what has to be admitted first.
+
+        Raises HTTPRejection.
+        """
+        path = request.path
+        if path in _PROBE_PATHS:
+            check_method(request, "GET", "HEAD")
+            check_no_body(request)
+            self.requests["probe"] += 1
+            response = _probe_response(is_ready=self.is_ready())
+            return response.encode(head=request.method == "HEAD")
+        if path not in _DATA_PATHS:
+            text = f"nothing here; the WebSocket is at {PATH}, events are at {EVENTS_PATH}"
             raise HTTPRejection(HTTPStatus.NOT_FOUND, "not_found", text)
-        check_method(request, "GET", "HEAD")
+        check_method(request, "GET", "OPTIONS")
         check_no_body(request)
-        self.requests[resource] += 1
-        response = _probe_response(is_ready=self.is_ready())
-        return response.encode(head=request.method == "HEAD")
+        if request.method == "GET":
+            return None
+        self.requests["preflight"] += 1
+        return preflight_response(request, self._origins).encode()
+
+    def rejection(self, request: HandshakeRequest, rejection: HTTPRejection) -> HTTPRejection:
+        """A rejection in the form that pages can use."""
+        if request.path not in _DATA_PATHS:
+            return rejection
+        return rejection_for_page(request, rejection, self._origins)
+
+    async def snapshot(self, request: HandshakeRequest, grant: Grant) -> bytes:
+        """The answer to a request for a snapshot. Raises HTTPRejection."""
+        command = await self._command(read_snapshot_query(request), grant)
+        assert isinstance(command, Subscribe)
+        headers = [("Cache-Control", "no-store"), *cors_headers(request, self._origins)]
+        response = await self.snapshots.make(command, grant, headers)
+        self.requests["snapshot"] += 1
+        return response.encode()
+
+    # ---- streams of events
+
+    async def read_subscription(
+        self, request: HandshakeRequest, grant: Grant
+    ) -> tuple[EventQuery, Subscribe | Resume]:
+        """What a request for events asks for. Raises HTTPRejection."""
+        query = read_event_query(request, self._catalogue)
+        command = await self._command(query.command, grant)
+        self._check_id(command.selection, query)
+        return query, command
+
+    async def _command(self, text: str, grant: Grant) -> Subscribe | Resume:
+        """A command of which something is granted. Raises HTTPRejection."""
+        own = grant.max_subscriptions
+        maximum = self._limits.patterns if own is None else min(own, self._limits.patterns)
+        time_slice = TimeSlice(self._context.scans.wait_for_work_slice)
+        try:
+            command = await time_slice.run(decode_steps(text, self._catalogue, maximum))
+        except CommandError as error:
+            raise bad_request(str(error)) from error
+        assert isinstance(command, Subscribe | Resume)
+        _check_any(command.selection, grant)
+        return command
+
+    def _check_id(self, selection: Selection, query: EventQuery) -> None:
+        """Check that an id of these topics can come back in a request."""
+        patterns = [one for several in selection.wanted.values() for one in several]
+        topics = self._catalogue.topics_of(patterns)
+        _, event_ids = self._formats.live(topics, query.frames, query.start)
+        if (size := len(event_ids.now())) > self._max_id_bytes:
+            raise bad_request(
+                f"the event ids of {len(topics)} topics would have {size} bytes, and "
+                f"{self._max_id_bytes} are allowed: ask for fewer topics, or use {PATH}"
+            )
+
+    def framing(self, query: EventQuery) -> EventFraming:
+        """How the stream of a query is written."""
+        return EventFraming(self._formats, query.frames, query.start, snapshot=query.snapshot)
+
+    def stream_head(self, request: HandshakeRequest) -> bytes:
+        """The head of a stream of events, which ends with the connection, and its first line."""
+        fields = [
+            ("Content-Type", EVENT_STREAM),
+            # No proxy shall compress it either: it would wait for more to compress.
+            ("Cache-Control", "no-store, no-transform"),
+            ("Connection", "close"),
+            # nginx gathers responses otherwise.
+            ("X-Accel-Buffering", "no"),
+            *cors_headers(request, self._origins),
+        ]
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        return f"HTTP/1.1 200 OK\r\n{lines}\r\n".encode("ascii") + first_retry()
+
+
+def _check_any(selection: Selection, grant: Grant) -> None:
+    """Check that a stream would bring anything. Raises HTTPRejection."""
+    if not selection.wanted:
+        first = next(iter(selection.rejected), None)
+        raise bad_request("no names" if first is None else f"{first.name}: {first.message}")
+    missing = [grant.missing(patterns) for patterns in selection.wanted.values()]
+    if all(missing):
+        raise HTTPRejection(HTTPStatus.FORBIDDEN, "forbidden", not_granted(missing[0]))
 
 
 def _probe_response(*, is_ready: bool) -> HTTPResponse:

@@ -211,8 +211,12 @@ class Hub:
     def replay(self, subscriber: Subscriber, messages: Sequence[ChannelMessage]) -> None:
         """Number messages that had come before, and write them."""
         subscriber.resend_from = self.stream.order
-        seq = subscriber.seq + 1
-        data = self._replays.encode(messages, subscriber.form).frames(seq)
+        seq, form = subscriber.seq + 1, subscriber.form
+        if form.event_ids is None:
+            data = self._replays.encode(messages, form).frames(seq)
+        else:
+            # The ids are this client's alone: it began somewhere else than others did.
+            data = write(messages, seq, form, replay=True)
         self._deliver(subscriber, data, seq, len(messages))
 
     def sent(self, subscriber: Subscriber) -> Steps[tuple[int, list[ChannelMessage]]]:

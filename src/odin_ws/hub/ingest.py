@@ -35,8 +35,9 @@ _UNWANTED_BYTES = 64
 class Ingest:
     """Takes records from the source, keeps them in the history, and moves the stream past them.
 
-    `on_offset_gaps` is called where positions do not go on, `on_invalid_record` with a new record
-    that cannot be delivered.
+    `before_assignment` is called before positions change otherwise than by records,
+    `on_offset_gaps` where they do not go on, `on_invalid_record` with a new record that cannot be
+    delivered.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Ingest:
             name: RecordDecoder(topic, max_record_bytes)
             for name, topic in stream.catalogue.topics.items()
         }
+        self.before_assignment: Callable[[], None] = _ignore_assignment
         self.on_offset_gaps: Callable[[OffsetGaps], None] = _ignore_gaps
         self.on_invalid_record: Callable[[Record, InvalidRecord], None] = _ignore_invalid
         self._next_report: dict[InvalidRecord, float] = {}
@@ -80,6 +82,7 @@ class Ingest:
         else:
             size = 0
             if isinstance(item, Assignment):
+                self.before_assignment()
                 self._assign(item)
             else:
                 self.stream.history_loaded.set()
@@ -246,6 +249,10 @@ class Ingest:
                 offset=record.offset,
                 so_far=invalid_records[reason],
             )
+
+
+def _ignore_assignment() -> None:
+    """Where nobody is connected yet."""
 
 
 def _ignore_gaps(_gaps: OffsetGaps) -> None:

@@ -356,6 +356,10 @@ class TlsTransport:
             self._push()
             raise trio.BrokenResourceError from error
 
+    def unacknowledged(self) -> int:
+        """See Transport."""
+        return self._wire.unacknowledged()
+
     def send_eof(self) -> None:
         """See Transport."""
         if self._ended:

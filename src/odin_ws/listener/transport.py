@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
-from typing import Protocol
+import struct
+import termios
+from typing import Final, Protocol
 
 import trio
 
 from odin_ws.listener.read_scheduler import ReadScheduler
 
 __all__ = ["SocketTransport", "Transport"]
+
+
+_INT: Final = struct.Struct("i")
 
 
 class Transport(Protocol):
@@ -36,6 +42,10 @@ class Transport(Protocol):
 
     async def receive_some(self, max_bytes: int) -> bytes:
         """Wait for bytes; empty at the end. Raises trio.BrokenResourceError when it is gone."""
+        ...
+
+    def unacknowledged(self) -> int:
+        """The bytes that were sent and that the peer has not confirmed yet."""
         ...
 
     def send_eof(self) -> None:
@@ -89,6 +99,15 @@ class SocketTransport:
             data = await self.receive_now(max_bytes)
             if data is not None:
                 return data
+
+    def unacknowledged(self) -> int:
+        """See Transport."""
+        try:
+            size = fcntl.ioctl(self._socket, termios.TIOCOUTQ, _INT.pack(0))
+        except (OSError, ValueError):
+            # Closed meanwhile, or a socket of another kind.
+            return 0
+        return int(_INT.unpack(size)[0])
 
     def send_eof(self) -> None:
         """See Transport."""

@@ -124,6 +124,7 @@ def _client(connection: Connection, now: float) -> dict[str, Any]:
     return {
         "peer": connection.peer,
         "user": connection.grant.user,
+        "transport": "websocket" if subscriber.form.event_ids is None else "sse",
         "backlog_bytes": send_queue.backlog,
         "waiting_seconds": 0 if since is None else round(now - since, 3),
         "seq": subscriber.seq,

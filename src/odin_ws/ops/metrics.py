@@ -30,7 +30,7 @@ from odin_ws.handshake.authenticator import AUTH_REJECTIONS
 from odin_ws.handshake.rate_limiter import RATE_LIMIT_REJECTIONS
 from odin_ws.handshake.request import REQUEST_REJECTIONS
 from odin_ws.history.record_decoder import InvalidRecord
-from odin_ws.http_api.http_api import HTTP_RESOURCES
+from odin_ws.http_api.http_api import HTTP_REJECTIONS, HTTP_RESOURCES
 from odin_ws.log_queue import dropped_lines
 from odin_ws.ops.stats import OPS_REJECTIONS, OpsStats
 from odin_ws.pause_clock import pauses
@@ -121,6 +121,11 @@ class _ServiceCollector(Collector):
         yield _counter("ws_connections", "Connections upgraded", stats.opened)
         yield _gauge("ws_connections_active", "Connections open now", server.admission.active)
         yield _gauge(
+            "ws_sse_connections_active",
+            "Of these, streams of Server-Sent Events",
+            sum(one.subscriber.form.event_ids is not None for one in server.connections),
+        )
+        yield _gauge(
             "ws_connections_pending",
             "Callers on their way in or out",
             len(server.handshaker.limiter),
@@ -154,6 +159,7 @@ class _ServiceCollector(Collector):
                     *AUTH_REJECTIONS,
                     *RATE_LIMIT_REJECTIONS,
                     *CAPACITY_REJECTIONS,
+                    *HTTP_REJECTIONS,
                 ),
                 0,
             )

@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 
 from odin_ws.protocol.deflate import STORED_BYTES, stored_header
 from odin_ws.protocol.envelope import ChannelMessage, Dialect
+from odin_ws.protocol.event_stream import EVENT_END, data_lines, event_head
 from odin_ws.protocol.frames import text_header
-from odin_ws.protocol.wire_format import Frames, WireFormat
+from odin_ws.protocol.wire_format import EventIds, Frames, WireFormat
 from odin_ws.steps import Steps
 
 __all__ = ["BATCH_BYTES", "NOTHING", "Encoded", "Pack", "encode_steps", "write"]
@@ -36,11 +37,15 @@ Pack = Callable[[bytes], bytes | None]
 
 
 class _Frame(NamedTuple):
-    """One frame. `offset`: of its number from the first one's. `tail`: behind the head."""
+    """One frame. `offset`: of its number from the first one's. `tail`: behind the head.
+
+    `event_head`: what precedes the head of an event; None for a frame of a WebSocket.
+    """
 
     offset: int
     tail: bytes
     packed: bool
+    event_head: bytes | None = None
 
 
 class Encoded:
@@ -101,6 +106,8 @@ NOTHING: Final = Encoded(b"", b"", (), 0)
 
 def _before(frame: _Frame, length: int) -> bytes:
     """What precedes a frame's head, which has `length` bytes."""
+    if frame.event_head is not None:
+        return frame.event_head
     if frame.packed:
         whole = STORED_BYTES + length + len(frame.tail)
         return text_header(whole, compressed=True) + stored_header(length)
@@ -130,14 +137,18 @@ def encode_steps(  # noqa: PLR0913 -- three things may be said of the messages
     tails = _batches(messages, form) if batch else _singles(messages, form)
     if skipped or ahead:
         tails = _marked(tails, skipped, ahead=ahead and form.dialect is Dialect.V1)
+    head = _BATCH_HEAD if batch else _SINGLE_HEAD
+    mark = _REPLAY if replay else b""
+    if form.event_ids is not None:
+        events = _events(messages, list(tails), form, form.event_ids, replay=replay)
+        return Encoded(head, mark, events, len(messages))
     frames = []
     for offset, tail in tails:
         packed = None if pack is None else pack(tail)
         frames.append(_Frame(offset, tail if packed is None else packed, packed is not None))
         if packed is not None:
             yield
-    head = _BATCH_HEAD if batch else _SINGLE_HEAD
-    return Encoded(head, _REPLAY if replay else b"", frames, len(messages))
+    return Encoded(head, mark, frames, len(messages))
 
 
 def write(  # noqa: PLR0913 -- three things may be said of the messages
@@ -161,13 +172,45 @@ def write(  # noqa: PLR0913 -- three things may be said of the messages
     first = b',"skipped":%d%b' % (skipped, mark) if skipped else mark
     batch = form.frames is Frames.BATCH
     head = _BATCH_HEAD if batch else _SINGLE_HEAD
-    parts = []
-    for offset, tail in _batches(messages, form) if batch else _singles(messages, form):
+    parts: list[bytes] = []
+    tails = _batches(messages, form) if batch else _singles(messages, form)
+    if form.event_ids is not None:
+        for frame in _events(messages, list(tails), form, form.event_ids, replay=replay):
+            text = b"%b%d%b" % (head, seq + frame.offset, first)
+            parts += (_before(frame, len(text)), text, frame.tail)
+            first = mark
+        return b"".join(parts)
+    for offset, tail in tails:
         text = b"%b%d%b%b" % (head, seq + offset, first, tail)
         parts.append(text_header(len(text)))
         parts.append(text)
         first = mark
     return b"".join(parts)
+
+
+def _events(
+    messages: Sequence[ChannelMessage],
+    tails: Sequence[tuple[int, bytes]],
+    form: WireFormat,
+    event_ids: EventIds,
+    *,
+    replay: bool,
+) -> list[_Frame]:
+    """The events of messages; the id of a batch is that of its last message."""
+    if not messages:
+        return []
+    ids = event_ids.of(messages, replay=replay)
+    ends = [*(offset for offset, _ in tails[1:]), len(messages)]
+    name = b"batch" if form.frames is Frames.BATCH else None
+    return [
+        _Frame(
+            offset,
+            data_lines(tail) + EVENT_END,
+            packed=False,
+            event_head=event_head(ids[end - 1], name),
+        )
+        for (offset, tail), end in zip(tails, ends, strict=True)
+    ]
 
 
 def _singles(messages: Iterable[ChannelMessage], form: WireFormat) -> Iterator[tuple[int, bytes]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
+from typing import Protocol
 
 import attrs
 
-from odin_ws.protocol.envelope import Dialect
+from odin_ws.protocol.envelope import ChannelMessage, Dialect
 from odin_ws.protocol.permessage_deflate import NO_WINDOW
 
-__all__ = ["Frames", "WireFormat", "wire_format"]
+__all__ = ["EventIds", "Frames", "WireFormat", "wire_format"]
 
 
 class Frames(StrEnum):
@@ -18,6 +20,17 @@ class Frames(StrEnum):
 
     SINGLE = "single"
     BATCH = "batch"
+
+
+class EventIds(Protocol):
+    """Finds the ids of events."""
+
+    def of(self, messages: Sequence[ChannelMessage], *, replay: bool) -> list[bytes]:
+        """The id of each of some messages, which are written now, to all that are due to them.
+
+        Whoever has got a message resumes behind it with its id.
+        """
+        ...
 
 
 @attrs.frozen(eq=False)
@@ -28,6 +41,8 @@ class WireFormat:
     frames: Frames
     window_bits: int
     """What compressed messages may refer back to; NO_WINDOW without permessage-deflate."""
+    event_ids: EventIds | None = None
+    """Of a stream of Server-Sent Events; None for a WebSocket."""
 
     def with_frames(self, frames: Frames) -> WireFormat:
         """The format of a connection that has asked for other frames."""

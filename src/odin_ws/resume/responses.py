@@ -42,6 +42,10 @@ class Responder(Protocol):
         """Count what a command has brought, which is known afterwards only."""
         ...
 
+    def went_live(self, topics: Sequence[str]) -> None:
+        """Know that everything of these topics that was due has been sent: the rest is live."""
+        ...
+
     def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
         """Count names that do not take effect; the answer says why."""
         ...
@@ -109,6 +113,7 @@ class ReplayResponses:
         some is told the end of every replay, and where it is then.
         """
         self.responder.charge(count)
+        self.responder.went_live(self.topics)
         hub, has_other_subscriptions = (
             self.hub,
             self.has_other_subscriptions and not isinstance(self.command, Reconnect),

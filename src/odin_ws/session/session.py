@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -132,6 +132,9 @@ class _Answers:
     def charge(self, messages: int) -> None:
         """Count what a command has brought; the debt is what comes in `burst / rate` seconds."""
         self._bucket.spend_down_to(messages // _MESSAGES, -self._most_debt, trio.current_time())
+
+    def went_live(self, topics: Sequence[str]) -> None:
+        """Nothing: the client keeps its positions itself."""
 
     def accept(self) -> None:
         """A command was carried out."""

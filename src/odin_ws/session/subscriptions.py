@@ -264,6 +264,7 @@ class Subscriptions:
             hub.stream.ids_of(topics) or None if command.positions else None,
         )
         self._responder.respond(subscription_ack(command.id, subscriber.form.dialect, accepted))
+        self._responder.went_live(topics)
 
     def _replay_responses(self, command: Subscribe | Resume) -> Steps[ReplayResponses]:
         """What was sent already is not sent again: nothing comes twice."""

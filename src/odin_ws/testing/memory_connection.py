@@ -78,6 +78,10 @@ class MemoryTransport:
             raise trio.BrokenResourceError
         return self._in.take(max_bytes)
 
+    def unacknowledged(self) -> int:
+        """The bytes that the client has not read."""
+        return len(self._out.data)
+
     def send_eof(self) -> None:
         """End the stream to the client; reading goes on."""
         self._out.ended = True

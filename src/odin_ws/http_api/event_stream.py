@@ -1,0 +1,187 @@
+"""A stream of Server-Sent Events as a connection: its framing, its one command, its answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from odin_ws.connection.connection import Connection
+from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.http_api.event_ids import EventFormats, LiveEventIds, ReplayEventIds, event_format
+from odin_ws.hub import Hub
+from odin_ws.protocol.commands import Resume, Subscribe
+from odin_ws.protocol.errors import CommandError
+from odin_ws.protocol.event_id import EventId
+from odin_ws.protocol.event_stream import HEARTBEAT, event, retry
+from odin_ws.protocol.json_text import dump_json, load_json
+from odin_ws.protocol.message_reader import Fault, Incoming
+from odin_ws.protocol.responses import error_response
+from odin_ws.protocol.selection import RejectedName
+from odin_ws.protocol.wire_format import Frames, WireFormat
+from odin_ws.resume import ReplayContext
+from odin_ws.session.session import SessionStats
+from odin_ws.session.subscription_limits import SubscriptionLimits
+from odin_ws.session.subscriptions import Subscriptions
+from odin_ws.time_slice import TimeSlice
+
+__all__ = ["EventFraming", "EventReader", "EventSession", "first_retry"]
+
+# An EventSource that is cut off waits for this long and no longer each time. Clients of an instance
+# that has died come back over these seconds.
+_RETRY_MS: Final = (1000, 5000)
+
+
+def first_retry() -> bytes:
+    """What a stream begins with: when to come back if nothing else is said."""
+    return retry(random.randint(*_RETRY_MS)) + b"\n"  # noqa: S311 -- jitter, no secret
+
+
+class EventFraming:
+    """Writes the notices of one stream. `form`: how its messages are written to begin with.
+
+    Args:
+        formats: makes the format of a live stream.
+        frames: what messages are sent as one event.
+        start: what the client resumes behind.
+        snapshot: whether it is sent a snapshot first.
+    """
+
+    ping: Final = HEARTBEAT
+    end_of_input: Final = DisconnectReason.CLIENT
+
+    def __init__(
+        self, formats: EventFormats, frames: Frames, start: EventId | None, *, snapshot: bool
+    ) -> None:
+        self._formats = formats
+        self._frames = frames
+        self._start = start
+        self._replay: ReplayEventIds | None = ReplayEventIds(start, snapshot=snapshot)
+        self._live: LiveEventIds | None = None
+        self.form = event_format(frames, self._replay)
+        self._sent = self._unacknowledged = 0
+
+    def notice(self, payload: bytes) -> bytes:
+        """An event that is named by the type of its notice.
+
+        Advice of the server when to come back is told to an EventSource in its own way as well.
+        """
+        item: dict[str, Any] = load_json(payload)
+        told = event(item["type"].encode(), payload, self._event_id(item))
+        after_ms = item.get("retry_ms", item.get("data", {}).get("after_ms"))
+        return told if after_ms is None else retry(after_ms) + told
+
+    def _event_id(self, item: dict[str, Any]) -> bytes | None:
+        if self._replay is None:
+            assert self._live is not None
+            return self._live.now()
+        self._replay.apply(item)
+        return self._replay.now()
+
+    def go_live(self, topics: Sequence[str]) -> WireFormat:
+        """The format from here on: the client has been sent everything of these topics."""
+        self.form, self._live = self._formats.live(topics, self._frames, self._start)
+        self._replay = None
+        return self.form
+
+    def close(self, reason: DisconnectReason) -> bytes:
+        """An event that has what a WebSocket's close frame has; the response ends behind it."""
+        end = reason.value
+        item = {"type": "close", "code": end.code, "label": end.label, "reason": end.text}
+        return event(b"close", dump_json(item))
+
+    def is_received(self, sent: int, unacknowledged: Callable[[], int]) -> bool:
+        """See Framing. A client of events says nothing; its kernel confirms what comes."""
+        before, now = self._unacknowledged + sent - self._sent, unacknowledged()
+        self._sent, self._unacknowledged = sent, now
+        return now == 0 or now < before
+
+
+class EventReader:
+    """Reads nothing: the one command is in the request. Any byte behind that ends the stream."""
+
+    unfinished: Final = False
+
+    def __init__(self) -> None:
+        self._has_begun = False
+
+    def receive(self, data: bytes) -> Iterator[Incoming]:
+        """See Reader. The first item stands for the command."""
+        if not self._has_begun:
+            self._has_begun = True
+            yield ""
+        if data:
+            yield Fault.BROKEN
+
+
+class _EventResponses:
+    """What the client is told. Not part of the session, as in session.py."""
+
+    __slots__ = ("_connection", "_framing", "_hub", "_stats")
+
+    def __init__(
+        self, connection: Connection, framing: EventFraming, hub: Hub, stats: SessionStats
+    ) -> None:
+        self._connection = connection
+        self._framing = framing
+        self._hub = hub
+        self._stats = stats
+
+    def respond(self, payload: bytes) -> None:
+        """Answer after everything that is due."""
+        self._connection.send_notice(payload, self._hub)
+
+    def reject_command(self, error: CommandError) -> None:
+        """Answer with an error, and end: there is no other command."""
+        self._stats.rejected_commands[error.code] += 1
+        self.respond(error_response(error))
+        self._connection.close(DisconnectReason.NOT_AVAILABLE)
+
+    def charge(self, messages: int) -> None:
+        """Nothing: a connection has one command, and connections have a rate."""
+
+    def went_live(self, topics: Sequence[str]) -> None:
+        """From here on all live clients of the same topics share their ids."""
+        self._connection.subscriber.form = self._framing.go_live(topics)
+
+    def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
+        """Count names that do not take effect."""
+        self._stats.rejected_names.update(one.code for one in names)
+
+
+class EventSession:
+    """Carries out the one command of a stream: see CommandHandler."""
+
+    __slots__ = ("_command", "_responses", "_slice", "_stats", "_subscriptions")
+
+    def __init__(  # noqa: PLR0913 -- one of each of what it is made of
+        self,
+        connection: Connection,
+        framing: EventFraming,
+        context: ReplayContext,
+        *,
+        limits: SubscriptionLimits,
+        stats: SessionStats,
+        command: Subscribe | Resume,
+    ) -> None:
+        self._command = command
+        self._stats = stats
+        self._slice = TimeSlice(context.scans.wait_for_work_slice)
+        self._responses = _EventResponses(connection, framing, context.hub, stats)
+        self._subscriptions = Subscriptions(connection, context, limits, self._responses)
+
+    def begin_time_slice(self) -> None:
+        """The request was read, so that what it asks for may take a time slice."""
+        self._slice.begin()
+
+    async def receive(self, _message: str | bytes) -> None:
+        """Carry out the command."""
+        self._stats.commands += 1
+        try:
+            await self._subscriptions.begin(self._command, self._slice)
+        except CommandError as error:
+            self._responses.reject_command(error)
+
+    def control(self) -> bool:
+        """No ping or pong comes."""
+        return False

@@ -1,0 +1,118 @@
+"""The query of /sse and /snapshot as the data of a subscribe or resume command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import attrs
+
+from odin_ws.catalogue import Catalogue
+from odin_ws.handshake.request import HandshakeRequest, bad_request
+from odin_ws.protocol.errors import shown
+from odin_ws.protocol.event_id import EventId, InvalidEventId, parse_event_id
+from odin_ws.protocol.selection import NAMES
+from odin_ws.protocol.wire_format import Frames
+
+__all__ = ["EventQuery", "read_event_query", "read_snapshot_query"]
+
+# The field that has a token where WS_TOKEN_IN_QUERY allows that: it is read elsewhere.
+_TOKEN: Final = "token"  # noqa: S105 -- a name
+
+_LAST_EVENT_ID: Final = "last_event_id"
+
+_FIELDS: Final = (*NAMES, "delivery", "frames", "snapshot", "since_ms", _LAST_EVENT_ID)
+
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
+
+# Epoch milliseconds have 13 digits; more than 16 are no number of JSON's.
+_MAX_DIGITS: Final = 16
+
+
+@attrs.frozen
+class EventQuery:
+    """What a request for /sse asks for.
+
+    `command`: the text of the subscribe or resume. `start`: what the client resumes behind, None
+    for a new subscription. `snapshot`: whether the last message of each channel comes first.
+    """
+
+    command: str
+    frames: Frames
+    start: EventId | None
+    snapshot: bool
+
+
+def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQuery:
+    """Read the query and the Last-Event-ID of a request. Raises HTTPRejection."""
+    query = request.query
+    _check_fields(query, _FIELDS)
+    data: dict[str, Any] = _read_names(query)
+    frames = query.get("frames", Frames.SINGLE)
+    if frames not in tuple(Frames):
+        raise bad_request(f"frames: {' or '.join(Frames)}, not {shown(frames)!r}")
+    if "delivery" in query:
+        data["delivery"] = query["delivery"]
+    snapshot = _flag(query, "snapshot")
+    # A browser sends the id that it has seen last; the query has what the page began with.
+    text = request.headers.get("last-event-id") or query.get(_LAST_EVENT_ID, "")
+    start = _start(text) if text else None
+    if start is None:
+        data |= {"positions": True, "snapshot": snapshot}
+        if "since_ms" in query:
+            data["since_ms"] = _number(query, "since_ms")
+        return EventQuery(_command("subscribe", data), Frames(frames), None, snapshot)
+    snapshot = snapshot and start.in_snapshot
+    # A topic that the catalogue does not have any more is subscribed to by nobody.
+    known = {topic: own for topic, own in start.positions.items() if topic in catalogue.topics}
+    data["positions"] = known
+    data["ids"] = {topic: start.ids[topic] for topic in known if topic in start.ids}
+    data["snapshot"] = snapshot
+    return EventQuery(_command("resume", data), Frames(frames), start, snapshot)
+
+
+def read_snapshot_query(request: HandshakeRequest) -> str:
+    """Read the query of a snapshot, as the text of a subscribe. Raises HTTPRejection."""
+    _check_fields(request.query, NAMES)
+    return _command("subscribe", _read_names(request.query))
+
+
+def _read_names(query: Mapping[str, str]) -> dict[str, list[str]]:
+    """The fields that are lists of names; commas stand between names."""
+    return {
+        field: [name for name in query[field].split(",") if name]
+        for field in NAMES
+        if field in query
+    }
+
+
+def _check_fields(query: Mapping[str, str], allowed: Collection[str]) -> None:
+    if unknown := query.keys() - {*allowed, _TOKEN}:
+        fields = shown(", ".join(sorted(unknown)))
+        raise bad_request(f"the query: unknown field {fields}; allowed: {', '.join(allowed)}")
+
+
+def _command(kind: str, data: Mapping[str, Any]) -> str:
+    return json.dumps({"type": kind, "data": data})
+
+
+def _start(text: str) -> EventId:
+    try:
+        return parse_event_id(text)
+    except InvalidEventId as error:
+        raise bad_request(f"Last-Event-ID: {error}") from error
+
+
+def _flag(query: Mapping[str, str], field: str) -> bool:
+    text = query.get(field, "false")
+    if text not in _FLAGS:
+        raise bad_request(f"{field}: true or false, not {shown(text)!r}")
+    return _FLAGS[text]
+
+
+def _number(query: Mapping[str, str], field: str) -> int:
+    text = query[field]
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise bad_request(f"{field}: epoch milliseconds, not {shown(text)!r}")
+    return int(text)

@@ -1,0 +1,48 @@
+"""Server-Sent Events as text: events, comments, reconnection times.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["EVENT_END", "HEARTBEAT", "data_lines", "event", "event_head", "retry"]
+
+EVENT_END: Final = b"\n\n"
+
+HEARTBEAT: Final = b":\n\n"
+"""A comment: clients skip it, and what is between them sees that the stream is alive."""
+
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+
+
+def event_head(event_id: bytes | None, name: bytes | None = None) -> bytes:
+    """What precedes an event's data; without a name it is a `message`.
+
+    An event without an id leaves the client's last id as it is.
+    """
+    named = b"" if name is None else b"event:%b\n" % name
+    return (named if event_id is None else b"%bid:%b\n" % (named, event_id)) + b"data:"
+
+
+def data_lines(text: bytes) -> bytes:
+    """A JSON text as it stands behind `data:`.
+
+    A line break, which in JSON only stands between values, begins another line of data; clients
+    put a line feed between the lines.
+    """
+    if b"\n" not in text and b"\r" not in text:
+        return text
+    return _LINE_END.sub(b"\ndata: ", text)
+
+
+def event(name: bytes, payload: bytes, event_id: bytes | None = None) -> bytes:
+    """A whole event with a JSON text."""
+    return event_head(event_id, name) + data_lines(payload) + EVENT_END
+
+
+def retry(milliseconds: int) -> bytes:
+    """How long an EventSource waits before it connects again, from now on."""
+    return b"retry:%d\n" % milliseconds
