@@ -15,6 +15,8 @@ import trio
 from trio.testing import MockClock
 
 from odin_ws.auth.origins import Origins
+from odin_ws.canary.steps import Step
+from odin_ws.history.record_decoder import InvalidRecord
 from odin_ws.lifecycle import ServiceState
 from odin_ws.ops.app import ops_app
 from odin_ws.ops.console.events import ConsoleEvents
@@ -244,3 +246,13 @@ async def test_many_pages_share_what_costs(autojump_clock: MockClock) -> None:
     assert builds.counts["state"] == 10
     assert builds.counts["tables"] == 5
     assert builds.counts["after 0"] == 1
+
+
+async def test_report_has_what_the_canary_and_others_count(odin_scenario: Scenario) -> None:
+    """Whatever is counted by an enumeration is a text in JSON."""
+    service = odin_scenario.service
+    service.canary.seconds[Step.CONNECT] = 0.5
+    service.hub.stats.invalid_records[InvalidRecord.NO_KEY] += 1
+    report = (await ask(odin_scenario, "/console/report?parts=state,tables")).json()
+    assert report["state"]["health"]["checks"]["canary"]["milliseconds"] == {"connect": 500.0}
+    assert report["tables"]["counts"]["skipped"] == {"no_key": 1}

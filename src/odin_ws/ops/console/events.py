@@ -86,7 +86,7 @@ class ConsoleEvents:
         except _InvalidQuery as problem:
             return PlainTextResponse(f"{problem}\n", HTTPStatus.BAD_REQUEST)
         report = await self._report(query.parts, query)
-        return Response(orjson.dumps(report), media_type="application/json")
+        return Response(_json(report), media_type="application/json")
 
     async def stream(self, request: Request) -> Response:
         """Answer with the events of `_events`."""
@@ -110,7 +110,7 @@ class ConsoleEvents:
                 query = attrs.evolve(query, after=samples["t"][-1])
             for name in PARTS:
                 if name in report and (name != "samples" or samples["t"]):
-                    yield b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(report[name]))
+                    yield b"event: %b\ndata: %b\n\n" % (name.encode(), _json(report[name]))
             await trio.sleep(_TICK_SECONDS)
             parts = ["state", "samples"]
             if (now := trio.current_time()) >= tables_due:
@@ -167,6 +167,11 @@ class ConsoleEvents:
                 raise _InvalidQuery("worker: this server has no workers (WS_WORKERS=1)")
             worker = _integer(query, "worker", 1, self._workers)
         return _Query(parts, _integer(query, "after", 0, _MAX_TIME), worker, origin)
+
+
+def _json(report: Any) -> bytes:
+    """Reports are counted by enumerations, whose values are texts."""
+    return orjson.dumps(report, option=orjson.OPT_NON_STR_KEYS)
 
 
 def _integer(query: Mapping[str, str], name: str, least: int, most: int) -> int:
