@@ -22,7 +22,7 @@ CONSOLE := tests/console/node
 PLAYWRIGHT := $(CONSOLE)/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle check format packages clean
+.PHONY: help setup demo stack stack-long quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle check format packages clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -31,6 +31,12 @@ setup: $(DEV) ## .venv with odin-ws (editable) and all that development needs, p
 
 demo: $(DEMO) ## a broker, a publisher, the server and a client, on this machine; ARGS="--help"
 	$(BIN)/odin-ws demo $(ARGS)
+
+stack: setup packages ## three instances behind HAProxy, Prometheus with the alerts, a broker, a publisher; ARGS="--help"
+	$(BIN)/python -m tests.stack $(ARGS)
+
+stack-long: setup packages $(JARS) ## a rolling restart with 500 clients behind HAProxy, then alerts; 3 minutes
+	$(BIN)/python -m tests.stack --course $(ARGS)
 
 # No network, no Kafka, no processes: what needs only this one, and virtual time.
 QUICK := $(addprefix tests/,auth catalogue client_python connection handshake history hub kafka listener ops protocol \

@@ -11,7 +11,7 @@ import trio
 from tests.chaos.journal import HEARTBEAT, LOST
 from tests.chaos.stage import Stage
 
-__all__ = ["ALL", "SHORT", "Explained", "Fault", "Skipped"]
+__all__ = ["ALL", "ROLLING", "SHORT", "Explained", "Fault", "Skipped"]
 
 FROZEN_SECONDS: Final = 20
 OUTAGE_SECONDS: Final = 10

@@ -1,10 +1,9 @@
-"""HAProxy in front of the instances: its configuration, and its runtime socket."""
+"""HAProxy in front of the instances: the shipped configuration, and its runtime socket."""
 
 from __future__ import annotations
 
 import csv
-import os
-import shutil
+import re
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,62 +14,49 @@ import trio
 
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
+from tests.deploy.debian import find_program
 from tests.integration.running_source import eventually, until
 
-__all__ = ["HAProxy", "HAProxyFailed", "find_haproxy", "haproxy"]
-
-# Debian puts it where only root looks for programs.
-PLACES: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+__all__ = ["HAProxy", "HAProxyFailed", "configuration", "find_haproxy", "haproxy"]
 
 STOP_SECONDS: Final = 5
 ANSWER_SECONDS: Final = 5
 READY_SECONDS: Final = 30
 
-# Why these values:
-# - check: an instance that drains says 503 at once and closes its port after WS_DRAIN_DELAY_SECONDS
-#   (1 s);
-#   three checks in that second send newcomers elsewhere before they would be rejected.
-# - no `on-marked-down shutdown-sessions`: an instance that drains is down for the check, and its
-#   clients would be cut off instead of being sent away in order (1012). The price: clients of an
-#   instance that hangs hear of it by their own heartbeat only.
-# - tunnel: WebSockets live long, and pings of both sides say whether they live; the timeouts of
-#   client and server hold until the upgrade only.
-# - redispatch, retry-on: a newcomer is not made to wait for an instance that has just gone; 5 s is
-#   what one may take for the answer to the upgrade.
-CONFIGURATION: Final = """\
-global
-    stats socket {control} mode 600 level admin
-    maxconn 4096
+# Connections of both sides; the machine may allow few descriptors.
+MAX_CONNECTIONS: Final = 4096
 
-defaults
-    mode http
-    balance leastconn
-    timeout http-request 5s
-    timeout connect 2s
-    timeout client 10s
-    timeout server 5s
-    timeout client-fin 5s
-    timeout server-fin 5s
-    timeout tunnel 1h
-    timeout check 1s
-    retries 3
-    option redispatch 1
-    retry-on conn-failure empty-response response-timeout
-
-frontend subscribers
-{binds}
-    default_backend instances
-
-backend instances
-    option httpchk GET /health/ready
-    default-server check inter 250ms fall 3 rise 2
-{servers}
-"""
+# What is shipped, and explained there; only names and ports are others here.
+SHIPPED: Final = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
+BACKEND: Final = "odin-ws"
 
 
 def find_haproxy() -> str | None:
     """The path of the program, where it is installed."""
-    return shutil.which("haproxy", path=PLACES)
+    return find_program("haproxy")
+
+
+def configuration(
+    control: Path, binds: Sequence[str], stats: int, instances: Sequence[tuple[str, int, int]]
+) -> str:
+    """The shipped configuration with a runtime socket and these addresses.
+
+    `binds`: where subscribers connect; `stats`: the port of the page; `instances`: name, port, ops
+    port.
+    """
+    servers = [f"    server {name} {LOOPBACK}:{port} port {ops}" for name, port, ops in instances]
+    changes = {
+        r"^global\n": f"global\n    stats socket {control} mode 600 level admin\n",
+        r"^    maxconn \d+\n": f"    maxconn {MAX_CONNECTIONS}\n",
+        r"^    bind :3002\n": "".join(f"    bind {bind}\n" for bind in binds),
+        r"^    bind :8404\n": f"    bind {LOOPBACK}:{stats}\n",
+        r"(^    server .*\n)+": "\n".join(servers) + "\n",
+    }
+    text = SHIPPED.read_text("utf-8")
+    for pattern, replacement in changes.items():
+        text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+        assert count == 1, pattern
+    return text
 
 
 class HAProxyFailed(RuntimeError):
@@ -78,15 +64,16 @@ class HAProxyFailed(RuntimeError):
 
 
 class HAProxy:
-    """A running balancer. `port`: where subscribers connect."""
+    """A running balancer. `port`: where subscribers connect; `stats_port`: its own page."""
 
-    def __init__(self, port: int, control: Path) -> None:
+    def __init__(self, port: int, stats_port: int, control: Path) -> None:
         self.port: Final = port
+        self.stats_port: Final = stats_port
         self._control = control
 
     async def cut(self, server: str) -> None:
         """Break every connection to this instance, on both sides, without a close frame."""
-        await self._ask(f"shutdown sessions server instances/{server}")
+        await self._ask(f"shutdown sessions server {BACKEND}/{server}")
 
     async def sends_to(self, servers: Sequence[str]) -> None:
         """Return when newcomers are sent to each of these. Raises trio.TooSlowError."""
@@ -101,7 +88,9 @@ class HAProxy:
         return {
             row["svname"]
             for row in rows
-            if row["pxname"] == "instances" and row["status"].startswith("UP")
+            if row["pxname"] == BACKEND
+            and row["svname"] != "BACKEND"
+            and row["status"].startswith("UP")
         }
 
     async def _ask(self, command: str) -> str:
@@ -113,27 +102,28 @@ class HAProxy:
 
 @asynccontextmanager
 async def haproxy(
-    program: str, directory: Path, instances: Sequence[tuple[str, int, int]], hosts: Sequence[str]
+    program: str,
+    directory: Path,
+    instances: Sequence[tuple[str, int, int]],
+    hosts: Sequence[str] = (),
+    port: int | None = None,
 ) -> AsyncIterator[HAProxy]:
-    """Run it over instances: name, port, ops port. `hosts`: where to listen besides loopback."""
-    (port,) = free_ports(1)
-    configuration = directory / "haproxy.cfg"
-    process = ChildProcess([program, "-db", "-f", str(configuration)], directory / "haproxy.log")
+    """Run it over instances: name, port, ops port. `hosts`: where to listen besides loopback.
+
+    `port`: the subscribers' port, or any free one.
+    """
+    free, stats = free_ports(2)
+    port = port or free
+    file = directory / "haproxy.cfg"
+    process = ChildProcess([program, "-db", "-f", str(file)], directory / "haproxy.log")
     # Not in `directory`: the kernel takes a socket's path of 107 bytes at most.
     with tempfile.TemporaryDirectory(prefix="odin-haproxy-") as short:
         control = Path(short, "socket")
-        servers = [
-            f"    server {name} {LOOPBACK}:{port} port {ops}" for name, port, ops in instances
-        ]
-        text = CONFIGURATION.format(
-            control=control,
-            binds="\n".join(f"    bind {host}:{port}" for host in (LOOPBACK, *hosts)),
-            servers="\n".join(servers),
-        )
-        configuration.write_text(text, "utf-8")
+        binds = [f"{host}:{port}" for host in (LOOPBACK, *hosts)]
+        file.write_text(configuration(control, binds, stats, instances), "utf-8")
         try:
             await process.start()
-            balancer = HAProxy(port, control)
+            balancer = HAProxy(port, stats, control)
             await eventually(lambda: control.exists() or not process.running, READY_SECONDS)
             if not process.running:
                 raise HAProxyFailed(f"HAProxy ended:\n{process.tail()}")

@@ -42,6 +42,8 @@ SETTINGS: Final[dict[str, str]] = {
     "KAFKA_PROBE_SECONDS": "2",
     # The catch-up after an outage is to last as long as it needs, and not as a brake says.
     "WS_MAX_KAFKA_RATE": "0",
+    # HAProxy's.
+    "WS_TRUSTED_PROXIES": LOOPBACK,
 }
 
 
@@ -72,6 +74,11 @@ class Instance:
         self.log: Final = directory / f"instance-{name}.log"
         self._process = ChildProcess(program(command, environ), self.log)
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it, and return when it is ready.
 
@@ -96,6 +103,10 @@ class Instance:
             raise InstanceFailed(
                 f"{self.name} drained with status {status}:\n{self._process.tail()}"
             )
+
+    async def ended(self) -> int:
+        """Wait until it has ended; returns its exit status."""
+        return await self._process.wait()
 
     async def kill(self) -> None:
         """End it with SIGKILL."""

@@ -15,7 +15,7 @@ from promql_parser import AggModifierType, MatchOp
 
 from tests.docs.pages import blocks, pages
 
-__all__ = ["ROOT", "RULES", "Query", "alerts", "faults", "queries"]
+__all__ = ["ROOT", "RULES", "Query", "alerts", "dashboard_queries", "faults", "queries"]
 
 ROOT: Final = Path(__file__).parents[2]
 RULES: Final = ROOT / "deploy" / "prometheus" / "rules.yml"
@@ -53,7 +53,7 @@ def alerts() -> list[dict[str, Any]]:
 
 def queries() -> list[Query]:
     """All queries."""
-    return [*_of_rules(), *_of_dashboard(), *_of_pages()]
+    return [*_of_rules(), *dashboard_queries(), *_of_pages()]
 
 
 def _of_rules() -> Iterator[Query]:
@@ -62,7 +62,8 @@ def _of_rules() -> Iterator[Query]:
         yield Query(rule["alert"], rule["expr"], frozenset(_IN_ANNOTATION.findall(texts)))
 
 
-def _of_dashboard() -> Iterator[Query]:
+def dashboard_queries() -> Iterator[Query]:
+    """The queries of the dashboard's panels and variables, as Grafana would ask them."""
     board = json.loads(DASHBOARD.read_text("utf-8"))
     for panel in board["panels"]:
         for target in panel.get("targets", ()):

@@ -111,6 +111,11 @@ class Broker:
         """The address for `bootstrap.servers`, as host:port."""
         return f"{LOOPBACK}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it, and return when it answers the Kafka protocol.
 

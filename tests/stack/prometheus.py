@@ -1,0 +1,144 @@
+"""A Prometheus that scrapes the instances and evaluates the alert rules."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import httpx
+import trio
+import yaml
+
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from odin_ws.testing.processes import ChildProcess
+from tests.deploy.debian import find_program
+from tests.integration.running_source import until
+
+__all__ = ["Prometheus", "PrometheusFailed", "Scraping", "find_prometheus", "run_prometheus"]
+
+READY_SECONDS: Final = 30
+STOP_SECONDS: Final = 5
+ANSWER_SECONDS: Final = 5
+
+
+def find_prometheus() -> str | None:
+    """The path of the program, where it is installed."""
+    return find_program("prometheus")
+
+
+class PrometheusFailed(RuntimeError):
+    """It did not start, or rejected a query; the message says why."""
+
+
+class Prometheus:
+    """A running Prometheus. `port`: its page and its API."""
+
+    def __init__(self, port: int) -> None:
+        self.port: Final = port
+
+    async def ready(self) -> bool:
+        """Whether it answers."""
+        try:
+            async with self._client() as client:
+                return (await client.get("/-/ready")).is_success
+        except httpx.TransportError:
+            return False
+
+    async def firing(self, alert: str) -> set[str]:
+        """The instances for which an alert fires."""
+        answer = await self._get("/api/v1/alerts")
+        return {
+            one["labels"].get("instance", "")
+            for one in answer["alerts"]
+            if one["labels"]["alertname"] == alert and one["state"] == "firing"
+        }
+
+    async def alerts(self) -> list[dict[str, Any]]:
+        """Every alert that is pending or fires, with labels and annotations."""
+        found: list[dict[str, Any]] = (await self._get("/api/v1/alerts"))["alerts"]
+        return found
+
+    async def query(self, expr: str) -> list[dict[str, Any]]:
+        """What an expression gives now. Raises PrometheusFailed if it is rejected."""
+        found: list[dict[str, Any]] = (await self._get("/api/v1/query", query=expr))["result"]
+        return found
+
+    async def _get(self, path: str, **params: str) -> dict[str, Any]:
+        async with self._client() as client:
+            answer = (await client.get(path, params=params)).json()
+        if answer["status"] != "success":
+            raise PrometheusFailed(f"{path} {params}: {answer['error']}")
+        found: dict[str, Any] = answer["data"]
+        return found
+
+    def _client(self) -> httpx.AsyncClient:
+        base = f"http://{LOOPBACK}:{self.port}"
+        return httpx.AsyncClient(base_url=base, trust_env=False, timeout=ANSWER_SECONDS)
+
+
+@attrs.frozen
+class Scraping:
+    """What a Prometheus does.
+
+    `targets`: addresses by job; `rules`: the text of a file of rules; `interval`: seconds between
+    two scrapes, and two evaluations.
+    """
+
+    targets: Mapping[str, list[str]]
+    rules: str
+    interval: float
+
+    def write(self, home: Path) -> Path:
+        """Write its configuration into a folder; returns the file."""
+        (home / "rules.yml").write_text(self.rules, "utf-8")
+        every = f"{round(self.interval * 1000)}ms"
+        configuration = {
+            "global": {
+                "scrape_interval": every,
+                "scrape_timeout": every,
+                "evaluation_interval": every,
+            },
+            "rule_files": ["rules.yml"],
+            "scrape_configs": [
+                {"job_name": job, "static_configs": [{"targets": list(addresses)}]}
+                for job, addresses in self.targets.items()
+            ],
+        }
+        file = home / "prometheus.yml"
+        file.write_text(yaml.safe_dump(configuration), "utf-8")
+        return file
+
+
+@asynccontextmanager
+async def run_prometheus(
+    program: str, directory: Path, scraping: Scraping, port: int | None = None
+) -> AsyncIterator[Prometheus]:
+    """Run it for the length of the block; `port`: its own, or any free one."""
+    home = directory / "prometheus"
+    home.mkdir()
+    port = port or free_ports(1)[0]
+    command = [
+        program,
+        f"--config.file={scraping.write(home)}",
+        f"--storage.tsdb.path={home / 'data'}",
+        f"--web.listen-address={LOOPBACK}:{port}",
+        "--storage.tsdb.retention.time=1d",
+    ]
+    process = ChildProcess(command, home / "log")
+    prometheus = Prometheus(port)
+
+    async def up() -> bool:
+        if not process.running:
+            raise PrometheusFailed(f"Prometheus ended:\n{process.tail()}")
+        return await prometheus.ready()
+
+    try:
+        await process.start()
+        await until(up, READY_SECONDS)
+        yield prometheus
+    finally:
+        with trio.CancelScope(shield=True):  # bounded by STOP_SECONDS
+            await process.end(STOP_SECONDS)
