@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-pytest_plugins = ["odin_ws.testing.plugin"]
-
 # What passes here passes in CI: the same examples each time. To look for others:
 # make test ARGS="--hypothesis-profile explore"
 settings.register_profile("same", derandomize=True)

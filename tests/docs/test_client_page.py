@@ -14,14 +14,9 @@ import trio
 
 import odin_ws_client
 import odin_ws_client.trio
-from odin_ws.address import Address
-from odin_ws.assembly import Upstream
-from odin_ws.catalogue import default_catalogue
-from odin_ws.serve import serve
 from odin_ws.settings import Secret, Settings
-from odin_ws.testing.memory_log import MemoryLog, MemorySource
-from odin_ws.testing.memory_log_reader import MemoryLogReader
-from odin_ws.testing.ports import LOOPBACK
+from odin_ws.testing.local_server import open_local_server
+from odin_ws.testing.memory_log import MemoryLog
 from odin_ws_client.trio import open_client
 from tests.cli.commands import started
 from tests.docs.pages import blocks, page
@@ -42,15 +37,8 @@ def written(name: str, directory: Path) -> Path:
 @asynccontextmanager
 async def server(**options: Any) -> AsyncIterator[tuple[MemoryLog, str]]:
     """One on a real port; its log, and its URL."""
-    catalogue = default_catalogue()
-    log = MemoryLog(catalogue.topics)
-    upstream = Upstream(MemorySource(log), MemoryLogReader(log))
-    free = Address(LOOPBACK, 0)
-    settings = Settings(ws_addr=free, ws_ops_addr=free, ws_drain_delay_seconds=0, **options)
-    async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(serve, settings, catalogue, upstream, trio.Event())
-        yield log, f"ws://{addresses.subscribers}/ws"
-        nursery.cancel_scope.cancel()
+    async with open_local_server(Settings(**options)) as running:
+        yield running.log, running.url
 
 
 async def test_the_first_example(tmp_path: Path) -> None:

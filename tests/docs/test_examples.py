@@ -58,10 +58,10 @@ def write_files(name: str, directory: Path) -> list[Path]:
 
 
 def test_the_project_of_the_testing_page(tmp_path: Path) -> None:
-    """The three files of docs/testing.md are a project whose tests pass."""
+    """The files of docs/testing.md are a project whose tests pass, without a conftest.py."""
     files = write_files("docs/testing.md", tmp_path)
-    assert [path.name for path in files] == ["pyproject.toml", "conftest.py", "test_trades.py"]
-    tests = files[-1].read_text("utf-8").count("async def test_")
+    assert [path.name for path in files] == ["pyproject.toml", "test_trades.py", "test_faults.py"]
+    tests = sum(path.read_text("utf-8").count("async def test_") for path in files)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider"],
         cwd=tmp_path,

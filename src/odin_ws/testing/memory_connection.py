@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import trio
+from trio_util import AsyncValue
 
 __all__ = ["ClientStream", "MemoryTransport", "transport_pair"]
+
+
+# What one read brings at most, if the caller does not say.
+_READ_BYTES: Final = 65_536
 
 
 class _Pipe:
@@ -105,11 +113,32 @@ class ClientStream(trio.abc.HalfCloseableStream):
     def __init__(self, to_client: _Pipe, from_client: _Pipe) -> None:
         self._in = to_client
         self._out = from_client
+        self._bytes_per_second: AsyncValue[float] = AsyncValue(math.inf)
+        self._half_open = False
+        self._tear_after: int | None = None
+
+    def throttle(self, bytes_per_second: float) -> None:
+        """From now on bring so many bytes per second to the client; 0 for none."""
+        self._bytes_per_second.value = bytes_per_second
+
+    def go_half_open(self) -> None:
+        """From now on lose what either side sends, without a word to anybody."""
+        self._half_open = True
+
+    def tear(self, after: int) -> None:
+        """Break the connection off after so many bytes of the next `send_all`."""
+        self._tear_after = after
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it, waiting for room."""
         rest = memoryview(data)
         await trio.lowlevel.checkpoint()
+        if self._half_open:
+            return
+        if self._tear_after is not None:
+            self._out.put(rest[: self._tear_after])
+            self.break_off()
+            return
         while rest:
             await self.wait_send_all_might_not_block()
             rest = rest[self._out.put(rest) :]
@@ -128,7 +157,17 @@ class ClientStream(trio.abc.HalfCloseableStream):
         """Wait for bytes; empty at the end."""
         await trio.lowlevel.checkpoint()
         await self._in.wait_for_data()
-        return self._in.take(max_bytes or 65536)
+        if self._half_open:
+            await trio.sleep_forever()
+        while not self._bytes_per_second.value:
+            await self._bytes_per_second.wait_value(bool)
+        rate = self._bytes_per_second.value
+        if rate == math.inf:
+            return self._in.take(max_bytes or _READ_BYTES)
+        # What a slow network brings in a second, or one byte when that takes longer.
+        data = self._in.take(min(max_bytes or _READ_BYTES, max(1, int(rate))))
+        await trio.sleep(len(data) / rate)
+        return data
 
     async def aclose(self) -> None:
         """Close as a process does that goes away: the server's writes fail from now on."""

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 from zlib import crc32
 
 import attrs
@@ -20,6 +21,8 @@ from odin_ws.records import Assignment, Batch, GapReason, HistoryEnd, Item, Reco
 from odin_ws.token_bucket import TokenBucket
 
 __all__ = ["MemoryLog", "MemorySource"]
+
+_V = TypeVar("_V")
 
 
 @attrs.define
@@ -131,6 +134,11 @@ class MemoryLog:
         """The offset of each partition's next record."""
         return {key: there.end for key, there in self._log.items()}
 
+    @property
+    def records(self) -> list[Record]:
+        """Every record that is left, by partition."""
+        return [record for there in self._log.values() for record in there.records]
+
     def first_since(self, timestamp: int) -> dict[TopicPartition, int]:
         """The offset of each partition's first record of `timestamp` (epoch ms) or later."""
         found: dict[TopicPartition, int] = {}
@@ -153,10 +161,13 @@ class MemoryLog:
             positions[key] = start + len(records)
         return found
 
-    async def wait_beyond(self, positions: Mapping[TopicPartition, int], changes: int) -> None:
-        """Wait until the ends are not at `positions`, or `changes` is not the current count."""
-        while self.changes == changes and self.ends() == positions:
-            await self._changed.wait()
+    async def wait_changed(self) -> None:
+        """Wait for the next record or change, or until somebody calls `wake`."""
+        await self._changed.wait()
+
+    def wake(self) -> None:
+        """Let the readers look again."""
+        self._change()
 
     def _change(self) -> None:
         self._changed.set()
@@ -186,8 +197,11 @@ class MemorySource:
         self._history_records = history_records
         self._broker_there = AsyncBool(value=True)
         self._started = False
+        self._revoked: frozenset[TopicPartition] = frozenset()
+        self._stopped_at: dict[TopicPartition, int] = {}
         # As of the last assignment.
         self._changes = 0
+        self._assigned_without: frozenset[TopicPartition] = frozenset()
         self._ids: dict[str, str] = {}
         self._cuts: dict[TopicPartition, Sequence[int]] = {}
 
@@ -200,6 +214,17 @@ class MemorySource:
         """The broker is back: go on where we stopped."""
         self._broker_there.value = True
         self._tell()
+
+    def revoke(self, *topics: str) -> None:
+        """From now on play a member of a group that a rebalance took these topics from."""
+        revoked = {key for key in self._log.bounds() if key.topic in topics}
+        self._revoked |= revoked
+        self._log.wake()
+
+    def reassign(self) -> None:
+        """Give back all topics: reading goes on where it stopped, or at what there is left."""
+        self._revoked = frozenset()
+        self._log.wake()
 
     async def run(self, channel: trio.MemorySendChannel[Item]) -> None:
         """See Source."""
@@ -215,16 +240,28 @@ class MemorySource:
         self._started = True
         self._tell()
         while True:
-            await self._log.wait_beyond(offset_tracker.next, self._changes)
+            await self._wait_beyond(offset_tracker.next)
             allowed = bucket.available(trio.current_time()) if self._rate else self._batch
             if allowed:
                 bucket.spend(
                     await self._read_some(offset_tracker, channel, min(self._batch, allowed))
                 )
             spent = self._rate and not bucket.available(trio.current_time())
-            self.status.paced = bool(spent) and offset_tracker.next != self._log.ends()
+            self.status.paced = bool(spent) and offset_tracker.next != self._owned(self._log.ends())
             if self.status.paced:
                 await trio.sleep(bucket.seconds_until_full())
+
+    async def _wait_beyond(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Wait until there are other records, partitions or changes than those at `positions`."""
+        while (
+            self._log.changes == self._changes
+            and self._revoked == self._assigned_without
+            and self._owned(self._log.ends()) == positions
+        ):
+            await self._log.wait_changed()
+
+    def _owned(self, partitions: Mapping[TopicPartition, _V]) -> dict[TopicPartition, _V]:
+        return {key: value for key, value in partitions.items() if key not in self._revoked}
 
     def _tell(self, reason: str = "") -> None:
         if not self._started:
@@ -255,17 +292,23 @@ class MemorySource:
 
     def _moved(self, offset_tracker: OffsetTracker) -> Assignment | None:
         """Move `offset_tracker` where the log has changed; None where reading goes on as before."""
-        bounds = self._log.bounds()
+        bounds = self._owned(self._log.bounds())
         gone = offset_tracker.next.keys() - bounds.keys()
         for key in gone:
-            del offset_tracker.next[key]
+            stopped_at = offset_tracker.next.pop(key)
+            if key in self._revoked:
+                self._stopped_at[key] = stopped_at
             offset_tracker.history.pop(key, None)
         reasons = {
             key: found
             for key in offset_tracker.next
             if (found := self._reset(key, offset_tracker, bounds))
         }
-        new = {key: has.first for key, has in bounds.items() if key not in offset_tracker.next}
+        new = {
+            key: max(has.first, self._stopped_at.pop(key, has.first))
+            for key, has in bounds.items()
+            if key not in offset_tracker.next
+        }
         if not (gone or reasons or new):
             # Such as a truncation beyond where we are.
             self._noted(Assignment({}), {})
@@ -302,4 +345,6 @@ class MemorySource:
         """The assignment with ids and jumps; from here on the log is compared with what it has."""
         log = self._log
         self._changes, self._ids, self._cuts = log.changes, dict(log.ids), log.cuts()
-        return attrs.evolve(assignment, topic_ids=self._ids, gaps=resets)
+        partial = bool(self._revoked or self._assigned_without)
+        self._assigned_without = self._revoked
+        return attrs.evolve(assignment, topic_ids=self._ids, gaps=resets, partial=partial)

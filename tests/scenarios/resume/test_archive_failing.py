@@ -7,17 +7,10 @@ from typing import Any
 import pytest
 import trio
 
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import key_of
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.resume.following import (
-    after,
-    all_messages,
-    everything,
-    following,
-    key_of,
-    offsets_of,
-    publish,
-    say,
-)
+from tests.scenarios.resume.following import after, all_messages, following, publish, say
 
 pytestmark = pytest.mark.odin_settings(ws_history_bytes=0)
 
@@ -28,13 +21,13 @@ async def test_it_recovers(odin_scenario: Scenario, nursery: trio.Nursery, secon
     records = await publish(odin_scenario, 20)
     odin_scenario.log_reader.fail()
     follower = following(records, "BTC.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(seconds)
     await publish(odin_scenario, 3)
     assert follower.items == []
     odin_scenario.log_reader.recover()
     await trio.sleep(3)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
 
 
 async def test_it_fails_and_recovers_again_and_again(
@@ -44,9 +37,9 @@ async def test_it_fails_and_recovers_again_and_again(
     for number in range(3000):
         odin_scenario.publish(f"T{number % 5}", "trade", [number, "x" * 1000])
     await trio.sleep(5)
-    follower = following(everything(odin_scenario.log), "*.trade")
+    follower = following(odin_scenario.log.records, "*.trade")
     follower.pause = 0.001
-    await follower.come(nursery, odin_scenario, capacity=20_000)
+    await follower.connect(nursery, odin_scenario, capacity=20_000)
     for _ in range(20):
         odin_scenario.log_reader.fail()
         await trio.sleep(2)
@@ -54,7 +47,7 @@ async def test_it_fails_and_recovers_again_and_again(
         await trio.sleep(0.7)
         odin_scenario.publish("T1", "trade", "meanwhile")
     await trio.sleep(30)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     count = sum(item.get("replay", False) for item in follower.items)
     assert follower.items[0]["replayed"] is None
     assert [one for one in follower.answers if one["type"] == "replay_complete"] == [
@@ -117,7 +110,7 @@ async def test_it_falls_silent_amid_the_reading(
     for number in range(3000):
         odin_scenario.publish("BTC", "trade", number)
     await trio.sleep(4)
-    follower = following(everything(odin_scenario.log)[:1], "BTC.trade")
+    follower = following(odin_scenario.log.records[:1], "BTC.trade")
     stats = odin_scenario.service.server.replays
 
     async def hold() -> None:
@@ -126,14 +119,14 @@ async def test_it_falls_silent_amid_the_reading(
         odin_scenario.log_reader.hold()
 
     nursery.start_soon(hold)
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(31)
     assert 0 < stats.from_log < 3000
     (ack,) = follower.answers
     assert (ack["recovered"], ack["replayed"]) == (True, None)
     odin_scenario.log_reader.release()
     await trio.sleep(2)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     assert follower.answers[-1] == {"type": "replay_complete", "count": 3000}
 
 

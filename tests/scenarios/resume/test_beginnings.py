@@ -8,18 +8,10 @@ import pytest
 import trio
 
 from odin_ws.settings import Settings
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import Follower, key_of, wanted
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import (
-    Follower,
-    after,
-    all_messages,
-    everything,
-    key_of,
-    offsets_of,
-    publish,
-    say,
-    wanted,
-)
+from tests.scenarios.resume.following import after, all_messages, publish, say
 
 RETAINED = [0, 5_200, 1 << 20]
 
@@ -73,16 +65,16 @@ async def test_since_a_time_while_records_come(
     await publish(odin_scenario, 5)
     odin_scenario.log_reader.hold()
     follower = Follower("*.trade")
-    await follower.come(nursery, odin_scenario, since_ms=0)
+    await follower.connect(nursery, odin_scenario, since_ms=0)
     await trio.sleep(1)
     await publish(odin_scenario, 5)
     await publish(odin_scenario, 5, "ETH")
     odin_scenario.log_reader.release()
     await trio.sleep(1)
     await publish(odin_scenario, 1)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     starts = dict.fromkeys(odin_scenario.log.ends(), -1)
-    records = everything(odin_scenario.log)
+    records = odin_scenario.log.records
     assert offsets_of(follower.messages) == wanted(records, ["*.trade"], starts)
 
 
@@ -96,13 +88,13 @@ async def test_who_is_cut_off_amid_it_goes_on_from_its_answer(
     await trio.sleep(2)
     follower = Follower("*.trade")
     follower.pause = 0.1
-    await follower.come(nursery, odin_scenario, capacity=2000, since_ms=0)
+    await follower.connect(nursery, odin_scenario, capacity=2000, since_ms=0)
     await trio.sleep(5)
     follower.break_off()
     assert 0 < len(follower.messages) < 200
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(60)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     assert len(follower.messages) == 200
 
 
@@ -217,10 +209,10 @@ async def test_positions_are_exactly_where_it_is_live(
         odin_scenario.publish("BTC", "trade", number)
         odin_scenario.publish(f"T{number % 5}", "social", number)
         if number % 5 == 0:
-            await followers[number // 5].come(nursery, odin_scenario)
+            await followers[number // 5].connect(nursery, odin_scenario)
         await trio.sleep(0.013)
     await trio.sleep(2)
-    records = everything(odin_scenario.log)
+    records = odin_scenario.log.records
     for follower in followers:
         follower.check(records)
     starts = [tuple(follower.interests[0].starts.values()) for follower in followers]

@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 import trio
 
+from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import metric
-from tests.scenarios.resume.following import (
-    Follower,
-    after,
-    everything,
-    following,
-    publish,
-    say,
-)
+from tests.scenarios.resume.following import after, following, publish, say
 
 # Some 20 messages of these tests.
 SMALL_HISTORY = 20_000
@@ -38,10 +32,10 @@ async def crowd_of(
     nursery: trio.Nursery, scenario: Scenario, count: int, *, over: float = 0.0
 ) -> list[Follower]:
     """Clients that have got nothing yet come back to one of seven tokens each."""
-    records = everything(scenario.log)
+    records = scenario.log.records
     crowd = [following(records, f"T{number % 7}.trade") for number in range(count)]
     for follower in crowd:
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await trio.sleep(over / count)
     return crowd
 
@@ -61,7 +55,7 @@ async def test_crowd_reads_the_log_once(odin_scenario: Scenario, nursery: trio.N
     crowd = await crowd_of(nursery, odin_scenario, 70)
     await trio.sleep(10)
     for follower in crowd:
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
     stats = odin_scenario.service.server.scans.stats
     assert odin_scenario.log_reader.records_read < 1600
     assert stats.matched <= stats.records < 1600
@@ -78,7 +72,7 @@ async def test_crowd_that_arrives_over_seconds_needs_few_scans(
     crowd = await crowd_of(nursery, odin_scenario, 70, over=3)
     await trio.sleep(20)
     for follower in crowd:
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
     assert odin_scenario.log_reader.records_read < 4 * 5000
 
 
@@ -96,7 +90,7 @@ async def test_crowd_converges_while_publishing_goes_on(
     assert await metric(odin_scenario, "ws_replays_active") == 0
     await trio.sleep(4)
     for follower in crowd:
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0, ws_replay_consumers=1)
@@ -112,7 +106,7 @@ async def test_clients_converge_without_history(
     assert await metric(odin_scenario, "ws_replays_active") == 0
     await trio.sleep(4)
     for follower in crowd:
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0, ws_replay_consumers=1)
@@ -122,16 +116,16 @@ async def test_patience_is_not_spent_on_queueing(
     """A client that waits for a scan longer than 30 s gets its records: others' progress counts."""
     await publish_many(odin_scenario, 2000)
     slow_log(odin_scenario, batch=10, seconds=0.5)
-    first, second = (following(everything(odin_scenario.log), "T1.trade") for _ in range(2))
-    await first.come(nursery, odin_scenario)
+    first, second = (following(odin_scenario.log.records, "T1.trade") for _ in range(2))
+    await first.connect(nursery, odin_scenario)
     # The scan is too far to go back.
     await trio.sleep(60)
-    await second.come(nursery, odin_scenario)
+    await second.connect(nursery, odin_scenario)
     await trio.sleep(35)
     assert (await metric(odin_scenario, "ws_scan_clients_waiting"), second.items) == (1, [])
     await trio.sleep(150)
     for follower in (first, second):
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
         assert follower.answers[0]["recovered"] is True
 
 
@@ -145,20 +139,20 @@ async def test_slow_client_does_not_hold_up_the_others(
     for number in range(3000):
         odin_scenario.publish(f"T{number % 2}", "trade", [number, "x" * 3000])
     await trio.sleep(4)
-    records = everything(odin_scenario.log)
+    records = odin_scenario.log.records
     slow = following(records, "*.trade")
     slow.pause = 0.05
     fast = [following(records, f"T{number % 2}.trade") for number in range(10)]
-    await slow.come(nursery, odin_scenario, capacity=10_000)
+    await slow.connect(nursery, odin_scenario, capacity=10_000)
     for follower in fast:
-        await follower.come(nursery, odin_scenario)
+        await follower.connect(nursery, odin_scenario)
     await trio.sleep(15)
     for follower in fast:
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
     assert odin_scenario.service.server.scans.stats.detached
     assert 0 < len(slow.messages) < 3000
     await trio.sleep(200)
-    slow.check(everything(odin_scenario.log))
+    slow.check(odin_scenario.log.records)
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
@@ -171,12 +165,12 @@ async def test_clients_that_go_or_unsubscribe_harm_no_others(
     crowd = await crowd_of(nursery, odin_scenario, 21)
     await trio.sleep(1)
     crowd[0].break_off()
-    await crowd[1].say("unsubscribe", channels=["T1.trade"])
+    await crowd[1].send("unsubscribe", channels=["T1.trade"])
     await trio.sleep(1)
     assert crowd[1].items[0]["type"] == "unsubscription_ack"
     await trio.sleep(8)
     for follower in crowd[2:]:
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
     assert crowd[1].messages == []
 
 
@@ -205,18 +199,18 @@ async def test_scans_are_bounded(odin_scenario: Scenario, nursery: trio.Nursery)
     """However clients come, so many scans run at once as WS_REPLAY_CONSUMERS says."""
     await publish_many(odin_scenario, 4000)
     slow_log(odin_scenario)
-    records = everything(odin_scenario.log)
+    records = odin_scenario.log.records
     crowd = []
     maximum = 0.0
     for number in range(40):
         crowd.append(following(records, f"T{number % 7}.trade"))
-        await crowd[-1].come(nursery, odin_scenario)
+        await crowd[-1].connect(nursery, odin_scenario)
         await trio.sleep(0.9)
         maximum = max(maximum, await metric(odin_scenario, "ws_scans_active"))
     await trio.sleep(30)
     assert maximum <= 4
     for follower in crowd:
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0, ws_replay_consumers=2)
@@ -229,17 +223,17 @@ async def test_topic_that_cannot_be_read_delays_only_those_who_need_it(
         odin_scenario.publish("BTC", "social", number)
     await trio.sleep(2)
     slow_log(odin_scenario)
-    records = everything(odin_scenario.log)
+    records = odin_scenario.log.records
     trades, social = (
         [one for one in records if one.topic == name] for name in ("odin.trades", "odin.social")
     )
     crowd = [following(trades, "BTC.trade"), following(social, "BTC.social")]
     for follower in crowd:
-        await follower.come(nursery, odin_scenario)
+        await follower.connect(nursery, odin_scenario)
     odin_scenario.log_reader.fail(topics=[social[0].topic])
     await trio.sleep(5)
     crowd.append(following(trades, "BTC.trade"))
-    await crowd[-1].come(nursery, odin_scenario)
+    await crowd[-1].connect(nursery, odin_scenario)
     await trio.sleep(5)
     for follower in (crowd[0], crowd[2]):
         follower.check(trades)
@@ -269,7 +263,7 @@ async def test_log_that_fails_is_asked_again_with_back_off(
     odin_scenario.log_reader.recover()
     await trio.sleep(15)
     for follower in crowd:
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0)
@@ -291,7 +285,7 @@ async def test_bounds_are_asked_once_for_a_crowd(
     crowd = await crowd_of(nursery, odin_scenario, 100)
     await trio.sleep(5)
     for follower in crowd:
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
     assert asked <= 5
 
 
@@ -320,10 +314,10 @@ async def test_queueing_leaves_patience_for_a_log_that_has_expired_meanwhile(
     """After a minute in the queue the log has lost the records: that is told, not rejected."""
     await publish_many(odin_scenario, 2000)
     slow_log(odin_scenario, batch=10, seconds=0.5)
-    first, second = (following(everything(odin_scenario.log), "T1.trade") for _ in range(2))
-    await first.come(nursery, odin_scenario)
+    first, second = (following(odin_scenario.log.records, "T1.trade") for _ in range(2))
+    await first.connect(nursery, odin_scenario)
     await trio.sleep(60)
-    await second.come(nursery, odin_scenario)
+    await second.connect(nursery, odin_scenario)
     await trio.sleep(35)
     for key, has in odin_scenario.log.bounds().items():
         odin_scenario.log.delete_before(key.topic, key.partition, has.end)

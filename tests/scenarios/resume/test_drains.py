@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from odin_ws.settings import Settings
+from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import Follower, everything
 from tests.scenarios.wire import Op, RawClient, texts
 
 GOING = (1012, "the server is restarting")
@@ -66,7 +66,7 @@ async def test_nothing_is_lost_by_a_drain(
     async with open_scenario(Settings(ws_history_bytes=retained), log=odin_scenario.log) as another:
         followers = [Follower("*.trade") for _ in range(10)]
         for follower in followers:
-            await follower.come(nursery, odin_scenario)
+            await follower.connect(nursery, odin_scenario)
 
         async def publish() -> None:
             for number in range(300):
@@ -77,14 +77,14 @@ async def test_nothing_is_lost_by_a_drain(
         await trio.sleep(2)
         odin_scenario.stop()
         for follower in followers:
-            assert await follower.gone() == GOING
+            assert await follower.wait_closed() == GOING
             advice = follower.items[-1]
             assert advice["type"] == "reconnect"
             await trio.sleep(advice["data"]["after_ms"] / 1000)
-            await follower.come(nursery, another)
+            await follower.connect(nursery, another)
         await trio.sleep(10)
         for follower in followers:
-            follower.check(everything(odin_scenario.log))
+            follower.check(odin_scenario.log.records)
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
@@ -95,23 +95,23 @@ async def test_nothing_is_lost_by_a_drain_amid_a_replay(
     settings = Settings(ws_history_bytes=retained)
     async with open_scenario(settings, log=odin_scenario.log) as first:
         follower = Follower("*.trade")
-        await follower.come(nursery, first)
+        await follower.connect(nursery, first)
         await trio.sleep(1)
         follower.break_off()
         for number in range(200):
             first.publish(f"T{number % 20}", "trade", "x" * 5000)
         await trio.sleep(2)
         follower.pause = 0.05
-        await follower.come(nursery, first, capacity=3000)
+        await follower.connect(nursery, first, capacity=3000)
         await trio.sleep(2)
         await first.drain()
-        assert await follower.gone() == GOING
+        assert await follower.wait_closed() == GOING
         assert follower.items[-1]["type"] == "reconnect"
         assert 0 < len(follower.messages) < 200
         assert first.service.server.replays.active == 0
-        await follower.come(nursery, odin_scenario)
+        await follower.connect(nursery, odin_scenario)
         await trio.sleep(30)
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
 
 
 async def test_a_replay_that_waits_does_not_hold_up_a_drain(
@@ -124,7 +124,7 @@ async def test_a_replay_that_waits_does_not_hold_up_a_drain(
         await trio.sleep(1)
         first.log_reader.hold()
         follower = Follower("BTC.trade")
-        await follower.come(nursery, first, since_ms=0)
+        await follower.connect(nursery, first, since_ms=0)
         await trio.sleep(1)
         started = trio.current_time()
         await first.drain()
@@ -138,7 +138,7 @@ async def test_nothing_is_lost_by_a_crash(odin_scenario: Scenario, nursery: trio
     async with open_scenario(log=odin_scenario.log) as another:
         followers = [Follower("*.trade", pause=0.01 * number) for number in range(10)]
         for follower in followers:
-            await follower.come(nursery, odin_scenario, capacity=3000)
+            await follower.connect(nursery, odin_scenario, capacity=3000)
 
         async def publish() -> None:
             for number in range(400):
@@ -153,7 +153,7 @@ async def test_nothing_is_lost_by_a_crash(odin_scenario: Scenario, nursery: trio
         async with open_scenario(log=odin_scenario.log) as successor:
             for number, follower in enumerate(followers):
                 follower.pause = 0
-                await follower.come(nursery, another if number % 2 else successor)
+                await follower.connect(nursery, another if number % 2 else successor)
             await trio.sleep(10)
             for follower in followers:
-                follower.check(everything(odin_scenario.log))
+                follower.check(odin_scenario.log.records)

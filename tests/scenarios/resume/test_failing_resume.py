@@ -6,8 +6,9 @@ import pytest
 import trio
 
 from odin_ws.settings import Settings
+from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import Follower, everything, following, publish_long, say
+from tests.scenarios.resume.following import following, publish_long, say
 from tests.scenarios.wire import RawClient, texts
 
 
@@ -16,7 +17,7 @@ async def test_failing_03_positions_are_per_partition(
 ) -> None:
     """Clients are told where they are in each of 12 partitions, and go on behind each."""
     follower = Follower("*.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
     assert len(follower.interests[0].starts) == 12
     for number in range(100):
@@ -26,9 +27,9 @@ async def test_failing_03_positions_are_per_partition(
     assert len({message["pos"].split("-")[0] for message in follower.messages}) == 12
     for number in range(100):
         odin_scenario.publish(f"T{number}", "trade", number)
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(2)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
 
 
 @pytest.mark.parametrize("path", ["/ws", "/ws?v=0"])
@@ -49,10 +50,10 @@ async def test_failing_03_a_replay_is_not_held_to_the_live_rate(
     for number in range(200):
         odin_scenario.publish("BTC", "trade", number)
     await trio.sleep(15)
-    follower = following(everything(odin_scenario.log)[:1], "BTC.trade")
-    await follower.come(nursery, odin_scenario)
+    follower = following(odin_scenario.log.records[:1], "BTC.trade")
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(0.5)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
 
 
 @pytest.mark.odin_settings(ws_history_bytes=0, ws_command_burst=1000)
@@ -61,16 +62,16 @@ async def test_failing_03_a_replay_does_not_block_the_reader(
 ) -> None:
     """Heartbeats are answered all along a replay that takes a minute, and while it waits."""
     await publish_long(odin_scenario, 700)
-    follower = following(everything(odin_scenario.log), "*.trade")
+    follower = following(odin_scenario.log.records, "*.trade")
     follower.pause = 0.09
     odin_scenario.log_reader.hold()
-    await follower.come(nursery, odin_scenario, capacity=3000)
-    await follower.say("heartbeat")
+    await follower.connect(nursery, odin_scenario, capacity=3000)
+    await follower.send("heartbeat")
     await trio.sleep(1)
     assert [item["type"] for item in follower.items] == ["pong"]
     odin_scenario.log_reader.release()
     for number in range(8):
-        await follower.say("heartbeat")
+        await follower.send("heartbeat")
         await trio.sleep(7)
         # It waits for its turn behind what is on its way to the client.
         assert sum(item["type"] == "pong" for item in follower.items) == number + 2
@@ -98,7 +99,7 @@ async def test_failing_04_what_was_missed_does_not_belong_to_the_connection(
     """However a connection ended, what it has not got is there for the next one, anywhere."""
     async with open_scenario(log=odin_scenario.log) as first:
         follower = Follower("BTC.trade")
-        await follower.come(nursery, first)
+        await follower.connect(nursery, first)
         await trio.sleep(1)
         for number in range(10):
             first.publish("BTC", "trade", number)
@@ -112,9 +113,9 @@ async def test_failing_04_what_was_missed_does_not_belong_to_the_connection(
         for number in range(10):
             odin_scenario.publish("BTC", "trade", number)
         await trio.sleep(1)
-        await follower.come(nursery, odin_scenario)
+        await follower.connect(nursery, odin_scenario)
         await trio.sleep(1)
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
         assert len(follower.messages) == 20
 
 
@@ -124,17 +125,17 @@ async def test_failing_12_a_full_queue_is_told_and_costs_nothing(
 ) -> None:
     """A client too slow is told so, and its resume brings what it did not get."""
     follower = Follower("BTC.trade", pause=1.0)
-    await follower.come(nursery, odin_scenario, capacity=2048)
+    await follower.connect(nursery, odin_scenario, capacity=2048)
     await trio.sleep(1)
     for number in range(100):
         odin_scenario.publish("BTC", "trade", number)
         await trio.sleep(0.1)
-    code, reason = await follower.gone()
+    code, reason = await follower.wait_closed()
     assert (code, reason.split(":")[0]) == (1008, "slow")
     follower.pause = 0.0
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(5)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
 
 
 @pytest.mark.odin_settings(ws_conflation_threshold_bytes=1000)
@@ -184,7 +185,7 @@ async def test_failing_19_a_client_goes_on_where_it_was_sent(
     """After the advice's time, at another instance, with everything published meanwhile."""
     async with open_scenario(Settings(ws_drain_delay_seconds=0), log=odin_scenario.log) as first:
         follower = Follower("BTC.trade")
-        await follower.come(nursery, first)
+        await follower.connect(nursery, first)
         await trio.sleep(1)
         first.stop()
         for number in range(10):
@@ -193,6 +194,6 @@ async def test_failing_19_a_client_goes_on_where_it_was_sent(
         assert follower.closed
         (advice,) = [item for item in follower.items if item["type"] == "reconnect"]
         await trio.sleep(advice["data"]["after_ms"] / 1000)
-        await follower.come(nursery, odin_scenario)
+        await follower.connect(nursery, odin_scenario)
         await trio.sleep(1)
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)

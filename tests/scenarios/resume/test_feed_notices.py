@@ -10,15 +10,10 @@ import trio
 
 from odin_ws.kafka.source_status import SourceState
 from odin_ws.records import Record
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import Follower, key_of
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.resume.following import (
-    Follower,
-    all_messages,
-    everything,
-    key_of,
-    offsets_of,
-    publish,
-)
+from tests.scenarios.resume.following import all_messages, publish
 
 
 def notices(follower: Follower) -> list[str]:
@@ -30,7 +25,7 @@ async def crowd(scenario: Scenario, nursery: trio.Nursery) -> list[Follower]:
     """Some clients; one has no subscription."""
     followers = [Follower("BTC.trade"), Follower("*.*"), Follower()]
     for follower in followers:
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
     await trio.sleep(1)
     return followers
 
@@ -57,13 +52,13 @@ async def test_who_comes_meanwhile_is_told(odin_scenario: Scenario, nursery: tri
     odin_scenario.source.lose_broker()
     await trio.sleep(10)
     follower = Follower("BTC.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
     assert [item["type"] for item in follower.items] == ["feed", "subscription_ack"]
     odin_scenario.source.find_broker()
     await trio.sleep(1)
     late = Follower("BTC.trade")
-    await late.come(nursery, odin_scenario)
+    await late.connect(nursery, odin_scenario)
     await trio.sleep(1)
     assert (notices(follower), notices(late)) == (["stalled", "live"], [])
 
@@ -94,7 +89,7 @@ async def test_what_was_published_meanwhile_comes_once(
     odin_scenario.source.find_broker()
     await trio.sleep(5)
     for follower in followers[:2]:
-        follower.check(everything(odin_scenario.log))
+        follower.check(odin_scenario.log.records)
 
 
 def lost(item: dict[str, Any], record: Record) -> list[int]:
@@ -133,7 +128,7 @@ async def test_a_resume_across_what_was_deleted(
 ) -> None:
     """Who was away when it was told is told in its answer."""
     follower = Follower("BTC.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     records = await publish(odin_scenario, 4)
     follower.break_off()
     odin_scenario.source.lose_broker()
@@ -141,7 +136,7 @@ async def test_a_resume_across_what_was_deleted(
     odin_scenario.log.delete_before(records[0].topic, records[0].partition, 9)
     odin_scenario.source.find_broker()
     await trio.sleep(5)
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(2)
     ack = follower.answers[0]
     assert (ack["recovered"], ack["replayed"]) == (False, 5)

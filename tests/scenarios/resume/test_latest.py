@@ -11,18 +11,14 @@ from trio.testing import MockClock
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.hub import Conflation
+from odin_ws.testing.assertions import offsets_of, place_of
+from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Scenario
 from tests.factories import record
 from tests.hub.hub_driver import Client as HubClient
 from tests.hub.hub_driver import dispatching, make_hub
 from tests.hub.joins import join
-from tests.scenarios.resume.following import (
-    Follower,
-    all_messages,
-    everything,
-    offsets_of,
-    place_of,
-)
+from tests.scenarios.resume.following import all_messages
 
 TOKENS = 5
 
@@ -55,7 +51,7 @@ async def slow_subscriber(scenario: Scenario, nursery: trio.Nursery) -> Follower
     """A client over a thin wire that asked for the latest."""
     follower = Follower("*.trade")
     follower.pause = 0.2
-    await follower.come(nursery, scenario, capacity=1000, delivery="latest")
+    await follower.connect(nursery, scenario, capacity=1000, delivery="latest")
     await trio.sleep(1)
     return follower
 
@@ -74,7 +70,7 @@ async def test_who_is_behind_gets_the_newest_of_each_channel(
     assert odin_scenario.service.hub.stats.messages_skipped == skipped
     newest = {
         f"{record.key.decode()}.trade": record.offset
-        for record in everything(odin_scenario.log)
+        for record in odin_scenario.log.records
         if record.key
     }
     assert last_of_each(follower.messages) == newest
@@ -85,11 +81,11 @@ async def test_who_is_behind_gets_the_newest_of_each_channel(
 async def test_who_keeps_up_gets_everything(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """Nothing is left out of what it has taken in time."""
     follower = Follower("*.trade")
-    await follower.come(nursery, odin_scenario, delivery="latest")
+    await follower.connect(nursery, odin_scenario, delivery="latest")
     await trio.sleep(1)
     await flood(odin_scenario, 300)
     await trio.sleep(2)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     assert assert_honest(follower.messages) == 0
 
 
@@ -174,9 +170,9 @@ async def test_a_resume_of_the_latest(odin_scenario: Scenario, nursery: trio.Nur
     follower.break_off()
     await flood(odin_scenario, 100)
     follower.pause = 0.1
-    await follower.come(nursery, odin_scenario, capacity=1000, delivery="latest")
+    await follower.connect(nursery, odin_scenario, capacity=1000, delivery="latest")
     await trio.sleep(60)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     follower.pause = 0.5
     await flood(odin_scenario, 200)
     await trio.sleep(30)
@@ -192,7 +188,7 @@ async def test_with_all_a_slow_client_is_closed_and_loses_nothing(
     """1008; then it resumes, and has every record once."""
     follower = Follower("*.trade")
     follower.pause = 0.3
-    await follower.come(nursery, odin_scenario, capacity=1000)
+    await follower.connect(nursery, odin_scenario, capacity=1000)
     await trio.sleep(1)
     await flood(odin_scenario, 200)
     await trio.sleep(60)
@@ -200,9 +196,9 @@ async def test_with_all_a_slow_client_is_closed_and_loses_nothing(
     assert (follower.closed.code, follower.closed.reason.split(":")[0]) == (1008, "slow")
     assert 0 < len(follower.messages) < 200
     follower.pause = 0.05
-    await follower.come(nursery, odin_scenario, capacity=1000)
+    await follower.connect(nursery, odin_scenario, capacity=1000)
     await trio.sleep(60)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     assert follower.closed is None
 
 

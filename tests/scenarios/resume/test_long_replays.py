@@ -5,13 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
+from odin_ws.testing.follower import key_of
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.resume.following import (
-    everything,
-    following,
-    key_of,
-    publish_long,
-)
+from tests.scenarios.resume.following import following, publish_long
 
 pytestmark = pytest.mark.odin_settings(ws_history_bytes=0)
 
@@ -22,9 +18,9 @@ async def test_the_count_comes_at_the_end(
 ) -> None:
     """Of more than 1 MiB the answer does not say how many; replay_complete does, after the last."""
     await publish_long(odin_scenario, 7 * 1500)
-    records = everything(odin_scenario.log)
+    records = odin_scenario.log.records
     follower = following(records, *[f"T{number}.trade" for number in range(tokens)])
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(10)
     follower.check(records)
     ack, *messages, complete = follower.items
@@ -37,9 +33,9 @@ async def test_the_count_comes_at_the_end(
 async def test_less_is_counted_first(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """Of less than 1 MiB the answer says how many follow, and nothing comes after them."""
     await publish_long(odin_scenario, 7 * 900)
-    records = everything(odin_scenario.log)
+    records = odin_scenario.log.records
     follower = following(records, "T0.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(10)
     ack, *messages = follower.items
     assert ack["replayed"] == len(messages) == 900
@@ -51,14 +47,14 @@ async def test_what_came_meanwhile_is_no_replay(
 ) -> None:
     """News that had to wait comes behind it without `replay` and is not counted."""
     await publish_long(odin_scenario, 7 * 500)
-    follower = following(everything(odin_scenario.log), "*.trade")
+    follower = following(odin_scenario.log.records, "*.trade")
     follower.pause = 0.001
-    await follower.come(nursery, odin_scenario, capacity=20_000)
+    await follower.connect(nursery, odin_scenario, capacity=20_000)
     for number in range(200):
         odin_scenario.publish(f"T{number % 7}", "trade", "news")
         await trio.sleep(0.05)
     await trio.sleep(10)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     (complete,) = [item for item in follower.items if item["type"] == "replay_complete"]
     marked = [item for item in follower.items if item.get("replay")]
     assert complete["count"] == len(marked)
@@ -75,12 +71,12 @@ async def test_messages_of_a_long_replay_keep_their_bytes(
     await live.subscribe(channels=["*.trade"])
     await publish_long(odin_scenario, 50)
     messages = {message["pos"]: message for message in await live.messages(50)}
-    follower = following(everything(odin_scenario.log), "*.trade")
-    await follower.come(nursery, odin_scenario)
+    follower = following(odin_scenario.log.records, "*.trade")
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
     for message in follower.messages:
         was = messages[message["pos"]]
         same = {key: value for key, value in message.items() if key not in {"seq", "replay"}}
         assert same == {key: value for key, value in was.items() if key != "seq"}
     assert len(follower.messages) == 50
-    assert key_of(everything(odin_scenario.log)[0]) in follower.positions
+    assert key_of(odin_scenario.log.records[0]) in follower.positions

@@ -9,18 +9,10 @@ import trio
 
 from odin_ws.records import Record
 from odin_ws.settings import Settings
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import Follower, key_of
 from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
-from tests.scenarios.resume.following import (
-    Follower,
-    after,
-    all_messages,
-    everything,
-    following,
-    key_of,
-    offsets_of,
-    publish,
-    say,
-)
+from tests.scenarios.resume.following import after, all_messages, following, publish, say
 
 no_tail = pytest.mark.odin_settings(ws_history_bytes=0)
 
@@ -91,10 +83,10 @@ async def test_expired_amid_a_replay(odin_scenario: Scenario, nursery: trio.Nurs
     for number in range(3000):
         odin_scenario.publish("BTC", "trade", [number, "x" * 1000])
     await trio.sleep(5)
-    first = everything(odin_scenario.log)[0]
+    first = odin_scenario.log.records[0]
     follower = following([first], "BTC.trade")
     follower.pause = 0.01
-    await follower.come(nursery, odin_scenario, capacity=20_000)
+    await follower.connect(nursery, odin_scenario, capacity=20_000)
     await trio.sleep(2)
     odin_scenario.log.delete_before(first.topic, first.partition, 2800)
     await trio.sleep(60)
@@ -122,10 +114,10 @@ async def test_expired_from_the_tail_amid_a_replay(
         for number in range(500):
             scenario.publish("BTC", "trade", [number, "x" * 5000])
         await trio.sleep(2)
-        first = everything(scenario.log)[0]
+        first = scenario.log.records[0]
         follower = following([first], "BTC.trade")
         follower.pause = 0.1
-        await follower.come(nursery, scenario, capacity=5000)
+        await follower.connect(nursery, scenario, capacity=5000)
         await trio.sleep(0.5)
         for _ in range(1000):
             scenario.publish("ETH", "trade", "x" * 5000)
@@ -181,12 +173,12 @@ async def test_a_recreated_topic_and_a_client_without_ids(
 ) -> None:
     """Its old positions mean nothing: it is told, nothing of it is replayed, and news comes."""
     follower = Follower("BTC.trade", keeps_ids=False)
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     records = await publish(odin_scenario, 9)
     follower.break_off()
     odin_scenario.log.recreate(records[0].topic)
     await publish(odin_scenario, 3)
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(2)
     (ack,) = follower.items
     assert (ack["recovered"], ack["replayed"]) == (False, 0)

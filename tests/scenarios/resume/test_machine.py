@@ -14,9 +14,9 @@ from trio.testing import MockClock
 from odin_ws.catalogue import default_catalogue
 from odin_ws.records import Record, TopicPartition
 from odin_ws.settings import Settings
+from odin_ws.testing.follower import Follower
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Closed, Scenario, open_scenario
-from tests.scenarios.resume.following import Follower
 from tests.virtual_time import in_virtual_time
 
 TOKENS = ("BTC", "ETH", "a.b")
@@ -250,7 +250,7 @@ class World:
     async def _come(self, follower: Follower, instance: int, capacity: int, pause: float) -> None:
         follower.break_off()
         follower.pause = pause
-        await follower.come(self._nursery, self._places[instance].scenario, capacity=capacity)
+        await follower.connect(self._nursery, self._places[instance].scenario, capacity=capacity)
 
     async def _say(self, client: int, kind: str, **data: Any) -> None:
         # Before the answer to its first command it has no positions to follow.
@@ -258,7 +258,7 @@ class World:
         if follower.live and not follower.closed:
             # It may not have read yet that its connection has ended.
             with suppress(Closed):
-                await follower.say(kind, **data)
+                await follower.send(kind, **data)
 
     async def settle(self) -> None:
         """Let everything be well again, and everybody come back until they have it all."""

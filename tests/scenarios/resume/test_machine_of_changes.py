@@ -16,8 +16,8 @@ from trio.testing import MockClock
 from odin_ws.catalogue import default_catalogue
 from odin_ws.pattern import matching_patterns
 from odin_ws.records import TopicPartition
+from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Closed
-from tests.scenarios.resume.following import Follower
 from tests.scenarios.resume.test_machine import (
     CATEGORIES,
     PATTERNS,
@@ -118,7 +118,7 @@ class Chaser(Follower):
     async def come(self, nursery: trio.Nursery, *args: Any, **options: Any) -> None:
         """Connect; it may have been cut off half-way."""
         self.again |= self.catching_up
-        await super().come(nursery, *args, **options)
+        await super().connect(nursery, *args, **options)
 
     def take(self, item: dict[str, Any]) -> None:
         """Note what has come."""
@@ -185,7 +185,7 @@ class ChangingWorld(World):
                 follower = self._chasers[client]
                 if follower.live and not follower.closed:
                     with suppress(Closed):
-                        await follower.say(
+                        await follower.send(
                             "subscribe", channels=[pattern], since_ms=0, positions=True
                         )
             case _:

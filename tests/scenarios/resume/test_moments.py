@@ -8,17 +8,10 @@ import pytest
 import trio
 
 from odin_ws.settings import Settings
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import Follower, key_of
 from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
-from tests.scenarios.resume.following import (
-    Follower,
-    after,
-    all_messages,
-    everything,
-    key_of,
-    offsets_of,
-    publish,
-    say,
-)
+from tests.scenarios.resume.following import after, all_messages, publish, say
 
 # A message of these tests takes about 1,000 bytes of the tail.
 THREE_MESSAGES = 3_200
@@ -34,19 +27,19 @@ async def offsets(client: ScenarioClient, count: int) -> list[int]:
 async def test_records_that_come_meanwhile(odin_scenario: Scenario, nursery: trio.Nursery) -> None:
     """They come once, behind the replayed ones, and are no replay."""
     follower = Follower("*.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await publish(odin_scenario, 1)
     follower.break_off()
     await publish(odin_scenario, 5)
     odin_scenario.log_reader.hold()
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
     await publish(odin_scenario, 4)
     await publish(odin_scenario, 2, "ETH")
     odin_scenario.log_reader.release()
     await trio.sleep(1)
     await publish(odin_scenario, 1)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     ack, *messages = follower.items
     assert ack["replayed"] == sum(one.get("replay", False) for one in messages) == 11
     assert "replay" not in messages[-1]
@@ -57,19 +50,19 @@ async def test_records_that_come_between_chunks(
 ) -> None:
     """A long replay from the tail is joined to what is published while the client takes it."""
     follower = Follower("*.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await publish(odin_scenario, 1)
     follower.break_off()
     for number in range(100):
         odin_scenario.publish(f"T{number}", "trade", "x" * 5_000)
     await trio.sleep(2)
     follower.pause = 0.02
-    await follower.come(nursery, odin_scenario, capacity=2000)
+    await follower.connect(nursery, odin_scenario, capacity=2000)
     for number in range(100):
         odin_scenario.publish(f"T{number}", "trade", "later")
         await trio.sleep(0.02)
     await trio.sleep(10)
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     ack, *messages = follower.items
     assert ack["replayed"] == sum(one.get("replay", False) for one in messages)
     assert len(messages) == 200

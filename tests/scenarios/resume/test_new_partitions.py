@@ -10,17 +10,11 @@ from trio.testing import MockClock
 
 from odin_ws.catalogue import default_catalogue
 from odin_ws.settings import Settings
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import Follower, key_of
 from odin_ws.testing.memory_log import MemoryLog
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import (
-    Follower,
-    after,
-    all_messages,
-    everything,
-    key_of,
-    offsets_of,
-    publish,
-)
+from tests.scenarios.resume.following import after, all_messages, publish
 
 TRADES = "odin.trades"
 SOCIAL = "odin.social"
@@ -42,21 +36,21 @@ async def test_resume_replays_partitions_that_were_added_meanwhile(
     log = odin_scenario.log
     async with open_scenario(Settings(ws_history_bytes=retained), log=log) as first:
         follower = Follower("*.trade")
-        await follower.come(nursery, first)
+        await follower.connect(nursery, first)
         await publish_to_all(first, 40)
         follower.break_off()
         log.add_partitions(TRADES, 12)
         await publish_to_all(first, 80)
         if restarted:
             async with open_scenario(Settings(ws_history_bytes=retained), log=log) as second:
-                await follower.come(nursery, second)
+                await follower.connect(nursery, second)
                 await trio.sleep(2)
         else:
-            await follower.come(nursery, first)
+            await follower.connect(nursery, first)
             await trio.sleep(2)
     assert follower.answers[0]["recovered"]
     assert len(follower.messages) == 120
-    follower.check(everything(log))
+    follower.check(log.records)
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
@@ -68,7 +62,7 @@ async def test_resume_replays_a_topic_that_was_created_meanwhile(
     log = MemoryLog(topics)
     async with open_scenario(Settings(ws_history_bytes=retained), log=log) as scenario:
         follower = Follower("BTC.*")
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await trio.sleep(1)
         assert follower.items[0]["positions"][SOCIAL] == {}
         follower.break_off()
@@ -76,7 +70,7 @@ async def test_resume_replays_a_topic_that_was_created_meanwhile(
         for _ in range(5):
             scenario.publish("BTC", "social")
         await trio.sleep(1)
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await trio.sleep(1)
         assert follower.answers[0]["recovered"]
         assert len(follower.messages) == 5
@@ -88,7 +82,7 @@ async def test_resume_of_a_new_partition_whose_beginning_expired_is_told(
     """What retention took of it is lost, the rest comes."""
     async with open_scenario(Settings(ws_history_bytes=0), log=odin_scenario.log) as scenario:
         follower = Follower("*.trade")
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await trio.sleep(1)
         follower.break_off()
         scenario.log.add_partitions(TRADES, 1)
@@ -96,7 +90,7 @@ async def test_resume_of_a_new_partition_whose_beginning_expired_is_told(
             scenario.log.append(TRADES, b"BTC", b"{}", partition=12)
         await trio.sleep(1)
         scenario.log.delete_before(TRADES, 12, 4)
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await trio.sleep(1)
         ack = follower.answers[0]
         assert (ack["recovered"], ack["reason"]) == (False, "expired")
@@ -124,12 +118,12 @@ async def test_partitions_that_are_added_amid_a_replay(
     """A client whose replay is under way gets them from where a connected client does."""
     async with open_scenario(Settings(ws_history_bytes=0), log=odin_scenario.log) as scenario:
         follower = Follower("*.trade")
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await publish_to_all(scenario, 20)
         follower.break_off()
         await publish_to_all(scenario, 20)
         scenario.log_reader.hold()
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await trio.sleep(1)
         scenario.log.add_partitions(TRADES, 12)
         await publish_to_all(scenario, 40)
@@ -137,7 +131,7 @@ async def test_partitions_that_are_added_amid_a_replay(
         await trio.sleep(2)
         assert follower.answers[0]["recovered"]
         assert len(follower.messages) == 80
-        follower.check(everything(scenario.log))
+        follower.check(scenario.log.records)
 
 
 async def test_partitions_that_are_added_come_to_connected_clients(
@@ -145,19 +139,19 @@ async def test_partitions_that_are_added_come_to_connected_clients(
 ) -> None:
     """From their beginning, and a resume goes on from there."""
     follower = Follower("*.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
     odin_scenario.log.add_partitions(TRADES, 12)
     await publish_to_all(odin_scenario, 80)
     follower.break_off()
     await publish_to_all(odin_scenario, 80)
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
     assert follower.answers[0]["recovered"]
     assert len(follower.messages) == 160
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     client = await odin_scenario.connect()
     await client.resume(after(*[]) | {TRADES: {}}, channels=["T1.trade"])
     (found,) = offsets_of(await all_messages(client)).values()
     assert found
-    assert all(key_of(one).topic == TRADES for one in everything(odin_scenario.log))
+    assert all(key_of(one).topic == TRADES for one in odin_scenario.log.records)

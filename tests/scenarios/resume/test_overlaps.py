@@ -9,8 +9,10 @@ import trio
 
 from odin_ws.records import TopicPartition
 from odin_ws.settings import Settings
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import key_of
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import after, all_messages, key_of, offsets_of, publish, say
+from tests.scenarios.resume.following import after, all_messages, publish, say
 
 TRADES = "odin.trades"
 RETAINED = [0, 5_200, 1 << 20]

@@ -8,8 +8,10 @@ import pytest
 import trio
 
 from odin_ws.settings import Settings
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import key_of
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import all_messages, key_of, offsets_of, publish, say
+from tests.scenarios.resume.following import all_messages, publish, say
 
 
 def pos(record: Any) -> str:

@@ -12,16 +12,10 @@ from trio.testing import MockClock
 
 from odin_ws.records import Record
 from odin_ws.settings import Settings
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import Follower, key_of
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import (
-    Follower,
-    after,
-    all_messages,
-    key_of,
-    offsets_of,
-    publish,
-    say,
-)
+from tests.scenarios.resume.following import after, all_messages, publish, say
 
 TRADES = "odin.trades"
 
@@ -36,7 +30,7 @@ async def test_acks_and_positions_notices_carry_topic_ids(
 ) -> None:
     """Of the topics whose positions they carry; an ack without positions has none."""
     follower = Follower("BTC.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(30)
     ids = {TRADES: odin_scenario.log.ids[TRADES]}
     acks = [one["ids"] for one in follower.items if one["type"] == "subscription_ack"]
@@ -53,7 +47,7 @@ async def test_acks_and_positions_notices_carry_topic_ids(
             "ids"
         ] == ids
     follower.break_off()
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
     assert follower.answers[0]["ids"] == ids
 
@@ -65,13 +59,13 @@ async def test_resume_with_another_topic_id_gets_the_new_topic_from_its_beginnin
     """Also where the new topic is longer than the client's position: it is told, once."""
     async with open_scenario(Settings(ws_history_bytes=retained)) as scenario:
         follower = Follower("BTC.trade")
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         records = await publish(scenario, 5)
         follower.break_off()
         scenario.log.recreate(TRADES)
         await publish(scenario, 8)
         follower.messages.clear()
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await trio.sleep(2)
         (ack,) = follower.answers
         assert (ack["recovered"], ack["reason"], ack["replayed"]) == (False, "recreated", 8)
@@ -81,7 +75,7 @@ async def test_resume_with_another_topic_id_gets_the_new_topic_from_its_beginnin
         assert offsets_of(follower.messages) == {key_of(records[0]): list(range(8))}
         follower.break_off()
         await publish(scenario, 1)
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await trio.sleep(1)
         assert follower.answers[0]["recovered"]
         assert offsets_of(follower.messages) == {key_of(records[0]): list(range(9))}
@@ -92,13 +86,13 @@ async def test_resume_with_the_id_of_a_topic_from_before_the_start(
 ) -> None:
     """An instance that never saw the old topic does not know which id is newer: it waits first."""
     follower = Follower("BTC.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     records = await publish(odin_scenario, 5)
     follower.break_off()
     odin_scenario.log.recreate(TRADES, partitions=3)
     await publish(odin_scenario, 8)
     async with open_scenario(log=odin_scenario.log) as late:
-        await follower.come(nursery, late)
+        await follower.connect(nursery, late)
         await trio.sleep(10)
         (ack,) = follower.answers
     assert (ack["recovered"], ack["reason"], ack["replayed"]) == (False, "recreated", 8)
@@ -118,11 +112,11 @@ async def test_an_instance_that_has_not_noticed_a_recreated_topic_waits(
         behind.source.lose_broker()
         odin_scenario.log.recreate(TRADES)
         follower = Follower("BTC.trade")
-        await follower.come(nursery, odin_scenario)
+        await follower.connect(nursery, odin_scenario)
         await publish(odin_scenario, 3)
         follower.break_off()
         await publish(odin_scenario, 2)
-        await follower.come(nursery, behind)
+        await follower.connect(nursery, behind)
         await trio.sleep(2)
         behind.source.find_broker()
         await trio.sleep(3)
@@ -137,7 +131,7 @@ async def test_a_recreated_topic_of_the_same_length_is_told_to_connected_clients
 ) -> None:
     """Not position arithmetic but the id decides; all of the new topic comes."""
     follower = Follower("BTC.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     records = await publish(odin_scenario, 4)
     odin_scenario.log.recreate(TRADES)
     for _ in range(4):
@@ -158,7 +152,7 @@ async def test_a_long_replay_of_a_recreated_topic_begins_again(
     await trio.sleep(4)
     async with open_scenario(Settings(ws_history_bytes=0), log=odin_scenario.log) as scenario:
         follower = Follower("BTC.trade", pause=0.1)
-        await follower.come(nursery, scenario, capacity=5000, since_ms=0)
+        await follower.connect(nursery, scenario, capacity=5000, since_ms=0)
         await trio.sleep(3)
         scenario.log.recreate(TRADES)
         for number in range(200):
@@ -182,7 +176,7 @@ async def test_replay_of_a_recreated_topic_waits_until_the_source_has_noticed(
     """
     async with open_scenario(Settings(ws_history_bytes=0)) as scenario:
         follower = Follower("BTC.trade")
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         records = await publish(scenario, 5)
         follower.break_off()
         await publish(scenario, 5)
@@ -192,10 +186,10 @@ async def test_replay_of_a_recreated_topic_waits_until_the_source_has_noticed(
         for number in range(20):
             scenario.publish("BTC", "trade", number)
         if since is None:
-            await follower.come(nursery, scenario)
+            await follower.connect(nursery, scenario)
         else:
             follower = Follower("BTC.trade")
-            await follower.come(nursery, scenario, since_ms=since)
+            await follower.connect(nursery, scenario, since_ms=since)
         await trio.sleep(5)
         assert not follower.messages
         scenario.source.find_broker()
@@ -215,7 +209,7 @@ async def test_truncated_records_are_told_to_connected_clients(
 ) -> None:
     """The range that is gone, and where the partition goes on; nothing before it comes again."""
     follower = Follower("BTC.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     records = await publish(odin_scenario, 10)
     odin_scenario.log.truncate(TRADES, records[0].partition, 6)
     await publish(odin_scenario, 6)

@@ -12,8 +12,9 @@ from trio.testing import MockClock
 
 from odin_ws.records import TopicPartition
 from odin_ws.settings import Settings
+from odin_ws.testing.assertions import place_of
+from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import Follower, everything, place_of
 
 TRADES = "odin.trades"
 RETAINED = [0, 1 << 20]
@@ -33,9 +34,7 @@ def places(follower: Follower) -> Counter[tuple[TopicPartition, int]]:
 
 def everywhere(scenario: Scenario) -> set[tuple[TopicPartition, int]]:
     """The place of every record."""
-    return {
-        (TopicPartition(one.topic, one.partition), one.offset) for one in everything(scenario.log)
-    }
+    return {(TopicPartition(one.topic, one.partition), one.offset) for one in scenario.log.records}
 
 
 @pytest.mark.parametrize("retained", RETAINED)
@@ -48,9 +47,9 @@ async def test_a_second_beginning_that_is_cut_off_is_resumed_whole(
     async with open_scenario(settings) as scenario:
         await publish_all(scenario, 300)
         follower = Follower(live, pause=0.02)
-        await follower.come(nursery, scenario, capacity=5000)
+        await follower.connect(nursery, scenario, capacity=5000)
         await trio.sleep(1)
-        await follower.say("subscribe", channels=["*.trade"], since_ms=0, positions=True)
+        await follower.send("subscribe", channels=["*.trade"], since_ms=0, positions=True)
         for _ in range(5):
             await publish_all(scenario, 24, size=10)
         assert follower.catching_up
@@ -59,7 +58,7 @@ async def test_a_second_beginning_that_is_cut_off_is_resumed_whole(
         follower.break_off()
         assert not [one for one in follower.items if one["type"] == "replay_complete"]
         follower.pause = 0
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await trio.sleep(10)
         ack = next(one for one in follower.items if one["type"] == "resume_ack")
         assert ack["recovered"]
@@ -80,9 +79,9 @@ async def test_the_end_of_a_second_beginning_is_told_with_positions(
     async with open_scenario(settings) as scenario:
         await publish_all(scenario, 300)
         follower = Follower("T1.trade", pause=0.02)
-        await follower.come(nursery, scenario, capacity=5000)
+        await follower.connect(nursery, scenario, capacity=5000)
         await trio.sleep(1)
-        await follower.say("subscribe", channels=["*.trade"], since_ms=0, positions=True)
+        await follower.send("subscribe", channels=["*.trade"], since_ms=0, positions=True)
         await trio.sleep(60)
         kinds = [one["type"] for one in follower.items if "seq" not in one]
         first, last = kinds.index("subscription_ack", 1), kinds.index("replay_complete")
@@ -105,10 +104,10 @@ async def test_no_notice_moves_positions_while_the_log_keeps_a_replay_waiting(
     async with open_scenario(settings) as scenario:
         await publish_all(scenario, 600)
         follower = Follower("T1.trade")
-        await follower.come(nursery, scenario)
+        await follower.connect(nursery, scenario)
         await trio.sleep(3)
         scenario.log_reader.batch, scenario.log_reader.seconds = 10, 0.1
-        await follower.say("subscribe", channels=["*.trade"], since_ms=0, positions=True)
+        await follower.send("subscribe", channels=["*.trade"], since_ms=0, positions=True)
         await trio.sleep(5)
         scenario.log_reader.hold()
         await trio.sleep(10)
@@ -128,11 +127,11 @@ async def test_a_second_resume_names_all_positions(
     """Those of its answer replace the client's, which may be further already."""
     await publish_all(odin_scenario, 100, size=10)
     follower = Follower("T1.trade")
-    await follower.come(nursery, odin_scenario)
+    await follower.connect(nursery, odin_scenario)
     await trio.sleep(1)
     ends = dict(follower.positions)
     given = {TRADES: {str(key.partition): min(3, end) for key, end in ends.items()}}
-    await follower.say("resume", channels=["*.trade"], positions=given)
+    await follower.send("resume", channels=["*.trade"], positions=given)
     await trio.sleep(1)
     (ack, complete) = follower.answers[1:]
     assert ack["positions"] == given

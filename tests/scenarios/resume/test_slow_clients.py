@@ -7,8 +7,9 @@ import trio
 
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.settings import Settings
+from odin_ws.testing.follower import Follower
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.resume.following import Follower, all_messages, everything, following
+from tests.scenarios.resume.following import all_messages, following
 from tests.scenarios.wire import RawClient
 
 SLOW = (1008, "slow: messages waited too long to be taken")
@@ -36,7 +37,7 @@ async def test_memory_is_bounded(odin_scenario: Scenario, nursery: trio.Nursery)
     """Of 2 MB little more than a chunk waits for the client at any time, and it gets all of it."""
     follower = await behind(odin_scenario, 400)
     follower.pause = 0.02
-    await follower.come(nursery, odin_scenario, capacity=4000)
+    await follower.connect(nursery, odin_scenario, capacity=4000)
     await trio.sleep(0.5)
     (connection,) = odin_scenario.service.server.connections
     backlogs = []
@@ -44,7 +45,7 @@ async def test_memory_is_bounded(odin_scenario: Scenario, nursery: trio.Nursery)
         backlogs.append(connection.send_queue.backlog)
         await trio.sleep(0.1)
     assert CHUNK_BYTES / 2 < max(backlogs) < CHUNK_BYTES + 2 * RECORD_BYTES
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
     assert follower.closed is None
 
 
@@ -55,12 +56,12 @@ async def test_positions_are_not_told_ahead_of_it(
     """Also who has something live hears of no position while a replay has not come there."""
     await behind(odin_scenario, 100)
     follower = Follower("ETH.trade")
-    await follower.come(nursery, odin_scenario, capacity=4000)
+    await follower.connect(nursery, odin_scenario, capacity=4000)
     await trio.sleep(3)
     assert [item for item in follower.items if item["type"] == "positions"]
     follower.items.clear()
     follower.pause = 0.1
-    await follower.say("subscribe", channels=["BTC.trade"], since_ms=0)
+    await follower.send("subscribe", channels=["BTC.trade"], since_ms=0)
     await trio.sleep(5)
     place = next(n for n, one in enumerate(follower.items) if one["type"] == "subscription_ack")
     assert 0 < len(follower.messages) < 60  # one each 0.1 s, of 100
@@ -79,7 +80,7 @@ async def test_others_get_what_is_live_at_once(
     follower.pause = seconds
     other = await odin_scenario.connect()
     await other.subscribe(channels=["ETH.trade"])
-    await follower.come(nursery, odin_scenario, capacity=2000)
+    await follower.connect(nursery, odin_scenario, capacity=2000)
     await trio.sleep(0.5)
     for number in range(50):
         odin_scenario.publish("ETH", "trade", number)
@@ -94,13 +95,13 @@ async def test_who_takes_some_is_not_slow(odin_scenario: Scenario, nursery: trio
     """At 8 KB a second a replay takes minutes, in which live ones wait; nobody is cut off."""
     follower = await behind(odin_scenario, 200)
     follower.pause = RECORD_BYTES / 8_000
-    await follower.come(nursery, odin_scenario, capacity=2000)
+    await follower.connect(nursery, odin_scenario, capacity=2000)
     for _ in range(12):
         odin_scenario.publish("BTC", "trade", "live")
         await trio.sleep(10)
     await trio.sleep(60)
     assert follower.closed is None
-    follower.check(everything(odin_scenario.log))
+    follower.check(odin_scenario.log.records)
 
 
 @pytest.mark.odin_settings(ws_write_timeout_seconds=10)
@@ -125,7 +126,7 @@ async def test_a_client_that_vanishes_ends_its_replay(
     """Nothing of it is left, also where it waited for the log."""
     follower = await behind(odin_scenario, 100)
     follower.pause = 1.0
-    await follower.come(nursery, odin_scenario, capacity=2000)
+    await follower.connect(nursery, odin_scenario, capacity=2000)
     odin_scenario.log_reader.hold()
     waiting = await RawClient.open(odin_scenario)
     await waiting.command("subscribe", channels=["BTC.trade"], since_ms=0)

@@ -9,8 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from odin_ws.settings import Settings
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import Follower, by_topic
 from odin_ws.testing.scenario import Scenario, open_scenario
-from tests.scenarios.resume.following import Follower, all_messages, by_topic, offsets_of, publish
+from tests.scenarios.resume.following import all_messages, publish
 
 
 @pytest.mark.parametrize("retained", [0, 1 << 20])
@@ -41,7 +43,7 @@ async def test_a_snapshot_that_was_cut_off_can_be_had_again(
         odin_scenario.publish(f"T{number}", "trade", "x" * 3000)
     await trio.sleep(1)
     follower = Follower("*.trade", pause=0.1)
-    await follower.come(nursery, odin_scenario, capacity=5000, snapshot=True)
+    await follower.connect(nursery, odin_scenario, capacity=5000, snapshot=True)
     await trio.sleep(2)
     follower.break_off()
     assert 0 < len(follower.messages) < 100
@@ -49,7 +51,7 @@ async def test_a_snapshot_that_was_cut_off_can_be_had_again(
     await publish(odin_scenario, 1, "NEW")
     follower.pause = 0
     follower.messages.clear()
-    await follower.come(nursery, odin_scenario, snapshot=True)
+    await follower.connect(nursery, odin_scenario, snapshot=True)
     await trio.sleep(5)
     ack = follower.answers[0]
     assert (ack["recovered"], ack["replayed"]) == (True, 103)

@@ -9,16 +9,10 @@ import pytest
 import trio
 
 from odin_ws.settings import Settings
+from odin_ws.testing.assertions import offsets_of
+from odin_ws.testing.follower import key_of
 from odin_ws.testing.scenario import Scenario
-from tests.scenarios.resume.following import (
-    after,
-    all_messages,
-    following,
-    key_of,
-    offsets_of,
-    publish,
-    say,
-)
+from tests.scenarios.resume.following import after, all_messages, following, publish, say
 from tests.scenarios.wire import Op, RawClient, frame, texts
 
 
@@ -105,9 +99,9 @@ async def test_amid_the_messages(odin_scenario: Scenario, nursery: trio.Nursery)
     await trio.sleep(1)
     follower = following([odin_scenario.publish("BTC", "trade")], "BTC.trade")
     follower.pause = 0.1
-    await follower.come(nursery, odin_scenario, capacity=2000)
+    await follower.connect(nursery, odin_scenario, capacity=2000)
     await trio.sleep(0.5)
-    await follower.say("unsubscribe", channels=["BTC.trade"])
+    await follower.send("unsubscribe", channels=["BTC.trade"])
     await trio.sleep(60)
     await publish(odin_scenario, 3)
     count = len(follower.messages)

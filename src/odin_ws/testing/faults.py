@@ -1,0 +1,73 @@
+"""Faults for tests: slow and half-open clients, torn frames, lost brokers, cut logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from odin_ws.records import Record
+from odin_ws.testing.memory_log import MemoryLog
+from odin_ws.testing.scenario import Scenario, ScenarioClient
+
+__all__ = [
+    "cut_log",
+    "delete_log_before",
+    "go_half_open",
+    "read_slowly",
+    "rebalanced",
+    "stalled_broker",
+    "tear_next_frame",
+]
+
+
+def read_slowly(client: ScenarioClient, bytes_per_second: float) -> None:
+    """Let a client's network bring so many bytes per second; 0 for none at all.
+
+    Connect it with a small `capacity`: the network holds so much before the server has to wait.
+    """
+    client.stream.throttle(bytes_per_second)
+
+
+def go_half_open(client: ScenarioClient) -> None:
+    """Lose a client's network without a word: both sides still have a connection, but no bytes."""
+    client.stream.go_half_open()
+
+
+def tear_next_frame(client: ScenarioClient, after: int = 3) -> None:
+    """Break the connection off after so many bytes of what the client sends next."""
+    client.stream.tear(after)
+
+
+@contextmanager
+def stalled_broker(scenario: Scenario, reason: str = "the broker is away") -> Iterator[None]:
+    """Let Kafka be away for the length of the block, for live reading and for replays."""
+    scenario.source.lose_broker(reason)
+    scenario.log_reader.fail(reason)
+    try:
+        yield
+    finally:
+        scenario.log_reader.recover()
+        scenario.source.find_broker()
+
+
+def cut_log(log: MemoryLog, record: Record) -> None:
+    """Delete a record and those behind it in its partition, as an unclean leader election does."""
+    log.truncate(record.topic, record.partition, record.offset)
+
+
+def delete_log_before(log: MemoryLog, record: Record) -> None:
+    """Delete the records before this one in its partition, as retention does."""
+    log.delete_before(record.topic, record.partition, record.offset)
+
+
+@contextmanager
+def rebalanced(scenario: Scenario, *topics: str) -> Iterator[None]:
+    """Let a group take these topics from the instance for the length of the block.
+
+    The server closes their subscribers with 1012.
+    """
+    scenario.source.revoke(*topics)
+    try:
+        yield
+    finally:
+        scenario.source.reassign()

@@ -1,0 +1,270 @@
+"""A client that resumes: keeps its positions, and knows which records it should have received."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import trio
+import trio_websocket
+
+from odin_ws.catalogue import Catalogue, default_catalogue
+from odin_ws.log_reader import Span
+from odin_ws.pattern import matching_patterns
+from odin_ws.records import Record, TopicPartition
+from odin_ws.testing.assertions import assert_offsets, offsets_of, place_of
+from odin_ws.testing.scenario import Closed, Scenario, ScenarioClient
+
+__all__ = ["Follower", "Interest", "by_topic", "key_of", "wanted"]
+
+Positions = Mapping[TopicPartition, int]
+
+
+def key_of(record: Record) -> TopicPartition:
+    """Return the partition of a record."""
+    return TopicPartition(record.topic, record.partition)
+
+
+def by_topic(positions: Positions) -> dict[str, dict[int, int]]:
+    """Return positions as the commands `resume` and `reconnect` have them."""
+    found: dict[str, dict[int, int]] = defaultdict(dict)
+    for key, offset in positions.items():
+        found[key.topic][key.partition] = offset
+    return found
+
+
+def wanted(
+    records: Iterable[Record],
+    patterns: Iterable[str],
+    starts: Positions,
+    catalogue: Catalogue | None = None,
+) -> dict[TopicPartition, list[int]]:
+    """Return by partition the offsets of the records that match, behind `starts`, in order."""
+    topics = (catalogue or default_catalogue()).topics
+    found: dict[TopicPartition, list[int]] = defaultdict(list)
+    asked = set(patterns)
+    for record in records:
+        assert record.key is not None
+        key = key_of(record)
+        names = matching_patterns(record.key.decode(), topics[record.topic].category)
+        if asked.intersection(names) and key in starts and record.offset > starts[key]:
+            found[key].append(record.offset)
+    return dict(found)
+
+
+@attrs.define
+class Interest:
+    """A pattern, from the positions behind which it was acknowledged to those where it ended."""
+
+    pattern: str
+    starts: dict[TopicPartition, int]
+    ends: Positions | None = None
+
+    def offsets(
+        self, records: Collection[Record], catalogue: Catalogue | None = None
+    ) -> Iterator[tuple[TopicPartition, int]]:
+        """Return partition and offset of its records; of partitions added later all are wanted."""
+        topics = {key.topic for key in self.starts}
+        added = {key_of(one): -1 for one in records if one.topic in topics}
+        starts = {**added, **self.starts}
+        for key, offsets in wanted(records, [self.pattern], starts, catalogue).items():
+            for offset in offsets:
+                if self.ends is None or offset <= self.ends.get(key, offset):
+                    yield key, offset
+
+
+class Follower:
+    """A client that subscribes the first time, and resumes from its positions from then on.
+
+    It behaves as docs/protocol.md tells clients to, over any number of connections to any instance;
+    `check` then says whether it has received everything.
+
+    Args:
+        channels: What it subscribes to.
+        pause: Seconds between two reads.
+        keeps_ids: Whether it notices recreated topics by their ids.
+        catalogue: Of another domain.
+    """
+
+    def __init__(
+        self,
+        *channels: str,
+        pause: float = 0.0,
+        keeps_ids: bool = True,
+        catalogue: Catalogue | None = None,
+    ) -> None:
+        self.messages: list[dict[str, Any]] = []
+        """The messages of all its connections."""
+        self.items: list[dict[str, Any]] = []
+        """Everything that its last connection brought, in order."""
+        self.positions: dict[TopicPartition, int] = {}
+        """The offset of the last record of each partition."""
+        self.topics: set[str] = set()
+        """The topics that it has positions of, also those without any partition."""
+        self.ids: dict[str, str] = {}
+        """The id of each topic."""
+        self.lost: dict[TopicPartition, list[Span]] = defaultdict(list)
+        """The records that were reported as lost."""
+        self.interests: list[Interest] = []
+        """What it was acknowledged, over all connections."""
+        self.live = False
+        """Whether the first command of this connection is acknowledged."""
+        self.catching_up = False
+        """Whether a subscription that begins in the past is replayed beside others."""
+        self.pause = pause
+        self._channels = channels
+        self._keeps_ids = keeps_ids
+        self._catalogue = catalogue
+        self._closed: Closed | None = None
+        self._ended = trio.Event()
+        self._client: ScenarioClient | None = None
+
+    @property
+    def channels(self) -> list[str]:
+        """What it wants now."""
+        if not self.interests:
+            return list(self._channels)
+        return list({one.pattern: None for one in self.interests if one.ends is None})
+
+    @property
+    def closed(self) -> Closed | None:
+        """How the last connection ended; None while it is connected."""
+        return self._closed
+
+    @property
+    def client(self) -> ScenarioClient:
+        """The connection, for faults."""
+        assert self._client is not None
+        return self._client
+
+    async def wait_closed(self) -> tuple[int, str]:
+        """Wait until the connection has ended and all of it is read; return code and reason."""
+        with trio.fail_after(600):
+            await self._ended.wait()
+        assert self._closed
+        return self._closed.code, self._closed.reason
+
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        """What the last connection brought besides messages and `positions`."""
+        return [one for one in self.items if "seq" not in one and one["type"] != "positions"]
+
+    async def connect(
+        self, nursery: trio.Nursery, scenario: Scenario, *, capacity: int = 1 << 20, **data: Any
+    ) -> None:
+        """Connect, subscribe or resume with `data` added, and read in a task of the nursery."""
+        self.items, self.live, self.catching_up = [], False, False
+        self._closed, self._ended = None, trio.Event()
+        client = self._client = await scenario.connect(capacity=capacity)
+        kind = "resume" if self.interests else "subscribe"
+        fields = self._resume() if self.interests else {"positions": True}
+        ask = {**fields, "channels": self.channels, **data}
+        await client.send(json.dumps({"type": kind, "data": ask}))
+        nursery.start_soon(self._read, client)
+
+    def _resume(self) -> dict[str, Any]:
+        positions: dict[str, dict[int, int]] = {topic: {} for topic in self.topics}
+        ids = {"ids": self.ids} if self._keeps_ids and self.ids else {}
+        return {"positions": positions | by_topic(self.positions), **ids}
+
+    async def send(self, kind: str, **data: Any) -> None:
+        """Send a command; its answer is among the items."""
+        await self.client.send(json.dumps({"type": kind, "data": data}))
+
+    def break_off(self) -> None:
+        """End the connection as a network does."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.stream.break_off()
+            self._close(1006, "")
+
+    def _close(self, code: int, reason: str) -> None:
+        self._closed = Closed(code, reason)
+        self._ended.set()
+
+    async def _read(self, client: ScenarioClient) -> None:
+        while True:
+            try:
+                text = await client.websocket.get_message()
+            except trio_websocket.ConnectionClosed as error:
+                if client is self._client:
+                    # Without a close frame the library makes none up.
+                    said = error.reason
+                    self._close(int(said.code) if said else 1006, (said and said.reason) or "")
+                return
+            if client is not self._client:
+                return
+            self.take(json.loads(text))
+            if self.pause:
+                await trio.sleep(self.pause)
+
+    def take(self, item: dict[str, Any]) -> None:
+        """Note what was received, and follow it as docs/protocol.md says."""
+        self.items.append(item)
+        if "seq" in item:
+            self.messages.append(item)
+            if item.get("replay") or not self.catching_up:
+                key, offset = place_of(item, self._catalogue)
+                self.positions[key] = max(offset, self.positions.get(key, offset))
+            return
+        for topic, topic_id in item.get("ids", {}).items() if self._keeps_ids else ():
+            if self.ids.setdefault(topic, topic_id) != topic_id:
+                self.ids[topic] = topic_id
+                for key in [key for key in self.positions if key.topic == topic]:
+                    del self.positions[key]
+        moved = _places(item.get("positions", {}))
+        self.topics.update(item.get("positions", ()))
+        lost = {key: Span(*span) for key, span in _places(item.get("lost", {})).items()}
+        for key, span in lost.items():
+            self.lost[key].append(span)
+            if item["type"] == "replay_incomplete":
+                moved[key] = max(span.last, self.positions.get(key, -1))
+        if item["type"] == "feed":
+            moved = {key: min(at, self.positions.get(key, at)) for key, at in moved.items()}
+        self.positions |= moved
+        self._follow(item, moved)
+
+    def _follow(self, item: dict[str, Any], moved: Positions) -> None:
+        match item["type"]:
+            case "replay_complete":
+                self.catching_up = False
+            case "subscription_ack":
+                self.catching_up = self.live and "replayed" in item
+                self.live = True
+                self.interests += [Interest(name, dict(moved)) for name in item["subscribed"]]
+            case "resume_ack":
+                self.catching_up = self.live
+                self.live = True
+                for one in self.interests:
+                    one.starts = {**moved, **one.starts}
+            case "unsubscription_ack":
+                # In each partition all came up to here, and no more of it does.
+                for one in self.interests:
+                    if one.ends is None and one.pattern in item["unsubscribed"]:
+                        one.ends = dict(self.positions)
+
+    def check(self, records: Collection[Record]) -> None:
+        """Assert that of `records` it has received its own, once and in order, but for lost ones.
+
+        The error lists by partition what is missing, doubled or out of order.
+        """
+        assert self.interests, "nothing was subscribed"
+        got = offsets_of(self.messages, self._catalogue)
+        asked = {place for one in self.interests for place in one.offsets(records, self._catalogue)}
+        ought: dict[TopicPartition, list[int]] = defaultdict(list)
+        for key, offset in sorted(asked):
+            is_lost = any(span.first <= offset <= span.last for span in self.lost.get(key, ()))
+            if offset in got.get(key, ()) or not is_lost:
+                ought[key].append(offset)
+        assert_offsets(got, ought)
+
+
+def _places(topics: Mapping[str, Mapping[str, Any]]) -> dict[TopicPartition, Any]:
+    return {
+        TopicPartition(topic, int(partition)): value
+        for topic, partitions in topics.items()
+        for partition, value in partitions.items()
+    }

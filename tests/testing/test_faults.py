@@ -1,0 +1,121 @@
+"""Faults of clients, brokers and logs, as a server and its clients see them."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from odin_ws.connection.disconnect_reasons import DisconnectReason
+from odin_ws.testing.assertions import assert_delivered
+from odin_ws.testing.faults import (
+    cut_log,
+    delete_log_before,
+    go_half_open,
+    read_slowly,
+    rebalanced,
+    stalled_broker,
+    tear_next_frame,
+)
+from odin_ws.testing.follower import Follower
+from odin_ws.testing.scenario import Scenario
+
+MESSAGE_BYTES = 1000
+
+
+async def test_slow_client_takes_its_time(odin_scenario: Scenario) -> None:
+    """At 100 bytes per second a message of 1,000 bytes takes 10 s, and arrives whole."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    read_slowly(client, bytes_per_second=100)
+    started = trio.current_time()
+    record = odin_scenario.publish("BTC", "trade", "x" * MESSAGE_BYTES)
+    assert_delivered([await client.message()], [record])
+    assert 10 < trio.current_time() - started < 15
+
+
+async def test_stopped_network_goes_on(odin_scenario: Scenario) -> None:
+    """At 0 bytes per second nothing arrives, and everything once it is faster again."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"])
+    read_slowly(client, 0)
+    odin_scenario.publish("BTC", "trade")
+    assert await client.silence(20)
+    read_slowly(client, 1000)
+    assert (await client.message())["seq"] == 1
+
+
+async def test_half_open_connection_ends_without_a_word(odin_scenario: Scenario) -> None:
+    """The server hears nothing and closes for want of a pong; the client hears nothing either."""
+    client = await odin_scenario.connect()
+    go_half_open(client)
+    await trio.sleep(130)
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.NO_PONG: 1}
+    assert await client.silence(10)
+
+
+async def test_torn_frame_is_a_lost_connection(odin_scenario: Scenario) -> None:
+    """A frame of which only three bytes arrive is no command."""
+    client = await odin_scenario.connect()
+    tear_next_frame(client, after=3)
+    await client.send('{"type":"heartbeat"}')
+    assert (await client.closed()).code == 1006
+    await trio.sleep(1)
+    assert odin_scenario.service.server.stats.closed == {DisconnectReason.LOST: 1}
+
+
+@pytest.mark.odin_settings(ws_history_bytes=0)
+async def test_stalled_broker_fails_replays_too(odin_scenario: Scenario) -> None:
+    """Within the block a resume is to be retried, after it the records come."""
+    record = odin_scenario.publish("BTC", "trade")
+    await trio.sleep(1)
+    client = await odin_scenario.connect()
+    before = {record.topic: {record.partition: record.offset - 1}}
+    with stalled_broker(odin_scenario):
+        assert (await client.answer())["status"] == "stalled"
+        assert (await client.resume(before, channels=["BTC.trade"]))["retry"]
+    assert (await client.answer())["status"] == "live"
+    assert (await client.resume(before, channels=["BTC.trade"]))["recovered"]
+    assert_delivered([await client.message()], [record])
+
+
+@pytest.mark.odin_settings(ws_history_bytes=0)
+async def test_deleted_and_cut_records_are_reported(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """A follower that was away is told what retention took, and not sent what was cut off."""
+    follower = Follower("BTC.trade")
+    await follower.connect(nursery, odin_scenario)
+    await trio.sleep(1)
+    follower.break_off()
+    records = [odin_scenario.publish("BTC", "trade", number) for number in range(10)]
+    await trio.sleep(1)
+    delete_log_before(odin_scenario.log, records[4])
+    cut_log(odin_scenario.log, records[8])
+    await trio.sleep(1)
+    await follower.connect(nursery, odin_scenario)
+    await trio.sleep(5)
+    assert_delivered(follower.messages, records[4:8])
+    assert [(span.first, span.last) for (span,) in follower.lost.values()] == [(0, 3)]
+
+
+async def test_rebalance_closes_subscribers_of_its_topics(
+    odin_scenario: Scenario, nursery: trio.Nursery
+) -> None:
+    """Others stay. When the topic is back, so is the follower, and it has missed nothing."""
+    leaving, staying = Follower("BTC.trade"), Follower("BTC.liquidity")
+    for follower in (leaving, staying):
+        await follower.connect(nursery, odin_scenario)
+    await trio.sleep(1)
+    with rebalanced(odin_scenario, "odin.trades"):
+        assert await leaving.wait_closed() == (1012, "partitions have moved to another instance")
+        odin_scenario.publish("BTC", "trade", "elsewhere")
+        odin_scenario.publish("BTC", "liquidity")
+        await trio.sleep(1)
+    await trio.sleep(1)
+    await leaving.connect(nursery, odin_scenario)
+    odin_scenario.publish("BTC", "trade", "here")
+    await trio.sleep(5)
+    assert staying.closed is None
+    for follower in (leaving, staying):
+        follower.check(odin_scenario.log.records)
+    assert len(leaving.messages) == 2
