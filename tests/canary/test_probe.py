@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from wsproto.utilities import generate_accept_token
 
 from odin_ws.canary.probe import Target, try_service
-from odin_ws.canary.steps import Step, StepFailed
+from odin_ws.canary.steps import Step, StepFailed, TryResult
 from odin_ws.protocol.frames import close_frame, text_frame
 from odin_ws.testing.memory_connection import MemoryTransport, transport_pair
 
@@ -27,7 +27,7 @@ Serve = Callable[[MemoryTransport], Awaitable[None]]
 
 async def tried(serve: Serve, tls: ssl.SSLContext | None = None) -> dict[Step, float]:
     """Try what `serve` makes of a connection. Raises StepFailed."""
-    times: dict[Step, float] = {}
+    result = TryResult()
     async with trio.open_nursery() as nursery:
 
         async def open_stream() -> trio.abc.Stream:
@@ -37,10 +37,10 @@ async def tried(serve: Serve, tls: ssl.SSLContext | None = None) -> dict[Step, f
 
         try:
             target = Target(open_stream, CHANNEL, "localhost", tls=tls)
-            await try_service(target, times, SECONDS, trio.current_time)
+            await try_service(target, result, SECONDS, trio.current_time)
         finally:
             nursery.cancel_scope.cancel()
-    return times
+    return result.times
 
 
 async def failure(serve: Serve, tls: ssl.SSLContext | None = None) -> StepFailed:
@@ -116,7 +116,7 @@ async def refuse() -> trio.abc.Stream:
 async def test_nobody_listens() -> None:
     """The words are the system's."""
     with pytest.raises(StepFailed, match=r"^connect: Connection refused$"):
-        await try_service(Target(refuse, CHANNEL, "localhost"), {}, SECONDS)
+        await try_service(Target(refuse, CHANNEL, "localhost"), TryResult(), SECONDS)
 
 
 async def test_a_rejection_tells_its_status_and_text(autojump_clock: MockClock) -> None:
@@ -202,7 +202,7 @@ async def test_time_that_no_deadline_saw_counts(autojump_clock: MockClock) -> No
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transport.receive_some, 1)
             await try_service(
-                Target(open_stream, CHANNEL, "localhost"), {}, SECONDS, lambda: next(times)
+                Target(open_stream, CHANNEL, "localhost"), TryResult(), SECONDS, lambda: next(times)
             )
     (error,) = raised.value.exceptions
     assert str(error).startswith("connect: not done after 20.0 s")

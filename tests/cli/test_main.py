@@ -17,6 +17,7 @@ from odin_ws.cli import main
 
 COMMANDS = (
     "serve",
+    "check",
     "config",
     "catalogue",
     "topics",

@@ -37,3 +37,7 @@ class Authority:
         context = ssl.create_default_context()
         self._ca.configure_trust(context)
         return context
+
+    def write_ca(self, path: Path) -> None:
+        """Write the authority's own certificate."""
+        self._ca.cert_pem.write_to_path(path)

@@ -16,7 +16,7 @@ import attrs
 import trio
 import trio_websocket
 
-from odin_ws.canary.steps import Step, StepFailed
+from odin_ws.canary.steps import Step, StepFailed, TryResult
 
 __all__ = ["PROXY_LOCAL", "Target", "try_service"]
 
@@ -86,7 +86,7 @@ class _Clock:
 
 async def try_service(
     target: Target,
-    times: dict[Step, float],
+    result: TryResult,
     seconds: float,
     now: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -94,37 +94,38 @@ async def try_service(
 
     Args:
         target: what is tried.
-        times: is given the seconds of each step when it has succeeded.
+        result: is given what each step brings when it has succeeded.
         seconds: how long all steps may take together.
         now: the clock; by default one that also counts time in which the event loop was kept.
 
     Raises:
         StepFailed: the step that did not succeed.
     """
-    clock = _Clock(times, now() + seconds, now, seconds)
+    clock = _Clock(result.times, now() + seconds, now, seconds)
     failures: list[StepFailed] = []
     try:
         async with trio.open_nursery() as nursery:
-            await _try_in(nursery, target, clock)
+            await _try_in(nursery, target, clock, result)
             nursery.cancel_scope.cancel()
     except* StepFailed as group:
         failures += _leaves(group)
     except* trio_websocket.ConnectionRejected as group:
         failures += [StepFailed(Step.UPGRADE, _rejected(error)) for error in _leaves(group)]
     except* Exception as group:  # noqa: BLE001 -- the boundary: a peer, and a library not ours
-        step = next((one for one in Step if one not in times), Step.CLOSE)
+        step = next((one for one in Step if one not in result.times), Step.CLOSE)
         failures += [StepFailed(step, _cause(error)) for error in _leaves(group)]
     if failures:
         raise failures[0]
 
 
-async def _try_in(nursery: trio.Nursery, target: Target, clock: _Clock) -> None:
+async def _try_in(nursery: trio.Nursery, target: Target, clock: _Clock, result: TryResult) -> None:
     """Try each step; the client's reader runs in the nursery. Raises StepFailed."""
     with clock.step(Step.CONNECT):
         stream = await target.open_stream()
     try:
         if target.tls is not None:
-            stream = await _start_tls(stream, target.tls, target.server_name, clock)
+            stream = tls = await _start_tls(stream, target.tls, target.server_name, clock)
+            result.certificate_expires = _expiry(tls)
         websocket = await _upgrade(nursery, stream, target, clock)
         with clock.step(Step.SUBSCRIBE):
             data = {"channels": [target.channel]}
@@ -132,7 +133,9 @@ async def _try_in(nursery: trio.Nursery, target: Target, clock: _Clock) -> None:
             if target.channel not in ack.get("subscribed", ()):
                 raise StepFailed(Step.SUBSCRIBE, _shortened(f"rejected: {ack.get('rejected')}"))
         with clock.step(Step.HEARTBEAT):
-            await _ask(websocket, "heartbeat", "pong", {})
+            pong = await _ask(websocket, "heartbeat", "pong", {})
+            server_ms = pong.get("ts")
+            result.server_ms = server_ms if isinstance(server_ms, int) else None
         with clock.step(Step.CLOSE):
             await websocket.aclose()
     finally:
@@ -197,6 +200,12 @@ class _UpgradingStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close it."""
         await self._stream.aclose()
+
+
+def _expiry(tls: trio.SSLStream[Stream]) -> float | None:
+    """When the peer's certificate expires, in Unix time; None if it was not checked."""
+    certificate = tls.getpeercert()
+    return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else None
 
 
 async def _ask(

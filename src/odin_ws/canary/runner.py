@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from odin_ws.canary.probe import Target, try_service
-from odin_ws.canary.steps import CanaryStats, Step, StepFailed
+from odin_ws.canary.steps import CanaryStats, Step, StepFailed, TryResult
 
 __all__ = ["TRY_SECONDS", "run_canary"]
 
@@ -47,13 +47,13 @@ async def run_canary(
 async def _failure(
     target: Target, seconds: dict[Step, float], now: Callable[[], float]
 ) -> StepFailed | None:
-    times: dict[Step, float] = {}
+    result = TryResult()
     try:
-        await try_service(target, times, TRY_SECONDS, now)
+        await try_service(target, result, TRY_SECONDS, now)
     except StepFailed as error:
         return error
     finally:
-        seconds |= times
+        seconds |= result.times
     return None
 
 

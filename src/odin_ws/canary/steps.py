@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import attrs
 
-__all__ = ["CanaryStats", "Step", "StepFailed"]
+__all__ = ["CanaryStats", "Step", "StepFailed", "TryResult"]
 
 
 class Step(StrEnum):
@@ -34,6 +34,18 @@ class StepFailed(Exception):
         super().__init__(f"{step}: {reason}")
         self.step = step
         self.reason = reason
+
+
+@attrs.define
+class TryResult:
+    """What one try has found so far."""
+
+    times: dict[Step, float] = attrs.field(factory=dict)
+    """Seconds of each step that succeeded."""
+    certificate_expires: float | None = None
+    """When the server's certificate does, in Unix time; None without TLS."""
+    server_ms: int | None = None
+    """The server's clock when it answered the heartbeat, milliseconds of Unix time."""
 
 
 @attrs.define(eq=False)

@@ -14,6 +14,7 @@ __all__ = ["main"]
 # In the order of `odin-ws --help`. Each name is a module here that has a command of that name.
 _COMMANDS: Final = (
     "serve",
+    "check",
     "config",
     "catalogue",
     "topics",

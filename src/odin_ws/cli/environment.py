@@ -15,6 +15,8 @@ from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.settings import Settings, SettingsError, load_settings
 
 __all__ = [
+    "MIN_OPS_TOKEN_LENGTH",
+    "catalogue_of",
     "check_jwt_verifier",
     "exit_with_usage_error",
     "read_catalogue",
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 # Requests with a wrong token are not rate limited: 16 random characters cannot be guessed.
-_MIN_OPS_TOKEN_LENGTH: Final = 16
+MIN_OPS_TOKEN_LENGTH: Final = 16
 
 
 def exit_with_usage_error(*problems: str) -> NoReturn:
@@ -82,11 +84,16 @@ def read_event_catalogue(settings: Settings) -> Catalogue:
     return catalogue
 
 
-def _read_catalogue(settings: Settings) -> Catalogue:
+def catalogue_of(settings: Settings) -> Catalogue:
+    """Load the catalogue of WS_CATALOGUE. Raises CatalogueError, OSError, UnicodeDecodeError."""
     if settings.ws_catalogue is None:
         return default_catalogue()
+    return load_catalogue(settings.ws_catalogue.read_text("utf-8"))
+
+
+def _read_catalogue(settings: Settings) -> Catalogue:
     try:
-        return load_catalogue(settings.ws_catalogue.read_text("utf-8"))
+        return catalogue_of(settings)
     except (CatalogueError, OSError, UnicodeDecodeError) as error:
         exit_with_usage_error(f"WS_CATALOGUE={settings.ws_catalogue}: {error}")
 
@@ -94,9 +101,9 @@ def _read_catalogue(settings: Settings) -> Catalogue:
 def check_jwt_verifier(settings: Settings, catalogue: Catalogue) -> None:
     """Check keys, policy and the ops token, so that mistakes stop the start."""
     token = settings.ws_ops_token
-    if token is not None and len(token.reveal()) < _MIN_OPS_TOKEN_LENGTH:
+    if token is not None and len(token.reveal()) < MIN_OPS_TOKEN_LENGTH:
         exit_with_usage_error(
-            f"WS_OPS_TOKEN: at least {_MIN_OPS_TOKEN_LENGTH} characters are needed"
+            f"WS_OPS_TOKEN: at least {MIN_OPS_TOKEN_LENGTH} characters are needed"
         )
     if settings.ws_auth == "none":
         return

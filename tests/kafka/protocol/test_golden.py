@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 
 from odin_ws.kafka.protocol import (
+    YOUNGEST,
     BrokerAddress,
     EncodedRequest,
     EpochEnd,
     FetchedPartition,
     FetchResponse,
+    ListOffsetsRequest,
     MalformedResponse,
     Metadata,
     OffsetFound,
     PartitionLayout,
     TopicLayout,
+    UnsupportedVersion,
 )
 from tests.kafka.protocol.golden import (
     COMMITTED,
@@ -76,12 +79,12 @@ def test_fetch(golden: Golden) -> None:
 
 @pytest.mark.parametrize("golden", of("ListOffsets"))
 def test_list_offsets(golden: Golden) -> None:
-    """Each partition has its own error; epochs come with version 4."""
+    """Each partition has its own error and timestamp; epochs come with version 4."""
     epochs = (5, 0) if golden.version >= 4 else (-1, -1)
     assert golden.message.decode(golden.version, golden.response) == {
         FIRST: OffsetFound(0, 42, epochs[0]),
         FOURTH: OffsetFound(6, -1),
-        OTHER: OffsetFound(0, 7, epochs[1]),
+        OTHER: OffsetFound(0, 7, epochs[1], 1_700_000_000_000),
     }
 
 
@@ -133,3 +136,11 @@ def test_partitions_of_a_topic_id_that_was_not_asked_for_are_passed() -> None:
     (golden,) = (one for one in GOLDEN if (one.name, one.version) == ("Fetch", 13))
     other = golden.response.replace(bytes.fromhex(TOPIC_ID), b"\x11" * 16)
     assert golden.message.decode(13, other) == FetchResponse(0, 77, [])
+
+
+def test_the_youngest_record_is_asked_for_where_it_is_known() -> None:
+    """A broker before version 7 would take it for a time, and answer with another record."""
+    request = ListOffsetsRequest({FIRST: YOUNGEST})
+    assert request.encode({2: (1, 7)}).api_version == 7
+    with pytest.raises(UnsupportedVersion, match="youngest"):
+        request.encode({2: (1, 6)})

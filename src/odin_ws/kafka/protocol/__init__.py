@@ -12,6 +12,8 @@ are left out.
 | OffsetForLeaderEpoch | 2 to 4 | 3: the replica id |
 | FindCoordinator | 0 to 2 | |
 | OffsetFetch | 1 to 5 | 2: an error for the whole group |
+| DescribeGroups | 3 to 5 | 3: what we may do with the group (KIP-430) |
+| DescribeConfigs | 1 to 4 | |
 
 The layouts are those of https://kafka.apache.org/protocol.
 """
@@ -41,10 +43,18 @@ from odin_ws.kafka.protocol.metadata import (
 from odin_ws.kafka.protocol.offsets import (
     EARLIEST,
     LATEST,
+    YOUNGEST,
     EpochEnd,
     EpochEndsRequest,
     ListOffsetsRequest,
     OffsetFound,
+)
+from odin_ws.kafka.protocol.rights import (
+    DescribeConfigsRequest,
+    DescribeGroupRequest,
+    GroupRights,
+    Operation,
+    TopicConfig,
 )
 from odin_ws.kafka.protocol.wire import MalformedResponse
 
@@ -52,10 +62,13 @@ __all__ = [
     "EARLIEST",
     "LATEST",
     "NO_EPOCH",
+    "YOUNGEST",
     "BrokerAddress",
     "CommittedOffset",
     "CommittedOffsets",
     "Coordinator",
+    "DescribeConfigsRequest",
+    "DescribeGroupRequest",
     "EncodedRequest",
     "EpochEnd",
     "EpochEndsRequest",
@@ -64,6 +77,7 @@ __all__ = [
     "FetchResponse",
     "FetchedPartition",
     "FindCoordinatorRequest",
+    "GroupRights",
     "KafkaRequest",
     "ListOffsetsRequest",
     "MalformedResponse",
@@ -71,7 +85,9 @@ __all__ = [
     "MetadataRequest",
     "OffsetFetchRequest",
     "OffsetFound",
+    "Operation",
     "PartitionLayout",
+    "TopicConfig",
     "TopicLayout",
     "UnsupportedVersion",
     "Versions",

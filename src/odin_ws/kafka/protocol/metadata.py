@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from odin_ws.kafka.protocol.base import NO_EPOCH, Api, EncodedRequest, Versions
+from odin_ws.kafka.protocol.rights import Rights, read_rights
 from odin_ws.kafka.protocol.wire import Reader
 
 __all__ = ["BrokerAddress", "Metadata", "MetadataRequest", "PartitionLayout", "TopicLayout"]
@@ -39,11 +40,15 @@ class PartitionLayout:
 
 @attrs.frozen
 class TopicLayout:
-    """`error`: Kafka's code. `topic_id`: 32 hexadecimal digits, None from brokers without ids."""
+    """`error`: Kafka's code. `topic_id`: 32 hexadecimal digits, None from brokers without ids.
+
+    `rights`: what we may do, where that was asked for and the broker tells it.
+    """
 
     error: int
     topic_id: str | None
     partitions: Mapping[int, PartitionLayout]
+    rights: Rights | None = None
 
 
 @attrs.frozen
@@ -56,9 +61,13 @@ class Metadata:
 
 @attrs.frozen
 class MetadataRequest:
-    """Requests the brokers and the leaders of these topics' partitions; creates no topic."""
+    """Requests the brokers and the leaders of these topics' partitions; creates no topic.
+
+    `rights`: also our rights to the topics, from version 8 on.
+    """
 
     topics: Sequence[str]
+    rights: bool = False
 
     def encode(self, versions: Versions) -> EncodedRequest:
         """See KafkaRequest."""
@@ -76,7 +85,7 @@ class MetadataRequest:
         if 8 <= version <= 10:
             writer.int8(0)  # no authorized operations of the cluster
         if version >= 8:
-            writer.int8(0)  # nor of topics
+            writer.int8(self.rights)  # those of topics
         return _METADATA.request(version, writer)
 
     def decode(self, version: int, body: bytes) -> Metadata:
@@ -93,20 +102,20 @@ class MetadataRequest:
         brokers = dict(reader.array(read_broker))
         reader.text()  # cluster id
         reader.int32()  # controller
-        topics = reader.array(lambda: _read_topic(reader, version))
+        topics = reader.array(lambda: _read_topic(reader, version, rights=self.rights))
         return Metadata(brokers, {name: layout for name, layout in topics if name is not None})
 
 
-def _read_topic(reader: Reader, version: int) -> tuple[str | None, TopicLayout]:
+def _read_topic(reader: Reader, version: int, *, rights: bool) -> tuple[str | None, TopicLayout]:
     error = reader.int16()
     name = reader.text()
     topic_id = reader.topic_id() if version >= 10 else None
     reader.boolean()  # internal
     partitions = dict(reader.array(lambda: _read_partition_layout(reader, version)))
-    if version >= 8:
-        reader.int32()  # authorized operations
+    operations = reader.int32() if version >= 8 else None
     reader.tags()
-    return name, TopicLayout(error, topic_id, partitions)
+    known = read_rights(operations) if rights and operations is not None else None
+    return name, TopicLayout(error, topic_id, partitions, known)
 
 
 def _read_partition_layout(reader: Reader, version: int) -> tuple[int, PartitionLayout]:

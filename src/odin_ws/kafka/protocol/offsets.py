@@ -12,6 +12,7 @@ from odin_ws.kafka.protocol.base import (
     NO_EPOCH,
     Api,
     EncodedRequest,
+    UnsupportedVersion,
     Versions,
     read_topics,
     write_topics,
@@ -21,6 +22,7 @@ from odin_ws.records import TopicPartition
 __all__ = [
     "EARLIEST",
     "LATEST",
+    "YOUNGEST",
     "EpochEnd",
     "EpochEndsRequest",
     "ListOffsetsRequest",
@@ -30,9 +32,12 @@ __all__ = [
 _LIST_OFFSETS: Final = Api("ListOffsets", 2, 1, 7, 6)
 _EPOCH_ENDS: Final = Api("OffsetForLeaderEpoch", 23, 2, 4, 4)
 
-# Special timestamps of ListOffsets.
+# Special timestamps of ListOffsets. The last one, for the record with the highest timestamp, from
+# version 7 on (KIP-734).
 LATEST: Final = -1
 EARLIEST: Final = -2
+YOUNGEST: Final = -3
+_KNOWS_YOUNGEST: Final = 7
 
 _READ_UNCOMMITTED: Final = 0
 _READ_COMMITTED: Final = 1
@@ -43,12 +48,14 @@ class OffsetFound:
     """`error`: Kafka's code. `offset`: -1 if no record is that young.
 
     `epoch`: the leader epoch of the record there, at the end that of the leader; -1 before
-    version 4 and if unknown to the broker.
+    version 4 and if unknown to the broker. `timestamp`: of the record there, epoch ms; -1 at the
+    beginning and at the end.
     """
 
     error: int
     offset: int
     epoch: int = NO_EPOCH
+    timestamp: int = -1
 
 
 @attrs.frozen
@@ -65,6 +72,8 @@ class ListOffsetsRequest:
     def encode(self, versions: Versions) -> EncodedRequest:
         """See KafkaRequest."""
         version = _LIST_OFFSETS.choose(versions, _LIST_OFFSETS.highest)
+        if version < _KNOWS_YOUNGEST and YOUNGEST in self.times.values():
+            raise UnsupportedVersion("the broker does not know which record is the youngest")
         writer = _LIST_OFFSETS.writer(version)
 
         def write_partition(one: tuple[int, int]) -> None:
@@ -86,11 +95,10 @@ class ListOffsetsRequest:
 
         def read_partition() -> tuple[int, OffsetFound]:
             partition, error = reader.int32(), reader.int16()
-            reader.int64()  # the record's timestamp
-            offset = reader.int64()
+            timestamp, offset = reader.int64(), reader.int64()
             epoch = reader.int32() if version >= 4 else NO_EPOCH
             reader.tags()
-            return partition, OffsetFound(error, offset, epoch)
+            return partition, OffsetFound(error, offset, epoch, timestamp)
 
         if version >= 2:
             reader.int32()  # throttle time

@@ -1,0 +1,352 @@
+"""Checks Kafka as the server uses it: brokers, topics, rights, retention, clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import attrs
+import trio
+
+from odin_ws.catalogue import Catalogue
+from odin_ws.cli.checks.findings import Findings
+from odin_ws.kafka.client import KafkaClient
+from odin_ws.kafka.errors import KafkaUnavailable, error_text
+from odin_ws.kafka.protocol import (
+    YOUNGEST,
+    DescribeConfigsRequest,
+    DescribeGroupRequest,
+    FindCoordinatorRequest,
+    GroupRights,
+    ListOffsetsRequest,
+    Metadata,
+    MetadataRequest,
+    Operation,
+    TopicConfig,
+    TopicLayout,
+)
+from odin_ws.kafka.security import KafkaSecurity
+from odin_ws.records import TopicPartition
+from odin_ws.settings import Settings
+
+__all__ = ["check_kafka"]
+
+# For a broker to accept a connection, and for each response.
+_ANSWER_SECONDS: Final = 5.0
+
+# Kafka's codes.
+_UNKNOWN_TOPIC: Final = 3
+_TOPIC_DENIED: Final = 29
+_NO_COORDINATOR: Final = {14, 15, 16}
+
+# Before the coordinator of a group is asked for again.
+_RETRY_SECONDS: Final = 0.2
+
+_ACLS: Final = "kafka-acls --add --allow-principal User:… --operation"
+
+_RETENTION: Final = "retention.ms"
+_POLICY: Final = "cleanup.policy"
+
+# A publisher's clock may differ from this one by that much without anybody noticing it.
+_CLOCK_SECONDS: Final = 2.0
+
+
+async def check_kafka(
+    findings: Findings, settings: Settings, catalogue: Catalogue, security: KafkaSecurity
+) -> None:
+    """Check everything that the server needs of Kafka; nothing is changed there."""
+    if not await _check_addresses(findings, security):
+        return
+    client = KafkaClient(security, _ANSWER_SECONDS)
+    async with client.running():
+        try:
+            await client.metadata([])
+        except KafkaUnavailable as failure:
+            # An answer a moment ago, and none now.
+            findings.fail("Kafka", str(failure), "see docs/kafka.md, Outages")
+            return
+        node = await _check_brokers(findings, client)
+        if node is None:
+            return
+        check = _ClusterCheck(findings, client, node, settings)
+        await check.run(catalogue)
+
+
+async def _check_addresses(findings: Findings, security: KafkaSecurity) -> bool:
+    """Check each address of KAFKA_BROKERS; returns whether one of them answers."""
+    results: dict[str, str | None] = {}
+
+    async def connect(address: str) -> None:
+        client = KafkaClient(attrs.evolve(security, brokers=(address,)), _ANSWER_SECONDS)
+        async with client.running():
+            try:
+                await client.metadata([])
+            except KafkaUnavailable as failure:
+                results[address] = str(failure).removeprefix(f"{address}: ")
+            else:
+                results[address] = None
+
+    async with trio.open_nursery() as nursery:
+        for address in security.brokers:
+            nursery.start_soon(connect, address)
+    answered = None in results.values()
+    for address in security.brokers:
+        reason = results[address]
+        if reason is None:
+            findings.ok(f"KAFKA_BROKERS {address}", "answers")
+        elif answered:
+            findings.warn(
+                f"KAFKA_BROKERS {address}",
+                f"{reason}; another address answers",
+                "correct or remove the address: the server needs one that answers at each start",
+            )
+        else:
+            findings.fail(
+                f"KAFKA_BROKERS {address}",
+                reason,
+                "check the address, the network, and KAFKA_SECURITY_PROTOCOL with its credentials",
+            )
+    return answered
+
+
+async def _check_brokers(findings: Findings, client: KafkaClient) -> int | None:
+    """Check each broker at its advertised address; returns one that answers, if any."""
+    failures: dict[int, str] = {}
+
+    async def ask(node: int) -> None:
+        try:
+            await client.ask(node, MetadataRequest([]))
+        except KafkaUnavailable as failure:
+            failures[node] = str(failure)
+
+    nodes = sorted(client.brokers)
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(ask, node)
+    for node in nodes:
+        address = client.brokers[node]
+        if node in failures:
+            findings.fail(
+                f"Kafka broker {node}",
+                failures[node],
+                "make the address reachable from here, or correct the broker's "
+                "advertised.listeners: partitions that it leads are not read",
+            )
+        else:
+            findings.ok(f"Kafka broker {node}", f"answers at {address}")
+    return next((node for node in nodes if node not in failures), None)
+
+
+@attrs.define
+class _ClusterCheck:
+    """Checks of what one broker knows about the whole cluster."""
+
+    findings: Findings
+    client: KafkaClient
+    node: int
+    settings: Settings
+
+    async def run(self, catalogue: Catalogue) -> None:
+        """Check topics, rights, retention and clock."""
+        dead = self.settings.kafka_dead_letter_topic
+        names = [*catalogue.topics, *([dead] if dead else [])]
+        try:
+            metadata = await self.client.ask(self.node, MetadataRequest(names, rights=True))
+        except KafkaUnavailable as failure:
+            self.findings.fail("Kafka topics", str(failure), "see docs/kafka.md, Outages")
+            return
+        readable = [
+            topic for topic in catalogue.topics if self._check_topic(topic, metadata.topics)
+        ]
+        if dead:
+            self._check_dead_letters(dead, metadata.topics.get(dead))
+        if self.settings.kafka_assignment == "group":
+            await self._check_group(self.settings.kafka_consumer_group)
+        if readable:
+            await self._check_retention(readable)
+            await self._check_clock(readable, metadata)
+
+    def _check_topic(self, name: str, layouts: Mapping[str, TopicLayout]) -> bool:
+        """Check one topic of the catalogue; returns whether it can be read."""
+        check, layout = f"Kafka topic {name}", layouts.get(name)
+        if layout is None or layout.error == _UNKNOWN_TOPIC:
+            self.findings.fail(
+                check,
+                "does not exist, or we may not know of it (DESCRIBE)",
+                "`odin-ws topics create`, or correct WS_CATALOGUE",
+            )
+            return False
+        if layout.error == _TOPIC_DENIED:
+            text = "not authorized to see the topic (DESCRIBE)"
+            self.findings.fail(check, text, f"{_ACLS} Read --topic {name}")
+            return False
+        if layout.error:
+            self.findings.fail(check, error_text(layout.error), "see docs/kafka.md, Outages")
+            return False
+        return self._check_partitions(check, name, layout)
+
+    def _check_partitions(self, check: str, name: str, layout: TopicLayout) -> bool:
+        if layout.rights is not None and Operation.READ not in layout.rights:
+            text = "not authorized to read the topic (READ)"
+            self.findings.fail(check, text, f"{_ACLS} Read --topic {name}")
+            return False
+        leaderless = sorted(key for key, one in layout.partitions.items() if one.leader is None)
+        if leaderless:
+            self.findings.fail(
+                check,
+                f"partitions without a leader: {_listed(leaderless)}",
+                "start the brokers that have these partitions",
+            )
+        rights = "READ" if layout.rights is not None else "this broker does not tell our rights"
+        self.findings.ok(check, f"{len(layout.partitions)} partitions, {rights}")
+        return True
+
+    def _check_dead_letters(self, name: str, layout: TopicLayout | None) -> None:
+        check = f"dead letter queue {name}"
+        if layout is None or layout.error:
+            code = _UNKNOWN_TOPIC if layout is None else layout.error
+            self.findings.fail(
+                check,
+                error_text(code, denied="not authorized to see the topic (DESCRIBE)"),
+                f"create the topic, and {_ACLS} Write --topic {name}",
+            )
+        elif layout.rights is not None and Operation.WRITE not in layout.rights:
+            text = "not authorized to write to the topic (WRITE)"
+            self.findings.fail(check, text, f"{_ACLS} Write --topic {name}")
+        else:
+            rights = "WRITE" if layout.rights is not None else "the broker does not tell our rights"
+            self.findings.ok(check, f"{len(layout.partitions)} partitions, {rights}")
+
+    async def _check_group(self, group: str) -> None:
+        check, action = f"consumer group {group}", f"{_ACLS} Read --group {group}"
+        try:
+            described = await self._describe_group(group)
+        except KafkaUnavailable as failure:
+            self.findings.warn(check, f"our rights are not known: {failure}", "none, if it works")
+            return
+        if described.error in _NO_COORDINATOR:
+            self.findings.warn(
+                check,
+                f"no coordinator within {_ANSWER_SECONDS:g} s: {error_text(described.error)}",
+                "check the topic __consumer_offsets and its brokers",
+            )
+        elif described.error:
+            self.findings.fail(check, error_text(described.error), action)
+        elif described.rights is None:
+            self.findings.ok(check, "has a coordinator, which does not tell our rights")
+        elif Operation.READ not in described.rights:
+            text = "not authorized to join the consumer group (READ)"
+            self.findings.fail(check, text, action)
+        else:
+            self.findings.ok(check, "READ")
+
+    async def _describe_group(self, group: str) -> GroupRights:
+        """Ask the group's coordinator; a cluster that has never had a group takes a moment."""
+        deadline = trio.current_time() + _ANSWER_SECONDS
+        while True:
+            coordinator = await self.client.ask(self.node, FindCoordinatorRequest(group))
+            described: GroupRights | None = GroupRights(coordinator.error, None)
+            if not coordinator.error:
+                described = await self.client.ask(coordinator.node, DescribeGroupRequest(group))
+            if described is None:
+                return GroupRights(0, None)
+            if described.error not in _NO_COORDINATOR or trio.current_time() >= deadline:
+                return described
+            await trio.sleep(_RETRY_SECONDS)
+
+    async def _check_retention(self, topics: list[str]) -> None:
+        """Compare how long Kafka keeps records with what a client can resume from memory."""
+        check = "Kafka retention"
+        request = DescribeConfigsRequest(topics, [_RETENTION, _POLICY])
+        try:
+            configs = await self.client.ask(self.node, request)
+        except KafkaUnavailable as failure:
+            self.findings.warn(check, f"not known: {failure}", "none, if replays work")
+            return
+        if denied := sorted(name for name, one in configs.items() if one.error):
+            self.findings.warn(
+                check,
+                f"not known of {', '.join(denied)}: {error_text(configs[denied[0]].error)}",
+                f"{_ACLS} DescribeConfigs --topic …, for this check only",
+            )
+        known = {name: one for name, one in configs.items() if not one.error}
+        self._judge_retention(check, known)
+        if compacted := sorted(name for name, one in known.items() if _is_compacted(one)):
+            self.findings.warn(
+                check,
+                f"{_POLICY} has compact: {', '.join(compacted)}; Kafka deletes older records of "
+                "a key, so replays lack them",
+                f"set {_POLICY}=delete",
+            )
+
+    def _judge_retention(self, check: str, configs: Mapping[str, TopicConfig]) -> None:
+        history = self.settings.ws_history_seconds
+        kept = {name: _seconds(one.values.get(_RETENTION)) for name, one in configs.items()}
+        short = {name: s for name, s in kept.items() if s is not None and s < history}
+        if short:
+            listed = ", ".join(f"{name} {s:g} s" for name, s in short.items())
+            self.findings.warn(
+                check,
+                f"less than WS_HISTORY_SECONDS={history:g}: {listed}; after a restart, clients "
+                "that were away for longer lose records",
+                "raise retention.ms, or accept that a resume reports lost ranges",
+            )
+        elif kept:
+            self.findings.ok(check, f"every topic is kept for WS_HISTORY_SECONDS={history:g}")
+
+    async def _check_clock(self, topics: list[str], metadata: Metadata) -> None:
+        """Compare the youngest records' timestamps with this machine's clock."""
+        check = "clock"
+        asked: dict[int, dict[TopicPartition, int]] = {}
+        for topic in topics:
+            for number, one in metadata.topics[topic].partitions.items():
+                if one.leader is not None:
+                    asked.setdefault(one.leader, {})[TopicPartition(topic, number)] = YOUNGEST
+        stamps: list[int] = []
+        failures: list[str] = []
+
+        async def ask(node: int, times: Mapping[TopicPartition, int]) -> None:
+            try:
+                found = await self.client.ask(node, ListOffsetsRequest(times))
+            except KafkaUnavailable as failure:
+                failures.append(str(failure))
+            else:
+                stamps.extend(one.timestamp for one in found.values() if not one.error)
+
+        async with trio.open_nursery() as nursery:
+            for node, times in asked.items():
+                nursery.start_soon(ask, node, times)
+        self._judge_clock(check, max(stamps, default=-1) / 1000, failures)
+
+    def _judge_clock(self, check: str, youngest: float, failures: list[str]) -> None:
+        ahead = youngest - time.time()
+        if ahead > _CLOCK_SECONDS:
+            self.findings.warn(
+                check,
+                f"the youngest record in Kafka is {ahead:.1f} s in the future",
+                "synchronise the clocks of publishers, brokers and this machine (NTP): "
+                "`ws_record_age_seconds` and `since_ms` depend on them",
+            )
+        elif youngest >= 0:
+            self.findings.ok(check, f"the youngest record in Kafka is {-ahead:.0f} s old")
+        elif failures:
+            self.findings.ok(check, f"not compared with Kafka: {failures[0]}")
+        else:
+            self.findings.ok(check, "not compared with Kafka: there is no record")
+
+
+def _is_compacted(config: TopicConfig) -> bool:
+    return "compact" in (config.values.get(_POLICY) or "")
+
+
+def _seconds(text: str | None) -> float | None:
+    """Seconds of `retention.ms`; None without a limit, or if the broker does not tell it."""
+    if text is None or not text.isdecimal():
+        # -1 stands for no limit.
+        return None
+    return int(text) / 1000
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,83 @@
+"""Findings: the result of one check, and what to do about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+import attrs
+
+__all__ = ["Finding", "Findings", "Outcome"]
+
+
+class Outcome(StrEnum):
+    """The outcome of one check."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """The server runs; something is limited or will fail."""
+    FAILED = "failed"
+    """The server does not start, or something is not served."""
+
+
+_WORST_FIRST: Final = (Outcome.FAILED, Outcome.WARNING, Outcome.OK)
+
+
+@attrs.frozen
+class Finding:
+    """The result of one check.
+
+    Args:
+        check: what was checked.
+        outcome: the outcome.
+        text: what was found.
+        action: what to do about it; empty if nothing has to be done.
+    """
+
+    check: str
+    outcome: Outcome
+    text: str
+    action: str = ""
+
+
+class Findings:
+    """Collects findings; calls a function with each as it comes."""
+
+    def __init__(self, report: Callable[[Finding], None]) -> None:
+        self._report = report
+        self._all: list[Finding] = []
+
+    def add(self, check: str, outcome: Outcome, text: str, action: str = "") -> None:
+        """Add a finding."""
+        finding = Finding(check, outcome, text, action)
+        self._all.append(finding)
+        self._report(finding)
+
+    def ok(self, check: str, text: str) -> None:
+        """Add a check that found nothing wrong."""
+        self.add(check, Outcome.OK, text)
+
+    def warn(self, check: str, text: str, action: str) -> None:
+        """Add a warning."""
+        self.add(check, Outcome.WARNING, text, action)
+
+    def fail(self, check: str, text: str, action: str) -> None:
+        """Add a failure."""
+        self.add(check, Outcome.FAILED, text, action)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst outcome of all; ok without any."""
+        found = {one.outcome for one in self._all}
+        return next((outcome for outcome in _WORST_FIRST if outcome in found), Outcome.OK)
+
+    @property
+    def counts(self) -> Mapping[Outcome, int]:
+        """The number of findings by outcome."""
+        return Counter(one.outcome for one in self._all)
+
+    def as_json(self) -> dict[str, Any]:
+        """All findings, as `--json` prints them."""
+        return {"outcome": self.outcome, "findings": [attrs.asdict(one) for one in self._all]}

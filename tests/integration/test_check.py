@@ -1,0 +1,298 @@
+"""`odin-ws check` against real brokers and real servers: what it finds, and what it says to do."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import pytest
+import trio
+
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from tests.cli.commands import run_command
+from tests.integration.cluster import Cluster, user_settings
+from tests.integration.domain import Domain
+from tests.integration.kfake import REDPANDA, run_kfake
+from tests.integration.running_source import Publisher, Sent, until
+from tests.integration.secure_brokers import PASSWORD, USER, Secured
+from tests.integration.servers import serving
+from tests.jwt_issuer import SECRET, issuer
+from tests.listener.certificates import Authority
+
+JWT: Final = {"WS_AUTH": "jwt", "WS_JWT_SECRET": SECRET}
+
+
+@attrs.frozen
+class Checked:
+    """What a run has printed: exit status, and outcome, text and action by check."""
+
+    status: int
+    outcome: str
+    findings: list[dict[str, str]]
+
+    def one(self, check: str, outcome: str) -> str:
+        """The text of the one finding of a check with this outcome."""
+        found = [one for one in self.findings if (one["check"], one["outcome"]) == (check, outcome)]
+        assert len(found) == 1, self.findings
+        assert bool(found[0]["action"]) is (outcome != "ok"), found
+        return found[0]["text"]
+
+    def failed(self) -> set[str]:
+        """The checks that failed."""
+        return {one["check"] for one in self.findings if one["outcome"] == "failed"}
+
+
+async def check(*words: str, **settings: str) -> Checked:
+    """Run the command; it never prints a traceback."""
+    done = await run_command("check", "--json", *words, **settings)
+    assert "Traceback" not in done.stderr, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return Checked(done.returncode, report["outcome"], report["findings"])
+
+
+# ---- Kafka
+
+
+async def test_a_cluster_that_has_everything(topics: str) -> None:
+    """Each topic with its partitions and rights; what an open cluster allows is all."""
+    result = await check(KAFKA_BROKERS=topics, WS_HISTORY_SECONDS="10", **JWT)
+    assert (result.status, result.failed()) == (0, set())
+    assert result.one("Kafka topic odin.trades", "ok").endswith("partitions, READ")
+    assert result.one(f"KAFKA_BROKERS {topics}", "ok") == "answers"
+    assert "answers at" in result.one("Kafka broker 1", "ok")
+    assert "WS_HISTORY_SECONDS=10" in result.one("Kafka retention", "ok")
+
+
+async def test_lines_for_people(topics: str) -> None:
+    """One line for each check, one for what to do, and a sum."""
+    done = await run_command("check", KAFKA_BROKERS=topics)
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("ok       Kafka topic odin.trades") for line in lines)
+    at = next(n for n, line in enumerate(lines) if line.startswith("warning  authentication"))
+    assert lines[at + 1].startswith("         -> set WS_AUTH=jwt")
+    assert lines[-1].endswith("0 failed")
+
+
+async def test_no_broker_answers() -> None:
+    """The address is named; nothing else of Kafka is tried."""
+    (port,) = free_ports(1)
+    result = await check(KAFKA_BROKERS=f"{LOOPBACK}:{port}", **JWT)
+    assert result.status == 1
+    assert result.failed() == {f"KAFKA_BROKERS {LOOPBACK}:{port}"}
+
+
+async def test_one_address_of_two_does_not_answer(domain: Domain) -> None:
+    """The server would start: a warning."""
+    (port,) = free_ports(1)
+    nobody = f"{LOOPBACK}:{port}"
+    async with run_kfake(dict.fromkeys(domain.topics, 2), brokers=1) as kfake:
+        brokers = f"{nobody},{kfake.bootstrap}"
+        result = await check(KAFKA_BROKERS=brokers, **domain.settings, **JWT)
+        assert result.failed() == set()
+        assert "another address answers" in result.one(f"KAFKA_BROKERS {nobody}", "warning")
+
+
+async def test_a_broker_that_hangs_is_not_waited_for() -> None:
+    """It accepts connections and answers nothing: the check ends in time all the same."""
+    listeners = await trio.open_tcp_listeners(0, host=LOOPBACK)
+    port = listeners[0].socket.getsockname()[1]
+    begun = time.monotonic()
+    result = await check("--seconds", "3", KAFKA_BROKERS=f"{LOOPBACK}:{port}", **JWT)
+    assert time.monotonic() - begun < 20
+    assert result.status == 1
+    assert "not finished after 3 s" in result.one("time", "failed")
+    for listener in listeners:
+        await listener.aclose()
+
+
+async def test_a_topic_that_does_not_exist(domain: Domain) -> None:
+    """The others are fine."""
+    async with run_kfake(dict.fromkeys(domain.topics[1:], 2)) as kfake:
+        result = await check(KAFKA_BROKERS=kfake.bootstrap, **domain.settings, **JWT)
+        assert result.failed() == {f"Kafka topic {domain.trade}"}
+        assert "does not exist" in result.one(f"Kafka topic {domain.trade}", "failed")
+
+
+async def test_a_broker_that_is_away(cluster: Cluster, domain: Domain) -> None:
+    """It is named with its address, and so are the partitions that nobody leads without it."""
+    for topic in domain.topics[1:]:
+        await cluster.create_topic(topic)
+    await cluster.create_topic(domain.trade, replicas=[[1], [3]])
+    settings = {"KAFKA_BROKERS": cluster.bootstrap} | domain.settings | JWT
+    await cluster.node(3).kill()
+    topic = f"Kafka topic {domain.trade}"
+
+    async def noticed() -> bool:
+        result = await check(**settings)
+        found = [one for one in result.findings if one["check"] == topic]
+        return any(one["text"] == "partitions without a leader: 1" for one in found)
+
+    await until(noticed, 60)
+
+
+async def test_a_broker_of_another_make(domain: Domain) -> None:
+    """It tells no rights and has no youngest record: that is no failure."""
+    async with run_kfake(dict.fromkeys(domain.topics, 2), versions=REDPANDA) as kfake:
+        result = await check(KAFKA_BROKERS=kfake.bootstrap, **domain.settings, **JWT)
+        assert (result.status, result.failed()) == (0, set())
+        text = result.one(f"Kafka topic {domain.trade}", "ok")
+        assert text == "2 partitions, this broker does not tell our rights"
+
+
+@pytest.fixture
+async def restricted(cluster: Cluster, domain: Domain) -> Cluster:
+    """The cluster with all topics, of which our user may read all."""
+    for topic in domain.topics:
+        await cluster.create_topic(topic, 2)
+        await cluster.grant("READ", topic)
+    return cluster
+
+
+async def test_rights_that_are_missing_are_named(restricted: Cluster, domain: Domain) -> None:
+    """READ, DESCRIBE, the group's READ, WRITE of the dead letter queue; then all is granted."""
+    group, dead = uuid.uuid4().hex, f"{domain.trade}.dead"
+    await restricted.create_topic(dead)
+    await restricted.grant("DESCRIBE", dead)
+    await restricted.revoke("READ", domain.trade)
+    await restricted.revoke("READ", domain.social)
+    await restricted.grant("DESCRIBE", domain.social)
+    settings = user_settings(restricted.nodes) | domain.settings | JWT
+    settings |= {
+        "KAFKA_ASSIGNMENT": "group",
+        "KAFKA_CONSUMER_GROUP": group,
+        "KAFKA_DEAD_LETTER_TOPIC": dead,
+    }
+    result = await check(**settings)
+    assert result.status == 1
+    assert "DESCRIBE" in result.one(f"Kafka topic {domain.trade}", "failed")
+    assert "(READ)" in result.one(f"Kafka topic {domain.social}", "failed")
+    assert "READ" in result.one(f"consumer group {group}", "failed")
+    assert "WRITE" in result.one(f"dead letter queue {dead}", "failed")
+    # Rights to read settings are not needed by the server.
+    assert "not known of" in result.one("Kafka retention", "warning")
+    await restricted.grant("DESCRIBE", group=group)
+    assert "(READ)" in (await check(**settings)).one(f"consumer group {group}", "failed")
+    await restricted.grant("READ", domain.trade)
+    await restricted.grant("READ", domain.social)
+    await restricted.grant("READ", group=group)
+    await restricted.grant("WRITE", dead)
+    result = await check(**settings)
+    assert (result.status, result.failed()) == (0, set())
+    assert "READ" in result.one(f"consumer group {group}", "ok")
+    assert "WRITE" in result.one(f"dead letter queue {dead}", "ok")
+
+
+async def test_retention_is_compared_with_history(cluster: Cluster, domain: Domain) -> None:
+    """What Kafka deletes sooner than memory, and what it compacts, a resume may lack."""
+    await cluster.create_topic(domain.trade, config={"retention.ms": "30000"})
+    await cluster.create_topic(domain.social, config={"cleanup.policy": "compact"})
+    await cluster.create_topic(domain.balances, config={"retention.ms": "-1"})
+    await cluster.create_topic(domain.creation)
+    brokers = {"KAFKA_BROKERS": cluster.bootstrap}
+    result = await check(WS_HISTORY_SECONDS="300", **brokers, **domain.settings, **JWT)
+    assert result.status == 0
+    texts = [one["text"] for one in result.findings if one["check"] == "Kafka retention"]
+    assert any(f"WS_HISTORY_SECONDS=300: {domain.trade} 30 s;" in text for text in texts)
+    assert any(f"compact: {domain.social};" in text for text in texts)
+    result = await check(WS_HISTORY_SECONDS="30", **brokers, **domain.settings, **JWT)
+    assert "every topic" in result.one("Kafka retention", "ok")
+
+
+async def test_records_of_the_future_tell_of_a_wrong_clock(
+    cluster: Cluster, domain: Domain
+) -> None:
+    """Of a publisher, the broker, or this machine."""
+    for topic in domain.topics:
+        await cluster.create_topic(topic)
+    settings = {"KAFKA_BROKERS": cluster.bootstrap} | domain.settings | JWT
+    assert "there is no record" in (await check(**settings)).one("clock", "ok")
+    publisher = Publisher(cluster.bootstrap)
+    now = int(time.time() * 1000)
+    await publisher.publish([Sent(domain.trade, b"T", b"{}", 0, now - 60_000)])
+    assert "s old" in (await check(**settings)).one("clock", "ok")
+    await publisher.publish([Sent(domain.social, b"T", b"{}", 0, now + 60_000)])
+    assert "in the future" in (await check(**settings)).one("clock", "warning")
+
+
+async def test_a_broker_that_rejects_us(secured: Secured) -> None:
+    """Its reason is told; with the right password the rest is checked."""
+    settings = secured.settings("scram", "SASL_SSL", KAFKA_SASL_MECHANISM="SCRAM-SHA-256")
+    settings |= {"KAFKA_SASL_USERNAME": USER, **JWT}
+    address = settings["KAFKA_BROKERS"]
+    result = await check(KAFKA_SASL_PASSWORD="wrong", **settings)  # noqa: S106 -- the point
+    assert "authentication failed" in result.one(f"KAFKA_BROKERS {address}", "failed")
+    assert "wrong" not in json.dumps(result.findings)
+    result = await check(KAFKA_SASL_PASSWORD=PASSWORD, **settings)
+    assert result.one(f"KAFKA_BROKERS {address}", "ok") == "answers"
+
+
+async def test_invalid_settings_end_the_check(topics: str) -> None:
+    """Status 2, and every mistake at once."""
+    result = await check(KAFKA_BROKERS=topics, WS_WORKERS="0", WS_MAX_FRAME_BYTES="1")
+    assert (result.status, result.outcome) == (2, "failed")
+    assert len(result.findings) == 2
+
+
+# ---- a running server
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """Where no broker is."""
+    return f"{LOOPBACK}:{free_ports(1)[0]}"
+
+
+async def test_a_running_server(nowhere: str) -> None:
+    """Each step is timed, and the clocks are compared; the server counts it as a client."""
+    async with serving(nowhere, ready=False, WS_CANARY_SECONDS="0") as server:
+        url = f"ws://{LOOPBACK}:{server.port}/ws"
+        result = await check("--url", url, "--no-kafka", **JWT)
+        assert (result.status, result.failed()) == (0, set())
+        for step in ("connect", "upgrade", "subscribe", "heartbeat", "close"):
+            assert result.one(f"service {step}", "ok").endswith(" ms")
+        assert "differs by 0.0 s" in result.one("service clock", "ok")
+        assert await server.metric("ws_connections_total") == 1
+        result = await check("--url", url.replace("/ws", "/nothing"), "--no-kafka", **JWT)
+        assert "HTTP 404" in result.one("service upgrade", "failed")
+    result = await check("--url", url, "--no-kafka", **JWT)
+    assert "refused" in result.one("service connect", "failed").lower()
+
+
+async def test_a_server_with_tokens(nowhere: str, tmp_path: Path) -> None:
+    """Without one 401; one that grants little needs a channel that it grants."""
+    token = issuer("HS256").token(channels=["BTC.trade"])
+    file = tmp_path / "token.jwt"
+    file.write_text(f"{token}\n")
+    async with serving(nowhere, JWT, ready=False) as server:
+        words = ("--url", f"ws://{LOOPBACK}:{server.port}/ws", "--no-kafka")
+        result = await check(*words, **JWT)
+        assert "HTTP 401" in result.one("service upgrade", "failed")
+        result = await check(*words, ODIN_WS_TOKEN=token, **JWT)
+        assert "FORBIDDEN" in result.one("service subscribe", "failed")
+        granted = (*words, "--channel", "BTC.trade")
+        assert (await check(*granted, ODIN_WS_TOKEN=token, **JWT)).status == 0
+        assert (await check(*granted, "--token-file", str(file), **JWT)).status == 0
+        result = await check(*granted, "--token-file", str(tmp_path / "none"), **JWT)
+        assert "cannot be read" in result.one("service token", "failed")
+
+
+async def test_a_server_with_tls(nowhere: str, tmp_path: Path) -> None:
+    """The chain and the name are checked, and the days that are left are told."""
+    authority = Authority(tmp_path)
+    tls = {"WS_TLS_CERT": str(authority.chain), "WS_TLS_KEY": str(authority.key)}
+    ca = tmp_path / "ca.pem"
+    authority.write_ca(ca)
+    async with serving(nowhere, tls, ready=False) as server:
+        words = ("--url", f"wss://{LOOPBACK}:{server.port}/ws", "--no-kafka")
+        result = await check(*words, **JWT)
+        assert "certificate" in result.one("service tls", "failed")
+        result = await check(*words, SSL_CERT_FILE=str(ca), **JWT)
+        assert result.failed() == set()
+        assert "valid for" in result.one("service certificate", "ok")
+        plain = ("--url", f"ws://{LOOPBACK}:{server.port}/ws", "--no-kafka")
+        assert "HTTP 400 TLS" in (await check(*plain, **JWT)).one("service upgrade", "failed")
