@@ -116,7 +116,7 @@ async def _check_brokers(findings: Findings, client: KafkaClient) -> int | None:
 
     async def ask(node: int) -> None:
         try:
-            await client.ask(node, MetadataRequest([]))
+            await client.send(node, MetadataRequest([]))
         except KafkaUnavailable as failure:
             failures[node] = str(failure)
 
@@ -152,7 +152,7 @@ class _ClusterCheck:
         dead = self.settings.kafka_dead_letter_topic
         names = [*catalogue.topics, *([dead] if dead else [])]
         try:
-            metadata = await self.client.ask(self.node, MetadataRequest(names, rights=True))
+            metadata = await self.client.send(self.node, MetadataRequest(names, rights=True))
         except KafkaUnavailable as failure:
             self.findings.fail("Kafka topics", str(failure), "see docs/kafka.md, Outages")
             return
@@ -245,10 +245,10 @@ class _ClusterCheck:
         """Ask the group's coordinator; a cluster that has never had a group takes a moment."""
         deadline = trio.current_time() + _ANSWER_SECONDS
         while True:
-            coordinator = await self.client.ask(self.node, FindCoordinatorRequest(group))
+            coordinator = await self.client.send(self.node, FindCoordinatorRequest(group))
             described: GroupRights | None = GroupRights(coordinator.error, None)
             if not coordinator.error:
-                described = await self.client.ask(coordinator.node, DescribeGroupRequest(group))
+                described = await self.client.send(coordinator.node, DescribeGroupRequest(group))
             if described is None:
                 return GroupRights(0, None)
             if described.error not in _NO_COORDINATOR or trio.current_time() >= deadline:
@@ -260,7 +260,7 @@ class _ClusterCheck:
         check = "Kafka retention"
         request = DescribeConfigsRequest(topics, [_RETENTION, _POLICY])
         try:
-            configs = await self.client.ask(self.node, request)
+            configs = await self.client.send(self.node, request)
         except KafkaUnavailable as failure:
             self.findings.warn(check, f"not known: {failure}", "none, if replays work")
             return
@@ -308,7 +308,7 @@ class _ClusterCheck:
 
         async def ask(node: int, times: Mapping[TopicPartition, int]) -> None:
             try:
-                found = await self.client.ask(node, ListOffsetsRequest(times))
+                found = await self.client.send(node, ListOffsetsRequest(times))
             except KafkaUnavailable as failure:
                 failures.append(str(failure))
             else:
