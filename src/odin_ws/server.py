@@ -406,7 +406,7 @@ class ConnectionServer:
         """
         for subscriber in [one.subscriber for one in self.connections]:
             if subscriber.form.event_ids is not None:
-                self._hub.flush(subscriber)
+                self._hub.settle(subscriber)
 
     def revoke(self, revocation: Revocation) -> int:
         """Close everybody a revocation is about, at once; returns how many."""

@@ -25,7 +25,9 @@ from tests.http_api.torn import (
     Key,
     Torn,
     followed,
+    key_of,
     keys_of,
+    messages_of,
     publish_markers,
     received,
     torn_states,
@@ -270,3 +272,31 @@ def test_client_that_is_torn_off_again_and_again_gets_each_record_once(
                 assert offsets == sorted(offsets)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("frames", ["single", "batch"])
+async def test_stream_with_a_rate_torn_after_any_byte_resumes_before_what_is_held_back(
+    autojump_clock: MockClock, frames: str
+) -> None:
+    """The newest message of each channel comes, now or after the resume; none comes twice."""
+    query = f"channels=*.trade,*.social&max_rate=0.5&frames={frames}"
+    async with two_instances() as (one, other):
+        publish, source = Publisher(one), await EventSource.open(one, query)
+        await source.event()
+        for _ in range(30):
+            publish(5)
+            await trio.sleep(0.3)
+        await trio.sleep(15)
+        states = list(torn_states(await received(source)))
+        assert any("skipped" in event.json for event in states[-1].events)
+        last = {message["channel"]: key_of(message) for message in messages_of(states[-1].events)}
+        publish_markers(one)
+        for state in states:
+            if not state.last_event_id:
+                continue
+            _, rest = await followed(
+                other, "channels=*.trade,*.social", state.last_event_id, ALL_MARKERS
+            )
+            known = keys_of(state.events)
+            assert len({*known, *rest}) == len(known) + len(rest), state
+            assert {*last.values()} <= {*known, *rest}, state

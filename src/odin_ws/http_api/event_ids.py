@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
-from odin_ws.hub import Hub
+from odin_ws.hub import Hub, Subscriber
 from odin_ws.protocol.envelope import ChannelMessage, Dialect
 from odin_ws.protocol.event_id import EventId, EventIdWriter
 from odin_ws.protocol.permessage_deflate import NO_WINDOW
 from odin_ws.protocol.wire_format import EventIds, Frames, WireFormat
 
-__all__ = ["EventFormats", "LiveEventIds", "ReplayEventIds", "event_format"]
+__all__ = ["EventFormats", "LiveEventIds", "PacedEventIds", "ReplayEventIds", "event_format"]
 
 # `{topic: {partition: offset}}`
 Positions = Mapping[str, Mapping[int, int]]
@@ -85,20 +85,64 @@ class LiveEventIds:
                     writer.move(topic, partition, offset)
 
     def _begin(self, assigned: Positions) -> None:
-        ids = self._hub.stream.ids_of(self._topics)
-        positions = {}
-        for topic in self._topics:
-            # Of a topic that was recreated since they say nothing.
-            is_same = self._elsewhere.ids.get(topic) == ids.get(topic)
-            others = self._elsewhere.positions.get(topic, {}) if is_same else {}
-            positions[topic] = {**others, **assigned.get(topic, {})}
+        here = {topic: assigned.get(topic, {}) for topic in self._topics}
+        state = _with_others(here, self._hub.stream.ids_of(self._topics), self._elsewhere)
         self._assigned = assigned
         self._offsets = {
             (topic, partition): offset
-            for topic, partitions in positions.items()
+            for topic, partitions in state.positions.items()
             for partition, offset in partitions.items()
         }
-        self._writer = EventIdWriter(EventId(positions, ids))
+        self._writer = EventIdWriter(state)
+
+
+class PacedEventIds:
+    """The ids of one live client with a `max_rate`: its positions stay before what is held back.
+
+    Args: as of LiveEventIds, and the subscriber.
+    """
+
+    def __init__(
+        self, hub: Hub, topics: Sequence[str], elsewhere: EventId, subscriber: Subscriber
+    ) -> None:
+        self._hub = hub
+        self._topics = topics
+        self._elsewhere = elsewhere
+        self._subscriber = subscriber
+
+    def now(self) -> bytes:
+        """The id of a client to whom nothing is due."""
+        return str(self._state()).encode("ascii")
+
+    def of(self, messages: Sequence[ChannelMessage], *, replay: bool) -> list[bytes]:  # noqa: ARG002
+        """See EventIds. A message that is ahead of others moves nothing."""
+        state, found = self._state(), []
+        writer = EventIdWriter(state)
+        offsets = {topic: dict(partitions) for topic, partitions in state.positions.items()}
+        for message in reversed(messages):
+            found.append(writer.text)
+            record = message.record
+            own = offsets[record.topic]
+            if record.offset <= own[record.partition]:
+                own[record.partition] = record.offset - 1
+                writer.move(record.topic, record.partition, record.offset - 1)
+        found.reverse()
+        return found
+
+    def _state(self) -> EventId:
+        positions = self._hub.sent_positions(self._subscriber, self._topics)
+        return _with_others(positions, self._hub.stream.ids_of(self._topics), self._elsewhere)
+
+
+def _with_others(positions: Positions, ids: Mapping[str, str], elsewhere: EventId) -> EventId:
+    """Positions here, and those in partitions that other instances serve."""
+    merged = {}
+    for topic, partitions in positions.items():
+        # Of a topic that was recreated since they say nothing.
+        is_same = elsewhere.ids.get(topic) == ids.get(topic)
+        others = elsewhere.positions.get(topic, {}) if is_same else {}
+        merged[topic] = {**others, **partitions}
+    return EventId(merged, ids)
 
 
 class ReplayEventIds:
@@ -221,6 +265,17 @@ class EventFormats:
             self._formats[key] = form
         assert isinstance(form.event_ids, LiveEventIds)
         return form, form.event_ids
+
+    def paced(
+        self,
+        topics: Sequence[str],
+        frames: Frames,
+        start: EventId | None,
+        subscriber: Subscriber,
+    ) -> tuple[WireFormat, PacedEventIds]:
+        """The same of a stream with a `max_rate`, which is its own."""
+        event_ids = PacedEventIds(self._hub, topics, self._elsewhere(topics, start), subscriber)
+        return event_format(frames, event_ids), event_ids
 
     def _elsewhere(self, topics: Sequence[str], start: EventId | None) -> EventId:
         """Positions that the client has in partitions that this instance does not serve.

@@ -8,8 +8,14 @@ from typing import Any, Final
 
 from odin_ws.connection.connection import Connection
 from odin_ws.connection.disconnect_reasons import DisconnectReason
-from odin_ws.http_api.event_ids import EventFormats, LiveEventIds, ReplayEventIds, event_format
-from odin_ws.hub import Hub
+from odin_ws.http_api.event_ids import (
+    EventFormats,
+    LiveEventIds,
+    PacedEventIds,
+    ReplayEventIds,
+    event_format,
+)
+from odin_ws.hub import Hub, Subscriber
 from odin_ws.protocol.commands import Resume, Subscribe
 from odin_ws.protocol.errors import CommandError
 from odin_ws.protocol.event_id import EventId
@@ -57,7 +63,7 @@ class EventFraming:
         self._frames = frames
         self._start = start
         self._replay: ReplayEventIds | None = ReplayEventIds(start, snapshot=snapshot)
-        self._live: LiveEventIds | None = None
+        self._live: LiveEventIds | PacedEventIds | None = None
         self.form = event_format(frames, self._replay)
         self._sent = self._unacknowledged = 0
 
@@ -78,9 +84,13 @@ class EventFraming:
         self._replay.apply(item)
         return self._replay.now()
 
-    def go_live(self, topics: Sequence[str]) -> WireFormat:
+    def go_live(self, topics: Sequence[str], subscriber: Subscriber) -> WireFormat:
         """The format from here on: the client has been sent everything of these topics."""
-        self.form, self._live = self._formats.live(topics, self._frames, self._start)
+        formats, frames, start = self._formats, self._frames, self._start
+        if subscriber.paces is None:
+            self.form, self._live = formats.live(topics, frames, start)
+        else:
+            self.form, self._live = formats.paced(topics, frames, start, subscriber)
         self._replay = None
         return self.form
 
@@ -142,7 +152,8 @@ class _EventResponses:
 
     def went_live(self, topics: Sequence[str]) -> None:
         """From here on all live clients of the same topics share their ids."""
-        self._connection.subscriber.form = self._framing.go_live(topics)
+        subscriber = self._connection.subscriber
+        subscriber.form = self._framing.go_live(topics, subscriber)
 
     def count_rejected_names(self, names: Iterable[RejectedName]) -> None:
         """Count names that do not take effect."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -22,9 +23,19 @@ _TOKEN: Final = "token"  # noqa: S105 -- a name
 
 _LAST_EVENT_ID: Final = "last_event_id"
 
-_FIELDS: Final = (*NAMES, "delivery", "frames", "snapshot", "since_ms", _LAST_EVENT_ID)
+_FIELDS: Final = (
+    *NAMES,
+    "delivery",
+    "frames",
+    "max_rate",
+    "snapshot",
+    "since_ms",
+    _LAST_EVENT_ID,
+)
 
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
+
+_RATE: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,6})?")
 
 # Epoch milliseconds have 13 digits; more than 16 are no number of JSON's.
 _MAX_DIGITS: Final = 16
@@ -54,6 +65,8 @@ def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQu
         raise bad_request(f"frames: {' or '.join(Frames)}, not {shown(frames)!r}")
     if "delivery" in query:
         data["delivery"] = query["delivery"]
+    if "max_rate" in query:
+        data["max_rate"] = _rate(query["max_rate"])
     snapshot = _flag(query, "snapshot")
     # A browser sends the id that it has seen last; the query has what the page began with.
     text = request.headers.get("last-event-id") or query.get(_LAST_EVENT_ID, "")
@@ -109,6 +122,12 @@ def _flag(query: Mapping[str, str], field: str) -> bool:
     if text not in _FLAGS:
         raise bad_request(f"{field}: true or false, not {shown(text)!r}")
     return _FLAGS[text]
+
+
+def _rate(text: str) -> float:
+    if not _RATE.fullmatch(text):
+        raise bad_request(f"max_rate: messages per second, not {shown(text)!r}")
+    return float(text)
 
 
 def _number(query: Mapping[str, str], field: str) -> int:
