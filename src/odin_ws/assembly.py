@@ -146,6 +146,7 @@ def _hub(settings: Settings, catalogue: Catalogue) -> Hub:
         interval=1 / rate if rate else 0.0,
         # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
         cycle_bytes=settings.ws_send_queue_bytes // 2,
+        max_filters=settings.ws_max_filters,
     )
 
 
@@ -198,6 +199,7 @@ def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
     subscriptions = SubscriptionLimits(
         patterns=settings.ws_max_subscriptions,
         pattern_bytes=settings.ws_max_subscription_bytes,
+        filters=settings.ws_max_filters_per_connection,
         budget=budget,
         threshold_bytes=settings.ws_conflation_threshold_bytes,
         held_bytes=settings.ws_send_queue_bytes,

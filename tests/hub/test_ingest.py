@@ -16,6 +16,7 @@ from trio.testing import MockClock
 from odin_ws.catalogue import default_catalogue
 from odin_ws.history import History, ResumeCursor, SnapshotCache
 from odin_ws.hub import Ingest, OffsetGaps, Stream
+from odin_ws.hub.fan_out import UNWANTED_BYTES
 from odin_ws.log_reader import Span
 from odin_ws.protocol.envelope import ChannelMessage
 from odin_ws.records import Assignment, Batch, GapReason, HistoryEnd, Item, Record, TopicPartition
@@ -58,12 +59,12 @@ class Taker:
         return places(finish(self.ingest.history.gather(resume_cursor, MOST, MOST)).messages)
 
 
-def keep_in(messages: list[ChannelMessage]) -> Callable[[ChannelMessage], bool]:
+def keep_in(messages: list[ChannelMessage]) -> Callable[[ChannelMessage], int]:
     """What a hub does whose subscribers want everything."""
 
-    def deliver(message: ChannelMessage) -> bool:
+    def deliver(message: ChannelMessage) -> int:
         messages.append(message)
-        return True
+        return len(message.value)
 
     return deliver
 
@@ -283,7 +284,7 @@ async def test_what_nobody_wants_takes_little_room(autojump_clock: MockClock) ->
     """A cycle is bounded by what it writes; what is only remembered must not hold it up."""
     taker = Taker()
     left: deque[Item] = deque([batch(*range(5))])
-    size = taker.ingest.take(left, lambda _: False, 3 * len(TRADE))
+    size = taker.ingest.take(left, lambda _: UNWANTED_BYTES, 3 * len(TRADE))
     assert 0 < size < 5 * len(TRADE)
     assert taker.ingest.stream.position(FIRST) == 3
     assert taker.kept(FIRST) == ["0-0", "0-1", "0-2", "0-3"]

@@ -1,4 +1,4 @@
-"""Any interleaving of paced and plain subscriptions, against a naive model of the contract."""
+"""Any interleaving of subscriptions with and without options, against a naive model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from odin_ws.hub import Hub, SubscriptionOptions
 from odin_ws.pattern import Pattern
+from odin_ws.protocol.filters import read_filter
 from odin_ws.protocol.wire_format import Frames, wire_format
 from odin_ws.records import Record
 from tests.factories import record
@@ -24,6 +25,8 @@ TOPICS: Final = {"trade": "odin.trades", "social": "odin.social"}
 TOKENS: Final = ("BTC", "ETH")
 PATTERNS: Final = [f"{token}.{kind}" for token in (*TOKENS, "*") for kind in (*TOPICS, "*")]
 RATES: Final = (None, 0.5, 1.0, 4.0)
+SIZES: Final = ("1", "1500.2")
+LARGE: Final = read_filter({"field": "size", "gte": 1000})
 
 # A slot, and what the release may be early by (hub/pacing.py).
 SLOT: Final = 0.05
@@ -32,11 +35,12 @@ EARLY: Final = 0.002
 
 @attrs.frozen
 class Join:
-    """A client subscribes, at a rate or without one."""
+    """A client subscribes, at a rate or without one, to all records or the large ones."""
 
     client: int
     pattern: str
     max_rate: float | None
+    large: bool = False
 
 
 @attrs.frozen
@@ -51,7 +55,7 @@ class Part:
 class Publish:
     """Records come."""
 
-    channels: tuple[tuple[str, str, int], ...]
+    channels: tuple[tuple[str, str, int, str], ...]
 
 
 @attrs.frozen
@@ -62,12 +66,17 @@ class Pause:
 
 
 clients = st.integers(0, 1)
-joins = st.builds(Join, clients, st.sampled_from(PATTERNS), st.sampled_from(RATES))
+joins = st.builds(Join, clients, st.sampled_from(PATTERNS), st.sampled_from(RATES), st.booleans())
 parts = st.builds(Part, clients, st.sampled_from(PATTERNS))
 batches = st.builds(
     Publish,
     st.lists(
-        st.tuples(st.sampled_from(TOKENS), st.sampled_from(list(TOPICS)), st.integers(0, 1)),
+        st.tuples(
+            st.sampled_from(TOKENS),
+            st.sampled_from(list(TOPICS)),
+            st.integers(0, 1),
+            st.sampled_from(SIZES),
+        ),
         min_size=1,
         max_size=4,
     ).map(tuple),
@@ -83,7 +92,7 @@ class Model(Client):
     def __init__(self, hub: Hub, frames: Frames) -> None:
         super().__init__(wire_format(frames=frames))
         self.hub = hub
-        self.rates: dict[str, float | None] = {}
+        self.joined: dict[str, Join] = {}
         self.wanted: list[Record] = []
         """What the hub took while it was subscribed."""
         self.changed_at = 0.0
@@ -110,18 +119,24 @@ class Model(Client):
             self.kept |= {(topic, partition): offset for partition, offset in partitions.items()}
         self.check_positions()
 
-    def rate(self, channel: str) -> float | None:
-        """The highest rate of a channel; None if it comes whole."""
+    def matching(self, channel: str) -> list[Join]:
+        """The subscriptions that match a channel."""
         token, kind = channel.rsplit(".", 1)
-        rates = [
-            rate for text, rate in self.rates.items() if Pattern.parse(text).matches(token, kind)
-        ]
-        return None if None in rates else max(rate for rate in rates if rate is not None)
+        joined = self.joined.values()
+        return [one for one in joined if Pattern.parse(one.pattern).matches(token, kind)]
+
+    def rate(self, channel: str) -> float | None:
+        """The highest rate of a channel; None if it comes whole, or by several filters."""
+        matching = self.matching(channel)
+        rates = {one.max_rate for one in matching}
+        if None in rates or len({one.large for one in matching}) > 1:
+            return None
+        return max(rate for rate in rates if rate is not None)
 
     def wants(self, one: Record) -> bool:
-        """Whether a subscription matches a record."""
-        token, kind = channel_of(one).rsplit(".", 1)
-        return any(Pattern.parse(text).matches(token, kind) for text in self.rates)
+        """Whether a subscription brings a record."""
+        is_large = one.value is not None and SIZES[1].encode() in one.value
+        return any(is_large or not joined.large for joined in self.matching(channel_of(one)))
 
     def check_positions(self) -> None:
         """Of no channel the newest record is passed that was not sent."""
@@ -195,21 +210,26 @@ async def play(todo: Iterable[Join | Part | Publish | Pause], interval: float) -
                 case Join():
                     await trio.sleep(SLOT)
                     model = models[step.client]
-                    model.rates[step.pattern] = step.max_rate
-                    options = SubscriptionOptions.of(step.max_rate)
+                    model.joined[step.pattern] = step
+                    where = hub.filters.share(LARGE) if step.large else None
+                    options = SubscriptionOptions.of(step.max_rate, where)
                     hub.subscribe(model.subscriber, [step.pattern], options=options)
                     model.acknowledged()
                 case Part():
                     await trio.sleep(SLOT)
                     model = models[step.client]
                     hub.unsubscribe(model.subscriber, [step.pattern])
-                    model.rates.pop(step.pattern, None)
+                    model.joined.pop(step.pattern, None)
                     model.acknowledged()
                 case Publish():
-                    for token, kind, partition in step.channels:
+                    for token, kind, partition, size in step.channels:
                         key = TOPICS[kind], partition
                         one = record(
-                            token.encode(), topic=key[0], partition=partition, offset=following[key]
+                            token.encode(),
+                            b'{"type":"","size":"%b"}' % size.encode(),
+                            topic=key[0],
+                            partition=partition,
+                            offset=following[key],
                         )
                         following[key] += 1
                         for model in models:
@@ -238,8 +258,13 @@ def test_any_interleaving_keeps_rates_numbers_and_positions(
     """
 
     async def main(_clock: MockClock) -> None:
-        # The first client mixes both kinds in one topic, which is rare among random ones.
-        mixed = [Join(0, "BTC.trade", None), Join(0, "*.trade", 0.5)]
+        # Rare among random ones: with and without a rate in one topic, or in one channel.
+        mixed = [
+            Join(0, "BTC.trade", None),
+            Join(0, "*.trade", 0.5),
+            Join(1, "*.social", None, large=True),
+            Join(1, "BTC.social", 1.0),
+        ]
         await play([*mixed, *first, *todo], interval)
 
     in_virtual_time(main)

@@ -130,6 +130,14 @@ async def misname(scenario: Scenario) -> None:
     await client.subscribe(channels=["BTC.nothing"])
 
 
+async def filter_messages(scenario: Scenario) -> None:
+    """A client subscribes with a filter, which a message meets."""
+    client = await scenario.connect()
+    await client.subscribe(channels=["BTC.trade"], where={"field": "data", "eq": 1})
+    scenario.publish("BTC", "trade", 1)
+    await client.message()
+
+
 MOVES: dict[str, Action] = {
     "ws_connections_total": connect,
     "ws_connections_active": connect,
@@ -159,6 +167,8 @@ MOVES: dict[str, Action] = {
     "ws_record_age_seconds_count": deliver,
     "ws_dispatch_cycle_seconds_count": deliver,
     "ws_subscribed_patterns": deliver,
+    "ws_filters": filter_messages,
+    "ws_filter_comparisons_total": filter_messages,
     "ws_send_queue_backlog_bytes": fill_an_send_queue,
     "ws_send_queue_backlog_max_bytes": fill_an_send_queue,
     "ws_history_messages": deliver,

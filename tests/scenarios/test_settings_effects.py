@@ -82,6 +82,8 @@ EFFECTS: Final = {
     "WS_MAX_SUBSCRIPTION_BYTES": (
         "tests/scenarios/test_memory.py::test_patterns_have_a_limit_of_bytes"
     ),
+    "WS_MAX_FILTERS": "tests/scenarios/test_where.py::test_filters_are_limited",
+    "WS_MAX_FILTERS_PER_CONNECTION": "tests/scenarios/test_where.py::test_filters_are_limited",
     "WS_MAX_MESSAGE_BYTES": (
         "tests/scenarios/test_failing_connections.py::test_failing_20_a_frame_has_a_limit"
     ),

@@ -29,6 +29,8 @@ RANGES: dict[str, tuple[str, str, str | None, str | None]] = {
     "WS_MAX_RECORD_BYTES": ("1023", "1024", "16777216", "16777217"),
     "WS_MAX_SUBSCRIPTIONS": ("0", "1", "1000000", "1000001"),
     "WS_MAX_SUBSCRIPTION_BYTES": ("1023", "1024", "1073741824", "1073741825"),
+    "WS_MAX_FILTERS": ("-1", "0", "100000", "100001"),
+    "WS_MAX_FILTERS_PER_CONNECTION": ("-1", "0", "100000", "100001"),
     "WS_MAX_MESSAGE_BYTES": ("127", "128", "16777216", "16777217"),
     "WS_COMMAND_RATE": ("0", "0.1", "1000000", "1000001"),
     "WS_COMMAND_BURST": ("0", "1", "1000000", "1000001"),

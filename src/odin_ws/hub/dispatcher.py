@@ -21,11 +21,13 @@ from odin_ws.hub.log_changes import LiveFrom
 from odin_ws.hub.merger import Merger
 from odin_ws.hub.pacing import Pacer
 from odin_ws.hub.packing import Compressors, CycleEncoder, ReplayEncoder
+from odin_ws.hub.sent_selection import SentSelection
 from odin_ws.hub.subscriber import Due, MarkedDue, Subscriber
 from odin_ws.hub.subscription_index import SubscriptionIndex
 from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
 from odin_ws.protocol.encoder import NOTHING, Encoded, write
 from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.protocol.filters import FilterRegistry
 from odin_ws.protocol.wire_format import Frames, WireFormat
 from odin_ws.records import Item
 from odin_ws.slots import Slots
@@ -58,10 +60,12 @@ class Hub:
     `interval`: seconds between the starts of two cycles in the long run; 0 for none.
     `cycle_bytes`: of records that are wanted one cycle takes so many, and what is begun. A
     subscriber to everything gets them as one write; what is left over waits here, in the channel
-    and in Kafka.
+    and in Kafka. `max_filters`: distinct ones of all subscriptions.
     """
 
-    def __init__(self, ingest: Ingest, *, interval: float, cycle_bytes: int) -> None:
+    def __init__(
+        self, ingest: Ingest, *, interval: float, cycle_bytes: int, max_filters: int = 100
+    ) -> None:
         self.ingest = ingest
         self.stream = ingest.stream
         self.history = ingest.history
@@ -69,6 +73,7 @@ class Hub:
         self.stats = ingest.stats
         self._interval = interval
         self._cycle_bytes = cycle_bytes
+        self.filters = FilterRegistry(max_filters)
         self._index = SubscriptionIndex()
         self._pacer = Pacer(2 * cycle_bytes, self.stats)
         compressors = Compressors()
@@ -89,7 +94,9 @@ class Hub:
         `replayed_from`: of patterns that were replayed, where that began. `options`: of all of
         them, also of those that were there before with others.
         """
-        self.settle(subscriber)
+        if subscriber.paces is not None:
+            self._pacer.take(subscriber, trio.current_time())
+        self.flush(subscriber)
         now = self.stream.now()
         begins = replayed_from or {}
         for pattern in patterns:
@@ -230,12 +237,15 @@ class Hub:
         if subscriber.paces is not None:
             # What was held back has other numbers than its place in the hub's order.
             return last + 1, []
-        patterns = frozenset(subscriber.patterns)
+        patterns, options = frozenset(subscriber.patterns), subscriber.options
+        selection = None if options is None else SentSelection(patterns, options)
         since = max(subscriber.resend_from, self.stream.contiguous_since)
         messages = yield from self.history.since(patterns, since, until)
         # A partition may have been given up or taken back between two steps.
         uneven = bisect_right(messages, self.stream.contiguous_since, key=attrgetter("order"))
         del messages[:uneven]
+        if selection is not None:
+            messages = yield from selection.of(messages)
         return last - len(messages) + 1, messages
 
     def resend(
@@ -309,7 +319,7 @@ class Hub:
         Who subscribes between two steps gets only what is read after it. What is no record is told
         to subscribers at once, and so never behind records that are not shared out yet.
         """
-        fan_out = FanOut(self._index, self._pacer)
+        fan_out = FanOut(self._index, self._pacer, self.stats)
         size = self.ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES))
         while size < min(room, _SLICE_BYTES) and queue.has_records and not time_slice.expired:
             size += self.ingest.take(queue.left, fan_out.add, min(room, _SLICE_BYTES) - size)

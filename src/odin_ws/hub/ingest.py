@@ -27,10 +27,6 @@ log = structlog.get_logger("odin_ws.hub")
 # A broken publisher may send nothing else: one line of each kind in so many seconds tells it.
 _REPORT_SECONDS = 30.0
 
-# A record that nobody wants is read in some 6 us: with half of WS_SEND_QUEUE_BYTES in a cycle 8,000
-# are read in 50 ms, and then the loop is the others'.
-_UNWANTED_BYTES = 64
-
 
 class Ingest:
     """Takes records from the source, keeps them in the history, and moves the stream past them.
@@ -70,11 +66,11 @@ class Ingest:
         token = self._readers[record.topic].token(record)
         return None if isinstance(token, InvalidRecord) else token
 
-    def take(self, left: deque[Item], deliver: Callable[[ChannelMessage], bool], room: int) -> int:
+    def take(self, left: deque[Item], deliver: Callable[[ChannelMessage], int], room: int) -> int:
         """Take the first item's records, up to `room` bytes; returns the bytes that were taken.
 
-        What is news goes to `deliver`, which says whether anybody wants it: what nobody wants takes
-        little room. What there was no room for stays in `left`.
+        What is news goes to `deliver`, which returns the bytes that it counts as: what nobody wants
+        takes little room. What there was no room for stays in `left`.
         """
         item = left.popleft()
         if isinstance(item, Batch):
@@ -91,7 +87,7 @@ class Ingest:
         return size
 
     def _take_batch(
-        self, batch: Batch, left: deque[Item], deliver: Callable[[ChannelMessage], bool], room: int
+        self, batch: Batch, left: deque[Item], deliver: Callable[[ChannelMessage], int], room: int
     ) -> int:
         records = batch.records
         size, count = self._take_records(records, deliver, room) if records else (0, 0)
@@ -105,7 +101,7 @@ class Ingest:
         return size
 
     def _take_records(
-        self, records: Sequence[Record], deliver: Callable[[ChannelMessage], bool], room: int
+        self, records: Sequence[Record], deliver: Callable[[ChannelMessage], int], room: int
     ) -> tuple[int, int]:
         size = count = 0
         stream = self.stream
@@ -137,7 +133,7 @@ class Ingest:
             keep(message, now)
             remember(message)
             if is_news:
-                size += len(message.value) if deliver(message) else _UNWANTED_BYTES
+                size += deliver(message)
             else:
                 stream.contiguous_since = stream.order
                 size += len(message.value)

@@ -50,6 +50,21 @@ class Held:
             newest[message.channel] = message
         return Held(newest, self.count + len(messages), size)
 
+    def without_older(self, messages: Iterable[ChannelMessage]) -> Held:
+        """The same without the channels of which a newer message is among these."""
+        newest = self.newest
+        gone = {
+            message.channel
+            for message in messages
+            if (old := newest.get(message.channel)) is not None and old.order < message.order
+        }
+        if not gone:
+            return self
+        left = {channel: one for channel, one in newest.items() if channel not in gone}
+        size = sum(len(one.value) for one in left.values())
+        # If nothing is left, what was replaced before is told of together with these.
+        return Held(left, self.count - len(gone) if left else 0, size)
+
     @property
     def due(self) -> MarkedDue:
         """The newest messages in the hub's order, one list for all who hold this."""
@@ -192,26 +207,34 @@ class Pacer:
         return due
 
     def mark(self) -> None:
-        """Mark what is due to somebody from whom older messages of the partition are held back."""
+        """Compare what is due to somebody with what is held back from the same one.
+
+        A held message is skipped if a newer one of its channel is due, by a subscription with
+        another filter or rate. What is ahead of a held message in its partition is marked.
+        """
         if not self._holding:
             return
-        # By held and due messages; both are kept beside the result.
-        marked: dict[tuple[int, int], tuple[Due, Held, Due]] = {}
-        for pace in self._holding:
+        # By held and due messages; both are kept beside the results.
+        compared: dict[tuple[int, int], tuple[Held, Due, Held, Due]] = {}
+        for pace in list(self._holding):
             subscriber = pace.subscriber
             pending = None if subscriber is None else subscriber.pending
-            if subscriber is None or pending is None or pending.ahead:
+            if subscriber is None or pending is None:
                 continue
             key = id(pace.held), id(pending)
-            found = marked.get(key)
+            found = compared.get(key)
             if found is None:
-                passes = pace.held.is_passed_by(pending)
-                due = _marked(pending) if passes else pending
-                found = marked[key] = due, pace.held, pending
-            if found[0] is not pending:
+                found = compared[key] = *_compared(pace.held, pending), pace.held, pending
+            held, due, before, _ = found
+            if due is not pending:
                 pending.receivers -= 1
-                found[0].receivers += 1
-                subscriber.pending = found[0]
+                due.receivers += 1
+                subscriber.pending = due
+            if held is not before:
+                self._stats.messages_skipped += before.count - held.count
+                pace.held = held
+                if not held.newest:
+                    self._end(pace)
 
     def release(self, now: float, merger: Merger) -> list[Subscriber]:
         """Make due what may be sent now; returns those to whom nothing was due before."""
@@ -264,5 +287,11 @@ def _rate(subscriber_set: SubscriberSet) -> float:
     return max_rate
 
 
-def _marked(due: Due) -> MarkedDue:
-    return MarkedDue(due, skipped=due.skipped, ahead=True)
+def _compared(held: Held, pending: Due) -> tuple[Held, Due]:
+    """What is still held, and what is due with what there is to say of it."""
+    left = held.without_older(pending)
+    skipped = held.count - left.count
+    ahead = pending.ahead or left.is_passed_by(pending)
+    if not skipped and ahead is pending.ahead:
+        return left, pending
+    return left, MarkedDue(pending, skipped=pending.skipped + skipped, ahead=ahead)

@@ -24,6 +24,7 @@ class HubStats:
     invalid_records: Counter[InvalidRecord] = attrs.field(factory=Counter)
     unknown_types: int = 0
     messages_sent: int = 0
+    filter_comparisons: int = 0  # of filters with the records of their subscriptions
     messages_skipped: int = 0  # replaced by newer ones, for `delivery: latest` and `max_rate`
     age: Distribution = attrs.field(factory=lambda: Distribution(_AGE_BOUNDS))
     busy_seconds: float = 0.0  # of the event loop, reading and writing

@@ -6,18 +6,20 @@ Subscriptions with options have tables of their own, which cost nothing while no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 from odin_ws.hub.subscriber import Due, Subscriber
 from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
 from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.protocol.filters import Fields
 
 __all__ = ["SubscriberSet", "SubscriptionIndex"]
 
 # Most messages find nobody where subscribers want few of many tokens.
 _NO_SUBSCRIBERS = None, None, None, None
 _NOBODY: Sequence[SubscriberSet] = ()
+_NO_SETS: Mapping[SubscriptionOptions, SubscriberSet] = {}
 
 
 class SubscriberSet:
@@ -150,12 +152,30 @@ class SubscriptionIndex:
         if not subscriber.options:
             subscriber.options = None
 
-    def matching_with_options(self, message: ChannelMessage) -> Iterator[SubscriberSet]:
-        """The audiences with options of a message's channel."""
+    def matching_with_options(self, message: ChannelMessage) -> tuple[list[SubscriberSet], int]:
+        """The audiences with options that get a message, and how many comparisons that took.
+
+        A filter is evaluated once, however many patterns and rates it stands beside.
+        """
+        found: list[SubscriberSet] = []
+        fields: Fields | None = None
+        # By the filter's id: the registry has one object for each.
+        results: dict[int, bool] = {}
+        terms = 0
         for pattern in message.patterns:
-            sets = self._with_options.get(pattern)
-            if sets is not None:
-                yield from sets.values()
+            for options, subscriber_set in self._with_options.get(pattern, _NO_SETS).items():
+                where = options.where
+                if where is not None:
+                    matches = results.get(id(where))
+                    if matches is None:
+                        if fields is None:
+                            fields = Fields(message.value)
+                        matches = results[id(where)] = where.matches(fields)
+                        terms += where.terms
+                    if not matches:
+                        continue
+                found.append(subscriber_set)
+        return found, terms
 
     def pattern_counts(self) -> Iterator[tuple[str, int]]:
         """Each pattern and its number of subscribers; changes meanwhile may be seen or not."""

@@ -360,6 +360,12 @@ class _ServiceCollector(Collector):
         )
         yield _histogram("ws_dispatch_cycle_seconds", "Time of a dispatch cycle", hub.stats.cycle)
         yield _gauge("ws_subscribed_patterns", "Patterns that have a subscriber", hub.patterns)
+        yield _gauge("ws_filters", "Distinct filters of all subscriptions", len(hub.filters))
+        yield _counter(
+            "ws_filter_comparisons",
+            "Comparisons of filters with live records",
+            hub.stats.filter_comparisons,
+        )
         backlogs = self._service.backlogs()
         yield _gauge(
             "ws_send_queue_backlog_bytes", "Bytes waiting in all send queues", sum(backlogs)

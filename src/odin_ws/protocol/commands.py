@@ -11,6 +11,7 @@ import attrs
 
 from odin_ws.catalogue import Catalogue
 from odin_ws.protocol.errors import CommandError, ErrorCode, shown
+from odin_ws.protocol.filters import Filter, InvalidFilter, read_filter
 from odin_ws.protocol.json_text import InvalidJson, is_encodable, load_json
 from odin_ws.protocol.position_parser import (
     read_ids,
@@ -74,7 +75,7 @@ class Subscribe:
     `positions`: say from which offsets on it is live. `snapshot`: begin with the last message of
     each channel. `since_ms`: begin with the messages of that time (epoch ms). `delivery`: None
     leaves the connection's as it is, and so does `frames`. `max_rate`: messages per second and
-    channel at most; None for all.
+    channel at most; None for all. `where`: only records that meet it.
     """
 
     id: CommandId
@@ -85,6 +86,7 @@ class Subscribe:
     delivery: Delivery | None = None
     frames: Frames | None = None
     max_rate: float | None = None
+    where: Filter | None = None
 
     def without(self, patterns: Collection[str]) -> Subscribe:
         """The command of a client that has unsubscribed from these before its turn."""
@@ -96,8 +98,8 @@ class Resume:
     """Send what `selection` names, beginning behind `positions`.
 
     `topics`: those that the positions name, with partitions or without; `ids`: the ids that they
-    had then. `snapshot`: also the last message of each channel that is not replayed. `max_rate`:
-    as of Subscribe.
+    had then. `snapshot`: also the last message of each channel that is not replayed. `max_rate`,
+    `where`: as of Subscribe.
     """
 
     id: CommandId
@@ -109,6 +111,7 @@ class Resume:
     snapshot: bool = False
     frames: Frames | None = None
     max_rate: float | None = None
+    where: Filter | None = None
 
     def without(self, patterns: Collection[str]) -> Resume:
         """The command of a client that has unsubscribed from these before its turn."""
@@ -175,16 +178,23 @@ Command = Subscribe | Resume | Reconnect | Resend | Unsubscribe | Auth | Heartbe
 
 
 def size_of(command: Command) -> int:
-    """How many patterns, positions and rejections a command holds."""
+    """How many patterns, positions, rejections and comparisons a command holds."""
     match command:
         case Resume():
-            return command.selection.size + len(command.positions) + len(command.ids)
-        case Subscribe() | Unsubscribe():
+            positions = len(command.positions) + len(command.ids)
+            return command.selection.size + positions + _terms_of(command)
+        case Subscribe():
+            return command.selection.size + _terms_of(command)
+        case Unsubscribe():
             return command.selection.size
         case Reconnect():
             return len(command.last_positions)
         case _:
             return 0
+
+
+def _terms_of(command: Subscribe | Resume) -> int:
+    return 0 if command.where is None else command.where.terms
 
 
 def patterns_of(command: Subscribe | Resume | Reconnect | Resend) -> Iterator[str]:
@@ -281,7 +291,8 @@ def _read_subscribe(command_id: CommandId, data: dict[str, Any], scope: Scope) -
         since,
         _delivery(data),
         _frames(data),
-        _max_rate(data),
+        _max_rate(data) if "max_rate" in data else None,
+        _where(data) if "where" in data else None,
     )
 
 
@@ -296,7 +307,8 @@ def _read_resume(command_id: CommandId, data: dict[str, Any], scope: Scope) -> S
         read_ids(data.get("ids", {}), scope.catalogue),
         _flag(data, "snapshot"),
         _frames(data),
-        _max_rate(data),
+        _max_rate(data) if "max_rate" in data else None,
+        _where(data) if "where" in data else None,
     )
 
 
@@ -382,6 +394,16 @@ def _max_rate(data: dict[str, Any]) -> float | None:
     )
 
 
+def _where(data: dict[str, Any]) -> Filter | None:
+    tree = data.get("where")
+    if tree is None:
+        return None
+    try:
+        return read_filter(tree, "data.where")
+    except InvalidFilter as error:
+        raise CommandError(ErrorCode.INVALID_MESSAGE, str(error)) from None
+
+
 def _choice(data: dict[str, Any], field: str, choices: type[_Choice]) -> _Choice | None:
     value = data.get(field)
     if value is None:
@@ -405,11 +427,11 @@ _Reader = Callable[[CommandId, dict[str, Any], Scope], Steps[Command]]
 # Per command the fields of its data; None where they do not matter.
 _READERS: Final[dict[str, tuple[Collection[str] | None, _Reader]]] = {
     "subscribe": (
-        (*NAMES, "positions", "snapshot", "since_ms", "delivery", "frames", "max_rate"),
+        (*NAMES, "positions", "snapshot", "since_ms", "delivery", "frames", "max_rate", "where"),
         _read_subscribe,
     ),
     "resume": (
-        (*NAMES, "positions", "ids", "snapshot", "delivery", "frames", "max_rate"),
+        (*NAMES, "positions", "ids", "snapshot", "delivery", "frames", "max_rate", "where"),
         _read_resume,
     ),
     "reconnect": (("client_id", "last_pos", "last_offset"), _read_reconnect),

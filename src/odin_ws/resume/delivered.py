@@ -8,6 +8,7 @@ from typing import Final
 from odin_ws.history import ResumeCursor
 from odin_ws.hub import Hub, LiveFrom, Subscriber
 from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.protocol.filters import Fields
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, Steps
 
@@ -28,6 +29,8 @@ class Delivered:
         self._hub = hub
         self._live = dict(subscriber.live_from)
         self._until: dict[str, LiveFrom] = {}
+        options = subscriber.options or {}
+        self._filters = {name: one.where for name, one in options.items() if one.where is not None}
 
     def __bool__(self) -> bool:
         return bool(self._live)
@@ -47,7 +50,10 @@ class Delivered:
             if live_from is None or record.offset <= self._sent_after(live_from, key):
                 continue
             until = self._until.get(pattern)
-            if until is None or record.offset <= self._sent_after(until, key):
+            if until is not None and record.offset > self._sent_after(until, key):
+                continue
+            where = self._filters.get(pattern) if self._filters else None
+            if where is None or where.matches(Fields(message.value)):
                 return True
         return False
 

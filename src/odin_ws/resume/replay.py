@@ -7,7 +7,7 @@ subscription index there is no await, so no message can be missed or doubled.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ import trio
 from odin_ws.history import Pin
 from odin_ws.hub import LiveFrom, Subscriber
 from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.protocol.filters import Fields
 from odin_ws.protocol.responses import Lost, Replayed
 from odin_ws.records import TopicPartition
 from odin_ws.resume.delivered import Delivered
@@ -94,6 +95,7 @@ class Replay:
         self._begins: Mapping[str, LiveFrom] = {}
         self._resume_cursor = start_position.resume_cursor
         self._start_position = start_position
+        self._where = start_position.options.where
         self._observer = observer
         self._finder = StartPositionFinder(context, start_position.resume_cursor)
         self._slice = TimeSlice(context.scans.wait_for_work_slice)
@@ -112,6 +114,8 @@ class Replay:
         self._has_read = False
         self._first: Mapping[TopicPartition, int] = {}
         self._has_begun = False
+        # Bytes of the log's messages before the filter.
+        self._read_bytes = 0
         self._count = 0
         self._replay_end = ReplayEnd()
 
@@ -156,9 +160,10 @@ class Replay:
         with trio.move_on_at(self._progressed_at + _PATIENCE_SECONDS) as self._patience:
             await self._finder.find(self._start_position)
             if self._start_position.snapshot:
-                beside = self._delivered.has if self._delivered else None
                 self._held.extend(
-                    await self._slice.run(self._finder.snapshot(self._start_position, beside))
+                    await self._slice.run(
+                        self._finder.snapshot(self._start_position, self._leave_out)
+                    )
                 )
             self._first = self._resume_cursor.positions()
             self._catch_up()
@@ -272,7 +277,7 @@ class Replay:
         # The wait for a turn is queueing, not a lack of progress.
         self._progressed_at = cursor.progressed_at + trio.current_time() - waited_since
         while (chunk := cursor.take()) is not None:
-            self._hold_of_log(chunk)
+            await self._hold_of_log(chunk)
             if self._slice.expired:
                 await self._slice.yield_control()
         if not self._has_begun:
@@ -291,8 +296,9 @@ class Replay:
             await self._send_held()
         chunk = cursor.take()
         if chunk is not None:
-            self._hold_of_log(chunk)
-            if not self._has_begun and self._held.size > cursor.limit:
+            await self._hold_of_log(chunk)
+            # Beside a filter little may be held, however much was read.
+            if not self._has_begun and max(self._held.size, self._read_bytes) > cursor.limit:
                 self._begin(None)
         elif self._has_begun:
             await cursor.wait()
@@ -312,11 +318,28 @@ class Replay:
             if self._context.scans.progressed_at(cursor) + _PATIENCE_SECONDS <= trio.current_time():
                 return False
 
-    def _hold_of_log(self, chunk: Chunk) -> None:
-        """Hold a chunk without the messages that live subscriptions deliver."""
-        if self._delivered:
-            chunk = chunk.filtered(lambda message: not self._delivered.has(message))
-        self._context.stats.from_log += self._held.extend([chunk])
+    @property
+    def _leave_out(self) -> Callable[[ChannelMessage], bool] | None:
+        """Whether a message is not for the client, or comes from a live subscription anyway."""
+        if self._where is None:
+            return self._delivered.has if self._delivered else None
+        where, delivered = self._where, self._delivered
+
+        def leave_out(message: ChannelMessage) -> bool:
+            return not where.matches(Fields(message.value)) or delivered.has(message)
+
+        return leave_out
+
+    async def _hold_of_log(self, chunk: Chunk) -> None:
+        """Hold a chunk without the messages that live subscriptions deliver, or a filter omits."""
+        chunks: Sequence[Chunk] = [chunk]
+        if self._where is not None:
+            self._read_bytes += chunk.size
+            # Not in one step: a filter takes longer than all else that is done with a message.
+            chunks = await self._slice.run(chunks_of(chunk.messages, self._leave_out))
+        elif self._delivered:
+            chunks = [chunk.filtered(lambda message: not self._delivered.has(message))]
+        self._context.stats.from_log += self._held.extend(chunks)
 
     # ---- history
 
@@ -328,8 +351,8 @@ class Replay:
             return
         count = 0
         if self._gathered is None:
-            # Beside live subscriptions each message would have to be looked at.
-            if self._delivered:
+            # Beside live subscriptions or a filter each message would have to be looked at.
+            if self._leave_out is not None:
                 self._begin(None)
                 return
             count = await self._slice.run(self._hub.history.count(self._resume_cursor, until))
@@ -350,8 +373,7 @@ class Replay:
         until = self._hub.stream.order if until is None else until
         history = self._hub.history
         found = await self._slice.run(history.gather(self._resume_cursor, until, _GATHERED_BYTES))
-        beside = self._delivered.has if self._delivered else None
-        chunks = await self._slice.run(chunks_of(found.messages, beside))
+        chunks = await self._slice.run(chunks_of(found.messages, self._leave_out))
         if self._moved_on:
             return False
         for key, last in found.lasts.items():
@@ -415,8 +437,9 @@ class Replay:
             self._most_newer *= 2
             return False
         chunk = [message for message in newer if self._resume_cursor.includes(message)]
-        if self._delivered:
-            chunk = [message for message in chunk if not self._delivered.has(message)]
+        leave_out = self._leave_out
+        if leave_out is not None:
+            chunk = [message for message in chunk if not leave_out(message)]
         self._context.stats.from_history += len(chunk)
         # What other subscriptions hold back is older.
         self._hub.settle(self._client.subscriber)

@@ -138,7 +138,8 @@ class StartPositionFinder:
     ) -> Steps[list[Chunk]]:
         """The last message of each channel that is not among what comes then.
 
-        `beside`: tells which of them the client is sent anyway; None where there are none.
+        `beside`: tells which of them the client is sent anyway, or does not want; None where there
+        are none.
         """
         stream = self._stream
         until = stream.order

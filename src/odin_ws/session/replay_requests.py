@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from odin_ws.history import ResumeCursor
-from odin_ws.hub import Hub, SubscriptionOptions
+from odin_ws.hub import PLAIN, Hub, SubscriptionOptions
 from odin_ws.pattern import ANY, Pattern
 from odin_ws.protocol.commands import Reconnect, Resume, Subscribe
 from odin_ws.protocol.errors import CommandError, ErrorCode
@@ -16,10 +16,12 @@ __all__ = ["start_position_of", "starts_of"]
 
 
 def start_position_of(
-    command: Subscribe | Resume, patterns: Sequence[str], hub: Hub
+    command: Subscribe | Resume,
+    patterns: Sequence[str],
+    hub: Hub,
+    options: SubscriptionOptions = PLAIN,
 ) -> StartPosition:
     """Where the admitted patterns of a command begin: one place for all of them."""
-    options = SubscriptionOptions.of(command.max_rate)
     if isinstance(command, Subscribe):
         since = command.since_ms
         resume_cursor = ResumeCursor.sharing(patterns, {})

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from odin_ws.auth.grants import not_granted
 from odin_ws.handshake.retry_after import retry_ms
-from odin_ws.hub import Hub
-from odin_ws.protocol.commands import Reconnect, size_of
+from odin_ws.hub import Hub, SubscriptionOptions
+from odin_ws.protocol.commands import Reconnect, Resume, Subscribe, size_of
 from odin_ws.protocol.errors import CommandError, ErrorCode
 from odin_ws.protocol.selection import RejectedName, Selection
 from odin_ws.session.deferred_commands import StartCommand
@@ -116,6 +116,29 @@ class SubscriptionAdmission:
         if self._limits.room(patterns) < 0:
             raise _rejected(command, ErrorCode.TOO_MANY_SUBSCRIPTIONS, self._limits.no_room)
         return memory
+
+    def options(self, command: Subscribe | Resume) -> SubscriptionOptions:
+        """The options of a command's subscriptions. Raises CommandError if there is no filter left.
+
+        All who ask for the same filter share one object.
+        """
+        where = command.where
+        if where is None:
+            return SubscriptionOptions.of(command.max_rate)
+        own = (self._client.subscriber.options or {}).values()
+        filters = {one.where for one in own if one.where is not None} | {where}
+        if len(filters) > self._limits.filters:
+            raise CommandError(
+                ErrorCode.TOO_MANY_FILTERS,
+                f"data.where: at most {self._limits.filters} different filters per connection",
+                command.id,
+            )
+        registry = self._hub.filters
+        shared = registry.share(where)
+        if shared is None:
+            message = f"data.where: the server has {registry.maximum} different filters in use"
+            raise unavailable(command, ErrorCode.TOO_MANY_FILTERS, message)
+        return SubscriptionOptions.of(command.max_rate, shared)
 
     def spend(self, command: StartCommand, size: int) -> None:
         """Count the memory that a command takes, in bytes. Raises CommandError."""

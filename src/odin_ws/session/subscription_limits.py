@@ -40,6 +40,8 @@ class SubscriptionLimits:
     stuck: float
     pattern_bytes: int = 64 << 10
     """What the patterns may have together, in UTF-8."""
+    filters: int = 10
+    """Distinct ones of one connection."""
     budget: MemoryBudget = attrs.field(factory=MemoryBudget)
     """Memory, of all connections together: if none is left, nothing new begins."""
 

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from odin_ws.history import ResumeCursor
-from odin_ws.hub import Conflation, Hub, SubscriptionOptions
+from odin_ws.hub import PLAIN, Conflation, Hub, SubscriptionOptions
 from odin_ws.protocol.commands import (
     Delivery,
     Reconnect,
@@ -215,7 +215,10 @@ class Subscriptions:
         """Carry a command out where that takes no time; else return what is to be done for it."""
         match command:
             case Subscribe(snapshot=False, since_ms=None) if self._can_tell(command):
-                self._subscribe(command, await time_slice.run(self._admit(command.selection)))
+                is_plain = command.where is None and command.max_rate is None
+                options = PLAIN if is_plain else self.admission.options(command)
+                admitted = await time_slice.run(self._admit(command.selection))
+                self._subscribe(command, admitted, options)
                 return None
             case Resend():
                 return partial(resend, command, self._client, self._context, self._responder)
@@ -244,14 +247,16 @@ class Subscriptions:
         """Whether we know where we are, where the client wants to know it."""
         return not command.positions or self._hub.stream.history_loaded.is_set()
 
-    def _subscribe(self, command: Subscribe, admitted: Admitted) -> None:
+    def _subscribe(
+        self, command: Subscribe, admitted: Admitted, options: SubscriptionOptions
+    ) -> None:
         """Make names live, all at once, and answer before any message of theirs comes."""
         subscriber, hub = self._subscriber, self._hub
         names = admitted.names
         patterns = patterns_in(names)
         self.admission.spend(command, admitted.memory)
         self._on_begun(command)
-        hub.subscribe(subscriber, patterns, options=SubscriptionOptions.of(command.max_rate))
+        hub.subscribe(subscriber, patterns, options=options)
         needed = command.positions or hub.stream.is_partial
         topics = hub.stream.catalogue.topics_of(patterns) if needed else ()
         accepted = Accepted(
@@ -268,9 +273,11 @@ class Subscriptions:
 
     def _replay_responses(self, command: Subscribe | Resume) -> Steps[ReplayResponses]:
         """What was sent already is not sent again: nothing comes twice."""
+        options = self.admission.options(command)
         admitted = yield from self._admit(command.selection)
         self.admission.spend(command, admitted.memory + REPLAY_BYTES)
-        start_position = start_position_of(command, patterns_in(admitted.names), self._hub)
+        patterns = patterns_in(admitted.names)
+        start_position = start_position_of(command, patterns, self._hub, options)
         return self._begin_in(command, start_position, admitted.names, admitted.rejected)
 
     def _reconnection(self, command: Reconnect) -> Steps[ReplayResponses]:

@@ -39,6 +39,20 @@ class SubscriberSettings:
         "bytes",
         "limit of the total length of a connection's patterns",
     )
+    ws_max_filters: int = setting(
+        "WS_MAX_FILTERS",
+        "100",
+        integer(0, 100_000),
+        "filters",
+        "limit of distinct filters (where) of all subscribers of a process",
+    )
+    ws_max_filters_per_connection: int = setting(
+        "WS_MAX_FILTERS_PER_CONNECTION",
+        "10",
+        integer(0, 100_000),
+        "filters",
+        "limit of distinct filters (where) per connection",
+    )
     ws_max_message_bytes: int = setting(
         "WS_MAX_MESSAGE_BYTES",
         str(64 << 10),

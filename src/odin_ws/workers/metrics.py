@@ -33,6 +33,8 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_scans_active": sum,
     # A pattern counts once in each worker that has a subscriber of it.
     "ws_subscribed_patterns": sum,
+    # The same holds for a filter.
+    "ws_filters": sum,
     # Shares of equal parts.
     "ws_capacity_headroom_percent": fmean,
     # Each is relative to one core: a mean would hide a worker that is full.

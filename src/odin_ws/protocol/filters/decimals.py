@@ -1,0 +1,29 @@
+"""Numbers as exact decimals: from JSON numbers, and from strings that are written as such."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+__all__ = ["MAX_NUMBER_LENGTH", "Number", "read_number"]
+
+# An integer is compared with a decimal exactly, so it is not converted.
+Number = Decimal | int
+
+MAX_NUMBER_LENGTH: Final = 128
+"""Characters of a number. Longer ones are text: no amount needs them, and all of them are read."""
+
+# As RFC 8259 has it. ASCII digits only: Decimal would take others too.
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+
+def read_number(text: str) -> Decimal | None:
+    """Return the number that a text is written as; None if it is none, or too long."""
+    if len(text) > MAX_NUMBER_LENGTH or _NUMBER.fullmatch(text) is None:
+        return None
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        # Its exponent has more than 18 digits.
+        return None

@@ -1,0 +1,197 @@
+"""Parses `where`: a tree of conditions in JSON to a filter, or to an error that names the place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from decimal import Decimal
+from math import isinf
+from typing import Any, Final, NamedTuple
+
+from odin_ws.protocol.errors import shown
+from odin_ws.protocol.filters import conditions
+from odin_ws.protocol.filters.decimals import MAX_NUMBER_LENGTH, read_number
+from odin_ws.protocol.filters.fields import Path
+from odin_ws.protocol.filters.filter import Filter, Test
+
+__all__ = ["MAX_DEPTH", "MAX_LISTED", "MAX_TERMS", "InvalidFilter", "read_filter"]
+
+MAX_TERMS: Final = 16
+"""Comparisons in one filter. Each takes 0.3 us of every record that the subscription matches."""
+
+MAX_DEPTH: Final = 8
+"""Levels of and, or and not; what one writes by hand has three."""
+
+MAX_LISTED: Final = 64
+"""Constants of one `in`, which is one comparison: they are looked up by their hash."""
+
+_MAX_TEXT: Final = 256
+"""Characters of a constant and of a field's name: a URL fits, a payload does not."""
+
+_MAX_NAMES: Final = 16
+
+_GROUPS: Final = ("and", "or")
+_ORDERS: Final = ("lt", "lte", "gt", "gte")
+_COMPARISONS: Final = ("eq", "ne", *_ORDERS, "in", "prefix", "exists")
+
+
+class InvalidFilter(Exception):
+    """A tree is no filter; `place` is where, as a path from `where` on."""
+
+    def __init__(self, place: str, message: str) -> None:
+        super().__init__(f"{place}: {message}")
+
+
+class _Part(NamedTuple):
+    """A part of a filter: its canonical form, its test, its comparisons."""
+
+    key: Hashable
+    test: Test
+    terms: int
+
+
+def read_filter(tree: Any, place: str = "where") -> Filter:
+    """Read a tree of conditions. Raises InvalidFilter.
+
+    Two trees that differ only in the order of conditions, or in how numbers are written, are the
+    same filter.
+    """
+    part = _read(tree, place, 1)
+    if part.terms > MAX_TERMS:
+        raise InvalidFilter(place, f"at most {MAX_TERMS} comparisons, not {part.terms}")
+    return Filter(part.key, part.test, part.terms, tree)
+
+
+def _read(tree: Any, place: str, depth: int) -> _Part:
+    if not isinstance(tree, dict):
+        raise InvalidFilter(place, "an object is needed")
+    if depth > MAX_DEPTH:
+        raise InvalidFilter(place, f"nested more than {MAX_DEPTH} deep")
+    if "field" in tree:
+        return _read_field(tree, place)
+    allowed = (*_GROUPS, "not", "field")
+    if len(tree) != 1 or not tree.keys() <= set(allowed):
+        given = shown(", ".join(tree)) or "nothing"
+        raise InvalidFilter(place, f"one of {', '.join(allowed)} is needed, not {given}")
+    ((kind, value),) = tree.items()
+    if kind == "not":
+        return _negated(_read(value, f"{place}.not", depth + 1))
+    return _read_group(kind, value, f"{place}.{kind}", depth)
+
+
+def _read_group(kind: str, value: Any, place: str, depth: int) -> _Part:
+    if not isinstance(value, list) or not value:
+        raise InvalidFilter(place, "a list of one or more conditions is needed")
+    if len(value) > MAX_TERMS:
+        raise InvalidFilter(place, f"at most {MAX_TERMS} conditions")
+    parts = [_read(one, f"{place}[{number}]", depth + 1) for number, one in enumerate(value)]
+    return _joined(kind, parts)
+
+
+def _joined(kind: str, parts: Sequence[_Part]) -> _Part:
+    """Parts joined by `and` or `or`, each once."""
+    distinct = {part.key: part for part in parts}
+    if len(distinct) == 1:
+        (one,) = distinct.values()
+        return one
+    join = conditions.all_of if kind == "and" else conditions.any_of
+    tests = [part.test for part in distinct.values()]
+    terms = sum(part.terms for part in distinct.values())
+    return _Part((kind, frozenset(distinct)), join(tests), terms)
+
+
+def _negated(part: _Part) -> _Part:
+    return _Part(("not", part.key), conditions.negated(part.test), part.terms)
+
+
+def _read_field(tree: dict[str, Any], place: str) -> _Part:
+    name = tree["field"]
+    path = _read_path(name, f"{place}.field")
+    unknown = tree.keys() - {"field", *_COMPARISONS}
+    if unknown or len(tree) == 1:
+        given = f"not {shown(', '.join(sorted(unknown)))}" if unknown else "none is given"
+        raise InvalidFilter(place, f"beside field: {', '.join(_COMPARISONS)}; {given}")
+    parts = [
+        _read_comparison(name, path, kind, value, f"{place}.{kind}")
+        for kind, value in tree.items()
+        if kind != "field"
+    ]
+    return _joined("and", parts)
+
+
+def _read_path(name: Any, place: str) -> Path:
+    if isinstance(name, str) and 0 < len(name) <= _MAX_TEXT:
+        path = tuple(name.split("."))
+        if len(path) <= _MAX_NAMES and all(path):
+            return path
+    raise InvalidFilter(
+        place,
+        f"one to {_MAX_NAMES} names, joined by dots, of at most {_MAX_TEXT} characters together",
+    )
+
+
+def _read_comparison(name: str, path: Path, kind: str, value: Any, place: str) -> _Part:
+    match kind:
+        case "exists":
+            if not isinstance(value, bool):
+                raise InvalidFilter(place, "true or false")
+            part = _Part(("exists", name), conditions.exists(name, path), 1)
+            return part if value else _negated(part)
+        case "prefix":
+            text = _read_text(value, place)
+            return _Part(("prefix", name, text), conditions.has_prefix(name, path, text), 1)
+        case "in":
+            return _read_in(name, path, value, place)
+        case "eq" | "ne":
+            constants = [_read_constant(value, place)]
+            part = _among(name, path, constants)
+            return part if kind == "eq" else _negated(part)
+        case _:
+            constant = _read_constant(value, place)
+            if constant is None or isinstance(constant, bool):
+                raise InvalidFilter(place, "a number or a string")
+            test = conditions.ORDERS[kind]
+            return _Part((kind, name, constant), test(name, path, constant), 1)
+
+
+def _read_in(name: str, path: Path, value: Any, place: str) -> _Part:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_LISTED:
+        raise InvalidFilter(
+            place, f"a list of 1 to {MAX_LISTED} numbers, strings, true, false, null"
+        )
+    constants = [_read_constant(one, f"{place}[{number}]") for number, one in enumerate(value)]
+    return _among(name, path, constants)
+
+
+_Constant = Decimal | str | bool | None
+
+
+def _among(name: str, path: Path, constants: Collection[_Constant]) -> _Part:
+    # By kind: true and 1 are equal in Python.
+    literals = frozenset(one for one in constants if one is None or isinstance(one, bool))
+    others = frozenset(one for one in constants if isinstance(one, Decimal | str))
+    test = conditions.among(name, path, others, literals)
+    return _Part(("in", name, others, literals), test, 1)
+
+
+def _read_constant(value: Any, place: str) -> _Constant:
+    """A constant; a string that is written as a number is that number."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        text = _read_text(value, place)
+        number = read_number(text)
+        return text if number is None else number
+    if isinstance(value, int) or (isinstance(value, float) and not isinf(value)):
+        # A float as it is usually written: 0.1, and not what is next to it in binary.
+        return Decimal(repr(value))
+    raise InvalidFilter(
+        place,
+        "a number, a string, true, false or null; a number beyond a double is written as a string "
+        f"of at most {MAX_NUMBER_LENGTH} characters",
+    )
+
+
+def _read_text(value: Any, place: str) -> str:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        raise InvalidFilter(place, f"a string of at most {_MAX_TEXT} characters")
+    return value

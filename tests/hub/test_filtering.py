@@ -1,0 +1,206 @@
+"""`where`: subscribers get the records that meet their filter, which is evaluated once for all."""
+
+# ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from odin_ws.hub import Hub, SubscriptionOptions
+from odin_ws.protocol.filters import Fields, Filter, read_filter
+from odin_ws.records import Record
+from odin_ws.steps import finish
+from tests.factories import record
+from tests.hub.hub_driver import Client, dispatching, make_hub
+from tests.hub.joins import join
+
+LARGE = {"field": "data.amount", "gte": 1000}
+BUYS = {"field": "data.side", "eq": "buy"}
+
+
+def join_where(
+    hub: Hub,
+    where: Any,
+    *patterns: str,
+    max_rate: float | None = None,
+    client: Client | None = None,
+) -> Client:
+    """A client that has subscribed to some patterns with a filter."""
+    client = client or Client()
+    shared = hub.filters.share(read_filter(where))
+    options = SubscriptionOptions.of(max_rate, shared)
+    hub.subscribe(client.subscriber, patterns, options=options)
+    return client
+
+
+def trade(amount: str, offset: int, side: str = "buy", token: bytes = b"BTC") -> Record:
+    """A record of a trade."""
+    value = b'{"type":"","data":{"amount":"%b","side":"%b"}}' % (amount.encode(), side.encode())
+    return record(token, value, offset=offset)
+
+
+async def test_only_what_meets_the_filter_comes(autojump_clock: MockClock) -> None:
+    """Numbered without holes; positions are the hub's, past all that does not come."""
+    hub = make_hub()
+    large, all_of_it = join_where(hub, LARGE, "*.trade"), join(hub, "*.trade")
+    async with dispatching(hub) as feeder:
+        await feeder.publish(trade("1500.2", 0), trade("9", 1), trade("1000", 2), trade("x", 3))
+    assert [(one["seq"], one["pos"]) for one in large.messages] == [(1, "0-0"), (2, "0-2")]
+    assert len(all_of_it.messages) == 4
+    assert hub.sent_positions(large.subscriber, ["odin.trades"]) == {"odin.trades": {0: 3}}
+
+
+async def test_a_filter_is_evaluated_once_for_all_who_share_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over patterns, rates and clients; the value is parsed once, and only if a filter looks."""
+    parsed: list[bytes] = []
+    original = Fields.__init__
+
+    def count(self: Fields, value: bytes) -> None:
+        parsed.append(value)
+        original(self, value)
+
+    monkeypatch.setattr(Fields, "__init__", count)
+    hub = make_hub()
+    clients = [join_where(hub, LARGE, "*.trade") for _ in range(20)]
+    clients.append(join_where(hub, {"and": [LARGE, LARGE]}, "BTC.trade", "*.*"))
+    clients.append(join_where(hub, LARGE, "*.trade", max_rate=1))
+    join_where(hub, {"or": [LARGE, BUYS]}, "*.trade")
+    async with dispatching(hub) as feeder:
+        await feeder.publish(trade("1500.2", 0))
+        assert hub.stats.filter_comparisons == 1 + 2
+        assert len(parsed) == 1
+        await feeder.publish(record(topic="odin.social"))
+        assert hub.stats.filter_comparisons == 1 + 2 + 1
+    assert all(client.positions == ["0-0"] for client in clients)
+    assert len({id(client.writes[0]) for client in clients[:20]}) == 1
+    assert len(hub.filters) == 2
+
+
+async def test_several_subscriptions_bring_what_any_of_them_does(
+    autojump_clock: MockClock,
+) -> None:
+    """Each record once and in order, whichever filters it meets."""
+    hub = make_hub()
+    client = join_where(hub, LARGE, "*.trade")
+    join_where(hub, BUYS, "BTC.trade", client=client)
+    join(hub, "ETH.trade", client=client)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(
+            trade("1", 0, "sell"),
+            trade("1", 1, "buy"),
+            trade("2000", 2, "buy"),
+            trade("2000", 3, "sell"),
+            trade("1", 4, "sell", b"ETH"),
+            trade("1", 5, "buy", b"SOL"),
+        )
+    assert client.positions == ["0-1", "0-2", "0-3", "0-4"]
+
+
+async def test_another_filter_for_the_same_pattern_replaces_the_first(
+    autojump_clock: MockClock,
+) -> None:
+    """And the first is forgotten with its last subscriber; without a filter all comes."""
+    hub = make_hub()
+    client = join_where(hub, LARGE, "*.trade")
+    async with dispatching(hub) as feeder:
+        await feeder.publish(trade("1", 0))
+        join_where(hub, BUYS, "*.trade", client=client)
+        assert len(hub.filters) == 1
+        await feeder.publish(trade("1", 1), trade("2000", 2, "sell"))
+        join(hub, "*.trade", client=client)
+        assert len(hub.filters) == 0
+        await feeder.publish(trade("1", 3, "sell"))
+    assert client.positions == ["0-1", "0-3"]
+
+
+async def test_filters_are_let_go_of_with_their_subscribers(autojump_clock: MockClock) -> None:
+    """By unsubscribing, or by leaving."""
+    hub = make_hub()
+    first, second = join_where(hub, LARGE, "*.trade"), join_where(hub, BUYS, "BTC.trade")
+    assert (len(hub.filters), hub.patterns) == (2, 2)
+    hub.unsubscribe(first.subscriber, ["*.trade"])
+    assert (len(hub.filters), hub.patterns) == (1, 1)
+    finish(hub.leave(second.subscriber))
+    assert (len(hub.filters), hub.patterns) == (0, 0)
+    assert not hub.has_subscriber("BTC.trade")
+
+
+async def test_at_a_rate_the_newest_that_meets_the_filter_comes(
+    autojump_clock: MockClock,
+) -> None:
+    """What does not meet it neither replaces anything nor counts as skipped."""
+    hub = make_hub()
+    client = join_where(hub, LARGE, "*.trade", max_rate=1)
+    async with dispatching(hub) as feeder:
+        for offset, amount in enumerate(["2000", "1", "3000", "4000", "5"]):
+            await feeder.publish(trade(amount, offset))
+        await trio.sleep(1.1)
+    assert [(one["seq"], one["pos"]) for one in client.messages] == [(1, "0-0"), (3, "0-3")]
+    assert client.messages[1]["skipped"] == 1
+
+
+async def test_what_is_held_back_is_skipped_when_a_newer_one_comes_by_a_filter(
+    autojump_clock: MockClock,
+) -> None:
+    """A ticker does not go back: the message that replaces it says so."""
+    hub = make_hub()
+    client = join_where(hub, LARGE, "*.trade")
+    hub.subscribe(client.subscriber, ["BTC.trade"], options=SubscriptionOptions.of(1))
+    async with dispatching(hub) as feeder:
+        await feeder.publish(trade("1", 0))
+        await feeder.publish(trade("2", 1))
+        await feeder.publish(trade("3", 2))
+        await feeder.publish(trade("4000", 3))
+        await feeder.publish(trade("5", 4))
+        await trio.sleep(2)
+    said = [(one["seq"], one.get("skipped", 0), one["pos"]) for one in client.messages]
+    assert said == [(1, 0, "0-0"), (4, 2, "0-3"), (5, 0, "0-4")]
+    assert not any("ahead" in one for one in client.messages)
+    assert hub.stats.messages_skipped == 2
+
+
+async def test_what_was_sent_is_found_again_by_its_number(autojump_clock: MockClock) -> None:
+    """Without what the filter has left out."""
+    hub = make_hub()
+    client = join_where(hub, LARGE, "*.trade")
+    join(hub, "ETH.*", client=client)
+    async with dispatching(hub) as feeder:
+        await feeder.publish(trade("1", 0), trade("2000", 1), trade("3", 2, token=b"ETH"))
+        first, found = finish(hub.sent(client.subscriber))
+    again = {number: f"0-{one.record.offset}" for number, one in enumerate(found, first)}
+    assert again == {one["seq"]: one["pos"] for one in client.messages} == {1: "0-1", 2: "0-2"}
+
+
+async def test_expensive_filters_make_cycles_smaller(autojump_clock: MockClock) -> None:
+    """Comparisons count as bytes that a cycle reads, so other tasks have their turns."""
+    hub = make_hub(cycle_bytes=64 << 10)
+    several = [{"field": f"a{number}", "eq": number} for number in range(16)]
+    clients = [
+        join_where(hub, {"or": [*several[:15], {"field": "b", "eq": number}]}, "*.trade")
+        for number in range(50)
+    ]
+    moved: list[int] = []
+    async with dispatching(hub) as feeder:
+        feeder.put(*(trade("1", offset) for offset in range(100)))
+        while len(moved) < 100 and (not moved or moved[-1] < 99):
+            await hub.stream.wait_moved()
+            moved.append(hub.stream.positions["odin.trades"][0])
+    # 50 filters of 16 comparisons: eleven records fill a cycle, else all would be in one.
+    assert len(moved) >= 5
+    assert hub.stats.filter_comparisons == 100 * 50 * 16
+    assert not any(client.messages for client in clients)
+
+
+async def test_a_filter_is_an_object_for_its_life(autojump_clock: MockClock) -> None:
+    """The registry keeps none that nobody uses."""
+    hub = make_hub()
+    shared = hub.filters.share(read_filter(LARGE))
+    assert isinstance(shared, Filter)
+    del shared
+    assert len(hub.filters) == 0

@@ -1,0 +1,240 @@
+"""What users expect of filters, and what hostile ones cannot do."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odin_ws.protocol.filters import Fields, FilterRegistry, InvalidFilter, read_filter
+from odin_ws.protocol.filters.decimals import MAX_NUMBER_LENGTH
+from odin_ws.protocol.filters.parser import MAX_DEPTH, MAX_LISTED, MAX_TERMS
+
+
+def matches(tree: Any, value: Any) -> bool:
+    """Whether a value, or its JSON text, meets a condition."""
+    text = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return read_filter(tree).matches(Fields(text))
+
+
+@pytest.mark.parametrize(
+    "amount", ["1500.2", "1000", "1e3", "1000.0", 1000, 1500.2, "1e400"], ids=repr
+)
+def test_amounts_as_strings_are_numbers(amount: object) -> None:
+    """Odin's amounts are strings of decimals; 9 is less than 1000, although its text is not."""
+    tree = {"field": "data.amount", "gte": 1000}
+    assert matches(tree, {"data": {"amount": amount}})
+    assert not matches({"not": tree}, {"data": {"amount": amount}})
+
+
+@pytest.mark.parametrize(
+    "amount", ["999.999", "9", -1500, "", "1,500", "1500 ", None, True, [2000]]
+)
+def test_what_is_less_or_no_number_is_not_at_least(amount: object) -> None:
+    """Nothing is guessed of what is no number."""
+    assert not matches({"field": "data.amount", "gte": 1000}, {"data": {"amount": amount}})
+
+
+def test_numbers_are_exact() -> None:
+    """No double stands between a value and a constant, also where JSON numbers are longer."""
+    assert matches({"field": "a", "eq": 0.1}, {"a": "0.1"})
+    assert matches({"field": "a", "eq": 0.1}, b'{"a":0.10}')
+    assert not matches({"field": "a", "eq": 0.1}, b'{"a":0.1000000000000000055511151231257827}')
+    assert matches({"field": "a", "gt": "9007199254740992"}, b'{"a":9007199254740993}')
+    assert matches({"field": "a", "gt": "18446744073709551616"}, b'{"a":18446744073709551617}')
+    assert not matches({"field": "a", "eq": "18446744073709551616"}, b'{"a":18446744073709551617}')
+
+
+@pytest.mark.parametrize(
+    "number",
+    [b"1e400", b"-1e400", b"1e-400", b"1e999999999999999999", b"1e9999999999999999999999"],
+    ids=repr,
+)
+def test_numbers_beyond_doubles_are_harmless(number: bytes) -> None:
+    """As JSON numbers and as strings; an exponent that nobody can write is no number."""
+    for text in (b'{"a":%b}' % number, b'{"a":"%b"}' % number):
+        begun = time.perf_counter()
+        if len(number) < 22:
+            assert matches({"field": "a", "lt": 5}, text) is (
+                number != b"1e400" and b"1e9" not in number
+            )
+        matches({"field": "a", "in": [1, "x", "1e400"]}, text)
+        assert time.perf_counter() - begun < 0.1
+
+
+def test_long_numbers_are_text() -> None:
+    """What is read of a value is bounded, whatever stands in it."""
+    digits = "1" * (MAX_NUMBER_LENGTH + 1)
+    assert matches({"field": "a", "gt": 5}, {"a": digits[:-1]})
+    assert not matches({"field": "a", "gt": 5}, {"a": digits})
+    assert not matches({"field": "a", "gt": 5}, b'{"a":%b.5}' % digits.encode())
+    begun = time.perf_counter()
+    matches({"field": "a", "gt": 5}, {"a": "9" * 500_000})
+    matches({"field": "a", "gt": 5}, b'{"b":1.5,"a":%b}' % (b"9" * 500_000))
+    assert time.perf_counter() - begun < 1
+
+
+def test_strings_that_are_no_numbers_have_an_order_too() -> None:
+    """By code points: ISO dates come in order; numbers and other strings are not compared."""
+    tree = {"field": "at", "gte": "2026-11-30"}
+    assert matches(tree, {"at": "2026-12-01T00:00:00Z"})
+    assert not matches(tree, {"at": "2026-11-29"})
+    assert not matches(tree, {"at": 2027})
+    assert not matches(tree, {"at": "2027"})
+
+
+def test_a_missing_field_meets_only_what_is_negative() -> None:
+    """`ne` is the opposite of `eq`, and exists tells them apart; null is there."""
+    assert matches({"field": "a", "ne": 1}, {})
+    assert not matches({"field": "a", "ne": 1, "exists": True}, {})
+    assert not matches({"field": "a", "eq": None}, {})
+    assert matches({"field": "a", "eq": None, "exists": True}, {"a": None})
+    assert matches({"field": "a.b", "exists": False}, {"a": [{"b": 1}]})
+    assert matches({"field": "a.b", "exists": False}, {"a.b": 1})
+
+
+def test_true_is_not_one() -> None:
+    """Though it is in Python."""
+    for value, constant in ((True, 1), (1, True), (False, 0), (0, False), ("true", True)):
+        assert not matches({"field": "a", "eq": constant}, {"a": value})
+        assert not matches({"field": "a", "in": [constant, "x"]}, {"a": value})
+    assert read_filter({"field": "a", "eq": True}) != read_filter({"field": "a", "eq": 1})
+
+
+def test_values_that_orjson_does_not_read() -> None:
+    """Half a surrogate pair and numbers beyond doubles are valid; others in them are found."""
+    value = b'{"a":"\\ud83d","b":1e400,"c":"5"}'
+    assert matches({"field": "c", "eq": 5}, value)
+    assert matches({"field": "a", "prefix": "\ud83d"}, value)
+    assert matches({"field": "b", "gt": 1e308}, value)
+
+
+def test_deep_values() -> None:
+    """As deep as the server takes: fields are found, and what Python cannot read is no number."""
+    for depth in (400, 990):
+        text = b'{"a":"7","x":1.5,"b":%b}' % (b"[" * depth + b"]" * depth)
+        assert matches({"field": "a", "eq": 7}, text)
+        assert not matches({"field": "x", "gt": 2}, text)
+
+
+INVALID: list[tuple[Any, str]] = [
+    ([], "where: an object"),
+    ({}, "where: one of and, or, not, field is needed, not nothing"),
+    ({"fields": "a", "eq": 1}, "where: one of and, or, not, field is needed, not fields, eq"),
+    ({"and": [], "or": []}, "where: one of"),
+    ({"and": []}, "where.and: a list of one or more"),
+    ({"or": {"field": "a", "eq": 1}}, "where.or: a list of one or more"),
+    ({"and": [{"field": "a", "eq": 1}, 5]}, "where.and[1]: an object"),
+    ({"not": []}, "where.not: an object"),
+    ({"field": "a"}, "where: beside field: eq, ne, "),
+    ({"field": "a", "equals": 1}, "where: beside field: eq, ne, "),
+    ({"field": "a", "eq": 1, "and": []}, "where: beside field: eq, ne, "),
+    ({"field": "", "eq": 1}, "where.field: one to"),
+    ({"field": "a..b", "eq": 1}, "where.field: one to"),
+    ({"field": ["a"], "eq": 1}, "where.field: one to"),
+    ({"field": ".".join("a" * 17), "eq": 1}, "where.field: one to"),
+    ({"field": "a" * 257, "eq": 1}, "where.field: one to"),
+    ({"field": "a", "eq": []}, "where.eq: a number, a string, true"),
+    ({"field": "a", "eq": float("inf")}, "where.eq: a number, a string, true"),
+    ({"field": "a", "gte": None}, "where.gte: a number or a string"),
+    ({"field": "a", "lt": True}, "where.lt: a number or a string"),
+    ({"field": "a", "in": []}, "where.in: a list of 1 to"),
+    ({"field": "a", "in": "abc"}, "where.in: a list of 1 to"),
+    ({"field": "a", "in": list(range(MAX_LISTED + 1))}, "where.in: a list of 1 to"),
+    ({"field": "a", "in": [1, {}]}, "where.in[1]: a number, a string"),
+    ({"field": "a", "prefix": 1}, "where.prefix: a string"),
+    ({"field": "a", "prefix": "x" * 257}, "where.prefix: a string"),
+    ({"field": "a", "exists": 1}, "where.exists: true or false"),
+    (
+        {"and": [{"not": {"field": "a", "eq": {}}}]},
+        "where.and[0].not.eq: a number, a string",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tree", "message"), INVALID, ids=repr)
+def test_what_is_no_filter_is_told_where(tree: Any, message: str) -> None:
+    """The error names the place in the tree, and what is allowed there."""
+    with pytest.raises(InvalidFilter) as caught:
+        read_filter(tree)
+    assert str(caught.value).startswith(message)
+    assert len(str(caught.value)) < 400
+
+
+def test_trees_are_bounded() -> None:
+    """In comparisons and in depth; what repeats counts once."""
+    several = [{"field": "a", "eq": number} for number in range(MAX_TERMS + 1)]
+    assert read_filter({"or": several[:-1]}).terms == MAX_TERMS
+    halves = {"and": [{"or": several[:9]}, {"or": several[8:]}]}
+    too_many: list[Any] = [{"or": several}, halves]
+    for one in too_many:
+        with pytest.raises(InvalidFilter, match=f"at most {MAX_TERMS}"):
+            read_filter(one)
+    assert read_filter({"or": several[:1] * MAX_TERMS}).terms == 1
+    tree: Any = {"field": "a", "eq": 1}
+    for _ in range(MAX_DEPTH - 1):
+        tree = {"not": tree}
+    read_filter(tree)
+    with pytest.raises(InvalidFilter, match="nested more than"):
+        read_filter({"not": tree})
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text() | st.sampled_from(["and", "or", "not", "field", "eq", "in", "gte"]), inner
+        )
+    ),
+)
+
+
+@given(json_values, st.dictionaries(st.text(max_size=3), json_values))
+def test_any_tree_is_a_filter_or_an_error(tree: Any, value: dict[str, Any]) -> None:
+    """And a filter looks at any value without an exception."""
+    try:
+        one = read_filter(tree)
+    except InvalidFilter:
+        return
+    try:
+        text = json.dumps(value, allow_nan=False).encode()
+    except ValueError:
+        return
+    one.matches(Fields(text))
+
+
+def test_a_filter_is_shared_while_it_is_used() -> None:
+    """One object however many ask for it, and a bound on different ones."""
+    registry = FilterRegistry(2)
+    first = registry.share(read_filter({"field": "a", "eq": 1}))
+    assert registry.share(read_filter({"field": "a", "eq": "1.0"})) is first
+    second = registry.share(read_filter({"field": "a", "eq": 2}))
+    assert registry.share(read_filter({"field": "a", "eq": 3})) is None
+    assert registry.share(read_filter({"field": "a", "eq": 2})) is second
+    del second
+    gc.collect()
+    assert len(registry) == 1
+    assert registry.share(read_filter({"field": "a", "eq": 3})) is not None
+
+
+def test_a_value_is_parsed_when_a_filter_looks_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many filters and fields there are."""
+    parsed: list[bytes] = []
+
+    def load(text: bytes) -> Any:
+        parsed.append(text)
+        return json.loads(text)
+
+    monkeypatch.setattr("odin_ws.protocol.filters.fields.load_json", load)
+    fields = Fields(b'{"a":"1","b":2}')
+    assert parsed == []
+    for number in range(5):
+        for name in ("a", "b"):
+            read_filter({"field": name, "gte": number}).matches(fields)
+    assert len(parsed) == 1

@@ -1,0 +1,176 @@
+"""`where` through the whole server: live, replayed, from history and from Kafka; limits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+
+from odin_ws.settings import Settings
+from odin_ws.testing.scenario import Scenario, ScenarioClient, open_scenario
+
+LARGE = {"field": "data.amount", "gte": 1000}
+
+
+def trades(scenario: Scenario, *amounts: object, of: str = "BTC") -> None:
+    """Publish trades of these amounts."""
+    for amount in amounts:
+        scenario.publish(of, "trade", {"amount": amount})
+
+
+def amounts(messages: list[dict[str, Any]]) -> list[object]:
+    """What was published with each message."""
+    return [one["data"]["data"]["amount"] for one in messages]
+
+
+async def rest(client: ScenarioClient, seconds: float = 1) -> list[dict[str, Any]]:
+    """The messages of the next seconds."""
+    found = []
+    with trio.move_on_after(seconds):
+        while True:
+            found.append(await client.message())
+    return found
+
+
+@contextlib.asynccontextmanager
+async def forgetful() -> AsyncIterator[Scenario]:
+    """A server that has only Kafka to replay from."""
+    async with open_scenario(Settings(ws_history_bytes=0), partitions=3) as scenario:
+        yield scenario
+
+
+async def test_live_messages_are_those_that_meet_the_filter(odin_scenario: Scenario) -> None:
+    """Beside a subscription without one, on the same connection."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"], where=LARGE)
+    await client.subscribe(channels=["ETH.trade"])
+    trades(odin_scenario, "1500.2", "9", 1000, 999.9)
+    trades(odin_scenario, "1", of="ETH")
+    assert sorted(map(str, amounts(await rest(client)))) == ["1", "1000", "1500.2"]
+
+
+@pytest.mark.odin_settings(ws_positions_interval_seconds=1)
+async def test_positions_move_past_what_is_filtered_out(odin_scenario: Scenario) -> None:
+    """A notice says so, so a client that hears of nothing can resume from there."""
+    client = await odin_scenario.connect()
+    await client.subscribe(channels=["BTC.trade"], where=LARGE, positions=True)
+    trades(odin_scenario, *range(20))
+    await trio.sleep(3)
+    notice = await client.answer()
+    while (notice := await client.answer())["type"] == "positions":
+        if sum(notice["positions"]["odin.trades"].values()) > -12:
+            break
+    assert max(notice["positions"]["odin.trades"].values()) == 19
+    again = await odin_scenario.connect()
+    ack = await again.resume(notice["positions"], channels=["BTC.trade"], where=LARGE)
+    assert (ack["recovered"], ack["replayed"]) == (True, 0)
+
+
+async def test_a_resume_replays_what_meets_the_filter(odin_scenario: Scenario) -> None:
+    """Counted after the filter; then live messages go on with it."""
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=["*.trade"], positions=True)
+    trades(odin_scenario, "1", "2000", "2", "3000")
+    await trio.sleep(1)
+    again = await odin_scenario.connect()
+    resumed = await again.resume(ack["positions"], channels=["*.trade"], where=LARGE)
+    assert (resumed["recovered"], resumed["replayed"]) == (True, 2)
+    trades(odin_scenario, "3", "4000")
+    messages = await rest(again)
+    assert amounts(messages) == ["2000", "3000", "4000"]
+    assert [one.get("replay", False) for one in messages] == [True, True, False]
+
+
+async def test_a_snapshot_and_a_time_are_filtered_too(odin_scenario: Scenario) -> None:
+    """The last message of a channel comes if it meets the filter, and not an older one instead."""
+    trades(odin_scenario, "2000", "1")
+    trades(odin_scenario, "1", "3000", of="ETH")
+    await trio.sleep(1)
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=["*.trade"], where=LARGE, snapshot=True)
+    assert ack["replayed"] == 1
+    assert amounts(await rest(client)) == ["3000"]
+    other = await odin_scenario.connect()
+    ack = await other.subscribe(channels=["*.trade"], where=LARGE, since_ms=0)
+    assert ack["replayed"] == 2
+    assert sorted(map(str, amounts(await rest(other)))) == ["2000", "3000"]
+
+
+async def test_a_replay_from_kafka_is_filtered(autojump_clock: object) -> None:  # noqa: ARG001
+    """Positions go past all that was read, and the count is that of what comes."""
+    async with forgetful() as scenario:
+        trades(scenario, *("2000" if number % 10 == 0 else "1" for number in range(100)))
+        await trio.sleep(1)
+        client = await scenario.connect()
+        ack = await client.subscribe(channels=["*.trade"], where=LARGE, since_ms=0, positions=True)
+        assert ack["replayed"] == 10
+        trades(scenario, "5", "5000")
+        assert amounts(await rest(client)) == ["2000"] * 10 + ["5000"]
+
+
+async def test_a_long_replay_of_nothing_begins_all_the_same(
+    autojump_clock: object,  # noqa: ARG001
+) -> None:
+    """The answer comes when much was read, though no message of it is for the client."""
+    async with forgetful() as scenario:
+        for _ in range(40):
+            trades(scenario, "1" + " " * 100_000)
+        trades(scenario, "7000")
+        client = await scenario.connect()
+        ack = await client.subscribe(channels=["*.trade"], where=LARGE, since_ms=0)
+        assert ack["replayed"] is None
+        assert amounts(await rest(client, 5)) == ["7000"]
+        complete = await client.answer()
+        assert (complete["type"], complete["count"]) == ("replay_complete", 1)
+
+
+async def test_a_replay_beside_a_filtered_subscription_brings_the_others(
+    odin_scenario: Scenario,
+) -> None:
+    """What the live filter has left out is replayed, and what it has brought is not."""
+    client = await odin_scenario.connect()
+    ack = await client.subscribe(channels=["*.trade"], where=LARGE, positions=True)
+    trades(odin_scenario, "1", "2000", "2")
+    assert amounts(await rest(client)) == ["2000"]
+    await client.resume(ack["positions"], channels=["BTC.trade"])
+    assert amounts(await rest(client)) == ["1", "2"]
+    trades(odin_scenario, "3", "4000")
+    assert amounts(await rest(client)) == ["3", "4000"]
+
+
+@pytest.mark.odin_settings(ws_max_filters=2, ws_max_filters_per_connection=1)
+async def test_filters_are_limited(odin_scenario: Scenario) -> None:
+    """Per connection and in all; the same filter in other words is the same."""
+    clients = [await odin_scenario.connect() for _ in range(3)]
+    filters = [{"field": "a", "eq": number} for number in range(3)]
+    for client, where in zip(clients[:2], filters[:2], strict=True):
+        assert (await client.subscribe(channels=["BTC.trade"], where=where))["subscribed"]
+    error = await clients[0].subscribe(channels=["ETH.trade"], where=filters[1])
+    assert (error["code"], error["retry"]) == ("TOO_MANY_FILTERS", False)
+    assert "data.where: at most 1 different filters per connection" in error["message"]
+    again = {"and": [{"field": "a", "in": ["0.0"]}]}
+    assert (await clients[0].subscribe(channels=["ETH.trade"], where=again))["subscribed"]
+    for command, more in (
+        ("subscribe", {}),
+        ("subscribe", {"snapshot": True}),
+        ("resume", {"positions": {}}),
+    ):
+        error = await clients[2].command(command, channels=["ETH.trade"], where=filters[2], **more)
+        assert (error["code"], error["retry"]) == ("TOO_MANY_FILTERS", True)
+        assert "retry_ms" in error
+    await clients[0].unsubscribe(channels=["BTC.trade", "ETH.trade"])
+    assert (await clients[2].subscribe(channels=["ETH.trade"], where=filters[2]))["subscribed"]
+
+
+async def test_an_invalid_filter_changes_nothing(odin_scenario: Scenario) -> None:
+    """The error names the place."""
+    client = await odin_scenario.connect()
+    where = {"and": [LARGE, {"field": "x", "above": 1}]}
+    error = await client.subscribe(channels=["BTC.trade"], where=where)
+    assert error["code"] == "INVALID_MESSAGE"
+    assert error["message"].startswith("data.where.and[1]: beside field: eq, ne, lt")
+    trades(odin_scenario, "2000")
+    assert await client.silence(1)
