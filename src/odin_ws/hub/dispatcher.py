@@ -159,8 +159,8 @@ class Hub:
 
     def subscribers_of(self, message: ChannelMessage) -> int:
         """How many subscribe to a message; whoever has two patterns that match counts twice."""
-        found = (*self._index.matching(message), *self._index.matching_with_options(message))
-        return sum(len(one.members) for one in found)
+        with_options, _ = self._index.matching_with_options(message)
+        return sum(len(one.members) for one in (*self._index.matching(message), *with_options))
 
     def pattern_counts(self) -> Iterator[tuple[str, int]]:
         """Each pattern that has a subscriber, with their number."""

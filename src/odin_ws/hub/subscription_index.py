@@ -6,7 +6,7 @@ Subscriptions with options have tables of their own, which cost nothing while no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from odin_ws.hub.subscriber import Due, Subscriber
 from odin_ws.hub.subscription_options import PLAIN, SubscriptionOptions
