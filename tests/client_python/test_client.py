@@ -126,6 +126,19 @@ async def test_positions_survive_json(server: FakeServer) -> None:
         assert json.dumps(client.positions) == kept
 
 
+async def test_checkpoint_resumes_with_positions_and_ids(server: FakeServer) -> None:
+    """It survives JSON, and its parts are options of the next client."""
+    async with server.follow() as client:
+        await (await server.attempt()).accept(START, ids={"odin.trades": "id1"})
+        await take(client, Subscribed)
+        kept = json.dumps(client.checkpoint())
+    async with server.follow(**json.loads(kept)):
+        command = await (await server.attempt()).accept()
+        assert command["type"] == "resume"
+        assert command["data"]["positions"] == START
+        assert command["data"]["ids"] == {"odin.trades": "id1"}
+
+
 async def test_only_messages_on_request(server: FakeServer) -> None:
     """`messages()` passes over everything else."""
     async with server.follow() as client:

@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
-from wsproto.utilities import RemoteProtocolError
 
 if TYPE_CHECKING:
     # Its type has a name in type stubs only.
     from zlib import _Decompress
 
-__all__ = ["BoundedInflate", "OfferedInflate"]
+__all__ = ["BoundedInflate"]
 
 _WINDOW_BITS: Final = (
     -15
 )  # raw deflate, with the largest window: whatever the client compresses with
-
-_SEPARATE: Final = "server_no_context_takeover"
 
 # RFC 7692, 7.2.2: the sender has cut this off the end of a message.
 _CUT: Final = b"\x00\x00\xff\xff"
@@ -106,31 +103,3 @@ class BoundedInflate(Extension):
         if stream.unused_data not in _BEHIND_THE_LAST:
             return CloseReason.PROTOCOL_ERROR
         return inflated
-
-
-class OfferedInflate(BoundedInflate):
-    """A client's: offered in the handshake, and used if the server has agreed.
-
-    Args:
-        max_bytes: as of BoundedInflate.
-    """
-
-    __slots__ = ("_agreed",)
-
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes)
-        self._agreed = False
-
-    def offer(self) -> str:
-        """Every message is to be readable by itself; this side compresses nothing."""
-        return f"{_SEPARATE}; client_no_context_takeover"
-
-    def finalize(self, offer: str) -> None:
-        """The server has agreed. Raises RemoteProtocolError if it refers to earlier messages."""
-        if _SEPARATE not in (parameter.strip() for parameter in offer.split(";")):
-            raise RemoteProtocolError(f"permessage-deflate without {_SEPARATE}")
-        self._agreed = True
-
-    def enabled(self) -> bool:
-        """Whether the server has agreed."""
-        return self._agreed

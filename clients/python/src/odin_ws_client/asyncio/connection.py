@@ -90,7 +90,8 @@ class Connection:
 
     async def flush(self) -> None:
         """Write what the conversation has to say, and wait until the kernel has room."""
-        self.write()
+        if not self.write():
+            return
         limit = asyncio.timeout_at(self._conversation.write_deadline(self._now()))
         try:
             async with limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Self
+from typing import Any, Self
 
 from odin_ws_client.core.errors import ClientError
 from odin_ws_client.core.items import Checkpoint, Item, Message
@@ -39,6 +39,13 @@ class BaseClient(ABC):
     def ids(self) -> dict[str, str]:
         """The ids of the topics of `positions`: to be kept and given with them."""
         return self._offset_tracker.ids()
+
+    def checkpoint(self) -> dict[str, Any]:
+        """`positions` and `ids` as options of `open_client`; JSON keeps them.
+
+        Between two items it covers exactly the items taken so far.
+        """
+        return {"positions": self.positions, "ids": self.ids}
 
     @property
     def connections(self) -> int:

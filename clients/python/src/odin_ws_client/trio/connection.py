@@ -73,7 +73,7 @@ class Connection:
         with trio.move_on_after(_CLOSE_SECONDS, shield=True):
             self._conversation.close()
             with suppress(trio.BrokenResourceError):  # that it ends is what we want
-                await self._write()
+                await self._write(self._conversation.data_to_send())
                 await self._until_closed()
             await self._stream.aclose()
             return
@@ -81,10 +81,13 @@ class Connection:
 
     async def flush(self) -> None:
         """Write what the conversation has to say."""
+        data = self._conversation.data_to_send()
+        if not data:
+            return
         deadline = self._conversation.write_deadline(trio.current_time())
         with trio.CancelScope(deadline=deadline):
             try:
-                await self._write()
+                await self._write(data)
             except trio.BrokenResourceError as error:
                 if self._conversation.is_upgraded:
                     self._conversation.stop_writing()
@@ -122,8 +125,7 @@ class Connection:
         self._woken = True
         self._reading.cancel()
 
-    async def _write(self) -> None:
-        data = self._conversation.data_to_send()
+    async def _write(self, data: bytes) -> None:
         if data and not self._torn:
             self._torn = True
             await self._stream.send_all(data)
