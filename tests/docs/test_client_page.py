@@ -8,16 +8,18 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
 import trio
 
 import odin_ws_client
+import odin_ws_client.asyncio
 import odin_ws_client.trio
 from odin_ws.settings import Secret, Settings
 from odin_ws.testing.local_server import open_local_server
 from odin_ws.testing.memory_log import MemoryLog
-from odin_ws_client.trio import open_client
 from tests.cli.commands import started
 from tests.docs.pages import blocks, page
 from tests.jwt_issuer import SECRET, issuer
@@ -41,9 +43,10 @@ async def server(**options: Any) -> AsyncIterator[tuple[MemoryLog, str]]:
         yield running.log, running.url
 
 
-async def test_the_first_example(tmp_path: Path) -> None:
-    """It prints the trades."""
-    words = [sys.executable, str(written("follow.py", tmp_path))]
+@pytest.mark.parametrize("example", ["follow.py", "follow_trio.py"])
+async def test_the_first_examples(tmp_path: Path, example: str) -> None:
+    """They print the trades."""
+    words = [sys.executable, str(written(example, tmp_path))]
     async with (
         server() as (log, url),
         started([*words, url]) as following,
@@ -100,14 +103,15 @@ def test_every_class_is_public() -> None:
     assert named <= {*odin_ws_client.__all__, *odin_ws_client.trio.__all__}
 
 
-def test_every_option_is_there() -> None:
+@pytest.mark.parametrize("shell", [odin_ws_client.asyncio, odin_ws_client.trio])
+def test_every_option_is_there(shell: ModuleType) -> None:
     """The table has each option of open_client, with its default where that is a number."""
     rows = re.findall(r"^\| (`.*) \| (.*) \| .* \|$", page(PAGE), re.MULTILINE)
     shown: dict[str, str] = {}
     for names, defaults in rows:
         options = re.findall(r"`(\w+)`", names)
         shown |= dict(zip(options, defaults.split(", ") * len(options), strict=False))
-    parameters = list(inspect.signature(open_client).parameters.values())[2:]
+    parameters = list(inspect.signature(shell.open_client).parameters.values())[2:]
     assert shown.keys() == {one.name for one in parameters}
     for one in parameters:
         if isinstance(one.default, int | float) and not isinstance(one.default, bool):
