@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -66,6 +67,24 @@ def test_secret_is_masked(tmp_path: Path) -> None:
     assert lines(filed)["KAFKA_SASL_PASSWORD"].split()[:2] == ["***", "file"]
     assert lines(config())["KAFKA_SASL_PASSWORD"].split()[:2] == ["-", "default"]
     assert value not in given.output + filed.output
+
+
+def test_settings_as_json() -> None:
+    """Each setting has value, unit and source; secrets are masked, and nothing is a string only."""
+    user = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "odin"}
+    shown = CliRunner().invoke(
+        main, ["config", "--json"], env=user | {"KAFKA_SASL_PASSWORD": "correct horse"}
+    )
+    assert shown.exit_code == 0
+    found = json.loads(shown.stdout)
+    assert list(found) == [setting.name for _, setting in declared_settings()]
+    assert found["KAFKA_BROKERS"]["value"] == ["localhost:9092"]
+    assert found["WS_MAX_CONNECTIONS"]["value"] == 12000
+    assert found["WS_MAX_CONNECTIONS"]["from"] == "default"
+    assert found["KAFKA_SASL_PASSWORD"]["value"] == "***"
+    assert found["KAFKA_SASL_USERNAME"]["from"] == "environment"
+    assert found["WS_ADDR"]["value"] == ":3002"
+    assert "correct horse" not in shown.output
 
 
 def test_unknown_names_are_one_warning_on_stderr() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -26,6 +29,7 @@ COMMANDS = (
     "demo",
     "bench",
     "conformance",
+    "completion",
     "version",
 )
 
@@ -60,7 +64,7 @@ def test_examples_of_help_are_valid(
     monkeypatch.chdir(tmp_path)  # it opens output files
     shown = CliRunner().invoke(main, [*command, "--help"])
     for line in shown.output.partition("Examples:\n")[2].splitlines():
-        words = shlex.split(line, comments=True)
+        words = shlex.split(line.partition(" > ")[0], comments=True)
         if words:
             assert "odin-ws" in words
             parse(main, words[words.index("odin-ws") + 1 :])
@@ -84,11 +88,53 @@ def test_unknown_command_exits_with_status_2() -> None:
     assert "sevre" in shown.output
 
 
-def test_version_prints_the_version() -> None:
-    """`odin-ws version` prints name and version."""
-    shown = CliRunner().invoke(main, ["version"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_asks_the_command(shell: str) -> None:
+    """The script calls the command with the variable that makes it answer with completions."""
+    shown = CliRunner().invoke(main, ["completion", shell])
     assert shown.exit_code == 0
-    assert shown.output == f"odin-ws {__version__}\n"
+    assert f"_ODIN_WS_COMPLETE={shell}_complete" in shown.output
+
+
+def test_completions_of_a_word() -> None:
+    """What the script is answered: the commands that begin so."""
+    environment = {"COMP_WORDS": "odin-ws c", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "odin_ws"],
+        env=os.environ | environment | {"_ODIN_WS_COMPLETE": "bash_complete"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout.split() == [
+        f"plain,{name}" for name in ("config", "catalogue", "conformance", "completion")
+    ]
+
+
+def test_version_prints_the_version() -> None:
+    """`odin-ws version` and `odin-ws --version` print name and version."""
+    for words in (["version"], ["--version"]):
+        shown = CliRunner().invoke(main, words)
+        assert shown.exit_code == 0
+        assert shown.output == f"odin-ws {__version__}\n"
+
+
+def test_version_as_json() -> None:
+    """A program gets the versions of odin-ws and of Python."""
+    shown = CliRunner().invoke(main, ["version", "--json"])
+    assert json.loads(shown.output) == {
+        "odin-ws": __version__,
+        "python": platform.python_version(),
+    }
+
+
+def test_package_is_a_program() -> None:
+    """`python -m odin_ws` is the command under its own name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "odin_ws", "--help"], capture_output=True, check=True, timeout=30
+    )
+    assert done.stdout.startswith(b"Usage: odin-ws ")
 
 
 def test_version_imports_no_server_libraries() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ from tests.cli.commands import started
 
 # Its workers are a program that ends at once.
 SERVE = """
+import json
 import sys
 from odin_ws.cli import serve
 
@@ -31,3 +33,39 @@ async def test_failed_worker_start_is_one_line_and_its_status(status: int, expec
         for number in (1, 2)
     }
     assert "Traceback" not in done.stderr
+
+
+# Prints the settings of the command line, and those that its workers would read.
+OPTIONS = """
+import json, os
+from odin_ws.cli import serve, serve_process
+
+def show(options, worker):
+    print(json.dumps([options, {name: os.environ[name] for name in options}]))
+
+serve_process.run_server = show
+serve.serve()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "address", "options"),
+    [
+        ((), "", {}),
+        (("--port", "8080"), "", {"WS_ADDR": ":8080"}),
+        (("--port", "8080"), "[::1]:3002", {"WS_ADDR": "[::1]:8080"}),
+        (
+            ("--brokers", "a:1,b:2", "--workers", "2", "--catalogue", "scores.toml"),
+            "",
+            {"WS_WORKERS": "2", "KAFKA_BROKERS": "a:1,b:2", "WS_CATALOGUE": "scores.toml"},
+        ),
+    ],
+)
+async def test_options_override_settings(
+    words: tuple[str, ...], address: str, options: dict[str, str]
+) -> None:
+    """Each option stands for a setting, for this process and its workers."""
+    settings = {"KAFKA_BROKERS": "c:3", "WS_ADDR": address}
+    async with started([sys.executable, "-c", OPTIONS, *words], **settings) as command:
+        done = await command.ended()
+    assert json.loads(done.stdout) == [options, options]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import click
 import pytest
 import trio
 from prometheus_client import CollectorRegistry
@@ -15,6 +16,7 @@ from prometheus_client.core import Metric
 from odin_ws.assembly import Upstream, build
 from odin_ws.canary.steps import Step
 from odin_ws.catalogue import default_catalogue
+from odin_ws.cli import main
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.history.history import retained_bytes
 from odin_ws.history.record_decoder import InvalidRecord
@@ -79,6 +81,13 @@ def test_settings_in_short() -> None:
     assert rows
     for name, default, *_ in rows:
         assert default == _code(SETTINGS[name.strip("`")].default)
+
+
+def test_exit_codes() -> None:
+    """docs/exit-codes.md has each command, in the order of `odin-ws --help`."""
+    rows = read_table(page("docs/exit-codes.md"), "exit codes")
+    listed = main.list_commands(click.Context(main))
+    assert [row[0] for row in rows] == [f"`{name}`" for name in listed]
 
 
 def test_closes() -> None:

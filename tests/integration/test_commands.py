@@ -294,12 +294,19 @@ async def test_example_is_published_and_printed_by_tail() -> None:
 async def test_topics_and_events_of_an_example(embedded: str) -> None:
     """`topics create` and `publish` take the catalogue as an option."""
     option = ("--catalogue", "examples/sensors.toml")
-    created = await run_command("topics", "create", *option, KAFKA_BROKERS=embedded)
+    created = await run_command("topics", "create", *option, "--json", KAFKA_BROKERS=embedded)
     assert created.returncode == 0, created.stderr
-    assert [line.partition(":")[0] for line in created.stdout.splitlines()] == [
-        "sensors.readings",
-        "sensors.alarms",
-    ]
+    topics = ["sensors.readings", "sensors.alarms"]
+    made = {"created": True, "partitions": 12}
+    assert json.loads(created.stdout) == [{"topic": topic, **made} for topic in topics]
+    listed = await run_command("topics", "list", *option, "--json", KAFKA_BROKERS=embedded)
+    assert json.loads(listed.stdout)[0] == {
+        "topic": "sensors.readings",
+        "category": "reading",
+        "exists": True,
+        "partitions": 12,
+        "led": True,
+    }
     done = await run_command("publish", *option, "--seconds", "1", KAFKA_BROKERS=embedded)
     assert done.returncode == 0
     assert done.stderr.startswith("published 50 events")

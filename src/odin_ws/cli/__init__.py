@@ -23,6 +23,7 @@ _COMMANDS: Final = (
     "demo",
     "bench",
     "conformance",
+    "completion",
     "version",
 )
 
@@ -42,6 +43,14 @@ class _LazyGroup(click.Group):
         return command
 
 
+def _print_version(context: click.Context, _option: click.Parameter, given: bool) -> None:  # noqa: FBT001 -- click's signature
+    if given and not context.resilient_parsing:
+        import odin_ws  # noqa: PLC0415 -- reading the version takes 40 ms
+
+        click.echo(f"odin-ws {odin_ws.__version__}")
+        context.exit()
+
+
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,9 +60,17 @@ class _LazyGroup(click.Group):
         ("Print every trade", "odin-ws tail --channels '*.trade'"),
     ),
 )
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
 def main() -> None:
     """Deliver the records of Kafka topics to WebSocket subscribers.
 
     Settings are environment variables; `odin-ws config` prints them.
-    `odin-ws COMMAND --help` describes a command.
+    `odin-ws COMMAND --help` describes a command. `python -m odin_ws` is the same program.
     """

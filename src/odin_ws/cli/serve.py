@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Final
@@ -10,6 +11,7 @@ import click
 
 from odin_ws.cli.examples import examples
 from odin_ws.cli.imports import load_structlog
+from odin_ws.cli.setting_options import catalogue_option, overrides
 
 __all__ = ["serve"]
 
@@ -22,7 +24,8 @@ _WORKER: Final = (sys.executable, "-m", "odin_ws.cli.worker")
     epilog=examples(
         ("One process", "KAFKA_BROKERS=localhost:9092 odin-ws serve"),
         ("Four processes on one port", "KAFKA_BROKERS=kafka:9092 odin-ws serve --workers 4"),
-        ("Another port, debug logs", "WS_ADDR=:8080 LOG_LEVEL=debug odin-ws serve"),
+        ("A first try", "odin-ws serve --brokers localhost:9092 --port 8080"),
+        ("Debug logs", "LOG_LEVEL=debug odin-ws serve"),
     ),
 )
 @click.option(
@@ -30,11 +33,24 @@ _WORKER: Final = (sys.executable, "-m", "odin_ws.cli.worker")
     metavar="N",
     help="Processes that share the port, one core each; overrides WS_WORKERS.",
 )
-def serve(workers: str | None) -> None:
+@click.option(
+    "--brokers",
+    metavar="HOST:PORT,…",
+    help="Bootstrap brokers of Kafka; overrides KAFKA_BROKERS.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port for subscribers, 0 for any free port; overrides that of WS_ADDR.",
+)
+@catalogue_option
+def serve(
+    workers: str | None, brokers: str | None, port: int | None, catalogue_file: str | None
+) -> None:
     """Serve subscribers until SIGTERM or SIGINT; a second signal stops at once.
 
-    Settings are environment variables: see `odin-ws config`. Exit status 0 after a drain, 1 after a
-    failure or a second signal, 2 if a setting is invalid.
+    Settings are environment variables: see `odin-ws config`. The options are for trials. Exit
+    status 0 after a drain, 1 after a failure or a second signal, 2 if a setting is invalid.
     """
     # Ignored until a TLS certificate is loaded: the default action would end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -42,4 +58,13 @@ def serve(workers: str | None) -> None:
     # Imported after the signal handlers: these imports take half a second.
     from odin_ws.cli.serve_process import run_server  # noqa: PLC0415
 
-    run_server({} if workers is None else {"WS_WORKERS": workers}, _WORKER)
+    host = os.environ.get("WS_ADDR", "").rpartition(":")[0]
+    options = overrides(
+        WS_WORKERS=workers,
+        KAFKA_BROKERS=brokers,
+        WS_ADDR=None if port is None else f"{host}:{port}",
+        WS_CATALOGUE=catalogue_file,
+    )
+    # Worker processes read the environment too.
+    os.environ.update(options)
+    run_server(options, _WORKER)

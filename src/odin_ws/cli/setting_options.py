@@ -18,6 +18,7 @@ def catalogue_option(command: _F) -> _F:
         "--catalogue",
         "catalogue_file",
         metavar="FILE",
+        type=click.Path(),
         help="Topics, categories and bundles of another domain; overrides WS_CATALOGUE.",
     )(command)
 

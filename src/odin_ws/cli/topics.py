@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 import click
+import orjson
 
 from odin_ws.catalogue import Catalogue
 from odin_ws.cli.command_runner import run, say, write_line
@@ -32,9 +33,13 @@ _RETENTION_MS: Final = {
 _OTHER_RETENTION_MS: Final = 3_600_000
 
 
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print the topics as JSON.")
+
+
 @click.group(
     epilog=examples(
         ("What exists", "odin-ws topics list"),
+        ("For a program", "odin-ws topics list --json"),
         (
             "Create the rest, for three brokers",
             "KAFKA_BROKERS=kafka:9092 odin-ws topics create --partitions 24 --replication 3",
@@ -61,7 +66,13 @@ def topics() -> None:
     help="Brokers that keep a copy of each partition.",
 )
 @catalogue_option
-def create(partitions: int, replication: int, catalogue_file: str | None) -> None:
+@_json_option
+def create(
+    partitions: int,
+    replication: int,
+    catalogue_file: str | None,
+    as_json: bool,  # noqa: FBT001 -- a flag
+) -> None:
     """Create the topics of the catalogue that do not exist.
 
     Does not change existing topics.
@@ -69,17 +80,20 @@ def create(partitions: int, replication: int, catalogue_file: str | None) -> Non
     silence_aiokafka()
     settings = read_settings(say, overrides(WS_CATALOGUE=catalogue_file))
     security = read_kafka_security(settings)
-    command = partial(_create, security, read_catalogue(settings), partitions, replication)
+    catalogue = read_catalogue(settings)
+    command = partial(_create, security, catalogue, partitions, replication, as_json=as_json)
     sys.exit(run(command))
 
 
 @topics.command("list")
 @catalogue_option
-def list_topics(catalogue_file: str | None) -> None:
+@_json_option
+def list_topics(catalogue_file: str | None, as_json: bool) -> None:  # noqa: FBT001 -- a flag
     """List the catalogue's topics, their partitions, and whether they exist."""
     silence_aiokafka()
     settings = read_settings(say, overrides(WS_CATALOGUE=catalogue_file))
-    sys.exit(run(partial(_list, read_kafka_security(settings), read_catalogue(settings))))
+    security, catalogue = read_kafka_security(settings), read_catalogue(settings)
+    sys.exit(run(partial(_list, security, catalogue, as_json=as_json)))
 
 
 async def create_topics(
@@ -105,9 +119,25 @@ def _config(topic: str) -> dict[str, str]:
 
 
 async def _create(
-    security: KafkaSecurity, catalogue: Catalogue, partitions: int, replication: int
+    security: KafkaSecurity,
+    catalogue: Catalogue,
+    partitions: int,
+    replication: int,
+    *,
+    as_json: bool,
 ) -> int:
     existing = await create_topics(security, catalogue, partitions, replication)
+    if as_json:
+        found = [
+            {
+                "topic": name,
+                "created": name not in existing,
+                "partitions": existing[name].partitions if name in existing else partitions,
+            }
+            for name in catalogue.topics
+        ]
+        write_line(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        return 0
     for name in catalogue.topics:
         if name in existing:
             write_line(f"{name}: exists, with {_count(existing[name].partitions)}")
@@ -120,9 +150,22 @@ def _count(partitions: int) -> str:
     return "1 partition" if partitions == 1 else f"{partitions} partitions"
 
 
-async def _list(security: KafkaSecurity, catalogue: Catalogue) -> int:
+async def _list(security: KafkaSecurity, catalogue: Catalogue, *, as_json: bool) -> int:
     async with open_admin(security) as admin:
         existing = await admin.existing(catalogue.topics.keys())
+    if as_json:
+        document = [
+            {
+                "topic": topic.name,
+                "category": topic.category,
+                "exists": topic.name in existing,
+                "partitions": existing[topic.name].partitions if topic.name in existing else None,
+                "led": topic.name in existing and existing[topic.name].led,
+            }
+            for topic in catalogue.topics.values()
+        ]
+        write_line(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        return 0
     rows = []
     styles = []
     for topic in catalogue.topics.values():
