@@ -109,7 +109,7 @@ def test_private_categories_have_to_be_in_the_catalogue() -> None:
     said = problem_of(jwt_settings(ws_private_categories=("balance", "social")))
     assert said.startswith("WS_PRIVATE_CATEGORIES=balance,social: the catalogue has no balance;")
     said = problem_of(jwt_settings(), WEATHER)
-    assert re.search("has no balances; allowed are warning, or none$", said)
+    assert re.search("has no balances; must be of warning, or none$", said)
     settings = jwt_settings(ws_private_categories=())
     assert open_jwt_verifier(settings, load_catalogue(WEATHER)).key_count == 1
 

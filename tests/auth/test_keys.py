@@ -44,7 +44,7 @@ def test_a_secret_has_a_least_length() -> None:
     """RFC 7518, 3.2: 32 bytes for HS256; a shorter one can be guessed from one token."""
     (key,) = shared_secret("x" * 32).keys
     assert key.algorithm == "HS256"
-    with pytest.raises(InvalidKey, match="32 bytes or more are needed, not 31"):
+    with pytest.raises(InvalidKey, match="32 bytes or more are needed, it has 31"):
         shared_secret("x" * 31)
 
 

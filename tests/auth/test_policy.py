@@ -98,15 +98,15 @@ def test_what_else_a_token_says_is_in_the_grant() -> None:
     [
         ("categories", "not TOML"),
         ("[rules]", "the policy: unknown key rules; allowed: categories"),
-        ("categories = 1", "categories: a table is needed"),
+        ("categories = 1", "categories: must be a table"),
         ("[categories.balance]", "categories: unknown key balance; allowed: analytics"),
-        ("[categories]\nbalances = 'owner'", "categories.balances: a table is needed"),
-        ("[categories.balances]", "categories.balances.who: one of everyone, granted, owner"),
+        ("[categories]\nbalances = 'owner'", "categories.balances: must be a table"),
+        ("[categories.balances]", "categories.balances.who: must be one of everyone, granted, owner"),
         ("[categories.balances]\nwho = 'me'", "one of everyone, granted, owner, not 'me'"),
         ("[categories.balances]\nwho = 'owner'\nclam = 'x'", "unknown key clam"),
-        ("[categories.balances]\nwho = 'owner'\nclaim = 7", "claim: a text is needed, not 7"),
-        ("[categories.balances]\nwho = 'owner'\nclaim = ''", "claim: a text is needed"),
-        ("[categories.balances]\nwho = 'granted'\nclaim = 'x'", "only an owner has one"),
+        ("[categories.balances]\nwho = 'owner'\nclaim = 7", "claim: must be a text, not 7"),
+        ("[categories.balances]\nwho = 'owner'\nclaim = ''", "claim: must be a text"),
+        ("[categories.balances]\nwho = 'granted'\nclaim = 'x'", "only allowed with who = owner"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_told_where(text: str, problem: str) -> None:

@@ -110,7 +110,7 @@ def test_the_default_is_made_once() -> None:
         ),
         ('["measured", "forecast"]', "[]", "bundles.EVERYTHING: at least one category is needed"),
         ('["measured", "forecast"]', '"measured"', "bundles.EVERYTHING: a list of texts"),
-        ('["measured", "forecast"]', "[1]", "bundles.EVERYTHING: a text is needed, not 1"),
+        ('["measured", "forecast"]', "[1]", "bundles.EVERYTHING: must be a text, not 1"),
         ("EVERYTHING", '"A.B"', r"bundles\.A\.B: 'A\.B' may hold neither a dot"),
         ("EVERYTHING", '"*"', r"bundles\.\*: '\*' may hold neither a dot nor a \*"),
         (
@@ -146,12 +146,12 @@ def test_a_mistake_is_told_with_its_place(old: str, new: str, message: str) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "topics: at least one [[topics]] is needed"),
-        ("topics = []", "topics: at least one [[topics]] is needed"),
-        ("topics = 1", "topics: at least one [[topics]] is needed"),
-        ('[topics]\nname = "t"\n', "topics: at least one [[topics]] is needed"),
-        ("topics = [1]", "topics[0]: a table is needed"),
-        ('bundles = 1\n[[topics]]\nname = "t"\ncategory = "c"\n', "bundles: a table is needed"),
+        ("", "topics: must have at least one [[topics]]"),
+        ("topics = []", "topics: must have at least one [[topics]]"),
+        ("topics = 1", "topics: must have at least one [[topics]]"),
+        ('[topics]\nname = "t"\n', "topics: must have at least one [[topics]]"),
+        ("topics = [1]", "topics[0]: must be a table"),
+        ('bundles = 1\n[[topics]]\nname = "t"\ncategory = "c"\n', "bundles: must be a table"),
     ],
 )
 def test_a_file_of_another_form_is_told_what_is_needed(text: str, message: str) -> None:

@@ -29,7 +29,7 @@ async def test_failed_worker_start_is_one_line_and_its_status(status: int, expec
         done = await command.ended()
     assert done.returncode == expected
     assert done.stderr.splitlines()[-1] in {
-        f"odin-ws: worker {number} ended before it served, with status {status}"
+        f"odin-ws: worker {number} exited before it served, with status {status}"
         for number in (1, 2)
     }
     assert "Traceback" not in done.stderr

@@ -73,7 +73,7 @@ class FakeChild:
         """Whether it has ended."""
         return self._ended.is_set()
 
-    async def ask(self, path: str, body: bytes | None = None) -> WorkerResponse:
+    async def request(self, path: str, body: bytes | None = None) -> WorkerResponse:
         """See Child."""
         self.asked += 1
         self.posted += [] if body is None else [body]
@@ -89,12 +89,12 @@ class FakeChild:
             raise NoResponse
         return page
 
-    async def tell(self, what: bytes) -> None:
+    async def send_command(self, command: bytes) -> None:
         """See Child."""
         await trio.lowlevel.checkpoint()
-        self.told.append(what)
-        if what == STOP or self.drains:
-            self.exit(0 if what == DRAIN else 1)
+        self.told.append(command)
+        if command == STOP or self.drains:
+            self.exit(0 if command == DRAIN else 1)
 
     async def wait(self) -> int:
         """See Child."""
@@ -138,7 +138,7 @@ class Crew:
         finally:
             with trio.CancelScope(shield=True):
                 if not child.ended:
-                    await child.tell(STOP)
+                    await child.send_command(STOP)
 
 
 class Run:

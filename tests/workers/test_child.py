@@ -66,17 +66,17 @@ async def test_a_worker_is_asked_and_told(tmp_path: Path) -> None:
     """It gets its number and its orders, is asked as soon as it lives, and has its own group."""
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, OBEDIENT) as child:
-            answer = await child.ask("/health")
+            answer = await child.request("/health")
             assert (answer.status, answer.text.strip()) == (503, "True 3")
-            await child.tell(DRAIN)
-            while (await child.ask("/")).text != "d True 3":
+            await child.send_command(DRAIN)
+            while (await child.request("/")).text != "d True 3":
                 pass
-            await child.tell(STOP)
+            await child.send_command(STOP)
             assert await child.wait() == 7
             # Nobody listens any more, and nobody minds.
-            await child.tell(STOP)
+            await child.send_command(STOP)
             with pytest.raises(NoResponse):
-                await child.ask("/health")
+                await child.request("/health")
 
 
 async def test_leaving_stops_the_worker(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_leaving_stops_the_worker(tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE):
         with trio.CancelScope() as scope:
             async with program(tmp_path, OBEDIENT) as child:
-                await child.ask("/health")
+                await child.request("/health")
                 scope.cancel()
         assert not psutil.pid_exists(child.pid)
         assert await child.wait() == 7
@@ -112,7 +112,7 @@ async def test_a_worker_that_dies_breaks_off_the_question(tmp_path: Path) -> Non
 
 async def _expect_no_answer(child: Child) -> None:
     with pytest.raises(NoResponse):
-        await child.ask("/metrics")
+        await child.request("/metrics")
 
 
 async def test_the_place_of_a_dead_worker_can_be_taken(tmp_path: Path) -> None:
@@ -120,21 +120,21 @@ async def test_the_place_of_a_dead_worker_can_be_taken(tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE):
         for _ in range(2):
             async with program(tmp_path, OBEDIENT) as child:
-                assert (await child.ask("/health")).status == 503
+                assert (await child.request("/health")).status == 503
 
 
 async def test_question_without_descriptors_says_nothing_of_the_worker(tmp_path: Path) -> None:
-    """It is another error than that of a worker that does not answer, and the next one is asked."""
+    """It is another error than that of a worker that does not respond, and the next one is asked."""
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, OBEDIENT) as child:
-            await child.ask("/health")
+            await child.request("/health")
             with no_more_descriptors(), pytest.raises(RequestNotSent):
-                await child.ask("/health")
-            assert (await child.ask("/health")).status == 503
+                await child.request("/health")
+            assert (await child.request("/health")).status == 503
             child.kill()
             await child.wait()
             with pytest.raises(NoResponse) as gone:
-                await child.ask("/health")
+                await child.request("/health")
             assert not isinstance(gone.value, RequestNotSent)
 
 

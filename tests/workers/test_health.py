@@ -107,9 +107,9 @@ async def test_a_missing_worker_degrades() -> None:
 
 def test_without_any_worker_nothing_is_well() -> None:
     """Nobody is served."""
-    merged = merge_health({}, {1: "does not answer", 2: "is being replaced"})
+    merged = merge_health({}, {1: "does not respond", 2: "is being replaced"})
     assert (merged["status"], merged["healthy"]) == ("unhealthy", False)
-    assert merged["errors"] == ["worker 1: does not answer", "worker 2: is being replaced"]
+    assert merged["errors"] == ["worker 1: does not respond", "worker 2: is being replaced"]
     assert merged["warnings"] == []
 
 

@@ -145,7 +145,7 @@ def test_counters_never_go_back(sequence: list[tuple[int, int | None]]) -> None:
         else:
             now[worker] += more
             expected += more
-            totals.saw(worker, families({MESSAGES: now[worker]}))
+            totals.update(worker, families({MESSAGES: now[worker]}))
         found = totals.families(families({MESSAGES: 0}))
         assert value(found, f"{MESSAGES}_total") == expected
 
@@ -160,7 +160,7 @@ def test_gauges_are_of_those_that_run(sequence: list[tuple[int, int | None]]) ->
             totals.ended(worker)
             now.pop(worker, None)
         else:
-            totals.saw(worker, families(gauges={ACTIVE: connections}))
+            totals.update(worker, families(gauges={ACTIVE: connections}))
             now[worker] = connections
         found = totals.families(families(gauges={ACTIVE: 0}))
         assert value(found, ACTIVE) == sum(now.values())
@@ -172,5 +172,5 @@ def test_the_supervisors_own_process_counts() -> None:
     own = CollectorRegistry()
     ProcessCollector(registry=own)
     totals = MergedMetrics()
-    totals.saw(1, families(gauges={"process_open_fds": 10_000}))
+    totals.update(1, families(gauges={"process_open_fds": 10_000}))
     assert value(totals.families(own.collect()), "process_open_fds") > 10_000

@@ -138,8 +138,8 @@ async def test_a_worker_that_does_not_answer_is_told_of(autojump_clock: MockCloc
         assert answer.status_code == 200
         found = answer.json()
         assert found["status"] == "degraded"
-        assert found["warnings"] == ["worker 1: does not answer"]
-        assert found["workers"]["1"]["status"] == "does not answer"
+        assert found["warnings"] == ["worker 1: does not respond"]
+        assert found["workers"]["1"]["status"] == "does not respond"
         assert await seen.metric("ws_worker_up", worker="1") == 0
         assert await seen.metric("ws_worker_up", worker="2") == 1
 

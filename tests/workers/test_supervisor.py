@@ -229,7 +229,7 @@ async def test_a_page_that_fails_is_not_the_workers_end(autojump_clock: MockCloc
         first.says("/metrics", "Internal Server Error", 500)
         await trio.sleep(300)
         assert crew.now(1) is first
-        assert await run.supervisor.look() == {1: False, 2: True}
+        assert await run.supervisor.check() == {1: False, 2: True}
 
 
 async def test_a_machine_without_room_for_processes_is_tried_again(
@@ -255,7 +255,7 @@ async def test_a_page_does_not_wait_for_who_does_not_answer(autojump_clock: Mock
         crew.now(1).hangs = True
         crew.now(2).rejects = True
         begun = trio.current_time()
-        answers = await run.supervisor.ask("/health/ready")
+        answers = await run.supervisor.request("/health/ready")
         assert trio.current_time() - begun == pytest.approx(2)
         assert [None if one is None else one.text for one in answers.values()] == [
             None,
@@ -276,7 +276,7 @@ async def test_totals_do_not_go_back_when_a_worker_is_replaced(autojump_clock: M
         crew.now(1).exit(-9)
         await trio.sleep(1)
         crew.now(1).counts(1, connections=1)
-        assert await run.supervisor.look() == {1: True, 2: True}
+        assert await run.supervisor.check() == {1: True, 2: True}
         assert total(run.supervisor.merged_metrics.families(), "ws_messages_sent_total") == 111
         assert total(run.supervisor.merged_metrics.families(), "ws_connections_active") == 3
 
@@ -286,9 +286,9 @@ async def test_who_does_not_answer_keeps_its_last_numbers(autojump_clock: MockCl
     crew = Crew()
     async with supervising(crew) as run:
         crew.now(1).counts(100)
-        await run.supervisor.look()
+        await run.supervisor.check()
         crew.now(1).hangs = True
-        assert await run.supervisor.look() == {1: False, 2: True}
+        assert await run.supervisor.check() == {1: False, 2: True}
         assert total(run.supervisor.merged_metrics.families(), "ws_messages_sent_total") == 100
 
 

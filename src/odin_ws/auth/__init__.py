@@ -1,4 +1,4 @@
 """Authentication and authorization: JWTs, grants, policy, revocations, origins.
 
-All of it but `jwks` and `jwt_verifier` is decided without I/O. It knows nothing of connections.
+All modules but `jwks` and `jwt_verifier` do no I/O. None depends on connections.
 """

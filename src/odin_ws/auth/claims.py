@@ -11,30 +11,30 @@ import orjson
 
 __all__ = ["MAX_NAMES", "Claims", "InvalidClaims", "parse_claims", "read_claims"]
 
-# Names of users and tokens are counted, listed and compared: an e-mail address or UUID fits.
+# Maximum length of names of users and tokens: e-mail addresses and UUIDs fit.
 _MAX_NAME_LENGTH: Final = 256
 
-# How many names a list may have: as many as a list of a command.
+# Maximum number of names in a list claim, as in a list of a command.
 MAX_NAMES: Final = 1024
 
-# Control characters, surrogates, and what ends a line or paragraph: logs, pages and JSON that have
-# a name could not be written, or not be read.
+# Control characters, surrogates, line and paragraph separators: they would break logs, pages and
+# JSON.
 _UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-# The integers that every JSON parser keeps as they are (RFC 8259, 6).
+# The integers that every JSON parser preserves (RFC 8259, 6).
 _MAX_NUMBER: Final = 1 << 53
 
 
 class InvalidClaims(ValueError):
-    """A claim that is not what it should be; the message names it."""
+    """A claim has a wrong type or value; the message names it."""
 
 
 @attrs.frozen
 class Claims:
     """`user` is `sub`, `token_id` is `jti`, `expires_at` is `exp` (epoch seconds).
 
-    `channels`: the granted names, None where the token has no such claim. `all`: every claim, for
-    a policy that looks at one of the issuer's own.
+    `channels`: the granted names, None if the token has no such claim. `all`: every claim, for
+    policies that use claims of the issuer.
     """
 
     user: str
@@ -46,22 +46,22 @@ class Claims:
 
 
 def parse_claims(text: bytes) -> Mapping[str, Any]:
-    """The claims of a token's payload, as strict JSON has them. Raises InvalidClaims.
+    """Parse a token's payload as strict JSON. Raises InvalidClaims.
 
-    Python's own parser lets through what nothing else can read or write: NaN, numbers beyond any
-    bound, and halves of surrogate pairs.
+    Python's own parser accepts NaN, unbounded numbers and lone surrogates, which other programs
+    cannot read or write.
     """
     try:
         payload = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise InvalidClaims("no JSON") from None
+        raise InvalidClaims("not JSON") from None
     if not isinstance(payload, dict):
-        raise InvalidClaims("an object is needed")
+        raise InvalidClaims("must be an object")
     return payload
 
 
 def read_claims(payload: Mapping[str, Any]) -> Claims:
-    """Read what we look at. Raises InvalidClaims."""
+    """Read the claims that the server uses. Raises InvalidClaims."""
     for claim in ("nbf", "iat"):
         if claim in payload:
             _time(payload, claim)
@@ -76,12 +76,12 @@ def read_claims(payload: Mapping[str, Any]) -> Claims:
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> float:
-    """Epoch seconds, without a fraction: tokens end at whole ones."""
+    """Return epoch seconds without a fraction: tokens expire at whole seconds."""
     value = payload.get(claim)
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise InvalidClaims(f"{claim}: a number is needed")
+        raise InvalidClaims(f"{claim}: must be a number")
     if not -_MAX_NUMBER <= value <= _MAX_NUMBER:
-        raise InvalidClaims(f"{claim}: no time that could come")
+        raise InvalidClaims(f"{claim}: out of range")
     return int(value)
 
 
@@ -89,7 +89,7 @@ def _name(payload: Mapping[str, Any], claim: str) -> str:
     value = payload.get(claim)
     if not _is_name(value) or not value:
         raise InvalidClaims(
-            f"{claim}: a text of 1 to {_MAX_NAME_LENGTH} characters, no control ones"
+            f"{claim}: must be 1 to {_MAX_NAME_LENGTH} characters without control characters"
         )
     return value
 
@@ -106,8 +106,8 @@ def _channels(payload: Mapping[str, Any]) -> tuple[str, ...] | None:
     value = payload["channels"]
     if not isinstance(value, list) or len(value) > MAX_NAMES or not all(map(_is_name, value)):
         raise InvalidClaims(
-            f"channels: a list of up to {MAX_NAMES} texts of up to {_MAX_NAME_LENGTH} characters, "
-            "no control ones"
+            f"channels: must be a list of up to {MAX_NAMES} texts of up to {_MAX_NAME_LENGTH} "
+            "characters without control characters"
         )
     return tuple(value)
 
@@ -117,5 +117,5 @@ def _count(payload: Mapping[str, Any], claim: str) -> int | None:
         return None
     value = payload[claim]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_NUMBER:
-        raise InvalidClaims(f"{claim}: an integer, 0 or more")
+        raise InvalidClaims(f"{claim}: must be an integer, 0 or more")
     return value

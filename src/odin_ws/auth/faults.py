@@ -1,4 +1,4 @@
-"""The reasons for which a JWT is rejected."""
+"""The reasons why a JWT is rejected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["InvalidJwt", "JwtFault", "KeysUnavailable"]
 
 
 class JwtFault(StrEnum):
-    """What is wrong with a token: the label of the metric."""
+    """What is wrong with a JWT: the label of the metric."""
 
     MALFORMED = "malformed"
     ALGORITHM = "algorithm"
@@ -26,8 +26,8 @@ class JwtFault(StrEnum):
     OTHER_USER = "other_user"
 
 
-# What its bearer may know of it. Whoever forges tokens learns nothing of why they fail; times are
-# only looked at once the signature is good.
+# What the client may know. A forger learns nothing about why a JWT failed: times are checked after
+# the signature.
 _SENTENCES: Final = {
     JwtFault.EXPIRED: "the token has expired",
     JwtFault.NOT_YET_VALID: "the token is not valid yet",
@@ -38,7 +38,7 @@ _SENTENCES: Final = {
 
 @attrs.define
 class InvalidJwt(Exception):
-    """A token that lets nobody in."""
+    """A JWT that is rejected."""
 
     fault: JwtFault
 
@@ -47,4 +47,4 @@ class InvalidJwt(Exception):
 
 
 class KeysUnavailable(Exception):
-    """The keys were never read, so no token can be verified yet."""
+    """The keys were never loaded, so no JWT can be verified yet."""

@@ -1,4 +1,4 @@
-"""A grant: the patterns that one user may read, and until when."""
+"""A grant: the patterns that a user may read, and until when."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from odin_ws.pattern import ANY, Pattern, channel_name, has_token
 
 __all__ = ["Grant", "full_grant", "not_granted"]
 
-# A rejection names so many of the channels that are missing: a thousand tokens' would fill pages.
+# Channels that a rejection lists at most: a thousand tokens would fill pages.
 _MOST_NAMED: Final = 4
 
 _NONE: Final[frozenset[str]] = frozenset()
@@ -20,11 +20,11 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 @attrs.frozen
 class Grant:
-    """What one token lets its bearer do.
+    """The permissions of one JWT.
 
-    `allowed`: per category the tokens whose channels may be read, `*` for all; a category that is
-    not there is not granted at all. `user` is None where nobody is asked. `expires_at`: epoch
-    seconds, None for never. `max_subscriptions`: the bearer's own limit, within the server's.
+    `allowed`: per category the tokens whose channels may be read, `*` for all; a missing category
+    is not granted at all. `user` is None without authentication. `expires_at`: epoch seconds, None
+    for never. `max_subscriptions`: the user's own limit, within the server's.
     """
 
     allowed: Mapping[str, frozenset[str]]
@@ -34,11 +34,11 @@ class Grant:
     max_subscriptions: int | None = None
 
     def covers(self, pattern: str) -> bool:
-        """Whether every channel of a pattern may be read, of those the catalogue has."""
+        """Return whether all channels of a pattern are granted, of those in the catalogue."""
         return not self.missing([pattern])
 
     def missing(self, patterns: Iterable[str]) -> list[str]:
-        """What is not granted of some patterns, by category: `*.balances`, `BTC.balances`."""
+        """Return the patterns that are not granted, by category: `*.balances`, `BTC.balances`."""
         found: dict[str, None] = {}
         allowed = self.allowed
         for pattern in patterns:
@@ -51,11 +51,11 @@ class Grant:
 
 
 def full_grant(catalogue: Catalogue) -> Grant:
-    """Everything, to nobody in particular."""
+    """Return a grant of everything, without a user."""
     return Grant(dict.fromkeys(catalogue.categories, frozenset({ANY})))
 
 
 def not_granted(missing: list[str]) -> str:
-    """The sentence for a client that asked for more than it may read."""
+    """Return the message for a client that requested more than is granted."""
     named, others = missing[:_MOST_NAMED], len(missing) - _MOST_NAMED
     return f"not granted: {', '.join(named)}" + (f" and {others} more" if others > 0 else "")

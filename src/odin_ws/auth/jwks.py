@@ -19,47 +19,46 @@ __all__ = ["JwksCache", "fetch_keys", "read_keys"]
 
 log = structlog.get_logger("odin_ws.auth")
 
-# From one reading to the next at least this long, whoever asks: a caller may put any key's id in a
-# token.
+# Minimum time between two fetches, whatever the reason: a client may put any key id into a token.
 _FLOOR_SECONDS: Final = 10.0
 
-# How many key ids are remembered that no set had, the newest ones: an issuer has a handful, and
-# with as many as these strangers get no more readings than the floor lets through.
+# How many unknown key ids are remembered, the newest ones. An issuer has a handful; attackers with
+# more ids get no more fetches than the minimum time allows.
 _MAX_UNKNOWN: Final = 1024
 
-# A key's id is a name, a UUID or a thumbprint of 43 characters; longer ones ask for no reading.
+# A key id is a name, a UUID or a thumbprint of 43 characters; longer ones cause no fetch.
 _MAX_ID_LENGTH: Final = 256
 
-# Who waits to come in waits for this.
+# Timeout of a fetch, for which clients in the handshake wait.
 _FETCH_SECONDS: Final = 5.0
 
-# A key has about half a kilobyte, a set a handful of them.
+# A key has about half a kilobyte, a set a handful of keys.
 _MAX_BYTES: Final = 128 << 10
 
-# Instances that were started together do not ask together for ever.
+# Jitter: instances that were started together do not fetch together for ever.
 _JITTER: Final = (0.9, 1.1)
 
 Fetch = Callable[[], Awaitable[bytes]]
 
 
 class UnknownKeyIds:
-    """The ids of keys that readings did not bring, each with the pause before the next reading.
+    """Key ids that fetches did not find, each with the pause before the next fetch.
 
-    A token whose key is gone for good, or never was, would else have the keys read as often as its
-    bearer tries. The pause doubles from the floor to `interval`, when they are read anyway.
+    Without this, a JWT whose key was removed or never existed would cause a fetch each time its
+    client connects. The pause doubles from the minimum to `interval`, the time of regular fetches.
     """
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        # When a reading may be made for one again, and the pause that led to that time.
+        # By key id: when it may cause a fetch again, and the pause that led to that time.
         self._ids: OrderedDict[str | None, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many are remembered."""
+        """Return how many ids are remembered."""
         return len(self._ids)
 
-    def ask(self, key_id: str | None, now: float) -> bool:
-        """Return whether the key set may be read for a key id; remember that it is read."""
+    def may_fetch(self, key_id: str | None, now: float) -> bool:
+        """Return whether a key id may cause a fetch; remembers that it does."""
         if key_id is not None and len(key_id) > _MAX_ID_LENGTH:
             return False
         not_before, pause = self._ids.get(key_id, (now, 0.0))
@@ -73,15 +72,15 @@ class UnknownKeyIds:
         return True
 
     def forget(self) -> None:
-        """The issuer has other keys now: what it did not have says nothing any more."""
+        """Forget all ids: the issuer has other keys now."""
         self._ids.clear()
 
 
 class JwksCache:
-    """The keys there are now: `current`, None before they were read for the first time.
+    """The current keys: `current`, None before the first fetch.
 
-    If a reading fails, the keys of the last one stay. `results` counts the readings, `unknown` has
-    the keys that they did not bring.
+    If a fetch fails, the previous keys stay. `results` counts the fetches, `unknown` has the key
+    ids that they did not find.
     """
 
     def __init__(self, fetch: Fetch, interval: float, current: KeySet | None = None) -> None:
@@ -97,9 +96,9 @@ class JwksCache:
         self._done = trio.Event()
 
     async def run(self) -> None:
-        """Read them from time to time, and when somebody wants them anew."""
+        """Fetch the keys periodically and on request."""
         while True:
-            # The one floor there is: before each reading, whatever the reading is for.
+            # The only minimum time: before each fetch, whatever the reason.
             await trio.sleep_until(self._next_allowed)
             await self._read()
             retry = self._failing or self.current is None
@@ -108,19 +107,19 @@ class JwksCache:
                 await self._wanted.wait()
 
     async def refresh(self, key_id: str | None) -> None:
-        """Wait until they were read again for a key that is not there, if they are to be."""
+        """Wait for a fetch because of an unknown key id, if one is allowed."""
         if self.request_refresh(key_id):
             await self._done.wait()
 
     def request_refresh(self, key_id: str | None) -> bool:
-        """Have them read again for a key that is not there; whether a reading is to come.
+        """Request a fetch because of an unknown key id; returns whether one will come.
 
-        It is not where the last one has only just begun, or has lately not brought this key.
+        False if a fetch has just begun, or recently did not find this key.
         """
         if self._reading or self._wanted.is_set():
             return True
         now = trio.current_time()
-        if now < self._next_allowed or not self.unknown.ask(key_id, now):
+        if now < self._next_allowed or not self.unknown.may_fetch(key_id, now):
             return False
         self._wanted.set()
         return True
@@ -158,7 +157,7 @@ class JwksCache:
 
 
 def read_keys(path: Path) -> bytes:
-    """The set in a file. Raises Unreachable."""
+    """Read a key set from a file. Raises Unreachable."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES + 1)
@@ -168,7 +167,7 @@ def read_keys(path: Path) -> bytes:
 
 
 def fetch_keys(url: str) -> Fetch:
-    """A function that fetches the set from a URL, and raises Unreachable."""
+    """Return a function that fetches the key set from a URL and raises Unreachable."""
     address = WebAddress(url, seconds=_FETCH_SECONDS, maximum=_MAX_BYTES)
 
     async def fetch() -> bytes:

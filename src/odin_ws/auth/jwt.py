@@ -18,9 +18,9 @@ __all__ = ["JwtRules", "read_key_name", "verify_jwt"]
 
 @attrs.frozen
 class JwtRules:
-    """`audience` must be in `aud`; without one, tokens for anybody in particular are not for us.
+    """`audience` must be in `aud`; if unset, tokens with an `aud` are rejected.
 
-    `issuer` must be `iss`, if it is given. `leeway`: seconds that clocks may be apart.
+    `issuer` must be `iss`, if set. `leeway`: tolerated difference of clocks in seconds.
     """
 
     audience: str | None
@@ -28,7 +28,7 @@ class JwtRules:
     leeway: float
 
 
-# Each before what it is a kind of.
+# Subclasses before their base classes.
 _FAULTS: Final[tuple[tuple[type[jwt.PyJWTError], JwtFault], ...]] = (
     (jwt.InvalidSignatureError, JwtFault.SIGNATURE),
     (jwt.InvalidAlgorithmError, JwtFault.ALGORITHM),
@@ -46,7 +46,7 @@ _FAULTS: Final[tuple[tuple[type[jwt.PyJWTError], JwtFault], ...]] = (
 
 _JWS: Final = jwt.PyJWS()
 
-# The signature has been checked before.
+# The signature is verified separately before.
 _CLAIMS_ONLY: Final[Options] = {
     "verify_signature": False,
     "verify_exp": True,
@@ -59,9 +59,9 @@ _CLAIMS_ONLY: Final[Options] = {
 
 
 def verify_jwt(token: str, keys: KeySet, rules: JwtRules) -> Claims:
-    """Check a token and read its claims. Raises InvalidJwt.
+    """Verify a JWT and read its claims. Raises InvalidJwt.
 
-    Its key is looked for by its `kid`; which algorithm it is checked with is the key's to say.
+    The key is chosen by `kid`; the key determines the algorithm.
     """
     key = keys.find(read_key_name(token))
     if key is None:
@@ -77,8 +77,8 @@ def verify_jwt(token: str, keys: KeySet, rules: JwtRules) -> Claims:
 
 
 def read_key_name(token: str) -> KeyName:
-    """The key that a token says it is signed with, unchecked. Raises InvalidJwt."""
-    # The library encodes it first, and a surrogate cannot be.
+    """Read the key id of a JWT without verifying it. Raises InvalidJwt."""
+    # PyJWT encodes the token first, and a surrogate cannot be encoded.
     if not token.isascii():
         raise InvalidJwt(JwtFault.MALFORMED)
     try:
@@ -89,12 +89,12 @@ def read_key_name(token: str) -> KeyName:
 
 
 def _invalid(error: jwt.PyJWTError) -> InvalidJwt:
-    """What is wrong, without the library's words: they may have parts of the token."""
+    """Map to our fault, without the library's text, which may contain parts of the token."""
     return InvalidJwt(next(fault for kind, fault in _FAULTS if isinstance(error, kind)))
 
 
 def _signed(token: str, key: Key) -> bytes:
-    """Return the signed payload of a token. Raises PyJWTError."""
+    """Return the signed payload of a JWT. Raises PyJWTError."""
     payload: bytes = _JWS.decode(
         token,
         key.material,
@@ -105,9 +105,9 @@ def _signed(token: str, key: Key) -> bytes:
 
 
 def _check(token: str, rules: JwtRules) -> None:
-    """Look at the times, the audience and the issuer of a token that is signed. Raises PyJWTError.
+    """Check times, audience and issuer of a JWT with a valid signature. Raises PyJWTError.
 
-    The types of the claims are known to be right: the library takes for a time what int() reads.
+    The types of the claims are checked before: PyJWT accepts what int() reads as a time.
     """
     jwt.decode(
         token,

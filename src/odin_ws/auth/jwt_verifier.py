@@ -1,4 +1,4 @@
-"""The JWT verifier: keys, rules, policy and revocations together turn a JWT into a grant."""
+"""Verifies JWTs: keys, rules, policy and revocations turn a JWT into a grant."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["JwtVerifier", "open_jwt_verifier"]
 
 @attrs.define(eq=False)
 class JwtVerifier:
-    """Judges tokens. `jwks`: keys that are read again; None where there is only `static_keys`.
+    """Verifies JWTs. `jwks`: refreshed keys; None with only `static_keys`.
 
-    `rejections` counts the tokens that were not good.
+    `rejections` counts rejected JWTs by fault.
     """
 
     rules: JwtRules
@@ -40,29 +40,29 @@ class JwtVerifier:
 
     @property
     def keys(self) -> KeySet | None:
-        """Those there are now."""
+        """The current keys."""
         return self.static_keys if self.jwks is None else self.jwks.current
 
     @property
     def key_count(self) -> int:
-        """How many those are."""
+        """The number of current keys."""
         return 0 if self.keys is None else len(self.keys.keys)
 
     async def run(self) -> None:
-        """Keep the keys up to date, where they change."""
+        """Keep the keys up to date if they come from a JWKS."""
         if self.jwks is not None:
             await self.jwks.run()
 
     async def verify_or_refresh(self, token: str) -> Grant:
-        """As `verify`, but for a key nobody knows the keys are read anew first; for seconds."""
+        """As `verify`, but waits some seconds for a fetch of the keys if the key id is unknown."""
         if self.jwks is not None and (missing := self._missing_key(token)) is not None:
             await self.jwks.refresh(missing.id)
         return self.verify(token)
 
     def verify(self, token: str) -> Grant:
-        """What a token grants. Raises InvalidJwt, and KeysUnavailable.
+        """Return what a JWT grants. Raises InvalidJwt and KeysUnavailable.
 
-        Its key may be newer than ours: then they are read anew, for those who ask again.
+        An unknown key id requests a fetch of the keys, for later attempts.
         """
         if self.keys is None:
             raise KeysUnavailable
@@ -79,29 +79,29 @@ class JwtVerifier:
         return grant
 
     def reverify(self, token: str, before: Grant) -> Grant:
-        """As `verify`, for a token in place of another; it has to be the same user's."""
+        """As `verify`, for a JWT that replaces another one of the same user."""
         grant = self.verify(token)
         if grant.user != before.user:
             raise self._count(InvalidJwt(JwtFault.OTHER_USER))
         return grant
 
     def _count(self, error: InvalidJwt) -> InvalidJwt:
-        """Count a token that was not good; returns the same."""
+        """Count a rejected JWT; returns the error."""
         self.rejections[error.fault] += 1
         return error
 
     def seconds_until_expiry(self, grant: Grant) -> float | None:
-        """How long a grant still lasts, with the leeway that it was accepted with; None: ever."""
+        """Return how long a grant is valid, including the leeway; None without expiry."""
         if grant.expires_at is None:
             return None
         return grant.expires_at + self.rules.leeway - time.time()
 
     def revoke(self, revocation: Revocation, until: float) -> None:
-        """Let a user or a token in no more, until then. Raises TooManyRevocations."""
+        """Revoke a user or JWT until then. Raises TooManyRevocations."""
         self.revocations.add(revocation, until, time.time())
 
     def _missing_key(self, token: str) -> KeyName | None:
-        """The key that a token asks for and that is not there; None also for a broken token."""
+        """Return the key of a JWT if it is missing; None also for a malformed JWT."""
         try:
             name = read_key_name(token)
         except InvalidJwt:
@@ -110,9 +110,9 @@ class JwtVerifier:
 
 
 def open_jwt_verifier(settings: Settings, catalogue: Catalogue) -> JwtVerifier:
-    """The authority that the settings describe, with the files they name.
+    """Build the verifier of the settings, with the files they name.
 
-    Raises SettingsError. Keys behind a URL are not read yet.
+    Raises SettingsError. Does not fetch keys from a URL yet.
     """
     rules = JwtRules(
         settings.ws_jwt_audience or None,
@@ -133,7 +133,7 @@ def _keys(settings: Settings) -> tuple[KeySet | None, JwksCache | None]:
             return public_key(pem.read_bytes()), None
         if isinstance(jwks, str):
             return None, JwksCache(fetch_keys(jwks), settings.ws_jwks_interval_seconds)
-        # Settings see to it that there is one of the three.
+        # The settings guarantee one of the three.
         return None, _keys_in_file(jwks or Path(), settings.ws_jwks_interval_seconds)
     except (InvalidKey, OSError, Unreachable) as error:
         raise SettingsError([f"{name}: {error}"]) from error
@@ -142,11 +142,11 @@ def _keys(settings: Settings) -> tuple[KeySet | None, JwksCache | None]:
 def _keys_in_file(path: Path, interval: float) -> JwksCache:
     read = partial(read_keys, path)
 
-    async def read_again() -> bytes:
+    async def read_file() -> bytes:
         return read()
 
-    # A file that cannot be used is noticed at the start.
-    return JwksCache(read_again, interval, key_set(read()))
+    # An unusable file stops the start.
+    return JwksCache(read_file, interval, key_set(read()))
 
 
 def _policy(settings: Settings, catalogue: Catalogue) -> Policy:
@@ -156,7 +156,7 @@ def _policy(settings: Settings, catalogue: Catalogue) -> Policy:
         raise SettingsError(
             [
                 f"WS_PRIVATE_CATEGORIES={','.join(private)}: the catalogue has no "
-                f"{', '.join(sorted(unknown))}; allowed are {known}, or none"
+                f"{', '.join(sorted(unknown))}; must be of {known}, or none"
             ]
         )
     path = settings.ws_policy

@@ -1,6 +1,6 @@
-"""The keys that verify JWTs: shared secret, PEM, JWK; each with its one algorithm.
+"""The keys that verify JWTs: shared secret, PEM, JWK; each with one algorithm.
 
-So a token's header never chooses the algorithm: neither `none`, nor HS256 with a public key.
+So a JWT's header never chooses the algorithm: neither `none`, nor HS256 with a public key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 __all__ = ["InvalidKey", "Key", "KeyName", "KeySet", "key_set", "public_key", "shared_secret"]
 
-# RFC 7518, 3.2: a key of at least the hash's size; 3.3: of 2048 bits or more.
+# RFC 7518, 3.2: a key of at least the hash's size; 3.3: at least 2048 bits.
 _LEAST_SECRET_BYTES: Final = 32
 _LEAST_RSA_BITS: Final = 2048
 
@@ -27,20 +27,20 @@ _PUBLIC: Final = "an RSA key of 2048 bits or more, a P-256 or an Ed25519 key"
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
-# The algorithm of a JSON Web Key, by what it says of its kind.
+# The algorithm of a JSON Web Key, by its kty and crv.
 _KINDS: Final = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
 
-# RFC 9864 calls EdDSA with this curve by another name.
+# RFC 9864 has another name for EdDSA with this curve.
 _ALIASES: Final = {"Ed25519": "EdDSA"}
 
 
 class InvalidKey(ValueError):
-    """No key that tokens could be checked with; the message has nothing of the key."""
+    """The key cannot verify JWTs; the message has nothing of the key."""
 
 
 @attrs.frozen
 class Key:
-    """`algorithm` is the only one it is used with. `id`: its `kid`, None where it has none."""
+    """A key with its only algorithm. `id`: its `kid`, None without one."""
 
     algorithm: str
     material: bytes | PublicKey = attrs.field(repr=False)
@@ -49,23 +49,23 @@ class Key:
 
 @attrs.frozen
 class KeyName:
-    """Return the `kid` of a token's header, None if there is none, and its `alg`."""
+    """The `kid` of a JWT's header, None if missing, and its `alg`."""
 
     id: str | None
     algorithm: str
 
 
 class KeySet:
-    """Keys to choose from. `by_id`: by the token's `kid`; else there is one for all tokens."""
+    """Keys to choose from: `by_id` by the JWT's `kid`, otherwise one key for all JWTs."""
 
     def __init__(self, keys: Iterable[Key], *, by_id: bool) -> None:
         self.keys = tuple(keys)
         self._by_id = by_id
 
     def find(self, name: KeyName) -> Key | None:
-        """The key for a token whose header says this; None where there is none of that id.
+        """Return the key for this header of a JWT; None if there is none with that id.
 
-        Several may share an id if their kinds differ. The algorithm is left to be checked.
+        Several keys may share an id if their types differ. Does not check the algorithm.
         """
         alone = not self._by_id or (name.id is None and len(self.keys) == 1)
         found = self.keys if alone else [key for key in self.keys if key.id == name.id]
@@ -77,19 +77,19 @@ class KeySet:
 
 
 def shared_secret(secret: str) -> KeySet:
-    """One secret for both sides. Raises InvalidKey."""
+    """Return a key set with one shared secret. Raises InvalidKey."""
     material = secret.encode()
     if len(material) < _LEAST_SECRET_BYTES:
-        raise InvalidKey(f"{_LEAST_SECRET_BYTES} bytes or more are needed, not {len(material)}")
+        raise InvalidKey(f"{_LEAST_SECRET_BYTES} bytes or more are needed, it has {len(material)}")
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(material)
     except jwt.InvalidKeyError:
-        raise InvalidKey("a secret is needed; this is a public key or certificate") from None
+        raise InvalidKey("must be a secret, not a public key or certificate") from None
     return KeySet([Key("HS256", material)], by_id=False)
 
 
 def public_key(pem: bytes) -> KeySet:
-    """One public key. Raises InvalidKey."""
+    """Return a key set with one public key. Raises InvalidKey."""
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
@@ -106,10 +106,10 @@ def public_key(pem: bytes) -> KeySet:
 
 
 def key_set(text: bytes) -> KeySet:
-    """The keys of a JSON Web Key Set (RFC 7517) that can be used. Raises InvalidKey: there is none.
+    """Return the usable keys of a JSON Web Key Set (RFC 7517). Raises InvalidKey if there are none.
 
-    Others are passed by: other kinds, for encryption, weak, private, or secrets, which have no
-    place where anybody can read them.
+    Skips keys of other types, for encryption, weak or private keys, and secrets, which must not be
+    public.
     """
     try:
         document = orjson.loads(text)
@@ -140,7 +140,7 @@ def _usable(row: Any) -> Key | None:
 
 
 def _is_meant(row: dict[str, Any], algorithm: str) -> bool:
-    """Whether a key is public and for checking signatures of this kind."""
+    """Whether a key is public and for verifying signatures of this kind."""
     named, operations = row.get("alg", algorithm), row.get("key_ops", ["verify"])
     return (
         "d" not in row

@@ -7,7 +7,7 @@ from typing import Final
 
 __all__ = ["Origins"]
 
-# Browsers leave the scheme's own port out.
+# Browsers omit the scheme's default port.
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
@@ -22,7 +22,7 @@ class Origins:
         self._wild = [tuple(name.split("*", 1)) for name in names - self._exact - {"*"}]
 
     def allows(self, origin: str | None) -> bool:
-        """Whether a page of this origin may connect; None: it is no browser that asks."""
+        """Return whether a page of this origin may connect; None: the client is no browser."""
         if origin is None or self._any:
             return True
         name = _normal(origin)
@@ -33,7 +33,7 @@ class Origins:
 
 
 def _is_host(name: str, scheme: str, domain: str) -> bool:
-    """Whether what stands for the `*` is the beginning of a host: not empty, and nothing else."""
+    """Whether the part for `*` is the beginning of a host: not empty, without other characters."""
     begin = name[len(scheme) : len(name) - len(domain)]
     return bool(begin) and all(label.replace("-", "").isalnum() for label in begin.split("."))
 

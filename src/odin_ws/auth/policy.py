@@ -1,4 +1,4 @@
-"""The policy: from JWT claims to a grant, by the `channels` claim or by rules (WS_POLICY)."""
+"""The policy: JWT claims to a grant, by the `channels` claim or by rules (WS_POLICY)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Policy", "PolicyError", "Rule", "Subject", "load_policy"]
 
 
 class PolicyError(ValueError):
-    """A policy that cannot be used; the message names the place in it."""
+    """The policy is invalid; the message names the place in it."""
 
 
 class Subject(StrEnum):
@@ -31,7 +31,7 @@ class Subject(StrEnum):
 
 @attrs.frozen
 class Rule:
-    """Everyone; only who has it granted; or the owner: whose `claim` is the channel's token."""
+    """Who may read: everyone; nobody without `channels`; or owners, by their `claim`."""
 
     who: Subject
     claim: str = "sub"
@@ -39,16 +39,16 @@ class Rule:
 
 @attrs.frozen
 class Policy:
-    """The rules of categories; one without a rule is everyone's."""
+    """The rules of categories; a category without a rule is open to everyone."""
 
     catalogue: Catalogue
     rules: Mapping[str, Rule]
 
     def grant(self, claims: Claims) -> Grant:
-        """What a token with these claims may read.
+        """Return what a JWT with these claims may read.
 
-        A `channels` claim says all of it. Names in it that the catalogue does not have grant
-        nothing: other services may share the issuer. Raises InvalidClaims.
+        A `channels` claim is complete. Names in it that are not in the catalogue grant nothing:
+        other services may share the issuer. Raises InvalidClaims.
         """
         if claims.channels is None:
             allowed = {
@@ -71,8 +71,8 @@ class Policy:
                 value = claims.all.get(rule.claim)
                 tokens = value if isinstance(value, list) else [value]
                 if len(tokens) > MAX_NAMES:
-                    raise InvalidClaims(f"{rule.claim}: a list of up to {MAX_NAMES} texts")
-                # No `*`: a user who could choose that name would own everything.
+                    raise InvalidClaims(f"{rule.claim}: must be a list of up to {MAX_NAMES} texts")
+                # Without `*`: a user who could choose that name would own everything.
                 return frozenset(one for one in tokens if isinstance(one, str) and is_token(one))
 
     def _by_names(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -89,7 +89,7 @@ class Policy:
 
 
 def load_policy(text: str, catalogue: Catalogue, private: Iterable[str]) -> Policy:
-    """Rules from TOML; a category that is `private` and has none is only for whom it is granted.
+    """Read rules from TOML; a `private` category without a rule needs a `channels` claim.
 
         [categories.balances]
         who = "owner"       # or "everyone", "granted"
@@ -104,7 +104,7 @@ def load_policy(text: str, catalogue: Catalogue, private: Iterable[str]) -> Poli
     _only(document, {"categories"}, "the policy")
     table = document.get("categories", {})
     if not isinstance(table, dict):
-        raise PolicyError("categories: a table is needed")
+        raise PolicyError("categories: must be a table")
     _only(table, set(catalogue.categories), "categories")
     rules = {category: Rule(Subject.GRANTED) for category in private}
     rules |= {category: _rule(row, f"categories.{category}") for category, row in table.items()}
@@ -113,15 +113,17 @@ def load_policy(text: str, catalogue: Catalogue, private: Iterable[str]) -> Poli
 
 def _rule(row: Any, place: str) -> Rule:
     if not isinstance(row, dict):
-        raise PolicyError(f"{place}: a table is needed")
+        raise PolicyError(f"{place}: must be a table")
     _only(row, {"who", "claim"}, place)
     if row.get("who") not in tuple(Subject):
-        raise PolicyError(f"{place}.who: one of {', '.join(Subject)}, not {row.get('who')!r}")
+        raise PolicyError(
+            f"{place}.who: must be one of {', '.join(Subject)}, not {row.get('who')!r}"
+        )
     who, claim = Subject(row["who"]), row.get("claim", "sub")
     if "claim" in row and who is not Subject.OWNER:
-        raise PolicyError(f"{place}.claim: only an owner has one")
+        raise PolicyError(f"{place}.claim: only allowed with who = owner")
     if not isinstance(claim, str) or not claim:
-        raise PolicyError(f"{place}.claim: a text is needed, not {claim!r}")
+        raise PolicyError(f"{place}.claim: must be a text, not {claim!r}")
     return Rule(who, claim)
 
 

@@ -31,7 +31,7 @@ from odin_ws.cli.environment import (
 )
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.accept_loop import CannotListen
-from odin_ws.listener.tls import CertificateError, survive_hangups
+from odin_ws.listener.tls import CertificateError, log_ignored_sighup
 from odin_ws.log_queue import log_queue
 from odin_ws.logs import configure_logging
 from odin_ws.serve import serve as run_service
@@ -105,7 +105,7 @@ async def _until_signalled(serve: _Serve, settings: Settings, catalogue: Catalog
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_on_signals, stop, nursery.cancel_scope)
             if settings.ws_tls_cert is None:
-                nursery.start_soon(survive_hangups)
+                nursery.start_soon(log_ignored_sighup)
             drained = await serve(settings, catalogue, stop)
             nursery.cancel_scope.cancel()
             return 0 if drained else 1

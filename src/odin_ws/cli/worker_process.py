@@ -22,13 +22,13 @@ from odin_ws.cli.standard_streams import protect_streams
 from odin_ws.exit_signals import exit_signals
 from odin_ws.kafka.security import KafkaSecurity
 from odin_ws.listener.accept_loop import open_listening_socket
-from odin_ws.listener.tls import survive_hangups
+from odin_ws.listener.tls import log_ignored_sighup
 from odin_ws.log_queue import log_queue
 from odin_ws.logs import configure_logging
 from odin_ws.pause_clock import PauseClock
 from odin_ws.serve import running
 from odin_ws.settings import Settings
-from odin_ws.workers.child import RENEW, STOP
+from odin_ws.workers.child import RELOAD, STOP
 from odin_ws.workers.limits import worker_settings
 
 __all__ = ["run_worker"]
@@ -58,7 +58,7 @@ async def _serve(settings: Settings, catalogue: Catalogue, ops_socket: socket.so
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_drain_on_signals, stop)
         if settings.ws_tls_cert is None:
-            nursery.start_soon(survive_hangups)
+            nursery.start_soon(log_ignored_sighup)
         nursery.start_soon(_run_supervisor_commands, stop, nursery.cancel_scope)
         with open_listening_socket(settings.ws_addr, reuse_port=True) as listening:
             upstream = kafka(settings, catalogue, KafkaSecurity.of(settings))
@@ -88,10 +88,10 @@ async def _run_supervisor_commands(stop: trio.Event, scope: trio.CancelScope) ->
     """Run commands from standard input (odin_ws.workers.child); drain when it is closed."""
     async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as commands:
         async for command in commands:
-            if RENEW in command:
+            if RELOAD in command:
                 # As if an operator had sent SIGHUP to this process alone.
                 signal.raise_signal(signal.SIGHUP)
-            if command.strip(RENEW):
+            if command.strip(RELOAD):
                 stop.set()
             if STOP in command:
                 scope.cancel()

@@ -25,14 +25,14 @@ __all__ = [
 
 log = structlog.get_logger("odin_ws.listener")
 
-# A storm of callers waits in the kernel's queue rather than being rejected.
+# Backlog: a burst of new connections waits in the kernel's queue and is not rejected.
 _BACKLOG: Final = 4096
 
-# How long one turn may accept: some 50 callers, who then wait for turns of their own; the others
-# wait in the kernel's queue.
+# Time limit of one accept pass: about 50 connections, which then wait for reads of their own; the
+# rest waits in the kernel's queue.
 _SLICE_SECONDS: Final = 0.003
 
-# At the end whoever is in the queue is taken, if that does not take for ever.
+# Time limit for accepting the rest of the queue at the end.
 _LAST_SECONDS: Final = 0.1
 
 # Out of descriptors or buffers: retrying at once would only spin.
@@ -41,23 +41,23 @@ _EXHAUSTED_SECONDS: Final = 0.25
 
 
 class CannotListen(Exception):
-    """An address that is in use, is not ours, or does not exist; the message says which."""
+    """The address is in use, not local or does not exist; the message says which."""
 
 
 @contextmanager
 def open_listening_socket(address: Address, *, reuse_port: bool = False) -> Iterator[socket.socket]:
-    """A listening TCP socket; an empty host means every interface, IPv4 and IPv6.
+    """Open a listening TCP socket; an empty host means every interface, IPv4 and IPv6.
 
-    `reuse_port`: others of the same user listen there too, and the kernel spreads callers over
-    them. Raises CannotListen.
+    `reuse_port`: other processes of the same user listen on the port too, and the kernel spreads
+    connections over them. Raises CannotListen.
     """
     family, dual = _family(address.host)
-    with _told(address):
+    with _explained(address):
         listening = socket.create_server(
             address, family=family, backlog=_BACKLOG, reuse_port=reuse_port, dualstack_ipv6=dual
         )
-        # Accepted sockets inherit it: a message is a whole write already, and waiting to fill a
-        # segment would only delay it.
+        # Accepted sockets inherit it. Each write is a whole message: waiting to fill a segment
+        # would only delay it.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.setblocking(False)  # noqa: FBT003 -- the standard library's signature
     with listening:
@@ -68,16 +68,17 @@ def open_listening_socket(address: Address, *, reuse_port: bool = False) -> Iter
 def reserve_port(address: Address) -> Iterator[Address]:
     """Hold an address, without listening, for sockets that are opened with `reuse_port`.
 
-    Gives the address with the port it really got. Raises CannotListen where anybody has it
-    already, also one who would share it.
+    Yields the address with the bound port. Raises CannotListen if another process has the address,
+    even with `reuse_port`.
     """
     family, dual = _family(address.host)
     with socket.socket(family) as held:
-        # To bind in spite of connections in TIME_WAIT; after that nobody else shall bind.
+        # SO_REUSEADDR allows binding in spite of TIME_WAIT connections; afterwards it is switched
+        # off.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family is socket.AF_INET6:
             held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
-        with _told(address):
+        with _explained(address):
             held.bind(address)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -85,25 +86,25 @@ def reserve_port(address: Address) -> Iterator[Address]:
 
 
 def _family(host: str) -> tuple[socket.AddressFamily, bool]:
-    """The address family of a host, and whether it stands for IPv4 as well."""
+    """Return the address family of a host, and whether it includes IPv4."""
     dual = not host and socket.has_dualstack_ipv6()
     return (socket.AF_INET6 if dual or ":" in host else socket.AF_INET), dual
 
 
 @contextmanager
-def _told(address: Address) -> Iterator[None]:
+def _explained(address: Address) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # The standard library repeats the address in its own way.
+        # The standard library appends the address in its own format.
         why, _, _ = (error.strerror or str(error)).partition(" (while attempting")
         raise CannotListen(f"cannot listen at {address}: {why}") from error
 
 
 def bound_address(listening: socket.socket) -> Address:
-    """Where a socket listens: the port it got where 0 was asked for."""
+    """Return the address of a socket, with the port that the kernel chose for 0."""
     host, port, *_ = listening.getsockname()
-    return Address("" if host in {"::", "0.0.0.0"} else host, port)  # noqa: S104 -- told, not bound
+    return Address("" if host in {"::", "0.0.0.0"} else host, port)  # noqa: S104 -- for display, not bound
 
 
 async def accept_connections(
@@ -114,13 +115,13 @@ async def accept_connections(
 ) -> None:
     """Accept until cancelled, then close `listening`: clients are rejected, not kept waiting.
 
-    Each connection is served in a task of `nursery`, which outlives this.
+    A task of `nursery`, which outlives this one, serves each connection.
     """
     exhausted = False
     with listening, _none_left(listening, read_scheduler, serve, nursery):
         while True:
             await trio.lowlevel.wait_readable(listening)
-            # Whom it takes needs turns as well: the others wait in the kernel's queue.
+            # New connections need read turns as well: the others wait in the kernel's queue.
             await read_scheduler.wait_for_read()
             try:
                 for sock, peer in _accept_some(listening, _SLICE_SECONDS):
@@ -144,18 +145,18 @@ def _none_left(
     serve: Callable[[Transport, str], Awaitable[None]],
     nursery: trio.Nursery,
 ) -> Iterator[None]:
-    """Take at the end whom the kernel has let in: closing the socket would reset them."""
+    """Accept the kernel's queue at the end: closing the socket would reset these connections."""
     try:
         yield
     finally:
-        # Out of descriptors: then they are reset after all.
+        # Out of descriptors: these connections are reset.
         with suppress(OSError):
             for sock, peer in _accept_some(listening, _LAST_SECONDS):
                 nursery.start_soon(serve, SocketTransport(sock, read_scheduler), peer)
 
 
 def _accept_some(listening: socket.socket, seconds: float) -> Iterator[tuple[socket.socket, str]]:
-    """Connections that wait, until there is none or the time is over."""
+    """Yield queued connections until there is none or the time is over."""
     slice_end = trio.current_time() + seconds
     while trio.current_time() < slice_end:
         try:
@@ -163,6 +164,6 @@ def _accept_some(listening: socket.socket, seconds: float) -> Iterator[tuple[soc
         except BlockingIOError:
             return
         except ConnectionAbortedError:
-            # The caller hung up while it waited in the queue.
+            # The client disconnected while it waited in the queue.
             continue
         yield sock, read_socket_address(address[0])

@@ -1,12 +1,12 @@
 """The fair read scheduler: bounds the reads and work for clients per pass of the event loop.
 
-In one pass trio runs every task that is ready. With thousands of clients that have all sent
+In one pass of the event loop Trio runs every task that is ready. If thousands of clients have sent
 something, a pass takes so long that the records of all others wait: a fetch from Kafka takes
-several passes, and a cycle of the hub as many as it has slices.
+several passes, and a dispatch cycle one pass per slice.
 
-Tasks of clients wait for a turn in three queues: to read what the client has sent, to send the
-next chunk of a replay, or for the next time slice of a command's work. Each queue has a share of
-the clients' time in a pass, so that none of them can starve another.
+Client tasks therefore wait for a turn in one of three queues: to read what the client has sent, to
+send the next chunk of a replay, or for the next time slice of a command. Each queue has a share of
+the clients' time in a pass, so that none starves another.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from odin_ws.time_slice import SLICE_SECONDS
 
 __all__ = ["ReadScheduler", "running_read_scheduler"]
 
-# What clients have of a pass while some wait for their turn; beside a hub that keeps the loop,
-# twice what that takes: 12,000 who come back under a stream are back as soon as with four times
-# (measured on 2026-11-24), and the others' messages come sooner. With 2 ms instead of 1 the p99
-# beside a hostile crowd was 142 ms instead of 98 to 120; a storm was over sooner, 16 s against 19.
+# The clients' time per pass while some wait for a turn. If the hub used more, clients get twice the
+# hub's time: 12,000 clients that reconnect under a stream are back as soon as with four times the
+# hub's time (measured on 2026-11-24), and other clients' messages come sooner. With 2 ms instead of
+# 1 the p99 beside a hostile crowd was 142 ms instead of 98 to 120; a storm was over in 16 s, not
+# 19.
 _LEAST_SECONDS: Final = 0.001
 _BESIDE_HUB: Final = 2.0
 
-# A queue's turns in each pass: at least and at most. A pong takes 0.05 ms; what a burst of commands
-# takes is bounded by the connection.
+# Limits on a queue's turns per pass. A pong takes 0.05 ms; the connection bounds the work of a
+# burst of commands.
 _LEAST: Final = 2
 _MOST: Final = 128
 
-# How the clients' time is shared among the queues that are not empty. Most of it is for reads: a
-# client of a crowd that is connected late begins its replay late, and needs another scan.
+# Shares of the queues that are not empty. Reads get most: a client that connects late begins its
+# replay late, and needs another scan.
 _READ_WEIGHT: Final = 3
 _REPLAY_WEIGHT: Final = 1
 _WORK_WEIGHT: Final = 1
 
-# The part of the clients' time that time slices of work have while no other queue has waiters. The
-# rest of a pass is the hub's: work that takes seconds in all may take a little longer, and the
-# messages of all others may not.
+# The share of time slices while no other queue has waiters. The rest of a pass is the hub's: a
+# command that takes seconds may take a little longer, other clients' messages may not.
 _WORK_ALONE: Final = 0.5
 
 
 class _Queue:
-    """Tasks that wait for one kind of turn, and how many of them have one in each pass."""
+    """Tasks that wait for one kind of turn, and the number of turns per pass."""
 
     __slots__ = ("lot", "per_pass", "weight")
 
@@ -56,20 +56,20 @@ class _Queue:
         self.per_pass: float = _MOST
 
     def adapt(self, allowed: float, used: float) -> None:
-        """Adapt the number of turns to the seconds that the last ones used of those allowed.
+        """Adapt the number of turns to the time that the last ones used of the allowed time.
 
-        Half as many or a quarter more at most: one slow pass may be an accident.
+        At least half and at most a quarter more: one slow pass may be an accident.
         """
         factor = min(1.25, max(0.5, allowed / max(1e-6, used)))
         self.per_pass = min(_MOST, max(_LEAST, self.per_pass * factor))
 
 
 class ReadScheduler:
-    """Gives the tasks of clients their turns, in the order of coming within each queue.
+    """Gives client tasks their turns, first come first served within each queue.
 
     Args:
-        busy: returns the seconds that the hub has kept the event loop so far.
-        replayed: returns the seconds that sending chunks of replays has kept it so far.
+        busy: returns the seconds for which the hub has used the event loop so far.
+        replayed: returns the seconds for which sending replay chunks has used it so far.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ReadScheduler:
         return len(self._work.lot)
 
     async def wait_for_read(self) -> None:
-        """Wait until the caller may read, which always comes. Often no checkpoint."""
+        """Wait until the caller may read. Often no checkpoint."""
         if self._left:
             self._left -= 1
         else:
@@ -113,12 +113,12 @@ class ReadScheduler:
         await self._replays.lot.park()
 
     async def wait_for_work_slice(self) -> None:
-        """Wait until the caller's work may go on for another time slice. Always a checkpoint."""
+        """Wait until the caller's work may use another time slice. Always a checkpoint."""
         self._asked.set()
         await self._work.lot.park()
 
     async def run(self) -> None:
-        """Give turns until cancelled."""
+        """Grant turns until cancelled."""
         while True:
             await self._asked.wait()
             slices = 0
@@ -128,22 +128,22 @@ class ReadScheduler:
                 hub = self._busy() - busy
                 for_replays = self._replayed() - replayed
                 for_clients = trio.current_time() - begun - hub
-                # Time slices take what they may; the rest of the time was for reads.
+                # Time slices use their whole share; the rest of the time was for reads.
                 for_reads = for_clients - for_replays - slices * SLICE_SECONDS
                 slices = self._give(max(_LEAST_SECONDS, _BESIDE_HUB * hub), for_reads, for_replays)
             self._left = int(self._reads.per_pass)
             self._asked = trio.Event()
 
     def _give(self, allowed: float, for_reads: float, for_replays: float) -> int:
-        """Give the turns of one pass; returns how many of them are time slices.
+        """Grant the turns of one pass; returns how many of them are time slices.
 
         Args:
-            allowed: the seconds that clients have in the pass.
-            for_reads: the seconds that the turns to read took in the last pass.
-            for_replays: those that sending chunks took in it.
+            allowed: seconds for clients in the pass.
+            for_reads: seconds that reads took in the last pass.
+            for_replays: seconds that replay chunks took in the last pass.
         """
         reads, replays, work = self._queues
-        # Waiters may have been cancelled since: then no queue has any.
+        # All waiters of all queues may have been cancelled meanwhile.
         unit = allowed / (sum(queue.weight for queue in self._queues if queue.lot) or 1)
         reads.adapt(unit * reads.weight, for_reads)
         replays.adapt(unit * replays.weight, for_replays)
@@ -157,7 +157,7 @@ class ReadScheduler:
 
 @asynccontextmanager
 async def running_read_scheduler(read_scheduler: ReadScheduler) -> AsyncIterator[None]:
-    """Give turns for the length of the block."""
+    """Run the scheduler for the block."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read_scheduler.run)
         yield

@@ -1,6 +1,6 @@
-"""TLS for clients, and the certificate: reloaded on SIGHUP, checked for expiry.
+"""TLS for clients, and the server's certificate: reloaded on SIGHUP, checked for expiry.
 
-`ssl.SSLObject` is OpenSSL without a socket: bytes go in and come out of memory.
+`ssl.SSLObject` is OpenSSL without a socket: it reads bytes from memory and writes them there.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ __all__ = [
     "HandshakeFailed",
     "TlsTransport",
     "Validity",
+    "log_ignored_sighup",
     "open_tls",
-    "survive_hangups",
 ]
 
 log = structlog.get_logger("odin_ws.tls")
 
-# The most that one record of TLS holds; what the kernel does not take of one is all that is kept.
+# The maximum size of a TLS record; only the unsent rest of one record is buffered.
 _RECORD_BYTES: Final = 16 << 10
 
-# OpenSSL's memory keeps the size of the largest piece it was given, for each connection.
+# OpenSSL's buffers keep the size of the largest piece that they were given, per connection.
 _READ_BYTES: Final = 4 << 10
 
-# Answers of TLS itself, to a peer that asks for new keys again and again and reads nothing.
+# Limit on unsent responses of TLS itself, for peers that request new keys and read nothing.
 _MAX_UNSENT_BYTES: Final = 64 << 10
 
-# For what TLS has made of the last words, when all else is over.
+# Time for the last encrypted bytes when the connection closes.
 _FLUSH_SECONDS: Final = 5.0
 
 _DAY: Final = 86_400.0
 
 
 class CertificateError(Exception):
-    """A certificate or key that cannot be used; the message says why."""
+    """The certificate or key cannot be used; the message says why."""
 
 
 class HandshakeFailed(Exception):
-    """The peer does not speak TLS, or not as we do. `plain_http`: it speaks HTTP without."""
+    """The TLS handshake failed. `plain_http`: the peer sent plain HTTP."""
 
     def __init__(self, reason: str, *, plain_http: bool = False) -> None:
         super().__init__(reason)
@@ -62,7 +62,7 @@ class HandshakeFailed(Exception):
 
 @attrs.frozen
 class Validity:
-    """When a whole certificate chain is valid, in seconds of Unix time."""
+    """The validity of a whole certificate chain, in Unix time."""
 
     begins: float
     """The latest not-before of the chain."""
@@ -70,7 +70,7 @@ class Validity:
     """The earliest not-after."""
 
     def problem(self, now: float) -> str | None:
-        """Why the chain is not valid now; None if it is."""
+        """Return why the chain is not valid now; None if it is."""
         if now >= self.ends:
             return f"the certificate has expired on {_date(self.ends)}"
         if now < self.begins:
@@ -79,7 +79,7 @@ class Validity:
 
 
 class Certificate:
-    """A certificate chain and its key, from PEM files; they can be read again.
+    """A certificate chain and its key, loaded from PEM files and reloadable.
 
     Raises CertificateError.
     """
@@ -90,7 +90,7 @@ class Certificate:
         Args:
             chain: the server's own certificate first.
             key: its private key, without a password.
-            warning_seconds: for how long before the chain's end `warning` says so.
+            warning_seconds: time before the chain's end from which `warning` returns a text.
         """
         self._chain = chain
         self._key = key
@@ -102,17 +102,17 @@ class Certificate:
 
     @property
     def expires(self) -> float | None:
-        """When the first of the chain to expire does, in Unix time; None if that is unknown."""
+        """When the first certificate of the chain expires, in Unix time; None if unknown."""
         return None if self.validity is None else self.validity.ends
 
     @property
     def problem(self) -> str | None:
-        """Why clients reject the certificate now; None if they do not, or if that is unknown."""
+        """Why clients reject the certificate now; None if they accept it or if that is unknown."""
         return None if self.validity is None else self.validity.problem(time.time())
 
     @property
     def warning(self) -> str | None:
-        """`problem`, or that the end is near; None if all is well."""
+        """`problem`, or that the certificate expires soon; None otherwise."""
         if self.validity is None or self.problem is not None:
             return self.problem
         left = self.validity.ends - time.time()
@@ -121,20 +121,20 @@ class Certificate:
         return f"the certificate expires in {left / _DAY:.1f} days, on {_date(self.validity.ends)}"
 
     def client_context(self) -> ssl.SSLContext:
-        """TLS for a client that accepts this chain and no other, under any name."""
+        """Return a client context that accepts this chain and no other, under any name."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
-        # The authority that has signed it may not be known here.
+        # The certificate authority may be unknown on this machine.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         try:
             context.load_verify_locations(cadata=self._served)
         except ssl.SSLError:
-            # OpenSSL's servers take forms of PEM that its clients do not.
+            # OpenSSL's servers accept forms of PEM that its clients reject.
             context.verify_mode = ssl.CERT_NONE
         return context
 
     def _text(self) -> str:
-        """The chain as it stands in its file. Raises CertificateError."""
+        """Return the text of the chain's file. Raises CertificateError."""
         try:
             return self._chain.read_text("latin-1")
         except OSError as error:
@@ -147,11 +147,11 @@ class Certificate:
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # A handshake within a connection is dear for us and cheap for who asks for it.
+        # Renegotiation costs the server much and the client little.
         context.options |= ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
         try:
-            # Without a password OpenSSL would ask for one at the terminal.
+            # Without a password OpenSSL would prompt on the terminal.
             context.load_cert_chain(self._chain, self._key, password=lambda: "")
         except (OSError, ssl.SSLError) as error:
             raise CertificateError(
@@ -160,7 +160,7 @@ class Certificate:
         return context
 
     def _read_validity(self) -> Validity | None:
-        from cryptography import x509  # noqa: PLC0415 -- not loaded by a server without TLS
+        from cryptography import x509  # noqa: PLC0415 -- a server without TLS does not load it
 
         try:
             chain = x509.load_pem_x509_certificates(self._chain.read_bytes())
@@ -169,15 +169,15 @@ class Certificate:
                 min(one.not_valid_after_utc.timestamp() for one in chain),
             )
         except (OSError, ValueError) as error:
-            # OpenSSL takes forms of PEM that are not read here; the certificate is good for it.
+            # OpenSSL accepts forms of PEM that cryptography does not; the certificate is usable.
             log.warning("certificate expiry unknown", error=str(error))
             return None
 
     def reload(self) -> None:
-        """Read the files again, for connections that come from now on; who is there stays.
+        """Load the files again, for new connections; existing connections keep their keys.
 
-        Files that cannot be used are logged, and what was read before goes on being used. So it
-        does if it is valid and the new certificate is not: every client would reject that.
+        Logs files that cannot be used and keeps the old certificate. Also keeps the old one if it
+        is valid and the new one is not: every client would reject the new one.
         """
         try:
             context, served = self._load(), self._text()
@@ -198,21 +198,21 @@ class Certificate:
         self._log_warning()
 
     async def run(self) -> None:
-        """Read the files again at every SIGHUP, until cancelled."""
+        """Reload the files at every SIGHUP, until cancelled."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
                 self.reload()
 
 
 def _date(timestamp: float) -> str:
-    """A time as operators read it."""
+    """Format a time for operators."""
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-async def survive_hangups() -> None:
-    """Say at every SIGHUP that there is nothing to read again, until cancelled.
+async def log_ignored_sighup() -> None:
+    """Log at every SIGHUP that there is no certificate to reload, until cancelled.
 
-    Else it would end the process, as it does with every program that does not wait for it.
+    SIGHUP's default action would end the process.
     """
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
@@ -220,9 +220,9 @@ async def survive_hangups() -> None:
 
 
 class TlsTransport:
-    """See Transport. What the kernel does not take of a record is sent by a task of `nursery`.
+    """See Transport. A task of `nursery` sends what the kernel did not take of a record.
 
-    Bytes count as taken once TLS has made a record of them: they could not be taken back.
+    Bytes count as sent once TLS has encrypted them: they could not be taken back.
     """
 
     __slots__ = (
@@ -242,13 +242,13 @@ class TlsTransport:
         self._from_peer = ssl.MemoryBIO()
         self._to_peer = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._from_peer, self._to_peer, server_side=True)
-        # Made by TLS and not taken by the kernel yet; while there is something, a task sends it.
+        # Encrypted and not taken by the kernel yet; while not empty, a task sends it.
         self._unsent: bytearray | None = None
         self._flushed = trio.Event()
         self._ended = False
 
     async def handshake(self) -> None:
-        """Agree on keys. Raises HandshakeFailed."""
+        """Do the TLS handshake. Raises HandshakeFailed."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -259,7 +259,7 @@ class TlsTransport:
                     raise trio.BrokenResourceError from None
                 self._from_peer.write(data)
             except ssl.SSLError as error:
-                # The alert that tells the peer.
+                # Send the alert to the peer.
                 self._push()
                 http = error.reason in {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"}
                 raise HandshakeFailed(error.reason or str(error), plain_http=http) from error
@@ -280,7 +280,7 @@ class TlsTransport:
         return sent
 
     def _push(self) -> None:
-        """Give the kernel what TLS has made. Raises trio.BrokenResourceError."""
+        """Send encrypted bytes to the kernel. Raises trio.BrokenResourceError."""
         data = self._to_peer.read()
         if self._unsent is not None:
             self._unsent += data
@@ -299,7 +299,7 @@ class TlsTransport:
             try:
                 sent = self._wire.send_nowait(bytes(self._unsent))
             except trio.BrokenResourceError:
-                # Whoever sends next gets this too.
+                # The next send raises this too.
                 break
             del self._unsent[:sent]
         self._unsent = None
@@ -321,12 +321,12 @@ class TlsTransport:
             await self._flushed.wait()
 
     async def receive_now(self, max_bytes: int) -> bytes | None:
-        """See Transport. What has not come through TLS yet is not there."""
+        """See Transport. Bytes that TLS has not decrypted yet do not count."""
         await trio.lowlevel.checkpoint()
         return self._read(max_bytes)
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        """See Transport. After `send_eof` it is only told whether something comes, not what."""
+        """See Transport. After `send_eof` only reports whether bytes arrive, not which."""
         if self._ended:
             return await self._wire.receive_some(max_bytes)
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -342,15 +342,15 @@ class TlsTransport:
                 self._from_peer.write_eof()
 
     def _read(self, max_bytes: int) -> bytes | None:
-        """Return what TLS has read, empty at the end, None if that is nothing."""
+        """Return decrypted bytes, empty at the end, None if there are none."""
         try:
             return self._tls.read(max_bytes)
         except ssl.SSLWantReadError:
-            # It may have had to answer: new keys.
+            # TLS may have to respond, for example with new keys.
             self._push()
             return None
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            # With a word of goodbye or without: WebSocket has its own.
+            # With or without a close_notify: WebSocket has its own close handshake.
             return b""
         except ssl.SSLError as error:
             self._push()
@@ -365,7 +365,7 @@ class TlsTransport:
         if self._ended:
             return
         self._ended = True
-        # It says that it wants the peer's goodbye, or that there was no handshake.
+        # OpenSSL still expects the peer's close_notify, or there was no handshake.
         with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
         with contextlib.suppress(trio.BrokenResourceError):
@@ -380,7 +380,7 @@ class TlsTransport:
 
 @asynccontextmanager
 async def open_tls(wire: Transport, context: ssl.SSLContext) -> AsyncIterator[TlsTransport]:
-    """TLS on a connection for the length of the block; the handshake is still to be made."""
+    """Open TLS on a connection for the block; the handshake is not done yet."""
     async with trio.open_nursery() as nursery:
         stream = TlsTransport(wire, context, nursery)
         yield stream

@@ -20,28 +20,29 @@ _INT: Final = struct.Struct("i")
 
 
 class Transport(Protocol):
-    """A byte stream whose sending side tells at once how much it took."""
+    """A byte stream whose send never waits and returns how much it took."""
 
     def send_nowait(self, data: bytes | memoryview) -> int:
-        """Send what fits now and return its length, 0 for none.
+        """Send what fits now; returns its length, 0 for none.
 
         Raises trio.BrokenResourceError once the connection is gone.
         """
         ...
 
     async def wait_writable(self) -> None:
-        """Wait until `send_nowait` may take something, or would raise."""
+        """Wait until `send_nowait` may take bytes, or would raise."""
         ...
 
     async def receive_now(self, max_bytes: int) -> bytes | None:
-        """Return the bytes that are there, empty at the end, None if there are none yet.
+        """Return available bytes, empty at the end, None if there are none yet.
 
-        Waits for nothing but the client's turn. Raises trio.BrokenResourceError when it is gone.
+        Waits only for the client's read turn. Raises trio.BrokenResourceError if the connection is
+        gone.
         """
         ...
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        """Wait for bytes; empty at the end. Raises trio.BrokenResourceError when it is gone."""
+        """Wait for bytes; empty at the end. Raises trio.BrokenResourceError if it is gone."""
         ...
 
     def unacknowledged(self) -> int:
@@ -49,16 +50,16 @@ class Transport(Protocol):
         ...
 
     def send_eof(self) -> None:
-        """Say that no more bytes follow; reading goes on."""
+        """Send the end of the stream; reading continues."""
         ...
 
     def close(self) -> None:
-        """Give the connection back, waking whoever waits on it. Further calls do nothing."""
+        """Close the connection and wake tasks that wait on it. Idempotent."""
         ...
 
 
 class SocketTransport:
-    """A connected TCP socket. Not trio's SocketStream: its `send_all` waits, the hub may not."""
+    """A connected TCP socket. Not trio's SocketStream: its `send_all` waits, the hub must not."""
 
     __slots__ = ("_read_scheduler", "_socket")
 
@@ -94,7 +95,7 @@ class SocketTransport:
     async def receive_some(self, max_bytes: int) -> bytes:
         """See Transport."""
         while True:
-            # Also where bytes are there: it is the checkpoint, and seldom they are.
+            # Waits even if bytes are available: it is the checkpoint, and rarely are they.
             await trio.lowlevel.wait_readable(self._socket)
             data = await self.receive_now(max_bytes)
             if data is not None:
@@ -111,7 +112,7 @@ class SocketTransport:
 
     def send_eof(self) -> None:
         """See Transport."""
-        # A peer that is gone already needs no telling.
+        # The peer may already be gone.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 

@@ -1,12 +1,12 @@
 """One worker process: start, commands, HTTP requests to its ops port, kill.
 
-It is told through its standard input and not by signals: those come from others too. systemd
-sends SIGTERM to every process of a unit, and a worker that counted signals would take the one that
-is passed on for a second.
+Commands come over standard input, not by signals, because other programs send signals too: systemd
+sends SIGTERM to every process of a unit, and a worker that counted signals would take the
+supervisor's SIGTERM for a second one.
 
-Its ops socket has a name in Linux's abstract namespace and no file, so that nothing is left behind
-when the supervisor is killed, and none has to be writable. Such a name has no permissions: whoever
-is on the machine can connect, as to the ops port on loopback. So the pages want a token.
+The ops socket has a name in Linux's abstract namespace instead of a file, so that a killed
+supervisor leaves nothing behind and no directory must be writable. Such a name has no permissions:
+any local process can connect, as to the ops port on loopback. So the pages require a token.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from odin_ws.settings import Secret
 
 __all__ = [
     "DRAIN",
-    "RENEW",
+    "RELOAD",
     "STOP",
     "CannotStart",
     "Child",
@@ -39,34 +39,34 @@ __all__ = [
     "open_child",
 ]
 
-# What a worker is told; the end of its input tells it that the supervisor is gone. One byte each:
-# two of them cannot be torn apart.
+# Commands to a worker; the end of its input means that the supervisor is gone. One byte each, so
+# that none is split.
 DRAIN: Final = b"d"
 STOP: Final = b"s"
-RENEW: Final = b"r"
+RELOAD: Final = b"r"
 
-# For a last close frame to every client, and Python's end.
+# Time for a last close frame to every client, and for Python's exit.
 _STOP_SECONDS: Final = 5.0
 
-# What the system says when it is this process, or the machine, that has not enough for a question.
+# errno values that mean a limit of this process or machine, not a failure of the worker.
 _OWN_LIMITS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class CannotStart(Exception):
-    """The system rejects another process; the message says why."""
+    """The system rejects a new process; the message says why."""
 
 
 class NoResponse(Exception):
-    """A worker's ops socket cannot be asked, or broke off, or the page failed there."""
+    """A worker's ops socket is unreachable, or the request failed there."""
 
 
 class RequestNotSent(NoResponse):
-    """This process cannot ask, for want of descriptors or memory: it says nothing of the worker."""
+    """This process lacks descriptors or memory for the request: says nothing about the worker."""
 
 
 @attrs.frozen
 class WorkerResponse:
-    """What a worker answered: HTTP status and body."""
+    """A worker's response: HTTP status and body."""
 
     status: int
     text: str
@@ -77,30 +77,30 @@ class Child(Protocol):
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         ...
 
-    async def ask(self, path: str, body: bytes | None = None) -> WorkerResponse:
-        """Get one of its ops pages, or post `body`; waits without a bound.
+    async def request(self, path: str, body: bytes | None = None) -> WorkerResponse:
+        """Get a page of the worker's ops port, or post `body`; without timeout.
 
-        Raises NoResponse, and RequestNotSent where that is not the worker's doing.
+        Raises NoResponse, or RequestNotSent if the worker is not the reason.
         """
         ...
 
-    async def tell(self, what: bytes) -> None:
-        """Tell it to DRAIN, to STOP, or to RENEW its certificate; nothing where it has ended."""
+    async def send_command(self, command: bytes) -> None:
+        """Send DRAIN, STOP or RELOAD (its certificate); does nothing if it has exited."""
         ...
 
     async def wait(self) -> int:
-        """Wait for its end; returns its exit status, -N after signal N."""
+        """Wait for its exit; returns its exit status, -N after signal N."""
         ...
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         ...
 
 
-# Starts the worker with this number, or raises CannotStart; at the end of the block it has ended.
+# Starts the worker with this number, or raises CannotStart; stops it at the end of the block.
 OpenChild = Callable[[int], AbstractAsyncContextManager[Child]]
 
 
@@ -109,27 +109,27 @@ class _Process:
         self, process: trio.Process, orders: trio.abc.SendStream, client: httpx.AsyncClient
     ) -> None:
         self._process = process
-        self._orders = orders
+        self._commands = orders
         self._client = client
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    async def ask(self, path: str, body: bytes | None = None) -> WorkerResponse:
+    async def request(self, path: str, body: bytes | None = None) -> WorkerResponse:
         method = "GET" if body is None else "POST"
         try:
             response = await self._client.request(method, path, content=body)
         except httpx.TransportError as error:
             raise (RequestNotSent if _is_own_limit(error) else NoResponse) from error
         if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
-            # The worker's log has the traceback.
+            # The worker has logged the traceback.
             raise NoResponse
         return WorkerResponse(response.status_code, response.text)
 
-    async def tell(self, what: bytes) -> None:
+    async def send_command(self, command: bytes) -> None:
         with suppress(trio.BrokenResourceError):
-            await self._orders.send_all(what)
+            await self._commands.send_all(command)
 
     async def wait(self) -> int:
         return await self._process.wait()
@@ -146,10 +146,10 @@ async def open_child(
     *,
     ops_token: Secret | None = None,
 ) -> AsyncIterator[Child]:
-    """Run `command --number N --ops-fd FD` until it ends; at the end of the block it is stopped.
+    """Run `command --number N --ops-fd FD` until it exits; stop it at the end of the block.
 
-    Its ops socket listens already when the process starts, so whoever asks is answered as soon as
-    there is an answer. `ops_token`: what its pages want. Raises CannotStart.
+    Its ops socket listens before the process starts, so that requests wait for the worker.
+    `ops_token`: the token of its pages. Raises CannotStart.
     """
     name = f"\0odin-ws-{secrets.token_hex(16)}"
     try:
@@ -178,7 +178,7 @@ async def _start(command: Sequence[str], environ: Mapping[str, str], name: str) 
             stdin=subprocess.PIPE,
             env=environ,
             pass_fds=(descriptor,),
-            # Ctrl-C in a terminal is for the supervisor to pass on.
+            # The supervisor handles Ctrl-C of a terminal and passes it on.
             process_group=0,
         )
 
@@ -188,32 +188,32 @@ def _client(name: str, ops_token: Secret | None) -> httpx.AsyncClient:
         uds=name,
         # The ops port serves one request per connection.
         limits=httpx.Limits(max_keepalive_connections=0),
-        # There is no TLS; otherwise the certificates of authorities would be read for each worker.
+        # Without TLS: the default would read certificate authorities for each worker.
         verify=False,
     )
     return httpx.AsyncClient(
         transport=transport,
         base_url="http://localhost",
         headers={"Authorization": f"Bearer {ops_token.reveal()}"} if ops_token else None,
-        timeout=None,  # noqa: S113 -- whoever asks knows how long
+        timeout=None,  # noqa: S113 -- callers have timeouts
     )
 
 
 def _is_own_limit(error: BaseException) -> bool:
-    """Whether an error of the client comes of a limit of this process or the machine."""
+    """Whether an error comes from a limit of this process or the machine."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):
             return cause.errno in _OWN_LIMITS
-        # httpcore takes the cause away again; the context stays.
+        # httpcore removes the cause; the context stays.
         cause = cause.__cause__ or cause.__context__
     return False
 
 
 async def _end(child: _Process) -> None:
-    """Let it stop at once in good order, or kill it."""
+    """Stop it with a last close frame to each client, or kill it."""
     with trio.move_on_after(_STOP_SECONDS):
-        await child.tell(STOP)
+        await child.send_command(STOP)
         await child.wait()
         return
     child.kill()

@@ -15,18 +15,18 @@ Report = dict[str, Any]
 
 
 def _same(values: Sequence[Any]) -> Any:
-    """All have the same: it is a setting of all."""
+    """The value of a setting, which is the same everywhere."""
     return values[0]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Of those that are known; None if none is."""
+    """The mean of known values; None without any."""
     known = [value for value in values if value is not None]
     return round(fmean(known), 1) if known else None
 
 
 def _sum(values: Sequence[float | None]) -> float | None:
-    """None if one of them is unknown."""
+    """The sum; None if one value is unknown."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 
@@ -36,12 +36,12 @@ def _worst(*worst_first: str) -> Callable[[Sequence[str]], str]:
 
 
 def _longest(values: Sequence[list[Any]]) -> list[Any]:
-    """All read the same partitions; one that has just started may not know of all yet."""
+    """The longest list: workers read the same partitions, a new one may not know all yet."""
     return max(values, key=len)
 
 
-# What the workers' values are together, by the way to them; `*` stands for any name. Quantiles
-# cannot be added up: they are those of the worker where they are highest.
+# How to merge each value, by its path; `*` stands for any name. Quantiles cannot be added: the
+# highest one counts.
 RULES: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "checks.kafka.status": _worst("stopped", "running"),
     "checks.kafka.healthy": all,
@@ -81,18 +81,18 @@ RULES: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
 
 
 def merge_health(reports: Mapping[int, Report], missing: Mapping[int, str]) -> Report:
-    """One report, in the form of each.
+    """Merge reports into one of the same form.
 
     Args:
-        reports: those that there are, by the worker's number.
-        missing: why there is none of the others.
+        reports: by the worker's number.
+        missing: the reason for each missing report.
     """
-    errors = _told(reports, "errors")
-    warnings = _told(reports, "warnings")
+    errors = _labelled(reports, "errors")
+    warnings = _labelled(reports, "warnings")
     if not reports:
         errors = [f"worker {number}: {why}" for number, why in missing.items()]
     else:
-        # Its clients have gone to the others.
+        # The worker's clients have reconnected to others.
         warnings += [f"worker {number}: {why}" for number, why in missing.items()]
     merged: Report = {
         "status": "unhealthy" if errors else "degraded" if warnings else "healthy",
@@ -105,7 +105,7 @@ def merge_health(reports: Mapping[int, Report], missing: Mapping[int, str]) -> R
 
 
 def merge_clients(pages: Mapping[int, Report], limit: int) -> Report:
-    """The clients of all, those with the most bytes waiting first; each tells its worker."""
+    """Merge client lists, most queued bytes first; each client has its worker's number."""
     clients = [
         {"worker": number, **client} for number, page in pages.items() for client in page["clients"]
     ]
@@ -121,7 +121,7 @@ def _checked(report: Report) -> Report:
     return {name: report[name] for name in ("checks", "observability")}
 
 
-def _told(reports: Mapping[int, Report], what: str) -> list[str]:
+def _labelled(reports: Mapping[int, Report], what: str) -> list[str]:
     return [f"worker {number}: {line}" for number, one in reports.items() for line in one[what]]
 
 
@@ -137,11 +137,11 @@ def _merge(trees: Sequence[Report], way: str) -> Report:
 
 
 def _names(trees: Sequence[Report]) -> Iterator[str]:
-    """Every name once, in the order of the first tree that has it."""
+    """Return every name once, in the order of the first tree that has it."""
     return iter(dict.fromkeys(name for tree in trees for name in tree))
 
 
 def _rule(way: str, name: str) -> Callable[[Sequence[Any]], Any]:
-    """Raises KeyError where there is none."""
+    """Return the rule for a path. Raises KeyError if there is none."""
     exact = RULES.get(f"{way}.{name}")
     return exact if exact is not None else RULES[f"{way}.*"]

@@ -10,10 +10,9 @@ __all__ = ["max_worker_connections", "worker_settings"]
 
 
 def worker_settings(settings: Settings, number: int) -> Settings:
-    """The settings of worker `number`, from 1 on: as equal a part of the connections as there is.
+    """Return the settings of worker `number`, from 1 on, with its share of the connection limits.
 
-    So it has of the rate at which they may come. CPU and memory are divided where they are
-    measured.
+    The connect rate is divided too; CPU and memory limits are divided where they are measured.
     """
     each, more = divmod(settings.ws_max_connections, settings.ws_workers)
     return attrs.evolve(
@@ -24,5 +23,5 @@ def worker_settings(settings: Settings, number: int) -> Settings:
 
 
 def max_worker_connections(settings: Settings) -> int:
-    """How many connections a worker may have at most."""
+    """Return the maximum number of connections of a worker."""
     return worker_settings(settings, 1).ws_max_connections

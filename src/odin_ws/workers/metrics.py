@@ -1,4 +1,4 @@
-"""Merges the metrics of workers; counters of ended workers are kept."""
+"""Merges the metrics of workers; keeps the counters of exited workers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["GAUGES", "MergedMetrics", "merge_families"]
 
 Rule = Callable[[Sequence[float]], float]
 
-# What several workers' gauges are together. Counters and histograms are always sums.
+# How to merge gauges. Counters and histograms are always summed.
 GAUGES: Final[Mapping[str, Rule]] = {
-    # Of each there is a part in every worker.
+    # Parts of a whole.
     "ws_connections_active": sum,
     "ws_connections_max": sum,
     "ws_connections_pending": sum,
@@ -31,18 +31,18 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "ws_scan_clients": sum,
     "ws_scan_clients_waiting": sum,
     "ws_scans_active": sum,
-    # A pattern counts once in each worker that has a subscriber of it.
+    # A pattern counts once in each worker that has a subscriber for it.
     "ws_subscribed_patterns": sum,
     # The same holds for a filter.
     "ws_filters": sum,
     # Shares of equal parts.
     "ws_capacity_headroom_percent": fmean,
-    # Each is relative to one core: a mean would hide a worker that is full.
+    # Relative to one core: a mean would hide a worker at its limit.
     "ws_cpu_usage_percent": max,
     "odin_ws_build_info": max,
-    # Every worker reads everything and keeps the same past: the one that is worst off tells.
+    # Every worker reads everything and has the same history: the worst one counts.
     "ws_kafka_connected": min,
-    # Each worker tries the port of all.
+    # Each worker probes the shared port.
     "ws_canary_up": min,
     "ws_canary_step_seconds": max,
     "ws_jwt_keys": min,
@@ -65,9 +65,9 @@ GAUGES: Final[Mapping[str, Rule]] = {
 
 
 def merge_families(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
-    """One family for all of a name, with one sample for all of the same labels.
+    """Merge families by name and samples by labels.
 
-    Raises KeyError for a gauge that has no rule in `GAUGES`.
+    Raises KeyError for a gauge without a rule in `GAUGES`.
     """
     families: dict[str, Metric] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[float]]] = {}
@@ -85,32 +85,32 @@ def merge_families(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
 
 
 class MergedMetrics:
-    """What all workers have counted since the start; it never goes back when one is replaced.
+    """The metrics of all workers since the start; counters never decrease when one is replaced.
 
-    A worker is known by its number. What it counted after it was last seen is lost when it ends.
+    Workers are identified by their number. What one counted after its last report is lost.
     """
 
     def __init__(self) -> None:
         self._ended: list[Metric] = []
         self._last: dict[int, list[Metric]] = {}
 
-    def saw(self, worker: int, families: Iterable[Metric]) -> None:
-        """A worker's metrics as they are now."""
+    def update(self, worker: int, families: Iterable[Metric]) -> None:
+        """Store the current metrics of a worker."""
         self._last[worker] = list(families)
 
     def ended(self, worker: int) -> None:
-        """A worker has ended: its counts stay, its gauges go."""
+        """Keep the counters of an exited worker and drop its gauges."""
         counted = [one for one in self._last.pop(worker, []) if one.type != "gauge"]
         self._ended = merge_families([self._ended, counted])
 
     def families(self, *others: Iterable[Metric]) -> list[Metric]:
-        """Everything together, with what others have to add.
+        """Return everything merged with `others`.
 
-        Of a worker that has not answered lately it is what it told last.
+        A worker that did not respond lately counts with its last report.
         """
         return merge_families([*self._last.values(), self._ended, *others])
 
     def of(self, worker: int, name: str) -> float:
-        """A gauge of one worker, 0 where it has told nothing yet."""
+        """Return a gauge of one worker, 0 before its first report."""
         families = (one for one in self._last.get(worker, ()) if one.name == name)
         return sum(sample.value for family in families for sample in family.samples)

@@ -36,7 +36,7 @@ def workers_app(
     console: WorkersConsole,
     seconds: float = PAGE_SECONDS,
 ) -> Starlette:
-    """The pages of all workers; one that asks them is built at most once in `seconds`."""
+    """Build the app; each page queries the workers at most once in `seconds`."""
     pages = _Pages(supervisor, stats, console, seconds, may_revoke=ops_auth.token is not None)
     return pages_app(pages, ops_auth, stats)
 
@@ -63,14 +63,14 @@ class _Pages(OpsPages):
         self._own = own
 
     async def ready(self, _request: Request) -> Response:
-        """Not before all have been ready; then as long as one of them is."""
+        """Ready once all workers have been ready, then as long as one of them is."""
         if self._supervisor.draining:
-            # At once: WS_DRAIN_DELAY_SECONDS is short, and a load balancer has to see it.
+            # At once: WS_DRAIN_DELAY_SECONDS is short, and load balancers must notice.
             return not_ready("draining")
         return await self._ready.get()
 
     async def _build_ready(self) -> Response:
-        answers = await self._supervisor.ask("/health/ready")
+        answers = await self._supervisor.request("/health/ready")
         now = {number for number, one in answers.items() if _is_ok(one)}
         for worker in self._supervisor.workers:
             worker.was_ready |= worker.number in now
@@ -87,7 +87,7 @@ class _Pages(OpsPages):
         )
 
     async def health_report(self) -> dict[str, Any]:
-        answers = await self._supervisor.ask("/health")
+        answers = await self._supervisor.request("/health")
         reports = {number: json.loads(one.text) for number, one in answers.items() if one}
         missing = {number: self._state(number) for number, one in answers.items() if not one}
         report = merge_health(reports, missing)
@@ -97,14 +97,14 @@ class _Pages(OpsPages):
 
     async def metrics_text(self) -> bytes:
         supervisor = self._supervisor
-        up = await supervisor.look()
+        up = await supervisor.check()
         families = supervisor.merged_metrics.families(
             self._own.collect(), [build_info(), log_lines(), ops_rejections(self._stats)]
         )
         return _text([*worker_families(supervisor, up), *families])
 
     async def clients_report(self, limit: int) -> dict[str, Any]:
-        answers = await self._supervisor.ask(f"/clients?limit={limit}")
+        answers = await self._supervisor.request(f"/clients?limit={limit}")
         pages = {number: json.loads(one.text) for number, one in answers.items() if one}
         return merge_clients(pages, limit)
 
@@ -118,11 +118,11 @@ class _Pages(OpsPages):
         return report
 
     async def revocations(self, request: Request) -> Response:
-        """Carried out by every worker; it has to be posted again where one did not answer."""
+        """Send a revocation to every worker; asks to post again if one did not respond."""
         if not self._may_revoke:
-            # Each worker would answer the same; a crowd that posts must not reach them.
+            # Rejected here: a flood of posts must not reach the workers.
             return revocation_disabled()
-        answers = await self._supervisor.ask("/revocations", await read_body(request))
+        answers = await self._supervisor.request("/revocations", await read_body(request))
         for number, one in answers.items():
             if one is None:
                 text = f"worker {number} {self._state(number)}: post it again\n"
@@ -156,20 +156,20 @@ class _Pages(OpsPages):
         return answer.text.strip().removeprefix("not ready: ")
 
     def _state(self, number: int) -> str:
-        """Why a worker has not answered."""
+        """Return why a worker has not responded."""
         worker = self._supervisor.workers[number - 1]
         if worker.child is not None:
-            return "does not answer"
-        return "has ended" if self._supervisor.draining else "is being replaced"
+            return "does not respond"
+        return "has exited" if self._supervisor.draining else "is being replaced"
 
 
 def worker_families(supervisor: Supervisor, up: Mapping[int, bool]) -> Iterator[Metric]:
-    """What only the supervisor knows; `up`: which workers answer."""
+    """Return the supervisor's own metrics; `up`: which workers respond."""
     yield GaugeMetricFamily("ws_workers", "WS_WORKERS", value=len(supervisor.workers))
-    answers = GaugeMetricFamily("ws_worker_up", "1 while it answers", labels=["worker"])
+    answers = GaugeMetricFamily("ws_worker_up", "1 while it responds", labels=["worker"])
     restarts = CounterMetricFamily("ws_worker_restarts", "Times replaced", labels=["worker"])
     active = GaugeMetricFamily(
-        "ws_worker_connections_active", "Connections open now, of each worker", labels=["worker"]
+        "ws_worker_connections_active", "Open connections of each worker", labels=["worker"]
     )
     for worker in supervisor.workers:
         labels = [str(worker.number)]

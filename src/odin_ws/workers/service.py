@@ -1,4 +1,4 @@
-"""Runs the supervisor, the port and the ops pages of workers."""
+"""Runs the supervisor, the shared port and the ops pages of workers."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ __all__ = ["serve_with_workers"]
 
 log = structlog.get_logger("odin_ws.workers")
 
-# Beyond the drain itself: Kafka's consumers are given 5 s to leave, and Python has to end.
+# Beyond the drain: Kafka consumers have 5 s to leave, and Python has to exit.
 _DRAIN_GRACE: Final = 15.0
 
 
 async def serve_with_workers(settings: Settings, command: Sequence[str], stop: trio.Event) -> bool:
-    """Run `settings.ws_workers` times `command` on one port until `stop` is set, then drain all.
+    """Run `settings.ws_workers` processes of `command` on one port until `stop`, then drain all.
 
-    Returns whether all drained in time. Cancelling it stops all at once. Raises CannotListen and
+    Returns whether all drained in time. Cancellation stops all at once. Raises CannotListen and
     WorkerFailed, in groups.
     """
     with (
         reserve_port(settings.ws_addr) as subscribers,
         open_listening_socket(settings.ws_ops_addr) as ops_socket,
     ):
-        # Only for this process: whoever asks the workers' pages directly would get them otherwise.
+        # The token is known only to this process: others must use the supervisor's ops port.
         ops_token = Secret(secrets.token_urlsafe(32))
         environ = {
             **os.environ,
@@ -63,7 +63,7 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
         async with (
             serve_ops(app, ops_socket, stats),
             _watching(console),
-            _renewing(settings, supervisor),
+            _reloading_certificates(settings, supervisor),
         ):
             log.info(
                 "serving with workers",
@@ -76,7 +76,7 @@ async def serve_with_workers(settings: Settings, command: Sequence[str], stop: t
 
 @asynccontextmanager
 async def _watching(console: WorkersConsole) -> AsyncIterator[None]:
-    """For the length of the block, keep what the charts show of the workers."""
+    """Record the history of the charts during the block."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(console.run)
         yield
@@ -84,16 +84,16 @@ async def _watching(console: WorkersConsole) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _renewing(settings: Settings, supervisor: Supervisor) -> AsyncIterator[None]:
-    """For the length of the block, pass SIGHUP on, where there is a certificate to read again."""
+async def _reloading_certificates(settings: Settings, supervisor: Supervisor) -> AsyncIterator[None]:
+    """Pass SIGHUP to the workers during the block if there is a certificate."""
     async with trio.open_nursery() as nursery:
         if settings.ws_tls_cert is not None:
-            nursery.start_soon(_pass_hangups_on, supervisor)
+            nursery.start_soon(_pass_sighup, supervisor)
         yield
         nursery.cancel_scope.cancel()
 
 
-async def _pass_hangups_on(supervisor: Supervisor) -> None:
+async def _pass_sighup(supervisor: Supervisor) -> None:
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
-            await supervisor.renew()
+            await supervisor.reload_certificates()

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from odin_ws.backoff import Backoff
 from odin_ws.workers.child import (
     DRAIN,
-    RENEW,
+    RELOAD,
     CannotStart,
     Child,
     NoResponse,
@@ -28,53 +28,53 @@ __all__ = ["WRONG_SETTINGS", "Supervisor", "Worker", "WorkerFailed"]
 
 log = structlog.get_logger("odin_ws.workers")
 
-# How long a page waits for the workers: below the usual 5 or 10 s of whoever asked for it.
+# Timeout of a page for the workers' responses: below the usual 5 or 10 s of its client.
 _ANSWER_SECONDS: Final = 2.0
 
-# How often each is looked at. What one counts after that is not known when it crashes.
+# Interval of health checks. What a worker counts after the last one is lost if it crashes.
 _LOOK_SECONDS: Final = 5.0
 
-# A worker answers within two seconds when 12,000 clients come back at once.
+# A worker responds within two seconds when 12,000 clients reconnect at once.
 _HUNG_SECONDS: Final = 30.0
 
 # After an attempt that failed at once; long enough not to flood the log.
 _AGAIN_SECONDS: Final = 1.0
 
-# Seconds, with full jitter. The first restart comes at once, for the clients; one that crashes at
-# each start costs a start (a second of CPU) every 15 s on average.
+# Seconds, with full jitter. The first restart comes at once, for the clients; a worker that crashes
+# at each start costs a start (one second of CPU) every 15 s on average.
 _BACKOFF: Final = (0.25, 30.0)
 
-# After so long a crash is a new one, and no start that failed.
+# After this time a crash is no failed start any more.
 _STEADY_SECONDS: Final = 60.0
 
 
-# The exit status of a worker that cannot use its settings; it has said why.
+# The exit status of a worker with invalid settings, which it has logged.
 WRONG_SETTINGS: Final = 2
 
 
-# Those of one that SIGTERM or SIGINT has ended.
+# Exit statuses after SIGTERM or SIGINT.
 _SIGNALLED: Final = (-signal.SIGTERM, -signal.SIGINT)
 
 
 class WorkerFailed(Exception):
-    """A worker ended before it had ever served, so another start would fail too."""
+    """A worker exited before it ever served, so another start would fail too."""
 
     def __init__(self, number: int, status: int) -> None:
-        super().__init__(f"worker {number} ended before it served, with {_described(status)}")
+        super().__init__(f"worker {number} exited before it served, with {_described(status)}")
         self.status = status
 
 
 @attrs.define(eq=False)
 class Worker:
-    """The place of one worker, and who has it.
+    """One worker and its current process.
 
     Attributes:
         number: from 1 on.
         child: the process, None between two.
-        served: whether it has ever answered.
+        served: whether it has ever responded.
         was_ready: whether it was ever ready.
         restarts: how often it was replaced.
-        drained: whether it ended by itself when all were to drain; None where it was not told to.
+        drained: whether it exited by itself in the drain; None without a drain.
     """
 
     number: int
@@ -86,9 +86,9 @@ class Worker:
 
 
 class Supervisor:
-    """`workers` processes that run until `stop` is set; then all drain at the same time.
+    """Runs `workers` processes until `stop` is set; then drains all at the same time.
 
-    `drain_seconds`: how long they may take for it, before they are killed.
+    `drain_seconds`: time for the drain; the rest is killed.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Supervisor:
 
     @property
     def draining(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether a stop was requested."""
         return self._stop.is_set()
 
     async def run(self) -> bool:
@@ -115,15 +115,17 @@ class Supervisor:
                 nursery.start_soon(self._keep, worker)
         return all(worker.drained is not False for worker in self.workers)
 
-    async def ask(self, path: str, body: bytes | None = None) -> dict[int, WorkerResponse | None]:
-        """A page of each worker, or its answer to `body`; None of those not in time."""
+    async def request(
+        self, path: str, body: bytes | None = None
+    ) -> dict[int, WorkerResponse | None]:
+        """Return a page of each worker, or its response to `body`; None if not in time."""
         answers: dict[int, WorkerResponse | None] = dict.fromkeys(
             one.number for one in self.workers
         )
 
-        async def ask_one(number: int, child: Child) -> None:
+        async def request_one(number: int, child: Child) -> None:
             try:
-                answers[number] = await child.ask(path, body)
+                answers[number] = await child.request(path, body)
             except NoResponse:
                 return
 
@@ -131,25 +133,25 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 for worker in self.workers:
                     if worker.child is not None:
-                        nursery.start_soon(ask_one, worker.number, worker.child)
+                        nursery.start_soon(request_one, worker.number, worker.child)
         return answers
 
-    async def look(self) -> dict[int, bool]:
-        """Bring the totals up to date; returns which workers have answered."""
+    async def check(self) -> dict[int, bool]:
+        """Update the merged metrics; returns which workers have responded."""
         children = {worker.number: worker.child for worker in self.workers}
-        answers = await self.ask("/metrics")
+        answers = await self.request("/metrics")
         for worker in self.workers:
             answer = answers[worker.number]
-            # One that has ended since then is in the totals already.
+            # A worker that has exited meanwhile is in the totals already.
             if answer is not None and worker.child is children[worker.number]:
                 self._saw(worker, answer)
         return {number: answer is not None for number, answer in answers.items()}
 
-    async def renew(self) -> None:
-        """Have the workers read their certificate again; one that only starts reads it anyway."""
+    async def reload_certificates(self) -> None:
+        """Have the workers reload their certificate; a starting one reads it anyway."""
         for worker in self.workers:
             if worker.child is not None and worker.served:
-                await worker.child.tell(RENEW)
+                await worker.child.send_command(RELOAD)
 
     async def _keep(self, worker: Worker) -> None:
         backoff = Backoff(*_BACKOFF)
@@ -157,12 +159,12 @@ class Supervisor:
             began = trio.current_time()
             status = await self._run_once(worker)
             if self.draining:
-                # One that never served had nobody to send away.
+                # A worker that never served had no clients to close.
                 worker.drained = status == 0 or not worker.served
                 log.info("worker exited", worker=worker.number, end=_described(status))
                 return
-            # One that a signal ended before it served was ended by somebody: a drain of all may
-            # follow, where the signal went to every process.
+            # A worker that a signal ended before it served: a drain of all may follow, if the
+            # signal went to every process.
             if not worker.served and status not in _SIGNALLED:
                 raise WorkerFailed(worker.number, status)
             if trio.current_time() - began >= _STEADY_SECONDS:
@@ -170,7 +172,7 @@ class Supervisor:
             await self._wait_before_restart(worker, status, backoff.next())
 
     async def _run_once(self, worker: Worker) -> int:
-        """Start a process and see it to its end; returns its exit status, 1 where none started."""
+        """Start a process and wait for its exit; returns its status, 1 if none started."""
         try:
             async with self._open_child(worker.number) as child:
                 log.info("worker starting", worker=worker.number, pid=child.pid)
@@ -191,12 +193,12 @@ class Supervisor:
             await self._stop.wait()
 
     async def _attend(self, worker: Worker, child: Child) -> int:
-        """Look after a process until it ends; returns its exit status."""
+        """Watch and drain a process until it exits; returns its status."""
         worker.child = child
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch, worker, child)
-                nursery.start_soon(self._drain_when_asked, worker, child)
+                nursery.start_soon(self._drain_on_stop, worker, child)
                 status = await child.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -205,13 +207,13 @@ class Supervisor:
         return status
 
     async def _watch(self, worker: Worker, child: Child) -> None:
-        """Look at it now and then; one that does not answer any more is killed."""
+        """Check it periodically; kill it if it does not respond."""
         while True:
             with trio.move_on_after(_HUNG_SECONDS) as patience:
                 await _until_alive(worker, child, patience)
                 worker.served = True
-                with suppress(NoResponse):  # the page failed, which is not the worker's end
-                    self._saw(worker, await child.ask("/metrics"))
+                with suppress(NoResponse):  # the page failed, the worker responds
+                    self._saw(worker, await child.request("/metrics"))
             if patience.cancelled_caught:
                 log.error("worker unresponsive, killed", worker=worker.number)
                 child.kill()
@@ -219,22 +221,22 @@ class Supervisor:
             await trio.sleep(_LOOK_SECONDS)
 
     def _saw(self, worker: Worker, answer: WorkerResponse) -> None:
-        self.merged_metrics.saw(worker.number, text_string_to_metric_families(answer.text))
+        self.merged_metrics.update(worker.number, text_string_to_metric_families(answer.text))
 
-    async def _drain_when_asked(self, worker: Worker, child: Child) -> None:
+    async def _drain_on_stop(self, worker: Worker, child: Child) -> None:
         await self._stop.wait()
-        await child.tell(DRAIN)
+        await child.send_command(DRAIN)
         await trio.sleep(self._drain_seconds)
         log.error("worker drain timed out, killed", worker=worker.number)
         child.kill()
 
 
 async def _until_alive(worker: Worker, child: Child, patience: trio.CancelScope) -> None:
-    """Ask until there is an answer; time in which nothing could be asked does not count."""
+    """Wait for the first response; time without a sent request does not count."""
     told = False
     while True:
         try:
-            await child.ask("/health/live")
+            await child.request("/health/live")
         except RequestNotSent as error:
             patience.deadline = trio.current_time() + _HUNG_SECONDS
             if not told:

@@ -89,7 +89,7 @@ class Source:
 
 @attrs.frozen
 class LogReader:
-    """The same, for what it reads of the past; `held`: it does not answer, nor fail."""
+    """The same, for what it reads of the past; `held`: it does not respond, nor fail."""
 
     instance: int
     there: bool
