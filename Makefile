@@ -60,7 +60,7 @@ pythons: ## an import and a short demo with each other supported Python on this 
 chaos: setup $(JARS) ## breaks Kafka, instances, connections under 500 clients; ARGS="--cluster": 3 brokers
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: setup $(JARS) ## what the project promises, measured beside a floor in three minutes; ARGS="--json -"
+bench: setup $(JARS) ## what the project promises, measured beside a baseline in three minutes; ARGS="--json -"
 	$(BIN)/odin-ws bench short $(ARGS)
 
 bench-all: setup $(JARS) ## all of it, in half an hour

@@ -1,6 +1,6 @@
 """Measures an earlier version and this one in turns, with the same bench commands.
 
-    .venv/bin/python tools/compare.py REVISION [ROW…] [--rounds N] [--floor]
+    .venv/bin/python tools/compare.py REVISION [ROW…] [--rounds N] [--baseline]
 
 The revision is checked out to `build/`, and runs with this checkout's environment: it may need no
 library that is missing there. Each row is a name of `ROWS`, or the arguments of `odin-ws bench` in
@@ -114,10 +114,10 @@ def show(row: str, measured: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
 @click.argument("revision")
 @click.argument("rows", nargs=-1)
 @click.option("--rounds", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--floor", is_flag=True, help="With the bare send loop before and after each run.")
-def main(revision: str, rows: Sequence[str], *, rounds: int, floor: bool) -> None:
+@click.option("--baseline", is_flag=True, help="With the bare send loop before and after each run.")
+def main(revision: str, rows: Sequence[str], *, rounds: int, baseline: bool) -> None:
     """Measure and print."""
-    more = ["--floor"] if floor else []
+    more = ["--baseline"] if baseline else []
     with checked_out(revision) as before, tempfile.TemporaryDirectory() as folder:
         versions = [before, Version("now", ROOT)]
         for row in rows or ROWS:

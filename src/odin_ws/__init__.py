@@ -1,4 +1,4 @@
-"""odin-ws: Kafka topics fanned out to WebSocket subscribers."""
+"""odin-ws: delivers Kafka topics to WebSocket subscribers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["__version__"]
 
 
 def __getattr__(name: str) -> str:
-    """`__version__`: read when somebody asks, for importlib.metadata takes 40 ms to load."""
+    """Return `__version__`, read on access: importlib.metadata takes 40 ms to import."""
     if name != "__version__":
         raise AttributeError(name)
     from importlib.metadata import version  # noqa: PLC0415

@@ -17,7 +17,7 @@ __all__ = ["broadcast_feed_status", "broadcast_offset_gaps", "close_rebalanced_s
 
 
 async def broadcast_feed_status(source_status: SourceStatus, server: ConnectionServer) -> None:
-    """Say what has stalled and what is live again: the feed to all, topics to their subscribers.
+    """Announce stalls and recoveries: of the feed to all, of topics to their subscribers.
 
     A client that connects during a stall gets the announcement first.
     """
@@ -45,7 +45,7 @@ async def _broadcast_stalled_topics(source_status: SourceStatus, server: Connect
         )
         now_ms = _epoch_ms(trio.current_time())
         for status, topics in ("stalled", stalled - told), ("live", told - stalled):
-            # One by one: who subscribes to one of them is not told of the others.
+            # Topic by topic: subscribers of one topic get no announcement about others.
             for topic in sorted(topics):
                 await server.announce(feed_notice(status, now_ms, [topic]), {topic})
         server.current_notices.pop("topics", None)
@@ -55,9 +55,9 @@ async def _broadcast_stalled_topics(source_status: SourceStatus, server: Connect
 
 
 async def close_rebalanced_subscribers(stream: Stream, server: ConnectionServer) -> None:
-    """Send clients elsewhere whose subscriptions are not served whole any more.
+    """Close clients whose subscriptions are no longer served completely.
 
-    A group has given partitions to another instance: what is published in them comes there.
+    The consumer group has moved partitions to another instance, which delivers their new records.
     """
     while True:
         topics = await stream.revoked_topics.wait_value(bool)
@@ -68,8 +68,7 @@ async def close_rebalanced_subscribers(stream: Stream, server: ConnectionServer)
 def broadcast_offset_gaps(server: ConnectionServer, gaps: OffsetGaps) -> None:
     """Report lost, recreated and truncated partitions to every connection.
 
-    The hub calls it before it sends what comes after: a client has to know first that offsets begin
-    again.
+    The hub calls it before it sends later messages: a client must know first that offsets restart.
     """
     for reason, spans in gaps.spans.items():
         losses = LostSpans(dict(spans), {LossReason(reason)})
@@ -87,5 +86,5 @@ def broadcast_offset_gaps(server: ConnectionServer, gaps: OffsetGaps) -> None:
 
 
 def _epoch_ms(at: float) -> int:
-    """A time of Trio's clock as epoch milliseconds."""
+    """Return a time of Trio's clock as epoch milliseconds."""
     return round(1000 * (time.time() - (trio.current_time() - at)))

@@ -1,4 +1,4 @@
-"""The parts of the service, made from the settings and joined; nothing runs yet."""
+"""Builds and connects the parts of the service from the settings; starts nothing."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ from odin_ws.settings.handshake import PUBLIC_CONNECT_RATE, PUBLIC_CONNECTIONS
 
 __all__ = ["Upstream", "build", "canary_channel", "history_records", "kafka", "read_certificate"]
 
-# Bytes that a retained record of a few hundred bytes takes: the bound of the records read at start.
+# Bytes of a retained record of some hundred bytes: bounds the records that are read at the start.
 _RETAINED_BYTES: Final = 2048
 
-# A fetch and what follows from it is some 2 ms of CPU. Without a broadcast rate fetches are still
-# this far apart, so that 1,000 records a second are not 1,000 fetches.
+# A fetch and its processing take about 2 ms of CPU. Without a broadcast rate, fetches are this far
+# apart, so that 1,000 records per second are not 1,000 fetches.
 _SHORTEST_SLOT: Final = 0.005
 
 
-# Of the channel that the canary subscribes to.
+# The token of the channel that the canary subscribes to.
 _CANARY_TOKEN: Final = "odin-ws-canary"  # noqa: S105 -- a record's key
 
-# The commands of the canary: a second, and at once. It sends two.
+# The canary's command rate and burst. It sends two commands.
 _CANARY_COMMANDS: Final = (10.0, 10)
 
 
 @attrs.frozen
 class Upstream:
-    """Where the records come from: as they are published, and again later.
+    """The source of records: new ones, and a reader of old ones.
 
-    `dead_letters`: where those go that cannot be delivered, if anywhere.
+    `dead_letters`: the queue for skipped records, if any.
     """
 
     source: Source
@@ -80,9 +80,9 @@ def build(
     certificate: Certificate | None = None,
     canary: CanaryCredential | None = None,
 ) -> Service:
-    """Make the parts and join them; nothing runs yet. Raises SettingsError.
+    """Build and connect the parts; starts nothing. Raises SettingsError.
 
-    `canary`: the credential of the service's own canary, where it has one.
+    `canary`: the credential of the service's own canary, if it has one.
     """
     hub = _hub(settings, catalogue)
     lifecycle = Lifecycle()
@@ -144,7 +144,8 @@ def _hub(settings: Settings, catalogue: Catalogue) -> Hub:
     return Hub(
         ingest,
         interval=1 / rate if rate else 0.0,
-        # Two cycles' worth may wait for a subscriber that is catching up, before it counts as slow.
+        # Two cycles' worth may be queued for a subscriber that catches up, before it counts as
+        # slow.
         cycle_bytes=settings.ws_send_queue_bytes // 2,
         max_filters=settings.ws_max_filters,
     )
@@ -159,7 +160,7 @@ def _authenticator(settings: Settings, catalogue: Catalogue, hub: Hub) -> Authen
     )
     jwt_verifier = None
     if settings.ws_auth != "none":
-        # It loads PyJWT and cryptography.
+        # Imports PyJWT and cryptography.
         from odin_ws.auth.jwt_verifier import open_jwt_verifier  # noqa: PLC0415
 
         jwt_verifier = open_jwt_verifier(settings, catalogue)
@@ -167,7 +168,7 @@ def _authenticator(settings: Settings, catalogue: Catalogue, hub: Hub) -> Authen
 
 
 def read_certificate(settings: Settings) -> Certificate | None:
-    """What the settings name; None where TLS is not ours to speak. Raises CertificateError."""
+    """Load the certificate of the settings; None without TLS. Raises CertificateError."""
     if settings.ws_tls_cert is None or settings.ws_tls_key is None:
         return None
     return Certificate(
@@ -185,7 +186,7 @@ def _handshaker(
         trusted_proxies=TrustedProxies(settings.ws_trusted_proxies, settings.ws_forwarded_header),
         proxy_protocol=settings.ws_proxy_protocol == "required",
     )
-    # Never all of the places there are.
+    # Fewer than the maximum number of connections.
     public = min(PUBLIC_CONNECTIONS, max(1, settings.ws_max_connections // 2))
     addresses = RateLimits(
         settings.ws_connect_rate,
@@ -218,31 +219,31 @@ def _limits(settings: Settings, budget: MemoryBudget) -> ConnectionLimits:
 
 
 def canary_channel(catalogue: Catalogue) -> str:
-    """The channel that the canary subscribes to; records of its token are nobody's."""
+    """Return the channel that the canary subscribes to; no records have its token."""
     return channel_name(_CANARY_TOKEN, next(iter(catalogue.categories)))
 
 
 def _canary_limits(settings: Settings, catalogue: Catalogue) -> CanaryLimits:
-    # It reads its channel and nothing else; a low WS_COMMAND_RATE is not its concern.
+    # It reads only its channel; a low WS_COMMAND_RATE does not apply to it.
     grant = Grant({next(iter(catalogue.categories)): frozenset({_CANARY_TOKEN})})
     subscriptions = _limits(settings, MemoryBudget()).session.subscriptions
     return CanaryLimits(grant, SessionLimits(*_CANARY_COMMANDS, subscriptions))
 
 
 def history_records(settings: Settings) -> int:
-    """How many records of the past are read at the start at most."""
+    """Return how many records of history are read at the start at most."""
     return settings.ws_history_bytes // _RETAINED_BYTES
 
 
 def kafka(settings: Settings, catalogue: Catalogue, security: KafkaSecurity) -> Upstream:
-    """The Kafka that `security` leads to, read as the settings say."""
+    """Return the Kafka source and log reader of the settings."""
     rate = settings.ws_max_broadcast_rate
     in_group = settings.kafka_assignment == "group"
     options = KafkaOptions(
         security=security,
         group=settings.kafka_consumer_group if in_group else None,
         max_wait=settings.kafka_fetch_max_wait_seconds,
-        # Nothing is written more often than that, so nothing is fetched more often.
+        # Fetches are at most as frequent as writes to subscribers.
         slot=max(_SHORTEST_SLOT, 1 / rate if rate else 0.0),
         rate=settings.ws_max_kafka_rate,
         probe=settings.kafka_probe_seconds,

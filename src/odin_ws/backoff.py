@@ -10,8 +10,8 @@ __all__ = ["Backoff"]
 class Backoff:
     """Exponential back-off with full jitter: the ceiling doubles from `first` to `maximum`.
 
-    Full jitter spreads best what lost the same server or broker: AWS Architecture Blog,
-    "Exponential Backoff And Jitter".
+    Full jitter spreads clients of a lost server or broker best: AWS Architecture Blog, "Exponential
+    Backoff And Jitter".
     """
 
     def __init__(
@@ -24,11 +24,11 @@ class Backoff:
     ) -> None:
         """`least`: the shortest wait, by default half of `first`. `rng`: the source of jitter.
 
-        `maximum` may be a setting of the operator that is shorter than `first`: then each wait is
-        `maximum` at the longest. Raises ValueError unless both are above 0.
+        `maximum` may be a setting that is shorter than `first`: then `maximum` bounds each wait.
+        Raises ValueError unless both are above 0.
         """
         if first <= 0 or maximum <= 0:
-            raise ValueError(f"seconds above 0 are needed, not {first} and {maximum}")
+            raise ValueError(f"seconds must be above 0, not {first} and {maximum}")
         self._first = first = min(first, maximum)
         self._maximum = maximum
         self._least = first / 2 if least is None else least
@@ -36,12 +36,12 @@ class Backoff:
         self._tries = 0
 
     def next(self) -> float:
-        """Seconds to wait before the next try."""
+        """Return the seconds to wait before the next try."""
         ceiling = min(self._maximum, self._first * 2**self._tries)
-        # Beyond the ceiling the exponent would only grow into a float overflow.
+        # Beyond the maximum the exponent would only grow into a float overflow.
         self._tries += ceiling < self._maximum
         return self._uniform(self._least, ceiling)
 
     def reset(self) -> None:
-        """It worked: the next wait is a short one again."""
+        """Start again with a short wait, after a success."""
         self._tries = 0

@@ -9,7 +9,7 @@ __all__ = ["Distribution"]
 
 
 class Distribution:
-    """How often values fell into each bucket. `bounds`: ascending upper bounds, inclusive."""
+    """Counts of values by bucket. `bounds`: ascending upper bounds, inclusive."""
 
     __slots__ = ("bounds", "counts", "maximum", "total")
 
@@ -27,16 +27,16 @@ class Distribution:
 
     @property
     def samples(self) -> int:
-        """How many values were counted."""
+        """The number of counted values."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float:
-        """The values' mean; 0 while there are none."""
+        """The mean of the values; 0 without any."""
         return self.total / max(1, self.samples)
 
     def quantile(self, share: float) -> float:
-        """The upper bound of the bucket that holds the quantile; the maximum for the last one."""
+        """Return the upper bound of the quantile's bucket; the maximum for the last bucket."""
         rank = share * self.samples
         seen = 0
         for bound, count in zip(self.bounds, self.counts, strict=False):

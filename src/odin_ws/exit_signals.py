@@ -1,8 +1,8 @@
 """SIGTERM and SIGINT before the service waits for them, and after.
 
-Without a handler the kernel does not deliver SIGTERM to process 1 of a container, and SIGINT is a
-traceback. So the command installs this one before it loads anything else. A Trio task that receives
-the signals takes its place, and gives it back.
+Without a handler the kernel does not deliver SIGTERM to process 1 of a container, and SIGINT raises
+a traceback. So the command installs this handler before it imports anything else. A Trio task that
+receives the signals replaces it, and restores it at its end.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ _STDERR: Final = 2
 
 
 class ExitSignals:
-    """Ends the process at once on SIGTERM and SIGINT, with a line on stderr and a status."""
+    """Exits at once on SIGTERM and SIGINT, with a line on stderr and a status."""
 
     def __init__(self) -> None:
         self.status = 1
-        """What the process ends with: whoever knows better says so."""
+        """The exit status; commands update it."""
         self.when = "before it began"
-        """At which stage, for the line."""
+        """The current stage, for the line."""
 
     def install(self, status: int) -> None:
-        """Take the signals from now on."""
+        """Handle the signals from now on."""
         self.status = status
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
 
     @staticmethod
     def ignore() -> None:
-        """Leave the signals alone, for Python's own end: it would restore what the system does."""
+        """Ignore the signals while Python exits, which would restore the default actions."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
 
     def _end(self, number: int, _frame: object) -> None:
-        # Nothing is unwound: the signal may have come anywhere, in the middle of an import too.
+        # Nothing is unwound: the signal may come anywhere, also during an import.
         name = signal.Signals(number).name
         _write_if_possible(f"odin-ws: stopped by {name} {self.when}\n".encode())
         os._exit(self.status)
@@ -53,7 +53,7 @@ def _write_if_possible(line: bytes) -> None:
         try:
             os.write(_STDERR, line)
         except OSError:
-            return  # nowhere to write to
+            return  # stderr is closed
 
 
 exit_signals: Final = ExitSignals()

@@ -1,4 +1,4 @@
-"""A context manager that takes something on entry and gives it back on exit."""
+"""A context manager that releases something on exit, faster than a generator."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class Held(Generic[T]):
-    """Gives something back at the end of a block; the block gets `value`.
+    """Calls a function at the end of a block; the block gets `value`.
 
-    Not a generator with `contextlib.contextmanager`: entering and leaving that takes ten times as
-    long, and every connection holds several things for as long as it lasts.
+    Not a generator with `contextlib.contextmanager`: that takes ten times as long, and every
+    connection holds several of these.
     """
 
     __slots__ = ("_give_back", "_value")

@@ -18,33 +18,36 @@ if TYPE_CHECKING:
 
 __all__ = ["Page", "Unreachable", "WebAddress"]
 
-# What is not compressed cannot grow beyond the limit.
+# Responses are requested uncompressed, so they cannot grow beyond the limit.
 _PLAIN: Final = {"Accept-Encoding": "identity"}
 
-# The first that is set counts.
+# Environment variables with certificates; the first that is set counts.
 _AUTHORITIES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class Unreachable(Exception):
-    """There is no answer that can be used; the message says why."""
+    """There is no usable response; the message says why."""
 
 
 @attrs.frozen
 class Page:
-    """An answer, whatever its status."""
+    """A response of any status."""
 
     status: int
     body: bytes
 
     def content(self) -> bytes:
-        """The body of a success. Raises Unreachable, also for redirects: they lead anywhere."""
+        """Return the body of a success.
+
+        Raises Unreachable, also for redirects: they could lead anywhere.
+        """
         if not HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES:
             raise Unreachable(f"status {self.status}")
         return self.body
 
 
 def _trusted() -> ssl.SSLContext:
-    """Whom to trust: httpx takes another file or folder from where OpenSSL does."""
+    """Return a TLS context: httpx and OpenSSL have different defaults for authorities."""
     import httpx  # noqa: PLC0415 -- as below
 
     try:
@@ -55,30 +58,30 @@ def _trusted() -> ssl.SSLContext:
 
 
 class WebAddress:
-    """A URL that is asked for answers of at most `maximum` bytes, each within `seconds`.
+    """A URL with limits: responses of at most `maximum` bytes, each within `seconds`.
 
-    Raises Unreachable where the environment names certificates that cannot be read.
+    Raises Unreachable if the environment names certificates that cannot be read.
     """
 
     def __init__(self, url: str, *, seconds: float, maximum: int) -> None:
-        # Loaded here: a server that reads no token and no keys from a URL starts 40 ms sooner.
+        # Imported here: a server without a token or key URL starts 40 ms sooner.
         import httpx  # noqa: PLC0415
 
         self.url = url
         self._httpx = httpx
         self._seconds = seconds
         self._maximum = maximum
-        # Made once: reading the certificates of all authorities takes tens of milliseconds.
+        # Created once: reading the certificates of all authorities takes tens of milliseconds.
         self._context = _trusted()
-        # A proxy of the environment is for other machines.
+        # Proxies of the environment are for other machines, not for loopback.
         self._trust_env = not is_loopback(urlsplit(url).hostname or "")
 
     async def get(self) -> Page:
-        """Ask for what is there. Raises Unreachable."""
+        """Request the page. Raises Unreachable."""
         return await self._ask("GET")
 
     async def post(self, form: dict[str, str], auth: tuple[str, str]) -> Page:
-        """Send a form with Basic authentication: a name and a password. Raises Unreachable."""
+        """Send a form with Basic authentication (name, password). Raises Unreachable."""
         return await self._ask("POST", data=form, auth=auth)
 
     def _client(self) -> httpx.AsyncClient:
@@ -89,7 +92,7 @@ class WebAddress:
                 timeout=None,
             )
         except (ValueError, ImportError) as error:
-            # A proxy that the environment names, of a kind that is not known or not installed.
+            # A proxy of the environment, of an unknown kind or one that is not installed.
             raise Unreachable(f"its proxy cannot be used: {error}") from None
 
     async def _ask(self, method: str, **what: Any) -> Page:

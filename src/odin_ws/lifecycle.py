@@ -1,4 +1,4 @@
-"""The life of the service: one state, which only goes forward."""
+"""The state of the service, which only advances."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ __all__ = ["Lifecycle", "ServiceState"]
 
 
 class ServiceState(IntEnum):
-    """What the service does, in the order in which it comes."""
+    """The states of the service, in order."""
 
     STARTING = 0
-    """Kafka has not been read up to its end yet; not ready, but clients are served."""
+    """Kafka has not been read to its end yet; not ready, but clients are served."""
     SERVING = 1
     """Ready."""
     DRAINING = 2
-    """A stop was asked for: not ready. Whom load balancers still send is served."""
+    """A stop was requested: not ready. New connections are still served."""
     CLOSING = 3
-    """Nobody is accepted any more, and those who are connected are closed in waves."""
+    """New connections are rejected; connected clients are closed in waves."""
     STOPPED = 4
-    """Nobody is connected."""
+    """No client is connected."""
 
 
 class Lifecycle:
-    """The state of one service. Health, readiness and admission ask it."""
+    """The state of one service, for health, readiness and admission."""
 
     __slots__ = ("state",)
 
@@ -31,16 +31,16 @@ class Lifecycle:
         self.state = ServiceState.STARTING
 
     def enter(self, state: ServiceState) -> None:
-        """Go on to a later state; one may be left out, as where a stop comes during the start."""
+        """Advance to a later state; one may be skipped, for example by a stop during the start."""
         assert state >= self.state, f"{state.name} after {self.state.name}"
         self.state = state
 
     @property
     def is_draining(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether a stop was requested."""
         return self.state >= ServiceState.DRAINING
 
     @property
     def is_closing(self) -> bool:
-        """Whether nobody is accepted any more."""
+        """Whether new connections are rejected."""
         return self.state >= ServiceState.CLOSING

@@ -1,6 +1,6 @@
 """A queue and a thread for log lines: the event loop never waits for stderr.
 
-A pipe that nobody reads takes 64 KiB; then a write to it lasts until somebody does.
+A pipe without a reader takes 64 KiB; then a write to it blocks.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ __all__ = ["LogQueue", "dropped_lines", "log_queue"]
 
 _STDERR: Final = 2
 
-# What may wait for a reader who has stopped: an hour of a server that works, a second of one at
-# LOG_LEVEL=debug under load.
+# Limits for a reader that has stopped: an hour of normal logs, or a second of LOG_LEVEL=debug under
+# load.
 _MAX_LINES: Final = 10_000
 _MAX_BYTES: Final = 4 << 20
 
-# How long the end of the process waits for the reader of what is left.
+# How long the exit of the process waits for the reader.
 _FLUSH_SECONDS: Final = 1.0
 
 _log: Final = logging.getLogger("odin_ws.logs")
 
 
 class LogQueue(QueueHandler):
-    """A handler that formats a record where it is logged, and has a thread write the line.
+    """A log handler that formats records where they are logged and writes them in a thread.
 
-    Lines are dropped while too many wait, and where writing fails (a full disk, a closed pipe).
-    Both are counted, and one line says so once there is room again.
+    Drops lines while too many are queued or writing fails (a full disk, a closed pipe). Counts
+    both, and logs one line about it once there is room again.
 
     Args:
-        write: writes a whole line and may take any time for it, in the thread. Raises OSError.
-        max_lines: how many may wait.
-        max_bytes: of them together; the one that exceeds it is the last.
+        write: writes a whole line and may block, in the thread. Raises OSError.
+        max_lines: limit of queued lines.
+        max_bytes: limit of their total size; the line that exceeds it is the last.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class LogQueue(QueueHandler):
         max_lines: int = _MAX_LINES,
         max_bytes: int = _MAX_BYTES,
     ) -> None:
-        # The bounds are checked here, so that bytes count too.
+        # The limits are checked here, so that bytes count too.
         super().__init__(SimpleQueue())
         self._write = write
         self._max_lines = max_lines
         self._max_bytes = max_bytes
-        # Each is counted by one side alone: a record is handled under the handler's own lock, and
-        # there is one thread.
+        # One side increments each: records are handled under the handler's own lock, and there is
+        # one thread.
         self._taken_lines = self._taken_bytes = self._rejected = 0
         self._done_lines = self._done_bytes = self._failed = 0
         self._told = 0
@@ -71,30 +71,30 @@ class LogQueue(QueueHandler):
         return self._rejected + self._failed
 
     def start(self) -> None:
-        """Start the thread; it ends with the process, wherever it waits."""
+        """Start the thread, a daemon."""
         self._listener.start()
 
     def flush_for(self, seconds: float) -> bool:
-        """Wait for at most so long until all lines are written; returns whether they are."""
+        """Wait until all lines are written, for at most `seconds`; returns whether they are."""
         with self._done:
             return self._done.wait_for(lambda: self._done_lines >= self._taken_lines, seconds)
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Take a formatted record, or count it as dropped where there is no room."""
+        """Queue a formatted record, or count it as dropped."""
         waiting = self._taken_lines - self._done_lines
         if waiting >= self._max_lines or self._taken_bytes - self._done_bytes >= self._max_bytes:
             self._rejected += 1
             return
         self._taken_lines += 1
         self._taken_bytes += len(record.message)
-        # The line alone: a record is ten times as large.
+        # Only the line: a record is ten times as large.
         self.queue.put_nowait(record.message)
 
     def _write_next(self, line: str) -> None:
-        """In the thread: write a line, and what there is to say about dropped ones."""
+        """In the thread: write a line, and possibly one about dropped lines."""
         if not self._could_write(line):
             self._failed += 1
-        # Half of the room: said too early, the line would be one of many.
+        # At half of the limit: earlier, the line would be one of many.
         elif (
             self._taken_lines - self._done_lines <= self._max_lines // 2
             and self._taken_bytes - self._done_bytes <= self._max_bytes // 2
@@ -113,7 +113,7 @@ class LogQueue(QueueHandler):
         record = _log.makeRecord(
             _log.name, logging.ERROR, __file__, 0, "log lines were dropped", (), None, extra=extra
         )
-        # In the context in which the number of the worker is known.
+        # In the context that has the worker's number.
         if self._could_write(self._context.run(self.format, record)):
             self._told = dropped
 
@@ -126,23 +126,23 @@ class LogQueue(QueueHandler):
 
 
 class _Listener(QueueListener):
-    """Calls a function for each line, where the standard library's calls handlers."""
+    """Calls a function for each line; the standard library's class calls handlers."""
 
     def __init__(self, queue: Any, write: Callable[[str], None]) -> None:
         super().__init__(queue)
         self._write = write
 
     def handle(self, record: Any) -> None:
-        """In the thread, for each thing that is in the queue."""
+        """In the thread, for each item of the queue."""
         self._write(record)
 
 
 @contextmanager
 def log_queue() -> Iterator[LogQueue]:
-    """A queue in front of stderr; at the end of the block what waits is written, for a second.
+    """Queue log lines before stderr; at the end of the block wait up to a second for the writes.
 
-    Python's warnings, and errors that it can raise nowhere, go there too: both are printed on
-    stderr otherwise, by whatever task they happen in.
+    Captures Python's warnings and unraisable errors too, which any task would otherwise print on
+    stderr itself.
     """
     queue = LogQueue(write_to_stderr)
     logging.captureWarnings(capture=True)
@@ -158,19 +158,19 @@ def log_queue() -> Iterator[LogQueue]:
 
 
 def dropped_lines() -> int:
-    """How many lines this process has dropped."""
+    """Return how many lines this process has dropped."""
     handlers = logging.getLogger().handlers
     return sum(handler.dropped for handler in handlers if isinstance(handler, LogQueue))
 
 
 def write_to_stderr(line: bytes) -> None:
-    """Write a line, past Python's buffer, whose lock the end of the process would wait for."""
+    """Write a line, bypassing Python's buffer, whose lock could block the exit of the process."""
     rest = memoryview(line)
     while rest:
         try:
             rest = rest[os.write(_STDERR, rest) :]
         except BlockingIOError:
-            # Somebody has made it non-blocking, maybe for a terminal that others share.
+            # Another process has made it non-blocking, for example on a shared terminal.
             select.select([], [_STDERR], [])
 
 

@@ -19,32 +19,32 @@ __all__ = [
     "Span",
 ]
 
-# The default of `topic_ids`: any log of the topic's name will do.
+# The default of `topic_ids`: accepts any log of the topic's name.
 NO_IDS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Bounds(NamedTuple):
-    """What a partition has: `first` is its oldest offset, `end` that of its next record."""
+    """A partition's log: `first` is its oldest offset, `end` that of its next record."""
 
     first: int
     end: int
 
 
 class Span(NamedTuple):
-    """Offsets from `first` to `last`, both included."""
+    """Offsets from `first` to `last`, inclusive."""
 
     first: int
     last: int
 
 
 class LogUnavailable(Exception):
-    """The log does not answer now. What was read so far stands; the rest can be asked for later."""
+    """The log is not available now. Records read so far are valid; the rest can be read later."""
 
 
 class PartitionsUnavailable(LogUnavailable):
-    """The log does not answer for some of the partitions now.
+    """The log is not available for some of the partitions now.
 
-    `failed`: by partition why, in words. `found`: the bounds of the others.
+    `failed`: by partition the reason, in words. `found`: the bounds of the others.
     """
 
     def __init__(
@@ -57,29 +57,29 @@ class PartitionsUnavailable(LogUnavailable):
 
 
 class RecordsExpired(Exception):
-    """The log no longer has the first of the records asked for: its retention took them meanwhile.
+    """The log no longer has the first requested records: retention has deleted them.
 
-    What was read so far stands.
+    Records read so far are valid.
     """
 
 
 class LogReader(Protocol):
-    """A log's past. Calls are bounded in time, and wait for their turn where many come at once.
+    """Random access to a log. Calls have time limits and wait in order if there are many.
 
-    All of them raise LogUnavailable. Each takes `topic_ids`, the ids of the logs that the caller's
-    offsets belong to: the log of a topic with another id (the topic was recreated) is not read.
+    All of them raise LogUnavailable. Each takes `topic_ids`, the topic ids of the caller's offsets:
+    a topic with another id (it was recreated) is not read.
     """
 
     async def run(self) -> None:
-        """Do what answering takes, until cancelled."""
+        """Run background work until cancelled."""
         ...
 
     async def bounds(
         self, partitions: Collection[TopicPartition], topic_ids: Mapping[str, str] = NO_IDS
     ) -> dict[TopicPartition, Bounds]:
-        """The bounds of each partition; partitions that do not exist are left out.
+        """Return the bounds of each partition; partitions that do not exist are left out.
 
-        Raises PartitionsUnavailable where that is known of some and not of others, and for the
+        Raises PartitionsUnavailable if that is known for some and not for others, and for the
         partitions of a topic with another id than the caller's.
         """
         ...
@@ -87,7 +87,7 @@ class LogReader(Protocol):
     async def positions_at(
         self, topics: Collection[str], timestamp: int, topic_ids: Mapping[str, str] = NO_IDS
     ) -> dict[TopicPartition, int]:
-        """The offset before each partition's first record of `timestamp` (epoch ms) or later.
+        """Return the offset before the first record of each partition from `timestamp` (ms) on.
 
         Partitions without such a record are left out.
         """
@@ -96,11 +96,11 @@ class LogReader(Protocol):
     def read(
         self, spans: Mapping[TopicPartition, Span], topic_ids: Mapping[str, str] = NO_IDS
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
-        """The records of these spans, in batches, by offset within each partition.
+        """Read the records of these spans, in batches, by offset within each partition.
 
-        Entering waits for the turn. The iterator ends when all spans are through: some offsets may
-        hold no record. It reads ahead by a batch or two at most. It raises RecordsExpired too, also
-        for a topic with another id than the caller's. It raises LogUnavailable also where a batch
-        is not taken for seconds while others wait to read: ask again then, from where that was.
+        Entering waits for a free slot. The iterator ends when all spans are read: some offsets may
+        have no record. It reads ahead by a batch or two. It also raises RecordsExpired, also for a
+        topic with another id than the caller's, and LogUnavailable if a batch is not taken for
+        seconds while others wait: read again from there then.
         """
         ...

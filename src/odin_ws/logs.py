@@ -11,15 +11,15 @@ import structlog
 
 __all__ = ["configure_logging"]
 
-# A library repeats a line as long as its cause lasts (aiokafka: 40 a second while a broker is
-# away); our own lines say once what changed.
+# Libraries repeat a line as long as its cause lasts (aiokafka: 40 per second while a broker is
+# down); our own lines report changes once.
 _REPEAT_SECONDS: Final = 30.0
 
-# A library that writes values into its lines has no two alike: then they are forgotten together.
+# A library that writes values into its lines has no equal lines: then all are dropped together.
 _MAX_REPEATS: Final = 1000
 
-# Without the values of local variables, which structlog and rich add: among them are secrets and
-# what subscribers send.
+# Without the local variables that structlog and rich add: they contain secrets and clients'
+# messages.
 _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
@@ -28,7 +28,7 @@ _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
 def configure_logging(level: str, style: str, handler: logging.Handler | None = None) -> None:
     """Log from `level` on (debug, info, warning, error), as `json` or `text`.
 
-    `handler`: takes the lines; without one each is printed on stderr before the program goes on.
+    `handler`: takes the lines; without one each line is written to stderr synchronously.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -59,7 +59,7 @@ def configure_logging(level: str, style: str, handler: logging.Handler | None = 
     handler = handler or logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            # Our own line about dropped lines comes past structlog, and says how many.
+            # Our own line about dropped lines bypasses structlog and has the number.
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(("lines",))],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
@@ -68,22 +68,22 @@ def configure_logging(level: str, style: str, handler: logging.Handler | None = 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # At info these speak of every connection and request, and of a start that we tell of too.
+    # At info these log every connection and request, and a start that we log too.
     for chatty in ("httpcore", "httpx", "asyncio", "trio_asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # Its warnings are about single requests; what they mean for the feed we say ourselves.
+    # Its warnings are about single requests; our own lines have their meaning for the feed.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
 
 
 class _Repeats(logging.Filter):
-    """Lets each line of a library through once in a while."""
+    """Passes each distinct line of a library once per interval."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to print a record; ours always."""
+        """Return whether to print a record; True for our own."""
         if record.name.startswith("odin_ws"):
             return True
         key = record.name, str(record.msg)

@@ -1,6 +1,6 @@
 """Patterns: parses and matches `BTC.trade`, `*.trade`, `BTC.*` and `*.*`.
 
-Commands, claims, acks and indexes have patterns as text. What a text matches is decided here.
+Commands, claims, acks and indexes have patterns as text; this module alone interprets them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ANY = "*"
 
 
 class Pattern(NamedTuple):
-    """A token and a category; `*` in place of either stands for all of them."""
+    """A token and a category; `*` for either stands for all of them."""
 
     token: str
     category: str
@@ -34,46 +34,46 @@ class Pattern(NamedTuple):
     def parse(cls, text: str) -> Pattern:
         """Split a text at its *last* dot: tokens may contain dots. Raises ValueError without one.
 
-        Neither part is checked: `Catalogue.expand_channel` does that for what clients write.
+        Does not validate the parts: `Catalogue.expand_channel` does that for clients' names.
         """
         token, dot, category = text.rpartition(".")
         if not dot:
             raise ValueError(f"{text[:100]!r}: a pattern is {{token}}.{{category}}")
-        # Not by the constructor: a thousand patterns are parsed for one command, and this is half.
+        # Not by the constructor: a command may have a thousand patterns, and this halves the time.
         return tuple.__new__(cls, (token, category))
 
     @property
     def text(self) -> str:
-        """As clients write it."""
+        """The text as clients write it."""
         return channel_name(self.token, self.category)
 
     def matches(self, token: str, category: str) -> bool:
-        """Whether the channel of a token and a category is one of the pattern's."""
+        """Return whether the pattern matches the channel of a token and a category."""
         return self.token in (token, ANY) and self.category in (category, ANY)
 
     def covers(self, other: Pattern) -> bool:
-        """Whether every channel that `other` matches is one of the pattern's."""
+        """Return whether the pattern matches every channel that `other` matches."""
         return self.matches(other.token, other.category)
 
     def overlaps(self, other: Pattern) -> bool:
-        """Whether some channel is matched by both."""
+        """Return whether some channel matches both."""
         return all(
             one == another or ANY in (one, another)
             for one, another in zip(self, other, strict=True)
         )
 
     def categories(self, existing: Collection[str]) -> Collection[str]:
-        """The categories that it reads, `existing` being all there are."""
+        """Return the categories that it matches, of all `existing` ones."""
         return existing if self.category == ANY else (self.category,)
 
 
 def channel_name(token: str, category: str) -> str:
-    """The channel of a token's records in one category: `BTC.trade`."""
+    """Return the channel of a token's records in a category: `BTC.trade`."""
     return f"{token}.{category}"
 
 
 def matching_patterns(token: str, category: str) -> tuple[str, str, str, str]:
-    """The texts of the four patterns that match a channel; the first is the channel itself."""
+    """Return the texts of the four patterns that match a channel; first the channel itself."""
     return (
         channel_name(token, category),
         channel_name(ANY, category),
@@ -83,21 +83,21 @@ def matching_patterns(token: str, category: str) -> tuple[str, str, str, str]:
 
 
 def has_token(tokens: AbstractSet[str], token: str) -> bool:
-    """Whether `tokens`, in which `*` stands for all, include one; `*` only if they are all."""
+    """Return whether `tokens`, in which `*` stands for all, contain one; `*` only if all."""
     return token in tokens or ANY in tokens
 
 
 class Channels(NamedTuple):
-    """The channels that some patterns match, without overlaps: each in one of the two."""
+    """The channels that some patterns match, each in one of the two mappings."""
 
     whole: Mapping[str, str]
-    """Categories all of whose channels are matched, each with a pattern that does so."""
+    """Categories whose channels all match, each with a pattern that does."""
     named: Mapping[str, tuple[str, str]]
-    """Single channels of other categories, each with its category and a pattern that matches it."""
+    """Single channels of other categories, each with its category and a matching pattern."""
 
 
 def find_channels(texts: Iterable[str], categories: Collection[str]) -> Steps[Channels]:
-    """What patterns match, `categories` being all there are."""
+    """Find the channels that patterns match; `categories`: all there are."""
     whole: dict[str, str] = {}
     named: dict[str, tuple[str, str]] = {}
     for count, text in enumerate(texts, 1):

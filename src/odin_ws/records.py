@@ -1,4 +1,4 @@
-"""Records, batches, assignments and offset gaps: what a source hands to the hub."""
+"""Records, batches, assignments and offset gaps: what a source sends to the hub."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ class TopicPartition(NamedTuple):
 
 
 class InvalidBatch(StrEnum):
-    """Why bytes that a broker sent make no records."""
+    """Why bytes of a broker contain no records."""
 
     CORRUPT_BATCH = "corrupt_batch"
-    """The checksum is wrong, or the header makes no sense, also after a second fetch."""
+    """The checksum or the header is wrong, also after a second fetch."""
 
     BAD_COMPRESSION = "bad_compression"
     """The codec is unknown, or its library cannot decompress the batch."""
 
     BATCH_TOO_LARGE = "batch_too_large"
-    """The batch decompresses to more bytes, or holds more records, than one batch may have."""
+    """The batch has more decompressed bytes or records than one batch may have."""
 
     MALFORMED_BATCH = "malformed_batch"
-    """The checksum is right, but the batch does not hold the records that its header names."""
+    """The checksum is right, but the batch lacks records that its header claims."""
 
     MALFORMED_RECORD = "malformed_record"
-    """One record of a batch is malformed; the others of the batch are delivered."""
+    """One record of a batch is malformed; the other records are delivered."""
 
 
 @attrs.define(eq=False)
 class Record:
-    """One Kafka record, as the broker gave it; nothing is decoded yet.
+    """One Kafka record as received, not decoded.
 
-    `offset` is the record's place in its partition, `timestamp` the broker's epoch milliseconds;
-    -1 for a record that has none. `invalid`: these bytes are no record, and why; `offset` is then
-    the last offset they take up, and `value` has their beginning.
+    `offset`: in its partition; `timestamp`: the broker's epoch milliseconds, -1 for none.
+    `invalid`: why the bytes are no record; `offset` is then the last offset that they take up, and
+    `value` has their beginning.
     """
 
     topic: str
@@ -66,10 +66,10 @@ class Record:
 
 @attrs.frozen
 class Batch:
-    """Records in the order they are to be delivered: by offset in each partition.
+    """Records in delivery order: by offset in each partition.
 
-    `passed`: by partition the last offset that is passed with them, where that holds no record: a
-    transaction's marker, or what compaction left out.
+    `passed`: by partition the last offset that is skipped with them if it has no record: a
+    transaction marker, or a record removed by compaction.
     """
 
     records: Sequence[Record]
@@ -77,32 +77,31 @@ class Batch:
 
 
 class GapReason(StrEnum):
-    """Why a source does not go on behind the last record of a partition."""
+    """Why a source does not continue after the last record of a partition."""
 
     EXPIRED = "expired"
     """Forward: retention deleted records before the source had read them."""
 
     RECREATED = "recreated"
-    """To the beginning: the topic was deleted and created again, and has another topic id."""
+    """To the beginning: the topic was deleted and recreated with another topic id."""
 
     TRUNCATED = "truncated"
     """Back: a leader without the log's last records was elected, and they are gone from the log.
-    They were delivered, and others have their offsets now."""
+    They were delivered, and other records have their offsets now."""
 
 
 @attrs.frozen
 class Assignment:
-    """The partitions a source reads from now on.
+    """The partitions that a source reads from now on.
 
-    `positions` gives for each the offset of the last record *before* the first one that will be
-    delivered (-1 where that is offset 0). `partial` says that other instances serve the rest.
-    `history` gives, for partitions of which the past is read too, the offset before its first
-    record: records up to `positions` are to be remembered, not delivered. They may come among
-    newer ones; a HistoryEnd tells that all have come.
+    `positions`: for each the offset of the last record *before* the first one that will be
+    delivered (-1 if that is offset 0). `partial`: other instances serve the rest. `history`: for
+    partitions with history, the offset before its first record: records up to `positions` are
+    remembered, not delivered. They may come between newer ones; a HistoryEnd follows the last.
 
-    `topic_ids` gives the id of each topic (Kafka's UUID as 32 hexadecimal digits) where the brokers
-    have ids. `gaps` gives the partitions that do not go on behind their last record, and why; the
-    new position is in `positions`.
+    `topic_ids`: the id of each topic (Kafka's UUID as 32 hexadecimal digits) if brokers have ids.
+    `gaps`: the partitions that do not continue after their last record, and why; the new position
+    is in `positions`.
     """
 
     positions: Mapping[TopicPartition, int]
@@ -114,8 +113,8 @@ class Assignment:
 
 @attrs.frozen
 class HistoryEnd:
-    """All of the last assignment's history has come."""
+    """All of the last assignment's history was sent."""
 
 
-# What a source hands on.
+# What a source sends.
 Item = Assignment | Batch | HistoryEnd

@@ -1,7 +1,7 @@
 """Start, drain, stop: `running` opens the service's stages in order and closes them in reverse.
 
-Each stage is a nursery around all that come after it. The ops port tells of everything, so it stops
-last; records are read and dispatched until the last subscriber has left.
+Each stage is a nursery around all later ones. The ops port reports on everything, so it stops last;
+records are read and dispatched until the last subscriber has disconnected.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ __all__ = [
 
 log = structlog.get_logger("odin_ws.service")
 
-# Batches of at most 2,000 records between source and hub: enough that neither waits for the
-# other's scheduling, few enough that a busy hub stops the fetching within milliseconds.
+# Batches of at most 2,000 records between source and hub: enough that neither waits for the other's
+# scheduling, few enough that a busy hub stops the fetches within milliseconds.
 _CHANNEL_BATCHES: Final = 4
 
-# Accepts connections until cancelled: gives each to the function, in a task of the nursery.
+# Accepts connections until cancelled: calls the function for each, in a task of the nursery.
 Accept = Callable[[Callable[[Transport, str], Awaitable[None]], trio.Nursery], Awaitable[None]]
 
 
 @attrs.frozen
 class Addresses:
-    """Where the service listens, with the ports it really got."""
+    """Where the service listens, with the bound ports."""
 
     subscribers: Address
     ops: Address
@@ -78,7 +78,7 @@ async def serve(
     *,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run the service until `stop` is set, then drain. Cancelling it stops at once."""
+    """Run the service until `stop` is set, then drain. Cancellation stops at once."""
     with (
         open_listening_socket(settings.ws_ops_addr) as ops_socket,
         open_listening_socket(settings.ws_addr) as listening,
@@ -91,7 +91,7 @@ async def serve(
 
 
 @asynccontextmanager
-async def running(  # noqa: PLR0913 -- all that a process brings along
+async def running(  # noqa: PLR0913 -- the parts of a process
     settings: Settings,
     catalogue: Catalogue,
     upstream: Upstream,
@@ -100,9 +100,9 @@ async def running(  # noqa: PLR0913 -- all that a process brings along
     *,
     canary_secret: Secret | None = None,
 ) -> AsyncIterator[None]:
-    """Serve on two listening sockets for the length of the block, then drain.
+    """Serve on two listening sockets during the block, then drain.
 
-    `canary_secret`: that of all processes which listen at the same port; by default a new one.
+    `canary_secret`: that of all processes that listen at the same port; by default a new one.
     Raises CertificateError.
     """
     certificate = read_certificate(settings)
@@ -128,13 +128,13 @@ async def running(  # noqa: PLR0913 -- all that a process brings along
 
 
 def open_record_channel() -> tuple[trio.MemorySendChannel[Item], trio.MemoryReceiveChannel[Item]]:
-    """The bounded channel from the source to the dispatcher: a full one stops the source."""
+    """Open the bounded channel from source to dispatcher: a full one blocks the source."""
     return trio.open_memory_channel[Item](_CHANNEL_BATCHES)
 
 
 @asynccontextmanager
 async def certificate_reload(certificate: Certificate | None) -> AsyncIterator[None]:
-    """For the length of the block, read the certificate again when a signal asks for it."""
+    """Reload the certificate on SIGHUP during the block."""
     async with trio.open_nursery() as nursery:
         if certificate is not None:
             nursery.start_soon(certificate.run)
@@ -161,7 +161,7 @@ async def ops_server(service: Service, listening: socket.socket) -> AsyncIterato
 
 @asynccontextmanager
 async def dead_letters(upstream: Upstream) -> AsyncIterator[None]:
-    """Write the records that are passed by to their topic, where there is one."""
+    """Write skipped records to the dead letter topic during the block, if there is one."""
     queue = upstream.dead_letters
     async with queue.running() if queue else nullcontext():
         yield
@@ -171,7 +171,7 @@ async def dead_letters(upstream: Upstream) -> AsyncIterator[None]:
 async def dispatcher(
     service: Service, records: trio.MemoryReceiveChannel[Item]
 ) -> AsyncIterator[None]:
-    """From the channel to subscribers: live records, replays, and what is told about the feed."""
+    """Dispatch from the channel to subscribers: records, replays, announcements."""
     server = service.server
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.scans.run)
@@ -186,7 +186,7 @@ async def dispatcher(
 async def kafka_ingest(
     upstream: Upstream, records: trio.MemorySendChannel[Item]
 ) -> AsyncIterator[None]:
-    """From the source into the channel."""
+    """Read from the source into the channel during the block."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(upstream.source.run, records)
         yield
@@ -195,7 +195,7 @@ async def kafka_ingest(
 
 @asynccontextmanager
 async def subscribers(service: Service, accept: Accept) -> AsyncIterator[None]:
-    """Accept and serve subscribers; at the end of the block let nobody in and send all away."""
+    """Accept and serve subscribers; at the end of the block reject new ones and close all."""
     settings, server = service.settings, service.server
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
@@ -206,7 +206,7 @@ async def subscribers(service: Service, accept: Accept) -> AsyncIterator[None]:
             yield
             log.info("draining", connections=server.admission.active)
             service.lifecycle.enter(ServiceState.DRAINING)
-            # Load balancers see the readiness first; whom they still send is served.
+            # Load balancers notice the readiness first; connections until then are served.
             await trio.sleep(settings.ws_drain_delay_seconds)
             accepting.cancel_scope.cancel()
         service.lifecycle.enter(ServiceState.CLOSING)
@@ -221,7 +221,7 @@ async def canary(
     open_stream: Callable[[], Awaitable[trio.abc.Stream]],
     now: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[None]:
-    """Try the service every WS_CANARY_SECONDS, from its start until it drains.
+    """Run the canary every WS_CANARY_SECONDS, from the start of the service until it drains.
 
     `open_stream`: connects to the service. `now`: the clock of the steps.
     """
@@ -248,13 +248,13 @@ def _canary_target(
         canary_channel(service.hub.stream.catalogue),
         str(credential.address),
         headers=[(CANARY_HEADER, credential.secret.reveal())],
-        # Made anew: SIGHUP may have brought another certificate.
+        # Created each time: SIGHUP may have reloaded the certificate.
         tls=None if certificate is None else certificate.client_context(),
     )
 
 
 async def _connect(credential: CanaryCredential | None, settings: Settings) -> trio.SocketStream:
-    """Connect to our own port; where PROXY headers are required, with one that names nobody."""
+    """Connect to our own port; sends a PROXY header without an address if one is required."""
     assert credential is not None
     stream = await trio.open_tcp_stream(*credential.address)
     if settings.ws_proxy_protocol == "required":

@@ -47,31 +47,31 @@ __all__ = ["ConnectionServer"]
 
 log = structlog.get_logger("odin_ws.connection")
 
-# Every so often the drain sends some away.
+# Interval of waves in the drain.
 _WAVE_SECONDS: Final = 0.1
 
-# After a drain no more than so many clients a second come back: below what an instance upgrades
-# while it serves others (docs/performance.md); a second of jitter at least breaks up each wave.
+# After a drain at most this many clients reconnect per second: fewer than an instance upgrades
+# while it serves others (docs/performance.md); at least a second of jitter spreads each wave.
 _RETURNS: Final = 1000
 _LEAST_JITTER_SECONDS: Final = 1.0
 
-# Of those who keep positions, so many are told at a time: of 12,000 in 10 s, 24 times a second.
+# Clients with positions are updated in portions: of 12,000 in 10 s, 24 times per second.
 _POSITIONS_SLICE: Final = 50
 
-# Announcements are rare: so many writes at a time keep the loop for a millisecond or two.
+# Announcements are rare: this many writes at a time take the event loop a millisecond or two.
 _ANNOUNCE_SLICE: Final = 200
 
-# The canary gives up before; who else had its credential would have no more than that.
+# The canary's own timeout is shorter; another holder of its credential gets no longer than this.
 _CANARY_SECONDS: Final = 15.0
 
-# How a client is written to that has asked for nothing else.
+# The wire format of clients that requested no other.
 _PLAIN: Final = wire_format()
 
 
 class ConnectionServer:
-    """Serves connections, each contained: what fails in one ends that one."""
+    """Serves connections; an error in one ends only that one."""
 
-    def __init__(  # noqa: PLR0913 -- one of each of what it is made of
+    def __init__(  # noqa: PLR0913 -- its parts
         self,
         context: ReplayContext,
         admission: Admission,
@@ -103,11 +103,11 @@ class ConnectionServer:
         self._hub = context.hub
         self._on_drained = context.hub.release
         self._limits = limits
-        # What newcomers are told first, by what it is about.
+        # Current announcements by subject, which new clients get first.
         self.current_notices: dict[str, bytes] = {}
 
     async def serve(self, wire: Transport, peer: str) -> None:
-        """The whole life of one connection. Raises nothing but cancellation."""
+        """Serve one connection for its whole life. Raises nothing but cancellation."""
         try:
             async with self.handshaker.accept(wire, peer) as incoming:
                 try:
@@ -115,9 +115,9 @@ class ConnectionServer:
                 except HTTPRejection as rejection:
                     await self._dismiss(incoming, rejection)
         except* trio.BrokenResourceError:
-            # The peer went away before the upgrade: there is no connection to count.
+            # The peer disconnected before the upgrade: there is no connection to count.
             log.debug("connection lost before the upgrade", peer=peer)
-        except* Exception:  # the boundary: one connection's bug is not the others'
+        except* Exception:  # the boundary: one connection's bug must not end others
             self.stats.errors += 1
             log.exception("connection failed", peer=peer)
         finally:
@@ -130,7 +130,7 @@ class ConnectionServer:
         await self.handshaker.reject(incoming, rejection)
 
     async def _serve(self, incoming: IncomingConnection) -> None:
-        """Read, admit, serve. Raises HTTPRejection."""
+        """Read the request, admit, serve. Raises HTTPRejection."""
         request = await self.handshaker.read_request(incoming)
         if request is None:
             return
@@ -201,7 +201,7 @@ class ConnectionServer:
     async def _serve_canary(
         self, incoming: IncomingConnection, request: HandshakeRequest, limits: CanaryLimits
     ) -> None:
-        """Serve our own canary, which is no client: nothing counts it, and no limit rejects it."""
+        """Serve our own canary, which is no client: not counted, and no limit applies."""
         check_upgrade(request)
         one = attrs.evolve(self._limits, session=limits.session)
         served = self._upgrade(
@@ -215,7 +215,7 @@ class ConnectionServer:
                 await self._leave(connection.subscriber)
                 connection.abandon()
 
-    def _upgrade(  # noqa: PLR0913 -- the canary has limits and counts of its own
+    def _upgrade(  # noqa: PLR0913 -- the canary has its own limits and counts
         self,
         incoming: IncomingConnection,
         request: HandshakeRequest,
@@ -225,7 +225,7 @@ class ConnectionServer:
         limits: ConnectionLimits,
         stats: SessionStats,
     ) -> tuple[Connection, ClientSession, FrameReader, bytes]:
-        """Make what serves an upgraded connection, and the answer to its handshake."""
+        """Build the objects of an upgraded connection, and its handshake response."""
         offers = request.headers.get("sec-websocket-extensions")
         agreed = agree(offers) if offers and limits.compression else None
         form = form if agreed is None else form.with_window(agreed.window_bits)
@@ -269,14 +269,14 @@ class ConnectionServer:
         answer: bytes,
         rest: bytes,
     ) -> None:
-        """Answer the handshake and serve a connection, which is counted until it has ended."""
+        """Send the handshake response and serve a connection, counted until it has ended."""
         self.stats.opened += 1
         self.connections.add(connection)
         try:
             with self.keepalive.watch(connection), self.authenticator.watch_expiry(connection):
                 try:
                     await connection.run(answer, session, reader, rest)
-                except* Exception:  # to say 1011 while the socket is still there; reported above
+                except* Exception:  # to send 1011 while the socket is open; reported above
                     await connection.fail()
                     raise
                 finally:
@@ -285,16 +285,16 @@ class ConnectionServer:
             self._forget(connection)
 
     async def _leave(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber, in time slices: many may leave together, with many patterns."""
+        """Remove a subscriber in time slices: many may leave together, with many patterns."""
         leaving = self._hub.leave(subscriber)
         try:
             await TimeSlice(self.scans.wait_for_work_slice).run(leaving)
         finally:
-            # Where the process is going down: at once.
+            # If the process stops: without time slices.
             finish(leaving)
 
     def _forget(self, connection: Connection) -> None:
-        """Count a connection that has ended, and let go of it."""
+        """Count an ended connection and drop references to it."""
         stats = self.stats
         self.connections.remove(connection)
         connection.abandon()
@@ -306,9 +306,9 @@ class ConnectionServer:
         log.debug("closed", peer=connection.peer, reason=reason.value.label)
 
     async def announce(self, payload: bytes, topics: AbstractSet[str] | None = None) -> None:
-        """Tell everybody who is there, in order with their messages.
+        """Send an announcement to all connections, in order with their messages.
 
-        `topics`: only those who are subscribed to something in one of them.
+        `topics`: only to connections with a subscription in one of them.
         """
         topics_of = self._hub.topics_of
         for count, connection in enumerate(self._open(), 1):
@@ -324,14 +324,14 @@ class ConnectionServer:
             connection.send_notice(payload, self._hub)
 
     def _open(self) -> list[Connection]:
-        # Who opens from here on is greeted with what stands.
+        # Connections that open later get the current announcements in their greeting.
         return [connection for connection in self.connections if connection.is_open]
 
     async def send_positions(self, interval: float) -> None:
-        """Tell those who keep positions how far they are, each every `interval` seconds.
+        """Send positions to clients that keep them, each every `interval` seconds.
 
-        Else a quiet partition's position would be as old as the subscription: to resume from it,
-        all of the log since then would have to be read.
+        Otherwise the position of a quiet partition would be as old as the subscription, and a
+        resume would read all of the log since then.
         """
         while True:
             following = [one for one in self.connections if one.subscriber.wants_positions]
@@ -343,7 +343,7 @@ class ConnectionServer:
     def _send_positions(self, connections: Sequence[Connection]) -> None:
         notices: dict[tuple[str, ...], bytes] = {}
         for connection in connections:
-            # What a replay has not brought yet may be before these positions.
+            # Messages of a running replay may be before these positions.
             if not connection.is_caught_up:
                 continue
             hub, subscriber = self._hub, connection.subscriber
@@ -360,10 +360,10 @@ class ConnectionServer:
             connection.send_notice(notice, hub)
 
     async def close_all(self, seconds: float) -> None:
-        """Begin to close everybody, in waves over `seconds`, so that not all return at once.
+        """Close all connections in waves over `seconds`, so that clients do not return all at once.
 
-        Each is told when to come back: after the waves and their jitter it is `_RETURNS` clients a
-        second at most.
+        Each client gets a reconnect time: after the waves and their jitter at most `_RETURNS`
+        clients per second.
         """
         waiting = list(self.connections)
         jitter = max(_LEAST_JITTER_SECONDS, len(waiting) / _RETURNS - seconds)
@@ -381,9 +381,9 @@ class ConnectionServer:
                 await trio.sleep(_WAVE_SECONDS)
 
     async def close_rebalanced(self, topics: AbstractSet[str]) -> None:
-        """Close everybody who is subscribed to something in topics that are not served whole.
+        """Close connections with a subscription in topics that are no longer served completely.
 
-        Each is told when to come back: no more than `_RETURNS` clients a second return.
+        Each client gets a reconnect time: at most `_RETURNS` clients per second.
         """
         topics_of = self._hub.topics_of
         concerned = [
@@ -409,13 +409,13 @@ class ConnectionServer:
                 self._hub.settle(subscriber)
 
     def revoke(self, revocation: Revocation) -> int:
-        """Close everybody a revocation is about, at once; returns how many."""
+        """Close all connections of a revoked user or JWT at once; returns how many."""
         concerned = [one for one in self.connections if revocation.concerns(one.grant)]
         for connection in concerned:
             connection.close(DisconnectReason.REVOKED)
         return len(concerned)
 
     def _on_open(self, connection: Connection) -> None:
-        """What a newcomer has to know."""
+        """Send the current announcements to a new connection."""
         for payload in self.current_notices.values():
             connection.send_notice(payload, self._hub)

@@ -43,43 +43,43 @@ class Service:
 
     @property
     def kafka_is_live(self) -> bool:
-        """Whether records published now arrive."""
+        """Whether new records are delivered."""
         return self.source_status.state.value is SourceState.LIVE
 
     @property
     def ready(self) -> bool:
-        """Whether a load balancer should send clients here."""
+        """Whether load balancers should send clients here."""
         return self.not_ready is None
 
     @property
     def not_ready(self) -> str | None:
-        """Why it should not; None where it should.
+        """Why the service is not ready; None if it is.
 
-        Not before the feed was live once. A broker lost later does not send anybody away: the
-        other instances have lost it too, and clients are better off connected.
+        Not ready before the feed was live once. A broker that is lost later does not change that:
+        the other instances have lost it too, and clients stay connected.
         """
         if self.lifecycle.is_draining:
             return "draining"
         if self.lifecycle.state is ServiceState.STARTING:
             return f"kafka: {self.source_status.reason}"
-        return None if self.server.authenticator.ready else "the keys for tokens were not read yet"
+        return None if self.server.authenticator.ready else "the JWT keys are not loaded yet"
 
     async def watch_source(self) -> None:
-        """Notice the first time the feed is live."""
+        """Wait until the feed is live for the first time."""
         await self.source_status.state.wait_value(SourceState.LIVE)
         if self.lifecycle.state is ServiceState.STARTING:
             self.lifecycle.enter(ServiceState.SERVING)
 
     def backlogs(self) -> list[int]:
-        """Bytes waiting in each connection's send queue, ascending."""
+        """Return the bytes queued for each connection, ascending."""
         return sorted(one.send_queue.backlog for one in self.server.connections)
 
     def bytes_sent(self) -> int:
-        """Bytes written to sockets, of all connections there ever were."""
+        """Return the bytes written to sockets, of all connections so far."""
         live = sum(one.send_queue.bytes_sent for one in self.server.connections)
         return self.server.stats.bytes_sent + live
 
     def bytes_received(self) -> int:
-        """Bytes read from sockets after the upgrade, of all connections there ever were."""
+        """Return the bytes read from sockets after the upgrade, of all connections so far."""
         live = sum(one.bytes_received for one in self.server.connections)
         return self.server.stats.bytes_received + live

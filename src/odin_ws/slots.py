@@ -1,4 +1,4 @@
-"""When cycles and fetches may start: evenly in the long run, some at once after a pause."""
+"""Spaces starts of cycles and fetches: evenly in the long run, a burst after a pause."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Slots"]
 class Slots:
     """Starts that are `interval` seconds apart in the long run; after a pause `burst` at once.
 
-    In any `t` seconds there are at most `t / interval + burst` starts. Times are the caller's
+    In any `t` seconds there are at most `t / interval + burst` starts. Times are of the caller's
     clock, in seconds.
     """
 
@@ -19,7 +19,7 @@ class Slots:
     def __init__(self, interval: float, burst: int) -> None:
         self._interval = interval
         self._ahead = (burst - 1) * interval
-        # When the next start would be due if they were evenly spaced; it may be `_ahead` earlier.
+        # When the next start is due with even spacing; it may be `_ahead` earlier.
         self._due = -math.inf
 
     @property
@@ -32,8 +32,8 @@ class Slots:
         self._due = max(now, self._due) + self._interval
 
     def start_after_next(self, now: float) -> float:
-        """The earliest time of the start after the next one, if the next one is as early as can be.
+        """Return the earliest time of the start after the next one, if the next one is not late.
 
-        Nothing is counted by this.
+        Counts nothing.
         """
         return max(now, self._due) + self._interval - self._ahead

@@ -13,20 +13,20 @@ __all__ = ["SLICE_SECONDS", "SLICE_STEPS", "TimeSlice", "Turn"]
 
 T = TypeVar("T")
 
-# Waits until it is a client's turn again.
+# Waits for a client's next turn.
 Turn = Callable[[], Awaitable[None]]
 
-# A client's work keeps the event loop for this long, or for this many steps: a step takes 0.2 ms on
-# average, so either bound is reached at about the same time.
+# The time, or the number of steps, for which one client's work may use the event loop: a step takes
+# 0.2 ms on average, so both limits are reached at about the same time.
 SLICE_SECONDS: Final = 0.001
 SLICE_STEPS: Final = 4
 
 
 class TimeSlice:
-    """The time that one client's work has until the client's next turn.
+    """The time that one client's work has before it yields to other clients.
 
     Args:
-        turn: waits for that turn.
+        turn: waits for the client's next turn.
     """
 
     __slots__ = ("_end", "_steps", "_turn")
@@ -36,13 +36,13 @@ class TimeSlice:
         self.begin()
 
     def begin(self) -> None:
-        """Begin a slice: the client has just got a turn."""
+        """Begin a slice, because the client has got a turn."""
         self._end = trio.current_time() + SLICE_SECONDS
         self._steps = SLICE_STEPS
 
     @property
     def expired(self) -> bool:
-        """Whether the others are to run now."""
+        """Whether other tasks should run now."""
         return self._steps <= 0 or trio.current_time() > self._end
 
     async def yield_control(self) -> None:
@@ -51,9 +51,9 @@ class TimeSlice:
         self.begin()
 
     async def run(self, steps: Steps[T]) -> T:
-        """Carry out steps, over as many slices as they take; returns their result.
+        """Run steps, over as many slices as needed; returns their result.
 
-        No checkpoint where one slice is enough. If it is cancelled, the steps stay where they are.
+        No checkpoint if one slice is enough. If cancelled, the steps stay where they are.
         """
         while True:
             try:

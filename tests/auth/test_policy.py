@@ -101,7 +101,10 @@ def test_what_else_a_token_says_is_in_the_grant() -> None:
         ("categories = 1", "categories: must be a table"),
         ("[categories.balance]", "categories: unknown key balance; allowed: analytics"),
         ("[categories]\nbalances = 'owner'", "categories.balances: must be a table"),
-        ("[categories.balances]", "categories.balances.who: must be one of everyone, granted, owner"),
+        (
+            "[categories.balances]",
+            "categories.balances.who: must be one of everyone, granted, owner",
+        ),
         ("[categories.balances]\nwho = 'me'", "one of everyone, granted, owner, not 'me'"),
         ("[categories.balances]\nwho = 'owner'\nclam = 'x'", "unknown key clam"),
         ("[categories.balances]\nwho = 'owner'\nclaim = 7", "claim: must be a text, not 7"),

@@ -21,10 +21,10 @@ def found(state: Tables) -> dict[Problem, int]:
 
 def letters(state: Tables) -> list[tuple[int, bytes]]:
     """Opcode and payload of the frames that were handed over."""
-    post = state.post
+    other_frames = state.other_frames
     return [
-        (int(opcode), post.text[begin:end].tobytes())
-        for _, opcode, begin, end in post.letters[: post.used[1]]
+        (int(opcode), other_frames.text[begin:end].tobytes())
+        for _, opcode, begin, end in other_frames.letters[: other_frames.used[1]]
     ]
 
 

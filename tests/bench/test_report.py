@@ -9,8 +9,8 @@ from odin_ws.bench.report import costs, problems, ratio, rows, warnings
 from odin_ws.bench.results import Measurement
 from tests.bench.results_factory import measurement, sample
 
-FLOOR = measurement(label="floor before", cpu_seconds=0.1)
-SLOWER_FLOOR = measurement(label="floor after", cpu_seconds=0.3)
+BASELINE = measurement(label="baseline before", cpu_seconds=0.1)
+SLOWER_BASELINE = measurement(label="baseline after", cpu_seconds=0.3)
 
 
 def test_what_follows() -> None:
@@ -31,7 +31,7 @@ def test_nothing_to_divide_by() -> None:
     one = measurement(connections=0, subscribed=0, connect_seconds=0.0, received=0, latency=None)
 
     assert (one.cpu_us, one.connects, one.idle_kb) == (None, None, None)
-    assert ratio(one, [FLOOR]) is None
+    assert ratio(one, [BASELINE]) is None
     assert rows([one], [])
 
 
@@ -54,22 +54,22 @@ def test_json() -> None:
 
 
 def test_ratio() -> None:
-    """A run is compared with the mean of the floors around it."""
-    assert ratio(measurement(), [FLOOR, SLOWER_FLOOR]) == pytest.approx(1)
-    assert costs(measurement(), [FLOOR, SLOWER_FLOOR]) == "10.00 us, 5.00 us, 15.00 us"
+    """A run is compared with the mean of the baselines around it."""
+    assert ratio(measurement(), [BASELINE, SLOWER_BASELINE]) == pytest.approx(1)
+    assert costs(measurement(), [BASELINE, SLOWER_BASELINE]) == "10.00 us, 5.00 us, 15.00 us"
     assert ratio(measurement(), []) is None
 
 
 def test_rows() -> None:
     """A quantity is a row with a value of each run; what no run has is left out."""
-    table = {row[0]: row[1:] for row in rows([measurement()], [FLOOR, SLOWER_FLOOR])}
+    table = {row[0]: row[1:] for row in rows([measurement()], [BASELINE, SLOWER_BASELINE])}
 
     assert table["delivered"] == ["2,000/s"] * 3
     assert table["latency p99"] == ["60.0 ms"] * 3
     assert table["latency max"] == ["90.0 ms"] * 3
-    assert table["CPU against the floor"] == ["1.00 x", "", ""]
+    assert table["CPU against the baseline"] == ["1.00 x", "", ""]
     assert "closes by code" not in table
-    assert "all back after" not in table
+    assert "all reconnected after" not in table
 
 
 def test_closes() -> None:

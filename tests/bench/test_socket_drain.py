@@ -54,13 +54,13 @@ def test_a_frame_in_two_parts(place: RunEnvironment) -> None:
     data = frame(b"", PING) + message(1, 1) + message(2, 2) + message(3, 3) + frame(b"", PING)
     place.server.send(data[:400])
     assert place.drain() == []
-    place.state.post.used[:] = 0
+    place.state.other_frames.used[:] = 0
     place.server.send(data[400:])
 
     assert place.drain() == []
     assert place.state.received[0] == 3
     assert place.state.problems.sum() == 0
-    assert place.state.post.used[1] == 1
+    assert place.state.other_frames.used[1] == 1
 
 
 def test_an_end(place: RunEnvironment) -> None:

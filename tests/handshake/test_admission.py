@@ -91,7 +91,7 @@ async def test_unknown_frames_are_rejected(autojump_clock: MockClock, frames: st
     """The answer says what is allowed."""
     rejection = Guard().rejection(await good_head(f"/ws?frames={frames}"))
     assert (rejection.status, rejection.label) == (400, "bad_request")
-    assert rejection.text.startswith("frames: single or batch, not ")
+    assert rejection.text.startswith("frames: must be single or batch, not ")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ async def test_another_version_is_rejected(autojump_clock: MockClock, version: s
     guard = Guard()
     rejection = guard.rejection(await good_head("/ws?v=" + version))
     assert (rejection.status, rejection.label) == (400, "bad_request")
-    assert rejection.text.startswith("v: 0 or 1, not ")
+    assert rejection.text.startswith("v: must be 0 or 1, not ")
     assert rejection.text.isprintable()
     assert guard.admission.active == 0
 

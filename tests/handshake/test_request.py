@@ -162,7 +162,7 @@ async def test_a_client_library_accepts_the_answer(autojump_clock: MockClock) ->
     [
         HTTPRejection(HTTPStatus.NOT_FOUND, "not_found", "nothing here"),
         HTTPRejection(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "full", [("Retry-After", "7")]),
-        HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", "v: 0 or 1, not é"),
+        HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", "v: must be 0 or 1, not é"),
     ],
     ids=lambda rejection: rejection.text,
 )

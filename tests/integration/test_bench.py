@@ -85,7 +85,7 @@ async def test_a_server_of_ones_own(embedded: str) -> None:
         done, figures = await run_bench(
             *("steady", "--kafka", embedded),
             *("--server", f"ws://127.0.0.1:{server.port}/ws", "--pid", str(server.process.pid)),
-            *("--connect-patience", "2"),
+            *("--connect-grace", "2"),
         )
 
     (run,) = figures["runs"]
@@ -96,15 +96,15 @@ async def test_a_server_of_ones_own(embedded: str) -> None:
     assert "steady: 20 never subscribed" in done.stderr
 
 
-async def test_floor(embedded: str) -> None:
-    """The floor is measured before and after, and what a message costs is compared with it."""
+async def test_baseline(embedded: str) -> None:
+    """The baseline is measured before and after, and what a message costs is compared with it."""
     done = await run_command(
-        "bench", "steady", *FEW, "--kafka", embedded, "--rate", "50", "--floor"
+        "bench", "steady", *FEW, "--kafka", embedded, "--rate", "50", "--baseline"
     )
 
     assert done.returncode == 0, done.stderr
-    assert "floor before" in done.stdout
-    assert "CPU against the floor" in done.stdout
+    assert "baseline before" in done.stdout
+    assert "CPU against the baseline" in done.stdout
 
 
 async def test_another_catalogue(embedded: str) -> None:

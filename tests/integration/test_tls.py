@@ -93,14 +93,14 @@ async def test_a_rejection_is_answered_over_tls(server: Server, authority: Autho
     async with httpx.AsyncClient(verify=authority.client_context(), trust_env=False) as client:
         answer = await client.get(f"https://{LOOPBACK}:{server.port}/elsewhere")
     assert answer.status_code == 404
-    assert answer.text == "nothing here; the WebSocket is at /ws\n"
+    assert answer.text == "not found; the WebSocket is at /ws\n"
 
 
 async def test_http_without_tls_is_told_so(server: Server) -> None:
     """In the words of who asks; it is counted."""
     async with httpx.AsyncClient(trust_env=False) as client:
         answer = await client.get(f"http://{LOOPBACK}:{server.port}/ws")
-    assert (answer.status_code, answer.text) == (400, "TLS is spoken here: wss\n")
+    assert (answer.status_code, answer.text) == (400, "this port requires TLS: use wss\n")
     assert await server.metric("ws_connections_failed_total", reason="no_tls") == 1
 
 

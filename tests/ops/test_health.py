@@ -150,7 +150,7 @@ async def test_failing_23_a_feed_that_ended_is_unhealthy(
 
 
 def fill_places(service: Service) -> None:
-    """Nine of ten places are taken."""
+    """Nine of ten connections are in use."""
     service.server.admission.active = 90
 
 

@@ -252,5 +252,5 @@ async def test_failing_22_a_full_server_answers_503_before_the_upgrade(
     assert 1 <= int(headers["Retry-After"]) <= 60
     assert headers["Connection"] == "close"
     body = await client.rest_bytes()
-    assert body == b"all 1 places are taken\n"
+    assert body == b"all 1 connections are in use\n"
     assert int(headers["Content-Length"]) == len(body)

@@ -90,7 +90,7 @@ async def test_a_proxy_that_names_nobody_is_an_address_as_any(odin_scenario: Sce
     rejected = await RawClient.dial(odin_scenario, request(), peer=PROXY)
     assert b" 429 " in await rejected.head()
     assert await rejected.rest_bytes() == (
-        b"too many: WS_MAX_CONNECTIONS_PER_IP is 1, and this is 10.0.0.1\n"
+        b"too many connections: WS_MAX_CONNECTIONS_PER_IP is 1, and this is 10.0.0.1\n"
     )
 
 

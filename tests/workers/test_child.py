@@ -124,7 +124,7 @@ async def test_the_place_of_a_dead_worker_can_be_taken(tmp_path: Path) -> None:
 
 
 async def test_question_without_descriptors_says_nothing_of_the_worker(tmp_path: Path) -> None:
-    """It is another error than that of a worker that does not respond, and the next one is asked."""
+    """RequestNotSent is raised, and the next request succeeds."""
     with trio.fail_after(PATIENCE):
         async with program(tmp_path, OBEDIENT) as child:
             await child.request("/health")

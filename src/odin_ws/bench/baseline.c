@@ -2,10 +2,10 @@
  * The least a server can do: the same frames, one send() for each subscriber and message, and
  * nothing else. No Kafka, no subscriptions, no parsing; whoever connects gets everything.
  *
- *     floor PORT RATE RECORD_BYTES
+ *     baseline PORT RATE RECORD_BYTES
  *
  * listens on 127.0.0.1 and sends RATE messages a second, whose records have RECORD_BYTES bytes.
- * Sockets block when it sends: a floor that cannot keep up gets slow, and loses nothing.
+ * Sockets block when it sends: a baseline that cannot keep up gets slow, and loses nothing.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -122,7 +122,7 @@ static void send_to_all(long long number, const char *pad)
     static char tail[LONGEST_RECORD + 512], frame[LONGEST_RECORD + 1024];
     long long now = now_us(CLOCK_REALTIME);
     int tail_size = sprintf(tail,
-        ",\"ts\":%lld,\"type\":\"message\",\"channel\":\"floor0.trade\",\"pos\":\"0-%lld\","
+        ",\"ts\":%lld,\"type\":\"message\",\"channel\":\"baseline0.trade\",\"pos\":\"0-%lld\","
         "\"data\":{\"type\":\"TRADE_EXECUTED\",\"timestamp\":%lld,"
         "\"data\":{\"k\":0,\"n\":%lld,\"pub_us\":%lld,\"pad\":\"%s\"}}}",
         now / 1000, number, now / 1000, number, now, pad);
@@ -145,7 +145,7 @@ int main(int count, char **arguments)
     static char pad[LONGEST_RECORD];
     struct epoll_event events[EVENTS];
     if (count != 4) {
-        fprintf(stderr, "usage: floor PORT RATE RECORD_BYTES\n");
+        fprintf(stderr, "usage: baseline PORT RATE RECORD_BYTES\n");
         return 2;
     }
     double interval_us = 1e6 / atof(arguments[2]);

@@ -1,4 +1,4 @@
-"""The baseline: a bare send loop in C, compiled when it is needed."""
+"""The baseline: a minimal send loop in C, compiled on demand."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _STOP_SECONDS: Final = 5
 
 
 async def compile_baseline(directory: Path) -> Path:
-    """Compile the floor; returns the program.
+    """Compile the baseline; returns the program.
 
     Raises:
-        BenchFailed: there is no C compiler, or it does not take the source.
+        BenchFailed: there is no C compiler, or it rejects the source.
     """
     compiler = shutil.which("cc")
     if compiler is None:
-        raise BenchFailed("the floor is a C program, and there is no C compiler `cc` on the PATH")
-    program = directory / "floor"
+        raise BenchFailed("the baseline is a C program and needs a C compiler `cc` on the PATH")
+    program = directory / "baseline"
     with as_file(files("odin_ws.bench") / _SOURCE) as source:
         done = await trio.run_process(
             [compiler, "-O2", "-o", str(program), str(source)],
@@ -43,7 +43,7 @@ async def compile_baseline(directory: Path) -> Path:
             stdin=subprocess.DEVNULL,
         )
     if done.returncode:
-        raise BenchFailed(f"{compiler} does not compile {_SOURCE}:\n{done.stderr.decode()}")
+        raise BenchFailed(f"{compiler} cannot compile {_SOURCE}:\n{done.stderr.decode()}")
     return program
 
 
@@ -51,7 +51,7 @@ async def compile_baseline(directory: Path) -> Path:
 async def open_baseline(
     program: Path, rate: float, record_bytes: int, cores: Sequence[int]
 ) -> AsyncIterator[Target]:
-    """Run it on `cores`, sending `rate` messages a second to everybody who is connected."""
+    """Run the baseline on `cores`; it sends `rate` messages per second to each connection."""
     (port,) = free_ports(1)
     words = [*pinned(cores), str(program), str(port), str(rate), str(record_bytes)]
     process = ChildProcess(words, program.with_suffix(".log"))
@@ -60,7 +60,7 @@ async def open_baseline(
         try:
             await until_ready(process, partial(_listens, port), _READY_SECONDS)
         except BenchFailed as error:
-            raise BenchFailed(f"the floor: {error}") from error
+            raise BenchFailed(f"the baseline: {error}") from error
         yield Target(LOOPBACK, port, "/ws", (process.pid,))
     finally:
         with trio.CancelScope(shield=True):

@@ -1,4 +1,4 @@
-"""The broker of a benchmark: the one that is named, else Apache Kafka, else the embedded one."""
+"""The broker of a benchmark: a given one, Apache Kafka or the embedded one; and its topics."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["open_broker"]
 async def open_broker(
     named: str | None, libs: Path, directory: Path
 ) -> AsyncIterator[tuple[str, str]]:
-    """Its address as host:port, and what it is called in a report.
+    """Yield the broker's address as host:port, and its name for reports.
 
     Raises:
-        BenchFailed: there is none, or it does not start.
+        BenchFailed: there is no broker, or it does not start.
     """
     try:
         if named is not None:

@@ -1,4 +1,4 @@
-"""C functions as arguments of compiled ones."""
+"""C functions as arguments of compiled functions."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["CFunction"]
 
 
 class CFunction(WrapperAddressProtocol):
-    """A C function, as numba takes one for an argument (its WrapperAddressProtocol).
+    """A C function that numba accepts as an argument (its WrapperAddressProtocol).
 
-    As a global its address, another one in each process, would be part of the compiled code.
+    As a global, its address, which differs in each process, would be part of the compiled code.
     """
 
     def __init__(self, function: Any, signature: Any) -> None:
         self._address = ctypes.cast(function, ctypes.c_void_p).value or 0
         self._signature = signature
-        # The library stays as long as its function.
+        # Keeps the library loaded as long as its function exists.
         self._function = function
 
     def __wrapper_address__(self) -> int:
-        """Where it is."""
+        """Return its address."""
         return self._address
 
     def signature(self) -> Any:
-        """What it takes and returns."""
+        """The numba signature."""
         return self._signature

@@ -1,4 +1,4 @@
-"""A child process of a benchmark: start, messages to and from it, end."""
+"""A child process of a benchmark: start, commands, events, exit."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from odin_ws.bench.target import pinned
 
 __all__ = ["Worker", "open_worker"]
 
-# The first start on a machine compiles: 15 s on a free one.
+# The first start on a machine compiles: 15 s on an idle one.
 _READY_SECONDS = 120
 
-# What is answered at once, on a machine whose cores are all in use.
+# For responses that come at once, on a machine whose cores are all in use.
 _ANSWER_SECONDS = 30
 
 _READ_BYTES = 1 << 20
 
 
 class Worker:
-    """A process that is told what to do; `status` is what it said last about how it stands."""
+    """A child process that takes commands; `status` is its last status event."""
 
     def __init__(self, name: str, process: trio.Process, log: Path) -> None:
         self.status: dict[str, Any] = {}
@@ -38,7 +38,7 @@ class Worker:
         self._log = log
         self._news = trio.open_memory_channel[dict[str, Any]](16)
 
-    async def tell(self, do: str, **more: Any) -> None:
+    async def send(self, do: str, **more: Any) -> None:
         """Send a command."""
         assert self._process.stdin is not None
         try:
@@ -46,8 +46,8 @@ class Worker:
         except trio.BrokenResourceError as error:
             raise self._gone() from error
 
-    async def hears(self, event: str, seconds: float = _ANSWER_SECONDS) -> dict[str, Any]:
-        """Wait for an event. Raises BenchFailed when it does not come."""
+    async def wait_for(self, event: str, seconds: float = _ANSWER_SECONDS) -> dict[str, Any]:
+        """Wait for an event; returns it. Raises BenchFailed on timeout or exit."""
         with trio.move_on_after(seconds):
             while True:
                 try:
@@ -56,10 +56,10 @@ class Worker:
                     raise self._gone() from None
                 if news["event"] == event:
                     return news
-        raise BenchFailed(f"the {self._name} process has not said {event!r} in {seconds:g} s")
+        raise BenchFailed(f"the {self._name} process did not send {event!r} within {seconds:g} s")
 
     async def listen(self) -> None:
-        """Take in what it says, to its end."""
+        """Read its events until it exits."""
         assert self._process.stdout is not None
         begun = b""
         async with self._news[0] as news:
@@ -74,7 +74,7 @@ class Worker:
 
     def _gone(self) -> BenchFailed:
         return BenchFailed(
-            f"the {self._name} process has ended: {self._log.read_text(errors='replace')}"
+            f"the {self._name} process has exited: {self._log.read_text(errors='replace')}"
         )
 
 
@@ -82,7 +82,7 @@ class Worker:
 async def open_worker(
     name: str, plan: LoadPlan | PublishPlan, directory: Path, cores: Sequence[int]
 ) -> AsyncIterator[Worker]:
-    """Run the process of a plan, "load" or "publisher", and begin when it is ready."""
+    """Start the process of a plan, "load" or "publisher", and wait until it is ready."""
     log = directory / f"{name}.log"
     with log.open("wb") as errors:
         process = await trio.lowlevel.open_process(
@@ -99,7 +99,7 @@ async def open_worker(
             nursery.start_soon(worker.listen)
             assert process.stdin is not None
             await process.stdin.send_all(to_json(plan))
-            await worker.hears("ready", _READY_SECONDS)
+            await worker.wait_for("ready", _READY_SECONDS)
             yield worker
             nursery.cancel_scope.cancel()
     finally:

@@ -1,6 +1,7 @@
 """The connections of a load process: connecting, upgrading, subscribing, and their ends.
 
-Messages are read elsewhere, in compiled code; here is what happens once per connection.
+Compiled code reads the messages (odin_ws.bench.reader); this module does what
+happens once per connection.
 """
 
 from __future__ import annotations
@@ -25,36 +26,36 @@ from odin_ws.bench.workload import Subscription
 
 __all__ = ["Connections", "Phase"]
 
-# RFC 6455, 5.2. A client masks what it sends.
+# RFC 6455, 5.2. Clients mask their frames.
 _PONG: Final = 10
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
 _SHORT: Final = 125
 
-# An end without a close frame, and one of what is no WebSocket connection: names for a table.
+# Labels for ends without a close frame and for invalid frames.
 _NO_CLOSE: Final = 1006
 
-# After a rejection or a failure; about what `Retry-After` says.
+# Back-off after a rejection or failure; about what `Retry-After` says.
 _RETRY_SECONDS: Final = 1.0
 
 _RECV_BYTES: Final = 65536
 
-# Every message can be read by itself, as odin-ws answers in any case.
+# Each message can be inflated by itself, which odin-ws always selects.
 _OFFER: Final = (
     "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; "
     "client_no_context_takeover\r\n"
 )
 
-# Linux chooses the port when it connects: it may take one in TIME_WAIT, and does not search for
+# Linux chooses the port when the socket connects: it may reuse one in TIME_WAIT, and need not find
 # one that is free for every peer (linux/in.h; not in the socket module).
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
 
-# From one address a peer can be connected to some 28,000 times.
+# A peer can be connected to about 28,000 times from one address.
 _PER_ADDRESS: Final = 20_000
 
 
 class Phase(IntEnum):
-    """How far a connection is."""
+    """The progress of a connection."""
 
     ABSENT = 0
     CONNECTING = 1
@@ -80,7 +81,7 @@ class Connections:
         self._epoll = epoll
         self._ready = ready
         self._tables = tables
-        self._post = tables.post
+        self._post = tables.other_frames
         self._sockets: list[socket.socket | None] = [None] * plan.count
         self._number: dict[int, int] = {}
         self._pending: deque[int] = deque()
@@ -88,7 +89,7 @@ class Connections:
         self._begun = 0.0
         self._started = 0
         self._in_flight = 0
-        # Of its own for each run, so that no port is in TIME_WAIT from the one before.
+        # Different for each run, so that no port is in TIME_WAIT from the previous run.
         random = Random()  # noqa: S311 -- an address, not a secret
         self._source = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}"
         self._returning: set[int] = set()
@@ -100,16 +101,16 @@ class Connections:
 
     @property
     def subscribed(self) -> int:
-        """How many have had the answer to their subscription."""
+        """The number of connections with a subscription_ack."""
         return int((self.phases == Phase.SUBSCRIBED).sum())
 
     def connect(self, numbers: range) -> None:
-        """Connect these, as fast as the plan says."""
+        """Connect these at the rate of the plan."""
         self._pending.extend(numbers)
         self._begun, self._started = time.monotonic(), 0
 
     def start_due(self) -> float:
-        """Start what is due; returns for how many seconds nothing more will be."""
+        """Start due connections; returns the seconds until the next one is due."""
         now = time.monotonic()
         while self._again and self._again[0][0] <= now:
             self._pending.append(heapq.heappop(self._again)[1])
@@ -122,23 +123,23 @@ class Connections:
         return self._again[0][0] - now if self._again else 1.0
 
     def drop(self, numbers: range) -> None:
-        """End these at once, as a lost network would, and connect them again to resume."""
+        """Cut these off at once, as a lost network does, and reconnect them to resume."""
         self.cut_off(numbers)
-        self.come_back()
+        self.reconnect()
 
-    def come_back(self) -> None:
-        """Connect those that were cut off, to resume."""
+    def reconnect(self) -> None:
+        """Reconnect those that were cut off, to resume."""
         self.connect(range(0))
         self._pending.extend(sorted(self._returning))
 
     def cut_off(self, numbers: range) -> None:
-        """End these at once, as a lost network would."""
+        """Cut these off at once, as a lost network does."""
         for number in numbers:
             if self.phases[number] != Phase.SUBSCRIBED:
                 continue
             sock = self._sockets[number]
             assert sock is not None
-            # A reset, so that the server is told at once.
+            # A reset, so that the server notices at once.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._close(number, Phase.ABSENT)
             self._tables.seq[number] = 0
@@ -146,17 +147,17 @@ class Connections:
             self._returning.add(number)
 
     def stall(self, numbers: range) -> None:
-        """Stop reading these."""
+        """Stop reading from these."""
         for number in numbers:
             sock = self._sockets[number]
             if sock is not None:
                 self._epoll.unregister(sock)
 
-    def attend(self, descriptor: int) -> None:
-        """Do what is next for the connection of a descriptor."""
+    def handle(self, descriptor: int) -> None:
+        """Do the next step for the connection of a descriptor."""
         number = self._number.get(descriptor)
         if number is None:
-            return  # it has ended since
+            return  # it has ended meanwhile
         phase = self.phases[number]
         try:
             if phase == Phase.CONNECTING:
@@ -166,12 +167,12 @@ class Connections:
             elif self._socket(number).recv(1) == b"":
                 self._ended(number)
         except BlockingIOError:
-            pass  # nothing is there after all
+            pass  # nothing to read after all
         except OSError as error:
             self._failed(number, type(error).__name__)
 
-    def read_post(self) -> None:
-        """Answer what is no message."""
+    def handle_other_frames(self) -> None:
+        """Handle frames that are no messages."""
         text, letters = self._post.text, self._post.letters[: self._post.used[1]].tolist()
         self._post.used[:] = 0
         for number, opcode, begin, end in letters:
@@ -221,12 +222,12 @@ class Connections:
 
     def _upgraded(self, number: int) -> None:
         sock = self._socket(number)
-        # A head is a few hundred bytes, and arrives whole.
+        # A response head has some hundred bytes and arrives whole.
         read = sock.recv(_RECV_BYTES)
         head, separator, more = read.partition(b"\r\n\r\n")
         status = head[9:12].decode(errors="replace")
         if not separator or status != "101":
-            self._failed(number, status if separator else "no answer")
+            self._failed(number, status if separator else "no response")
             return
         self._in_flight -= 1
         self.phases[number] = Phase.OPEN
@@ -241,7 +242,7 @@ class Connections:
     def _subscription(self, number: int) -> bytes:
         plan = self._plan
         data: dict[str, Any] = {"channels": self._subscriptions[number].names}
-        # A server of another version may know no `frames`.
+        # A server of another version may not support `frames`.
         if plan.frames != "single":
             data["frames"] = plan.frames
         if number not in self._returning:
@@ -272,7 +273,7 @@ class Connections:
         self.subscribed_at = time.monotonic()
 
     def _send(self, number: int, opcode: int, payload: bytes) -> None:
-        # A key of nothing leaves the payload as it is; only proxies have to be kept from guessing.
+        # A zero key leaves the payload unchanged; masking matters only for proxies.
         length = len(payload)
         if length <= _SHORT:
             head = struct.pack("!BB", _FIN | opcode, _MASKED | length)
@@ -281,7 +282,7 @@ class Connections:
         self._socket(number).send(head + bytes(4) + payload)
 
     def _failed(self, number: int, why: str) -> None:
-        """Before it was open: try again later; else it has ended."""
+        """Retry later if the connection was not open yet; otherwise it has ended."""
         if self.phases[number] >= Phase.OPEN:
             self._forget(number, f"{_NO_CLOSE} {why}")
             return

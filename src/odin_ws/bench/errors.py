@@ -6,4 +6,4 @@ __all__ = ["BenchFailed"]
 
 
 class BenchFailed(RuntimeError):
-    """The message says what is missing, or what ended."""
+    """The benchmark cannot run; the message says what is missing or has exited."""

@@ -12,7 +12,7 @@ from odin_ws.bench.jit import compiled
 
 __all__ = ["BINS", "bin_of", "quantiles", "upper_bounds"]
 
-# 128 bins for each doubling: a bin is at most 1/128 of its value wide.
+# 128 bins per doubling: a bin is at most 1/128 of its value wide.
 _SHIFT: Final = 7
 _PER_DOUBLING: Final = 1 << _SHIFT
 
@@ -23,7 +23,7 @@ BINS: Final = (_DOUBLINGS + 1) * _PER_DOUBLING
 
 @compiled
 def bin_of(microseconds: int) -> int:
-    """The bin of a value; negative ones count as 0, too large ones fall into the last bin."""
+    """Return the bin of a value; negative values count as 0, large ones fall into the last bin."""
     value = max(microseconds, 0)
     shift = 0
     while (value >> shift) >= 2 * _PER_DOUBLING:
@@ -32,7 +32,7 @@ def bin_of(microseconds: int) -> int:
 
 
 def upper_bounds() -> NDArray[np.int64]:
-    """The largest value of each bin, in microseconds."""
+    """Return the largest value of each bin, in microseconds."""
     number = np.arange(BINS, dtype=np.int64)
     shift = np.maximum(number // _PER_DOUBLING - 1, 0)
     bounds: NDArray[np.int64] = ((number - shift * _PER_DOUBLING + 1) << shift) - 1
@@ -40,7 +40,7 @@ def upper_bounds() -> NDArray[np.int64]:
 
 
 def quantiles(counts: NDArray[np.int64], shares: Sequence[float]) -> list[float]:
-    """The values, in milliseconds, that these shares of all were not above; [] without any."""
+    """Return quantiles in milliseconds; [] without values."""
     total = int(counts.sum())
     if not total:
         return []

@@ -1,6 +1,6 @@
-"""Functions that numba compiles: what is done for each message runs at the speed of C.
+"""Functions that numba compiles, so that the work per message runs at the speed of C.
 
-They are compiled at their first call and kept on disk, so only the first run ever waits for it.
+They are compiled at their first call and cached on disk, so only the first run waits for that.
 """
 
 from __future__ import annotations
@@ -21,5 +21,5 @@ def compiled(function: F) -> F:
 
 
 def compiled_here(function: F) -> F:
-    """Compile one that calls libc: the addresses differ each time, so it cannot be kept."""
+    """Compile a function that calls libc: addresses differ per process, so it is not cached."""
     return cast("F", numba.njit(function))

@@ -1,6 +1,6 @@
 """`python -m odin_ws.bench.load`: a process that holds connections and reads what they receive.
 
-Standard input has the plan and then commands, standard output what it found, as lines of JSON.
+Standard input has the plan and then commands, standard output the results, as lines of JSON.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import orjson
 
 from odin_ws.bench.connections import Connections, Phase
 from odin_ws.bench.histogram import quantiles
-from odin_ws.bench.messages import LoadPlan, Reader, read_plan, tell
+from odin_ws.bench.messages import LoadPlan, Reader, read_plan, send_event
 from odin_ws.bench.reader import UNKNOWN, Problem, Tables
 from odin_ws.bench.socket_drain import Ready, drain
 from odin_ws.bench.workload import subscriptions
 
 __all__ = ["main"]
 
-# Between two lines about how it stands.
+# Interval of status events.
 _STATUS_SECONDS: Final = 0.5
 
 # Longest wait in compiled code while nothing is due.
@@ -31,7 +31,7 @@ _TICK_SECONDS: Final = 0.1
 
 
 class Load:
-    """Connections, what they received, and the commands about them."""
+    """Connections, their received messages, and the commands about them."""
 
     def __init__(self, plan: LoadPlan, reader: Reader) -> None:
         self._plan = plan
@@ -61,12 +61,12 @@ class Load:
         self._settle_seconds = 0.0
         self._settled = 0
         self._published = np.zeros(0, np.int64)
-        # Compiled or read from disk now, and not when the first message comes.
+        # Compiled or loaded from disk now, not at the first message.
         drain(self._ready, self._tables, 1)
 
     def run(self) -> None:
-        """Do as told until told to finish, or whoever tells is gone."""
-        tell(event="ready")
+        """Run commands until `finish` or until standard input is closed."""
+        send_event(event="ready")
         while not self._reader.ended:
             wait = min(self._connections.start_due(), _TICK_SECONDS)
             until = time.time() + wait
@@ -74,76 +74,76 @@ class Load:
             for descriptor in self._ready.attention[:count].tolist():
                 if descriptor == sys.stdin.fileno():
                     for line in self._reader.lines():
-                        self._obey(orjson.loads(line))
+                        self._run_command(orjson.loads(line))
                 else:
-                    self._connections.attend(descriptor)
-            if self._tables.post.used[1]:
-                self._connections.read_post()
+                    self._connections.handle(descriptor)
+            if self._tables.other_frames.used[1]:
+                self._connections.handle_other_frames()
             now = time.monotonic()
             if now >= self._next_status:
                 self._next_status = now + _STATUS_SECONDS
-                self._tell_status()
+                self._send_status()
             if self._settle_until is not None and self._is_settled(now, self._settle_until):
-                self._tell_result()
+                self._send_result()
                 return
 
-    def _obey(self, command: dict[str, Any]) -> None:
+    def _run_command(self, command: dict[str, Any]) -> None:
         match command:
             case {"do": "connect"}:
                 self._connections.connect(range(self._plan.count))
-                self._tell_done()
+                self._send_done()
             case {"do": "drop"}:
                 self._connections.drop(self._affected)
-                self._tell_done()
+                self._send_done()
             case {"do": "cut_off"}:
                 self._connections.cut_off(self._affected)
-                self._tell_done()
-            case {"do": "come_back"}:
+                self._send_done()
+            case {"do": "reconnect"}:
                 self._published = np.array(command["published"], np.int64)
-                self._connections.come_back()
-                self._tell_done()
+                self._connections.reconnect()
+                self._send_done()
             case {"do": "stall"}:
                 self._connections.stall(self._affected)
-                self._tell_done()
+                self._send_done()
             case {"do": "measure"}:
                 self._tables.latency[:] = 0
                 self._tables.worst[:] = 0
                 self._latency_before[:] = 0
-                self._tell_totals()
+                self._send_totals()
             case {"do": "measured"}:
-                self._tell_totals()
+                self._send_totals()
             case {"do": "settle"}:
                 self._published = np.array(command["published"], np.int64)
                 self._settle_seconds = command["seconds"]
                 self._settle_until = time.monotonic() + self._settle_seconds
 
     def _is_settled(self, now: float, until: float) -> bool:
-        """Whether everything has come, or nothing has for a while."""
+        """Whether everything has arrived, or nothing has for a while."""
         received = int(self._tables.received.sum())
         if received != self._settled:
             self._settled, self._settle_until = received, now + self._settle_seconds
             return not self._missing()
         return now >= until or not self._missing()
 
-    def _tell_done(self) -> None:
-        self._tell_status()
-        tell(event="done")
+    def _send_done(self) -> None:
+        self._send_status()
+        send_event(event="done")
 
     def _missing(self) -> int:
-        """Of the last records of each channel, those that have not come."""
+        """Count, of the last record of each channel, the deliveries that are missing."""
         tables = self._tables
         alive = self._connections.phases == Phase.SUBSCRIBED
         if self._plan.affected and not self._plan.positions:
-            alive[self._affected] = False  # they do not read
+            alive[self._affected] = False  # stalled ones do not read
         counted = np.repeat(alive, np.diff(tables.starts)) & (tables.numbers != UNKNOWN)
         behind = self._published[tables.keys] - tables.numbers
         return int(behind[counted].clip(0).sum())
 
-    def _tell_status(self) -> None:
+    def _send_status(self) -> None:
         tables, connections = self._tables, self._connections
         interval = tables.latency - self._latency_before
         self._latency_before[:] = tables.latency
-        tell(
+        send_event(
             event="status",
             at=time.monotonic(),
             received=tables.received.sum(),
@@ -153,9 +153,9 @@ class Load:
             subscribed_at=connections.subscribed_at,
         )
 
-    def _tell_totals(self) -> None:
+    def _send_totals(self) -> None:
         tables = self._tables
-        tell(
+        send_event(
             event="totals",
             received=tables.received,
             worst=tables.worst,
@@ -165,12 +165,12 @@ class Load:
             at=time.monotonic(),
         )
 
-    def _tell_result(self) -> None:
+    def _send_result(self) -> None:
         connections = self._connections
         problems = {
             problem.name.lower(): int(self._tables.problems[problem]) for problem in Problem
         }
-        tell(
+        send_event(
             event="result",
             received=self._tables.received,
             problems={**problems, "missing": self._missing(), "rejected": connections.rejected},
@@ -180,14 +180,14 @@ class Load:
 
 
 def _raise_descriptor_limit() -> int:
-    """As many descriptors as there may be; returns how many that is."""
+    """Raise the descriptor limit as far as possible; returns the limit."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return min(hard, 1 << 20) if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 def main() -> None:
-    """Read the plan, then do as told."""
+    """Read the plan, then run commands."""
     plan = read_plan(LoadPlan, sys.stdin.buffer.readline())
     Load(plan, Reader()).run()
 

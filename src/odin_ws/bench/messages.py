@@ -1,4 +1,4 @@
-"""What the benchmark tells its processes, and how both sides read lines of JSON."""
+"""The plans and events between the benchmark and its processes, as lines of JSON."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import orjson
 
 from odin_ws.bench.workload import Names, Workload
 
-__all__ = ["LoadPlan", "PublishPlan", "Reader", "read_plan", "tell", "to_json"]
+__all__ = ["LoadPlan", "PublishPlan", "Reader", "read_plan", "send_event", "to_json"]
 
 _READ_BYTES = 1 << 20
 
 
 @attrs.frozen
 class LoadPlan:
-    """Connections of one process.
+    """The connections of one process.
 
-    `first` of `total`, `count` of them; the first `affected` of `total` are the group that is
-    disturbed. `positions`: they keep positions, to resume. `subscribe`: the floor is not asked for
-    anything. `from_start`: nothing is published before all are subscribed, so they get record 1.
-    `frames`: "single" or "batch"; `deflate`: they offer permessage-deflate.
+    `first` of `total`, `count` of them; the first `affected` of `total` are disturbed. `positions`:
+    clients keep positions, to resume. `subscribe`: False for the baseline, which takes no commands.
+    `from_start`: nothing is published before all are subscribed, so they get record 1. `frames`:
+    "single" or "batch"; `deflate`: clients offer permessage-deflate.
     """
 
     host: str
@@ -48,9 +48,9 @@ class LoadPlan:
 
 @attrs.frozen
 class PublishPlan:
-    """What to publish. `rate`: records a second, in bursts of `burst` at once.
+    """What to publish. `rate`: records per second, in bursts of `burst`.
 
-    `events`: records are the demo's events, else a head and `x`s.
+    `events`: records are generated events, otherwise a head and padding.
     """
 
     brokers: str
@@ -63,12 +63,12 @@ class PublishPlan:
 
 
 def to_json(plan: LoadPlan | PublishPlan) -> bytes:
-    """A plan as a line."""
+    """Return a plan as a line of JSON."""
     return orjson.dumps(attrs.asdict(plan)) + b"\n"
 
 
 def read_plan(plan: type[Any], line: bytes) -> Any:
-    """The plan of a line."""
+    """Parse a plan from a line."""
     fields = orjson.loads(line)
     fields["workload"] = Workload(**fields["workload"])
     fields["names"] = Names(**fields["names"])
@@ -76,21 +76,21 @@ def read_plan(plan: type[Any], line: bytes) -> Any:
 
 
 class Reader:
-    """Lines on standard input, read when there are some."""
+    """Reads lines of standard input without blocking longer than needed."""
 
     def __init__(self) -> None:
         self._begun = b""
         self.ended = False
 
     def lines(self) -> Iterator[bytes]:
-        """The whole lines that one read brings; it waits where there is nothing."""
+        """Yield the whole lines of one read; blocks if there is no input."""
         read = os.read(sys.stdin.fileno(), _READ_BYTES)
         self.ended = not read
         *lines, self._begun = (self._begun + read).split(b"\n")
         yield from lines
 
 
-def tell(**news: Any) -> None:
+def send_event(**news: Any) -> None:
     """Write a line of JSON to standard output."""
     sys.stdout.buffer.write(orjson.dumps(news, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
     sys.stdout.buffer.flush()

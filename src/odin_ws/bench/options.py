@@ -1,4 +1,4 @@
-"""How a benchmark is carried out, whatever it measures."""
+"""The options of all benchmarks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Options"]
 
 @attrs.frozen
 class Options:
-    """The options of a session.
+    """The options of a benchmark session.
 
     `kafka`: a broker's address, else one is started. `target`: a server that runs already, else
     one is started for each run, with `settings` before the run's own. `libs`: Apache Kafka's jars.
@@ -24,7 +24,7 @@ class Options:
     kafka: str | None
     target: Target | None
     settings: Mapping[str, str]
-    loaders: int
+    load_processes: int
     cores: Cores
     libs: Path
     catalogue_file: Path | None = None

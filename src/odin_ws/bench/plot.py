@@ -1,4 +1,4 @@
-"""A picture of runs: how latency is distributed, and throughput and latency over time."""
+"""Draws runs: the distribution of latency, throughput and latency over time."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["draw"]
 _WIDTH: Final = 900
 _HEIGHT: Final = 360
 
-# By nines, so that the rare ones can be seen: 1 is 90%, 2 is 99%, 3 is 99.9%.
+# On a scale of nines, which shows the rare ones: 1 is 90%, 2 is 99%, 3 is 99.9%.
 _NINES: Final = np.linspace(0, 4, 81)
 _LABELS: Final = {0: "0%", 1: "90%", 2: "99%", 3: "99.9%", 4: "99.99%"}
 
-_TIME: Final = "seconds since measuring began"
+_TIME: Final = "seconds since the start of the measurement"
 
 _SVG: Final = "http://www.w3.org/2000/svg"
 
 
 def draw(runs: Sequence[Measurement]) -> bytes:
-    """An SVG image of three charts, one below the other."""
+    """Return an SVG image of three charts, one below the other."""
     charts = [_distribution(runs), _throughput(runs), _over_time(runs)]
     ET.register_namespace("", _SVG)
     height = _HEIGHT * len(charts)
@@ -45,7 +45,7 @@ def draw(runs: Sequence[Measurement]) -> bytes:
 
 
 def _distribution(runs: Sequence[Measurement]) -> pygal.XY:
-    chart = _chart("Latency: so many of the messages took no longer", "share of the messages", "ms")
+    chart = _chart("Latency by share of messages", "share of the messages", "ms")
     chart.x_labels = list(_LABELS)
     chart.x_value_formatter = lambda nines: _LABELS.get(nines, f"{1 - 10**-nines:.3%}")
     for run in runs:
@@ -55,7 +55,7 @@ def _distribution(runs: Sequence[Measurement]) -> pygal.XY:
 
 
 def _throughput(runs: Sequence[Measurement]) -> pygal.XY:
-    chart = _chart("Delivered over time", _TIME, "messages a second")
+    chart = _chart("Delivered over time", _TIME, "messages per second")
     for run in runs:
         chart.add(run.label, [(sample.at, sample.delivered) for sample in run.samples])
     return chart
@@ -80,6 +80,6 @@ def _chart(title: str, x_title: str, unit: str) -> pygal.XY:
         include_x_axis=True,
         legend_at_bottom=False,
         style=CleanStyle,
-        # An image that fetches a script from somewhere would be no picture.
+        # pygal's default script comes from another host.
         js=(),
     )

@@ -1,4 +1,4 @@
-"""The processes of one run: a publisher, and those that hold the connections."""
+"""The processes of one run: a publisher, and load processes with the connections."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ __all__ = [
     "open_load_processes",
 ]
 
-# Who has received nothing for so long will not; who still does may take this long in all.
+# A run ends when nothing was received for the first time, or after the second at the latest.
 _SETTLE_SECONDS: Final = 10
-_MOST_SETTLE_SECONDS: Final = 300
+_MAX_SETTLE_SECONDS: Final = 300
 
-# What a run is doing, and how far it is: a share, or None.
+# Shows the current step and its progress: a share, or None.
 Progress = Callable[[str, float | None], None]
 
 
@@ -46,14 +46,14 @@ class RunEnvironment:
 
     directory: Path
     cores: Cores
-    loaders: int
+    load_processes: int
     progress: Progress
     catalogue_file: Path | None = None
 
 
 @attrs.frozen
 class MergedMetrics:
-    """What all loads have counted so far. `cpu`: seconds of the one that took the most."""
+    """The counts of all load processes so far. `cpu`: seconds of the busiest one."""
 
     received: NDArray[np.int64]
     worst: NDArray[np.int64]
@@ -65,7 +65,7 @@ class MergedMetrics:
 
 @attrs.frozen
 class Ending:
-    """What was published, and how it went for the connections."""
+    """The published records and the results of the connections."""
 
     published: int
     published_rate: float
@@ -75,7 +75,7 @@ class Ending:
 
 
 class LoadProcesses:
-    """What the processes of a run are told, and what they say, added up."""
+    """The processes of a run: sends them commands, adds up their events."""
 
     def __init__(self, channels: int, publisher: Worker | None, loads: Sequence[Worker]) -> None:
         self._channels = channels
@@ -91,55 +91,55 @@ class LoadProcesses:
 
     @property
     def latencies(self) -> list[tuple[float, float]]:
-        """Of each load that received something of late, p50 and p99 of that in milliseconds."""
+        """Return p50 and p99 in milliseconds of each load process with recent messages."""
         said = (load.status.get("latency") for load in self._loads)
         return [(one[0], one[1]) for one in said if one]
 
     @property
     def subscribed_at(self) -> float:
-        """When the last one subscribed, by the monotonic clock; 0 when nobody has."""
+        """When the last client subscribed (monotonic clock); 0 before."""
         latest: float = max(load.status.get("subscribed_at", 0.0) for load in self._loads)
         return latest
 
     @property
     def received(self) -> tuple[int, float]:
-        """How many messages the loads had received, and when, by the monotonic clock."""
+        """Return how many messages were received, and when (monotonic clock)."""
         times = [load.status.get("at", 0.0) for load in self._loads]
         return self.count("received"), sum(times) / len(times)
 
     def count(self, name: str) -> int:
-        """A count in the loads' statuses, of all together."""
+        """Return the sum of a count in the load processes' statuses."""
         return sum(load.status.get(name, 0) for load in self._loads)
 
     async def publish(self) -> None:
-        """Begin to publish, where that is part of the run."""
+        """Begin to publish if the run does that."""
         if self._publisher is not None:
-            await self._publisher.tell("start")
+            await self._publisher.send("start")
 
     async def publish_at(self, rate: float) -> list[int]:
-        """Go on publishing at another rate; returns how many records of each channel there are."""
+        """Publish at another rate; returns the records of each channel so far."""
         if self._publisher is None:
             return []
-        await self._publisher.tell("rate", rate=rate)
-        return cast("list[int]", (await self._publisher.hears("counts"))["published"])
+        await self._publisher.send("rate", rate=rate)
+        return cast("list[int]", (await self._publisher.wait_for("counts"))["published"])
 
     @property
     def published(self) -> int:
-        """How many records the publisher had published when it said so last."""
+        """Return the published records of the publisher's last status."""
         return cast("int", self._publisher.status.get("published", 0)) if self._publisher else 0
 
-    async def tell(self, do: str, **more: object) -> None:
-        """Tell all loads to do something that they answer with `done`."""
+    async def command(self, do: str, **more: object) -> None:
+        """Send a command to all load processes and wait for `done`."""
         for load in self._loads:
-            await load.tell(do, **more)
+            await load.send(do, **more)
         for load in self._loads:
-            await load.hears("done")
+            await load.wait_for("done")
 
     async def totals(self, do: str) -> MergedMetrics:
-        """Tell all loads something that they answer with `totals`."""
+        """Send a command to all load processes; returns their `totals` added up."""
         for load in self._loads:
-            await load.tell(do)
-        said = [await load.hears("totals") for load in self._loads]
+            await load.send(do)
+        said = [await load.wait_for("totals") for load in self._loads]
         return MergedMetrics(
             received=np.sum([one["received"] for one in said], axis=0, dtype=np.int64),
             worst=np.max([one["worst"] for one in said], axis=0),
@@ -150,16 +150,16 @@ class LoadProcesses:
         )
 
     async def end(self) -> Ending:
-        """Stop publishing, and wait until everybody has everything, or the patience ends."""
+        """Stop publishing; wait until all messages have arrived or the timeout is over."""
         channels, failed, rate = [0] * self._channels, 0, 0.0
         if self._publisher is not None:
-            await self._publisher.tell("stop")
-            result = await self._publisher.hears("result")
+            await self._publisher.send("stop")
+            result = await self._publisher.wait_for("result")
             channels, failed = result["published"], result["failed"]
             rate = sum(channels) / result["seconds"]
         for load in self._loads:
-            await load.tell("settle", published=channels, seconds=_SETTLE_SECONDS)
-        said = [await load.hears("result", _MOST_SETTLE_SECONDS) for load in self._loads]
+            await load.send("settle", published=channels, seconds=_SETTLE_SECONDS)
+        said = [await load.wait_for("result", _MAX_SETTLE_SECONDS) for load in self._loads]
         return Ending(
             published=sum(channels),
             published_rate=rate,
@@ -187,19 +187,19 @@ async def open_load_processes(
                 brokers, run.rate, run.burst, run.record_bytes, run.workload, names, run.events
             )
             publisher = await start("publisher", plan)
-        plans = _load_plans(run, target, names, place.loaders, baseline=brokers is None)
+        plans = _load_plans(run, target, names, place.load_processes, baseline=brokers is None)
         loads = [await start("load", one) for one in plans]
         yield LoadProcesses(run.workload.channels, publisher, loads)
 
 
 def _load_plans(
-    run: Run, target: Target, names: Names, loaders: int, *, baseline: bool
+    run: Run, target: Target, names: Names, load_processes: int, *, baseline: bool
 ) -> Iterator[LoadPlan]:
-    bounds = [run.connections * part // loaders for part in range(loaders + 1)]
+    bounds = [run.connections * part // load_processes for part in range(load_processes + 1)]
     if run.disturbance is Disturbance.AWAY:
-        # The others are read by a process of their own: reading for the crowd too would add to the
-        # latency that it measures for them.
-        crowd = [run.affected * part // loaders for part in range(loaders + 1)]
+        # A process of its own reads the others: reading for the crowd too would add to the latency
+        # that it measures.
+        crowd = [run.affected * part // load_processes for part in range(load_processes + 1)]
         bounds = [*crowd, run.connections]
     for first, after in pairwise(bounds):
         yield LoadPlan(
@@ -210,8 +210,8 @@ def _load_plans(
             first=first,
             count=after - first,
             affected=run.affected,
-            connect_rate=run.connect_rate / loaders,
-            in_flight=max(1, run.in_flight // loaders),
+            connect_rate=run.connect_rate / load_processes,
+            in_flight=max(1, run.in_flight // load_processes),
             workload=Workload() if baseline else run.workload,
             names=names,
             partitions=PARTITIONS,

@@ -1,6 +1,6 @@
 """`python -m odin_ws.bench.publisher`: a process that publishes numbered records at a rate.
 
-Standard input has the plan and then commands, standard output what it did, as lines of JSON.
+Standard input has the plan and then commands, standard output the results, as lines of JSON.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from odin_ws.bench.workload import catalogue_of, popularity
 from odin_ws.testing.events import EventGenerator
 from odin_ws.testing.record_formats import encode_key, value_prefix
 
-# Records a second; publishers of more gather for some milliseconds, as kpub.py does.
+# Records per second above which the producer batches for some milliseconds, as kpub.py does.
 _MANY: Final = 500
 
 __all__ = ["main"]
 
 _STATUS_SECONDS: Final = 0.5
 
-# For the broker's last answers.
+# Timeout for the broker's last acknowledgements.
 _FLUSH_SECONDS: Final = 30
 
-# Between two wake-ups while records are due more often than that.
+# Shortest sleep while records are due more often than that.
 _SLICE_SECONDS: Final = 0.002
 
-# What is handed over without looking at the clock and the broker's answers.
+# Records per call without looking at the clock and at acknowledgements.
 _AT_ONCE: Final = 500
 
-# Channels are drawn beforehand, so that a record costs a few microseconds; then from the start.
+# Channels are drawn in advance, so that a record costs a few microseconds; then repeated.
 _DRAWN: Final = 1 << 18
 
 _VALUE: Final = (
@@ -43,13 +43,13 @@ _VALUE: Final = (
 )
 
 
-# What the events' values have their channel and number behind.
+# The fields with channel and number that are added to the values of events.
 _DATA: Final = b'"data":{'
 _NUMBERED: Final = b'"data":{"k":%d,"n":%d,'
 
 
 class Publisher:
-    """Publishes records; `counts` has how many of each channel."""
+    """Publishes records; `counts` has the number of records of each channel."""
 
     def __init__(self, plan: PublishPlan) -> None:
         self._plan = plan
@@ -78,12 +78,12 @@ class Publisher:
         self._producer = Producer(
             {
                 "bootstrap.servers": plan.brokers,
-                # Above that rate each record for itself would be the broker's work, not ours.
+                # Above that rate single records would load the broker, not the server.
                 "linger.ms": 1 if plan.rate < _MANY else 5,
                 "acks": 1,
                 "queue.buffering.max.messages": 2_000_000,
                 "on_delivery": self._delivered,
-                # One call for each record would be half of what publishing it costs.
+                # One call per record would be half of the cost of publishing it.
                 "delivery.report.only.error": True,
             }
         )
@@ -92,7 +92,7 @@ class Publisher:
         self.failed += error is not None
 
     def publish(self, until: int) -> None:
-        """Publish up to this number of records in all, or what can be handed over at once."""
+        """Publish up to this number of records in all, or as many as one call may."""
         until = min(until, self.published + _AT_ONCE)
         if self._events is not None:
             self._publish_events(self._events, until)
@@ -120,7 +120,7 @@ class Publisher:
         self._producer.poll(0)
 
     def flush(self) -> None:
-        """Wait until the broker has all."""
+        """Wait until the broker has acknowledged all."""
         self.failed += self._producer.flush(_FLUSH_SECONDS)
 
 
@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def _run(publisher: Publisher, plan: PublishPlan, reader: Reader) -> None:
-    tell(event="ready")
+    send_event(event="ready")
     started, before, rate = 0.0, 0, plan.rate
     began: float | None = None
     next_status = 0.0
@@ -146,7 +146,7 @@ def _run(publisher: Publisher, plan: PublishPlan, reader: Reader) -> None:
             wait = 0.0 if behind else max(_SLICE_SECONDS, next_slot - now)
         if now >= next_status:
             next_status = now + _STATUS_SECONDS
-            tell(event="status", published=publisher.published, cpu=time.process_time())
+            send_event(event="status", published=publisher.published, cpu=time.process_time())
         wait = min(wait, next_status - now)
         if not select.select([sys.stdin], [], [], wait)[0]:
             continue
@@ -156,11 +156,11 @@ def _run(publisher: Publisher, plan: PublishPlan, reader: Reader) -> None:
                     started = began = time.monotonic()
                 case {"do": "rate", "rate": rate}:
                     began, before = time.monotonic(), publisher.published
-                    tell(event="counts", published=publisher.counts)
+                    send_event(event="counts", published=publisher.counts)
                 case {"do": "stop"}:
                     seconds = time.monotonic() - started
                     publisher.flush()
-                    tell(
+                    send_event(
                         event="result",
                         published=publisher.counts,
                         failed=publisher.failed,

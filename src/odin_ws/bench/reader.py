@@ -1,7 +1,7 @@
-"""What many connections receive, checked message by message, in compiled code.
+"""Checks what many connections receive, message by message, in compiled code.
 
-`parse` takes a connection apart into frames and holds each message against what came before it;
-`drain` does so for all connections of an epoll set and returns when Python has something to do.
+`parse` splits the bytes of a connection into frames and checks each message against earlier ones.
+`socket_drain.drain` does so for all connections of an epoll set.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
     "TEXT",
     "TORN",
     "UNKNOWN",
-    "Post",
+    "OtherFrames",
     "Problem",
     "Tables",
     "parse",
@@ -44,20 +44,20 @@ Bytes = NDArray[np.uint8]
 TEXT: Final = 1
 CLOSE: Final = 8
 PING: Final = 9
-# No opcode: what came is no frame of a server, so the rest of the connection has no meaning.
+# No opcode: the bytes are no frame of a server, so the rest of the connection is meaningless.
 TORN: Final = 255
 
-# A frame that has begun to arrive is kept for its connection until the rest is there. A batch has
-# 64 KiB of messages and one more.
+# An incomplete frame is kept per connection until the rest arrives. A batch has 64 KiB of messages
+# and one more.
 LONGEST_FRAME: Final = 128 * 1024
 
-# Room for frames that are no messages: for several reads, which bring 256 KiB at most.
+# Room for frames that are no messages: of several reads, of at most 256 KiB each.
 _POST_BYTES: Final = 4 << 20
 
-# Disturbed connections are not in the others' latency.
+# Disturbed connections do not count in the latency of the others.
 _GROUPS: Final = 2
 
-# Nothing has come yet, so anything may be the first.
+# No record received yet, so any may be the first.
 UNKNOWN: Final = -1
 
 # RFC 6455, 5.2.
@@ -72,10 +72,11 @@ _LONGEST_HEADER: Final = 10
 
 _PACKED: Final = True
 
-# RFC 1951, 3.2.4: the header of a stored block, in which a compressed message has its own head.
+# RFC 1951, 3.2.4: the header of a stored block, which has the client's own head of a compressed
+# frame.
 _STORED_BYTES: Final = 5
 
-# The fields that are looked for: `{"seq":`, `"pos":"`, and our own records' `"k":`, `"n":` and
+# The fields to find: `{"seq":`, `"pos":"`, and those of our own records, `"k":`, `"n":` and
 # `"pub_us":`, in this order.
 _SEQ: Final = np.frombuffer(b'{"seq":', np.uint8)
 _BATCH: Final = np.frombuffer(b'{"type":"batch","seq":', np.uint8)
@@ -86,27 +87,27 @@ _PUBLISHED: Final = np.frombuffer(b'"pub_us":', np.uint8)
 
 
 class Problem(IntEnum):
-    """What must never happen; each is counted."""
+    """Errors that must never happen; each is counted."""
 
-    SEQ_GAP = 0  # a sequence number was left out
-    SEQ_AGAIN = 1  # a sequence number was not above the one before
-    LOST = 2  # a record of a channel was left out
+    SEQ_GAP = 0  # a sequence number is missing
+    SEQ_AGAIN = 1  # a sequence number is not above the one before
+    LOST = 2  # a record of a channel is missing
     DOUBLED = 3  # a record came again, or after a later one of its channel
     DISORDER = 4  # an offset was not above the one before in its partition
-    UNWANTED = 5  # nobody asked for this channel here
-    STRANGE = 6  # a frame that this benchmark did not cause
+    UNWANTED = 5  # the connection has not subscribed to the channel
+    STRANGE = 6  # a frame that the benchmark does not expect
 
 
-class Post(NamedTuple):
-    """Frames that are no messages, for Python to read. Shapes in brackets."""
+class OtherFrames(NamedTuple):
+    """Frames that are no messages, handled by Python. Shapes in brackets."""
 
-    text: Bytes  # [any] the payloads, one after another
+    text: Bytes  # [any] the payloads, concatenated
     letters: Ints  # [any, 4] connection, opcode, and where its payload begins and ends
-    used: Ints  # [2] of each of these
+    used: Ints  # [2] used length of both
 
     @classmethod
-    def empty(cls) -> Post:
-        """Room for what some reads can bring."""
+    def empty(cls) -> OtherFrames:
+        """Return an empty buffer for the frames of some reads."""
         return cls(
             np.zeros(_POST_BYTES, np.uint8),
             np.zeros((_POST_BYTES // _SHORTEST_FRAME, 4), np.int64),
@@ -115,10 +116,10 @@ class Post(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What is known of each connection, and what was measured of all. Shapes in brackets.
+    """The state of each connection, and the measurements of all. Shapes in brackets.
 
-    A connection follows the channels `keys[starts[c]:starts[c + 1]]`, ascending; `numbers` has the
-    last record number of each. Channel k belongs to topic k % topics; the last offset of a
+    A connection subscribes to the channels `keys[starts[c]:starts[c + 1]]`, ascending; `numbers`
+    has the last record number of each. Channel k belongs to topic k % topics; the last offset of a
     partition is in `offsets[c, topic * partitions + partition]`.
     """
 
@@ -134,16 +135,16 @@ class Tables(NamedTuple):
     latency: Ints  # [groups, BINS]
     worst: Ints  # [groups] the largest latency in microseconds
     problems: Ints  # [Problem]
-    rest: Bytes  # [connections, LONGEST_FRAME] a frame that has begun
+    rest: Bytes  # [connections, LONGEST_FRAME] an incomplete frame
     rest_length: Ints  # [connections]
     tails: Tails
-    post: Post
+    other_frames: OtherFrames
 
     @classmethod
     def empty(
         cls, starts: Ints, keys: Ints, group: Ints, *, topics: int, partitions: int
     ) -> Tables:
-        """Tables of connections that have received nothing."""
+        """Return the tables of connections that have received nothing."""
         connections = len(group)
         return cls(
             seq=np.zeros(connections, np.int64),
@@ -158,26 +159,26 @@ class Tables(NamedTuple):
             latency=np.zeros((_GROUPS, BINS), np.int64),
             worst=np.zeros(_GROUPS, np.int64),
             problems=np.zeros(len(Problem), np.int64),
-            # Memory that is never touched is never there.
+            # Memory that is never touched is never allocated.
             rest=np.zeros((connections, LONGEST_FRAME), np.uint8),
             rest_length=np.zeros(connections, np.int64),
             tails=Tails.empty(),
-            post=Post.empty(),
+            other_frames=OtherFrames.empty(),
         )
 
 
 @compiled
 def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -> int:
-    """Read the whole frames of `data[:end]`; returns how many bytes that were.
+    """Process the whole frames of `data[:end]`; returns how many bytes they have.
 
-    Of data that is not a server's frames all is taken, and a letter with TORN is posted.
+    If the data is not a server's frames, consumes all of it and adds an entry with TORN.
     """
     place = 0
     while end - place >= _SHORTEST_FRAME:
         opcode = data[place] & _OPCODE
         length = np.int64(data[place + 1])
         begin = place + _SHORTEST_FRAME
-        # Whole frames, unmasked, and texts that may be compressed: the server sends nothing else.
+        # Whole, unmasked frames with texts, possibly compressed: the server sends no others.
         packed = data[place] == _FIN | _RSV1 | TEXT
         torn = (data[place] != _FIN | opcode and not packed) or length > _LONG
         if length in (_MEDIUM, _LONG):
@@ -189,7 +190,7 @@ def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -
                 length = length << 8 | np.int64(octet)
             begin += octets
         if torn or length < 0 or length > LONGEST_FRAME - _LONGEST_HEADER:
-            _hand_over(data[:0], connection, TORN, tables.post)
+            _hand_over(data[:0], connection, TORN, tables.other_frames)
             return end
         if end - begin < length:
             break
@@ -206,28 +207,28 @@ def parse(data: Bytes, end: int, connection: int, now_us: int, tables: Tables) -
             seq, tail = integer(payload, len(_BATCH))
             _check_tail(seq, payload[tail:], connection, now_us, tables, packed)
         else:
-            _hand_over(payload, connection, opcode, tables.post)
+            _hand_over(payload, connection, opcode, tables.other_frames)
         place = after
     return place
 
 
 @compiled
-def _hand_over(payload: Bytes, connection: int, opcode: int, post: Post) -> None:
-    begin, letter = post.used
+def _hand_over(payload: Bytes, connection: int, opcode: int, other_frames: OtherFrames) -> None:
+    begin, letter = other_frames.used
     after = begin + len(payload)
-    post.text[begin:after] = payload
-    post.letters[letter, 0] = connection
-    post.letters[letter, 1] = opcode
-    post.letters[letter, 2] = begin
-    post.letters[letter, 3] = after
-    post.used[0] = after
-    post.used[1] += 1
+    other_frames.text[begin:after] = payload
+    other_frames.letters[letter, 0] = connection
+    other_frames.letters[letter, 1] = opcode
+    other_frames.letters[letter, 2] = begin
+    other_frames.letters[letter, 3] = after
+    other_frames.used[0] = after
+    other_frames.used[1] += 1
 
 
 @compiled
 def _check_packed(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None:
-    """Hold the messages of a compressed frame against what came before them."""
-    # The head of a client's own is in a stored block, which is not the last one.
+    """Check the messages of a compressed frame against earlier ones."""
+    # The client's own head is in a stored block, which is not the last block.
     length = np.int64(payload[1]) if len(payload) > _STORED_BYTES else np.int64(0)
     after = _STORED_BYTES + int(length)
     if not length or payload[0] or payload[2] or payload[3] != 255 - length or payload[4] != 255:  # noqa: PLR2004
@@ -251,7 +252,7 @@ def _check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
     tables: Tables,
     packed: bool,  # noqa: FBT001 -- numba has no keyword-only arguments
 ) -> None:
-    """Hold the messages of a shared tail against what came before them."""
+    """Check the messages of a shared tail against earlier ones."""
     first, count = find_tail(tail, tables.tails, packed)
     if count == 0:
         tables.problems[Problem.STRANGE] += 1
@@ -274,7 +275,7 @@ def _check_tail(  # noqa: PLR0913, PLR0917 -- numba has no structures to change
 
 @compiled
 def _check(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None:
-    """Hold one message against what came before it."""
+    """Check one message against earlier ones."""
     seq, place = integer(payload, len(_SEQ))
     partition, place = integer(payload, find(payload, place, _POS))
     offset, place = integer(payload, place + 1)
@@ -292,7 +293,7 @@ def _check(payload: Bytes, connection: int, now_us: int, tables: Tables) -> None
 def _check_message(
     seq: int, record: tuple[int, int, int, int, int], connection: int, now_us: int, tables: Tables
 ) -> None:
-    """Hold the number and the fields of one message against those before it."""
+    """Check the sequence number and the fields of one message against earlier ones."""
     partition, offset, channel, number, published_us = record
     topics, partitions = tables.workload
     if partition >= partitions:
@@ -325,7 +326,7 @@ def _check_seq(seq: int, connection: int, tables: Tables) -> None:
 @compiled
 def _check_number(channel: int, number: int, connection: int, tables: Tables) -> None:
     start, stop = tables.starts[connection], tables.starts[connection + 1]
-    # Most follow one channel or a few dozen.
+    # Most connections subscribe to one channel or a few dozen.
     place = start + np.searchsorted(tables.keys[start:stop], channel)
     if place == stop or tables.keys[place] != channel:
         tables.problems[Problem.UNWANTED] += 1

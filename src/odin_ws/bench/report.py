@@ -1,4 +1,4 @@
-"""Measurements as rows of a table, and what there is to say about them."""
+"""Reports runs: tables, warnings, errors and pictures."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from odin_ws.bench.results import Measurement
 
 __all__ = ["costs", "problems", "ratio", "rows", "warnings"]
 
-# Above this a process may be what limits the run, and not the server.
+# Above this CPU use, a process other than the server may limit the run.
 _BUSY: Final = 0.9
 
-# Several share these cores, so there is always one that could run.
+# Several processes share these cores, so one of them is always ready to run.
 _FULL: Final = 0.97
 
 
 def rows(runs: Sequence[Measurement], baselines: Sequence[Measurement]) -> list[list[str]]:
-    """One row a quantity: its name and its value in each of the runs; empty ones are left out."""
+    """Return a row per quantity: its name and its value in each run; empty rows are left out."""
     columns = [*runs, *baselines]
     table = [[name, *map(value, columns)] for name, value in _QUANTITIES]
     ratios = [ratio(run, baselines) for run in runs]
     if any(ratios):
         shown = ["" if one is None else f"{one:.2f} x" for one in ratios]
-        table.append(["CPU against the floor", *shown, *("" for _ in baselines)])
+        table.append(["CPU against the baseline", *shown, *("" for _ in baselines)])
     return [row for row in table if any(row[1:])]
 
 
 def ratio(run: Measurement, baselines: Sequence[Measurement]) -> float | None:
-    """CPU per message against the floor's mean; None where there is no message or no floor."""
+    """Return CPU per message against the baseline's mean; None without messages or baseline."""
     costs = [baseline.cpu_us for baseline in baselines if baseline.cpu_us is not None]
     if run.cpu_us is None or not costs:
         return None
@@ -36,14 +36,14 @@ def ratio(run: Measurement, baselines: Sequence[Measurement]) -> float | None:
 
 
 def costs(run: Measurement, baselines: Sequence[Measurement]) -> str:
-    """CPU per message of a run and of the floors around it; nothing without a floor."""
+    """Return CPU per message of a run and of the baselines around it; empty without baseline."""
     if not baselines:
         return ""
     return ", ".join(_text(one.cpu_us, "{:.2f} us") for one in (run, *baselines))
 
 
 def problems(run: Measurement) -> list[str]:
-    """What must not happen and did; a line each."""
+    """Return a line for each error that must not happen."""
     return [
         f"{run.label}: {count} {name.replace('_', ' ')}"
         for name, count in run.problems.items()
@@ -52,19 +52,19 @@ def problems(run: Measurement) -> list[str]:
 
 
 def warnings(run: Measurement) -> list[str]:
-    """Why the figures of a run may not be the server's."""
+    """Return why the figures of a run may not be the server's."""
     found = [
-        f"{run.label}: the {who} took {share:.0%} of a core: it may be what limits this run"
+        f"{run.label}: the {who} took {share:.0%} of a core: it may limit this run"
         for who, share in (("load", run.load_cpu), ("publisher", run.publisher_cpu))
         if share > _BUSY
     ]
     if run.others_cpu > _FULL:
         found.append(
             f"{run.label}: the cores of broker, publisher and load were busy for "
-            f"{run.others_cpu:.0%} of the time: they may be what limits this run"
+            f"{run.others_cpu:.0%} of the time: they may limit this run"
         )
     if run.published_rate < run.rate * _BUSY:
-        found.append(f"{run.label}: only {run.published_rate:,.0f} records a second were published")
+        found.append(f"{run.label}: only {run.published_rate:,.0f} records/s were published")
     return found
 
 
@@ -92,17 +92,17 @@ _QUANTITIES: Final[Sequence[tuple[str, Callable[[Measurement], str]]]] = (
     ("latency p99", _milliseconds("p99")),
     ("latency p99.9", _milliseconds("p999")),
     ("latency max", _milliseconds("worst")),
-    ("p99 before", lambda run: _text(getattr(run.calm, "p99", None), "{:.1f} ms")),
-    ("p99 against before", lambda run: _text(run.against_calm, "{:.2f} x")),
+    ("p99 before reconnect", lambda run: _text(getattr(run.calm, "p99", None), "{:.1f} ms")),
+    ("p99 after / before", lambda run: _text(run.against_calm, "{:.2f} x")),
     ("scans of the log", lambda run: _text(getattr(run.scanned, "scans", None), "{:,}")),
     ("records that they read", lambda run: _text(getattr(run.scanned, "records", None), "{:,}")),
     ("CPU of scans", lambda run: _text(getattr(run.scanned, "seconds", None), "{:.2f} s")),
-    ("all back after", lambda run: _text(run.back_seconds, "{:.1f} s")),
+    ("all reconnected after", lambda run: _text(run.back_seconds, "{:.1f} s")),
     ("CPU", lambda run: f"{run.cpu_percent:.1f}%"),
     ("CPU per message", lambda run: _text(run.cpu_us, "{:.2f} us")),
     ("memory", lambda run: f"{run.rss_after_mb:.0f} MB"),
     ("memory per idle connection", lambda run: _text(run.idle_kb, "{:.1f} KB")),
-    ("memory per connection, in the end", lambda run: _text(run.streaming_kb, "{:.1f} KB")),
+    ("memory per connection at the end", lambda run: _text(run.streaming_kb, "{:.1f} KB")),
     ("rejected", lambda run: _counts(run.rejected_connections)),
     ("closes by code", lambda run: _counts(run.closes)),
     ("other cores' CPU", lambda run: _text(run.others_cpu, "{:.0%}")),

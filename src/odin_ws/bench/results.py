@@ -1,4 +1,4 @@
-"""The results of one run: counts and times as measured, and figures derived from them."""
+"""The results of one run: measured counts and times, and derived figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from odin_ws.bench.histogram import quantiles
 
 __all__ = ["QUANTILES", "Latency", "Measurement", "Sample", "Scanned"]
 
-# With fewer connections, memory per connection would be that of everything else.
+# With fewer connections, memory per connection would mostly be other memory.
 _ENOUGH = 50
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -22,10 +22,10 @@ QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 @attrs.frozen
 class Sample:
-    """How it stood at one moment: seconds since measuring began, and since the sample before.
+    """The state at one moment: seconds since the measurement began and since the last sample.
 
-    `delivered`: messages a second. `p50`, `p99`: milliseconds, None without a message.
-    `rss`: bytes of the server.
+    `delivered`: messages per second. `p50`, `p99`: milliseconds, None without messages. `rss`: the
+    server's bytes.
     """
 
     at: float
@@ -37,7 +37,7 @@ class Sample:
 
 @attrs.frozen
 class Latency:
-    """From publish to receipt, in milliseconds."""
+    """Latency from publish to receipt, in milliseconds."""
 
     p50: float
     p90: float
@@ -47,11 +47,11 @@ class Latency:
 
     @classmethod
     def of(cls, counts: NDArray[np.int64], worst_us: int) -> Latency | None:
-        """The latency of a histogram; None of an empty one."""
+        """Return the latencies of a histogram; None if it is empty."""
         if not counts.any():
             return None
         worst = worst_us / 1000
-        # The bin of the largest ends beyond it.
+        # The bin of the largest value ends above it.
         p50, p90, p99, p999 = (min(found, worst) for found in quantiles(counts, QUANTILES))
         return cls(p50, p90, p99, p999, worst)
 
@@ -63,21 +63,21 @@ class Scanned:
     scans: int
     records: int
     seconds: float
-    """CPU time of finding out who wants each record, and of decoding those that are wanted."""
+    """CPU time of matching records with clients, and of decoding matched ones."""
 
 
 @attrs.frozen(kw_only=True)
 class Measurement:
-    """One run. Times in seconds, memory in bytes; `received` while it was measured.
+    """One run. Times in seconds, memory in bytes; `received` during the measurement.
 
-    `connect_cpu`: seconds that the server took until all were subscribed.
+    `connect_cpu`: the server's CPU seconds until all were subscribed.
 
-    `latency`: of those that were not disturbed, `counts` its histogram. `load_cpu`, `publisher_cpu`
-    and `others_cpu` are shares: of a core, and of the cores that the server does not have to
-    itself. `published`: records in all, `published_rate`: a second. `back_seconds`: until all that
-    were cut off were subscribed again, or live again where they were away for long. `calm`: the
-    latency before they came back. `scanned`: what scans of the log took meanwhile. `problems`: what
-    must never happen, by name.
+    `latency`: of undisturbed clients, `counts` its histogram. `load_cpu`, `publisher_cpu` and
+    `others_cpu`: shares of a core, and of the cores that are not reserved for the server.
+    `published`: all records, `published_rate`: per second. `back_seconds`: until all clients that
+    were cut off were subscribed again, or live again after a long absence. `calm`: the latency
+    before they reconnected. `scanned`: the cost of scans meanwhile. `problems`: counts of errors
+    that must never happen, by name.
     """
 
     label: str
@@ -110,59 +110,59 @@ class Measurement:
 
     @property
     def delivered(self) -> float:
-        """Messages a second."""
+        """Messages per second."""
         return self.received / self.seconds
 
     @property
     def cpu_us(self) -> float | None:
-        """CPU microseconds of the server for each delivered message."""
+        """The server's CPU microseconds per delivered message."""
         return self.cpu_seconds / self.received * 1e6 if self.received else None
 
     @property
     def bytes_each(self) -> float | None:
-        """Bytes on the wire for each delivered message, with the headers of WebSocket frames."""
+        """Bytes on the wire per delivered message, with frame headers."""
         return self.bytes / self.received if self.received else None
 
     @property
     def connects(self) -> float | None:
-        """Connections made and subscribed a second."""
+        """Connections that were made and subscribed per second."""
         return self.subscribed / self.connect_seconds if self.connect_seconds else None
 
     @property
     def connect_us(self) -> float | None:
-        """CPU microseconds of the server for each connect, from accept to the first ack."""
+        """The server's CPU microseconds per connect, from accept to the first ack."""
         if self.subscribed < _ENOUGH:
             return None
         return self.connect_cpu / self.subscribed * 1e6
 
     @property
     def against_calm(self) -> float | None:
-        """The p99 of those that were not disturbed, as a multiple of what it was before."""
+        """The p99 of undisturbed clients, as a multiple of its value before."""
         return self.latency.p99 / self.calm.p99 if self.latency and self.calm else None
 
     @property
     def idle_kb(self) -> float | None:
-        """Resident kilobytes of the server for each connection, once all are there."""
+        """The server's resident kilobytes per connection, once all are connected."""
         return self._each(self.rss_connected)
 
     @property
     def streaming_kb(self) -> float | None:
-        """The same in the end; the kept past is in it."""
+        """The same at the end, including history."""
         return self._each(self.rss_after)
 
     @property
     def rss_after_mb(self) -> float:
-        """Resident memory of the server in the end, in megabytes."""
+        """The server's resident memory at the end, in megabytes."""
         return self.rss_after / 1e6
 
     @property
     def cpu_percent(self) -> float:
-        """Of one core, what the server took."""
+        """The server's CPU in percent of a core."""
         return 100 * self.cpu_seconds / self.seconds
 
     @property
     def growth_percent(self) -> float | None:
-        """By how much memory grew from the second quarter of the run to the last."""
+        """The growth of memory from the second quarter of the run to the last."""
         quarter = len(self.samples) // 4
         if not quarter:
             return None
@@ -172,7 +172,7 @@ class Measurement:
 
     @property
     def failed(self) -> bool:
-        """Whether something was lost, doubled or out of order, or somebody was not served."""
+        """Whether a message was lost, doubled or out of order, or a client was not served."""
         return any(self.problems.values())
 
     def _each(self, rss: int) -> float | None:
@@ -181,7 +181,7 @@ class Measurement:
         return (rss - self.rss_before) / self.subscribed / 1000
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but the histogram, with what follows from it."""
+        """Return all of it except the histogram, with derived figures."""
         fields = attrs.asdict(self, filter=lambda field, _value: field.name != "counts")
         derived = (
             *("delivered", "cpu_us", "cpu_percent", "connects", "connect_us", "against_calm"),

@@ -1,4 +1,4 @@
-"""One run, from the first connection to the last message."""
+"""Runs one measurement, from the first connection to the last message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from odin_ws.bench.target import Target, busy_seconds
 
 __all__ = ["measure"]
 
-# How long those that were cut off may take to come back.
+# Timeout for clients that were cut off to reconnect.
 _BACK_SECONDS: Final = 60
 
 _POLL_SECONDS: Final = 0.05
@@ -36,10 +36,10 @@ def _between(before: Scanned | None, after: Scanned | None) -> Scanned | None:
 async def measure(
     run: Run, target: Target, brokers: str | None, place: RunEnvironment
 ) -> Measurement:
-    """Carry out a run against a server; without `brokers`, against the floor.
+    """Run against a server; without `brokers`, against the baseline.
 
     Raises:
-        BenchFailed: a process has ended.
+        BenchFailed: a process has exited.
     """
     place.progress(f"{run.label}: starting", None)
     async with open_load_processes(run, target, brokers, place) as load_processes:
@@ -74,7 +74,7 @@ class _Steps:
         if not run.stream_first:
             await load_processes.publish()
         await self._wait("warming up", run.warmup)
-        calm, published = await self._close_all()
+        calm, published = await self._cut_off()
         scanned = await self._scanned()
         begin = await load_processes.totals("measure")
         usage, publisher, busy = target.usage(), load_processes.publisher_cpu, busy_seconds(others)
@@ -85,7 +85,7 @@ class _Steps:
         after = target.usage()
         publisher_cpu = (load_processes.publisher_cpu - publisher) / seconds
         others_cpu = (busy_seconds(others) - busy) / seconds / max(1, len(others))
-        self._tell("waiting for the last messages", None)
+        self._report("waiting for the last messages", None)
         ending = await load_processes.end()
         return Measurement(
             label=run.label,
@@ -123,68 +123,68 @@ class _Steps:
         is_storm = self._run.disturbance in {Disturbance.DROP, Disturbance.AWAY}
         return {
             "never_subscribed": never,
-            # Those that are subscribed again may not be live yet.
+            # Clients that are subscribed again may not be live yet.
             "not_back": max(1, missing) if is_storm and back_seconds is None else 0,
             "closed": 0 if is_storm or self._run.affected else missing - never,
         }
 
     async def _connect(self) -> float:
-        """Connect all; returns how long it took until the last one was subscribed."""
+        """Connect all; returns the seconds until the last one was subscribed."""
         run = self._run
         begun = time.monotonic()
-        await self._load_processes.tell("connect")
+        await self._load_processes.command("connect")
         await self._until_subscribed(
-            "connecting", run.connections / run.connect_rate + run.connect_patience
+            "connecting", run.connections / run.connect_rate + run.connect_grace
         )
         return max(0.0, self._load_processes.subscribed_at - begun)
 
-    async def _close_all(self) -> tuple[Latency | None, list[int]]:
-        """Cut the affected off and publish what they miss.
+    async def _cut_off(self) -> tuple[Latency | None, list[int]]:
+        """Cut off the affected clients and publish what they miss.
 
-        Returns the latency of the others then, and how many records of each channel there are.
+        Returns the latency of the others then, and the number of records of each channel.
         """
         run, load_processes = self._run, self._load_processes
         if run.disturbance is not Disturbance.AWAY:
             return None, []
-        await load_processes.tell("cut_off")
+        await load_processes.command("cut_off")
         before = load_processes.published
         await load_processes.publish_at(run.away_rate)
         while (done := (load_processes.published - before) / run.away) < 1:
-            self._tell("publishing what they miss", done)
+            self._report("publishing for absent clients", done)
             await trio.sleep(_POLL_SECONDS)
         await load_processes.publish_at(run.rate)
         await self._wait("settling", run.warmup)
         await load_processes.totals("measure")
-        await self._wait("measuring without them", run.seconds)
+        await self._wait("measuring before they reconnect", run.seconds)
         end = await load_processes.totals("measured")
         return Latency.of(end.latency[0], int(end.worst[0])), await load_processes.publish_at(
             run.rate
         )
 
     async def _scanned(self) -> Scanned | None:
-        """The number, records and CPU of the server's scans so far."""
+        """Return the number, records and CPU of the server's scans so far."""
         found = await self._target.metric(
             "ws_scans_total", "ws_scan_records_total", "ws_scan_cpu_seconds_total"
         )
         return None if found is None else Scanned(int(found[0]), int(found[1]), found[2])
 
     async def _disturb(self, published: list[int]) -> float | None:
-        """Let the run go on; returns after how long all that were cut off were back.
+        """Continue the run; returns the seconds until all clients that were cut off were back.
 
-        `published`: how many records of each channel there were when they came back.
+        `published`: the records of each channel when they reconnected.
         """
         begun = time.monotonic()
         back = None
         match self._run.disturbance:
             case Disturbance.STALL:
-                await self._load_processes.tell("stall")
+                await self._load_processes.command("stall")
             case Disturbance.DROP:
-                await self._load_processes.tell("drop")
-                if await self._until_subscribed("coming back", _BACK_SECONDS):
+                await self._load_processes.command("drop")
+                if await self._until_subscribed("reconnecting", _BACK_SECONDS):
                     back = self._load_processes.subscribed_at - begun
             case Disturbance.AWAY:
-                await self._load_processes.tell("come_back", published=published)
-                if await self._until_live(self._run.back_patience):
+                await self._load_processes.command("reconnect", published=published)
+                if await self._until_live(self._run.reconnect_timeout):
                     back = time.monotonic() - begun
             case Disturbance.NONE:
                 pass
@@ -192,18 +192,18 @@ class _Steps:
         return back
 
     async def _until_subscribed(self, what: str, patience: float) -> bool:
-        """Wait until all are; False when it took too long."""
+        """Wait until all are subscribed; False on timeout."""
         with trio.move_on_after(patience):
             while (count := self._load_processes.count("subscribed")) < self._run.connections:
-                self._tell(what, count / self._run.connections)
+                self._report(what, count / self._run.connections)
                 await trio.sleep(_POLL_SECONDS)
             return True
         return False
 
     async def _until_live(self, patience: float) -> bool:
-        """Wait until all are back and have what they missed, and no replay is under way."""
+        """Wait until all are back, have what they missed, and no replay is active."""
         with trio.move_on_after(patience):
-            if not await self._until_subscribed("coming back", patience):
+            if not await self._until_subscribed("reconnecting", patience):
                 return False
             while True:
                 replays = await self._target.metric("ws_replays_active")
@@ -211,22 +211,22 @@ class _Steps:
                     replays is None or not replays[0]
                 ):
                     return True
-                self._tell("catching up", None)
+                self._report("catching up", None)
                 await trio.sleep(_POLL_SECONDS)
         return False
 
     async def _wait(self, what: str, seconds: float) -> None:
         begun = time.monotonic()
         while (gone := time.monotonic() - begun) < seconds:
-            self._tell(what, gone / seconds)
+            self._report(what, gone / seconds)
             await trio.sleep(min(_POLL_SECONDS, seconds - gone))
 
-    def _tell(self, what: str, share: float | None) -> None:
+    def _report(self, what: str, share: float | None) -> None:
         self._place.progress(f"{self._run.label}: {what}", share)
 
     @asynccontextmanager
     async def _sampled(self) -> AsyncIterator[None]:
-        """Take a sample every second for the length of the block."""
+        """Take a sample every second during the block."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._take_samples)
             yield
@@ -242,7 +242,7 @@ class _Steps:
             self._samples.append(
                 Sample(
                     at=time.monotonic() - begun,
-                    # A load whose core is full may have said nothing for a second.
+                    # A load process whose core is full may have sent no status for a second.
                     delivered=(count - received) / (now - last) if now > last else 0.0,
                     p50=max((p50 for p50, _ in latencies), default=None),
                     p99=max((p99 for _, p99 in latencies), default=None),

@@ -1,4 +1,4 @@
-"""The scenarios by name: each a few runs, each run a few numbers that options override."""
+"""The scenarios by name: each has runs with numbers that options override."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ __all__ = ["SCENARIOS", "SUITES", "TOKENS", "Disturbance", "Run", "Scenario"]
 
 
 class Disturbance(Enum):
-    """What happens to the affected connections when measuring begins."""
+    """What happens to the affected connections when the measurement begins."""
 
     NONE = "none"
-    DROP = "drop"  # they are cut off, and all come back at once to resume
-    STALL = "stall"  # they stop reading
-    AWAY = "away"  # they are cut off, and come back to resume after `away` records
+    DROP = "drop"  # cut off; all reconnect at once to resume
+    STALL = "stall"  # stop reading
+    AWAY = "away"  # cut off; reconnect to resume after `away` records
 
 
 @attrs.frozen
 class Run:
     """One measurement.
 
-    `rate`: records a second, 0 for none; they leave in bursts of `burst`. `affected`: how many of
-    the connections are disturbed. `stream_first`: it is published before anybody connects.
-    `in_flight`: how many connect at once at most. `connect_patience`: seconds that connecting may
-    take longer than `connect_rate` says. `back_patience`: seconds in which those that were cut off
-    are to be back. `away`: records that are published while they are away, `away_rate` a second.
-    `settings`: of the server, beside those of all runs. `events`: the demo's events are published,
-    not records of `record_bytes`. `frames`: "single" or "batch"; `deflate`: the connections offer
-    permessage-deflate.
+    `rate`: records per second, 0 for none, in bursts of `burst`. `affected`: how many connections
+    are disturbed. `stream_first`: publishing begins before anybody connects. `in_flight`: limit of
+    concurrent connects. `connect_grace`: seconds that connecting may take beyond `connect_rate`.
+    `reconnect_timeout`: timeout for clients that were cut off to return. `away`: records published
+    while they are away, `away_rate` per second. `settings`: of the server, besides those of all
+    runs.
+    `events`: publish generated events, not records of `record_bytes`. `frames`: "single" or
+    "batch";
+    `deflate`: clients offer permessage-deflate.
     """
 
     label: str
     connections: int = 1000
     connect_rate: float = 1500
     in_flight: int = 1000
-    connect_patience: float = 60
-    back_patience: float = 60
+    connect_grace: float = 60
+    reconnect_timeout: float = 60
     rate: float = 100
     burst: int = 1
     record_bytes: int = 330
@@ -63,13 +64,13 @@ class Run:
 
 @attrs.frozen
 class Scenario:
-    """Runs that belong together; later ones are compared with the first."""
+    """Runs of one comparison; later ones are compared with the first."""
 
     help: str
     runs: tuple[Run, ...]
 
     def with_options(self, options: Mapping[str, Any]) -> Scenario:
-        """The same with other numbers."""
+        """Return the scenario with other numbers."""
         return attrs.evolve(self, runs=tuple(_evolved(run, options) for run in self.runs))
 
     def within(self, catalogue: Catalogue) -> Scenario:
@@ -83,14 +84,14 @@ class Scenario:
 
 
 def _evolved(run: Run, options: Mapping[str, Any]) -> Run:
-    # Where nobody is connected, or nothing is published, that is what the run is about.
+    # Scenarios without connections or records keep that.
     kept = {name for name in ("connections", "rate") if not getattr(run, name)}
     changed = {name: value for name, value in options.items() if name not in {*kept, "clients"}}
     if changed.get("events"):
-        # The events are of all topics, and not of the scenario's channels.
+        # Events are of all topics, not of the scenario's channels.
         changed["workload"] = EVENTS
     if run.affected and "clients" in options:
-        # The others stay as many.
+        # The number of other clients stays.
         clients = options["clients"]
         others = run.connections - run.affected
         return attrs.evolve(run, **changed, connections=clients + others, affected=clients)
@@ -104,10 +105,10 @@ TOKENS: Final = Workload(tokens=1250, topics=8, each=20, zipf=True, patterned=0.
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "steady": Scenario(
-        "One channel, everybody subscribed to it, records evenly.", (Run("steady"),)
+        "One channel, all clients subscribed to it, evenly spaced records.", (Run("steady"),)
     ),
     "bytes": Scenario(
-        "The demo's events to subscribers of *.*: single frames and batches, plain and compressed.",
+        "Generated events to subscribers of *.*: single frames and batches, plain and compressed.",
         (
             Run("single", events=True, workload=EVENTS, rate=200, seconds=10),
             Run(
@@ -126,11 +127,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
     ),
     "burst": Scenario(
-        "The same number of records, a second's worth at once.",
+        "The records of `steady`, a second's worth at once.",
         (Run("evenly"), Run("in bursts", burst=100)),
     ),
     "storm": Scenario(
-        "All but a few are cut off at once and resume, while the stream goes on.",
+        "Most clients are cut off at once and resume during the stream.",
         (
             Run(
                 "storm",
@@ -145,7 +146,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
     ),
     "crowd": Scenario(
-        "Clients that were away for longer than history reaches come back together.",
+        "Clients whose absence exceeds the history resume together.",
         (
             Run(
                 "crowd",
@@ -156,7 +157,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
                 settings={"WS_HISTORY_BYTES": str(8 << 20)},
                 connect_rate=3000,
                 in_flight=4000,
-                back_patience=300,
+                reconnect_timeout=300,
                 rate=200,
                 workload=Workload(tokens=50),
                 seconds=10,
@@ -164,7 +165,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
     ),
     "ingest": Scenario(
-        "Many records, of which few are wanted: 10 subscribers on 1% of 1,000 tokens.",
+        "Many records with few deliveries: 10 subscribers of 1% of 1,000 tokens.",
         (
             Run(
                 "ingest",
@@ -175,26 +176,26 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
     ),
     "soak": Scenario(
-        "Memory over time: ten minutes of the `tokens` scenario.",
+        "Memory over time: ten minutes of `tokens`.",
         (Run("soak", workload=TOKENS, rate=20, warmup=10, seconds=600),),
     ),
     "tokens": Scenario(
-        "10,000 channels by Zipf's law, each subscriber on 20 of them, some with patterns.",
+        "10,000 channels by Zipf's law, 20 per subscriber, some patterns.",
         (Run("tokens", workload=TOKENS, rate=20),),
     ),
     "patterns": Scenario(
-        "800 channels, each subscriber with a pattern.",
+        "800 channels, one pattern per subscriber.",
         (Run("patterns", workload=Workload(tokens=100, topics=8, patterned=1.0)),),
     ),
     "slow": Scenario(
-        "One in a hundred stops reading: the latency of the others.",
+        "Latency of the others while 1% of the clients stop reading.",
         (
             Run("all read"),
             Run("1% do not", affected=10, disturbance=Disturbance.STALL),
         ),
     ),
     "connect": Scenario(
-        "Connects per second, idle and while 10 records a second go to everybody.",
+        "Connects per second, idle and with 10 records per second to all.",
         (
             Run("idle", rate=0, connections=4000, connect_rate=10_000, seconds=3),
             Run(
@@ -208,7 +209,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
     ),
     "idle": Scenario(
-        "CPU of an instance that nobody uses, and memory per idle connection.",
+        "CPU without connections, and memory per idle connection.",
         (
             Run("nobody", connections=0, rate=0, seconds=20),
             Run("idle connections", rate=0, seconds=10),
@@ -216,8 +217,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     ),
 }
 
-# Sets of runs whose figures have limits; `suite` has the runs.
+# Suites have limits for their figures; `suite` has their runs.
 SUITES: Final[Mapping[str, str]] = {
-    "short": "The project's promises, in three minutes.",
-    "all": "All of the project's promises: half an hour.",
+    "short": "Suite: the project's promises, in three minutes.",
+    "all": "Suite: all of the project's promises, in half an hour.",
 }

@@ -1,4 +1,4 @@
-"""The server that is measured: one that runs already, or `odin-ws serve` as a child process."""
+"""The measured server: a running one, or `odin-ws serve` as a child process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from odin_ws.testing.processes import ChildProcess
 
 __all__ = ["open_server"]
 
-# Two seconds on a free machine; the rest is for a busy one.
+# Two seconds on an idle machine; the rest is for a busy one.
 _READY_SECONDS = 30
 _ANSWER_SECONDS = 2
 _STOP_SECONDS = 20
 
 _COMMAND = (sys.executable, "-m", "odin_ws", "serve")
 
-# Names that other settings of ours begin with: those of this process are not for the child.
+# Prefixes of settings: those of this process's environment do not apply to the server.
 _OURS = ("KAFKA_", "WS_", "LOG_")
 
 
@@ -36,10 +36,10 @@ _OURS = ("KAFKA_", "WS_", "LOG_")
 async def open_server(
     directory: Path, settings: Mapping[str, str], cores: Cores
 ) -> AsyncIterator[Target]:
-    """Run a server on free ports, with these settings and no others.
+    """Run a server on free ports, with only these settings.
 
     Raises:
-        BenchFailed: it ended, or was not ready in time; with the end of its log.
+        BenchFailed: it exited or was not ready in time; with the end of its log.
     """
     port, ops_port = free_ports(2)
     others = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
@@ -68,11 +68,11 @@ async def open_server(
 async def _ready(port: int) -> bool:
     url = f"http://{LOOPBACK}:{port}/health/ready"
 
-    def ask() -> bool:
+    def request() -> bool:
         try:
             with urlopen(url, timeout=_ANSWER_SECONDS) as answer:
                 return bool(answer.status == HTTPStatus.OK)
         except (HTTPError, URLError, OSError):
             return False
 
-    return await trio.to_thread.run_sync(ask)
+    return await trio.to_thread.run_sync(request)

@@ -1,8 +1,8 @@
-"""What many connections are sent alike, taken apart once: tails of compressed frames and batches.
+"""Decodes once what many connections receive alike: tails of compressed frames and batches.
 
-odin-ws joins the head of a client's own, which has the sequence number, and a tail that all clients
-share. A tail that came before is known by its bytes, all of which are compared. A new one is
-inflated by zlib, where it is compressed, and its messages are read.
+odin-ws sends a head per client, which has the sequence number, and a tail that all clients share. A
+known tail is found by comparing all its bytes. A new one is inflated by zlib, if compressed, and
+its messages are parsed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["CHANNEL", "FIELDS", "NUMBER", "OFFSET", "PARTITION", "PUBLISHED", "T
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
-# The columns of a message in `Tails.messages`.
+# The columns of `Tails.messages`.
 PARTITION: Final = 0
 OFFSET: Final = 1
 CHANNEL: Final = 2
@@ -32,12 +32,13 @@ NUMBER: Final = 3
 PUBLISHED: Final = 4
 FIELDS: Final = 5
 
-# A tail is in the place that its ends and its length say. When no room is left, all are forgotten.
+# The place of a tail follows from its ends and its length. When the buffer is full, all are
+# dropped.
 _PLACES: Final = 1 << 14
 _TAIL_BYTES: Final = 32 << 20
 _MESSAGES: Final = 1 << 18
 
-# What one tail may inflate to; a batch has 64 KiB and a message.
+# Limit of a tail's inflated size; a batch has 64 KiB and a message.
 _TEXT_BYTES: Final = 1 << 20
 
 # The columns of a place in `Tails.places`.
@@ -46,7 +47,7 @@ _LENGTH: Final = 1
 _FIRST: Final = 2
 _COUNT: Final = 3
 
-# What is compared before all bytes are.
+# Compared before all bytes are.
 _ENDS: Final = 8
 
 # RFC 7692, 7.2.2.
@@ -69,22 +70,22 @@ _PUBLISHED_FIELD: Final = np.frombuffer(b'"pub_us":', np.uint8)
 
 
 class Tails(NamedTuple):
-    """The tails that came before, and zlib. Shapes in brackets."""
+    """The known tails, and zlib. Shapes in brackets."""
 
     places: Ints  # [places, 4] where a tail begins, its length, its first message, their number
     used: Ints  # [2] of `kept` and of `messages`
-    kept: Bytes  # [any] tails as they came, one after another
+    kept: Bytes  # [any] concatenated tails
     messages: Ints  # [any, FIELDS]
     text: Bytes  # [any] what a tail was inflated to
     stream: Ints  # [_STREAM_WORDS] zlib's
-    inflated: Ints  # [1] how many tails were, for tests
+    inflated: Ints  # [1] number of inflated tails, for tests
     inflate: Any
     reset: Any
     compare: Any
 
     @classmethod
     def empty(cls) -> Tails:
-        """No tails yet."""
+        """Return an empty set of tails."""
         zlib = ctypes.CDLL(ctypes.util.find_library("z") or "libz.so.1")
         zlib.zlibVersion.restype = ctypes.c_char_p
         stream = np.zeros(_STREAM_WORDS, np.int64)
@@ -113,7 +114,7 @@ def find_tail(
     tails: Tails,
     packed: bool,  # noqa: FBT001 -- numba has no keyword-only arguments
 ) -> tuple[int, int]:
-    """The first message of a tail in `tails.messages`, and how many there are; 0: unreadable."""
+    """Return the first message of a tail in `tails.messages` and their number; 0: undecodable."""
     length = len(tail)
     place = _place(tail)
     begin = tails.places[place, _BEGIN]
@@ -147,7 +148,7 @@ def find_tail(
 
 @compiled
 def _place(tail: Bytes) -> int:
-    """By what stands at both ends, and the length."""
+    """Return the place of a tail, by its ends and its length."""
     mixed = np.uint64(len(tail))
     for number in range(min(_ENDS * 4, len(tail))):
         mixed = (mixed ^ np.uint64(tail[number])) * np.uint64(1099511628211)
@@ -157,7 +158,7 @@ def _place(tail: Bytes) -> int:
 
 @compiled
 def _inflate(tail: Bytes, tails: Tails) -> int:
-    """Inflate a tail and what was cut off it; returns the length of the text, 0 on an error."""
+    """Inflate a tail; returns the length of the text, 0 on an error."""
     stream, text = tails.stream, tails.text
     message = np.zeros(len(tail) + _CUT, np.uint8)
     message[: len(tail)] = tail
@@ -176,7 +177,7 @@ def _inflate(tail: Bytes, tails: Tails) -> int:
 
 @compiled
 def _read_messages(text: Bytes, messages: Ints) -> int:
-    """Read all messages of a text; returns how many there are, 0 if one cannot be read."""
+    """Parse all messages of a text; returns their number, 0 on an error."""
     count = 0
     place = find(text, 0, _POS)
     while place <= len(text):

@@ -1,4 +1,4 @@
-"""Reads all connections of an epoll set in compiled code, and comes back for what is rare."""
+"""Reads all connections of an epoll set in compiled code; returns to Python for rare events."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from odin_ws.bench.reader import LONGEST_FRAME, Bytes, Ints, Tables, parse
 
 __all__ = ["NOBODY", "Ready", "drain"]
 
-# Read at once from one connection: more than the kernel usually holds for it.
+# Size of a read: more than the kernel usually holds for a connection.
 _CHUNK: Final = 256 * 1024
 
-# Of connections that have something, looked at between two waits.
+# Ready connections per epoll_wait.
 _EVENTS: Final = 1024
 
-# A descriptor that Python reads itself.
+# A descriptor that Python handles.
 NOBODY: Final = -1
 
 _CLOCK_REALTIME: Final = 0
 
-# struct epoll_event: 32 bits of events and 64 of the caller's, in which Python keeps the
+# struct epoll_event: 32 bits of events and 64 bits of user data, in which Python stores the
 # descriptor; packed on x86-64 only (epoll_ctl(2)).
 _PACKED: Final = platform.machine() == "x86_64"
 _EVENT: Final = np.dtype(
@@ -40,7 +40,7 @@ _EVENT: Final = np.dtype(
 
 
 class Calls(NamedTuple):
-    """The system's functions that `drain` calls."""
+    """The system functions that `drain` calls."""
 
     epoll_wait: Any
     recv: Any
@@ -48,7 +48,7 @@ class Calls(NamedTuple):
 
     @classmethod
     def of_libc(cls) -> Calls:
-        """Those of this process."""
+        """Return those of this process."""
         libc = ctypes.CDLL(None)
         return cls(
             CFunction(libc.epoll_wait, int32(int32, uintp, int32, int32)),
@@ -58,19 +58,19 @@ class Calls(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """An epoll set, buffers, and whose each descriptor is. Shapes in brackets."""
+    """An epoll set, buffers, and the owner of each descriptor. Shapes in brackets."""
 
     calls: Calls
     epoll: int
     events: Ints  # [any] of _EVENT
-    arena: Bytes  # [any] what one connection has sent
+    arena: Bytes  # [any] bytes of one read
     clock: Ints  # [2] seconds and nanoseconds
     owner: Ints  # [descriptors] the connection, or NOBODY
-    attention: Ints  # [any] descriptors that Python has to look at
+    attention: Ints  # [any] descriptors for Python
 
     @classmethod
     def empty(cls, epoll: int, descriptors: int) -> Ready:
-        """Buffers for an epoll set of descriptors below this number, which are nobody's."""
+        """Return buffers for an epoll set of descriptors below this number, without owners."""
         return cls(
             calls=Calls.of_libc(),
             epoll=epoll,
@@ -84,16 +84,16 @@ class Ready(NamedTuple):
 
 @compiled
 def drain(ready: Ready, tables: Tables, until_us: int) -> int:
-    """Read connections until Python is needed or that time (epoch us) has come.
+    """Read connections until Python is needed or until a time (epoch us).
 
-    Returns how many descriptors in `ready.attention` are for Python: those of nobody, and those
-    that have ended. What is in `tables.post` is for Python too.
+    Returns how many descriptors in `ready.attention` are for Python: those without an owner, and
+    those that have ended. `tables.other_frames` is for Python too.
     """
     attention = 0
-    post = tables.post
+    other_frames = tables.other_frames
     now = _now_us(ready)
-    while attention == 0 and post.used[1] == 0 and now < until_us:
-        # Rounded up: a wait of nothing would be a busy one.
+    while attention == 0 and other_frames.used[1] == 0 and now < until_us:
+        # Rounded up: a wait of 0 would be a busy loop.
         wait = (until_us - now + 999) // 1000
         count = ready.calls.epoll_wait(
             int32(ready.epoll), ready.events.ctypes.data, int32(len(ready.events)), int32(wait)
@@ -101,8 +101,8 @@ def drain(ready: Ready, tables: Tables, until_us: int) -> int:
         for number in range(count):
             descriptor = ready.events[number].descriptor
             connection = ready.owner[descriptor]
-            # The next one has to find room for all that one read can bring.
-            if len(post.text) - post.used[0] < len(ready.arena):
+            # The next read must find room for all its frames.
+            if len(other_frames.text) - other_frames.used[0] < len(ready.arena):
                 break
             if connection == NOBODY or not _read(descriptor, connection, ready, tables):
                 ready.attention[attention] = descriptor
@@ -113,7 +113,7 @@ def drain(ready: Ready, tables: Tables, until_us: int) -> int:
 
 @compiled
 def _read(descriptor: int, connection: int, ready: Ready, tables: Tables) -> bool:
-    """Read once from a connection; False where nothing could be read."""
+    """Read once from a connection; False if nothing could be read."""
     begun = tables.rest_length[connection]
     got = ready.calls.recv(
         int32(descriptor), ready.arena[begun:].ctypes.data, uintp(_CHUNK), int32(0)

@@ -1,4 +1,4 @@
-"""The project's promises, as runs and figures with a limit beside each."""
+"""The project's promises as runs and figures with limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CASES", "Case", "Figure", "Measured"]
 
 @attrs.frozen
 class Measured:
-    """A run's measurement, and the floor's before and after it."""
+    """A run's measurement, and the baseline's before and after it."""
 
     server: Measurement
     baselines: Sequence[Measurement]
@@ -25,10 +25,11 @@ class Measured:
 
 @attrs.frozen
 class Figure:
-    """One number of a case, and its limit.
+    """One figure of a case, and its limit.
 
-    `value`: from the case's runs, None where there was nothing to measure. `form`: how it is
-    written. `most`, `least`: its limit, None for none.
+    `value`: computed from the case's runs, None if there was nothing to measure. `form`: its
+    format.
+    `most`, `least`: its limits, None for none.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Figure:
 
 @attrs.frozen
 class Case:
-    """Runs, and figures of them; with `baseline` each run is between two of the floor."""
+    """Runs and their figures; with `baseline` each run is between two of the baseline."""
 
     name: str
     runs: tuple[Run, ...]
@@ -103,7 +104,7 @@ def _wrong(measured: Sequence[Measured]) -> float:
 
 
 def _against(name: str, run: int) -> Callable[[Sequence[Measured]], float | None]:
-    """A quantity of one of the runs, as a multiple of the first run's."""
+    """Return a figure of one run, as a multiple of the first run's."""
 
     def value(measured: Sequence[Measured]) -> float | None:
         first, other = (getattr(measured[one].server, name) for one in (0, run))
@@ -113,13 +114,13 @@ def _against(name: str, run: int) -> Callable[[Sequence[Measured]], float | None
 
 
 def _more_memory(measured: Sequence[Measured]) -> float | None:
-    """Kilobytes by which an idle connection of the last run is larger than one of the first."""
+    """Return how many kilobytes larger an idle connection of the last run is than of the first."""
     first, last = measured[0].server.idle_kb, measured[-1].server.idle_kb
     return None if first is None or last is None else last - first
 
 
 def _cost(most: float) -> tuple[Figure, ...]:
-    return (Figure("CPU against the floor", _ratio, "{:.2f} x", most=most), _LATENCY, _RIGHT)
+    return (Figure("CPU against the baseline", _ratio, "{:.2f} x", most=most), _LATENCY, _RIGHT)
 
 
 def _soon(p50: float, p99: float) -> tuple[Figure, ...]:
@@ -132,7 +133,7 @@ def _soon(p50: float, p99: float) -> tuple[Figure, ...]:
 
 def _delivered(least: float, p99: float) -> tuple[Figure, ...]:
     return (
-        # A second's worth more or less is how the window fell.
+        # The window of the measurement may include a second more or less.
         Figure("delivered", _of_last("delivered"), "{:,.0f}/s", least=0.98 * least),
         Figure("p99", _p99, "{:.0f} ms", most=p99),
         _RIGHT,
@@ -157,7 +158,7 @@ def _crowd(seconds: float) -> tuple[Figure, ...]:
 
 
 def _bytes() -> tuple[Figure, ...]:
-    """Of the runs of the scenario `bytes`."""
+    """Return the figures of the scenario `bytes`."""
     return (
         Figure("bytes, single frames, deflate", _against("bytes_each", 1), "{:.1%}", most=0.75),
         Figure("bytes, batches", _against("bytes_each", 2), "{:.1%}"),
@@ -178,7 +179,7 @@ _LATENCY: Final = Figure("p99", _p99, "{:.0f} ms")
 
 
 def _connect_ratio(measured: Sequence[Measured]) -> float | None:
-    """CPU of a connect against the floor's: accept, one read, one answer, in C."""
+    """Return CPU of a connect against the baseline's: accept, one read, one write, in C."""
     last = measured[-1]
     baselines = [one.connect_us for one in last.baselines if one.connect_us]
     own = last.server.connect_us
@@ -188,7 +189,7 @@ def _connect_ratio(measured: Sequence[Measured]) -> float | None:
 _CONNECTS: Final = (
     Figure("connects", _of_last("connects"), "{:,.0f}/s", least=2000),
     Figure("CPU per connect", _of_last("connect_us"), "{:.0f} us"),
-    Figure("CPU per connect against the floor", _connect_ratio, "{:.1f} x", most=12),
+    Figure("CPU per connect against the baseline", _connect_ratio, "{:.1f} x", most=12),
     _RIGHT,
 )
 _IDLE_CPU: Final = Figure("CPU", _of_last("cpu_percent"), "{:.1f}%", most=2)
@@ -206,7 +207,7 @@ _MILLION: Final = attrs.evolve(_STEADY, label="1,000 x 1,000/s", rate=1000)
 _TWELVE: Final = Run(
     "12,000 x 20/s", connections=12_000, connect_rate=3000, rate=20, stream_first=True, warmup=5
 )
-# By Zipf's law one record in six is wanted by a subscriber: 5 a second of these.
+# By Zipf's law a subscriber gets one record in six: 5 per second of these.
 _TOKENS: Final = Run("tokens", workload=TOKENS, rate=30)
 _BYTES: Final = SCENARIOS["bytes"].runs
 _BATCHES: Final = attrs.evolve(_BYTES[-1], label="1,000 x 2,000/s", rate=2000)
@@ -246,7 +247,7 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
         Case("1,000 x 2,000/s, batches, deflate", (_shorter(_BATCHES, 8),), _delivered(2e6, 200)),
         Case(
             "1,000 x 60/s, 20 of 10,000 channels",
-            # As many messages as 12,000 connections are sent at 5 a second.
+            # As many messages as 12,000 connections get at 5 per second.
             (_shorter(attrs.evolve(_TOKENS, rate=360), 8),),
             _cost(2),
             baseline=True,
@@ -258,11 +259,11 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
             baseline=True,
         ),
         Case(
-            "connecting, 10/s to everybody",
+            "connecting, 10/s to all",
             (_CONNECT_STREAM,),
             (Figure("connects", _of_last("connects"), "{:,.0f}/s", least=1500), _RIGHT),
         ),
-        Case("nobody connected", (_shorter(_IDLE, 10),), (_IDLE_CPU,)),
+        Case("no connections", (_shorter(_IDLE, 10),), (_IDLE_CPU,)),
         Case("1,000 idle", (_shorter(_IDLE_CONNECTIONS, 5),), (_IDLE_MEMORY,)),
     ),
     "all": (
@@ -295,7 +296,7 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
             (_IDLE_MEMORY,),
         ),
         Case(
-            "10,000 idle, deflate agreed on",
+            "10,000 idle, deflate",
             tuple(
                 attrs.evolve(
                     _IDLE_CONNECTIONS, connections=10_000, connect_rate=3000, deflate=deflate
@@ -324,7 +325,7 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
             baseline=True,
         ),
         Case(
-            "connecting, 10/s to everybody",
+            "connecting, 10/s to all",
             (attrs.evolve(_CONNECT_STREAM, connections=12_000),),
             (Figure("connects", _of_last("connects"), "{:,.0f}/s", least=1500), _RIGHT),
         ),
@@ -332,7 +333,7 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
             "storm: 12,000 of 12,200 resume",
             (_STORM,),
             (
-                Figure("all back after", _of_last("back_seconds"), "{:.1f} s", most=9),
+                Figure("all reconnected after", _of_last("back_seconds"), "{:.1f} s", most=9),
                 Figure("p99 of the others", _p99, "{:.0f} ms", most=1000),
                 _RIGHT,
             ),
@@ -344,7 +345,7 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
         ),
         Case(
             "crowd: 12,000 back after 120,000 records",
-            (attrs.evolve(_CROWD, connections=12_200, affected=12_000, connect_patience=90),),
+            (attrs.evolve(_CROWD, connections=12_200, affected=12_000, connect_grace=90),),
             _crowd(180),
         ),
         Case(
@@ -352,12 +353,12 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
             SCENARIOS["ingest"].runs,
             (
                 Figure("records", _of_last("published_rate"), "{:,.0f}/s", least=98_000),
-                # It keeps up, so what is delivered is fresh.
+                # The server keeps up, so messages are fresh.
                 Figure("p99", _p99, "{:.0f} ms", most=1000),
                 _RIGHT,
             ),
         ),
-        Case("nobody connected", (_IDLE,), (_IDLE_CPU,)),
+        Case("no connections", (_IDLE,), (_IDLE_CPU,)),
         Case(
             "slow: 1% of 1,000 stop reading",
             SCENARIOS["slow"].runs,

@@ -1,4 +1,4 @@
-"""What is measured: where it listens, and which processes it is."""
+"""The measured server: its address and its processes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["Cores", "Target", "Usage", "busy_seconds", "pinned", "until_ready"]
 
 _POLL_SECONDS = 0.05
 
-# A server whose core is taken by others still answers.
+# A server whose core is used by others still responds in this time.
 _ANSWER_SECONDS = 30
 
 
 @attrs.frozen
 class Cores:
-    """Which cores the server has to itself, and which all else; empty: any."""
+    """Cores for the server and for everything else; empty: any."""
 
     server: Sequence[int] = ()
     others: Sequence[int] = ()
 
     @classmethod
     def split(cls) -> Cores:
-        """The first core for the server, where there are two and `taskset`."""
+        """Reserve the first core for the server, if there are two and `taskset`."""
         first, *others = sorted(os.sched_getaffinity(0))
         if not others or shutil.which("taskset") is None:
             return cls()
@@ -39,9 +39,9 @@ class Cores:
 
     @classmethod
     def beside(cls, pids: Sequence[int]) -> Cores:
-        """The cores that these processes do not run on; any where they may run on all.
+        """Return the cores that these processes do not run on; any if they may run on all.
 
-        Raises BenchFailed when one has ended.
+        Raises BenchFailed if one has exited.
         """
         try:
             taken = {core for pid in pids for core in psutil.Process(pid).cpu_affinity()}
@@ -51,13 +51,13 @@ class Cores:
 
 
 def pinned(cores: Sequence[int]) -> list[str]:
-    """The words before a command that keep it on these cores."""
+    """Return the words before a command that pin it to these cores."""
     return ["taskset", "-c", ",".join(map(str, cores))] if cores else []
 
 
 @attrs.frozen
 class Usage:
-    """CPU seconds since they began, and resident bytes, of some processes together."""
+    """CPU seconds and resident bytes of some processes together."""
 
     cpu: float
     rss: int
@@ -67,7 +67,7 @@ class Usage:
 class Target:
     """A server's WebSocket endpoint. `pids`: its processes, whose children count too.
 
-    `ops`: the URL of its ops pages, where that is known.
+    `ops`: the URL of its ops pages, if known.
     """
 
     host: str
@@ -77,7 +77,7 @@ class Target:
     ops: str | None = None
 
     async def metric(self, *names: str) -> list[float] | None:
-        """The values of metrics without labels; None where they cannot be read."""
+        """Return the values of metrics without labels; None if they cannot be read."""
         if self.ops is None:
             return None
         url = f"{self.ops}/metrics"
@@ -86,7 +86,7 @@ class Target:
         return [float(found[name]) for name in names]
 
     def usage(self) -> Usage:
-        """What its processes have taken. Raises BenchFailed when one has ended."""
+        """Return the usage of its processes. Raises BenchFailed if one has exited."""
         cpu, rss = 0.0, 0
         try:
             for pid in self.pids:
@@ -96,7 +96,7 @@ class Target:
                     cpu += times.user + times.system
                     rss += one.memory_info().rss
         except psutil.NoSuchProcess as error:
-            raise BenchFailed(f"the server's process {error.pid} has ended") from error
+            raise BenchFailed(f"the server's process {error.pid} has exited") from error
         return Usage(cpu, rss)
 
 
@@ -106,7 +106,7 @@ def _read(url: str) -> str:
 
 
 def busy_seconds(cores: Sequence[int]) -> float:
-    """For how long these cores have been busy since the start, together."""
+    """Return the busy time of these cores since the boot, added up."""
     times = psutil.cpu_times(percpu=True)
     return sum(sum(times[core]) - times[core].idle - times[core].iowait for core in cores)
 
@@ -117,12 +117,12 @@ async def until_ready(
     """Wait until a child process is ready.
 
     Raises:
-        BenchFailed: it ended before, or was not ready in time; with the end of its log.
+        BenchFailed: it exited or was not ready in time; with the end of its log.
     """
     with trio.move_on_after(seconds):
         while True:
             if not process.running:
-                raise BenchFailed(f"it has ended; the end of its log:\n{process.tail()}")
+                raise BenchFailed(f"it has exited; the end of its log:\n{process.tail()}")
             if await ready():
                 return
             await trio.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""A broker, a server for each run, and the floor before and after it where that is wanted."""
+"""A broker, a server for each run, and the baseline before and after it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from odin_ws.bench.workload import catalogue_of, names_for, reach
 
 __all__ = ["Testbed", "open_testbed"]
 
-# The floor needs no time to settle.
+# The baseline needs no warm-up.
 _FLOOR_WARMUP: Final = 1.0
 _FLOOR_SECONDS: Final = 5.0
 
 
 @attrs.frozen
 class Testbed:
-    """A broker that is there for a number of runs. `broker`: what it is called in a report."""
+    """A broker for a number of runs. `broker`: its name in reports."""
 
     broker: str
     _brokers: str
@@ -40,16 +40,16 @@ class Testbed:
     _options: Options
 
     async def measure(self, run: Run, *, baseline: bool) -> Measured:
-        """Carry out a run; with `baseline`, between two of the floor.
+        """Measure a run; with `baseline`, between two of the baseline.
 
         Raises:
-            BenchFailed: something is missing, or has ended.
+            BenchFailed: something is missing or has exited.
         """
-        baselines = [await self._baseline(run, "floor before")] if baseline else []
+        baselines = [await self._baseline(run, "baseline before")] if baseline else []
         async with self._server(run) as target:
             measured = await measure(run, target, self._brokers, self._place)
         if baseline:
-            baselines.append(await self._baseline(run, "floor after"))
+            baselines.append(await self._baseline(run, "baseline after"))
         return Measured(measured, baselines)
 
     @asynccontextmanager
@@ -62,7 +62,7 @@ class Testbed:
             "KAFKA_BROKERS": self._brokers,
             "WS_MAX_KAFKA_RATE": "0",
             "WS_MAX_BROADCAST_RATE": f"{run.broadcast_rate:g}",
-            # Some who were cut off are back before the server has noticed that they were.
+            # Some clients reconnect before the server has noticed that they were cut off.
             "WS_MAX_CONNECTIONS": str(max(1, run.connections + run.affected // 4)),
             "LOG_LEVEL": "warning",
             **run.settings,
@@ -73,7 +73,7 @@ class Testbed:
             yield target
 
     async def _baseline(self, run: Run, label: str) -> Measurement:
-        """The same load on the floor: as many messages a second to each connection."""
+        """Measure the baseline under the same load: as many messages per second per connection."""
         directory, cores = self._place.directory, self._options.cores
         rate = run.rate * reach(
             run.workload, names_for(run.workload, self._options.catalogue_file), run.connections
@@ -93,7 +93,7 @@ class Testbed:
 
 @asynccontextmanager
 async def open_testbed(options: Options, progress: Progress) -> AsyncIterator[Testbed]:
-    """Start what is needed for all runs.
+    """Start what all runs need.
 
     Raises:
         BenchFailed: there is no broker.
@@ -105,6 +105,6 @@ async def open_testbed(options: Options, progress: Progress) -> AsyncIterator[Te
             catalogue_file = options.catalogue_file
             await create_topics(address, catalogue_of(catalogue_file))
             place = RunEnvironment(
-                directory, options.cores, options.loaders, progress, catalogue_file
+                directory, options.cores, options.load_processes, progress, catalogue_file
             )
             yield Testbed(broker, address, place, options)

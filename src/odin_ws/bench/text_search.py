@@ -19,7 +19,7 @@ _DIGIT_9: Final = 57
 
 @compiled
 def integer(text: Bytes, place: int) -> tuple[int, int]:
-    """The digits at `place` as a number, and the place behind them; none are too far."""
+    """Return the number at `place` and the position after it; past the end if there is none."""
     begin = place
     value = 0
     while place < len(text) and _DIGIT_0 <= text[place] <= _DIGIT_9:
@@ -30,7 +30,7 @@ def integer(text: Bytes, place: int) -> tuple[int, int]:
 
 @compiled
 def find(text: Bytes, place: int, wanted: Bytes) -> int:
-    """The place behind the next `wanted`; where there is none, too far."""
+    """Return the position after the next `wanted`; past the end if there is none."""
     while place + len(wanted) <= len(text):
         if is_at(text, place, wanted):
             return place + len(wanted)
@@ -40,7 +40,7 @@ def find(text: Bytes, place: int, wanted: Bytes) -> int:
 
 @compiled
 def is_at(text: Bytes, place: int, wanted: Bytes) -> bool:
-    """Whether `wanted` stands at a place."""
+    """Return whether `wanted` is at a position."""
     if place + len(wanted) > len(text):
         return False
     for number in range(len(wanted)):  # noqa: SIM110 -- numba has no generators in all()

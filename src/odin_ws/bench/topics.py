@@ -1,4 +1,4 @@
-"""The catalogue's topics, which have to be there before the server is."""
+"""Creates the catalogue's topics before the server starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["PARTITIONS", "create_topics"]
 # As in Odin's cluster.
 PARTITIONS: Final = 12
 
-# Making 96 partitions takes half a second; the rest is for a busy broker.
+# Creating 96 partitions takes half a second; the rest is for a busy broker.
 _PATIENCE: Final = 30
 _POLL_SECONDS: Final = 0.1
 
@@ -27,7 +27,7 @@ async def create_topics(brokers: str, catalogue: Catalogue | None = None) -> Non
     """Make those of `catalogue` (Odin's) that are missing, and return when all are led.
 
     Raises:
-        BenchFailed: the broker does not answer, or a topic has not as many partitions.
+        BenchFailed: the broker does not respond, or a topic has too many partitions.
     """
     topics = (catalogue or default_catalogue()).topics.keys()
     admin = AdminClient({"bootstrap.servers": brokers})

@@ -1,4 +1,4 @@
-"""Channels, how popular each is, and who subscribes to what: the same in all processes.
+"""Channels, their popularity, and subscriptions: the same in all processes.
 
 Channel k is token k // topics in topic k % topics; the smaller its number, the more popular it is.
 """
@@ -28,10 +28,10 @@ __all__ = [
     "subscriptions",
 ]
 
-# Any; all processes have to draw the same.
+# Any value; all processes must use the same.
 _SEED = 1
 
-# Enough for a mean.
+# Enough samples for a mean.
 _SAMPLE = 500
 
 
@@ -39,9 +39,9 @@ _SAMPLE = 500
 class Workload:
     """Channels and subscriptions.
 
-    `each`: channels per subscriber. `zipf`: popularity falls with the rank, for publishing and
-    subscribing alike; else all channels are alike. `patterned`: the share of subscribers that have
-    a pattern among their subscriptions, by turns `{token}.*` and `*.{category}`. `everything`: all
+    `each`: channels per subscriber. `zipf`: popularity falls with the rank, in publishing and
+    subscribing; otherwise all channels are equal. `patterned`: the share of subscribers with a
+    pattern among their subscriptions, alternately `{token}.*` and `*.{category}`. `everything`: all
     subscribe to `*.*`.
     """
 
@@ -54,7 +54,7 @@ class Workload:
 
     @property
     def channels(self) -> int:
-        """How many channels there are."""
+        """The number of channels."""
         return self.tokens * self.topics
 
     def within(self, catalogue: Catalogue) -> Workload:
@@ -64,7 +64,7 @@ class Workload:
 
 
 EVENTS: Final = Workload(tokens=12, topics=8, everything=True)
-"""The demo's twelve tokens in all topics, and subscribers to everything."""
+"""The generator's twelve tokens in all topics, and subscribers to everything."""
 
 
 @attrs.frozen
@@ -80,11 +80,11 @@ class Names:
     catalogue_file: str | None = None
 
     def token(self, number: int) -> str:
-        """A token's name."""
+        """Return the name of a token."""
         return f"{self.prefix}{number}"
 
     def channel(self, number: int) -> str:
-        """A channel's name."""
+        """Return the name of a channel."""
         token, topic = divmod(number, len(self.topics))
         return f"{self.token(token)}.{self.categories[topic]}"
 
@@ -97,7 +97,7 @@ def catalogue_of(file: str | Path | None) -> Catalogue:
 def names_for(workload: Workload, catalogue_file: Path | None = None) -> Names:
     """Names in the first topics of the catalogue.
 
-    Tokens begin with letters of this run: what was published before is not for it.
+    Tokens begin with a random prefix: records of earlier runs do not match.
     """
     topics = list(catalogue_of(catalogue_file).topics.values())[: workload.topics]
     return Names(
@@ -109,25 +109,25 @@ def names_for(workload: Workload, catalogue_file: Path | None = None) -> Names:
 
 
 class Subscription(NamedTuple):
-    """What one connection asks for, and the channels that it gets: their numbers, ascending."""
+    """The names that one connection subscribes to, and the numbers of its channels, ascending."""
 
     names: list[str]
     channels: NDArray[np.int64]
 
 
 def popularity(workload: Workload) -> NDArray[np.float64]:
-    """The share of each channel, by number."""
+    """Return the share of each channel, by number."""
     ranks = np.arange(1, workload.channels + 1)
     weights = 1 / ranks if workload.zipf else np.ones(workload.channels)
     return np.asarray(weights / weights.sum())
 
 
 def subscriptions(workload: Workload, names: Names, connections: int) -> list[Subscription]:
-    """The subscription of each connection; the same ones every time."""
+    """Return the subscription of each connection; the same ones each time."""
     if workload.everything:
         return [Subscription(["*.*"], np.arange(workload.channels))] * connections
     random = np.random.default_rng(_SEED)
-    # The smallest of exponential times with these rates: a draw without putting back.
+    # The smallest of exponential times with these rates: a draw without replacement.
     shares = popularity(workload)
     every = round(1 / workload.patterned) if workload.patterned else 0
     found = []
@@ -142,7 +142,7 @@ def subscriptions(workload: Workload, names: Names, connections: int) -> list[Su
 def _subscription(
     workload: Workload, names: Names, chosen: NDArray[np.int64], turn: int | None
 ) -> Subscription:
-    """The first channel is replaced by a pattern that it matches, where it is the turn for one."""
+    """Return a subscription; in turn, a pattern that matches the first channel replaces it."""
     asked = [names.channel(int(channel)) for channel in chosen]
     if turn is None:
         return Subscription(asked, np.sort(chosen))
@@ -157,7 +157,7 @@ def _subscription(
 
 
 def reach(workload: Workload, names: Names, connections: int) -> float:
-    """The share of the connections that a record goes to, on average."""
+    """Return the share of the connections that receive a record, on average."""
     shares = popularity(workload)
     sample = subscriptions(workload, names, min(connections, _SAMPLE))
     return float(np.mean([shares[one.channels].sum() for one in sample]))

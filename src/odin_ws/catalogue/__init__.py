@@ -1,4 +1,4 @@
-"""The catalogue of what can be subscribed to: topics, categories, event types, bundles."""
+"""The catalogue of subscriptions: topics, categories, event types, bundles."""
 
 from odin_ws.catalogue.channel_names import (
     MAX_TOKEN_BYTES,

@@ -22,14 +22,14 @@ __all__ = [
 # The protocol's limit (docs/protocol.md, "Names"); an address or a ticker is far shorter.
 MAX_TOKEN_BYTES = 128
 
-# Control characters (C0, DEL and C1), which nobody can see or type, and halves of surrogate pairs,
-# which are not text: no UTF-8 can be made of them.
+# Control characters (C0, DEL and C1), which are invisible, and lone surrogates, which cannot be
+# encoded in UTF-8.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOT_IN_TOKENS: Final = re.compile(r"[*\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class NameCode(StrEnum):
-    """Why a name was rejected, as the protocol spells it."""
+    """Why a name was rejected, as in the protocol."""
 
     INVALID_CHANNEL = "INVALID_CHANNEL"
     UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
@@ -38,7 +38,7 @@ class NameCode(StrEnum):
 
 @attrs.define
 class InvalidName(ValueError):
-    """A name no subscription can be made of; `message` says what is allowed instead."""
+    """An invalid name; `message` says what is allowed."""
 
     name: str
     code: NameCode
@@ -49,33 +49,33 @@ class InvalidName(ValueError):
 
 
 def has_control_characters(text: str) -> bool:
-    """Whether a character of `text` is a control character."""
+    """Return whether `text` has a control character."""
     return _CONTROL.search(text) is not None
 
 
 def is_token(text: str) -> bool:
-    """Whether `text` can be a token.
+    """Return whether `text` is a valid token.
 
     That is 1 to 128 bytes of UTF-8 without a `*` or a control character.
     """
-    # Every character is at least one byte: most names are settled without encoding them.
+    # A character has at least one byte: most names are decided without encoding them.
     if not text or len(text) > MAX_TOKEN_BYTES or _NOT_IN_TOKENS.search(text):
         return False
     return text.isascii() or len(text.encode()) <= MAX_TOKEN_BYTES
 
 
 def check_token(text: str, name: str) -> str:
-    """Return `text` if it is a token; otherwise raise InvalidName for `name`, which holds it."""
+    """Return `text` if it is a valid token. Otherwise raises InvalidName for `name`."""
     if is_token(text):
         return text
     if not text:
         wrong = "the token is empty"
     elif ANY in text:
-        wrong = "a * stands for the whole token and cannot be part of one"
+        wrong = "a * stands for all tokens and cannot be part of one"
     elif has_control_characters(text):
-        wrong = "a token has no control characters"
+        wrong = "a token must not have control characters"
     elif _NOT_IN_TOKENS.search(text):
-        wrong = "a token has no half of a surrogate pair"
+        wrong = "a token must not have a lone surrogate"
     else:
-        wrong = f"a token has at most {MAX_TOKEN_BYTES} bytes"
+        wrong = f"a token must have at most {MAX_TOKEN_BYTES} bytes"
     raise InvalidName(name, NameCode.INVALID_CHANNEL, wrong)

@@ -26,7 +26,7 @@ __all__ = ["default_catalogue", "load_catalogue"]
 
 @cache
 def default_catalogue() -> Catalogue:
-    """The topics of the Odin platform."""
+    """Return the catalogue of the Odin platform."""
     return load_catalogue(files("odin_ws.catalogue").joinpath("odin.toml").read_text("utf-8"))
 
 

@@ -1,6 +1,6 @@
 """The catalogue: topics, and the patterns that channels, topics and bundles expand to.
 
-What else a client may write (bundles, topics, `BTC.TRADING`) expands to patterns here.
+Names of bundles and topics, and `BTC.TRADING`, expand to patterns here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Catalogue", "KeyFormat", "Topic", "ValueFormat"]
 
 
 class KeyFormat(StrEnum):
-    """How a topic's publishers write the token as the record's key."""
+    """How publishers write the token as the record key."""
 
     TEXT = "text"
     """The token, in UTF-8."""
@@ -31,24 +31,24 @@ class KeyFormat(StrEnum):
     """A JSON string, as Kafka Connect's JsonConverter writes it."""
 
     CONFLUENT = "confluent"
-    """The token, in UTF-8, behind Confluent's prefix: a zero byte and a schema id of 4 bytes."""
+    """The token, in UTF-8, after Confluent's prefix: a zero byte and a schema id of 4 bytes."""
 
 
 class ValueFormat(StrEnum):
-    """How a topic's publishers write an event as the record's value."""
+    """How publishers write an event as the record value."""
 
     JSON = "json"
     """A JSON object."""
 
     CONFLUENT_JSON = "confluent-json"
-    """A JSON object behind Confluent's prefix, as its JSON Schema serializer writes it."""
+    """A JSON object after Confluent's prefix, as its JSON Schema serializer writes it."""
 
 
 @attrs.frozen
 class Topic:
-    """One Kafka topic: its category and the event types its publishers are known to send.
+    """One Kafka topic: its category and the event types that its publishers send.
 
-    `key` and `value`: how its records are written.
+    `key` and `value`: the formats of its records.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Topic:
 
 @attrs.frozen
 class Catalogue:
-    """All that can be subscribed to. Built by `load_catalogue`, which checks it."""
+    """Everything that can be subscribed to. Created by `load_catalogue`, which validates it."""
 
     topics: Mapping[str, Topic]
     bundles: Mapping[str, tuple[str, ...]]
@@ -78,22 +78,22 @@ class Catalogue:
         return {event: topic for topic in self.topics.values() for event in topic.events}
 
     def subject(self, token: str, category: str) -> str:
-        """The name of a channel in logs and in tools of the v0 era."""
+        """Return the name of a channel in logs and in tools of version 0."""
         return f"{self.subject_prefix}.{token}.{category}"
 
     def topics_of(self, patterns: Iterable[str]) -> list[str]:
-        """The topics that patterns read from, in the catalogue's order."""
+        """Return the topics that patterns read from, in the catalogue's order."""
         return self.topics_in({Pattern.parse(pattern).category for pattern in patterns})
 
     def topics_in(self, endings: Iterable[str]) -> list[str]:
-        """The topics of these categories, in the catalogue's order; `*` stands for all."""
+        """Return the topics of these categories, in the catalogue's order; `*` stands for all."""
         read: set[str] = set()
         for ending in endings:
             read.update(Pattern(ANY, ending).categories(self.categories))
         return [topic.name for topic in self.topics.values() if topic.category in read]
 
     def expand_channel(self, name: str) -> tuple[str, ...]:
-        """Patterns of one entry of `channels`: a channel, a pattern or a bundle.
+        """Return the patterns of one entry of `channels`: a channel, a pattern or a bundle.
 
         `BTC.trade`, `*.trade`, `BTC.*`, `*.*`, `BTC.TRADING`, `*.TRADING` or `TRADING`.
         Raises InvalidName.
@@ -102,9 +102,7 @@ class Catalogue:
             return self.expand_bundle(name)
         if "." not in name:
             message = (
-                "neither a bundle ("
-                + ", ".join(self.bundles)
-                + ") nor a channel {token}.{category}"
+                "must be a bundle (" + ", ".join(self.bundles) + ") or a channel {token}.{category}"
             )
             raise InvalidName(name, NameCode.INVALID_CHANNEL, message)
         token, suffix = Pattern.parse(name)
@@ -115,21 +113,27 @@ class Catalogue:
         if suffix in self.bundles:
             return tuple(channel_name(token, category) for category in self.bundles[suffix])
         message = (
-            f"unknown category {suffix[:100]!r}: one of {', '.join(self.categories)}, "
+            f"unknown category {suffix[:100]!r}: must be one of {', '.join(self.categories)}, "
             f"a bundle ({', '.join(self.bundles)}) or *"
         )
         raise InvalidName(name, NameCode.INVALID_CHANNEL, message)
 
     def expand_topic(self, name: str, tokens: Sequence[str] = (ANY,)) -> tuple[str, ...]:
-        """Patterns of one entry of `topics`, narrowed to `tokens`. Raises InvalidName."""
+        """Return the patterns of one entry of `topics`, restricted to `tokens`.
+
+        Raises InvalidName.
+        """
         topic = self.topics.get(name)
         if topic is None:
-            message = f"unknown topic: one of {', '.join(self.topics)}"
+            message = f"unknown topic: must be one of {', '.join(self.topics)}"
             raise InvalidName(name, NameCode.UNKNOWN_TOPIC, message)
         return tuple(channel_name(token, topic.category) for token in tokens)
 
     def expand_bundle(self, name: str, tokens: Sequence[str] = (ANY,)) -> tuple[str, ...]:
-        """Patterns of one entry of `bundles`, narrowed to `tokens`. Raises InvalidName."""
+        """Return the patterns of one entry of `bundles`, restricted to `tokens`.
+
+        Raises InvalidName.
+        """
         return tuple(
             channel_name(token, category) for category in self._bundle(name) for token in tokens
         )
@@ -138,5 +142,5 @@ class Catalogue:
         try:
             return self.bundles[name]
         except KeyError:
-            message = f"unknown bundle: one of {', '.join(self.bundles)}"
+            message = f"unknown bundle: must be one of {', '.join(self.bundles)}"
             raise InvalidName(name, NameCode.UNKNOWN_BUNDLE, message) from None

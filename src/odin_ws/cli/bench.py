@@ -33,7 +33,7 @@ _NUMBERS: Final = (
     "warmup",
     "broadcast_rate",
     "connect_rate",
-    "connect_patience",
+    "connect_grace",
     "record_bytes",
     "away",
     "clients",
@@ -94,7 +94,7 @@ def _help() -> str:
         ("1,000 subscribers of one channel, 100 records per second", "odin-ws bench steady"),
         (
             "12,000 subscribers, compared with a bare send loop in C",
-            "odin-ws bench steady --connections 12000 --rate 20 --floor",
+            "odin-ws bench steady --connections 12000 --rate 20 --baseline",
         ),
         ("Figures as JSON, latency as a picture", "odin-ws bench storm --json - --plot s.svg"),
         (
@@ -117,7 +117,7 @@ def _help() -> str:
 )
 @click.option("--connect-rate", type=_POSITIVE, help="Connection attempts per second.")
 @click.option(
-    "--connect-patience",
+    "--connect-grace",
     type=_POSITIVE,
     help="Seconds that connecting may take beyond connections / connect rate.",
 )
@@ -137,7 +137,7 @@ def _help() -> str:
     "--deflate/--no-deflate", default=None, help="Whether clients offer permessage-deflate."
 )
 @click.option("--events/--no-events", default=None, help="Publish the events of `odin-ws publish`.")
-@click.option("--floor", is_flag=True, help="Also measure a bare send loop in C.")
+@click.option("--baseline", is_flag=True, help="Also measure a bare send loop in C.")
 @click.option("--kafka", metavar="HOST:PORT", help="Use this running broker.")
 @click.option(
     "--server", metavar="URL", callback=_read_server, help="Measure this running server; see --pid."
@@ -160,7 +160,7 @@ def _help() -> str:
     help="Topics of another domain.",
 )
 @click.option(
-    "--loaders",
+    "--load-processes",
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
@@ -202,7 +202,7 @@ def bench(
     catalogue = _read_catalogue(options["catalogue_file"])
     if scenario in SUITES and options["catalogue_file"] is not None:
         raise click.UsageError(f"{scenario} is a suite of Odin's catalogue: no --catalogue")
-    pin, baseline = options.pop("pin"), options.pop("floor")
+    pin, baseline = options.pop("pin"), options.pop("baseline")
     json_file, plot_file = options.pop("json_file"), options.pop("plot_file")
     how = Options(
         target=None if server is None else Target(*server, pids),

@@ -73,7 +73,14 @@ def print_cases(cases: Sequence[tuple[Case, Sequence[Measured]]]) -> None:
                 ]
             )
             styles.append("red" if reached is False else "")
-    headings = ["case", "figure", "measured", "CPU per message: here, floor", "target", "reached"]
+    headings = [
+        "case",
+        "figure",
+        "measured",
+        "CPU per message: here, baseline",
+        "target",
+        "reached",
+    ]
     print_table(headings, rows, styles)
 
 

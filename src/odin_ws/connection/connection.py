@@ -22,49 +22,49 @@ from odin_ws.protocol.wire_format import WireFormat
 
 __all__ = ["CLOSE_SECONDS", "CommandHandler", "Connection", "ConnectionState", "Reader"]
 
-# How long a peer may take to take what is left and to answer a close: a round trip and some.
+# Time for a peer to read what is queued and to send its close: a round trip and a margin.
 CLOSE_SECONDS: Final = 5.0
 
-# After a close that the peer may not have read yet, its bytes are thrown away for so long: closing
+# After a close that the peer may not have read yet, its bytes are discarded for this time: closing
 # a socket with unread bytes resets it, and the reset overtakes the close frame.
 _LINGER_SECONDS: Final = 1.0
 
-# A command fits; what does not comes in several reads.
+# Fits a command; longer messages take several reads.
 _READ_BYTES: Final = 4096
 
-# So many commands, pings or pongs are carried out in a row: all of a read took over 4 ms.
+# Limit of commands, pings or pongs executed in a row: all of one read took over 4 ms.
 _AT_ONCE: Final = 16
 
-# What is thrown away: a flood in few reads.
+# Read size for discarded bytes: a flood in few reads.
 _WASTE_BYTES: Final = 64 << 10
 
 
 class ConnectionState(IntEnum):
-    """What a connection does, in the order in which it comes."""
+    """The states of a connection, in order."""
 
     HANDSHAKE = 0
-    """It is admitted; the answer to its request is not written yet."""
+    """Admitted; the response to its request is not written yet."""
     OPEN = 1
-    """Messages are sent to it, and its commands are carried out."""
+    """Messages are sent to it, and its commands are executed."""
     CLOSING = 2
-    """It has a reason to end: what is left is sent, with the close frame."""
+    """It has a disconnect reason: queued messages and the close frame are sent."""
     CLOSED = 3
     """Nothing is sent or read any more."""
 
 
 class CommandHandler(Protocol):
-    """What is made of what a client says."""
+    """Handles the client's messages, such as a session."""
 
     def begin_time_slice(self) -> None:
-        """Bytes have come, in a turn of the client."""
+        """Begin a time slice: bytes have arrived, in a read turn of the client."""
         ...
 
     async def receive(self, message: str | bytes) -> None:
-        """A whole message has come. May wait for turns of the client, and for nothing else."""
+        """Handle a whole message. May wait for turns of the client, and for nothing else."""
         ...
 
     def control(self) -> bool:
-        """A ping or pong has come; returns whether it may be answered."""
+        """Count a ping or pong; returns whether it may be answered."""
         ...
 
 
@@ -84,8 +84,8 @@ class Reader(Protocol):
 class Connection:
     """A WebSocket, or a stream of events. `closing`: the reason of its end, set with the state.
 
-    `on_drained` is called whenever the peer has taken all that was written to it, `on_open` once it
-    is upgraded. `grant`: what its bearer may read, until a new token brings another.
+    `on_drained` is called whenever the send queue becomes empty, `on_open` once after the upgrade.
+    `grant`: what the client may read, until a new JWT replaces it.
     """
 
     __slots__ = (
@@ -108,7 +108,7 @@ class Connection:
         "subscriber",
     )
 
-    def __init__(  # noqa: PLR0913 -- one of each of what it is made of
+    def __init__(  # noqa: PLR0913 -- its parts
         self,
         transport: Transport,
         peer: str,
@@ -142,15 +142,15 @@ class Connection:
         self._on_open = on_open
         self._transport = transport
         self._message_seconds = message_seconds
-        # Set when the peer has taken what it was sent; made by whoever waits for it.
+        # Set when the send queue is empty; created by the waiting task.
         self._drained: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
         self._task: trio.CancelScope | None = None
 
-    # ---- called from outside: by the keepalive, the drain, the hub through the send queue
+    # ---- called by keepalive, drain, and the hub through the send queue
 
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Send a ping."""
         if self.is_open:
             sent = self.send_queue.bytes_sent
             if self.framing.is_received(sent, self._transport.unacknowledged):
@@ -164,7 +164,7 @@ class Connection:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether it has been sent, or is being sent, everything up to the hub's positions."""
+        """Whether it was sent, or is being sent, everything up to the hub's positions."""
         conflation = self.subscriber.conflation
         holds_back = conflation is not None and conflation.holding
         return bool(self.subscriber.patterns) and not (self.replaying or holds_back)
@@ -176,17 +176,17 @@ class Connection:
             self.send_queue.write(self.framing.notice(payload))
 
     def close(self, reason: DisconnectReason) -> None:
-        """Begin to close; the first reason stands. Never waits: the rest is this one's own task."""
+        """Start to close; the first reason counts. Never waits: the connection's own task does."""
         if self.state is ConnectionState.OPEN:
             last = self.framing.close(reason)
             self._begin_to_close(reason, last, flush=reason.value.flush)
         elif self.state is ConnectionState.HANDSHAKE:
-            # No frame may come before the answer to the handshake.
+            # No frame may precede the handshake response.
             self._enter(ConnectionState.CLOSING, reason)
 
     def abandon(self) -> None:
-        """It is over: let go of what waits, and of whom to tell."""
-        # Cancelled before anything closed it, so the process is going down: its last chance.
+        """Drop the send queue and its callbacks, because the connection is over."""
+        # Cancelled before it was closed, because the process stops: the last chance to send.
         self.close(DisconnectReason.DRAINING)
         self._enter(ConnectionState.CLOSED)
         self.send_queue.abandon()
@@ -196,7 +196,7 @@ class Connection:
         if self._task is not None:
             self._task.cancel()
         self.send_queue.finish(last, flush=flush)
-        # The peer has so long to take what is left and to answer.
+        # Deadline for the peer to read the queue and to send its close.
         if self._nursery is not None:
             self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_SECONDS
 
@@ -206,10 +206,10 @@ class Connection:
         self.state = state
         self.closing = reason or self.closing
 
-    # ---- called by its session and its replays
+    # ---- called by the session and its replays
 
     async def drained(self) -> None:
-        """Wait until the peer has taken what it was sent."""
+        """Wait until the send queue is empty."""
         await trio.lowlevel.checkpoint()
         while not self.send_queue.empty:
             if self._drained is None:
@@ -217,7 +217,7 @@ class Connection:
             await self._drained.wait()
 
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run a task, one at a time, that is cancelled when the connection begins to close."""
+        """Run a task, one at a time; it is cancelled when the connection begins to close."""
         assert not self.replaying, "one task at a time"
         if self._nursery is not None and self.is_open:
             self._task = trio.CancelScope()
@@ -225,7 +225,7 @@ class Connection:
 
     @property
     def replaying(self) -> bool:
-        """Whether it is being sent something of the past, or waits for that."""
+        """Whether a replay runs or waits to run."""
         return self._task is not None
 
     async def _run_task(self, task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
@@ -240,7 +240,7 @@ class Connection:
         self._on_drained(self.subscriber)
 
     def close_as_slow(self) -> None:
-        """Close: it takes too little of what it is sent."""
+        """Close the connection as slow."""
         self.close(DisconnectReason.SLOW)
 
     def _start_draining(self) -> None:
@@ -251,14 +251,14 @@ class Connection:
         self.last_received_at = trio.current_time()
         self.bytes_received += size
 
-    # ---- its own task
+    # ---- the connection's own task
 
     async def run(
         self, answer: bytes, session: CommandHandler, reader: Reader, rest: bytes
     ) -> None:
-        """Answer the handshake, then serve until the connection has ended; `closing` says how.
+        """Send the handshake response, then serve until the end; `closing` has the reason.
 
-        `rest`: what came with the handshake and behind it.
+        `rest`: bytes that arrived with the request after its end.
         """
         answered = False
         try:
@@ -278,7 +278,7 @@ class Connection:
     async def _listen(self, session: CommandHandler, reader: Reader, data: bytes) -> bool:
         """Carry out what the client says, until no more can come that we would look at.
 
-        Returns whether it has nothing more to say: it has closed, or it is gone.
+        Returns whether the client is done: it has closed, or the connection is lost.
         """
         begun: float | None = None
         more: bytes | None
@@ -293,14 +293,14 @@ class Connection:
                     return answered
                 if not count % _AT_ONCE:
                     await trio.lowlevel.checkpoint()
-            # Of bytes that make nothing whole a frame was begun, be it one of two bytes.
+            # The bytes begin a frame without completing it, even a frame of two bytes.
             unfinished = reader.unfinished or (data and not count)
             begun = _at(begun) if unfinished else None
             end = self.framing.end_of_input
             try:
                 if begun is None:
-                    # Not in a function of its own: its frame would be there for as long as the
-                    # client says nothing.
+                    # Inline instead of in a function: its frame would stay for as long as the
+                    # client is silent.
                     more = await self._transport.receive_some(_READ_BYTES)
                 else:
                     more = await self._receive_until(begun + self._message_seconds)
@@ -315,10 +315,10 @@ class Connection:
             self._received(len(data))
 
     async def _execute(self, item: Incoming, session: CommandHandler) -> bool | None:
-        """Do what came; returns whether the peer has closed, where nothing more is looked at."""
+        """Handle an item; returns whether the peer has closed, None to continue."""
         match item:
             case str() | bytes():
-                # Once we have closed, only the peer's close is waited for.
+                # After our close only the peer's close matters.
                 if self.is_open:
                     await session.receive(item)
                     return self._stop_reading()
@@ -338,33 +338,33 @@ class Connection:
         return None
 
     def _stop_reading(self) -> bool | None:
-        """Whom its session has closed is heard no more: to read a flood costs more than to send it.
+        """Stop reading after a session has closed: reading a flood costs more than sending it.
 
         Returns as `_execute`.
         """
         return None if self.is_open else False
 
     async def _receive_until(self, deadline: float) -> bytes | None:
-        """Return the next bytes; None, and close, if there are none until then."""
+        """Return the next bytes; None, after closing, if none arrive in time."""
         with trio.move_on_at(deadline):
             return await self._transport.receive_some(_READ_BYTES)
         self.close(DisconnectReason.UNFINISHED)
         return None
 
     def _end_by_client(self, reason: DisconnectReason, last: bytes) -> None:
-        """The client has ended it: send what it is still owed, then `last`."""
+        """End by the client: send queued messages, then `last`."""
         if self.is_open:
             self._begin_to_close(reason, last, flush=True)
 
     async def fail(self) -> None:
-        """Close after an error of ours, so that the client knows; `run` has ended."""
+        """Close after an internal error, so that the client gets 1011; `run` has ended."""
         self.close(DisconnectReason.INTERNAL)
         with trio.move_on_after(_LINGER_SECONDS):
             await self.send_queue.drain()
             await self._linger()
 
     async def _linger(self, deadline: float = math.inf) -> None:
-        """Let the peer read our last words, until `deadline` at most."""
+        """Wait for the peer to read the close frame, until `deadline` at most."""
         self._transport.send_eof()
         deadline = min(deadline, trio.current_time() + _LINGER_SECONDS)
         with trio.move_on_at(deadline), contextlib.suppress(trio.BrokenResourceError):
@@ -373,5 +373,5 @@ class Connection:
 
 
 def _at(time: float | None) -> float:
-    """A time, or now if there is none yet."""
+    """Return a time, or now if it is None."""
     return trio.current_time() if time is None else time

@@ -1,6 +1,6 @@
 """The table of disconnect reasons: close code, metric label, text, advice to the client.
 
-Close frames, metric labels, log fields and docs/protocol.md all come from it.
+Close frames, metric labels, log fields and docs/protocol.md use it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Disconnect", "DisconnectReason", "Initiator", "disconnect_reason_for
 
 
 class Initiator(StrEnum):
-    """Who ended a connection: the `initiated_by` label."""
+    """Who ended the connection: the label `initiated_by`."""
 
     SERVER = "server"
     CLIENT = "client"
@@ -27,9 +27,9 @@ class Initiator(StrEnum):
 
 @attrs.frozen(slots=False)
 class Disconnect:
-    """One way to end. `label` names it in metrics and logs; `text` is the close frame's reason.
+    """One disconnect reason. `label`: in metrics and logs; `text`: the close frame's reason.
 
-    `advice` is what the client should do. `flush`: what waits in the send queue is sent first.
+    `advice`: what the client should do. `flush`: queued messages are sent first.
     """
 
     code: int
@@ -41,12 +41,12 @@ class Disconnect:
 
     @cached_property
     def frame(self) -> bytes:
-        """The close frame, the same bytes for everybody."""
+        """The close frame, the same bytes for all clients."""
         return close_frame(self.code, self.text)
 
 
 class DisconnectReason(Enum):
-    """Every reason there is."""
+    """All disconnect reasons."""
 
     CLIENT = Disconnect(1000, "client_closed", Initiator.CLIENT, "", "nothing: it closed itself")
     LOST = Disconnect(1006, "connection_lost", Initiator.NETWORK, "", "resume with back-off")
@@ -140,7 +140,7 @@ class DisconnectReason(Enum):
     )
 
 
-# How the faults of what a client sends end its connection.
+# The disconnect reasons for faults in what a client sends.
 _BY_FAULT: Final = {
     Fault.BROKEN: DisconnectReason.PROTOCOL,
     Fault.NOT_UTF8: DisconnectReason.NOT_UTF8,
@@ -149,5 +149,5 @@ _BY_FAULT: Final = {
 
 
 def disconnect_reason_for(fault: Fault) -> DisconnectReason:
-    """How a connection ends whose client sent that."""
+    """Return the disconnect reason for a fault of the client."""
     return _BY_FAULT[fault]

@@ -13,16 +13,16 @@ from odin_ws.held import Held
 
 __all__ = ["Keepalive"]
 
-# So many groups share the interval: with 12,000 connections and 30 s, 100 pings every 250 ms.
+# Groups that share the interval: with 12,000 connections and 30 s, 100 pings every 250 ms.
 _GROUPS = 120
 
-# A busy event loop runs this task some tenths of a second late. If it is later than this, answers
-# of clients may lie unread as well.
+# A busy event loop runs this task some tenths of a second late. If it is later than this, responses
+# of clients may be unread too.
 _LATE_SECONDS = 1.0
 
 
 class Pingable(Protocol):
-    """A connection, as keepalive sees it. `last_received_at`: of the last byte (trio's clock)."""
+    """A connection for keepalive. `last_received_at`: when its last byte arrived (Trio's clock)."""
 
     last_received_at: float
 
@@ -32,13 +32,13 @@ class Pingable(Protocol):
 
 
 class Keepalive:
-    """Pings every connection once per `interval` seconds; any byte that comes counts as life.
+    """Pings every connection once per `interval` seconds; any received byte counts.
 
-    One not heard of for `timeout` seconds is closed. A TCP connection whose other end is gone
-    looks alive otherwise, until its buffers are full.
+    Closes connections that received nothing for `timeout` seconds. A TCP connection whose peer is
+    gone otherwise looks alive until its buffers are full.
 
-    If the keepalive itself runs late, every connection gets the whole time-out from then on: what
-    clients have answered meanwhile was not read.
+    If the keepalive itself runs late, every connection gets the whole timeout from then on,
+    because responses have not been read meanwhile.
     """
 
     def __init__(self, interval: float, timeout: float) -> None:
@@ -46,18 +46,18 @@ class Keepalive:
         self._timeout = timeout
         self._groups: list[set[Pingable]] = [set() for _ in range(_GROUPS)]
         self._joined = 0
-        # When the keepalive last ran late, trio's clock.
+        # When keepalive last ran late (Trio's clock).
         self._resumed_at = -math.inf
 
     def watch(self, connection: Pingable) -> Held[None]:
-        """Ping a connection for the length of the block."""
+        """Ping a connection during the block."""
         group = self._groups[self._joined % _GROUPS]
         self._joined += 1
         group.add(connection)
         return Held(None, partial(group.remove, connection))
 
     async def run(self) -> None:
-        """Go round the groups until cancelled."""
+        """Ping group after group until cancelled."""
         tick = self._interval / _GROUPS
         at = trio.current_time()
         while True:
@@ -66,12 +66,12 @@ class Keepalive:
                 await trio.sleep_until(at)
                 now = trio.current_time()
                 if now - at > _LATE_SECONDS:
-                    # Also begin a new schedule: the groups that were missed are not pinged at once.
+                    # Start a new schedule: missed groups are not pinged at once.
                     self._resumed_at = at = now
                 self._ping(group, now)
 
     def _ping(self, group: set[Pingable], now: float) -> None:
-        # A copy: what a ping or a close sets off may end a watch.
+        # A copy: a ping or a close may end a watch.
         for connection in tuple(group):
             if now - max(connection.last_received_at, self._resumed_at) > self._timeout:
                 connection.close(DisconnectReason.NO_PONG)

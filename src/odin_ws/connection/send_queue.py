@@ -12,19 +12,20 @@ from odin_ws.listener.transport import Transport
 
 __all__ = ["SendQueue"]
 
-# Small writes that wait are joined up to this size: one system call instead of a hundred.
+# Small queued writes are joined up to this size: one system call instead of a hundred.
 _JOIN_BYTES = 64 << 10
 
 
 class SendQueue:
-    """Owns the sending side of one transport; messages, answers, pings and closes share its order.
+    """The sending side of one transport, for messages, responses, pings and closes in order.
 
-    On the fast path no task wakes up: `write` hands the bytes to the kernel. What the kernel
-    rejects is kept, and `wake` is called, which must let `drain` run in a task.
+    Usually `write` gives the bytes to the kernel and no task wakes up. What the kernel does not
+    take is queued, and `wake` is called, which must run `drain` in a task.
 
-    A subscriber is slow when more comes while over `limit` bytes wait, or when its oldest waiting
-    write is older than `grace` seconds; then `slow` is called once. One write alone never makes it
-    slow, however large. `idle` is called when nothing waits any more. None of them may wait.
+    A subscriber is slow if a write comes while over `limit` bytes are queued, or if its oldest
+    queued write is older than `grace` seconds; then `slow` is called once. A single write never
+    makes it slow, however large. `idle` is called when the queue becomes empty. No callback may
+    wait.
     """
 
     __slots__ = (
@@ -44,7 +45,7 @@ class SendQueue:
         "bytes_sent",
     )
 
-    def __init__(  # noqa: PLR0913 -- three events of its life among them
+    def __init__(  # noqa: PLR0913 -- three of them are callbacks
         self,
         transport: Transport,
         *,
@@ -65,17 +66,17 @@ class SendQueue:
         self._idle = idle
         self._finished = False
         self._by_progress = False
-        # When the kernel last took something of what waits.
+        # When the kernel last took queued bytes.
         self._taken_at = -math.inf
-        # Writes the kernel did not take whole, each with the time it came.
+        # Writes that the kernel did not take whole, each with its time.
         self._waiting: deque[tuple[memoryview, float]] | None = None
-        # The drain's wait for the kernel.
+        # The cancel scope of drain's wait for the kernel.
         self._scope: trio.CancelScope | None = None
 
     def check_slow(self, grace: float, *, by_progress: bool = False) -> None:
-        """Change how many seconds a write may wait, also for what waits already.
+        """Change how many seconds a write may wait, also for queued writes.
 
-        `by_progress`: they begin anew whenever something is taken, however little.
+        `by_progress`: the time restarts whenever the kernel takes something, however little.
         """
         self._grace = grace
         self._by_progress = by_progress
@@ -84,16 +85,16 @@ class SendQueue:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing waits."""
+        """Whether the queue is empty."""
         return self._waiting is None
 
     @property
     def waiting_since(self) -> float | None:
-        """When the oldest waiting write came (trio's clock, seconds); None where nothing waits."""
+        """When the oldest queued write came (Trio's clock, seconds); None if the queue is empty."""
         return self._waiting[0][1] if self._waiting else None
 
     def write(self, data: bytes) -> None:
-        """Send `data`, now or in its turn; ignored once the send queue is finished or broken."""
+        """Send `data`, now or in order; ignored once the queue is finished or broken."""
         if self._finished:
             return
         if self._waiting is None:
@@ -117,8 +118,8 @@ class SendQueue:
     def finish(self, last: bytes, *, flush: bool) -> None:
         """Send `last` and nothing after it.
 
-        Without `flush` the waiting writes are thrown away, but for the rest of one that the
-        kernel has begun: a frame cut off would make the last one unreadable.
+        Without `flush`, queued writes are dropped, except for the rest of one that the kernel has
+        partly taken: a truncated frame would make `last` unreadable.
         """
         if self._finished:
             return
@@ -132,9 +133,10 @@ class SendQueue:
         self._finished = True
 
     def abandon(self) -> None:
-        """Let go of what waits, and of whom to tell: the connection is over.
+        """Drop queued writes and callbacks, because the connection is over.
 
-        Else both would hold each other until Python looks for cycles, which holds up the loop.
+        Otherwise queue and connection would form a cycle for the garbage collector, which blocks
+        the event loop.
         """
         self._finished = True
         self._waiting = None
@@ -142,12 +144,12 @@ class SendQueue:
         self._wake = self._slow = self._idle = _tell_nobody
 
     async def drain(self) -> None:
-        """Send what waits, in order, until nothing does."""
+        """Send queued writes in order until the queue is empty."""
         while self._waiting:
             with trio.move_on_at(self._deadline()) as self._scope:
                 await self._transport.wait_writable()
             if self._scope.cancelled_caught:
-                # It may have been finished meanwhile.
+                # The queue may have been finished meanwhile.
                 if trio.current_time() >= self._deadline():
                     self._slow()
                 continue
@@ -162,14 +164,14 @@ class SendQueue:
         self._idle()
 
     def _deadline(self) -> float:
-        """When the oldest write has waited too long; once finished, others look at the time."""
+        """Return when the oldest write has waited too long; infinite once finished."""
         if self._finished or not self._waiting:
             return math.inf
         since = self._waiting[0][1]
         return self._grace + (max(since, self._taken_at) if self._by_progress else since)
 
     def _send_some(self, waiting: deque[tuple[memoryview, float]]) -> bool:
-        """Offer the kernel the oldest writes as one; whether it took them whole."""
+        """Give the oldest writes to the kernel in one call; returns whether it took them whole."""
         parts = [waiting.popleft()]
         size = len(parts[0][0])
         while waiting and size < _JOIN_BYTES:
@@ -182,7 +184,7 @@ class SendQueue:
         self.backlog -= sent
         left = size - sent
         while left > 0:
-            # Each write goes back with its own age.
+            # Each write goes back with its own time.
             part, since = parts.pop()
             waiting.appendleft((part[max(0, len(part) - left) :], since))
             left -= len(part)

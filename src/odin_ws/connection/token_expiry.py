@@ -18,25 +18,25 @@ from odin_ws.protocol.responses import auth_expiring
 
 __all__ = ["Expiry"]
 
-# Tokens end at whole seconds. To look at 12,000 of them takes a millisecond.
+# JWTs expire at whole seconds. Checking 12,000 of them takes a millisecond.
 _TICK_SECONDS: Final = 1.0
 
-# An issuer may end many tokens at once: so many clients are told before others have their turn.
+# An issuer may let many JWTs expire at once: notices per pass of the event loop.
 _SLICE: Final = 100
 
 
 class Expiry:
-    """Tells each client `notice` seconds before its token ends, and closes it when it has.
+    """Sends each client a notice `notice` seconds before its JWT expires, and closes it at expiry.
 
-    Ends are seconds of Unix time; None is never. Every look compares them with the wall clock: if
-    that is set forward or back, a token still ends when it says. Trio's clock would not follow.
+    Times are Unix time in seconds; None is never. Each check compares with the wall clock, which
+    Trio's clock does not follow: if it is set forward or back, JWTs still expire at their time.
     """
 
     def __init__(self, hub: Hub, notice: float, now: Callable[[], float] | None = None) -> None:
-        """Watch nothing yet.
+        """Start without connections.
 
         Args:
-            hub: flushes what is due to a client before the notice.
+            hub: flushes pending messages of a client before the notice.
             notice: seconds.
             now: the wall clock; by default the system's.
         """
@@ -44,20 +44,20 @@ class Expiry:
         self._hub = hub
         self._notice = notice
         self._ends: dict[Connection, float] = {}
-        # When those are to be told that have not been.
+        # When to send the notice, for connections that have not got it.
         self._notices: dict[Connection, float] = {}
 
     def __len__(self) -> int:
-        """How many are minded."""
+        """Return how many connections are watched."""
         return len(self._ends)
 
     def watch(self, connection: Connection, end: float | None) -> Held[None]:
-        """Mind a connection's token for the length of the block."""
+        """Watch the expiry of a connection's JWT during the block."""
         self.renew(connection, end)
         return Held(None, partial(self.renew, connection, None))
 
     def renew(self, connection: Connection, end: float | None) -> None:
-        """It has another token, that ends then."""
+        """Set the expiry of a new JWT."""
         if end is None:
             self._ends.pop(connection, None)
             self._notices.pop(connection, None)
@@ -66,7 +66,7 @@ class Expiry:
             self._notices[connection] = end - self._notice
 
     async def run(self) -> None:
-        """Look at all of them each second, until cancelled."""
+        """Check all connections each second, until cancelled."""
         while True:
             await trio.sleep(_TICK_SECONDS)
             for connection in self._due(self._ends):
@@ -78,7 +78,7 @@ class Expiry:
                     await trio.lowlevel.checkpoint()
 
     def _tell(self, connection: Connection) -> None:
-        """Tell it, unless it has left or got another token since it was found to be due."""
+        """Send the notice, unless the connection has ended or its JWT was renewed meanwhile."""
         now = self.now()
         if connection.is_open and self._notices.get(connection, math.inf) <= now:
             del self._notices[connection]

@@ -19,7 +19,7 @@ from odin_ws.protocol.wire_format import Frames, WireFormat, wire_format
 
 __all__ = ["CAPACITY_REJECTIONS", "Admission"]
 
-# The labels of what is rejected for want of room.
+# The labels of rejections for lack of capacity.
 CAPACITY_REJECTIONS: Final = (
     "cpu",
     "draining",
@@ -29,30 +29,30 @@ CAPACITY_REJECTIONS: Final = (
     "memory",
 )
 
-# What a caller is told of a limit that is passed.
+# The texts for exceeded limits.
 _OVERLOADED: Final = {
-    "cpu": "the server is short of cpu",
-    "loop_delay": "the server is behind with its work",
-    "memory": "the server is short of memory",
+    "cpu": "the server has no CPU left",
+    "loop_delay": "the server's event loop is late",
+    "memory": "the server has no memory left",
 }
 
-# Of a request without a query.
+# The parameters of a request without a query.
 _USUAL: Final = wire_format()
 
 
 @attrs.define(eq=False)
 class Admission:
-    """Counts who is in and says who may still come.
+    """Counts connections and decides whether another one is admitted.
 
-    `overload` names a limit that is passed at the moment ("memory", "cpu", "loop_delay"), or None.
-    `budget`: what each connection takes is counted there.
+    `overload`: returns the limit that is exceeded now ("memory", "cpu", "loop_delay"), or None.
+    `budget`: counts the memory of each connection.
     """
 
     max_connections: int
     overload: Callable[[], str | None]
     lifecycle: Lifecycle = attrs.field(factory=Lifecycle)
     active: int = 0
-    # By label: whatever was rejected, and of that what was for want of room.
+    # By label: all rejections, and those for lack of capacity.
     rejections: Counter[str] = attrs.field(factory=Counter)
     capacity_rejections: Counter[str] = attrs.field(factory=Counter)
     budget: MemoryBudget = attrs.field(factory=MemoryBudget)
@@ -73,7 +73,7 @@ class Admission:
         if self.lifecycle.is_closing:
             raise _busy("draining", "the server is restarting")
         if self.active >= self.max_connections:
-            raise _busy("max_connections", f"all {self.max_connections} places are taken")
+            raise _busy("max_connections", f"all {self.max_connections} connections are in use")
         if (limit := self.overload()) is not None:
             raise _busy(limit, _OVERLOADED[limit])
         self.active += 1
@@ -83,7 +83,7 @@ class Admission:
         self.active -= 1
 
     def count(self, rejection: HTTPRejection) -> None:
-        """Count a rejection that is being sent."""
+        """Count a rejection that is sent."""
         self.rejections[rejection.label] += 1
         if rejection.label in CAPACITY_REJECTIONS:
             self.capacity_rejections[rejection.label] += 1
@@ -94,10 +94,12 @@ def _form(request: HandshakeRequest) -> WireFormat:
         return _USUAL
     version = request.query.get("v", "1")
     if version not in {"0", "1"}:
-        raise HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", f"v: 0 or 1, not {version!r}")
+        raise HTTPRejection(
+            HTTPStatus.BAD_REQUEST, "bad_request", f"v: must be 0 or 1, not {version!r}"
+        )
     frames = request.query.get("frames", Frames.SINGLE)
     if frames not in tuple(Frames):
-        text = f"frames: {' or '.join(Frames)}, not {frames!r}"
+        text = f"frames: must be {' or '.join(Frames)}, not {frames!r}"
         raise HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", text)
     return wire_format(Dialect(int(version)), Frames(frames))
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AUTH_REJECTIONS", "AuthPolicy", "Authenticator"]
 
-# The labels of what is rejected here; the metrics show each from the start.
+# The labels of rejections here; the metrics show each from the start.
 AUTH_REJECTIONS: Final = (
     "bad_origin",
     "bad_token",
@@ -38,7 +38,7 @@ AUTH_REJECTIONS: Final = (
     "revoked",
 )
 
-# Faults that the bearer of a token can do something about; to all others it is just not valid.
+# Faults that a client can act on; for all others the JWT is just not valid.
 _CODES: Final = {
     JwtFault.EXPIRED: ErrorCode.TOKEN_EXPIRED,
     JwtFault.REVOKED: ErrorCode.FORBIDDEN,
@@ -51,9 +51,9 @@ _UNCOUNTED: Final = nullcontext()
 
 @attrs.frozen
 class AuthPolicy:
-    """`anonymous_grant`: for all clients with WS_AUTH=none. `max_per_user`: 0 for any number.
+    """`anonymous_grant`: for all clients with WS_AUTH=none. `max_per_user`: 0 for no limit.
 
-    `token_in_query`: a token may stand in the URL.
+    `token_in_query`: accept a JWT in the URL.
     """
 
     anonymous_grant: Grant
@@ -63,9 +63,9 @@ class AuthPolicy:
 
 
 class Authenticator:
-    """Lets connections in, each with its grant, and gives them another for a new token.
+    """Authenticates handshakes, each with its grant, and renews grants for new JWTs.
 
-    `jwt_verifier` is None with WS_AUTH=none: then nobody is asked.
+    `jwt_verifier` is None with WS_AUTH=none: every client gets the anonymous grant.
     """
 
     def __init__(self, jwt_verifier: JwtVerifier | None, rules: AuthPolicy, expiry: Expiry) -> None:
@@ -76,7 +76,7 @@ class Authenticator:
 
     @property
     def ready(self) -> bool:
-        """Whether anybody could be let in: the keys are there."""
+        """Whether JWTs can be verified: the keys are loaded."""
         return self.jwt_verifier is None or self.jwt_verifier.keys is not None
 
     @property
@@ -85,14 +85,14 @@ class Authenticator:
         return self._rules.origins
 
     async def run(self) -> None:
-        """Mind keys and ends of tokens until cancelled."""
+        """Keep keys up to date and watch expiry until cancelled."""
         if self.jwt_verifier is not None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.jwt_verifier.run)
                 nursery.start_soon(self.expiry.run)
 
     async def authenticate(self, request: HandshakeRequest) -> Grant:
-        """The grant of who asks. Raises HTTPRejection."""
+        """Return the grant of a request. Raises HTTPRejection."""
         select_subprotocol(request)
         if not self._rules.origins.allows(request.headers.get("origin")):
             text = "web pages of this origin may not connect"
@@ -105,12 +105,12 @@ class Authenticator:
         )
 
     def count_connection(self, grant: Grant) -> AbstractContextManager[None]:
-        """Count a user's connection for the length of the block. Raises HTTPRejection."""
+        """Count a connection of the user during the block. Raises HTTPRejection."""
         user, maximum = grant.user, self._rules.max_per_user
         if user is None:
             return _UNCOUNTED
         if maximum and self._users[user] >= maximum:
-            text = f"all {maximum} connections of this user are taken"
+            text = f"all {maximum} connections of this user are in use"
             raise HTTPRejection(
                 HTTPStatus.TOO_MANY_REQUESTS, "max_connections_per_user", text, [retry_after()]
             )
@@ -125,7 +125,7 @@ class Authenticator:
     async def _verify(self, jwt_verifier: JwtVerifier, request: HandshakeRequest) -> Grant:
         token = bearer_token(request, in_query=self._rules.token_in_query)
         if token is None:
-            # RFC 6750, 3.1: no error code for who did not know that a token is needed.
+            # RFC 6750, 3.1: no error code for a client that sent no token.
             text = "a token is needed: Authorization: Bearer, or a subprotocol bearer.{token}"
             raise HTTPRejection(
                 HTTPStatus.UNAUTHORIZED, "no_token", text, [("WWW-Authenticate", "Bearer")]
@@ -133,7 +133,7 @@ class Authenticator:
         try:
             return await jwt_verifier.verify_or_refresh(token)
         except KeysUnavailable:
-            text = "tokens cannot be checked yet"
+            text = "tokens cannot be verified yet"
             raise HTTPRejection(
                 HTTPStatus.SERVICE_UNAVAILABLE, "no_keys", text, [retry_after()]
             ) from None
@@ -146,28 +146,33 @@ class Authenticator:
             ) from None
 
     def watch_expiry(self, connection: Connection) -> AbstractContextManager[None]:
-        """Mind the end of a connection's token, if it has one, for the length of the block."""
+        """Watch the expiry of a connection's JWT during the block, if it has one."""
         if self.jwt_verifier is None:
             return _UNCOUNTED
         return self.expiry.watch(connection, self.expires_at(connection.grant))
 
     def expires_at(self, grant: Grant) -> float | None:
-        """When a grant ends, by the wall clock of `expiry`; None: never."""
+        """Return when a grant expires, by the wall clock of `expiry`; None: never."""
         left = None if self.jwt_verifier is None else self.jwt_verifier.seconds_until_expiry(grant)
         return None if left is None else self.expiry.now() + left
 
     def reauthenticate(self, command: Auth, holder: Connection) -> None:
-        """Give a connection the grant of a new token of the same user. Raises CommandError."""
+        """Replace a connection's grant by that of a new JWT of the same user.
+
+        Raises CommandError.
+        """
         jwt_verifier = self.jwt_verifier
         if jwt_verifier is None:
-            raise _rejected(command, ErrorCode.NOT_AVAILABLE, "this server asks nobody for a token")
+            raise _rejected(
+                command, ErrorCode.NOT_AVAILABLE, "authentication is disabled on this server"
+            )
         try:
             grant = jwt_verifier.reverify(command.token, holder.grant)
         except KeysUnavailable:
-            raise _not_yet(command, "tokens cannot be checked yet") from None
+            raise _not_yet(command, "tokens cannot be verified yet") from None
         except InvalidJwt as error:
             if error.fault is JwtFault.UNKNOWN_KEY:
-                # The keys are being read anew meanwhile.
+                # The keys are being fetched meanwhile.
                 raise _not_yet(command, str(error)) from None
             code = _CODES.get(error.fault, ErrorCode.INVALID_TOKEN)
             raise _rejected(command, code, str(error)) from None
@@ -180,6 +185,6 @@ def _rejected(command: Auth, code: ErrorCode, message: str) -> CommandError:
 
 
 def _not_yet(command: Auth, message: str) -> CommandError:
-    """Return the error of a token that may be accepted when the client sends it again."""
+    """Return the error for a JWT that may be accepted if the client sends it again."""
     code = ErrorCode.NOT_AVAILABLE
     return CommandError(code, message, command.id, "auth", retry=True, retry_ms=retry_ms())

@@ -9,10 +9,10 @@ from odin_ws.handshake.request import HandshakeRequest, HTTPRejection
 
 __all__ = ["bearer_token", "select_subprotocol"]
 
-# Browsers cannot set headers, but they can offer subprotocols: one is the token, another is ours,
-# which the answer has to select, or they hang up. Kubernetes' API server does it in the same way.
+# Browsers cannot set headers but can offer subprotocols: one has the token, another is ours, which
+# the response must select, or the browser disconnects. Kubernetes' API server does the same.
 _OURS: Final = "odin.v"
-_TOKEN: Final = "bearer."  # noqa: S105 -- what stands before one
+_TOKEN: Final = "bearer."  # noqa: S105 -- the prefix of a token
 
 _OFFER: Final = "sec-websocket-protocol"
 
@@ -20,9 +20,9 @@ _SCHEME: Final = "bearer "
 
 
 def bearer_token(request: HandshakeRequest, *, in_query: bool) -> str | None:
-    """The token in a head; None where there is none. Raises HTTPRejection: there are several.
+    """Return the token of a request; None without one. Raises HTTPRejection if it has several.
 
-    `in_query`: it may be the parameter `token` too.
+    `in_query`: the parameter `token` counts too.
     """
     authorization = request.headers.get("authorization", "")
     found = [authorization[len(_SCHEME) :].strip()] * authorization.lower().startswith(_SCHEME)
@@ -36,10 +36,10 @@ def bearer_token(request: HandshakeRequest, *, in_query: bool) -> str | None:
 
 
 def select_subprotocol(request: HandshakeRequest) -> str | None:
-    """The subprotocol to answer with; None where the client offers none of ours.
+    """Return the subprotocol for the response; None if the client offers none of ours.
 
-    It is named after the version that the client asks for: `odin.v1`, `odin.v0`. Raises
-    HTTPRejection for a browser that offers only a token: it would hang up, and say nothing of why.
+    It is named after the requested version: `odin.v1`, `odin.v0`. Raises HTTPRejection for a
+    browser that offers only a token: it would disconnect without an explanation.
     """
     if _OFFER not in request.headers:
         return None

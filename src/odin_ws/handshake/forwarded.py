@@ -16,22 +16,22 @@ __all__ = ["ClientAddress", "Network", "TrustedProxies", "is_public", "limit_key
 
 Network = IPv4Network | IPv6Network
 
-# Each address is judged twice on its way in, for its rate and for its connections, and many belong
-# to more than one connection: so many are kept, some 100 KB.
+# Each address is checked twice in the handshake, for its rate and for its connections, and many
+# have more than one connection: this many results are cached, about 100 KB.
 _ADDRESSES: Final = 1024
 
-# The part of an IPv6 address that its owner cannot choose: providers give out a /64 or more, so one
-# machine has as many addresses as it likes.
+# The part of an IPv6 address that its owner cannot choose: providers assign a /64 or more, so one
+# machine has any number of addresses.
 _OWNED_BITS: Final = 64
 
-# RFC 6052, 2.1: what a translator (NAT64) makes of IPv4 addresses for a server that has only IPv6.
-# All of them are in one /64, and each is somebody else's.
+# RFC 6052, 2.1: IPv4 addresses as a translator (NAT64) maps them for IPv6 servers. All of them are
+# in one /64, and each has another owner.
 _TRANSLATED: Final = IPv6Network("64:ff9b::/96")
 
-# The headers in which proxies name their clients, as settings and heads have them.
+# The headers in which proxies name their clients, as in settings and requests.
 _X_FORWARDED_FOR: Final = "x-forwarded-for"
 
-# RFC 7239, 4: one `name=value` of a Forwarded header, and what ends it.
+# RFC 7239, 4: one `name=value` of a Forwarded header and its end.
 _PAIR: Final = re.compile(
     r"""\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))\s*([;,]|$)"""
 )
@@ -39,10 +39,10 @@ _PAIR: Final = re.compile(
 
 @attrs.frozen
 class ClientAddress:
-    """Where a connection comes from. `named`: the address is the client's own.
+    """The origin of a connection. `named`: the address is the client's own.
 
-    Otherwise it is that of a trusted proxy which has not said for whom it asks: behind it may be
-    any number of strangers.
+    Otherwise it is a trusted proxy that did not name its client: any number of clients may be
+    behind it.
     """
 
     address: str
@@ -50,9 +50,10 @@ class ClientAddress:
 
 
 def _within(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that a translator or tunnel (NAT64, 6to4, Teredo) has made this one of.
+    """Return the IPv4 address within an address of a translator or tunnel (NAT64, 6to4, Teredo).
 
-    Whoever has one IPv4 address has all that can be made of it: of 6to4 65,536 networks of a /64.
+    The owner of an IPv4 address has all IPv6 addresses made of it: with 6to4, 65,536 networks of
+    /64.
     """
     if address in _TRANSLATED:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
@@ -60,7 +61,7 @@ def _within(address: IPv6Address) -> IPv4Address | None:
 
 
 def limit_key(address: str) -> str:
-    """What limits of an address count by: itself or the IPv4 address within, of IPv6 its /64."""
+    """Return the key of per-address limits: the address, the IPv4 address within, or its /64."""
     parsed = parse_ip(address)
     if not isinstance(parsed, IPv6Address):
         return address if parsed is None else str(parsed)
@@ -72,10 +73,10 @@ def limit_key(address: str) -> str:
 
 @lru_cache(_ADDRESSES)
 def is_public(address: str) -> bool:
-    """Whether it is somebody's on the internet; what is no address is nobody's.
+    """Return whether an address is a public internet address; False for invalid text.
 
-    An address with an IPv4 address within is public, whatever is within: RFC 3056 and RFC 6052
-    have no private ones there, so one that has comes from somebody who hopes to be taken for one.
+    An address with an IPv4 address within is always public: RFC 3056 and RFC 6052 allow no private
+    ones there, so such an address is forged.
     """
     parsed = parse_ip(address)
     if isinstance(parsed, IPv6Address) and _within(parsed) is not None:
@@ -84,11 +85,11 @@ def is_public(address: str) -> bool:
 
 
 class TrustedProxies:
-    """The networks whose word about others' addresses is taken; nobody else's is.
+    """The trusted proxies, whose headers about clients' addresses are believed.
 
-    `header`: the one in which they name their clients (`X-Forwarded-For`, or `Forwarded` of RFC
-    7239). A proxy that writes one of the two passes on what a client writes into the other one, so
-    that one is not looked at.
+    `header`: the header in which they name their clients (`X-Forwarded-For`, or `Forwarded` of RFC
+    7239). A proxy that writes one of the two passes on the client's own text in the other, so the
+    other is ignored.
     """
 
     def __init__(self, networks: Sequence[Network], header: str = _X_FORWARDED_FOR) -> None:
@@ -96,20 +97,20 @@ class TrustedProxies:
         self._networks = tuple(networks)
 
     def __contains__(self, address: str) -> bool:
-        """Whether it is a trusted proxy's own address; an IPv4 address within proves nothing."""
+        """Whether it is a trusted proxy's own address; an IPv4 address within does not count."""
         if not self._networks or (parsed := parse_ip(address)) is None:
             return False
         return any(parsed in network for network in self._networks)
 
     def client(self, peer: str, headers: Mapping[str, str]) -> ClientAddress:
-        """Who asks, by the header of a trusted proxy; anybody else is who it is.
+        """Return the client of a connection: by a trusted proxy's header, otherwise the peer.
 
-        Each proxy adds on the right who has asked it. So from the right on, what trusted proxies
-        have written is true; the first address that is none of theirs is the client, and what
-        stands left of it may be the client's own invention.
+        Each proxy appends its peer on the right. So from the right, entries that trusted proxies
+        wrote are true; the first address that is no trusted proxy is the client, and entries left
+        of it may be invented.
 
-        Where the header is absent, hides the client, is garbage, or has only proxies, there is no
-        client's address: what counts then is the last proxy that is known, which is not `named`.
+        If the header is missing, obfuscated, malformed or has only proxies, the client is unknown:
+        the last known proxy counts, and is not `named`.
         """
         if peer not in self:
             return ClientAddress(peer)
@@ -126,7 +127,7 @@ class TrustedProxies:
 
 
 def _forwarded_for(header: str) -> Iterator[str]:
-    """The `for` of each element, empty where there is none or it cannot be read."""
+    """Yield the `for` of each element; empty if it is missing or malformed."""
     at, address = 0, ""
     while at < len(header):
         if (pair := _PAIR.match(header, at)) is None:

@@ -1,4 +1,4 @@
-"""A handshake up to its request: PROXY header, rate limit, TLS, HTTP request; and rejections."""
+"""A handshake up to its request: PROXY header, rate limits, TLS, HTTP request; and rejections."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from odin_ws.listener.transport import Transport
 
 __all__ = ["HandshakeLimits", "Handshaker", "IncomingConnection"]
 
-# For a rejection to be read; who is rejected has no say in how long that takes.
+# Time for a client to read a rejection; the client cannot extend it.
 _FAREWELL_SECONDS: Final = 1.0
 
 
 @attrs.frozen
 class HandshakeLimits:
-    """Limits of handshakes. `timeout_seconds`: for the request, and for what comes before it.
+    """Limits of handshakes. `timeout_seconds`: for the request, and for TLS and PROXY before it.
 
     `proxy_protocol`: whether each connection begins with a PROXY header, from a trusted proxy.
     """
@@ -44,9 +44,9 @@ class HandshakeLimits:
 
 @attrs.define(eq=False)
 class IncomingConnection:
-    """Who is on its way in. `client_address`: its address, as far as it is known.
+    """A connection in the handshake. `client_address`: its address, as far as known.
 
-    `reply_transport`: where an answer can be read; None before TLS is agreed on.
+    `reply_transport`: where a response can be sent; None before TLS is established.
     """
 
     wire: Transport
@@ -54,18 +54,18 @@ class IncomingConnection:
     client_address: ClientAddress
     reply_transport: Transport | None
     may_be_canary: bool = False
-    """It comes from where the canary does; its rate is checked once its credential was read."""
+    """It comes from the canary's address; its rate is checked after its credential was read."""
     is_canary: bool = False
     """It has shown the credential of our own canary."""
 
     @property
     def peer(self) -> str:
-        """The address as logs and operators see it."""
+        """The address for logs and operators."""
         return self.client_address.address
 
 
 class Handshaker:
-    """Meets callers, reads what they want, and answers those that are turned away."""
+    """Accepts connections, reads their requests and sends rejections."""
 
     def __init__(
         self,
@@ -86,35 +86,35 @@ class Handshaker:
         return self._limits.max_header_bytes
 
     def accept(self, wire: Transport, peer: str) -> AbstractAsyncContextManager[IncomingConnection]:
-        """A caller, for the length of its connection; nothing has been read of it yet."""
+        """Accept a connection for its whole life; nothing has been read yet."""
         local = self._canary is not None and peer in self._canary.addresses
         if self._certificate is None:
             return nullcontext(IncomingConnection(wire, wire, ClientAddress(peer), wire, local))
         return _over_tls(self._certificate, wire, peer, may_be_canary=local)
 
     async def read_request(self, incoming: IncomingConnection) -> HandshakeRequest | None:
-        """Learn who it is and what it wants; None where it has left. Raises HTTPRejection."""
+        """Read the request; None if the client has disconnected. Raises HTTPRejection."""
         waiting = self.limiter.add()
         try:
             if incoming.reply_transport is None or self._limits.proxy_protocol:
                 return await self._wait(waiting, partial(self._read_request, incoming))
-            return await self._hear_in_the_clear(incoming, waiting)
+            return await self._read_plaintext(incoming, waiting)
         finally:
             self.limiter.discard(waiting)
 
-    async def _hear_in_the_clear(
+    async def _read_plaintext(
         self, incoming: IncomingConnection, waiting: Waiting
     ) -> HandshakeRequest | None:
-        """Take a head that has come with the connection, or wait for it.
+        """Read a request that arrived with the connection, or wait for it.
 
-        Most have, and a scope and its deadline are a tenth of the CPU of a connect.
+        Most have arrived, and a cancel scope with a deadline is a tenth of the CPU of a connect.
         """
         forwarded = self._check_rate(incoming)
         max_bytes = self._limits.max_header_bytes
         begun = await incoming.wire.receive_now(max_bytes)
         request = parse_plain(begun, max_bytes, forwarded) if begun else None
         if waiting.put_out or (request is None and begun != b""):
-            # It may still come.
+            # The request may still arrive.
             request = await self._wait(waiting, partial(self._read, incoming, forwarded, begun))
         return self._named(incoming, request, forwarded)
 
@@ -123,7 +123,7 @@ class Handshaker:
         waiting: Waiting,
         hear: Callable[[trio.CancelScope], Awaitable[HandshakeRequest | None]],
     ) -> HandshakeRequest | None:
-        """Wait for a head, until the deadline of the scope or until the caller is put out."""
+        """Wait for a request until the scope's deadline or until the limiter drops it."""
         limits = self._limits
         with trio.CancelScope() as scope:
             waiting.scope = scope
@@ -131,11 +131,11 @@ class Handshaker:
                 scope.cancel()
             return await hear(scope)
         if waiting.put_out:
-            text = f"{limits.max_pending} others have come since"
+            text = f"too many handshakes: {limits.max_pending} newer ones are pending"
             raise HTTPRejection(
                 HTTPStatus.SERVICE_UNAVAILABLE, "max_pending_handshakes", text, [retry_after()]
             )
-        text = f"the request did not come in {limits.timeout_seconds:g} s"
+        text = f"the request did not arrive within {limits.timeout_seconds:g} s"
         raise HTTPRejection(HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout", text)
 
     async def _read_request(
@@ -149,9 +149,9 @@ class Handshaker:
         return self._named(incoming, await self._read(incoming, forwarded, None, scope), forwarded)
 
     def _check_rate(self, incoming: IncomingConnection) -> str | None:
-        """Charge an attempt to connect, the sooner the better. Raises HTTPRejection.
+        """Charge a connection attempt as early as possible. Raises HTTPRejection.
 
-        Returns the header in which a proxy will say for whom it asks; that one is charged then.
+        Returns the header in which a proxy will name the client, which is charged then.
         """
         trusted_proxies = self._limits.trusted_proxies
         if incoming.client_address.named and incoming.peer in trusted_proxies:
@@ -163,7 +163,7 @@ class Handshaker:
     def _named(
         self, incoming: IncomingConnection, request: HandshakeRequest | None, forwarded: str | None
     ) -> HandshakeRequest | None:
-        """Learn from a head for whom a proxy asks, if it says so there. Raises HTTPRejection."""
+        """Read from a request which client a proxy names, if any. Raises HTTPRejection."""
         if request is None:
             return None
         if incoming.may_be_canary:
@@ -179,7 +179,7 @@ class Handshaker:
         return request
 
     def _check_late(self, incoming: IncomingConnection, forwarded: str | None) -> None:
-        """Check what was left open for the canary, of a caller that is not it.
+        """Check the rate that was left open for the canary, of a client that is not the canary.
 
         Raises HTTPRejection.
         """
@@ -197,7 +197,7 @@ class Handshaker:
         begun: bytes | None,
         scope: trio.CancelScope,
     ) -> HandshakeRequest | None:
-        """Read a head that has begun with some bytes; the scope is given its deadline."""
+        """Read a request that has begun with some bytes; sets the deadline of the scope."""
         limits = self._limits
         scope.deadline = trio.current_time() + limits.timeout_seconds
         return await read_request(
@@ -205,20 +205,20 @@ class Handshaker:
         )
 
     async def _read_proxy_header(self, incoming: IncomingConnection) -> None:
-        """Learn from a PROXY header for whom a proxy has connected."""
+        """Read which client a proxy names in a PROXY header."""
         trusted = incoming.peer in self._limits.trusted_proxies
         if not (trusted or incoming.may_be_canary):
             raise _no_trusted_proxy()
         client = await read_proxy_header(incoming.wire, seconds=self._limits.timeout_seconds)
         if client is not None and not trusted:
             raise _no_trusted_proxy()
-        # A proxy that speaks TCP and names nobody passes on whatever stands in its client's head.
+        # A TCP proxy that names no client passes on the client's own headers.
         incoming.client_address = (
             ClientAddress(incoming.peer, named=False) if client is None else ClientAddress(client)
         )
 
     async def _start_tls(self, incoming: IncomingConnection, transport: TlsTransport) -> None:
-        """Agree on TLS."""
+        """Do the TLS handshake."""
         with trio.move_on_after(self._limits.timeout_seconds):
             try:
                 await transport.handshake()
@@ -226,18 +226,18 @@ class Handshaker:
                 if error.plain_http:
                     incoming.reply_transport = incoming.wire
                 label = "no_tls" if error.plain_http else "tls_failed"
-                text = "TLS is spoken here: wss"
+                text = "this port requires TLS: use wss"
                 raise HTTPRejection(HTTPStatus.BAD_REQUEST, label, text) from error
             incoming.reply_transport = transport
             return
-        text = f"no TLS in {self._limits.timeout_seconds:g} s"
+        text = f"no TLS handshake within {self._limits.timeout_seconds:g} s"
         raise HTTPRejection(HTTPStatus.REQUEST_TIMEOUT, "tls_failed", text)
 
     async def reject(self, incoming: IncomingConnection, rejection: HTTPRejection) -> None:
-        """Say why it is turned away, where it can read that, and let it."""
+        """Send a rejection if the client can read it, and wait until it is read."""
         answer = b"" if incoming.reply_transport is None else rejection_response(rejection)
         if rejection.label == "max_pending_handshakes":
-            # It has to make room at once: what the kernel does not take now is not sent.
+            # The connection has to make room at once: only what the kernel takes now is sent.
             (incoming.reply_transport or incoming.wire).send_nowait(answer)
             return
         await self.answer(incoming, answer)
@@ -256,12 +256,12 @@ class Handshaker:
 
 
 def _no_trusted_proxy() -> HTTPRejection:
-    text = "only trusted proxies connect here"
+    text = "only trusted proxies may connect"
     return HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_proxy_header", text)
 
 
 async def _say(out: Transport, answer: bytes) -> None:
-    """Send all of an answer, and wait until the peer has ended the connection."""
+    """Send a whole response and wait until the peer has closed the connection."""
     view = memoryview(answer)
     while view:
         view = view[out.send_nowait(view) :]

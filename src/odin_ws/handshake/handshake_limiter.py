@@ -9,10 +9,10 @@ __all__ = ["HandshakeLimiter", "Waiting"]
 
 
 class Waiting:
-    """A caller on its way in.
+    """A pending handshake.
 
-    `scope`: what it waits in, if it waits for more than its turn. `put_out`: whether it had to
-    make room.
+    `scope`: the cancel scope in which it waits, if any. `put_out`: whether it was dropped to make
+    room.
     """
 
     __slots__ = ("put_out", "scope")
@@ -24,10 +24,10 @@ class Waiting:
 
 @attrs.define(eq=False)
 class HandshakeLimiter:
-    """At most so many callers; one more puts out the one that has waited longest.
+    """Bounds pending handshakes; one more drops the oldest one.
 
-    Not the newcomer: whoever says nothing gets old here, and whoever means it is through within a
-    round trip or two. Callers that wait in the kernel's queue instead would wait for the silent.
+    Not the newest: silent clients get old here, others are done within a round trip or two. If new
+    connections waited in the kernel's queue instead, they would wait for the silent ones.
     """
 
     maximum: int
@@ -37,7 +37,7 @@ class HandshakeLimiter:
         return len(self._callers)
 
     def add(self, scope: trio.CancelScope | None = None) -> Waiting:
-        """Count a caller, which waits in `scope` if in any."""
+        """Count a handshake, which waits in `scope` if given."""
         while len(self._callers) >= self.maximum:
             oldest = next(iter(self._callers))
             del self._callers[oldest]
@@ -50,5 +50,5 @@ class HandshakeLimiter:
         return waiting
 
     def discard(self, incoming: Waiting) -> None:
-        """Count a caller no more."""
+        """Stop counting a handshake."""
         self._callers.pop(incoming, None)

@@ -22,21 +22,21 @@ __all__ = ["RATE_LIMIT_REJECTIONS", "PerAddressLimit", "RateLimiter", "RateLimit
 
 log = structlog.get_logger("odin_ws.connection")
 
-# The labels of what is rejected here (429).
+# The labels of rejections here (429).
 RATE_LIMIT_REJECTIONS: Final = ("connect_rate", "connect_rate_per_ip", "max_connections_per_ip")
 
-# So many seconds' worth of a rate may come at once: an office that comes back after a power cut.
+# Bursts of this many seconds' worth of a rate: an office that reconnects after a power cut.
 _BURST_SECONDS: Final = 5.0
 
-# A rate is remembered for so many addresses, some 5 MB. With more, those that were quiet for
-# longest begin anew; the rate of all together still holds.
+# Addresses whose rate is remembered, about 5 MB. With more, those that were quiet longest start
+# anew; the rate of all together still holds.
 _MAX_ADDRESSES: Final = 16_384
 
-# An operator has to hear when a limit meets a proxy that does not say for whom it asks, once.
+# Logged once: a limit applies to a proxy that does not name its clients.
 _WARN_SECONDS: Final = 30.0
 _HINT: Final = (
-    "a proxy or load balancer has to be in WS_TRUSTED_PROXIES, and to name its clients in the "
-    "header that WS_FORWARDED_HEADER says"
+    "a proxy or load balancer must be in WS_TRUSTED_PROXIES and name its clients in the header "
+    "WS_FORWARDED_HEADER"
 )
 
 
@@ -45,21 +45,20 @@ _UNLIMITED: Final = nullcontext()
 
 @attrs.frozen
 class PerAddressLimit:
-    """What one address may have; 0 is no limit. `public_only`: others have none."""
+    """The limit of one address; 0 for none. `public_only`: other addresses have no limit."""
 
     maximum: float = 0.0
     public_only: bool = False
 
     @classmethod
     def of(cls, maximum: float | None, public: float) -> Self:
-        """`maximum`, of every address; where nobody has said it, `public` of public ones."""
+        """Return `maximum` for every address; if unset, `public` for public addresses."""
         return cls(public, public_only=True) if maximum is None else cls(maximum)
 
     def applies_to(self, client_address: ClientAddress) -> bool:
-        """Whether there is a limit for connections from there.
+        """Return whether the limit applies to connections from there.
 
-        A proxy that has not named its client has strangers behind it: no proxy, however it is
-        misled, lifts a limit by that.
+        It applies to a proxy that has not named its client: a misconfigured proxy lifts no limit.
         """
         if not self.maximum:
             return False
@@ -68,7 +67,7 @@ class PerAddressLimit:
 
 @attrs.frozen
 class RateLimits:
-    """Limits as settings give them; 0 is none. Rates are connections per second."""
+    """Limits of the settings; 0 for none. Rates are connections per second."""
 
     rate: float = 0.0
     rate_per_address: PerAddressLimit = PerAddressLimit()
@@ -76,23 +75,23 @@ class RateLimits:
 
 
 class RateLimiter:
-    """Keeps count of addresses; of IPv6 a /64 counts as one."""
+    """Counts connections and attempts by address; an IPv6 /64 counts as one."""
 
     def __init__(self, limits: RateLimits) -> None:
         self._limits = limits
-        # It starts full, so the time is of no matter.
+        # It starts full, so the time does not matter.
         self._all = TokenBucket(limits.rate, limits.rate * _BURST_SECONDS, 0.0)
-        # The one longest not charged first, which is the first to be full again.
+        # Least recently charged first, which is the first to be full again.
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
         self._connections: Counter[str] = Counter()
         self._warned_at: float | None = None
 
     def __len__(self) -> int:
-        """How many addresses something is remembered of."""
+        """Return how many addresses are remembered."""
         return len(self._buckets.keys() | self._connections.keys())
 
     def check_rate(self, client_address: ClientAddress) -> None:
-        """Charge an attempt to connect. Raises HTTPRejection, and charges nothing then."""
+        """Charge a connection attempt. Raises HTTPRejection, which charges nothing."""
         limits = self._limits
         limited = limits.rate_per_address.applies_to(client_address)
         if not (limits.rate or limited):
@@ -100,7 +99,7 @@ class RateLimiter:
         now = trio.current_time()
         key = limit_key(client_address.address)
         bucket = self._bucket(key, now) if limited else None
-        # First the address: else those who flood would use up what is there for all.
+        # The address first: otherwise a flood would use up the shared rate.
         if bucket is not None and not bucket.available(now):
             raise self._rejection("connect_rate_per_ip", key, limits.rate_per_address.maximum)
         if limits.rate:
@@ -113,7 +112,7 @@ class RateLimiter:
             self._buckets.move_to_end(key)
 
     def count_connection(self, client_address: ClientAddress) -> AbstractContextManager[None]:
-        """Count a connection for the length of the block. Raises HTTPRejection."""
+        """Count a connection during the block. Raises HTTPRejection."""
         limit = self._limits.connections_per_address
         if not limit.applies_to(client_address):
             return _UNLIMITED
@@ -129,7 +128,7 @@ class RateLimiter:
             del self._connections[key]
 
     def _bucket(self, key: str, now: float) -> TokenBucket:
-        """The bucket of an address; full ones are forgotten, for a new one is as good."""
+        """Return the bucket of an address; drops full ones, which equal new ones."""
         while self._buckets:
             oldest = next(iter(self._buckets.values()))
             oldest.available(now)
@@ -153,5 +152,5 @@ class RateLimiter:
                 limit=maximum,
                 **hint,
             )
-        text = f"too many: {name} is {maximum:g}" + f", and this is {key}" * of_one
+        text = f"too many connections: {name} is {maximum:g}" + f", and this is {key}" * of_one
         return HTTPRejection(HTTPStatus.TOO_MANY_REQUESTS, label, text, [retry_after()])

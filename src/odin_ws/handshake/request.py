@@ -29,7 +29,7 @@ __all__ = [
 
 PATH: Final = "/ws"
 
-# The labels of what is rejected here; the metrics show each from the start.
+# The labels of rejections here; the metrics show each from the start.
 REQUEST_REJECTIONS: Final = (
     "bad_method",
     "bad_proxy_header",
@@ -63,10 +63,10 @@ class HTTPRejection(Exception):
 
 @attrs.frozen
 class HandshakeRequest:
-    """A request head. `rest`: the bytes that came with it and behind it.
+    """A request head. `rest`: the bytes that arrived after it.
 
-    `headers` has those that are read here. Their names are lower case; of a repeated header it has
-    the values joined by commas. `version`: of HTTP, `1.0` or `1.1`.
+    `headers`: those that the server reads, with lower-case names; the values of a repeated header
+    are joined by commas. `version`: of HTTP, `1.0` or `1.1`.
     """
 
     method: str
@@ -79,7 +79,7 @@ class HandshakeRequest:
 
 @attrs.frozen
 class HTTPResponse:
-    """A whole response, after which the connection ends. `headers`: beside those of its content."""
+    """A response that ends the connection. `headers`: besides those of its content."""
 
     status: HTTPStatus
     content: bytes
@@ -87,7 +87,7 @@ class HTTPResponse:
     headers: Sequence[tuple[str, str]] = ()
 
     def encode(self, *, head: bool = False) -> bytes:
-        """Its bytes; `head`: the answer to HEAD, which has no content."""
+        """Return its bytes; `head`: for a HEAD request, without content."""
         fields = [
             ("Content-Type", self.content_type),
             ("Content-Length", str(len(self.content))),
@@ -95,7 +95,7 @@ class HTTPResponse:
             *self.headers,
         ]
         if self.status is HTTPStatus.NO_CONTENT:
-            # RFC 9110, 8.6: it may have no length.
+            # RFC 9110, 8.6: it may have no Content-Length.
             fields = fields[2:]
         response = h11.Response(
             status_code=self.status, reason=self.status.phrase.encode(), headers=fields
@@ -105,41 +105,41 @@ class HTTPResponse:
 
 
 def bad_request(text: str) -> HTTPRejection:
-    """400: no request that is taken here; `text` says why."""
+    """Return a 400: the request is invalid; `text` has the reason."""
     return HTTPRejection(HTTPStatus.BAD_REQUEST, "bad_request", text)
 
 
 def too_large(text: str) -> HTTPRejection:
-    """431; `text` says what is too large."""
+    """Return a 431; `text` says what is too large."""
     return HTTPRejection(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large", text)
 
 
 def check_upgrade(request: HandshakeRequest) -> None:
-    """Check that a request asks for a WebSocket (RFC 6455, 4.2.1). Raises HTTPRejection."""
+    """Check that a request is a WebSocket upgrade (RFC 6455, 4.2.1). Raises HTTPRejection."""
     if request.path != PATH:
         raise HTTPRejection(
-            HTTPStatus.NOT_FOUND, "not_found", f"nothing here; the WebSocket is at {PATH}"
+            HTTPStatus.NOT_FOUND, "not_found", f"not found; the WebSocket is at {PATH}"
         )
     if request.version != "1.1":
-        raise bad_request("HTTP/1.1 is needed")
+        raise bad_request("HTTP/1.1 is required")
     check_method(request, "GET")
     check_no_body(request)
     if not (_lists(request, "upgrade", "websocket") and _lists(request, "connection", "upgrade")):
         raise HTTPRejection(
             HTTPStatus.UPGRADE_REQUIRED,
             "no_upgrade",
-            "a WebSocket upgrade is needed",
+            "a WebSocket upgrade is required",
             [("Upgrade", "websocket")],
         )
     if request.headers.get("sec-websocket-version") != "13":
         raise HTTPRejection(
             HTTPStatus.UPGRADE_REQUIRED,
             "bad_version",
-            "WebSocket version 13 is needed",
+            "WebSocket version 13 is required",
             [("Sec-WebSocket-Version", "13")],
         )
     if not _is_key(request.headers.get("sec-websocket-key", "")):
-        raise bad_request("Sec-WebSocket-Key: 16 bytes in base64")
+        raise bad_request("Sec-WebSocket-Key: must be 16 bytes in base64")
 
 
 def check_method(request: HandshakeRequest, *allowed: str) -> None:
@@ -148,19 +148,19 @@ def check_method(request: HandshakeRequest, *allowed: str) -> None:
         raise HTTPRejection(
             HTTPStatus.METHOD_NOT_ALLOWED,
             "bad_method",
-            f"{' or '.join(allowed)} is needed",
+            f"{' or '.join(allowed)} is required",
             [("Allow", ", ".join(allowed))],
         )
 
 
 def check_no_body(request: HandshakeRequest) -> None:
-    """Check that no content follows a head. Raises HTTPRejection (400)."""
+    """Check that no content follows the head. Raises HTTPRejection (400)."""
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        raise bad_request("a body has no place here")
+        raise bad_request("a request body is not allowed")
 
 
 def _lists(request: HandshakeRequest, name: str, word: str) -> bool:
-    """Whether a header that is a list (RFC 9110, 5.6.1) has a word, in upper or lower case."""
+    """Return whether a list header (RFC 9110, 5.6.1) has a word, in any case."""
     text = request.headers.get(name, "").lower()
     return text == word or word in {one.strip(" \t") for one in text.split(",")}
 
@@ -168,9 +168,9 @@ def _lists(request: HandshakeRequest, name: str, word: str) -> bool:
 def upgrade_response(
     request: HandshakeRequest, subprotocol: str | None = None, extensions: str | None = None
 ) -> bytes:
-    """The answer to a head that `check_upgrade` has passed: from its end on frames are spoken.
+    """Return the 101 response to a request that `check_upgrade` accepts; frames follow it.
 
-    `subprotocol`, `extensions`: which ones the server has selected.
+    `subprotocol`, `extensions`: the selected ones.
     """
     selected = f"Sec-WebSocket-Protocol: {subprotocol}\r\n".encode() if subprotocol else b""
     if extensions:

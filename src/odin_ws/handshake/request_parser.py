@@ -17,11 +17,11 @@ from odin_ws.listener.transport import Transport
 
 __all__ = ["RequestParser", "parse_plain", "read_request"]
 
-# Nobody's head needs more header lines; h11 itself only limits their bytes.
+# No client needs more header lines; h11 itself limits only their bytes.
 _MAX_HEADERS: Final = 100
 
-# Headers that say one thing. Said twice, the proxy in front may have gone by one of them while we
-# go by the other.
+# Headers with one value. If one is repeated, a proxy in front may have used another value than the
+# server.
 _ONCE: Final = frozenset(
     {
         CANARY_HEADER,
@@ -35,9 +35,9 @@ _ONCE: Final = frozenset(
     }
 )
 
-# The headers that decide something here. The others are not kept, so that no code can come to
-# depend on a header that was not checked. RFC 9110, 5.5 leaves open what bytes over 0x7f mean, so a
-# header of these has none; cookies, user agents and a CDN's header with a city may have them.
+# The headers that the server uses. Others are dropped, so that no code can use an unchecked header.
+# RFC 9110, 5.5 leaves the meaning of bytes over 0x7f open, so these headers must not have any;
+# cookies, user agents and a CDN's header with a city may have them.
 _READ: Final = _ONCE | {
     "accept",
     "connection",
@@ -50,24 +50,24 @@ _READ: Final = _ONCE | {
 # By the name as `parse_plain` finds it.
 _NAMES: Final = {name.encode("ascii"): name for name in _READ}
 
-# What says that a body follows, which several parsers read in several ways.
+# Headers that announce a body, which parsers interpret differently.
 _OF_BODIES: Final = frozenset({"content-length", "transfer-encoding"})
 
 _SLASH: Final = ord("/")
 
 _LINES_BESIDE_HEADERS: Final = 3
 
-# h11 makes one length of a list of the same one, as RFC 9110, 8.6 allows; not everybody does.
+# h11 merges a list of equal lengths, as RFC 9110, 8.6 allows; other parsers do not.
 _LENGTHS: Final = re.compile(rb"\r\ncontent-length:[^\r]*,", re.IGNORECASE)
 
-# RFC 9112, 3.2: a name or address, and a port; not two of them, nor another part of a URL.
+# RFC 9112, 3.2: one name or address, and a port; no other part of a URL.
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][\s,/?#@\\:]*)(:[0-9]{0,5})?")
 
-# RFC 9110, 5.5 has no control characters in values but the tab; h11 lets most of them through.
+# RFC 9110, 5.5 forbids control characters in values except the tab; h11 accepts most of them.
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-# RFC 9112, 3 and 5: a request line and header lines, each ended by CR LF, and the empty line. No
-# alternative begins as another one does, so nothing is tried twice.
+# RFC 9112, 3 and 5: a request line and header lines, each ended by CR LF, and an empty line. No
+# alternative begins like another one, so there is no backtracking.
 _TCHAR: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]"
 _PLAIN: Final = re.compile(
@@ -80,7 +80,7 @@ _LISTS: Final = frozenset({"bundles", "channels", "tokens", "topics"})
 
 _VERSIONS: Final = {b"1.0": "1.0", b"1.1": "1.1"}
 
-# What a target may begin with that names a server (RFC 9112, 3.2.2).
+# The beginnings of a target that names a server (RFC 9112, 3.2.2).
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
 
@@ -91,13 +91,13 @@ async def read_request(
     forwarded: str | None = None,
     begun: bytes | None = None,
 ) -> HandshakeRequest | None:
-    """Read and parse one head; None where the peer left before it was whole. Raises HTTPRejection.
+    """Read and parse a request head; None if the peer disconnected before. Raises HTTPRejection.
 
-    `forwarded`: the header in which a trusted proxy names its client, where one has connected.
-    `begun`: what has been received already.
+    `forwarded`: the header in which a trusted proxy names its client, if a proxy connected.
+    `begun`: the bytes received so far.
     """
     data = begun or await transport.receive_some(max_bytes)
-    # Nearly every head comes whole, and is written as RFC 9112 says.
+    # Nearly every head arrives whole and follows RFC 9112.
     request = parse_plain(data, max_bytes, forwarded)
     if request is None and data:
         parser = RequestParser(max_bytes, forwarded)
@@ -109,11 +109,11 @@ async def read_request(
 def parse_plain(
     data: bytes, max_bytes: int, forwarded: str | None = None
 ) -> HandshakeRequest | None:
-    """Parse bytes that begin with a whole head in which nothing is doubtful; None for all others.
+    """Parse bytes that begin with a whole, unambiguous head; None for all others.
 
-    A regular expression takes 6 us where h11 and the second look at its result take 55 (a head
-    without cookies). `RequestParser` returns an equal Head for every head that is taken here, and
-    decides about all others: what is rejected is rejected there.
+    A regular expression takes 6 us, h11 and the second check of its result 55 us (a head without
+    cookies). `RequestParser` returns an equal result for every head that is accepted here, and
+    decides about all others, including all rejections.
     """
     match = _PLAIN.match(data)
     if match is None or match.end() > max_bytes:
@@ -129,7 +129,7 @@ def parse_plain(
             if forwarded is None or lower != forwarded.encode("ascii"):
                 continue
             name = forwarded
-        # Lines that have to be joined, bodies, and bytes of no encoding.
+        # Folded lines, bodies, and bytes that are not ASCII.
         if name in headers or name in _OF_BODIES or not raw_value.isascii():
             return None
         headers[name] = raw_value.decode("ascii").strip(" \t")
@@ -146,7 +146,7 @@ def parse_plain(
 
 
 class RequestParser:
-    """Parses any head, in whatever pieces it comes: h11, and a second look at what it lets through.
+    """Parses any head, in pieces of any size, with h11 and a second, stricter check.
 
     `forwarded`: see `read_request`.
     """
@@ -158,7 +158,7 @@ class RequestParser:
         self._forwarded = forwarded
 
     def receive(self, data: bytes) -> HandshakeRequest | None:
-        """Take the next bytes; None as long as the head is not whole. Raises HTTPRejection."""
+        """Add bytes; returns None until the head is whole. Raises HTTPRejection."""
         self._received += data
         self._parser.receive_data(data)
         event = _next_event(self._parser)
@@ -166,7 +166,7 @@ class RequestParser:
             return None
         rest, _ended = self._parser.trailing_data
         size = len(self._received) - len(rest)
-        # h11 only limits what is not whole yet.
+        # h11 limits only incomplete heads.
         if size > self._max_bytes:
             raise too_large(f"more than {self._max_bytes} bytes")
         request = bytes(self._received[:size])
@@ -178,7 +178,7 @@ def _next_event(parser: h11.Connection) -> type[h11.NEED_DATA | h11.PAUSED] | h1
     try:
         return parser.next_event()
     except h11.RemoteProtocolError as error:
-        # h11 raises it from one of its own methods: its frames would hold it, and it them.
+        # h11 raises it from one of its own methods: its frames would form a reference cycle.
         error.__traceback__ = None
         if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             raise too_large("request too large") from error
@@ -186,41 +186,41 @@ def _next_event(parser: h11.Connection) -> type[h11.NEED_DATA | h11.PAUSED] | h1
 
 
 def _check_lines(request: bytes, names: int) -> None:
-    """Reject what h11 reads in one way and a proxy in front may have read in another.
+    """Reject what h11 and a proxy in front may read differently.
 
-    `names`: how many different ones h11 has read.
+    `names`: how many different headers h11 has read.
     """
     if not request.count(b"\r") == request.count(b"\n") == request.count(b"\r\n"):
-        raise bad_request("a line ends with CR LF")
+        raise bad_request("lines must end with CR LF")
     lines = request.split(b"\r\n")
     if any(line.startswith((b" ", b"\t")) for line in lines):
-        raise bad_request("a header has one line")
+        raise bad_request("header lines must not be folded")
     if _LENGTHS.search(request):
-        raise bad_request("content-length: given twice")
-    # The first line is the request's, the last two are the empty one at the end.
+        raise bad_request("content-length: duplicate")
+    # Without the request line and the two empty lines at the end.
     if len(lines) - _LINES_BESIDE_HEADERS == names:
         return
     seen = Counter(line.partition(b":")[0].lower().decode("latin-1") for line in lines[1:])
     if twice := sorted(name for name in _ONCE if seen[name] > 1):
-        raise bad_request(f"{twice[0]}: given twice")
+        raise bad_request(f"{twice[0]}: duplicate")
 
 
 def _parse_request(request: h11.Request, rest: bytes, forwarded: str | None) -> HandshakeRequest:
     headers = _headers(request, _READ if forwarded is None else _READ | {forwarded})
     version = _VERSIONS.get(request.http_version)
     if version is None:
-        raise bad_request("HTTP/1.1 is needed")
-    # h11 sees to it that there is one, from HTTP/1.1 on. Load balancers probe with HTTP/1.0.
+        raise bad_request("HTTP/1.1 is required")
+    # h11 guarantees a Host from HTTP/1.1 on. Load balancers probe with HTTP/1.0.
     host = headers.get("host", "")
     if not _HOST.fullmatch(host):
-        raise bad_request("host: one name or address, and a port")
+        raise bad_request("host: must be one name or address, and a port")
     if b"#" in request.target:
         raise bad_request("the target has a fragment")
     try:
         target = _target(request.target.decode("ascii"))
         query = _query(target.query)
     except _Ambiguous:
-        raise bad_request("the query has a field twice, with different values") from None
+        raise bad_request("the query has a parameter twice, with different values") from None
     except ValueError as error:
         raise bad_request("the target is no URL") from error
     if target.scheme and (target.scheme not in _SCHEMES or not _is_same(target.netloc, host)):
@@ -230,12 +230,12 @@ def _parse_request(request: h11.Request, rest: bytes, forwarded: str | None) -> 
 
 
 def _headers(request: h11.Request, read: AbstractSet[str]) -> dict[str, str]:
-    """Those that are `read`, by name; the values of a repeated one joined."""
+    """Return the headers of `read`, by name; values of a repeated header are joined."""
     if len(request.headers) > _MAX_HEADERS:
         raise too_large(f"more than {_MAX_HEADERS} headers")
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.headers:
-        name = raw_name.decode("ascii")  # h11 lets nothing else through
+        name = raw_name.decode("ascii")  # h11 rejects others
         if _CONTROL.search(raw_value):
             raise bad_request(f"{name}: a control character")
         if name not in read:
@@ -248,11 +248,11 @@ def _headers(request: h11.Request, read: AbstractSet[str]) -> dict[str, str]:
 
 
 class _Ambiguous(ValueError):
-    """A query that has a field twice, with different values."""
+    """A query that has a parameter twice, with different values."""
 
 
 def _query(text: str) -> dict[str, str]:
-    """Raises ValueError."""
+    """Parse a query. Raises ValueError."""
     fields = parse_qsl(text, keep_blank_values=True, errors="strict")
     query = dict(fields)
     if len(query) < len(fields):
@@ -270,7 +270,7 @@ def _is_same(server: str, host: str) -> bool:
 
 
 def _target(text: str) -> SplitResult:
-    """Raises ValueError. What begins with a slash is a path, and names no server: `//a/ws` too."""
+    """Parse a target. Raises ValueError. A leading slash makes it a path, also in `//a/ws`."""
     if text.startswith("/"):
         path, _, query = text.partition("?")
         return SplitResult("", "", path, query, "")

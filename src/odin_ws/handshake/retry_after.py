@@ -7,15 +7,15 @@ from typing import Final
 
 __all__ = ["retry_after", "retry_ms"]
 
-# Clients turned away come back spread over these seconds, not all at once.
+# Rejected clients retry spread over these seconds, not all at once.
 _SECONDS: Final = (2, 10)
 
 
 def retry_after() -> tuple[str, str]:
-    """A header for a rejection."""
+    """Return the header of a rejection."""
     return "Retry-After", str(random.randint(*_SECONDS))  # noqa: S311 -- jitter, not a secret
 
 
 def retry_ms() -> int:
-    """When to send a command again that could not be carried out now, milliseconds."""
+    """Return after how many milliseconds to send a failed command again."""
     return random.randint(*(1000 * seconds for seconds in _SECONDS))  # noqa: S311 -- jitter

@@ -24,20 +24,20 @@ T = TypeVar("T")
 
 Reader = Callable[[Path], float | None]
 
-# How often CPU and memory are looked at. The original's 15 s let 1,500 connections too many in.
+# Interval of CPU and memory measurements. The original's 15 s admitted 1,500 connections too many.
 _SAMPLE_SECONDS: Final = 1.0
 
-# Without a pause for so many seconds: 12,000 clients that come back together keep it busy for half
-# of that, and those who are there are served meanwhile (listener/read_scheduler.py).
+# CPU must be used up for this long: 12,000 clients that reconnect together use it for half of that,
+# while others are served (listener/read_scheduler.py).
 _SATURATED_SECONDS: Final = 30
 
-# Of a limit that is found and not set: at all of it the kernel has killed us already.
+# The part of a detected limit that counts: at all of it the kernel would have killed the process.
 _OF_MEMORY: Final = 0.9
 
-# A process runs Python on one core, however many there are.
+# A process runs Python on one core only.
 _ONE_CORE: Final = 1.0
 
-# Of what can be used. A loop that never waits is at 99%; at nine tenths it waits now and then.
+# The part of usable CPU. An event loop that never waits is at 99%; at 90% it sometimes waits.
 _SATURATED: Final = 0.98
 _UNSATURATED: Final = 0.9
 
@@ -52,21 +52,21 @@ class _CpuSample:
 
 
 class Resources:
-    """What is used and what is allowed.
+    """Measured use and limits.
 
-    `cpu_limit` (cores) and `memory_limit` (bytes): 0 means the container's limit, else the
-    machine's; of memory nine tenths of it.
-    `cgroup`: the folder of our control group, None where there is none.
-    `workers`: how many processes share all that. What is told is then this one's equal part, of
-    what the container uses too: so the parts add up. `max_loop_delay` in seconds; 0 is no limit.
+    `cpu_limit` (cores), `memory_limit` (bytes): 0 means the container's limit, otherwise the
+    machine's; nine tenths of memory.
+    `cgroup`: the directory of our control group, None without one.
+    `workers`: how many processes share all that. Figures are this one's equal part, also of the
+    container's use, so that parts add up. `max_loop_delay`: in seconds; 0 for no limit.
     `budget` gets each measurement of memory.
 
     A figure that cannot be measured is None: out of descriptors, or the control group has gone.
-    Nobody is rejected for a figure that is unknown. `cpu_percent`: 100 when this process uses one
-    core or its limit, whichever is less, or when the container uses its limit.
+    An unknown figure rejects no client. `cpu_percent`: 100 when this process uses one core or its
+    limit, whichever is less, or when the container uses its limit.
     """
 
-    def __init__(  # noqa: PLR0913 -- limits, and who gets the figures
+    def __init__(  # noqa: PLR0913 -- limits, and a receiver of the figures
         self,
         cpu_limit: float,
         memory_limit: int,
@@ -102,7 +102,7 @@ class Resources:
         self._cpu = OverloadDetector(_SATURATED_SECONDS, high=_SATURATED, low=_UNSATURATED)
 
     def overload(self) -> str | None:
-        """Which limit is passed: "memory", "cpu", "loop_delay" or None."""
+        """Return the exceeded limit: "memory", "cpu", "loop_delay" or None."""
         in_use = self.memory_in_use
         if self.budget.left <= 0 or (in_use is not None and in_use >= self.memory_limit):
             return "memory"
@@ -122,19 +122,19 @@ class Resources:
 
     @property
     def memory_reusable(self) -> int:
-        """Bytes of `memory_bytes` that are free within this process, and used again first."""
-        # Never most of it: the estimate is none of a limit that is smaller than the process.
+        """Return the bytes of `memory_bytes` that are free within this process and reused first."""
+        # Less than half of it: the estimate is not reliable for a limit below the process's size.
         return min(self._reusable.bytes, (self.memory_bytes or 0) * 3 // 4)
 
     @property
     def memory_in_use(self) -> int | None:
-        """What counts against the limit; None if it is unknown."""
+        """Return what counts against the limit; None if unknown."""
         return None if self.memory_bytes is None else self.memory_bytes - self.memory_reusable
 
     def _measure_cpu(self, before: _CpuSample | None, now: _CpuSample | None) -> None:
         if before is None or now is None:
             self.cpu_percent = None
-            # An overload from before is none that is known now.
+            # An earlier overload is no longer known.
             self._cpu.forget()
             return
         seconds = now.at - before.at
@@ -154,7 +154,7 @@ class Resources:
         self.budget.measured(self.memory_in_use, self.memory_limit)
 
     def _sample(self, name: str, read: Callable[[], T]) -> T | None:
-        """Read a figure, None if that fails; each change of the reason is logged once."""
+        """Read a figure, None on failure; logs each change of the reason once."""
         try:
             value = read()
         except (OSError, ValueError, LookupError, psutil.Error) as error:
@@ -175,13 +175,13 @@ class Resources:
         return times.user + times.system
 
     def _cpu_used(self) -> float:
-        """CPU seconds used since some point in the past."""
+        """Return the CPU seconds used since some point in the past."""
         if self._cgroup is not None and self._limited_cpu:
             return _read_table(self._cgroup / "cpu.stat")["usage_usec"] / 1e6 / self._workers
         return self._own_cpu()
 
     def _memory_used(self) -> int:
-        """The container's working set, as Kubernetes counts it, or our resident memory."""
+        """Return the container's working set, as Kubernetes counts it, or our resident memory."""
         if self._cgroup is not None and self._limited_memory:
             current = int((self._cgroup / "memory.current").read_text())
             inactive = _read_table(self._cgroup / "memory.stat").get("inactive_file", 0)
@@ -195,7 +195,7 @@ class Resources:
 def own_cgroup(
     root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc/self/cgroup")
 ) -> Path | None:
-    """The folder of this process's control group (v2); None where there is none."""
+    """Return the directory of this process's control group (v2); None without one."""
     if not proc.exists():
         return None
     for line in proc.read_text().splitlines():
@@ -206,7 +206,7 @@ def own_cgroup(
 
 
 def _smallest(cgroup: Path | None, name: str, read: Reader) -> float | None:
-    """The tightest limit of a control group and its parents."""
+    """Return the tightest limit of a control group and its parents."""
     limits = [limit for file in _upwards(cgroup, name) if (limit := read(file)) is not None]
     return min(limits, default=None)
 

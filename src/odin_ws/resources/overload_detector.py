@@ -1,4 +1,4 @@
-"""The overload detector: a threshold exceeded for every sample of a window; event loop delay."""
+"""The overload detector: a threshold exceeded in every sample of a window; event loop delay."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ log = structlog.get_logger("odin_ws.ops")
 
 _INTERVAL_SECONDS: Final = 0.1
 
-# A second of samples where there is no delay; with one, each takes longer by it.
+# Samples of a second without delay; with delay, each sample takes longer.
 _SAMPLES: Final = 10
 
-# From a loop with nothing to do to one that stands still.
+# Buckets from an idle event loop to a blocked one.
 _BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class OverloadDetector:
-    """A limit that is passed when the least of the last `samples` values is above `high`.
+    """Detects an overload when the least of the last `samples` values is above `high`.
 
-    So one large value says nothing, as one slow write does not: CoDel (RFC 8289) tells a standing
-    queue in the same way. It lasts until one of them is at or below `low`, so that it does not
-    come and go with every value.
+    A single large value does not count, as in CoDel (RFC 8289), which detects a standing queue in
+    the same way. The overload lasts until a value is at or below `low`, so that it does not flap.
     """
 
     def __init__(self, samples: int, *, high: float, low: float) -> None:
@@ -39,7 +38,7 @@ class OverloadDetector:
         self._last: deque[float] = deque(maxlen=samples)
 
     def forget(self) -> None:
-        """Begin anew: the values so far say nothing about what is now."""
+        """Drop all values: they say nothing about the present."""
         self.passed = False
         self._last.clear()
 
@@ -54,9 +53,9 @@ class OverloadDetector:
 
 
 class LoopDelay:
-    """How late a task runs that is due: what everything here waits, beside its own work.
+    """Measures how late a due task runs: what all tasks wait besides their own work.
 
-    `limit` in seconds; 0 is none.
+    `limit` in seconds; 0 for none.
     """
 
     def __init__(self, limit: float) -> None:
@@ -66,7 +65,7 @@ class LoopDelay:
 
     @property
     def passed(self) -> bool:
-        """Whether the limit is passed at the moment."""
+        """Whether the limit is exceeded now."""
         return self._limit > 0 and self._current_notices.passed
 
     async def run(self) -> None:

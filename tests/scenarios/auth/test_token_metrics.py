@@ -79,8 +79,8 @@ async def test_without_keys_an_instance_is_not_ready(odin_scenario: Scenario) ->
     answer = await ask_ops(odin_scenario, "/health/ready")
     assert (answer.status_code, answer.text) == (
         503,
-        "not ready: the keys for tokens were not read yet\n",
+        "not ready: the JWT keys are not loaded yet\n",
     )
     rejected = await ask(odin_scenario, headers=bearer(token()))
-    assert (rejected.status, rejected.body) == (503, "tokens cannot be checked yet\n")
+    assert (rejected.status, rejected.body) == (503, "tokens cannot be verified yet\n")
     assert "retry-after" in rejected.headers
