@@ -110,13 +110,13 @@ class WorkersConsole:
 
     async def _ask(self, part: str) -> Answers:
         """A part of each worker that answers."""
-        answers = await self._supervisor.ask(f"/console/report?parts={part}")
+        answers = await self._supervisor.request(f"/console/report?parts={part}")
         return {number: json.loads(one.text)[part] for number, one in answers.items() if one}
 
     async def _look(self) -> None:
         """Get what each worker has sampled since the last time."""
         after = min(series.last for series in self._series.values())
-        answers = await self._supervisor.ask(f"/console/report?parts=samples&after={after}")
+        answers = await self._supervisor.request(f"/console/report?parts=samples&after={after}")
         for number, one in answers.items():
             if one is not None:
                 self._series[number].extend(json.loads(one.text)["samples"])

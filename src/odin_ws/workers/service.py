@@ -84,7 +84,9 @@ async def _watching(console: WorkersConsole) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _reloading_certificates(settings: Settings, supervisor: Supervisor) -> AsyncIterator[None]:
+async def _reloading_certificates(
+    settings: Settings, supervisor: Supervisor
+) -> AsyncIterator[None]:
     """Pass SIGHUP to the workers during the block if there is a certificate."""
     async with trio.open_nursery() as nursery:
         if settings.ws_tls_cert is not None:
