@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from odin_ws.bench.scenarios import SCENARIOS, SUITES, Run
 from odin_ws.bench.suite import CASES, Case, Figure, Measured
-from odin_ws.bench.workload import EVENTS
+from odin_ws.bench.workload import EVENTS, SCENARIOS, SUITES, Run
 from tests.bench.results_factory import measurement
 
 

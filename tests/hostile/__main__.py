@@ -22,13 +22,12 @@ import psutil
 import trio
 from confluent_kafka import Producer
 
-from odin_ws.bench.broker import open_broker
+from odin_ws.bench.broker import create_topics, open_broker
 from odin_ws.bench.processes import RunEnvironment
 from odin_ws.bench.results import Measurement
 from odin_ws.bench.run import measure
-from odin_ws.bench.scenarios import Run
-from odin_ws.bench.target import Cores, Target, pinned
-from odin_ws.bench.topics import create_topics
+from odin_ws.bench.server import Cores, Target, pinned
+from odin_ws.bench.workload import Run
 from odin_ws.testing.ports import LOOPBACK
 from odin_ws.testing.processes import ChildProcess
 from tests.hostile.churn import churn, report_churn

@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from odin_ws.bench.topics import PARTITIONS
+from odin_ws.bench.broker import PARTITIONS
 from odin_ws.catalogue import default_catalogue
 from tests.scenarios.wire import Op, frame, request
 

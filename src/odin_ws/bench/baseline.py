@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from odin_ws.bench.errors import BenchFailed
-from odin_ws.bench.target import Target, pinned, until_ready
+from odin_ws.bench.server import Target, pinned, until_ready
 from odin_ws.testing.ports import LOOPBACK, free_ports
 from odin_ws.testing.processes import ChildProcess
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from odin_ws.bench.jit import compiled
+from odin_ws.bench.compiled import compiled
 
 __all__ = ["BINS", "bin_of", "quantiles", "upper_bounds"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from odin_ws.bench.target import Cores, Target
+from odin_ws.bench.server import Cores, Target
 
 __all__ = ["Options"]
 

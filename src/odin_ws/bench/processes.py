@@ -2,32 +2,127 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import attrs
 import numpy as np
+import orjson
+import trio
 from numpy.typing import NDArray
 
-from odin_ws.bench.child_process import Worker, open_worker
-from odin_ws.bench.messages import LoadPlan, PublishPlan
-from odin_ws.bench.scenarios import Disturbance, Run
-from odin_ws.bench.target import Cores, Target
-from odin_ws.bench.topics import PARTITIONS
-from odin_ws.bench.workload import Names, Workload, names_for
+from odin_ws.bench.broker import PARTITIONS
+from odin_ws.bench.errors import BenchFailed
+from odin_ws.bench.messages import LoadPlan, PublishPlan, to_json
+from odin_ws.bench.server import Cores, Target, pinned
+from odin_ws.bench.workload import Disturbance, Names, Run, Workload, names_for
 
 __all__ = [
-    "Ending",
+    "BenchProcess",
     "LoadProcesses",
-    "MergedMetrics",
+    "LoadTotals",
     "Progress",
+    "RunEnd",
     "RunEnvironment",
     "open_load_processes",
+    "open_process",
 ]
+
+# The first start on a machine compiles: 15 s on an idle one.
+_READY_SECONDS = 120
+
+# For responses that come at once, on a machine whose cores are all in use.
+_ANSWER_SECONDS = 30
+
+_READ_BYTES = 1 << 20
+
+
+class BenchProcess:
+    """A child process that takes commands; `status` is its last status event."""
+
+    def __init__(self, name: str, process: trio.Process, log: Path) -> None:
+        self.status: dict[str, Any] = {}
+        self._name = name
+        self._process = process
+        self._log = log
+        self._news = trio.open_memory_channel[dict[str, Any]](16)
+
+    async def send(self, do: str, **more: Any) -> None:
+        """Send a command."""
+        assert self._process.stdin is not None
+        try:
+            await self._process.stdin.send_all(orjson.dumps({"do": do, **more}) + b"\n")
+        except trio.BrokenResourceError as error:
+            raise self._gone() from error
+
+    async def wait_for(self, event: str, seconds: float = _ANSWER_SECONDS) -> dict[str, Any]:
+        """Wait for an event; returns it. Raises BenchFailed on timeout or exit."""
+        with trio.move_on_after(seconds):
+            while True:
+                try:
+                    news = await self._news[1].receive()
+                except trio.EndOfChannel:
+                    raise self._gone() from None
+                if news["event"] == event:
+                    return news
+        raise BenchFailed(f"the {self._name} process did not send {event!r} within {seconds:g} s")
+
+    async def listen(self) -> None:
+        """Read its events until it exits."""
+        assert self._process.stdout is not None
+        begun = b""
+        async with self._news[0] as news:
+            async for read in self._process.stdout:
+                *lines, begun = (begun + read).split(b"\n")
+                for line in lines:
+                    said = orjson.loads(line)
+                    if said["event"] == "status":
+                        self.status = said
+                    else:
+                        await news.send(said)
+
+    def _gone(self) -> BenchFailed:
+        return BenchFailed(
+            f"the {self._name} process has exited: {self._log.read_text(errors='replace')}"
+        )
+
+
+@asynccontextmanager
+async def open_process(
+    name: str, plan: LoadPlan | PublishPlan, directory: Path, cores: Sequence[int]
+) -> AsyncIterator[BenchProcess]:
+    """Start the process of a plan, "load" or "publisher", and wait until it is ready."""
+    log = directory / f"{name}.log"
+    with log.open("wb") as errors:
+        process = await trio.lowlevel.open_process(
+            [*pinned(cores), sys.executable, "-m", f"odin_ws.bench.{name}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=dict(os.environ),
+            start_new_session=True,
+        )
+    worker = BenchProcess(name, process, log)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.listen)
+            assert process.stdin is not None
+            await process.stdin.send_all(to_json(plan))
+            await worker.wait_for("ready", _READY_SECONDS)
+            yield worker
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()
+
 
 # A run ends when nothing was received for the first time, or after the second at the latest.
 _SETTLE_SECONDS: Final = 10
@@ -52,7 +147,7 @@ class RunEnvironment:
 
 
 @attrs.frozen
-class MergedMetrics:
+class LoadTotals:
     """The counts of all load processes so far. `cpu`: seconds of the busiest one."""
 
     received: NDArray[np.int64]
@@ -64,7 +159,7 @@ class MergedMetrics:
 
 
 @attrs.frozen
-class Ending:
+class RunEnd:
     """The published records and the results of the connections."""
 
     published: int
@@ -77,7 +172,9 @@ class Ending:
 class LoadProcesses:
     """The processes of a run: sends them commands, adds up their events."""
 
-    def __init__(self, channels: int, publisher: Worker | None, loads: Sequence[Worker]) -> None:
+    def __init__(
+        self, channels: int, publisher: BenchProcess | None, loads: Sequence[BenchProcess]
+    ) -> None:
         self._channels = channels
         self._publisher = publisher
         self._loads = loads
@@ -135,12 +232,12 @@ class LoadProcesses:
         for load in self._loads:
             await load.wait_for("done")
 
-    async def totals(self, do: str) -> MergedMetrics:
+    async def totals(self, do: str) -> LoadTotals:
         """Send a command to all load processes; returns their `totals` added up."""
         for load in self._loads:
             await load.send(do)
         said = [await load.wait_for("totals") for load in self._loads]
-        return MergedMetrics(
+        return LoadTotals(
             received=np.sum([one["received"] for one in said], axis=0, dtype=np.int64),
             worst=np.max([one["worst"] for one in said], axis=0),
             latency=np.sum([one["latency"] for one in said], axis=0, dtype=np.int64),
@@ -149,7 +246,7 @@ class LoadProcesses:
             at=said[0]["at"],
         )
 
-    async def end(self) -> Ending:
+    async def end(self) -> RunEnd:
         """Stop publishing; wait until all messages have arrived or the timeout is over."""
         channels, failed, rate = [0] * self._channels, 0, 0.0
         if self._publisher is not None:
@@ -160,7 +257,7 @@ class LoadProcesses:
         for load in self._loads:
             await load.send("settle", published=channels, seconds=_SETTLE_SECONDS)
         said = [await load.wait_for("result", _MAX_SETTLE_SECONDS) for load in self._loads]
-        return Ending(
+        return RunEnd(
             published=sum(channels),
             published_rate=rate,
             problems=_added(one["problems"] for one in said) | {"not_published": failed},
@@ -177,8 +274,8 @@ async def open_load_processes(
     names = names_for(run.workload, place.catalogue_file)
     async with AsyncExitStack() as stack:
 
-        async def start(name: str, plan: LoadPlan | PublishPlan) -> Worker:
-            opening = open_worker(name, plan, place.directory, place.cores.others)
+        async def start(name: str, plan: LoadPlan | PublishPlan) -> BenchProcess:
+            opening = open_process(name, plan, place.directory, place.cores.others)
             return await stack.enter_async_context(opening)
 
         publisher = None

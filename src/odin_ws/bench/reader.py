@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from odin_ws.bench.compiled import compiled, find, integer, is_at
 from odin_ws.bench.histogram import BINS, bin_of
-from odin_ws.bench.jit import compiled
 from odin_ws.bench.shared_tails import (
     CHANNEL,
     NUMBER,
@@ -23,7 +23,6 @@ from odin_ws.bench.shared_tails import (
     Tails,
     find_tail,
 )
-from odin_ws.bench.text_search import find, integer, is_at
 
 __all__ = [
     "CLOSE",

@@ -15,9 +15,7 @@ import numpy as np
 from numba import int32, uintp
 from numpy.typing import NDArray
 
-from odin_ws.bench.c_function import CFunction
-from odin_ws.bench.jit import compiled
-from odin_ws.bench.text_search import find, integer
+from odin_ws.bench.compiled import CFunction, compiled, find, integer
 
 __all__ = ["CHANNEL", "FIELDS", "NUMBER", "OFFSET", "PARTITION", "PUBLISHED", "Tails", "find_tail"]
 

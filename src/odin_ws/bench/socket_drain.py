@@ -9,8 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numba import int32, int64, uintp
 
-from odin_ws.bench.c_function import CFunction
-from odin_ws.bench.jit import compiled
+from odin_ws.bench.compiled import CFunction, compiled
 from odin_ws.bench.reader import LONGEST_FRAME, Bytes, Ints, Tables, parse
 
 __all__ = ["NOBODY", "Ready", "drain"]

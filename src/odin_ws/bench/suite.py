@@ -10,7 +10,7 @@ import attrs
 
 from odin_ws.bench.report import ratio
 from odin_ws.bench.results import Measurement
-from odin_ws.bench.scenarios import SCENARIOS, TOKENS, Disturbance, Run
+from odin_ws.bench.workload import SCENARIOS, TOKENS, Disturbance, Run
 
 __all__ = ["CASES", "Case", "Figure", "Measured"]
 

@@ -6,9 +6,10 @@ Channel k is token k // topics in topic k % topics; the smaller its number, the 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import attrs
 import numpy as np
@@ -18,7 +19,13 @@ from odin_ws.catalogue import Catalogue, default_catalogue, load_catalogue
 
 __all__ = [
     "EVENTS",
+    "SCENARIOS",
+    "SUITES",
+    "TOKENS",
+    "Disturbance",
     "Names",
+    "Run",
+    "Scenario",
     "Subscription",
     "Workload",
     "catalogue_of",
@@ -161,3 +168,213 @@ def reach(workload: Workload, names: Names, connections: int) -> float:
     shares = popularity(workload)
     sample = subscriptions(workload, names, min(connections, _SAMPLE))
     return float(np.mean([shares[one.channels].sum() for one in sample]))
+
+
+class Disturbance(Enum):
+    """What happens to the affected connections when the measurement begins."""
+
+    NONE = "none"
+    DROP = "drop"  # cut off; all reconnect at once to resume
+    STALL = "stall"  # stop reading
+    AWAY = "away"  # cut off; reconnect to resume after `away` records
+
+
+@attrs.frozen
+class Run:
+    """One measurement.
+
+    `rate`: records per second, 0 for none, in bursts of `burst`. `affected`: how many connections
+    are disturbed. `stream_first`: publishing begins before anybody connects. `in_flight`: limit of
+    concurrent connects. `connect_grace`: seconds that connecting may take beyond `connect_rate`.
+    `reconnect_timeout`: timeout for clients that were cut off to return. `away`: records published
+    while they are away, `away_rate` per second. `settings`: of the server, besides those of all
+    runs.
+    `events`: publish generated events, not records of `record_bytes`. `frames`: "single" or
+    "batch";
+    `deflate`: clients offer permessage-deflate.
+    """
+
+    label: str
+    connections: int = 1000
+    connect_rate: float = 1500
+    in_flight: int = 1000
+    connect_grace: float = 60
+    reconnect_timeout: float = 60
+    rate: float = 100
+    burst: int = 1
+    record_bytes: int = 330
+    broadcast_rate: float = 20
+    events: bool = False
+    frames: str = "single"
+    deflate: bool = False
+    workload: Workload = attrs.field(factory=Workload)
+    affected: int = 0
+    away: int = 0
+    away_rate: float = 10_000
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    disturbance: Disturbance = Disturbance.NONE
+    stream_first: bool = False
+    warmup: float = 3
+    seconds: float = 15
+
+
+@attrs.frozen
+class Scenario:
+    """Runs of one comparison; later ones are compared with the first."""
+
+    help: str
+    runs: tuple[Run, ...]
+
+    def with_options(self, options: Mapping[str, Any]) -> Scenario:
+        """Return the scenario with other numbers."""
+        return attrs.evolve(self, runs=tuple(_evolved(run, options) for run in self.runs))
+
+    def within(self, catalogue: Catalogue) -> Scenario:
+        """The same with the topics that the catalogue has; generated events are of all topics."""
+        runs = []
+        for run in self.runs:
+            topics = len(catalogue.topics) if run.events else run.workload.topics
+            workload = attrs.evolve(run.workload, topics=topics).within(catalogue)
+            runs.append(attrs.evolve(run, workload=workload))
+        return attrs.evolve(self, runs=tuple(runs))
+
+
+def _evolved(run: Run, options: Mapping[str, Any]) -> Run:
+    # Scenarios without connections or records keep that.
+    kept = {name for name in ("connections", "rate") if not getattr(run, name)}
+    changed = {name: value for name, value in options.items() if name not in {*kept, "clients"}}
+    if changed.get("events"):
+        # Events are of all topics, not of the scenario's channels.
+        changed["workload"] = EVENTS
+    if run.affected and "clients" in options:
+        # The number of other clients stays.
+        clients = options["clients"]
+        others = run.connections - run.affected
+        return attrs.evolve(run, **changed, connections=clients + others, affected=clients)
+    connections = changed.get("connections", run.connections)
+    if run.affected:
+        changed["affected"] = max(1, run.affected * connections // run.connections)
+    return attrs.evolve(run, **changed)
+
+
+TOKENS: Final = Workload(tokens=1250, topics=8, each=20, zipf=True, patterned=0.05)
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "steady": Scenario(
+        "One channel, all clients subscribed to it, evenly spaced records.", (Run("steady"),)
+    ),
+    "bytes": Scenario(
+        "Generated events to subscribers of *.*: single frames and batches, plain and compressed.",
+        (
+            Run("single", events=True, workload=EVENTS, rate=200, seconds=10),
+            Run(
+                "single, deflate", events=True, workload=EVENTS, rate=200, seconds=10, deflate=True
+            ),
+            Run("batch", events=True, workload=EVENTS, rate=200, seconds=10, frames="batch"),
+            Run(
+                "batch, deflate",
+                events=True,
+                workload=EVENTS,
+                rate=200,
+                seconds=10,
+                frames="batch",
+                deflate=True,
+            ),
+        ),
+    ),
+    "burst": Scenario(
+        "The records of `steady`, a second's worth at once.",
+        (Run("evenly"), Run("in bursts", burst=100)),
+    ),
+    "storm": Scenario(
+        "Most clients are cut off at once and resume during the stream.",
+        (
+            Run(
+                "storm",
+                connections=2100,
+                affected=2000,
+                disturbance=Disturbance.DROP,
+                connect_rate=3000,
+                in_flight=4000,
+                rate=10,
+                seconds=20,
+            ),
+        ),
+    ),
+    "crowd": Scenario(
+        "Clients whose absence exceeds the history resume together.",
+        (
+            Run(
+                "crowd",
+                connections=1200,
+                affected=1000,
+                disturbance=Disturbance.AWAY,
+                away=120_000,
+                settings={"WS_HISTORY_BYTES": str(8 << 20)},
+                connect_rate=3000,
+                in_flight=4000,
+                reconnect_timeout=300,
+                rate=200,
+                workload=Workload(tokens=50),
+                seconds=10,
+            ),
+        ),
+    ),
+    "ingest": Scenario(
+        "Many records with few deliveries: 10 subscribers of 1% of 1,000 tokens.",
+        (
+            Run(
+                "ingest",
+                connections=10,
+                rate=100_000,
+                workload=Workload(tokens=1000, each=10),
+            ),
+        ),
+    ),
+    "soak": Scenario(
+        "Memory over time: ten minutes of `tokens`.",
+        (Run("soak", workload=TOKENS, rate=20, warmup=10, seconds=600),),
+    ),
+    "tokens": Scenario(
+        "10,000 channels by Zipf's law, 20 per subscriber, some patterns.",
+        (Run("tokens", workload=TOKENS, rate=20),),
+    ),
+    "patterns": Scenario(
+        "800 channels, one pattern per subscriber.",
+        (Run("patterns", workload=Workload(tokens=100, topics=8, patterned=1.0)),),
+    ),
+    "slow": Scenario(
+        "Latency of the others while 1% of the clients stop reading.",
+        (
+            Run("all read"),
+            Run("1% do not", affected=10, disturbance=Disturbance.STALL),
+        ),
+    ),
+    "connect": Scenario(
+        "Connects per second, idle and with 10 records per second to all.",
+        (
+            Run("idle", rate=0, connections=4000, connect_rate=10_000, seconds=3),
+            Run(
+                "under a stream",
+                rate=10,
+                connections=4000,
+                connect_rate=10_000,
+                stream_first=True,
+                seconds=5,
+            ),
+        ),
+    ),
+    "idle": Scenario(
+        "CPU without connections, and memory per idle connection.",
+        (
+            Run("nobody", connections=0, rate=0, seconds=20),
+            Run("idle connections", rate=0, seconds=10),
+        ),
+    ),
+}
+
+# Suites have limits for their figures; `suite` has their runs.
+SUITES: Final[Mapping[str, str]] = {
+    "short": "Suite: the project's promises, in three minutes.",
+    "all": "Suite: all of the project's promises, in half an hour.",
+}

@@ -14,8 +14,8 @@ import click
 
 from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.options import Options
-from odin_ws.bench.scenarios import SCENARIOS, SUITES
-from odin_ws.bench.target import Cores, Target
+from odin_ws.bench.server import Cores, Target
+from odin_ws.bench.workload import SCENARIOS, SUITES
 from odin_ws.catalogue import Catalogue, CatalogueError, default_catalogue, load_catalogue
 from odin_ws.cli.command_runner import CommandFailed, run
 from odin_ws.cli.environment import exit_with_usage_error

@@ -11,12 +11,12 @@ import attrs
 import orjson
 import trio
 
-from odin_ws.bench import plot
+from odin_ws.bench import report
 from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.options import Options
-from odin_ws.bench.scenarios import Run, Scenario
+from odin_ws.bench.run import open_testbed
 from odin_ws.bench.suite import CASES, Case, Measured
-from odin_ws.bench.testbed import open_testbed
+from odin_ws.bench.workload import Run, Scenario
 from odin_ws.cli.bench_display import open_progress, print_cases, print_problems, print_runs
 from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, leaves, say
 from odin_ws.cli.standard_streams import write_all
@@ -110,7 +110,7 @@ def _show(
         everything = {**about, "runs": [one.to_json() for one in (*runs, *baselines)]}
         write_all(outputs.json, orjson.dumps(everything, option=orjson.OPT_INDENT_2) + b"\n")
     if outputs.plot is not None:
-        write_all(outputs.plot, plot.draw([*runs, *baselines]))
+        write_all(outputs.plot, report.draw([*runs, *baselines]))
     return 1 if any(run.failed for run in runs) else 0
 
 
