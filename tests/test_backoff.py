@@ -66,5 +66,5 @@ def test_jitter_can_be_foretold() -> None:
 @pytest.mark.parametrize(("first", "maximum"), [(0, 1), (-1, 1), (1, 0)])
 def test_a_range_makes_sense(first: float, maximum: float) -> None:
     """Nothing to wait for would be a busy loop."""
-    with pytest.raises(ValueError, match="seconds above 0"):
+    with pytest.raises(ValueError, match="seconds must be above 0"):
         Backoff(first, maximum)

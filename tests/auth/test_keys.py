@@ -50,7 +50,7 @@ def test_a_secret_has_a_least_length() -> None:
 
 def test_a_public_key_is_no_secret() -> None:
     """A PEM text in the wrong setting would be a secret that everybody knows."""
-    with pytest.raises(InvalidKey, match="this is a public key"):
+    with pytest.raises(InvalidKey, match="not a public key"):
         shared_secret(issuer("ES256").pem.decode())
 
 

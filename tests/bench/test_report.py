@@ -93,7 +93,7 @@ BUSY = {
     "load": (measurement(load_cpu=0.91), "the load took 91% of a core"),
     "publisher": (measurement(publisher_cpu=0.95), "the publisher took 95% of a core"),
     "all else": (measurement(others_cpu=0.98), "busy for 98% of the time"),
-    "behind": (measurement(published_rate=17.0), "only 17 records a second were published"),
+    "behind": (measurement(published_rate=17.0), "only 17 records/s were published"),
 }
 
 

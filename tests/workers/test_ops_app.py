@@ -227,7 +227,7 @@ async def test_a_worker_that_does_not_answer_a_revocation_is_told(
         answer = await one.client.post("/revocations", content=ORDER, headers=BEARER)
         assert (answer.status_code, answer.text) == (
             503,
-            "worker 2 does not answer: post it again\n",
+            "worker 2 does not respond: post it again\n",
         )
 
 

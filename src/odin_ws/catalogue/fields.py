@@ -43,14 +43,14 @@ def check_keys(table: dict[str, Any], allowed: set[str], place: str) -> None:
 def read_table(value: Any, place: str) -> dict[str, Any]:
     """Return `value` if it is a table."""
     if not isinstance(value, dict):
-        raise CatalogueError(place, "a table is needed")
+        raise CatalogueError(place, "must be a table")
     return value
 
 
 def read_text(value: Any, place: str) -> str:
     """Return `value` if it is a text that is not empty."""
     if not isinstance(value, str) or not value:
-        raise CatalogueError(place, f"a text is needed, not {value!r}")
+        raise CatalogueError(place, f"must be a text, not {value!r}")
     return value
 
 
@@ -65,7 +65,7 @@ def read_word(value: Any, place: str) -> str:
 def read_texts(value: Any, place: str) -> tuple[str, ...]:
     """Return `value` if it is a list of texts."""
     if not isinstance(value, list):
-        raise CatalogueError(place, f"a list of texts is needed, not {value!r}")
+        raise CatalogueError(place, f"must be a list of texts, not {value!r}")
     return tuple(read_text(item, place) for item in value)
 
 

@@ -48,7 +48,7 @@ def _catalogue(document: dict[str, Any]) -> Catalogue:
     check_keys(document, {"subject", "topics", "bundles", "demo"}, "")
     rows = document.get("topics", [])
     if not isinstance(rows, list) or not rows:
-        raise CatalogueError("topics", "at least one [[topics]] is needed")
+        raise CatalogueError("topics", "must have at least one [[topics]]")
     topics = [_topic(row, f"topics[{index}]") for index, row in enumerate(rows)]
     numbered = [(f"topics[{index}]", topic) for index, topic in enumerate(topics)]
     check_unique(((f"{place}.name", topic.name) for place, topic in numbered), "topic name")
@@ -88,7 +88,7 @@ def _bundles(value: Any, categories: set[str]) -> dict[str, tuple[str, ...]]:
             raise CatalogueError(place, "is the name of a category too")
         bundles[name] = read_texts(members, place)
         if not members:
-            raise CatalogueError(place, "at least one category is needed")
+            raise CatalogueError(place, "must have at least one category")
         if unknown := set(bundles[name]) - categories:
             problem = (
                 f"unknown category {', '.join(sorted(unknown))}; "

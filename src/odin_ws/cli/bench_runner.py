@@ -11,7 +11,7 @@ import attrs
 import orjson
 import trio
 
-from odin_ws.bench import report
+from odin_ws.bench import plot
 from odin_ws.bench.errors import BenchFailed
 from odin_ws.bench.options import Options
 from odin_ws.bench.run import open_testbed
@@ -110,7 +110,7 @@ def _show(
         everything = {**about, "runs": [one.to_json() for one in (*runs, *baselines)]}
         write_all(outputs.json, orjson.dumps(everything, option=orjson.OPT_INDENT_2) + b"\n")
     if outputs.plot is not None:
-        write_all(outputs.plot, report.draw([*runs, *baselines]))
+        write_all(outputs.plot, plot.draw([*runs, *baselines]))
     return 1 if any(run.failed for run in runs) else 0
 
 
