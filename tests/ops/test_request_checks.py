@@ -216,7 +216,7 @@ async def test_request_of_another_sites_page_is_403(
     answer = await get(odin_scenario, path, stats, headers=headers)
     assert (answer.status_code, answer.text) == (
         403,
-        "requests of other sites' pages are not answered\n",
+        "cross-site requests are rejected\n",
     )
     assert stats.rejected == {"cross_site": 1}
 

@@ -246,7 +246,7 @@ async def test_without_a_token_no_worker_is_asked_to_revoke(autojump_clock: Mock
         answer = await one.client.post("/revocations", content=ORDER)
         assert (answer.status_code, answer.text) == (
             403,
-            "WS_OPS_TOKEN is not set: nobody may revoke\n",
+            "WS_OPS_TOKEN is not set: revocation is disabled\n",
         )
         assert one.crew.now(1).posted == []
 

@@ -25,7 +25,7 @@ _PURPOSE: Final = b"odin-ws canary"
 
 @attrs.frozen
 class CanaryCredential:
-    """What a canary shows. It is good for connections from this machine only."""
+    """The credential of a canary, valid only for connections from this machine."""
 
     secret: Secret
     """256 random bits, which no other process is given but the workers of one port."""
@@ -41,7 +41,7 @@ class CanaryCredential:
         return cls(secret, Address(host, listening.port), frozenset({host}))
 
     def matches(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request shows the secret. How long that takes tells nothing of the secret."""
+        """Return whether a request has the secret, in constant time."""
         shown = headers.get(CANARY_HEADER)
         return shown is not None and hmac.compare_digest(shown, self.secret.reveal())
 
@@ -52,5 +52,5 @@ def new_secret() -> Secret:
 
 
 def derive_secret(shared: Secret) -> Secret:
-    """The canary's secret of all processes that share another one; nobody can find that from it."""
+    """Derive the canary's secret from another one that the processes share; not reversible."""
     return Secret(hmac.digest(shared.reveal().encode(), _PURPOSE, "sha256").hex())

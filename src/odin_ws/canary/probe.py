@@ -1,6 +1,6 @@
-"""One try of a service by an independent client: connect, subscribe, heartbeat, leave.
+"""One try of the service by an independent client: connect, subscribe, heartbeat, close.
 
-The client is trio-websocket: it shares no code of ours that reads or writes frames.
+The client is trio-websocket, which shares no code for frames with the server.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from odin_ws.canary.steps import Step, StepFailed, TryResult
 
 __all__ = ["PROXY_LOCAL", "Target", "try_service"]
 
-# The PROXY protocol, version 2: the connection is of who opens it, and stands for nobody else.
+# A PROXY header, version 2, of a proxy that connects for itself.
 PROXY_LOCAL: Final = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 
 # Answers are some hundreds of bytes; a message of a busy channel may come between.
 _MAX_MESSAGE_BYTES: Final = 16 << 20
 
-# Of an answer that was not expected, so much is told.
+# Length limit for unexpected responses in texts.
 _SHOWN: Final = 200
 
 Stream = trio.abc.Stream
@@ -34,7 +34,7 @@ Stream = trio.abc.Stream
 
 @attrs.frozen
 class Target:
-    """What is tried, and as whom."""
+    """What to try, and with which credentials."""
 
     open_stream: Callable[[], Awaitable[Stream]]
     """Connects; raises OSError."""
@@ -48,7 +48,7 @@ class Target:
     tls: ssl.SSLContext | None = None
     """None where the port speaks plain WebSocket."""
     server_name: str | None = None
-    """The name that the certificate has to have, if the context checks one."""
+    """The name that the certificate must have, if the context checks one."""
 
 
 @attrs.define
@@ -90,16 +90,16 @@ async def try_service(
     seconds: float,
     now: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Connect, subscribe, ask for a heartbeat, and leave.
+    """Connect, subscribe, send a heartbeat, and close.
 
     Args:
-        target: what is tried.
-        result: is given what each step brings when it has succeeded.
-        seconds: how long all steps may take together.
-        now: the clock; by default one that also counts time in which the event loop was kept.
+        target: what to try.
+        result: receives the result of each successful step.
+        seconds: timeout for all steps together.
+        now: the clock; the default also counts time in which the event loop was blocked.
 
     Raises:
-        StepFailed: the step that did not succeed.
+        StepFailed: the step that failed.
     """
     clock = _Clock(result.times, now() + seconds, now, seconds)
     failures: list[StepFailed] = []
@@ -111,7 +111,7 @@ async def try_service(
         failures += _leaves(group)
     except* trio_websocket.ConnectionRejected as group:
         failures += [StepFailed(Step.UPGRADE, _rejected(error)) for error in _leaves(group)]
-    except* Exception as group:  # noqa: BLE001 -- the boundary: a peer, and a library not ours
+    except* Exception as group:  # noqa: BLE001 -- the boundary to a peer and a third-party library
         step = next((one for one in Step if one not in result.times), Step.CLOSE)
         failures += [StepFailed(step, _cause(error)) for error in _leaves(group)]
     if failures:
@@ -164,7 +164,7 @@ async def _upgrade(
         with clock.step(Step.UPGRADE):
             return await trio_websocket.wrap_client_stream(
                 nursery,
-                wire,  # type: ignore[arg-type]  # any stream does, as its docstring says
+                wire,  # type: ignore[arg-type]  # any stream is accepted, as its docstring says
                 target.host,
                 target.path,
                 extra_headers=[(key.encode(), value.encode()) for key, value in target.headers],
@@ -211,7 +211,7 @@ def _expiry(tls: trio.SSLStream[Stream]) -> float | None:
 async def _ask(
     websocket: trio_websocket.WebSocketConnection, kind: str, answer: str, data: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Send a command and wait for its answer. Raises StepFailed for an error."""
+    """Send a command and wait for its response. Raises StepFailed for an error."""
     step = Step.SUBSCRIBE if kind == "subscribe" else Step.HEARTBEAT
     await websocket.send_message(json.dumps({"type": kind, "id": kind, "data": data}))
     while True:
@@ -235,7 +235,7 @@ def _parse(text: str | bytes) -> Mapping[str, Any] | None:
 
 
 def _rejected(error: BaseException) -> str:
-    """What the server said instead of upgrading."""
+    """Return the server's response instead of the upgrade."""
     assert isinstance(error, trio_websocket.ConnectionRejected)
     body = (error.body or b"").decode("ascii", "replace").strip()
     return _shortened(f"HTTP {error.status_code} {body}".strip())
@@ -252,7 +252,7 @@ _ABNORMAL: Final = 1006
 
 
 def _cause(error: BaseException) -> str:
-    """The words of an error, or of what it comes of."""
+    """Return the text of an error or of its cause."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, BaseExceptionGroup):

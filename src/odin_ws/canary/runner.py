@@ -16,8 +16,8 @@ __all__ = ["TRY_SECONDS", "run_canary"]
 
 log = structlog.get_logger("odin_ws.canary")
 
-# A try takes some milliseconds, and a second while thousands of clients come back. Most clients
-# give up after 10 s.
+# A try takes some milliseconds, and a second while thousands of clients reconnect. Most clients
+# have a timeout of 10 s.
 TRY_SECONDS: Final = 10.0
 
 # After a failure the next try comes so soon, that health recovers with the service.
@@ -30,7 +30,7 @@ async def run_canary(
     stats: CanaryStats,
     now: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Try the service every `interval` seconds until cancelled; `target` is asked before each."""
+    """Try the service every `interval` seconds until cancelled; calls `target` before each try."""
     while True:
         begun = trio.current_time()
         failure = await _failure(target(), stats.seconds, now)

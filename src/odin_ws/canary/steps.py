@@ -11,7 +11,7 @@ __all__ = ["CanaryStats", "Step", "StepFailed", "TryResult"]
 
 
 class Step(StrEnum):
-    """What is tried, in this order."""
+    """The steps, in order."""
 
     CONNECT = "connect"
     """A TCP connection."""
@@ -28,7 +28,7 @@ class Step(StrEnum):
 
 
 class StepFailed(Exception):
-    """A step did not succeed; the message says which and why."""
+    """A step failed; the message has the step and the reason."""
 
     def __init__(self, step: Step, reason: str) -> None:
         super().__init__(f"{step}: {reason}")
@@ -38,14 +38,14 @@ class StepFailed(Exception):
 
 @attrs.define
 class TryResult:
-    """What one try has found so far."""
+    """The results of one try so far."""
 
     times: dict[Step, float] = attrs.field(factory=dict)
     """Seconds of each step that succeeded."""
     certificate_expires: float | None = None
     """When the server's certificate does, in Unix time; None without TLS."""
     server_ms: int | None = None
-    """The server's clock when it answered the heartbeat, milliseconds of Unix time."""
+    """The server's clock in its heartbeat response, milliseconds of Unix time."""
 
 
 @attrs.define(eq=False)
@@ -53,7 +53,7 @@ class CanaryStats:
     """The results of all tries since the start."""
 
     tries: int = 0
-    """Those that have ended."""
+    """The number of finished tries."""
     failures: Counter[Step] = attrs.field(factory=Counter)
     """Failed tries, by the step in which they ended."""
     seconds: dict[Step, float] = attrs.field(factory=dict)

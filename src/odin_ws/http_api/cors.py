@@ -1,4 +1,4 @@
-"""CORS: which pages may read what /sse and /snapshot answer (WS_ALLOWED_ORIGINS)."""
+"""CORS: which pages may read the responses of /sse and /snapshot (WS_ALLOWED_ORIGINS)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from odin_ws.handshake.request import HandshakeRequest, HTTPResponse
 
 __all__ = ["cors_headers", "preflight_response"]
 
-# What a page may set. Browsers set Cache-Control and Accept of an EventSource without asking.
+# Headers that a page may set. Browsers set Cache-Control and Accept of an EventSource themselves.
 _ALLOWED_HEADERS: Final = "Authorization, Last-Event-ID"
 
-# For so long a browser need not ask again: two hours is the most that Chromium takes.
+# How long a browser may cache it: two hours is the maximum of Chromium.
 _MAX_AGE_SECONDS: Final = 7200
 
 
@@ -30,7 +30,7 @@ def cors_headers(request: HandshakeRequest, origins: Origins) -> list[tuple[str,
 
 
 def preflight_response(request: HandshakeRequest, origins: Origins) -> HTTPResponse:
-    """The answer to what a browser asks before a request with headers of the page's own."""
+    """Return the response to a preflight request of a browser."""
     headers = [("Allow", "GET, OPTIONS"), *cors_headers(request, origins)]
     if headers[1][0] != "Vary":
         headers += [

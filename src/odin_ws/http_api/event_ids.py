@@ -1,6 +1,6 @@
-"""The ids of events: during a replay the client's own positions, then the hub's.
+"""The ids of events: in a replay the client's own positions, then the hub's.
 
-An id says all that a resume needs, so a client may be cut off behind any event
+An id has everything that a resume needs, so a client may disconnect after any event
 (docs/design/2026-11-30-event-ids.md).
 """
 
@@ -97,9 +97,9 @@ class LiveEventIds:
 
 
 class PacedEventIds:
-    """The ids of one live client with a `max_rate`: its positions stay before what is held back.
+    """The ids of a live client with a `max_rate`: its positions stay before delayed messages.
 
-    Args: as of LiveEventIds, and the subscriber.
+    Args: those of LiveEventIds, and the subscriber.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class PacedEventIds:
         return str(self._state()).encode("ascii")
 
     def of(self, messages: Sequence[ChannelMessage], *, replay: bool) -> list[bytes]:  # noqa: ARG002
-        """See EventIds. A message that is ahead of others moves nothing."""
+        """See EventIds. A message that overtakes others moves nothing."""
         state, found = self._state(), []
         writer = EventIdWriter(state)
         offsets = {topic: dict(partitions) for topic, partitions in state.positions.items()}
@@ -138,7 +138,7 @@ def _with_others(positions: Positions, ids: Mapping[str, str], elsewhere: EventI
     """Positions here, and those in partitions that other instances serve."""
     merged = {}
     for topic, partitions in positions.items():
-        # Of a topic that was recreated since they say nothing.
+        # Positions of a recreated topic are invalid.
         is_same = elsewhere.ids.get(topic) == ids.get(topic)
         others = elsewhere.positions.get(topic, {}) if is_same else {}
         merged[topic] = {**others, **partitions}
@@ -146,12 +146,12 @@ def _with_others(positions: Positions, ids: Mapping[str, str], elsewhere: EventI
 
 
 class ReplayEventIds:
-    """The ids of one client while it is sent what came before: its positions, kept in its place.
+    """The ids of a client during a replay: its own positions, tracked for it.
 
     The algorithm is that of docs/protocol.md, Keeping positions.
 
     Args:
-        start: what the client resumes behind; None for a new subscription.
+        start: the positions from which the client resumes; None for a new subscription.
         snapshot: whether the replay begins with a snapshot.
     """
 
@@ -162,13 +162,13 @@ class ReplayEventIds:
             self._positions = {topic: dict(own) for topic, own in start.positions.items()}
             self._ids = dict(start.ids)
         self._in_snapshot = snapshot
-        # Replayed messages that are still to come; None where that is not known.
+        # Replayed messages still to come; None if unknown.
         self._replayed: int | None = None
         self._topics: frozenset[str] = frozenset()
         self._writer: EventIdWriter | None = None
 
     def now(self) -> bytes | None:
-        """The id of a client that has got what was sent so far; None before it has positions."""
+        """The id after everything sent so far; None before the client has positions."""
         return self._current().text if self._positions else None
 
     def of(self, messages: Sequence[ChannelMessage], *, replay: bool) -> list[bytes]:
@@ -198,7 +198,7 @@ class ReplayEventIds:
         return self._writer
 
     def apply(self, item: Mapping[str, Any]) -> None:
-        """Move to what an ack or a notice says."""
+        """Update from an ack or a notice."""
         self._writer = None
         kind = item["type"]
         if kind in {"subscription_ack", "resume_ack"}:

@@ -1,4 +1,4 @@
-"""A stream of Server-Sent Events as a connection: its framing, its one command, its answers."""
+"""A stream of Server-Sent Events as a connection: framing, its one command, its responses."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from odin_ws.time_slice import TimeSlice
 
 __all__ = ["EventFraming", "EventReader", "EventSession", "first_retry"]
 
-# An EventSource that is cut off waits for this long and no longer each time. Clients of an instance
-# that has died come back over these seconds.
+# Reconnect time of an EventSource, which does not grow. Clients of a crashed instance reconnect
+# spread over these seconds.
 _RETRY_MS: Final = (1000, 5000)
 
 
 def first_retry() -> bytes:
-    """What a stream begins with: when to come back if nothing else is said."""
+    """Return the beginning of a stream: the default reconnect time."""
     return retry(random.randint(*_RETRY_MS)) + b"\n"  # noqa: S311 -- jitter, no secret
 
 
 class EventFraming:
-    """Writes the notices of one stream. `form`: how its messages are written to begin with.
+    """Formats the notices of one stream. `form`: the format of its first messages.
 
     Args:
-        formats: makes the format of a live stream.
-        frames: what messages are sent as one event.
-        start: what the client resumes behind.
-        snapshot: whether it is sent a snapshot first.
+        formats: creates the format of a live stream.
+        frames: which messages are sent as one event.
+        start: the positions from which the client resumes.
+        snapshot: whether it gets a snapshot first.
     """
 
     ping: Final = HEARTBEAT
@@ -68,9 +68,9 @@ class EventFraming:
         self._sent = self._unacknowledged = 0
 
     def notice(self, payload: bytes) -> bytes:
-        """An event that is named by the type of its notice.
+        """Return an event named after the type of the notice.
 
-        Advice of the server when to come back is told to an EventSource in its own way as well.
+        The server's reconnect advice also sets the reconnect time of the EventSource.
         """
         item: dict[str, Any] = load_json(payload)
         told = event(item["type"].encode(), payload, self._event_id(item))
@@ -95,20 +95,20 @@ class EventFraming:
         return self.form
 
     def close(self, reason: DisconnectReason) -> bytes:
-        """An event that has what a WebSocket's close frame has; the response ends behind it."""
+        """Return an event with the content of a close frame; the response ends after it."""
         end = reason.value
         item = {"type": "close", "code": end.code, "label": end.label, "reason": end.text}
         return event(b"close", dump_json(item))
 
     def is_received(self, sent: int, unacknowledged: Callable[[], int]) -> bool:
-        """See Framing. A client of events says nothing; its kernel confirms what comes."""
+        """See Framing. A client of events sends nothing; its kernel acknowledges bytes."""
         before, now = self._unacknowledged + sent - self._sent, unacknowledged()
         self._sent, self._unacknowledged = sent, now
         return now == 0 or now < before
 
 
 class EventReader:
-    """Reads nothing: the one command is in the request. Any byte behind that ends the stream."""
+    """Reads nothing: the one command is in the request. Any further byte ends the stream."""
 
     unfinished: Final = False
 
@@ -116,7 +116,7 @@ class EventReader:
         self._has_begun = False
 
     def receive(self, data: bytes) -> Iterator[Incoming]:
-        """See Reader. The first item stands for the command."""
+        """See Reader. The first item represents the command."""
         if not self._has_begun:
             self._has_begun = True
             yield ""
@@ -125,7 +125,7 @@ class EventReader:
 
 
 class _EventResponses:
-    """What the client is told. Not part of the session, as in session.py."""
+    """The client's responses. Not part of the session, as in session.py."""
 
     __slots__ = ("_connection", "_framing", "_hub", "_stats")
 
@@ -165,7 +165,7 @@ class EventSession:
 
     __slots__ = ("_command", "_responses", "_slice", "_stats", "_subscriptions")
 
-    def __init__(  # noqa: PLR0913 -- one of each of what it is made of
+    def __init__(  # noqa: PLR0913 -- its parts
         self,
         connection: Connection,
         framing: EventFraming,
@@ -182,7 +182,7 @@ class EventSession:
         self._subscriptions = Subscriptions(connection, context, limits, self._responses)
 
     def begin_time_slice(self) -> None:
-        """The request was read, so that what it asks for may take a time slice."""
+        """Begin a time slice for the request."""
         self._slice.begin()
 
     async def receive(self, _message: str | bytes) -> None:

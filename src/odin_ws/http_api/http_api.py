@@ -1,4 +1,4 @@
-"""Plain HTTP requests: which resource they ask for, and what is checked before it is given."""
+"""Plain HTTP requests: the resource of each, and the checks before it is served."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ __all__ = ["HTTP_REJECTIONS", "HTTP_RESOURCES", "SNAPSHOT_PATH", "HttpApi"]
 EVENTS_PATH: Final = "/sse"
 SNAPSHOT_PATH: Final = "/snapshot"
 
-# What is given to clients and pages that may have it.
+# Resources for admitted clients and pages.
 _DATA_PATHS: Final = frozenset({EVENTS_PATH, SNAPSHOT_PATH})
 
 _PROBE_PATHS: Final = frozenset({"/", "/healthz"})
 
-# The names in metrics of what is answered without a connection.
+# Metric labels of requests that are served without a connection.
 HTTP_RESOURCES: Final = ("preflight", "probe", "snapshot")
 
-# The labels of what is rejected here and nowhere else; the metrics show each from the start.
+# The labels of rejections here; the metrics show each from the start.
 HTTP_REJECTIONS: Final = ("forbidden", *SNAPSHOT_REJECTIONS)
 
 
 class HttpApi:
-    """Answers requests that ask for no WebSocket.
+    """Serves requests without a WebSocket upgrade.
 
-    `is_ready`: whether a load balancer should send clients here; set by who knows the service.
-    `requests`: how many were answered without a connection, by resource.
+    `is_ready`: whether load balancers should send clients here; set by the service.
+    `requests`: how many were served without a connection, by resource.
 
     Args:
-        context: what subscriptions are made from.
-        origins: the web pages that may read what is answered.
+        context: of subscriptions.
+        origins: the web pages that may read responses.
         limits: of the subscriptions of one client.
         max_snapshot_bytes: of the messages of one snapshot.
-        max_id_bytes: of an event id, which comes back in a request head.
+        max_id_bytes: of an event id, which a client sends in a request header.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class HttpApi:
         self._formats = EventFormats(context.hub)
 
     def respond(self, request: HandshakeRequest) -> bytes | None:
-        """The answer to a probe or a preflight; None for what has to be admitted first.
+        """Return the response to a probe or a preflight; None for requests that need admission.
 
         Raises HTTPRejection.
         """
@@ -111,7 +111,7 @@ class HttpApi:
         return rejection_for_page(request, rejection, self._origins)
 
     async def snapshot(self, request: HandshakeRequest, grant: Grant) -> bytes:
-        """The answer to a request for a snapshot. Raises HTTPRejection."""
+        """Return the response to a snapshot request. Raises HTTPRejection."""
         command = await self._command(read_snapshot_query(request), grant)
         assert isinstance(command, Subscribe)
         headers = [("Cache-Control", "no-store"), *cors_headers(request, self._origins)]
@@ -124,7 +124,7 @@ class HttpApi:
     async def read_subscription(
         self, request: HandshakeRequest, grant: Grant
     ) -> tuple[EventQuery, Subscribe | Resume]:
-        """What a request for events asks for. Raises HTTPRejection."""
+        """Read the subscription of a request for events. Raises HTTPRejection."""
         query = read_event_query(request, self._catalogue)
         command = await self._command(query.command, grant)
         self._check_id(command.selection, query)
@@ -144,7 +144,7 @@ class HttpApi:
         return command
 
     def _check_id(self, selection: Selection, query: EventQuery) -> None:
-        """Check that an id of these topics can come back in a request."""
+        """Check that an id of these topics fits into a request header."""
         patterns = [one for several in selection.wanted.values() for one in several]
         topics = self._catalogue.topics_of(patterns)
         _, event_ids = self._formats.live(topics, query.frames, query.start)

@@ -19,7 +19,7 @@ __all__ = ["EVENT_STREAM", "rejection_for_page"]
 
 EVENT_STREAM: Final = "text/event-stream"
 
-# Those that may pass.
+# Statuses that may be temporary.
 _FOR_NOW: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 _RETRY_SECONDS: Final = 5
@@ -28,10 +28,10 @@ _RETRY_SECONDS: Final = 5
 def rejection_for_page(
     request: HandshakeRequest, rejection: HTTPRejection, origins: Origins
 ) -> HTTPRejection:
-    """A rejection that a page may read.
+    """Return a rejection that a page may read.
 
-    An EventSource never connects again after a status other than 200. So it gets a rejection that
-    may pass as an event, with the time after which it comes back by itself.
+    An EventSource never reconnects after a status other than 200. So it gets a temporary rejection
+    as an event, with its reconnect time.
     """
     headers = [*rejection.headers, *cors_headers(request, origins)]
     if rejection.status not in _FOR_NOW or not _is_event_source(request):

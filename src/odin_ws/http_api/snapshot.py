@@ -1,4 +1,4 @@
-"""GET /snapshot: the last message of each channel as one JSON text, with where to go on."""
+"""GET /snapshot: the last message of each channel as one JSON text, with positions to resume."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from odin_ws.time_slice import TimeSlice
 
 __all__ = ["SNAPSHOT_REJECTIONS", "Snapshots"]
 
-# So many are made or sent at once. Each takes the loop for up to 20 ms in time slices, and memory
-# until its client has read it.
+# Limit of snapshots that are built or sent at a time. Each uses the event loop for up to 20 ms in
+# time slices, and memory until its client has read it.
 _AT_ONCE: Final = 16
 
-# The labels of what is rejected here.
+# The labels of rejections here.
 SNAPSHOT_REJECTIONS: Final = ("max_snapshots", "not_ready", "snapshot_memory", "snapshot_too_large")
 
 
@@ -75,7 +75,7 @@ class Snapshots:
                 rejected.append((name, ErrorCode.FORBIDDEN, not_granted(missing)))
             else:
                 patterns += wanted
-        # In one step: everything up to the positions is in the snapshot, and nothing behind them.
+        # In one step: the snapshot has everything up to the positions and nothing after them.
         topics = stream.catalogue.topics_of(patterns)
         positions, ids = stream.positions_of(topics), stream.ids_of(topics)
         time_slice = TimeSlice(self._context.scans.wait_for_work_slice)

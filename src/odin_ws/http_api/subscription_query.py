@@ -43,10 +43,10 @@ _MAX_DIGITS: Final = 16
 
 @attrs.frozen
 class EventQuery:
-    """What a request for /sse asks for.
+    """The subscription of a request for /sse.
 
-    `command`: the text of the subscribe or resume. `start`: what the client resumes behind, None
-    for a new subscription. `snapshot`: whether the last message of each channel comes first.
+    `command`: the text of the subscribe or resume. `start`: the positions of a resume, None for a
+    new subscription. `snapshot`: whether the last message of each channel comes first.
     """
 
     command: str
@@ -68,7 +68,7 @@ def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQu
     if "max_rate" in query:
         data["max_rate"] = _rate(query["max_rate"])
     snapshot = _flag(query, "snapshot")
-    # A browser sends the id that it has seen last; the query has what the page began with.
+    # A browser sends its last id; the query has that of the page's start.
     text = request.headers.get("last-event-id") or query.get(_LAST_EVENT_ID, "")
     start = _start(text) if text else None
     if start is None:
@@ -77,7 +77,7 @@ def read_event_query(request: HandshakeRequest, catalogue: Catalogue) -> EventQu
             data["since_ms"] = _number(query, "since_ms")
         return EventQuery(_command("subscribe", data), Frames(frames), None, snapshot)
     snapshot = snapshot and start.in_snapshot
-    # A topic that the catalogue does not have any more is subscribed to by nobody.
+    # A topic that is no longer in the catalogue has no subscribers.
     known = {topic: own for topic, own in start.positions.items() if topic in catalogue.topics}
     data["positions"] = known
     data["ids"] = {topic: start.ids[topic] for topic in known if topic in start.ids}
@@ -92,7 +92,7 @@ def read_snapshot_query(request: HandshakeRequest) -> str:
 
 
 def _read_names(query: Mapping[str, str]) -> dict[str, list[str]]:
-    """The fields that are lists of names; commas stand between names."""
+    """Read the parameters that are lists of names, separated by commas."""
     return {
         field: [name for name in query[field].split(",") if name]
         for field in NAMES

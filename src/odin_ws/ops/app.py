@@ -31,10 +31,10 @@ def ops_app(
     stats: OpsStats | None = None,
     sampler: Sampler | None = None,
 ) -> Starlette:
-    """The pages of `pages_app`; one that costs is built at most once in `seconds`.
+    """Build the app of `pages_app`; expensive pages are built at most once in `seconds`.
 
-    `stats`: those of the ops port, where it counts too. `sampler`: of the service; without one the
-    console has no charts.
+    `stats`: counters of the ops port. `sampler`: of the service; without one the console has no
+    charts.
     """
     stats = OpsStats() if stats is None else stats
     pages = _Pages(service, seconds, stats, sampler or Sampler(service))
@@ -49,7 +49,7 @@ class _Pages(OpsPages):
         self._registry = metrics_registry(service, stats)
 
     async def ready(self, _request: Request) -> Response:
-        # Not shared: it costs nothing, and a load balancer has to see a drain at once.
+        # Not cached: it is cheap, and load balancers must see a drain at once.
         if (why := self._service.not_ready) is None:
             return PlainTextResponse("ready\n")
         return not_ready(why)

@@ -1,4 +1,4 @@
-"""/clients: connected clients and how far behind each is."""
+"""/clients: connected clients and the backlog of each."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from odin_ws.service import Service
 
 __all__ = ["ClientsPages", "InvalidQuery", "clients_report", "read_limit"]
 
-# A screenful; and what is still read at once, where 12,000 would be megabytes.
+# A screenful; and a limit that is readable, where 12,000 would be megabytes.
 _DEFAULT_LIMIT: Final = 20
 _MOST: Final = 1000
 
 
-# Of a thousand patterns a few tell what a client is for.
+# A few of a thousand patterns show the purpose of a client.
 _FIRST_PATTERNS: Final = 3
 
-# A report is built with this many connections, whichever limit is asked for: two shared pages
-# instead of a thousand, and the usual one stays small.
+# A report has one of these numbers of connections, whatever the limit: two cached reports instead
+# of a thousand, and the usual one stays small.
 _SIZES: Final = (_DEFAULT_LIMIT, _MOST)
 
 
@@ -42,7 +42,7 @@ _SLICE: Final = 200
 
 
 class InvalidQuery(ValueError):
-    """What stands behind the `?` is no question; the message says what is allowed."""
+    """The query string is invalid; the message says what is allowed."""
 
 
 def read_limit(query: Mapping[str, str]) -> int:

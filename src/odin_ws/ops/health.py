@@ -126,7 +126,7 @@ def _checks(service: Service) -> dict[str, Any]:
 
 
 def _problems(service: Service) -> list[dict[str, Any]]:
-    """What is not read while the rest is live; all of a topic where no partitions are named."""
+    """Return what is not read while the rest is live; whole topics have no partitions."""
     now = trio.current_time()
     return [
         {

@@ -25,16 +25,16 @@ _READ_BYTES: Final = 16 * 1024
 _PROMPT_READS: Final = 3
 _PAUSE_SECONDS: Final = 0.05
 
-# What a client that is sent a stream sends itself is dropped up to this; with more it is closed.
+# Bytes that a client may send during a stream; they are dropped, more close the connection.
 _STREAM_INPUT_BYTES: Final = 64 * 1024
 
-# After its answer a client is given this much to close first: a reset would take the answer away.
+# Time for a client to close first after its response: a reset would discard the response.
 _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 64 * 1024
 
 
 class BadRequest(Exception):
-    """The client sent something other than HTTP; it was answered 4xx where possible."""
+    """The client did not send valid HTTP; a 4xx was sent if possible."""
 
 
 @attrs.frozen
@@ -50,16 +50,16 @@ class StreamRules:
 
 
 class HttpExchange:
-    """Reads one request, has the app answer it, and ends the connection.
+    """Reads one request, sends the app's response, and closes the connection.
 
-    A response in one part is sent when the app has returned, so a client that reads slowly does not
-    hold the app. A response in several parts (ASGI's `more_body`) is a stream: the app waits for
-    each part to be taken, and nothing else is kept of it.
+    A response in one part is sent after the app has returned, so that a slow client does not block
+    the app. A response in several parts (ASGI's `more_body`) is a stream: the app waits until each
+    part is sent, and nothing is buffered.
 
     Args:
         stream: the connection.
-        app: what answers.
-        server: the address that the connection arrived at, if it has one.
+        app: the ASGI app.
+        server: the local address of the connection, if it has one.
         rules: for a stream.
     """
 
@@ -84,9 +84,9 @@ class HttpExchange:
         self._body = b""
 
     async def run(self) -> None:
-        """Serve the request; nothing where the client leaves without one.
+        """Serve the request; does nothing if the client disconnects before.
 
-        Raises BadRequest, trio.BrokenResourceError, and what the app raises, after its response
+        Raises BadRequest, trio.BrokenResourceError, and exceptions of the app after its response
         was sent.
         """
         try:
@@ -153,7 +153,7 @@ class HttpExchange:
         if self._has_body:
             await self._disconnected()
         else:
-            # Of a stream HEAD wants no more.
+            # HEAD ends after the head, also for a stream.
             await self._head_sent.wait()
         return {"type": "http.disconnect"}
 
@@ -203,7 +203,7 @@ class HttpExchange:
             await self._answer(HTTPStatus(self._start["status"]), self._start["headers"], body)
 
     async def _reject(self, error: h11.RemoteProtocolError) -> None:
-        """Answer 4xx with the reason, unless an answer was begun."""
+        """Send a 4xx with the reason, unless a response has begun."""
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             body = f"bad request: {error}\n".encode("ascii", "backslashreplace")
             headers = [(b"content-type", b"text/plain; charset=us-ascii")]
@@ -225,7 +225,7 @@ class HttpExchange:
         await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
 
     async def _linger(self) -> None:
-        """Half-close the connection; drop what the client sends while it reads the answer."""
+        """Half-close the connection; drop received bytes while the client reads the response."""
         await self._stream.send_eof()
         left = _LINGER_BYTES
         with trio.move_on_after(_LINGER_SECONDS):

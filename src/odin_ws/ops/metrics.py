@@ -1,7 +1,7 @@
 """/metrics: names, help and values of all Prometheus metrics.
 
-The hot path counts in plain integers and knows no metrics library. Names are the original
-server's where they still mean something.
+The hot path counts in plain integers and does not import the metrics library. Names are the
+original server's if they still apply.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from odin_ws.service import Service
 
 __all__ = ["build_info", "log_lines", "metrics_registry", "metrics_text", "ops_rejections"]
 
-# What a name is rejected with.
+# Error codes of rejected names.
 _OF_NAMES: Final = (
     ErrorCode.INVALID_CHANNEL,
     ErrorCode.UNKNOWN_TOPIC,
@@ -51,7 +51,7 @@ _OF_NAMES: Final = (
     ErrorCode.TOO_MANY_SUBSCRIPTIONS,
 )
 
-# What a client is told of a replay that cannot begin, in lower case.
+# Error codes of replays that cannot begin, in lower case.
 _NOT_AVAILABLE: Final = "not_available"
 
 
@@ -88,10 +88,10 @@ def ops_rejections(stats: OpsStats) -> Metric:
 
 
 def log_lines() -> Metric:
-    """What the log of this process has lost."""
+    """Return the counters of this process's log."""
     return _counter(
         "ws_log_lines_dropped",
-        "Log lines dropped, for nobody read them or they could not be written",
+        "Log lines dropped because stderr was not read or not writable",
         dropped_lines(),
     )
 
@@ -119,7 +119,7 @@ class _ServiceCollector(Collector):
         service, server = self._service, self._service.server
         stats = server.stats
         yield _counter("ws_connections", "Connections upgraded", stats.opened)
-        yield _gauge("ws_connections_active", "Connections open now", server.admission.active)
+        yield _gauge("ws_connections_active", "Open connections", server.admission.active)
         yield _gauge(
             "ws_sse_connections_active",
             "Of these, streams of Server-Sent Events",
@@ -127,22 +127,22 @@ class _ServiceCollector(Collector):
         )
         yield _gauge(
             "ws_connections_pending",
-            "Callers on their way in or out",
+            "Connections in the handshake or being closed",
             len(server.handshaker.limiter),
         )
         yield _gauge(
             "ws_read_scheduler_waiting",
-            "Connections with bytes that are to be read",
+            "Connections that wait for a read turn",
             service.read_scheduler.waiting,
         )
         yield _gauge(
             "ws_replays_waiting",
-            "Replays that wait to send their next messages",
+            "Replays that wait for a turn",
             service.read_scheduler.replaying,
         )
         yield _gauge(
             "ws_time_slices_waiting",
-            "Clients whose work waits for its next time slice",
+            "Clients whose command waits for a time slice",
             service.read_scheduler.working,
         )
         yield _gauge(
@@ -150,9 +150,9 @@ class _ServiceCollector(Collector):
         )
         yield _labelled_counter(
             "ws_connections_failed",
-            "Connections refused before the upgrade",
+            "Handshakes rejected",
             "reason",
-            # Each is there from the start: an alert on its rate needs a first zero.
+            # Each label exists from the start: an alert on its rate needs a first zero.
             dict.fromkeys(
                 (
                     *REQUEST_REJECTIONS,
@@ -167,22 +167,24 @@ class _ServiceCollector(Collector):
         )
         yield _labelled_counter(
             "ws_http_requests",
-            "Requests answered without a connection",
+            "HTTP requests without an upgrade",
             "resource",
             dict.fromkeys(HTTP_RESOURCES, 0) | server.http.requests,
         )
         disconnects = CounterMetricFamily(
-            "ws_disconnects", "Connections ended", labels=["reason", "initiated_by"]
+            "ws_disconnects", "Connections closed", labels=["reason", "initiated_by"]
         )
         for close in DisconnectReason:
             reason = close.value
             disconnects.add_metric([reason.label, reason.by], stats.closed[close])
         yield disconnects
-        yield _histogram("ws_connection_duration_seconds", "How long they lasted", stats.duration)
+        yield _histogram(
+            "ws_connection_duration_seconds", "Duration of connections", stats.duration
+        )
         yield _counter(
             "ws_slow_clients_disconnected", "Closed as slow", stats.closed[DisconnectReason.SLOW]
         )
-        yield _counter("ws_errors", "Connections ended by an error of ours", stats.errors)
+        yield _counter("ws_errors", "Connections closed by an internal error", stats.errors)
 
     def _tls(self) -> Iterator[Metric]:
         certificate = self._service.certificate
@@ -190,7 +192,7 @@ class _ServiceCollector(Collector):
         if certificate is not None and certificate.expires is not None:
             yield _gauge(
                 "ws_tls_certificate_expires_timestamp_seconds",
-                "When the first to expire of the certificates in WS_TLS_CERT does",
+                "Earliest expiry of the certificates in WS_TLS_CERT",
                 certificate.expires,
             )
 
@@ -218,25 +220,25 @@ class _ServiceCollector(Collector):
         jwt_verifier = self._service.server.authenticator.jwt_verifier
         yield _labelled_counter(
             "ws_jwt_rejected",
-            "Tokens that let nobody in, or that `auth` did not take",
+            "JWTs rejected in handshakes and `auth` commands",
             "reason",
             dict.fromkeys(JwtFault, 0) | (jwt_verifier.rejections if jwt_verifier else {}),
         )
         yield _gauge(
             "ws_jwt_keys",
-            "Keys that tokens are checked with",
+            "Keys that verify JWTs",
             jwt_verifier.key_count if jwt_verifier else 0,
         )
         jwks = jwt_verifier.jwks if jwt_verifier else None
         yield _labelled_counter(
             "ws_jwks_reads",
-            "Readings of WS_JWKS",
+            "Fetches of WS_JWKS",
             "result",
             jwks.results if jwks else dict.fromkeys(("read", "failed"), 0),
         )
         yield _gauge(
             "ws_revocations",
-            "Users and tokens that are revoked",
+            "Revoked users and JWTs",
             len(jwt_verifier.revocations) if jwt_verifier else 0,
         )
 
@@ -244,28 +246,30 @@ class _ServiceCollector(Collector):
         service = self._service
         sessions = service.server.stats.sessions
         yield _counter(
-            "ws_messages_sent", "Messages given to subscribers", service.hub.stats.messages_sent
+            "ws_messages_sent", "Messages sent to subscribers", service.hub.stats.messages_sent
         )
         yield _counter(
             "ws_messages_skipped",
-            "Messages that newer ones replaced, for subscribers to the latest or with a rate",
+            "Messages skipped by conflation or with a rate",
             service.hub.stats.messages_skipped,
         )
         yield _counter("ws_messages_received", "Commands from clients", sessions.commands)
         yield _labelled_counter(
             "ws_commands_rejected",
-            "Commands answered with an error",
+            "Commands rejected with an error",
             "code",
             dict.fromkeys(ErrorCode, 0) | sessions.rejected_commands,
         )
         yield _labelled_counter(
             "ws_names_rejected",
-            "Names in commands that did not take effect",
+            "Names rejected in commands",
             "code",
             dict.fromkeys(_OF_NAMES, 0) | sessions.rejected_names,
         )
         yield _counter(
-            "ws_rate_limited_messages", "Commands over a client's rate", sessions.rate_limited
+            "ws_rate_limited_messages",
+            "Commands above a client's rate limit",
+            sessions.rate_limited,
         )
         yield _counter("ws_bytes_sent", "Bytes written to sockets", service.bytes_sent())
         yield _counter("ws_bytes_received", "Bytes read from clients", service.bytes_received())
@@ -274,13 +278,15 @@ class _ServiceCollector(Collector):
         service = self._service
         maximum, active = service.settings.ws_max_connections, service.server.admission.active
         resources = service.resources
-        yield _gauge("ws_capacity_max_connections", "Connections that may be open", maximum)
+        yield _gauge("ws_capacity_max_connections", "Maximum number of connections", maximum)
         yield _gauge(
-            "ws_capacity_headroom_percent", "Share still free", 100 * (maximum - active) / maximum
+            "ws_capacity_headroom_percent",
+            "Free share of connections in percent",
+            100 * (maximum - active) / maximum,
         )
         yield _labelled_counter(
             "ws_capacity_rejections",
-            "Connections refused for want of room (503)",
+            "Connections rejected for lack of capacity (503)",
             "reason",
             dict.fromkeys(CAPACITY_REJECTIONS, 0) | service.server.admission.capacity_rejections,
         )
@@ -288,19 +294,23 @@ class _ServiceCollector(Collector):
         yield _gauge("ws_memory_bytes", "Memory of the container", resources.memory_bytes)
         yield _gauge(
             "ws_memory_reusable_bytes",
-            "Of that, free within the process; it does not count against the limit",
+            "Part of it that is free within the process; does not count against the limit",
             resources.memory_reusable,
         )
-        yield _gauge("ws_memory_limit_bytes", "Memory allowed", resources.memory_limit)
+        yield _gauge("ws_memory_limit_bytes", "Memory limit", resources.memory_limit)
         yield _gauge(
-            "ws_cpu_usage_percent", "CPU in use, of WS_CPU_LIMIT or one core", resources.cpu_percent
+            "ws_cpu_usage_percent",
+            "CPU usage in percent of WS_CPU_LIMIT or one core",
+            resources.cpu_percent,
         )
         yield _histogram(
             "ws_event_loop_delay_seconds", "How late due tasks run", resources.loop.delays
         )
         count, seconds = pauses()
-        yield _counter("ws_pauses", "Times the process did not run for over half a second", count)
-        yield _counter("ws_paused_seconds", "By how much deadlines were extended for that", seconds)
+        yield _counter("ws_pauses", "Pauses of the process of over half a second", count)
+        yield _counter(
+            "ws_paused_seconds", "Time by which deadlines were extended for pauses", seconds
+        )
         yield log_lines()
 
     def _kafka(self) -> Iterator[Metric]:
@@ -314,19 +324,19 @@ class _ServiceCollector(Collector):
         )
         yield _labelled_counter(
             "ws_kafka_messages_failed",
-            "Records passed by",
+            "Records skipped as invalid",
             "reason",
             dict.fromkeys(InvalidRecord, 0) | stats.invalid_records,
         )
         yield _labelled_counter(
             "ws_dead_letters",
-            "Records for KAFKA_DEAD_LETTER_TOPIC: dropped for want of room, failed in Kafka",
+            "Records for KAFKA_DEAD_LETTER_TOPIC: written, dropped (queue full), failed",
             "result",
             attrs.asdict(self._service.dead_letters),
         )
         yield _counter(
             "ws_kafka_unknown_event_types",
-            "Records delivered whose type their topic does not list",
+            "Records delivered with an event type that the catalogue lacks",
             stats.unknown_types,
         )
         yield _counter(
@@ -340,7 +350,7 @@ class _ServiceCollector(Collector):
             source_status.held_partitions,
         )
         troubled = GaugeMetricFamily(
-            "ws_kafka_partitions_not_read", "Partitions in trouble, by topic", labels=["topic"]
+            "ws_kafka_partitions_not_read", "Partitions with a problem, by topic", labels=["topic"]
         )
         for topic in self._service.hub.stream.topics:
             several = (one for one in source_status.problems if one.topic == topic)
@@ -367,26 +377,22 @@ class _ServiceCollector(Collector):
             hub.stats.filter_comparisons,
         )
         backlogs = self._service.backlogs()
-        yield _gauge(
-            "ws_send_queue_backlog_bytes", "Bytes waiting in all send queues", sum(backlogs)
-        )
+        yield _gauge("ws_send_queue_backlog_bytes", "Bytes in all send queues", sum(backlogs))
         yield _gauge(
             "ws_send_queue_backlog_max_bytes",
-            "Bytes waiting in the fullest outbox",
+            "Bytes in the fullest send queue",
             backlogs[-1] if backlogs else 0,
         )
 
     def _past(self) -> Iterator[Metric]:
         hub, replays = self._service.hub, self._service.server.replays
-        yield _gauge("ws_history_messages", "Messages kept for replays", len(hub.history))
-        yield _gauge("ws_history_bytes", "Memory that they take", hub.history.size)
-        yield _gauge(
-            "ws_snapshot_channels", "Channels whose last message is kept", len(hub.snapshots)
-        )
-        yield _gauge("ws_replays_active", "Replays under way, or waiting", replays.active)
+        yield _gauge("ws_history_messages", "Messages in history", len(hub.history))
+        yield _gauge("ws_history_bytes", "Memory of history", hub.history.size)
+        yield _gauge("ws_snapshot_channels", "Channels in the snapshot cache", len(hub.snapshots))
+        yield _gauge("ws_replays_active", "Replays running or waiting", replays.active)
         yield _labelled_counter(
             "ws_replays",
-            "Replays begun, or rejected for want of Kafka",
+            "Replays started or rejected",
             "result",
             dict.fromkeys((RECOVERED, *LossReason), 0)
             | replays.results
@@ -394,35 +400,39 @@ class _ServiceCollector(Collector):
         )
         yield _labelled_counter(
             "ws_replayed_messages",
-            "Messages replayed, by where they came from",
+            "Messages replayed, by source",
             "from",
             {"history": replays.from_history, "log": replays.from_log},
         )
 
     def _scans(self) -> Iterator[Metric]:
         scans, history = self._service.server.scans.stats, self._service.hub.history
-        yield _counter("ws_scans", "Forward scans of the log begun", scans.started)
-        yield _gauge("ws_scans_active", "Scans that run now", scans.active)
-        yield _gauge("ws_scan_clients", "Clients on a scan", scans.clients)
-        yield _gauge("ws_scan_clients_waiting", "Clients that wait for a scan", scans.waiting)
+        yield _counter("ws_scans", "Scans of the log started", scans.started)
+        yield _gauge("ws_scans_active", "Running scans", scans.active)
+        yield _gauge("ws_scan_clients", "Clients attached to scans", scans.clients)
+        yield _gauge("ws_scan_clients_waiting", "Clients waiting for a scan", scans.waiting)
         yield _counter(
             "ws_scan_records", "Records read from the log, each once per scan", scans.records
         )
         yield _counter(
-            "ws_scan_records_matched", "Those that a client on the scan wants", scans.matched
+            "ws_scan_records_matched", "Records of scans that match a client", scans.matched
         )
         yield _counter(
             "ws_scan_cpu_seconds",
-            "CPU time of finding out who wants each record and decoding those wanted",
+            "CPU time of matching and decoding records in scans",
             scans.seconds,
         )
         yield _counter(
-            "ws_scan_clients_detached", "Clients that held their scan up", scans.detached
+            "ws_scan_clients_detached",
+            "Clients detached because they delayed their scan",
+            scans.detached,
         )
-        yield _counter("ws_scans_failed", "Scans ended since Kafka did not answer", scans.failed)
+        yield _counter(
+            "ws_scans_failed", "Scans failed because Kafka did not respond", scans.failed
+        )
         yield _counter(
             "ws_history_pins_broken",
-            "Pins of the history broken since it had grown to twice its size",
+            "Pins of history broken because it reached twice its size",
             history.broken_pins,
         )
 

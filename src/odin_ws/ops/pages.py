@@ -24,7 +24,7 @@ from odin_ws.ops.stats import OpsStats
 
 __all__ = ["OpsPages", "not_ready", "pages_app"]
 
-# What `/` says to whoever does not ask for HTML.
+# The response of `/` without HTML.
 _INDEX: Final = f"""\
 odin-ws {__version__}, Python {platform.python_version()}
 /health
@@ -37,7 +37,7 @@ odin-ws {__version__}, Python {platform.python_version()}
 
 
 class OpsPages(ABC):
-    """What an instance says of itself. A page that costs is built at most once in `seconds`."""
+    """The pages of an instance. Expensive ones are built at most once in `seconds`."""
 
     def __init__(self, seconds: float, subscribers: SubscribersPort, workers: int = 0) -> None:
         self._health = PageCache(self._build_health, seconds)
@@ -47,7 +47,7 @@ class OpsPages(ABC):
         self._console = ConsoleEvents(self.console_report, workers, seconds, subscribers.origins)
 
     async def index(self, request: Request) -> Response:
-        """The console for a browser; for others the version, and where the other pages are."""
+        """The console for browsers; otherwise the version and the list of pages."""
         if wants_html(request.headers):
             return console_page(request, self._subscribers.host)
         return PlainTextResponse(_INDEX)
@@ -57,21 +57,21 @@ class OpsPages(ABC):
         return static_file(request)
 
     async def console_json(self, request: Request) -> Response:
-        """What the console shows, once."""
+        """The console's data, once."""
         return await self._console.report(request)
 
     async def console_events(self, request: Request) -> Response:
-        """What the console shows, as a stream."""
+        """The console's data, as a stream."""
         return await self._console.stream(request)
 
     @abstractmethod
     async def console_report(
         self, parts: Collection[str], after: int, worker: int | None
     ) -> dict[str, Any]:
-        """Build what the console shows, of all workers together if `worker` is None."""
+        """Build the console's data, of all workers together if `worker` is None."""
 
     async def live(self, _request: Request) -> Response:
-        """The process answers."""
+        """The process responds."""
         return PlainTextResponse("live\n")
 
     @abstractmethod
@@ -120,9 +120,9 @@ class OpsPages(ABC):
 
 
 def pages_app(pages: OpsPages, ops_auth: OpsAuth, stats: OpsStats) -> Starlette:
-    """Return the app of these pages, behind the checks of every request.
+    """Return the app of these pages, behind the request checks.
 
-    `stats`: where rejected requests are counted.
+    `stats`: counts rejected requests.
     """
     return Starlette(
         routes=[
@@ -142,5 +142,5 @@ def pages_app(pages: OpsPages, ops_auth: OpsAuth, stats: OpsStats) -> Starlette:
 
 
 def not_ready(why: str) -> Response:
-    """Return the answer of an instance to which nobody should connect."""
+    """Return the response of an instance that is not ready."""
     return PlainTextResponse(f"not ready: {why}\n", HTTPStatus.SERVICE_UNAVAILABLE)

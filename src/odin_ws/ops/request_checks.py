@@ -22,8 +22,8 @@ __all__ = ["OpsAuth", "protection", "wants_html"]
 # The page of the console; its files are the same everywhere, so a token is not needed for them.
 _INDEX: Final = "/"
 
-# Probes of orchestrators and load balancers carry no secrets and use any name; these two pages
-# answer one word.
+# Probes of orchestrators and load balancers send no token and use any name; these two pages have
+# one word.
 _OPEN: Final = frozenset({"/health/live", "/health/ready"})
 
 _SCHEME: Final = "bearer "
@@ -31,7 +31,7 @@ _SCHEME: Final = "bearer "
 # WS_OPS_HOSTS=* allows every name.
 _ANY: Final = "*"
 
-# Values of Sec-Fetch-Site that are answered: a page of this port, or an address typed in.
+# Accepted values of Sec-Fetch-Site: a page of this port, or a typed address.
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 
 # Answers of the pages themselves that are rejections, by status; 503 is a page's content.
@@ -47,18 +47,18 @@ _REASONS: Final = {
 
 @attrs.frozen
 class OpsAuth:
-    """Which requests the ops port answers."""
+    """Which requests the ops port accepts."""
 
     hosts: frozenset[str] = frozenset()
-    """Names and addresses that a Host header may have, beside loopback and the address that the
-    connection arrived at; lower case."""
+    """Allowed names and addresses in a Host header, besides loopback and the connection's local
+    address; lower case."""
     token: Secret | None = None
-    """The bearer token. With a token any Host is answered: a page in a browser that reached this
-    port by DNS rebinding has no token, and no browser adds one by itself."""
+    """The bearer token. With a token any Host is accepted: a page that reaches this port by DNS
+    rebinding has no token, and browsers do not add one."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """As settings give it; the host of WS_OPS_ADDR is allowed where it is one."""
+        """Return the rules of the settings; includes the host of WS_OPS_ADDR if it is a name."""
         bound = {settings.ws_ops_addr.host} - {""}
         return cls(
             frozenset(host_name(host) for host in {*settings.ws_ops_hosts, *bound}),
@@ -72,7 +72,7 @@ def protection(ops_auth: OpsAuth, stats: OpsStats) -> list[Middleware]:
 
 
 class Guard:
-    """Rejects requests that the pages must not answer, and counts every rejection."""
+    """Rejects requests that must not reach the pages, and counts every rejection."""
 
     def __init__(self, app: ASGIApp, ops_auth: OpsAuth, stats: OpsStats) -> None:
         self._app = app
@@ -104,7 +104,7 @@ class Guard:
             text = "this Host is not allowed: loopback, this address, and WS_OPS_HOSTS are\n"
             return "bad_host", PlainTextResponse(text, HTTPStatus.FORBIDDEN)
         if _is_cross_site(headers) and not (is_page and _is_navigation(headers)):
-            text = "requests of other sites' pages are not answered\n"
+            text = "cross-site requests are rejected\n"
             return "cross_site", PlainTextResponse(text, HTTPStatus.FORBIDDEN)
         if self._token is not None and not (is_file or _has_token(headers, self._token)):
             text = "a bearer token is needed: WS_OPS_TOKEN\n"
@@ -123,17 +123,17 @@ class Guard:
 
 
 def wants_html(headers: Headers) -> bool:
-    """Whether a browser asks for a page."""
+    """Whether a browser requests a page."""
     return "text/html" in headers.get("accept", "")
 
 
 def _is_navigation(headers: Headers) -> bool:
-    """Whether a link of another site is followed; such a site sees nothing of the answer."""
+    """Whether it follows a link of another site, which cannot read the response."""
     return headers.get("sec-fetch-mode", "") == "navigate" and "origin" not in headers
 
 
 def _is_cross_site(headers: Headers) -> bool:
-    """Whether a page of another origin has made a request, as far as its browser says."""
+    """Whether a page of another origin sent the request, according to the browser."""
     if headers.get("sec-fetch-site", "none").lower() not in _OWN_SITES:
         return True
     origin = headers.get("origin")

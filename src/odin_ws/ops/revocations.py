@@ -22,14 +22,14 @@ log = structlog.get_logger("odin_ws.ops")
 # Two names and a number.
 _MAX_BYTES: Final = 4096
 
-# The last second that every JSON parser keeps as it is.
+# The last second that every JSON parser preserves.
 _LATEST: Final = 1 << 53
 
 _FIELDS: Final = {"user", "token_id", "until"}
 
 
 class _BadRequest(ValueError):
-    """What was posted is no revocation; the message says what one is."""
+    """The body is not a valid revocation; the message says what one is."""
 
 
 @attrs.frozen
@@ -39,7 +39,7 @@ class _Order:
 
 
 async def revoke(service: Service, request: Request) -> Response:
-    """Carry out what was posted, and say how many connections that closed."""
+    """Revoke a user or JWT; responds with the number of closed connections."""
     jwt_verifier = service.server.authenticator.jwt_verifier
     if service.settings.ws_ops_token is None:
         return revocation_disabled()
@@ -60,8 +60,8 @@ async def revoke(service: Service, request: Request) -> Response:
 
 
 def revocation_disabled() -> Response:
-    """The answer where there is no ops token."""
-    return _reject(HTTPStatus.FORBIDDEN, "WS_OPS_TOKEN is not set: nobody may revoke")
+    """Return the response without WS_OPS_TOKEN."""
+    return _reject(HTTPStatus.FORBIDDEN, "WS_OPS_TOKEN is not set: revocation is disabled")
 
 
 def _told(order: _Order) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _reject(status: HTTPStatus, text: str) -> Response:
 
 
 async def read_body(request: Request) -> bytes:
-    """What was posted, or its beginning where that is more than a revocation has."""
+    """Return the body, or its beginning if it is larger than a revocation."""
     body = b""
     async for chunk in request.stream():
         # To its end, as HTTP wants it, but not kept.

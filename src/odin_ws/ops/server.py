@@ -53,18 +53,18 @@ class OpsLimits:
     connections: int = 64
     """Open connections; one more closes the oldest of the address that has most of them."""
     seconds: float = 10.0
-    """Time of a connection, from its accept to the last byte of the answer; of a stream, to its
+    """Timeout of a connection, from accept to the last byte of the response; of a stream, to its
     first byte, and then for each part."""
     streams: int = 16
-    """Streaming responses at once; one more ends the oldest of the address that has most of them,
-    so that an operator's console is not kept out by forgotten ones."""
+    """Limit of streams; one more ends the oldest stream of the address with most of them, so that
+    forgotten consoles do not lock out an operator."""
     rate: float = 200.0
-    """Connections accepted per second; the others wait in the kernel's queue."""
+    """Connections accepted per second; the rest waits in the kernel's queue."""
     burst: float = 64.0
-    """Connections accepted at once."""
+    """Connections accepted in a burst."""
     queue: int = 128
-    """Connections that wait in the kernel's queue; the kernel lets the others try again. It is
-    emptied within a second, so a probe is not behind thousands that say nothing."""
+    """Backlog of the kernel's queue; beyond it the kernel makes clients retry. It is emptied within
+    a second, so a probe does not wait behind thousands of silent connections."""
 
 
 class OpsServer:
@@ -76,7 +76,7 @@ class OpsServer:
         self._limits = limits or OpsLimits()
         # In the order of their accept, each with the address it came from.
         self._open: dict[trio.CancelScope, str] = {}
-        # Those of them whose answer is a stream, in the order in which it began.
+        # The connections with a stream, oldest stream first.
         self._streams: dict[trio.CancelScope, str] = {}
 
     @property
@@ -102,7 +102,7 @@ class OpsServer:
                 if error.errno not in _EXHAUSTED:
                     raise
                 if not exhausted:
-                    log.error(  # noqa: TRY400 -- the reason says it all
+                    log.error(  # noqa: TRY400 -- the reason is enough
                         "ops port cannot accept: raise the limit of descriptors or memory",
                         reason=error.strerror,
                     )
@@ -125,7 +125,7 @@ class OpsServer:
             except OSError:  # it is gone already
                 return
             if not await self.serve(stream, peer[0], server):
-                # It may never read what the kernel holds for it.
+                # The client may never read what is in the kernel's buffer.
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
 
     async def serve(
@@ -158,17 +158,17 @@ class OpsServer:
             log.debug("bad request", problem=str(problem))
         except trio.BrokenResourceError:
             log.debug("ops connection lost before the response")
-        except Exception:  # the boundary: one page's bug is not the others'
+        except Exception:  # the boundary: one page's bug must not end others
             self._stats.rejected["error"] += 1
             log.exception("ops request failed")
 
     @contextmanager
     def _place(self, peer: str) -> Iterator[trio.CancelScope]:
-        """Hold one of the places for the length of the block, which is cancelled if it is lost.
+        """Hold a place during the block, which is cancelled if the place is lost.
 
-        When all places are taken the oldest connection loses its own: a probe is answered within
-        milliseconds, and connections that send nothing or read nothing get old. The address with
-        most connections loses one, so a crowd from one address does not take the places of others.
+        When all places are taken, the address with most connections loses its oldest one: probes
+        are served within milliseconds, silent connections get old, and a crowd from one address
+        does not displace others.
         """
         if len(self._open) >= self._limits.connections:
             _end_oldest(self._open)

@@ -59,7 +59,7 @@ def assert_sequence(messages: Messages, first: int = 1) -> None:
 def assert_delivered(
     messages: Messages, records: Iterable[Record], catalogue: Catalogue | None = None
 ) -> None:
-    """Assert that `messages` are these records and no others: each once, in order per partition."""
+    """Assert that `messages` are exactly these records: each once, in order per partition."""
     expected: dict[TopicPartition, list[int]] = defaultdict(list)
     for record in records:
         expected[TopicPartition(record.topic, record.partition)].append(record.offset)
@@ -86,9 +86,9 @@ def assert_offsets(received: Offsets, expected: Offsets) -> None:
 
 
 def assert_positions(positions: Mapping[str, Mapping[Any, int]], records: Iterable[Record]) -> None:
-    """Assert that `positions`, as an ack has them, are behind the last of `records`.
+    """Assert that `positions`, in the form of an ack, follow the last of `records`.
 
-    Partitions without one of these records are not compared.
+    Does not compare partitions without one of these records.
     """
     expected: dict[TopicPartition, int] = {}
     for record in records:

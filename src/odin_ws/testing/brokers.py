@@ -54,7 +54,7 @@ STOP_SECONDS = 15
 # Writing the metadata directory takes a second, most of it the start of the Java machine.
 FORMAT_SECONDS = 60
 
-# Sixteen bytes of any value. Every cluster is a single node that talks to nobody.
+# Any sixteen bytes: every cluster is a single node without peers.
 CLUSTER_ID: Final = base64.urlsafe_b64encode(b"odin-ws-testing!").rstrip(b"=").decode()
 
 SCRAM_MECHANISMS: Final = ("SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -82,7 +82,7 @@ class BrokerListener:
 
 @attrs.frozen
 class BrokerListeners:
-    """The ways into an Apache Kafka beside the plain one: listeners by their names.
+    """Additional listeners of an Apache Kafka, by their names.
 
     `scram_users`: passwords by user, written when the broker's directory is formatted.
     """
@@ -117,14 +117,15 @@ class Broker:
         return self._process.pid
 
     async def start(self) -> None:
-        """Start it, and return when it answers the Kafka protocol.
+        """Start the broker; returns when it responds to the Kafka protocol.
 
         Raises:
-            BrokerFailed: the port is taken, or it ended, or was not ready in `READY_SECONDS`.
+            BrokerFailed: the port is in use, or the broker exited or was not ready in
+            `READY_SECONDS`.
         """
-        # Else the answer of whoever has the port would pass for this broker's.
+        # Otherwise the response of another process on the port would pass for this broker's.
         if not is_free(self.port):
-            raise BrokerFailed(f"somebody listens on {self.bootstrap} already")
+            raise BrokerFailed(f"{self.bootstrap} is in use")
         await self._process.start()
         with trio.move_on_after(READY_SECONDS):
             while self._process.running:
@@ -132,7 +133,7 @@ class Broker:
                     return
                 await trio.sleep(POLL_SECONDS)
         if self._process.running:
-            why = f"did not answer on {self.bootstrap} within {READY_SECONDS} s"
+            why = f"did not respond on {self.bootstrap} within {READY_SECONDS} s"
             await self._process.kill()
         else:
             why = f"ended with status {await self._process.wait()} before it was ready"
@@ -143,7 +144,7 @@ class Broker:
         await self._process.end(STOP_SECONDS)
 
     async def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill the broker, as a crash does."""
         await self._process.kill()
 
     async def wait(self) -> int:
@@ -151,11 +152,11 @@ class Broker:
         return await self._process.wait()
 
     def pause(self) -> None:
-        """Freeze it: connections stay open, nothing is answered."""
+        """Freeze the broker: connections stay open, without responses."""
         self._process.pause()
 
     def unpause(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue after `pause`."""
         self._process.unpause()
 
 
@@ -187,7 +188,7 @@ class ApacheKafka(Broker):
         super().__init__(ChildProcess(command, directory / "kafka.log"), port)
 
     def address(self, listener: str) -> str:
-        """Where one of its other listeners is, as host:port."""
+        """Return the address of another listener as host:port."""
         return f"{LOOPBACK}:{self._ports[listener]}"
 
     async def start(self) -> None:
@@ -222,11 +223,11 @@ async def format_storage(java: list[str], properties: Path, more: Sequence[str] 
 
 @asynccontextmanager
 async def embedded_broker(port: int | None = None) -> AsyncIterator[Broker]:
-    """Run Tansu, in memory: what it holds is gone when it stops.
+    """Run Tansu in memory: its records are gone when it stops.
 
     Raises:
         BrokerUnavailable: the extra `demo` is missing, or has no binary for this machine.
-        BrokerFailed: it does not start.
+        BrokerFailed: the broker does not start.
     """
     binary = await trio.to_thread.run_sync(_tansu)
     port = free_ports(1)[0] if port is None else port
@@ -273,7 +274,7 @@ async def _run(broker: Broker) -> AsyncIterator[None]:
         await broker.start()
         yield
     finally:
-        # Bounded by STOP_SECONDS; a cancelled test must not leave a broker behind.
+        # Bounded by STOP_SECONDS; a cancelled test must not leave a broker running.
         with trio.CancelScope(shield=True):
             await broker.stop()
 
@@ -321,10 +322,10 @@ def _properties(port: int, controller_port: int, data: Path) -> dict[str, str]:
         "log.dirs": str(data),
         # A misspelt topic should fail a test and not come into being.
         "auto.create.topics.enable": "false",
-        # A broker that was killed is let in again once its old session is over; 9 s by default.
+        # A killed broker may rejoin after its old session; 9 s by default.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
-        # The first member of a group need not wait for others.
+        # The first member of a group does not wait for others.
         "group.initial.rebalance.delay.ms": "0",
         **dict.fromkeys(one_copy, "1"),
     }
@@ -381,7 +382,8 @@ def _main(kind: str, port: int | None, libs: Path) -> None:
             trio.run(_foreground, running)
         except* (BrokerUnavailable, BrokerFailed) as errors:
             reasons += map(str, errors.exceptions)
-        # Out here, for what is raised in `except*` is wrapped, and click would not know it.
+        # Outside of `except*`, which wraps exceptions that it raises: click would not recognize
+        # them.
         if reasons:
             raise click.ClickException("\n".join(reasons))
 

@@ -1,7 +1,7 @@
-"""Three Apache Kafka brokers that elect leaders, lose one of themselves, and know users.
+"""Three Apache Kafka brokers with leader elections, failures and users.
 
-Each node is broker and controller: any one of the three can be lost, and the other two go on.
-Clients of a test that may do everything use `bootstrap`; a user with ACLs uses `user_bootstrap`.
+Each node is broker and controller: the cluster tolerates the loss of any one of the three. Clients
+with all permissions use `bootstrap`; users with ACLs use `user_bootstrap`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NODES: Final = (1, 2, 3)
 # A node with a hundred partitions stays below 300 MB.
 HEAP: Final = "-Xmx384m"
 
-# Records of 5 MB, with room for what a batch adds.
+# Records of 5 MB and the overhead of a batch.
 MESSAGE_BYTES: Final = 8 << 20
 
 _LOGIN: Final = "org.apache.kafka.common.security.plain.PlainLoginModule required"
@@ -65,10 +65,10 @@ class ClusterNode(Broker):
         return self._process.running
 
     async def start(self) -> None:
-        """Start it, and return when the cluster counts it as alive.
+        """Start the node; returns when the cluster counts it as alive.
 
         Raises:
-            BrokerFailed: as `Broker.start`, or the other nodes do not take it.
+            BrokerFailed: as `Broker.start`, or the other nodes do not accept it.
         """
         await super().start()
         with trio.move_on_after(READY_SECONDS):
@@ -142,11 +142,11 @@ class ApacheCluster:
         )
 
     async def stop(self) -> None:
-        """Stop all nodes at once, in order, or kill those that take too long."""
+        """Stop all nodes in parallel; kills slow ones."""
         await self._each([node.stop for node in self.nodes.values()])
 
     async def kill(self) -> None:
-        """End all nodes at once, as a power cut would."""
+        """Kill all nodes at once, as a power cut does."""
         await self._each([node.kill for node in self.nodes.values()])
 
     async def _each(self, calls: list[Callable[[], Awaitable[None]]]) -> None:
@@ -162,11 +162,11 @@ async def apache_cluster(
     config: Mapping[str, str] | None = None,
     users: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ApacheCluster]:
-    """Run three Apache Kafka brokers from the jars in `libs`, with all they write in `directory`.
+    """Run three Apache Kafka brokers from the jars in `libs`, with all their files in `directory`.
 
-    `config` holds broker settings that go before the ones given here; `users` passwords by name.
-    A user has no right until an ACL gives it one. Topics get three replicas, of which two have to
-    be in sync (`min.insync.replicas`).
+    `config`: broker settings that override the ones here; `users`: passwords by name. A user has no
+    permission without an ACL. Topics have three replicas, of which two must be in sync
+    (`min.insync.replicas`).
 
     Raises:
         BrokerUnavailable: Java or the jars are missing.
@@ -177,8 +177,8 @@ async def apache_cluster(
         await cluster.start()
         yield cluster
     finally:
-        # Nothing of what they hold is needed: a kill is bounded by the kernel's work. A cancelled
-        # test must not leave brokers behind.
+        # Their data is not needed: a kill is bounded by the kernel's work. A cancelled test must
+        # not leave brokers running.
         with trio.CancelScope(shield=True):
             await cluster.kill()
 
@@ -222,7 +222,7 @@ def _properties(
         "listener.name.users.sasl.enabled.mechanisms": "PLAIN",
         "listener.name.users.plain.sasl.jaas.config": f"{_LOGIN}{accounts};",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        # The nodes themselves, and whoever comes by the plain listener.
+        # The nodes themselves, and clients of the plain listener.
         "super.users": "User:ANONYMOUS",
         "log.dirs": str(node.data),
         "auto.create.topics.enable": "false",
@@ -239,7 +239,7 @@ def _properties(
         # A node that is gone is replaced after 3 s and not after 9 s.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
-        # A follower that does not follow holds up `acks=all` for so long; 30 s by default.
+        # Bounds how long a slow follower delays `acks=all`; 30 s by default.
         "replica.lag.time.max.ms": "5000",
         "group.initial.rebalance.delay.ms": "0",
         "message.max.bytes": str(MESSAGE_BYTES),

@@ -24,8 +24,8 @@ _NAMES: Final = (
     *("BALDR", "NJORD", "SKADI", "YMIR"),
 )
 
-# How often an event type comes in one round of the deck; one time where nothing is said. Trades
-# and what follows from them are most of the platform's traffic.
+# How often an event type occurs in one round of the deck; once by default. Trades and their
+# consequences are most of the platform's traffic.
 _SHARES: Final[Mapping[str, int]] = {
     "TRADE_EXECUTED": 8,
     "BUY_COMPLETED": 5,
@@ -74,16 +74,16 @@ def token_names(count: int, names: Sequence[str] = _NAMES) -> tuple[str, ...]:
 class EventGenerator:
     """Generates events for `tokens`, of the event types of `catalogue`, in its topics' formats.
 
-    The section `[demo]` of the catalogue says which fields an event type has; Odin's own types
-    need no rule, and other types without one have a random number.
-    Event types come as cards from a shuffled deck: all of them appear in every round of it, 52
-    events with Odin's catalogue. The first tokens are the most traded ones.
+    The section `[demo]` of the catalogue lists the fields of event types; Odin's own types need no
+    rule, and other types without one have a random number.
+    Event types are drawn from a shuffled deck: all of them occur in every round of it, 52 events
+    with Odin's catalogue. The first tokens are traded most.
     """
 
     def __init__(
         self, tokens: Sequence[str], seed: int, catalogue: Catalogue | None = None
     ) -> None:
-        self._random = Random(seed)  # noqa: S311 -- events are made up, not guarded
+        self._random = Random(seed)  # noqa: S311 -- test data, no secrets
         self._catalogue = catalogue or default_catalogue()
         wallets = [_wallet(self._random) for _ in range(_WALLETS)]
         self._tokens = {name: _Token(name, self._random, wallets) for name in tokens}
@@ -124,7 +124,7 @@ class EventGenerator:
 
 
 class _Token:
-    """What has been made up about one token; every event goes on from there."""
+    """The state of one token, which its next events continue."""
 
     def __init__(self, name: str, random: Random, wallets: Sequence[str]) -> None:
         self.name = name
@@ -292,7 +292,7 @@ def _trending(token: _Token) -> Data:
 def _balance_updated(token: _Token) -> Data:
     wallet = token.wallet()
     before = token.balances.get(wallet, 0.0)
-    # Nobody spends what he does not have.
+    # A wallet spends no more than it has.
     change = max(token.random.choice((1, -1)) * token.amount(), -before) or token.amount()
     token.balances[wallet] = balance = round(before + change, 2)
     return {"balance": balance, "change": round(change, 2), "wallet": wallet}

@@ -21,9 +21,9 @@ __all__ = [
 
 
 def read_slowly(client: ScenarioClient, bytes_per_second: float) -> None:
-    """Let a client's network bring so many bytes per second; 0 for none at all.
+    """Limit a client's network to this many bytes per second; 0 for none.
 
-    Connect it with a small `capacity`: the network holds so much before the server has to wait.
+    Connect the client with a small `capacity`, the bytes that the network buffers.
     """
     client.stream.throttle(bytes_per_second)
 
@@ -34,7 +34,7 @@ def go_half_open(client: ScenarioClient) -> None:
 
 
 def tear_next_frame(client: ScenarioClient, after: int = 3) -> None:
-    """Break the connection off after so many bytes of what the client sends next."""
+    """Break the connection after this many bytes of the client's next send."""
     client.stream.tear(after)
 
 
@@ -51,7 +51,7 @@ def stalled_broker(scenario: Scenario, reason: str = "the broker is away") -> It
 
 
 def cut_log(log: MemoryLog, record: Record) -> None:
-    """Delete a record and those behind it in its partition, as an unclean leader election does."""
+    """Delete a record and all later ones in its partition, as an unclean leader election does."""
     log.truncate(record.topic, record.partition, record.offset)
 
 

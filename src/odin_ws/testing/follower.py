@@ -42,7 +42,7 @@ def wanted(
     starts: Positions,
     catalogue: Catalogue | None = None,
 ) -> dict[TopicPartition, list[int]]:
-    """Return by partition the offsets of the records that match, behind `starts`, in order."""
+    """Return by partition the offsets of the records that match after `starts`, in order."""
     topics = (catalogue or default_catalogue()).topics
     found: dict[TopicPartition, list[int]] = defaultdict(list)
     asked = set(patterns)
@@ -57,7 +57,7 @@ def wanted(
 
 @attrs.define
 class Interest:
-    """A pattern, from the positions behind which it was acknowledged to those where it ended."""
+    """A pattern, with the positions at which its subscription started and ended."""
 
     pattern: str
     starts: dict[TopicPartition, int]
@@ -77,10 +77,10 @@ class Interest:
 
 
 class Follower:
-    """A client that subscribes the first time, and resumes from its positions from then on.
+    """A client that subscribes first, and resumes from its positions after each reconnect.
 
-    It behaves as docs/protocol.md tells clients to, over any number of connections to any instance;
-    `check` then says whether it has received everything.
+    It follows docs/protocol.md over any number of connections to any instance; `check` then asserts
+    that it has received everything.
 
     Args:
         channels: What it subscribes to.
@@ -109,11 +109,11 @@ class Follower:
         self.lost: dict[TopicPartition, list[Span]] = defaultdict(list)
         """The records that were reported as lost."""
         self.interests: list[Interest] = []
-        """What it was acknowledged, over all connections."""
+        """The acknowledged subscriptions, over all connections."""
         self.live = False
         """Whether the first command of this connection is acknowledged."""
         self.catching_up = False
-        """Whether a subscription that begins in the past is replayed beside others."""
+        """Whether a subscription with a start in the past is replayed beside others."""
         self.pause = pause
         self._channels = channels
         self._keeps_ids = keeps_ids
@@ -124,7 +124,7 @@ class Follower:
 
     @property
     def channels(self) -> list[str]:
-        """What it wants now."""
+        """The channels that it currently subscribes to."""
         if not self.interests:
             return list(self._channels)
         return list({one.pattern: None for one in self.interests if one.ends is None})
@@ -149,7 +149,7 @@ class Follower:
 
     @property
     def answers(self) -> list[dict[str, Any]]:
-        """What the last connection brought besides messages and `positions`."""
+        """The items of the last connection besides messages and `positions`."""
         return [one for one in self.items if "seq" not in one and one["type"] != "positions"]
 
     async def connect(
@@ -171,7 +171,7 @@ class Follower:
         return {"positions": positions | by_topic(self.positions), **ids}
 
     async def send(self, kind: str, **data: Any) -> None:
-        """Send a command; its answer is among the items."""
+        """Send a command; its response is among the items."""
         await self.client.send(json.dumps({"type": kind, "data": data}))
 
     def break_off(self) -> None:
@@ -202,7 +202,7 @@ class Follower:
                 await trio.sleep(self.pause)
 
     def take(self, item: dict[str, Any]) -> None:
-        """Note what was received, and follow it as docs/protocol.md says."""
+        """Record a received item, and update positions as docs/protocol.md requires."""
         self.items.append(item)
         if "seq" in item:
             self.messages.append(item)
@@ -247,9 +247,9 @@ class Follower:
                         one.ends = dict(self.positions)
 
     def check(self, records: Collection[Record]) -> None:
-        """Assert that of `records` it has received its own, once and in order, but for lost ones.
+        """Assert that it received its part of `records`, once and in order, except lost ones.
 
-        The error lists by partition what is missing, doubled or out of order.
+        The error lists by partition what is missing, duplicated or out of order.
         """
         assert self.interests, "nothing was subscribed"
         got = offsets_of(self.messages, self._catalogue)

@@ -11,7 +11,7 @@ from trio_util import AsyncValue
 __all__ = ["ClientStream", "MemoryTransport", "transport_pair"]
 
 
-# What one read brings at most, if the caller does not say.
+# The default size of a read.
 _READ_BYTES: Final = 65_536
 
 
@@ -21,9 +21,9 @@ class _Pipe:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.data = bytearray()
-        self.ended = False  # no more will be put in
-        self.broken = False  # nobody takes out any more
-        self.reset = False  # what was put in is lost too
+        self.ended = False  # no more bytes will be written
+        self.broken = False  # the reader is gone
+        self.reset = False  # unread bytes are lost too
         self._changed = trio.Event()
 
     def put(self, data: bytes | bytearray | memoryview) -> int:
@@ -72,7 +72,7 @@ class MemoryTransport:
         await self._out.wait_for_room()
 
     async def receive_now(self, max_bytes: int) -> bytes | None:
-        """Return the bytes that are there, empty at the end, None if there are none yet."""
+        """Return available bytes, empty at the end, None if there are none yet."""
         await trio.lowlevel.checkpoint()
         if self._in.broken:
             raise trio.BrokenResourceError
@@ -91,15 +91,15 @@ class MemoryTransport:
         return len(self._out.data)
 
     def send_eof(self) -> None:
-        """End the stream to the client; reading goes on."""
+        """End the stream to the client; reading continues."""
         self._out.ended = True
         self._out.change()
 
     def close(self) -> None:
         """End both directions.
 
-        As with TCP, bytes that were not read make it a reset: what the client has not read by then
-        it never reads.
+        As with TCP, unread bytes of the client make it a reset: the client does not get what it has
+        not read by then.
         """
         self._out.reset |= bool(self._in.data)
         self.send_eof()
@@ -108,7 +108,7 @@ class MemoryTransport:
 
 
 class ClientStream(trio.abc.HalfCloseableStream):
-    """The client's end. While nobody reads from it, the server's writes fill its capacity."""
+    """The client's end. Without reads, the server's writes fill its capacity."""
 
     def __init__(self, to_client: _Pipe, from_client: _Pipe) -> None:
         self._in = to_client
@@ -118,7 +118,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self._tear_after: int | None = None
 
     def throttle(self, bytes_per_second: float) -> None:
-        """From now on bring so many bytes per second to the client; 0 for none."""
+        """Limit the bytes per second to the client from now on; 0 for none."""
         self._bytes_per_second.value = bytes_per_second
 
     def go_half_open(self) -> None:
@@ -126,7 +126,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self._half_open = True
 
     def tear(self, after: int) -> None:
-        """Break the connection off after so many bytes of the next `send_all`."""
+        """Break the connection after this many bytes of the next `send_all`."""
         self._tear_after = after
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -148,7 +148,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         await self._out.wait_for_room()
 
     async def send_eof(self) -> None:
-        """End the stream to the server; reading goes on."""
+        """End the stream to the server; reading continues."""
         await trio.lowlevel.checkpoint()
         self._out.ended = True
         self._out.change()
@@ -164,7 +164,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         rate = self._bytes_per_second.value
         if rate == math.inf:
             return self._in.take(max_bytes or _READ_BYTES)
-        # What a slow network brings in a second, or one byte when that takes longer.
+        # The bytes of one second, or one byte if that takes longer.
         data = self._in.take(min(max_bytes or _READ_BYTES, max(1, int(rate))))
         await trio.sleep(len(data) / rate)
         return data

@@ -77,9 +77,9 @@ class MemoryLog:
         return record
 
     def delete_before(self, topic: str, partition: int, offset: int) -> None:
-        """Delete the records before `offset`, as retention does; the others keep their offsets.
+        """Delete the records before `offset`, as retention does; others keep their offsets.
 
-        Raises ValueError where the partition does not reach that far.
+        Raises ValueError if the partition ends before `offset`.
         """
         there = self._log[TopicPartition(topic, partition)]
         if offset > there.end:
@@ -89,7 +89,7 @@ class MemoryLog:
         self._change()
 
     def add_partitions(self, topic: str, count: int) -> None:
-        """Add so many empty partitions to a topic; the first ones create it."""
+        """Add empty partitions to a topic; the first ones create it."""
         self.ids.setdefault(topic, uuid.uuid4().hex)
         for _ in range(count):
             self._log[TopicPartition(topic, self._counts[topic])] = _Partition()
@@ -162,7 +162,7 @@ class MemoryLog:
         return found
 
     async def wait_changed(self) -> None:
-        """Wait for the next record or change, or until somebody calls `wake`."""
+        """Wait for the next record or change, or for a call of `wake`."""
         await self._changed.wait()
 
     def wake(self) -> None:
@@ -175,9 +175,9 @@ class MemoryLog:
 
 
 class MemorySource:
-    """Reads a MemoryLog from its end, at most `rate` records per second (0: any number).
+    """Reads a MemoryLog from its end, at most `rate` records per second (0: unlimited).
 
-    `history_seconds` and `history_records`: of what there is already, so much is read first.
+    `history_seconds` and `history_records`: limits of the history that is read first.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class MemorySource:
         self._tell(reason)
 
     def find_broker(self) -> None:
-        """The broker is back: go on where we stopped."""
+        """Restore the broker: reading continues where it stopped."""
         self._broker_there.value = True
         self._tell()
 
@@ -222,7 +222,7 @@ class MemorySource:
         self._log.wake()
 
     def reassign(self) -> None:
-        """Give back all topics: reading goes on where it stopped, or at what there is left."""
+        """Reassign all topics: reading continues where it stopped, or at the first record left."""
         self._revoked = frozenset()
         self._log.wake()
 
@@ -291,7 +291,7 @@ class MemorySource:
         return len(records)
 
     def _moved(self, offset_tracker: OffsetTracker) -> Assignment | None:
-        """Move `offset_tracker` where the log has changed; None where reading goes on as before."""
+        """Move `offset_tracker` after changes of the log; None if reading continues as before."""
         bounds = self._owned(self._log.bounds())
         gone = offset_tracker.next.keys() - bounds.keys()
         for key in gone:
@@ -330,7 +330,7 @@ class MemorySource:
         offset_tracker: OffsetTracker,
         bounds: Mapping[TopicPartition, Bounds],
     ) -> tuple[GapReason, int] | None:
-        """Why a partition does not go on where we are, and where it does."""
+        """Return why reading does not continue at the position, and where it does."""
         place, has = offset_tracker.next[key], bounds[key]
         if self._ids.get(key.topic) != self._log.ids[key.topic]:
             return GapReason.RECREATED, has.first
@@ -342,7 +342,7 @@ class MemorySource:
     def _noted(
         self, assignment: Assignment, resets: Mapping[TopicPartition, GapReason]
     ) -> Assignment:
-        """The assignment with ids and jumps; from here on the log is compared with what it has."""
+        """Return the assignment with ids and resets; later changes compare with it."""
         log = self._log
         self._changes, self._ids, self._cuts = log.changes, dict(log.ids), log.cuts()
         partial = bool(self._revoked or self._assigned_without)

@@ -41,19 +41,19 @@ class MemoryLogReader:
         self._failing: Collection[str] | None = None
 
     def hold(self) -> None:
-        """From now on let all wait, also a reading that has begun: before its next batch."""
+        """Block all reads from now on, running ones before their next batch."""
         self._free.value = False
 
     def release(self) -> None:
-        """Let nobody wait any more."""
+        """Unblock all reads."""
         self._free.value = True
 
     def fail(
         self, reason: str = "the broker is away", topics: Collection[str] | None = None
     ) -> None:
-        """From now on raise LogUnavailable, also out of a reading that has begun.
+        """Raise LogUnavailable from now on, also from running reads.
 
-        `topics`: only for those who ask for one of these.
+        `topics`: only for reads of one of these.
         """
         self._failure, self._failing = reason, topics
 

@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Run every test with a scenario in virtual time: nobody has to remember the clock."""
+    """Run every test with a scenario in virtual time, without a clock fixture."""
     if isinstance(item, pytest.Function) and "odin_scenario" in item.fixturenames:
         item.add_marker(pytest.mark.trio(run=_run_in_virtual_time), append=False)
 
@@ -55,7 +55,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def _run_in_virtual_time(
     main: Callable[..., Awaitable[Any]], *args: Any, clock: Clock | None = None, **options: Any
 ) -> Any:
-    """What pytest-trio calls instead of trio.run; `clock`: where the test asked for one itself."""
+    """Called by pytest-trio instead of trio.run; `clock`: the test's own clock fixture, if any."""
     import trio
     from trio.testing import MockClock
 

@@ -1,4 +1,4 @@
-"""Free loopback ports, and whether a Kafka broker answers on one."""
+"""Free loopback ports, and whether a Kafka broker responds on one."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["LOOPBACK", "answers_kafka", "free_ports", "is_free", "known_brokers"
 
 LOOPBACK = "127.0.0.1"
 
-# Seconds for one attempt. A broker that is up answers in milliseconds, also while it is busy.
+# Timeout of one attempt. A running broker responds in milliseconds, even a busy one.
 ATTEMPT_SECONDS = 2
 
-# Metadata, version 1, of all topics: the first request of every Kafka client. Its answer lists the
-# brokers that are ready to serve. Fields: size, api key, api version, correlation id, client id
-# (null), topics (null: all). https://kafka.apache.org/protocol gives the tables.
+# Metadata, version 1, of all topics: the first request of every Kafka client. Its response lists
+# the brokers that are ready. Fields: size, api key, api version, correlation id, client id (null),
+# topics (null: all). https://kafka.apache.org/protocol has the tables.
 METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 1, 1, -1, -1)
 _SIZE = struct.Struct(">i")
-# Of the answer: correlation id, number of brokers. Of a broker: node id, length of the host.
+# Response: correlation id, number of brokers. Per broker: node id, length of the host.
 METADATA_ANSWER = struct.Struct(">ii")
 _BROKER = struct.Struct(">ih")
 _PORT_BYTES = 4
@@ -32,7 +32,7 @@ _LENGTH = struct.Struct(">h")
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Return that many different ports which nobody listens on now."""
+    """Return that many different ports that are free now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for sock in sockets:
@@ -53,7 +53,7 @@ def is_free(port: int) -> bool:
 
 
 async def answers_kafka(port: int) -> bool:
-    """Whether a Kafka broker on this port answers, and counts itself as ready to serve."""
+    """Return whether a Kafka broker on this port responds and is ready."""
     return bool(await known_brokers(port))
 
 
@@ -82,7 +82,7 @@ async def _receive(stream: trio.SocketStream, count: int) -> bytes:
 
 
 def _broker_ids(answer: bytes) -> Iterator[int]:
-    """Node ids of a Metadata answer, version 1: each with its host, port and rack."""
+    """Yield the node ids of a Metadata response, version 1: each with its host, port and rack."""
     _correlation, brokers = METADATA_ANSWER.unpack_from(answer)
     place = METADATA_ANSWER.size
     for _ in range(brokers):

@@ -82,8 +82,8 @@ class ChildProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environ,
-                # Ctrl-C in a terminal reaches the whole process group, and it is for the owner
-                # to say when this child ends.
+                # Ctrl-C in a terminal signals the whole process group, but the parent decides when
+                # this child ends.
                 start_new_session=True,
             )
         self._guard = await trio.lowlevel.open_process(
@@ -96,7 +96,7 @@ class ChildProcess:
         if guard is None or guard.stdin is None:
             return
         with trio.CancelScope(shield=True):
-            with suppress(trio.BrokenResourceError):  # somebody has killed the guard
+            with suppress(trio.BrokenResourceError):  # the guard was killed
                 await guard.stdin.send_all(b"\n")
             await guard.stdin.aclose()
             await guard.wait()
@@ -110,12 +110,12 @@ class ChildProcess:
         """Freeze it with SIGSTOP; nothing happens if the process is not running."""
         self.signal(signal.SIGSTOP)
         if self.running:
-            # Sent is not stopped: its threads on other cores run on for a moment, and may answer.
-            # An end would end this too; both are left for others to see.
+            # Not stopped yet: its threads on other cores run for a moment and may respond. An exit
+            # would end the wait too; callers see either.
             os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def unpause(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue after `pause`."""
         self.signal(signal.SIGCONT)
 
     async def wait(self) -> int:
@@ -137,7 +137,7 @@ class ChildProcess:
             await self._release_guard()
             return
         self.signal(signal.SIGTERM)
-        # A process that is stopped takes its SIGTERM when it goes on.
+        # A stopped process handles SIGTERM when it continues.
         self.signal(signal.SIGCONT)
         with trio.move_on_after(grace):
             await self.wait()

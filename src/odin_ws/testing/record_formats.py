@@ -16,7 +16,7 @@ _SCHEMA_PREFIX: Final = b"\x00" + (1).to_bytes(4, "big")
 
 
 def encode_key(token: str, key_format: KeyFormat) -> bytes:
-    """Return the record key that stands for `token`."""
+    """Return the record key of `token`."""
     match key_format:
         case KeyFormat.TEXT:
             return token.encode()

@@ -62,14 +62,14 @@ class ScenarioClient:
         self._messages: list[dict[str, Any]] = []
 
     async def send(self, text: str) -> None:
-        """Send a text frame as it is. Raises Closed."""
+        """Send a text frame unchanged. Raises Closed."""
         try:
             await self.websocket.send_message(text)
         except trio_websocket.ConnectionClosed as error:
             raise _closed(error) from None
 
     async def command(self, kind: str, **data: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer; messages that come meanwhile are kept."""
+        """Send a command and return its response; keeps messages that arrive before."""
         await self.send(json.dumps({"type": kind, "data": data}))
         return await self.answer()
 
@@ -78,7 +78,7 @@ class ScenarioClient:
         return await self.command("subscribe", **data)
 
     async def resume(self, positions: Positions, **data: Any) -> dict[str, Any]:
-        """Resume behind `{topic: {partition: offset}}` and wait for the ack."""
+        """Resume after `{topic: {partition: offset}}` and return the ack."""
         return await self.command("resume", positions=positions, **data)
 
     async def unsubscribe(self, **data: Any) -> dict[str, Any]:
@@ -92,17 +92,17 @@ class ScenarioClient:
         return self._messages.pop(0)
 
     async def messages(self, count: int) -> list[dict[str, Any]]:
-        """The next so many messages."""
+        """Return the next `count` messages."""
         return [await self.message() for _ in range(count)]
 
     async def answer(self) -> dict[str, Any]:
-        """The next of what is not a message: an ack, an error, a pong."""
+        """Return the next item that is no message: an ack, an error, a pong."""
         while not self._answers:
             await self._receive()
         return self._answers.pop(0)
 
     async def silence(self, seconds: float) -> bool:
-        """Whether no message comes for so long."""
+        """Return whether no message arrives for this time."""
         with trio.move_on_after(seconds):
             self._messages.insert(0, await self.message())
         return not self._messages
@@ -125,7 +125,7 @@ class ScenarioClient:
 
 
 def _closed(error: trio_websocket.ConnectionClosed) -> Closed:
-    """What a library's exception says; 1006 where the connection ended without a close frame."""
+    """Convert the library's exception; 1006 if the connection ended without a close frame."""
     if error.reason is None:
         return Closed(1006, "")
     return Closed(int(error.reason.code), error.reason.reason or "")
@@ -172,7 +172,7 @@ class Scenario:
         self._stopped = trio.Event()
 
     def stop(self) -> None:
-        """What the first SIGTERM does: begin to drain."""
+        """Begin to drain, as the first SIGTERM does."""
         self._stop.set()
 
     async def drain(self) -> None:
@@ -181,11 +181,11 @@ class Scenario:
         await self._stopped.wait()
 
     def cancel(self) -> None:
-        """What the second signal does: stop at once."""
+        """Stop at once, as the second signal does."""
         self._scope.cancel()
 
     def crash(self) -> None:
-        """What SIGKILL does: every connection is cut, and nobody hears why."""
+        """Cut every connection without a close frame, as SIGKILL does."""
         for transport in self._transports:
             transport.close()
         self.cancel()
@@ -216,7 +216,7 @@ class Scenario:
         return self.log.append(topic.name, token.encode(), json.dumps(event).encode())
 
     async def dial(self, capacity: int = 1 << 20, peer: str = "memory") -> ClientStream:
-        """A connection to the server on which nothing was said yet; `peer`: the address it has."""
+        """Open a connection without a handshake; `peer`: its address."""
         transport, stream = transport_pair(capacity)
         await self.attach(transport, peer)
         return stream
@@ -232,14 +232,14 @@ class Scenario:
     async def connect(
         self, path: str = "/ws", *, capacity: int = 1 << 20, token: str | None = None
     ) -> ScenarioClient:
-        """A WebSocket client. `capacity`: what the network holds before the server must wait.
+        """Connect a WebSocket client. `capacity`: bytes that the network buffers for it.
 
         `token`: its bearer token. Raises trio_websocket.ConnectionRejected.
         """
         stream = await self.dial(capacity)
         websocket = await trio_websocket.wrap_client_stream(
             self._nursery,
-            stream,  # type: ignore[arg-type]  # any trio.abc.Stream does, as its docstring says
+            stream,  # type: ignore[arg-type]  # any trio.abc.Stream is accepted, as its docstring says
             "test",
             path,
             extra_headers=[] if token is None else [(b"Authorization", f"Bearer {token}".encode())],

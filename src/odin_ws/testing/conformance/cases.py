@@ -1,4 +1,4 @@
-"""The cases that a client is played: what it has to send, and what it is sent."""
+"""The conformance cases: what a client must send, and what the server sends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Case", "Delivery", "difference", "read_cases"]
 
 _CASES: Final = Path(__file__).with_name("cases.jsonl")
 
-# Fields that are compared whole; of others what the case names.
+# Fields that are compared completely; of others only the given parts.
 _WHOLE: Final = ("positions", "ids")
 
 
@@ -34,17 +34,17 @@ class Case:
 
     name: str
     about: str
-    """What the client has to do, in a sentence."""
+    """The requirement on the client, in a sentence."""
     subscription: Mapping[str, Any]
-    """What the client subscribes to; the fields of `subscribe`."""
+    """The fields of the client's `subscribe`."""
     steps: Sequence[Mapping[str, Any]]
-    """In order: `client`, what it has to send; `server`, what it is sent; `reject`, the HTTP
-    status that its next connection gets; `end`, how the connection ends."""
+    """In order: `client`, what it must send; `server`, what it receives; `reject`, the HTTP status
+    of its next connection; `end`, how the connection ends."""
     batches: bool = False
     """It is about batches: a client that does not ask for them is not held to it."""
 
     def deliveries(self) -> list[Delivery]:
-        """The messages that the client has to hand on: all but those with `drop`."""
+        """The messages that the client must deliver: all except those with `drop`."""
         return [
             Delivery(message["channel"], message["pos"])
             for step in self.steps
@@ -83,7 +83,10 @@ def read_cases() -> list[Case]:
 
 
 def difference(expected: object, got: object, where: str = "the command") -> str | None:
-    """What a client's command lacks; None if nothing. In a case null is "no such field"."""
+    """Describe the difference of a client's command; None if equal.
+
+    In a case null is "no field".
+    """
     if not isinstance(expected, Mapping):
         return None if got == expected else f"{where} is {got!r}, not {expected!r}"
     if not isinstance(got, Mapping):

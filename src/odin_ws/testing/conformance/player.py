@@ -1,4 +1,4 @@
-"""A server that plays a case to the connections of one client, and compares what it does."""
+"""A server that plays a case over the connections of one client and checks its commands."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Outcome:
 
 
 class _Deviation(Exception):
-    """The client did not do what the case says."""
+    """The client deviated from the case."""
 
 
 class _NotPlayed(Exception):
@@ -140,7 +140,7 @@ class _Player:
         self, websocket: trio_websocket.WebSocketConnection, answer: Mapping[str, Any]
     ) -> None:
         fields = dict(answer)
-        # Zero stands for the command's own.
+        # Zero stands for the id of the command.
         if fields.pop("id", None) == 0 and self._command_id is not None:
             fields["id"] = self._command_id
         await self._send(websocket, fields)
@@ -151,7 +151,7 @@ class _Player:
         stream: trio.SocketStream,
         end: str | Sequence[Any],
     ) -> None:
-        # The client answers a ping when it has read all before it.
+        # The pong of a client shows that it has read everything before the ping.
         with trio.move_on_after(self._step_seconds):
             try:
                 await websocket.ping()
@@ -200,13 +200,13 @@ async def _listening(case: Case, step_seconds: float) -> AsyncIterator[_Player]:
 async def play_case(
     case: Case, run: Run, *, deliveries: bool = True, step_seconds: float = STEP_SECONDS
 ) -> Outcome:
-    """Play a case to the client that `run` runs; returns what became of it.
+    """Play a case to the client that `run` runs; returns the outcome.
 
     Args:
-        case: What is played.
-        run: Runs the client, which may end after the close 1000 of the case's end.
-        deliveries: Whether to compare the messages that the client hands on; then it has to end.
-        step_seconds: How long the client may take for one step.
+        case: The case.
+        run: Runs the client, which may exit after the close 1000 of the case's end.
+        deliveries: Whether to compare the messages that the client delivers; then it must exit.
+        step_seconds: Timeout of each step.
     """
     delivered: list[Delivery] = []
     outcome = Outcome(case, Result.OK)

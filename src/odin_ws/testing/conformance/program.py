@@ -34,7 +34,7 @@ async def run_program(
     finally:
         if process.poll() is None:
             process.kill()
-        with trio.CancelScope(shield=True):  # a killed process ends at once
+        with trio.CancelScope(shield=True):  # a killed process exits at once
             await process.wait()
 
 
