@@ -82,7 +82,7 @@ def files() -> dict[str, str]:
         folder = folders[FOLDERS.get(one["kind"], "base")]
         suffix = one["metadata"]["name"].removeprefix(NAME)
         folder[f"{one['kind'].lower()}{suffix}.yaml"] = _dumped(one)
-    found = {}
+    found: dict[str, str] = {}
     for folder_name, texts in folders.items():
         found |= {f"{folder_name}/{name}": text for name, text in texts.items()}
         found[f"{folder_name}/kustomization.yaml"] = _dumped(_list(folder_name, sorted(texts)))

@@ -1,0 +1,165 @@
+"""The shipped configurations of HAProxy and nginx before real instances."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from websockets.trio.client import connect
+
+from odin_ws.testing.ports import LOOPBACK, free_ports
+from odin_ws.testing.processes import ChildProcess
+from tests.chaos.haproxy import haproxy
+from tests.deploy.debian import program
+from tests.integration.domain import Domain
+from tests.integration.kafka import create_topics
+from tests.integration.running_source import Publisher, until
+from tests.integration.servers import Client, Server, serving
+
+SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx" / "odin-ws.conf"
+
+# What nginx wants to know beside the shipped file, which belongs into `http`.
+AROUND = """\
+daemon off;
+pid {home}/pid;
+error_log stderr;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {home}/body;
+    proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/fastcgi;
+    uwsgi_temp_path {home}/uwsgi;
+    scgi_temp_path {home}/scgi;
+    include {home}/odin-ws.conf;
+}}
+"""
+
+# Where the clients are: loopback, but not the address from which proxies connect.
+CLIENT = "127.0.0.9"
+FORGED = "198.51.100.7"
+
+STOP_SECONDS = 5
+WAIT_SECONDS = 30
+
+Proxy = Callable[[Path, Sequence[Server]], AbstractAsyncContextManager[int]]
+
+
+@asynccontextmanager
+async def nginx(home: Path, servers: Sequence[Server]) -> AsyncIterator[int]:
+    """Run nginx with the shipped file, where only addresses are others; the port is its own."""
+    command = program("nginx")
+    (port,) = free_ports(1)
+    lines = [f"    server {LOOPBACK}:{one.port} max_fails=1 fail_timeout=5s;\n" for one in servers]
+    text, upstreams = re.subn(
+        r"(^    server 10\..*\n)+", "".join(lines), SHIPPED.read_text("utf-8"), flags=re.MULTILINE
+    )
+    text, listens = re.subn(r"listen 80;", f"listen {LOOPBACK}:{port};", text)
+    assert (upstreams, listens) == (1, 1)
+    (home / "odin-ws.conf").write_text(text, "utf-8")
+    (home / "nginx.conf").write_text(AROUND.format(home=home), "utf-8")
+    process = ChildProcess([command, "-c", str(home / "nginx.conf")], home / "log")
+
+    async def listens_now() -> bool:
+        assert process.running, process.tail()
+        try:
+            await (await trio.open_tcp_stream(LOOPBACK, port)).aclose()
+        except OSError:
+            return False
+        return True
+
+    try:
+        await process.start()
+        await until(listens_now, WAIT_SECONDS)
+        yield port
+    finally:
+        with trio.CancelScope(shield=True):  # bounded by STOP_SECONDS
+            await process.end(STOP_SECONDS)
+
+
+@asynccontextmanager
+async def shipped_haproxy(home: Path, servers: Sequence[Server]) -> AsyncIterator[int]:
+    """Run HAProxy with the shipped file, where only addresses are others."""
+    instances = [(f"odin-ws-{n}", one.port, one.ops_port) for n, one in enumerate(servers)]
+    async with haproxy(program("haproxy"), home, instances) as balancer:
+        yield balancer.port
+
+
+PROXIES: list[Proxy] = [shipped_haproxy, nginx]
+
+
+@asynccontextmanager
+async def proxied(port: int) -> AsyncIterator[Client]:
+    """A client at another address, which claims to be a third one."""
+    stream = await trio.open_tcp_stream(LOOPBACK, port, local_address=CLIENT)
+    headers = {"X-Forwarded-For": FORGED, "Forwarded": f"for={FORGED}"}
+    uri = f"ws://{LOOPBACK}:{port}/ws"
+    async with (
+        connect(uri, stream=stream, proxy=None, additional_headers=headers) as websocket,
+        trio.open_nursery() as nursery,
+    ):
+        client = Client(websocket)
+        nursery.start_soon(client.read)
+        yield client
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def servers(embedded: str, domain: Domain) -> AsyncIterator[tuple[Server, Server]]:
+    """Two instances that trust proxies on this machine."""
+    await create_topics(embedded, domain.topics, 1)
+    settings = domain.settings | {
+        "WS_TRUSTED_PROXIES": LOOPBACK,
+        "WS_DRAIN_DELAY_SECONDS": "1",
+        "WS_MAX_CONNECTIONS": "1",
+    }
+    async with serving(embedded, settings) as one, serving(embedded, settings) as other:
+        yield one, other
+
+
+@pytest.mark.parametrize("proxy", PROXIES, ids=["haproxy", "nginx"])
+async def test_clients_behind_a_proxy(
+    proxy: Proxy, servers: tuple[Server, Server], embedded: str, domain: Domain, tmp_path: Path
+) -> None:
+    """They get messages, and the server has their addresses, whatever they write themselves.
+
+    Each instance has room for one: the second client is served by the other instance, and when
+    one drains, a new client has to find the one that is left.
+    """
+    async with proxy(tmp_path, servers) as port, proxied(port) as first:
+        await first.subscribe(channels=["*.*"])
+        async with proxied(port) as second:
+            await second.subscribe(channels=["*.*"])
+            await Publisher(embedded).publish([domain.record(domain.trade, 1)])
+            await first.received(1)
+            await second.received(1)
+            assert [await _peers(one) for one in servers] == [[CLIENT], [CLIENT]]
+        drained, left = await _drained(servers, first)
+        async with proxied(port) as third:
+            await third.subscribe(channels=["*.*"])
+            assert await _peers(left) == [CLIENT]
+        assert await drained.ended() == 0
+
+
+async def _drained(servers: tuple[Server, Server], client: Client) -> tuple[Server, Server]:
+    """Drain the instance that has this client; returns it and the other one."""
+
+    async def one_is_left() -> bool:
+        return sum([len(await _peers(one)) for one in servers]) == 1
+
+    await until(one_is_left, WAIT_SECONDS)
+    one, other = servers
+    drained, left = (one, other) if await _peers(one) else (other, one)
+    drained.signal(signal.SIGTERM)
+    assert (await client.ended())[0] == 1012
+    return drained, left
+
+
+async def _peers(server: Server) -> list[str]:
+    clients = (await server.get("/clients")).json()["clients"]
+    return [one["peer"] for one in clients]
