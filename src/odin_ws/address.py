@@ -28,7 +28,7 @@ class Address(NamedTuple):
 
 
 def host_name(host: str) -> str:
-    """The name or address of a Host header, without its port, as it is compared."""
+    """Return the name or address of a Host header in canonical form, without its port."""
     if host.count(":") > 1 and not host.startswith("["):
         return read_address(host) or host
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]

@@ -14,7 +14,7 @@ from odin_ws.session.session import SessionLimits, SessionStats
 
 __all__ = ["CanaryLimits", "ConnectionLimits", "ConnectionStats"]
 
-# From a page that was closed at once to a week of streaming, in seconds.
+# Buckets in seconds: from a page closed at once to a week of streaming.
 _DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
 
 

@@ -151,7 +151,7 @@ async def ops_server(service: Service, listening: socket.socket) -> AsyncIterato
         nursery.start_soon(service.resources.loop.run)
         nursery.start_soon(service.watch_source)
         nursery.start_soon(sampler.run)
-        # A worker's pages are asked by its supervisor alone, which shares what it makes of them.
+        # Only the supervisor requests a worker's pages, and it caches them.
         seconds = 0.0 if listening.family is socket.AF_UNIX else PAGE_SECONDS
         app = ops_app(service, seconds, stats, sampler)
         async with serve_ops(app, listening, stats):

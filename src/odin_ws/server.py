@@ -153,7 +153,7 @@ class ConnectionServer:
         self, incoming: IncomingConnection, request: HandshakeRequest
     ) -> None:
         """Admit, upgrade, serve. Raises HTTPRejection."""
-        # Who finds no room is not asked who it is: that costs more than to turn it away.
+        # Capacity is checked before authentication, which costs more than a rejection.
         with (
             self.admission.admit(request) as form,
             self.handshaker.rate_limiter.count_connection(incoming.client_address),
@@ -165,7 +165,7 @@ class ConnectionServer:
                 await self._run(*served, request.rest)
 
     async def _serve_http(self, incoming: IncomingConnection, request: HandshakeRequest) -> None:
-        """Admit a request over plain HTTP, and give what it asks for. Raises HTTPRejection."""
+        """Admit and serve a plain HTTP request. Raises HTTPRejection."""
         with (
             self.admission.admit_request(),
             self.handshaker.rate_limiter.count_connection(incoming.client_address),
@@ -318,7 +318,7 @@ class ConnectionServer:
                 await trio.lowlevel.checkpoint()
 
     def announce_now(self, payload: bytes) -> None:
-        """Tell everybody before anything else happens: for what is as rare as it is urgent."""
+        """Send an announcement to all connections synchronously: for rare and urgent ones."""
         for connection in self._open():
             self._hub.settle(connection.subscriber)
             connection.send_notice(payload, self._hub)
@@ -373,7 +373,7 @@ class ConnectionServer:
             wave, waiting = waiting[:size], waiting[size:]
             for connection in wave:
                 after_ms = round(1000 * random.uniform(0, jitter))  # noqa: S311 -- no secret
-                # What it is still owed comes before the advice and the close.
+                # Pending messages come before the advice and the close.
                 self._hub.settle(connection.subscriber)
                 connection.send_notice(reconnect_advice(after_ms), self._hub)
                 connection.close(DisconnectReason.DRAINING)
@@ -400,9 +400,9 @@ class ConnectionServer:
                 await trio.lowlevel.checkpoint()
 
     def flush_event_streams(self) -> None:
-        """Write what is due to streams of events, before the hub's positions mean something else.
+        """Write pending messages to event streams before the hub's positions change their meaning.
 
-        The ids of what is due are made of these positions.
+        The ids of pending messages contain these positions.
         """
         for subscriber in [one.subscriber for one in self.connections]:
             if subscriber.form.event_ids is not None:

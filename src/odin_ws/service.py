@@ -1,4 +1,4 @@
-"""The service object: its parts, its state, and what the ops pages read of them."""
+"""The service object: its parts, its state, and what the ops pages read."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["Service"]
 class Service:
     """One running service.
 
-    `certificate`: None where TLS is not ours to speak. `address`: where subscribers connect, with
-    the port it really got; None before it listens.
+    `certificate`: None without TLS. `address`: for subscribers, with
+    the bound port; None before the server listens.
     """
 
     settings: Settings

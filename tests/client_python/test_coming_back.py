@@ -213,7 +213,7 @@ async def test_advice_is_bounded(server: FakeServer, after_ms: float, seconds: f
         (1011, "internal error"),
         (1012, "the server is restarting"),
         (1013, "overloaded"),
-        (4408, "nothing was heard for too long"),
+        (4408, "nothing was received for too long"),
         (4999, ""),
     ],
 )

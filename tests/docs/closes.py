@@ -16,12 +16,12 @@ ABNORMAL: Final = 1006
 # What "the client should" says, and whether it is the end for a client of ours, which cannot fix
 # itself.
 _FINAL: Final = {
-    "nothing: it closed itself": True,
-    "fix itself": True,
-    "fix itself, then resume": True,
+    "nothing: the client closed": True,
+    "fix the client": True,
+    "fix the client, then resume": True,
     "stop": True,
     "get a new token, then resume": True,
-    "read faster or ask for less, then resume": False,
+    "read faster or subscribe to less, then resume": False,
     "slow down, then resume": False,
     "send commands whole, then resume": False,
     "resume": False,

@@ -10,7 +10,7 @@ from odin_ws.testing.scenario import Scenario
 from tests.scenarios.wire import Frame, Op, RawClient, frame
 
 PING = Frame(Op.PING, b"")
-NO_PONG = (4408, "nothing was heard for too long")
+NO_PONG = (4408, "nothing was received for too long")
 
 
 async def test_a_silent_client_is_pinged_and_then_closed(odin_scenario: Scenario) -> None:

@@ -20,7 +20,7 @@ Scalar = str | int | float | bool
 # A deck of more cards would repeat an event type only after minutes.
 _MAX_WEIGHT: Final = 1000
 
-# Digits behind the point of generated numbers.
+# Decimals of generated numbers.
 _DIGITS: Final = 3
 
 # The field that the generator itself adds to each event's data: the publish time.
@@ -112,9 +112,9 @@ _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 @attrs.frozen
 class DemoEvents:
-    """What the section `[demo]` says; empty without one.
+    """The section `[demo]`; empty without one.
 
-    `tokens`: the tokens of generated events. `weights`: how often an event type comes in one round
+    `tokens`: the tokens of generated events. `weights`: how often an event type occurs in one round
     of all types, if not once. `data`: the fields of an event type's data.
     """
 

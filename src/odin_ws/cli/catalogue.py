@@ -1,4 +1,4 @@
-"""`odin-ws catalogue`: checks a catalogue file and prints what it says."""
+"""`odin-ws catalogue`: checks and prints a catalogue file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["catalogue"]
 
 @click.group(
     short_help="Check a catalogue file.",
-    epilog=examples(("What is wrong with a file", "odin-ws catalogue check examples/scores.toml")),
+    epilog=examples(("Check a file", "odin-ws catalogue check examples/scores.toml")),
 )
 def catalogue() -> None:
     """Check the file of topics, categories and bundles of another domain (WS_CATALOGUE)."""

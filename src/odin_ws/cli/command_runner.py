@@ -41,7 +41,7 @@ def run(command: Callable[[], Awaitable[int]]) -> int:
     """Run `command` under Trio; returns its exit status, 0 if the reader of its output is gone.
 
     SIGINT and SIGTERM cancel the command unless it receives signals itself.
-        CommandFailed leaves the exception groups of the nurseries.
+    CommandFailed leaves the exception groups of the nurseries.
     """
     failures: list[BaseException] = []
     status = 0

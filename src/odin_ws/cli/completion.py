@@ -9,7 +9,7 @@ from odin_ws.cli.examples import examples
 
 __all__ = ["completion"]
 
-# The variable by which the script asks the command for completions; click derives it from the name.
+# The variable in which the script requests completions; click derives its name.
 _VARIABLE = "_ODIN_WS_COMPLETE"
 
 

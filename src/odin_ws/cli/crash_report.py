@@ -19,7 +19,7 @@ def print_crash(
     """Print the traceback of an exception that ends the process: a `sys.excepthook`.
 
     Python's own hook shows exception groups to a depth of 10. The nurseries of the service and
-        of its Kafka client nest deeper, and the cause is the innermost exception.
+    of its Kafka client nest deeper, and the cause is the innermost exception.
     """
     lines = TracebackException(
         kind, error, traceback, compact=True, max_group_depth=_MAX_GROUP_DEPTH

@@ -111,8 +111,8 @@ def demo(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     """Run a broker, a publisher, the server and a client on this machine.
 
     The broker keeps its records in memory. The server is that of `odin-ws serve` on the loopback
-        address, with the settings of the environment except for Kafka and the addresses.
-        WS_MAX_BROADCAST_RATE is 0 by default: the server writes each event at once.
+    address, with the settings of the environment except for Kafka and the addresses.
+    WS_MAX_BROADCAST_RATE is 0 by default: the server writes each event at once.
     """
     defaults = {name: value for name, value in _BROADCAST_RATE.items() if name not in os.environ}
     settings = attrs.evolve(

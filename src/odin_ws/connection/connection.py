@@ -69,20 +69,20 @@ class CommandHandler(Protocol):
 
 
 class Reader(Protocol):
-    """What is made of the bytes that a client sends."""
+    """Parses the bytes that a client sends."""
 
     def receive(self, data: bytes) -> Iterable[Incoming]:
-        """Take the next bytes; returns what is whole then."""
+        """Add bytes; returns the complete items."""
         ...
 
     @property
     def unfinished(self) -> bool:
-        """Whether something was begun that is not whole yet."""
+        """Whether an item is incomplete."""
         ...
 
 
 class Connection:
-    """A WebSocket, or a stream of events. `closing`: the reason of its end, set with the state.
+    """A WebSocket or an event stream. `closing`: its disconnect reason, set with the state.
 
     `on_drained` is called whenever the send queue becomes empty, `on_open` once after the upgrade.
     `grant`: what the client may read, until a new JWT replaces it.
@@ -276,7 +276,7 @@ class Connection:
             await self._linger(scope.deadline)
 
     async def _listen(self, session: CommandHandler, reader: Reader, data: bytes) -> bool:
-        """Carry out what the client says, until no more can come that we would look at.
+        """Execute the client's messages until no further ones matter.
 
         Returns whether the client is done: it has closed, or the connection is lost.
         """

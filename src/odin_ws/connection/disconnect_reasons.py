@@ -48,23 +48,23 @@ class Disconnect:
 class DisconnectReason(Enum):
     """All disconnect reasons."""
 
-    CLIENT = Disconnect(1000, "client_closed", Initiator.CLIENT, "", "nothing: it closed itself")
+    CLIENT = Disconnect(1000, "client_closed", Initiator.CLIENT, "", "nothing: the client closed")
     LOST = Disconnect(1006, "connection_lost", Initiator.NETWORK, "", "resume with back-off")
     PROTOCOL = Disconnect(
-        1002, "protocol_error", Initiator.SERVER, "not a valid WebSocket frame", "fix itself"
+        1002, "protocol_error", Initiator.SERVER, "not a valid WebSocket frame", "fix the client"
     )
     BINARY = Disconnect(
-        1003, "binary_frame", Initiator.SERVER, "commands are text frames", "fix itself"
+        1003, "binary_frame", Initiator.SERVER, "commands are text frames", "fix the client"
     )
     NOT_UTF8 = Disconnect(
-        1007, "not_utf8", Initiator.SERVER, "a text frame was not UTF-8", "fix itself"
+        1007, "not_utf8", Initiator.SERVER, "a text frame was not UTF-8", "fix the client"
     )
     SLOW = Disconnect(
         1008,
         "slow",
         Initiator.SERVER,
         "slow: messages waited too long to be taken",
-        "read faster or ask for less, then resume",
+        "read faster or subscribe to less, then resume",
         flush=False,
     )
     FLOODING = Disconnect(
@@ -78,7 +78,7 @@ class DisconnectReason(Enum):
         1008,
         "unfinished",
         Initiator.SERVER,
-        "a command that was begun did not end",
+        "a fragmented command took too long",
         "send commands whole, then resume",
     )
     BAD_COMMANDS = Disconnect(
@@ -86,14 +86,14 @@ class DisconnectReason(Enum):
         "bad_commands",
         Initiator.SERVER,
         "too many bad messages in a row",
-        "fix itself, then resume",
+        "fix the client, then resume",
     )
     TOO_LARGE = Disconnect(
         1009,
         "message_too_large",
         Initiator.SERVER,
         "message too large, or in too many frames",
-        "fix itself",
+        "fix the client",
     )
     INTERNAL = Disconnect(
         1011,
@@ -134,7 +134,7 @@ class DisconnectReason(Enum):
         4408,
         "no_pong",
         Initiator.SERVER,
-        "nothing was heard for too long",
+        "nothing was received for too long",
         "resume",
         flush=False,
     )

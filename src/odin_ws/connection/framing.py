@@ -1,4 +1,4 @@
-"""How a connection writes what is no message: notices, signs of life, its end."""
+"""Writes the frames of a connection that are no messages: notices, pings, close."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Framing(Protocol):
 
     @property
     def ping(self) -> bytes:
-        """What is sent now and then, so that both ends see that the other one is there."""
+        """Return a ping, which shows each peer that the other is alive."""
         ...
 
     @property
     def end_of_input(self) -> DisconnectReason:
-        """What it means that the client sends no more bytes."""
+        """Return the disconnect reason if the client ends its stream."""
         ...
 
     def notice(self, payload: bytes) -> bytes:
-        """The bytes of a notice or an answer, which is the next thing that is sent."""
+        """Return the bytes of a notice or a response, which is sent next."""
         ...
 
     def close(self, reason: DisconnectReason) -> bytes:
@@ -33,16 +33,16 @@ class Framing(Protocol):
         ...
 
     def is_received(self, sent: int, unacknowledged: Callable[[], int]) -> bool:
-        """Whether the client has received something since the last call, which is a sign of life.
+        """Return whether the client has received bytes since the last call, so it is alive.
 
         `sent`: bytes that the kernel has taken so far. `unacknowledged`: returns how many of them
-        are still on their way. Always false where the client answers pings.
+        are not acknowledged yet. Always False if the client responds to pings.
         """
         ...
 
 
 class _WebSocket:
-    """RFC 6455: a client answers pings, and says when it leaves."""
+    """RFC 6455: clients respond to pings and send a close frame."""
 
     ping: Final = PING
     end_of_input: Final = DisconnectReason.LOST

@@ -65,7 +65,7 @@ class Admission:
         return Held(form, self._leave)
 
     def admit_request(self) -> Held[None]:
-        """Count a request that is answered over plain HTTP, likewise. Raises HTTPRejection."""
+        """Count a plain HTTP request. Raises HTTPRejection."""
         self._take_place()
         return Held(None, self._leave)
 

@@ -245,7 +245,7 @@ class Handshaker:
     async def answer(
         self, incoming: IncomingConnection, answer: bytes, seconds: float = _FAREWELL_SECONDS
     ) -> None:
-        """Send the only answer to a request, and let it be read, for so many seconds at most."""
+        """Send the only response to a request; wait for the client to read it, with a timeout."""
         out = incoming.reply_transport or incoming.wire
         with trio.move_on_after(seconds) as scope:
             waiting = self.limiter.add(scope)

@@ -49,9 +49,9 @@ _KEY_BYTES: Final = 16
 
 @attrs.define
 class HTTPRejection(Exception):
-    """An answer instead of the upgrade. `label` names it in metrics.
+    """An HTTP error response instead of the upgrade. `label` names it in metrics.
 
-    `response`: what is sent where a client needs the answer in another form.
+    `response`: sent instead to clients that need another form.
     """
 
     status: HTTPStatus
@@ -190,7 +190,7 @@ def _is_key(text: str) -> bool:
 
 
 def rejection_response(rejection: HTTPRejection) -> bytes:
-    """The response that says so, as bytes."""
+    """Return the response of a rejection, as bytes."""
     if rejection.response is not None:
         return rejection.response.encode()
     content = f"{rejection.text}\n".encode("ascii", "backslashreplace")

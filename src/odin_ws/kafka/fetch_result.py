@@ -72,7 +72,7 @@ def _apply_data(partition: Partition, fetched: FetchedPartition, now: float) -> 
     found = read_batches(partition.key, fetched.data, at, fetched.aborted, skip_corrupt=skip)
     if found.next_offset == at:
         if found.corrupt is None:
-            return _ask_for_more(partition, now)
+            return _fetch_larger(partition, now)
         # The batch may be intact the next time, from this broker or another.
         partition.corrupt_at = at
         partition.fail(f"wrong checksum after offset {at - 1}", now)
@@ -87,7 +87,7 @@ def _apply_data(partition: Partition, fetched: FetchedPartition, now: float) -> 
     return effect
 
 
-def _ask_for_more(partition: Partition, now: float) -> Effect:
+def _fetch_larger(partition: Partition, now: float) -> Effect:
     """Fetch more at once: the broker truncated the next batch, which is larger."""
     size = partition.fetch_bytes or PARTITION_BYTES
     if size < LARGEST_PARTITION_BYTES:

@@ -33,6 +33,6 @@ class LogMark:
 
     @classmethod
     def parse(cls, text: str) -> LogMark:
-        """Read a committed text; one that another program wrote says nothing."""
+        """Parse a committed text; one of another program is ignored."""
         found = _LOG_MARK.fullmatch(text)
         return cls() if found is None else cls(int(found[1]), found[2])

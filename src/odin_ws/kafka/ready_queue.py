@@ -47,7 +47,7 @@ class ReadyQueue:
         await self._something.wait()
 
     def wake(self) -> None:
-        """End a `wait` although nothing is there."""
+        """End a `wait` although the queue is empty."""
         self._something.set()
 
     def add(self, partition: Partition) -> None:
@@ -58,7 +58,7 @@ class ReadyQueue:
         self._something.set()
 
     def remove(self, partition: Partition) -> None:
-        """Take a partition out of the queue, if it is there."""
+        """Remove a partition from the queue, if present."""
         if partition.ready:
             self._partitions.remove(partition)
 

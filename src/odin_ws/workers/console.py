@@ -1,4 +1,4 @@
-"""What the console shows of several workers: asked for and merged, and their charts kept."""
+"""The console of several workers: requests and merges their reports, keeps their charts."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from odin_ws.workers.supervisor import Supervisor
 
 __all__ = ["WorkersConsole"]
 
-# While nobody looks. A worker's samples of these seconds are lost when it crashes.
+# Interval without a console. A worker's samples since the last request are lost if it crashes.
 _LOOK_SECONDS: Final = 5.0
 
-# While none has answered: workers take half a second to start.
+# Interval before the first response: workers take half a second to start.
 _AGAIN_SECONDS: Final = 0.5
 
 Answers = dict[int, dict[str, Any]]
 
 
 class WorkersConsole:
-    """Reports of all workers together, and of each.
+    """The reports of each worker, and of all together.
 
-    It keeps the samples of each: those of a worker that is replaced stay.
+    Keeps the samples of each worker, also after it was replaced.
 
     Args:
         supervisor: of the workers.
         stats: of the ops port.
         subscribers: the port that the workers share.
-        seconds: for how long what the workers have answered is shared.
+        seconds: for how long responses are cached.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class WorkersConsole:
         worker: int | None,
         why_missing: Callable[[int], str],
     ) -> dict[str, Any]:
-        """Build parts of one worker or of all; `why_missing`: why a worker has not answered."""
+        """Build parts of one worker or of all; `why_missing`: why a worker did not respond."""
         report: dict[str, Any] = {}
         if "setup" in parts:
             report["setup"] = merge_setup(await self._setups(worker))
@@ -94,13 +94,13 @@ class WorkersConsole:
         return report
 
     async def _setups(self, worker: int | None) -> list[dict[str, Any]]:
-        """Wait for the first worker that answers; the ops port bounds how long a request waits."""
+        """Wait for the first response of a worker; the ops port bounds the time of the request."""
         while not (setups := await self._of("setup", worker)):  # noqa: ASYNC110 -- other processes
             await trio.sleep(_AGAIN_SECONDS)
         return list(setups.values())
 
     async def health(self) -> Answers:
-        """The health report of each worker that answers, by its number."""
+        """Return the health reports of workers that respond, by number."""
         states = await self._of("state", None)
         return {number: state["health"] for number, state in states.items()}
 
@@ -109,7 +109,7 @@ class WorkersConsole:
         return {number: one for number, one in answers.items() if worker in {None, number}}
 
     async def _ask(self, part: str) -> Answers:
-        """A part of each worker that answers."""
+        """Request a part from each worker; returns the responses."""
         answers = await self._supervisor.request(f"/console/report?parts={part}")
         return {number: json.loads(one.text)[part] for number, one in answers.items() if one}
 

@@ -1,4 +1,4 @@
-"""Merges what the console shows of several workers."""
+"""Merges the console reports of several workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["merge_samples", "merge_setup", "merge_state", "merge_tables"]
 Report = dict[str, Any]
 Rule = Callable[[Iterable[float]], float]
 
-# Of gauges that are not sums: every worker reads everything, and the one that is worst off tells.
+# Gauges that are not sums: every worker reads everything, so the worst one counts.
 _WORST: Final = ("age_", "cpu_", "lag:", "loop_", "paced", "records_in:")
 
 # A worker that has been silent for longer has no value; a second may be left out.
@@ -28,10 +28,10 @@ _FEED_STATUS: Final = ("stopped", "starting", "stalled", "live")
 
 
 def merge_samples(workers: Sequence[Report], after: int) -> Report:
-    """One series of samples after a time, up to what every worker that lives has told.
+    """Merge samples after a time into one series, up to the last time of all running workers.
 
     Args:
-        workers: of each its samples, in the form of `Series.after`.
+        workers: the samples of each, in the form of `Series.after`.
         after: epoch seconds.
     """
     told = [one for one in workers if one["t"]]
@@ -92,11 +92,11 @@ def merge_setup(setups: Sequence[Report]) -> Report:
 
 
 def merge_state(states: Mapping[int, Report], missing: Mapping[int, str]) -> Report:
-    """One state, in the form of each.
+    """Merge states into one of the same form.
 
     Args:
-        states: those that there are, by the worker's number.
-        missing: why there is none of the others.
+        states: by the worker's number.
+        missing: the reason for each missing state.
     """
     health = merge_health({number: one["health"] for number, one in states.items()}, missing)
     several = list(states.values())
@@ -150,7 +150,7 @@ def _first_of(order: Sequence[str], found: Sequence[str]) -> str:
 
 
 def merge_tables(tables: Mapping[int, Report], rows: int) -> Report:
-    """The first rows of what is in the tables of each, added up by name."""
+    """Return the first rows of all tables, added up by name."""
     several = list(tables.values())
     channels = [one["channels"] for one in several]
     return {

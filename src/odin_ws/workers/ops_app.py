@@ -133,7 +133,7 @@ class _Pages(OpsPages):
         return JSONResponse({**told[0], "closed": sum(one["closed"] for one in told)})
 
     def _workers(self, reports: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-        """Of each worker how it is; `reports`: the health of those that answer."""
+        """Return the state of each worker; `reports`: health of workers that respond."""
         return {
             str(worker.number): self._worker(worker.number, reports)
             for worker in self._supervisor.workers

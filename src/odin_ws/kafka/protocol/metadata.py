@@ -42,7 +42,7 @@ class PartitionLayout:
 class TopicLayout:
     """`error`: Kafka's code. `topic_id`: 32 hexadecimal digits, None from brokers without ids.
 
-    `rights`: what we may do, where that was asked for and the broker tells it.
+    `rights`: our permissions, if requested and returned by the broker.
     """
 
     error: int

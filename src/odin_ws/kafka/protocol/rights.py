@@ -26,12 +26,12 @@ _DESCRIBE_CONFIGS: Final = Api("DescribeConfigs", 32, 1, 4, 4)
 
 _OF_TOPICS: Final = 2
 
-# The broker's word for "not told".
+# The broker's value for "not returned".
 _UNKNOWN: Final = -(1 << 31)
 
 
 class Operation(IntEnum):
-    """Operations that a principal may be allowed; each is a bit of the broker's answer."""
+    """Operations of a principal; each is a bit in the broker's response."""
 
     READ = 3
     WRITE = 4
@@ -40,11 +40,11 @@ class Operation(IntEnum):
 
 
 Rights = frozenset[Operation]
-"""What we may do, of the operations that are known here."""
+"""The known operations that we may do."""
 
 
 def read_rights(bits: int) -> Rights | None:
-    """The rights in an answer; None where the broker does not tell them."""
+    """Return the rights in a response; None if the broker does not return them."""
     if bits == _UNKNOWN:
         return None
     return frozenset(operation for operation in Operation if bits >> operation & 1)
@@ -121,7 +121,7 @@ def _read_value(reader: Reader, version: int) -> tuple[str, str | None]:
 
 @attrs.frozen
 class GroupRights:
-    """`error`: Kafka's code. `rights`: None where the broker does not tell them."""
+    """`error`: Kafka's code. `rights`: None if the broker does not return them."""
 
     error: int
     rights: Rights | None
@@ -129,7 +129,7 @@ class GroupRights:
 
 @attrs.frozen
 class DescribeGroupRequest:
-    """Asks the coordinator of a consumer group for what we may do with it."""
+    """Requests our permissions on a consumer group from its coordinator."""
 
     group: str
 
@@ -142,7 +142,7 @@ class DescribeGroupRequest:
         return _DESCRIBE_GROUPS.request(version, writer)
 
     def decode(self, version: int, body: bytes) -> GroupRights | None:
-        """See KafkaRequest. None where the answer has no group."""
+        """See KafkaRequest. None if the response has no group."""
         reader = _DESCRIBE_GROUPS.reader(version, body)
 
         def read_member() -> None:
