@@ -249,6 +249,7 @@ def kafka(settings: Settings, catalogue: Catalogue, security: KafkaSecurity) -> 
         probe=settings.kafka_probe_seconds,
         history_seconds=settings.ws_history_seconds,
         history_records=history_records(settings),
+        header_names=frozenset(settings.ws_record_headers),
     )
     topic = settings.kafka_dead_letter_topic
     return Upstream(

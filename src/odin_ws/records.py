@@ -16,6 +16,7 @@ __all__ = [
     "InvalidBatch",
     "Item",
     "Record",
+    "RecordHeaders",
     "TopicPartition",
 ]
 
@@ -46,13 +47,17 @@ class InvalidBatch(StrEnum):
     """One record of a batch is malformed; the other records are delivered."""
 
 
+RecordHeaders = tuple[tuple[str, bytes | None], ...]
+"""Names and values of headers, each name once."""
+
+
 @attrs.define(eq=False)
 class Record:
     """One Kafka record as received, not decoded.
 
     `offset`: in its partition; `timestamp`: the broker's epoch milliseconds, -1 for none.
     `invalid`: why the bytes are no record; `offset` is then the last offset that they take up, and
-    `value` has their beginning.
+    `value` has their beginning. `headers`: those that messages carry.
     """
 
     topic: str
@@ -62,6 +67,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     invalid: InvalidBatch | None = None
+    headers: RecordHeaders = ()
 
 
 @attrs.frozen

@@ -58,6 +58,7 @@ class Sent(NamedTuple):
     value: bytes | None = b"{}"
     partition: int = -1
     timestamp: int = 0
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 async def eventually(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
@@ -169,6 +170,7 @@ class Publisher:
                 record.key,
                 partition=record.partition,
                 timestamp=record.timestamp,
+                headers=list(record.headers),
                 on_delivery=report,
             )
 

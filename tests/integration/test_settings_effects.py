@@ -92,6 +92,26 @@ async def test_kafka_probe_seconds() -> None:
             assert error.endswith("no response within 0.3 s")
 
 
+async def test_record_headers(topics: str, token: str) -> None:
+    """Messages carry those that are named: live, from the history at the start, and from Kafka."""
+    sent = event(token, "trade")._replace(headers=(("tenant", b"7"), ("other", b"x")))
+    several = {"WS_RECORD_HEADERS": "traceparent, tenant"}
+    async with serving(topics, several) as server, connected(server) as client:
+        await client.subscribe(channels=[f"{token}.trade"])
+        await Publisher(topics).publish([sent])
+        await client.received(1)
+        assert client.messages[0]["headers"] == {"tenant": "7"}
+    async with serving(topics) as server, connected(server) as client:
+        await client.subscribe(channels=[f"{token}.trade"], since_ms=0)
+        await client.received(1)
+        assert "headers" not in client.messages[0]
+    settings = {"WS_RECORD_HEADERS": "tenant", "WS_HISTORY_BYTES": "0"}
+    async with serving(topics, settings) as server, connected(server) as client:
+        await client.subscribe(channels=[f"{token}.trade"], since_ms=0)
+        await client.received(1)
+        assert client.messages[0]["headers"] == {"tenant": "7"}
+
+
 async def test_the_addresses(topics: str) -> None:
     """Subscribers and operators are served where the settings say, and the log says so too."""
     async with serving(topics) as server:

@@ -82,6 +82,7 @@ EFFECTS: Final = {
     "WS_MAX_SUBSCRIPTION_BYTES": (
         "tests/scenarios/test_memory.py::test_patterns_have_a_limit_of_bytes"
     ),
+    "WS_RECORD_HEADERS": f"{_REAL}::test_record_headers",
     "WS_MAX_FILTERS": "tests/scenarios/test_where.py::test_filters_are_limited",
     "WS_MAX_FILTERS_PER_CONNECTION": "tests/scenarios/test_where.py::test_filters_are_limited",
     "WS_MAX_MESSAGE_BYTES": (

@@ -97,7 +97,12 @@ def value_of(name: str, text: str) -> Any:
 def test_every_setting_has_a_test_of_its_values() -> None:
     """A new setting needs a line above or a test below."""
     others = {"KAFKA_BROKERS", "KAFKA_CONSUMER_GROUP", "WS_ADDR", "WS_OPS_ADDR", "WS_CATALOGUE"}
-    others |= {"KAFKA_DEAD_LETTER_TOPIC", "KAFKA_SASL_USERNAME", "KAFKA_SASL_TOKEN_FILE"}
+    others |= {
+        "WS_RECORD_HEADERS",
+        "KAFKA_DEAD_LETTER_TOPIC",
+        "KAFKA_SASL_USERNAME",
+        "KAFKA_SASL_TOKEN_FILE",
+    }
     # tests/settings/test_kafka_security.py
     others |= {"KAFKA_SASL_TOKEN_URL", "KAFKA_SASL_CLIENT_ID", "KAFKA_SASL_SCOPE"}
     others |= {f"KAFKA_SSL_{file}" for file in ("CAFILE", "CERTFILE", "KEYFILE")}
@@ -303,6 +308,16 @@ def test_dead_letter_topic_follows_kafka_rules() -> None:
         allowed = "must be the name of a topic, or nothing"
         problem = problem_of(KAFKA_DEAD_LETTER_TOPIC=name)
         assert problem == f"KAFKA_DEAD_LETTER_TOPIC={name}: {allowed}"
+
+
+def test_record_headers_are_a_list_of_names() -> None:
+    """Each once, as written: Kafka tells upper and lower case apart. Each costs every record."""
+    names = ("traceparent", "Tenant id")
+    assert value_of("WS_RECORD_HEADERS", " traceparent, Tenant id,,traceparent") == names
+    assert len(Settings(ws_record_headers=names).ws_record_headers) == 2
+    several = ",".join(map(str, range(17)))
+    problem = problem_of(WS_RECORD_HEADERS=several)
+    assert problem.startswith(f"WS_RECORD_HEADERS={several}: must be at most 16 names")
 
 
 def test_token_file_may_be_missing_at_start() -> None:

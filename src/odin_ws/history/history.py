@@ -16,7 +16,7 @@ from odin_ws.catalogue import Catalogue
 from odin_ws.history.resume_cursor import ResumeCursor
 from odin_ws.pattern import find_channels
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.records import TopicPartition
+from odin_ws.records import RecordHeaders, TopicPartition
 from odin_ws.steps import STEP_ITEMS, STEP_MESSAGES, Steps
 
 T = TypeVar("T")
@@ -25,6 +25,9 @@ __all__ = ["Gathered", "History", "Pin", "retained_bytes"]
 
 # Bytes of a kept message besides its value: its objects, and its entries in three queues.
 _OVERHEAD_BYTES: Final = 900
+
+# Bytes of a kept header besides its name and value.
+_HEADER_BYTES: Final = 200
 
 # A queue deletes its forgotten entries once they are half of its entries and at least this many: a
 # short list costs more to move than to keep.
@@ -43,7 +46,13 @@ _ORDER = attrgetter("order")
 
 def retained_bytes(message: ChannelMessage) -> int:
     """Return the bytes that a kept message takes; its value is there twice, record and frame."""
-    return 2 * len(message.value) + _OVERHEAD_BYTES
+    size = 2 * len(message.value) + _OVERHEAD_BYTES
+    headers = message.record.headers
+    return size + _size_of(headers) if headers else size
+
+
+def _size_of(headers: RecordHeaders) -> int:
+    return sum(_HEADER_BYTES + 2 * (len(name) + len(value or b"")) for name, value in headers)
 
 
 class _Queue:

@@ -1,14 +1,15 @@
 """Decodes the records of one batch of magic 2 (Kafka 0.11 and newer).
 
 aiokafka's decoder in C takes about 0.5 us per record, but rejects a whole batch for one header key
-that is not UTF-8. `_read_slowly` decodes such a batch record by record in about 5 us each and skips
-the headers, which odin-ws does not use.
+that is not UTF-8. `_read_slowly` decodes such a batch record by record in about 5 us each, and its
+headers only if some are selected.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from itertools import islice
 from operator import lt
@@ -19,6 +20,7 @@ from aiokafka.errors import CorruptRecordException
 from odin_ws.kafka.aiokafka_internals import DefaultRecordBatch
 from odin_ws.kafka.decompression import decompress
 from odin_ws.kafka.errors import BatchDecodeError
+from odin_ws.kafka.record_headers import NO_NAMES, select_headers
 from odin_ws.records import InvalidBatch, Record, TopicPartition
 
 __all__ = [
@@ -144,8 +146,13 @@ class Usual(NamedTuple):
     spent: int
 
 
-def read_usual(
-    key: TopicPartition, data: memoryview, place: Usual, unusual: int, records: list[Record]
+def read_usual(  # noqa: PLR0913, PLR0917 -- no object per response, in the hot path
+    key: TopicPartition,
+    data: memoryview,
+    place: Usual,
+    unusual: int,
+    records: list[Record],
+    header_names: AbstractSet[str] = NO_NAMES,
 ) -> Usual:
     """Append the records of plain batches; stop at the first batch that needs a closer look.
 
@@ -178,7 +185,7 @@ def read_usual(
         if attributes & _CODEC_MASK:
             batch = _expanded_or_nothing(batch, attributes)
             reader = read(batch) if batch else ()
-        found = _read_fast(key, reader, base, count)
+        found = _read_fast(key, reader, base, count, header_names)
         if not found:
             break
         records += found
@@ -188,7 +195,11 @@ def read_usual(
 
 
 def read_records(
-    key: TopicPartition, batch: memoryview, header: BatchHeader, offset: int
+    key: TopicPartition,
+    batch: memoryview,
+    header: BatchHeader,
+    offset: int,
+    header_names: AbstractSet[str] = NO_NAMES,
 ) -> tuple[list[Record], int]:
     """Return the records from `offset` on and their cost (see ENOUGH). Raises BatchDecodeError."""
     if header.last_delta < 0:
@@ -202,7 +213,7 @@ def read_records(
         raise BatchDecodeError(InvalidBatch.BATCH_TOO_LARGE, size)
     cost = size + RECORD_COST * header.size
     try:
-        records = list(_read_slowly(key, header, batch[HEADER_BYTES:]))
+        records = list(_read_slowly(key, header, batch[HEADER_BYTES:], header_names))
         _check_offsets(header, records)
     except BatchDecodeError as bad:
         bad.cost = cost
@@ -229,15 +240,33 @@ def _expanded_or_nothing(batch: memoryview, attributes: int) -> memoryview:
 
 
 def _read_fast(
-    key: TopicPartition, reader: Iterable[Any], base: int, count: int
+    key: TopicPartition,
+    reader: Iterable[Any],
+    base: int,
+    count: int,
+    header_names: AbstractSet[str],
 ) -> list[Record] | None:
     """Decode the records with aiokafka; None if it found something that needs the slow decoder."""
     topic, partition = key
     try:
-        records = [
-            Record(topic, partition, one.offset, one.timestamp, one.key, one.value)
-            for one in reader
-        ]
+        if header_names:
+            records = [
+                Record(
+                    topic,
+                    partition,
+                    one.offset,
+                    one.timestamp,
+                    one.key,
+                    one.value,
+                    headers=select_headers(one.headers, header_names),
+                )
+                for one in reader
+            ]
+        else:
+            records = [
+                Record(topic, partition, one.offset, one.timestamp, one.key, one.value)
+                for one in reader
+            ]
     except _GIVEN_UP:
         return None
     if count == 1 == len(records):
@@ -266,7 +295,9 @@ def _check_offsets(header: BatchHeader, records: list[Record]) -> None:
         raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
 
 
-def _read_slowly(key: TopicPartition, header: BatchHeader, records: memoryview) -> Iterator[Record]:
+def _read_slowly(
+    key: TopicPartition, header: BatchHeader, records: memoryview, header_names: AbstractSet[str]
+) -> Iterator[Record]:
     at, end = 0, len(records)
     offset = header.base_offset - 1
     for _ in range(header.size):
@@ -276,7 +307,9 @@ def _read_slowly(key: TopicPartition, header: BatchHeader, records: memoryview) 
             raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH) from error
         if not 0 <= length <= end - at:
             raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
-        record = _read_record(key, header, records[at : at + length], offset + 1)
+        record, rest = _read_record(key, header, records[at : at + length], offset + 1)
+        if header_names:
+            record.headers = select_headers(_read_headers(rest), header_names)
         yield record
         offset = record.offset
         at += length
@@ -284,8 +317,13 @@ def _read_slowly(key: TopicPartition, header: BatchHeader, records: memoryview) 
         raise BatchDecodeError(InvalidBatch.MALFORMED_BATCH)
 
 
-def _read_record(key: TopicPartition, header: BatchHeader, data: memoryview, offset: int) -> Record:
-    """Decode one record; a malformed one is invalid, with `offset` if it has none itself."""
+def _read_record(
+    key: TopicPartition, header: BatchHeader, data: memoryview, offset: int
+) -> tuple[Record, memoryview]:
+    """Decode one record; a malformed one is invalid, with `offset` if it has none itself.
+
+    Returns it with the bytes of its headers, which are not looked at.
+    """
     timestamp = header.max_timestamp
     try:
         # The first byte has attributes; none are defined.
@@ -295,11 +333,23 @@ def _read_record(key: TopicPartition, header: BatchHeader, data: memoryview, off
         if not header.attributes & _LOG_APPEND_TIME:
             timestamp = _in_64_bits(header.first_timestamp + delta)
         record_key, at = _nullable(data, at)
-        value, _ = _nullable(data, at)
+        value, at = _nullable(data, at)
     except IndexError:
         raw = bytes(data[:MAX_RAW_BYTES])
-        return Record(*key, offset, timestamp, None, raw, InvalidBatch.MALFORMED_RECORD)
-    return Record(*key, offset, timestamp, record_key, value)
+        invalid = InvalidBatch.MALFORMED_RECORD
+        return Record(*key, offset, timestamp, None, raw, invalid), data[:0]
+    return Record(*key, offset, timestamp, record_key, value), data[at:]
+
+
+def _read_headers(data: memoryview) -> Iterator[tuple[str, bytes | None]]:
+    """The headers of a record; those that are malformed, or whose name is not UTF-8, are none."""
+    with suppress(IndexError):
+        number, at = _varint(data, 0)
+        for _ in range(min(number, len(data))):
+            name, at = _nullable(data, at)
+            value, at = _nullable(data, at)
+            with suppress(UnicodeDecodeError):
+                yield (name or b"").decode(), value
 
 
 def _nullable(data: memoryview, at: int) -> tuple[bytes | None, int]:

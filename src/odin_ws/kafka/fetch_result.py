@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from enum import Flag, auto
 from typing import Final
 
@@ -10,6 +11,7 @@ from odin_ws.kafka.fetch_plan import LARGEST_PARTITION_BYTES, PARTITION_BYTES
 from odin_ws.kafka.partition import Partition
 from odin_ws.kafka.protocol import FetchedPartition
 from odin_ws.kafka.record_batches import read_batches
+from odin_ws.kafka.record_headers import NO_NAMES
 
 __all__ = ["Effect", "apply_fetched"]
 
@@ -35,8 +37,16 @@ class Effect(Flag):
     """The partition's position must be looked up, in another task than the fetches."""
 
 
-def apply_fetched(partition: Partition, fetched: FetchedPartition, now: float) -> Effect:
-    """Apply the part of a fetch response to its partition, at a time of Trio's clock."""
+def apply_fetched(
+    partition: Partition,
+    fetched: FetchedPartition,
+    now: float,
+    header_names: AbstractSet[str] = NO_NAMES,
+) -> Effect:
+    """Apply the part of a fetch response to its partition, at a time of Trio's clock.
+
+    `header_names`: the headers that records keep.
+    """
     if fetched.error == _OUT_OF_RANGE:
         return _apply_out_of_range(partition, now)
     if fetched.error:
@@ -46,7 +56,7 @@ def apply_fetched(partition: Partition, fetched: FetchedPartition, now: float) -
     partition.high_watermark, partition.last_stable = fetched.high_watermark, fetched.last_stable
     partition.out_of_range_at = None
     if fetched.data:
-        return _apply_data(partition, fetched, now)
+        return _apply_data(partition, fetched, now, header_names)
     return Effect.JUDGE if partition.succeed(now) else Effect.NONE
 
 
@@ -65,11 +75,20 @@ def _apply_out_of_range(partition: Partition, now: float) -> Effect:
     return Effect.JUDGE
 
 
-def _apply_data(partition: Partition, fetched: FetchedPartition, now: float) -> Effect:
+def _apply_data(
+    partition: Partition, fetched: FetchedPartition, now: float, header_names: AbstractSet[str]
+) -> Effect:
     at = partition.position
     skip = partition.corrupt_at == at
     partition.corrupt_at = None
-    found = read_batches(partition.key, fetched.data, at, fetched.aborted, skip_corrupt=skip)
+    found = read_batches(
+        partition.key,
+        fetched.data,
+        at,
+        fetched.aborted,
+        skip_corrupt=skip,
+        header_names=header_names,
+    )
     if found.next_offset == at:
         if found.corrupt is None:
             return _fetch_larger(partition, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -26,6 +27,7 @@ from odin_ws.kafka.protocol import (
     TopicLayout,
 )
 from odin_ws.kafka.ready_queue import FetchedRecords, ReadyQueue
+from odin_ws.kafka.record_headers import NO_NAMES
 from odin_ws.records import GapReason, TopicPartition
 
 __all__ = ["BATCH_RECORDS", "Brokers", "FetchedRecords", "Fetcher"]
@@ -77,13 +79,20 @@ class Fetcher:
     whenever the fetch tasks may have something else to do.
     """
 
-    def __init__(self, brokers: Brokers, max_wait: float, slot: float) -> None:
+    def __init__(
+        self,
+        brokers: Brokers,
+        max_wait: float,
+        slot: float,
+        header_names: AbstractSet[str] = NO_NAMES,
+    ) -> None:
         self.partitions: dict[TopicPartition, Partition] = {}
         self.metadata_requested = trio.Event()
         self.troubled = trio.Event()
         self.changed = trio.Event()
         self._brokers = brokers
         self._max_wait = max_wait
+        self._header_names = header_names
         # A newly assigned partition waits while the broker holds a fetch: this bounds that wait at
         # low rates.
         self._slot = min(slot, max_wait)
@@ -281,7 +290,9 @@ class Fetcher:
             asked = quiet.pop(one.key, None)
             partition = asked and self._current(node, one.key, asked)
             if partition:
-                self._apply_effect(partition, apply_fetched(partition, one, now))
+                self._apply_effect(
+                    partition, apply_fetched(partition, one, now, self._header_names)
+                )
                 if one.data:
                     await trio.lowlevel.checkpoint()
         for key, asked in quiet.items():

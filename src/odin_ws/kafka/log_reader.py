@@ -60,6 +60,7 @@ class KafkaLogReader:
 
     def __init__(self, options: KafkaOptions, readings: int) -> None:
         self._bound = options.probe
+        self._header_names = options.header_names
         self._client = KafkaClient(options.security, options.probe)
         self._slots = trio.CapacityLimiter(readings)
         self._current: set[SpanRead] = set()
@@ -141,7 +142,9 @@ class KafkaLogReader:
         self, spans: Mapping[TopicPartition, Span], topic_ids: Mapping[str, str] = NO_IDS
     ) -> AsyncIterator[AsyncIterator[Sequence[Record]]]:
         """See LogReader."""
-        reading = SpanRead(self.layout, self.fetch, spans, topic_ids, self._bound)
+        reading = SpanRead(
+            self.layout, self.fetch, spans, topic_ids, self._bound, self._header_names
+        )
         await self._slots.acquire_on_behalf_of(reading)
         reading.given_at = trio.current_time()
         self._current.add(reading)

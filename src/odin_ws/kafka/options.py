@@ -21,6 +21,7 @@ class KafkaOptions:
     between requests for layout and lag, their timeout, and how long a problem may last before it is
     shown. `history_seconds`, `history_records`: limits of the history that is read at the start; 0
     in either for none. A member of a group reads no history: it continues at the group's offsets.
+    `header_names`: the headers that records keep.
     """
 
     security: KafkaSecurity
@@ -31,6 +32,7 @@ class KafkaOptions:
     probe: float
     history_seconds: float
     history_records: int
+    header_names: frozenset[str] = frozenset()
 
     def client(self) -> dict[str, Any]:
         """Return the arguments of every aiokafka client. Raises OSError."""

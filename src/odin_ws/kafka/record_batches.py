@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Final
 from zlib import crc32
@@ -33,6 +34,7 @@ from odin_ws.kafka.batch_records import (
 )
 from odin_ws.kafka.errors import BatchDecodeError
 from odin_ws.kafka.message_sets import MIN_MESSAGE_BYTES, read_messages
+from odin_ws.kafka.record_headers import NO_NAMES
 from odin_ws.records import InvalidBatch, Record, TopicPartition
 
 __all__ = ["Decoded", "read_batches"]
@@ -79,13 +81,14 @@ class Decoded:
     sends the first batch whole, however large."""
 
 
-def read_batches(
+def read_batches(  # noqa: PLR0913 -- two are how, four are what
     key: TopicPartition,
     data: bytes,
     offset: int,
     aborted: Iterable[tuple[int, int]] | None,
     *,
     skip_corrupt: bool = False,
+    header_names: AbstractSet[str] = NO_NAMES,
 ) -> Decoded:
     """Decode the fetched bytes of a partition from `offset` on.
 
@@ -100,8 +103,9 @@ def read_batches(
         aborted: The aborted transactions in the response: producer id and first offset. Their
             records are left out.
         skip_corrupt: Skip the first corrupt batch, as a Record with a reason.
+        header_names: The headers that records keep.
     """
-    reader = _Reader(key, data, offset, aborted or ())
+    reader = _Reader(key, data, offset, aborted or (), header_names)
     return reader.read(skip_corrupt=skip_corrupt)
 
 
@@ -113,9 +117,15 @@ class _Reader:
     """Reads the batches of one response."""
 
     def __init__(
-        self, key: TopicPartition, data: bytes, offset: int, aborted: Iterable[tuple[int, int]]
+        self,
+        key: TopicPartition,
+        data: bytes,
+        offset: int,
+        aborted: Iterable[tuple[int, int]],
+        header_names: AbstractSet[str],
     ) -> None:
         self._key = key
+        self._header_names = header_names
         self._data = data
         self._view = memoryview(data + PADDING)
         self._offset = offset
@@ -134,7 +144,7 @@ class _Reader:
         while corrupt is None:
             place = Usual(at, self._offset, self._epoch, self._spent)
             at, self._offset, self._epoch, self._spent = read_usual(
-                self._key, self._view, place, self._unusual, self._records
+                self._key, self._view, place, self._unusual, self._records, self._header_names
             )
             end = self._end(at)
             if end is None or self._spent >= ENOUGH:
@@ -173,7 +183,14 @@ class _Reader:
             last = max(header.base_offset, header.base_offset + header.last_delta)
             if last >= self._offset and self._is_wanted(header, last):
                 self._add(
-                    partial(read_records, self._key, self._view[at:end], header, self._offset),
+                    partial(
+                        read_records,
+                        self._key,
+                        self._view[at:end],
+                        header,
+                        self._offset,
+                        self._header_names,
+                    ),
                     self._data[at:end],
                     last,
                     header.max_timestamp,

@@ -56,7 +56,7 @@ class KafkaSource:
         # These advance when the hub's channel has taken a record.
         self._offset_tracker = OffsetTracker()
         self._client = KafkaClient(options.security, options.probe)
-        self._fetcher = Fetcher(self._client, options.max_wait, options.slot)
+        self._fetcher = Fetcher(self._client, options.max_wait, options.slot, options.header_names)
         self._layout = Layout(catalogue.topics)
         self._monitor = Monitor(
             self.status,

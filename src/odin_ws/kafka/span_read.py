@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import attrs
@@ -19,6 +20,7 @@ from odin_ws.kafka.protocol import (
     TopicLayout,
 )
 from odin_ws.kafka.record_batches import read_batches
+from odin_ws.kafka.record_headers import NO_NAMES
 from odin_ws.log_reader import LogUnavailable, RecordsExpired, Span
 from odin_ws.records import Record, TopicPartition
 
@@ -57,14 +59,16 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
     `over`: why the read ended early.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 -- two are how to ask Kafka
         self,
         layout: Callable[[Collection[str], Collection[TopicPartition]], Awaitable[Metadata]],
         fetch: Callable[[int, FetchRequest], Awaitable[Sequence[FetchedPartition]]],
         spans: Mapping[TopicPartition, Span],
         topic_ids: Mapping[str, str],
         bound: float,
+        header_names: AbstractSet[str] = NO_NAMES,
     ) -> None:
+        self._header_names = header_names
         self.given_at = -math.inf
         self.over: str | None = None
         self._layout = layout
@@ -198,7 +202,14 @@ class SpanRead(AsyncIterator[Sequence[Record]]):
         if not one.data:
             return
         skip = place.corrupt_at == place.next
-        found = read_batches(one.key, one.data, place.next, one.aborted, skip_corrupt=skip)
+        found = read_batches(
+            one.key,
+            one.data,
+            place.next,
+            one.aborted,
+            skip_corrupt=skip,
+            header_names=self._header_names,
+        )
         if found.next_offset == place.next:
             # A corrupt batch may be intact the next time; a large one needs a larger fetch.
             place.corrupt_at = place.next if found.corrupt is not None else None

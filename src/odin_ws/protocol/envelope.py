@@ -6,12 +6,13 @@ that follows is the *tail* and is shared. The record's value stands in it byte f
 
 from __future__ import annotations
 
+from base64 import b64encode
 from enum import IntEnum
 
 import orjson
 
 from odin_ws.pattern import matching_patterns
-from odin_ws.records import Record
+from odin_ws.records import Record, RecordHeaders
 
 __all__ = ["ChannelMessage", "Dialect"]
 
@@ -66,22 +67,35 @@ class ChannelMessage:
 
 def _v1_tail(message: ChannelMessage) -> bytes:
     record = message.record
-    return b',"ts":%d,"type":"message","channel":%b,"pos":"%d-%d","data":%b}' % (
+    return b',"ts":%d,"type":"message","channel":%b,"pos":"%d-%d"%b,"data":%b}' % (
         record.timestamp,
         orjson.dumps(message.channel),
         record.partition,
         record.offset,
+        _headers(record.headers) if record.headers else b"",
         message.value,
     )
 
 
+def _headers(headers: RecordHeaders) -> bytes:
+    """The headers as an object: a value that is not UTF-8 is an object with it in base64."""
+    fields: dict[str, object] = {}
+    for name, value in headers:
+        try:
+            fields[name] = None if value is None else value.decode()
+        except UnicodeDecodeError:
+            fields[name] = {"base64": b64encode(value or b"").decode()}
+    return b',"headers":%b' % orjson.dumps(fields)
+
+
 def _v1_in_batch(message: ChannelMessage) -> bytes:
     record = message.record
-    return b'{"channel":%b,"pos":"%d-%d","ts":%d,"data":%b}' % (
+    return b'{"channel":%b,"pos":"%d-%d","ts":%d%b,"data":%b}' % (
         orjson.dumps(message.channel),
         record.partition,
         record.offset,
         record.timestamp,
+        _headers(record.headers) if record.headers else b"",
         message.value,
     )
 

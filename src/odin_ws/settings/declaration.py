@@ -22,6 +22,7 @@ __all__ = [
     "FILE",
     "FILE_OR_URL",
     "FLAG",
+    "HEADER_NAMES",
     "HOSTS",
     "MIB",
     "NETWORKS",
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+# Each is looked up in every record, and sent with every message that has it.
+_MAX_HEADER_NAMES: Final = 16
 
 
 class SettingsError(ValueError):
@@ -235,6 +239,14 @@ def _categories(text: str) -> tuple[str, ...]:
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?")
 
 
+def _header_names(text: str) -> tuple[str, ...]:
+    """Names of record headers; Kafka tells upper and lower case apart."""
+    names = tuple(dict.fromkeys(name for one in text.split(",") if (name := one.strip())))
+    if len(names) > _MAX_HEADER_NAMES:
+        raise ValueError
+    return names
+
+
 def _origins(text: str) -> tuple[str, ...]:
     words = tuple(word.strip().lower() for word in text.split(",") if word.strip())
     if not words or not all(word == "*" or _ORIGIN.fullmatch(word) for word in words):
@@ -283,6 +295,10 @@ HOSTS: Final = (
     "names or addresses without a port, separated by commas; * for all; or nothing",
 )
 TOPIC: Final = (_optional_topic, "the name of a topic, or nothing")
+HEADER_NAMES: Final = (
+    _header_names,
+    f"at most {_MAX_HEADER_NAMES} names of record headers, separated by commas, or nothing",
+)
 PATH: Final = (_optional_path, "the path of a file, or nothing")
 
 MIB: Final = 1 << 20

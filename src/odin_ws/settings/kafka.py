@@ -9,6 +9,7 @@ import attrs
 from odin_ws.settings.declaration import (
     BROKERS,
     FILE,
+    HEADER_NAMES,
     MIB,
     TEXT,
     TOPIC,
@@ -77,6 +78,13 @@ class KafkaSettings:
         integer(1024, 16 * MIB),
         "bytes",
         "records with a larger value are skipped and counted",
+    )
+    ws_record_headers: tuple[str, ...] = setting(
+        "WS_RECORD_HEADERS",
+        "",
+        HEADER_NAMES,
+        "",
+        "record headers that messages carry; default: none",
     )
     kafka_dead_letter_topic: str = setting(
         "KAFKA_DEAD_LETTER_TOPIC",

@@ -17,7 +17,16 @@ from odin_ws.kafka.offset_tracker import OffsetTracker, history_starts
 from odin_ws.kafka.source_protocol import PACING_SLOT
 from odin_ws.kafka.source_status import SourceState, SourceStatus
 from odin_ws.log_reader import Bounds
-from odin_ws.records import Assignment, Batch, GapReason, HistoryEnd, Item, Record, TopicPartition
+from odin_ws.records import (
+    Assignment,
+    Batch,
+    GapReason,
+    HistoryEnd,
+    Item,
+    Record,
+    RecordHeaders,
+    TopicPartition,
+)
 from odin_ws.token_bucket import TokenBucket
 
 __all__ = ["MemoryLog", "MemorySource"]
@@ -57,7 +66,7 @@ class MemoryLog:
         for topic in topics:
             self.add_partitions(topic, partitions)
 
-    def append(
+    def append(  # noqa: PLR0913 -- a record has that many fields
         self,
         topic: str,
         key: bytes | None,
@@ -65,13 +74,17 @@ class MemoryLog:
         *,
         partition: int | None = None,
         timestamp: int | None = None,
+        headers: RecordHeaders = (),
     ) -> Record:
-        """Add a record; the key decides the partition unless one is given."""
+        """Add a record; the key decides the partition unless one is given.
+
+        `headers`: those that messages carry; the others are left out when Kafka's bytes are read.
+        """
         if partition is None:
             partition = crc32(key or b"") % self._counts[topic]
         there = self._log[TopicPartition(topic, partition)]
         at = int(time.time() * 1000) if timestamp is None else timestamp
-        record = Record(topic, partition, there.end, at, key, value)
+        record = Record(topic, partition, there.end, at, key, value, headers=headers)
         there.records.append(record)
         self._change()
         return record
