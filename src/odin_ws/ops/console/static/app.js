@@ -33,7 +33,7 @@ function draw() {
 }
 
 function show() {
-  for (const name of VIEWS) byId(name).hidden = name !== view();
+  for (const name of VIEWS) byId(`view-${name}`).hidden = name !== view();
   for (const link of document.querySelectorAll(".tabs a")) {
     if (/** @type {HTMLElement} */ (link).dataset.view === view()) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");

@@ -168,7 +168,7 @@ class Chart {
     const { clientWidth: width, clientHeight: height } = this.#plot;
     this.#chart = new uPlot({
       width, height,
-      padding: [8, 8, 0, 0],
+      padding: [8, 16, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "odin" } },
       scales: {

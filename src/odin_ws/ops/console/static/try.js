@@ -278,7 +278,7 @@ export class Try {
   /** @param {any} notice */
   #disconnected({ code, reason, retry_ms: retry }) {
     const never = !this.#run.connectedSince;
-    this.#note(retry === null ? "error" : "warning", `disconnected: ${code} ${reason}${retry === null ? "" : `, next attempt in ${(retry / 1000).toFixed(1)} s`}`);
+    this.#note(retry === null ? "error" : "warning", `disconnected: ${code} ${reason || "no close frame"}${retry === null ? "" : `, next attempt in ${(retry / 1000).toFixed(1)} s`}`);
     if (code === 4000) this.#run.losses++;
     if (never && code === 1006) this.#fail(this.#whyNot());
     if (retry !== null) return this.#state("warning", "reconnecting");
@@ -330,7 +330,7 @@ export class Try {
   }
 
   #draw() {
-    if (!this.#feed || document.hidden || byId("try").hidden) return;
+    if (!this.#feed || document.hidden || byId("view-try").hidden) return;
     const run = this.#run;
     const begun = performance.now() - 1000 * RATE_SECONDS;
     while (run.times.length && run.times[0] < begun) run.times.shift();

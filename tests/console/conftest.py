@@ -1,0 +1,30 @@
+"""A browser, and a broker, for the console's page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from odin_ws.testing.brokers import BrokerUnavailable, embedded_broker
+from tests.console.browser import Browser, open_browser
+from tests.integration import kafka
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[str]:
+    """The address of a broker that has Odin's topics."""
+    try:
+        async with embedded_broker() as running:
+            await kafka.create_topics(running.bootstrap)
+            yield running.bootstrap
+    except BrokerUnavailable as error:
+        kafka.missing(str(error))
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    """A browser without a window; skips the test where there is none."""
+    async with open_browser(tmp_path / "profile") as browser:
+        yield browser
