@@ -22,7 +22,7 @@ CONSOLE := tests/console/node
 PLAYWRIGHT := $(CONSOLE)/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stack stack-long quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle check format packages clean
+.PHONY: help setup demo stack stack-long quick test newest coverage pythons chaos bench bench-all bench-hot autobahn fuzz hostile bundle pictures check format packages clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -81,6 +81,9 @@ hostile: setup $(JARS) ## 1,000 good clients beside 2,000 bad ones of all kinds,
 bundle: ## copies clients/js, made into one file, to the console's page
 	cd clients/js && node tools/bundle.js
 	cp clients/js/dist/odin-ws.js src/odin_ws/ops/console/static/odin-ws-client.js
+
+pictures: setup $(PLAYWRIGHT) ## the pictures of the console in docs/images, in Chromium, after a quarter of an hour
+	$(BIN)/python -m tests.console.pictures $(ARGS)
 
 check: setup ## what needs no test run: format, lint, types, import contracts, compose file, JavaScript package
 	$(BIN)/ruff format --check .

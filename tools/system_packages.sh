@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Installs what the stack and its tests run besides our own programs: HAProxy, Prometheus (with
-# promtool) and nginx, from Debian's packages. Nothing happens where all of them are there, or
-# where this is no root on a Debian system: the tests that need them are skipped then, or fail
-# under ODIN_REQUIRE_STACK=1.
+# Installs what the stack and tests run besides our own programs: HAProxy, Prometheus (with
+# promtool), nginx, and Chromium for pages, from Debian's packages. Nothing happens where all of
+# them are there, or where this is no root on a Debian system: the tests that need them are skipped
+# then, or fail under ODIN_REQUIRE_STACK=1.
 #
 # usage: bash tools/system_packages.sh
 set -euo pipefail
 
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
-for pair in haproxy:haproxy prometheus:promtool nginx:nginx; do
+for pair in haproxy:haproxy prometheus:promtool nginx:nginx chromium:chromium; do
   command -v "${pair#*:}" >/dev/null || missing+=("${pair%:*}")
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0

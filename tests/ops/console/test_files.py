@@ -19,6 +19,7 @@ from odin_ws.handshake.request import REQUEST_REJECTIONS
 from odin_ws.history.record_decoder import InvalidRecord
 from odin_ws.ops.console.files import CONSOLE_PATHS, content_security_policy
 from odin_ws.ops.stats import OPS_REJECTIONS
+from odin_ws.protocol.errors import ErrorCode
 from odin_ws.testing.scenario import Scenario
 from tests.scenarios.ops import get
 
@@ -149,4 +150,5 @@ def test_reasons_have_meanings() -> None:
     assert meanings["rejected"].keys() == rejected
     assert meanings["ops"].keys() == set(OPS_REJECTIONS)
     assert meanings["closed"].keys() == {one.value.label for one in DisconnectReason}
+    assert meanings["errors"].keys() == set(ErrorCode)
     assert meanings["skipped"].keys() == set(InvalidRecord)

@@ -7,19 +7,38 @@
  * @property {boolean} needsToken
  */
 
+// What each can say. A test compares these with the command, the page of /sse and the class.
+export const KNOWN = {
+  tail: new Set(["channels", "bundles", "since_ms"]),
+  curl: new Set(["channels", "bundles", "snapshot", "since_ms", "delivery", "max_rate"]),
+  python: new Set(["channels", "bundles", "snapshot", "since_ms", "delivery"]),
+};
+
 /** @param {unknown} value as one word of a shell */
 const shell = (value) => `'${String(value).replaceAll("'", `'\\''`)}'`;
 
+/**
+ * @param {Record<string, any>} subscription
+ * @param {ReadonlySet<string>} known
+ * @returns {[Record<string, any>, string[]]} its fields that are known, and the names of the others
+ */
+function sorted(subscription, known) {
+  const fields = Object.entries(subscription);
+  const others = fields.filter(([name]) => !known.has(name)).map(([name]) => name);
+  return [Object.fromEntries(fields.filter(([name]) => known.has(name))), others];
+}
+
+/** @param {string} what @param {string[]} others */
+const without = (what, others) => (others.length ? `\n# ${what} has no option for: ${others.join(", ")}` : "");
+
 /** @param {Choice} choice */
 function tail({ url, subscription, needsToken }) {
-  const { channels = [], bundles = [], since_ms: since, ...rest } = subscription;
+  const [{ channels = [], bundles = [], since_ms: since }, others] = sorted(subscription, KNOWN.tail);
   const lines = [`${needsToken ? "ODIN_WS_TOKEN=… " : ""}odin-ws tail --url ${shell(url)}`];
   if (channels.length) lines.push(`--channels ${shell(channels.join(","))}`);
   if (bundles.length) lines.push(`--bundles ${bundles.join(",")}`);
   if (since !== undefined) lines.push(`--since ${Math.round((Date.now() - since) / 1000)}s`);
-  const left = Object.keys(rest);
-  const note = left.length ? `\n# tail has no option for ${left.join(", ")}` : "";
-  return lines.join(" \\\n  ") + note;
+  return lines.join(" \\\n  ") + without("tail", others);
 }
 
 /** @param {Choice} choice */
@@ -31,15 +50,15 @@ function websocat({ url, subscription, needsToken }) {
 
 /** @param {Choice} choice */
 function curl({ url, subscription, needsToken }) {
-  const { channels = [], bundles = [], topics: _topics, positions: _positions, ...rest } = subscription;
-  const query = [`channels=${[...channels, ...bundles].map(encodeURIComponent).join(",").replaceAll("%2A", "*")}`];
-  for (const [name, value] of Object.entries(rest)) {
-    const text = typeof value === "object" ? JSON.stringify(value) : String(value);
-    query.push(`${name}=${encodeURIComponent(text)}`);
-  }
+  const [fields, others] = sorted(subscription, KNOWN.curl);
+  const query = Object.entries(fields).map(([name, value]) => {
+    const several = Array.isArray(value) ? value : [value];
+    // A star is no special character in a query.
+    return `${name}=${several.map(encodeURIComponent).join(",").replaceAll("%2A", "*")}`;
+  });
   const sse = url.replace(/^ws/, "http").replace(/\/ws(\?.*)?$/, "/sse");
   const header = needsToken ? ` -H 'Authorization: Bearer …'` : "";
-  return `curl -N${header} ${shell(`${sse}?${query.join("&")}`)}`;
+  return `curl -N${header} ${shell(`${sse}?${query.join("&")}`)}${without("/sse", others)}`;
 }
 
 /** @param {Choice} choice */
@@ -54,10 +73,12 @@ feed.onnotice = (notice) => console.info(notice.type, notice);`;
 
 /** @param {Choice} choice */
 function python({ url, subscription, needsToken }) {
-  const fields = Object.entries(subscription).map(([name, value]) => `${name}=${pythonValue(value)}`);
+  const [known, others] = sorted(subscription, KNOWN.python);
+  const fields = Object.entries(known).map(([name, value]) => `${name}=${pythonValue(value)}`);
   const credential = needsToken ? ", token=TOKEN" : "";
-  return `import trio
-from odin_ws.client import Message, Subscription, open_client
+  return `import asyncio
+from odin_ws_client import Message, Subscription
+from odin_ws_client.asyncio import open_client
 
 async def main():
     subscription = Subscription(${fields.join(", ")})
@@ -66,7 +87,7 @@ async def main():
             if isinstance(item, Message):
                 print(item.channel, item.data)
 
-trio.run(main)`;
+asyncio.run(main())${without("Subscription", others)}`;
 }
 
 /** @param {unknown} value @returns {string} */

@@ -1,6 +1,7 @@
 // A subscription from the browser, by the client of clients/js, over the subscribers' port.
 
 import { byId, copy, el, fillTable, setText } from "./dom.js";
+import { condition } from "./filter.js";
 import { clock, count, short } from "./format.js";
 import { OdinFeed } from "./odin-ws-client.js";
 import { SNIPPETS } from "./snippets.js";
@@ -88,6 +89,8 @@ export class Try {
   /** @type {any[]} */
   #pending = [];
   #tiles;
+  /** @type {any} the condition of the filter */
+  #where = null;
   #rejected = false;
 
   constructor() {
@@ -103,7 +106,10 @@ export class Try {
     };
     byId("break").onclick = () => this.breakConnection();
     byId("pause").onclick = () => this.#setPaused(!this.#paused);
-    byId("try-form").oninput = () => this.#drawSnippet();
+    byId("try-form").oninput = () => {
+      this.#readFilter();
+      this.#drawSnippet();
+    };
     byId("copy").onclick = async () => {
       const done = await copy(byId("snippet").textContent, byId("snippet"));
       setText(byId("copy"), done ? "Copied" : "Selected");
@@ -161,7 +167,6 @@ export class Try {
   #subscription() {
     const chosen = byId("begin").value;
     const rate = byId("rate").valueAsNumber;
-    const filter = byId("filter").value.trim();
     const delivery = byId("delivery").value;
     return {
       ...(this.#chosen.length ? { channels: [...this.#chosen] } : {}),
@@ -170,8 +175,20 @@ export class Try {
       ...(Number(chosen) ? { since_ms: Date.now() - 1000 * Number(chosen) } : {}),
       ...(delivery === "all" ? {} : { delivery }),
       ...(rate > 0 ? { max_rate: rate } : {}),
-      ...(filter ? { where: filter } : {}),
+      ...(this.#where ? { where: this.#where } : {}),
     };
+  }
+
+  /** Read the filter; what is wrong with it is said by the field. */
+  #readFilter() {
+    const input = byId("filter");
+    try {
+      this.#where = condition(input.value.trim());
+      input.setCustomValidity("");
+    } catch (error) {
+      this.#where = null;
+      input.setCustomValidity(error instanceof Error ? error.message : `${error}`);
+    }
   }
 
   #start() {

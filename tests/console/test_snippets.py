@@ -1,0 +1,147 @@
+"""The commands and programs of "Try it" are ones that their programs accept."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import attrs
+import pytest
+
+import odin_ws.ops.console
+from odin_ws.catalogue import default_catalogue
+from odin_ws.cli.tail import tail
+from odin_ws.handshake.request import HandshakeRequest
+from odin_ws.http_api import subscription_query
+from odin_ws.protocol.commands import Subscribe, decode_command
+from odin_ws_client import Subscription
+from tests.console.browser import missing
+
+STATIC = Path(odin_ws.ops.console.__file__).parent / "static"
+
+CHOICES: list[dict[str, Any]] = [
+    {"channels": ["*.trade"]},
+    {"channels": ["BTC.trade", "a.b.*"], "bundles": ["TRADING"], "snapshot": True},
+    {"bundles": ["TRADING", "ALL"], "since_ms": 1_795_000_000_000, "delivery": "latest"},
+    {
+        "channels": ["o'Neill.trade"],
+        "max_rate": 2.5,
+        "where": {"and": [{"field": "data.side", "eq": "it's"}, {"field": "data.price", "gte": 1}]},
+    },
+]
+
+URL = "ws://localhost:3002/ws"
+
+SCRIPT = """
+import { SNIPPETS, KNOWN } from %s;
+import { condition } from %s;
+const url = "ws://localhost:3002/ws";
+const [choices, filters] = JSON.parse(process.argv[1]);
+const made = choices.map((subscription) => {
+  const choice = { url, subscription, needsToken: false };
+  return Object.fromEntries(Object.entries(SNIPPETS).map(([name, make]) => [name, make(choice)]));
+});
+const known = Object.fromEntries(Object.entries(KNOWN).map(([name, set]) => [name, [...set]]));
+const conditions = filters.map((text) => {
+  try { return condition(text); } catch (error) { return error.message; }
+});
+console.log(JSON.stringify({ made, known, conditions }));
+"""
+
+FILTERS: list[tuple[str, Any]] = [
+    ("", None),
+    ("data.price >= 0.3", {"field": "data.price", "gte": 0.3}),
+    ("type = TRADE_EXECUTED", {"field": "type", "eq": "TRADE_EXECUTED"}),
+    ('type="a and b"', {"field": "type", "eq": "a and b"}),
+    (
+        "data.side != buy AND data.amount < 10",
+        {"and": [{"field": "data.side", "ne": "buy"}, {"field": "data.amount", "lt": 10}]},
+    ),
+    ("data.wallet ^= bc1", {"field": "data.wallet", "prefix": "bc1"}),
+    ("data.supply > 9007199254740993", {"field": "data.supply", "gt": "9007199254740993"}),
+    ('{"not": {"field": "x", "eq": null}}', {"not": {"field": "x", "eq": None}}),
+    ("{", "This is not JSON."),
+    ("price", "A filter is: a field, one of = != < <= > >= ^= (begins with), and a value."),
+]
+
+
+@pytest.fixture(scope="module")
+def page() -> dict[str, Any]:
+    """What the page makes of the choices and filters."""
+    node = shutil.which("node") or missing("Node is not installed")
+    modules = [json.dumps(str(STATIC / name)) for name in ("snippets.js", "filter.js")]
+    filters = [text for text, _ in FILTERS]
+    command = [node, "--input-type=module", "-e", SCRIPT % tuple(modules)]
+    done = subprocess.run(
+        [*command, json.dumps([CHOICES, filters])], capture_output=True, text=True, check=True
+    )
+    made: dict[str, Any] = json.loads(done.stdout)
+    return made
+
+
+def words(snippet: str) -> list[str]:
+    """A command as a shell reads it."""
+    return shlex.split(snippet.replace("\\\n", " "), comments=True)
+
+
+@pytest.mark.parametrize("number", range(len(CHOICES)))
+def test_commands_are_accepted(page: dict[str, Any], number: int) -> None:
+    """By `odin-ws tail`, by the server's reader of /sse, and as a command over WebSocket."""
+    choice, made = CHOICES[number], page["made"][number]
+    context = tail.make_context("tail", words(made["odin-ws tail"])[2:])
+    assert context.params["channels"] == choice.get("channels", [])
+    assert context.params["bundles"] == choice.get("bundles", [])
+    program, option, url = words(made["curl"])
+    assert (program, option) == ("curl", "-N")
+    query = dict(parse_qsl(urlsplit(url).query))
+    catalogue = default_catalogue()
+    event_query = subscription_query.read_event_query(
+        HandshakeRequest("GET", "/sse", query, {}), catalogue
+    )
+    sent, shown = json.loads(event_query.command)["data"], choice.keys() - {"where", "snapshot"}
+    assert {name: sent[name] for name in shown} == {name: choice[name] for name in shown}
+    assert event_query.snapshot is choice.get("snapshot", False)
+    _, text, _, websocat, _, address = words(made["websocat"])
+    assert (websocat, address) == ("websocat", URL)
+    assert json.loads(text) == {"type": "subscribe", "data": choice}
+    assert isinstance(decode_command(text, catalogue), Subscribe)
+
+
+@pytest.mark.parametrize("number", range(len(CHOICES)))
+def test_python_program_makes_the_subscription(page: dict[str, Any], number: int) -> None:
+    """It is parsed, and the class takes its fields."""
+    tree = ast.parse(page["made"][number]["Python"])
+    call = next(
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Subscription"
+    )
+    given = {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg}
+    Subscription(**given)
+    assert given.items() <= CHOICES[number].items()
+
+
+def test_what_a_program_cannot_say_is_told(page: dict[str, Any]) -> None:
+    """And what it can say is not left out: when it learns more, this fails."""
+    known = {name: set(fields) for name, fields in page["known"].items()}
+    offered = {name for choice in CHOICES for name in choice}
+    of_class = {field.name for field in attrs.fields(Subscription)}
+    assert known["python"] == offered & of_class
+    options = {parameter.name for parameter in tail.params}
+    assert known["tail"] == {"channels", "bundles", "since_ms"}
+    assert not options & {"snapshot", "delivery", "max_rate", "where"}
+    assert known["curl"] == offered & set(subscription_query._FIELDS)  # noqa: SLF001
+    last = page["made"][-1]
+    assert last["curl"].endswith("# /sse has no option for: where")
+    assert last["odin-ws tail"].endswith("# tail has no option for: max_rate, where")
+
+
+def test_filters_as_one_types_them(page: dict[str, Any]) -> None:
+    """Comparisons joined by `and`, or JSON; what is neither is explained."""
+    assert page["conditions"] == [condition for _, condition in FILTERS]
