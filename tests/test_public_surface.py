@@ -1,4 +1,4 @@
-"""The public names: those of the packages that docs/ tells others to import."""
+"""The public names, as docs/design/2026-11-30-public-surface.md defines them."""
 
 from __future__ import annotations
 
@@ -107,15 +107,15 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize(("module", "names"), PUBLIC.items())
-def test_a_public_module_exports_these_names(module: str, names: list[str]) -> None:
-    """Another name, or one less, is a decision: this list is changed with it."""
+def test_public_module_exports_the_listed_names(module: str, names: list[str]) -> None:
+    """A name that is added or removed is a decision and changes this list."""
     found = importlib.import_module(module)
     assert sorted(found.__all__) == sorted(names)
     assert all(hasattr(found, name) for name in names)
 
 
-def test_pages_import_only_what_is_public() -> None:
-    """An example in docs/ uses no module that may change without a word."""
+def test_pages_import_only_public_modules() -> None:
+    """Examples in docs/ use no module that may change without notice."""
     imported = {
         match[1]
         for path in pages()
@@ -125,7 +125,7 @@ def test_pages_import_only_what_is_public() -> None:
 
 
 async def use_the_client() -> None:
-    """What a type checker makes of the client, as its users write it; never run."""
+    """Use the client as its users do, for the type checker; never run."""
     assert_type(odin_ws.__version__, str)
     subscription = odin_ws_client.Subscription(channels=["BTC.trade"])
     async with trio_client.open_client("ws://localhost:3002/ws", subscription) as following:
@@ -142,7 +142,7 @@ async def use_the_client() -> None:
 
 
 async def use_a_scenario() -> None:
-    """The same of the tools for tests; never run."""
+    """Use a scenario as its users do, for the type checker; never run."""
     log = memory_log.MemoryLog(["odin.trades"], 2)
     async with scenario.open_scenario(settings.Settings(ws_max_subscriptions=2), log=log) as server:
         assert_type(server, scenario.Scenario)

@@ -15,7 +15,7 @@ from odin_ws.canary.credential import CanaryCredential
 from odin_ws.catalogue import Catalogue
 from odin_ws.connection.keepalive import Keepalive
 from odin_ws.connection.token_expiry import Expiry
-from odin_ws.connection_limits import CanaryLimits, ConnectionLimits
+from odin_ws.connection_options import CanaryLimits, ConnectionLimits
 from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.authenticator import Authenticator, AuthPolicy
 from odin_ws.handshake.forwarded import TrustedProxies

@@ -18,7 +18,7 @@ from odin_ws.connection.connection import CommandHandler, Connection, Reader
 from odin_ws.connection.disconnect_reasons import DisconnectReason
 from odin_ws.connection.framing import WEBSOCKET, Framing
 from odin_ws.connection.keepalive import Keepalive
-from odin_ws.connection_limits import CanaryLimits, ConnectionLimits, ConnectionStats
+from odin_ws.connection_options import CanaryLimits, ConnectionLimits, ConnectionStats
 from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.authenticator import Authenticator
 from odin_ws.handshake.credentials import select_subprotocol

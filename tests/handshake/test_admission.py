@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from odin_ws.connection.keepalive import Keepalive
-from odin_ws.connection_limits import ConnectionLimits
+from odin_ws.connection_options import ConnectionLimits
 from odin_ws.handshake.admission import Admission
 from odin_ws.handshake.forwarded import TrustedProxies
 from odin_ws.handshake.handshake import HandshakeLimits, Handshaker

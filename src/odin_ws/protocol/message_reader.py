@@ -11,7 +11,7 @@ import attrs
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
 from odin_ws.protocol.inflate import BoundedInflate
-from odin_ws.protocol.wsproto_close_codes import CloseCodes
+from odin_ws.protocol.wsproto_patch import CloseCodes
 
 __all__ = ["Fault", "FrameReader", "Incoming", "PeerClose", "Ping", "Pong"]
 

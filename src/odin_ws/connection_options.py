@@ -1,4 +1,4 @@
-"""Limits of all connections, the canary's, and the counts of connections since the start."""
+"""Options of connections and of the canary; counts of connections since the start."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _DURATION_BOUNDS: Final = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 
 
 @attrs.frozen
 class ConnectionLimits:
-    """What every connection is held to. Sizes in bytes, times in seconds.
+    """The limits of every connection. Sizes in bytes, times in seconds.
 
-    `compression`: whether permessage-deflate is agreed on with clients that offer it.
+    `compression`: whether permessage-deflate is accepted from clients that offer it.
     """
 
     message_bytes: int
@@ -36,7 +36,7 @@ class ConnectionLimits:
 
 @attrs.frozen
 class CanaryLimits:
-    """What our own canary may do. `grant`: the one channel that it subscribes to."""
+    """The limits of our own canary. `grant`: the one channel that it subscribes to."""
 
     grant: Grant
     session: SessionLimits
@@ -44,7 +44,7 @@ class CanaryLimits:
 
 @attrs.define(eq=False)
 class ConnectionStats:
-    """What happened to connections since the start; each is counted once, when it ends."""
+    """Counts of connections since the start; each is counted once, when it ends."""
 
     opened: int = 0
     closed: Counter[DisconnectReason] = attrs.field(factory=Counter)

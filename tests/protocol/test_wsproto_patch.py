@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wsproto.frame_protocol import CloseReason
 
 from odin_ws.protocol.message_reader import Fault, FrameReader, Incoming, PeerClose
-from odin_ws.protocol.wsproto_close_codes import CloseCodes, is_registered
+from odin_ws.protocol.wsproto_patch import CloseCodes, is_registered
 from tests.scenarios.wire import Op, frame
 
 # https://www.iana.org/assignments/websocket, as of 2026.
