@@ -2,100 +2,189 @@
 
 from __future__ import annotations
 
-import os
+import ipaddress
+import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from tests.integration.kafka import PARTITIONS, TOPICS
+from odin_ws.cli import main
+from odin_ws.settings import load_settings
+from tests.deploy.debian import program
 
-COMPOSE = Path(__file__).parents[2] / "compose"
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "compose"
+RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 
-RETENTION_MS = {
-    "odin.trades": 30_000,
-    "odin.balances": 30_000,
-    "odin.liquidity": 60_000,
-    "odin.community": 300_000,
-    "odin.analytics": 300_000,
-    "odin.metadata": 3_600_000,
-    "odin.social": 3_600_000,
-    "odin.creation": 3_600_000,
-}
+INSTANCES = ("odin-ws-1", "odin-ws-2", "odin-ws-3")
+BROKERS = ("redpanda", "kafka")
+
+# `${NAME:-default}` and `${NAME:?what to do}`.
+VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
 
 
 @pytest.fixture(scope="module")
-def services() -> dict[str, Any]:
-    """The services of the compose file, by name."""
-    text = (COMPOSE / "compose.yaml").read_text(encoding="utf-8")
-    services: dict[str, Any] = yaml.safe_load(text)["services"]
-    return services
+def example() -> dict[str, str]:
+    """The variables of .env.example."""
+    lines = (COMPOSE / ".env.example").read_text("utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
-def test_the_topics_job_makes_every_topic(services: dict[str, Any], tmp_path: Path) -> None:
-    """Run with an rpk that only notes its arguments, the job asks for the eight topics."""
-    rpk = tmp_path / "rpk"
-    rpk.write_text('#!/bin/bash\necho "$@"\n', encoding="utf-8")
-    rpk.chmod(0o755)
-    job = services["topics"]
-    # In a compose file `$$` stands for `$`.
-    script = [part.replace("$$", "$") for part in job["command"]]
-    done = subprocess.run(
-        [*job["entrypoint"], *script],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=10,
-    )
-    asked: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines():
-        words = line.split()
-        for topic in (word for word in words if word.startswith("odin.")):
-            asked[topic] = words
-    assert set(asked) == set(TOPICS) == set(RETENTION_MS)
-    for topic, words in asked.items():
-        assert words[:2] == ["topic", "create"]
-        assert words[words.index("--partitions") + 1] == str(PARTITIONS)
-        assert "compression.type=snappy" in words
-        assert f"retention.ms={RETENTION_MS[topic]}" in words
+@pytest.fixture(scope="module")
+def compose(example: dict[str, str]) -> dict[str, Any]:
+    """The compose file as an engine sees it with .env.example."""
+    text = (COMPOSE / "compose.yaml").read_text("utf-8")
+    found: dict[str, Any] = yaml.safe_load(VARIABLE.sub(lambda one: example[one[1]], text))
+    return found
+
+
+@pytest.fixture(scope="module")
+def services(compose: dict[str, Any]) -> dict[str, Any]:
+    """The services by name."""
+    found: dict[str, Any] = compose["services"]
+    return found
+
+
+def test_the_example_has_every_variable(example: dict[str, str]) -> None:
+    """Each variable is in .env.example, and none besides; defaults are the same."""
+    text = (COMPOSE / "compose.yaml").read_text("utf-8")
+    used = {one[1]: one for one in VARIABLE.finditer(text)}
+    assert used.keys() | {"COMPOSE_PROFILES"} == example.keys()
+    for name, (_, kind, default) in ((name, one.groups()) for name, one in used.items()):
+        assert kind == "?" or default == example[name]
+
+
+def test_each_profile_is_a_broker(services: dict[str, Any], example: dict[str, str]) -> None:
+    """A profile starts one broker, at the name and port that its clients use."""
+    profiles = {name: one["profiles"] for name, one in services.items() if "profiles" in one}
+    assert profiles == {name: [name] for name in BROKERS}
+    assert example["COMPOSE_PROFILES"] == example["BROKER"] == "redpanda"
+    for name in (*INSTANCES, "topics", "publisher"):
+        assert services[name]["environment"]["KAFKA_BROKERS"] == "redpanda:9092"
+    waited = services["topics"]["depends_on"]
+    assert waited.keys() == set(BROKERS)
+    assert {one["required"] for one in waited.values()} == {False}
+    assert any("internal://redpanda:9092" in word for word in services["redpanda"]["command"])
+    kafka = services["kafka"]["environment"]
+    assert "INTERNAL://kafka:9092" in kafka["KAFKA_ADVERTISED_LISTENERS"]
+    assert services["kafka"]["image"] == "apache/kafka:4.3.1"
+    assert "4.3.1" in (ROOT / "tests" / "apache_kafka" / "pom.xml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["topics", "publisher"])
+def test_our_commands_exist(services: dict[str, Any], name: str) -> None:
+    """What the image is to run is a command of odin-ws, with options that it has."""
+    done = CliRunner().invoke(main, [*services[name]["command"], "--help"])
+    assert done.exit_code == 0, done.output
+
+
+def test_instances_differ_in_their_ports_only(services: dict[str, Any]) -> None:
+    """Three of one kind; health and metrics are for this host alone."""
+    ports = {services[name]["ports"][0] for name in INSTANCES}
+    assert ports == {f"127.0.0.1:{port}:3003" for port in (3003, 3004, 3005)}
+    first, *others = ({**services[name], "ports": []} for name in INSTANCES)
+    assert all(one == first for one in others)
+
+
+def test_settings_are_good(services: dict[str, Any]) -> None:
+    """The server accepts the environment; the drain fits into the grace period."""
+    server = services[INSTANCES[0]]
+    settings, unknown = load_settings(server["environment"])
+    assert unknown == []
+    grace = float(server["stop_grace_period"].removesuffix("s"))
+    drain = settings.ws_drain_delay_seconds + settings.ws_drain_timeout_seconds
+    assert drain + 10 <= grace
+    assert server["environment"]["WS_OPS_HOSTS"].split(",") == list(INSTANCES)
+    assert server["ulimits"]["nofile"]["hard"] > settings.ws_max_connections + 2048 + 256
+
+
+def test_everything_of_ours_is_confined(services: dict[str, Any]) -> None:
+    """Files it can only read, no capability, none to be had, limits, and an init."""
+    for name in (*INSTANCES, "topics", "publisher", "haproxy"):
+        service = services[name]
+        assert service["init"] is service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in service["security_opt"]
+    for name, service in services.items():
+        if name != "topics":
+            limits = service["deploy"]["resources"]["limits"]
+            assert limits.keys() == {"cpus", "memory"}, name
+
+
+def test_only_subscribers_come_from_outside(services: dict[str, Any]) -> None:
+    """Every other published port is bound to loopback."""
+    published = [port for one in services.values() for port in one.get("ports", ())]
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == ["3002:3002"]
 
 
 def test_images_are_pinned(services: dict[str, Any]) -> None:
-    """Every image has a tag, and none is one that moves."""
+    """Every image has a tag with a version."""
     for service in services.values():
         _name, _, tag = service["image"].partition(":")
         assert any(character.isdigit() for character in tag)
 
 
-def test_prometheus_scrapes_the_ops_port(services: dict[str, Any]) -> None:
-    """The target is a service of the compose file, at a port that it publishes for ops."""
-    config = yaml.safe_load((COMPOSE / "prometheus.yml").read_text(encoding="utf-8"))
-    ((target,),) = [
-        static["targets"] for job in config["scrape_configs"] for static in job["static_configs"]
+def test_haproxy_leads_to_the_instances(compose: dict[str, Any]) -> None:
+    """Its configuration names them with their ports, and they trust its address."""
+    services = compose["services"]
+    proxy = services["haproxy"]
+    file = proxy["volumes"][0].partition(":")[0]
+    text = (COMPOSE / file).read_text("utf-8")
+    assert re.findall(r"(?m)^    server (\S+) (\S+)$", text) == [
+        (name, f"{name}:3002") for name in INSTANCES
     ]
-    name, _, port = target.partition(":")
-    assert any(published.endswith(f":{port}") for published in services[name]["ports"])
-    # The ops port answers other names than loopback's only where it is told them.
-    assert services[name]["environment"]["WS_OPS_HOSTS"] == name
+    assert "check port 3003" in text
+    maximum = int(re.findall(r"maxconn (\d+)", text)[0])
+    assert proxy["ulimits"]["nofile"]["hard"] > 2 * maximum
+    address = proxy["networks"]["default"]["ipv4_address"]
+    (network,) = compose["networks"]["default"]["ipam"]["config"]
+    assert ipaddress.ip_address(address) in ipaddress.ip_network(network["subnet"])
+    assert services[INSTANCES[0]]["environment"]["WS_TRUSTED_PROXIES"] == address
 
 
-def test_the_server_is_confined_and_its_ops_port_this_hosts(services: dict[str, Any]) -> None:
-    """Files it can only read, no capability, none to be had; health for this host alone."""
-    server = services["odin-ws"]
-    assert server["read_only"] is True
-    assert server["cap_drop"] == ["ALL"]
-    assert "no-new-privileges:true" in server["security_opt"]
-    assert server["environment"]["WS_OPS_ADDR"] == ":3003"
-    (ops,) = [one for one in server["ports"] if one.endswith(":3003")]
-    assert ops.startswith("127.0.0.1:")
+def test_prometheus_scrapes_all_and_has_the_rules(services: dict[str, Any], tmp_path: Path) -> None:
+    """Its targets are the ops ports, by the job's name that the rules expect."""
+    text = (COMPOSE / "prometheus.yml").read_text("utf-8")
+    jobs = {
+        one["job_name"]: one["static_configs"] for one in yaml.safe_load(text)["scrape_configs"]
+    }
+    assert jobs["odin-ws"] == [{"targets": [f"{name}:3003" for name in INSTANCES]}]
+    assert jobs["haproxy"] == [{"targets": ["haproxy:8404"]}]
+    mounted = dict(one.split(":")[:2] for one in services["prometheus"]["volumes"])
+    assert mounted["./prometheus.yml"] == "/etc/prometheus/prometheus.yml"
+    assert mounted["../deploy/prometheus/rules.yml"] == "/etc/prometheus/rules.yml"
+    shutil.copy(COMPOSE / "prometheus.yml", tmp_path)
+    shutil.copy(RULES, tmp_path)
+    command = [program("promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_image_runs_as_nobody_of_importance() -> None:
-    """A number that is not root's, in the last stage."""
-    dockerfile = (COMPOSE.parent / "Dockerfile").read_text("utf-8")
-    *_, last = dockerfile.split("\nFROM ")
-    (user,) = [line.split()[1] for line in last.splitlines() if line.startswith("USER ")]
-    assert int(user) > 0
+def test_grafana_finds_dashboard_and_source(services: dict[str, Any]) -> None:
+    """The provisioning names Prometheus' address, and the folder of the mounted dashboard."""
+    folder = COMPOSE / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yaml").read_text())[
+        "datasources"
+    ]
+    assert source["url"] == "http://prometheus:9090"
+    scrape = yaml.safe_load((COMPOSE / "prometheus.yml").read_text("utf-8"))["global"]
+    assert source["jsonData"]["timeInterval"] == scrape["scrape_interval"]
+    (provider,) = yaml.safe_load((folder / "dashboards" / "odin-ws.yaml").read_text())["providers"]
+    mounted = dict(one.split(":")[:2] for one in services["grafana"]["volumes"])
+    assert mounted["../deploy/grafana"] == provider["options"]["path"]
+    assert mounted["./grafana/provisioning"] == "/etc/grafana/provisioning"
+    for path in (path for path in mounted if path.startswith(".")):
+        assert (COMPOSE / path).exists()
+
+
+def test_the_readme_names_services_that_there_are(services: dict[str, Any]) -> None:
+    """What the README says to stop, kill or pause is a service."""
+    text = (COMPOSE / "README.md").read_text("utf-8")
+    commands = r"docker compose (?:stop|kill|pause|exec|up(?: --\w+)+) ([\w-]+)"
+    named = set(re.findall(commands, text))
+    assert {"odin-ws-1", "odin-ws-2", "redpanda", "publisher"} <= named <= services.keys()
