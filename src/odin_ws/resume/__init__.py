@@ -1,8 +1,9 @@
 """Resuming clients: start position, replay from history or Kafka, gaps, shared scans."""
 
 from odin_ws.resume.gaps import LossReason, LostSpans
-from odin_ws.resume.replay import Replay, ReplayClient, ReplayUnavailable
+from odin_ws.resume.replay import Replay
 from odin_ws.resume.replay_limits import ReplayLimits, ReplayStats
+from odin_ws.resume.replay_state import ReplayClient, ReplayUnavailable
 from odin_ws.resume.scan_pool import ScanPool
 from odin_ws.resume.start_position import ReplayContext, ResumeTopics, StartPosition
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from odin_ws.history import ResumeCursor
 from odin_ws.hub import Hub, LiveFrom, Subscriber
 from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.protocol.filters import Fields
+from odin_ws.protocol.filters import Fields, Filter
 from odin_ws.records import TopicPartition
 from odin_ws.steps import STEP_ITEMS, Steps
 
@@ -25,8 +25,9 @@ class Delivered:
     client unsubscribed from it. False if the subscriber has no live subscriptions.
     """
 
-    def __init__(self, hub: Hub, subscriber: Subscriber) -> None:
+    def __init__(self, hub: Hub, subscriber: Subscriber, where: Filter | None) -> None:
         self._hub = hub
+        self._where = where
         self._live = dict(subscriber.live_from)
         self._until: dict[str, LiveFrom] = {}
         options = subscriber.options or {}
@@ -56,6 +57,18 @@ class Delivered:
             if where is None or where.matches(Fields(message.value)):
                 return True
         return False
+
+    @property
+    def leave_out(self) -> Callable[[ChannelMessage], bool] | None:
+        """Return whether a replay leaves out a message; None if it leaves out none.
+
+        It leaves out messages that a live subscription sends, and those that do not match the
+        filter of the replay.
+        """
+        if self._where is None:
+            return self.has if self else None
+        matches = self._where.matches
+        return lambda message: not matches(Fields(message.value)) or self.has(message)
 
     def begin(self, resume_cursor: ResumeCursor) -> Steps[dict[str, LiveFrom]]:
         """Return by pattern the positions after which the subscriber has all after the replay."""

@@ -7,29 +7,31 @@ subscription index there is no await, so no message can be missed or doubled.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
-from typing import Final, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import trio
 
-from odin_ws.history import Pin
-from odin_ws.hub import LiveFrom, Subscriber
-from odin_ws.protocol.envelope import ChannelMessage
-from odin_ws.protocol.filters import Fields
+from odin_ws.hub import LiveFrom
 from odin_ws.protocol.responses import Lost, Replayed
 from odin_ws.records import TopicPartition
 from odin_ws.resume.delivered import Delivered
 from odin_ws.resume.gaps import LostSpans
 from odin_ws.resume.held_messages import HeldMessages
-from odin_ws.resume.replay_end import ReplayEnd
 from odin_ws.resume.replay_limits import RECOVERED
+from odin_ws.resume.replay_sender import ReplaySender
+from odin_ws.resume.replay_state import (
+    ReplayClient,
+    ReplayObserver,
+    ReplayState,
+    ReplayUnavailable,
+)
 from odin_ws.resume.scan_chunks import Chunk, chunks_of
 from odin_ws.resume.scan_cursor import ScanCursor, ScanEnd
 from odin_ws.resume.start_position import ReplayContext, StartPosition, StartPositionFinder, pause
 from odin_ws.time_slice import TimeSlice
 
-__all__ = ["Replay", "ReplayClient", "ReplayObserver", "ReplayUnavailable"]
+__all__ = ["Replay"]
 
 # Seconds for which a client waits for its answer while the log makes no progress.
 _PATIENCE_SECONDS: Final = 30.0
@@ -43,39 +45,6 @@ _GATHERED_BYTES: Final = 256 << 10
 # A client goes live if the history has at most this many messages, of all channels, after those
 # that it was sent. Each time there are more, the limit is doubled.
 _NEWER: Final = 256
-
-# Seconds for which the history stays pinned while a client receives what it was sent last.
-_PINNED_SECONDS: Final = 2.0
-
-
-class ReplayClient(Protocol):
-    """The part of a connection that a replay uses."""
-
-    subscriber: Subscriber
-
-    async def drained(self) -> None:
-        """Wait until the send queue is empty."""
-        ...
-
-
-class ReplayUnavailable(Exception):
-    """A replay cannot begin, because the log does not answer. Nothing has changed."""
-
-
-class ReplayObserver(Protocol):
-    """The part of a session that answers the client."""
-
-    def begun(self, replayed: Replayed, start: Mapping[TopicPartition, int]) -> None:
-        """Called once, before the first message; the replay begins after the offsets of `start`."""
-        ...
-
-    def lost(self, count: int, lost: Lost) -> None:
-        """Called after `count` replayed messages if more records are lost than `begun` was told."""
-        ...
-
-    def ended(self, count: int) -> None:
-        """Called after the last of `count` replayed messages."""
-        ...
 
 
 class Replay:
@@ -91,11 +60,11 @@ class Replay:
         self._context = context
         self._hub = context.hub
         self._client = client
-        self._delivered = Delivered(context.hub, client.subscriber)
+        self._where = start_position.options.where
+        self._delivered = Delivered(context.hub, client.subscriber, self._where)
         self._begins: Mapping[str, LiveFrom] = {}
         self._resume_cursor = start_position.resume_cursor
         self._start_position = start_position
-        self._where = start_position.options.where
         self._observer = observer
         self._finder = StartPositionFinder(context, start_position.resume_cursor)
         self._slice = TimeSlice(context.scans.wait_for_work_slice)
@@ -110,14 +79,12 @@ class Replay:
         self._progressed_at = trio.current_time()
         self._held = HeldMessages()
         self._cursor: ScanCursor | None = None
-        self._pin: Pin | None = None
         self._has_read = False
         self._first: Mapping[TopicPartition, int] = {}
-        self._has_begun = False
+        self._state = ReplayState.STARTING
         # Bytes of the log's messages before the filter.
         self._read_bytes = 0
-        self._count = 0
-        self._replay_end = ReplayEnd()
+        self._sender = ReplaySender(context.hub, client, context.stats)
 
     @property
     def patterns(self) -> Iterable[str]:
@@ -149,10 +116,11 @@ class Replay:
             raise
         finally:
             stats.active -= 1
-            self._unpin()
+            self._sender.pin(None)
             if not stats.active:
                 self._hub.forget_replayed()
-        self._observer.ended(self._count)
+        assert self._state is ReplayState.LIVE, self._state
+        self._observer.ended(self._sender.count)
 
     async def _run(self) -> None:
         # The deadline holds until the replay has begun; then only a slow client delays it.
@@ -162,7 +130,7 @@ class Replay:
             if self._start_position.snapshot:
                 self._held.extend(
                     await self._slice.run(
-                        self._finder.snapshot(self._start_position, self._leave_out)
+                        self._finder.snapshot(self._start_position, self._delivered.leave_out)
                     )
                 )
             self._first = self._resume_cursor.positions()
@@ -170,9 +138,18 @@ class Replay:
             self._begins = await self._slice.run(self._delivered.begin(self._resume_cursor))
             await self._deliver()
         if self._patience.cancelled_caught:
-            if not self._has_begun:
+            if not self._is_answered:
                 self._give_up_counting()
             await self._deliver()
+
+    def _enter(self, state: ReplayState) -> None:
+        """Go on to the next state."""
+        assert state == self._state + 1, f"{state.name} after {self._state.name}"
+        self._state = state
+
+    @property
+    def _is_answered(self) -> bool:
+        return self._state is not ReplayState.STARTING
 
     def _give_up_counting(self) -> None:
         """Begin without a count. Raises ReplayUnavailable if nothing was read yet."""
@@ -185,14 +162,14 @@ class Replay:
             # In each round: a topic may be recreated during the replay.
             self._catch_up()
             await self._finder.wait_until_reached()
-            if self._has_begun:
+            if self._is_answered:
                 await self._tell_losses()
             if self._finder.is_outdated:
                 continue
             if self._finder.missing_from_history():
                 self._gathered = None
                 await self._read_log()
-            elif not self._has_begun:
+            elif not self._is_answered:
                 await self._count_and_begin()
             elif self._held:
                 await self._send_held()
@@ -207,20 +184,20 @@ class Replay:
 
     def _catch_up(self) -> None:
         """Apply changes of the log: recreated, truncated, new partitions. No cursor is open."""
-        if moved := self._finder.catch_up(announced=self._has_begun):
+        if moved := self._finder.catch_up(announced=self._is_answered):
             self._forget(moved)
             self._gathered = None
-        if not self._has_begun:
+        if not self._is_answered:
             # Partitions may have been added.
             self._first = {**self._resume_cursor.positions(), **self._first}
 
     def _forget(self, moved: Mapping[TopicPartition, int]) -> None:
         """Remove held messages after these offsets, which the log has lost."""
         self._held.remove_beyond(moved)
-        if not self._has_begun:
+        if not self._is_answered:
             positions = self._resume_cursor.positions()
             self._first = {**self._first, **{key: positions[key] for key in moved}}
-        self._replay_end.cut(moved)
+        self._sender.end.cut(moved)
 
     async def _tell_losses(self) -> None:
         """Report losses before any later message: a client that disconnects must know of them."""
@@ -228,12 +205,12 @@ class Replay:
             await self._send_held()
             lost = None if self._held else self._lost()
             if lost is not None:
-                self._observer.lost(self._count, lost)
+                self._observer.lost(self._sender.count, lost)
 
     def _begin(self, count: int | None) -> None:
         if self._cursor is None:
             self._catch_up()
-        self._has_begun = True
+        self._enter(ReplayState.SENDING)
         self._patience.deadline = math.inf
         if count is None:
             self._look_ahead()
@@ -244,7 +221,7 @@ class Replay:
     def _look_ahead(self) -> None:
         """Set the end of the replay to the present position; later messages are live."""
         self._gathered = None
-        self._replay_end.move(self._hub.stream, self._resume_cursor.positions())
+        self._sender.end.move(self._hub.stream, self._resume_cursor.positions())
 
     def _lost(self) -> Lost | None:
         """Return the records lost since the last report."""
@@ -266,8 +243,7 @@ class Replay:
         finally:
             self._cursor = None
             scans.close(cursor)
-            self._unpin()
-            self._pin = cursor.pin
+            self._sender.pin(cursor.pin)
         self._has_read |= cursor.has_read
         # Many replays may reach the history together. Each begins a time slice at its turn: the old
         # slices have expired during the scan.
@@ -280,7 +256,7 @@ class Replay:
             await self._hold_of_log(chunk)
             if self._slice.expired:
                 await self._slice.yield_control()
-        if not self._has_begun:
+        if not self._is_answered:
             self._patience.deadline = self._progressed_at + _PATIENCE_SECONDS
             if self._held.size > _HELD_BYTES:
                 self._begin(None)
@@ -292,43 +268,21 @@ class Replay:
 
     async def _follow(self, cursor: ScanCursor) -> None:
         """Take what a scan has read and send it, or wait for the scan to read more."""
-        if self._has_begun:
+        if self._is_answered:
             await self._send_held()
         chunk = cursor.take()
         if chunk is not None:
             await self._hold_of_log(chunk)
             # Beside a filter little may be held, however much was read.
-            if not self._has_begun and max(self._held.size, self._read_bytes) > cursor.limit:
+            if not self._is_answered and max(self._held.size, self._read_bytes) > cursor.limit:
                 self._begin(None)
-        elif self._has_begun:
+        elif self._is_answered:
             await cursor.wait()
-        elif not await self._wait(cursor):
+        elif not await self._context.scans.wait(cursor, _PATIENCE_SECONDS):
             self._has_read |= cursor.has_read
             if not self._finder.is_outdated:
                 self._give_up_counting()
                 cursor.flush()
-
-    async def _wait(self, cursor: ScanCursor) -> bool:
-        """Wait for news of a scan; return False after `_PATIENCE_SECONDS` without progress."""
-        while True:
-            until = self._context.scans.progressed_at(cursor) + _PATIENCE_SECONDS
-            with trio.move_on_at(until):
-                await cursor.wait()
-                return True
-            if self._context.scans.progressed_at(cursor) + _PATIENCE_SECONDS <= trio.current_time():
-                return False
-
-    @property
-    def _leave_out(self) -> Callable[[ChannelMessage], bool] | None:
-        """Whether a message is not for the client, or comes from a live subscription anyway."""
-        if self._where is None:
-            return self._delivered.has if self._delivered else None
-        where, delivered = self._where, self._delivered
-
-        def leave_out(message: ChannelMessage) -> bool:
-            return not where.matches(Fields(message.value)) or delivered.has(message)
-
-        return leave_out
 
     async def _hold_of_log(self, chunk: Chunk) -> None:
         """Hold a chunk without the messages that live subscriptions deliver, or a filter omits."""
@@ -336,7 +290,7 @@ class Replay:
         if self._where is not None:
             self._read_bytes += chunk.size
             # Not in one step: a filter takes longer than all else that is done with a message.
-            chunks = await self._slice.run(chunks_of(chunk.messages, self._leave_out))
+            chunks = await self._slice.run(chunks_of(chunk.messages, self._delivered.leave_out))
         elif self._delivered:
             chunks = [chunk.filtered(lambda message: not self._delivered.has(message))]
         self._context.stats.from_log += self._held.extend(chunks)
@@ -346,13 +300,13 @@ class Replay:
     async def _count_and_begin(self) -> None:
         """Begin with the number of messages, unless the history moves on during the count."""
         self._look_ahead()
-        until = self._replay_end.order
+        until = self._sender.end.order
         if self._held.size < _HELD_BYTES and not await self._gather(until):
             return
         count = 0
         if self._gathered is None:
             # Beside live subscriptions or a filter each message would have to be looked at.
-            if self._leave_out is not None:
+            if self._delivered.leave_out is not None:
                 self._begin(None)
                 return
             count = await self._slice.run(self._hub.history.count(self._resume_cursor, until))
@@ -373,7 +327,7 @@ class Replay:
         until = self._hub.stream.order if until is None else until
         history = self._hub.history
         found = await self._slice.run(history.gather(self._resume_cursor, until, _GATHERED_BYTES))
-        chunks = await self._slice.run(chunks_of(found.messages, self._leave_out))
+        chunks = await self._slice.run(chunks_of(found.messages, self._delivered.leave_out))
         if self._moved_on:
             return False
         for key, last in found.lasts.items():
@@ -397,7 +351,7 @@ class Replay:
             if self._dropped:
                 await self._drop_held()
             elif self._held:
-                self._send_chunk(self._held.take())
+                self._sender.send_chunk(self._held.take())
                 self._has_unread = True
 
     async def _drained(self) -> None:
@@ -406,14 +360,7 @@ class Replay:
         if cursor is not None:
             cursor.busy = True
         try:
-            if self._pin is not None:
-                with trio.move_on_after(_PINNED_SECONDS) as scope:
-                    await self._client.drained()
-                if scope.cancelled_caught:
-                    self._unpin()
-                    await self._client.drained()
-            else:
-                await self._client.drained()
+            await self._sender.drained()
         finally:
             if cursor is not None:
                 cursor.busy = False
@@ -423,12 +370,6 @@ class Replay:
         self._slice.begin()
         self._has_unread = False
 
-    def _unpin(self) -> None:
-        """Let the history drop messages again."""
-        pin, self._pin = self._pin, None
-        if pin is not None:
-            self._hub.history.unpin(pin, trio.current_time())
-
     def _go_live(self, gathered: int) -> bool:
         """Send the messages since `gathered`, and go live; return False if they are too many."""
         newer = self._hub.history.newer(gathered, self._most_newer)
@@ -437,39 +378,18 @@ class Replay:
             self._most_newer *= 2
             return False
         chunk = [message for message in newer if self._resume_cursor.includes(message)]
-        leave_out = self._leave_out
+        leave_out = self._delivered.leave_out
         if leave_out is not None:
             chunk = [message for message in chunk if not leave_out(message)]
         self._context.stats.from_history += len(chunk)
         # What other subscriptions hold back is older.
         self._hub.settle(self._client.subscriber)
-        self._send(chunk)
+        self._sender.send(chunk)
         self._hub.subscribe(
             self._client.subscriber,
             list(self._resume_cursor.patterns),
             self._begins,
             self._start_position.options,
         )
+        self._enter(ReplayState.LIVE)
         return True
-
-    def _send_chunk(self, chunk: Chunk) -> None:
-        begun = trio.current_time()
-        if self._replay_end.covers(chunk):
-            # All clients with the same patterns share the chunk, and its encoded frames.
-            self._hub.flush(self._client.subscriber)
-            self._count += len(chunk.messages)
-            self._hub.replay(self._client.subscriber, chunk.messages)
-        else:
-            self._send(chunk.messages)
-        self._context.stats.send_seconds += trio.current_time() - begun
-
-    def _send(self, messages: Sequence[ChannelMessage]) -> None:
-        # Pending live messages come first: newer messages do not overtake them.
-        self._hub.flush(self._client.subscriber)
-        for replay, several in groupby(messages, self._replay_end.includes):
-            chunk = list(several)
-            if replay:
-                self._count += len(chunk)
-                self._hub.replay(self._client.subscriber, chunk)
-            else:
-                self._hub.send(self._client.subscriber, chunk)

@@ -107,6 +107,15 @@ class ScanPool:
             return max(cursor.progressed_at, self._progressed_at, *others)
         return cursor.progressed_at
 
+    async def wait(self, cursor: ScanCursor, patience: float) -> bool:
+        """Wait for news of a cursor; return False after `patience` seconds without progress."""
+        while True:
+            with trio.move_on_at(self.progressed_at(cursor) + patience):
+                await cursor.wait()
+                return True
+            if self.progressed_at(cursor) + patience <= trio.current_time():
+                return False
+
     async def run(self) -> None:
         """Run the log reader and the scans until cancelled."""
         async with trio.open_nursery() as nursery:

@@ -1,0 +1,76 @@
+"""Sends the messages of a replay to its client, and counts the replayed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+import trio
+
+from odin_ws.history import Pin
+from odin_ws.hub import Hub
+from odin_ws.protocol.envelope import ChannelMessage
+from odin_ws.resume.replay_end import ReplayEnd
+from odin_ws.resume.replay_limits import ReplayStats
+from odin_ws.resume.replay_state import ReplayClient
+from odin_ws.resume.scan_chunks import Chunk
+
+__all__ = ["ReplaySender"]
+
+# Seconds for which the history stays pinned while a client receives what it was sent last.
+_PINNED_SECONDS: Final = 2.0
+
+
+class ReplaySender:
+    """Marks messages up to the end of the replay as replayed; later messages are live."""
+
+    def __init__(self, hub: Hub, client: ReplayClient, stats: ReplayStats) -> None:
+        self.end = ReplayEnd()
+        self.count = 0
+        """The number of replayed messages so far."""
+        self._hub = hub
+        self._client = client
+        self._subscriber = client.subscriber
+        self._stats = stats
+        self._pin: Pin | None = None
+
+    def pin(self, pin: Pin | None) -> None:
+        """Hold a pin of the history, or none; the one before is given back."""
+        before, self._pin = self._pin, pin
+        if before is not None:
+            self._hub.history.unpin(before, trio.current_time())
+
+    async def drained(self) -> None:
+        """Wait until the client has received what it was sent; the pin is held for a while."""
+        if self._pin is not None:
+            with trio.move_on_after(_PINNED_SECONDS):
+                await self._client.drained()
+                return
+            self.pin(None)
+        await self._client.drained()
+
+    def send_chunk(self, chunk: Chunk) -> None:
+        """Send a chunk; its time counts as time of replays."""
+        begun = trio.current_time()
+        if self.end.covers(chunk):
+            # All clients with the same patterns share the chunk, and its encoded frames.
+            self._hub.flush(self._subscriber)
+            self._replay(chunk.messages)
+        else:
+            self.send(chunk.messages)
+        self._stats.send_seconds += trio.current_time() - begun
+
+    def send(self, messages: Sequence[ChannelMessage]) -> None:
+        """Send messages of which some may come after the end."""
+        # Pending live messages come first: newer messages do not overtake them.
+        self._hub.flush(self._subscriber)
+        for is_replayed, several in groupby(messages, self.end.includes):
+            if is_replayed:
+                self._replay(list(several))
+            else:
+                self._hub.send(self._subscriber, list(several))
+
+    def _replay(self, messages: Sequence[ChannelMessage]) -> None:
+        self.count += len(messages)
+        self._hub.replay(self._subscriber, messages)
