@@ -1,4 +1,4 @@
-"""What holds of every archive. A module with these tests gives a fixture `past`."""
+"""The contract of every log reader. A module with these tests has a fixture `past`."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ class ArchiveContract:
     """The tests; `past` is empty at the start of each."""
 
     async def test_bounds(self, past: Past) -> None:
-        """The oldest offset and the next one, also of a partition that is empty."""
+        """The oldest offset and the next one, also of an empty partition."""
         here, empty = TopicPartition(past.topic, 0), TopicPartition(past.topic, 1)
         await past.publish(0, 10)
         assert await past.log_reader.bounds([here, empty]) == {here: (0, 10), empty: (0, 0)}
         await past.delete_before(0, 4)
         assert await past.log_reader.bounds([here]) == {here: (4, 10)}
 
-    async def test_what_does_not_exist_has_no_bounds(self, past: Past) -> None:
-        """Neither has a partition nor a topic that is not there; and asking makes none."""
+    async def test_missing_topic_or_partition_has_no_bounds(self, past: Past) -> None:
+        """The request does not create it."""
         here = TopicPartition(past.topic, 1)
         others = [TopicPartition(past.topic, 2), TopicPartition(f"{past.topic}.not", 0)]
         assert await past.log_reader.bounds([here, *others]) == {here: (0, 0)}
         assert await past.log_reader.bounds(others) == {}
         assert await past.log_reader.bounds([]) == {}
 
-    async def test_places_in_time(self, past: Past) -> None:
-        """The offset before the first record that is not older; none where all are."""
+    async def test_positions_at_a_time(self, past: Past) -> None:
+        """The offset before the first record that is not older; none if all are older."""
         first, second = TopicPartition(past.topic, 0), TopicPartition(past.topic, 1)
         await past.publish(0, 3, 1_000)
         await past.publish(1, 3, 2_000)
@@ -72,8 +72,8 @@ class ArchiveContract:
         assert await past.log_reader.positions_at(topics, 1 << 80) == {}
         assert await past.log_reader.positions_at(topics[1:], 0) == {}
 
-    async def test_records_of_spans(self, past: Past) -> None:
-        """Both ends of each are included, and nothing around them; in order in each partition."""
+    async def test_spans_are_inclusive(self, past: Past) -> None:
+        """In order within each partition."""
         first, second = TopicPartition(past.topic, 0), TopicPartition(past.topic, 1)
         await past.publish(0, 1200)
         await past.publish(1, 30)
@@ -84,7 +84,7 @@ class ArchiveContract:
         assert attrs.astuple(other) == (past.topic, 1, 29, 30_000, b"BTC", b"29", None)
 
     async def test_batches_are_small(self, past: Past) -> None:
-        """The loop has to serve others between them."""
+        """The event loop serves others between them."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 1200)
         async with past.log_reader.read({key: Span(0, 1199)}) as batches:
@@ -92,15 +92,15 @@ class ArchiveContract:
         assert sum(sizes) == 1200
         assert max(sizes) <= 500
 
-    async def test_nothing_to_read(self, past: Past) -> None:
+    async def test_empty_spans(self, past: Past) -> None:
         """A span may be empty, and there may be none."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 3)
         assert await read_all(past.log_reader, {key: Span(3, 2)}) == []
         assert await read_all(past.log_reader, {}) == []
 
-    async def test_what_retention_took(self, past: Past) -> None:
-        """Who asks for it hears so, and can have the rest."""
+    async def test_deleted_records_raise_records_expired(self, past: Past) -> None:
+        """The rest can be read."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 20)
         await past.delete_before(0, 10)
@@ -108,8 +108,8 @@ class ArchiveContract:
             await read_all(past.log_reader, {key: Span(9, 19)})
         assert len(await read_all(past.log_reader, {key: Span(10, 19)})) == 10
 
-    async def test_what_was_in_another_life_of_the_topic(self, past: Past) -> None:
-        """A place beyond the end, or in what does not exist, is gone as well."""
+    async def test_offsets_beyond_the_end_raise_records_expired(self, past: Past) -> None:
+        """Also of a topic or partition that does not exist."""
         await past.publish(0, 20)
         beyond = TopicPartition(past.topic, 0)
         nowhere = [TopicPartition(past.topic, 2), TopicPartition(f"{past.topic}.not", 0)]
@@ -118,8 +118,8 @@ class ArchiveContract:
                 await read_all(past.log_reader, {key: Span(21, 30)})
         assert await past.log_reader.bounds(nowhere) == {}
 
-    async def test_a_span_that_reaches_beyond_the_end(self, past: Past) -> None:
-        """What there is comes; the rest is not waited for without a bound."""
+    async def test_span_beyond_the_end_raises_after_timeout(self, past: Past) -> None:
+        """The existing records come first."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 20)
         received: list[Record] = []
@@ -130,8 +130,8 @@ class ArchiveContract:
                 await anext(batches)
         assert [record.offset for record in received] == list(range(15, 20))
 
-    async def test_who_leaves_holds_up_nobody(self, past: Past) -> None:
-        """Neither by leaving the block nor by being cancelled, before or after the first batch."""
+    async def test_abandoned_read_does_not_block_others(self, past: Past) -> None:
+        """By leaving the block or by cancellation, before or after the first batch."""
         key = TopicPartition(past.topic, 0)
         await past.publish(0, 3000)
         spans = {key: Span(0, 2999)}

@@ -1,4 +1,4 @@
-"""What is used of aiokafka's undocumented modules, so that an update of it says here what broke."""
+"""The undocumented parts of aiokafka that odin-ws uses: an incompatible update fails here."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def aiokafka_imports(path: Path) -> Iterator[str]:
 
 
 def test_undocumented_modules_are_imported_in_one_module() -> None:
-    """The others do not depend on what a release of aiokafka may change."""
+    """Other modules do not depend on what a release of aiokafka may change."""
     found = {
         str(path.relative_to(SOURCES)): undocumented
         for path in SOURCES.rglob("*.py")
@@ -70,8 +70,8 @@ def test_undocumented_modules_are_imported_in_one_module() -> None:
     }
 
 
-def test_release_is_one_that_these_tests_were_written_for() -> None:
-    """And no other is installed with odin-ws."""
+def test_installed_release_is_the_tested_one() -> None:
+    """The dependency allows no other release."""
     project = tomllib.loads((SOURCES.parents[1] / "pyproject.toml").read_text())["project"]
     (bound,) = (one for one in map(Requirement, project["dependencies"]) if one.name == "aiokafka")
     assert version("aiokafka") in bound.specifier
@@ -79,8 +79,8 @@ def test_release_is_one_that_these_tests_were_written_for() -> None:
     assert "0.15.0" not in bound.specifier
 
 
-def test_connection_is_made_with_these_arguments() -> None:
-    """Those of KafkaSecurity.connection, and the bound of a request."""
+def test_connection_accepts_our_arguments() -> None:
+    """Those of KafkaSecurity.connection, and the request timeout."""
     parameters = inspect.signature(aiokafka.conn.create_conn).parameters
     assert list(parameters)[:2] == ["host", "port"]
     assert parameters.keys() >= {
@@ -118,7 +118,7 @@ class Recorded:
 async def test_connection_sends_an_encoded_request_and_returns_the_body(
     flexible: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """What it uses of a request, the bytes that it sends, and what it takes off an answer."""
+    """It uses only these attributes of a request, and returns the bytes after the header."""
     frames: list[bytes] = []
     header = b"\0" if flexible else b""
 
@@ -175,8 +175,8 @@ async def test_aborted_connection_closes_without_being_awaited() -> None:
     assert len(failures) == 1
 
 
-async def test_lost_connection_tells_its_cause() -> None:
-    """Behind aiokafka's own error."""
+async def test_cause_of_lost_connection_is_found() -> None:
+    """The socket error is behind aiokafka's own error."""
     async with loopback_broker() as broker, open_asyncio():
         connection = await call_aiokafka(connect, LOOPBACK, broker.port, 5.0, ARGUMENTS)
 
@@ -191,8 +191,8 @@ async def test_lost_connection_tells_its_cause() -> None:
         assert isinstance(cause_of(lost.value), EOFError)
 
 
-async def test_connect_errors() -> None:
-    """A port on which nobody listens, and a broker that does not answer in time."""
+async def test_connect_raises_connect_errors() -> None:
+    """For a closed port, and for a broker that does not respond in time."""
     async with open_asyncio():
         with pytest.raises(CONNECT_ERRORS):
             await call_aiokafka(connect, LOOPBACK, 1, 5.0, ARGUMENTS)
@@ -202,7 +202,7 @@ async def test_connect_errors() -> None:
 
 
 def test_record_parser() -> None:
-    """The fast path of odin_ws.kafka.batch_records: a batch checks itself and yields records."""
+    """A batch validates itself and yields records, as odin_ws.kafka.batch_records expects."""
     records = raw_record(0, key=b"k", value=b"v", timestamp=5) + raw_record(1, key=None, value=None)
     data = raw_batch(7, records, 2)
     batch = DefaultRecordBatch(memoryview(data))
@@ -213,6 +213,6 @@ def test_record_parser() -> None:
 
 
 def test_checksum() -> None:
-    """The check value of CRC-32C; also of a memoryview."""
+    """CRC-32C of the check value, also of a memoryview."""
     assert calc_crc32c(b"123456789") == 0xE3069283
     assert calc_crc32c(memoryview(b"123456789")) == 0xE3069283

@@ -1,4 +1,4 @@
-"""What fails in asyncio fails the block; what is only left behind does not."""
+"""Errors in asyncio fail the block; leftovers of a cancelled start do not."""
 
 import asyncio
 import gc
@@ -32,8 +32,8 @@ async def silent_about_itself(stream: trio.SocketStream) -> None:
                 await stream.send_all(struct.pack("!i", len(answer)) + answer)
 
 
-async def test_a_start_that_takes_too_long_ends_nothing_but_itself() -> None:
-    """The connection it leaves behind is closed and told of, and the loop goes on."""
+async def test_slow_start_fails_alone() -> None:
+    """Its leftover connection is closed and logged; the loop continues."""
     listener, *_ = await trio.open_tcp_listeners(0, host=LOOPBACK)
     address = f"{LOOPBACK}:{listener.socket.getsockname()[1]}"
     async with trio.open_nursery() as nursery:
@@ -48,15 +48,15 @@ async def test_a_start_that_takes_too_long_ends_nothing_but_itself() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_what_is_only_a_report_is_one() -> None:
-    """The exception handler is also called without an exception: nothing has failed."""
+async def test_report_without_exception_does_not_fail_the_block() -> None:
+    """Asyncio also calls the exception handler without an exception."""
     async with open_asyncio():
         asyncio.get_event_loop().call_exception_handler({"message": "Unclosed something"})
         await trio.testing.wait_all_tasks_blocked()
 
 
-async def test_an_error_nobody_saw_is_not_swallowed() -> None:
-    """A callback that fails fails the block: a bug is heard of."""
+async def test_error_in_callback_fails_the_block() -> None:
+    """A bug must not be swallowed."""
 
     async def fail_later() -> None:
         asyncio.get_running_loop().call_soon(lambda: 1 // 0)
@@ -67,8 +67,8 @@ async def test_an_error_nobody_saw_is_not_swallowed() -> None:
             await trio.sleep_forever()
 
 
-async def test_bug_below_aiokafka_is_not_hidden() -> None:
-    """Errors that a connection could raise too end the service where they are ours."""
+async def test_bug_in_our_code_is_raised() -> None:
+    """Errors of types that a connection could raise too end the service if they are ours."""
 
     async def fail() -> None:
         raise KeyError("r")

@@ -1,4 +1,4 @@
-"""Requests to brokers: which broker they go to, how long they take, and how they end."""
+"""Requests to brokers: choice of the broker, timeouts and errors."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.kafka.loopback_broker import (
 )
 
 
-async def test_request_goes_over_one_connection_for_each_purpose() -> None:
-    """A question must not wait behind a fetch."""
+async def test_each_purpose_has_its_own_connection() -> None:
+    """A metadata request must not wait behind a fetch."""
     async with loopback_broker() as broker, client_of(broker) as client:
         assert (await client.metadata([])).brokers == {0: BrokerAddress(LOOPBACK, broker.port)}
         for _ in range(3):
@@ -39,8 +39,8 @@ async def test_request_goes_over_one_connection_for_each_purpose() -> None:
         assert broker.accepted == 2
 
 
-async def test_known_brokers_are_asked_for_metadata_before_those_of_the_settings() -> None:
-    """The list of the settings may be old: the cluster's own is as of the last metadata."""
+async def test_metadata_is_requested_from_known_brokers_first() -> None:
+    """KAFKA_BROKERS may be out of date; the brokers of the last metadata are newer."""
     async with loopback_broker() as seed, loopback_broker() as member:
         seed.listed = member.listed = {1: (LOOPBACK, member.port)}
         async with client_of(seed) as client:
@@ -49,8 +49,8 @@ async def test_known_brokers_are_asked_for_metadata_before_those_of_the_settings
     assert (seed.asked[METADATA], member.asked[METADATA]) == (1, 2)
 
 
-async def test_metadata_comes_from_a_broker_that_is_connected_already() -> None:
-    """Not from each in turn: every connection costs both sides."""
+async def test_metadata_uses_an_open_connection() -> None:
+    """Each new connection costs both sides."""
     async with loopback_broker() as one, loopback_broker() as other:
         one.listed = other.listed = {1: (LOOPBACK, one.port), 2: (LOOPBACK, other.port)}
         async with client_of(one, other) as client:
@@ -59,8 +59,8 @@ async def test_metadata_comes_from_a_broker_that_is_connected_already() -> None:
         assert one.accepted + other.accepted == 1
 
 
-async def test_settings_are_asked_again_when_no_known_broker_answers() -> None:
-    """A cluster is found again that has moved to other addresses of the list."""
+async def test_bootstrap_brokers_are_used_if_no_known_broker_responds() -> None:
+    """The client finds a cluster that has moved to other addresses of the list."""
     async with loopback_broker() as seed, loopback_broker() as old:
         seed.listed = old.listed = {1: (LOOPBACK, old.port)}
         async with client_of(seed) as client:
@@ -76,8 +76,8 @@ async def test_settings_are_asked_again_when_no_known_broker_answers() -> None:
             assert await client.send(1, END) == {KEY: OffsetFound(0, 7)}
 
 
-async def test_one_hanging_broker_voids_no_metadata() -> None:
-    """The next one is asked after half of the time."""
+async def test_hanging_broker_leaves_time_for_the_next() -> None:
+    """The next broker is tried after half of the time."""
     async with (
         loopback_broker(hangs=True) as bad,
         loopback_broker() as good,
@@ -87,7 +87,7 @@ async def test_one_hanging_broker_voids_no_metadata() -> None:
             assert len((await client.metadata([])).brokers) == 1
 
 
-async def test_metadata_failure_names_every_broker_that_was_asked() -> None:
+async def test_metadata_failure_names_every_tried_broker() -> None:
     """Each with its own reason."""
     port = unused_port()
     async with (
@@ -102,7 +102,7 @@ async def test_metadata_failure_names_every_broker_that_was_asked() -> None:
 
 
 async def test_connection_to_an_old_address_is_dropped() -> None:
-    """A broker that has moved is asked where it is now; the old connection is closed."""
+    """The client connects to the new address of a broker and closes the old connection."""
     async with loopback_broker() as seed, loopback_broker() as old, loopback_broker() as new:
         seed.listed = old.listed = {1: (LOOPBACK, old.port)}
         async with client_of(seed) as client:
@@ -119,8 +119,8 @@ async def test_connection_to_an_old_address_is_dropped() -> None:
             assert seed.open == 1
 
 
-async def test_broker_that_metadata_does_not_name_is_unavailable() -> None:
-    """An id alone says nowhere to connect."""
+async def test_unknown_broker_id_is_unavailable() -> None:
+    """An id alone has no address."""
     async with loopback_broker() as broker, client_of(broker) as client:
         with pytest.raises(KafkaUnavailable, match="broker 9 is not in the cluster's metadata"):
             await client.send(9, END)
@@ -128,8 +128,8 @@ async def test_broker_that_metadata_does_not_name_is_unavailable() -> None:
         assert client.addresses == (broker.address,)
 
 
-async def test_closed_connection_is_made_again() -> None:
-    """Brokers close idle connections: the next request finds that out before it is sent."""
+async def test_closed_connection_is_reopened() -> None:
+    """Brokers close idle connections: the next request notices before it is sent."""
     async with loopback_broker() as broker, client_of(broker) as client:
         await client.metadata([])
         broker.disconnect()
@@ -142,8 +142,8 @@ async def test_closed_connection_is_made_again() -> None:
         assert broker.accepted == 2
 
 
-async def test_request_that_takes_too_long_closes_its_connection() -> None:
-    """Its late answer would be in the way of the next one's."""
+async def test_request_timeout_closes_connection() -> None:
+    """A late response would be taken for the next one."""
     async with loopback_broker() as broker, client_of(broker, seconds=SOON) as client:
         await client.metadata([])
         broker.hangs = True
@@ -158,7 +158,7 @@ async def test_request_that_takes_too_long_closes_its_connection() -> None:
 
 
 async def test_cancelled_request_closes_its_connection() -> None:
-    """Whoever gives up a request gives up its connection."""
+    """A late response would be taken for the next one."""
     async with loopback_broker() as broker, client_of(broker) as client:
         await client.metadata([])
         broker.hangs = True
@@ -171,8 +171,8 @@ async def test_cancelled_request_closes_its_connection() -> None:
         assert await client.send(0, END) == {KEY: OffsetFound(0, 7)}
 
 
-async def test_fetch_may_wait_for_longer_than_a_request() -> None:
-    """The time for which the broker is asked to wait comes on top."""
+async def test_fetch_timeout_includes_max_wait() -> None:
+    """The broker's wait for records is added to the request timeout."""
     async with loopback_broker() as broker, client_of(broker, seconds=SOON) as client:
         await client.metadata([])
         answer = broker._answer  # noqa: SLF001 -- the usual one
@@ -187,8 +187,8 @@ async def test_fetch_may_wait_for_longer_than_a_request() -> None:
         assert found == {KEY: OffsetFound(0, 7)}
 
 
-async def test_connection_lost_in_the_middle_of_a_request_is_told() -> None:
-    """The text says what the broker may mean by it."""
+async def test_connection_lost_during_request_is_reported() -> None:
+    """The text names a possible cause."""
     async with loopback_broker() as broker, client_of(broker) as client:
         await client.metadata([])
 
@@ -203,7 +203,7 @@ async def test_connection_lost_in_the_middle_of_a_request_is_told() -> None:
 
 
 async def test_stopped_client_is_unavailable() -> None:
-    """Also before it runs."""
+    """Also before it is started."""
     async with loopback_broker() as broker:
         client = KafkaClient(access_to(broker), SECONDS)
         with pytest.raises(KafkaUnavailable, match="the Kafka client has stopped"):
@@ -222,7 +222,7 @@ async def test_stopped_client_is_unavailable() -> None:
 async def test_requests_of_other_tasks_end_with_the_client(
     is_connected: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """Both while they connect, and while they wait for an answer."""
+    """Both while they connect and while they wait for a response."""
     failures: list[str] = []
     async with loopback_broker() as broker, trio.open_nursery() as nursery:
         client = KafkaClient(access_to(broker), SECONDS)

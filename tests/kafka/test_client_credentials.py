@@ -1,4 +1,4 @@
-"""Credentials that a broker does not take, or that there are none of, are told."""
+"""Rejected or missing credentials are reported with the reason."""
 
 from __future__ import annotations
 
@@ -49,24 +49,24 @@ def offer(broker: LoopbackBroker, mechanism: bytes, error: int = 0) -> None:
     broker.garbles = {17: handshake, 36: rejection}
 
 
-async def test_rejected_credentials_are_told() -> None:
-    """In the broker's words."""
+async def test_rejected_credentials_are_reported() -> None:
+    """With the broker's text."""
     async with loopback_broker() as broker:
         offer(broker, b"PLAIN")
         security = KafkaSecurity((broker.address,), "SASL_PLAINTEXT", "PLAIN", "me", Secret("x"))
         await metadata_fails(security, "authentication failed: not you")
 
 
-async def test_mechanism_that_is_not_offered_is_told() -> None:
-    """With the setting's name."""
+async def test_unsupported_mechanism_is_reported() -> None:
+    """With the name of the setting."""
     async with loopback_broker() as broker:
         offer(broker, b"GSSAPI", 33)
         security = KafkaSecurity((broker.address,), "SASL_PLAINTEXT", "PLAIN", "me", Secret("x"))
         await metadata_fails(security, "KAFKA_SASL_MECHANISM=PLAIN")
 
 
-async def test_missing_token_is_told() -> None:
-    """Its source says why there is none."""
+async def test_missing_token_is_reported() -> None:
+    """With the reason of the token source."""
     async with loopback_broker() as broker:
         offer(broker, b"OAUTHBEARER")
         security = token_access(broker, FailingTokens(AuthenticationFailed("no token")))
@@ -74,8 +74,8 @@ async def test_missing_token_is_told() -> None:
 
 
 @pytest.mark.parametrize("bug", [KeyError("r"), OSError("bug"), ZeroDivisionError()])
-async def test_bug_in_a_token_source_is_no_brokers_fault(bug: Exception) -> None:
-    """The same errors raised by a connection are: these are not hidden."""
+async def test_bug_in_token_source_is_raised(bug: Exception) -> None:
+    """The same error types from a connection are a broker failure."""
     async with loopback_broker() as broker:
         offer(broker, b"OAUTHBEARER")
         client = KafkaClient(token_access(broker, FailingTokens(bug)), SECONDS)

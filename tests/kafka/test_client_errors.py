@@ -1,4 +1,4 @@
-"""A broker that cannot be asked is named, with the reason."""
+"""Errors name the broker and the reason."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ from tests.kafka.loopback_broker import (
         ("x\0y", 9092, "malformed response: "),
     ],
 )
-async def test_address_that_cannot_be_used_is_told(
-    host: str, port: int | None, reason: str
-) -> None:
+async def test_unusable_address_is_reported(host: str, port: int | None, reason: str) -> None:
     """A broker may advertise anything."""
     async with loopback_broker() as broker, client_of(broker) as client:
         broker.listed = {5: (host, port or unused_port())}
@@ -55,8 +53,8 @@ async def test_address_that_cannot_be_used_is_told(
 
 @pytest.mark.parametrize("key", [API_VERSIONS, METADATA])
 @pytest.mark.parametrize("garbage", [b"", b"\xff" * 4, b"\x7f" * 64, b"\0\0\0"])
-async def test_answer_that_makes_no_sense_is_told(key: int, garbage: bytes) -> None:
-    """In a line of moderate length; the connection is not used again."""
+async def test_malformed_response_is_reported(key: int, garbage: bytes) -> None:
+    """In one short line; the connection is closed."""
     async with loopback_broker(garbles={key: garbage}) as broker, client_of(broker) as client:
         with pytest.raises(KafkaUnavailable) as failed:
             await client.metadata([])
@@ -68,8 +66,8 @@ async def test_answer_that_makes_no_sense_is_told(key: int, garbage: bytes) -> N
         await client.metadata([])
 
 
-async def test_broker_that_speaks_another_protocol_is_told() -> None:
-    """An HTTP server on Kafka's port, say."""
+async def test_other_protocol_on_the_port_is_reported() -> None:
+    """For example an HTTP server."""
 
     async def serve(stream: trio.SocketStream) -> None:
         await stream.receive_some()
@@ -85,7 +83,7 @@ async def test_broker_that_speaks_another_protocol_is_told() -> None:
 
 
 async def test_unsupported_request_names_broker_and_versions() -> None:
-    """The connection stays."""
+    """The connection stays open."""
     async with loopback_broker() as broker, client_of(broker) as client:
         await client.metadata([])
         with pytest.raises(RequestUnsupported) as failed:
@@ -98,10 +96,10 @@ async def test_unsupported_request_names_broker_and_versions() -> None:
         assert broker.accepted == 1
 
 
-async def test_certificate_that_is_not_trusted_is_told(
+async def test_untrusted_certificate_is_reported(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """In the words of OpenSSL."""
+    """With OpenSSL's text."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert(LOOPBACK).configure_cert(context)
     other = tmp_path_factory.mktemp("tls") / "ca.pem"
@@ -119,17 +117,17 @@ async def test_certificate_that_is_not_trusted_is_told(
         nursery.cancel_scope.cancel()
 
 
-async def test_tls_files_that_cannot_be_read_are_told(
+async def test_unreadable_tls_files_are_reported(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """They may go away while the service runs."""
+    """They may disappear while the service runs."""
     missing = tmp_path_factory.mktemp("tls") / "ca.pem"
     security = KafkaSecurity(("nowhere:1",), "SSL", tls=TlsFiles(missing))
     await metadata_fails(security, r"TLS files cannot be read: .*ca\.pem")
 
 
 async def test_why_unreachable_names_the_advertised_address() -> None:
-    """The bootstrap worked: the setting to look at is the broker's."""
+    """The bootstrap succeeded, so the broker's advertised.listeners are wrong."""
     async with loopback_broker() as broker:
         assert await why_unreachable(access_to(broker), SECONDS) is None
         broker.listed = {0: (LOOPBACK, broker.port), 1: ("name.invalid", 9092)}

@@ -1,4 +1,4 @@
-"""Compressed batches that are garbage, or expand to too much, are skipped at a bounded cost."""
+"""Malformed or oversized compressed batches are skipped at a bounded cost."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from tests.kafka.batches import (
 
 @pytest.mark.parametrize("codec", range(1, 8))
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 100, b"\x00" * 100])
-def test_garbage_instead_of_compressed_records_is_skipped(codec: int, content: bytes) -> None:
-    """One reason for the batch, at its last offset; also for a codec that does not exist."""
+def test_undecompressable_batch_is_skipped(codec: int, content: bytes) -> None:
+    """One invalid record at its last offset; also for an unknown codec."""
     data = batch(3, 1) + raw_batch(4, content, 5, attributes=codec) + batch(9, 1)
     decoded = read(data, 3)
     ((_, _), (offset, reason), (last, _)) = reasons(decoded)
@@ -40,8 +40,8 @@ def test_garbage_instead_of_compressed_records_is_skipped(codec: int, content: b
     assert reason in {InvalidBatch.BAD_COMPRESSION, InvalidBatch.MALFORMED_BATCH}
 
 
-def test_what_is_skipped_keeps_the_beginning_of_its_bytes() -> None:
-    """For the dead letter: bounded, whatever the batch has."""
+def test_skipped_batch_keeps_its_first_bytes() -> None:
+    """For the dead letter, with a size limit."""
     data = raw_batch(0, b"\xff" * 100_000, 5, attributes=ZSTD)
     (bad,) = read(data).records
     assert (bad.key, bad.value, bad.timestamp) == (None, data[: 64 << 10], 2_000)
@@ -54,8 +54,8 @@ def xerial(block: bytes, length: int | None = None) -> bytes:
 
 
 @pytest.mark.parametrize("length", [-1, -8, 0, 1 << 30])
-def test_a_block_of_snappy_may_lie_about_its_length(length: int) -> None:
-    """It neither loops nor reads elsewhere."""
+def test_snappy_block_with_false_length_is_skipped(length: int) -> None:
+    """The decoder neither loops nor reads past the end."""
     block = bytes(cramjam.snappy.compress_raw(raw_record(0)))
     assert offsets(raw_batch(0, xerial(block), 1, attributes=SNAPPY)) == [0]
     bad = raw_batch(0, xerial(block, length), 1, attributes=SNAPPY)
@@ -77,8 +77,8 @@ def bomb(codec: int) -> bytes:
 
 
 @pytest.mark.parametrize("codec", COMPRESS)
-def test_a_decompression_bomb_is_skipped_without_its_memory(codec: int) -> None:
-    """One batch may expand to 64 MiB, and takes not much more than that to find out."""
+def test_decompression_bomb_is_skipped_within_memory_limit(codec: int) -> None:
+    """One batch may expand to 64 MiB; detection takes little more."""
     data = raw_batch(0, bomb(codec), 5, attributes=codec)
     tracemalloc.start()
     try:
@@ -90,8 +90,8 @@ def test_a_decompression_bomb_is_skipped_without_its_memory(codec: int) -> None:
     assert peak < 3 * MAX_EXPANDED_BYTES
 
 
-def test_many_small_bombs_are_read_in_several_fetches() -> None:
-    """Each is allowed; one call stops when it has expanded enough, and says where."""
+def test_many_large_batches_are_decoded_in_several_fetches() -> None:
+    """One call stops at its limit and returns the next offset."""
     record = raw_record(0, value=b" " * (30 << 20))
     data = b"".join(raw_batch(n, COMPRESS[ZSTD](record), 1, attributes=ZSTD) for n in range(6))
     decoded = read(data)
@@ -101,8 +101,8 @@ def test_many_small_bombs_are_read_in_several_fetches() -> None:
 
 
 @pytest.mark.parametrize("codec", COMPRESS)
-def test_many_bad_bombs_are_passed_in_several_fetches(codec: int) -> None:
-    """What it takes to find out counts like what is good."""
+def test_many_bombs_are_skipped_in_several_fetches(codec: int) -> None:
+    """The cost of detection counts like that of decoding."""
     content = bomb(codec) if codec != SNAPPY else COMPRESS[SNAPPY](bytes(40 << 20))
     data = b"".join(raw_batch(n, content, 1, attributes=codec) for n in range(6))
     decoded = read(data)
@@ -111,8 +111,8 @@ def test_many_bad_bombs_are_passed_in_several_fetches(codec: int) -> None:
 
 
 @pytest.mark.parametrize("codec", range(8))
-def test_a_thousand_batches_of_garbage_cost_no_seconds(codec: int) -> None:
-    """Each is found out with what it brings."""
+def test_thousand_malformed_batches_are_cheap(codec: int) -> None:
+    """Each is detected by its content."""
     data = b"".join(raw_batch(n, b"garbage" * 9, 1, attributes=codec) for n in range(1000))
     began = time.perf_counter()
     decoded = read(data)
@@ -120,16 +120,16 @@ def test_a_thousand_batches_of_garbage_cost_no_seconds(codec: int) -> None:
     assert [one.invalid is None for one in decoded.records] == [False] * 1000
 
 
-def test_a_bomb_of_tiny_records_is_skipped() -> None:
-    """A batch of a kilobyte would make millions of objects."""
+def test_batch_of_millions_of_records_is_skipped() -> None:
+    """A batch of a kilobyte would become millions of objects."""
     count = 1_000_000
     records = COMPRESS[ZSTD](b"\x0c\0\0\0\x01\x01\0" * count)
     data = raw_batch(0, records, count, attributes=ZSTD)
     assert reasons(read(data)) == [(count - 1, InvalidBatch.BATCH_TOO_LARGE)]
 
 
-def test_a_thousand_gzip_members_cost_no_seconds() -> None:
-    """Each would be copied with all that are behind it."""
+def test_thousand_gzip_members_are_cheap() -> None:
+    """Zlib would copy all following members for each."""
     data = raw_batch(0, gzip.compress(b"") * 50_000, 1, attributes=GZIP)
     began = time.perf_counter()
     assert reasons(read(data)) == [(0, InvalidBatch.BAD_COMPRESSION)]

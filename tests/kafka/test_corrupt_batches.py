@@ -1,4 +1,4 @@
-"""Batches that a disk or a network has damaged are told apart; any bytes are decoded."""
+"""Batches damaged by a disk or network are recognized; any bytes can be decoded."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from tests.kafka.batches import (
 
 @pytest.mark.parametrize("aborted", [[], [(9, 0)]], ids=["plain", "with transactions"])
 @pytest.mark.parametrize("make", [batch, legacy])
-def test_a_wrong_checksum_is_told_apart(
+def test_wrong_checksum_stops_before_the_batch(
     make: Callable[[int, int], bytes], aborted: list[tuple[int, int]]
 ) -> None:
-    """What is before it is read; it may be right when it is fetched again, and is not passed."""
+    """Earlier records are read; a second fetch may get the batch intact."""
     broken = bytearray(make(2, 1))
     broken[-1] ^= 1
     data = batch(0, 2) + bytes(broken) + batch(3, 1)
@@ -42,8 +42,8 @@ def test_a_wrong_checksum_is_told_apart(
     assert (decoded.next_offset, decoded.corrupt) == (2, 2)
 
 
-def test_a_corrupt_batch_can_be_skipped() -> None:
-    """With a reason, up to the last offset in its header; what is behind it is fetched again."""
+def test_corrupt_batch_is_skipped_on_request() -> None:
+    """It becomes an invalid record at its last offset; later batches are fetched again."""
     broken = bytearray(batch(2, 4))
     broken[CHECKSUM_AT] ^= 1
     data = bytes(broken) + batch(6, 1)
@@ -54,8 +54,8 @@ def test_a_corrupt_batch_can_be_skipped() -> None:
 
 
 @pytest.mark.parametrize("length", [-(1 << 31), -1, 0, 13, 20])
-def test_a_length_that_cannot_be_is_corrupt(length: int) -> None:
-    """Where the next batch begins is not known; skipped, the reading goes on behind this one."""
+def test_invalid_length_is_corrupt(length: int) -> None:
+    """The start of the next batch is unknown; skipping continues after this one."""
     made = batch(2, 2)
     bad = made[:8] + struct.pack(">i", length) + made[12:]
     decoded = read(batch(0, 2) + bad + batch(4, 1))
@@ -64,8 +64,8 @@ def test_a_length_that_cannot_be_is_corrupt(length: int) -> None:
     assert (reasons(decoded), decoded.next_offset) == ([(3, InvalidBatch.CORRUPT_BATCH)], 4)
 
 
-def test_a_length_that_swallows_the_next_batch_loses_nothing() -> None:
-    """Skipped, only the offsets of its own header are passed."""
+def test_too_large_length_skips_only_its_own_batch() -> None:
+    """Only the offsets of its own header are skipped."""
     made = batch(0, 2)
     bad = made[:8] + struct.pack(">i", 2 * len(made) - 12) + made[12:]
     decoded = read(bad + made + batch(4, 1), skip=True)
@@ -73,7 +73,7 @@ def test_a_length_that_swallows_the_next_batch_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("magic", [3, 7, 0xFF])
-def test_an_unknown_magic_is_corrupt(magic: int) -> None:
+def test_unknown_magic_is_corrupt(magic: int) -> None:
     """The checksum does not cover it."""
     made = batch(0, 2)
     bad = made[:16] + bytes([magic]) + made[17:]
@@ -83,28 +83,28 @@ def test_an_unknown_magic_is_corrupt(magic: int) -> None:
 
 @pytest.mark.parametrize("first", [-1, -(1 << 63), INT64_MAX])
 @pytest.mark.parametrize("make", [batch, legacy])
-def test_an_offset_that_cannot_be_is_corrupt(first: int, make: Callable[[int, int], bytes]) -> None:
-    """The checksum does not cover it; no position goes beyond what Kafka can have."""
+def test_invalid_offset_is_corrupt(first: int, make: Callable[[int, int], bytes]) -> None:
+    """The checksum does not cover it; positions stay within Kafka's range."""
     bad = struct.pack(">q", first) + make(0, 2)[8:]
     assert read(bad, 5).corrupt == 5
     assert read(bad, 5, skip=True).next_offset == 6
 
 
-def test_no_position_is_beyond_what_kafka_can_have() -> None:
-    """Also where only the last offset of a batch is."""
+def test_position_stays_within_kafkas_range() -> None:
+    """Also if only the last offset of a batch is out of range."""
     bad = struct.pack(">q", INT64_MAX - 1) + batch(0, 2)[8:]
     assert read(bad, 5).corrupt == 5
 
 
-def test_a_header_that_leaps_is_not_believed() -> None:
-    """A corrupt batch passes no billions of records."""
+def test_corrupt_header_skips_a_bounded_number_of_offsets() -> None:
+    """It cannot skip billions of records."""
     made = bytearray(batch(0, 2))
     made[23:27] = (1 << 30).to_bytes(4, "big")
     assert read(bytes(made), skip=True).next_offset == 1
 
 
-def test_batches_before_the_wanted_offset_are_no_endless_loop() -> None:
-    """The same answer would come for ever: the caller is told, and can skip."""
+def test_only_batches_before_the_wanted_offset_are_reported() -> None:
+    """A retry would get the same response for ever."""
     decoded = read(batch(0, 2), 7)
     assert (decoded.records, decoded.next_offset, decoded.corrupt) == ([], 7, 7)
     assert read(batch(0, 2), 7, skip=True).next_offset == 8
@@ -152,8 +152,8 @@ def mutated(draw: st.DrawFn) -> bytes:
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20)), max_size=3),
 )
 @example(raw_batch(0, b"\xff" * 30, 2), 0, [])
-def test_anything_is_records_and_reasons(
+def test_any_bytes_decode_to_records_and_reasons(
     data: bytes, offset: int, aborted: list[tuple[int, int]]
 ) -> None:
-    """Whatever a broker sends: see `check_decoding` for what holds."""
+    """`check_decoding` lists what must hold."""
     check_decoding(data, offset, aborted)

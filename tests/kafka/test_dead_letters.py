@@ -1,4 +1,4 @@
-"""Dead letters are written beside the feed, which never waits for them."""
+"""Dead letters are written independently of the feed, which never waits for them."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -90,8 +90,8 @@ async def write(dead: DeadLetterQueue, *records: Record) -> None:
             dead.put(one, InvalidRecord.NOT_JSON)
 
 
-async def test_a_letter_has_the_record_as_it_was(broker: Broker, dead: DeadLetterQueue) -> None:
-    """Key and value byte for byte; headers say why, from where, when, and who wrote it."""
+async def test_dead_letter_has_the_original_record(broker: Broker, dead: DeadLetterQueue) -> None:
+    """Key and value are unchanged; headers have reason, source, time and instance."""
     await write(dead, record(b"B\xff", b"{\x00", partition=3, offset=17))
     ((topic, key, value, headers),) = broker.written
     assert (topic, key, value) == ("dead", b"B\xff", b"{\x00")
@@ -106,29 +106,33 @@ async def test_a_letter_has_the_record_as_it_was(broker: Broker, dead: DeadLette
     assert (dead.stats.written, dead.stats.failed, dead.stats.dropped) == (1, 0, 0)
 
 
-async def test_what_waits_at_the_end_is_written(broker: Broker, dead: DeadLetterQueue) -> None:
-    """A drain lets go of no letter that the broker would take."""
+async def test_queued_dead_letters_are_written_at_shutdown(
+    broker: Broker, dead: DeadLetterQueue
+) -> None:
+    """A drain writes everything that the broker accepts."""
     await write(dead, *(record(offset=offset) for offset in range(950)))
     assert len(broker.written) == dead.stats.written == 950
 
 
-async def test_a_record_of_nothing_is_a_letter(broker: Broker, dead: DeadLetterQueue) -> None:
-    """Aiokafka cannot write one without key and value: its value is empty then."""
+async def test_record_without_key_and_value_is_written(
+    broker: Broker, dead: DeadLetterQueue
+) -> None:
+    """Aiokafka needs a value, so it is empty."""
     await write(dead, record(None, None))
     assert broker.written[0][1:3] == (None, b"")
 
 
-async def test_a_tombstone_is_no_mistake(dead: DeadLetterQueue) -> None:
-    """It is how compacted topics forget a key."""
+async def test_tombstone_is_no_dead_letter(dead: DeadLetterQueue) -> None:
+    """Compacted topics delete keys with it."""
     dead.put(record(value=None), InvalidRecord.TOMBSTONE)
     assert (dead.stats.written, dead.stats.dropped) == (0, 0)
 
 
 @pytest.mark.parametrize(("size", "room"), [(10, 1000), (1 << 20, 15)])
-async def test_what_there_is_no_room_for_is_counted(
+async def test_full_queue_drops_and_counts(
     size: int, room: int, broker: Broker, dead: DeadLetterQueue
 ) -> None:
-    """By number and by bytes; what is written makes room again."""
+    """By number and by bytes; written letters free room."""
     for _ in range(room + 5):
         dead.put(record(b"k", b"x" * size), InvalidRecord.NOT_JSON)
     assert dead.stats.dropped == 5
@@ -137,10 +141,10 @@ async def test_what_there_is_no_room_for_is_counted(
     assert len(broker.written) == room
 
 
-async def test_what_is_lost_at_the_end_is_told(
+async def test_unwritten_dead_letters_are_one_warning_at_shutdown(
     broker: Broker, dead: DeadLetterQueue, autojump_clock: MockClock
 ) -> None:
-    """One warning counts all that the broker did not take in time: asked of it, and waiting."""
+    """It counts those being written and those queued."""
     broker.hangs_after = 130
     with capture_logs() as logs:
         await write(dead, *(record(offset=offset) for offset in range(950)))
@@ -151,10 +155,10 @@ async def test_what_is_lost_at_the_end_is_told(
     assert (dead.stats.written, dead.stats.failed) == (100, 850)
 
 
-async def test_what_no_broker_was_there_for_is_told(
+async def test_dead_letters_without_broker_are_reported(
     broker: Broker, dead: DeadLetterQueue, autojump_clock: MockClock
 ) -> None:
-    """The reason before, and how many at the end."""
+    """The reason first, the number at the end."""
     broker.away = [KafkaConnectionError("away")] * 1000
     with capture_logs() as logs:
         await write(dead, record(), record())
@@ -165,8 +169,10 @@ async def test_what_no_broker_was_there_for_is_told(
     assert logs[-1]["letters"] == dead.stats.failed == 2
 
 
-async def test_a_stop_at_once_tells_it_too(broker: Broker, dead: DeadLetterQueue) -> None:
-    """A second signal cancels everything, with letters waiting."""
+async def test_immediate_stop_reports_lost_dead_letters(
+    broker: Broker, dead: DeadLetterQueue
+) -> None:
+    """A second signal cancels everything while letters are queued."""
     broker.hangs_after = 0
     with capture_logs() as logs, trio.CancelScope() as scope:
         async with dead.running():
@@ -177,10 +183,10 @@ async def test_a_stop_at_once_tells_it_too(broker: Broker, dead: DeadLetterQueue
 
 
 @pytest.mark.parametrize("error", [MessageSizeTooLargeError("x"), KafkaConnectionError("gone")])
-async def test_a_letter_that_is_rejected_is_counted_and_told_of_once(
+async def test_rejected_dead_letter_is_counted_and_logged_once(
     error: Exception, broker: Broker, dead: DeadLetterQueue
 ) -> None:
-    """Others are written all the same."""
+    """Others are still written."""
     broker.rejects = [error, error]
     with capture_logs() as logs:
         await write(dead, *(record(offset=offset) for offset in range(5)))
@@ -188,10 +194,8 @@ async def test_a_letter_that_is_rejected_is_counted_and_told_of_once(
     assert [line["event"] for line in logs] == ["dead letters not written"]
 
 
-async def test_a_broker_that_is_away_keeps_the_letters_waiting(
-    broker: Broker, dead: DeadLetterQueue
-) -> None:
-    """It is tried again with back-off; both states are told once."""
+async def test_dead_letters_wait_for_a_lost_broker(broker: Broker, dead: DeadLetterQueue) -> None:
+    """Writes are retried with back-off; both states are logged once."""
     broker.away = [KafkaConnectionError("away"), OSError("away")]
     with capture_logs() as logs:
         async with dead.running():
@@ -206,17 +210,17 @@ async def test_a_broker_that_is_away_keeps_the_letters_waiting(
     ]
 
 
-async def test_a_bug_is_not_hidden(broker: Broker, dead: DeadLetterQueue) -> None:
-    """Whatever is not Kafka's or the network's ends the service."""
+async def test_other_error_ends_the_service(broker: Broker, dead: DeadLetterQueue) -> None:
+    """Errors that are neither Kafka's nor the network's are bugs."""
     broker.rejects = [ZeroDivisionError()]
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
         await write(dead, record())
 
 
-async def test_bug_in_a_letter_is_no_failure_of_kafkas(
+async def test_bug_before_the_write_is_raised(
     broker: Broker, dead: DeadLetterQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A KeyError may be an answer that makes no sense, but not where nothing was sent."""
+    """A KeyError may be a malformed response, but not before anything was sent."""
 
     def headers(_self: object, _instance: str) -> None:
         raise KeyError("r")
@@ -226,10 +230,8 @@ async def test_bug_in_a_letter_is_no_failure_of_kafkas(
         await write(dead, record())
 
 
-async def test_answer_that_makes_no_sense_is_a_failure(
-    broker: Broker, dead: DeadLetterQueue
-) -> None:
-    """Aiokafka decodes it, and raises whatever comes: the letter is counted."""
+async def test_malformed_response_counts_as_failed(broker: Broker, dead: DeadLetterQueue) -> None:
+    """Aiokafka raises any error while decoding it."""
     broker.rejects = [KeyError("r"), ValueError("x")]
     with capture_logs() as logs:
         await write(dead, *(record(offset=offset) for offset in range(3)))

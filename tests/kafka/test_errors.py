@@ -1,4 +1,4 @@
-"""Kafka's error codes in words for operators."""
+"""Texts of Kafka's error codes for operators."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from odin_ws.kafka.errors import error_text
     ],
 )
 def test_error_text(code: int, text: str) -> None:
-    """The name of Kafka's documentation, or what it means for us."""
+    """The name in Kafka's documentation, or its meaning here."""
     assert error_text(code) == text
 
 
 @pytest.mark.parametrize("code", [*range(-2, 130), 30_000, -32_768])
 def test_every_code_has_a_text_with_its_number_or_meaning(code: int) -> None:
-    """Also one that is newer than this version."""
+    """Also a code that is newer than this version."""
     text = error_text(code)
     assert text
     assert "None" not in text
     assert str(code) in text or " " in text
 
 
-def test_text_for_a_missing_right_depends_on_the_request() -> None:
-    """The others do not."""
+def test_authorization_text_depends_on_the_request() -> None:
+    """Other texts do not."""
     assert error_text(29, denied="may not see") == "may not see"
     assert error_text(6, denied="may not see") == "NOT_LEADER_FOR_PARTITION (6)"

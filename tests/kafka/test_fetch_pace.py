@@ -1,4 +1,4 @@
-"""The fetches' clock: how long a record waits, and how many fetches that takes."""
+"""The pace of fetches: latency of records, and number of fetches."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -92,8 +92,8 @@ async def taking(cluster: FakeCluster, slot: float = SLOT) -> AsyncIterator[Taki
         nursery.cancel_scope.cancel()
 
 
-async def test_records_as_often_as_slots_wait_for_nothing(autojump_clock: MockClock) -> None:
-    """Twenty a second: each is fetched when it comes, one fetch each, however late some come."""
+async def test_records_at_the_slot_rate_do_not_wait(autojump_clock: MockClock) -> None:
+    """20 per second: each is fetched at once, one fetch each, even if some are late."""
     cluster = DistantCluster({FIRST: 0})
     async with taking(cluster) as one:
         before = len(cluster.fetches())
@@ -105,8 +105,8 @@ async def test_records_as_often_as_slots_wait_for_nothing(autojump_clock: MockCl
         assert len(cluster.fetches()) - before <= 200
 
 
-async def test_more_records_wait_for_half_a_slot(autojump_clock: MockClock) -> None:
-    """A hundred a second: as many fetches as slots, and none waits for more than one."""
+async def test_faster_records_wait_half_a_slot_on_average(autojump_clock: MockClock) -> None:
+    """100 per second: one fetch per slot, and no record waits for more than one."""
     cluster = DistantCluster({FIRST: 0})
     async with taking(cluster) as one:
         before = len(cluster.fetches())
@@ -117,7 +117,7 @@ async def test_more_records_wait_for_half_a_slot(autojump_clock: MockClock) -> N
 
 
 @pytest.mark.parametrize("every", [0.05, 0.01, 0.001])
-async def test_brokers_are_asked_in_the_same_slots(autojump_clock: MockClock, every: float) -> None:
+async def test_brokers_share_the_slots(autojump_clock: MockClock, every: float) -> None:
     """With three of them no record waits for two clocks, nor is more handed on than slots."""
     cluster = DistantCluster({FIRST: 0, SECOND: 1, THIRD: 2})
     async with taking(cluster) as one:
@@ -131,8 +131,8 @@ async def test_brokers_are_asked_in_the_same_slots(autojump_clock: MockClock, ev
         assert len(cluster.fetches()) - before <= 3 * (10 / SLOT + 2)
 
 
-async def test_quiet_broker_is_held_and_delays_nothing(autojump_clock: MockClock) -> None:
-    """Its fetches are as long as those of an idle server, and the other's records do not wait."""
+async def test_quiet_broker_does_not_delay_others(autojump_clock: MockClock) -> None:
+    """Its fetches wait as long as those of an idle server."""
     cluster = DistantCluster({FIRST: 0, SECOND: 1})
     async with taking(cluster) as one:
         await one.publish_evenly(10, SLOT, FIRST)
@@ -143,10 +143,10 @@ async def test_quiet_broker_is_held_and_delays_nothing(autojump_clock: MockClock
         assert max(one.waits) <= 2 * TRAVEL + SLOT / 10 + ROUNDING
 
 
-async def test_record_of_a_quiet_broker_waits_for_one_slot_at_most(
+async def test_record_of_quiet_broker_waits_at_most_one_slot(
     autojump_clock: MockClock,
 ) -> None:
-    """Also while another one has something in every slot."""
+    """Also while another broker has records in every slot."""
     cluster = DistantCluster({FIRST: 0, SECOND: 1})
     async with taking(cluster) as one, trio.open_nursery() as nursery:
         nursery.start_soon(one.publish_evenly, 10, 0.007, FIRST)
@@ -156,7 +156,7 @@ async def test_record_of_a_quiet_broker_waits_for_one_slot_at_most(
 
 
 async def test_backlog_does_not_wait_for_slots(autojump_clock: MockClock) -> None:
-    """It is fetched and handed on as fast as it can be."""
+    """It is fetched and delivered as fast as possible."""
     cluster = DistantCluster({FIRST: 0})
     cluster.publish_large(FIRST, 100_000, 100)
     fetcher = Fetcher(cluster, MAX_WAIT, SLOT)
@@ -171,8 +171,8 @@ async def test_backlog_does_not_wait_for_slots(autojump_clock: MockClock) -> Non
         nursery.cancel_scope.cancel()
 
 
-async def test_while_nothing_is_taken_fetches_are_a_slot_apart(autojump_clock: MockClock) -> None:
-    """A hub that is behind does not make a fetch of each record."""
+async def test_fetches_are_a_slot_apart_while_the_hub_is_behind(autojump_clock: MockClock) -> None:
+    """A slow hub does not cause a fetch per record."""
     cluster = DistantCluster({FIRST: 0})
     fetcher = Fetcher(cluster, MAX_WAIT, SLOT)
     fetcher.apply((await cluster.metadata([FIRST.topic])).topics)
@@ -186,10 +186,10 @@ async def test_while_nothing_is_taken_fetches_are_a_slot_apart(autojump_clock: M
         nursery.cancel_scope.cancel()
 
 
-async def test_at_a_low_rate_fetches_pause_no_longer_than_a_broker_holds_one(
+async def test_low_rate_pauses_fetches_at_most_max_wait(
     autojump_clock: MockClock,
 ) -> None:
-    """One cycle in ten seconds: a partition that is new to a fetch need not wait for that."""
+    """With one cycle in ten seconds a new partition need not wait for it."""
     cluster = DistantCluster({FIRST: 0})
     async with taking(cluster, slot=10) as one:
         await one.publish_evenly(10, 0.1, FIRST)
@@ -197,8 +197,8 @@ async def test_at_a_low_rate_fetches_pause_no_longer_than_a_broker_holds_one(
         assert 18 <= len(cluster.fetches(since=3)) <= 23
 
 
-async def test_slot_that_is_too_far_away_is_not_waited_for(autojump_clock: MockClock) -> None:
-    """The source has other things to do meanwhile."""
+async def test_begin_slot_returns_false_if_too_far(autojump_clock: MockClock) -> None:
+    """The source has other work meanwhile."""
     pace = FetchPace(10.0)
     assert [await pace.begin_slot(1) for _ in range(3)] == [True, True, False]
     assert trio.current_time() == 1

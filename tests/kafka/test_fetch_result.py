@@ -1,4 +1,4 @@
-"""What a fetch brought of one partition: what is believed at once, and what the second time."""
+"""A fetch response for one partition: errors that count at once, and those that count twice."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def fetched(log: FakeLog, offset: int, maximum: int = 1 << 30) -> FetchedPartiti
     return FetchedPartition(FIRST, 0, log.end, log.last_stable, (), data)
 
 
-def test_out_of_range_is_believed_when_two_fetches_in_a_row_say_so() -> None:
-    """One that succeeds between them begins the count anew."""
+def test_out_of_range_counts_after_two_fetches_in_a_row() -> None:
+    """A successful fetch between them resets the count."""
     partition = Partition(FIRST, 5)
     states = []
     for one in (OUT_OF_RANGE, QUIET, OUT_OF_RANGE, OUT_OF_RANGE):
@@ -30,8 +30,8 @@ def test_out_of_range_is_believed_when_two_fetches_in_a_row_say_so() -> None:
     assert states == ["backing off", "reading", "backing off", "looking up"]
 
 
-def test_corrupt_batch_is_skipped_when_two_fetches_in_a_row_have_it() -> None:
-    """A truncation leads back to an offset that was corrupt once: the new batch is another one."""
+def test_corrupt_batch_is_skipped_after_two_fetches_in_a_row() -> None:
+    """After a truncation the same offset has another batch."""
     partition = Partition(FIRST, 0)
     bad, good = FakeLog(), FakeLog()
     bad.corrupt_next([b"1"])
@@ -44,8 +44,8 @@ def test_corrupt_batch_is_skipped_when_two_fetches_in_a_row_have_it() -> None:
     assert partition.position == 1
 
 
-def test_fetch_is_of_its_usual_size_again_behind_a_large_batch() -> None:
-    """It grows for the one batch that does not fit."""
+def test_fetch_size_is_reset_after_a_large_batch() -> None:
+    """It grows only for the batch that does not fit."""
     partition = Partition(FIRST, 0)
     log = FakeLog()
     log.append([bytes(3 * PARTITION_BYTES)])

@@ -1,4 +1,4 @@
-"""A session names what has changed since the last fetch, and begins anew when it must (KIP-227)."""
+"""A session lists changes since the last fetch, and restarts when it must (KIP-227)."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ TestSessionAgainstABroker = SessionAgainstABroker.TestCase
 TestSessionAgainstABroker.settings = settings(max_examples=100, stateful_step_count=20)
 
 
-def test_quiet_fetch_names_nothing() -> None:
-    """With nothing new since the last one, a fetch of any number of partitions is empty."""
+def test_fetch_without_changes_is_empty() -> None:
+    """For any number of partitions."""
     session = FetchSession()
     session.request(dict.fromkeys(KEYS, at(7)), IDS)
     session.receive(0, 5)
@@ -101,8 +101,8 @@ def test_quiet_fetch_names_nothing() -> None:
 
 
 @pytest.mark.parametrize("change", [at(8), at(7, epoch=1), at(7, max_bytes=2048)])
-def test_fetch_names_a_partition_whose_offset_epoch_or_size_changed(change: FetchFrom) -> None:
-    """Each of the three is part of what the broker remembers."""
+def test_fetch_lists_partitions_with_changed_offset_epoch_or_size(change: FetchFrom) -> None:
+    """The broker remembers each of the three."""
     session = FetchSession()
     session.request(dict.fromkeys(KEYS, at(7)), IDS)
     session.receive(0, 5)
@@ -111,8 +111,8 @@ def test_fetch_names_a_partition_whose_offset_epoch_or_size_changed(change: Fetc
 
 
 @pytest.mark.parametrize("error", [NOT_FOUND, WRONG_EPOCH, OTHER_TOPIC_ID])
-def test_lost_session_begins_anew(error: int) -> None:
-    """The next request names everything, as the first did."""
+def test_lost_session_restarts(error: int) -> None:
+    """The next request lists everything."""
     session = FetchSession()
     first = session.request({KEYS[0]: at(1)}, IDS)
     session.receive(0, 5)
@@ -121,8 +121,8 @@ def test_lost_session_begins_anew(error: int) -> None:
     assert session.request({KEYS[0]: at(1)}, IDS) == first
 
 
-def test_broker_that_keeps_no_session_is_sent_every_partition_each_time() -> None:
-    """Session 0 is also what a broker answers with an error for the whole response."""
+def test_broker_without_sessions_gets_every_partition() -> None:
+    """Session 0 is also the session of an error response."""
     session = FetchSession()
     for error in 0, -1, 0:
         request = session.request({KEYS[0]: at(1)}, IDS)
@@ -131,8 +131,8 @@ def test_broker_that_keeps_no_session_is_sent_every_partition_each_time() -> Non
 
 
 @pytest.mark.parametrize("ids", [{TOPIC: OTHER_ID}, {TOPIC: None}, {**IDS, "odin.news": ID}])
-def test_session_of_other_topic_ids_is_left(ids: Mapping[str, str | None]) -> None:
-    """A topic that was deleted and created again is another log under the same name."""
+def test_changed_topic_id_restarts_the_session(ids: Mapping[str, str | None]) -> None:
+    """A recreated topic is another log of the same name."""
     session = FetchSession()
     session.request({KEYS[0]: at(1)}, IDS)
     session.receive(0, 5)
@@ -143,7 +143,7 @@ def test_session_of_other_topic_ids_is_left(ids: Mapping[str, str | None]) -> No
 
 
 def test_topic_ids_are_compared_with_those_of_the_last_request() -> None:
-    """The caller may go on to change its own mapping."""
+    """The caller may change its own mapping later."""
     session = FetchSession()
     ids = dict(IDS)
     session.request({KEYS[0]: at(1)}, ids)
@@ -152,8 +152,8 @@ def test_topic_ids_are_compared_with_those_of_the_last_request() -> None:
     assert session.request({KEYS[0]: at(1)}, ids).session == 0
 
 
-def test_epochs_go_round() -> None:
-    """After the largest number comes 1: 0 would begin another session."""
+def test_epochs_wrap_around_to_1() -> None:
+    """0 would begin another session."""
     session = FetchSession()
     session.request({}, IDS)
     session.receive(0, 5)

@@ -16,7 +16,7 @@ from tests.kafka.fetchers import FIRST, MAX_WAIT, SECOND, SLOT, THIRD, fetching,
 
 
 async def test_first_record_after_a_pause_is_taken_at_once(autojump_clock: MockClock) -> None:
-    """A fetch is held by the broker and answered with the record."""
+    """The broker holds a fetch and responds with the record."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         await trio.sleep(10.2)
@@ -26,8 +26,8 @@ async def test_first_record_after_a_pause_is_taken_at_once(autojump_clock: MockC
         assert trio.current_time() == before
 
 
-async def test_records_that_keep_coming_are_gathered(autojump_clock: MockClock) -> None:
-    """One fetch each 50 ms, not one for each record."""
+async def test_steady_records_are_fetched_every_50_ms(autojump_clock: MockClock) -> None:
+    """Not with one fetch per record."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher, trio.open_nursery() as nursery:
 
@@ -42,15 +42,15 @@ async def test_records_that_keep_coming_are_gathered(autojump_clock: MockClock) 
 
 
 async def test_idle_fetcher_sends_two_fetches_a_second(autojump_clock: MockClock) -> None:
-    """Each is held for the longest time that is allowed."""
+    """The broker holds each for the maximum time."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster):
         await trio.sleep(60)
         assert 118 <= len(cluster.fetches()) <= 122
 
 
-async def test_fetch_names_only_partitions_that_changed(autojump_clock: MockClock) -> None:
-    """The session knows the others."""
+async def test_fetch_lists_only_changed_partitions(autojump_clock: MockClock) -> None:
+    """The session has the others."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         await trio.sleep(1)
@@ -65,7 +65,7 @@ async def test_fetch_names_only_partitions_that_changed(autojump_clock: MockCloc
 
 
 async def test_each_partition_is_fetched_from_its_leader(autojump_clock: MockClock) -> None:
-    """A broker is asked only for what it leads."""
+    """A broker gets requests only for partitions that it leads."""
     cluster = FakeCluster({FIRST: 0, SECOND: 1, THIRD: 1})
     async with fetching(cluster) as fetcher:
         for key in cluster.leaders:
@@ -77,8 +77,8 @@ async def test_each_partition_is_fetched_from_its_leader(autojump_clock: MockClo
         }
 
 
-async def test_moved_leader_loses_and_doubles_nothing(autojump_clock: MockClock) -> None:
-    """The partition is read from its new leader; one that stayed goes on."""
+async def test_moved_leader_loses_and_duplicates_nothing(autojump_clock: MockClock) -> None:
+    """The partition is read from its new leader; others continue."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 2)
@@ -91,7 +91,7 @@ async def test_moved_leader_loses_and_doubles_nothing(autojump_clock: MockClock)
 
 
 async def test_fetch_carries_leader_epoch_and_topic_id(autojump_clock: MockClock) -> None:
-    """So a leader that was deposed, or that has another topic of the name, answers nothing."""
+    """A deposed leader, or one with another topic id, returns no records."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster):
         await trio.sleep(0.1)
@@ -103,8 +103,8 @@ async def test_fetch_carries_leader_epoch_and_topic_id(autojump_clock: MockClock
             assert first.topic_ids == cluster.topic_ids
 
 
-async def test_answer_of_the_old_leader_does_no_harm(autojump_clock: MockClock) -> None:
-    """An old leader's error is not the new leader's: the partition is read without a pause."""
+async def test_error_of_old_leader_is_ignored(autojump_clock: MockClock) -> None:
+    """The partition is read from the new leader without a pause."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         await trio.sleep(0.1)
@@ -123,8 +123,8 @@ async def test_answer_of_the_old_leader_does_no_harm(autojump_clock: MockClock) 
         assert trio.current_time() == before
 
 
-async def test_failure_of_the_old_leader_is_not_the_partitions(autojump_clock: MockClock) -> None:
-    """A broker that hangs has nothing to say about partitions that another leads by now."""
+async def test_hang_of_old_leader_is_no_problem_of_the_partition(autojump_clock: MockClock) -> None:
+    """Another broker leads it now."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         await trio.sleep(0.1)
@@ -140,7 +140,7 @@ async def test_failure_of_the_old_leader_is_not_the_partitions(autojump_clock: M
 
 
 async def test_lost_session_costs_one_fetch(autojump_clock: MockClock) -> None:
-    """The broker says so, and the next fetch names everything again."""
+    """The broker reports it, and the next fetch lists everything."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST)
@@ -152,10 +152,10 @@ async def test_lost_session_costs_one_fetch(autojump_clock: MockClock) -> None:
         assert fetcher.partitions[FIRST].problem is None
 
 
-async def test_session_lost_again_and_again_is_named_and_backs_off(
+async def test_repeatedly_lost_session_is_reported_and_backs_off(
     autojump_clock: MockClock,
 ) -> None:
-    """A broker without room for any session answers so for ever."""
+    """A broker without room for sessions responds so for ever."""
     cluster = FakeCluster({FIRST: 0}, fetch_errors={0: 70})
     async with fetching(cluster) as fetcher:
         await trio.sleep(60)
@@ -166,7 +166,7 @@ async def test_session_lost_again_and_again_is_named_and_backs_off(
 
 
 async def test_broker_without_sessions_is_read(autojump_clock: MockClock) -> None:
-    """Each fetch names all partitions then."""
+    """Each fetch lists all partitions."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0}, has_sessions=False)
     async with fetching(cluster) as fetcher:
         for key in (FIRST, SECOND, FIRST):
@@ -175,8 +175,8 @@ async def test_broker_without_sessions_is_read(autojump_clock: MockClock) -> Non
         assert all(set(one.request.changed) == {FIRST, SECOND} for one in cluster.fetches())
 
 
-async def test_assigning_again_forgets_what_was_read(autojump_clock: MockClock) -> None:
-    """Nothing comes from where the partition was read before."""
+async def test_reassignment_drops_buffered_records(autojump_clock: MockClock) -> None:
+    """No record of the old position is delivered."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 5)
@@ -186,10 +186,10 @@ async def test_assigning_again_forgets_what_was_read(autojump_clock: MockClock) 
         assert sorted(await places(fetcher, 2)) == ["0-4", "1-0"]
 
 
-async def test_answer_to_a_fetch_before_an_assignment_is_dropped(
+async def test_response_from_before_an_assignment_is_dropped(
     autojump_clock: MockClock,
 ) -> None:
-    """A fetch that is held asks from the old offset: its answer would leave records out."""
+    """It has the old offset and would skip records."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 2)
@@ -201,8 +201,8 @@ async def test_answer_to_a_fetch_before_an_assignment_is_dropped(
         assert await places(fetcher, 6) == [f"0-{number}" for number in range(6)]
 
 
-async def test_revoked_partition_is_not_taken(autojump_clock: MockClock) -> None:
-    """Neither what was read of it, nor what comes."""
+async def test_revoked_partition_delivers_nothing(autojump_clock: MockClock) -> None:
+    """Neither buffered records nor later ones."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 2)
@@ -218,8 +218,8 @@ async def test_revoked_partition_is_not_taken(autojump_clock: MockClock) -> None
         )
 
 
-async def test_limit_cuts_off_and_says_so(autojump_clock: MockClock) -> None:
-    """The rest is for the next call; nothing waits for a second where there is something."""
+async def test_take_limit_leaves_the_rest(autojump_clock: MockClock) -> None:
+    """The next call returns it without a wait."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 5)
@@ -233,8 +233,8 @@ async def test_limit_cuts_off_and_says_so(autojump_clock: MockClock) -> None:
         assert fetcher.next_offsets() == {FIRST: 5}
 
 
-async def test_one_take_has_a_bounded_number_of_records(autojump_clock: MockClock) -> None:
-    """The loop is the others' after a batch."""
+async def test_take_returns_a_bounded_number_of_records(autojump_clock: MockClock) -> None:
+    """Other tasks run between batches."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         for _ in range(5):
@@ -245,8 +245,10 @@ async def test_one_take_has_a_bounded_number_of_records(autojump_clock: MockCloc
         assert len((await fetcher.take(None)).records) == 1000
 
 
-async def test_quiet_feed_gives_nothing_after_a_second(autojump_clock: MockClock) -> None:
-    """So that the source can do other things."""
+async def test_take_returns_nothing_after_a_second_without_records(
+    autojump_clock: MockClock,
+) -> None:
+    """The source has other work."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         taken = await fetcher.take(None)
@@ -271,8 +273,8 @@ async def test_wake_ends_a_wait_for_records(autojump_clock: MockClock) -> None:
         assert trio.current_time() == pytest.approx(0.3)
 
 
-async def test_transaction_markers_are_passed(autojump_clock: MockClock) -> None:
-    """What was read moves past a marker that no record follows, and past aborted records."""
+async def test_transaction_markers_are_skipped(autojump_clock: MockClock) -> None:
+    """Positions advance past a final marker and past aborted records."""
     cluster = FakeCluster({FIRST: 0})
     log = cluster.logs[FIRST]
     async with fetching(cluster) as fetcher:
@@ -297,8 +299,8 @@ async def test_transaction_markers_are_passed(autojump_clock: MockClock) -> None
         assert (taken.records, taken.passed) == ([], {FIRST: 6})
 
 
-async def test_holes_of_compaction_are_passed(autojump_clock: MockClock) -> None:
-    """`passed` is before the next record, not behind the last."""
+async def test_holes_of_compaction_are_skipped(autojump_clock: MockClock) -> None:
+    """`passed` is the offset before the next record."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST)
@@ -311,8 +313,8 @@ async def test_holes_of_compaction_are_passed(autojump_clock: MockClock) -> None
         assert (named(taken.records), taken.passed) == (["0-8"], {FIRST: 8})
 
 
-async def test_large_batch_is_read_whole(autojump_clock: MockClock) -> None:
-    """Also from a broker that cuts it off where the fetch's bound is."""
+async def test_batch_larger_than_a_fetch_is_read(autojump_clock: MockClock) -> None:
+    """Also from a broker that truncates it at the size of the fetch."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0}, sends_whole=False)
     async with fetching(cluster) as fetcher:
         cluster.publish_large(FIRST, 5_000_000)
@@ -322,10 +324,10 @@ async def test_large_batch_is_read_whole(autojump_clock: MockClock) -> None:
         assert len(cluster.fetches()) < 20
 
 
-async def test_batch_larger_than_any_fetch_is_named_and_backs_off(
+async def test_batch_above_the_maximum_is_reported_and_backs_off(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It cannot be read, and is not asked for again and again without a pause."""
+    """It cannot be read, and is not requested in a loop."""
     monkeypatch.setattr("odin_ws.kafka.fetch_result.LARGEST_PARTITION_BYTES", 4 << 20)
     cluster = FakeCluster({FIRST: 0, SECOND: 0}, sends_whole=False)
     async with fetching(cluster) as fetcher:
@@ -340,8 +342,8 @@ async def test_batch_larger_than_any_fetch_is_named_and_backs_off(
         assert await places(fetcher, 1) == ["1-0"]
 
 
-async def test_batch_that_is_corrupt_once_is_delivered(autojump_clock: MockClock) -> None:
-    """It is fetched a second time, and others are read meanwhile."""
+async def test_batch_corrupt_once_is_delivered(autojump_clock: MockClock) -> None:
+    """It is fetched again; other partitions are read meanwhile."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST)
@@ -354,8 +356,8 @@ async def test_batch_that_is_corrupt_once_is_delivered(autojump_clock: MockClock
         assert taken == ["0-1", "0-2"]
 
 
-async def test_batch_that_stays_corrupt_is_skipped_as_a_record(autojump_clock: MockClock) -> None:
-    """It is counted by the hub, and what is behind it is read."""
+async def test_batch_corrupt_twice_is_skipped_as_invalid_record(autojump_clock: MockClock) -> None:
+    """The hub counts it, and later records are read."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.logs[FIRST].corrupt_next([b"1"])

@@ -1,4 +1,4 @@
-"""One partition's or one broker's errors stay its own, are named, and are retried with back-off."""
+"""Errors of a partition or broker stay separate, are reported, and are retried with back-off."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -31,10 +31,10 @@ async def flows(cluster: FakeCluster, fetcher: Fetcher, seconds: float = 60) -> 
 
 
 @pytest.mark.parametrize("code", CODES)
-async def test_error_of_one_partition_leaves_the_others_flowing(
+async def test_error_of_one_partition_does_not_affect_others(
     autojump_clock: MockClock, code: int
 ) -> None:
-    """It is named and retried, up to 5 s apart; the metadata is asked for where that may help."""
+    """It is reported and retried at most 5 s apart; metadata is requested if that may help."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         await trio.sleep(0.1)
@@ -64,7 +64,7 @@ async def test_error_of_one_partition_leaves_the_others_flowing(
 async def test_lone_partition_with_an_error_is_not_fetched_in_a_loop(
     autojump_clock: MockClock, code: int
 ) -> None:
-    """Nothing else is held by the broker then."""
+    """The broker holds no other fetch then."""
     cluster = FakeCluster({FIRST: 0}, errors={FIRST: code})
     async with fetching(cluster):
         await trio.sleep(60)
@@ -72,7 +72,7 @@ async def test_lone_partition_with_an_error_is_not_fetched_in_a_loop(
 
 
 async def test_first_retry_of_a_partition_is_quick(autojump_clock: MockClock) -> None:
-    """Most errors are those of a leader election, and over soon."""
+    """Most errors are leader elections and short."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         await trio.sleep(0.1)
@@ -85,10 +85,10 @@ async def test_first_retry_of_a_partition_is_quick(autojump_clock: MockClock) ->
 
 
 @pytest.mark.parametrize("code", [-1, 2, 56, 87])
-async def test_error_of_a_whole_fetch_backs_off_and_is_named(
+async def test_error_of_a_whole_fetch_is_reported_and_backs_off(
     autojump_clock: MockClock, code: int
 ) -> None:
-    """Of that broker only; the others' partitions flow."""
+    """Only for that broker."""
     cluster = FakeCluster({FIRST: 1, SECOND: 0, THIRD: 1}, fetch_errors={1: code})
     async with fetching(cluster) as fetcher:
         await flows(cluster, fetcher)
@@ -106,10 +106,10 @@ async def test_error_of_a_whole_fetch_backs_off_and_is_named(
         assert fetcher.partitions[THIRD].problem is None
 
 
-async def test_broker_that_rejects_connections_is_tried_again_for_ever(
+async def test_lost_broker_is_retried_for_ever(
     autojump_clock: MockClock,
 ) -> None:
-    """Once or twice a second; what was published meanwhile comes when it is back."""
+    """Once or twice per second; records published meanwhile arrive after its return."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         await trio.sleep(0.1)
@@ -126,8 +126,8 @@ async def test_broker_that_rejects_connections_is_tried_again_for_ever(
         assert fetcher.partitions[FIRST].problem is None
 
 
-async def test_broker_that_hangs_does_not_delay_the_others(autojump_clock: MockClock) -> None:
-    """Neither their records, nor where their partitions go on after a change of leader."""
+async def test_hanging_broker_does_not_delay_others(autojump_clock: MockClock) -> None:
+    """Neither their records, nor offset lookups after a leader change."""
     cluster = FakeCluster({FIRST: 1, SECOND: 0, THIRD: 0})
     async with fetching(cluster) as fetcher:
         for key in cluster.leaders:
@@ -151,8 +151,8 @@ async def test_broker_that_hangs_does_not_delay_the_others(autojump_clock: MockC
         assert problem.since < 5.5
 
 
-async def test_partition_without_a_leader_is_looked_for(autojump_clock: MockClock) -> None:
-    """Others flow meanwhile, it is named, and it is read soon after it has one."""
+async def test_partition_without_leader_is_reported_and_recovers(autojump_clock: MockClock) -> None:
+    """Others are read meanwhile; it is read soon after it has a leader."""
     cluster = FakeCluster({FIRST: None, SECOND: 0})
     async with fetching(cluster) as fetcher:
         await flows(cluster, fetcher, 5)
@@ -170,10 +170,10 @@ async def test_partition_without_a_leader_is_looked_for(autojump_clock: MockCloc
         assert fetcher.partitions[FIRST].problem is None
 
 
-async def test_lost_leader_is_named_although_the_old_one_still_answers(
+async def test_lost_leader_is_reported_despite_responses_of_the_old_one(
     autojump_clock: MockClock,
 ) -> None:
-    """An answer to what was asked before does not mend it."""
+    """A response to an earlier request does not end the problem."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         await trio.sleep(0.1)
@@ -189,10 +189,10 @@ async def test_lost_leader_is_named_although_the_old_one_still_answers(
 
 
 @pytest.mark.parametrize("how", ["hidden", "left_out"])
-async def test_topic_that_the_metadata_lacks_once_is_read_on(
+async def test_topic_missing_once_in_metadata_is_still_read(
     autojump_clock: MockClock, how: str
 ) -> None:
-    """By its id and its leader as they were: the session goes on too."""
+    """With its id and leader; the session continues too."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST)

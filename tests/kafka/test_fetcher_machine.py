@@ -1,8 +1,4 @@
-"""Every record exactly once, in order, whatever leaders, sessions, brokers and positions do.
-
-Where the log loses records, to retention, an unclean election or a deletion, the fetcher tells a
-jump, and goes on where the jump says.
-"""
+"""Every record exactly once, in order, whatever leaders, sessions, brokers and positions do."""
 
 from __future__ import annotations
 
@@ -204,10 +200,10 @@ class Reading:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(STEPS), max_size=40), st.data())
-def test_every_record_is_taken_once_in_order_or_a_jump_is_told(
+def test_every_record_is_taken_once_in_order_or_a_reset_is_reported(
     steps: list[str], draw: DataObject
 ) -> None:
-    """Nothing is left out, doubled or in the wrong place, and all is read in the end."""
+    """Nothing is missing, duplicated or misplaced, and everything is read in the end."""
 
     async def main(_clock: MockClock) -> None:
         cluster = FakeCluster({FIRST: 0, SECOND: 1})

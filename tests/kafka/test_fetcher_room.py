@@ -1,4 +1,4 @@
-"""What waits for the hub is bounded by partition and by broker, and taken in fair shares."""
+"""The buffer for the hub is bounded per partition and broker, and shared fairly."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -29,8 +29,8 @@ def buffered(fetcher: Fetcher) -> int:
     return sum(one.buffered_bytes for one in fetcher.partitions.values())
 
 
-async def test_fetching_stops_while_enough_waits(autojump_clock: MockClock) -> None:
-    """When the hub is busy the records stay in Kafka: that is the back-pressure."""
+async def test_fetching_stops_while_the_buffer_is_full(autojump_clock: MockClock) -> None:
+    """Records stay in Kafka while the hub is busy: this is the back-pressure."""
     cluster = FakeCluster({FIRST: 0, SECOND: 1})
     for key in (FIRST, SECOND):
         cluster.publish_large(key, 100_000, 100)
@@ -43,8 +43,8 @@ async def test_fetching_stops_while_enough_waits(autojump_clock: MockClock) -> N
         assert len(await places(fetcher, 200)) == 200
 
 
-async def test_room_counts_decompressed_bytes(autojump_clock: MockClock) -> None:
-    """A fetch of compressed batches may be a thousand times larger in memory."""
+async def test_buffer_counts_decompressed_bytes(autojump_clock: MockClock) -> None:
+    """Compressed batches may be a thousand times larger in memory."""
     cluster = FakeCluster({FIRST: 0})
     log = cluster.logs[FIRST]
     for number in range(100):
@@ -60,10 +60,10 @@ async def test_room_counts_decompressed_bytes(autojump_clock: MockClock) -> None
 
 
 @pytest.mark.parametrize("backlog_node", [0, 1])
-async def test_quiet_partition_is_taken_within_a_cycle_of_a_backlog(
+async def test_quiet_partition_is_delivered_within_a_cycle_beside_a_backlog(
     autojump_clock: MockClock, backlog_node: int
 ) -> None:
-    """With a slow taker, whatever waits of another partition of the same broker or another one."""
+    """With a slow hub, and a backlog on the same or another broker."""
     cluster = FakeCluster({FIRST: backlog_node, SECOND: 0})
     for _ in range(200):
         cluster.publish(FIRST, 500)
@@ -71,10 +71,10 @@ async def test_quiet_partition_is_taken_within_a_cycle_of_a_backlog(
         await waits_at_most(cluster, fetcher, CYCLE + SLOT)
 
 
-async def test_quiet_partition_is_taken_within_a_cycle_of_a_full_broker(
+async def test_quiet_partition_is_delivered_within_a_cycle_beside_a_full_broker(
     autojump_clock: MockClock,
 ) -> None:
-    """Forty partitions of its broker have a backlog, more than there is room for."""
+    """Forty partitions of its broker have a backlog larger than the buffer."""
     cluster = FakeCluster({SECOND: 0} | dict.fromkeys(MANY, 0))
     for key in MANY:
         cluster.publish_large(key, 50_000, 60)
@@ -111,8 +111,8 @@ async def waits_at_most(cluster: FakeCluster, fetcher: Fetcher, seconds: float) 
     assert worst <= seconds + 0.001
 
 
-async def test_shares_are_fair(autojump_clock: MockClock) -> None:
-    """Each partition with a backlog gives as much as any other, whatever came first."""
+async def test_backlogs_have_equal_shares(autojump_clock: MockClock) -> None:
+    """Whatever was read first."""
     keys = MANY[:4]
     cluster = FakeCluster({key: key.partition % 2 for key in keys})
     for number, key in enumerate(keys):
@@ -127,8 +127,8 @@ async def test_shares_are_fair(autojump_clock: MockClock) -> None:
         assert max(counts.values()) - min(counts.values()) <= 2 * SHARE / len(keys)
 
 
-async def test_one_take_has_some_of_each_partition(autojump_clock: MockClock) -> None:
-    """A record does not wait for as many takes as there are partitions with a backlog."""
+async def test_take_has_records_of_each_partition(autojump_clock: MockClock) -> None:
+    """A record does not wait for a take per partition with a backlog."""
     keys = [*MANY[:10], FIRST]
     cluster = FakeCluster(dict.fromkeys(keys, 0))
     for key in MANY[:10]:
@@ -142,8 +142,8 @@ async def test_one_take_has_some_of_each_partition(autojump_clock: MockClock) ->
         assert len(taken.records) == SHARE
 
 
-async def test_one_backlog_is_taken_as_fast_as_before(autojump_clock: MockClock) -> None:
-    """A single partition gives all that a take may have."""
+async def test_single_backlog_uses_the_whole_take(autojump_clock: MockClock) -> None:
+    """One partition fills all of it."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     for _ in range(10):
         cluster.publish(FIRST, 1000)
@@ -155,7 +155,7 @@ async def test_one_backlog_is_taken_as_fast_as_before(autojump_clock: MockClock)
 async def test_large_batch_of_a_quiet_partition_is_read_beside_a_full_broker(
     autojump_clock: MockClock,
 ) -> None:
-    """Also from a broker that cuts it off: small pieces are for what fits."""
+    """Also from a broker that truncates it: small fetches are for batches that fit."""
     cluster = FakeCluster({SECOND: 0} | dict.fromkeys(MANY, 0), sends_whole=False)
     for key in MANY:
         cluster.publish_large(key, 50_000, 60)

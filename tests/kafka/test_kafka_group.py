@@ -1,4 +1,4 @@
-"""Membership in a group: whose turn it is, where partitions go on, and what is committed."""
+"""Membership in a consumer group: assignments, start offsets and commits."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -157,10 +157,10 @@ def three() -> FakeCluster:
     return FakeCluster({A: 0, B: 1, C: 2})
 
 
-async def test_each_partition_goes_on_where_the_group_stopped(
+async def test_partition_starts_at_committed_offset_or_end(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stored position counts; without one it begins at the end, which is stored."""
+    """Without a committed offset it starts at the end, which is committed."""
     async with membership(three(), monkeypatch, stored={A: 3}) as group:
         await group.assign(A, B)
         assert await group.turn() == {A: 3, B: 7}
@@ -168,10 +168,10 @@ async def test_each_partition_goes_on_where_the_group_stopped(
         assert group.monitor.own_problem is None
 
 
-async def test_assignment_is_told_once(
+async def test_assignment_is_yielded_once(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first turn after a rebalance tells the partitions, the following ones do not."""
+    """The first block after a rebalance gets the partitions, later ones do not."""
     async with membership(three(), monkeypatch) as group:
         await group.assign(A)
         assert await group.turn() == {A: 7}
@@ -181,10 +181,10 @@ async def test_assignment_is_told_once(
         assert await group.turn() == {A: 7}
 
 
-async def test_what_was_handed_on_is_not_read_again(
+async def test_delivered_records_are_not_read_again(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a commit failed, a partition that comes back goes on behind our own last record."""
+    """If a commit failed, a returning partition continues after our last record."""
     async with membership(three(), monkeypatch, stored={A: 3, B: 3}) as group:
         await group.assign(A, B)
         assert await group.turn() == {A: 3, B: 3}
@@ -196,20 +196,20 @@ async def test_what_was_handed_on_is_not_read_again(
         assert await group.turn() == {A: 5, B: 3}
 
 
-async def test_committed_position_goes_before_our_own_older_one(
+async def test_committed_offset_overrides_our_older_one(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another member went on, or back after a truncation: where the group stopped is the place."""
+    """Another member continued, or went back after a truncation."""
     positions = {A: 7}
     async with membership(three(), monkeypatch, stored={A: 3}, positions=positions) as group:
         await group.assign(A)
         assert await group.turn() == {A: 3}
 
 
-async def test_partition_placed_during_a_turn_is_told_in_the_next(
+async def test_partition_placed_during_a_block_is_in_the_next_one(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end of a turn does not wipe out what has become known while it ran."""
+    """The end of a block does not discard what was found meanwhile."""
     async with membership(three(), monkeypatch, stored={A: 3, B: 3}) as group:
         await group.assign(A)
         async with group.member.turn():
@@ -217,10 +217,10 @@ async def test_partition_placed_during_a_turn_is_told_in_the_next(
         assert await group.turn() == {A: 3, B: 3}
 
 
-async def test_nothing_is_read_during_a_rebalance(
+async def test_rebalance_cancels_reading_and_commits(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A turn that is under way is cancelled, and what it handed on is committed."""
+    """Delivered records are committed."""
     async with membership(three(), monkeypatch) as group:
         await group.assign(A, B)
         turns: list[str] = []
@@ -250,7 +250,7 @@ async def test_nothing_is_read_during_a_rebalance(
 async def test_only_changes_are_committed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once a second, what moved since; where nothing did, nobody is asked."""
+    """Once per second; without changes no request is sent."""
     async with membership(three(), monkeypatch) as group:
         await group.assign(A, B)
         group.consumer.commits.clear()
@@ -261,10 +261,10 @@ async def test_only_changes_are_committed(
         assert group.consumer.commits == [{B: 9}]
 
 
-async def test_commit_that_fails_is_made_up_for(
+async def test_failed_commit_is_logged_and_repeated(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is logged once and does no harm; the next commit stores it too."""
+    """The next commit includes its offsets."""
     async with membership(three(), monkeypatch) as group:
         await group.assign(A)
         group.positions[A] = 9
@@ -278,10 +278,10 @@ async def test_commit_that_fails_is_made_up_for(
 
 
 @pytest.mark.parametrize("code", [14, 15, 16, 30, -1])
-async def test_error_of_the_whole_offset_fetch_is_not_nothing_stored(
+async def test_failed_offset_fetch_is_retried(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """It is retried with back-off and named: beginning at the end would lose records."""
+    """It is reported and retried with back-off: starting at the end would lose records."""
     async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
         group.cluster.committed_error = code
         await group.assign(A, B)
@@ -295,10 +295,10 @@ async def test_error_of_the_whole_offset_fetch_is_not_nothing_stored(
         assert group.monitor.without_start_offset == {}
 
 
-async def test_error_of_one_stored_position_does_not_hold_up_the_others(
+async def test_error_of_one_committed_offset_does_not_delay_others(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one goes on where it was stored, later."""
+    """That partition continues later at its offset."""
     async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
         group.cluster.committed_errors[A] = 3
         await group.assign(A, B)
@@ -312,7 +312,7 @@ async def test_error_of_one_stored_position_does_not_hold_up_the_others(
 async def test_coordinator_is_found_by_any_broker(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first of the metadata may be down."""
+    """The first broker of the metadata may be down."""
     cluster = three()
     cluster.coordinator = Coordinator(0, 2)
     async with membership(cluster, monkeypatch, stored={B: 4}) as group:
@@ -322,10 +322,10 @@ async def test_coordinator_is_found_by_any_broker(
         assert [one.node for one in cluster.requests(FindCoordinatorRequest)] == [0, 1]
 
 
-async def test_coordinator_that_moves_is_looked_for_again(
+async def test_moved_coordinator_is_found(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NOT_COORDINATOR is not nothing stored."""
+    """NOT_COORDINATOR does not mean that nothing is committed."""
     cluster = three()
     async with membership(cluster, monkeypatch, stored={A: 3}) as group:
         cluster.coordinator = Coordinator(15, -1)
@@ -336,10 +336,10 @@ async def test_coordinator_that_moves_is_looked_for_again(
         assert await group.turn() == {A: 3}
 
 
-async def test_partition_added_while_running_begins_at_its_beginning(
+async def test_added_partition_starts_at_its_beginning(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No position is stored, and all of it was published since the start."""
+    """Nothing is committed, and all its records came after the start."""
     cluster = FakeCluster({A: 0})
     async with membership(cluster, monkeypatch) as group:
         await group.assign(A)
@@ -352,10 +352,10 @@ async def test_partition_added_while_running_begins_at_its_beginning(
         assert await group.turn() == {A: 7, B: 0}
 
 
-async def test_denied_group_is_named_and_recovers(
+async def test_denied_group_is_reported_and_recovers(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All the time, not as partitions being shared out; without a restart."""
+    """The reason is not the rebalance; no restart is needed."""
     rejection = GroupAuthorizationFailedError("odin")
     async with membership(three(), monkeypatch, rejection=rejection) as group:
         for _ in range(30):
@@ -373,10 +373,10 @@ async def test_denied_group_is_named_and_recovers(
         assert group.monitor.own_problem is None
 
 
-async def test_rejection_stays_named_while_the_member_leaves_and_tries_again(
+async def test_rejection_stays_reported_during_retries(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not called sharing out partitions in between."""
+    """It is not replaced by the rebalance in between."""
     rejection = GroupAuthorizationFailedError("odin")
     async with membership(three(), monkeypatch, rejection=rejection) as group:
         group.consumer.leave_seconds = 1
@@ -387,20 +387,20 @@ async def test_rejection_stays_named_while_the_member_leaves_and_tries_again(
             assert "not authorized" in problem.reason
 
 
-async def test_member_serves_nothing_while_no_topic_exists(
+async def test_member_waits_for_a_topic(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A group cannot be joined for none, and that is no trouble."""
+    """A group cannot be joined without topics, and that is no problem."""
     async with membership(FakeCluster({}), monkeypatch) as group:
         assert await group.turn() == {}
         assert group.monitor.own_problem is None
         assert group.consumer.starts == 0
 
 
-async def test_what_was_handed_on_is_committed_when_the_member_leaves(
+async def test_delivered_records_are_committed_at_leave(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever takes over goes on behind it."""
+    """The next owner continues after them."""
     cluster = three()
     async with membership(cluster, monkeypatch) as group:
         await group.assign(A)
@@ -409,10 +409,10 @@ async def test_what_was_handed_on_is_committed_when_the_member_leaves(
     assert cluster.committed == {A: 9}
 
 
-async def test_only_partitions_that_the_member_still_has_are_committed(
+async def test_revoked_partitions_are_not_committed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Aiokafka rejects a commit that names another one's, as a whole."""
+    """Aiokafka would reject the whole commit."""
     async with membership(three(), monkeypatch) as group:
         await group.assign(A, B)
         group.consumer.assigned.discard(aiokafka.TopicPartition(*B))
@@ -421,10 +421,10 @@ async def test_only_partitions_that_the_member_still_has_are_committed(
         assert group.cluster.committed == {A: 9, B: 7}
 
 
-async def test_aiokafka_fetches_nothing_and_looks_for_no_positions(
+async def test_aiokafka_fetches_nothing(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every partition is paused, and has a position."""
+    """Every partition is paused and has a position."""
     async with membership(three(), monkeypatch) as group:
         await group.assign(A, B)
         assert group.consumer.paused == group.consumer.assigned
@@ -432,12 +432,12 @@ async def test_aiokafka_fetches_nothing_and_looks_for_no_positions(
 
 
 @pytest.mark.parametrize("again", [(), (B,)])
-async def test_positions_found_for_an_old_assignment_are_of_no_use(
+async def test_offsets_of_an_old_assignment_are_discarded(
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
     again: tuple[TopicPartition, ...],
 ) -> None:
-    """A rebalance began, and maybe ended, while the coordinator was asked."""
+    """A rebalance began during the request."""
     async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
         group.cluster.hanging.add(0)
         await group.assign(A)
@@ -453,10 +453,10 @@ async def test_positions_found_for_an_old_assignment_are_of_no_use(
         assert A not in group.positions
 
 
-async def test_stored_position_in_a_topic_that_was_recreated_does_not_count(
+async def test_committed_offset_of_a_recreated_topic_is_ignored(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No member was there when that happened: the id that was committed with it tells."""
+    """The committed topic id shows it, even if no member was running."""
     cluster = three()
     cluster.committed_metadata = {A: f"leader_epoch=0 topic_id={7:032x}", B: "another program's"}
     async with membership(cluster, monkeypatch, stored={A: 3, B: 3}) as group:
@@ -466,10 +466,10 @@ async def test_stored_position_in_a_topic_that_was_recreated_does_not_count(
         assert cluster.committed_metadata[A] == mark
 
 
-async def test_log_truncated_while_no_member_was_there_is_told(
+async def test_truncation_without_a_member_is_reported(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The leader epoch that was committed with the position is compared with the log."""
+    """The committed leader epoch is compared with the log."""
     cluster = whole(TRADES_1)
     consumer = FakeConsumer(cluster)
     monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)
@@ -503,10 +503,10 @@ async def test_log_truncated_while_no_member_was_there_is_told(
             assert [one.offset for one in source.news] == [7, 8, 9, 10, 11]
 
 
-async def test_own_position_in_a_topic_that_was_recreated_does_not_count(
+async def test_own_offset_of_a_recreated_topic_is_ignored(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was one of the old log, whatever could not be committed there."""
+    """It belongs to the old log."""
     async with membership(three(), monkeypatch, stored={A: 3}) as group:
         await group.assign(A)
         assert await group.turn() == {A: 3}
@@ -520,10 +520,10 @@ async def test_own_position_in_a_topic_that_was_recreated_does_not_count(
         assert await group.turn() == {A: 0}
 
 
-async def test_partition_that_the_coordinators_answer_leaves_out_is_not_placed(
+async def test_partition_missing_in_coordinators_response_is_not_placed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That is not the same as nothing stored."""
+    """That does not mean that nothing is committed."""
     async with membership(three(), monkeypatch, stored={A: 3, B: 4}) as group:
         group.cluster.committed_left_out.add(A)
         await group.assign(A, B)
@@ -533,19 +533,19 @@ async def test_partition_that_the_coordinators_answer_leaves_out_is_not_placed(
         assert await group.turn() == {A: 3, B: 4}
 
 
-async def test_stored_position_of_zero_is_one(
+async def test_committed_offset_0_is_valid(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The group has read nothing of the partition yet, and wants all of it."""
+    """The group has read nothing of the partition yet."""
     async with membership(three(), monkeypatch, stored={A: 0}) as group:
         await group.assign(A)
         assert await group.turn() == {A: 0}
 
 
-async def test_source_reads_only_what_the_group_gave_it_last(
+async def test_source_reads_only_the_last_assignment(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What others have now is not handed on."""
+    """Partitions of other members are not delivered."""
     cluster = whole(TRADES_1)
     consumer = FakeConsumer(cluster)
     monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_options: consumer)

@@ -1,4 +1,4 @@
-"""The log reader: spans over leaders and their moves; without a broker."""
+"""The log reader: spans over several leaders, and leader changes; without a broker."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -65,7 +65,7 @@ class TestKafkaLogReader(ArchiveContract):
 async def test_spans_of_several_leaders_are_read_from_each(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """Each fetch names the partitions of its broker only."""
+    """Each fetch has only the partitions of its broker."""
     for log in cluster.logs.values():
         log.append(100)
     async with running() as reader:
@@ -79,7 +79,7 @@ async def test_spans_of_several_leaders_are_read_from_each(
 async def test_fetch_carries_leader_epoch_and_topic_id(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """A broker that is behind its followers, or has another topic, must not answer."""
+    """A broker that lags behind, or has another topic, must not return records."""
     cluster.logs[KEY].append(1)
     cluster.logs[KEY].epoch = 7
     async with running() as reader:
@@ -91,20 +91,20 @@ async def test_fetch_carries_leader_epoch_and_topic_id(
 
 
 @pytest.mark.parametrize("error", [5, 6, 9, 74, 75, 78, -1, 7, 56])
-async def test_reading_goes_on_after_a_retriable_error(
+async def test_read_continues_after_retriable_error(
     autojump_clock: MockClock, cluster: MemoryCluster, error: int
 ) -> None:
-    """Each record once, in order, whatever a partition answered for a while."""
+    """Each record once, in order."""
     append_batches(cluster.logs[KEY], 3)
     cluster.logs[KEY].errors = [error, error, 0, error]
     async with running() as reader:
         assert await offsets(reader, KEY, Span(0, 29)) == list(range(30))
 
 
-async def test_reading_follows_a_leader_that_moves(
+async def test_read_follows_a_moved_leader(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """The metadata is asked for again, and the rest is read from the new leader."""
+    """Metadata is requested again, and the rest is read from the new leader."""
     append_batches(cluster.logs[KEY], 3)
     async with running() as reader, reader.read({KEY: Span(0, 29)}) as batches:
         read = [one.offset for one in await anext(batches)]
@@ -114,10 +114,10 @@ async def test_reading_follows_a_leader_that_moves(
     assert cluster.fetched[1] >= 1
 
 
-async def test_reading_waits_for_a_leader_that_is_elected(
+async def test_read_waits_for_leader_election(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """A partition without a leader for less than the bound costs time only."""
+    """A missing leader within the timeout costs only time."""
     cluster.logs[KEY].append(10)
     cluster.logs[KEY].leader = None
     async with running() as reader, trio.open_nursery() as nursery:
@@ -130,10 +130,10 @@ async def test_reading_waits_for_a_leader_that_is_elected(
         assert await offsets(reader, KEY, Span(0, 9)) == list(range(10))
 
 
-async def test_partition_without_leader_holds_up_no_other(
+async def test_partition_without_leader_does_not_delay_others(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """The others' records come at once; then the one that is stuck is named."""
+    """Their records come at once; then the error names the partition."""
     cluster.logs[KEY].append(10)
     cluster.logs[OTHER].append(10)
     cluster.logs[KEY].leader = None
@@ -145,10 +145,10 @@ async def test_partition_without_leader_holds_up_no_other(
         assert BOUND < trio.current_time() < BOUND + 1
 
 
-async def test_leader_that_moves_is_looked_up_while_other_partitions_are_read(
+async def test_moved_leader_is_found_while_others_are_read(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """Their records do not hold up those of the partition that moved."""
+    """Other partitions' records do not delay it."""
     cluster.logs[KEY].append(10)
     append_batches(cluster.logs[OTHER], 50)
     cluster.logs[KEY].errors = [6]
@@ -162,7 +162,7 @@ async def test_leader_that_moves_is_looked_up_while_other_partitions_are_read(
 async def test_partitions_of_one_leader_take_turns(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """An answer has no room for all of them: those left out are first in the next one."""
+    """A response may not have room for all: partitions left out go first in the next fetch."""
     keys = [TopicPartition(TOPIC, number) for number in range(12)]
     for key in keys:
         cluster.logs[key] = StoredLog(leader=0)
@@ -180,10 +180,10 @@ async def test_partitions_of_one_leader_take_turns(
     assert max(first_seen.values()) < 16
 
 
-async def test_markers_and_holes_are_passed(
+async def test_markers_and_holes_are_skipped(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """A span ends where the reading is past it, also where its last offsets hold no record."""
+    """A span ends even if its last offsets have no record."""
     log = cluster.logs[KEY]
     log.append(3)
     log.append_hole(4)
@@ -199,7 +199,7 @@ async def test_markers_and_holes_are_passed(
 async def test_batch_with_a_wrong_checksum_is_fetched_again(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """A second time it is passed, as one record with its reason."""
+    """The second time it becomes one invalid record."""
     log = cluster.logs[KEY]
     for _ in range(3):
         log.append(5)
@@ -215,7 +215,7 @@ async def test_batch_with_a_wrong_checksum_is_fetched_again(
 async def test_batches_have_at_most_500_records(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """One batch of Kafka's may hold many more: others are served between ours."""
+    """A batch in Kafka may be much larger: other tasks run between ours."""
     cluster.logs[KEY].append(1300)
     async with running() as reader, reader.read({KEY: Span(0, 1299)}) as batches:
         assert [len(records) async for records in batches] == [200] * 6 + [100]

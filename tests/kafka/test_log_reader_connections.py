@@ -1,4 +1,4 @@
-"""The log reader: the order of readings, and how the others end."""
+"""The log reader: the order of reads, and how waiting reads end."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -22,10 +22,10 @@ from tests.kafka.log_readers import (
 from tests.kafka.memory_cluster import MemoryCluster
 
 
-async def test_no_more_read_at_once_than_there_are_readings_and_others_wait_in_turn(
+async def test_concurrent_reads_are_limited_and_queue_in_order(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """The first to come is next; one that leaves the queue is passed over."""
+    """A read that leaves the queue is skipped."""
     cluster.logs[KEY].append(10)
     served: list[int] = []
     async with running(readings=2) as reader, trio.open_nursery() as nursery:
@@ -48,10 +48,10 @@ async def test_no_more_read_at_once_than_there_are_readings_and_others_wait_in_t
         assert served == [0, 1, 2, 4, 5]
 
 
-async def test_reading_that_is_not_taken_lets_others_read(
+async def test_untaken_read_ends_for_waiting_ones(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """After two seconds, if others wait; the caller is told why there is no more."""
+    """After two seconds, if others wait; the error says why."""
     append_batches(cluster.logs[KEY], 20)
     async with running() as reader, reader.read({KEY: Span(0, 199)}) as batches:
         await anext(batches)
@@ -66,10 +66,10 @@ async def test_reading_that_is_not_taken_lets_others_read(
         assert cluster.fetched[0] == fetched
 
 
-async def test_reading_that_waits_for_the_broker_keeps_its_turn(
+async def test_read_that_waits_for_the_broker_keeps_its_slot(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """Its caller asks for records: that they do not come is not the caller's doing."""
+    """The caller is not the reason of the delay."""
     cluster.logs[KEY].append(10)
     cluster.logs[KEY].leader = None
     async with running() as reader, trio.open_nursery() as nursery:
@@ -80,10 +80,10 @@ async def test_reading_that_waits_for_the_broker_keeps_its_turn(
         assert trio.current_time() > BOUND
 
 
-async def test_reading_that_is_taken_slowly_keeps_its_turn(
+async def test_slowly_taken_read_keeps_its_slot(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """Others wait for as long as that takes; after it the next one is served at once."""
+    """Others wait for it; the next one starts at its end."""
     cluster.logs[KEY].append(15_000)
     async with running() as reader, trio.open_nursery() as nursery:
         async with reader.read({KEY: Span(0, 14_999)}) as batches:
@@ -100,7 +100,7 @@ async def test_reading_that_is_taken_slowly_keeps_its_turn(
 async def test_stopped_log_reader_is_unavailable(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """Callers that read, wait for a turn, wait for a leader, or come later are told so."""
+    """For calls that read, wait for a slot, wait for a leader, or come later."""
     told: list[str] = []
     cluster.logs[KEY].append(1000)
     reader = KafkaLogReader(OPTIONS, 1)

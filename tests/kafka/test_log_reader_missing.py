@@ -1,4 +1,4 @@
-"""The log reader: brokers, leaders, records, topics and rights that are not there."""
+"""The log reader: missing brokers, leaders, records, topics and permissions."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -24,10 +24,10 @@ from tests.kafka.memory_cluster import MemoryCluster
 
 
 @pytest.mark.parametrize("away", [{0}, {0, 1}])
-async def test_unavailable_brokers_end_a_reading_after_the_bound(
+async def test_unavailable_brokers_end_a_read_after_timeout(
     autojump_clock: MockClock, cluster: MemoryCluster, away: set[int]
 ) -> None:
-    """The leader alone, or all of them: both are tried for as long as a probe may take."""
+    """Only the leader, or all brokers."""
     cluster.logs[KEY].append(10)
     cluster.away = away
     async with running() as reader:
@@ -38,10 +38,10 @@ async def test_unavailable_brokers_end_a_reading_after_the_bound(
         assert await offsets(reader, KEY, Span(0, 9)) == list(range(10))
 
 
-async def test_reading_survives_brokers_that_are_away_for_less_than_the_bound(
+async def test_read_survives_short_outage_of_brokers(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """A restart of the only broker is not an end of the reading."""
+    """A restart of the only broker does not end it."""
     append_batches(cluster.logs[KEY], 2)
     async with running() as reader, trio.open_nursery() as nursery:
 
@@ -57,10 +57,10 @@ async def test_reading_survives_brokers_that_are_away_for_less_than_the_bound(
     assert read == list(range(20))
 
 
-async def test_time_for_which_the_caller_does_not_ask_is_not_the_brokers(
+async def test_timeout_excludes_time_of_the_caller(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """Slow callers and waits for the turn leave the broker all of its time."""
+    """Slow callers and waits for a slot do not count."""
     append_batches(cluster.logs[KEY], 2)
     async with running() as reader, reader.read({KEY: Span(0, 19)}) as batches:
         await trio.sleep(10 * BOUND)
@@ -71,10 +71,10 @@ async def test_time_for_which_the_caller_does_not_ask_is_not_the_brokers(
         assert [one.offset for one in await anext(batches)] == list(range(10, 20))
 
 
-async def test_retention_in_the_middle_of_a_reading_is_told(
+async def test_retention_during_a_read_is_reported(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """What was read by then stands."""
+    """Records read until then are valid."""
     append_batches(cluster.logs[KEY], 3)
     async with running() as reader, reader.read({KEY: Span(0, 29)}) as batches:
         assert len(await anext(batches)) == 10
@@ -84,10 +84,10 @@ async def test_retention_in_the_middle_of_a_reading_is_told(
         assert trio.current_time() < 1
 
 
-async def test_offset_out_of_range_is_asked_twice(
+async def test_out_of_range_is_retried_once(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """Some brokers answer so for a moment after a leader has moved."""
+    """Some brokers respond so for a moment after a leader change."""
     cluster.logs[KEY].append(10)
     cluster.logs[KEY].errors = [1]
     async with running() as reader:
@@ -97,7 +97,7 @@ async def test_offset_out_of_range_is_asked_twice(
             await offsets(reader, KEY, Span(0, 9))
 
 
-async def test_topic_that_one_answer_lacks_is_asked_for_again(
+async def test_missing_topic_is_requested_again(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
     """A broker that has just started may not know it yet."""
@@ -118,10 +118,10 @@ async def test_topic_that_one_answer_lacks_is_asked_for_again(
             assert await question
 
 
-async def test_topic_whose_absence_has_lasted_is_absent_at_once(
+async def test_topic_missing_for_long_is_missing_at_once(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """Each question about a topic that does not exist would take seconds."""
+    """Otherwise each call for such a topic would take seconds."""
     cluster.hidden = {TOPIC}
     async with running() as reader:
         assert await reader.positions_at([TOPIC], 0) == {}
@@ -135,10 +135,10 @@ async def test_topic_whose_absence_has_lasted_is_absent_at_once(
         assert trio.current_time() > 4
 
 
-async def test_topic_created_anew_is_another_log(
+async def test_recreated_topic_is_not_read(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """Its offsets may be the same: the rest of a span is not read from it."""
+    """Its offsets may overlap the span."""
     append_batches(cluster.logs[KEY], 2)
     async with running() as reader, reader.read({KEY: Span(0, 19)}) as batches:
         await anext(batches)
@@ -148,10 +148,10 @@ async def test_topic_created_anew_is_another_log(
             await anext(batches)
 
 
-async def test_log_of_another_topic_id_than_the_callers_is_not_read(
+async def test_log_with_another_topic_id_is_not_read(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """The caller's offsets say nothing of it: no bounds, no offset by time, no record."""
+    """Neither bounds nor offsets by time nor records."""
     cluster.logs[KEY].append(10)
     cluster.topic_ids[TOPIC] = f"{2:032x}"
     former, current = {TOPIC: f"{1:032x}"}, {TOPIC: f"{2:032x}"}
@@ -169,7 +169,7 @@ async def test_log_of_another_topic_id_than_the_callers_is_not_read(
             assert len(await anext(batches)) == 10
 
 
-async def test_bounds_of_a_topic_that_is_recreated_meanwhile_are_unavailable(
+async def test_bounds_of_a_topic_recreated_meanwhile_are_unavailable(
     autojump_clock: MockClock, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Offsets are requested by name, so the id is compared before and after."""
@@ -188,10 +188,10 @@ async def test_bounds_of_a_topic_that_is_recreated_meanwhile_are_unavailable(
             await reader.bounds([KEY], former)
 
 
-async def test_missing_right_is_told_at_once(
+async def test_missing_permission_fails_at_once(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """Trying again for seconds would keep the turn from others."""
+    """Retries for seconds would occupy a slot."""
     cluster.topic_errors = {TOPIC: 29}
     async with running() as reader:
         with pytest.raises(LogUnavailable, match="not authorized to read the topic"):
@@ -202,7 +202,7 @@ async def test_missing_right_is_told_at_once(
 async def test_bounds_of_a_partition_without_a_leader_are_unavailable(
     autojump_clock: MockClock, cluster: MemoryCluster
 ) -> None:
-    """The partition is named, and the bounds of the other are there."""
+    """The error names the partition and has the bounds of the other."""
     cluster.logs[OTHER].leader = None
     async with running() as reader:
         with pytest.raises(PartitionsUnavailable, match=rf"{TOPIC} 1: no leader") as failure:

@@ -1,4 +1,4 @@
-"""Batches and records that a publisher has malformed are skipped, each with its reason."""
+"""Malformed batches and records are skipped, each with its reason."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.kafka.batches import (
 )
 
 
-def test_a_header_key_that_is_not_utf8_takes_nothing_from_its_record() -> None:
-    """Key and value are fine, and nothing else is needed."""
+def test_record_with_header_key_not_utf8_is_read() -> None:
+    """Key and value are valid, and headers are not used."""
     bad = raw_record(1, value=b"bad", headers=[(b"\xff\xfe", b"x"), (b"", None)])
     data = raw_batch(0, raw_record(0) + bad + raw_record(2), 3)
     decoded = read(data)
@@ -28,16 +28,16 @@ def test_a_header_key_that_is_not_utf8_takes_nothing_from_its_record() -> None:
 
 
 @pytest.mark.parametrize("codec", COMPRESS)
-def test_header_key_that_is_not_utf8_in_a_compressed_batch_costs_no_record(codec: int) -> None:
-    """Each codec's batch is read record by record too."""
+def test_compressed_record_with_header_key_not_utf8_is_read(codec: int) -> None:
+    """With each codec."""
     records = b"".join(raw_record(n, headers=[(b"\xff", None)]) for n in range(3))
     data = raw_batch(0, COMPRESS[codec](records), 3, attributes=codec)
     assert reasons(read(data, 1)) == [(1, None), (2, None)]
 
 
 @pytest.mark.parametrize("count", [-1, 0, 1, 3, 1 << 30, -(1 << 31)])
-def test_a_wrong_count_of_records_is_skipped(count: int) -> None:
-    """Too few, too many, less than none."""
+def test_batch_with_wrong_record_count_is_skipped(count: int) -> None:
+    """Too few, too many, negative."""
     data = raw_batch(0, raw_record(0) + raw_record(1), count, delta=1) + batch(2, 1)
     assert reasons(read(data)) == [(1, InvalidBatch.MALFORMED_BATCH), (2, None)]
 
@@ -45,14 +45,14 @@ def test_a_wrong_count_of_records_is_skipped(count: int) -> None:
 @pytest.mark.parametrize(
     "deltas", [(0, 0), (1, 0), (0, 2), (-1, 0), (0, -1), (0, 1 << 40)], ids=str
 )
-def test_offsets_that_do_not_ascend_are_skipped(deltas: tuple[int, int]) -> None:
-    """They would hide the records behind them from those who have been there."""
+def test_batch_with_unordered_offsets_is_skipped(deltas: tuple[int, int]) -> None:
+    """Later records would count as delivered."""
     data = raw_batch(4, b"".join(map(raw_record, deltas)), 2, delta=1) + batch(6, 1)
     assert reasons(read(data, 4)) == [(5, InvalidBatch.MALFORMED_BATCH), (6, None)]
 
 
-def test_a_last_offset_before_the_first_is_skipped() -> None:
-    """And the reading goes on behind the first."""
+def test_batch_with_last_offset_before_first_is_skipped() -> None:
+    """Reading continues after the first offset."""
     data = raw_batch(4, raw_record(0), 1, delta=-7) + batch(5, 1)
     assert reasons(read(data, 4)) == [(4, InvalidBatch.MALFORMED_BATCH), (5, None)]
 
@@ -66,8 +66,8 @@ BROKEN_RECORDS = {
 
 
 @pytest.mark.parametrize(("at", "byte"), BROKEN_RECORDS.values(), ids=BROKEN_RECORDS)
-def test_one_malformed_record_is_skipped_alone(at: int, byte: int) -> None:
-    """Where its own length is right, the others are what they were."""
+def test_malformed_record_is_skipped_alone(at: int, byte: int) -> None:
+    """If its length is right, the others are read."""
     bad = bytearray(raw_record(1))
     bad[at] = byte
     data = raw_batch(0, raw_record(0) + bytes(bad) + raw_record(2), 3)
@@ -77,22 +77,22 @@ def test_one_malformed_record_is_skipped_alone(at: int, byte: int) -> None:
 
 
 @pytest.mark.parametrize("length", [0x7F, 0x7E, 0x01, 0xFF])
-def test_a_record_length_that_lies_takes_its_batch_with_it(length: int) -> None:
-    """Where the next record begins is not known then."""
+def test_wrong_record_length_skips_the_batch(length: int) -> None:
+    """The start of the next record is unknown."""
     bad = bytes([length]) + raw_record(0)[1:]
     data = raw_batch(0, bad + raw_record(1), 2) + batch(2, 1)
     assert reasons(read(data)) == [(1, InvalidBatch.MALFORMED_BATCH), (2, None)]
 
 
-def test_varints_at_the_end_are_not_read_behind_it() -> None:
-    """A record that ends within a number."""
+def test_truncated_varint_is_not_read_past_the_end() -> None:
+    """The record ends within a number."""
     for cut in range(1, len(raw_record(0)) - 1):
         data = raw_batch(0, raw_record(0)[:cut] + b"\xff", 1)
         assert reasons(read(data))[0][1] is not None
 
 
-def test_a_record_without_a_timestamp_has_minus_one() -> None:
-    """None, which aiokafka gives, could not be written into a message."""
+def test_record_without_timestamp_has_minus_one() -> None:
+    """Aiokafka's None could not be written into a message."""
     data = raw_batch(0, raw_record(0) + raw_record(1, timestamp=5), 2, timestamps=(-1, 4))
     assert [one.timestamp for one in read(data).records] == [-1, 4]
     data = raw_batch(0, raw_record(0, timestamp=-8), 1, timestamps=(7, 7))
@@ -100,8 +100,8 @@ def test_a_record_without_a_timestamp_has_minus_one() -> None:
 
 
 @pytest.mark.parametrize("times", [(INT64_MAX, 1), (-(1 << 63), -1), (5, INT64_MAX)], ids=str)
-def test_a_timestamp_beyond_64_bits_is_skipped(times: tuple[int, int]) -> None:
-    """The record, not the batch."""
+def test_record_with_timestamp_beyond_64_bits_is_skipped(times: tuple[int, int]) -> None:
+    """Only the record, not the batch."""
     first, delta = times
     records = raw_record(0) + raw_record(1, timestamp=delta)
     data = raw_batch(0, records, 2, timestamps=(first, first))
@@ -109,7 +109,7 @@ def test_a_timestamp_beyond_64_bits_is_skipped(times: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("timestamp", [-5, 0, 1 << 62, INT64_MAX])
-def test_any_other_timestamp_is_the_publishers(timestamp: int) -> None:
-    """Also one in nanoseconds, or before 1970."""
+def test_unusual_timestamps_are_kept(timestamp: int) -> None:
+    """Also nanoseconds, and times before 1970."""
     data = raw_batch(0, raw_record(0), 1, timestamps=(timestamp, timestamp))
     assert [one.timestamp for one in read(data).records] == [timestamp]

@@ -1,4 +1,4 @@
-"""A broker that answers SASL with nonsense is one that cannot be reached, and no end of ours."""
+"""A malformed SASL response makes a broker unavailable and does not end the service."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ NONSENSE: Final[dict[str, tuple[Says, str]]] = {
 
 
 @pytest.mark.parametrize("what", NONSENSE)
-async def test_it_is_a_rejection_with_its_reason(what: str) -> None:
-    """In a line of moderate length, with the broker's name."""
+async def test_malformed_response_is_a_rejection_with_reason(what: str) -> None:
+    """One short line with the broker's name."""
     first, reason = NONSENSE[what]
     async with broker_that_says(first) as broker, open_asyncio():
         rejection = await access_to(broker).rejection_reason(10)
@@ -118,7 +118,7 @@ async def test_it_is_a_rejection_with_its_reason(what: str) -> None:
 
 @pytest.mark.parametrize("what", NONSENSE)
 async def test_client_raises_kafka_unavailable_with_the_reason(what: str) -> None:
-    """The same line, for whoever asks that broker."""
+    """With the same line."""
     first, reason = NONSENSE[what]
     async with broker_that_says(first) as broker:
         client = KafkaClient(access_to(broker), 10)
@@ -131,7 +131,7 @@ async def test_client_raises_kafka_unavailable_with_the_reason(what: str) -> Non
     assert len(str(failed.value)) <= len(beginning) + 100
 
 
-async def test_rejection_asks_the_next_broker_where_one_hangs() -> None:
+async def test_rejection_reason_tries_the_next_broker_if_one_hangs() -> None:
     """Each has its share of the time."""
 
     async def hang(stream: trio.SocketStream) -> None:
@@ -148,8 +148,8 @@ async def test_rejection_asks_the_next_broker_where_one_hangs() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_the_source_tries_on() -> None:
-    """The feed says why it does not start, and the broker is asked again."""
+async def test_source_retries_after_malformed_response() -> None:
+    """The status has the reason."""
     async with broker_that_says(lambda _: b"e=other-error") as broker:
         security = access_to(broker)
         options = KafkaOptions(security, None, 0.5, 0.05, 0, 5, 0, 0)

@@ -1,4 +1,4 @@
-"""The feed says what is wrong with which partitions, when that has lasted, and nothing flaps."""
+"""The status lists lasting partition problems, and does not flap."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -18,10 +18,10 @@ STARTING, LIVE, STALLED = SourceState.STARTING, SourceState.LIVE, SourceState.ST
 READ_DENIED = "not authorized to read the topic (READ)"
 
 
-async def test_one_dead_partition_leaves_the_feed_live(
+async def test_dead_partition_leaves_the_feed_live(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is named after the patience, its topic is stalled, and both end when it is back."""
+    """It is listed after the patience, its topic is stalled, and both end on recovery."""
     cluster = whole(TRADES_1)
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(2)
@@ -50,10 +50,10 @@ async def test_one_dead_partition_leaves_the_feed_live(
         ]
 
 
-async def test_all_brokers_down_is_a_stall_with_a_reason(
+async def test_all_brokers_down_stalls_the_feed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the patience; back, it is live, and no topic is called stalled on the way."""
+    """After the patience; on recovery no topic is reported as stalled."""
     cluster = whole(TRADES_1)
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(2)
@@ -77,10 +77,10 @@ async def test_all_brokers_down_is_a_stall_with_a_reason(
         assert received.topic_changes == [frozenset()]
 
 
-async def test_topic_stalled_before_an_outage_is_not_called_live_after_it(
+async def test_topic_stalled_before_an_outage_stays_stalled_after_it(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor are its partitions logged as read again."""
+    """Its partitions are not logged as available again either."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(2)
@@ -108,10 +108,10 @@ async def test_topic_stalled_before_an_outage_is_not_called_live_after_it(
 
 
 @pytest.mark.parametrize("code", [6, 78, -1, 7, 56, 74])
-async def test_errors_shorter_than_the_patience_are_shown_nowhere(
+async def test_short_errors_are_not_shown(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """Of a partition, of all, or of the metadata."""
+    """Of a partition, of all, or of metadata."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(2)
@@ -132,10 +132,10 @@ async def test_errors_shorter_than_the_patience_are_shown_nowhere(
         assert received.offsets(TRADES) == list(range(10))
 
 
-async def test_without_kafka_the_feed_says_why_it_cannot_start(
+async def test_start_without_kafka_has_a_reason(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once, logged once; and it starts when it can."""
+    """It is logged once, and the feed starts when Kafka is available."""
     cluster = whole()
     cluster.down |= {0, 1, 2}
     with capture_logs() as logs:
@@ -152,10 +152,10 @@ async def test_without_kafka_the_feed_says_why_it_cannot_start(
 
 
 @pytest.mark.parametrize("code", [29])
-async def test_one_topic_without_read_leaves_seven_flowing(
+async def test_topic_without_read_permission_leaves_others_live(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """The instance becomes ready after the patience, and names topic and right."""
+    """The instance becomes ready after the patience; the problem names topic and permission."""
     cluster = whole()
     cluster.errors[TRADES] = code
     cluster.publish(TRADES)
@@ -181,10 +181,10 @@ async def test_one_topic_without_read_leaves_seven_flowing(
         assert received.offsets(TRADES) == [1]
 
 
-async def test_one_topic_without_describe_leaves_seven_flowing(
+async def test_topic_without_describe_permission_leaves_others_live(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not called missing."""
+    """It is not listed as missing."""
     cluster = whole()
     cluster.denied.add("odin.trades")
     async with sourcing(cluster, monkeypatch) as received:
@@ -197,10 +197,10 @@ async def test_one_topic_without_describe_leaves_seven_flowing(
         assert received.problems() == []
 
 
-async def test_without_any_right_the_feed_is_not_ready_and_says_so(
+async def test_no_permissions_keep_the_feed_starting(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not that topics do not exist."""
+    """The reason is the permission, not missing topics."""
     cluster = whole()
     cluster.denied |= {*TOPICS}
     async with sourcing(cluster, monkeypatch) as received:
@@ -214,7 +214,7 @@ async def test_without_any_right_the_feed_is_not_ready_and_says_so(
         assert received.changes == [STARTING, LIVE]
 
 
-async def test_without_read_anywhere_the_feed_is_not_ready_and_says_so(
+async def test_no_read_permission_keeps_the_feed_starting(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after the patience; and it recovers."""
@@ -232,7 +232,7 @@ async def test_without_read_anywhere_the_feed_is_not_ready_and_says_so(
 async def test_lag_is_measured_from_the_high_watermark(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An open transaction holds records back: they are lag, and shown as held after 5 s."""
+    """Records of an open transaction are lag, and shown as held after 5 s."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
@@ -255,10 +255,10 @@ async def test_lag_is_measured_from_the_high_watermark(
         assert received.problems() == []
 
 
-async def test_leader_that_does_not_answer_does_not_void_the_lag_of_others(
+async def test_silent_leader_keeps_the_lag_of_others(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of its own partitions the last known end counts."""
+    """Its partitions count with their last known end."""
     cluster = whole()
     cluster.leaders |= {TRADES: 1, SOCIAL: 2}
     async with sourcing(cluster, monkeypatch, rate=1) as received:
@@ -273,13 +273,10 @@ async def test_leader_that_does_not_answer_does_not_void_the_lag_of_others(
         assert 450 <= received.source_status.lag["odin.social"] <= 500
 
 
-async def test_lag_counts_what_either_the_question_or_the_fetches_tell(
+async def test_lag_uses_queries_and_fetches(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A partition whose fetches fail has an end that is asked for; one whose question fails, too.
-
-    An end that was told once stays, while neither tells another.
-    """
+    """One is enough if the other fails. An end offset stays while neither reports one."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
@@ -299,7 +296,7 @@ async def test_lag_counts_what_either_the_question_or_the_fetches_tell(
 async def test_lag_after_a_truncation_is_that_of_the_new_log(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old end is forgotten."""
+    """The old end offset is dropped."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
@@ -310,20 +307,20 @@ async def test_lag_after_a_truncation_is_that_of_the_new_log(
         assert received.source_status.lag["odin.trades"] == 0
 
 
-async def test_layout_is_asked_for_twice_an_interval_at_most_while_all_is_well(
+async def test_layout_is_requested_at_most_twice_per_interval(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each instance asks all the time."""
+    """Every instance requests it."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch):
         await trio.sleep(60)
         assert 10 <= len(cluster.metadata_asked) <= 14
 
 
-async def test_layout_is_asked_for_with_back_off_while_trouble_lasts(
+async def test_layout_requests_back_off_while_a_problem_lasts(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Soon at first, then more seldom."""
+    """Soon at first, then less often."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch):
         await trio.sleep(10)
@@ -335,10 +332,10 @@ async def test_layout_is_asked_for_with_back_off_while_trouble_lasts(
         assert len(cluster.metadata_asked) - before <= 120
 
 
-async def test_feed_is_live_while_records_come_though_no_metadata_does(
+async def test_feed_stays_live_without_metadata(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there are partitions the fetches say how it is."""
+    """With partitions, fetches show the state."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
@@ -349,10 +346,10 @@ async def test_feed_is_live_while_records_come_though_no_metadata_does(
         assert received.offsets(TRADES) == [0]
 
 
-async def test_layout_is_asked_for_soon_again_when_trouble_is_new(
+async def test_new_problem_requests_layout_soon(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the trouble before it lasted."""
+    """However long an earlier problem lasted."""
     monkeypatch.setattr("odin_ws.backoff.random.uniform", lambda _least, maximum: maximum)
     cluster = whole()
     async with sourcing(cluster, monkeypatch):
@@ -369,10 +366,10 @@ async def test_layout_is_asked_for_soon_again_when_trouble_is_new(
         assert asked[1] - asked[0] <= 0.4
 
 
-async def test_brokers_that_are_not_where_they_say_are_named_without_any_topic(
+async def test_wrong_advertised_addresses_are_reported_without_topics(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No fetch would find it out; one broker that answers is enough."""
+    """No fetch would find out; one broker that responds is enough."""
     cluster = FakeCluster({})
     cluster.astray |= cluster.brokers.keys()
     async with sourcing(cluster, monkeypatch) as received:

@@ -1,4 +1,4 @@
-"""Tokens for Kafka from an authorization server: asked for as RFC 6749 says, kept for a time."""
+"""Tokens for Kafka from an authorization server: requested per RFC 6749, and cached."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -69,10 +69,10 @@ def endpoint(address: Any, scope: str = "") -> OAuthTokenEndpoint:
 @pytest.mark.parametrize(
     ("expires", "kept"), [(3600, 3570), (100, 75), ("7200", 7170), (0.5, 0.375)]
 )
-async def test_a_token_is_kept_until_shortly_before_its_end(
+async def test_token_is_reused_until_shortly_before_expiry(
     expires: Any, kept: float, autojump_clock: MockClock
 ) -> None:
-    """Connections until then have the same one, the next has another."""
+    """Later connections get a new one."""
     server = Authorization(expires_in=expires)
     async with asking(server) as ask:
         assert await ask() == "token-1"
@@ -84,15 +84,15 @@ async def test_a_token_is_kept_until_shortly_before_its_end(
 
 
 @pytest.mark.parametrize("expires", [None, 0])
-async def test_a_token_of_unknown_life_is_used_once(expires: Any) -> None:
-    """Nobody knows whether it is still good."""
+async def test_token_without_expiry_is_used_once(expires: Any) -> None:
+    """It may already be invalid."""
     async with asking(Authorization(expires_in=expires)) as ask:
         assert await ask() == "token-1"
         assert await ask() == "token-2"
 
 
-async def test_those_who_ask_together_share_one_token(autojump_clock: MockClock) -> None:
-    """A start opens several connections: the server is asked once."""
+async def test_concurrent_connections_share_one_token(autojump_clock: MockClock) -> None:
+    """A start opens several connections: one request is enough."""
     server = Authorization()
     server.takes = 0.5
     got: list[str] = []
@@ -106,8 +106,8 @@ async def test_those_who_ask_together_share_one_token(autojump_clock: MockClock)
     assert got == ["token-1"] * 5
 
 
-async def test_a_failure_is_told_to_all_who_ask_soon(autojump_clock: MockClock) -> None:
-    """Each broker in turn would wait for it anew; a second later the server is asked again."""
+async def test_failure_is_reused_for_a_second(autojump_clock: MockClock) -> None:
+    """Otherwise each broker in turn would wait for the server."""
     server = Authorization()
     server.broken = True
     reason = f"KAFKA_SASL_TOKEN_URL={server.url}: no response within 1 s"
@@ -122,8 +122,8 @@ async def test_a_failure_is_told_to_all_who_ask_soon(autojump_clock: MockClock) 
         assert await ask() == "token-2"
 
 
-async def test_a_token_that_was_not_taken_is_not_kept() -> None:
-    """The server may have new keys since, or have revoked it: the next connection has another."""
+async def test_rejected_token_is_dropped() -> None:
+    """The server may have new keys, or have revoked it."""
     tokens = endpoint(Authorization())
     async with open_asyncio():
         assert await aio_as_trio(tokens.token)() == "token-1"
@@ -139,15 +139,15 @@ def address_of(url: str, seconds: float = 5.0) -> WebAddress:
     return WebAddress(url, seconds=seconds, maximum=64 << 10)
 
 
-async def test_a_proxy_that_cannot_be_used_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the environment says of proxies may be meant for others; it ends nothing."""
+async def test_unusable_proxy_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment may be for other programs."""
     monkeypatch.setenv("HTTPS_PROXY", "gopher://10.0.0.1")
     with pytest.raises(Unreachable, match="proxy"):
         await address_of("https://login.invalid/token").get()
 
 
-async def test_the_request_is_that_of_the_grant() -> None:
-    """Who we are stands in the head, encoded and not in the form; the scope only where given."""
+async def test_request_follows_the_grant() -> None:
+    """The credentials are encoded in the header, not in the form; the scope only if set."""
     async with server_with(answer("200 OK", GRANT)) as (url, requests), open_asyncio():
         assert await aio_as_trio(endpoint(address_of(url), "kafka read").token)() == TOKEN
         assert await aio_as_trio(endpoint(address_of(url)).token)() == TOKEN
@@ -197,8 +197,8 @@ LEAK: Final = {"error_description": SECRET, "access_token": TOKEN}
         (b"", "RemoteProtocolError"),
     ],
 )
-async def test_a_wrong_answer_is_named(sent: bytes, reason: str) -> None:
-    """In the one line of a rejection, with the setting; what the server said is not repeated."""
+async def test_invalid_response_is_reported(sent: bytes, reason: str) -> None:
+    """One line with the setting, without the server's text."""
     async with server_with(sent) as (url, _), open_asyncio():
         with pytest.raises(AuthenticationFailed) as caught:
             await aio_as_trio(endpoint(address_of(url)).token)()
@@ -208,15 +208,15 @@ async def test_a_wrong_answer_is_named(sent: bytes, reason: str) -> None:
     assert TOKEN not in str(caught.value)
 
 
-async def test_a_token_type_in_small_letters_is_one() -> None:
-    """And one that is not named is a bearer too."""
+async def test_token_type_is_case_insensitive() -> None:
+    """A missing type is a bearer token too."""
     for grant in (GRANT | {"token_type": "bearer"}, {"access_token": TOKEN}):
         async with server_with(answer("200 OK", grant)) as (url, _), open_asyncio():
             assert await aio_as_trio(endpoint(address_of(url)).token)() == TOKEN
 
 
-async def test_a_server_that_is_silent_or_away_is_named() -> None:
-    """Within the bound, and without a traceback."""
+async def test_unreachable_server_is_reported() -> None:
+    """Within the timeout, and without a traceback."""
     listener, *_ = await trio.open_tcp_listeners(0, host=LOOPBACK)
     (nobody,) = free_ports(1)
     async with listener, open_asyncio():

@@ -1,4 +1,4 @@
-"""Where reading goes on when a position may not be in the log: jumps, and why."""
+"""The offset to continue from if a position may not be in the log."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -39,10 +39,10 @@ NOT_KNOWN = EpochEnd(0, -1, -1)
         (5, 7, 9, EpochEnd(0, 2, 9), OffsetReset(7, EXPIRED)),
     ],
 )
-def test_jump_follows_from_bounds_and_epoch(
+def test_reset_follows_from_bounds_and_epoch(
     position: int, first: int, end: int, epoch_end: EpochEnd, expected: OffsetReset | None
 ) -> None:
-    """The end of the epoch says more than the end of the log."""
+    """The end of the epoch takes precedence over the end of the log."""
     found = resolve(
         Partition(FIRST, position), OffsetFound(0, first), OffsetFound(0, end), epoch_end
     )
@@ -50,8 +50,8 @@ def test_jump_follows_from_bounds_and_epoch(
 
 
 @pytest.mark.parametrize("which", range(3))
-def test_error_of_any_answer_means_not_known(which: int) -> None:
-    """Nothing is concluded from the others."""
+def test_error_in_any_response_means_unknown(which: int) -> None:
+    """Other responses are not used."""
     codes = [0, 0, 0]
     codes[which] = 6
     first, end = OffsetFound(codes[0], 7), OffsetFound(codes[1], 9)
@@ -66,10 +66,10 @@ def test_recreated_log_is_read_from_its_beginning() -> None:
     assert found == OffsetReset(2, RECREATED)
 
 
-async def test_recreated_topic_that_lost_its_beginning_is_read_from_what_is_left(
+async def test_recreated_topic_is_read_from_its_first_offset(
     autojump_clock: MockClock,
 ) -> None:
-    """Its bounds are asked for, and nothing about the epochs of the log that is gone."""
+    """Its bounds are requested, but no epochs of the deleted log."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 3)
@@ -84,8 +84,8 @@ async def test_recreated_topic_that_lost_its_beginning_is_read_from_what_is_left
         assert not cluster.requests(EpochEndsRequest)
 
 
-async def test_partition_that_the_answer_leaves_out_is_not_known() -> None:
-    """No bound is made up for it: reading would go on at the beginning."""
+async def test_partition_missing_in_response_is_unknown() -> None:
+    """A default bound would restart at the beginning."""
 
     class Silent:
         async def send(self, _node: int, _request: object) -> Any:
@@ -97,8 +97,8 @@ async def test_partition_that_the_answer_leaves_out_is_not_known() -> None:
     assert found == {FIRST: "the topic or partition does not exist"}
 
 
-async def test_deleted_records_are_jumped_over(autojump_clock: MockClock) -> None:
-    """Retention has passed the position: what is left comes after the jump."""
+async def test_deleted_records_are_skipped(autojump_clock: MockClock) -> None:
+    """Retention passed the position; the remaining records follow the reset."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.errors[FIRST] = 6
@@ -109,8 +109,8 @@ async def test_deleted_records_are_jumped_over(autojump_clock: MockClock) -> Non
         assert await places(fetcher, 3) == ["0-7", "0-8", "0-9"]
 
 
-async def test_records_before_a_jump_are_taken_first(autojump_clock: MockClock) -> None:
-    """And those of other partitions are not held up."""
+async def test_records_before_a_reset_are_taken_first(autojump_clock: MockClock) -> None:
+    """Other partitions are not delayed."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 10)
@@ -127,10 +127,10 @@ async def test_records_before_a_jump_are_taken_first(autojump_clock: MockClock) 
 
 @pytest.mark.parametrize("has_epochs", [True, False])
 @pytest.mark.parametrize("answers_epoch_ends", [True, False])
-async def test_transient_out_of_range_is_asked_twice(
+async def test_single_out_of_range_is_retried(
     autojump_clock: MockClock, *, has_epochs: bool, answers_epoch_ends: bool
 ) -> None:
-    """Nothing jumps, and nothing is looked up for one such answer."""
+    """There is neither a reset nor a lookup."""
     cluster = FakeCluster({FIRST: 0}, has_epochs=has_epochs, answers_epoch_ends=answers_epoch_ends)
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 3)
@@ -147,8 +147,8 @@ async def test_transient_out_of_range_is_asked_twice(
         assert len(cluster.fetches()) < 40
 
 
-async def test_truncation_goes_on_at_the_divergence(autojump_clock: MockClock) -> None:
-    """The new leader lacks the last records and has others: only these are read."""
+async def test_truncation_continues_at_the_divergence(autojump_clock: MockClock) -> None:
+    """Only the new leader's other records are read."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish_each(FIRST, 10)
@@ -160,7 +160,7 @@ async def test_truncation_goes_on_at_the_divergence(autojump_clock: MockClock) -
 
 
 async def test_second_truncation_before_a_record_is_noticed(autojump_clock: MockClock) -> None:
-    """The epoch of the divergence is known, so the next leader is compared too."""
+    """The epoch at the divergence is known, so the next leader is compared too."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish_each(FIRST, 10)
@@ -174,10 +174,10 @@ async def test_second_truncation_before_a_record_is_noticed(autojump_clock: Mock
 
 
 @pytest.mark.parametrize("has_epochs", [True, False])
-async def test_truncation_without_epoch_ends_goes_on_at_the_end(
+async def test_truncation_without_epoch_ends_continues_at_the_end(
     autojump_clock: MockClock, *, has_epochs: bool
 ) -> None:
-    """Never back to the beginning; the brokers have no OffsetForLeaderEpoch."""
+    """Never at the beginning; these brokers lack OffsetForLeaderEpoch."""
     cluster = FakeCluster({FIRST: 0}, has_epochs=has_epochs, answers_epoch_ends=False)
     async with fetching(cluster) as fetcher:
         cluster.publish_each(FIRST, 10)
@@ -188,8 +188,8 @@ async def test_truncation_without_epoch_ends_goes_on_at_the_end(
         assert await places(fetcher, 1) == ["0-6"]
 
 
-async def test_clean_election_is_validated_and_told_nobody(autojump_clock: MockClock) -> None:
-    """One question of each kind, and reading goes on."""
+async def test_clean_election_is_validated_without_reset(autojump_clock: MockClock) -> None:
+    """One request of each kind."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 3)
@@ -200,8 +200,8 @@ async def test_clean_election_is_validated_and_told_nobody(autojump_clock: MockC
         assert len(cluster.requests(EpochEndsRequest)) == 1
 
 
-async def test_validation_is_repeated_until_it_is_answered(autojump_clock: MockClock) -> None:
-    """No unvalidated record is read meanwhile, and others flow."""
+async def test_validation_is_retried(autojump_clock: MockClock) -> None:
+    """No unvalidated record is read meanwhile; others are."""
     cluster = FakeCluster({FIRST: 0, SECOND: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish_each(FIRST, 10)
@@ -226,10 +226,10 @@ async def test_validation_is_repeated_until_it_is_answered(autojump_clock: MockC
         assert fetcher.partitions[FIRST].problem is None
 
 
-async def test_validation_by_one_leader_does_not_hold_for_the_next(
+async def test_next_leader_is_validated_again(
     autojump_clock: MockClock,
 ) -> None:
-    """The first new leader hangs while it is asked; the second lacks records."""
+    """The first new leader hangs during validation; the second lacks records."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish_each(FIRST, 10)
@@ -243,7 +243,7 @@ async def test_validation_by_one_leader_does_not_hold_for_the_next(
 
 
 async def test_recreated_topic_is_read_from_its_beginning(autojump_clock: MockClock) -> None:
-    """After what was read of the old one; also with more records than the old position."""
+    """After the buffered records; also if it has more records than the old position."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 5)
@@ -259,7 +259,7 @@ async def test_recreated_topic_is_read_from_its_beginning(autojump_clock: MockCl
 async def test_recreated_topic_is_not_read_before_its_beginning_is_known(
     autojump_clock: MockClock,
 ) -> None:
-    """It has records behind our position; the question where it begins fails for a while."""
+    """It has records after our position, and the query for its first offset fails for a while."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish(FIRST, 3)
@@ -277,8 +277,8 @@ async def test_recreated_topic_is_not_read_before_its_beginning_is_known(
         assert await places(fetcher, 5) == [f"0-{number}" for number in range(5)]
 
 
-async def test_recreation_during_another_look_up_is_not_lost(autojump_clock: MockClock) -> None:
-    """The answer that is under way is about the old log."""
+async def test_recreation_during_a_lookup_is_noticed(autojump_clock: MockClock) -> None:
+    """The pending response is about the old log."""
     cluster = FakeCluster({FIRST: 0})
     async with fetching(cluster) as fetcher:
         cluster.publish_each(FIRST, 5)

@@ -1,4 +1,4 @@
-"""Each partition's offset is answered for itself, whatever the other partitions' leaders do."""
+"""Offset queries: each partition has its own result."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -40,10 +40,10 @@ class Leaders:
         return self.answers[node]
 
 
-async def test_each_leader_is_asked_once_for_all_of_its_partitions(
+async def test_leaders_get_one_request_each_in_parallel(
     autojump_clock: MockClock,
 ) -> None:
-    """All at the same time: it takes as long as the slowest."""
+    """It takes as long as the slowest."""
     leaders = Leaders({1: {KEYS[0]: OffsetFound(0, 5, 4), KEYS[2]: OffsetFound(0, -1)}, 2: {}}, 3)
     leaders.answers = {**leaders.answers, 2: {KEYS[1]: OffsetFound(0, 7)}}
     times = {KEYS[0]: LATEST, KEYS[1]: EARLIEST, KEYS[2]: 1_000}
@@ -55,8 +55,8 @@ async def test_each_leader_is_asked_once_for_all_of_its_partitions(
     assert trio.current_time() == 3
 
 
-async def test_trouble_of_one_partition_is_that_partitions() -> None:
-    """No leader, a leader that is away, an error, an answer that leaves it out."""
+async def test_partition_errors_are_separate() -> None:
+    """No leader, a lost leader, an error, or missing in the response."""
     leaders = Leaders(
         {1: {KEYS[0]: OffsetFound(0, 5), KEYS[1]: OffsetFound(6, -1)}},
         away={2: "broker 2: connection refused"},
@@ -72,15 +72,15 @@ async def test_trouble_of_one_partition_is_that_partitions() -> None:
     }
 
 
-async def test_missing_right_is_the_one_that_the_request_needs() -> None:
-    """ListOffsets needs DESCRIBE, where a fetch needs READ."""
+async def test_missing_permission_is_describe() -> None:
+    """A fetch would need READ."""
     leaders = Leaders({1: {KEYS[0]: OffsetFound(29, -1)}})
     found = await list_offsets(leaders, {KEYS[0]: LATEST}, {KEYS[0]: 1})
     assert found.failed == {KEYS[0]: "not authorized to see the topic (DESCRIBE)"}
 
 
-async def test_partition_that_metadata_does_not_know_has_no_leader() -> None:
-    """Nobody is asked."""
+async def test_unknown_partition_has_no_leader() -> None:
+    """No request is sent."""
     leaders = Leaders({})
     assert (await list_offsets(leaders, {KEYS[0]: LATEST}, {})).failed == {KEYS[0]: "no leader"}
     assert await list_offsets(leaders, {}, {}) == Offsets()

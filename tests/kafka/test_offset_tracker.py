@@ -1,4 +1,4 @@
-"""Places move by records and jumps; a history ends where the log ended at the start."""
+"""Offsets advance with records and resets; a history ends at the log's end at the start."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def begun() -> OffsetTracker:
     return offset_tracker
 
 
-def test_the_first_assignment_tells_where_history_begins_and_where_news() -> None:
-    """For all partitions if for any; and for none if there is none."""
+def test_first_assignment_has_history_and_positions() -> None:
+    """With history for all partitions or for none."""
     offset_tracker = OffsetTracker()
     begin = offset_tracker.begin({A: 10, B: 5}, {A: 20, B: 5})
     assert begin == Assignment({A: 19, B: 4}, history={A: 9, B: 4})
@@ -29,8 +29,8 @@ def test_the_first_assignment_tells_where_history_begins_and_where_news() -> Non
     assert without == Assignment({A: 9, B: -1}, partial=True, history={})
 
 
-def test_positions_stay_at_the_end_of_the_history_until_it_is_passed() -> None:
-    """Whatever of it has been read: what came after the first assignment is news."""
+def test_position_stays_at_the_end_of_history_until_it_is_read() -> None:
+    """Records after the first assignment are new."""
     offset_tracker = begun()
     offset_tracker.next[A] = 15
     assert offset_tracker.assignment([A, B]) == Assignment({A: 19, B: 4})
@@ -42,8 +42,8 @@ def test_positions_stay_at_the_end_of_the_history_until_it_is_passed() -> None:
     assert offset_tracker.assignment([A, B]) == Assignment({A: 22, B: 4})
 
 
-def test_a_history_that_ends_with_no_record_is_passed_by_the_reading() -> None:
-    """And the next record is sought behind it."""
+def test_history_ending_without_record_ends_by_fetch_position() -> None:
+    """The next record is sought after it."""
     offset_tracker = begun()
     offset_tracker.next[A] = 19
     offset_tracker.pass_history({A: 20})
@@ -51,15 +51,15 @@ def test_a_history_that_ends_with_no_record_is_passed_by_the_reading() -> None:
     assert offset_tracker.next[A] == 20
 
 
-def test_a_history_that_is_skipped_is_behind_us() -> None:
-    """As is one that we have passed."""
+def test_skipped_history_is_over() -> None:
+    """Like one that was read."""
     offset_tracker = begun()
     offset_tracker.skip_history(A)
     assert (offset_tracker.next[A], offset_tracker.history) == (20, {})
 
 
-def test_a_jump_forward_loses_records() -> None:
-    """The position is then before the first that is left."""
+def test_reset_forward_loses_records() -> None:
+    """The position is before the first remaining record."""
     offset_tracker = begun()
     assert offset_tracker.assignment_after({B: 8}, [A, B]) == Assignment({A: 19, B: 7})
     assert offset_tracker.lost(B, 8) == 3
@@ -67,8 +67,8 @@ def test_a_jump_forward_loses_records() -> None:
     assert offset_tracker.next == {A: 10, B: 8}
 
 
-def test_a_jump_within_a_history_loses_none_that_were_to_be_delivered() -> None:
-    """The position stays; what is remembered begins anew."""
+def test_reset_within_history_loses_no_deliveries() -> None:
+    """The position stays; the history restarts."""
     offset_tracker = begun()
     assert offset_tracker.assignment_after({A: 13}, [A]) == Assignment({A: 19}, history={A: 12})
     assert offset_tracker.lost(A, 13) == 0
@@ -76,8 +76,8 @@ def test_a_jump_within_a_history_loses_none_that_were_to_be_delivered() -> None:
     assert (offset_tracker.next[A], offset_tracker.history) == (13, {A: 20})
 
 
-def test_a_jump_over_the_end_of_a_history_loses_what_is_behind_it() -> None:
-    """The history is over, and what was read of it does not join what comes."""
+def test_reset_over_the_end_of_history_loses_records() -> None:
+    """The history is over and does not join later records."""
     offset_tracker = begun()
     assert offset_tracker.assignment_after({A: 22}, [A]) == Assignment({A: 21}, history={A: 21})
     assert offset_tracker.lost(A, 22) == 2
@@ -85,8 +85,8 @@ def test_a_jump_over_the_end_of_a_history_loses_what_is_behind_it() -> None:
     assert (offset_tracker.next[A], offset_tracker.history) == (22, {})
 
 
-def test_a_jump_back_is_another_topic() -> None:
-    """All that it has is new, also if it was a history that was being read."""
+def test_reset_back_makes_all_records_new() -> None:
+    """Also during a history."""
     offset_tracker = begun()
     after = offset_tracker.assignment_after({A: 0, B: 0}, [A, B])
     assert after == Assignment({A: -1, B: -1}, history={A: -1})
@@ -95,15 +95,15 @@ def test_a_jump_back_is_another_topic() -> None:
     assert (offset_tracker.next, offset_tracker.history) == ({A: 0, B: 0}, {})
 
 
-def test_an_assignment_after_a_jump_moves_nothing_yet() -> None:
-    """It is told first; if that is interrupted, the jump has not been made."""
+def test_assignment_before_a_reset_changes_nothing() -> None:
+    """If its delivery is interrupted, the reset was not made."""
     offset_tracker = begun()
     offset_tracker.assignment_after({A: 22, B: 8}, [A, B])
     assert (offset_tracker.next, offset_tracker.history) == ({A: 10, B: 5}, {A: 20})
 
 
-def test_history_begins_where_records_are_young_and_not_too_many() -> None:
-    """The later of both; without a young record, at the end."""
+def test_history_starts_within_age_and_count() -> None:
+    """The later of both; at the end without a young record."""
     bounds = {A: Bounds(100, 200), B: Bounds(0, 30), C: Bounds(5, 9)}
     assert history_starts(bounds, {A: 150, B: 25}, 1000) == {A: 150, B: 25, C: 9}
     assert history_starts(bounds, {A: 150, B: 25}, 15) == {A: 190, B: 25, C: 9}
@@ -112,10 +112,8 @@ def test_history_begins_where_records_are_young_and_not_too_many() -> None:
 
 
 @given(st.dictionaries(st.integers(), st.integers(0, 1000)), st.integers(0, 10_000))
-def test_shares_are_fair_and_nothing_is_left_that_is_wanted(
-    wanted: dict[int, int], total: int
-) -> None:
-    """Nobody gets more than it wants; who gets less has as much as any other, but for one."""
+def test_split_is_even_and_complete(wanted: dict[int, int], total: int) -> None:
+    """No part exceeds its wish; smaller parts differ by at most one."""
     keys = [TopicPartition("odin.trades", number) for number in wanted]
     shares = split_evenly(dict(zip(keys, wanted.values(), strict=True)), total)
     resume_cursors = dict(zip(keys, wanted.values(), strict=True))
@@ -126,8 +124,8 @@ def test_shares_are_fair_and_nothing_is_left_that_is_wanted(
         assert share == resume_cursors[key] or share >= maximum - 1
 
 
-def test_reading_goes_on_behind_the_last_record_of_each_partition() -> None:
-    """Also behind a hole between them; a partition of which nothing came stays where it is."""
+def test_offsets_advance_past_the_last_records() -> None:
+    """Also over holes; partitions without records stay."""
     offset_tracker = begun()
     came = [(A, 10), (B, 5), (A, 12), (A, 15)]
     offset_tracker.pass_records([Record(*key, offset, 0, b"BTC", b"{}") for key, offset in came])
@@ -136,8 +134,8 @@ def test_reading_goes_on_behind_the_last_record_of_each_partition() -> None:
     assert offset_tracker.next == {A: 16, B: 10}
 
 
-def test_offsets_without_records_are_passed() -> None:
-    """Forward only: records that were handed on meanwhile are further."""
+def test_offsets_without_records_advance_forward_only() -> None:
+    """Records delivered meanwhile may be further."""
     offset_tracker = begun()
     offset_tracker.pass_offsets({A: 12, B: 7})
     assert offset_tracker.next == {A: 13, B: 8}
@@ -145,8 +143,8 @@ def test_offsets_without_records_are_passed() -> None:
     assert offset_tracker.next[A] == 13
 
 
-def test_forgotten_partitions_are_nowhere() -> None:
-    """Nor is their history waited for."""
+def test_forgotten_partitions_are_removed() -> None:
+    """Their history is not waited for either."""
     offset_tracker = begun()
     offset_tracker.forget([A, C])
     assert (offset_tracker.next, offset_tracker.history) == ({B: 5}, {})

@@ -1,4 +1,4 @@
-"""One partition's state: its back-off, what a transaction holds, what a jump leaves."""
+"""The state of one partition: back-off, open transactions, resets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from odin_ws.records import GapReason
 from tests.kafka.fetchers import FIRST
 
 
-def test_back_off_begins_anew_after_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second retry of new trouble is soon, however long the trouble before it lasted."""
+def test_back_off_restarts_after_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second retry of a new problem is soon, however long an earlier one lasted."""
     monkeypatch.setattr("odin_ws.backoff.random.uniform", lambda _least, maximum: maximum)
     partition = Partition(FIRST, 0)
     for now in range(100):
@@ -26,24 +26,24 @@ def test_back_off_begins_anew_after_a_success(monkeypatch: pytest.MonkeyPatch) -
     ("position", "last_stable", "end", "is_held"),
     [(5, 5, 9, True), (3, 5, 9, False), (5, 5, 5, False), (0, -1, -1, False)],
 )
-def test_partition_is_held_where_all_before_an_open_transaction_is_read(
+def test_partition_is_held_at_an_open_transaction(
     position: int, last_stable: int, end: int, *, is_held: bool
 ) -> None:
-    """Not while there is something to read, nor where there is nothing behind it."""
+    """Not while earlier records are unread, nor without later ones."""
     partition = Partition(FIRST, position, last_stable=last_stable, high_watermark=end)
     assert partition.is_held is is_held
 
 
-def test_jump_leaves_nothing_of_the_log_before_it() -> None:
-    """Neither its end, by which lag is told, nor the epoch of the last record."""
+def test_reset_drops_the_state_of_the_old_log() -> None:
+    """The end offset and the epoch of the last record."""
     partition = Partition(FIRST, 5, record_epoch=3, high_watermark=9, last_stable=5)
     partition.reset(OffsetReset(7, GapReason.EXPIRED))
     assert (partition.position, partition.record_epoch) == (7, -1)
     assert (partition.high_watermark, partition.is_held) == (-1, False)
 
 
-def test_log_is_recreated_until_the_jump_to_it_is_taken() -> None:
-    """First its position is looked up, then the jump waits behind what was read before."""
+def test_partition_is_recreated_until_the_reset_is_taken() -> None:
+    """First the lookup, then the reset after the buffered records."""
     partition = Partition(FIRST, 5)
     partition.look_up(GapReason.RECREATED)
     assert partition.is_recreated

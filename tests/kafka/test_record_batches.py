@@ -25,8 +25,8 @@ from tests.kafka.batches import (
 
 
 @pytest.mark.parametrize("codec", range(5))
-def test_records_are_what_was_published(codec: int) -> None:
-    """With each codec there is."""
+def test_records_equal_the_published_ones(codec: int) -> None:
+    """With each codec."""
     decoded = read(batch(7, 2, codec=codec), 7)
     first, second = decoded.records
     assert (first.topic, first.partition, first.offset) == ("odin.trades", 3, 7)
@@ -35,47 +35,47 @@ def test_records_are_what_was_published(codec: int) -> None:
     assert decoded.next_offset == 9
 
 
-def test_a_batch_is_read_from_the_offset_on() -> None:
-    """The broker gives whole batches, also to who has the first half already."""
+def test_batch_is_read_from_the_wanted_offset() -> None:
+    """Brokers send the whole batch."""
     assert offsets(batch(0, 5) + batch(5, 3), 3) == [3, 4, 5, 6, 7]
 
 
-def test_holes_between_batches_are_passed() -> None:
-    """Compaction and deletion leave holes; the place behind the last batch is where to go on."""
+def test_holes_between_batches_are_skipped() -> None:
+    """Compaction and deletion leave holes; the next offset follows the last batch."""
     decoded = read(batch(2, 1) + batch(10, 1))
     assert [one.offset for one in decoded.records] == [2, 10]
     assert decoded.next_offset == 11
 
 
-def test_holes_within_a_batch_are_passed() -> None:
-    """Compaction leaves the batch its offsets, also where its last records are gone, or all."""
+def test_holes_within_a_batch_are_skipped() -> None:
+    """Compaction keeps a batch's offsets, even without its last records or any."""
     data = raw_batch(10, raw_record(1) + raw_record(5), 2, delta=8) + raw_batch(19, b"", 0, delta=3)
     decoded = read(data, 10)
     assert [one.offset for one in decoded.records] == [11, 15]
     assert decoded.next_offset == 23
 
 
-def test_a_batch_that_is_cut_off_comes_again() -> None:
-    """A fetch has a size; what is not whole is not read and not passed."""
+def test_truncated_batch_is_left_for_the_next_fetch() -> None:
+    """It is neither read nor skipped."""
     decoded = read(batch(0, 2) + batch(2, 2)[:-1])
     assert [one.offset for one in decoded.records] == [0, 1]
     assert (decoded.next_offset, decoded.corrupt, decoded.incomplete) == (2, None, False)
 
 
 @pytest.mark.parametrize("size", [1, 12, 20, 61, 70])
-def test_an_answer_without_a_whole_batch_is_told(size: int) -> None:
-    """Fetched again it may be the same for ever: the caller knows, and nothing is passed."""
+def test_response_without_a_whole_batch_is_reported(size: int) -> None:
+    """A retry may get the same for ever."""
     decoded = read(batch(0, 2)[:size])
     assert decoded == Decoded([], 0, incomplete=True)
 
 
-def test_nothing_is_read_of_nothing() -> None:
-    """The place stays."""
+def test_empty_response_keeps_the_offset() -> None:
+    """The next offset stays."""
     assert read(b"", 17) == Decoded([], 17)
 
 
-def test_the_last_leader_epoch_is_told() -> None:
-    """That of the last whole batch, also of one without records; -1 where there is none."""
+def test_last_leader_epoch_is_returned() -> None:
+    """Of the last whole batch, also without records; -1 without a batch."""
     data = with_epoch(batch(0, 1), 4) + with_epoch(batch(1, 1), 6)
     assert read(data).last_epoch == 6
     assert read(data + with_epoch(batch(2, 1), 7)[:-1]).last_epoch == 6
@@ -85,8 +85,8 @@ def test_the_last_leader_epoch_is_told() -> None:
     assert read(b"").last_epoch == -1
 
 
-def test_what_a_transaction_took_back_is_not_read() -> None:
-    """Only the producer's that the broker names, from the offset that it names."""
+def test_aborted_records_are_not_read() -> None:
+    """Only those of the listed producer, from the listed offset."""
     data = batch(0, 2, producer=9) + batch(2, 2, producer=4) + batch(4, 1)
     assert offsets(data, aborted=[(9, 0)]) == [2, 3, 4]
     assert offsets(data) == [0, 1, 2, 3, 4]
@@ -98,8 +98,8 @@ def marker(offset: int, producer: int) -> bytes:
     return raw_batch(offset, record, 1, attributes=CONTROL | TRANSACTIONAL, producer=producer)
 
 
-def test_the_next_transaction_of_a_producer_is_read() -> None:
-    """A marker ends what was aborted; markers take up an offset and are no records."""
+def test_next_transaction_of_a_producer_is_read() -> None:
+    """A marker ends the aborted one; markers have an offset and are no records."""
     data = (
         batch(0, 1, producer=9)
         + marker(1, 9)
@@ -114,16 +114,16 @@ def test_the_next_transaction_of_a_producer_is_read() -> None:
     assert offsets(data) == [0, 2, 4]
 
 
-def test_records_outside_transactions_stay() -> None:
-    """Also those of a producer of which a transaction was aborted."""
+def test_records_outside_transactions_are_read() -> None:
+    """Also those of a producer with an aborted transaction."""
     plain = raw_batch(1, raw_record(0), 1, producer=9)
     assert offsets(batch(0, 1, producer=9) + plain, aborted=[(9, 0)]) == [1]
 
 
 @pytest.mark.parametrize("magic", [0, 1])
 @pytest.mark.parametrize("codec", [0, GZIP, SNAPPY])
-def test_old_messages_are_read(magic: int, codec: int) -> None:
-    """Single ones, and compressed sets, from the offset on; magic 0 has no timestamps."""
+def test_messages_of_magic_0_and_1_are_read(magic: int, codec: int) -> None:
+    """Single and compressed ones, from the offset on; magic 0 has no timestamps."""
     data = legacy(5, 3, magic=magic, codec=codec) + batch(8, 1)  # type: ignore[arg-type]
     decoded = read(data, 6)
     assert [(one.offset, one.key, one.value) for one in decoded.records] == [
@@ -133,8 +133,8 @@ def test_old_messages_are_read(magic: int, codec: int) -> None:
     assert decoded.next_offset == 9
 
 
-def test_an_old_set_with_the_time_of_its_arrival_gives_it_to_each() -> None:
-    """Then the messages in it have the times of their publishers."""
+def test_log_append_time_of_a_set_applies_to_each_message() -> None:
+    """Otherwise messages have their publishers' times."""
     made = bytearray(legacy(0, 2, codec=GZIP))
     made[17] |= 0x08
     made[18:26] = (77).to_bytes(8, "big")
@@ -142,8 +142,8 @@ def test_an_old_set_with_the_time_of_its_arrival_gives_it_to_each() -> None:
 
 
 @pytest.mark.parametrize("at", [17, 30, 34, 36])
-def test_a_malformed_old_message_is_skipped(at: int) -> None:
-    """Of the right checksum, but with another codec, lengths, compressed bytes."""
+def test_malformed_message_of_magic_0_and_1_is_skipped(at: int) -> None:
+    """With a valid checksum, but wrong codec, lengths or compressed bytes."""
     made = bytearray(legacy(0, 2, codec=GZIP))
     made[at] ^= 0x7F
     decoded = read(seal_legacy(bytes(made)) + batch(2, 1))

@@ -1,4 +1,4 @@
-"""Records keep the headers that are selected, whichever decoder reads them, and no others."""
+"""Records keep the selected headers, whichever decoder reads them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def headers(
 
 @pytest.mark.parametrize("odd", [[], [ODD]], ids=["fast", "slow"])
 @pytest.mark.parametrize("codec", [0, *COMPRESS])
-def test_only_what_is_selected_is_kept(odd: list[tuple[bytes, bytes | None]], codec: int) -> None:
-    """In the order of the record; values are bytes, or null."""
+def test_only_selected_headers_are_kept(odd: list[tuple[bytes, bytes | None]], codec: int) -> None:
+    """In the order of the record; values are bytes or null."""
     several = [(b"other", b"x"), (b"traceparent", TRACE), (b"tenant", None), *odd]
     kept = (("traceparent", TRACE), ("tenant", None))
     assert headers(several, codec=codec) == [kept, kept]
@@ -43,22 +43,22 @@ def test_only_what_is_selected_is_kept(odd: list[tuple[bytes, bytes | None]], co
 
 
 @pytest.mark.parametrize("odd", [[], [ODD]], ids=["fast", "slow"])
-def test_of_a_repeated_header_the_last_is_kept(odd: list[tuple[bytes, bytes | None]]) -> None:
-    """An object has each name once; names are not the same in upper and lower case."""
+def test_last_of_repeated_headers_is_kept(odd: list[tuple[bytes, bytes | None]]) -> None:
+    """Names are case-sensitive."""
     several = [*odd, (b"tenant", b"1"), (b"Tenant", b"2"), (b"tenant", b"3")]
     assert headers(several) == [(("tenant", b"3"),)] * 2
 
 
 @pytest.mark.parametrize("odd", [[], [ODD]], ids=["fast", "slow"])
-def test_a_long_header_is_left_out(odd: list[tuple[bytes, bytes | None]]) -> None:
-    """The others stay."""
+def test_long_header_is_dropped(odd: list[tuple[bytes, bytes | None]]) -> None:
+    """The others are kept."""
     several = [*odd, (b"tenant", b"x" * (MAX_HEADER_BYTES + 1)), (b"traceparent", TRACE)]
     assert headers(several) == [(("traceparent", TRACE),)] * 2
     assert headers([*odd, (b"tenant", b"x" * MAX_HEADER_BYTES)])[0] != ()
 
 
-def test_malformed_headers_are_none_and_the_record_stays() -> None:
-    """Behind the value nothing can spoil it."""
+def test_record_with_malformed_headers_is_read() -> None:
+    """Headers come after key and value."""
     good = raw_record(0, headers=[(b"tenant", b"1"), ODD])
     # Its length is in the first byte: the last header is cut off.
     cut = bytes([good[0] - 2]) + good[1:-1]

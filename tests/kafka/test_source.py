@@ -1,4 +1,4 @@
-"""What the hub gets of a cluster: where each partition begins, what is passed, what jumps."""
+"""The hub's view of a cluster: start offsets, skipped offsets and resets."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -18,10 +18,10 @@ SOCIAL_1 = TopicPartition(SOCIAL.topic, 1)
 YESTERDAY = 24 * 3600 * 1000
 
 
-async def test_without_history_reading_begins_at_the_end(
+async def test_without_history_reading_starts_at_the_end(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One assignment, the end of an empty history, and then what is published."""
+    """One assignment, the end of an empty history, then new records."""
     cluster = whole()
     cluster.publish(TRADES, 10)
     async with sourcing(cluster, monkeypatch) as received:
@@ -36,10 +36,10 @@ async def test_without_history_reading_begins_at_the_end(
         assert len(received.assignments) == 1
 
 
-async def test_unclean_election_before_the_first_record_of_a_quiet_partition_is_told(
+async def test_unclean_election_before_first_record_is_reported(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another leader has fewer records, and more than those again before the next fetch."""
+    """The new leader has fewer records, and more again before the next fetch."""
     cluster = whole()
     cluster.publish(TRADES, 4)
     cluster.publish(TRADES, 6)
@@ -57,7 +57,7 @@ async def test_unclean_election_before_the_first_record_of_a_quiet_partition_is_
 async def test_history_is_read_before_the_end(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is young enough, and not too many; only what comes after is news."""
+    """Within age and count; only later records are new."""
     cluster = whole()
     cluster.publish(TRADES, 5, published_ms=now_ms() - YESTERDAY)
     cluster.publish_each(TRADES, 10)
@@ -84,10 +84,10 @@ async def test_history_that_ends_with_a_marker_ends(
         assert received.ingest.stream.position(TRADES) == 3
 
 
-async def test_partition_without_a_leader_at_the_start_begins_later_with_records_since_the_start(
+async def test_partition_without_leader_at_the_start_starts_later(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others are live after the patience, and nothing of before the start is news."""
+    """Others are live after the patience, and older records are not new."""
     cluster = whole()
     cluster.publish(TRADES, 7, published_ms=now_ms() - YESTERDAY)
     node = cluster.leaders[TRADES]
@@ -107,10 +107,10 @@ async def test_partition_without_a_leader_at_the_start_begins_later_with_records
         assert received.problems() == []
 
 
-async def test_topic_that_becomes_visible_late_delivers_only_records_since_the_start(
+async def test_topic_visible_late_starts_at_records_since_the_start(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Appeared later is not published later: 3,000 records of yesterday are no news."""
+    """3,000 records of yesterday are not new."""
     cluster = whole()
     cluster.publish(TRADES, 3000, published_ms=now_ms() - YESTERDAY)
     cluster.hidden.add("odin.trades")
@@ -122,10 +122,10 @@ async def test_topic_that_becomes_visible_late_delivers_only_records_since_the_s
         assert received.offsets(TRADES) == [3000, 3001]
 
 
-async def test_partition_added_while_running_is_read_from_its_beginning(
+async def test_added_partition_is_read_from_its_beginning(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever timestamps its records have: all of them came after the start."""
+    """Whatever the timestamps: all its records came after the start."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(20)
@@ -154,10 +154,10 @@ async def test_new_topic_is_read_from_its_beginning(
         assert received.source_status.missing_topics == frozenset()
 
 
-async def test_placement_finds_a_leader_that_moved(
+async def test_start_offset_lookup_follows_a_moved_leader(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer of a broker that does not lead asks for the metadata."""
+    """The error of the old leader requests metadata."""
     cluster = whole()
     cluster.query_errors[TRADES] = 6
     async with sourcing(cluster, monkeypatch) as received:
@@ -173,10 +173,10 @@ async def test_placement_finds_a_leader_that_moved(
         assert received.offsets(TRADES) == [0]
 
 
-async def test_history_that_cannot_be_read_is_skipped_after_the_patience(
+async def test_unreadable_history_is_skipped_after_the_patience(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The instance is live then, not twice as late, and news of the partition come later."""
+    """The instance is live then; new records of the partition come later."""
     cluster = whole()
     cluster.publish(TRADES, 5)
     cluster.publish(SOCIAL, 5)
@@ -202,10 +202,10 @@ async def test_history_that_cannot_be_read_is_skipped_after_the_patience(
         assert received.problems() == []
 
 
-async def test_history_is_read_whole_after_trouble_that_is_short(
+async def test_history_is_read_after_a_short_problem(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is skipped after the patience, not before."""
+    """It is skipped only after the patience."""
     cluster = whole()
     cluster.publish(TRADES, 5)
     cluster.errors[TRADES] = 56
@@ -217,10 +217,10 @@ async def test_history_is_read_whole_after_trouble_that_is_short(
         assert received.news == []
 
 
-async def test_topic_that_is_recreated_before_its_history_was_read_is_news(
+async def test_topic_recreated_during_history_is_new(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The history was that of the old topic."""
+    """The history was of the old topic."""
     cluster = whole()
     cluster.publish(TRADES, 10)
     cluster.errors[TRADES] = 6
@@ -247,10 +247,10 @@ async def test_rate_does_not_delay_the_history(
         assert len(received.ingest.history) == 5000
 
 
-async def test_open_transaction_of_before_the_start_is_news_when_it_ends(
+async def test_transaction_open_at_the_start_is_delivered_when_it_ends(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading begins before its records, not at the end of the log."""
+    """Reading starts before its records."""
     cluster = whole()
     cluster.publish(TRADES, 3, producer=4)
     async with sourcing(cluster, monkeypatch) as received:
@@ -262,10 +262,10 @@ async def test_open_transaction_of_before_the_start_is_news_when_it_ends(
         assert received.offsets(TRADES) == [0, 1, 2]
 
 
-async def test_topic_that_becomes_visible_late_without_news_begins_at_its_end(
+async def test_topic_visible_late_without_new_records_starts_at_its_end(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no record since the start whose offset could be found."""
+    """No record since the start has an offset to find."""
     cluster = whole()
     cluster.publish(TRADES, 7, published_ms=now_ms() - YESTERDAY)
     cluster.hidden.add("odin.trades")
@@ -280,10 +280,10 @@ async def test_topic_that_becomes_visible_late_without_news_begins_at_its_end(
         assert received.source_status.lost_records == 0
 
 
-async def test_two_instances_have_the_same_positions_behind_markers(
+async def test_instances_have_equal_positions_after_markers(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One was there before the transaction, the other began behind its marker."""
+    """One started before the transaction, the other after its marker."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as early:
         await trio.sleep(1)
@@ -310,10 +310,10 @@ async def test_two_instances_have_the_same_positions_behind_markers(
         assert early.ingest.stream.position(SOCIAL) == cluster.logs[SOCIAL].end - 1
 
 
-async def test_recreated_topic_is_told_as_a_jump_and_read_from_its_beginning(
+async def test_recreated_topic_is_a_reset_to_its_beginning(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its id, also if it has more records by then than the old one had."""
+    """By its id, even with more records than before."""
     cluster = whole()
     cluster.publish(TRADES, 3)
     async with sourcing(cluster, monkeypatch) as received:
@@ -330,10 +330,10 @@ async def test_recreated_topic_is_told_as_a_jump_and_read_from_its_beginning(
         assert received.source_status.lost_records == 0
 
 
-async def test_topic_without_ids_that_was_absent_is_not_fetched_before_the_metadata_has_it_again(
+async def test_absent_topic_without_ids_is_not_fetched(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its leader would answer a fetch at the old position with records of the new log."""
+    """Its leader would return records of the new log at the old position."""
     cluster = whole()
     cluster.has_ids = False
     async with sourcing(cluster, monkeypatch) as received:
@@ -357,10 +357,10 @@ async def test_topic_without_ids_that_was_absent_is_not_fetched_before_the_metad
         assert received.source_status.state.value is SourceState.LIVE
 
 
-async def test_new_id_of_a_recreated_topic_is_told_with_its_jump_and_not_before(
+async def test_new_topic_id_is_sent_with_the_reset(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another topic grows while it is not known where the new one begins."""
+    """Not before, while its first offset is unknown."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
@@ -381,7 +381,7 @@ async def test_new_id_of_a_recreated_topic_is_told_with_its_jump_and_not_before(
 async def test_recreated_topic_with_fewer_partitions_loses_the_others(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are no longer in the assignment, nor in trouble; made again, they begin anew."""
+    """They leave the assignment without a problem; recreated ones start anew."""
     cluster = whole(TRADES_1)
     cluster.publish(TRADES_1, 5)
     async with sourcing(cluster, monkeypatch) as received:
@@ -396,10 +396,10 @@ async def test_recreated_topic_with_fewer_partitions_loses_the_others(
         assert received.offsets(TRADES_1) == [0, 1]
 
 
-async def test_truncated_log_is_told_as_a_jump(
+async def test_truncated_log_is_a_reset_to_the_divergence(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And goes on at the divergence: nothing is delivered again."""
+    """No record is delivered twice."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch) as received:
         await trio.sleep(1)
@@ -434,10 +434,10 @@ async def test_deleted_records_are_counted_as_lost(
         ]
 
 
-async def test_rate_bounds_reading_and_is_shown(
+async def test_rate_limits_reading_and_is_reported(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backlog comes at the rate; a quiet partition's record does not wait behind it."""
+    """A backlog comes at the rate; a quiet partition's record does not wait for it."""
     cluster = whole()
     async with sourcing(cluster, monkeypatch, rate=1000) as received:
         await trio.sleep(1)

@@ -1,4 +1,4 @@
-"""The feed's status can be waited on, is true since a known time, and is logged once a change."""
+"""The status can be waited on, has the time of its last change, and is logged once per change."""
 
 # ruff: noqa: ARG001 -- a clock among the arguments is the one the test runs under
 
@@ -12,15 +12,15 @@ from trio.testing import MockClock
 from odin_ws.kafka.source_status import SourceState, SourceStatus
 
 
-async def test_a_feed_is_starting_until_it_is_live(autojump_clock: MockClock) -> None:
-    """An object that exists is not a broker that answers."""
+async def test_feed_is_starting_until_it_is_live(autojump_clock: MockClock) -> None:
+    """Creating the object does not connect."""
     source_status = SourceStatus()
     assert source_status.state.value is SourceState.STARTING
     assert source_status.reason
 
 
-async def test_a_status_can_be_waited_on(autojump_clock: MockClock) -> None:
-    """Whoever waits wakes up when it changes, and `since` is that time."""
+async def test_status_change_wakes_waiting_tasks(autojump_clock: MockClock) -> None:
+    """`since` is the time of the change."""
     source_status = SourceStatus()
     woken: list[float] = []
 
@@ -36,10 +36,10 @@ async def test_a_status_can_be_waited_on(autojump_clock: MockClock) -> None:
     assert source_status.since == 7
 
 
-async def test_a_repeated_status_keeps_its_time_and_takes_the_new_reason(
+async def test_repeated_status_updates_only_the_reason(
     autojump_clock: MockClock,
 ) -> None:
-    """How long it has lasted stays true, and why is the latest word."""
+    """The duration stays correct."""
     source_status = SourceStatus()
     await trio.sleep(1)
     source_status.transition(SourceState.STALLED, "no answer")
@@ -52,8 +52,8 @@ async def test_a_repeated_status_keeps_its_time_and_takes_the_new_reason(
     assert source_status.reason == ""
 
 
-async def test_a_change_of_status_is_logged_once(autojump_clock: MockClock) -> None:
-    """Forty tries a second are one line, and being back is one more."""
+async def test_status_change_is_logged_once(autojump_clock: MockClock) -> None:
+    """Forty attempts per second are one line, and the recovery is one more."""
     source_status = SourceStatus()
     with capture_logs() as logs:
         for state in (SourceState.LIVE, SourceState.STALLED, SourceState.LIVE, SourceState.STOPPED):
@@ -68,8 +68,8 @@ async def test_a_change_of_status_is_logged_once(autojump_clock: MockClock) -> N
     assert logs[1]["reason"] == "gone"
 
 
-async def test_missing_topics_are_logged_once_a_change(autojump_clock: MockClock) -> None:
-    """Which they are is told when it changes, and also that they all exist now."""
+async def test_missing_topics_are_logged_once_per_change(autojump_clock: MockClock) -> None:
+    """Also when all exist."""
     source_status = SourceStatus()
     with capture_logs() as logs:
         source_status.set_missing_topics(frozenset())
@@ -88,6 +88,6 @@ async def test_missing_topics_are_logged_once_a_change(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize("state", list(SourceState))
-def test_a_status_is_its_word(state: SourceState) -> None:
-    """Health and metrics show it as it is."""
+def test_status_prints_as_its_word(state: SourceState) -> None:
+    """Health and metrics use it."""
     assert state == state.name.lower()

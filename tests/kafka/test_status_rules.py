@@ -1,4 +1,4 @@
-"""What partitions add up to: what is shown, what is stalled, what is down."""
+"""From partition problems to the status: shown, stalled, down."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def at(now: float, *partitions: Partition, known_problems: KnownProblems = QUIET
     return evaluate(partitions, known_problems, now, PATIENCE)
 
 
-def test_nothing_wrong_is_nothing_shown() -> None:
-    """All is read."""
+def test_no_problem_shows_nothing() -> None:
+    """All partitions are read."""
     found = at(100, partition(A0), partition(B0))
     assert found == Evaluation((), frozenset(), frozenset(), None, all_begun=True)
 
 
-def test_trouble_is_shown_when_it_has_lasted() -> None:
-    """Not before the patience is over; the partition has not begun before either."""
+def test_problem_is_shown_after_the_patience() -> None:
+    """The partition has not begun before that either."""
     several = partition(A0, since=10), partition(B0)
     early, late = at(14.9, *several), at(15, *several)
     assert (early.problems, early.lasting, early.all_begun) == ((), frozenset(), False)
@@ -44,20 +44,20 @@ def test_trouble_is_shown_when_it_has_lasted() -> None:
     assert (late.all_down, late.all_begun) == (None, True)
 
 
-def test_trouble_of_a_part_is_not_shown_for_two_seconds_with_any_patience() -> None:
+def test_partial_problem_is_not_shown_for_two_seconds() -> None:
     """Leaders move in that time."""
     several = partition(A0, since=10), partition(B0)
     assert evaluate(several, QUIET, 11.9, 0.5).problems == ()
     assert len(evaluate(several, QUIET, 12, 0.5).problems) == 1
 
 
-def test_partition_that_was_never_fetched_has_not_begun() -> None:
-    """Nothing is known of it yet."""
+def test_unfetched_partition_has_not_begun() -> None:
+    """Its state is unknown."""
     assert not at(100, Partition(A0, 0), partition(B0)).all_begun
 
 
-def test_partitions_of_a_topic_with_the_same_trouble_are_one_entry() -> None:
-    """Since when the first had it; another reason is another entry."""
+def test_equal_problems_of_a_topic_are_one_entry() -> None:
+    """With the earliest time; another reason is another entry."""
     found = at(100, partition(A0, 20), partition(A1, 10), partition(B0, 30, "x"))
     assert [str(one) for one in found.problems] == [
         "odin.social 0: x",
@@ -66,15 +66,15 @@ def test_partitions_of_a_topic_with_the_same_trouble_are_one_entry() -> None:
     assert [one.since for one in found.problems] == [30, 10]
 
 
-def test_all_in_trouble_is_down_for_the_commonest_reason() -> None:
-    """Only when all of it has lasted."""
+def test_all_partitions_failed_is_down_for_the_commonest_reason() -> None:
+    """Only when all problems have lasted."""
     several = partition(A0, 10, "x"), partition(A1, 10), partition(B0, 12)
     assert at(16, *several).all_down is None
     assert at(17, *several).all_down == "no leader"
 
 
-def test_unplaced_partitions_count_as_partitions() -> None:
-    """One that cannot be placed is in trouble, and has not begun before that lasted."""
+def test_partitions_without_start_offset_count_as_failed() -> None:
+    """They have not begun before that has lasted."""
     known_problems = KnownProblems({B0: Problem("no leader", 10)}, {}, {})
     assert not at(11, partition(A0), known_problems=known_problems).all_begun
     found = at(15, partition(A0), known_problems=known_problems)
@@ -84,8 +84,8 @@ def test_unplaced_partitions_count_as_partitions() -> None:
     assert at(15, known_problems=known_problems).all_down == "no leader"
 
 
-def test_topic_trouble_alone_is_down_where_nothing_else_is_read() -> None:
-    """All denied: the reason is the right that is missing. Not at the first such answer."""
+def test_topic_problems_alone_are_down_if_nothing_is_read() -> None:
+    """All denied: the reason is the missing permission. Not at the first response."""
     known_problems = KnownProblems({}, {}, {"odin.trades": Problem("denied", 10)})
     early, late = at(14, known_problems=known_problems), at(15, known_problems=known_problems)
     assert (early.all_down, early.all_begun, early.problems) == (None, False, ())
@@ -95,36 +95,36 @@ def test_topic_trouble_alone_is_down_where_nothing_else_is_read() -> None:
     assert (found.all_down, found.all_begun) == (None, True)
 
 
-def test_nothing_to_read_is_not_down() -> None:
+def test_no_topics_is_not_down() -> None:
     """No topic exists yet."""
     assert at(100).all_down is None
 
 
 def test_held_partition_is_shown_and_not_stalled() -> None:
-    """It is read, up to the open transaction."""
+    """It is read up to the open transaction."""
     known_problems = KnownProblems({}, {A0: Problem("held", 10)}, {})
     found = at(11, partition(A0), known_problems=known_problems)
     assert [str(one) for one in found.problems] == ["odin.trades 0: held"]
     assert (found.stalled_topics, found.all_down) == (frozenset(), None)
 
 
-def test_held_partition_in_trouble_shows_its_trouble() -> None:
-    """The transaction is not what keeps it from being read."""
+def test_held_partition_with_problem_shows_the_problem() -> None:
+    """The transaction is not the reason."""
     known_problems = KnownProblems({}, {A0: Problem("held", 10)}, {})
     found = at(100, partition(A0, 20), partition(B0), known_problems=known_problems)
     assert [str(one) for one in found.problems] == ["odin.trades 0: no leader"]
 
 
-def test_trouble_left_from_an_outage_of_the_whole_gets_a_new_patience() -> None:
-    """One partition answers some moments before the other: that is no news to anybody."""
+def test_problem_left_after_an_outage_gets_a_new_patience() -> None:
+    """One partition recovers some moments before the other: that is not reported."""
     several = partition(A0, 10), partition(B0)
     known_problems = attrs.evolve(QUIET, up_since=100)
     assert at(104, *several, known_problems=known_problems).stalled_topics == frozenset()
     assert at(105, *several, known_problems=known_problems).stalled_topics == {"odin.trades"}
 
 
-def test_trouble_shown_before_an_outage_of_the_whole_stays_shown() -> None:
-    """It was not over: a notice that the topic is live again would be false."""
+def test_problem_shown_before_an_outage_stays_shown() -> None:
+    """A notice that the topic is live again would be false."""
     several = partition(A0, 10), partition(B0)
     known_problems = attrs.evolve(QUIET, up_since=100, shown=frozenset({A0}))
     assert at(101, *several, known_problems=known_problems).stalled_topics == {"odin.trades"}

@@ -1,4 +1,4 @@
-"""Topics appear, vanish and are made anew: what one metadata answer after the other says of it."""
+"""Topics appear, disappear and are recreated in successive metadata responses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def keys(*numbers: int, name: str = TRADES) -> frozenset[TopicPartition]:
     return frozenset(TopicPartition(name, number) for number in numbers)
 
 
-def test_first_answer_makes_all_partitions_appear() -> None:
+def test_first_response_adds_all_partitions() -> None:
     """Also those without a leader."""
     layout = Layout([TRADES, SOCIAL])
     change = layout.update({TRADES: topic(1, 1), SOCIAL: topic(NO_EPOCH)}, 0)
@@ -33,15 +33,15 @@ def test_first_answer_makes_all_partitions_appear() -> None:
 
 
 def test_added_partitions_appear() -> None:
-    """And nothing else changes."""
+    """Nothing else changes."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(1)}, 0)
     assert layout.update({TRADES: topic(1, 0, 0)}, 1) == LayoutChange(keys(1, 2), frozenset())
     assert layout.partitions == keys(0, 1, 2)
 
 
-def test_topic_that_never_existed_is_missing_at_once() -> None:
-    """Nothing is known of it that could be believed."""
+def test_unknown_topic_is_missing_at_once() -> None:
+    """There is no earlier state."""
     layout = Layout([TRADES])
     layout.update({TRADES: MISSING}, 0)
     assert layout.missing == {TRADES}
@@ -50,8 +50,8 @@ def test_topic_that_never_existed_is_missing_at_once() -> None:
 
 
 @pytest.mark.parametrize("answer", [{TRADES: MISSING}, {}])
-def test_absence_is_believed_when_it_lasts(answer: dict[str, TopicLayout]) -> None:
-    """A broker that has just started may not know the topic: two seconds count."""
+def test_absence_counts_after_two_seconds(answer: dict[str, TopicLayout]) -> None:
+    """A broker that has just started may not know the topic."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(1)}, 0)
     assert layout.update(answer, 1) == NOTHING
@@ -64,7 +64,7 @@ def test_absence_is_believed_when_it_lasts(answer: dict[str, TopicLayout]) -> No
 
 
 @pytest.mark.parametrize("topic_id", [None, "a" * 32])
-def test_topic_that_was_absent_for_a_moment_is_the_same(topic_id: str | None) -> None:
+def test_topic_absent_for_a_moment_is_unchanged(topic_id: str | None) -> None:
     """With ids and without."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(1, topic_id=topic_id)}, 0)
@@ -76,7 +76,7 @@ def test_topic_that_was_absent_for_a_moment_is_the_same(topic_id: str | None) ->
 
 
 def test_topic_with_another_id_is_recreated() -> None:
-    """Also if its absence was never seen, and its leaders' epochs are higher."""
+    """Also without a seen absence, and with higher leader epochs."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(1, 1, topic_id="a" * 32)}, 0)
     assert layout.topic_ids == {TRADES: "a" * 32}
@@ -85,8 +85,8 @@ def test_topic_with_another_id_is_recreated() -> None:
     assert layout.topic_ids == {TRADES: "b" * 32}
 
 
-def test_topic_with_the_same_id_is_the_same_after_any_absence() -> None:
-    """All brokers may have been away."""
+def test_topic_with_the_same_id_is_unchanged_after_any_absence() -> None:
+    """All brokers may have been down."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(5, topic_id="a" * 32)}, 0)
     for now in (10, 20, 30):
@@ -95,7 +95,7 @@ def test_topic_with_the_same_id_is_the_same_after_any_absence() -> None:
 
 
 def test_recreated_topic_may_have_other_partitions() -> None:
-    """Fewer: the others are gone. More: they appear."""
+    """Fewer: the others are removed. More: they appear."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(1, 1, 1, topic_id="a" * 32)}, 0)
     change = layout.update({TRADES: topic(0, topic_id="b" * 32)}, 1)
@@ -116,7 +116,7 @@ def test_without_ids_a_lasting_absence_means_recreated() -> None:
 
 
 def test_without_ids_an_error_does_not_undo_a_lasting_absence() -> None:
-    """The topic was gone for long: what comes after an error is another one."""
+    """The topic after the error is another one."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(NO_EPOCH)}, 0)
     layout.update({TRADES: MISSING}, 1)
@@ -125,16 +125,16 @@ def test_without_ids_an_error_does_not_undo_a_lasting_absence() -> None:
     assert layout.update({TRADES: topic(NO_EPOCH)}, 6) == LayoutChange(frozenset(), keys(0))
 
 
-def test_without_ids_an_unknown_epoch_is_no_lower_one() -> None:
-    """A broker that cannot say it, for however long, has no other topic."""
+def test_without_ids_an_unknown_epoch_is_not_lower() -> None:
+    """It says nothing about the topic."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(5)}, 0)
     for now in (1, 4, 9):
         assert layout.update({TRADES: topic(NO_EPOCH)}, now) == NOTHING
 
 
-def test_without_ids_epochs_that_begin_again_mean_recreated() -> None:
-    """No absence was seen; unknown epochs say nothing, higher ones are new leaders."""
+def test_without_ids_restarted_epochs_mean_recreated() -> None:
+    """Unknown epochs say nothing, higher ones are new leaders."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(5, 5)}, 0)
     assert layout.update({TRADES: topic(6, NO_EPOCH)}, 1) == NOTHING
@@ -143,8 +143,8 @@ def test_without_ids_epochs_that_begin_again_mean_recreated() -> None:
     assert layout.update({TRADES: topic(1, 0)}, 6) == NOTHING
 
 
-def test_answer_of_a_broker_that_lags_behind_recreates_nothing() -> None:
-    """Lower epochs once, or the id of a topic that was deleted, are an old answer."""
+def test_response_of_a_lagging_broker_is_ignored() -> None:
+    """Lower epochs once, or the id of a deleted topic, are old."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(5)}, 0)
     assert layout.update({TRADES: topic(4)}, 1) == NOTHING
@@ -158,15 +158,15 @@ def test_answer_of_a_broker_that_lags_behind_recreates_nothing() -> None:
     assert layout.topic_ids == {TRADES: "b" * 32}
 
 
-def test_with_ids_epochs_say_nothing() -> None:
-    """A broker's answer may be older than the last one's."""
+def test_with_ids_epochs_are_ignored() -> None:
+    """A response may be older than the previous one."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(5, topic_id="a" * 32)}, 0)
     assert layout.update({TRADES: topic(4, topic_id="a" * 32)}, 1) == NOTHING
 
 
-def test_unauthorized_topic_is_a_problem_of_its_own() -> None:
-    """It is not called missing, and what was known of it stays."""
+def test_unauthorized_topic_is_a_separate_problem() -> None:
+    """It is not missing, and its known state stays."""
     layout = Layout([TRADES, SOCIAL])
     layout.update({TRADES: topic(1), SOCIAL: topic(error=29)}, 0)
     assert layout.problems == {SOCIAL: "not authorized to see the topic (DESCRIBE)"}
@@ -178,8 +178,8 @@ def test_unauthorized_topic_is_a_problem_of_its_own() -> None:
     assert layout.problems == {}
 
 
-def test_absence_ends_where_another_answer_names_the_topic() -> None:
-    """An error is no absence: the clock of one does not run on through the other."""
+def test_error_response_ends_an_absence() -> None:
+    """The time of an absence does not continue through an error."""
     layout = Layout([TRADES])
     layout.update({TRADES: topic(1)}, 0)
     layout.update({TRADES: MISSING}, 1)

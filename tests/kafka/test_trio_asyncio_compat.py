@@ -1,4 +1,4 @@
-"""asyncio under Trio works on every supported Python; a test says when its patch can go."""
+"""asyncio under Trio on every supported Python, and when the patch can be removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_trio_asyncio_has_no_newer_release_pinned() -> None:
-    """A newer trio-asyncio than the patched one means: try it without the patch, on 3.14."""
+    """Try a newer trio-asyncio without the patch, on 3.14."""
     pinned = re.search(
         r"^trio_asyncio==(\S+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE
     )
@@ -38,14 +38,14 @@ def test_trio_asyncio_has_no_newer_release_pinned() -> None:
 
 
 def test_import_raises_no_warning() -> None:
-    """Importing what runs asyncio raises no warning on any supported Python, deprecations too."""
+    """On any supported Python, deprecations included."""
     command = [sys.executable, "-W", "error", "-c", "import odin_ws.kafka.asyncio_bridge"]
 
     subprocess.run(command, check=True)
 
 
-def test_asyncio_keeps_no_lent_name() -> None:
-    """Names that Python 3.14 removed from asyncio are not back after the import."""
+def test_asyncio_has_no_restored_names_after_the_import() -> None:
+    """Python 3.14 removed them."""
     removed = sys.version_info >= (3, 14)
 
     assert hasattr(asyncio, "AbstractChildWatcher") is not removed
@@ -53,7 +53,7 @@ def test_asyncio_keeps_no_lent_name() -> None:
 
 
 async def test_tasks_of_two_loops_see_their_own_loop() -> None:
-    """Interleaved tasks of two loops have each its loop, its current task, and they end."""
+    """Interleaved tasks have their own loop and current task, and they end."""
     seen: dict[str, list[bool]] = {"first": [], "second": []}
 
     async def look(name: str, loop: Any) -> None:
@@ -80,7 +80,7 @@ async def test_tasks_of_two_loops_see_their_own_loop() -> None:
 
 
 async def test_trio_code_beside_a_loop_has_no_running_loop() -> None:
-    """While a loop waits, Trio tasks that do not belong to it have no running loop."""
+    """Trio tasks see no running loop while a loop waits."""
     waiting = trio.Event()
 
     async def outside() -> None:
@@ -101,8 +101,8 @@ async def test_trio_code_beside_a_loop_has_no_running_loop() -> None:
             await aio_as_trio(inside)()
 
 
-async def test_calls_cross_in_both_directions_and_fail_as_themselves() -> None:
-    """Trio calls asyncio calls Trio: the result comes back, and so does an error."""
+async def test_calls_cross_in_both_directions() -> None:
+    """Results and errors are returned unchanged."""
 
     async def divide(by: int) -> float:
         await trio.lowlevel.checkpoint()
@@ -119,7 +119,7 @@ async def test_calls_cross_in_both_directions_and_fail_as_themselves() -> None:
 
 
 async def test_cancelling_a_call_cancels_its_task() -> None:
-    """A cancelled Trio scope cancels the asyncio task in it, and only that one."""
+    """Only the asyncio task in the cancelled scope."""
     ended: list[str] = []
 
     async def wait(name: str, seconds: float) -> None:
@@ -140,7 +140,7 @@ async def test_cancelling_a_call_cancels_its_task() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks before 3.12")
 async def test_reader_callbacks_can_start_tasks_eagerly() -> None:
-    """A callback of add_reader runs in its loop: an eager task takes its first step in it."""
+    """A callback of add_reader runs in its loop."""
     steps: list[asyncio.AbstractEventLoop] = []
     tasks: list[asyncio.Task[None]] = []
 

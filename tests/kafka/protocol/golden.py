@@ -1,4 +1,4 @@
-"""Requests and responses of every version, and their bytes as another implementation wrote them."""
+"""Requests and responses of every version, with the bytes of another implementation."""
 
 from __future__ import annotations
 

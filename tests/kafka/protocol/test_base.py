@@ -1,4 +1,4 @@
-"""The version of a request is the highest that both sides know."""
+"""A request has the highest version that both sides support."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.kafka.protocol.golden import FETCH, GOLDEN, KEYS, REQUESTS, TOPIC_ID,
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_highest_common_version_is_chosen(name: str) -> None:
-    """Whatever else the broker knows."""
+    """Whatever else the broker supports."""
     ours = [one.version for one in GOLDEN if one.name == name]
     request, key = REQUESTS[name], KEYS[name]
     for highest in ours:
@@ -22,7 +22,7 @@ def test_highest_common_version_is_chosen(name: str) -> None:
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_request_without_a_common_version_names_both_ranges(name: str) -> None:
-    """An old broker, a new one, and one that does not know the request."""
+    """An older broker, a newer one, and one without the request."""
     ours = [one.version for one in GOLDEN if one.name == name]
     request, key = REQUESTS[name], KEYS[name]
     for versions, known in (
@@ -51,7 +51,7 @@ def test_request_without_a_common_version_names_both_ranges(name: str) -> None:
 def test_fetch_without_all_topic_ids_stays_at_version_12(
     ids: dict[str, str | None], version: int
 ) -> None:
-    """From version 13 on a fetch cannot name a topic but by its id."""
+    """From version 13 on a fetch identifies topics by id only."""
     request = attrs.evolve(FETCH, topic_ids=ids)
     assert request.encode({1: (4, 17)}).api_version == version
     with pytest.raises(UnsupportedVersion, match="versions 13 to 17"):

@@ -1,4 +1,4 @@
-"""Each request and response of each version against the bytes of another implementation."""
+"""Requests and responses of each version against the bytes of another implementation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def of(name: str) -> Sequence[Any]:
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=str)
 def test_request_has_the_bytes_of_its_version(golden: Golden) -> None:
-    """A broker with no other version is sent this one."""
+    """Sent to a broker with only that version."""
     sent = golden.message.encode({golden.key: (golden.version, golden.version)})
     flexible = golden.version >= FLEXIBLE_FROM.get(golden.name, 99)
     assert sent == EncodedRequest(golden.key, golden.version, flexible, golden.request)
@@ -53,7 +53,7 @@ def test_request_has_the_bytes_of_its_version(golden: Golden) -> None:
 
 @pytest.mark.parametrize("golden", of("Metadata"))
 def test_metadata(golden: Golden) -> None:
-    """Leader epochs come from version 9 on (KAFKA-9212), topic ids from version 10 on."""
+    """Leader epochs from version 9 on (KAFKA-9212), topic ids from version 10 on."""
     epoch = 5 if golden.version >= 9 else -1
     topic_id = TOPIC_ID if golden.version >= 10 else None
     partitions = {0: PartitionLayout(1, epoch, 0), 3: PartitionLayout(None, -1, 5)}
@@ -65,7 +65,7 @@ def test_metadata(golden: Golden) -> None:
 
 @pytest.mark.parametrize("golden", of("Fetch"))
 def test_fetch(golden: Golden) -> None:
-    """Sessions come with version 7; from version 13 on topics are named by id."""
+    """Sessions from version 7 on; topic ids from version 13 on."""
     aborted = [(9, 1_234_567_890_150)]
     assert golden.message.decode(golden.version, golden.response) == FetchResponse(
         0,
@@ -79,7 +79,7 @@ def test_fetch(golden: Golden) -> None:
 
 @pytest.mark.parametrize("golden", of("ListOffsets"))
 def test_list_offsets(golden: Golden) -> None:
-    """Each partition has its own error and timestamp; epochs come with version 4."""
+    """Each partition has its own error and timestamp; epochs from version 4 on."""
     epochs = (5, 0) if golden.version >= 4 else (-1, -1)
     assert golden.message.decode(golden.version, golden.response) == {
         FIRST: OffsetFound(0, 42, epochs[0]),
@@ -99,28 +99,28 @@ def test_epoch_ends(golden: Golden) -> None:
 
 @pytest.mark.parametrize("golden", of("FindCoordinator"))
 def test_find_coordinator(golden: Golden) -> None:
-    """The node is what is used: its address comes with the metadata."""
+    """Only the node id is used; its address is in the metadata."""
     found = golden.message.decode(golden.version, golden.response)
     assert (found.error, found.node) == (0, 2)
 
 
 @pytest.mark.parametrize("golden", of("OffsetFetch"))
 def test_offset_fetch(golden: Golden) -> None:
-    """-1 is nothing stored, which is not the same as an error."""
+    """-1 means nothing committed, which is no error."""
     assert golden.message.decode(golden.version, golden.response) == COMMITTED
 
 
 @pytest.mark.parametrize("golden", [one for one in GOLDEN if one.name == "OffsetFetch"], ids=str)
 def test_offset_fetch_error_for_the_whole_group(golden: Golden) -> None:
-    """It stands at the end, from version 2 on."""
+    """At the end, from version 2 on."""
     if golden.version >= 2:
         body = golden.response[:-2] + (30).to_bytes(2, "big")
         assert golden.message.decode(golden.version, body).error == 30
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=str)
-def test_response_that_is_cut_off_is_malformed(golden: Golden) -> None:
-    """Wherever; what follows a response's last field that is used may be missing."""
+def test_truncated_response_is_malformed(golden: Golden) -> None:
+    """At any byte up to the last used field."""
     whole = golden.message.decode(golden.version, golden.response)
     for length in range(len(golden.response)):
         try:
@@ -131,15 +131,15 @@ def test_response_that_is_cut_off_is_malformed(golden: Golden) -> None:
         assert length >= len(golden.response) - 12
 
 
-def test_partitions_of_a_topic_id_that_was_not_asked_for_are_passed() -> None:
-    """Under no name of ours: they would be read as another topic's."""
+def test_partitions_of_an_unrequested_topic_id_are_skipped() -> None:
+    """They would be read as another topic's."""
     (golden,) = (one for one in GOLDEN if (one.name, one.version) == ("Fetch", 13))
     other = golden.response.replace(bytes.fromhex(TOPIC_ID), b"\x11" * 16)
     assert golden.message.decode(13, other) == FetchResponse(0, 77, [])
 
 
-def test_the_youngest_record_is_asked_for_where_it_is_known() -> None:
-    """A broker before version 7 would take it for a time, and answer with another record."""
+def test_youngest_record_needs_version_7() -> None:
+    """An older broker would take the value for a timestamp."""
     request = ListOffsetsRequest({FIRST: YOUNGEST})
     assert request.encode({2: (1, 7)}).api_version == 7
     with pytest.raises(UnsupportedVersion, match="youngest"):

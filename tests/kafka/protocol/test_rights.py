@@ -1,7 +1,4 @@
-"""Requests about rights and settings, against bytes written here field by field.
-
-`tests/integration/test_check.py` sends each to real brokers.
-"""
+"""Requests about permissions and settings, against bytes written field by field."""
 
 from __future__ import annotations
 
@@ -45,14 +42,14 @@ def array(*items: bytes, compact: bool) -> bytes:
         (0b1101_1111_1000, {*Operation}),
     ],
 )
-def test_rights_are_bits(bits: int, rights: set[Operation] | None) -> None:
-    """Those of operations that are not known here are passed over."""
+def test_rights_are_decoded_from_bits(bits: int, rights: set[Operation] | None) -> None:
+    """Unknown operations are ignored."""
     assert read_rights(bits) == rights
 
 
 @pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_describe_configs(version: int) -> None:
-    """From version 3 on documentation can be asked for, 4 has tagged fields."""
+    """Documentation can be requested from version 3 on; version 4 has tagged fields."""
     compact = version >= 4
     tags = b"\x00" * compact
     request = DescribeConfigsRequest(["t"], ["retention.ms"])
@@ -95,7 +92,7 @@ def test_describe_configs(version: int) -> None:
 
 @pytest.mark.parametrize("version", [3, 4, 5])
 def test_describe_group(version: int) -> None:
-    """Version 4 has the ids of instances, 5 tagged fields."""
+    """Version 4 has instance ids, version 5 tagged fields."""
     compact = version >= 5
     tags = b"\x00" * compact
     request = DescribeGroupRequest("g")
@@ -124,8 +121,8 @@ def test_describe_group(version: int) -> None:
 
 
 @pytest.mark.parametrize(("version", "asked"), [(7, False), (8, True), (12, True)])
-def test_metadata_asks_for_rights_where_it_can(version: int, *, asked: bool) -> None:
-    """Brokers before version 8 do not know the question."""
+def test_metadata_requests_rights_from_version_8_on(version: int, *, asked: bool) -> None:
+    """Older brokers lack the field."""
     versions = {METADATA: (0, version)}
     plain = MetadataRequest(["t"]).encode(versions).body
     rights = MetadataRequest(["t"], rights=True).encode(versions).body

@@ -1,4 +1,4 @@
-"""Whatever bytes a broker sends: they are decoded or malformed, soon, and without much memory."""
+"""Any bytes are decoded or malformed, quickly and with little memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def decode(request: KafkaRequest[Any], version: int, body: bytes) -> None:
 @given(golden=goldens, body=st.binary(max_size=200))
 @example(golden=GOLDEN[0], body=b"")
 def test_arbitrary_bytes_are_decoded_or_malformed(golden: Golden, body: bytes) -> None:
-    """Of any version of any response."""
+    """For any version of any response."""
     decode(golden.message, golden.version, body)
 
 
@@ -39,7 +39,7 @@ def test_arbitrary_bytes_are_decoded_or_malformed(golden: Golden, body: bytes) -
 def test_mutated_responses_are_decoded_or_malformed(
     golden: Golden, changes: list[tuple[int, bytes]], end: int
 ) -> None:
-    """Bytes overwritten anywhere, and cut off anywhere."""
+    """Bytes overwritten or truncated anywhere."""
     body = bytearray(golden.response)
     for at, new in changes:
         body[at : at + len(new)] = new
@@ -50,8 +50,8 @@ LENGTHS = [b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\xff\x0f", b"\xff\x
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=str)
-def test_lengths_that_lie_cost_no_memory(golden: Golden) -> None:
-    """A length of two thousand million at any place of a response takes no room for it."""
+def test_false_lengths_cost_no_memory(golden: Golden) -> None:
+    """A length of 2^31 anywhere allocates nothing."""
     tracemalloc.start()
     try:
         for length in LENGTHS:
@@ -70,7 +70,7 @@ def test_array_longer_than_the_rest_is_malformed(
     length: int,
     flexible: bool,  # noqa: FBT001 -- a parameter
 ) -> None:
-    """Before anything is read of it: each item has one byte at least."""
+    """Before any item is read: each has at least one byte."""
     head = Writer(flexible=flexible)
     head.array([], head.int32)
     data = varint(length + 1) if flexible else struct.pack(">i", length)
@@ -93,7 +93,7 @@ def varint(value: int) -> bytes:
     number=st.integers(-(1 << 63), (1 << 63) - 1),
     flexible=st.booleans(),
 )
-def test_what_is_written_is_read(
+def test_written_values_are_read_back(
     texts: list[str],
     ids: list[str | None],
     number: int,
@@ -126,7 +126,7 @@ def test_nulls() -> None:
         assert reader.array(reader.int32) == []
 
 
-def test_tagged_fields_are_passed() -> None:
+def test_tagged_fields_are_skipped() -> None:
     """Brokers may add some in any version."""
     reader = Reader(b"\x02\x05\x03abc\x80\x01\x00" + b"\x07\x08", flexible=True)
     reader.tags()
@@ -145,7 +145,7 @@ def test_tagged_fields_are_passed() -> None:
         (b"", "1 bytes do not fit"),
     ],
 )
-def test_malformed_string_is_told(data: bytes, reason: str) -> None:
-    """In words."""
+def test_malformed_string_is_reported(data: bytes, reason: str) -> None:
+    """As a readable text."""
     with pytest.raises(MalformedResponse, match=reason):
         Reader(data, flexible=True).text()
