@@ -204,6 +204,19 @@ async def test_since_starts_with_older_messages() -> None:
     assert [line.split()[1] for line in done.stdout.splitlines()] == ["BTC.trade", "NEW.trade"]
 
 
+async def test_where_and_max_rate_are_part_of_the_subscription() -> None:
+    """Only what meets the condition is printed; what is none is an error of the command."""
+    where = json.dumps({"field": "data.price", "lt": 0.5})
+    options = ("--where", where, "--max-rate", "20", "--count", "1", "--json")
+    async with server() as here, here.tail(*options) as tail:
+        here.trade()
+        here.log.append("odin.trades", b"BTC", b'{"data":{"price":"0.25"}}')
+        done = await tail.ended()
+    assert json.loads(done.stdout)["data"]["data"]["price"] == "0.25"
+    for option, text in (("--where", "[]"), ("--where", "{"), ("--max-rate", "21")):
+        assert (await run_command("tail", option, text)).returncode == 2
+
+
 async def test_invalid_since_exits_with_status_2() -> None:
     """The error names the allowed formats."""
     done = await run_command("tail", "--since", "yesterday")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odin_ws_client import Disconnected, FeedChange, Message, Resumed, Subscribed
+from odin_ws_client.core.items import Checkpoint
 from odin_ws_client.core.offset_tracker import OffsetTracker
 
 TOPICS = st.sampled_from(["odin.trades", "odin.social"])
@@ -35,6 +36,29 @@ def test_a_position_is_the_largest(
         assert offset_tracker.offset(topic, partition) == max(offset, largest)
     assert offset_tracker.positions() == expected
     assert bool(offset_tracker) == bool(expected)
+
+
+def test_message_ahead_of_a_held_one_moves_no_position_and_is_known_when_it_comes_again() -> None:
+    """A resume begins before the record that was held back, and brings the others again."""
+    tracker = OffsetTracker({"odin.trades": {0: 4}})
+
+    def advance(offset: int, *, ahead: bool = False) -> bool:
+        one = message("odin.trades", 0, offset)
+        one.ahead = ahead
+        return tracker.advance(one)
+
+    assert advance(6, ahead=True)
+    assert advance(8, ahead=True)
+    assert tracker.positions() == {"odin.trades": {0: 4}}
+    assert [advance(offset) for offset in (5, 6, 7, 8)] == [True, False, True, False]
+    assert tracker.positions() == {"odin.trades": {0: 8}}
+    assert advance(10, ahead=True)
+    tracker.follow(Checkpoint({"odin.trades": {0: 10}}, {}))
+    assert not advance(10)
+    # Where the partition goes back, the same offset is another record.
+    assert advance(20, ahead=True)
+    tracker.follow(Checkpoint({"odin.trades": {0: 3}}, {}))
+    assert advance(20)
 
 
 @given(POSITIONS)

@@ -282,6 +282,29 @@ async def test_a_snapshot_comes_first(open_client: Open) -> None:
             assert client.duplicates == 0
 
 
+async def test_rate_and_filter_hold_across_connections(open_client: Open) -> None:
+    """Both are sent again with a resume; what was held back when the wire broke comes then."""
+    where = {"field": "data", "gte": 10}
+    wanted = Subscription(channels=["BTC.trade"], max_rate=0.1, where=where)
+    async with instances(open_client, 1) as (servers, (scenario,)):
+        async with servers.follow(wanted) as client:
+            await take(client, Subscribed)
+            for number in (10, 1, 11, 12, 2):
+                scenario.publish("BTC", "trade", number)
+                await trio.sleep(0.2)
+            assert (await take(client, Message)).data["data"] == 10
+            kept = client.positions
+        async with servers.follow(wanted, positions=kept) as client:
+            assert (await take(client, Resumed)).replayed == 2
+            found = [(await take(client, Message)).data["data"] for _ in range(2)]
+            assert found == [11, 12]
+            for number in (3, 13, 14):
+                scenario.publish("BTC", "trade", number)
+                await trio.sleep(0.2)
+            message = [await take(client, Message) for _ in range(2)][-1]
+            assert (message.data["data"], message.skipped) == (14, 0)
+
+
 async def test_a_slow_consumer_gets_all(open_client: Open) -> None:
     """The server closes it as slow, and it resumes, until all is there."""
     async with instances(open_client, 1, ws_send_queue_bytes=65536) as (servers, (scenario,)):

@@ -4,10 +4,10 @@
 
 /**
  * The messages of a batch, each as if it had come in a frame of its own.
- * @param {{ seq: number, skipped?: number, replay?: true, messages: object[] }} batch
+ * @param {{ seq: number, skipped?: number, replay?: true, ahead?: true, messages: object[] }} batch
  * @returns {Generator<Message>}
  */
-export function* unpack({ seq, skipped, replay, messages }) {
+export function* unpack({ seq, skipped, replay, ahead, messages }) {
   for (const [index, message] of messages.entries()) {
     /** @type {object} */
     const head = {
@@ -15,6 +15,7 @@ export function* unpack({ seq, skipped, replay, messages }) {
       seq: seq + index,
       ...(skipped && index === 0 ? { skipped } : {}),
       ...(replay ? { replay } : {}),
+      ...(ahead ? { ahead } : {}),
     };
     yield /** @type {Message} */ ({ ...head, ...message });
   }

@@ -36,6 +36,25 @@ test("an ack's positions replace the client's, and a feed notice's only take the
   assert.deepEqual(offsets.positions["odin.trades"], { 0: 15, 1: 9, 2: -1 });
 });
 
+test("a message ahead of one that is held back moves no position, and is dropped when it comes again", () => {
+  const offsets = tracker({ "odin.trades": { 0: 4 } });
+  const ahead = (pos) => ({ ...at(pos), ahead: true });
+  assert.equal(offsets.advance(ahead("0-6")), true);
+  assert.equal(offsets.advance(ahead("0-8")), true);
+  assert.deepEqual(offsets.positions["odin.trades"], { 0: 4 });
+  // The connection is lost, and a resume brings all of it again.
+  const news = ["0-5", "0-6", "0-7", "0-8"].map((pos) => offsets.advance(at(pos)));
+  assert.deepEqual(news, [true, false, true, false]);
+  assert.deepEqual(offsets.positions["odin.trades"], { 0: 8 });
+  assert.equal(offsets.advance(ahead("0-10")), true);
+  offsets.apply({ type: "positions", positions: { "odin.trades": { 0: 10 } } });
+  assert.equal(offsets.advance(at("0-10")), false);
+  // Where the topic is another one, or goes back, the same offset is another record.
+  assert.equal(offsets.advance(ahead("0-20")), true);
+  offsets.apply({ type: "feed", positions: { "odin.trades": { 0: 3 } } });
+  assert.equal(offsets.advance(at("0-20")), true);
+});
+
 test("a feed notice about another topic is passed over", () => {
   const offsets = tracker({ "odin.trades": { 0: 9 } });
   const positions = { "odin.social": { 0: -1 } };

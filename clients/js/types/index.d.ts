@@ -18,6 +18,10 @@ export interface Subscription {
   readonly tokens?: readonly string[];
   /** "latest": while the client is behind it gets only the newest message of each channel. */
   readonly delivery?: "all" | "latest";
+  /** At most so many messages per second of each channel, always the newest: 0.1 to 20. */
+  readonly max_rate?: number;
+  /** Only records whose value meets it. */
+  readonly where?: Filter;
   /** A feed without positions begins with the last message of each channel. */
   readonly snapshot?: boolean;
   /** A feed without positions begins with the records of this time (epoch ms) or later. */
@@ -25,6 +29,28 @@ export interface Subscription {
   /** Whether messages of one write come in one frame. Default: "batch". */
   readonly frames?: "single" | "batch";
 }
+
+/** A number with more digits than a double has is written as a string. */
+export type Constant = number | string | boolean | null;
+
+/** A condition on the JSON fields of a record's value. */
+export type Filter =
+  | { readonly and: readonly Filter[] }
+  | { readonly or: readonly Filter[] }
+  | { readonly not: Filter }
+  | {
+      /** The names on the way to the field, joined by dots. */
+      readonly field: string;
+      readonly eq?: Constant;
+      readonly ne?: Constant;
+      readonly lt?: number | string;
+      readonly lte?: number | string;
+      readonly gt?: number | string;
+      readonly gte?: number | string;
+      readonly in?: readonly Constant[];
+      readonly prefix?: string;
+      readonly exists?: boolean;
+    };
 
 /** A Kafka record. */
 export interface Message<Data = unknown> {
@@ -43,6 +69,10 @@ export interface Message<Data = unknown> {
   replay?: true;
   /** How many numbers before this one the server left out. */
   skipped?: number;
+  /** An older record of the partition is held back by `max_rate`. */
+  ahead?: true;
+  /** The record headers that the server passes on. */
+  headers?: Record<string, string | { base64: string } | null>;
 }
 
 export interface Rejection {

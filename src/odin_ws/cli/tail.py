@@ -18,6 +18,7 @@ import trio
 from odin_ws.cli.command_runner import CommandFailed, cancel_on_signal, run, say, write_line
 from odin_ws.cli.environment import exit_with_usage_error
 from odin_ws.cli.examples import examples
+from odin_ws.cli.json_object import JsonObject
 from odin_ws.cli.message_text import colour, describe, describe_end, printable, time_of_day
 from odin_ws.cli.since import Since
 from odin_ws.settings.secrets import read_secret_file
@@ -88,6 +89,16 @@ def _several(name: str, text: str) -> Callable[[_F], _F]:
 @click.option(
     "--since", type=Since(), help="Start this long ago: 90s, 10m, 1h, 2d; or at an epoch ms."
 )
+@click.option(
+    "--max-rate",
+    type=click.FloatRange(0.1, 20),
+    help="At most so many messages per second of each channel, always the newest.",
+)
+@click.option(
+    "--where",
+    type=JsonObject(),
+    help='Only records that meet a condition: \'{"field":"data.amount","gte":1000}\'.',
+)
 @click.option("--json", "as_json", is_flag=True, help="Print messages as received, one per line.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Stop after this time.")
 @click.option("--count", type=click.IntRange(1), help="Stop after this many messages.")
@@ -105,6 +116,8 @@ def tail(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     tokens: list[str],
     token_file: Path | None,
     since: int | None,
+    max_rate: float | None,
+    where: dict[str, Any] | None,
     as_json: bool,  # noqa: FBT001 -- a flag
     seconds: float | None,
     count: int | None,
@@ -123,7 +136,9 @@ def tail(  # noqa: PLR0913, PLR0917 -- click gives each option as an argument
     if not (channels or topics or bundles):
         channels = [f"{token}.*" for token in tokens] or ["*.*"]
         tokens = []
-    subscription = Subscription(channels, topics, bundles, tokens, since_ms=since)
+    subscription = Subscription(
+        channels, topics, bundles, tokens, since_ms=since, max_rate=max_rate, where=where
+    )
     command = _Tail(
         url,
         subscription,

@@ -8,12 +8,19 @@ interface Trade {
   data: { price: string };
 }
 
+const filtered: Subscription = {
+  channels: ["*.trade"],
+  max_rate: 2,
+  where: { and: [{ field: "data.amount", gte: 1000 }, { not: { field: "data.note", exists: true } }] },
+};
 const subscription: Subscription = { channels: ["*.trade"] as const, delivery: "latest" };
 const feed = new OdinFeed<Trade>("wss://localhost/ws", subscription, {
   positions: { "odin.trades": { "0": 4 } },
   token: async () => "token",
   backoff: [100, 1000],
 });
+
+new OdinFeed("wss://localhost/ws", filtered).close();
 
 const prices = new Map<string, string>();
 feed.onmessage = ({ channel, data }: Message<Trade>) => prices.set(channel, data.data.price);

@@ -22,14 +22,18 @@ class BatchText:
         text: the batch, in UTF-8.
         seq: the number of its first message.
         replay: whether its messages are replayed.
+        ahead: whether they are ahead of one that is held back.
     """
 
-    __slots__ = ("_bodies", "_replay", "_seq", "_text")
+    __slots__ = ("_ahead", "_bodies", "_replay", "_seq", "_text")
 
-    def __init__(self, text: bytes | bytearray, seq: int, *, replay: bool) -> None:
+    def __init__(
+        self, text: bytes | bytearray, seq: int, *, replay: bool, ahead: bool = False
+    ) -> None:
         self._text = text
         self._seq = seq
         self._replay = replay
+        self._ahead = ahead
         self._bodies: list[str] | None = None
 
     def message(self, seq: int, skipped: int) -> str:
@@ -39,6 +43,8 @@ class BatchText:
         marks = f',"skipped":{skipped}' if skipped else ""
         if self._replay:
             marks += ',"replay":true'
+        if self._ahead:
+            marks += ',"ahead":true'
         body = self._bodies[seq - self._seq][1:]
         return f'{{"seq":{seq}{marks},"type":"message",{body}'
 

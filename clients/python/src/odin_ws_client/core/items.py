@@ -40,7 +40,8 @@ class Message:
 
     `timestamp`: epoch ms. `seq` counts the messages of a connection; `skipped` of them the server
     left out before this one, because newer ones took their place. `replay`: from before the
-    connection was live.
+    connection was live. `ahead`: an older record of the partition is held back by a rate, so
+    positions stay before that. `headers`: those that the server passes on.
     """
 
     channel: str
@@ -53,6 +54,8 @@ class Message:
     skipped: int
     data: Any
     _source: bytes | bytearray | BatchText = attrs.field(repr=False)
+    ahead: bool = False
+    headers: Mapping[str, Any] | None = None
 
     @property
     def text(self) -> str:

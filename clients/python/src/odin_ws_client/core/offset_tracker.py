@@ -12,17 +12,23 @@ __all__ = ["GivenPositions", "OffsetTracker"]
 GivenPositions = Positions | Mapping[str, Mapping[str, int]]
 
 
+_LAST = (1 << 63) - 1
+
+
 class OffsetTracker:
     """The offset of the last record per topic and partition; -1 stands before the first record.
 
     `ids`: of the topics; the offsets of a topic are forgotten when it has another id.
     """
 
-    __slots__ = ("_ids", "_offsets")
+    __slots__ = ("_ahead", "_ids", "_offsets")
 
     def __init__(self, positions: GivenPositions | None = None, ids: Ids | None = None) -> None:
         self._offsets: dict[str, dict[int, int]] = {}
         self._ids = dict(ids or {})
+        # By topic and partition the offsets that came ahead of one that is held back: the position
+        # is before them, so a resume brings them again.
+        self._ahead: dict[tuple[str, int], set[int]] = {}
         for topic, partitions in (positions or {}).items():
             offsets = {int(partition): offset for partition, offset in partitions.items()}
             self._offsets[topic] = offsets
@@ -35,8 +41,30 @@ class OffsetTracker:
         partitions = self._offsets.setdefault(message.topic, {})
         if message.offset <= partitions.get(message.partition, -1):
             return False
+        if message.ahead or self._ahead:
+            is_new = self._advance_ahead(message)
+            if message.ahead:
+                return is_new
+        else:
+            is_new = True
         partitions[message.partition] = message.offset
-        return True
+        return is_new
+
+    def _advance_ahead(self, message: Message) -> bool:
+        """Note that a message came ahead of others, or was passed; whether it is new."""
+        key = message.topic, message.partition
+        early = self._ahead.setdefault(key, set())
+        is_new = message.offset not in early
+        if message.ahead:
+            early.add(message.offset)
+        else:
+            self._forget_ahead(key, message.offset)
+        return is_new
+
+    def _forget_ahead(self, key: tuple[str, int], position: int) -> None:
+        left = {offset for offset in self._ahead.pop(key, ()) if offset > position}
+        if left:
+            self._ahead[key] = left
 
     def follow(self, item: Item | Checkpoint) -> None:
         """Move to where one is after `item`."""
@@ -45,9 +73,15 @@ class OffsetTracker:
         elif isinstance(item, Subscribed | Resumed | Checkpoint):
             for topic in self.recreated(item.ids):
                 self._offsets[topic] = {}
+                self._ahead = {key: one for key, one in self._ahead.items() if key[0] != topic}
             self._ids.update(item.ids)
             for topic, partitions in item.positions.items():
-                self._offsets.setdefault(topic, {}).update(partitions)
+                own = self._offsets.setdefault(topic, {})
+                for partition, offset in partitions.items() if self._ahead else ():
+                    went_back = offset < own.get(partition, -1)
+                    # Other records have these offsets then.
+                    self._forget_ahead((topic, partition), _LAST if went_back else offset)
+                own.update(partitions)
 
     def recreated(self, ids: Ids) -> list[str]:
         """The topics that had another id before."""

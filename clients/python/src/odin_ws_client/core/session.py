@@ -149,10 +149,13 @@ class ProtocolSession:
     def _batch(self, fields: dict[str, Any], text: Text) -> Iterator[Message]:
         """The messages of a batch that did not come before."""
         seq, replay = int(fields["seq"]), fields.get("replay") is True
-        source = BatchText(text, seq, replay=replay)
+        ahead = fields.get("ahead") is True
+        source = BatchText(text, seq, replay=replay, ahead=ahead)
         first = {"skipped": fields.get("skipped", 0)}
         for number, body in enumerate(fields["messages"], seq):
-            message = self._message(body | {"seq": number, "replay": replay} | first, source)
+            message = self._message(
+                body | {"seq": number, "replay": replay, "ahead": ahead} | first, source
+            )
             first = {}
             if message is not None:
                 yield message
@@ -171,6 +174,8 @@ class ProtocolSession:
             int(fields.get("skipped", 0)),
             fields["data"],
             text,
+            fields.get("ahead") is True,
+            fields.get("headers"),
         )
         self._count(message)
         if message.replay and self._to_replay:

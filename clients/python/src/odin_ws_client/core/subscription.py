@@ -1,8 +1,8 @@
-"""What the client subscribes to: channels, topics, bundles, delivery, start."""
+"""What the client subscribes to: channels, topics, bundles, delivery, rate, filter, start."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -21,7 +21,9 @@ def _names(given: Iterable[str]) -> tuple[str, ...]:
 class Subscription:
     """Names as in a `subscribe` of docs/protocol.md; at least one channel, topic or bundle.
 
-    `tokens` narrows topics and bundles. `delivery`: None is the server's usual, "all". A first
+    `tokens` narrows topics and bundles. `delivery`: None is the server's usual, "all". `max_rate`:
+    messages per second and channel at most, always the newest. `where`: a condition that records
+    meet, as in docs/protocol.md; the server says what is wrong with one that is none. A first
     connection without positions begins with the last message of each channel (`snapshot`), or with
     what is as old as `since_ms` (epoch ms), else with what is published next.
     """
@@ -33,6 +35,8 @@ class Subscription:
     delivery: Literal["all", "latest"] | None = None
     snapshot: bool = False
     since_ms: int | None = None
+    max_rate: float | None = None
+    where: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
 
     def __attrs_post_init__(self) -> None:
         if not (self.channels or self.topics or self.bundles):
@@ -51,6 +55,10 @@ class Subscription:
         fields: dict[str, Any] = {field: names for field, names in several.items() if names}
         if self.delivery is not None:
             fields["delivery"] = self.delivery
+        if self.max_rate is not None:
+            fields["max_rate"] = self.max_rate
+        if self.where is not None:
+            fields["where"] = self.where
         return fields
 
     def beginning(self) -> dict[str, Any]:

@@ -48,10 +48,10 @@ function isFailure(code) {
 
 /**
  * The messages of a batch, each as if it had come in a frame of its own.
- * @param {{ seq: number, skipped?: number, replay?: true, messages: object[] }} batch
+ * @param {{ seq: number, skipped?: number, replay?: true, ahead?: true, messages: object[] }} batch
  * @returns {Generator<Message>}
  */
-function* unpack({ seq, skipped, replay, messages }) {
+function* unpack({ seq, skipped, replay, ahead, messages }) {
   for (const [index, message] of messages.entries()) {
     /** @type {object} */
     const head = {
@@ -59,6 +59,7 @@ function* unpack({ seq, skipped, replay, messages }) {
       seq: seq + index,
       ...(skipped && index === 0 ? { skipped } : {}),
       ...(replay ? { replay } : {}),
+      ...(ahead ? { ahead } : {}),
     };
     yield /** @type {Message} */ ({ ...head, ...message });
   }
@@ -119,6 +120,12 @@ class OffsetTracker {
   ids;
   /** @type {Record<string, string>} the topic of each category */
   #categories = {};
+  /**
+   * The offsets that came ahead of one that is held back, by topic and partition: the position is
+   * before them, so a resume brings them again.
+   * @type {Map<string, Set<number>>}
+   */
+  #ahead = new Map();
 
   /**
    * @param {Positions} positions
@@ -156,14 +163,22 @@ class OffsetTracker {
     const concerns = (topic) => !isFeed || followed.has(topic);
     for (const [topic, id] of Object.entries(ids)) {
       if (!concerns(topic)) continue;
-      if (id !== (this.ids[topic] ?? id)) this.positions[topic] = {};
+      if (id !== (this.ids[topic] ?? id)) {
+        this.positions[topic] = {};
+        for (const key of this.#ahead.keys())
+          if (key.startsWith(`${topic} `)) this.#ahead.delete(key);
+      }
       this.ids[topic] = id;
     }
     for (const [topic, offsets] of Object.entries(positions)) {
       if (!concerns(topic)) continue;
       const own = this.#partitions(topic);
-      for (const [partition, offset] of Object.entries(offsets))
-        own[partition] = isFeed ? Math.min(offset, own[partition] ?? offset) : offset;
+      for (const [partition, offset] of Object.entries(offsets)) {
+        const before = own[partition] ?? offset;
+        own[partition] = isFeed ? Math.min(offset, before) : offset;
+        // Where it goes back, other records have the offsets that came ahead.
+        this.#forgetAhead(`${topic} ${partition}`, own[partition] < before ? Infinity : offset);
+      }
     }
   }
 
@@ -185,7 +200,7 @@ class OffsetTracker {
    * Move to a message; returns false if the position was there already.
    * @param {Message} message
    */
-  advance({ channel, pos }) {
+  advance({ channel, pos, ahead }) {
     const category = channel.slice(channel.lastIndexOf(".") + 1);
     const topic = this.#categories[category];
     if (topic === undefined) throw new TypeError(`unknown category of ${channel}`);
@@ -194,8 +209,26 @@ class OffsetTracker {
     const offset = Number(pos.slice(dash + 1)); // exact up to 2^53
     const own = this.#partitions(topic);
     if (offset <= (own[partition] ?? -1)) return false;
-    own[partition] = offset;
-    return true;
+    const key = `${topic} ${partition}`;
+    const isNew = !this.#ahead.get(key)?.has(offset);
+    if (ahead) {
+      this.#ahead.set(key, (this.#ahead.get(key) ?? new Set()).add(offset));
+    } else {
+      own[partition] = offset;
+      this.#forgetAhead(key, offset);
+    }
+    return isNew;
+  }
+
+  /**
+   * @param {string} key
+   * @param {number} position
+   */
+  #forgetAhead(key, position) {
+    const early = this.#ahead.get(key);
+    if (!early) return;
+    for (const offset of early) if (offset <= position) early.delete(offset);
+    if (!early.size) this.#ahead.delete(key);
   }
 
   /** @param {string} topic */
