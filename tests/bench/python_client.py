@@ -15,15 +15,10 @@ import attrs
 import click
 import trio
 
-from odin_ws.address import Address
-from odin_ws.assembly import Upstream
-from odin_ws.catalogue import default_catalogue
 from odin_ws.kafka.source_status import SourceState
-from odin_ws.serve import serve
 from odin_ws.settings import Settings
-from odin_ws.testing.memory_log import MemoryLog, MemorySource
-from odin_ws.testing.memory_log_reader import MemoryLogReader
-from odin_ws.testing.ports import LOOPBACK
+from odin_ws.testing.local_server import open_local_server
+from odin_ws.testing.memory_log import MemoryLog
 
 SHELLS: Final = ("trio", "asyncio")
 
@@ -52,24 +47,12 @@ class Figures:
 
 async def measure(shell: str, rate: int, seconds: float, broadcast_rate: int) -> Figures:
     """Run an application of a shell for so many seconds."""
-    catalogue = default_catalogue()
-    log = MemoryLog(catalogue.topics)
-    source = MemorySource(log)
-    free = Address(LOOPBACK, 0)
-    settings = Settings(
-        ws_addr=free,
-        ws_ops_addr=free,
-        ws_drain_delay_seconds=0,
-        ws_max_kafka_rate=0,
-        ws_max_broadcast_rate=broadcast_rate,
-    )
+    settings = Settings(ws_max_kafka_rate=0, ws_max_broadcast_rate=broadcast_rate)
     count = WARM_UP + int(rate * seconds)
-    async with trio.open_nursery() as nursery:
-        upstream = Upstream(source, MemoryLogReader(log))
-        addresses = await nursery.start(serve, settings, catalogue, upstream, trio.Event())
-        await source.status.state.wait_value(SourceState.LIVE)
-        words = [shell, f"ws://{addresses.subscribers}/ws", str(WARM_UP), str(count)]
-        nursery.start_soon(_publish, log, rate)
+    async with open_local_server(settings) as server, trio.open_nursery() as nursery:
+        await server.source.status.state.wait_value(SourceState.LIVE)
+        words = [shell, server.url, str(WARM_UP), str(count)]
+        nursery.start_soon(_publish, server.log, rate)
         done = await trio.run_process(
             [sys.executable, str(APPLICATION), *words], capture_stdout=True, stderr=None
         )

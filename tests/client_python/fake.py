@@ -26,6 +26,7 @@ __all__ = [
     "FakeServer",
     "Highest",
     "Visit",
+    "accept_header",
     "answer_by_hand",
     "begin",
     "ending",
@@ -197,12 +198,20 @@ async def answer_by_hand(stream: trio.abc.Stream, more: bytes = b"", headers: by
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         head += await stream.receive_some()
-    (key,) = re.findall(rb"(?i)sec-websocket-key: (\S+)", head)
-    accept = base64.b64encode(hashlib.sha1(key + GUID).digest())  # noqa: S324 -- RFC 6455, 4.2.2
     await stream.send_all(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n" + headers + b"\r\n" + more
+        + accept_header(head)
+        + headers
+        + b"\r\n"
+        + more
     )
+
+
+def accept_header(request: bytes) -> bytes:
+    """The line with which a server accepts a request."""
+    (key,) = re.findall(rb"(?i)sec-websocket-key: (\S+)", request)
+    accept = base64.b64encode(hashlib.sha1(key + GUID).digest())  # noqa: S324 -- RFC 6455, 4.2.2
+    return b"Sec-WebSocket-Accept: " + accept + b"\r\n"
 
 
 async def take(client: BaseClient, kind: type[T]) -> T:

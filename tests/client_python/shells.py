@@ -99,6 +99,8 @@ class _WireTransport(asyncio.Transport):
         self._is_reading = True
         self._scope = trio.CancelScope()
         self._is_closing = False
+        # Up to 64 KiB a transport takes without a word, unless it is told otherwise.
+        self._pauses_at_once = False
 
     async def run(self) -> None:
         """Move bytes until one side ends it."""
@@ -121,7 +123,7 @@ class _WireTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Have bytes sent."""
-        if not self._unsent:
+        if self._pauses_at_once and not self._unsent:
             self._protocol.pause_writing()
         self._unsent += data
         self._change()
@@ -136,9 +138,8 @@ class _WireTransport(asyncio.Transport):
         self._change()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """It is as if both were 0."""
-        assert high == 0
-        assert not low
+        """What the client asks for."""
+        self._pauses_at_once = high == 0 and not low
 
     def is_closing(self) -> bool:
         """Whether it has been closed."""
@@ -174,7 +175,7 @@ class _WireTransport(asyncio.Transport):
             data = bytes(self._unsent)
             await self._wire.send_all(data)
             del self._unsent[: len(data)]
-            if not self._unsent:
+            if self._pauses_at_once and not self._unsent:
                 self._protocol.resume_writing()
 
 

@@ -233,6 +233,22 @@ async def test_near_the_end_it_gives_up(server: FakeServer) -> None:
         assert tokens.calls <= 7
 
 
+async def test_attempts_end_with_their_connection(server: FakeServer) -> None:
+    """A connection that is cut meanwhile is followed by another at once."""
+    tokens = Given(["one", "two"])
+    async with calm(server, token=tokens) as client:
+        attempt = await begin(server)
+        await expire(attempt, 60)
+        await wait_all_tasks_blocked()
+        cut = trio.current_time()
+        await attempt.cut()
+        await take(client, Subscribed)
+        await (await server.attempt()).accept()
+        assert trio.current_time() - cut == pytest.approx(0.2)
+        await trio.sleep(60)
+        assert tokens.calls == 2
+
+
 async def test_what_is_not_granted_any_more_is_told(server: FakeServer) -> None:
     """Nothing ends in silence."""
     async with calm(server, token=Given(["one", "two"])) as client:

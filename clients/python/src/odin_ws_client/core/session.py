@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import attrs
 import orjson
@@ -11,6 +11,14 @@ import orjson
 from odin_ws_client.core.batch_text import BatchText
 from odin_ws_client.core.close_codes import LONGEST_WAIT, VIOLATION, Unacceptable
 from odin_ws_client.core.errors import RejectedName, SubscriptionRejected
+from odin_ws_client.core.fields import (
+    by_partition,
+    count_lost,
+    read_ids,
+    read_range,
+    read_unsubscribed,
+    retry_seconds,
+)
 from odin_ws_client.core.items import (
     Checkpoint,
     FeedChange,
@@ -21,7 +29,6 @@ from odin_ws_client.core.items import (
     Positions,
     Resumed,
     Subscribed,
-    Unsubscribed,
 )
 from odin_ws_client.core.json_text import load_json
 from odin_ws_client.core.offset_tracker import OffsetTracker
@@ -36,13 +43,10 @@ _ID: Final = 1
 
 _NOT_UTF8: Final = 1007
 
-_FORBIDDEN: Final = "FORBIDDEN"
 _TOO_MANY_COMMANDS: Final = "RATE_LIMIT_EXCEEDED"
 
 # As it came; whoever reads it checks that it is UTF-8.
 Text = bytes | bytearray
-
-T = TypeVar("T")
 
 
 @attrs.define
@@ -209,9 +213,9 @@ class ProtocolSession:
                 self.token_taken, self._last_end = True, None
             case "auth_error":
                 self.token_ends_at = self._last_end
-                self.token_retry_in = _retry_seconds(fields["data"])
+                self.token_retry_in = retry_seconds(fields["data"])
             case "unsubscription_ack" if fields.get("forced") is True:
-                return _unsubscribed(fields)
+                return read_unsubscribed(fields)
             case _:
                 return self._notice_of_another_kind(fields, now)
         return None
@@ -246,7 +250,7 @@ class ProtocolSession:
             self.snapshot_due = False
             if "positions" not in fields:
                 return None
-        reached = Checkpoint(_by_partition(fields["positions"], int), _ids(fields))
+        reached = Checkpoint(by_partition(fields["positions"], int), read_ids(fields))
         self._offset_tracker.follow(reached)
         return reached
 
@@ -260,9 +264,9 @@ class ProtocolSession:
             code = rejected[0].code if rejected else ""
             raise SubscriptionRejected(code, "the server rejected every name", rejected)
         self._topics = {str(name): str(topic) for name, topic in fields["categories"].items()}
-        positions = _by_partition(fields.get("positions", {}), int)
-        lost = _by_partition(fields.get("lost", {}), _span)
-        ids = _ids(fields)
+        positions = by_partition(fields.get("positions", {}), int)
+        lost = by_partition(fields.get("lost", {}), read_range)
+        ids = read_ids(fields)
         item: Subscribed | Resumed = Subscribed(names, rejected, positions, ids)
         # A subscription that begins at a time may find some of it gone.
         if self._resuming or lost:
@@ -281,7 +285,7 @@ class ProtocolSession:
                 positions=positions,
                 ids=ids,
             )
-            self._counts.lost += _size(lost)
+            self._counts.lost += count_lost(lost)
         self._offset_tracker.follow(item)
         self._counts.connections += 1
         self._to_replay = fields.get("replayed")
@@ -293,7 +297,7 @@ class ProtocolSession:
         # What was ignored is not said: an `auth`, perhaps.
         if fields.get("code") == _TOO_MANY_COMMANDS:
             self.token_ends_at = self._last_end
-            self.token_retry_in = _retry_seconds(fields)
+            self.token_retry_in = retry_seconds(fields)
         if self.asked and fields.get("id", _ID) == _ID:
             self._reject(fields)
 
@@ -301,11 +305,11 @@ class ProtocolSession:
         if not fields.get("retry", False):
             raise SubscriptionRejected(str(fields["code"]), str(fields["message"]))
         self.put_off = True
-        self.retry_in = _retry_seconds(fields)
+        self.retry_in = retry_seconds(fields)
 
     def _lose_of_replay(self, fields: dict[str, Any]) -> Resumed:
         """Kafka has deleted some of a long replay before it was its turn."""
-        lost = _by_partition(fields["lost"], _span)
+        lost = by_partition(fields["lost"], read_range)
         # It is said at the replay's end, when what follows the loss has come.
         positions = {
             topic: {
@@ -321,12 +325,12 @@ class ProtocolSession:
         followed = set(self._topics.values())
         lost = {
             topic: partitions
-            for topic, partitions in _by_partition(fields["lost"], _span).items()
+            for topic, partitions in by_partition(fields["lost"], read_range).items()
             if topic in followed
         }
         if not lost:
             return None
-        ids = {topic: one for topic, one in _ids(fields).items() if topic in followed}
+        ids = {topic: one for topic, one in read_ids(fields).items() if topic in followed}
         recreated = self._offset_tracker.recreated(ids)
         # Where offsets begin again. A replay may still be before that; and where there are no
         # positions it may be on its way to what is lost, so only messages move the client's.
@@ -337,7 +341,7 @@ class ProtocolSession:
                 else min(offset, self._offset_tracker.offset(topic, partition, offset))
                 for partition, offset in partitions.items()
             }
-            for topic, partitions in _by_partition(fields.get("positions", {}), int).items()
+            for topic, partitions in by_partition(fields.get("positions", {}), int).items()
             if topic in followed
         }
         return self._lose(fields, lost, positions, ids)
@@ -357,48 +361,10 @@ class ProtocolSession:
             ids=ids or {},
         )
         self._offset_tracker.follow(item)
-        self._counts.lost += _size(lost)
+        self._counts.lost += count_lost(lost)
         return item
 
 
 def auth_command(token: str) -> str:
     """Goes on with another token."""
     return orjson.dumps({"type": "auth", "data": {"token": token}}).decode()
-
-
-def _retry_seconds(fields: dict[str, Any]) -> float | None:
-    """Return after how many seconds an error wants the same again; None if it does not say."""
-    retry_ms = fields.get("retry_ms")
-    return None if retry_ms is None else min(max(0.0, float(retry_ms) / 1000), LONGEST_WAIT)
-
-
-def _unsubscribed(fields: dict[str, Any]) -> Unsubscribed:
-    names = tuple(str(name) for name in fields["unsubscribed"])
-    if not int(fields["count"]):
-        why = "not granted by the new token"
-        rejected = tuple(RejectedName(name, _FORBIDDEN, why) for name in names)
-        raise SubscriptionRejected(_FORBIDDEN, "the new token grants none of the names", rejected)
-    return Unsubscribed(names)
-
-
-def _by_partition(
-    topics: Mapping[str, Mapping[str, Any]], read: Callable[[Any], T]
-) -> dict[str, dict[int, T]]:
-    return {
-        str(topic): {int(partition): read(value) for partition, value in partitions.items()}
-        for topic, partitions in topics.items()
-    }
-
-
-def _ids(fields: Mapping[str, Any]) -> dict[str, str]:
-    return {str(topic): str(one) for topic, one in fields.get("ids", {}).items()}
-
-
-def _span(value: Any) -> tuple[int, int]:
-    first, last = value
-    return int(first), int(last)
-
-
-def _size(lost: Lost) -> int:
-    spans = [span for partitions in lost.values() for span in partitions.values()]
-    return sum(max(0, last - first + 1) for first, last in spans)

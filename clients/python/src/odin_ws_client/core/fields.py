@@ -1,0 +1,66 @@
+"""Reads fields that several of the server's messages have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from odin_ws_client.core.close_codes import LONGEST_WAIT
+from odin_ws_client.core.errors import RejectedName, SubscriptionRejected
+from odin_ws_client.core.items import Lost, Unsubscribed
+
+__all__ = [
+    "by_partition",
+    "count_lost",
+    "read_ids",
+    "read_range",
+    "read_unsubscribed",
+    "retry_seconds",
+]
+
+_FORBIDDEN: Final = "FORBIDDEN"
+
+T = TypeVar("T")
+
+
+def retry_seconds(fields: dict[str, Any]) -> float | None:
+    """Return after how many seconds an error wants the same again; None if it does not say."""
+    retry_ms = fields.get("retry_ms")
+    return None if retry_ms is None else min(max(0.0, float(retry_ms) / 1000), LONGEST_WAIT)
+
+
+def read_unsubscribed(fields: dict[str, Any]) -> Unsubscribed:
+    """The names that a new token does not grant. Raises SubscriptionRejected if none is left."""
+    names = tuple(str(name) for name in fields["unsubscribed"])
+    if not int(fields["count"]):
+        why = "not granted by the new token"
+        rejected = tuple(RejectedName(name, _FORBIDDEN, why) for name in names)
+        raise SubscriptionRejected(_FORBIDDEN, "the new token grants none of the names", rejected)
+    return Unsubscribed(names)
+
+
+def by_partition(
+    topics: Mapping[str, Mapping[str, Any]], read: Callable[[Any], T]
+) -> dict[str, dict[int, T]]:
+    """`{topic: {partition: value}}`; JSON has partitions as text."""
+    return {
+        str(topic): {int(partition): read(value) for partition, value in partitions.items()}
+        for topic, partitions in topics.items()
+    }
+
+
+def read_ids(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The ids of topics, if the message has any."""
+    return {str(topic): str(one) for topic, one in fields.get("ids", {}).items()}
+
+
+def read_range(value: Any) -> tuple[int, int]:
+    """The first and the last offset of a loss."""
+    first, last = value
+    return int(first), int(last)
+
+
+def count_lost(lost: Lost) -> int:
+    """How many offsets are lost."""
+    spans = [span for partitions in lost.values() for span in partitions.values()]
+    return sum(max(0, last - first + 1) for first, last in spans)
