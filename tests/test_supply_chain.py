@@ -83,12 +83,13 @@ def canonical(name: str) -> str:
 
 def test_server_is_installed_together_with_its_client() -> None:
     """Where the client is not on a registry, pip has to be given it; where it is, which one."""
-    files = [ROOT / "Dockerfile", ROOT / "tools" / "environment.sh", *(ROOT / "docs").glob("*.md")]
+    named = ("Dockerfile", "tools/environment.sh", "deploy/odin-ws.service", "README.md")
+    files = [*(ROOT / name for name in named), *(ROOT / "docs").glob("*.md")]
     joined = [file.read_text("utf-8").replace("\\\n", " ") for file in files]
     lines = [line for text in joined for line in text.splitlines() if "pip install" in line]
     # `.` or ".[extra]" as a word: this folder.
     found = [line for line in lines if re.search(r"""[ "']\.(?=[\["' ]|$)""", line)]
-    assert len(found) >= 3
+    assert len(found) >= 4
     assert all("./clients/python" in one for one in found), found
 
 
