@@ -40,8 +40,9 @@ DRIVER: Final = Path(__file__).with_name("follower.mjs")
 # Seconds for what takes milliseconds on a free machine.
 PATIENCE: Final = 30
 
-# Soon back, and never silent for too long on a busy machine, unless a test is about that.
-OPTIONS: Final = {"backoff": [1, 20], "silence": PATIENCE * 1000}
+# Soon back, never silent for too long on a busy machine, and over WebSockets only, unless a test is
+# about that.
+OPTIONS: Final = {"backoff": [1, 20], "silence": PATIENCE * 1000, "fallback": False}
 
 # The first that has a WebSocket, behind a flag, and the first that has it without.
 _WITH_FLAG: Final = (20, 10)

@@ -11,9 +11,12 @@ export const GAP = 4000;
 /** The server rejected the subscription, and may accept it later. */
 export const TRY_AGAIN_LATER = 1013;
 
+/** The token has expired, or is not valid. */
+export const TOKEN_EXPIRED = 4401;
+/** Access is not granted, or not any more. */
+export const REVOKED = 4403;
+
 const POLICY = 1008;
-const TOKEN_EXPIRED = 4401;
-const REVOKED = 4403;
 
 // Another connection would end with the same code.
 const FINAL = new Set([NORMAL, VIOLATION, 1003, 1007, 1009, 1010, TOKEN_EXPIRED, REVOKED]);

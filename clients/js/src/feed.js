@@ -1,7 +1,9 @@
 // The session with a WebSocket, a clock and a timer: what applications use.
 
 import { ABNORMAL } from "./close-codes.js";
+import { EventSocket } from "./event-socket.js";
 import { Session } from "./session.js";
+import { TransportChoice, streamUrl } from "./transport-choice.js";
 
 /** @import { FeedOptions, Message, Notice, Subscription } from "../types/index.d.ts" */
 /** @import { Actions } from "./session.js" */
@@ -25,8 +27,11 @@ export class OdinFeed {
   #url;
   #token;
   #WebSocket;
+  #fetchStream;
   #session;
-  /** @type {WebSocket | null} */
+  #streamUrl;
+  #choice;
+  /** @type {WebSocket | EventSocket | null} */
   #socket = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -39,7 +44,8 @@ export class OdinFeed {
    * @param {FeedOptions} [options]
    */
   constructor(url, subscription, options = {}) {
-    const { token, WebSocket: Given = globalThis.WebSocket, ...rest } = options;
+    const { token, WebSocket: Given = globalThis.WebSocket, ...others } = options;
+    const { fallback = true, fetch = globalThis.fetch, ...rest } = others;
     if (Given === undefined) {
       throw new TypeError("there is no WebSocket here: give one as options.WebSocket");
     }
@@ -47,6 +53,10 @@ export class OdinFeed {
     this.#url = url;
     this.#WebSocket = Given;
     this.#token = isFunction ? token : undefined;
+    // A browser's fetch has to be called on its window.
+    this.#fetchStream = fetch?.bind(globalThis);
+    this.#streamUrl = fetch === undefined ? null : streamUrl(url, subscription, fallback);
+    this.#choice = new TransportChoice(this.#streamUrl !== null);
     this.#session = new Session(subscription, {
       ...rest,
       renewable: isFunction,
@@ -68,6 +78,11 @@ export class OdinFeed {
   /** The ids of the topics of `positions`. */
   get ids() {
     return this.#session.offsets.ids;
+  }
+
+  /** What carries the current connection, or carried the last one. */
+  get transport() {
+    return this.#choice.current;
   }
 
   /** How many messages were dropped because they had come before. */
@@ -122,25 +137,37 @@ export class OdinFeed {
 
   /** @param {string | undefined} token */
   #connect(token) {
-    const protocols = token === undefined ? [] : ["odin.v1", `bearer.${token}`];
-    const socket = new this.#WebSocket(this.#url, protocols);
+    const socket = this.#open(token);
     const session = this.#session;
     socket.onopen = () => this.#run(session.opened(performance.now()));
-    socket.onmessage = ({ data }) => this.#run(session.received(data, performance.now()));
-    /** @param {Event | CloseEvent} event */
-    const ended = (event) => {
-      const { code = ABNORMAL, reason = "the connection failed" } =
-        /** @type {Partial<CloseEvent>} */ (event);
-      this.#run(session.closed(code, reason, performance.now()));
+    /** @param {{ data: string }} event */
+    const received = ({ data }) => {
+      if (!data.startsWith('{"type":"error"')) this.#choice.works();
+      this.#run(session.received(data, performance.now()));
     };
-    socket.onclose = socket.onerror = ended;
+    socket.onmessage = received;
+    /** @param {Partial<CloseEvent>} [event] */
+    const ended = ({ code = ABNORMAL, reason = "the connection failed" } = {}) =>
+      this.#run(session.closed(code, reason, performance.now()));
+    socket.onclose = socket.onerror = /** @type {(event?: object) => void} */ (ended);
     this.#socket = socket;
+  }
+
+  /**
+   * @param {string | undefined} token
+   * @returns {WebSocket | EventSocket}
+   */
+  #open(token) {
+    if (this.#choice.next(performance.now()) === "sse" && this.#streamUrl !== null)
+      return new EventSocket(this.#streamUrl, token, this.#fetchStream);
+    return new this.#WebSocket(this.#url, token === undefined ? [] : ["odin.v1", `bearer.${token}`]);
   }
 
   #disconnect() {
     const socket = this.#socket;
     if (socket === null) return;
     this.#socket = null;
+    this.#choice.ended();
     socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
     socket.close(); // its end may take a while, and nobody waits for it
   }

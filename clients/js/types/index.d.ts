@@ -227,6 +227,13 @@ export interface FeedOptions {
   readonly backoff?: readonly [first: number, longest: number];
   /** After so long without a frame the server is asked for one, ms. Default: 10000. */
   readonly silence?: number;
+  /**
+   * Server-Sent Events after three WebSockets in a row that brought nothing: `true` for `/sse`
+   * beside `/ws`, or where they are, or `false` for none. Default: true.
+   */
+  readonly fallback?: boolean | string | URL;
+  /** What to fetch them with. Default: the global one. */
+  readonly fetch?: typeof globalThis.fetch;
   /** What to connect with, where there is no global one. */
   readonly WebSocket?: new (url: string | URL, protocols?: string[]) => WebSocket;
 }
@@ -242,6 +249,8 @@ export class OdinFeed<Data = unknown> {
   get positions(): Positions;
   /** The ids of the topics of `positions`. */
   get ids(): Ids;
+  /** What carries the current connection, or carried the last one. */
+  get transport(): "websocket" | "sse";
   /** How many messages were dropped because they had come before. */
   get duplicates(): number;
   /** End it. Nothing is called after that. */

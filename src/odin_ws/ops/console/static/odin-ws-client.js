@@ -13,9 +13,12 @@ const GAP = 4000;
 /** The server rejected the subscription, and may accept it later. */
 const TRY_AGAIN_LATER = 1013;
 
-const POLICY = 1008;
+/** The token has expired, or is not valid. */
 const TOKEN_EXPIRED = 4401;
+/** Access is not granted, or not any more. */
 const REVOKED = 4403;
+
+const POLICY = 1008;
 
 // Another connection would end with the same code.
 const FINAL = new Set([NORMAL, VIOLATION, 1003, 1007, 1009, 1010, TOKEN_EXPIRED, REVOKED]);
@@ -40,6 +43,210 @@ function isFinal(code, reason, renewable) {
  */
 function isFailure(code) {
   return code === POLICY || code === REVOKED;
+}
+
+// Where a stream of Server-Sent Events resumes: docs/design/2026-11-30-event-ids.md.
+
+/** @import { Ids, Positions } from "../types/index.d.ts" */
+
+// An offset + 1 in digits of 5 bits; the last one is of another alphabet.
+const DIGITS = "0123456789abcdefghijklmnopqrstuv";
+const LAST_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZwxyz_-";
+const BASE = 32;
+
+/**
+ * The id of the event behind which a client is.
+ * @param {Positions} positions
+ * @param {Ids} ids
+ * @param {boolean} inSnapshot whether its snapshot has not come whole
+ */
+function eventId(positions, ids, inSnapshot) {
+  const topics = Object.entries(positions).map(([topic, offsets]) => {
+    const count = Math.max(-1, ...Object.keys(offsets).map(Number)) + 1;
+    const written = Array.from({ length: count }, (_, partition) => {
+      const offset = offsets[partition];
+      return offset === undefined ? "." : writtenOffset(offset);
+    });
+    return `,${topic}:${ids[topic] ?? ""}:${written.join("")}`;
+  });
+  return (inSnapshot ? "1s" : "1") + topics.join("");
+}
+
+/** @param {number} offset */
+function writtenOffset(offset) {
+  // Not with bit operators, which have 32 bits.
+  let value = offset + 1;
+  let text = LAST_DIGITS.charAt(value % BASE);
+  for (value = Math.floor(value / BASE); value; value = Math.floor(value / BASE))
+    text = DIGITS.charAt(value % BASE) + text;
+  return text;
+}
+
+// Server-Sent Events: https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+const LINE_END = /\r\n|\n|\r/;
+
+/** Parses a stream in whatever pieces it comes. An event that is not whole is never seen. */
+class EventParser {
+  #decoder = new TextDecoder();
+  #rest = "";
+  /** @type {string[]} */
+  #data = [];
+
+  /**
+   * The data of the events that are whole with these bytes. Here names and ids are of no use: both
+   * are in the data.
+   * @param {Uint8Array} bytes
+   * @returns {Generator<string>}
+   */
+  *feed(bytes) {
+    this.#rest += this.#decoder.decode(bytes, { stream: true });
+    // A CR at the end may be half of a line end.
+    const isHalf = this.#rest.endsWith("\r");
+    const lines = (isHalf ? this.#rest.slice(0, -1) : this.#rest).split(LINE_END);
+    this.#rest = lines.pop() + (isHalf ? "\r" : "");
+    for (const line of lines) {
+      if (line.startsWith("data:")) this.#data.push(line.slice(line[5] === " " ? 6 : 5));
+      else if (line === "" && this.#data.length) {
+        yield this.#data.join("\n");
+        this.#data = [];
+      }
+    }
+  }
+}
+
+// A subscription as Server-Sent Events behind the interface of a WebSocket: docs/sse.md.
+
+
+// The server sends a comment every 30 seconds unless its settings say otherwise.
+const LONGEST_SILENCE_MS = 75_000;
+
+const PONG = '{"type":"pong"}';
+
+// Some of what a proxy says may be a page.
+const LONGEST_REASON = 200;
+
+/**
+ * Fetches a stream for the first command that it is to send; the others it answers itself, as far
+ * as it can.
+ */
+class EventSocket {
+  /** @type {(() => void) | null} */
+  onopen = null;
+  /** @type {((event: { data: string }) => void) | null} */
+  onmessage = null;
+  /** @type {((event: { code: number, reason: string }) => void) | null} */
+  onclose = null;
+  /** @type {(() => void) | null} never called: `onclose` says more */
+  onerror = null;
+
+  #url;
+  #token;
+  #fetch;
+  #abort = new AbortController();
+  #heardAt = -Infinity;
+
+  /**
+   * @param {URL} url of the stream
+   * @param {string | undefined} token
+   * @param {typeof globalThis.fetch} fetchStream
+   */
+  constructor(url, token, fetchStream) {
+    this.#url = url;
+    this.#token = token;
+    this.#fetch = fetchStream;
+    queueMicrotask(() => this.onopen?.());
+  }
+
+  /** @param {string} text a command */
+  send(text) {
+    const { type, data } = JSON.parse(text);
+    if (type === "subscribe" || type === "resume") this.#follow(data);
+    // A request says nothing more. Comments show that the server is there.
+    else if (type === "heartbeat" && performance.now() - this.#heardAt < LONGEST_SILENCE_MS)
+      this.onmessage?.({ data: PONG });
+    else if (type === "auth") this.#end(TOKEN_EXPIRED, "a stream begins anew with another token");
+  }
+
+  close() {
+    this.#abort.abort();
+  }
+
+  /** @param {Record<string, any>} data */
+  async #follow(data) {
+    const url = new URL(this.#url);
+    const query = queryOf(data);
+    url.search += (url.search ? "&" : "?") + query;
+    const { signal } = this.#abort;
+    /** @type {Record<string, string>} */
+    const headers = { Accept: "text/event-stream" };
+    if (this.#token !== undefined) headers["Authorization"] = `Bearer ${this.#token}`;
+    try {
+      const response = await this.#fetch(url, { headers, signal, cache: "no-store" });
+      const type = response.headers.get("Content-Type") ?? "";
+      if (response.ok && type.startsWith("text/event-stream") && response.body)
+        await this.#read(response.body.getReader());
+      else this.#reject(response.status, await response.text());
+    } catch (error) {
+      if (!signal.aborted) this.#end(ABNORMAL, `the stream failed: ${error}`);
+    }
+  }
+
+  /** @param {ReadableStreamDefaultReader<Uint8Array>} reader */
+  async #read(reader) {
+    const parser = new EventParser();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return this.#end(ABNORMAL, "the stream ended");
+      this.#heardAt = performance.now();
+      for (const text of parser.feed(value)) {
+        if (this.#abort.signal.aborted) return;
+        if (text.startsWith('{"type":"close"')) {
+          const { code, reason } = JSON.parse(text);
+          return this.#end(code, reason);
+        }
+        this.onmessage?.({ data: text });
+      }
+    }
+  }
+
+  /**
+   * @param {number} status
+   * @param {string} text
+   */
+  #reject(status, text) {
+    const code = status === 401 ? TOKEN_EXPIRED : status === 403 ? REVOKED : ABNORMAL;
+    this.#end(code, `${status} ${text.trim().slice(0, LONGEST_REASON)}`);
+  }
+
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #end(code, reason) {
+    if (this.#abort.signal.aborted) return;
+    this.#abort.abort();
+    this.onclose?.({ code, reason });
+  }
+}
+
+/**
+ * The query of a subscribe or resume.
+ * @param {Record<string, any>} data
+ */
+function queryOf({ positions, ids = {}, snapshot, ...fields }) {
+  const query = Object.entries(fields).map(([name, value]) => {
+    const values = Array.isArray(value) ? value : [value];
+    const texts = values.map((one) => (typeof one === "object" ? JSON.stringify(one) : `${one}`));
+    return `${name}=${texts.map(encodeURIComponent).join(",")}`;
+  });
+  if (snapshot) query.push("snapshot=true");
+  // A subscribe asks for positions, a resume has them.
+  if (typeof positions === "object") {
+    const id = eventId(positions, ids, Boolean(snapshot));
+    query.push(`last_event_id=${encodeURIComponent(id)}`);
+  }
+  return query.join("&");
 }
 
 // Several messages in one frame: docs/protocol.md, Batches.
@@ -693,6 +900,90 @@ class Session {
   }
 }
 
+// WebSocket, or Server-Sent Events where something in between refuses upgrades: docs/client-js.md.
+
+/** @import { Subscription } from "../types/index.d.ts" */
+
+// So many WebSockets in a row that brought nothing.
+const FAILURES = 3;
+
+// A page that has moved to another network gets its WebSocket back when it next reconnects.
+const RETRY_WEBSOCKET_MS = 600_000;
+
+class TransportChoice {
+  /** @type {"websocket" | "sse"} of the current connection, or of the last one */
+  current = "websocket";
+
+  #hasFallback;
+  #failures = 0;
+  #streamWorked = false;
+  #webSocketAt = -Infinity;
+  #isOpen = false;
+  #worked = false;
+
+  /** @param {boolean} hasFallback */
+  constructor(hasFallback) {
+    this.#hasFallback = hasFallback;
+  }
+
+  /**
+   * Choose for a new connection.
+   * @param {number} now
+   */
+  next(now) {
+    const isDue = now - this.#webSocketAt >= RETRY_WEBSOCKET_MS;
+    const useStream = this.#streamWorked ? !isDue : this.#failures >= FAILURES;
+    this.current = this.#hasFallback && useStream ? "sse" : "websocket";
+    if (this.current === "websocket") this.#webSocketAt = now;
+    [this.#isOpen, this.#worked] = [true, false];
+    return this.current;
+  }
+
+  /** The connection brings what it is for. */
+  works() {
+    this.#worked = true;
+  }
+
+  /** The connection has ended, or did not come about. */
+  ended() {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    if (this.current === "sse") {
+      this.#streamWorked = this.#worked;
+      // Neither works: the server may be away, and a WebSocket is as good.
+      if (!this.#worked) this.#failures = FAILURES - 1;
+    } else if (this.#worked) [this.#failures, this.#streamWorked] = [0, false];
+    else this.#failures++;
+  }
+}
+
+/**
+ * Where the streams are of a server with this WebSocket; null if there are none.
+ * @param {string | URL} url of the WebSocket
+ * @param {Subscription} subscription
+ * @param {boolean | string | URL} fallback as in the options
+ */
+function streamUrl(url, subscription, fallback) {
+  const { channels = [], topics = [], bundles = [], tokens = [] } = subscription;
+  // Commas stand between names there.
+  const isSeparable = [channels, topics, bundles, tokens].flat().every((name) => !name.includes(","));
+  if (fallback === false || !isSeparable) return null;
+  /** @type {URL} */
+  let found;
+  try {
+    found = new URL(url, globalThis.location?.href);
+  } catch {
+    return null; // the WebSocket says what is wrong with it
+  }
+  if (fallback !== true) return new URL(fallback, found);
+  if (!found.pathname.endsWith("/ws") || found.searchParams.get("v") === "0") return null;
+  found.protocol = found.protocol.replace("ws", "http");
+  found.pathname = found.pathname.replace(/ws$/, "sse");
+  const token = found.searchParams.get("token");
+  found.search = token === null ? "" : new URLSearchParams({ token }).toString();
+  return found;
+}
+
 // The session with a WebSocket, a clock and a timer: what applications use.
 
 
@@ -718,8 +1009,11 @@ class OdinFeed {
   #url;
   #token;
   #WebSocket;
+  #fetchStream;
   #session;
-  /** @type {WebSocket | null} */
+  #streamUrl;
+  #choice;
+  /** @type {WebSocket | EventSocket | null} */
   #socket = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -732,7 +1026,8 @@ class OdinFeed {
    * @param {FeedOptions} [options]
    */
   constructor(url, subscription, options = {}) {
-    const { token, WebSocket: Given = globalThis.WebSocket, ...rest } = options;
+    const { token, WebSocket: Given = globalThis.WebSocket, ...others } = options;
+    const { fallback = true, fetch = globalThis.fetch, ...rest } = others;
     if (Given === undefined) {
       throw new TypeError("there is no WebSocket here: give one as options.WebSocket");
     }
@@ -740,6 +1035,10 @@ class OdinFeed {
     this.#url = url;
     this.#WebSocket = Given;
     this.#token = isFunction ? token : undefined;
+    // A browser's fetch has to be called on its window.
+    this.#fetchStream = fetch?.bind(globalThis);
+    this.#streamUrl = fetch === undefined ? null : streamUrl(url, subscription, fallback);
+    this.#choice = new TransportChoice(this.#streamUrl !== null);
     this.#session = new Session(subscription, {
       ...rest,
       renewable: isFunction,
@@ -761,6 +1060,11 @@ class OdinFeed {
   /** The ids of the topics of `positions`. */
   get ids() {
     return this.#session.offsets.ids;
+  }
+
+  /** What carries the current connection, or carried the last one. */
+  get transport() {
+    return this.#choice.current;
   }
 
   /** How many messages were dropped because they had come before. */
@@ -815,25 +1119,37 @@ class OdinFeed {
 
   /** @param {string | undefined} token */
   #connect(token) {
-    const protocols = token === undefined ? [] : ["odin.v1", `bearer.${token}`];
-    const socket = new this.#WebSocket(this.#url, protocols);
+    const socket = this.#open(token);
     const session = this.#session;
     socket.onopen = () => this.#run(session.opened(performance.now()));
-    socket.onmessage = ({ data }) => this.#run(session.received(data, performance.now()));
-    /** @param {Event | CloseEvent} event */
-    const ended = (event) => {
-      const { code = ABNORMAL, reason = "the connection failed" } =
-        /** @type {Partial<CloseEvent>} */ (event);
-      this.#run(session.closed(code, reason, performance.now()));
+    /** @param {{ data: string }} event */
+    const received = ({ data }) => {
+      if (!data.startsWith('{"type":"error"')) this.#choice.works();
+      this.#run(session.received(data, performance.now()));
     };
-    socket.onclose = socket.onerror = ended;
+    socket.onmessage = received;
+    /** @param {Partial<CloseEvent>} [event] */
+    const ended = ({ code = ABNORMAL, reason = "the connection failed" } = {}) =>
+      this.#run(session.closed(code, reason, performance.now()));
+    socket.onclose = socket.onerror = /** @type {(event?: object) => void} */ (ended);
     this.#socket = socket;
+  }
+
+  /**
+   * @param {string | undefined} token
+   * @returns {WebSocket | EventSocket}
+   */
+  #open(token) {
+    if (this.#choice.next(performance.now()) === "sse" && this.#streamUrl !== null)
+      return new EventSocket(this.#streamUrl, token, this.#fetchStream);
+    return new this.#WebSocket(this.#url, token === undefined ? [] : ["odin.v1", `bearer.${token}`]);
   }
 
   #disconnect() {
     const socket = this.#socket;
     if (socket === null) return;
     this.#socket = null;
+    this.#choice.ended();
     socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
     socket.close(); // its end may take a while, and nobody waits for it
   }

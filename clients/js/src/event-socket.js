@@ -1,0 +1,136 @@
+// A subscription as Server-Sent Events behind the interface of a WebSocket: docs/sse.md.
+
+import { ABNORMAL, REVOKED, TOKEN_EXPIRED } from "./close-codes.js";
+import { eventId } from "./event-id.js";
+import { EventParser } from "./event-parser.js";
+
+// The server sends a comment every 30 seconds unless its settings say otherwise.
+const LONGEST_SILENCE_MS = 75_000;
+
+const PONG = '{"type":"pong"}';
+
+// Some of what a proxy says may be a page.
+const LONGEST_REASON = 200;
+
+/**
+ * Fetches a stream for the first command that it is to send; the others it answers itself, as far
+ * as it can.
+ */
+export class EventSocket {
+  /** @type {(() => void) | null} */
+  onopen = null;
+  /** @type {((event: { data: string }) => void) | null} */
+  onmessage = null;
+  /** @type {((event: { code: number, reason: string }) => void) | null} */
+  onclose = null;
+  /** @type {(() => void) | null} never called: `onclose` says more */
+  onerror = null;
+
+  #url;
+  #token;
+  #fetch;
+  #abort = new AbortController();
+  #heardAt = -Infinity;
+
+  /**
+   * @param {URL} url of the stream
+   * @param {string | undefined} token
+   * @param {typeof globalThis.fetch} fetchStream
+   */
+  constructor(url, token, fetchStream) {
+    this.#url = url;
+    this.#token = token;
+    this.#fetch = fetchStream;
+    queueMicrotask(() => this.onopen?.());
+  }
+
+  /** @param {string} text a command */
+  send(text) {
+    const { type, data } = JSON.parse(text);
+    if (type === "subscribe" || type === "resume") this.#follow(data);
+    // A request says nothing more. Comments show that the server is there.
+    else if (type === "heartbeat" && performance.now() - this.#heardAt < LONGEST_SILENCE_MS)
+      this.onmessage?.({ data: PONG });
+    else if (type === "auth") this.#end(TOKEN_EXPIRED, "a stream begins anew with another token");
+  }
+
+  close() {
+    this.#abort.abort();
+  }
+
+  /** @param {Record<string, any>} data */
+  async #follow(data) {
+    const url = new URL(this.#url);
+    const query = queryOf(data);
+    url.search += (url.search ? "&" : "?") + query;
+    const { signal } = this.#abort;
+    /** @type {Record<string, string>} */
+    const headers = { Accept: "text/event-stream" };
+    if (this.#token !== undefined) headers["Authorization"] = `Bearer ${this.#token}`;
+    try {
+      const response = await this.#fetch(url, { headers, signal, cache: "no-store" });
+      const type = response.headers.get("Content-Type") ?? "";
+      if (response.ok && type.startsWith("text/event-stream") && response.body)
+        await this.#read(response.body.getReader());
+      else this.#reject(response.status, await response.text());
+    } catch (error) {
+      if (!signal.aborted) this.#end(ABNORMAL, `the stream failed: ${error}`);
+    }
+  }
+
+  /** @param {ReadableStreamDefaultReader<Uint8Array>} reader */
+  async #read(reader) {
+    const parser = new EventParser();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return this.#end(ABNORMAL, "the stream ended");
+      this.#heardAt = performance.now();
+      for (const text of parser.feed(value)) {
+        if (this.#abort.signal.aborted) return;
+        if (text.startsWith('{"type":"close"')) {
+          const { code, reason } = JSON.parse(text);
+          return this.#end(code, reason);
+        }
+        this.onmessage?.({ data: text });
+      }
+    }
+  }
+
+  /**
+   * @param {number} status
+   * @param {string} text
+   */
+  #reject(status, text) {
+    const code = status === 401 ? TOKEN_EXPIRED : status === 403 ? REVOKED : ABNORMAL;
+    this.#end(code, `${status} ${text.trim().slice(0, LONGEST_REASON)}`);
+  }
+
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #end(code, reason) {
+    if (this.#abort.signal.aborted) return;
+    this.#abort.abort();
+    this.onclose?.({ code, reason });
+  }
+}
+
+/**
+ * The query of a subscribe or resume.
+ * @param {Record<string, any>} data
+ */
+function queryOf({ positions, ids = {}, snapshot, ...fields }) {
+  const query = Object.entries(fields).map(([name, value]) => {
+    const values = Array.isArray(value) ? value : [value];
+    const texts = values.map((one) => (typeof one === "object" ? JSON.stringify(one) : `${one}`));
+    return `${name}=${texts.map(encodeURIComponent).join(",")}`;
+  });
+  if (snapshot) query.push("snapshot=true");
+  // A subscribe asks for positions, a resume has them.
+  if (typeof positions === "object") {
+    const id = eventId(positions, ids, Boolean(snapshot));
+    query.push(`last_event_id=${encodeURIComponent(id)}`);
+  }
+  return query.join("&");
+}

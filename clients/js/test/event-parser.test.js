@@ -1,0 +1,18 @@
+// Server-Sent Events in pieces.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { EventParser } from "../src/event-parser.js";
+
+const TEXT = "retry:3\n\n:\n\nid:1\ndata:{\"a\":1}\n\nevent:feed\r\ndata: {\rdata: \"é\":2}\n\r\ndata:torn";
+
+test("a stream in any pieces brings the same events", () => {
+  const bytes = new TextEncoder().encode(TEXT);
+  for (let size = 1; size <= bytes.length; size++) {
+    const parser = new EventParser();
+    const found = [];
+    for (let at = 0; at < bytes.length; at += size)
+      found.push(...parser.feed(bytes.subarray(at, at + size)));
+    assert.deepEqual(found, ['{"a":1}', '{\n"é":2}'], `pieces of ${size}`);
+  }
+});

@@ -1,0 +1,61 @@
+// When a client changes to Server-Sent Events, and back.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { TransportChoice, streamUrl } from "../src/transport-choice.js";
+
+function attempt(choice, now, works) {
+  const found = choice.next(now);
+  if (works) choice.works();
+  choice.ended();
+  return found;
+}
+
+test("three WebSockets that bring nothing, then a stream", () => {
+  const choice = new TransportChoice(true);
+  const found = [0, 1, 2, 3].map((now) => attempt(choice, now, now === 3));
+  assert.deepEqual(found, ["websocket", "websocket", "websocket", "sse"]);
+  assert.equal(choice.current, "sse");
+});
+
+test("where a stream works the next ones are streams, and after ten minutes a WebSocket is tried", () => {
+  const choice = new TransportChoice(true);
+  for (const now of [0, 1, 2, 3]) attempt(choice, now, now === 3);
+  assert.equal(attempt(choice, 1000, true), "sse");
+  assert.equal(attempt(choice, 600_002, false), "websocket");
+  assert.equal(attempt(choice, 600_003, true), "sse");
+  assert.equal(attempt(choice, 1_300_000, true), "websocket");
+  assert.equal(attempt(choice, 1_300_001, true), "websocket");
+});
+
+test("where neither works both are tried in turn", () => {
+  const choice = new TransportChoice(true);
+  const found = Array.from({ length: 7 }, (_, now) => attempt(choice, now, false));
+  assert.deepEqual(found.slice(3), ["sse", "websocket", "sse", "websocket"]);
+});
+
+test("one that worked begins the count anew", () => {
+  const choice = new TransportChoice(true);
+  const works = [false, false, true, false, false, false, true];
+  const found = works.map((one, now) => attempt(choice, now, one));
+  assert.deepEqual(found.slice(0, 6), Array(6).fill("websocket"));
+  assert.equal(found[6], "sse");
+});
+
+test("without a fallback there are only WebSockets", () => {
+  const choice = new TransportChoice(false);
+  for (let now = 0; now < 9; now++) assert.equal(attempt(choice, now, false), "websocket");
+});
+
+test("streams are beside the WebSocket", () => {
+  const url = (...given) => streamUrl(...given)?.href;
+  const trades = { channels: ["*.trade"] };
+  assert.equal(url("wss://a.test:8443/ws", trades, true), "https://a.test:8443/sse");
+  assert.equal(url("ws://a.test/odin/ws?frames=batch&token=x", trades, true), "http://a.test/odin/sse?token=x");
+  assert.equal(url("ws://a.test/ws", trades, "https://b.test/events"), "https://b.test/events");
+  assert.equal(url("ws://a.test/socket", trades, true), undefined);
+  assert.equal(url("ws://a.test/ws?v=0", trades, true), undefined);
+  assert.equal(url("ws://a.test/ws", trades, false), undefined);
+  assert.equal(url("ws://a.test/ws", { channels: ["a,b.trade"] }, true), undefined);
+  assert.equal(url("no url", trades, true), undefined);
+});

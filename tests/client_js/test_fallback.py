@@ -1,0 +1,217 @@
+"""The JavaScript client where WebSockets are refused: it changes to Server-Sent Events."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from typing import Any, Final
+
+import pytest
+import trio
+
+from odin_ws.protocol.event_id import EventId, parse_event_id
+from odin_ws.settings import Secret
+from tests.client_js.following import PACKAGE, Follower, Said, follow
+from tests.client_js.instances import ALL, Instance, Publisher, check, memory_log, restart_twice
+from tests.client_js.refusing import refusing_proxy
+from tests.jwt_issuer import SECRET, issuer
+
+# Node 20 sometimes loses a WebSocket that begins right behind a rejected one: docs/client-js.md.
+BACKOFF: Final = (200, 300)
+WITH: Final[dict[str, Any]] = {"backoff": BACKOFF, "fallback": True}
+
+
+async def subscribed(follower: Follower, kind: str = "subscription_ack") -> list[Said]:
+    """Wait for the ack; returns the ends of connections before it."""
+    ends = []
+    while (said := await follower.said()).item["type"] != kind:
+        assert said.item["type"] == "disconnected", said
+        ends.append(said)
+    return ends
+
+
+async def test_client_changes_to_events_after_three_refused_upgrades(
+    nursery: trio.Nursery, node: list[str]
+) -> None:
+    """And stays there: a later connection begins with a stream at once."""
+    log = memory_log()
+    publisher, instance = Publisher(log), Instance(log)
+    async with (
+        refusing_proxy(await nursery.start(instance.run)) as proxy,
+        follow(node, f"ws://{proxy.address}/ws", ALL, **WITH) as follower,
+    ):
+        ends = await subscribed(follower)
+        assert [one.item["code"] for one in ends] == [1006] * 3
+        publisher.publish(30)
+        received = await follower.messages(30)
+        proxy.cut()
+        publisher.publish(30)
+        await subscribed(follower, "resume_ack")
+        received += await follower.messages(30)
+        check(received, publisher.published)
+        assert (proxy.upgrades, proxy.streams) == (3, 2)
+    await instance.cancel()
+
+
+async def test_servers_that_end(nursery: trio.Nursery, node: list[str]) -> None:
+    """Drained, and killed: the client follows over events without a hole."""
+    instance = Instance(memory_log())
+    address = await nursery.start(instance.run)
+    async with refusing_proxy(address) as proxy:
+        async with follow(node, f"ws://{proxy.address}/ws", ALL, **WITH) as follower:
+            await subscribed(follower)
+            await restart_twice(nursery, address, instance, follower)
+        assert proxy.streams > 2
+
+
+async def test_streams_that_are_cut(nursery: trio.Nursery, node: list[str]) -> None:
+    """Wherever they are cut, every record comes once and in order."""
+    log = memory_log()
+    publisher, instance = Publisher(log), Instance(log)
+    async with (
+        refusing_proxy(await nursery.start(instance.run), cut_after=3000) as proxy,
+        follow(node, f"ws://{proxy.address}/ws", ALL, **WITH) as follower,
+    ):
+        await subscribed(follower)
+        received: list[Said] = []
+        resumed = 0
+        while publisher.published < 400:
+            publisher.publish(20)
+            while len(received) < publisher.published:
+                said = await follower.said()
+                if said.kind == "message":
+                    received.append(said)
+                resumed += said.item["type"] == "resume_ack"
+        check(received, publisher.published)
+        assert resumed > 5
+    await instance.cancel()
+
+
+async def test_positions_hold_from_one_transport_to_the_other(
+    nursery: trio.Nursery, node: list[str]
+) -> None:
+    """From events to a WebSocket and back: each resumes behind the other."""
+    log = memory_log()
+    publisher, instance = Publisher(log), Instance(log)
+    address = await nursery.start(instance.run)
+    received: list[Said] = []
+    positions: dict[str, Any] = {}
+    ids: dict[str, str] = {}
+    async with refusing_proxy(address) as proxy:
+        for refuses in True, False, True:
+            proxy.refuses = refuses
+            publisher.publish(20)
+            url = f"ws://{proxy.address}/ws"
+            options = {"positions": positions, "ids": ids} if positions else {"since_ms": 0}
+            since = {"since_ms": options.pop("since_ms")} if "since_ms" in options else {}
+            async with follow(node, url, {**ALL, **since}, **WITH, **options) as follower:
+                said = await follower.said()
+                while said.item["type"] == "disconnected":
+                    said = await follower.said()
+                ids = said.item["ids"]
+                publisher.publish(20)
+                received += await follower.messages(40)
+                positions = received[-1].positions
+    check(received, publisher.published)
+    await instance.cancel()
+
+
+@pytest.mark.parametrize("by", ["function", "string"])
+async def test_tokens(nursery: trio.Nursery, node: list[str], by: str) -> None:
+    """In the Authorization header; one that ends is followed by another, if there is one."""
+    log = memory_log()
+    publisher = Publisher(log)
+    instance = Instance(log, ws_auth="jwt", ws_jwt_secret=Secret(SECRET), ws_jwt_leeway_seconds=0)
+    tokens = [issuer("HS256").token(seconds) for seconds in (3, 3600)]
+    given: dict[str, Any] = {"tokens": [tokens[0]] * 4 + [tokens[1]]}
+    if by == "string":
+        given = {"token": tokens[0]}
+    trades = {"channels": ["*.trade"]}
+    async with (
+        refusing_proxy(await nursery.start(instance.run)) as proxy,
+        follow(node, f"ws://{proxy.address}/ws", trades, **WITH, **given) as follower,
+    ):
+        await subscribed(follower)
+        publisher.publish(3)
+        await follower.messages(3)
+        said = await follower.said()
+        while said.item["type"] != "disconnected":
+            said = await follower.said()
+        assert said.item["code"] == 4401
+        if by == "string":
+            assert said.item["retry_ms"] is None
+        else:
+            publisher.publish(6)
+            await subscribed(follower, "resume_ack")
+            await follower.messages(3)
+    await instance.cancel()
+
+
+async def test_fallback_can_be_turned_off(nursery: trio.Nursery, node: list[str]) -> None:
+    """Then there are only WebSockets."""
+    instance = Instance(memory_log())
+    async with refusing_proxy(await nursery.start(instance.run)) as proxy:
+        url = f"ws://{proxy.address}/ws"
+        async with follow(node, url, ALL, backoff=BACKOFF) as follower:
+            for _ in range(6):
+                await follower.notice("disconnected")
+            assert proxy.streams == 0
+    await instance.cancel()
+
+
+async def test_server_that_is_away_is_no_reason_for_events(
+    nursery: trio.Nursery, node: list[str]
+) -> None:
+    """Neither works then; when it is back, a WebSocket is as likely, and both bring all."""
+    log = memory_log()
+    publisher, instance = Publisher(log), Instance(log)
+    address = await nursery.start(instance.run)
+    async with follow(node, f"ws://{address}/ws", ALL, **WITH) as follower:
+        await follower.notice("subscription_ack")
+        await instance.cancel()
+        for _ in range(8):
+            await follower.notice("disconnected")
+        publisher.publish(20)
+        await nursery.start(Instance(log, address.port).run)
+        await subscribed(follower, "resume_ack")
+        check(await follower.messages(20), 20)
+
+
+def random_cases(count: int) -> list[tuple[dict[str, dict[int, int]], bool]]:
+    """Positions of some partitions of some topics, small and large."""
+    chance = random.Random(17)  # noqa: S311 -- the same ones each time
+    return [
+        (
+            {
+                topic: {
+                    partition: chance.randrange(-1, 2 ** chance.choice([1, 5, 6, 20, 32, 53]) - 1)
+                    for partition in range(13)
+                    if chance.random() < 0.7
+                }
+                for topic in ("odin.trades", "odin.social")
+                if chance.random() < 0.8
+            },
+            chance.random() < 0.5,
+        )
+        for _ in range(count)
+    ]
+
+
+def test_ids_of_the_client_are_read_by_the_server(node: list[str]) -> None:
+    """What JavaScript writes is what Python writes."""
+    cases = random_cases(200)
+    ids = {"odin.trades": "0f3c" * 8}
+    module = (PACKAGE / "src" / "event-id.js").as_uri()
+    script = (
+        f'import {{ eventId }} from "{module}";'
+        "for (const [positions, inSnapshot] of JSON.parse(process.argv[1]))"
+        f" console.log(eventId(positions, {json.dumps(ids)}, inSnapshot));"
+    )
+    command = [*node, "--input-type=module", "--eval", script, json.dumps(cases)]
+    written = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    texts = written.stdout.split()
+    assert len(texts) == len(cases)
+    for text, (positions, in_snapshot) in zip(texts, cases, strict=True):
+        known = {topic: topic_id for topic, topic_id in ids.items() if topic in positions}
+        assert parse_event_id(text) == EventId(positions, known, in_snapshot=in_snapshot)
